@@ -1,0 +1,142 @@
+"""The sessions: `gpu_regression` is the main job, `tests` proves the tool, `atlas` makes the committed report.
+
+Each session gets an environment of its own with torch and the libraries that FunASR's releases need.
+A torch that the user brought is used as it is and never replaced; where there is none, the build that fits
+the machine is installed: without a GPU the CPU build, which is smaller by several GB.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+LOCK = "requirements.lock"
+HOST_TORCH = importlib.util.find_spec("torch") is not None
+TORCH = "torch>=2.6,<3"
+# What a CUDA build of torch brings along; torch's own installation decides about it, not the lock.
+WITH_TORCH = re.compile(r"(torch|triton|nvidia-(?!ml-py)[\w-]+|cuda-[\w-]+)==")
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "venv" if HOST_TORCH else "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests"]
+
+# pip sees the host's torch through the environment's wall; uv would not, so such a host gets pip.
+VENV_PARAMS = ["--system-site-packages"] if HOST_TORCH else []
+
+
+@nox.session(venv_params=VENV_PARAMS)
+def gpu_regression(session: nox.Session) -> None:
+    """Run the default matrix: on the GPU where there is one, at slim scale on the CPU where there is none."""
+    install(session)
+    session.run("python", "-m", "harness", "run", "matrices/gpu.toml", *session.posargs)
+
+
+@nox.session(venv_params=VENV_PARAMS)
+def tests(session: nox.Session) -> None:
+    """Run the test suite, real releases included."""
+    install(session)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(venv_params=VENV_PARAMS)
+def atlas(session: nox.Session) -> None:
+    """Run every published 1.x release and write the committed reports."""
+    install(session)
+    session.run("python", "-m", "harness", "run", "matrices/atlas.toml", "-o", "reports/atlas", *session.posargs)
+
+
+@nox.session(venv_params=VENV_PARAMS)
+def nightly(session: nox.Session) -> None:
+    """Lock what FunASR has published meanwhile, then run the newest releases through every rung."""
+    install(session)
+    session.run("python", "-m", "harness", "releases", "lock")
+    session.run("python", "-m", "harness", "run", "matrices/nightly.toml", *session.posargs)
+
+
+@nox.session(venv_params=VENV_PARAMS)
+def bench(session: nox.Session) -> None:
+    """Measure the harness's own speed, as ratios within one run."""
+    install(session)
+    session.run("python", "-m", "pytest", "tests/bench", "-m", "bench", "--timeout=0", *session.posargs)
+
+
+@nox.session(venv_params=VENV_PARAMS)
+def lint(session: nox.Session) -> None:
+    """Check style and types."""
+    install(session)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session(venv_backend="none")
+def lock(session: nox.Session) -> None:
+    """Write `requirements.lock` anew: versions and hashes, no addresses, nothing that torch brings itself."""
+    extras = [word for extra in ("stack", "test", "lint") for word in ("--extra", extra)]
+    text = subprocess.run(
+        ["uv", "pip", "compile", "pyproject.toml", *extras, "--universal", "--python-version", "3.11",
+         "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate"],
+        cwd=ROOT, env=uv_environment(), check=True, stdout=subprocess.PIPE, text=True,
+    ).stdout  # fmt: skip
+    pins = re.split(r"\n(?=\S)", text.strip())
+    kept = [pin for pin in pins if not WITH_TORCH.match(pin)]
+    (ROOT / LOCK).write_text("# Written by `nox -s lock`.\n" + "\n".join(kept) + "\n", encoding="utf-8")
+    session.log(f"{len(kept)} pins in {LOCK}")
+
+
+def install(session: nox.Session) -> None:
+    """Torch if need be, then the locked libraries, then the harness itself."""
+    install_torch(session)
+    # Bytecode is not compiled here: a run compiles what it imports into the harness's cache, once.
+    session.install("--no-deps", "--require-hashes", "-r", LOCK)
+    session.install("--no-deps", "-e", ".")
+
+
+def install_torch(session: nox.Session) -> None:
+    """Torch for this machine, unless the host or an earlier run of the session brought it."""
+    if HOST_TORCH or session.run("python", "-c", "import torch", silent=True, success_codes=[0, 1]) == "":
+        return
+    if local := local_cpu_build():
+        session.install(local, env={"UV_FIND_LINKS": ",".join(find_links())})
+    elif has_gpu():
+        session.install(TORCH)
+    else:
+        # uv knows where the CPU builds are; the index alone serves those with several GB of CUDA libraries.
+        session.run("uv", "pip", "install", "--torch-backend", "cpu", TORCH, external=True)
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA driver is here."""
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def find_links() -> list[str]:
+    """The folders besides the index in which this machine's pip looks for packages."""
+    command = [sys.executable, "-m", "pip", "config", "get", "global.find-links"]
+    stated = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return list(dict.fromkeys(f"{os.environ.get('PIP_FIND_LINKS', '')} {stated}".split()))
+
+
+def local_cpu_build() -> str | None:
+    """A CPU build of torch in one of those folders, as a requirement; the newest where there are several."""
+    if has_gpu():
+        return None
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    wheels = [wheel.name for folder in find_links() for wheel in Path(folder).glob(f"torch-*+cpu-{tag}-*.whl")]
+    versions = [name.split("-")[1] for name in wheels]
+    newest = max(versions, key=lambda version: [int(part) for part in re.findall(r"\d+", version)], default=None)
+    return f"torch=={newest}" if newest else None
+
+
+def uv_environment() -> dict[str, str]:
+    """This process's environment, with uv looking where pip looks."""
+    return {**os.environ, "UV_FIND_LINKS": ",".join(find_links())}

@@ -1,0 +1,127 @@
+"""Where laid out releases are kept, and how a folder gets there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.cells import Release
+from harness.errors import StoreError
+
+_ADVICE = {
+    errno.ENOSPC: ("the disk is full", "make room, or set FUNASR_HARNESS_CACHE to a folder on another disk"),
+    errno.EDQUOT: ("your quota is used up", "make room, or set FUNASR_HARNESS_CACHE to a folder on another disk"),
+}
+_NO_ACCESS = ("the folder cannot be written to", "set FUNASR_HARNESS_CACHE to a folder of your own")
+
+
+def default_cache() -> Path:
+    """`$FUNASR_HARNESS_CACHE`, or `funasr-harness` in the user's XDG cache folder."""
+    own = os.environ.get("FUNASR_HARNESS_CACHE")
+    if own:
+        return Path(own).expanduser().absolute()
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification has relative values ignored.
+    return (shared if shared.is_absolute() else Path.home() / ".cache") / "funasr-harness"
+
+
+def layout_path(release: Release, cache: Path) -> Path:
+    """The folder to put at the front of `sys.path` for this release; whole if it is there at all.
+
+    Named by label and hash, so that what was laid out from one file is never taken for another's.
+    """
+    return cache / "releases" / f"{release.label}-{release.sha256[:16]}"
+
+
+def carried_path(release: Release, cache: Path) -> Path:
+    """Where the file of a published release may be put by hand, for a machine without a package index."""
+    return cache / "files" / release.filename
+
+
+@contextlib.contextmanager
+def workroom(cache: Path) -> Iterator[Path]:
+    """A folder in the cache for this process alone, gone when the block ends.
+
+    What processes that were killed left behind is removed first. A living owner holds a lock
+    on its room, and the system lets go of a lock with the process, however that ends.
+
+    Raises:
+        StoreError: the disk is full, or the cache cannot be written to.
+    """
+    with storing(cache):
+        rooms = cache / "making"
+        rooms.mkdir(parents=True, exist_ok=True)
+        with _locked(rooms / "gate"):
+            _sweep(rooms)
+            room = Path(tempfile.mkdtemp(dir=rooms))
+            owner = os.open(room / "owner", os.O_CREAT | os.O_RDWR, 0o644)
+            fcntl.flock(owner, fcntl.LOCK_EX)
+        try:
+            yield room
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+            os.close(owner)
+
+
+def settle(made: Path, place: Path) -> None:
+    """Move a whole folder to its place; when another process was faster, its folder stays."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        made.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def storing(place: Path) -> Iterator[None]:
+    """Tell the errors of a full disk or a closed folder in words.
+
+    Raises:
+        StoreError: in place of such an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (*_ADVICE, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise
+        cause, next_step = _ADVICE.get(error.errno or 0, _NO_ACCESS)
+        what = f"cannot write to {place}: {error.strerror}"
+        raise StoreError(what, cause=cause, next_step=next_step) from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(rooms: Path) -> None:
+    """Remove the rooms whose owner is dead; called with the gate held, so that no room is half made."""
+    for room in rooms.iterdir():
+        if not room.is_dir():
+            continue
+        try:
+            descriptor = os.open(room / "owner", os.O_RDWR)
+        except FileNotFoundError:
+            # Its owner died between making the folder and the lock, or is removing it right now.
+            shutil.rmtree(room, ignore_errors=True)
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(room, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(descriptor)

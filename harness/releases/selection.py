@@ -1,0 +1,83 @@
+"""From what a person writes (`latest`, `>=1.0.12,<1.1`, a path) to the releases that are meant."""
+
+from __future__ import annotations
+
+import bisect
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from harness.cells import Release
+from harness.errors import ReleaseError
+from harness.releases.local import read_local
+
+_NEXT = "list those that exist: funasr-harness releases list"
+
+
+def resolve(spec: str, locked: Sequence[Release]) -> tuple[Release, ...]:
+    """The releases that `spec` means, oldest first.
+
+    Args:
+        spec: `1.4.16`, a specifier such as `>=1.0.12,<1.1`, `latest`, `all`,
+            or the path of a wheel, an sdist or a checkout.
+        locked: The published releases, oldest first, as `load_lock` gives them.
+
+    Raises:
+        ReleaseError: nothing is meant by it, or what lies at the path is no FunASR release.
+    """
+    spec = spec.strip()
+    if "/" in spec or spec.endswith((".whl", ".tar.gz")):
+        return (read_local(Path(spec)),)
+    if not locked:
+        raise ReleaseError("the lock holds no release", next_step="make it anew: funasr-harness releases lock")
+    if spec == "all":
+        return tuple(locked)
+    if spec == "latest":
+        final = [release for release in locked if not Version(release.version).is_prerelease]
+        return ((final or locked)[-1],)
+    try:
+        return _exactly(spec, Version(spec), locked)
+    except InvalidVersion:
+        pass
+    if spec and Path(spec).is_dir():
+        return (read_local(Path(spec)),)
+    try:
+        return _within(spec, SpecifierSet(spec), locked)
+    except InvalidSpecifier:
+        raise _unknown(spec, locked) from None
+
+
+def _exactly(spec: str, wanted: Version, locked: Sequence[Release]) -> tuple[Release, ...]:
+    found = tuple(release for release in locked if Version(release.version) == wanted)
+    if found:
+        return found
+    raise ReleaseError(f"no such release: {spec}", cause=_nearest(wanted, locked), next_step=_NEXT)
+
+
+def _within(spec: str, wanted: SpecifierSet, locked: Sequence[Release]) -> tuple[Release, ...]:
+    if not spec:
+        raise ReleaseError("no release is named: the text is empty", next_step=_NEXT)
+    admitted = set(wanted.filter(release.version for release in locked))
+    found = tuple(release for release in locked if release.version in admitted)
+    if found:
+        return found
+    bounds = sorted(Version(one.version.removesuffix(".*")) for one in wanted)
+    raise ReleaseError(f"no release matches {spec}", cause=_nearest(bounds[0], locked), next_step=_NEXT)
+
+
+def _nearest(wanted: Version, locked: Sequence[Release]) -> str:
+    """A half-sentence with the two releases on either side of a version."""
+    place = bisect.bisect(locked, wanted, key=lambda release: Version(release.version))
+    near = [release.version for release in locked[max(0, place - 2) : place + 2]]
+    return f"the nearest are {', '.join(near)}"
+
+
+def _unknown(spec: str, locked: Sequence[Release]) -> ReleaseError:
+    cause = "expected a version, a specifier such as >=1.0.12,<1.1, latest, all, or a path with a slash"
+    near = difflib.get_close_matches(spec, ["latest", "all", *(release.version for release in locked)], n=3)
+    if near and spec[0].isalnum():
+        cause = f"did you mean {' or '.join(near)}?"
+    return ReleaseError(f'no such release: "{spec}"', cause=cause, next_step=_NEXT)

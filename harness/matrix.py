@@ -1,0 +1,134 @@
+"""`matrices/*.toml` → cells.
+
+schema = 1
+name = "small"
+description = "one sentence"
+
+[axes]                              # one product of cells
+release = ["1.0.2", ">=1.4", "latest", "all", "../a/checkout"]
+variant = ["paraformer", "my_variant.yaml"]
+vocab_size = [8404]
+hidden_size = [320, 512]
+check = ["construct", "finetune"]   # finetune: both entry points; finetune@train_ds: that one
+scale = ["auto"]                    # slim, published; auto: published on a GPU, slim without
+device = ["auto"]                   # cpu, cuda; auto: the GPU where there is one
+precision = ["fp32"]                # bf16, fp16
+
+[[include]]                         # a further product; keys left out are taken from [axes]
+[[exclude]]                         # drops the cells that match every key given
+[limits]                            # timeout_seconds = { finetune = 300 }, memory_bytes
+[finetune]                          # steps, batch_size, learning_rate, warmup_steps, seed, utterances
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.axes import AxesReader, Resolve, VariantSource
+from harness.cells import Cell, Device, Release
+from harness.expansion import Product, expand, in_order, kept, release_order, runs_on
+from harness.selection import select
+from harness.settings import FinetuneSettings, Limits, read_finetune, read_limits
+from harness.tables import Problems, Table, read_document, table_of, tables_of
+
+__all__ = ["FinetuneSettings", "Limits", "Matrix", "Resolve", "VariantSource", "load_matrix", "select"]
+
+SCHEMA = 1
+"""Version of the form of a matrix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """What is to be run, expanded."""
+
+    name: str
+    source: Path
+    """The file, as the user gave it."""
+    sha256: str
+    """Of the file's bytes."""
+    description: str
+    cells: tuple[Cell, ...]
+    """Each once, in the order of `harness.expansion.in_order`."""
+    releases: tuple[Release, ...]
+    """Those that a cell asks about, oldest first."""
+    variants: tuple[VariantSource, ...]
+    """Those that a cell asks about, by name."""
+    limits: Limits
+    finetune: FinetuneSettings
+
+
+def load_matrix(path: Path, *, resolve: Resolve, variants: Sequence[str], gpu_present: bool) -> Matrix:
+    """Read a matrix and expand it.
+
+    Args:
+        path: The TOML file; paths to releases and variants in it are relative to its folder.
+        resolve: From `latest`, `>=1.0.12`, a path … to releases.
+        variants: The names of the harness's own variants.
+        gpu_present: What `auto` is to mean.
+
+    Raises:
+        MatrixError: all that is wrong with the file, at once.
+    """
+    document = read_document(path)
+    problems = Problems(source=str(path))
+    top = Table(values=document.tables, place="", problems=problems)
+    name, description = _head(top)
+    reader = AxesReader(folder=path.parent, resolve=resolve, own_variants=variants)
+    limits = read_limits(table_of(document.tables, "limits", problems))
+    finetune = read_finetune(table_of(document.tables, "finetune", problems))
+    cells = _cells(top, reader, gpu_present=gpu_present)
+    problems.stop_if_any()
+    return Matrix(
+        name=name,
+        source=path,
+        sha256=document.sha256,
+        description=description,
+        cells=cells,
+        releases=tuple(reader.releases[label] for label in sorted({c.release for c in cells}, key=release_order)),
+        variants=tuple(reader.variants[name] for name in sorted({c.variant for c in cells if c.variant})),
+        limits=limits,
+        finetune=finetune,
+    )
+
+
+def _head(top: Table) -> tuple[str, str]:
+    top.only(["schema", "name", "description", "axes", "include", "exclude", "limits", "finetune"])
+    schema = top.values.get("schema")
+    if schema != SCHEMA or isinstance(schema, bool):
+        top.problems.add("schema", f"expected {SCHEMA}, the form that this harness reads, found {schema!r}")
+    name = top.text("name") or ""
+    if name and re.fullmatch(r"\w[\w.-]*", name, re.ASCII) is None:
+        top.problems.add("name", f'"{name}" becomes the name of a folder; use letters, digits, "_", "-" and "."')
+    return name, top.text("description") or ""
+
+
+def _cells(top: Table, reader: AxesReader, *, gpu_present: bool) -> tuple[Cell, ...]:
+    problems = top.problems
+    axes = table_of(top.values, "axes", problems)
+    includes = tables_of(top.values, "include", problems)
+    exclusions = [reader.exclusion(table) for table in tables_of(top.values, "exclude", problems)]
+    stated = [axes, *includes] if axes.values or not includes else includes
+    products = [reader.product(table, axes) for table in stated]
+    cells: set[Cell] = set()
+    for one in products:
+        if one is not None:
+            remaining = list(kept(expand(one, gpu_present=gpu_present), exclusions))
+            _note_precisions(one, remaining, problems)
+            cells.update(remaining)
+    if not cells and not problems.found:
+        problems.add("the matrix", "has no cell: everything is excluded, or asks for a GPU where there is none")
+    return in_order(cells)
+
+
+def _note_precisions(one: Product, cells: Sequence[Cell], problems: Problems) -> None:
+    for precision in one.precisions:
+        if not runs_on(Device.CPU, precision) and any(
+            cell.device is Device.CPU and cell.precision is precision for cell in cells
+        ):
+            problems.add(
+                f"{one.place} precision",
+                f'"{precision}" is for a GPU, and cells on the CPU ask for it; use device = ["cuda"] or ["auto"]',
+            )

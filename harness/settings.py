@@ -1,0 +1,105 @@
+"""What a matrix says besides its cells: the limits of a cell, and how a release's trainer is asked to train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+
+from harness.cells import Check
+from harness.judge.training import MINIMUM_EPOCHS, MINIMUM_STEPS
+from harness.tables import Table
+
+LEAST_MEMORY_BYTES = 256 * 1024**2
+"""An interpreter with torch needs more than this, so a smaller limit is a slip of the unit."""
+
+DEFAULT_TIMEOUT_SECONDS: Mapping[Check, float] = MappingProxyType(
+    {Check.IMPORT: 120.0, Check.CONSTRUCT: 60.0, Check.LOSS_CONTRACT: 60.0, Check.FINETUNE: 300.0}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one cell may use before it is ended."""
+
+    timeout_seconds: Mapping[Check, float] = field(default_factory=lambda: DEFAULT_TIMEOUT_SECONDS)
+    """Wall-clock time; every check has one."""
+    memory_bytes: int = 6 * 1024**3
+    """Of the cell's process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings:
+    """How a release's trainer is asked to train."""
+
+    steps: int = 16
+    """Optimizer steps; whole epochs."""
+    batch_size: int = 4
+    """Utterances."""
+    learning_rate: float = 0.001
+    seed: int = 0
+    utterances: int = 16
+    """How many of the corpus make up an epoch."""
+    warmup_steps: int = 4
+    """After so many steps the learning rate has risen to its height; upstream's 30000 would train nothing here."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch, the last one perhaps smaller."""
+        return -(-self.utterances // self.batch_size)
+
+    @property
+    def epochs(self) -> int:
+        """How often each utterance is seen."""
+        return -(-self.steps // self.steps_per_epoch)
+
+    def problems(self) -> tuple[str, ...]:
+        """Why such a training could never be judged; empty when it can."""
+        found = []
+        if self.steps < MINIMUM_STEPS:
+            found.append(f"{self.steps} optimizer steps; the judge asks for at least {MINIMUM_STEPS}")
+        if self.steps % self.steps_per_epoch:
+            found.append(
+                f"{self.steps} steps end within an epoch of {self.steps_per_epoch} "
+                f"({self.utterances} utterances in batches of {self.batch_size}); take a multiple of it"
+            )
+        if self.epochs < MINIMUM_EPOCHS:
+            found.append(
+                f"{self.steps} steps in epochs of {self.steps_per_epoch} make {self.epochs}; "
+                f"the judge asks for at least {MINIMUM_EPOCHS} epochs"
+            )
+        return tuple(found)
+
+
+def read_limits(table: Table) -> Limits:
+    """The table `[limits]`; what it leaves out has its default."""
+    table.only(["timeout_seconds", "memory_bytes"])
+    memory = table.integer("memory_bytes", default=Limits.memory_bytes, least=LEAST_MEMORY_BYTES)
+    given = table.values.get("timeout_seconds", {})
+    seconds = dict(DEFAULT_TIMEOUT_SECONDS)
+    if isinstance(given, dict):
+        times = Table(values=given, place=table.at("timeout_seconds"), problems=table.problems)
+        times.only([str(check) for check in Check])
+        for check, default in DEFAULT_TIMEOUT_SECONDS.items():
+            seconds[check] = times.positive(check, default=default) or default
+    else:
+        table.problems.add(table.at("timeout_seconds"), "expected a table such as { finetune = 300 }")
+    return Limits(timeout_seconds=MappingProxyType(seconds), memory_bytes=memory or Limits.memory_bytes)
+
+
+def read_finetune(table: Table) -> FinetuneSettings:
+    """The table `[finetune]`; what it leaves out has its default."""
+    table.only([field.name for field in fields(FinetuneSettings)])
+    default = FinetuneSettings()
+    seed = table.integer("seed", default=default.seed, least=0)
+    settings = FinetuneSettings(
+        steps=table.integer("steps", default=default.steps, least=1) or default.steps,
+        batch_size=table.integer("batch_size", default=default.batch_size, least=1) or default.batch_size,
+        learning_rate=table.positive("learning_rate", default=default.learning_rate) or default.learning_rate,
+        seed=default.seed if seed is None else seed,
+        utterances=table.integer("utterances", default=default.utterances, least=1) or default.utterances,
+        warmup_steps=table.integer("warmup_steps", default=default.warmup_steps, least=1) or default.warmup_steps,
+    )
+    for problem in settings.problems():
+        table.problems.add(table.at("steps"), problem)
+    return settings

@@ -1,0 +1,115 @@
+"""The shared records: ids and outcomes survive the way to text and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from strategies import cells, outcomes, shapes
+
+from harness.cells import Cell, Check, Device, Entry, Outcome, Precision, Scale, Shape
+from harness.expansion import import_cell
+
+FINETUNE = "1.4.16/paraformer_streaming/v8404-h320/slim/finetune@train/cpu-fp32"
+
+
+@given(shapes)
+def test_a_shape_is_read_back_as_it_was_written(shape: Shape) -> None:
+    assert Shape.parse(str(shape)) == shape
+
+
+@given(cells())
+def test_a_cell_is_read_back_from_its_id(cell: Cell) -> None:
+    assert Cell.parse(cell.id) == cell
+
+
+@given(cells(), cells())
+def test_two_cells_share_an_id_only_when_they_are_the_same(one: Cell, other: Cell) -> None:
+    assert (one.id == other.id) == (one == other)
+
+
+@given(outcomes)
+def test_an_outcome_is_read_back_from_strict_json(outcome: Outcome) -> None:
+    text = json.dumps(outcome.to_json(), allow_nan=False)
+    assert Outcome.from_json(json.loads(text)) == outcome
+
+
+def test_the_id_of_a_finetune_cell_names_the_entry_point() -> None:
+    cell = Cell(
+        release="1.4.16",
+        variant="paraformer_streaming",
+        shape=Shape(vocab_size=8404, hidden_size=320),
+        scale=Scale.SLIM,
+        check=Check.FINETUNE,
+        entry=Entry.TRAIN,
+        device=Device.CPU,
+        precision=Precision.FP32,
+    )
+    assert cell.id == FINETUNE
+
+
+@pytest.mark.parametrize(
+    "text", ["", "v8404", "h320-v8404", "v0-h320", "v8404-h0", "v08404-h320", "v8404-h320 ", "v-1-h2"]
+)
+def test_what_is_no_shape_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a shape"):
+        Shape.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1.4.16",
+        FINETUNE + "/more",
+        FINETUNE.replace("v8404-h320", "8404x320"),
+        FINETUNE.replace("slim", "tiny"),
+        FINETUNE.replace("finetune@train", "finetun"),
+        FINETUNE.replace("@train", "@trainer"),
+        FINETUNE.replace("cpu-fp32", "cpu"),
+        FINETUNE.replace("cpu", "tpu"),
+    ],
+)
+def test_what_is_no_cell_id_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a cell id"):
+        Cell.parse(text)
+
+
+def test_an_outcome_of_another_schema_is_refused() -> None:
+    data = Outcome(cell=Cell.parse(FINETUNE), status="passed", reason="").to_json()  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="schema 2"):
+        Outcome.from_json(data | {"schema": 2})
+
+
+def test_the_rungs_stand_in_the_order_of_the_ladder() -> None:
+    assert sorted(Check, key=lambda check: check.rung) == [
+        Check.IMPORT,
+        Check.CONSTRUCT,
+        Check.LOSS_CONTRACT,
+        Check.FINETUNE,
+    ]
+
+
+def test_every_cell_of_a_release_stands_on_its_import() -> None:
+    assert Cell.parse(FINETUNE).stands_on(import_cell("1.4.16"))
+    assert not Cell.parse(FINETUNE).stands_on(import_cell("1.4.15"))
+    assert not import_cell("1.4.16").stands_on(Cell.parse(FINETUNE))
+
+
+def test_a_cell_stands_on_lower_rungs_of_its_own_model_and_place_alone() -> None:
+    cell = Cell.parse(FINETUNE)
+    construct = replace(cell, check=Check.CONSTRUCT, entry=None)
+    assert cell.stands_on(construct)
+    assert not construct.stands_on(cell)
+    assert not cell.stands_on(cell)
+    assert not cell.stands_on(replace(construct, variant="paraformer"))
+    assert not cell.stands_on(replace(construct, shape=Shape(vocab_size=8501, hidden_size=320)))
+    assert not cell.stands_on(replace(construct, device=Device.CUDA))
+    assert not cell.stands_on(replace(construct, scale=Scale.PUBLISHED))
+
+
+def test_the_two_entry_points_do_not_stand_on_each_other() -> None:
+    cell = Cell.parse(FINETUNE)
+    assert not cell.stands_on(replace(cell, entry=Entry.TRAIN_DS))

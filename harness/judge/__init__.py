@@ -1,0 +1,1 @@
+"""Outcomes held against what was expected of them."""

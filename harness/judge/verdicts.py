@@ -1,0 +1,140 @@
+"""Outcomes → verdicts, and the exit status of a run.
+
+| status | listed as a known issue | verdict |
+| --- | --- | --- |
+| passed, skipped | no | as expected |
+| passed | yes | unexpected pass |
+| failed, timed out, crashed, out of memory | yes, with this status and signature | known |
+| the same | no, or with another | regression |
+| blocked | the cell that blocks it is known | known |
+| blocked | the cell that blocks it is a regression or a fault | follows |
+| errored | either | fault |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.cells import Cell, Outcome, Status, Verdict
+from harness.judge.known import FAILURES, KnownIssue, KnownIssues
+
+BLOCKED_BY = "blocked_by"
+"""The key in the evidence of a blocked cell that holds the id of the cell that blocks it."""
+
+EXIT_EXPECTED = 0
+EXIT_UNEXPECTED = 1
+EXIT_FAULT = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """An outcome and what is to be thought of it."""
+
+    outcome: Outcome
+    verdict: Verdict
+    issue: KnownIssue | None = None
+    """The known issue that explains it, or that it contradicts."""
+    sentence: str
+    """Why this verdict."""
+
+
+def judge(outcomes: Sequence[Outcome], issues: KnownIssues) -> tuple[Judged, ...]:
+    """Hold each outcome against the known issues; the order stays.
+
+    A blocked cell is judged by the cell that blocks it, which has to be among the outcomes.
+    """
+    by_id = {outcome.cell.id: outcome for outcome in outcomes}
+    return tuple(_judge_one(outcome, by_id, issues) for outcome in outcomes)
+
+
+def exit_code(judged: Sequence[Judged], *, planned: Sequence[Cell] = ()) -> int:
+    """The exit status of a run: 0 as expected, 1 for a regression or an unexpected pass, 3 for faults alone.
+
+    A run without outcomes is a fault, and so is a planned cell that has none: what was not measured is no success.
+    """
+    verdicts = {one.verdict for one in judged}
+    if verdicts & {Verdict.REGRESSION, Verdict.UNEXPECTED_PASS}:
+        return EXIT_UNEXPECTED
+    missing = {cell.id for cell in planned} - {one.outcome.cell.id for one in judged}
+    if not verdicts or missing or verdicts & {Verdict.FAULT, Verdict.FOLLOWS}:
+        return EXIT_FAULT
+    return EXIT_EXPECTED
+
+
+def _judge_one(outcome: Outcome, by_id: Mapping[str, Outcome], issues: KnownIssues) -> Judged:
+    if outcome.status is Status.BLOCKED:
+        return _judge_blocked(outcome, by_id, issues)
+    if outcome.status is Status.ERRORED:
+        return _fault(outcome, f"The harness or the machine is to blame: {outcome.reason}")
+    listed = issues.matching(outcome.cell)
+    if outcome.status in FAILURES:
+        return _judge_failure(outcome, listed)
+    if outcome.status is Status.PASSED and listed:
+        return Judged(
+            outcome=outcome,
+            verdict=Verdict.UNEXPECTED_PASS,
+            issue=listed[0],
+            sentence=f"It passed, and is listed as failing ({listed[0].id}: {listed[0].title}).",
+        )
+    sentence = "It passed." if outcome.status is Status.PASSED else f"It was skipped: {outcome.reason}"
+    return Judged(outcome=outcome, verdict=Verdict.AS_EXPECTED, sentence=sentence)
+
+
+def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue]) -> Judged:
+    for issue in listed:
+        if issue.fits(outcome.status, outcome.failure):
+            return Judged(
+                outcome=outcome,
+                verdict=Verdict.KNOWN,
+                issue=issue,
+                sentence=f"It {_told(outcome.status)} as listed ({issue.id}: {issue.title}).",
+            )
+    signature = outcome.failure.signature if outcome.failure else "no signature"
+    sentence = f"It {_told(outcome.status)} ({signature}), and no known issue covers it."
+    if listed:
+        expected = "; ".join(
+            f"{issue.status} with {' or '.join(issue.signatures) or 'no signature'} ({issue.id})" for issue in listed
+        )
+        sentence = f"It {_told(outcome.status)} in another way than listed: {signature}, where {expected} is expected."
+    return Judged(outcome=outcome, verdict=Verdict.REGRESSION, issue=listed[0] if listed else None, sentence=sentence)
+
+
+def _judge_blocked(outcome: Outcome, by_id: Mapping[str, Outcome], issues: KnownIssues) -> Judged:
+    root = _root(outcome, by_id)
+    if root is None:
+        named = outcome.evidence.get(BLOCKED_BY)
+        return _fault(outcome, f"It is blocked by {named}, which has no outcome of its own in this run.")
+    if root.status is Status.PASSED:
+        return _fault(outcome, f"It is blocked by {root.cell.id}, which passed.")
+    below = _judge_one(root, by_id, issues)
+    stands_on = f"It stands on {root.cell.id}, which is judged {below.verdict}"
+    if below.verdict is Verdict.KNOWN:
+        return Judged(
+            outcome=outcome,
+            verdict=Verdict.KNOWN,
+            issue=below.issue,
+            sentence=f"{stands_on} ({below.issue.id if below.issue else ''}).",
+        )
+    verdict = Verdict.AS_EXPECTED if below.verdict is Verdict.AS_EXPECTED else Verdict.FOLLOWS
+    return Judged(outcome=outcome, verdict=verdict, sentence=f"{stands_on}.")
+
+
+def _root(outcome: Outcome, by_id: Mapping[str, Outcome]) -> Outcome | None:
+    """The first cell down the chain of blocked ones that is not blocked itself; None when the chain leads nowhere."""
+    followed: set[str] = set()
+    current: Outcome | None = outcome
+    while current is not None and current.status is Status.BLOCKED:
+        if current.cell.id in followed:
+            return None
+        followed.add(current.cell.id)
+        current = by_id.get(str(current.evidence.get(BLOCKED_BY)))
+    return current
+
+
+def _fault(outcome: Outcome, sentence: str) -> Judged:
+    return Judged(outcome=outcome, verdict=Verdict.FAULT, sentence=sentence)
+
+
+def _told(status: Status) -> str:
+    return {Status.OUT_OF_MEMORY: "ran out of memory"}.get(status, status.replace("_", " "))

@@ -1,0 +1,220 @@
+"""Outcomes held against known issues, each rule with its planted case, and the exit status of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import outcomes as any_outcomes
+
+from harness.cells import Cell, Check, Failure, Outcome, Status, Verdict
+from harness.judge.known import FAILURES, KnownIssue, KnownIssues
+from harness.judge.verdicts import Judged, exit_code, judge
+
+LISTED = "AssertionError@funasr/losses/label_smoothing_loss.py:forward"
+OTHER = "TypeError@funasr/models/paraformer/model.py:forward"
+
+KNOWN = KnownIssues(
+    issues=(
+        KnownIssue(
+            id="streaming",
+            title="hidden states enter the loss",
+            releases="<1.0.12",
+            variants=("paraformer_streaming",),
+            checks=(Check.LOSS_CONTRACT,),
+            signatures=(LISTED,),
+            cause="c",
+            seen="s",
+        ),
+        KnownIssue(
+            id="hangs",
+            title="the loader waits forever",
+            releases="==1.2.0",
+            checks=(Check.FINETUNE,),
+            status=Status.TIMED_OUT,
+            cause="c",
+            seen="s",
+        ),
+    )
+)
+
+
+def outcome(name: str, status: Status = Status.PASSED, signature: str = "", blocked_by: str = "") -> Outcome:
+    return Outcome(
+        cell=Cell.parse(name),
+        status=status,
+        reason="" if status is Status.PASSED else "a reason",
+        failure=Failure(type="E", message="m", signature=signature) if signature else None,
+        evidence={"blocked_by": blocked_by} if blocked_by else {},
+    )
+
+
+def contract(release: str = "1.0.11", variant: str = "paraformer_streaming") -> str:
+    return f"{release}/{variant}/v8404-h320/slim/loss_contract/cpu-fp32"
+
+
+def finetune(release: str = "1.0.11", variant: str = "paraformer_streaming") -> str:
+    return f"{release}/{variant}/v8404-h320/slim/finetune@train/cpu-fp32"
+
+
+def one(*outcomes: Outcome) -> Judged:
+    """The verdict on the last of these."""
+    return judge(outcomes, KNOWN)[-1]
+
+
+def test_a_pass_that_nothing_speaks_against_is_as_expected() -> None:
+    judged = one(outcome(contract("1.0.12")))
+    assert (judged.verdict, judged.issue) == (Verdict.AS_EXPECTED, None)
+
+
+def test_a_pass_where_a_failure_is_listed_is_unexpected() -> None:
+    judged = one(outcome(contract()))
+    assert (judged.verdict, judged.issue) == (Verdict.UNEXPECTED_PASS, KNOWN.issues[0])
+
+
+def test_a_failure_as_listed_is_known() -> None:
+    judged = one(outcome(contract(), Status.FAILED, LISTED))
+    assert (judged.verdict, judged.issue) == (Verdict.KNOWN, KNOWN.issues[0])
+    assert "streaming: hidden states enter the loss" in judged.sentence
+
+
+def test_a_failure_with_another_signature_than_listed_is_a_regression() -> None:
+    judged = one(outcome(contract(), Status.FAILED, OTHER))
+    assert judged.verdict is Verdict.REGRESSION
+    assert OTHER in judged.sentence
+    assert LISTED in judged.sentence
+
+
+@pytest.mark.parametrize("status", [Status.TIMED_OUT, Status.CRASHED, Status.OUT_OF_MEMORY])
+def test_a_failure_with_another_status_than_listed_is_a_regression(status: Status) -> None:
+    assert one(outcome(contract(), status, LISTED)).verdict is Verdict.REGRESSION
+    assert one(outcome(contract(), status)).verdict is Verdict.REGRESSION
+
+
+@pytest.mark.parametrize("status", FAILURES)
+def test_a_failure_that_is_not_listed_is_a_regression(status: Status) -> None:
+    judged = one(outcome(contract("1.0.12"), status, LISTED))
+    assert (judged.verdict, judged.issue) == (Verdict.REGRESSION, None)
+
+
+def test_a_time_out_as_listed_is_known_without_a_signature() -> None:
+    assert one(outcome(finetune("1.2.0"), Status.TIMED_OUT)).verdict is Verdict.KNOWN
+
+
+def test_the_issue_that_fits_is_found_among_several() -> None:
+    second = replace(KNOWN.issues[0], id="second", signatures=(OTHER,))
+    [judged] = judge([outcome(contract(), Status.FAILED, OTHER)], KnownIssues(issues=(*KNOWN.issues, second)))
+    assert (judged.verdict, judged.issue) == (Verdict.KNOWN, second)
+
+
+def test_an_error_of_the_machine_is_a_fault_even_where_a_failure_is_listed() -> None:
+    assert one(outcome(contract(), Status.ERRORED)).verdict is Verdict.FAULT
+    assert one(outcome(contract("1.0.12"), Status.ERRORED)).verdict is Verdict.FAULT
+
+
+def test_what_was_skipped_is_as_expected_even_where_a_failure_is_listed() -> None:
+    assert one(outcome(contract(), Status.SKIPPED)).verdict is Verdict.AS_EXPECTED
+
+
+def test_what_a_known_failure_blocks_is_known_with_its_issue() -> None:
+    below = outcome(contract(), Status.FAILED, LISTED)
+    judged = one(below, outcome(finetune(), Status.BLOCKED, blocked_by=contract()))
+    assert (judged.verdict, judged.issue) == (Verdict.KNOWN, KNOWN.issues[0])
+
+
+@pytest.mark.parametrize(("status", "signature"), [(Status.FAILED, OTHER), (Status.ERRORED, ""), (Status.CRASHED, "")])
+def test_what_a_regression_or_fault_blocks_follows(status: Status, signature: str) -> None:
+    judged = one(outcome(contract(), status, signature), outcome(finetune(), Status.BLOCKED, blocked_by=contract()))
+    assert judged.verdict is Verdict.FOLLOWS
+    assert contract() in judged.sentence
+
+
+def test_a_chain_of_blocked_cells_is_followed_to_its_end_in_any_order() -> None:
+    construct = contract().replace("loss_contract", "construct")
+    chain = [
+        outcome(finetune(), Status.BLOCKED, blocked_by=contract()),
+        outcome(contract(), Status.BLOCKED, blocked_by=construct),
+        outcome(construct, Status.FAILED, OTHER),
+    ]
+    assert [judged.verdict for judged in judge(chain, KNOWN)] == [
+        Verdict.FOLLOWS,
+        Verdict.FOLLOWS,
+        Verdict.REGRESSION,
+    ]
+
+
+def test_a_blocked_cell_whose_blocker_is_not_there_is_a_fault() -> None:
+    assert one(outcome(finetune(), Status.BLOCKED, blocked_by=contract())).verdict is Verdict.FAULT
+    assert one(outcome(finetune(), Status.BLOCKED)).verdict is Verdict.FAULT
+
+
+def test_a_blocked_cell_whose_blocker_passed_is_a_fault() -> None:
+    below = outcome(contract("1.0.12"))
+    judged = one(below, outcome(finetune("1.0.12"), Status.BLOCKED, blocked_by=contract("1.0.12")))
+    assert judged.verdict is Verdict.FAULT
+
+
+def test_a_blocked_cell_whose_blocker_passed_unexpectedly_is_a_fault() -> None:
+    judged = one(outcome(contract()), outcome(finetune(), Status.BLOCKED, blocked_by=contract()))
+    assert judged.verdict is Verdict.FAULT
+
+
+def test_what_a_skipped_cell_blocks_is_as_expected() -> None:
+    below = outcome(contract(), Status.SKIPPED)
+    assert one(below, outcome(finetune(), Status.BLOCKED, blocked_by=contract())).verdict is Verdict.AS_EXPECTED
+
+
+def test_cells_that_block_each_other_are_faults_and_no_endless_loop() -> None:
+    circle = [
+        outcome(finetune(), Status.BLOCKED, blocked_by=contract()),
+        outcome(contract(), Status.BLOCKED, blocked_by=finetune()),
+    ]
+    assert {judged.verdict for judged in judge(circle, KNOWN)} == {Verdict.FAULT}
+
+
+@settings(max_examples=30)
+@given(st.lists(any_outcomes, max_size=4))
+def test_every_outcome_gets_one_verdict_in_its_place_and_a_sentence(outcomes: list[Outcome]) -> None:
+    judged = judge(outcomes, KNOWN)
+    assert [one.outcome for one in judged] == outcomes
+    assert all(one.sentence for one in judged)
+
+
+@given(any_outcomes)
+def test_nothing_but_a_pass_or_a_skip_is_as_expected_by_itself(given_outcome: Outcome) -> None:
+    [judged] = judge([given_outcome], KnownIssues())
+    expected = given_outcome.status in (Status.PASSED, Status.SKIPPED)
+    assert (judged.verdict is Verdict.AS_EXPECTED) == expected
+
+
+PASSED = outcome(contract("1.0.12"))
+LISTED_FAILURE = outcome(contract(), Status.FAILED, LISTED)
+REGRESSION = outcome(contract("1.0.14"), Status.FAILED, OTHER)
+UNEXPECTED = outcome(contract("1.0.10"))
+FAULT = outcome(contract("1.0.15"), Status.ERRORED)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        ([PASSED], 0),
+        ([PASSED, LISTED_FAILURE], 0),
+        ([PASSED, REGRESSION], 1),
+        ([PASSED, UNEXPECTED], 1),
+        ([PASSED, FAULT], 3),
+        ([FAULT, REGRESSION], 1),
+        ([FAULT, UNEXPECTED], 1),
+        ([], 3),
+    ],
+)
+def test_the_exit_status_says_what_the_worst_verdict_is(outcomes: list[Outcome], code: int) -> None:
+    assert exit_code(judge(outcomes, KNOWN)) == code
+
+
+def test_a_planned_cell_without_an_outcome_is_no_success() -> None:
+    judged = judge([PASSED], KNOWN)
+    assert exit_code(judged, planned=[PASSED.cell]) == 0
+    assert exit_code(judged, planned=[PASSED.cell, FAULT.cell]) == 3
+    assert exit_code(judge([REGRESSION], KNOWN), planned=[PASSED.cell]) == 1

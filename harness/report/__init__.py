@@ -1,0 +1,61 @@
+"""Reports of a run, for people who have never heard of this project: a page, a Markdown file, and JUnit XML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.durable import replace_file, storage_error
+from harness.judge.verdicts import Judged
+from harness.report.summary import TITLE, summarise
+from harness.runs import LoadedRun
+
+__all__ = ["TITLE", "ReportPaths", "write_reports"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportPaths:
+    """Where the reports were written."""
+
+    html: Path
+    markdown: Path
+    junit: Path
+
+
+def write_reports(
+    run: LoadedRun, judged: Sequence[Judged], out_dir: Path, *, title: str = TITLE, published: Sequence[str] = ()
+) -> ReportPaths:
+    """Write `compatibility.html`, `compatibility.md` and `junit.xml`, each whole or not at all.
+
+    Args:
+        run: Where the outcomes come from.
+        judged: The outcomes, held against the known issues.
+        out_dir: A folder, made if it is not there.
+        title: The heading of the reports.
+        published: The labels of all releases that exist; ranges of releases end where one of these was not run.
+
+    Raises:
+        StoreError: a file could not be written; the older one of that name is still whole.
+    """
+    # Imported here: the command line answers `--help` without the templates' machinery.
+    from harness.report.html import render_html
+    from harness.report.junit import render_junit
+    from harness.report.markdown import render_markdown
+
+    summary = summarise(run, judged, title=title, published=published)
+    paths = ReportPaths(
+        html=out_dir / "compatibility.html", markdown=out_dir / "compatibility.md", junit=out_dir / "junit.xml"
+    )
+    _write(paths.html, render_html(summary).encode("utf-8"))
+    _write(paths.markdown, render_markdown(summary).encode("utf-8"))
+    _write(paths.junit, render_junit(judged, title=title))
+    return paths
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content)
+    except OSError as error:
+        raise storage_error(error, path, "written") from error

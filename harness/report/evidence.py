@@ -1,0 +1,167 @@
+"""Everything that was seen of each cell, told once for all cells of which it is true."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.cells import Cell, Check, Outcome, Status, Verdict
+from harness.judge.verdicts import Judged
+from harness.report import figures
+from harness.report.facts import Fact, facts_of
+from harness.report.failures import FailureGroup, GroupKey, group_key
+from harness.report.learning import CurveGroup, CurveKey, Training, curve_key
+from harness.report.order import Order, Span
+from harness.report.text import one_line, plain
+from harness.report.tracebacks import Line, shared_lines, structure
+
+_LONGEST_LOG = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One cell."""
+
+    id: str
+    release: str
+    seconds: float
+    training: Training | None
+    """None for a cell that is no fine-tune or came to no step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceRow:
+    """Cells of one shape of which all the same was seen, times apart."""
+
+    shape: str
+    reason: str
+    facts: tuple[Fact, ...]
+    members: tuple[Member, ...]
+    """Oldest release first."""
+    spans: tuple[Span, ...]
+    curve: CurveGroup | None
+
+    @property
+    def seconds(self) -> str:
+        """How long a cell took: from the quickest to the slowest."""
+        times = [figures.duration(member.seconds) for member in sorted(self.members, key=lambda item: item.seconds)]
+        return times[0] if times[0] == times[-1] else f"{times[0]} – {times[-1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Cells of one variant and rung that ended alike, with one traceback."""
+
+    check: Check
+    variant: str | None
+    title: str
+    """Rung, variant and place."""
+    status: Status
+    verdict: Verdict
+    sentence: str
+    """The judge's, where a cell passed against expectation."""
+    group: FailureGroup | None
+    lines: tuple[Line, ...]
+    adaptations: tuple[str, ...]
+    log: str
+    """The end of what the release printed in the newest of the cells, kept only when it did not pass."""
+    cells: int
+    spans: tuple[Span, ...]
+    rows: tuple[EvidenceRow, ...]
+
+
+def build_cards(
+    judged: Iterable[Judged],
+    order: Order,
+    *,
+    groups: Sequence[FailureGroup],
+    curves: Mapping[CurveKey, CurveGroup],
+) -> tuple[Card, ...]:
+    """All evidence, by rung, then variant; every cell is in exactly one row of one card."""
+    cards: dict[tuple[object, ...], list[Judged]] = defaultdict(list)
+    age = {label: number for number, label in enumerate(order.labels)}
+    for item in sorted(judged, key=lambda judged: age[judged.outcome.cell.release]):
+        cards[_card_key(item)].append(item)
+    links = {group.key: group for group in groups}
+    built = [_card(items, order, links=links, curves=curves) for items in cards.values()]
+    return tuple(
+        sorted(built, key=lambda card: (card.check.rung, card.title, list(Status).index(card.status), -card.cells))
+    )
+
+
+def _card_key(item: Judged) -> tuple[object, ...]:
+    outcome, cell = item.outcome, item.outcome.cell
+    return (
+        *(cell.check, cell.entry, cell.variant, cell.scale, cell.device, cell.precision),
+        *(outcome.status, item.verdict, item.issue.id if item.issue else ""),
+        *(outcome.failure.signature if outcome.failure else "", structure(outcome.failure), outcome.adaptations),
+    )
+
+
+def _card(
+    members: Sequence[Judged],
+    order: Order,
+    *,
+    links: Mapping[GroupKey, FailureGroup],
+    curves: Mapping[CurveKey, CurveGroup],
+) -> Card:
+    first, newest = members[0], members[-1].outcome
+    outcome = first.outcome
+    rows: dict[tuple[object, ...], list[Outcome]] = defaultdict(list)
+    for item in members:
+        seen = item.outcome
+        rows[_shape_key(seen.cell), _reason(seen), facts_of(seen), curve_key(seen)].append(seen)
+    log = newest.evidence.get("log_tail")
+    return Card(
+        check=outcome.cell.check,
+        variant=outcome.cell.variant,
+        title=_title(outcome.cell),
+        status=outcome.status,
+        verdict=first.verdict,
+        sentence=first.sentence if first.verdict is Verdict.UNEXPECTED_PASS else "",
+        group=links.get(group_key(first)),
+        lines=shared_lines(item.outcome.failure for item in members if item.outcome.failure),
+        adaptations=outcome.adaptations,
+        log=plain(log)[-_LONGEST_LOG:] if isinstance(log, str) and outcome.status is not Status.PASSED else "",
+        cells=len(members),
+        spans=order.spans({item.outcome.cell.release for item in members}),
+        rows=tuple(_row(rows[key], order, curves) for key in sorted(rows, key=lambda key: str(key[0]))),
+    )
+
+
+def _row(outcomes: Sequence[Outcome], order: Order, curves: Mapping[CurveKey, CurveGroup]) -> EvidenceRow:
+    first = outcomes[0]
+    key = curve_key(first)
+    return EvidenceRow(
+        shape=str(first.cell.shape) if first.cell.shape else "",
+        reason=_reason(first),
+        facts=facts_of(first),
+        members=tuple(
+            Member(
+                id=outcome.cell.id,
+                release=outcome.cell.release,
+                seconds=outcome.seconds,
+                training=Training.of(outcome.metrics) if key else None,
+            )
+            for outcome in outcomes
+        ),
+        spans=order.spans({outcome.cell.release for outcome in outcomes}),
+        curve=curves[key] if key else None,
+    )
+
+
+def _title(cell: Cell) -> str:
+    rung = f"{cell.check}@{cell.entry}" if cell.entry else str(cell.check)
+    if cell.variant is None:
+        return rung
+    return " · ".join(filter(None, (rung, cell.variant, cell.scale, f"{cell.device}-{cell.precision}")))
+
+
+def _shape_key(cell: Cell) -> tuple[int, int]:
+    return (cell.shape.vocab_size, cell.shape.hidden_size) if cell.shape else (0, 0)
+
+
+def _reason(outcome: Outcome) -> str:
+    """The reason without the release's own name, so that it can stand for several."""
+    return one_line(outcome.reason.replace(f"{outcome.cell.release}/", "…/"), at_most=600)

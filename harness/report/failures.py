@@ -1,0 +1,194 @@
+"""Failures grouped by signature: one group is one thing that is wrong, wherever it shows."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.cells import Check, Entry, Outcome, Status, Verdict
+from harness.judge.known import KnownIssue
+from harness.judge.verdicts import Judged
+from harness.report.order import Order, Span
+from harness.report.text import one_line
+from harness.report.tracebacks import Line, shared_lines, structure
+
+GroupKey = tuple[str, Verdict, str]
+"""Signature, verdict, and the id of the known issue."""
+
+_NOT_FAILURES = frozenset((Status.PASSED, Status.BLOCKED, Status.SKIPPED))
+_MOST_MESSAGES = 8
+_URGENCY = {Verdict.REGRESSION: 0, Verdict.UNEXPECTED_PASS: 0, Verdict.FAULT: 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One text that the failure came with, and where."""
+
+    text: str
+    cells: int
+    shapes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a failure shows."""
+
+    variant: str | None
+    check: Check
+    entry: Entry | None
+    shapes: tuple[str, ...]
+    spans: tuple[Span, ...]
+
+    @property
+    def rung(self) -> str:
+        """`finetune@train_ds`."""
+        return f"{self.check}@{self.entry}" if self.entry else str(self.check)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureGroup:
+    """All cells that failed with one signature and were judged alike."""
+
+    number: int
+    key: GroupKey
+    signature: str
+    type: str
+    statuses: tuple[Status, ...]
+    verdict: Verdict
+    issue: KnownIssue | None
+    sentence: str
+    """What the judge said of the first of these cells."""
+    messages: tuple[Message, ...]
+    """The most frequent ones, first."""
+    other_messages: int
+    """How many different ones there are besides."""
+    lines: tuple[Line, ...]
+    """The most frequent traceback, outermost first."""
+    other_tracebacks: int
+    places: tuple[Place, ...]
+    releases: tuple[Span, ...]
+    cells: int
+    keeps_back: int
+    """How many cells were blocked by these."""
+    example: str
+    """The id of a cell of the newest release."""
+
+    def holds(self, item: Judged) -> bool:
+        """Whether a cell is one of these."""
+        return has_failed(item.outcome) and group_key(item) == self.key
+
+    @property
+    def explained(self) -> bool:
+        """Whether somebody knows the cause."""
+        return self.verdict is Verdict.KNOWN and self.issue is not None and self.issue.explained
+
+    @property
+    def anchor(self) -> str:
+        """The fragment that leads to the group."""
+        return f"failure-{self.number}"
+
+
+def signature_of(outcome: Outcome) -> str:
+    """What a failure is grouped by; one without an exception, such as a time-out, goes by status and rung."""
+    return outcome.failure.signature if outcome.failure else f"{outcome.status}@{outcome.cell.check}"
+
+
+def has_failed(outcome: Outcome) -> bool:
+    """Whether the cell itself went wrong: blocked cells follow another one's failure."""
+    return outcome.status not in _NOT_FAILURES
+
+
+def group_key(item: Judged) -> GroupKey:
+    """Equal for failures that belong together: same signature, judged alike."""
+    return (signature_of(item.outcome), item.verdict, item.issue.id if item.issue else "")
+
+
+def group_failures(judged: Sequence[Judged], order: Order) -> tuple[FailureGroup, ...]:
+    """Group what failed; what is not explained comes first, then what concerns most cells."""
+    groups: dict[GroupKey, list[Judged]] = defaultdict(list)
+    for item in judged:
+        if has_failed(item.outcome):
+            groups[group_key(item)].append(item)
+    followers = _followers(judged)
+    ranked = sorted(groups.items(), key=lambda entry: (_URGENCY.get(entry[0][1], 2), -len(entry[1]), entry[0]))
+    return tuple(
+        _group(number, members, order, followers=sum(followers[item.outcome.cell.id] for item in members))
+        for number, (_, members) in enumerate(ranked, start=1)
+    )
+
+
+def _group(number: int, members: list[Judged], order: Order, *, followers: int) -> FailureGroup:
+    outcomes = [item.outcome for item in members]
+    newest = order.sorted({outcome.cell.release for outcome in outcomes})[-1]
+    example = next(outcome for outcome in outcomes if outcome.cell.release == newest)
+    messages = _messages(outcomes)
+    structures = Counter(structure(outcome.failure) for outcome in outcomes)
+    usual = structures.most_common(1)[0][0]
+    return FailureGroup(
+        number=number,
+        key=group_key(members[0]),
+        signature=signature_of(example),
+        type=example.failure.type if example.failure else str(example.status),
+        statuses=tuple(status for status in Status if any(outcome.status is status for outcome in outcomes)),
+        verdict=members[0].verdict,
+        issue=members[0].issue,
+        sentence=members[0].sentence,
+        messages=messages[:_MOST_MESSAGES],
+        other_messages=max(0, len(messages) - _MOST_MESSAGES),
+        lines=shared_lines(
+            outcome.failure for outcome in outcomes if outcome.failure and structure(outcome.failure) == usual
+        ),
+        other_tracebacks=len(structures) - 1,
+        places=_places(outcomes, order),
+        releases=order.spans({outcome.cell.release for outcome in outcomes}),
+        cells=len(outcomes),
+        keeps_back=followers,
+        example=example.cell.id,
+    )
+
+
+def _messages(outcomes: Sequence[Outcome]) -> tuple[Message, ...]:
+    texts: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        texts[one_line(outcome.failure.message if outcome.failure else outcome.reason)].append(outcome)
+    found = (Message(text=text, cells=len(members), shapes=_shapes(members)) for text, members in texts.items())
+    return tuple(sorted(found, key=lambda message: (-message.cells, message.text)))
+
+
+def _places(outcomes: Sequence[Outcome], order: Order) -> tuple[Place, ...]:
+    """By variant and rung; shapes with the same releases share a line."""
+    releases: dict[tuple[str | None, Check, Entry | None], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for outcome in outcomes:
+        cell = outcome.cell
+        releases[cell.variant, cell.check, cell.entry][str(cell.shape) if cell.shape else ""].add(cell.release)
+    places: list[Place] = []
+    for (variant, check, entry), by_shape in releases.items():
+        shapes: dict[tuple[Span, ...], list[str]] = defaultdict(list)
+        for shape, labels in sorted(by_shape.items()):
+            shapes[order.spans(labels)].append(shape)
+        places.extend(
+            Place(variant=variant, check=check, entry=entry, shapes=tuple(filter(None, names)), spans=spans)
+            for spans, names in shapes.items()
+        )
+    return tuple(sorted(places, key=lambda place: (place.variant or "", place.check.rung, place.rung, place.shapes)))
+
+
+def _followers(judged: Sequence[Judged]) -> Counter[str]:
+    """How many blocked cells stand on each failed one; each counts for the lowest that failed below it."""
+    failed: dict[str, list[Outcome]] = defaultdict(list)
+    for item in judged:
+        if has_failed(item.outcome):
+            failed[item.outcome.cell.release].append(item.outcome)
+    counts: Counter[str] = Counter()
+    for item in judged:
+        cell = item.outcome.cell
+        if item.outcome.status is Status.BLOCKED:
+            below = [other.cell for other in failed[cell.release] if cell.stands_on(other.cell)]
+            if below:
+                counts[min(below, key=lambda other: other.check.rung).id] += 1
+    return counts
+
+
+def _shapes(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    return tuple(str(shape) for shape in sorted({outcome.cell.shape for outcome in outcomes if outcome.cell.shape}))

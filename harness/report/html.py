@@ -1,0 +1,169 @@
+"""The report as one HTML page that needs nothing from elsewhere and lets nothing in.
+
+Everything that a release said is escaped (Jinja2's autoescape) and made visible (`text.plain`);
+the policy in the page allows the one style and the one script that are ours, by their hashes, and no request at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from harness.cells import Check
+from harness.report import curve, figures, words
+from harness.report.grid import Column, Grid
+from harness.report.learning import CurveGroup
+from harness.report.order import in_words
+from harness.report.summary import Summary
+from harness.report.text import anchor, plain, upstream_url
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """A heading above some columns of the grid."""
+
+    text: str
+    """Empty above the column of the `import` rung."""
+    detail: str
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnHead:
+    """The heading of one column."""
+
+    lines: tuple[str, ...]
+    edge: bool
+    """Whether another group of columns begins here."""
+
+
+def render_html(summary: Summary) -> str:
+    """The whole page."""
+    style, script = _asset("page.css"), _asset("page.js")
+    template = _environment().get_template("report.html.j2")
+    heads, columns = grid_heads(summary.grid)
+    return template.render(
+        s=summary,
+        heads=heads,
+        columns=columns,
+        style=style,
+        script=script,
+        policy=_policy(style, script),
+        lede=words.LEDE,
+    ).lstrip()
+
+
+def grid_heads(grid: Grid) -> tuple[tuple[Head, ...], tuple[ColumnHead, ...]]:
+    """The two lines of headings above the grid."""
+    heads: list[Head] = []
+    columns: list[ColumnHead] = []
+    for (variant, tuned), group in groupby(grid.columns, key=lambda column: (column.variant, column.entry is not None)):
+        members = list(group)
+        heads.append(Head(text=variant or "", detail="fine-tune" if tuned else "model and loss", width=len(members)))
+        columns.extend(
+            ColumnHead(lines=_column_lines(column, grid), edge=number == 0) for number, column in enumerate(members)
+        )
+    return tuple(heads), tuple(columns)
+
+
+def _column_lines(column: Column, grid: Grid) -> tuple[str, ...]:
+    if column.variant is None:
+        return ()
+    shape = str(column.shape).split("-") if column.shape else []
+    place = [] if grid.one_place else [column.place]
+    return (*shape, *([str(column.entry)] if column.entry else []), *place)
+
+
+@cache
+def _environment() -> Environment:
+    # Imported here: the command line answers `--help` without it.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.filters.update(
+        anchor=anchor,
+        spans=in_words,
+        plural=figures.plural,
+        loss=figures.loss,
+        duration=figures.duration,
+        rate=figures.rate,
+        memory=figures.memory,
+        upstream=upstream_url,
+    )
+    environment.globals.update(
+        sign=words.STATUS_SIGN,
+        status_name=words.STATUS_NAME,
+        status_meaning=words.STATUS_MEANING,
+        verdict_name=words.VERDICT_NAME,
+        verdict_meaning=words.VERDICT_MEANING,
+        letter=words.RUNG_LETTER,
+        rung_meaning=words.RUNG_MEANING,
+        native=words.NATIVE,
+        all_checks=tuple(Check),
+        draw=_draw,
+        again=_again,
+        spark=_spark,
+    )
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """What Jinja2 puts out for a value: foreign text made visible, our own markup as it is."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return plain(value)
+    return value
+
+
+def _draw(group: CurveGroup) -> Markup:
+    drawn = curve.draw(group.losses, group.epoch_losses, title=group.title, name=f"{group.anchor}-picture")
+    return drawn or Markup("<p>No loss was a finite number.</p>")
+
+
+def _again(group: CurveGroup) -> Markup:
+    return (
+        curve.again(title=group.title, name=f"{group.anchor}-picture") if figures.finite(group.losses) else Markup("")
+    )
+
+
+def _spark(group: CurveGroup) -> Markup:
+    return curve.spark(group.losses)
+
+
+def _asset(name: str) -> Markup:
+    """A file of ours, to be put into the page as it is."""
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8").strip())  # noqa: S704 - ours, not a release's
+
+
+def _policy(style: str, script: str) -> str:
+    allowed = {"style-src": _hash(style), "script-src": _hash(script), "img-src": "data:"}
+    denied = ("default-src", "base-uri", "form-action")
+    rules: Iterable[str] = (
+        *(f"{name} 'none'" for name in denied),
+        *(f"{name} {what}" for name, what in allowed.items()),
+    )
+    return "; ".join(rules)
+
+
+def _hash(content: str) -> str:
+    digest = hashlib.sha256(content.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

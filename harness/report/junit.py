@@ -1,0 +1,68 @@
+"""The run as JUnit XML, which CI systems show beside the tests of a project."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from harness.cells import Status, Verdict
+from harness.judge.verdicts import Judged
+from harness.report.failures import signature_of
+from harness.report.text import plain
+
+_ELEMENT = {
+    Verdict.REGRESSION: "failure",
+    Verdict.UNEXPECTED_PASS: "failure",
+    Verdict.FAULT: "error",
+    Verdict.KNOWN: "skipped",
+    Verdict.FOLLOWS: "skipped",
+}
+
+
+def render_junit(judged: Sequence[Judged], *, title: str) -> bytes:
+    """One `testcase` per cell: regressions and unexpected passes fail, a fault is an error, known ones are skipped."""
+    cases = [_case(item) for item in judged]
+    attributes = {
+        "name": plain(title),
+        "tests": str(len(cases)),
+        "failures": _count(cases, "failure"),
+        "errors": _count(cases, "error"),
+        "skipped": _count(cases, "skipped"),
+        "time": f"{sum(item.outcome.seconds for item in judged):.3f}",
+    }
+    root = ElementTree.Element("testsuites", attributes)
+    suite = ElementTree.SubElement(root, "testsuite", attributes)
+    suite.extend(cases)
+    ElementTree.indent(root)
+    content: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return content + b"\n"
+
+
+def _case(item: Judged) -> ElementTree.Element:
+    outcome = item.outcome
+    case = ElementTree.Element(
+        "testcase",
+        {"classname": plain(outcome.cell.release), "name": plain(outcome.cell.id), "time": f"{outcome.seconds:.3f}"},
+    )
+    kind = _ELEMENT.get(item.verdict)
+    if kind is None and outcome.status is not Status.PASSED:
+        kind = "skipped"
+    if kind is not None:
+        element = ElementTree.SubElement(case, kind, {"message": plain(item.sentence or outcome.reason)})
+        if kind != "skipped":
+            element.set("type", plain(signature_of(outcome)))
+            element.text = _text(item)
+    return case
+
+
+def _text(item: Judged) -> str:
+    outcome = item.outcome
+    lines = [outcome.reason, f"repeat with: funasr-harness show {outcome.cell.id}"]
+    if outcome.failure:
+        lines += [f"{frame.file}:{frame.line} in {frame.function}: {frame.code}" for frame in outcome.failure.frames]
+        lines.append(f"{outcome.failure.type}: {outcome.failure.message}")
+    return plain("\n".join(filter(None, lines)))
+
+
+def _count(cases: Sequence[ElementTree.Element], kind: str) -> str:
+    return str(sum(1 for case in cases if case.find(kind) is not None))

@@ -1,0 +1,297 @@
+"""The report as Markdown: the answer, the grid in short, the failures and the curves; the page has the single cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.cells import Check, Status, Verdict
+from harness.report import curve, figures, words
+from harness.report.advice import Reason, VariantAdvice
+from harness.report.failures import FailureGroup, GroupKey, Message, group_key, has_failed
+from harness.report.grid import Column, Grid, Mark
+from harness.report.learning import CurveGroup, CurveKey, CurveUse, curve_key
+from harness.report.markup import block, code, md
+from harness.report.order import in_words
+from harness.report.summary import Summary
+from harness.report.text import upstream_url
+
+_MOST_LINES = 5
+_LONGEST_RANGE = 4000
+
+
+def render_markdown(summary: Summary) -> str:
+    """The whole file."""
+    parts = [
+        *_head(summary),
+        *_answer(summary),
+        *_grid(summary),
+        *_failures(summary),
+        *_learning(summary),
+        *_surroundings(summary),
+        *_reading(summary),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(summary: Summary) -> list[str]:
+    setting = summary.setting
+    banner = f"> **{md(setting.banner)}**" if setting.banner else ""
+    notices = "\n".join(f"> {md(notice)}" for notice in setting.notices)
+    facts = _table(("", ""), [(f"**{md(fact.name)}**", md(fact.text)) for fact in setting.facts])
+    tallies = ", ".join(
+        f"{words.STATUS_SIGN[tally.word]} {tally.cells:,} {words.STATUS_NAME[tally.word]}" for tally in summary.statuses
+    )
+    counts = f"{figures.plural(summary.cells, 'cell')} of {figures.plural(summary.releases, 'release')}"
+    return [
+        f"# {md(summary.title)}",
+        md(words.LEDE, at_most=2000),
+        banner,
+        notices,
+        facts,
+        f"{counts} (a cell is one question to one release): {md(tallies)}.",
+    ]
+
+
+def _answer(summary: Summary) -> list[str]:
+    advice = summary.advice
+    parts = ["## The answer"]
+    if advice.newest_for_all:
+        every = "every model here" if len(advice.variants) > 1 else md(advice.variants[0].variant)
+        parts.append(f"The newest release with which {every} can be fine-tuned:")
+        parts.append(_install(advice.newest_for_all))
+    elif advice.fine_tuned:
+        parts.append("No published release in this run can fine-tune every model here.")
+    else:
+        parts.append("No fine-tune was asked for in this run.")
+    for variant in advice.variants:
+        parts += _variant(variant, newest_for_all=advice.newest_for_all, fine_tuned=advice.fine_tuned)
+    return parts
+
+
+def _variant(advice: VariantAdvice, *, newest_for_all: str | None, fine_tuned: bool) -> list[str]:
+    lines = []
+    if advice.trains:
+        spans = md(in_words(advice.trains), at_most=_LONGEST_RANGE)
+        lines.append(f"- ✓ **Can be fine-tuned** (every check that was run passed): {spans}")
+    if advice.passes:
+        lines.append(
+            f"- ✓ Passes what was run, which was no fine-tune: {md(in_words(advice.passes), at_most=_LONGEST_RANGE)}"
+        )
+    lines += _reasons("! Good with its own trainer, but ships another that does not work", advice.other_trainer)
+    lines += _reasons("! **Can be fine-tuned, but not everything passed**", advice.partly)
+    lines += _reasons("✗ **Cannot be fine-tuned**" if fine_tuned else "✗ **Does not pass**", advice.fails)
+    lines += _reasons("? Not known", advice.unknown)
+    own = advice.newest if advice.newest != newest_for_all else None
+    return [f"### {md(advice.variant)}", "\n".join(lines), _install(own) if own else ""]
+
+
+def _reasons(title: str, reasons: Sequence[Reason]) -> list[str]:
+    if not reasons:
+        return []
+    return [
+        f"- {title}",
+        *(
+            f"  - **{md(in_words(reason.spans), at_most=_LONGEST_RANGE)}**: {md(reason.text)}"
+            + (f" [Details](#{reason.anchor})" if reason.anchor else "")
+            for reason in reasons
+        ),
+    ]
+
+
+def _grid(summary: Summary) -> list[str]:
+    grid = summary.grid
+    # Where marks lead: this file has no single cells, so to the failure or the curve that they belong to.
+    links = {group.key: group.anchor for group in summary.failures}
+    curves = {group.key: group.anchor for group in summary.curves}
+    head = ("releases", *(_column(column, grid) for column in grid.columns))
+    rows = [
+        (
+            md(str(band.span)),
+            *(_mark(marks, links, curves) for marks in zip(*(row.marks for row in band.rows), strict=True)),
+        )
+        for band in grid.bands
+    ]
+    letters = ", ".join(f"{words.RUNG_LETTER[check]} {md(check)}" for check in summary.checks)
+    signs = ", ".join(f"{words.STATUS_SIGN[tally.word]} {words.STATUS_NAME[tally.word]}" for tally in summary.statuses)
+    place = f" All of it: {md(grid.one_place)}." if grid.one_place else ""
+    return [
+        "## Releases by model and shape",
+        "Newest first; neighbours with equal rows share one. A shape such as v8404-h320 is a vocabulary of 8404 tokens "
+        f"and a hidden size of 320.{place}",
+        f"Rungs, lowest first: {letters}. {md(signs)}. “C ✗ L”: passed up to C, failed at L. "
+        "&#42; not yet explained, or unexpected.",
+        _table(head, rows),
+    ]
+
+
+def _column(column: Column, grid: Grid) -> str:
+    if column.variant is None:
+        return "import"
+    parts = [column.variant, str(column.shape), "" if grid.one_place else column.place, str(column.entry or "")]
+    return "<br>".join(md(part) for part in parts if part)
+
+
+def _mark(marks: Sequence[Mark | None], failures: dict[GroupKey, str], curves: dict[CurveKey, str]) -> str:
+    """What neighbours that look the same have in one column; with a link where one serves all of them."""
+    shown = marks[0]
+    if shown is None:
+        return ""
+    targets = {_target(mark, failures, curves) for mark in marks if mark}
+    if len(targets) > 1:
+        targets = {"learning" if all(target.startswith("curve") for target in targets) else ""}
+    target = targets.pop()
+    return f"[{md(shown.sign)}](#{target})" if target else md(shown.sign)
+
+
+def _target(mark: Mark, failures: dict[GroupKey, str], curves: dict[CurveKey, str]) -> str:
+    outcome = mark.judged.outcome
+    if has_failed(outcome):
+        return failures[group_key(mark.judged)]
+    key = curve_key(outcome)
+    return curves[key] if key else ""
+
+
+def _failures(summary: Summary) -> list[str]:
+    parts = ["## What fails, and why"]
+    if not summary.failures:
+        return [*parts, "Nothing failed."]
+    for group in summary.failures:
+        parts += _failure(group)
+    return parts
+
+
+def _failure(group: FailureGroup) -> list[str]:
+    known = group.issue if group.verdict is Verdict.KNOWN else None
+    judged = words.VERDICT_NAME[group.verdict] + (", not yet explained" if known and not group.explained else "")
+    blocked = f"; keeps {figures.plural(group.keeps_back, 'more cell')} from being run" if group.keeps_back else ""
+    statuses = ", ".join(words.STATUS_NAME[status] for status in group.statuses)
+    parts = [
+        f'<a id="{group.anchor}"></a>',
+        f"### F{group.number}. {md(known.title if known else group.signature)}",
+        f"**{md(judged)}** · {md(statuses)} · {figures.plural(group.cells, 'cell')}{blocked}",
+    ]
+    if known:
+        parts.append(f"Cause: {md(known.cause, at_most=2000)}" if group.explained else "")
+        parts.append(f"Remedy: {md(known.remedy, at_most=2000)}" if known.remedy else "")
+        parts.append(f"Reported upstream: {', '.join(map(_report, known.upstream))}" if known.upstream else "")
+    else:
+        parts.append(md(group.sentence, at_most=1000))
+    parts.append(f"Signature {code(group.signature)}")
+    parts.append("\n".join(_message(group.type, message) for message in group.messages))
+    parts.append(
+        _table(
+            ("model", "rung", "shapes", "releases"),
+            [
+                (
+                    md(place.variant or "all"),
+                    md(place.rung),
+                    md(", ".join(place.shapes)),
+                    md(in_words(place.spans), at_most=_LONGEST_RANGE),
+                )
+                for place in group.places
+            ],
+        )
+    )
+    lines = [f"{line.place} in {line.function}\n    {line.code}" for line in group.lines[-_MOST_LINES:]]
+    parts.append(block("\n".join(lines)) if lines else "")
+    parts.append(f"Repeat: {code(f'funasr-harness show {group.example}')}")
+    return parts
+
+
+def _message(kind: str, message: Message) -> str:
+    text = f"{kind}: {message.text}" if message.text else kind
+    return f"- {code(text)} ({figures.plural(message.cells, 'cell')})"
+
+
+def _learning(summary: Summary) -> list[str]:
+    if not summary.curves:
+        return []
+    rows = [
+        (
+            f'<a id="{group.anchor}"></a>K{group.number}',
+            f"{md(str(group.variant))}<br>{md(str(group.shape))}"
+            + ("" if summary.grid.one_place else f"<br>{md(group.place)}"),
+            figures.loss(group.epoch_losses[0] if group.epoch_losses else None),
+            curve.bars(group.losses),
+            figures.loss(group.epoch_losses[-1] if group.epoch_losses else None),
+            str(group.steps),
+            _uses(group),
+        )
+        for group in summary.curves
+    ]
+    return [
+        '<a id="learning"></a>',
+        "## Do they learn? The baseline",
+        "Every fine-tune ran with the same seed on the same speech. Releases whose losses are equal at every step to "
+        "the last digit share a row. On a CPU equal curves are the norm, so a release with a curve of its own computes "
+        "something else than its neighbours. First and last epoch: the mean loss over the optimizer steps of that "
+        f"epoch. Native: the trainer that the release's own recipe (`finetune.sh`) calls.{_without_curve(summary)}",
+        _table(
+            ("curve", "model", "first epoch", "loss by step", "last epoch", "steps", "trainer, releases, outcome"), rows
+        ),
+    ]
+
+
+def _without_curve(summary: Summary) -> str:
+    missing = summary.without_curve
+    return f" {figures.plural(missing, 'more fine-tune')} came to no step, so without a curve." if missing else ""
+
+
+def _uses(group: CurveGroup) -> str:
+    return "<br>".join(_use(use) for use in group.uses)
+
+
+def _use(use: CurveUse) -> str:
+    native = f" ({words.NATIVE[use.native]})" if words.NATIVE[use.native] else ""
+    verdict = "" if use.verdict is Verdict.AS_EXPECTED else f", **{words.VERDICT_NAME[use.verdict]}**"
+    spans = md(in_words(use.spans), at_most=_LONGEST_RANGE)
+    return f"{words.STATUS_SIGN[use.status]} {md(str(use.entry))}{native}: {spans}{verdict}"
+
+
+def _surroundings(summary: Summary) -> list[str]:
+    modules = [
+        (code(entry.module), str(entry.releases), md(in_words(entry.spans), at_most=_LONGEST_RANGE))
+        for entry in summary.undeclared
+    ]
+    adaptations = "\n".join(
+        f"- **{md(entry.name)}** ({figures.plural(entry.cells, 'cell')}): {md(entry.meaning, at_most=1000)}"
+        for entry in summary.adaptations
+    )
+    return [
+        "## Modules that are needed but not declared",
+        _table(("module", "releases", "which"), modules) if modules else "None was seen.",
+        "## What the harness changed so that releases run here",
+        adaptations or "Nothing: no adaptation was made use of.",
+    ]
+
+
+def _reading(summary: Summary) -> list[str]:
+    commands = "\n".join(f"# {command.name}\n{command.text}" for command in summary.commands)
+    rungs = [(words.RUNG_LETTER[check], md(check), md(words.RUNG_MEANING[check])) for check in Check]
+    statuses = [(words.STATUS_SIGN[word], md(words.STATUS_NAME[word]), words.STATUS_MEANING[word]) for word in Status]
+    verdicts = [(md(words.VERDICT_NAME[word]), words.VERDICT_MEANING[word]) for word in Verdict]
+    return [
+        "## How to read it, and how to repeat it",
+        block(commands),
+        "The page `compatibility.html` has the evidence of every single cell, and `outcomes.jsonl` the raw figures.",
+        _table(("", "rung", "what passes it"), rungs),
+        _table(("", "status", "meaning"), statuses),
+        _table(("verdict", "meaning"), verdicts),
+        f"Made by funasr-harness {md(summary.setting.harness)}.",
+    ]
+
+
+def _report(name: str) -> str:
+    url = upstream_url(name)
+    return f"[{md(name)}]({url})" if url else md(name)
+
+
+def _install(release: str) -> str:
+    return f"```shell\npip install funasr=={release}\n```"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    # Imported here: the command line answers `--help` without it.
+    from tabulate import tabulate
+
+    return tabulate(list(rows), headers=list(head), tablefmt="pipe", disable_numparse=True)

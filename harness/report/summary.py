@@ -1,0 +1,117 @@
+"""The substance of the reports: everything that they say, before any of it is laid out."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from harness.cells import Check, Outcome, Status, Verdict
+from harness.judge.verdicts import Judged
+from harness.report.advice import Advice, advise
+from harness.report.evidence import Card, build_cards
+from harness.report.facts import Fact
+from harness.report.failures import FailureGroup, group_failures
+from harness.report.grid import Grid, build_grid
+from harness.report.learning import CurveGroup, curve_key, group_curves
+from harness.report.order import Order
+from harness.report.setting import Setting, read_setting
+from harness.report.surroundings import AdaptationUse, Undeclared, adaptations_used, undeclared_modules
+from harness.runs import LoadedRun
+
+TITLE = "Which FunASR releases can be fine-tuned?"
+
+Word = TypeVar("Word", Status, Verdict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally(Generic[Word]):
+    """How many cells ended with a status or a verdict."""
+
+    word: Word
+    cells: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """All that is known, from the answer down to the single cell."""
+
+    title: str
+    setting: Setting
+    cells: int
+    releases: int
+    checks: tuple[Check, ...]
+    """The rungs that were asked for, lowest first."""
+    statuses: tuple[Tally[Status], ...]
+    verdicts: tuple[Tally[Verdict], ...]
+    advice: Advice
+    grid: Grid
+    failures: tuple[FailureGroup, ...]
+    curves: tuple[CurveGroup, ...]
+    without_curve: int
+    """How many fine-tunes that were asked for came to no step."""
+    cards: tuple[Card, ...]
+    undeclared: tuple[Undeclared, ...]
+    adaptations: tuple[AdaptationUse, ...]
+    example: str
+    """The id of some cell, for the commands that repeat one."""
+
+    @property
+    def commands(self) -> tuple[Fact, ...]:
+        """How to see and repeat what the report tells: a command under what it does."""
+        matrix, cell = shlex.quote(f"matrices/{self.setting.matrix}.toml"), shlex.quote(self.example)
+        return (
+            Fact(name="everything known about one cell", text=f"funasr-harness show {cell}"),
+            # Elsewhere, because the folder of the run has an outcome of this cell already.
+            Fact(name="that cell asked again", text=f"funasr-harness run {matrix} --only {cell} -o runs/again"),
+            Fact(name="all cells asked, on this machine", text=f"funasr-harness run {matrix}"),
+        )
+
+
+def summarise(
+    run: LoadedRun, judged: Sequence[Judged], *, title: str = TITLE, published: Sequence[str] = ()
+) -> Summary:
+    """Draw everything that the reports say from a run's judged outcomes.
+
+    Args:
+        run: Where the outcomes come from.
+        judged: The outcomes; a cell that occurs twice counts with the last.
+        title: The heading.
+        published: All releases that exist; ranges of releases end where one of these was not run.
+    """
+    judged = tuple({item.outcome.cell.id: item for item in judged}.values())
+    releases = {item.outcome.cell.release for item in judged}
+    order = Order.of(releases, published)
+    failures = group_failures(judged, order)
+    curves = group_curves(judged, order)
+    asked = {item.outcome.cell.check for item in judged}
+    return Summary(
+        title=title,
+        setting=read_setting(run.provenance, judged, run.notices),
+        cells=len(judged),
+        releases=len(releases),
+        checks=tuple(check for check in Check if check in asked),
+        statuses=_tally(Status, [item.outcome.status for item in judged]),
+        verdicts=_tally(Verdict, [item.verdict for item in judged]),
+        advice=advise(judged, failures, order),
+        grid=build_grid(judged, order),
+        failures=failures,
+        curves=tuple(curves.values()),
+        without_curve=sum(_has_no_curve(item.outcome) for item in judged),
+        cards=build_cards(judged, order, groups=failures, curves=curves),
+        undeclared=undeclared_modules(judged, order),
+        adaptations=adaptations_used(judged, order),
+        example=failures[0].example if failures else next((item.outcome.cell.id for item in judged), "CELL_ID"),
+    )
+
+
+def _has_no_curve(outcome: Outcome) -> bool:
+    asked = outcome.cell.check is Check.FINETUNE and outcome.status is not Status.SKIPPED
+    return asked and curve_key(outcome) is None
+
+
+def _tally(kind: type[Word], found: Sequence[Word]) -> tuple[Tally[Word], ...]:
+    counts = Counter(found)
+    return tuple(Tally(word=word, cells=counts[word]) for word in kind if counts[word])

@@ -1,0 +1,87 @@
+"""A mark tells how far a release got and where it stopped, without colour."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcome, tuned
+
+from harness.cells import Check, Status
+from harness.expansion import import_cell
+from harness.report.grid import Mark, build_grid
+from harness.report.order import Order
+
+
+def grid_of(outcomes):
+    found = judged(outcomes)
+    return build_grid(found, Order.of({item.outcome.cell.release for item in found}, ()))
+
+
+def ladder(release, *statuses):
+    rungs = ("construct", "loss_contract")
+    return [outcome(cell(release, rung), status) for rung, status in zip(rungs, statuses, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "sign", "words", "rung"),
+    [
+        ((Status.PASSED, Status.PASSED), "✓ L", "loss_contract passed", Check.LOSS_CONTRACT),
+        ((Status.PASSED, Status.FAILED), "C ✗ L*", "construct passed, loss_contract failed", Check.LOSS_CONTRACT),
+        ((Status.TIMED_OUT,), "T C*", "construct timed out", Check.CONSTRUCT),
+        ((Status.ERRORED, Status.PASSED), "? C", "construct errored", Check.CONSTRUCT),
+        ((Status.PASSED, Status.OUT_OF_MEMORY), "C M L*", "construct passed, loss_contract out of memory", None),
+        ((Status.PASSED, Status.SKIPPED), "C – L", "construct passed, loss_contract skipped", None),
+    ],
+)
+def test_a_mark_shows_the_highest_rung_reached_and_the_lowest_that_failed(statuses, sign, words, rung):
+    mark = Mark.of(judged(ladder("1.4.0", *statuses)))
+    assert (mark.sign, mark.words) == (sign, words)
+    assert rung in (None, mark.judged.outcome.cell.check)
+
+
+def test_a_known_failure_has_no_star():
+    failing = outcome(cell(RELEASES[6], "loss_contract"), Status.FAILED, failure=loss_failure(320, 8404))
+    assert Mark.of(judged([failing])).sign == "✗ L"
+
+
+def test_rows_are_releases_newest_first_and_columns_are_ladders_and_trainers():
+    grid = grid_of(
+        [
+            outcome(import_cell("1.0.29")),
+            outcome(cell("1.0.30", "construct")),
+            outcome(cell("1.0.29", "construct", variant="paraformer")),
+            tuned("1.0.29", "train"),
+            tuned("1.0.29", "train_ds"),
+        ]
+    )
+    assert [row.release for row in grid.rows] == ["1.0.30", "1.0.29"]
+    assert [(column.variant, column.entry) for column in grid.columns] == [
+        (None, None),
+        ("paraformer", None),
+        ("paraformer_streaming", None),
+        ("paraformer_streaming", "train"),
+        ("paraformer_streaming", "train_ds"),
+    ]
+    assert [mark.sign if mark else None for mark in grid.rows[1].marks] == ["✓ I", "✓ C", None, "✓ F", "✓ F"]
+    assert grid.one_place == "slim cpu-fp32"
+
+
+def test_neighbours_that_look_the_same_make_one_band():
+    grid = grid_of([item for release in RELEASES[:5] for item in ladder(release, Status.PASSED, Status.PASSED)])
+    assert [str(band.span) for band in grid.bands] == ["1.0.0 – 1.0.4 (5 releases)"]
+
+
+def test_a_failure_with_another_signature_does_not_join_a_band():
+    one = outcome(cell("1.0.0", "construct"), Status.FAILED, failure=loss_failure(1, 2))
+    other = outcome(
+        cell("1.0.1", "construct"), Status.FAILED, failure=replace(loss_failure(1, 2), signature="TypeError@other")
+    )
+    assert [str(band.span) for band in grid_of([one, other]).bands] == ["1.0.1", "1.0.0"]
+
+
+def test_a_blocked_trainer_leads_to_its_own_cell():
+    at, by = cell("1.0.0", "finetune@train"), cell("1.0.0", "construct")
+    grid = grid_of([outcome(by, Status.FAILED), blocked(at, by)])
+    assert [mark.judged.outcome.cell for mark in grid.rows[0].marks] == [by, at]
+    assert grid.rows[0].marks[1].sign == "∙ F"

@@ -1,0 +1,61 @@
+"""What a CI shows: a regression is a failure, a fault an error, what is known is skipped."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcome
+from strategies import outcomes as any_outcomes
+
+from harness.cells import Status
+from harness.report.junit import render_junit
+
+FAILING = loss_failure(320, 8404)
+
+
+def read(outcomes):
+    return ElementTree.fromstring(render_junit(judged(outcomes), title="a title"))
+
+
+def kinds(root):
+    return [[child.tag for child in case] for case in root.iter("testcase")]
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        (outcome(cell("1.4.0", "loss_contract")), []),
+        (outcome(cell("1.4.0", "loss_contract"), Status.FAILED, failure=FAILING), ["failure"]),
+        (outcome(cell(RELEASES[6], "loss_contract"), Status.FAILED, failure=FAILING), ["skipped"]),
+        (outcome(cell(RELEASES[6], "loss_contract")), ["failure"]),
+        (outcome(cell("1.4.0", "loss_contract"), Status.ERRORED), ["error"]),
+        (outcome(cell("1.4.0", "loss_contract"), Status.SKIPPED), ["skipped"]),
+    ],
+)
+def test_each_verdict_has_its_element(found, kind):
+    assert kinds(read([found])) == [kind]
+
+
+def test_what_is_blocked_is_skipped_with_its_reason():
+    failing = outcome(cell("1.4.0", "construct"), Status.FAILED, failure=FAILING)
+    root = read([failing, blocked(cell("1.4.0", "loss_contract"), failing.cell)])
+    assert kinds(root) == [["failure"], ["skipped"]]
+    assert "stands on 1.4.0/" in root.find(".//skipped").get("message")
+    assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("2", "1", "1")
+
+
+def test_a_failure_has_its_traceback_and_how_to_repeat_it():
+    at = cell("1.4.0", "loss_contract")
+    failure = read([outcome(at, Status.FAILED, failure=FAILING)]).find(".//failure")
+    assert failure.get("type") == FAILING.signature
+    assert f"funasr-harness show {at.id}" in failure.text
+    assert "label_smoothing_loss.py:64 in forward: assert x.size(2) == self.size" in failure.text
+
+
+@settings(max_examples=40)
+@given(st.lists(any_outcomes, unique_by=lambda outcome: outcome.cell.id, max_size=4))
+def test_any_run_is_sound_xml_with_one_case_a_cell(outcomes):
+    assert len(list(read(outcomes).iter("testcase"))) == len(outcomes)

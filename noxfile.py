@@ -83,7 +83,8 @@ def lock(session: nox.Session) -> None:
     """Write `requirements.lock` anew: versions and hashes, no addresses, nothing that torch brings itself."""
     extras = [word for extra in ("stack", "test", "lint") for word in ("--extra", extra)]
     text = subprocess.run(
-        ["uv", "pip", "compile", "pyproject.toml", *extras, "--universal", "--python-version", "3.11",
+        ["uv", "pip",  # noqa: S607 - whichever uv is on the path
+          "compile", "pyproject.toml", *extras, "--universal", "--python-version", "3.11",
          "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate"],
         cwd=ROOT, env=uv_environment(), check=True, stdout=subprocess.PIPE, text=True,
     ).stdout  # fmt: skip

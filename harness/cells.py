@@ -295,7 +295,7 @@ class Verdict(StrEnum):
     """Failed as `known_issues.toml` says, with the same signature; or stands on such a cell."""
     REGRESSION = "regression"
     """Failed, and that is not listed, or is listed with another signature."""
-    UNEXPECTED_PASS = "unexpected_pass"
+    UNEXPECTED_PASS = "unexpected_pass"  # noqa: S105 - a verdict, no password
     """Passed, and is listed as failing."""
     FOLLOWS = "follows"
     """Blocked by a cell that is itself judged a regression or a fault."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
 MOST_LISTED = 50
 """How many problems of one file are told; a long list that has one cause hides it."""
 

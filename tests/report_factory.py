@@ -268,5 +268,5 @@ def _finetuned(at: Cell, number: int) -> Outcome:
     if number == 50:
         return outcome(at, Status.TIMED_OUT, "It was ended after 300 s.", evidence=evidence, seconds=300.0)
     metrics = training(10.1 if at.variant == STREAMING else 9.6, seed=0.0 if number < 57 else 0.4, noise=number)
-    used = ("cuda-calls-stay-on-cpu", "device-index-means-cpu") if newer else ("cuda-calls-stay-on-cpu",)
+    used = ("cuda-calls-stay-on-cpu", "cuda-devices-mean-cpu") if newer else ("cuda-calls-stay-on-cpu",)
     return outcome(at, metrics=metrics, evidence=evidence, adaptations=used, seconds=9.0 + number % 10)

@@ -87,9 +87,9 @@ ADAPTATION_MEANING: dict[str, str] = {
         "The release calls .cuda() whether or not there is a GPU. On the CPU the harness gives the tensor or module "
         "back unchanged. On a GPU nothing is changed."
     ),
-    "device-index-means-cpu": (
-        "The release's trainer sets its device to a number, which torch reads as a GPU. On the CPU the harness reads "
-        "it as the CPU. On a GPU nothing is changed."
+    "cuda-devices-mean-cpu": (
+        "The release's trainer sets its device to a number, which torch reads as a GPU, or sends the model to a GPU "
+        "whatever device was asked for. On the CPU the harness reads that as the CPU. On a GPU nothing is changed."
     ),
     "soundfile-reads-audio": (
         "torchaudio.load needs torchcodec from torchaudio 2.9 on. Where that is not installed, the harness reads "

@@ -1,0 +1,57 @@
+"""What several commands begin with: the lock, the cache and the cells that the options name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from harness.cells import Cell, Release
+from harness.errors import MatrixError
+from harness.matrix import Matrix, load_matrix, select
+from harness.releases import default_cache, load_lock, resolve
+from harness.variants import available, load_variant, shape_problems
+
+
+def read_cells(options: argparse.Namespace, *, gpu_present: bool) -> tuple[Matrix, tuple[Cell, ...]]:
+    """The matrix that the options name, expanded with the locked releases, and those of its cells that they select.
+
+    Raises:
+        MatrixError: all that is wrong with the matrix or the lock.
+        VariantError: all that is wrong with a variant of the user's.
+        SelectionError: a selection matches nothing.
+    """
+
+    # Read when a release is asked for: a mistyped matrix is the nearer mistake, and is told first.
+    @cache
+    def locked() -> tuple[Release, ...]:
+        return load_lock(options.lock)
+
+    matrix = load_matrix(
+        options.matrix,
+        resolve=lambda spec: resolve(spec, locked()),
+        variants=available(),
+        gpu_present=gpu_present,
+    )
+    if problems := tuple(dict.fromkeys(_misfits(matrix))):
+        raise MatrixError(str(options.matrix), problems)
+    return matrix, select(matrix.cells, options.only)
+
+
+def cache_of(options: argparse.Namespace) -> Path:
+    """The cache that the options name, or the default one; absolute, as a release's processes run elsewhere."""
+    return Path(options.cache).expanduser().absolute() if options.cache else default_cache()
+
+
+def locked_labels(lock: Path) -> tuple[str, ...]:
+    """The labels of all published releases that the lock knows, oldest first."""
+    return tuple(release.label for release in load_lock(lock))
+
+
+def _misfits(matrix: Matrix) -> Iterator[str]:
+    """Sizes of the matrix that one of its variants cannot have."""
+    variants = {source.name: load_variant(str(source.path or source.name)) for source in matrix.variants}
+    for name, shape in dict.fromkeys((cell.variant, cell.shape) for cell in matrix.cells):
+        if name and shape:
+            yield from (f"{name}: {problem}" for problem in shape_problems(variants[name], shape))

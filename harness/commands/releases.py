@@ -1,0 +1,49 @@
+"""`releases`: which published releases there are, recorded in the lock, laid out in the cache."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import sys
+
+from harness.cells import Release
+from harness.commands.common import cache_of
+from harness.releases import fetch, layout_path, load_lock, lock, resolve
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run one of the three actions."""
+    return {"list": _list, "lock": _lock, "fetch": _fetch}[options.action](options)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    cache = cache_of(options)
+    rows = [
+        (release.label, release.kind, release.sha256[:12], "laid out" if layout_path(release, cache).is_dir() else "")
+        for release in _chosen(options)
+    ]
+    print(tabulate(rows, headers=("release", "kind", "sha256", "cache")))
+    return 0
+
+
+def _lock(options: argparse.Namespace) -> int:
+    today = datetime.datetime.now(datetime.UTC).date()
+    change = lock(options.lock, today=today, on_found=lambda release: print(f"found {release.label}", file=sys.stderr))
+    print(change)
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    chosen = _chosen(options)
+    jobs = options.jobs or 2 * (os.cpu_count() or 1)
+    fetch(chosen, cache_of(options), jobs=jobs, on_done=lambda release: print(f"laid out {release.label}"))
+    return 0
+
+
+def _chosen(options: argparse.Namespace) -> tuple[Release, ...]:
+    locked = load_lock(options.lock)
+    specs = options.spec or ["all"]
+    return tuple(dict.fromkeys(release for spec in specs for release in resolve(spec, locked)))

@@ -1,0 +1,160 @@
+"""`run`: from a matrix to outcomes, verdicts and reports."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.cells import Cell, Device, Outcome
+from harness.commands.common import cache_of, locked_labels, read_cells
+from harness.errors import MatrixError, NoGpuError, SelectionError
+from harness.execute import Plan, Settings, build_plan, execute
+from harness.judge.known import KnownIssues, load_known_issues
+from harness.judge.settle import settle
+from harness.judge.verdicts import exit_code, judge
+from harness.prepare import Prepared, lay_out_releases, prepare
+from harness.provenance import now
+from harness.report import write_reports
+from harness.runs import RunStore, StackFacts, collect_provenance, load_run
+from harness.stack import Stack, probe, scrubbed_environment
+from harness.terminal import Display, say, summary
+from harness.variants import available
+
+PRELOADED = (
+    "numpy", "torch", "torch.utils.data", "torch.distributed.fsdp", "torchaudio", "torchaudio.compliance.kaldi",
+    "scipy.signal", "librosa", "soundfile", "yaml", "omegaconf", "hydra", "tqdm", "requests", "sentencepiece",
+    "kaldiio", "jieba", "jamo", "jaconv", "torch_complex", "tensorboardX", "oss2", "modelscope", "huggingface_hub",
+    "tiktoken", "umap", "hdbscan", "editdistance", "rapidfuzz", "regex", "safetensors", "websockets", "pydub",
+)  # fmt: skip
+"""Third-party modules that the stack process imports for all releases; none of them may start a thread."""
+
+NO_GPU = (
+    "No GPU: torch sees none, so everything runs on the CPU and no VRAM is measured. "
+    "The report says so; --require-gpu makes it an error."
+)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run what is missing of a matrix, report all of it, and return the exit status."""
+    issues = load_known_issues(options.known_issues, variants=available())
+    _foresee(options)
+    cache = cache_of(options)
+    say("looking at the interpreter and its torch …")
+    stack = probe(cache=cache)
+    if not stack.cuda_available:
+        if options.require_gpu:
+            raise NoGpuError(
+                "--require-gpu was given and torch finds no GPU",
+                cause=f"torch {stack.torch_version} is a CPU build, or there is no NVIDIA driver",
+                next_step="install a CUDA build of torch on a machine with a GPU, or leave the option out",
+            )
+        say(NO_GPU, style="bold yellow")
+    matrix, cells = read_cells(options, gpu_present=stack.cuda_available)
+    _refuse_pretended_gpu(cells, stack)
+    output = options.output or Path("runs") / matrix.name
+    say(f"{matrix.name}: {len(cells)} cells; making speech and model folders ready …")
+    # Resolved, because a release's processes see this path by other names otherwise; short, for sockets' sake.
+    workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
+    try:
+        # What is wrong with the speech is told before the run's folder is touched, and before anything is fetched.
+        prepared = prepare(matrix, cells, stack, cache=cache, workspace=workspace, jsonl=options.jsonl)
+        with RunStore.open(output, fresh=options.fresh) as store:
+            for notice in store.notices:
+                say(notice, style="yellow")
+            _measure(options, prepared, cells, store, workspace)
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+    return _conclude(output, cells, issues, locked_labels(options.lock))
+
+
+def _foresee(options: argparse.Namespace) -> None:
+    """Raise what is wrong with matrix and selection whatever the machine is, before seconds are spent to look at it."""
+    try:
+        read_cells(options, gpu_present=False)
+    except (MatrixError, SelectionError):
+        read_cells(options, gpu_present=True)
+
+
+def _refuse_pretended_gpu(cells: Sequence[Cell], stack: Stack) -> None:
+    asking = [cell.id for cell in cells if cell.device is Device.CUDA]
+    if asking and not stack.cuda_available:
+        # FunASR itself would go on with the CPU, and the outcome would be taken for a GPU's.
+        raise NoGpuError(
+            f"{len(asking)} cells ask for a GPU and torch finds none, such as {asking[0]}",
+            cause=f'the matrix says device = ["cuda"], and torch is {stack.torch_version}',
+            next_step='say "auto" in the matrix, or choose other cells with --only',
+        )
+
+
+def _measure(
+    options: argparse.Namespace, prepared: Prepared, cells: Sequence[Cell], store: RunStore, workspace: Path
+) -> None:
+    matrix, stack = prepared.matrix, prepared.stack
+    facts = StackFacts(
+        python=stack.python_version, torch=stack.torch_version, cuda=stack.cuda_version, libraries=stack.libraries
+    )
+    provenance = store.begin(
+        collect_provenance(matrix, facts, corpus_sha256=prepared.speech.corpus.sha256, selection=options.only)
+    )
+    wanted = store.remaining(cells)
+    say(f"{len(wanted)} cells to run" + ("; laying out their releases …" if wanted else ""))
+    if wanted:
+        lay_out_releases(prepared, wanted)
+        _execute(_plan(options, prepared, wanted, store, workspace), stack, store, prepared.cache)
+    store.finish(provenance, now())
+
+
+def _plan(
+    options: argparse.Namespace, prepared: Prepared, wanted: Sequence[Cell], store: RunStore, workspace: Path
+) -> Plan:
+    limits = prepared.matrix.limits
+    settings = Settings(
+        workspace=workspace / "tree",
+        jobs=options.jobs or len(os.sched_getaffinity(0)),
+        memory_bytes=limits.memory_bytes,
+        timeout_seconds=limits.timeout_seconds,
+        preload=PRELOADED,
+        sys_path=tuple(str(path) for path in prepared.stack.extra_paths),
+        places={str(prepared.cache): "<cache>", str(workspace): "<workspace>"},
+    )
+    missing = set(wanted)
+    return build_plan(
+        wanted,
+        settings,
+        release_for=prepared.release_for,
+        request_for=prepared.request_for,
+        prior=[outcome for outcome in store.load() if outcome.cell not in missing],
+    )
+
+
+def _execute(plan: Plan, stack: Stack, store: RunStore, cache: Path) -> None:
+    with Display(total=len(plan.planned()) + len(plan.decided)) as display:
+
+        def on_outcome(outcome: Outcome) -> None:
+            settled = settle(outcome)
+            store.append(settled)
+            display.done(settled)
+
+        execute(
+            plan,
+            on_outcome,
+            python=stack.python,
+            env=scrubbed_environment(stack, plan.settings.workspace.parent / "env", cache=cache),
+            on_started=display.started,
+            on_warning=display.warn,
+        )
+
+
+def _conclude(output: Path, cells: Sequence[Cell], issues: KnownIssues, published: Sequence[str]) -> int:
+    run = load_run(output)
+    judged = judge(run.outcomes, issues)
+    paths = write_reports(run, judged, output, published=published)
+    selected = {cell.id for cell in cells}
+    mine = [one for one in judged if one.outcome.cell.id in selected]
+    say(summary(mine))
+    say(f"reports: {paths.html}\n         {paths.markdown}\n         {paths.junit}")
+    return exit_code(mine, planned=cells)

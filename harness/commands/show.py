@@ -1,0 +1,119 @@
+"""`show`: everything known about one cell, and the command that repeats it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness.cells import Cell, Failure, Outcome
+from harness.errors import InputError, StoreError
+from harness.judge.known import KnownIssues, load_known_issues
+from harness.judge.verdicts import Judged, judge
+from harness.runs import OUTCOMES, LoadedRun, load_run
+from harness.terminal import say
+from harness.variants import available
+
+RUN_FOLDERS = ("runs", "reports")
+"""Where runs lie when the user names none."""
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print what each run knows of the cell; an error when none has met it."""
+    try:
+        cell = Cell.parse(options.cell)
+    except ValueError as error:
+        raise InputError(str(error), next_step="list the ids with: funasr-harness cells matrices/atlas.toml") from None
+    issues = load_known_issues(options.known_issues, variants=available())
+    folders = options.run or sorted(_runs())
+    met: list[str] = []
+    shown = 0
+    for folder in folders:
+        try:
+            run = load_run(folder)
+        except StoreError as error:
+            if options.run:
+                raise
+            # One among all that lie here; perhaps it has only just begun.
+            say(f"passed over: {error.what}", style="yellow")
+            continue
+        met += [outcome.cell.id for outcome in run.outcomes]
+        one = _judged(run, cell, issues)
+        if one is not None:
+            print("\n".join(_told(folder, run, one)))
+            shown += 1
+    if not shown:
+        where = ", ".join(map(str, folders)) or "no run in runs/ or reports/"
+        near = difflib.get_close_matches(cell.id, dict.fromkeys(met), n=3, cutoff=0.9)
+        raise InputError(
+            f"{cell.id} was not run ({where})",
+            cause=f"near ids that were run are {', '.join(near)}" if near else "",
+            next_step=f"run it with: {again(cell, 'MATRIX')}",
+        )
+    return 0
+
+
+def again(cell: Cell, matrix: str) -> str:
+    """The command that runs this one cell anew, apart from all other outcomes; `matrix` is the file's path."""
+    return f"funasr-harness run {matrix} --only '{cell.id}' -o runs/again --fresh"
+
+
+def _matrix_file(name: str) -> str:
+    """The path of a matrix as far as it can be known: a run keeps the name alone."""
+    path = Path("matrices") / f"{name}.toml"
+    return str(path) if path.is_file() else "MATRIX"
+
+
+def _runs() -> Iterator[Path]:
+    for top in RUN_FOLDERS:
+        for found in Path(top).glob(f"*/{OUTCOMES}"):
+            yield found.parent
+
+
+def _judged(run: LoadedRun, cell: Cell, issues: KnownIssues) -> Judged | None:
+    return next((one for one in judge(run.outcomes, issues) if one.outcome.cell == cell), None)
+
+
+def _told(folder: Path, run: LoadedRun, one: Judged) -> Iterator[str]:
+    outcome, origin = one.outcome, run.provenance
+    yield f"{outcome.cell.id}"
+    yield f"  run       {folder} (matrix {origin.matrix}, torch {origin.torch}, Python {origin.python})"
+    yield f"  status    {outcome.status}{': ' + outcome.reason if outcome.reason else ''}"
+    yield f"  verdict   {one.verdict}: {one.sentence}"
+    if one.issue is not None:
+        yield f"  cause     {one.issue.cause}"
+        yield f"  remedy    {one.issue.remedy}"
+        yield from (f"  upstream  {report}" for report in one.issue.upstream)
+    yield f"  measured  {outcome.started}, {outcome.seconds:.1f} s"
+    yield from (f"  adapted   {name}" for name in outcome.adaptations)
+    yield from _numbers(outcome)
+    yield from _evidence(outcome)
+    if outcome.failure is not None:
+        yield from _traceback(outcome.failure)
+    yield f"  again     {again(outcome.cell, _matrix_file(origin.matrix))}"
+
+
+def _numbers(outcome: Outcome) -> Iterator[str]:
+    for name, value in outcome.metrics.items():
+        yield f"  {name} = {json.dumps(value, ensure_ascii=False)}"
+
+
+def _evidence(outcome: Outcome) -> Iterator[str]:
+    for name, value in outcome.evidence.items():
+        if isinstance(value, Sequence) and not isinstance(value, str) and value:
+            yield f"  {name}:"
+            yield from (
+                f"    {item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)}" for item in value
+            )
+        elif value not in (None, "", [], {}):
+            yield f"  {name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+
+
+def _traceback(failure: Failure) -> Iterator[str]:
+    yield f"  signature {failure.signature}"
+    for frame in failure.frames:
+        yield f'    File "{frame.file}", line {frame.line}, in {frame.function}'
+        yield f"      {frame.code}"
+    yield f"    {failure.type}: {failure.message}"

@@ -1,0 +1,63 @@
+"""Reading a cell's result file: strict JSON of one form, or not an answer at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cells import Failure, Status
+
+_FROM_INSIDE = frozenset({Status.PASSED, Status.FAILED, Status.SKIPPED, Status.ERRORED, Status.OUT_OF_MEMORY})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A well-formed result file."""
+
+    status: Status
+    reason: str
+    failure: Failure | None
+    metrics: Mapping[str, Any]
+    evidence: Mapping[str, Any]
+    adaptations: tuple[str, ...]
+
+
+def read_answer(text: str | None) -> tuple[Answer | None, str]:
+    """The answer, or what is wrong with it."""
+    if text is None:
+        return None, "there is none"
+    try:
+        return _parse(json.loads(text, parse_constant=_refuse)), ""
+    except (ValueError, TypeError, AttributeError) as error:
+        return None, str(error)
+    except KeyError as error:
+        return None, f"the key {error} is missing"
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _parse(data: Any) -> Answer:
+    if not isinstance(data, dict):
+        raise TypeError("it is no JSON object")
+    status = Status(data["status"])
+    if status not in _FROM_INSIDE:
+        raise ValueError(f"a check cannot say {status} of itself")
+    reason = data["reason"]
+    if not isinstance(reason, str) or bool(reason.strip()) == (status is Status.PASSED):
+        raise ValueError(f"{status} with the reason {reason!r}")
+    for name in ("metrics", "evidence"):
+        if not isinstance(data[name], dict):
+            raise TypeError(f"{name} is no JSON object")
+    failure = data["failure"]
+    return Answer(
+        status=status,
+        reason=reason,
+        failure=Failure.from_json(failure) if failure else None,
+        metrics=data["metrics"],
+        evidence=data["evidence"],
+        adaptations=tuple(map(str, data["adaptations"])),
+    )

@@ -1,0 +1,98 @@
+"""Named changes that let a release run here; each is reported only by the cells that really made use of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+CUDA_CALLS = "cuda-calls-stay-on-cpu"
+"""`.cuda()` gives the tensor or module back: many releases call it in the training forward, GPU or not."""
+CUDA_DEVICES = "cuda-devices-mean-cpu"
+"""`.to(0)` and `.to("cuda")` mean the CPU: `train_ds.main` sets the trainer's device to an integer, and before 1.1.17
+its `warp_model` sends the model to `cuda` whatever device was asked for."""
+SOUNDFILE = "soundfile-reads-audio"
+"""`torchaudio.load` is answered by soundfile: from 2.9 on torchaudio wants torchcodec for it."""
+
+_used: set[str] = set()
+
+
+def used() -> list[str]:
+    """The adaptations that took effect in this process so far."""
+    return sorted(_used)
+
+
+def note(name: str) -> None:
+    """Record that an adaptation took effect."""
+    _used.add(name)
+
+
+def apply(device: str) -> None:
+    """Put the adaptations in place that a run on `device` may need; on a GPU only the one for audio files."""
+    _read_audio_with_soundfile()
+    if device == "cpu":
+        _ignore_cuda_calls()
+        _read_cuda_devices_as_cpu()
+
+
+def _ignore_cuda_calls() -> None:
+    import torch
+
+    def stay(self: Any, *_args: Any, **_kwargs: Any) -> Any:
+        _used.add(CUDA_CALLS)
+        return self
+
+    torch.Tensor.cuda = stay
+    torch.nn.Module.cuda = stay
+
+
+def _read_cuda_devices_as_cpu() -> None:
+    import torch
+
+    torch.Tensor.to = _to_cpu_for_cuda(torch.Tensor.to)
+    torch.nn.Module.to = _to_cpu_for_cuda(torch.nn.Module.to)
+
+
+def _to_cpu_for_cuda(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def to(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if args and _is_cuda(args[0]):
+            _used.add(CUDA_DEVICES)
+            args = ("cpu", *args[1:])
+        elif _is_cuda(kwargs.get("device")):
+            _used.add(CUDA_DEVICES)
+            kwargs["device"] = "cpu"
+        return original(self, *args, **kwargs)
+
+    return to
+
+
+def _is_cuda(device: Any) -> bool:
+    """Whether `device` names a GPU: an index, a string, or a torch.device; a tensor or dtype in its place does not."""
+    if type(device) is int:
+        return True
+    kind = device if isinstance(device, str) else getattr(device, "type", None)
+    return isinstance(kind, str) and kind.partition(":")[0] == "cuda"
+
+
+def _read_audio_with_soundfile() -> None:
+    try:
+        import torchcodec  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        return
+    try:
+        import torchaudio
+    except (ImportError, OSError):
+        return
+
+    def load(uri: Any, *_args: Any, **_kwargs: Any) -> tuple[Any, int]:
+        import soundfile
+        import torch
+
+        _used.add(SOUNDFILE)
+        samples, rate = soundfile.read(uri, dtype="float32", always_2d=True)
+        return torch.from_numpy(samples.T.copy()), rate
+
+    torchaudio.load = load

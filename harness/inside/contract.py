@@ -1,0 +1,200 @@
+"""The `construct` and `loss_contract` checks: is the loss built for what the model puts out?"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from harness.inside import failures, model
+
+FRAMES = (40, 33, 28, 21)
+"""Stacked (LFR) frames of each utterance in the contract's batch, 60 ms each."""
+TOKENS = (8, 7, 5, 3)
+"""Tokens of each utterance: as dense as everyday Mandarin."""
+PADDING = -1
+"""What FunASR's collator pads token ids with (`int_pad_value` of its `AudioDataset`)."""
+
+
+def construct(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the model at the shape; hold loss, projection and vocabulary against each other."""
+    network, config = model.build(request["model_folder"], request["device"], request["seed"])
+    vocab_size, hidden_size = request["vocab_size"], request["hidden_size"]
+    built_for = [
+        {"name": name, "type": type(module).__name__, "classes": module.size} for name, module in model.losses(network)
+    ]
+    outputs = [
+        {"name": name, "in_features": layer.in_features, "out_features": layer.out_features}
+        for name, layer in model.projections(network)
+    ]
+    by_group: dict[str, int] = defaultdict(int)
+    for name, parameter in network.named_parameters():
+        by_group[model.group_of(name, request["groups"])] += parameter.numel()
+    result = {
+        "status": "passed",
+        "reason": "",
+        "metrics": {"parameters": sum(by_group.values()), "parameters_by_group": dict(by_group)},
+        "evidence": {"losses": built_for, "projections": outputs, "input_size": config.get("input_size")},
+    }
+    problem = _misfit(built_for, outputs, vocab_size, hidden_size)
+    return {**result, **problem} if problem else result
+
+
+def _misfit(
+    built_for: list[dict[str, Any]], outputs: list[dict[str, Any]], vocab_size: int, hidden_size: int
+) -> dict[str, Any] | None:
+    if not built_for or not outputs:
+        missing = "loss built for a number of classes" if not built_for else "projection to the vocabulary"
+        return _failed("NoLoss" if not built_for else "NoProjection", "model", f"the model has no {missing}")
+    for loss in built_for:
+        if loss["classes"] != vocab_size:
+            text = f"{loss['name']} is built for {loss['classes']} classes, the vocabulary has {vocab_size}"
+            return _failed("LossBuiltForOtherVocabulary", loss["name"], text)
+    for layer in outputs:
+        if layer["out_features"] != vocab_size:
+            text = f"{layer['name']} puts out {layer['out_features']} scores, the vocabulary has {vocab_size}"
+            return _failed("ProjectionOfOtherWidth", layer["name"], text)
+        if layer["in_features"] != hidden_size:
+            text = f"{layer['name']} takes {layer['in_features']} features, the hidden size is {hidden_size}"
+            return _failed("ProjectionOfOtherWidth", layer["name"], text)
+    return None
+
+
+def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
+    """One forward and one backward pass in training mode on a batch as FunASR's collator makes them."""
+    network, config = model.build(request["model_folder"], request["device"], request["seed"])
+    network.to(request["device"]).train()
+    inputs: list[dict[str, Any]] = []
+    calls: dict[str, int] = {}
+    _watch(network, inputs, calls)
+    batch = make_batch(config["input_size"], request["vocab_size"], request["seed"], request["device"])
+    model.seed_everything(request["seed"])
+    evidence = {"loss_inputs": inputs, "projection_calls": calls}
+    try:
+        loss, _stats, _weight = network(**batch)
+    except Exception as error:
+        return _raised(error, request, evidence, _width_misfit(inputs, request["vocab_size"]))
+    value = float(loss.detach())
+    result = {
+        "status": "passed",
+        "reason": "",
+        "metrics": {"loss": value, "gradient_norm_by_group": None},
+        "evidence": evidence,
+    }
+    text = _width_misfit(inputs, request["vocab_size"])
+    if not inputs:
+        return {**result, **_failed("LossNotCalled", "model", "the forward pass called no classification loss")}
+    if text:
+        return {**result, **_failed("LossWidth", inputs[0]["name"], text)}
+    if not any(calls.values()):
+        # Where hidden size and vocabulary are equal, hidden states are as wide as scores.
+        names = " and ".join(calls)
+        return {**result, **_failed("ProjectionNotCalled", names, f"the forward pass never called {names}")}
+    if not math.isfinite(value):
+        return {**result, **_failed("LossNotFinite", "model", f"the loss is {value}")}
+    if not loss.requires_grad:
+        return {**result, **_failed("NoGradient", "loss", "the loss is cut off from the model: it has no gradient")}
+    try:
+        loss.backward()
+    except Exception as error:
+        return _raised(error, request, evidence, None, in_backward=True)
+    norms = _gradient_norms(network, request["groups"])
+    result["metrics"] = {"loss": value, "gradient_norm_by_group": norms}
+    for group in request["groups"]:
+        norm = norms.get(group)
+        if norm is None or not math.isfinite(norm) or norm == 0.0:
+            seen = "no gradient" if not norm else f"a gradient of norm {norm}"
+            return {**result, **_failed("NoGradient", group, f"after backward the {group} has {seen}")}
+    return result
+
+
+def make_batch(input_size: int, vocab_size: int, seed: int, device: str) -> dict[str, Any]:
+    """Features `[batch, frames, input]`, token ids `[batch, tokens]` padded with -1, lengths `[batch, 1]`.
+
+    The first and the last id of the vocabulary are among the tokens: a loss that cannot take one of them says so.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    speech = torch.randn(len(FRAMES), max(FRAMES), input_size, generator=generator)
+    text = torch.randint(3, vocab_size - 1, (len(TOKENS), max(TOKENS)), generator=generator)
+    text[0, 0], text[0, 1] = 0, vocab_size - 1
+    for row, (frames, tokens) in enumerate(zip(FRAMES, TOKENS, strict=True)):
+        speech[row, frames:] = 0.0
+        text[row, tokens:] = PADDING
+    batch = {
+        "speech": speech,
+        "speech_lengths": torch.tensor(FRAMES, dtype=torch.int32).unsqueeze(1),
+        "text": text,
+        "text_lengths": torch.tensor(TOKENS, dtype=torch.int32).unsqueeze(1),
+    }
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _watch(network: Any, inputs: list[dict[str, Any]], calls: dict[str, int]) -> None:
+    def before_loss(name: str) -> Any:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            scores = args[0] if args else next(iter(kwargs.values()))
+            shape = list(scores.shape)
+            inputs.append({"name": name, "classes": module.size, "input_shape": shape, "width": shape[-1]})
+
+        return hook
+
+    def count(name: str) -> Any:
+        def hook(*_: Any) -> None:
+            calls[name] += 1
+
+        return hook
+
+    for name, module in model.losses(network):
+        module.register_forward_pre_hook(before_loss(name), with_kwargs=True)
+    for name, layer in model.projections(network):
+        calls[name] = 0
+        layer.register_forward_hook(count(name))
+
+
+def _width_misfit(inputs: list[dict[str, Any]], vocab_size: int) -> str | None:
+    for seen in inputs:
+        if seen["width"] != seen["classes"] or seen["width"] != vocab_size:
+            return (
+                f"{seen['name']} was built for {seen['classes']} classes and was handed tensors {seen['width']} wide"
+                f" (vocabulary {vocab_size})"
+            )
+    return None
+
+
+def _gradient_norms(network: Any, groups: Mapping[str, Any]) -> dict[str, float]:
+    squares: dict[str, float] = defaultdict(float)
+    for name, parameter in network.named_parameters():
+        if parameter.grad is not None:
+            squares[model.group_of(name, groups)] += float(parameter.grad.detach().double().square().sum())
+    return {group: math.sqrt(total) for group, total in squares.items()}
+
+
+def _raised(
+    error: Exception,
+    request: Mapping[str, Any],
+    evidence: dict[str, Any],
+    misfit: str | None,
+    *,
+    in_backward: bool = False,
+) -> dict[str, Any]:
+    overlay = request["release"]["overlay"]
+    failure = failures.describe(error, overlay)
+    reason = f"{failure['signature'].partition('@')[0]} in {failure['signature'].partition('@')[2]}: "
+    status = failures.status_of(error, overlay)
+    if in_backward and status == "errored":
+        # Autograd goes back over what the release's forward recorded, and none of the release's frames is on the stack.
+        status = "failed"
+    return {
+        "status": status,
+        "reason": reason + (misfit or failure["message"] or "no message"),
+        "failure": failure,
+        "metrics": {"loss": None, "gradient_norm_by_group": None},
+        "evidence": evidence,
+    }
+
+
+def _failed(kind: str, place: str, message: str) -> dict[str, Any]:
+    return {"status": "failed", "reason": message, "failure": failures.finding(kind, place, message)}

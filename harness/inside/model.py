@@ -1,0 +1,59 @@
+"""Building the model as the release's own users do, and finding one's way in it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators that FunASR draws from: `random`, numpy and torch."""
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def build(folder: str, device: str, seed: int) -> tuple[Any, Mapping[str, Any]]:
+    """The model of a model folder through the release's own `AutoModel`, with the config as `AutoModel` completed it.
+
+    The config is handed over whole, as `funasr.bin.train_ds` does once the hub's code has read the folder:
+    with `model_conf` given, `AutoModel` looks for nothing on a hub.
+    """
+    from funasr.auto.auto_model import AutoModel
+    from omegaconf import OmegaConf
+
+    config: Any = OmegaConf.to_container(OmegaConf.load(f"{folder}/config.yaml"), resolve=True)
+    config["tokenizer_conf"]["token_list"] = f"{folder}/tokens.json"
+    config["frontend_conf"]["cmvn_file"] = f"{folder}/am.mvn"
+    seed_everything(seed)
+    auto = AutoModel(**config, device=device, seed=seed, disable_update=True)
+    return auto.model, auto.kwargs
+
+
+def losses(model: Any) -> Iterator[tuple[str, Any]]:
+    """Loss modules that are built for a number of classes (their `size`), with their names."""
+    for name, module in model.named_modules():
+        if "Loss" in type(module).__name__ and isinstance(getattr(module, "size", None), int):
+            yield name, module
+
+
+def projections(model: Any) -> Iterator[tuple[str, Any]]:
+    """The linear layers that put out scores over the vocabulary: attention decoders' and CTC's."""
+    import torch
+
+    for name, module in model.named_modules():
+        last = name.rpartition(".")[2]
+        if isinstance(module, torch.nn.Linear) and last in ("output_layer", "ctc_lo"):
+            yield name, module
+
+
+def group_of(name: str, groups: Mapping[str, Sequence[str]]) -> str:
+    """The group (encoder, predictor, decoder, …) whose prefixes the parameter's name starts with, else `other`."""
+    for group, prefixes in groups.items():
+        if any(name == prefix or name.startswith(prefix.rstrip(".") + ".") for prefix in prefixes):
+            return group
+    return "other"

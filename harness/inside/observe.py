@@ -1,0 +1,188 @@
+"""Watching a training run from outside: nothing of the trainer is replaced, everything is read through hooks.
+
+Losses and statistics stay tensors until the run is over: reading one earlier would make the GPU wait
+and would show up in the step times that are measured here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.inside import memory, model
+
+
+@dataclass
+class Step:
+    """One optimizer step, as it is seen from outside."""
+
+    losses: list[Any]
+    """Of each forward pass in training mode since the step before: scalar tensors."""
+    stats: list[Mapping[str, Any]]
+    epoch: int
+    learning_rate: float
+    gradient_norm: Any
+    """What gradient clipping found before it clipped; None where the trainer does not clip."""
+    ended: float
+    """`time.perf_counter()` after the step."""
+
+
+@dataclass
+class Observer:
+    """Collects the steps of one training run."""
+
+    meter: memory.Meter
+    steps: list[Step] = field(default_factory=list)
+    validations: int = 0
+    started: float | None = None
+    samples: int = 0
+    frames: list[Any] = field(default_factory=list)
+    """Lengths of the utterances of each forward pass: tensors `[batch]` or `[batch, 1]`, in stacked frames."""
+    network: Any = None
+    _before: dict[str, Any] = field(default_factory=dict)
+    _losses: list[Any] = field(default_factory=list)
+    _stats: list[Mapping[str, Any]] = field(default_factory=list)
+    _norm: Any = None
+    _epoch: int = 0
+    _evaluated: bool = False
+    """Whether the trainer switched to evaluation since the last step: each of them does so at the end of an epoch,
+    even when there is nothing to validate on."""
+    _handles: list[Any] = field(default_factory=list)
+
+    def attach(self, model_class: Any) -> None:
+        """Watch every forward pass of `model_class`, every optimizer step and every clipping of gradients."""
+        import torch
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
+        observer, forward = self, model_class.forward
+
+        def watched(network: Any, *args: Any, **kwargs: Any) -> Any:
+            if network.training and torch.is_grad_enabled():
+                observer._begin(network, args, kwargs)
+                output = forward(network, *args, **kwargs)
+                observer._losses.append(output[0].detach())
+                observer._stats.append({name: _detached(value) for name, value in output[1].items()})
+                return output
+            observer.validations += 1
+            return forward(network, *args, **kwargs)
+
+        model_class.forward = watched
+        model_class.train = self._switching(model_class.train)
+        self._handles.append(register_optimizer_step_post_hook(self._stepped))
+        torch.nn.utils.clip_grad_norm_ = self._clipping(torch.nn.utils.clip_grad_norm_)
+
+    def _begin(self, network: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        if self.network is None:
+            self.network = network
+            self._before = {name: parameter.detach().cpu().clone() for name, parameter in network.named_parameters()}
+            self.meter.reset()
+            self.started = time.perf_counter()
+        elif self._evaluated:
+            self._epoch += 1
+        self._evaluated = False
+        speech = kwargs.get("speech", args[0] if args else None)
+        self.samples += len(speech) if speech is not None else 0
+        if "speech_lengths" in kwargs:
+            self.frames.append(kwargs["speech_lengths"].detach())
+
+    def _switching(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def train(network: Any, mode: bool = True) -> Any:
+            self._evaluated |= not mode
+            return original(network, mode)
+
+        return train
+
+    def _stepped(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        self.steps.append(
+            Step(
+                losses=self._losses,
+                stats=self._stats,
+                epoch=self._epoch,
+                learning_rate=float(optimizer.param_groups[0]["lr"]),
+                gradient_norm=self._norm,
+                ended=time.perf_counter(),
+            )
+        )
+        self._losses, self._stats, self._norm = [], [], None
+        self.meter.sample()
+
+    def _clipping(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def clip_grad_norm_(*args: Any, **kwargs: Any) -> Any:
+            norm = original(*args, **kwargs)
+            self._norm = norm.detach() if hasattr(norm, "detach") else norm
+            return norm
+
+        return clip_grad_norm_
+
+    def metrics(self, groups: Mapping[str, Sequence[str]], frame_seconds: float) -> dict[str, Any]:
+        """What was seen, as plain numbers in raw units; null where there was nothing to see.
+
+        `frame_seconds` is the shift of one stacked frame: LFR's n times the frame shift.
+        """
+        losses = [_mean([_number(loss) for loss in step.losses]) for step in self.steps]
+        ends = [step.ended for step in self.steps]
+        begins = [self.started, *ends[:-1]] if ends else []
+        seconds = [end - begin for begin, end in zip(begins, ends, strict=True) if begin is not None]
+        by_epoch: dict[int, list[float]] = defaultdict(list)
+        for step, loss in zip(self.steps, losses, strict=True):
+            if loss is not None:
+                by_epoch[step.epoch].append(loss)
+        total = sum(seconds)
+        audio = sum(float(lengths.sum()) for lengths in self.frames) * frame_seconds
+        return {
+            "steps": len(self.steps),
+            "epochs": len(by_epoch),
+            "losses": losses,
+            "epoch_losses": [_mean(values) for _, values in sorted(by_epoch.items())],
+            "stats": self._stats_by_name(),
+            "gradient_norms": [_number(step.gradient_norm) for step in self.steps],
+            "learning_rates": [step.learning_rate for step in self.steps],
+            "step_seconds": seconds,
+            "samples_per_second": self.samples / total if total else None,
+            "audio_seconds_per_second": audio / total if total and audio else None,
+            **self._changes(groups),
+            **self.meter.peaks(),
+        }
+
+    def _stats_by_name(self) -> dict[str, list[float | None]]:
+        names = {name for step in self.steps for stats in step.stats for name in stats}
+        return {
+            name: [_mean([_number(stats.get(name)) for stats in step.stats]) for step in self.steps]
+            for name in sorted(names)
+        }
+
+    def _changes(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """How far each group of parameters moved: norm of the change over norm of where it started."""
+        if self.network is None:
+            return {"relative_change_by_group": {}, "parameters_unchanged": []}
+        moved: dict[str, float] = defaultdict(float)
+        size: dict[str, float] = defaultdict(float)
+        unchanged = []
+        for name, parameter in self.network.named_parameters():
+            before = self._before[name].double()
+            change = float((parameter.detach().cpu().double() - before).square().sum())
+            group = model.group_of(name, groups)
+            moved[group] += change
+            size[group] += float(before.square().sum())
+            if change == 0.0:
+                unchanged.append(name)
+        relative = {group: (moved[group] / size[group]) ** 0.5 if size[group] else None for group in moved}
+        return {"relative_change_by_group": relative, "parameters_unchanged": unchanged}
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if hasattr(value, "detach") else value
+
+
+def _number(value: Any) -> float | None:
+    if value is None:
+        return None
+    return float(value.double().mean()) if hasattr(value, "double") else float(value)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,101 @@
+"""Entering a release: its layout on the path, and only those of its modules that the checks need.
+
+`import funasr` imports every submodule, which takes seconds and is the `import` check's question.
+The other checks import what registers the components that a config names, under a package object
+that has the release's path but has not run its `__init__`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import os
+import re
+import sys
+import types
+from collections.abc import Iterable
+from typing import Any
+
+PARTIAL_IMPORT = "import-what-is-needed"
+"""Name of the adaptation: `funasr/__init__.py` was not run, the needed modules were imported directly."""
+
+_REGISTER = re.compile(r"""tables\.register\(\s*["'](\w+)["']\s*,\s*["']([\w.-]+)["']""")
+_EXPORTS = {"AutoModel": "funasr.auto.auto_model", "AutoFrontend": "funasr.auto.auto_frontend"}
+
+
+class NotInRelease(Exception):
+    """The release does not register a component that the variant names."""
+
+
+class _Package(types.ModuleType):
+    """Stands for `funasr` until somebody asks for what its `__init__` would export."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _EXPORTS:
+            return getattr(importlib.import_module(_EXPORTS[name]), name)
+        raise AttributeError(f"module 'funasr' has no attribute {name!r}")
+
+
+def put_on_path(overlay: str) -> None:
+    """Make `funasr` mean the release in `overlay`, and nothing else."""
+    sys.path[:] = [overlay, *(entry for entry in sys.path if entry != overlay)]
+    importlib.invalidate_caches()
+
+
+def enter_partly(overlay: str, version: str) -> None:
+    """Put the release on the path behind a package object that has run none of its code."""
+    put_on_path(overlay)
+    package = _Package("funasr")
+    folder = os.path.join(overlay, "funasr")  # noqa: PTH118 - strings throughout: this is what importlib takes
+    package.__path__ = [folder]
+    package.__file__ = os.path.join(folder, "__init__.py")  # noqa: PTH118
+    package.__version__ = version  # type: ignore[attr-defined]
+    package.__spec__ = importlib.machinery.ModuleSpec("funasr", None, origin=package.__file__, is_package=True)
+    package.__spec__.submodule_search_locations = [folder]
+    sys.modules["funasr"] = package
+
+
+def leave() -> None:
+    """Forget every module of the release, so that a full `import funasr` starts from nothing."""
+    for name in [name for name in sys.modules if name == "funasr" or name.startswith("funasr.")]:
+        del sys.modules[name]
+
+
+def registrations(overlay: str) -> dict[tuple[str, str], str]:
+    """Which module registers which component: `("encoder_classes", "SANMEncoder") -> "funasr.models.sanm.encoder"`.
+
+    Read from the source text, so that nothing has to be imported to know it.
+
+    Of two modules that register the same the first by name counts. FunASR 1.2.2 and later do so with
+    `ParaformerSANMDecoder`: `import funasr` leaves the one of `e_paraformer` in the table, because the one of
+    `paraformer` was imported before it, by `contextual_paraformer`.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for folder, folders, names in os.walk(os.path.join(overlay, "funasr")):  # noqa: PTH118
+        folders.sort()
+        for name in sorted(names):
+            if not name.endswith(".py"):
+                continue
+            path = os.path.join(folder, name)  # noqa: PTH118
+            with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+                text = file.read()
+            if "tables.register" not in text:
+                continue
+            module = path[len(overlay) + 1 : -3].replace(os.sep, ".").removesuffix(".__init__")
+            for table, component in _REGISTER.findall(text):
+                found.setdefault((table, component), module)
+    return found
+
+
+def import_components(overlay: str, components: Iterable[tuple[str, str]]) -> None:
+    """Import the modules that register these components.
+
+    Raises:
+        NotInRelease: the release registers no such component.
+    """
+    index = registrations(overlay)
+    for table, name in components:
+        if (table, name) not in index:
+            kind = table.removesuffix("_classes")
+            raise NotInRelease(f"the release has no {kind} {name!r}")
+        importlib.import_module(index[table, name])

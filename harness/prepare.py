@@ -1,0 +1,168 @@
+"""What has to lie ready before a cell runs: its release, the speech, the model folder; and the cell's request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.cells import Cell, Check, Release, Scale, Shape
+from harness.corpus import Corpus, build_corpus, load_corpus, write_jsonl
+from harness.matrix import FinetuneSettings, Matrix
+from harness.model_folder import ModelFolder, write_model_folder
+from harness.releases import fetch, layout_path
+from harness.stack import Stack
+from harness.variants import Variant, load_variant
+
+VALIDATION_UTTERANCES = 4
+"""The trainer validates after each epoch; what it validates on plays no part in any verdict."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speech:
+    """The utterances of a run, as jsonl files that FunASR's datasets read."""
+
+    corpus: Corpus
+    train: Path
+    valid: Path
+    utterances: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything that the cells of a run refer to by path."""
+
+    cache: Path
+    matrix: Matrix
+    stack: Stack
+    releases: Mapping[str, Release]
+    variants: Mapping[str, Variant]
+    folders: Mapping[tuple[str, Shape, Scale], ModelFolder]
+    speech: Speech
+
+    def release_for(self, label: str) -> dict[str, Any]:
+        """What a release's process needs to enter it."""
+        release = self.releases[label]
+        components = {pair for variant in self.variants.values() for pair in variant.components}
+        return {
+            "label": label,
+            "version": release.version,
+            "overlay": str(layout_path(release, self.cache)),
+            "components": sorted(components),
+        }
+
+    def request_for(self, cell: Cell) -> dict[str, Any]:
+        """What the cell's check is called with."""
+        request: dict[str, Any] = {
+            "check": cell.check,
+            "release": self.release_for(cell.release),
+            "device": cell.device,
+            "precision": cell.precision,
+            "stack_adaptations": list(self.stack.adaptations),
+        }
+        if cell.variant is None or cell.shape is None or cell.scale is None:
+            return request
+        variant = self.variants[cell.variant]
+        folder = self.folders[cell.variant, cell.shape, cell.scale]
+        settings = self.matrix.finetune
+        request |= {
+            "entry": cell.entry,
+            "components": sorted(variant.components),
+            "model_class": variant.config["model"],
+            "model_folder": str(folder.path),
+            "groups": {group: list(prefixes) for group, prefixes in variant.groups.items()},
+            "vocab_size": cell.shape.vocab_size,
+            "hidden_size": cell.shape.hidden_size,
+            "seed": settings.seed,
+        }
+        if cell.check is Check.FINETUNE:
+            request |= {"finetune": _training(settings, self.speech.utterances), "data": self._data(variant)}
+        return request
+
+    def _data(self, variant: Variant) -> dict[str, Any]:
+        speech = self.speech
+        return {
+            "train": str(speech.train),
+            "valid": str(speech.valid),
+            "utterances": speech.utterances,
+            "frame_seconds": variant.frame_seconds,
+        }
+
+
+def prepare(
+    matrix: Matrix,
+    cells: Sequence[Cell],
+    stack: Stack,
+    *,
+    cache: Path,
+    workspace: Path,
+    jsonl: Path | None = None,
+) -> Prepared:
+    """Synthesize and write what these cells need, their releases apart: those take longest, see `lay_out_releases`.
+
+    What is there already is used as it is.
+
+    Args:
+        workspace: This run's own folder, for the jsonl files.
+        jsonl: The user's own speech in place of the harness's corpus.
+
+    Raises:
+        HarnessError: what cannot be had, and why.
+    """
+    wanted = {cell.release for cell in cells}
+    releases = {release.label: release for release in matrix.releases if release.label in wanted}
+    sources = {source.name: str(source.path or source.name) for source in matrix.variants}
+    variants = {name: load_variant(sources[name]) for name in sorted({cell.variant for cell in cells if cell.variant})}
+    corpus = load_corpus(jsonl) if jsonl else build_corpus(cache)
+    folders = {}
+    for cell in cells:
+        if cell.variant and cell.shape and cell.scale:
+            key = (cell.variant, cell.shape, cell.scale)
+            if key not in folders:
+                folders[key] = write_model_folder(
+                    variants[cell.variant], corpus, cache, shape=cell.shape, scale=cell.scale
+                )
+    return Prepared(
+        cache=cache,
+        matrix=matrix,
+        stack=stack,
+        releases=releases,
+        variants=variants,
+        folders=folders,
+        speech=_lay_out_speech(corpus, matrix.finetune, workspace),
+    )
+
+
+def lay_out_releases(
+    prepared: Prepared, cells: Sequence[Cell], *, on_done: Callable[[Release], None] | None = None
+) -> None:
+    """Have the releases of these cells lie ready; `on_done` is called with each that does.
+
+    Raises:
+        HarnessError: which release cannot be had, and why.
+    """
+    wanted = [prepared.releases[label] for label in dict.fromkeys(cell.release for cell in cells)]
+    fetch(wanted, prepared.cache, jobs=2 * (os.cpu_count() or 1), on_done=on_done)
+
+
+def _lay_out_speech(corpus: Corpus, settings: FinetuneSettings, workspace: Path) -> Speech:
+    chosen = corpus.utterances[: settings.utterances]
+    folder = workspace / "speech"
+    folder.mkdir(parents=True, exist_ok=True)
+    train, valid = folder / "train.jsonl", folder / "valid.jsonl"
+    write_jsonl(chosen, train)
+    write_jsonl(chosen[:VALIDATION_UTTERANCES], valid)
+    return Speech(corpus=corpus, train=train, valid=valid, utterances=len(chosen))
+
+
+def _training(settings: FinetuneSettings, utterances: int) -> dict[str, Any]:
+    """The trainer's settings; less speech than the matrix counts on means more epochs of fewer steps."""
+    settings = replace(settings, utterances=utterances)
+    return {
+        "epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "warmup_steps": settings.warmup_steps,
+    }

@@ -1,0 +1,93 @@
+"""What the benchmarks share: how large they are, what they run on, and the board that their figures go to.
+
+They are run by `nox -s bench` alone; any other call of pytest leaves them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from scoreboard import Board
+from sizes import SIZES, Size
+
+from harness.cells import Release
+from harness.releases import default_cache, load_lock
+from harness.stack import Stack, probe
+
+ROOT = Path(__file__).parents[2]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("bench")
+    group.addoption("--bench-size", choices=tuple(SIZES), default="full", help="tiny: to try the benchmarks out")
+    group.addoption("--bench-reports", type=Path, help="where bench.md and bench.json are written; full size: reports/")
+    group.addoption("--bench-cache", type=Path, help="the harness's cache")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave benchmarks out unless they are asked for by their mark."""
+    # Not by `-m` in addopts: that would be forgotten with the first `-m` of the user's.
+    if "bench" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("bench")]
+    items[:] = [item for item in items if item not in left_out]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def size(pytestconfig: pytest.Config) -> Size:
+    return SIZES[pytestconfig.getoption("--bench-size")]
+
+
+@pytest.fixture(scope="session")
+def harness_cache(pytestconfig: pytest.Config) -> Path:
+    """The cache that is measured warm."""
+    return (pytestconfig.getoption("--bench-cache") or default_cache()).absolute()
+
+
+@pytest.fixture(scope="session")
+def stack(harness_cache: Path) -> Stack:
+    return probe(cache=harness_cache)
+
+
+@pytest.fixture(scope="session")
+def published() -> tuple[Release, ...]:
+    """Every published 1.x release, oldest first."""
+    return load_lock(ROOT / "matrices" / "releases.lock.toml")
+
+
+@pytest.fixture(scope="session")
+def chosen(published: tuple[Release, ...], size: Size) -> tuple[Release, ...]:
+    """The releases that are measured: all, or a few from the newest downwards."""
+    if size.releases is None:
+        return published
+    return tuple(reversed(published[:: -(len(published) // size.releases)][: size.releases]))
+
+
+@cache
+def _board() -> Board:
+    return Board()
+
+
+@pytest.fixture(scope="session")
+def board(pytestconfig: pytest.Config, stack: Stack) -> Iterator[Board]:
+    """Where a benchmark puts its figures; written when all are done, printed below."""
+    board = _board()
+    board.torch = stack.torch_version
+    board.python = stack.python_version
+    yield board
+    size = pytestconfig.getoption("--bench-size")
+    place = pytestconfig.getoption("--bench-reports") or (ROOT / "reports" if size == "full" else None)
+    if place and board.figures:
+        board.write(place)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures."""
+    if _board().figures:
+        terminalreporter.write_sep("=", "figures")
+        terminalreporter.write_line(_board().table())

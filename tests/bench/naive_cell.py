@@ -1,0 +1,29 @@
+"""One cell in a process of its own, as one would write it first: `python naive_cell.py REQUEST.json RESULT.json`.
+
+It imports funasr in full, then asks the very question that the harness asks.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+
+def main(request_path: str, result_path: str) -> None:
+    request = json.loads(Path(request_path).read_text("utf-8"))
+    from harness.inside import adaptations, contract, failures, release
+
+    release.put_on_path(request["release"]["overlay"])
+    adaptations.apply(request["device"])
+    try:
+        import funasr  # noqa: F401
+
+        result = {"construct": contract.construct, "loss_contract": contract.loss_contract}[request["check"]](request)
+    except Exception as error:
+        result = {"status": "failed", "reason": str(failures.describe(error, request["release"]["overlay"]))}
+    Path(result_path).write_text(json.dumps({"status": result["status"], "reason": result["reason"]}), "utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

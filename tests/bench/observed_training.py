@@ -1,0 +1,77 @@
+"""Trainings with and without the observer, in turn: `python observed_training.py ORDER.json RESULT.json`.
+
+Each training is forked from this process, as the harness forks its cells, and is the `finetune` check as it stands.
+Only the time after each optimizer step is taken in both; that takes microseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+Ends = list[tuple[float, float]]
+"""After each optimizer step: the time, and the processor time that the training has had."""
+
+
+def main(order_path: str, result_path: str) -> None:
+    order = json.loads(Path(order_path).read_text("utf-8"))
+    for name in order["preload"]:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    runs = [
+        _forked(order["request"], observed, Path(order["folder"]) / str(n)) for n, observed in enumerate(order["turns"])
+    ]
+    Path(result_path).write_text(json.dumps(runs), encoding="utf-8")
+
+
+def _forked(request: dict[str, Any], observed: bool, folder: Path) -> Ends:
+    folder.mkdir()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.chdir(folder)
+            (folder / "ends.json").write_text(json.dumps(_train(request, observed)), encoding="utf-8")
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise SystemExit(f"a training ended with {status}")
+    ends: Ends = json.loads((folder / "ends.json").read_text("utf-8"))
+    return ends
+
+
+def _train(request: dict[str, Any], observed: bool) -> Ends:
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    from harness.inside import checks, observe
+
+    if not observed:
+        observe.Observer.attach = lambda *_: None  # type: ignore[method-assign]
+    ends: Ends = []
+    register_optimizer_step_post_hook(lambda *_: ends.append((time.perf_counter(), time.process_time())))
+    result = checks.run(request)
+    if result["status"] != "passed":
+        raise SystemExit(f"{result['status']}: {result['reason']}")
+    if bool(result["metrics"]["steps"]) != observed:
+        raise SystemExit("the observer was there, or not, against what was asked")
+    return ends
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,108 @@
+"""The figures of the benchmarks: against their goals, as a table, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tabulate import tabulate
+
+from harness.provenance import now, this_machine
+
+_GIB = 1024**3
+
+_ABOUT = """\
+# Speed of the harness
+
+What it costs to ask releases of FunASR, measured by `nox -s bench`.
+Ratios are of two times taken in one run on one machine, so they hold on others too; seconds do not.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One number that has a goal, and the numbers that it was made from."""
+
+    what: str
+    value: float
+    unit: str
+    """`×`, `s` or `GiB`."""
+    at_least: float | None = None
+    at_most: float | None = None
+    measured: Mapping[str, str] = field(default_factory=dict)
+    """What the value comes from, in words and numbers."""
+
+    @property
+    def goal(self) -> str:
+        """Such as `≥ 20 ×`; empty when the value is for information."""
+        if self.at_least is not None:
+            return f"≥ {self.at_least:g} {self.unit}"
+        return f"≤ {self.at_most:g} {self.unit}" if self.at_most is not None else ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None without one."""
+        if self.at_least is None and self.at_most is None:
+            return None
+        above = self.at_least is None or self.value >= self.at_least
+        return above and (self.at_most is None or self.value <= self.at_most)
+
+    def row(self) -> tuple[str, ...]:
+        """The figure as the tables show it."""
+        met = {True: "yes", False: "no", None: ""}[self.met]
+        told = "; ".join(f"{name}: {value}" for name, value in self.measured.items())
+        return (self.what, f"{self.value:.4g} {self.unit}", self.goal, met, told)
+
+
+@dataclass
+class Board:
+    """All figures of a run."""
+
+    figures: list[Figure] = field(default_factory=list)
+    torch: str = ""
+    python: str = ""
+    load: float = field(default_factory=lambda: os.getloadavg()[0])
+    """What else ran when this began: the load average of the minute before."""
+
+    def add(self, figure: Figure) -> None:
+        """Note a figure."""
+        self.figures.append(figure)
+
+    def table(self, form: str = "simple") -> str:
+        """The figures as text; `form` is one of tabulate's."""
+        rows = [figure.row() for figure in self.figures]
+        wide = [None, None, None, None, 60] if form == "simple" else None
+        return tabulate(
+            rows, headers=("what", "value", "goal", "met", "measured"), tablefmt=form, maxcolwidths=wide,
+            disable_numparse=True,
+        )  # fmt: skip
+
+    def surroundings(self) -> dict[str, str]:
+        """What it was measured on; no host's name and no path."""
+        machine = this_machine()
+        memory = f"{machine.memory_bytes / _GIB:.1f} GiB" if machine.memory_bytes else "unknown"
+        return {
+            "date": now(),
+            "system": machine.host,
+            "processor": machine.processor,
+            "processors": str(machine.cpu_count),
+            "memory": memory,
+            "GPUs": ", ".join(machine.gpus) or "none",
+            "Python": self.python,
+            "torch": self.torch,
+            "load average before": f"{self.load:.1f}",
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write `bench.md` and `bench.json`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        surroundings = self.surroundings()
+        lines = [f"- {name}: {value}" for name, value in surroundings.items()]
+        text = f"{_ABOUT}\n{self.table('github')}\n\nMeasured on:\n\n" + "\n".join(lines) + "\n"
+        (folder / "bench.md").write_text(text, encoding="utf-8")
+        figures = [{**asdict(figure), "goal": figure.goal, "met": figure.met} for figure in self.figures]
+        data = {"surroundings": surroundings, "figures": figures}
+        (folder / "bench.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

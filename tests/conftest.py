@@ -1,0 +1,43 @@
+"""What several test modules share: releases laid out, and children in which torch may be patched."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from forked import Forked
+
+from harness.cells import Release
+from harness.releases import default_cache, fetch, layout_path, load_lock, resolve
+
+LOCK = Path(__file__).parent.parent / "matrices" / "releases.lock.toml"
+
+
+@pytest.fixture(scope="session")
+def locked() -> tuple[Release, ...]:
+    """The published releases that the committed lock names, oldest first."""
+    return load_lock(LOCK)
+
+
+@pytest.fixture(scope="session")
+def layout(locked: tuple[Release, ...]) -> Callable[[str], Path]:
+    """Where a published release lies, such as `1.4.16` or `latest`; it is fetched if it is not there."""
+
+    def place(spec: str) -> Path:
+        (release,) = resolve(spec, locked)
+        fetch([release], default_cache(), jobs=1)
+        return layout_path(release, default_cache())
+
+    return place
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forked]:
+    """Runs functions in children that have torch."""
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("needs torch: install the `stack` extra")
+    server = Forked(tmp_path_factory.mktemp("forked"))
+    yield server
+    server.close()

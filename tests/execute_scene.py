@@ -1,0 +1,167 @@
+"""Scenes for the process tree: cells that commit faults of `inside_faults`, run for real, every process marked.
+
+As a program it runs a scene and prints each outcome as a JSON line: `python execute_scene.py SCENE.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.cells import Cell, Check, Device, Entry, Outcome, Precision, Scale, Shape
+from harness.execute import Plan, Settings, build_plan, execute
+
+MARK = "FUNASR_HARNESS_TEST_MARK"
+TIMEOUT = 30.0
+MEMORY = 256 << 20
+
+
+def make_cell(number: int, *, release: str = "1.0.0", check: Check = Check.CONSTRUCT, **others: Any) -> Cell:
+    """A cell; those of one release and number are rungs of one ladder."""
+    alone = check is Check.IMPORT
+    values: dict[str, Any] = {
+        "release": release,
+        "variant": None if alone else "paraformer",
+        "shape": None if alone else Shape(vocab_size=number + 1, hidden_size=64),
+        "scale": None if alone else Scale.SLIM,
+        "check": check,
+        "entry": Entry.TRAIN if check is Check.FINETUNE else None,
+        "device": Device.CPU,
+        "precision": Precision.FP32,
+    }
+    return Cell(**{**values, **others})
+
+
+@dataclass
+class Scene:
+    """Cells and what they do; `run` runs them in a workspace."""
+
+    workspace: Path
+    jobs: int = 2
+    timeout: float = TIMEOUT
+    memory: int = MEMORY
+    preload: tuple[str, ...] = ()
+    enter_timeout: float = TIMEOUT
+    preload_timeout: float = 60.0
+    checks_module: str = "inside_faults"
+    requests: dict[Cell, dict[str, Any]] = field(default_factory=dict)
+    on_enter: dict[str, list[str]] = field(default_factory=dict)
+    """Faults that releases commit when they are entered."""
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    warnings: list[str] = field(default_factory=list)
+    started: list[Cell] = field(default_factory=list)
+
+    def add(self, fault: str, *, release: str = "1.0.0", check: Check = Check.CONSTRUCT, **request: Any) -> Cell:
+        """Have a new ladder's cell commit a fault."""
+        cell = make_cell(len(self.requests), release=release, check=check)
+        return self.put(cell, fault, **request)
+
+    def put(self, cell: Cell, fault: str, **request: Any) -> Cell:
+        """Have this cell commit a fault."""
+        result = self.workspace / "results" / f"{len(self.requests)}.json"
+        self.requests[cell] = {"fault": fault, "result": str(result), **request}
+        return cell
+
+    def bystanders(self, count: int = 3, releases: Sequence[str] = ("1.0.0", "1.0.1")) -> list[Cell]:
+        """Cells that pass, in each of these releases."""
+        return [self.add("passes", release=release) for release in releases for _ in range(count)]
+
+    def plan(self, prior: Sequence[Outcome] = ()) -> Plan:
+        """The plan of the scene."""
+        settings = Settings(
+            workspace=self.workspace,
+            jobs=self.jobs,
+            memory_bytes=self.memory,
+            timeout_seconds=dict.fromkeys(Check, self.timeout),
+            preload=self.preload,
+            sys_path=(str(Path(__file__).parent),),
+            checks_module=self.checks_module,
+            enter_timeout_seconds=self.enter_timeout,
+            preload_timeout_seconds=self.preload_timeout,
+        )
+        return build_plan(
+            list(self.requests),
+            settings,
+            release_for=lambda label: {"label": label, "on_enter": self.on_enter.get(label, [])},
+            request_for=self.requests.__getitem__,
+            prior=prior,
+        )
+
+    def run(self, prior: Sequence[Outcome] = ()) -> dict[Cell, Outcome]:
+        """Run the scene; each cell has one outcome, and no process is left."""
+        seen: dict[Cell, Outcome] = {}
+
+        def keep(outcome: Outcome) -> None:
+            assert outcome.cell not in seen, f"two outcomes of {outcome.cell.id}"
+            seen[outcome.cell] = outcome
+
+        execute(
+            self.plan(prior),
+            keep,
+            env={**os.environ, MARK: self.mark},
+            on_started=self.started.append,
+            on_warning=self.warnings.append,
+        )
+        assert marked(self.mark) == []
+        return seen
+
+    def save(self, path: Path) -> Path:
+        """Write the scene for a process of its own."""
+        data = {
+            "workspace": str(self.workspace),
+            "jobs": self.jobs,
+            "preload": self.preload,
+            "on_enter": self.on_enter,
+            "mark": self.mark,
+            "requests": {cell.id: request for cell, request in self.requests.items()},
+        }
+        path.write_text(json.dumps(data))
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Scene:
+        """Read what `save` wrote."""
+        data: Mapping[str, Any] = json.loads(path.read_text())
+        requests = {Cell.parse(name): request for name, request in data["requests"].items()}
+        return cls(
+            workspace=Path(data["workspace"]),
+            jobs=data["jobs"],
+            preload=tuple(data["preload"]),
+            on_enter=data["on_enter"],
+            mark=data["mark"],
+            requests=requests,
+        )
+
+
+def marked(mark: str) -> list[int]:
+    """The running processes that carry the mark in their environment, this one apart."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if f"{MARK}={mark}".encode() in environment.split(b"\0") and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
+def main(path: str) -> None:
+    """Run a scene and print its outcomes."""
+    scene = Scene.load(Path(path))
+    execute(
+        scene.plan(),
+        lambda outcome: print(json.dumps(outcome.to_json()), flush=True),
+        env={**os.environ, MARK: scene.mark},
+        on_started=lambda cell: print(json.dumps({"started": cell.id}), flush=True),
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,164 @@
+"""The border between the two worlds, read from the source and tried."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "harness"
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    """The names that the requirements begin with."""
+    return {match[0].lower() for line in requirements if (match := re.match(r"[\w.-]+", line))}
+
+
+def modules_of_the_stack() -> frozenset[str]:
+    """What a release's process has and the outside may not import: what `stack` adds to the plain dependencies."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = distributions(project["optional-dependencies"]["stack"]) - distributions(project["dependencies"])
+    installed = importlib.metadata.packages_distributions().items()
+    modules = {module for module, owners in installed if {owner.lower() for owner in owners} & names}
+    return frozenset({name.replace("-", "_") for name in names} | modules | {"funasr"})
+
+
+STACK = modules_of_the_stack()
+
+
+def imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Every module that the source imports anywhere in it, with what `from` takes out of it, and by name."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                parts = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+                base = ".".join([*parts, *([module] if module else [])])
+                yield from (f"{base}.{alias.name}" for alias in names)
+            case ast.Call(args=[ast.Constant(value=str(name)), *_], func=called) if by_name(called):
+                yield name
+
+
+def by_name(called: ast.expr) -> bool:
+    """Whether it is a function that imports what its argument names."""
+    return ast.unparse(called).rpartition(".")[2] in ("import_module", "__import__")
+
+
+def at_module_level(tree: ast.Module) -> ast.Module:
+    """The tree without the bodies of its functions: what runs when it is imported."""
+
+    class Outer(ast.NodeTransformer):
+        def visit_FunctionDef(self, _node: ast.FunctionDef) -> None:
+            return None
+
+        def visit_AsyncFunctionDef(self, _node: ast.AsyncFunctionDef) -> None:
+            return None
+
+    return ast.fix_missing_locations(Outer().visit(tree))
+
+
+def below(name: str, *tops: str) -> bool:
+    return any(name == top or name.startswith(f"{top}.") for top in tops)
+
+
+def crossings(path: str, source: str) -> list[str]:
+    """What a file of the harness may not import and does; `path` is relative to the repository, with slashes."""
+    tree = ast.parse(source)
+    package = path.rpartition("/")[0].replace("/", ".")
+    if not path.startswith("harness/inside/"):
+        return [name for name in imports(tree, package) if below(name, *STACK)]
+    # `from harness.inside import wire` names the package first, which is inside as well.
+    outside = [name for name in imports(tree, package) if below(name, "harness") and not below(name, "harness.inside")]
+    early = imports(at_module_level(tree), package)
+    return outside + [name for name in early if not below(name, "harness", *sys.stdlib_module_names)]
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", [source.relative_to(ROOT).as_posix() for source in sources()])
+def test_no_module_reaches_over_the_border(path: str) -> None:
+    assert crossings(path, (ROOT / path).read_text("utf-8")) == []
+
+
+def test_both_worlds_are_looked_at() -> None:
+    paths = {source.relative_to(ROOT).as_posix() for source in sources()}
+    assert {"harness/cli.py", "harness/inside/checks.py"} <= paths
+    assert {"torch", "torchaudio", "funasr", "librosa", "modelscope", "hydra", "scipy"} <= STACK
+    assert not {"numpy", "rich", "yaml", "soundfile"} & STACK
+
+
+@pytest.mark.parametrize(
+    ("path", "planted", "found"),
+    [
+        ("harness/cli.py", "import torch", "torch"),
+        ("harness/cli.py", "import torch.nn.functional as F", "torch.nn.functional"),
+        ("harness/cli.py", "from funasr.register import tables", "funasr.register.tables"),
+        ("harness/report/html.py", "def late():\n    import librosa", "librosa"),
+        ("harness/stack.py", "if True:\n    try:\n        from torchaudio import load\n    except OSError:\n        pass",
+         "torchaudio.load"),
+        ("harness/execute/run.py", 'def late():\n    return importlib.import_module("torch")', "torch"),
+        ("harness/execute/run.py", 'torch = __import__("torch")', "torch"),
+        ("harness/inside/checks.py", "from harness.cells import Cell", "harness.cells.Cell"),
+        ("harness/inside/checks.py", "import harness.errors", "harness.errors"),
+        ("harness/inside/checks.py", "def late():\n    from harness import cells", "harness.cells"),
+        ("harness/inside/checks.py", "from ..cells import Cell", "harness.cells.Cell"),
+        ("harness/inside/checks.py", "from .. import cells", "harness.cells"),
+        ("harness/inside/observe.py", "import torch", "torch"),
+        ("harness/inside/observe.py", "class Early:\n    import numpy", "numpy"),
+        ("harness/inside/observe.py", "try:\n    import packaging\nexcept ImportError:\n    pass", "packaging"),
+    ],
+)  # fmt: skip
+def test_a_planted_crossing_is_found(path: str, planted: str, found: str) -> None:
+    source = (ROOT / path).read_text("utf-8") + "\n" + planted + "\n"
+    assert crossings(path, source) == [found]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("harness/cli.py", "def late():\n    import numpy"),
+        ("harness/cli.py", "import torch_like_name_of_ours"),
+        ("harness/cli.py", "from harness.inside import wire"),
+        ("harness/cli.py", 'import importlib.util\nfound = importlib.util.find_spec("torch")'),
+        ("harness/inside/checks.py", "def late():\n    import torch"),
+        ("harness/inside/checks.py", "from . import wire"),
+        ("harness/inside/checks.py", "import os.path"),
+    ],
+)
+def test_what_is_allowed_is_not_found(path: str, allowed: str) -> None:
+    assert crossings(path, (ROOT / path).read_text("utf-8") + "\n" + allowed + "\n") == []
+
+
+HELP = """
+import json, sys
+from harness.cli import main
+try:
+    main(["--help"])
+except SystemExit as ended:
+    print(json.dumps({"code": ended.code, "modules": sorted(sys.modules)}), file=sys.stderr)
+"""
+
+
+def test_help_is_answered_without_the_heavy_libraries(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.run(
+        [sys.executable, "-P", "-c", HELP], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+    )
+    seen = json.loads(child.stderr.splitlines()[-1])
+    assert seen["code"] in (0, None)
+    assert "run" in child.stdout
+    heavy = {"numpy", "rich", "yaml", "jinja2", "soundfile", "pynvml", *STACK}
+    assert {name.partition(".")[0] for name in seen["modules"]} & heavy == set()

@@ -1,0 +1,641 @@
+"""The command line: what it says and how it ends, above all when it is handed something that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_scene import CELL, MATRIX, Said, World, carry_releases, make_world, write_lock, write_wave
+
+from harness import errors
+from harness.cells import Failure, Outcome, Status
+from harness.commands import run
+from harness.errors import HarnessError
+from harness.execute import Plan
+from harness.runs import RunStore
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ("run", "cells", "releases", "report", "show")
+PATIENCE = 240.0
+"""Seconds after which something that has to come is given up; nothing is measured against it."""
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Speech and model folders are made once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def world(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> World:
+    return make_world(tmp_path / "clone", cache, capsys, monkeypatch)
+
+
+def is_one_clear_error(said: Said, *parts: str, status: int = 2) -> None:
+    """One error that says what, where and what next, and no traceback."""
+    assert said.status == status
+    assert said.err.count("error: ") == 1
+    assert "\n  next: " in said.err
+    assert "Traceback" not in said.err
+    for part in parts:
+        assert part in said.err
+
+
+# Answers that need no run.
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
+    script = (
+        "import sys, harness.cli\n"
+        "try:\n    harness.cli.main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'numpy', 'rich', 'funasr', 'yaml', 'jinja2', 'soundfile', 'pynvml', 'tabulate', 'uv'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == "[]"
+    assert "funasr-harness" in done.stdout
+
+
+def test_every_exit_status_of_an_error_is_in_the_help(world: World) -> None:
+    told = {int(number) for number in re.findall(r"^  (\d+) ", world.call("--help").out, re.MULTILINE)}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, HarnessError)]
+    assert {kind.exit_code for kind in kinds} | {0, 1, 130} == told
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"funasr-harness \d+\.\d+\.\S+\n", done.stdout)
+
+
+def test_cells_prints_ids_and_nothing_else(world: World) -> None:
+    said = world.call("cells", "matrices/small.toml")
+    assert (said.status, said.err) == (0, "")
+    assert said.out.splitlines() == [
+        "1.4.15/paraformer/v8404-h320/slim/construct/cpu-fp32",
+        "1.4.15/paraformer/v8404-h320/slim/loss_contract/cpu-fp32",
+        CELL.format("construct"),
+        CELL.format("loss_contract"),
+    ]
+
+
+def test_cells_prints_those_that_are_selected(world: World) -> None:
+    said = world.call("cells", "matrices/small.toml", "--only", "1.4.16/*", "--only", "*/construct/*")
+    assert [line.split("/")[0] for line in said.out.splitlines()] == ["1.4.15", "1.4.16", "1.4.16"]
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = [sys.executable, "-m", "harness", "cells", "matrices/atlas.toml"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "required: COMMAND"),
+        (["runn", "x"], "invalid choice: 'runn'"),
+        (["run"], "required: MATRIX"),
+        (["run", "x", "--jobs", "0"], 'expected a whole number above 0, found "0"'),
+        (["run", "x", "--jobs", "two"], 'expected a whole number above 0, found "two"'),
+        (["releases", "delete"], "invalid choice: 'delete'"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_with_what_can(world: World, arguments: list[str], part: str) -> None:
+    said = world.call(*arguments)
+    assert said.status == 2
+    assert said.err.startswith("usage: funasr-harness")
+    assert part in said.err
+
+
+def test_releases_are_listed_with_what_is_laid_out(world: World) -> None:
+    world.run("--only", "1.4.16/*")
+    said = world.call("releases", "list", "--cache", str(world.cache))
+    assert said.status == 0
+    rows = [line.split() for line in said.out.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [["1.4.15", "wheel"], ["1.4.16", "wheel"]]
+    assert rows[1][-2:] == ["laid", "out"]
+
+
+def test_a_release_is_fetched(world: World, tmp_path: Path) -> None:
+    carry_releases(tmp_path / "own")
+    said = world.call("releases", "fetch", "latest", "--cache", str(tmp_path / "own"))
+    assert (said.status, said.out) == (0, "laid out 1.4.16\n")
+
+
+# Files that cannot be used.
+
+
+def test_all_problems_of_a_matrix_are_told_at_once_with_place_and_suggestion(world: World) -> None:
+    text = MATRIX.replace('"paraformer"', '"paraformer_straming"').replace("scale", "scael")
+    world.matrix.write_text(text.replace("construct", "constrict") + "\n[limit]\n")
+    for command in ("cells", "run"):
+        world.never("probe")
+        is_one_clear_error(
+            world.call(command, "matrices/small.toml"),
+            "matrices/small.toml: 4 problems",
+            '- limit: unknown key, did you mean "limits"?',
+            '- [axes] scael: unknown key, did you mean "scale"?',
+            '- [axes] check: "constrict" is no check, did you mean "construct"?',
+            '- [axes] variant: "paraformer_straming" is no variant, did you mean "paraformer_streaming"?',
+            "next: correct matrices/small.toml",
+        )
+
+
+def test_a_release_that_does_not_exist_is_told_with_its_place(world: World) -> None:
+    world.write_matrix('"1.4.15"', '"1.4.99"')
+    said = world.call("cells", "matrices/small.toml")
+    is_one_clear_error(said, "- [axes] release: no such release: 1.4.99", "the nearest are 1.4.15, 1.4.16")
+    said = world.call("releases", "fetch", "1.4.99")
+    is_one_clear_error(said, "no such release: 1.4.99", "funasr-harness releases list")
+
+
+def test_sizes_that_no_model_can_have_are_told_before_anything_is_begun(world: World) -> None:
+    text = MATRIX.replace("[320]", "[320, 321, 514]").replace("[8404]", "[8404, 4]")
+    world.matrix.write_text(text)
+    world.never("probe")
+    for command in ("cells", "run"):
+        said = world.call(command, "matrices/small.toml")
+        is_one_clear_error(
+            said,
+            "attention heads of encoder_conf.attention_heads do not divide a hidden size of 321",
+            "the nearest sizes that fit are 320 and 324",
+            "do not divide a hidden size of 514",
+            "a vocabulary of 4 is not larger than the 4 special tokens",
+            "matrices/small.toml: 5 problems",
+        )
+    assert not world.output.exists()
+
+
+def test_a_file_of_the_users_that_is_no_variant_is_told(world: World) -> None:
+    (world.folder / "matrices" / "mine.yaml").write_text("model: Paraformer\n")
+    world.write_matrix('"paraformer"', '"mine.yaml"')
+    is_one_clear_error(world.call("cells", "matrices/small.toml"), "mine.yaml has no `harness` block")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["cells", "matrices/smal.toml"], ["matrices/smal.toml", "did you mean matrices/small.toml?"]),
+        (["cells", "matrix/small.toml"], ["matrix/small.toml", "did you mean matrices/small.toml?"]),
+        (["cells", "elsewhere/x.toml"], ["no folder elsewhere", "where the harness was cloned"]),
+        (["cells", "x.toml"], ["x.toml", "give the path of a file that exists"]),
+        (["cells", "matrices"], ["matrices", "Is a directory"]),
+        (["run", "matrices/smal.toml"], ["did you mean matrices/small.toml?"]),
+        (
+            ["run", "matrices/small.toml", "--lock", "matrices/release.lock.toml"],
+            ["did you mean matrices/releases.lock"],
+        ),
+        (["run", "matrices/small.toml", "--known-issues", "matrices/known.toml"], ["matrices/known_issues.toml"]),
+        (["report", "runs/small"], ["runs/small holds no run", "funasr-harness run"]),
+        (["show", CELL.format("construct"), "--run", "runs/small"], ["runs/small holds no run"]),
+    ],
+)
+def test_a_missing_file_is_told_with_the_one_that_was_meant(
+    world: World, arguments: list[str], parts: list[str]
+) -> None:
+    (world.folder / "pyproject.toml").write_text("")
+    world.never("probe")
+    said = world.call(*arguments)
+    is_one_clear_error(said, *parts, status=3 if "holds no run" in said.err else 2)
+    assert "pyproject" not in said.err
+
+
+def test_a_mistyped_matrix_is_told_before_a_missing_lock(world: World) -> None:
+    (world.folder / "matrices" / "releases.lock.toml").unlink()
+    is_one_clear_error(world.call("cells", "matrices/smal.toml"), "matrices/smal.toml: 1 problem")
+
+
+def test_a_wheel_with_another_hash_than_the_locks_is_refused(world: World, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    older, newest = carry_releases(own)
+    planted = replace(newest, sha256="0" * 64)
+    write_lock(world.folder / "matrices" / "releases.lock.toml", [older, planted])
+    for arguments in (["releases", "fetch"], ["run", "matrices/small.toml"]):
+        said = world.call(*arguments, "--cache", str(own))
+        is_one_clear_error(
+            said,
+            "release 1.4.16: funasr-1.4.16-py3-none-any.whl is not the file that was locked",
+            f"expected sha256 {'0' * 64}",
+            f"got      sha256 {newest.sha256}",
+            "do not use it",
+            status=3,
+        )
+    assert not world.tree.asked
+    assert not list((own / "releases").glob("1.4.16*"))
+
+
+def test_a_selection_that_matches_nothing_is_told(world: World) -> None:
+    world.never("probe")
+    for command in ("cells", "run"):
+        said = world.call(command, "matrices/small.toml", "--only", "*/construct/*", "--only", "1.4.1x/*")
+        is_one_clear_error(said, '"1.4.1x/*" matches none of the 4 cells', "funasr-harness cells MATRIX")
+
+
+# Speech that cannot be used.
+
+
+def test_all_problems_of_a_jsonl_file_are_told_and_the_run_is_not_begun(world: World) -> None:
+    write_wave(world.folder / "good.wav")
+    rows = [
+        {"key": "a", "target": "你好"},
+        {"key": "b", "source": "gone.wav", "target": "你好"},
+        {"key": "c", "source": "good.wav", "target": "你好"},
+        {"key": "d", "source": "good.wav", "target": ""},
+    ]
+    (world.folder / "mine.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    world.run("--only", "1.4.16/*")
+    before = world.written()
+    world.never("lay_out_releases")
+    said = world.run("--jsonl", "mine.jsonl", "--fresh")
+    is_one_clear_error(
+        said,
+        "mine.jsonl: 3 problems",
+        "- line 1: no `source`",
+        "- line 2: no such audio file: gone.wav",
+        "- line 4: `target` is empty",
+        "next: correct mine.jsonl",
+    )
+    assert world.written() == before
+
+
+def test_text_that_does_not_fit_the_vocabulary_is_told(world: World) -> None:
+    write_wave(world.folder / "good.wav")
+    text = "".join(chr(0x4E00 + step) for step in range(40))
+    (world.folder / "mine.jsonl").write_text(json.dumps({"key": "a", "source": "good.wav", "target": text}))
+    world.write_matrix("[8404]", "[30]")
+    world.never("lay_out_releases")
+    is_one_clear_error(
+        world.run("--jsonl", "mine.jsonl"), "40 distinct characters", "a vocabulary of 30", "at least 44"
+    )
+
+
+def test_speech_that_is_not_there_is_told(world: World) -> None:
+    is_one_clear_error(world.run("--jsonl", "gone.jsonl"), "gone.jsonl", "No such file")
+    assert not world.output.exists()
+
+
+# Runs.
+
+
+def test_a_run_that_goes_as_expected_writes_reports_and_ends_with_0(world: World) -> None:
+    said = world.run()
+    assert said.status == 0
+    assert [outcome["status"] for outcome in world.written()] == ["passed"] * 4
+    for name in ("compatibility.html", "compatibility.md", "junit.xml"):
+        assert (world.output / name).is_file()
+        assert f"runs/small/{name}" in said.err
+    assert "No GPU" in said.err
+    assert "4 as_expected" in said.err
+
+
+def test_a_regression_ends_the_run_with_1(world: World) -> None:
+    failure = Failure(type="E", message="m", signature="E@funasr/x.py:f")
+    world.tree.failing[CELL.format("construct")] = {"status": Status.FAILED, "reason": "so it is", "failure": failure}
+    said = world.run()
+    assert said.status == 1
+    assert f"regression: {CELL.format('construct')}: so it is" in said.err
+    assert world.call("report", "runs/small").status == 1
+
+
+def test_a_fault_of_the_machine_ends_the_run_with_3_and_its_cell_is_run_again(world: World) -> None:
+    world.tree.failing[CELL.format("construct")] = {"status": Status.ERRORED, "reason": "no memory left"}
+    assert world.run().status == 3
+    world.tree.failing.clear()
+    world.tree.asked.clear()
+    assert world.run().status == 0
+    assert world.tree.asked == [CELL.format("construct")]
+
+
+def test_a_cell_without_an_outcome_is_no_success(world: World) -> None:
+    def one_alone(plan: Plan, on_outcome: Callable[[Outcome], None], **_: object) -> None:
+        on_outcome(Outcome(cell=plan.planned()[0].cell, status=Status.PASSED, reason=""))
+
+    world.monkeypatch.setattr(run, "execute", one_alone)
+    assert world.run().status == 3
+
+
+def test_what_is_done_is_neither_run_nor_fetched_again(world: World) -> None:
+    assert world.run().status == 0
+    world.never("lay_out_releases")
+    world.never("execute")
+    assert world.run().status == 0
+
+
+def test_only_what_is_selected_counts_for_the_exit_status(world: World) -> None:
+    world.tree.failing[CELL.format("construct")] = {"status": Status.TIMED_OUT, "reason": "slow"}
+    assert world.run().status == 1
+    assert world.run("--only", "1.4.15/*").status == 0
+
+
+def test_an_interrupted_run_keeps_what_it_has_and_goes_on_from_there(world: World) -> None:
+    def interrupt(cell: object) -> None:
+        if len(world.tree.asked) == 2:
+            raise KeyboardInterrupt
+
+    world.tree.before_each = interrupt
+    said = world.run()
+    assert said.status == 130
+    assert "what was measured is kept" in said.err
+    assert "Traceback" not in said.err
+    done = [outcome["id"] for outcome in world.written()]
+    assert len(done) == 2
+    world.tree.before_each = lambda cell: None
+    assert world.run().status == 0
+    assert len(world.tree.asked) == len(set(world.tree.asked)) == 4
+
+
+def test_a_full_disk_ends_the_run_with_3_and_what_was_measured_stays(world: World) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(cell: object) -> None:
+        if len(world.tree.asked) == 2:
+            size = (world.output / "outcomes.jsonl").stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, hard))
+
+    world.tree.before_each = fill
+    try:
+        said = world.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    is_one_clear_error(said, "outcomes.jsonl cannot be written: File too large", "it goes on from there", status=3)
+    assert len(world.written()) == 2
+    world.tree.before_each = lambda cell: None
+    assert world.run().status == 0
+    assert len(world.written()) == 4
+
+
+@pytest.mark.parametrize("filename", [None, "/somewhere/file"])
+def test_a_full_disk_anywhere_is_told_in_words(world: World, filename: str | None) -> None:
+    def fill(cell: object) -> None:
+        raise OSError(28, "No space left on device", filename)
+
+    world.tree.before_each = fill
+    is_one_clear_error(
+        world.run(), f"{filename or 'a file'} cannot be written: No space left", "the disk is full", status=3
+    )
+
+
+def test_two_runs_do_not_write_to_the_same_place(world: World) -> None:
+    world.never("lay_out_releases")
+    with RunStore.open(world.output):
+        said = world.run()
+    is_one_clear_error(said, "another run writes to runs/small", "write elsewhere with -o", status=3)
+
+
+def test_outcomes_of_another_matrix_are_not_mixed_in_and_nothing_is_fetched_for_them(world: World) -> None:
+    assert world.run("--only", "1.4.15/*").status == 0
+    before = (world.output / "run.json").read_bytes()
+    world.write_matrix('"construct", ', "")
+    world.never("lay_out_releases")
+    is_one_clear_error(world.run(), "must not be mixed with", "- matrix sha256: ", "--fresh", "-o", status=3)
+    assert (world.output / "run.json").read_bytes() == before
+
+
+def test_a_fresh_run_sets_the_older_one_aside(world: World) -> None:
+    assert world.run().status == 0
+    said = world.run("--fresh")
+    assert said.status == 0
+    assert "outcomes.jsonl of an earlier run was set aside as outcomes.before-1.jsonl" in said.err
+    assert len(world.tree.asked) == 8
+
+
+def test_a_place_that_is_no_folder_is_told(world: World) -> None:
+    (world.folder / "taken").write_text("")
+    for place in ("taken", "taken/below"):
+        is_one_clear_error(world.run("-o", place), f"{place} cannot be opened", "write elsewhere with -o", status=3)
+
+
+def test_the_gpu_that_is_required_has_to_be_there(world: World) -> None:
+    said = world.run("--require-gpu")
+    is_one_clear_error(said, "--require-gpu", "2.13.0+cpu is a CPU build", "leave the option out", status=4)
+    assert not world.output.exists()
+
+
+def test_a_cell_that_asks_for_a_gpu_by_name_is_not_run_without_one(world: World) -> None:
+    world.write_matrix('device = ["cpu"]', 'device = ["cuda"]')
+    said = world.run()
+    is_one_clear_error(said, "4 cells ask for a GPU and torch finds none", '"auto"', status=4)
+    assert not world.tree.asked
+
+
+def test_no_word_of_a_missing_gpu_where_there_is_one(world: World) -> None:
+    world.use_stack(cuda_available=True)
+    said = world.run("--require-gpu")
+    assert said.status == 0
+    assert "No GPU" not in said.err
+
+
+def test_a_cache_may_be_named_from_here(world: World) -> None:
+    requests: list[dict[str, Any]] = []
+    carry_releases(world.folder / "own")
+    world.monkeypatch.setattr(
+        run, "execute", lambda plan, *_, **__: requests.extend(one.request for one in plan.planned().values())
+    )
+    world.call("run", "matrices/small.toml", "--cache", "own")
+    assert {Path(request["release"]["overlay"]).parent for request in requests} == {world.folder / "own" / "releases"}
+
+
+def test_the_workspace_of_a_run_is_gone_afterwards(world: World, tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    world.monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    world.tree.before_each = lambda cell: (_ for _ in ()).throw(KeyboardInterrupt)
+    assert world.run().status == 130
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+# Faults that nobody foresaw.
+
+
+def test_a_fault_of_the_harness_is_no_regression_and_no_traceback(world: World) -> None:
+    world.tree.before_each = lambda cell: [][1]
+    said = world.run()
+    is_one_clear_error(said, "IndexError", "fault of the harness itself", "test_cli.py, line", "--debug", status=3)
+
+
+@pytest.mark.parametrize("order", [("--debug", "show", "x"), ("show", "x", "--debug")])
+def test_debug_shows_the_traceback_and_keeps_the_exit_status(world: World, order: tuple[str, ...]) -> None:
+    said = world.call(*order)
+    assert said.status == 2
+    assert "Traceback (most recent call last)" in said.err
+    assert "error: not a cell id: 'x'" in said.err
+
+
+# What was run, looked at again.
+
+
+def test_show_tells_what_is_known_of_a_cell_and_how_to_repeat_it(world: World) -> None:
+    failure = Failure(type="AssertionError", message="", signature="AssertionError@funasr/x.py:f")
+    cell = CELL.format("loss_contract")
+    world.tree.failing[cell] = {
+        "status": Status.FAILED,
+        "reason": "handed 320, built for 8404",
+        "failure": failure,
+        "metrics": {"loss": None},
+        "evidence": {"loss_inputs": [{"width": 320, "classes": 8404}]},
+        "adaptations": ("cuda-calls-stay-on-cpu",),
+    }
+    world.run()
+    said = world.call("show", cell)
+    assert (said.status, said.err) == (0, "")
+    for part in (
+        "status    failed: handed 320, built for 8404",
+        "verdict   regression",
+        "adapted   cuda-calls-stay-on-cpu",
+        "loss = null",
+        '{"width": 320, "classes": 8404}',
+        "signature AssertionError@funasr/x.py:f",
+        f"again     funasr-harness run matrices/small.toml --only '{cell}' -o runs/again --fresh",
+    ):
+        assert part in said.out
+
+
+def test_the_command_that_show_gives_runs_that_cell(world: World) -> None:
+    world.run()
+    world.tree.asked.clear()
+    again = world.call("show", CELL.format("construct")).out.rpartition("funasr-harness ")[2].split()
+    assert world.call(*(word.strip("'") for word in again), "--cache", str(world.cache)).status == 0
+    assert world.tree.asked == [CELL.format("construct")]
+
+
+def test_show_does_not_invent_the_path_of_a_matrix(world: World) -> None:
+    world.run()
+    world.matrix.rename(world.folder / "mine.toml")
+    assert "again     funasr-harness run MATRIX --only" in world.call("show", CELL.format("construct")).out
+
+
+def test_what_is_no_cell_id_is_told(world: World) -> None:
+    for name in ("1.4.16", "a/b/c/d/e/f", "1.4.16/paraformer/8404/slim/construct/cpu-fp32"):
+        said = world.call("show", name)
+        is_one_clear_error(said, f"not a cell id: '{name}'", "funasr-harness cells")
+
+
+def test_a_cell_that_was_never_run_is_told_with_near_ones(world: World) -> None:
+    said = world.call("show", CELL.format("construct"))
+    is_one_clear_error(said, "was not run (no run in runs/ or reports/)")
+    world.run()
+    said = world.call("show", CELL.format("construct").replace("320", "512"))
+    is_one_clear_error(said, "was not run (runs/small)", f"near ids that were run are {CELL.format('construct')}")
+    said = world.call("show", "1.0.0/-/-/-/import/cpu-fp32")
+    is_one_clear_error(said, "was not run (runs/small)")
+    assert "paraformer" not in said.err
+
+
+def test_show_passes_over_a_run_that_has_only_just_begun(world: World) -> None:
+    world.run()
+    with RunStore.open(world.folder / "runs" / "other"):
+        said = world.call("show", CELL.format("construct"))
+    assert said.status == 0
+    assert "passed over: runs/other/run.json is missing" in said.err
+    assert "status    passed" in said.out
+
+
+def test_a_run_that_is_damaged_is_told_when_it_was_named(world: World) -> None:
+    world.run()
+    (world.output / "run.json").write_text("{}")
+    for arguments in (["show", CELL.format("construct"), "--run", "runs/small"], ["report", "runs/small"]):
+        is_one_clear_error(world.call(*arguments), "runs/small/run.json does not say", status=3)
+
+
+def test_report_writes_where_it_is_told(world: World) -> None:
+    world.run()
+    said = world.call("report", "runs/small", "-o", "elsewhere")
+    assert said.status == 0
+    names = ["compatibility.html", "compatibility.md", "junit.xml"]
+    assert said.out.splitlines() == [f"elsewhere/{name}" for name in names]
+    assert [(world.folder / "elsewhere" / name).read_bytes() for name in names] == [
+        (world.output / name).read_bytes() for name in names
+    ]
+
+
+# A real run, interrupted.
+
+REAL = """\
+schema = 1
+name = "real"
+description = "one release, two rungs and the import"
+
+[axes]
+release = ["1.4.16"]
+variant = ["paraformer"]
+vocab_size = [8404, 8501]
+hidden_size = [320]
+scale = ["slim"]
+device = ["cpu"]
+check = ["import", "construct", "loss_contract"]
+"""
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    """A real run; its workspace lies in `folder` too, so that each of its processes can be told by it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", "run", str(folder / "real.toml"), "-o", str(folder / "out")],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.release
+def test_a_real_run_that_is_interrupted_leaves_nothing_running_and_goes_on(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("r")
+    (folder / "real.toml").write_text(REAL)
+    outcomes = folder / "out" / "outcomes.jsonl"
+    process = start(folder)
+    seen = 0
+    deadline = time.monotonic() + PATIENCE
+    while not (outcomes.is_file() and outcomes.read_bytes().count(b"\n") >= 2):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        seen = max(seen, len(processes_in(folder)))
+        time.sleep(0.05)
+    assert seen > 2
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "interrupted; what was measured is kept" in said
+    assert "Traceback" not in said
+    assert processes_in(folder) == []
+    assert not list(folder.glob("fh-*"))
+    kept = outcomes.read_bytes()
+    process = start(folder)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    assert outcomes.read_bytes().startswith(kept)
+    lines = outcomes.read_bytes().splitlines()
+    assert len(lines) == len({json.loads(line)["id"] for line in lines}) == 5
+
+
+def processes_in(folder: Path) -> list[str]:
+    """The command lines of running processes that name something in this folder or run in it."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command, place = (entry / "cmdline").read_bytes().decode(errors="replace"), str((entry / "cwd").readlink())
+        except OSError:
+            continue
+        if str(folder) in command or place.startswith(str(folder)):
+            found.append(command)
+    return found

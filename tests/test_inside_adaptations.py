@@ -1,0 +1,119 @@
+"""The named changes that let a release run on a CPU: what they do, and that only their use is reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forked import Forked
+
+from harness.inside import adaptations
+
+
+def after_applying(device: str, calls: list[str]) -> dict[str, Any]:
+    """What the calls give once the adaptations for `device` are in place."""
+    import torch
+
+    adaptations.apply(device)
+    scope: dict[str, Any] = {"torch": torch, "x": torch.ones(2), "layer": torch.nn.Linear(2, 2)}
+    results = []
+    for call in calls:
+        try:
+            results.append(str(eval(call, scope)))
+        except Exception as error:
+            results.append(type(error).__name__)
+    return {"results": results, "used": adaptations.used()}
+
+
+@pytest.mark.parametrize(
+    ("call", "result", "used"),
+    [
+        ("x.cuda().device", "cpu", [adaptations.CUDA_CALLS]),
+        ("x.cuda(0) is x", "True", [adaptations.CUDA_CALLS]),
+        ("x.cuda(non_blocking=True) is x", "True", [adaptations.CUDA_CALLS]),
+        ("layer.cuda() is layer", "True", [adaptations.CUDA_CALLS]),
+        ("x.to(0).device", "cpu", [adaptations.CUDA_DEVICES]),
+        ("x.to(device=0).device", "cpu", [adaptations.CUDA_DEVICES]),
+        ("x.to(0, torch.float64).dtype", "torch.float64", [adaptations.CUDA_DEVICES]),
+        ("x.to('cuda').device", "cpu", [adaptations.CUDA_DEVICES]),
+        ("x.to('cuda:1', non_blocking=True).device", "cpu", [adaptations.CUDA_DEVICES]),
+        ("x.to(torch.device('cuda', 0)).device", "cpu", [adaptations.CUDA_DEVICES]),
+        ("x.to(device=torch.device('cuda')).device", "cpu", [adaptations.CUDA_DEVICES]),
+        ("layer.to(0).weight.device", "cpu", [adaptations.CUDA_DEVICES]),
+        ("layer.to('cuda').weight.device", "cpu", [adaptations.CUDA_DEVICES]),
+        ("layer.to(device='cuda', dtype=torch.float64).weight.dtype", "torch.float64", [adaptations.CUDA_DEVICES]),
+        ("x.to(layer.weight).device", "cpu", []),
+        ("layer.to(torch.float64).weight.dtype", "torch.float64", []),
+        ("x.to('cpu') is x", "True", []),
+        ("x.to(torch.float64).dtype", "torch.float64", []),
+        ("x.to(device='cpu').device", "cpu", []),
+        ("layer(x).sum().item() * 0", "0.0", []),
+    ],
+)
+def test_on_a_cpu_calls_for_a_gpu_stay_there_and_are_reported(
+    forked: Forked, call: str, result: str, used: list[str]
+) -> None:
+    assert forked(after_applying, device="cpu", calls=[call]) == {"results": [result], "used": used}
+
+
+def test_a_boolean_is_no_device(forked: Forked) -> None:
+    assert forked(after_applying, device="cpu", calls=["x.to(True)"])["used"] == []
+
+
+def test_on_a_gpu_nothing_of_it_is_changed(forked: Forked) -> None:
+    calls = ["torch.Tensor.cuda.__objclass__.__name__", "torch.Tensor.to.__objclass__.__name__"]
+    answer = forked(after_applying, device="cuda", calls=calls)
+    assert answer == {"results": ["TensorBase", "TensorBase"], "used": []}
+
+
+def loaded(folder: str, *, torchcodec: bool) -> dict[str, Any]:
+    """What `torchaudio.load` gives, with a stand-in for torchaudio and perhaps one for torchcodec."""
+    import sys
+
+    import numpy
+    import soundfile
+
+    package = Path(folder)
+    (package / "torchaudio.py").write_text("def load(uri):\n    raise ImportError('TorchCodec is required')\n")
+    if torchcodec:
+        (package / "torchcodec.py").touch()
+    sys.path.insert(0, folder)
+    samples = numpy.array([[0.5, -0.25], [0.0, 0.125]], dtype="float32")
+    soundfile.write(package / "speech.wav", samples, 16000, subtype="FLOAT")
+    adaptations.apply("cuda")
+    import torchaudio
+
+    before = adaptations.used()
+    try:
+        wave, rate = torchaudio.load(str(package / "speech.wav"), normalize=True)
+    except Exception as error:
+        return {"error": str(error), "used": adaptations.used()}
+    return {"wave": wave.tolist(), "rate": rate, "before": before, "used": adaptations.used()}
+
+
+def test_audio_is_read_by_soundfile_channels_first_and_that_is_reported(forked: Forked, tmp_path: Path) -> None:
+    answer = forked(loaded, folder=str(tmp_path), torchcodec=False)
+    assert answer == {
+        "wave": [[0.5, 0.0], [-0.25, 0.125]],
+        "rate": 16000,
+        "before": [],
+        "used": [adaptations.SOUNDFILE],
+    }
+
+
+def test_where_torchcodec_is_there_torchaudio_reads_for_itself(forked: Forked, tmp_path: Path) -> None:
+    answer = forked(loaded, folder=str(tmp_path), torchcodec=True)
+    assert "unexpected keyword" in answer["error"]
+    assert answer["used"] == []
+
+
+def used_after_noting(names: list[str]) -> list[str]:
+    for name in names:
+        adaptations.note(name)
+    return adaptations.used()
+
+
+def test_what_the_stack_did_can_be_noted(forked: Forked) -> None:
+    assert forked(used_after_noting, names=["b", "a", "b"]) == ["a", "b"]
+    assert forked(used_after_noting, names=[]) == []

@@ -1,0 +1,171 @@
+"""What lies ready before cells run, and what they are called with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_scene import MATRIX, STACK, carry_releases, write_wave
+
+from harness.cells import Cell, Check, Release
+from harness.errors import CorpusError, IntegrityError
+from harness.execute import Settings, build_plan
+from harness.matrix import Matrix, load_matrix
+from harness.prepare import VALIDATION_UTTERANCES, Prepared, lay_out_releases, prepare
+from harness.releases import layout_path, resolve
+from harness.variants import available
+
+ALL = MATRIX.replace('["construct", "loss_contract"]', '["import", "construct", "loss_contract", "finetune"]')
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def releases(cache: Path) -> list[Release]:
+    return carry_releases(cache)
+
+
+def read(folder: Path, releases: list[Release], text: str = ALL) -> Matrix:
+    path = folder / "small.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_matrix(path, resolve=lambda spec: resolve(spec, releases), variants=available(), gpu_present=False)
+
+
+def ready(matrix: Matrix, cache: Path, workspace: Path, **options: Any) -> Prepared:
+    return prepare(matrix, matrix.cells, STACK, cache=cache, workspace=workspace, **options)
+
+
+def only(matrix: Matrix, check: Check) -> Cell:
+    """The newest release's first cell of a check."""
+    return next(cell for cell in matrix.cells if cell.check is check and cell.release == "1.4.16")
+
+
+def test_every_request_is_json_and_names_files_that_are_there(
+    tmp_path: Path, cache: Path, releases: list[Release]
+) -> None:
+    matrix = read(tmp_path, releases)
+    prepared = ready(matrix, cache, tmp_path)
+    lay_out_releases(prepared, matrix.cells)
+    for cell in matrix.cells:
+        request = json.loads(json.dumps(prepared.request_for(cell)))
+        assert request["check"] == cell.check
+        assert (Path(request["release"]["overlay"]) / "funasr" / "__init__.py").is_file()
+        if cell.check is not Check.IMPORT:
+            folder = Path(request["model_folder"])
+            assert {path.name for path in folder.iterdir()} >= {"config.yaml", "tokens.json", "am.mvn"}
+            assert len(json.loads((folder / "tokens.json").read_text("utf-8"))) == request["vocab_size"] == 8404
+            assert request["components"]
+            assert set(request["groups"]) == {"encoder", "predictor", "decoder"}
+
+
+def test_an_import_is_asked_about_the_release_alone(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+    matrix = read(tmp_path, releases)
+    request = ready(matrix, cache, tmp_path).request_for(only(matrix, Check.IMPORT))
+    assert set(request) == {"check", "release", "device", "precision", "stack_adaptations"}
+
+
+def test_a_finetune_cell_is_given_speech_and_settings(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+    matrix = read(tmp_path, releases)
+    request = ready(matrix, cache, tmp_path).request_for(only(matrix, Check.FINETUNE))
+    settings = matrix.finetune
+    assert request["entry"] == "train"
+    assert request["finetune"] == {
+        "epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "warmup_steps": settings.warmup_steps,
+    }
+    rows = [json.loads(line) for line in Path(request["data"]["train"]).read_text("utf-8").splitlines()]
+    assert len(rows) == request["data"]["utterances"] == settings.utterances
+    assert all(Path(row["source"]).is_file() for row in rows)
+    assert len(Path(request["data"]["valid"]).read_text("utf-8").splitlines()) == VALIDATION_UTTERANCES
+    assert request["data"]["frame_seconds"] == 0.06
+
+
+def test_no_other_cell_is_given_speech(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+    matrix = read(tmp_path, releases)
+    prepared = ready(matrix, cache, tmp_path)
+    for check in (Check.CONSTRUCT, Check.LOSS_CONTRACT):
+        assert not {"data", "finetune"} & set(prepared.request_for(only(matrix, check)))
+
+
+def test_less_speech_than_the_matrix_counts_on_means_more_epochs(
+    tmp_path: Path, cache: Path, releases: list[Release]
+) -> None:
+    rows = [
+        {"key": f"k{number}", "source": write_wave(tmp_path / f"{number}.wav").name, "target": "你好"}
+        for number in range(4)
+    ]
+    (tmp_path / "mine.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    matrix = read(tmp_path, releases)
+    prepared = ready(matrix, cache, tmp_path, jsonl=tmp_path / "mine.jsonl")
+    request = prepared.request_for(only(matrix, Check.FINETUNE))
+    assert request["data"]["utterances"] == 4
+    assert request["finetune"]["epochs"] == matrix.finetune.steps
+    assert prepared.speech.corpus.origin == "4 utterances of mine.jsonl"
+
+
+def test_a_release_is_entered_with_what_all_variants_need(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+    matrix = read(tmp_path, releases, ALL.replace('["paraformer"]', '["paraformer", "paraformer_streaming"]'))
+    components = {tuple(pair) for pair in ready(matrix, cache, tmp_path).release_for("1.4.16")["components"]}
+    assert {("model_classes", "Paraformer"), ("model_classes", "ParaformerStreaming")} <= components
+
+
+def test_a_request_names_the_stacks_adaptations(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+    matrix = read(tmp_path, releases)
+    stack = replace(STACK, adaptations=("some-change",))
+    prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=tmp_path)
+    assert all(prepared.request_for(cell)["stack_adaptations"] == ["some-change"] for cell in matrix.cells)
+
+
+def test_a_variant_of_the_users_is_read_from_its_file(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+    own = Path(__file__).parent.parent / "harness" / "variants" / "paraformer.yaml"
+    (tmp_path / "mine.yaml").write_text(own.read_text("utf-8").replace("num_blocks: 2", "num_blocks: 1"), "utf-8")
+    matrix = read(tmp_path, releases, ALL.replace('"paraformer"', '"mine.yaml"'))
+    request = ready(matrix, cache, tmp_path).request_for(only(matrix, Check.CONSTRUCT))
+    assert Path(request["model_folder"]).name.startswith("mine-v8404-h320-slim-")
+
+
+def test_only_the_releases_of_the_cells_are_laid_out(tmp_path: Path, cache: Path) -> None:
+    own = tmp_path / "own"
+    releases = carry_releases(own)
+    matrix = read(tmp_path, releases)
+    prepared = ready(matrix, own, tmp_path)
+    told: list[Release] = []
+    newest = [cell for cell in matrix.cells if cell.release == "1.4.16"]
+    lay_out_releases(prepared, newest, on_done=told.append)
+    assert told == [releases[1]]
+    assert [layout_path(release, own).is_dir() for release in releases] == [False, True]
+
+
+def test_a_release_that_is_not_the_one_that_was_locked_is_refused_when_it_is_laid_out(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    planted = [replace(release, sha256="0" * 64) for release in carry_releases(own)]
+    matrix = read(tmp_path, planted)
+    prepared = ready(matrix, own, tmp_path)
+    with pytest.raises(IntegrityError, match="not the file that was locked"):
+        lay_out_releases(prepared, matrix.cells)
+
+
+def test_speech_that_cannot_be_used_is_refused_before_anything_is_made(tmp_path: Path, releases: list[Release]) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"key": "a", "target": "b"}\n')
+    with pytest.raises(CorpusError, match="no `source`"):
+        ready(read(tmp_path, releases), tmp_path / "own", tmp_path, jsonl=tmp_path / "mine.jsonl")
+    assert not (tmp_path / "own").exists()
+
+
+def test_a_plan_is_made_of_what_lies_ready(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+    matrix = read(tmp_path, releases)
+    prepared = ready(matrix, cache, tmp_path)
+    settings = Settings(
+        workspace=tmp_path / "tree", jobs=2, memory_bytes=1 << 30, timeout_seconds=matrix.limits.timeout_seconds
+    )
+    plan = build_plan(matrix.cells, settings, release_for=prepared.release_for, request_for=prepared.request_for)
+    assert {planned.cell for planned in plan.planned().values()} == set(matrix.cells)
+    assert json.loads(json.dumps(plan.to_json({})))["jobs"] == 2

@@ -1,0 +1,224 @@
+"""Releases of FunASR in miniature: as little as the checks touch, with a fault where one is asked for.
+
+The model has an encoder, a predictor and a decoder of one layer each; `model_conf.fault` names what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+VOCAB_SIZE = 23
+HIDDEN_SIZE = 6
+INPUT_SIZE = 5
+GROUPS = {"encoder": ["encoder"], "predictor": ["predictor"], "decoder": ["decoder"]}
+
+REGISTER = """
+class Tables:
+    def register(self, table, name):
+        def note(registered):
+            self.__dict__.setdefault(table, {})[name] = registered
+            return registered
+        return note
+
+tables = Tables()
+"""
+
+AUTO_MODEL = """
+import json, os
+from funasr.register import tables
+
+class AutoModel:
+    def __init__(self, **kwargs):
+        if kwargs["model_conf"].get("fault") == "auto_model_raises":
+            raise KeyError("planted in AutoModel")
+        with open(kwargs["tokenizer_conf"]["token_list"], encoding="utf-8") as file:
+            vocab_size = len(json.load(file))
+        kwargs["input_size"] = 5
+        self.model = tables.model_classes[kwargs["model"]](vocab_size, **kwargs["model_conf"])
+        if os.path.exists(str(kwargs.get("init_param"))):
+            import torch
+            self.model.load_state_dict(torch.load(kwargs["init_param"], weights_only=True))
+        self.kwargs = kwargs
+"""
+
+LOSS = """
+import torch
+
+class LabelSmoothingLoss(torch.nn.Module):
+    def __init__(self, size, strict):
+        super().__init__()
+        self.size = size
+        self.strict = strict
+
+    def forward(self, x, target):
+        if self.strict:
+            assert x.size(2) == self.size
+        wanted = target.clamp(0, x.size(2) - 1)
+        return torch.nn.functional.cross_entropy(x.flatten(0, 1), wanted.flatten())
+"""
+
+MODEL = """
+import torch
+from funasr.losses.label_smoothing_loss import LabelSmoothingLoss
+from funasr.register import tables
+
+class Decoder(torch.nn.Module):
+    def __init__(self, hidden_size, outputs):
+        super().__init__()
+        self.output_layer = torch.nn.Linear(hidden_size, outputs)
+
+    def forward(self, hidden, fault):
+        if fault in ("hidden_states", "hidden_states_unnoticed"):
+            return hidden
+        return self.output_layer(hidden)
+
+@tables.register("model_classes", "Tiny")
+class Tiny(torch.nn.Module):
+    def __init__(self, vocab_size, hidden_size=6, fault="", **_):
+        super().__init__()
+        self.fault = fault
+        self.encoder = torch.nn.Linear(5, hidden_size)
+        self.predictor = torch.nn.Linear(hidden_size, 1)
+        self.decoder = Decoder(hidden_size, vocab_size + (fault == "other_outputs"))
+        if fault == "no_projection":
+            self.decoder.head = self.decoder.__dict__["_modules"].pop("output_layer")
+        if fault != "no_loss":
+            classes = vocab_size - (fault == "other_classes")
+            self.criterion_att = LabelSmoothingLoss(classes, strict=fault != "hidden_states_unnoticed")
+        if fault == "frozen_encoder":
+            self.encoder.requires_grad_(False)
+
+    def forward(self, speech, speech_lengths, text, text_lengths, **kwargs):
+        if self.fault == "forward_raises":
+            raise IndexError("planted in forward")
+        if self.fault == "eats_memory":
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+        hidden = self.encoder(speech)
+        if self.fault == "encoder_without_gradient":
+            hidden = hidden.detach()
+        hidden = hidden * torch.sigmoid(self.predictor(hidden)) + torch.randn(())
+        scores = self.decoder(hidden[:, : text.size(1)], self.fault)
+        if self.fault == "changed_in_place":
+            scores = scores.exp()
+            scores.add_(scores.sum() * 0)
+        loss = scores.square().mean() if self.fault == "loss_not_called" else self.criterion_att(scores, text)
+        if self.fault == "detached":
+            loss = loss.detach()
+        if self.fault == "nan":
+            loss = loss * float("nan")
+        return loss, {"acc": torch.tensor(0.5), "loss": loss.detach()}, torch.tensor(len(text))
+"""
+
+TRAIN = """
+import logging
+import sys
+import hydra
+import torch
+
+from funasr.auto.auto_model import AutoModel
+from funasr.register import tables
+
+@hydra.main(config_name=None, version_base=None)
+def main_hydra(kwargs):
+    from omegaconf import OmegaConf
+    kwargs = OmegaConf.to_container(kwargs, resolve=True)
+    folder = kwargs["model"]
+    config = OmegaConf.to_container(OmegaConf.load(folder + "/config.yaml"))
+    config["tokenizer_conf"] = {"token_list": folder + "/tokens.json"}
+    auto = AutoModel(**{**config, "init_param": folder + "/model.pt"})
+    fault = config["model_conf"].get("fault")
+    model = auto.model
+    optimizer = torch.optim.Adam(model.parameters(), lr=kwargs["optim_conf"]["lr"])
+    torch.manual_seed(kwargs["seed"])
+    for epoch in range(kwargs["train_conf"]["max_epoch"]):
+        model.train()
+        for _ in range(2):
+            lengths = torch.full((2, 1), 4, dtype=torch.int32)
+            batch = {"speech": torch.randn(2, 4, 5), "speech_lengths": lengths,
+                     "text": torch.full((2, 4), 3), "text_lengths": lengths}
+            loss, stats, weight = model(**batch)
+            loss.backward()
+            if fault == "trainer_raises":
+                raise ValueError("planted in the trainer")
+            if fault == "trainer_exits":
+                sys.exit(3)
+            if fault == "trainer_exits_well":
+                sys.exit(0)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            if fault != "skips_steps":
+                optimizer.step()
+            optimizer.zero_grad()
+        model.eval()
+    import os
+    os.makedirs(kwargs["output_dir"], exist_ok=True)
+    torch.save(model.state_dict(), kwargs["output_dir"] + "/model.pt")
+"""
+
+FILES: Mapping[str, str] = {
+    "register.py": REGISTER,
+    "auto/auto_model.py": AUTO_MODEL,
+    "losses/label_smoothing_loss.py": LOSS,
+    "models/tiny.py": MODEL,
+    "bin/train.py": TRAIN,
+    "train_utils/trainer.py": "",
+    "datasets/audio_datasets/samplers.py": '@tables.register("batch_sampler_classes", "BatchSampler")',
+}
+IMPORTS_ALL = "from funasr.models import tiny\n"
+
+
+def write_package(overlay: Path, files: Mapping[str, str], *, init: str = "", requires: tuple[str, ...] = ()) -> Path:
+    """A layout with these files under `funasr/`, and metadata that declare `requires`."""
+    for name, text in {"__init__.py": init, **files}.items():
+        path = overlay / "funasr" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    for folder in (overlay / "funasr").rglob("*/"):
+        (folder / "__init__.py").touch()
+    metadata = overlay / "funasr-1.0.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    lines = ["Metadata-Version: 2.1", "Name: funasr", "Version: 1.0.0", *(f"Requires-Dist: {line}" for line in requires)]
+    metadata.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return overlay
+
+
+def write_release(overlay: Path, *, init: str = IMPORTS_ALL) -> Path:
+    """A layout of the whole miniature."""
+    return write_package(overlay, FILES, init=init)
+
+
+def write_model_folder(folder: Path, *, fault: str = "", hidden_size: int = HIDDEN_SIZE) -> Path:
+    """The model folder that goes with it."""
+    folder.mkdir(parents=True)
+    config: dict[str, Any] = {
+        "model": "Tiny",
+        "model_conf": {"fault": fault, "hidden_size": hidden_size},
+        "tokenizer_conf": {},
+        "frontend_conf": {},
+    }
+    (folder / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "tokens.json").write_text(json.dumps([str(token) for token in range(VOCAB_SIZE)]), encoding="utf-8")
+    return folder
+
+
+def request(overlay: Path, check: str, folder: Path | None = None, **others: Any) -> dict[str, Any]:
+    """What `checks.run` is called with for a cell of the miniature."""
+    release = {"overlay": str(overlay), "version": "1.0.0", "components": [["model_classes", "Tiny"]]}
+    return {
+        "check": check,
+        "release": release,
+        "device": "cpu",
+        "precision": "fp32",
+        "entry": "train" if check == "finetune" else None,
+        "model_class": "Tiny",
+        "model_folder": str(folder),
+        "groups": GROUPS,
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": HIDDEN_SIZE,
+        "seed": 0,
+        "finetune": {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1},
+        "data": {"train": "train.jsonl", "valid": "valid.jsonl", "utterances": 4, "frame_seconds": 0.06},
+        **others,
+    }

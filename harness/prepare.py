@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.cells import Cell, Check, Release, Scale, Shape
+from harness.cells import Cell, Check, Device, Release, Scale, Shape
 from harness.corpus import Corpus, build_corpus, load_corpus, write_jsonl
 from harness.matrix import FinetuneSettings, Matrix
 from harness.model_folder import ModelFolder, write_model_folder
@@ -41,6 +41,9 @@ class Prepared:
     variants: Mapping[str, Variant]
     folders: Mapping[tuple[str, Shape, Scale], ModelFolder]
     speech: Speech
+    trained: frozenset[str]
+    """Releases that have a `finetune` cell on the CPU: those are imported whole, once for all their cells.
+    On a GPU each cell imports for itself, because an import that asks for the GPU must not be forked from."""
 
     def release_for(self, label: str) -> dict[str, Any]:
         """What a release's process needs to enter it."""
@@ -51,6 +54,7 @@ class Prepared:
             "version": release.version,
             "overlay": str(layout_path(release, self.cache)),
             "components": sorted(components),
+            "whole": label in self.trained,
         }
 
     def request_for(self, cell: Cell) -> dict[str, Any]:
@@ -132,7 +136,13 @@ def prepare(
         variants=variants,
         folders=folders,
         speech=_lay_out_speech(corpus, matrix.finetune, workspace),
+        trained=_trained(cells),
     )
+
+
+def _trained(cells: Sequence[Cell]) -> frozenset[str]:
+    on_gpu = {cell.release for cell in cells if cell.device is Device.CUDA}
+    return frozenset(cell.release for cell in cells if cell.check is Check.FINETUNE) - on_gpu
 
 
 def lay_out_releases(

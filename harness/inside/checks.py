@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.inside import adaptations, contract, failures, finetune, importing, release
-
-_entered: dict[str, BaseException | None] = {}
 
 CHECKS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "import": importing.check,
@@ -20,22 +20,18 @@ CHECKS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 def enter(entering: Mapping[str, Any]) -> None:
     """Put a release on the path and import what its cells need, once for all of them.
 
-    What goes wrong here is kept: each cell of the release then gives it as its own outcome.
+    What does not import here fails again in each cell that asks for it, and is told as that cell's outcome.
     """
     overlay = entering["overlay"]
-    error: BaseException | None = None
-    try:
-        release.enter_partly(overlay, entering["version"])
-        release.import_components(overlay, [tuple(pair) for pair in entering["components"]])
-        import funasr.auto.auto_model  # noqa: F401
-    except Exception as caught:
-        error = caught
-    _entered[overlay] = error
-
-
-def _raise_if_any(error: BaseException | None) -> None:
-    if error is not None:
-        raise error
+    if entering["whole"]:
+        release.enter_wholly(overlay)
+        return
+    release.enter_partly(overlay, entering["version"])
+    for pair in entering["components"]:
+        with contextlib.suppress(Exception):
+            release.import_components(overlay, [tuple(pair)])
+    with contextlib.suppress(Exception):
+        importlib.import_module("funasr.auto.auto_model")
 
 
 def run(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,10 +48,11 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
         if check != "import":
             adaptations.apply(request["device"])
         if check in ("construct", "loss_contract"):
-            adaptations.note(release.PARTIAL_IMPORT)
-            if overlay not in _entered:
-                enter(request["release"])
-            _raise_if_any(_entered[overlay])
+            if not release.is_entered(overlay):
+                release.enter_partly(overlay, request["release"]["version"])
+            if release.is_partial():
+                adaptations.note(release.PARTIAL_IMPORT)
+            release.import_components(overlay, [tuple(pair) for pair in request["components"]])
         result = CHECKS[check](request)
     except release.NotInRelease as absent:
         result = {"status": "skipped", "reason": str(absent)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -44,12 +44,9 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _enter_whole(overlay: str, name: str) -> Any:
-    """`import funasr` as a user's training job does it, all submodules included; then the model's class."""
-    release.leave()
-    release.put_on_path(overlay)
-    # Without it hydra turns an exception into a printed text and an exit code, and the frames are lost.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    import funasr  # noqa: F401
+    """The model's class, in the release as a user's training job has it: imported whole."""
+    if release.is_partial() or not release.is_entered(overlay):
+        release.enter_wholly(overlay)
     from funasr.register import tables
 
     model_class = tables.model_classes.get(name)
@@ -86,10 +83,11 @@ def _run_trainer(entry: str, overrides: Mapping[str, Any]) -> None:
 
 
 def _quoted(value: Any) -> str:
-    """A value as hydra's grammar reads it back unchanged."""
+    """A value as hydra's grammar reads it back unchanged; there a backslash means itself unless a quote follows."""
     if not isinstance(value, str) or value in ("true", "false"):
         return str(value)
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"'{escaped}'"
 
 
 def _stopped(error: BaseException, overlay: str) -> dict[str, Any]:

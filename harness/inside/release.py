@@ -7,6 +7,7 @@ that has the release's path but has not run its `__init__`.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.machinery
 import os
@@ -55,16 +56,37 @@ def enter_partly(overlay: str, version: str) -> None:
     sys.modules["funasr"] = package
 
 
+def enter_wholly(overlay: str) -> None:
+    """`import funasr` as a user's job does it, all submodules included; whatever it raises is the caller's."""
+    leave()
+    put_on_path(overlay)
+    # Without it hydra turns an exception into a printed text and an exit code, and the frames are lost.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    importlib.import_module("funasr")
+
+
+def is_entered(overlay: str) -> bool:
+    """Whether `funasr` is this release, as a whole or in part."""
+    package = sys.modules.get("funasr")
+    return package is not None and str(getattr(package, "__file__", "")).startswith(overlay + os.sep)
+
+
+def is_partial() -> bool:
+    """Whether `funasr/__init__.py` has not been run."""
+    return isinstance(sys.modules.get("funasr"), _Package)
+
+
 def leave() -> None:
     """Forget every module of the release, so that a full `import funasr` starts from nothing."""
     for name in [name for name in sys.modules if name == "funasr" or name.startswith("funasr.")]:
         del sys.modules[name]
 
 
+@functools.cache
 def registrations(overlay: str) -> dict[tuple[str, str], str]:
     """Which module registers which component: `("encoder_classes", "SANMEncoder") -> "funasr.models.sanm.encoder"`.
 
-    Read from the source text, so that nothing has to be imported to know it.
+    Read from the source text, so that nothing has to be imported to know it; once for all cells of a release.
 
     Of two modules that register the same the first by name counts. FunASR 1.2.2 and later do so with
     `ParaformerSANMDecoder`: `import funasr` leaves the one of `e_paraformer` in the table, because the one of

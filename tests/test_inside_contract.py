@@ -129,17 +129,15 @@ def test_hidden_states_in_place_of_scores_are_found_at_any_width(
     forked: Forked, overlay: Path, tmp_path: Path, size: int
 ) -> None:
     folder = tmp_path / "model"
-    answer = ask(
-        forked, overlay, folder, "loss_contract", "hidden_states_unnoticed", built_with=size, hidden_size=size
+    answer = ask(forked, overlay, folder, "loss_contract", "hidden_states_unnoticed", built_with=size, hidden_size=size)
+    signature = (
+        "ProjectionNotCalled@decoder.output_layer" if size == tiny_release.VOCAB_SIZE else "LossWidth@criterion_att"
     )
-    signature = "ProjectionNotCalled@decoder.output_layer" if size == tiny_release.VOCAB_SIZE else "LossWidth@criterion_att"
     assert (answer["status"], answer["failure"]["signature"]) == ("failed", signature)
     assert answer["evidence"]["projection_calls"] == {"decoder.output_layer": 0}
 
 
-def test_an_allocator_that_gives_up_is_no_failure_of_the_release(
-    forked: Forked, overlay: Path, tmp_path: Path
-) -> None:
+def test_an_allocator_that_gives_up_is_no_failure_of_the_release(forked: Forked, overlay: Path, tmp_path: Path) -> None:
     answer = ask(forked, overlay, tmp_path / "model", "loss_contract", "eats_memory")
     assert answer["status"] == "out_of_memory"
     assert "can't allocate memory" in answer["reason"]

@@ -42,7 +42,7 @@ def newest(overlay: Path, **others: str) -> str:
 def test_the_newest_dialect_needs_no_note(tmp_path: Path) -> None:
     dialect = dialects.of(newest(tmp_path), "1.4.16", "train")
     assert (dialect.native_entry, dialect.batch_sampler, dialect.notes) == ("train", "BatchSampler", ())
-    assert not (dialect.extra_epoch or dialect.validates_on_training_set)
+    assert (dialect.extra_epoch, dialect.validates_on_training_set) == (False, False)
 
 
 def test_a_release_without_the_usual_sampler_is_asked_for_the_one_it_has(tmp_path: Path) -> None:
@@ -69,7 +69,9 @@ def test_a_loop_that_counts_its_last_epoch_from_0_is_noticed(tmp_path: Path, loo
 
 
 @pytest.mark.parametrize("entry", ["train", "train_ds"])
-@pytest.mark.parametrize("place", ["train_utils/trainer.py", "train_utils/trainer_ds.py", "bin/train.py", "bin/train_ds.py"])
+@pytest.mark.parametrize(
+    "place", ["train_utils/trainer.py", "train_utils/trainer_ds.py", "bin/train.py", "bin/train_ds.py"]
+)
 def test_each_entry_has_the_loop_of_its_own_trainer(tmp_path: Path, entry: str, place: str) -> None:
     overlay = newest(tmp_path, **{place: ONE_MORE})
     own = place.endswith(f"/{entry}.py") or place.endswith(f"/{entry.replace('train', 'trainer')}.py")

@@ -154,7 +154,7 @@ def test_an_assertion_without_words_is_told_by_its_code(overlay: Path, funasr: t
 def test_the_signature_names_the_releases_own_innermost_function(overlay: Path, funasr: types.ModuleType) -> None:
     described = failures.describe(caught(funasr.asks_a_library), str(overlay))
     assert described["signature"] == "JSONDecodeError@funasr/model.py:asks_a_library"
-    assert [frame["file"] for frame in described["frames"]][0] == "funasr/model.py"
+    assert described["frames"][0]["file"] == "funasr/model.py"
     assert described["frames"][-1]["file"] == "json/decoder.py"
 
 
@@ -223,10 +223,9 @@ def test_no_path_of_this_machine_is_ever_told(root: str, parts: list[str]) -> No
 
 def linked(folder: str, link: str) -> dict[str, Any]:
     """What a hook's failure is called when this package was imported through a link to it."""
-    import os
     import sys
 
-    os.symlink(folder, link)
+    Path(link).symlink_to(folder, target_is_directory=True)
     for name in [name for name in sys.modules if name.partition(".")[0] == "harness"]:
         del sys.modules[name]
     sys.path.insert(0, str(Path(link).parent))

@@ -131,7 +131,9 @@ class _Nvml(types.ModuleType):
             raise RuntimeError("planted: Driver Not Loaded")
 
 
-@pytest.mark.parametrize(("library", "has_nvml"), [(_Nvml(works=True), True), (_Nvml(works=False), False), (None, False)])
+@pytest.mark.parametrize(
+    ("library", "has_nvml"), [(_Nvml(works=True), True), (_Nvml(works=False), False), (None, False)]
+)
 def test_a_meter_for_a_gpu_does_without_nvml(
     monkeypatch: pytest.MonkeyPatch, library: types.ModuleType | None, has_nvml: bool
 ) -> None:

@@ -119,8 +119,7 @@ def test_a_component_that_a_release_lacks_is_told_by_its_kind(forked: Forked, tm
 def enter_twice(first: str, second: str) -> list[Any]:
     seen = []
     for overlay in (first, second):
-        release.leave()
-        release.put_on_path(overlay)
+        release.enter_wholly(overlay)
         import funasr
         from funasr import sub
 
@@ -133,6 +132,29 @@ def test_leaving_a_release_forgets_it(forked: Forked, tmp_path: Path) -> None:
     seen = forked(enter_twice, first=first, second=second)
     wanted = [[f"{overlay}/funasr/__init__.py", f"{overlay}/funasr/sub.py"] for overlay in (first, second)]
     assert seen == [*wanted, 1, 1, second]
+
+
+def states(overlay: str, other: str) -> list[list[bool]]:
+    """Whether a release is entered, whether another is, and whether it is in part; before, in part, wholly, after."""
+    seen = []
+
+    def look() -> None:
+        seen.append([release.is_entered(overlay), release.is_entered(other), release.is_partial()])
+
+    look()
+    release.enter_partly(overlay, "1.0.0")
+    look()
+    release.enter_wholly(overlay)
+    look()
+    release.leave()
+    look()
+    return seen
+
+
+def test_it_is_known_how_far_a_release_is_entered(forked: Forked, tmp_path: Path) -> None:
+    overlay = write(tmp_path / "release", {})
+    seen = forked(states, overlay=overlay, other=str(tmp_path / "rel"))
+    assert seen == [[False, False, False], [True, False, True], [True, False, False], [False, False, False]]
 
 
 WHOLE = """

@@ -179,7 +179,12 @@ def write_package(overlay: Path, files: Mapping[str, str], *, init: str = "", re
         (folder / "__init__.py").touch()
     metadata = overlay / "funasr-1.0.0.dist-info" / "METADATA"
     metadata.parent.mkdir()
-    lines = ["Metadata-Version: 2.1", "Name: funasr", "Version: 1.0.0", *(f"Requires-Dist: {line}" for line in requires)]
+    lines = [
+        "Metadata-Version: 2.1",
+        "Name: funasr",
+        "Version: 1.0.0",
+        *(f"Requires-Dist: {line}" for line in requires),
+    ]
     metadata.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return overlay
 
@@ -203,15 +208,21 @@ def write_model_folder(folder: Path, *, fault: str = "", hidden_size: int = HIDD
     return folder
 
 
-def request(overlay: Path, check: str, folder: Path | None = None, **others: Any) -> dict[str, Any]:
+COMPONENTS = [["model_classes", "Tiny"]]
+
+
+def request(
+    overlay: Path, check: str, folder: Path | None = None, *, whole: bool = False, **others: Any
+) -> dict[str, Any]:
     """What `checks.run` is called with for a cell of the miniature."""
-    release = {"overlay": str(overlay), "version": "1.0.0", "components": [["model_classes", "Tiny"]]}
+    release = {"overlay": str(overlay), "version": "1.0.0", "components": COMPONENTS, "whole": whole}
     return {
         "check": check,
         "release": release,
         "device": "cpu",
         "precision": "fp32",
         "entry": "train" if check == "finetune" else None,
+        "components": COMPONENTS,
         "model_class": "Tiny",
         "model_folder": str(folder),
         "groups": GROUPS,

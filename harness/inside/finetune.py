@@ -84,7 +84,7 @@ def _run_trainer(entry: str, overrides: Mapping[str, Any]) -> None:
 
 def _quoted(value: Any) -> str:
     """A value as hydra's grammar reads it back unchanged; there a backslash means itself unless a quote follows."""
-    if not isinstance(value, str) or value in ("true", "false"):
+    if not isinstance(value, str):
         return str(value)
     escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"

@@ -27,7 +27,7 @@ from harness.variants import available
 
 pytestmark = pytest.mark.bench
 
-Ends = list[tuple[float, float]]
+Ends = list[tuple[float, float, float]]
 
 BATCH = 4
 EPOCHS = 3
@@ -165,6 +165,20 @@ def test_being_watched_costs_a_training_next_to_nothing(
             unit="×",
             at_most=1.02,
             measured={"by processor time": processor.told(), "steps of each training": steps},
+        )
+    )
+    within = statistics.median(
+        statistics.median(inner_steps([end[2] for end in ends], size.epoch))
+        for ends, observed in zip(runs, order["turns"], strict=True)
+        if observed
+    )
+    board.add(
+        Figure(
+            what="processor time of a step within the observer's own code",
+            value=100 * within / statistics.median(processor.watched),
+            unit="%",
+            at_most=2,
+            measured={"a step": f"{1e6 * within:.0f} µs of {1000 * statistics.median(processor.watched):.1f} ms"},
         )
     )
     benchmark.extra_info.update(by_the_clock=wall.ratio, by_processor_time=processor.ratio)

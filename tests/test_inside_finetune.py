@@ -1,0 +1,153 @@
+"""The `finetune` check, on a miniature release whose trainer is driven by hydra as the real one is."""
+
+from __future__ import annotations
+
+import os
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_release
+from forked import Forked
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.inside import checks, finetune
+
+# What a folder of the user's may be called, and hydra's grammar or a shell would read otherwise.
+ODD = "it's a {folder}, = [odd] $name \\ 你好"
+
+
+@pytest.fixture(scope="module")
+def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_release.write_release(tmp_path_factory.mktemp("release"))
+
+
+def run(request: dict[str, Any], room: str, *, enter: bool) -> dict[str, Any]:
+    os.chdir(room)
+    if enter:
+        checks.enter(request["release"])
+    answer = checks.run(request)
+    return {**answer, "left": sorted(file.name for file in Path(room, "exp").glob("*"))}
+
+
+def train(
+    forked: Forked, overlay: Path, room: Path, fault: str = "", *, enter: bool = True, **others: Any
+) -> dict[str, Any]:
+    folder = tiny_release.write_model_folder(room / "folder", fault=fault)
+    request = tiny_release.request(overlay, "finetune", folder, **others)
+    place = room / ODD
+    place.mkdir()
+    answer: dict[str, Any] = forked(run, request=request, room=str(place), enter=enter)
+    return answer
+
+
+@pytest.mark.parametrize(("enter", "whole"), [(False, False), (True, False), (True, True)])
+def test_a_training_is_watched_to_its_end(
+    forked: Forked, overlay: Path, tmp_path: Path, enter: bool, whole: bool
+) -> None:
+    answer = train(forked, overlay, tmp_path, enter=enter, whole=whole)
+    assert answer["adaptations"] == []
+    metrics, evidence = answer["metrics"], answer["evidence"]
+    assert (answer["status"], answer["reason"]) == ("passed", "")
+    assert (metrics["steps"], metrics["steps_asked"], metrics["steps_expected"], metrics["epochs"]) == (6, 6, 6, 3)
+    assert len(metrics["losses"]) == len(metrics["gradient_norms"]) == len(metrics["step_seconds"]) == 6
+    assert metrics["learning_rates"] == [0.01] * 6
+    assert all(norm > 0 for norm in metrics["gradient_norms"])
+    assert set(metrics["relative_change_by_group"]) == {"encoder", "predictor", "decoder"}
+    assert metrics["peak_resident_bytes"] > 0
+    assert evidence["entry_is_native"] is True
+    assert evidence["parameters_unchanged"] == evidence["dialect"] == []
+    assert evidence["saved"] == answer["left"] == ["model.pt"]
+
+
+def test_the_same_seed_gives_the_same_losses_to_the_last_digit(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+    losses = []
+    for number, seed in enumerate((0, 0, 1)):
+        (tmp_path / str(number)).mkdir()
+        losses.append(train(forked, overlay, tmp_path / str(number), seed=seed)["metrics"]["losses"])
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+@pytest.mark.parametrize(
+    ("fault", "signature", "message"),
+    [
+        ("trainer_raises", "ValueError@funasr/bin/train.py:main_hydra", "planted in the trainer"),
+        ("trainer_exits", "SystemExit@funasr/bin/train.py:main_hydra", "3"),
+        (
+            "hidden_states",
+            "AssertionError@funasr/losses/label_smoothing_loss.py:forward",
+            "assert x.size(2) == self.size",
+        ),
+    ],
+)
+def test_a_training_that_breaks_off_fails_and_keeps_what_was_seen(
+    forked: Forked, overlay: Path, tmp_path: Path, fault: str, signature: str, message: str
+) -> None:
+    answer = train(forked, overlay, tmp_path, fault)
+    kind, _, place = signature.partition("@")
+    assert (answer["status"], answer["reason"]) == ("failed", f"{kind} in {place}: {message}")
+    assert answer["failure"]["signature"] == signature
+    assert (answer["metrics"]["steps"], answer["metrics"]["steps_expected"]) == (0, 6)
+    assert answer["evidence"]["saved"] == []
+
+
+def test_a_trainer_that_leaves_early_and_well_is_left_to_the_judge(
+    forked: Forked, overlay: Path, tmp_path: Path
+) -> None:
+    answer = train(forked, overlay, tmp_path, "trainer_exits_well")
+    assert (answer["status"], answer["metrics"]["steps"], answer["metrics"]["steps_expected"]) == ("passed", 0, 6)
+
+
+def test_steps_that_are_not_taken_are_not_counted(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+    answer = train(forked, overlay, tmp_path, "skips_steps")
+    assert answer["metrics"]["steps"] == 0
+    assert answer["metrics"]["relative_change_by_group"] == {"encoder": 0.0, "predictor": 0.0, "decoder": 0.0}
+    assert len(answer["evidence"]["parameters_unchanged"]) == 6
+
+
+def test_want_of_memory_in_the_trainer_is_no_failure(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+    assert train(forked, overlay, tmp_path, "eats_memory")["status"] == "out_of_memory"
+
+
+def test_an_entry_that_the_release_does_not_ship_is_skipped(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+    answer = train(forked, overlay, tmp_path, entry="train_ds")
+    assert (answer["status"], answer["reason"]) == ("skipped", "the release ships no funasr/bin/train_ds.py")
+
+
+def test_a_model_that_the_release_does_not_have_is_skipped(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+    answer = train(forked, overlay, tmp_path, model_class="Other")
+    assert (answer["status"], answer["reason"]) == ("skipped", "the release has no model 'Other'")
+
+
+def test_a_release_that_does_not_import_whole_fails(forked: Forked, tmp_path: Path) -> None:
+    overlay = tiny_release.write_release(tmp_path / "release", init='raise RuntimeError("planted")\n')
+    answer = train(forked, overlay, tmp_path, enter=False)
+    assert (answer["status"], answer["failure"]["signature"]) == ("failed", "RuntimeError@funasr/__init__.py:<module>")
+
+
+def read_by_hydra(values: list[Any]) -> list[Any]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    return [parser.parse_override(f"++key={finetune._quoted(value)}").value() for value in values]
+
+
+@pytest.mark.parametrize(
+    "value", [0, 4, 0.001, 1e-7, True, "cpu", "AudioDataset", ODD, "/data/train.jsonl", "null", "1"]
+)
+def test_hydra_reads_a_value_back_unchanged(forked: Forked, value: Any) -> None:
+    (read,) = forked(read_by_hydra, values=[value])
+    assert (read, type(read)) == (value, type(value))
+
+
+# Without `${`, which is OmegaConf's and means something wherever it stands.
+TEXTS = st.text(string.ascii_letters + string.digits + " /\\'\"{}[](),=:.~%@#!?*+-_|<>&;你")
+
+
+@given(values=st.lists(TEXTS, max_size=20))
+def test_hydra_reads_any_text_back_unchanged(values: list[str]) -> None:
+    pytest.importorskip("hydra")
+    assert read_by_hydra(values) == values

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.cells import Scale, Shape
-from harness.corpus import Corpus
-from harness.tokens import make_token_list, seg_dict
+from harness.speech.corpus import Corpus
+from harness.speech.tokens import make_token_list, seg_dict
 from harness.variants import Variant, render
 
 CHECKPOINT = "model.pt"
@@ -64,8 +64,8 @@ def write_model_folder(variant: Variant, corpus: Corpus, cache: Path, *, shape: 
         CorpusError: the corpus has more distinct characters than the vocabulary has room for.
         StoreError: `cache` cannot be written to.
     """
-    from harness.features import Frontend, measure
     from harness.releases.cache import settle, workroom
+    from harness.speech.features import Frontend, measure
 
     config = render(variant, shape=shape, scale=scale)
     tokens = make_token_list(corpus.texts, shape.vocab_size)

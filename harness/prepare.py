@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.cells import Cell, Check, Device, Release, Scale, Shape
-from harness.corpus import Corpus, build_corpus, load_corpus, write_jsonl
 from harness.matrix import FinetuneSettings, Matrix
 from harness.model_folder import ModelFolder, write_model_folder
 from harness.releases import fetch, layout_path
+from harness.speech.corpus import Corpus, build_corpus, load_corpus, write_jsonl
 from harness.stack import Stack
 from harness.variants import Variant, load_variant
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from harness.cells import Cell, Check, Entry, Failure, Frame, Outcome, Status
-from harness.expansion import import_cell
 from harness.judge.known import KnownIssue, KnownIssues
 from harness.judge.verdicts import BLOCKED_BY, Judged, judge
-from harness.provenance import Provenance
+from harness.matrix.expansion import import_cell
 from harness.runs import LoadedRun
+from harness.runs.provenance import Provenance
 
 RELEASES = tuple(f"1.{minor}.{patch}" for minor, patches in enumerate((31, 20, 10, 30, 10)) for patch in range(patches))
 """101 of them, oldest first."""

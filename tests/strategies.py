@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from harness.cells import Cell, Check, Device, Entry, Failure, Frame, Outcome, Precision, Scale, Shape, Status
-from harness.expansion import import_cell
+from harness.matrix.expansion import import_cell
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("harness", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -10,7 +10,7 @@ from hypothesis import given
 from strategies import cells, outcomes, shapes
 
 from harness.cells import Cell, Check, Device, Entry, Outcome, Precision, Scale, Shape
-from harness.expansion import import_cell
+from harness.matrix.expansion import import_cell
 
 FINETUNE = "1.4.16/paraformer_streaming/v8404-h320/slim/finetune@train/cpu-fp32"
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import corpus as corpora
-from harness import speech
-from harness.corpus import SENTENCES, Corpus, build_corpus, load_corpus, write_jsonl
 from harness.errors import CorpusError, StackError, StoreError
+from harness.speech import corpus as corpora
+from harness.speech import synthesis as speech
+from harness.speech.corpus import SENTENCES, Corpus, build_corpus, load_corpus, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,9 @@ def test_the_origin_names_the_synthesizer_and_no_path(built: Corpus, cache: Path
 
 
 def test_importing_the_module_does_not_import_numpy() -> None:
-    loaded = "import sys, harness.corpus; print(sorted({'numpy', 'soundfile', 'soxr', 'yaml'} & set(sys.modules)))"
+    loaded = (
+        "import sys, harness.speech.corpus; print(sorted({'numpy', 'soundfile', 'soxr', 'yaml'} & set(sys.modules)))"
+    )
     told = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from harness.corpus import Corpus, Utterance, build_corpus
 from harness.errors import CorpusError
-from harness.features import Frontend, Statistics, features, measure
+from harness.speech.corpus import Corpus, Utterance, build_corpus
+from harness.speech.features import Frontend, Statistics, features, measure
 
 PARAFORMER = Frontend(lfr_m=7, lfr_n=6)
 

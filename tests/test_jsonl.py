@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.jsonl import read_rows, row
+from harness.speech.jsonl import read_rows, row
 from harness.tables import Problems
 
 

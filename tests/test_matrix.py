@@ -17,8 +17,8 @@ from strategies import cells as any_cells
 from harness import releases
 from harness.cells import Cell, Check, Device, Release, Scale
 from harness.errors import MatrixError, ReleaseError, SelectionError
-from harness.expansion import in_order
 from harness.matrix import FinetuneSettings, Matrix, load_matrix, select
+from harness.matrix.expansion import in_order
 from harness.releases import load_lock
 
 ROOT = Path(__file__).parent.parent

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from harness.cells import Scale, Shape
-from harness.corpus import SENTENCES, Corpus, build_corpus
 from harness.errors import CorpusError, StoreError, VariantError
 from harness.model_folder import ModelFolder, write_model_folder
+from harness.speech.corpus import SENTENCES, Corpus, build_corpus
 from harness.variants import available, load_variant, render
 
 SHAPE = Shape(vocab_size=8404, hidden_size=320)
@@ -75,7 +75,7 @@ def test_the_same_ingredients_give_the_same_folder_once(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = write(corpus, tmp_path)
-    monkeypatch.setattr("harness.features.measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("harness.speech.features.measure", lambda *_: pytest.fail("measured again"))
     assert write(corpus, tmp_path) == first
     assert list((tmp_path / "models").iterdir()) == [first.path]
     assert first.path.name.startswith("paraformer-v8404-h320-slim-")

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from harness.cells import Scale, Shape
-from harness.corpus import Corpus, build_corpus, write_jsonl
 from harness.model_folder import ModelFolder, write_model_folder
 from harness.releases import default_cache, fetch, layout_path, load_lock, resolve
+from harness.speech.corpus import Corpus, build_corpus, write_jsonl
+from harness.speech.tokens import tokens_of
 from harness.stack import Stack, probe, scrubbed_environment
-from harness.tokens import tokens_of
 from harness.variants import load_variant
 
 pytestmark = pytest.mark.release

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import provenance
 from harness.matrix import FinetuneSettings, Limits, Matrix
-from harness.provenance import Provenance, StackFacts, collect_provenance, this_machine
+from harness.runs import provenance
+from harness.runs.provenance import Provenance, StackFacts, collect_provenance, this_machine
 
 MATRIX = Matrix(
     name="small",

@@ -6,7 +6,7 @@ import pytest
 from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcome, tuned
 
 from harness.cells import Status
-from harness.expansion import import_cell
+from harness.matrix.expansion import import_cell
 from harness.report.advice import Standing, advise, standing
 from harness.report.failures import group_failures
 from harness.report.order import Order, in_words

@@ -10,7 +10,7 @@ from report_factory import RELEASES, SHAPES, atlas, blocked, cell, judged, loss_
 from strategies import outcomes as any_outcomes
 
 from harness.cells import Status
-from harness.expansion import import_cell
+from harness.matrix.expansion import import_cell
 from harness.report.evidence import build_cards
 from harness.report.facts import facts_of
 from harness.report.failures import group_failures

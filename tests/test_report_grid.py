@@ -8,7 +8,7 @@ import pytest
 from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcome, tuned
 
 from harness.cells import Check, Status
-from harness.expansion import import_cell
+from harness.matrix.expansion import import_cell
 from harness.report.grid import Mark, build_grid
 from harness.report.order import Order
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from report_factory import RELEASES, cell, judged, outcome
 
-from harness.expansion import import_cell
+from harness.matrix.expansion import import_cell
 from harness.report.order import Order, in_words
 from harness.report.surroundings import adaptations_used, undeclared_modules
 

@@ -21,9 +21,9 @@ from strategies import outcomes as any_outcomes
 
 from harness.cells import Cell, Outcome, Status
 from harness.errors import BusyError, StoreError
-from harness.outcome_lines import line_of
-from harness.provenance import Provenance
 from harness.runs import RunStore, load_run
+from harness.runs.outcome_lines import line_of
+from harness.runs.provenance import Provenance
 
 NAME = "1.4.{}/paraformer/v8404-h320/slim/{}/cpu-fp32"
 
@@ -188,7 +188,7 @@ def test_a_writer_that_is_killed_loses_at_most_what_it_was_writing(tmp_path: Pat
     process = child(
         """
         import os
-        from harness.outcome_lines import line_of
+        from harness.runs.outcome_lines import line_of
         store = RunStore.open(folder)
         store.append(outcome(1))
         store.append(outcome(2))

@@ -13,8 +13,9 @@ import espeakng_loader
 import numpy as np
 import pytest
 
-from harness import espeak, speech
 from harness.errors import StackError
+from harness.speech import espeak
+from harness.speech import synthesis as speech
 
 
 def test_the_same_sentences_give_the_same_samples() -> None:

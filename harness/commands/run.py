@@ -17,9 +17,9 @@ from harness.judge.known import KnownIssues, load_known_issues
 from harness.judge.settle import settle
 from harness.judge.verdicts import exit_code, judge
 from harness.prepare import Prepared, lay_out_releases, prepare
-from harness.provenance import now
 from harness.report import write_reports
 from harness.runs import RunStore, StackFacts, collect_provenance, load_run
+from harness.runs.provenance import now
 from harness.stack import Stack, probe, scrubbed_environment
 from harness.terminal import Display, say, summary
 from harness.variants import available

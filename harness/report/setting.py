@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from harness.cells import Check, Device, Status
 from harness.judge.verdicts import Judged
-from harness.provenance import Provenance
 from harness.report import figures
 from harness.report.facts import Fact
+from harness.runs.provenance import Provenance
 
 _NOT_MEASURED = frozenset((Status.SKIPPED, Status.BLOCKED, Status.ERRORED))
 _LIBRARIES = ("torchaudio", "numpy", "transformers", "librosa", "scipy")

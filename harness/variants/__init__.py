@@ -16,8 +16,8 @@ from typing import Any
 
 from harness.cells import Scale, Shape
 from harness.errors import VariantError, listing
+from harness.speech.tokens import SPECIAL
 from harness.tables import did_you_mean
-from harness.tokens import SPECIAL
 
 _FOLDER = Path(__file__).parent
 _NOT_REGISTERED = ("optim", "scheduler", "dataset")

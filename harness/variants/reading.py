@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import VariantError, listing
-from harness.speech import SAMPLING_RATE
+from harness.speech.synthesis import SAMPLING_RATE
 from harness.tables import Problems, Table, did_you_mean
 from harness.variants import Variant, look_up
 

@@ -18,10 +18,10 @@ from sizes import Size
 
 from harness.cells import Release
 from harness.commands.run import PRELOADED
-from harness.corpus import build_corpus, write_jsonl
 from harness.matrix import load_matrix
 from harness.prepare import lay_out_releases, prepare
 from harness.releases import resolve
+from harness.speech.corpus import build_corpus, write_jsonl
 from harness.stack import Stack, scrubbed_environment
 from harness.variants import available
 

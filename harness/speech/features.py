@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.corpus import Corpus
 from harness.errors import CorpusError
+from harness.speech.corpus import Corpus
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from harness.cells import Check, Device, Precision, Release, Scale, Shape
 from harness.errors import ReleaseError
-from harness.expansion import QUESTIONS, Exclusion, Product, Question
+from harness.matrix.expansion import QUESTIONS, Exclusion, Product, Question
 from harness.tables import Table, did_you_mean
 
 KEYS = ("release", "variant", "vocab_size", "hidden_size", "scale", "check", "device", "precision")

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import espeak
 from harness.errors import StackError
+from harness.speech import espeak
 
 SAMPLING_RATE = 16_000
 """In Hz; what the published Paraformer models hear at."""

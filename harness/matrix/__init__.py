@@ -27,11 +27,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.axes import AxesReader, Resolve, VariantSource
 from harness.cells import Cell, Device, Release
-from harness.expansion import Product, expand, in_order, kept, release_order, runs_on
-from harness.selection import select
-from harness.settings import FinetuneSettings, Limits, read_finetune, read_limits
+from harness.matrix.axes import AxesReader, Resolve, VariantSource
+from harness.matrix.expansion import Product, expand, in_order, kept, release_order, runs_on
+from harness.matrix.selection import select
+from harness.matrix.settings import FinetuneSettings, Limits, read_finetune, read_limits
 from harness.tables import Problems, Table, read_document, table_of, tables_of
 
 __all__ = ["FinetuneSettings", "Limits", "Matrix", "Resolve", "VariantSource", "load_matrix", "select"]
@@ -51,7 +51,7 @@ class Matrix:
     """Of the file's bytes."""
     description: str
     cells: tuple[Cell, ...]
-    """Each once, in the order of `harness.expansion.in_order`."""
+    """Each once, in the order of `harness.matrix.expansion.in_order`."""
     releases: tuple[Release, ...]
     """Those that a cell asks about, oldest first."""
     variants: tuple[VariantSource, ...]

@@ -32,8 +32,8 @@ from harness.durable import (
 )
 from harness.errors import StoreError
 from harness.judge.verdicts import BLOCKED_BY
-from harness.outcome_lines import line_of, read_lines
-from harness.provenance import Provenance, StackFacts, collect_provenance
+from harness.runs.outcome_lines import line_of, read_lines
+from harness.runs.provenance import Provenance, StackFacts, collect_provenance
 
 __all__ = ["LoadedRun", "Provenance", "RunStore", "StackFacts", "collect_provenance", "load_run"]
 

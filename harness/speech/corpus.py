@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import jsonl as jsonl_form
-from harness import speech
 from harness.errors import CorpusError, StoreError, listing
+from harness.speech import jsonl as jsonl_form
+from harness.speech import synthesis
 from harness.tables import Problems
 
 SENTENCES = (
@@ -56,7 +56,7 @@ class Utterance:
     @property
     def seconds(self) -> float:
         """Length of the speech."""
-        return self.samples / speech.SAMPLING_RATE
+        return self.samples / synthesis.SAMPLING_RATE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def build_corpus(cache: Path) -> Corpus:
     """
     from harness.releases.cache import settle, workroom
 
-    synthesizer = speech.synthesizer()
+    synthesizer = synthesis.synthesizer()
     ingredients = json.dumps([_FORMAT, str(synthesizer), SENTENCES])
     cache = cache.absolute()
     folder = cache / "corpora" / hashlib.sha256(ingredients.encode()).hexdigest()[:16]
@@ -144,7 +144,9 @@ def write_jsonl(utterances: Iterable[Utterance], path: Path) -> None:
         StoreError: the disk is full, or the place cannot be written to.
     """
     rows = (
-        jsonl_form.row(utterance.key, utterance.path, utterance.samples * 1000 / speech.SAMPLING_RATE, utterance.text)
+        jsonl_form.row(
+            utterance.key, utterance.path, utterance.samples * 1000 / synthesis.SAMPLING_RATE, utterance.text
+        )
         for utterance in utterances
     )
     try:
@@ -187,10 +189,10 @@ def _measure(path: Path, source: str, place: str, problems: Problems) -> int | N
     except (RuntimeError, OSError) as error:
         problems.add(place, f"{source} cannot be read as audio: {str(error).rpartition(': ')[2]}")
         return None
-    if audio.samplerate != speech.SAMPLING_RATE:
+    if audio.samplerate != synthesis.SAMPLING_RATE:
         problems.add(
             place,
-            f"{source} has {audio.samplerate} samples a second; expected {speech.SAMPLING_RATE} (convert it first)",
+            f"{source} has {audio.samplerate} samples a second; expected {synthesis.SAMPLING_RATE} (convert it first)",
         )
         return None
     if audio.frames < SHORTEST_SAMPLES:
@@ -201,11 +203,11 @@ def _measure(path: Path, source: str, place: str, problems: Problems) -> int | N
 
 def _synthesize(folder: Path) -> None:
     folder.mkdir()
-    for number, samples in enumerate(speech.speak(SENTENCES)):
+    for number, samples in enumerate(synthesis.speak(SENTENCES)):
         with wave.open(str(folder / _file_name(number)), "wb") as audio:
             audio.setnchannels(1)
             audio.setsampwidth(2)
-            audio.setframerate(speech.SAMPLING_RATE)
+            audio.setframerate(synthesis.SAMPLING_RATE)
             audio.writeframes(samples)
     utterances = tuple(_built_in(folder, number, text) for number, text in enumerate(SENTENCES))
     (folder / "sha256").write_text(content_hash(utterances) + "\n", encoding="ascii")

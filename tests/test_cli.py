@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import signals
 from cli_scene import CELL, MATRIX, Said, World, carry_releases, make_world, write_lock, write_wave
 
 from harness import errors
@@ -593,6 +594,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
         env={**os.environ, "TMPDIR": str(folder)},
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=signals.listen,
     )
 
 

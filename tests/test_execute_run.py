@@ -13,6 +13,7 @@ from pathlib import Path
 
 import execute_scene
 import pytest
+import signals
 from execute_scene import Scene, make_cell, marked
 
 from harness.cells import Cell, Check, Entry, Outcome, Status
@@ -280,7 +281,9 @@ def start_program(scene: Scene) -> subprocess.Popen[str]:
     program = [sys.executable, execute_scene.__file__, str(scene.save(scene.workspace.parent / "scene.json"))]
     path = os.pathsep.join((str(Path(execute_scene.__file__).parents[1]), str(scene.workspace.parent)))
     env = {**os.environ, "PYTHONPATH": path, execute_scene.MARK: scene.mark}
-    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    return subprocess.Popen(
+        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, preexec_fn=signals.listen
+    )
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -61,7 +61,9 @@ def test_only_python_counts_and_odd_bytes_are_passed_over(tmp_path: Path) -> Non
 def test_of_two_registrations_the_first_by_name_counts_however_the_disk_lists_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overlay = write(tmp_path, {f"models/{name}/model.py": MODULE for name in ("m", "z", "a", "k")})
+    overlay = write(
+        tmp_path, {f"models/{name}.py": MODULE for name in ("m/model", "z/model", "a/model", "a/cif", "a/x", "k/model")}
+    )
     walk = release.os.walk
 
     def backwards(top: str) -> Any:
@@ -70,7 +72,7 @@ def test_of_two_registrations_the_first_by_name_counts_however_the_disk_lists_th
             yield folder, folders, sorted(names, reverse=True)
 
     monkeypatch.setattr(release.os, "walk", backwards)
-    assert release.registrations(overlay)["model_classes", "Model"] == "funasr.models.a.model"
+    assert release.registrations(overlay)["model_classes", "Model"] == "funasr.models.a.cif"
 
 
 def enter(overlay: str, components: list[list[str]]) -> dict[str, Any]:

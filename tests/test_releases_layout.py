@@ -10,8 +10,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from release_files import make_checkout, make_index, make_sdist, make_wheel, published
@@ -282,6 +286,23 @@ def test_a_broken_uv_is_told_with_its_last_words_and_without_addresses(
     monkeypatch.setattr(client, "_find_uv", lambda: str(tmp_path / "absent"))
     with pytest.raises(FetchError, match="uv cannot be started"):
         fetch([release], cache, jobs=1)
+
+
+def test_threads_ask_for_uv_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, together = threading.Semaphore(1), []
+
+    def find_uv_bin() -> str:
+        alone = inside.acquire(blocking=False)
+        together.append(not alone)
+        time.sleep(0.01)
+        if alone:
+            inside.release()
+        return "uv"
+
+    monkeypatch.setattr(client.importlib, "import_module", lambda _: SimpleNamespace(find_uv_bin=find_uv_bin))
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: client._find_uv(), range(8))) == ["uv"] * 8
+    assert not any(together)
 
 
 def test_a_uv_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -110,6 +111,11 @@ def _files_of(package: Mapping[str, Any]) -> tuple[Release, ...]:
     )
 
 
+# uv asks sysconfig where it is, and Python 3.11 fills sysconfig's table without a lock: a second thread that asks
+# meanwhile gets None.
+_ASKING = threading.Lock()
+
+
 def _uv(arguments: tuple[str, ...], text: str) -> subprocess.CompletedProcess[str]:
     command = [_find_uv(), *arguments, "--quiet", "--no-progress", "--color", "never"]
     try:
@@ -131,7 +137,8 @@ def _find_uv() -> str:
         FetchError: there is none.
     """
     try:
-        return str(importlib.import_module("uv").find_uv_bin())
+        with _ASKING:
+            return str(importlib.import_module("uv").find_uv_bin())
     except (ImportError, FileNotFoundError):
         pass
     found = shutil.which("uv")

@@ -25,10 +25,11 @@ from harness.terminal import Display, say, summary
 from harness.variants import available
 
 PRELOADED = (
-    "numpy", "torch", "torch.utils.data", "torch.distributed.fsdp", "torchaudio", "torchaudio.compliance.kaldi",
-    "scipy.signal", "librosa", "soundfile", "yaml", "omegaconf", "hydra", "tqdm", "requests", "sentencepiece",
-    "kaldiio", "jieba", "jamo", "jaconv", "torch_complex", "tensorboardX", "oss2", "modelscope", "huggingface_hub",
-    "tiktoken", "umap", "hdbscan", "editdistance", "rapidfuzz", "regex", "safetensors", "websockets", "pydub",
+    "numpy", "torch", "torch._dynamo", "torch.utils.data", "torch.distributed.fsdp", "torchaudio",
+    "torchaudio.compliance.kaldi", "scipy.signal", "librosa", "soundfile", "yaml", "omegaconf", "hydra", "tqdm",
+    "requests", "sentencepiece", "kaldiio", "jieba", "jamo", "jaconv", "torch_complex", "tensorboardX", "oss2",
+    "modelscope", "huggingface_hub", "tiktoken", "umap", "hdbscan", "editdistance", "rapidfuzz", "regex",
+    "safetensors", "websockets", "pydub",
 )  # fmt: skip
 """Third-party modules that the stack process imports for all releases; none of them may start a thread."""
 

@@ -1,0 +1,74 @@
+"""What the committed atlas holds: every published release, the reported bug where it was, each failure explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cells import Check, Outcome, Verdict
+from harness.judge.known import KnownIssues, load_known_issues
+from harness.judge.verdicts import judge
+from harness.releases import load_lock
+from harness.runs import LoadedRun, load_run
+from harness.variants import available
+
+ROOT = Path(__file__).parent.parent
+STREAMING = "paraformer_streaming"
+ASSERTION = "AssertionError@funasr/losses/label_smoothing_loss.py:forward"
+
+
+@pytest.fixture(scope="module")
+def atlas() -> LoadedRun:
+    return load_run(ROOT / "reports" / "atlas")
+
+
+@pytest.fixture(scope="module")
+def issues() -> KnownIssues:
+    return load_known_issues(ROOT / "matrices" / "known_issues.toml", variants=available())
+
+
+def contracts(atlas: LoadedRun, variant: str) -> list[Outcome]:
+    return [o for o in atlas.outcomes if o.cell.check is Check.LOSS_CONTRACT and o.cell.variant == variant]
+
+
+def asserted(outcome: Outcome) -> bool:
+    return outcome.failure is not None and outcome.failure.signature == ASSERTION
+
+
+def test_every_published_release_was_asked_at_every_shape(atlas: LoadedRun) -> None:
+    published = {release.label for release in load_lock(ROOT / "matrices" / "releases.lock.toml")}
+    for variant in available():
+        met = {(outcome.cell.release, str(outcome.cell.shape)) for outcome in contracts(atlas, variant)}
+        assert {release for release, _ in met} == published
+        assert len(met) == 4 * len(published)
+
+
+def test_the_reported_bug_is_in_the_releases_that_have_it_and_in_no_other(atlas: LoadedRun) -> None:
+    having = {outcome.cell.release for outcome in atlas.outcomes if asserted(outcome)}
+    assert having == {"1.0.12", "1.0.14", "1.0.15", "1.0.16", "1.0.17"}
+    assert {outcome.cell.variant for outcome in atlas.outcomes if asserted(outcome)} == {STREAMING}
+
+
+@pytest.mark.parametrize(("width", "classes"), [(320, 8404), (512, 8501)])
+def test_the_reported_widths_are_in_the_evidence(atlas: LoadedRun, width: int, classes: int) -> None:
+    shape = f"v{classes}-h{width}"
+    found = [o for o in contracts(atlas, STREAMING) if asserted(o) and str(o.cell.shape) == shape]
+    assert len(found) == 5
+    for outcome in found:
+        (seen,) = outcome.evidence["loss_inputs"]
+        assert (seen["width"], seen["classes"]) == (width, classes)
+        assert outcome.evidence["projection_calls"] == {"decoder.output_layer": 0}
+
+
+def test_nothing_in_it_is_unexplained_or_unexpected(atlas: LoadedRun, issues: KnownIssues) -> None:
+    verdicts = {one.verdict for one in judge(atlas.outcomes, issues)}
+    assert verdicts == {Verdict.AS_EXPECTED, Verdict.KNOWN}
+    assert all(issue.explained for issue in issues.issues)
+
+
+def test_every_known_issue_was_seen_in_the_cell_that_it_names(atlas: LoadedRun, issues: KnownIssues) -> None:
+    by_id = {outcome.cell.id: outcome for outcome in atlas.outcomes}
+    for issue in issues.issues:
+        outcome = by_id[issue.seen]
+        assert issue.fits(outcome.status, outcome.failure), issue.id

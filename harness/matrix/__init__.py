@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.cells import Cell, Check, Device, Release
@@ -68,7 +68,7 @@ class Matrix:
     """Those that a cell asks about, by name."""
     limits: Limits
     finetune: FinetuneSettings
-    rungs: Mapping[Check, RungSettings] = RUNGS
+    rungs: Mapping[Check, RungSettings] = field(default_factory=lambda: RUNGS)
     """Settings of the rungs that have some of their own."""
 
 

@@ -23,16 +23,34 @@ class Check(StrEnum):
     IMPORT = "import"
     CONSTRUCT = "construct"
     LOSS_CONTRACT = "loss_contract"
+    PROPERTIES = "properties"
+    DATA = "data"
     FINETUNE = "finetune"
+    CHECKPOINT = "checkpoint"
+    DECODE = "decode"
 
     @property
     def rung(self) -> int:
-        """Place on the ladder, 0 at the bottom; a rung stands on all those below it."""
+        """Place on the ladder, 0 at the bottom; a rung stands on those below it that bear."""
         return list(Check).index(self)
+
+    @property
+    def bears(self) -> bool:
+        """Whether the rungs above are blocked when this one fails.
+
+        A model can be trained with a broken property, or on data that is not what the user gave;
+        that is the trouble with such faults.
+        """
+        return self not in (Check.PROPERTIES, Check.DATA)
+
+    @property
+    def through_trainer(self) -> bool:
+        """Whether its cells name an entry point: it is about what one of the release's trainers does."""
+        return self in (Check.DATA, Check.FINETUNE, Check.CHECKPOINT, Check.DECODE)
 
 
 class Entry(StrEnum):
-    """The module under `funasr.bin` whose trainer a `finetune` cell runs."""
+    """The module under `funasr.bin` whose trainer a cell is about."""
 
     TRAIN = "train"
     TRAIN_DS = "train_ds"
@@ -121,7 +139,7 @@ class Cell:
     """release × variant × shape × scale × check × device × precision.
 
     The `import` check asks about the release alone: its variant, shape and scale are None.
-    A `finetune` cell names the trainer's entry point besides.
+    A cell of `data`, `finetune`, `checkpoint` or `decode` names the trainer's entry point besides.
     """
 
     release: str
@@ -176,7 +194,9 @@ class Cell:
 
     def stands_on(self, other: Cell) -> bool:
         """Whether `other` is a rung below this cell on the same ladder."""
-        if self.release != other.release or other.check.rung >= self.check.rung:
+        if self.release != other.release or other.check.rung >= self.check.rung or not other.check.bears:
+            return False
+        if self.entry and other.entry and self.entry is not other.entry:
             return False
         if other.check is Check.IMPORT:
             return True

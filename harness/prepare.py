@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.cells import Cell, Check, Device, Release, Scale, Shape
+from harness.cells import Cell, Device, Release, Scale, Shape
 from harness.matrix import FinetuneSettings, Matrix
 from harness.model_folder import ModelFolder, write_model_folder
 from harness.releases import fetch, layout_path
@@ -42,7 +42,7 @@ class Prepared:
     folders: Mapping[tuple[str, Shape, Scale], ModelFolder]
     speech: Speech
     trained: frozenset[str]
-    """Releases that have a `finetune` cell on the CPU: those are imported whole, once for all their cells.
+    """Releases with a cell about a trainer on the CPU: those are imported whole, once for all their cells.
     On a GPU each cell imports for itself, because an import that asks for the GPU must not be forked from."""
 
     def release_for(self, label: str) -> dict[str, Any]:
@@ -81,8 +81,10 @@ class Prepared:
             "hidden_size": cell.shape.hidden_size,
             "seed": settings.seed,
         }
-        if cell.check is Check.FINETUNE:
+        if cell.check.through_trainer:
             request |= {"finetune": _training(settings, self.speech.utterances), "data": self._data(variant)}
+        if cell.check in self.matrix.rungs:
+            request["settings"] = asdict(self.matrix.rungs[cell.check])
         return request
 
     def _data(self, variant: Variant) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def prepare(
 
 def _trained(cells: Sequence[Cell]) -> frozenset[str]:
     on_gpu = {cell.release for cell in cells if cell.device is Device.CUDA}
-    return frozenset(cell.release for cell in cells if cell.check is Check.FINETUNE) - on_gpu
+    return frozenset(cell.release for cell in cells if cell.check.through_trainer) - on_gpu
 
 
 def lay_out_releases(

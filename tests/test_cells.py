@@ -88,7 +88,11 @@ def test_the_rungs_stand_in_the_order_of_the_ladder() -> None:
         Check.IMPORT,
         Check.CONSTRUCT,
         Check.LOSS_CONTRACT,
+        Check.PROPERTIES,
+        Check.DATA,
         Check.FINETUNE,
+        Check.CHECKPOINT,
+        Check.DECODE,
     ]
 
 
@@ -108,6 +112,20 @@ def test_a_cell_stands_on_lower_rungs_of_its_own_model_and_place_alone() -> None
     assert not cell.stands_on(replace(construct, shape=Shape(vocab_size=8501, hidden_size=320)))
     assert not cell.stands_on(replace(construct, device=Device.CUDA))
     assert not cell.stands_on(replace(construct, scale=Scale.PUBLISHED))
+
+
+@pytest.mark.parametrize("check", [Check.PROPERTIES, Check.DATA])
+def test_nothing_stands_on_what_training_can_go_on_with(check: Check) -> None:
+    cell = Cell.parse(FINETUNE)
+    assert not cell.stands_on(replace(cell, check=check))
+    assert replace(cell, check=check).stands_on(replace(cell, check=Check.CONSTRUCT, entry=None))
+
+
+def test_what_was_saved_stands_on_its_own_trainer_alone() -> None:
+    cell = Cell.parse(FINETUNE)
+    checkpoint = replace(cell, check=Check.CHECKPOINT)
+    assert checkpoint.stands_on(cell)
+    assert not checkpoint.stands_on(replace(cell, entry=Entry.TRAIN_DS))
 
 
 def test_the_two_entry_points_do_not_stand_on_each_other() -> None:

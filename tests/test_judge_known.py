@@ -219,7 +219,7 @@ def test_what_was_seen_has_to_be_a_cell(load: Load) -> None:
 
 def test_an_entry_point_without_finetune_is_a_problem(load: Load) -> None:
     [problem] = problems(load, ISSUE.replace(', "finetune"', "") + 'entry = "train"\n')
-    assert problem == "[[issue]] #1 entry: only finetune has an entry point"
+    assert problem == "[[issue]] #1 entry: only checks about a trainer have an entry point"
 
 
 def test_an_empty_specifier_is_a_problem(load: Load) -> None:

@@ -19,6 +19,7 @@ from harness.cells import Cell, Check, Device, Release, Scale
 from harness.errors import MatrixError, ReleaseError, SelectionError
 from harness.matrix import FinetuneSettings, Matrix, load_matrix, select
 from harness.matrix.expansion import in_order
+from harness.matrix.settings import RUNGS, DecodeSettings, PropertiesSettings
 from harness.releases import load_lock
 
 ROOT = Path(__file__).parent.parent
@@ -518,8 +519,44 @@ def test_the_atlas_is_what_it_is_said_to_be() -> None:
     assert {cell.device for cell in each} == {Device.CPU}
 
 
-def test_the_pull_request_matrix_runs_every_check_without_a_gpu() -> None:
+def test_the_pull_request_matrix_climbs_to_the_trainer_without_a_gpu() -> None:
     matrix = load_matrix(ROOT / "matrices" / "pr.toml", resolve=locked_resolve, variants=OWN, gpu_present=True)
-    assert {cell.check for cell in matrix.cells} == set(Check)
+    assert {cell.check for cell in matrix.cells} >= {Check.IMPORT, Check.CONSTRUCT, Check.LOSS_CONTRACT, Check.FINETUNE}
     assert {cell.device for cell in matrix.cells} == {Device.CPU}
     assert len({cell.shape for cell in matrix.cells if cell.shape}) == 2
+
+
+def test_native_means_the_trainer_that_the_releases_own_recipe_calls(load: Load) -> None:
+    matrix = load(
+        SMALL.replace('"1.0.2"', '"1.0.18", "1.1.0", "./some.toml"').replace('"construct"', '"checkpoint@native"')
+    )
+    assert {cell.release: cell.id.split("/")[4] for cell in matrix.cells} == {
+        "1.0.18": "checkpoint@train",
+        "1.0.3+local.1a2b3c4d": "checkpoint@train",
+        "1.1.0": "checkpoint@train_ds",
+    }
+
+
+def test_the_native_trainer_can_be_excluded(load: Load) -> None:
+    small = SMALL.replace('"1.0.2"', '"1.0.18", "1.1.0"').replace('"construct"', '"decode"')
+    matrix = load(small + '[[exclude]]\ncheck = ["decode@native"]\n')
+    assert {cell.release: cell.id.split("/")[4] for cell in matrix.cells} == {
+        "1.0.18": "decode@train_ds",
+        "1.1.0": "decode@train",
+    }
+
+
+def test_a_rung_has_settings_of_its_own(load: Load) -> None:
+    assert load(SMALL).rungs == RUNGS
+    changed = load(SMALL + "[properties]\nexamples = 7\nseconds = 1.5\n[decode]\nsteps = 8\n").rungs
+    assert changed[Check.PROPERTIES] == PropertiesSettings(examples=7, seconds=1.5)
+    assert changed[Check.DECODE] == DecodeSettings(steps=8)
+
+
+def test_what_is_wrong_with_a_rungs_settings_is_told_with_its_place(load: Load) -> None:
+    with pytest.raises(MatrixError) as caught:
+        load(SMALL + "[properties]\nexample = 7\nseconds = 0\n[decode]\nsteps = 0\n")
+    told = str(caught.value)
+    assert '[properties] example: unknown key, did you mean "examples"?' in told
+    assert "[properties] seconds: expected a number above 0" in told
+    assert "[decode] steps: expected a whole number of at least 1" in told

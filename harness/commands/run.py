@@ -29,7 +29,7 @@ PRELOADED = (
     "torchaudio.compliance.kaldi", "scipy.signal", "librosa", "soundfile", "yaml", "omegaconf", "hydra", "tqdm",
     "requests", "sentencepiece", "kaldiio", "jieba", "jamo", "jaconv", "torch_complex", "tensorboardX", "oss2",
     "modelscope", "huggingface_hub", "tiktoken", "umap", "hdbscan", "editdistance", "rapidfuzz", "regex",
-    "safetensors", "websockets", "pydub",
+    "safetensors", "websockets", "pydub", "hypothesis",
 )  # fmt: skip
 """Third-party modules that the stack process imports for all releases; none of them may start a thread."""
 

@@ -12,7 +12,16 @@ from harness.cells import Cell, Check, Device, Outcome, Status
 from harness.execute.blocking import blocked
 from harness.inside import wire
 
-_WEIGHT = {Check.IMPORT: 5.0, Check.CONSTRUCT: 0.3, Check.LOSS_CONTRACT: 0.4, Check.FINETUNE: 30.0}
+_WEIGHT = {
+    Check.IMPORT: 5.0,
+    Check.CONSTRUCT: 0.3,
+    Check.LOSS_CONTRACT: 0.4,
+    Check.PROPERTIES: 20.0,
+    Check.DATA: 10.0,
+    Check.FINETUNE: 30.0,
+    Check.CHECKPOINT: 60.0,
+    Check.DECODE: 120.0,
+}
 """Rough seconds, for the order in which batches are started; nothing else depends on them."""
 
 

@@ -7,14 +7,22 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.inside import adaptations, contract, failures, finetune, importing, release
+from harness.inside import adaptations, failures, release
 
-CHECKS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    "import": importing.check,
-    "construct": contract.construct,
-    "loss_contract": contract.loss_contract,
-    "finetune": finetune.check,
+CHECKS = {
+    "import": "importing.check",
+    "construct": "contract.construct",
+    "loss_contract": "contract.loss_contract",
+    "properties": "properties.check",
+    "data": "data.check",
+    "finetune": "finetune.check",
+    "checkpoint": "checkpoint.check",
+    "decode": "decode.check",
 }
+"""Which function of `harness.inside` answers which check; its module is imported when it is asked."""
+
+ON_THE_MODEL = ("construct", "loss_contract", "properties")
+"""Checks that need the model's own modules only; the others import the release whole."""
 
 
 def enter(entering: Mapping[str, Any]) -> None:
@@ -34,6 +42,14 @@ def enter(entering: Mapping[str, Any]) -> None:
         importlib.import_module("funasr.auto.auto_model")
 
 
+def _answering(check: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    module, _, function = CHECKS[check].partition(".")
+    answering: Callable[[Mapping[str, Any]], dict[str, Any]] = getattr(
+        importlib.import_module(f"harness.inside.{module}"), function
+    )
+    return answering
+
+
 def run(request: Mapping[str, Any]) -> dict[str, Any]:
     """Answer one cell's question.
 
@@ -47,13 +63,13 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         if check != "import":
             adaptations.apply(request["device"])
-        if check in ("construct", "loss_contract"):
+        if check in ON_THE_MODEL:
             if not release.is_entered(overlay):
                 release.enter_partly(overlay, request["release"]["version"])
             if release.is_partial():
                 adaptations.note(release.PARTIAL_IMPORT)
             release.import_components(overlay, [tuple(pair) for pair in request["components"]])
-        result = CHECKS[check](request)
+        result = _answering(check)(request)
     except release.NotInRelease as absent:
         result = {"status": "skipped", "reason": str(absent)}
     except Exception as error:

@@ -159,8 +159,8 @@ def _read_issue(table: Table, variants: Sequence[str]) -> KnownIssue | None:
     )
     if issue.status is Status.FAILED and not issue.signatures:
         table.problems.add(table.at("signatures"), "missing: a failure is told from others by its signature")
-    if issue.entry is not None and issue.checks and Check.FINETUNE not in issue.checks:
-        table.problems.add(table.at("entry"), "only finetune has an entry point")
+    if issue.entry is not None and issue.checks and not any(check.through_trainer for check in issue.checks):
+        table.problems.add(table.at("entry"), "only checks about a trainer have an entry point")
     if len(table.problems.found) > noted:
         return None
     _note_seen(table, issue)

@@ -9,7 +9,8 @@ release = ["1.0.2", ">=1.4", "latest", "all", "../a/checkout"]
 variant = ["paraformer", "my_variant.yaml"]
 vocab_size = [8404]
 hidden_size = [320, 512]
-check = ["construct", "finetune"]   # finetune: both entry points; finetune@train_ds: that one
+check = ["construct", "finetune"]   # finetune: both entry points; finetune@train_ds: that one;
+                                    # finetune@native: the one that the release's own finetune.sh calls
 scale = ["auto"]                    # slim, published; auto: published on a GPU, slim without
 device = ["auto"]                   # cpu, cuda; auto: the GPU where there is one
 precision = ["fp32"]                # bf16, fp16
@@ -18,20 +19,29 @@ precision = ["fp32"]                # bf16, fp16
 [[exclude]]                         # drops the cells that match every key given
 [limits]                            # timeout_seconds = { finetune = 300 }, memory_bytes
 [finetune]                          # steps, batch_size, learning_rate, warmup_steps, seed, utterances
+[properties] [checkpoint] [decode]  # the settings of these rungs, see harness/matrix/settings.py
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.cells import Cell, Device, Release
+from harness.cells import Cell, Check, Device, Release
 from harness.matrix.axes import AxesReader, Resolve, VariantSource
 from harness.matrix.expansion import Product, expand, in_order, kept, release_order, runs_on
 from harness.matrix.selection import select
-from harness.matrix.settings import FinetuneSettings, Limits, read_finetune, read_limits
+from harness.matrix.settings import (
+    RUNGS,
+    FinetuneSettings,
+    Limits,
+    RungSettings,
+    read_finetune,
+    read_limits,
+    read_rung,
+)
 from harness.tables import Problems, Table, read_document, table_of, tables_of
 
 __all__ = ["FinetuneSettings", "Limits", "Matrix", "Resolve", "VariantSource", "load_matrix", "select"]
@@ -58,6 +68,8 @@ class Matrix:
     """Those that a cell asks about, by name."""
     limits: Limits
     finetune: FinetuneSettings
+    rungs: Mapping[Check, RungSettings] = field(default_factory=lambda: RUNGS)
+    """Settings of the rungs that have some of their own."""
 
 
 def load_matrix(path: Path, *, resolve: Resolve, variants: Sequence[str], gpu_present: bool) -> Matrix:
@@ -79,6 +91,7 @@ def load_matrix(path: Path, *, resolve: Resolve, variants: Sequence[str], gpu_pr
     reader = AxesReader(folder=path.parent, resolve=resolve, own_variants=variants)
     limits = read_limits(table_of(document.tables, "limits", problems))
     finetune = read_finetune(table_of(document.tables, "finetune", problems))
+    rungs = {check: read_rung(table_of(document.tables, check, problems), RUNGS[check]) for check in RUNGS}
     cells = _cells(top, reader, gpu_present=gpu_present)
     problems.stop_if_any()
     return Matrix(
@@ -91,11 +104,12 @@ def load_matrix(path: Path, *, resolve: Resolve, variants: Sequence[str], gpu_pr
         variants=tuple(reader.variants[name] for name in sorted({c.variant for c in cells if c.variant})),
         limits=limits,
         finetune=finetune,
+        rungs=rungs,
     )
 
 
 def _head(top: Table) -> tuple[str, str]:
-    top.only(["schema", "name", "description", "axes", "include", "exclude", "limits", "finetune"])
+    top.only(["schema", "name", "description", "axes", "include", "exclude", "limits", "finetune", *RUNGS])
     schema = top.values.get("schema")
     if schema != SCHEMA or isinstance(schema, bool):
         top.problems.add("schema", f"expected {SCHEMA}, the form that this harness reads, found {schema!r}")

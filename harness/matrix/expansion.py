@@ -5,20 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 from packaging.version import InvalidVersion, Version
 
 from harness.cells import Cell, Check, Device, Entry, Precision, Release, Scale, Shape
+from harness.inside.dialects import NATIVE_DS_SINCE
 
-Question = tuple[Check, Entry | None]
-"""A check, and for `finetune` the trainer's entry point."""
+NATIVE: Literal["native"] = "native"
+"""In place of an entry point: the one that the release's own finetune.sh calls."""
 
-QUESTIONS: Mapping[str, tuple[Question, ...]] = {
-    **{str(check): ((check, None),) for check in Check if check is not Check.FINETUNE},
-    str(Check.FINETUNE): tuple((Check.FINETUNE, entry) for entry in Entry),
-    **{f"{Check.FINETUNE}@{entry}": ((Check.FINETUNE, entry),) for entry in Entry},
-}
-"""What may be written as a check: `finetune` stands for both entry points, `finetune@train` for that one."""
+Question = tuple[Check, Entry | Literal["native"] | None]
+"""A check, and for those about a trainer its entry point."""
+
+
+def _questions() -> Iterator[tuple[str, tuple[Question, ...]]]:
+    for check in Check:
+        if not check.through_trainer:
+            yield str(check), ((check, None),)
+            continue
+        yield str(check), tuple((check, entry) for entry in Entry)
+        for entry in (*Entry, NATIVE):
+            yield f"{check}@{entry}", ((check, entry),)
+
+
+QUESTIONS: Mapping[str, tuple[Question, ...]] = dict(_questions())
+"""What may be written as a check: `finetune` stands for both entry points, `finetune@train` for that one,
+`finetune@native` for the one that the release's own finetune.sh calls."""
+
+
+def native_entry(release: str) -> Entry:
+    """The entry point that this release's own finetune.sh calls, told by the release's label."""
+    try:
+        return Entry.TRAIN_DS if Version(release).release >= NATIVE_DS_SINCE else Entry.TRAIN
+    except InvalidVersion:
+        return Entry.TRAIN_DS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +81,7 @@ class Exclusion:
         """Whether this cell is to be left out."""
         about_release: list[bool] = [
             self.releases is None or cell.release in self.releases,
-            self.questions is None or (cell.check, cell.entry) in self.questions,
+            self.questions is None or any(question in self.questions for question in _answered_by(cell)),
         ]
         model = (self.variants, self.vocab_sizes, self.hidden_sizes, self.scales, self.devices, self.precisions)
         if cell.check is Check.IMPORT:
@@ -92,10 +113,17 @@ def expand(one: Product, *, gpu_present: bool) -> Iterator[Cell]:
                 shape=shape,
                 scale=scale or (Scale.PUBLISHED if device is Device.CUDA else Scale.SLIM),
                 check=check,
-                entry=entry,
+                entry=native_entry(release.label) if entry == NATIVE else entry,
                 device=device,
                 precision=precision,
             )
+
+
+def _answered_by(cell: Cell) -> tuple[Question, ...]:
+    """The questions to which this cell is an answer."""
+    if cell.entry and cell.entry is native_entry(cell.release):
+        return ((cell.check, cell.entry), (cell.check, NATIVE))
+    return ((cell.check, cell.entry),)
 
 
 def import_cell(release: str) -> Cell:

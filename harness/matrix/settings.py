@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
+from typing import Any
 
 from harness.cells import Check
 from harness.judge.training import MINIMUM_EPOCHS, MINIMUM_STEPS
@@ -14,7 +15,16 @@ LEAST_MEMORY_BYTES = 256 * 1024**2
 """An interpreter with torch needs more than this, so a smaller limit is a slip of the unit."""
 
 DEFAULT_TIMEOUT_SECONDS: Mapping[Check, float] = MappingProxyType(
-    {Check.IMPORT: 120.0, Check.CONSTRUCT: 60.0, Check.LOSS_CONTRACT: 60.0, Check.FINETUNE: 300.0}
+    {
+        Check.IMPORT: 120.0,
+        Check.CONSTRUCT: 60.0,
+        Check.LOSS_CONTRACT: 60.0,
+        Check.PROPERTIES: 180.0,
+        Check.DATA: 180.0,
+        Check.FINETUNE: 300.0,
+        Check.CHECKPOINT: 600.0,
+        Check.DECODE: 900.0,
+    }
 )
 
 
@@ -69,6 +79,64 @@ class FinetuneSettings:
                 f"the judge asks for at least {MINIMUM_EPOCHS} epochs"
             )
         return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropertiesSettings:
+    """How long counter-examples are searched for."""
+
+    examples: int = 240
+    """Drawn examples of a cell, over all properties together."""
+    seconds: float = 20.0
+    """No new example is begun after so long."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeSettings:
+    """The training after which a model has to know its utterances."""
+
+    steps: int = 240
+    """Optimizer steps; whole epochs."""
+    utterances: int = 8
+    """How many of the corpus are to be known."""
+    batch_size: int = 4
+    learning_rate: float = 0.001
+    error_rate: float = 0.2
+    """The highest character error rate with which the utterances count as known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """The training that is stopped and resumed."""
+
+    epochs: int = 4
+    stop_after: int = 2
+    """Epochs after which it is stopped."""
+    utterances: int = 8
+    batch_size: int = 4
+
+
+RungSettings = PropertiesSettings | DecodeSettings | CheckpointSettings
+RUNGS: Mapping[Check, RungSettings] = MappingProxyType(
+    {Check.PROPERTIES: PropertiesSettings(), Check.CHECKPOINT: CheckpointSettings(), Check.DECODE: DecodeSettings()}
+)
+"""The rungs that have a table of their own in a matrix, with their defaults."""
+
+
+def read_rung(table: Table, default: RungSettings) -> RungSettings:
+    """The table named like the rung; what it leaves out has its default."""
+    table.only([field.name for field in fields(default)])
+    given: dict[str, Any] = {}
+    for one in fields(default):
+        known = getattr(default, one.name)
+        if isinstance(known, int):
+            least = 0 if one.name == "seed" else 1
+            value: float | None = table.integer(one.name, default=known, least=least)
+        else:
+            value = table.positive(one.name, default=known)
+        given[one.name] = known if value is None else value
+    return replace(default, **given)
 
 
 def read_limits(table: Table) -> Limits:

@@ -15,7 +15,11 @@ RUNG_LETTER: dict[Check, str] = {
     Check.IMPORT: "I",
     Check.CONSTRUCT: "C",
     Check.LOSS_CONTRACT: "L",
+    Check.PROPERTIES: "P",
+    Check.DATA: "D",
     Check.FINETUNE: "F",
+    Check.CHECKPOINT: "S",
+    Check.DECODE: "T",
 }
 
 RUNG_MEANING: dict[Check, str] = {
@@ -27,17 +31,33 @@ RUNG_MEANING: dict[Check, str] = {
         "one forward and one backward pass: what enters the loss is as wide as the vocabulary, "
         "the loss is finite, and a gradient reaches every part of the model"
     ),
+    Check.PROPERTIES: (
+        "the loss fits, padding counts for nothing and the future does not leak, over drawn shapes, lengths and "
+        "settings; a counter-example is shown where one was found"
+    ),
+    Check.DATA: (
+        "what reaches the model is what the files say: each utterance once an epoch, its text, its length, "
+        "normalised as configured"
+    ),
     Check.FINETUNE: (
         "the release's own trainer runs on speech: the steps are taken, the loss is finite at each of them "
         "and falls, and the parameters change"
     ),
+    Check.CHECKPOINT: (
+        "what was saved resumes where it stopped, averages and loads; a checkpoint of another shape is noticed"
+    ),
+    Check.DECODE: "after fine-tuning, the saved model is loaded anew and gives the text of its utterances back",
 }
 
 RUNG_FAILS: dict[Check, str] = {
     Check.IMPORT: "The release does not import",
     Check.CONSTRUCT: "The model does not build",
     Check.LOSS_CONTRACT: "The loss does not fit",
+    Check.PROPERTIES: "A property of the model does not hold",
+    Check.DATA: "The trainer is fed something else than the files say",
     Check.FINETUNE: "Fine-tuning fails",
+    Check.CHECKPOINT: "What was saved does not resume, average or load as it should",
+    Check.DECODE: "The fine-tuned model does not give its utterances back",
 }
 
 STATUS_SIGN: dict[Status, str] = {

@@ -30,6 +30,7 @@ PASSED: dict[str, Any] = {
 }
 
 _entered: list[Mapping[str, Any]] = []
+_left: list[int] = []
 
 
 def enter(release: Mapping[str, Any]) -> None:
@@ -45,6 +46,31 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def passes(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"evidence": {"entered": len(_entered), "cwd": str(Path.cwd()), "pid": os.getpid()}}
+
+
+def remembers(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Passes, tells what cells before it in the same process left, and leaves something itself."""
+    found = list(_left)
+    _left.append(os.getpid())
+    print("remembers", request["word"])
+    return {"evidence": {"found": found, "pid": os.getpid(), "cwd": str(Path.cwd())}}
+
+
+def remembers_with_a_thread(request: Mapping[str, Any]) -> dict[str, Any]:
+    threading.Thread(target=time.sleep, args=(FOREVER,), daemon=True).start()
+    return remembers(request)
+
+
+def remembers_and_leaves_a_child(request: Mapping[str, Any]) -> dict[str, Any]:
+    subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({FOREVER})"], start_new_session=True)
+    return remembers(request)
+
+
+def remembers_and_hangs_at_the_second(request: Mapping[str, Any]) -> dict[str, Any]:
+    answer = remembers(request)
+    if answer["evidence"]["found"]:
+        time.sleep(FOREVER)
+    return answer
 
 
 def says(request: Mapping[str, Any]) -> dict[str, Any]:

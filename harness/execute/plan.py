@@ -60,6 +60,8 @@ class PlannedCell:
     timeout_seconds: float
     stands_on: tuple[int, ...]
     """Numbers of all lower rungs in the plan, lowest first."""
+    continues: bool
+    """Whether the process of the rung just below may leave it the model that it built."""
     request: Mapping[str, Any]
     """JSON that only the inside understands."""
 
@@ -72,6 +74,7 @@ class PlannedCell:
             "fresh": self.fresh,
             "timeout_seconds": self.timeout_seconds,
             "stands_on": list(self.stands_on),
+            "continues": self.continues,
             "request": dict(self.request),
         }
 
@@ -181,6 +184,8 @@ def _number(
                 fresh=cell.check in settings.fresh,
                 timeout_seconds=settings.timeout_seconds[cell.check],
                 stands_on=tuple(other for _, other in sorted(below)),
+                # A process that has used a GPU cannot be forked.
+                continues=cell.check is Check.LOSS_CONTRACT and cell.device is Device.CPU,
                 request=request_for(cell),
             )
         )

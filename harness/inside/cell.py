@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.inside import processes, wire
+from harness.inside.succession import Succession
 
 _INTERPRETER_FLAGS = ("-P", "-X", "faulthandler")
 _MOST_FRAMES = 30
@@ -42,6 +43,17 @@ class Task:
             "sys_path": sys_path,
         }
         wire.write_json(path, data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Next:
+    """The cell that a successor of this cell's process is to answer."""
+
+    task: Task
+    scratch: Path
+    parent: int
+    """The release's process."""
+    succession: Succession
 
 
 def cut_off(*, parent: int, scratch: Path, output: int) -> None:
@@ -80,8 +92,8 @@ def serve(request: Path, result: Path) -> NoReturn:
     perform(task)
 
 
-def perform(task: Task) -> NoReturn:
-    """Ask the question, write the answer, leave.
+def perform(task: Task, following: Next | None = None) -> NoReturn:
+    """Ask the question, write the answer, leave; and leave a successor for the cell that follows, if this one passed.
 
     Whatever the check raises becomes an `errored` result: a check that blames the release says so itself.
     What is no `Exception`, such as `sys.exit`, ends the process without a result, as it was meant to.
@@ -98,6 +110,10 @@ def perform(task: Task) -> NoReturn:
             result = _errored(error)
         _write(task.result, result)
         status = 0
+        if following is not None and wire.passed(task.result):
+            _flush()
+            if following.succession.fork():
+                _succeed(following)
     except BaseException as error:
         status = _exit_status(error)
         with contextlib.suppress(BaseException):
@@ -107,6 +123,12 @@ def perform(task: Task) -> NoReturn:
     finally:
         _flush()
         os._exit(status)
+
+
+def _succeed(following: Next) -> NoReturn:
+    """In the successor, once it is wanted."""
+    cut_off(parent=following.parent, scratch=following.scratch, output=following.succession.output.write)
+    perform(following.task)
 
 
 def _watch_for_crashes(trace: io.TextIOWrapper) -> None:

@@ -11,6 +11,7 @@ import ctypes
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -89,6 +90,14 @@ def descendants(pid: int) -> list[int]:
     for child in found:
         found.extend(children(child))
     return found
+
+
+def count_threads() -> int:
+    """Threads of this process, those of native libraries too where `/proc` tells."""
+    try:
+        return len(list((_PROC / "self/task").iterdir()))
+    except OSError:
+        return threading.active_count()
 
 
 def is_running(pid: int) -> bool:

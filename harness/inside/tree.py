@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,20 +69,12 @@ def preload(order: wire.StackOrder, files: wire.Workspace) -> None:
             files.emit("warning", text=f"the stack cannot import {name}: {error}")
         report[name] = {"error": error, "seconds": round(time.monotonic() - start, 6)}
     wire.write_json(order.workspace / "preload.json", report)
-    threads = count_threads()
+    threads = processes.count_threads()
     if threads > 1:
         files.emit("warning", text=f"the stack process has {threads} threads after its imports: forks of it may hang")
     gc.collect()
     gc.freeze()
     files.emit("ready", threads=threads)
-
-
-def count_threads() -> int:
-    """Threads of this process, those of native libraries too where `/proc` tells."""
-    try:
-        return len(list(Path("/proc/self/task").iterdir()))
-    except OSError:
-        return threading.active_count()
 
 
 @dataclass(kw_only=True)

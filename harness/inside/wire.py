@@ -28,6 +28,8 @@ class CellOrder:
     """Whether it gets an interpreter that has imported nothing, so that it pays the full price of an import."""
     timeout_seconds: float
     stands_on: tuple[int, ...]
+    continues: bool
+    """Whether a successor of the process of the rung just below may answer it: it can use what that one made."""
     request: Mapping[str, Any]
     """What `run` of the checks module is called with."""
 
@@ -39,6 +41,7 @@ class CellOrder:
             fresh=data["fresh"],
             timeout_seconds=data["timeout_seconds"],
             stands_on=tuple(data["stands_on"]),
+            continues=data["continues"],
             request=data["request"],
         )
 

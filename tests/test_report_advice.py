@@ -81,9 +81,28 @@ def test_a_release_with_a_broken_other_trainer_is_good_and_that_is_told():
     assert variant.other_trainer[0].text == "Fine-tuning fails with train: failed (not yet explained)."
 
 
-def test_a_trainer_of_unknown_kind_counts():
-    other = outcome(cell("1.4.0", "finetune@train"), Status.FAILED)
+def test_a_trainer_that_did_not_get_to_say_whether_it_is_native_is_told_by_the_release():
+    own, other = (outcome(cell("1.4.0", f"finetune@{entry}"), Status.CRASHED) for entry in ("train_ds", "train"))
+    (variant,) = advice_of([outcome(cell("1.4.0", "construct")), own]).variants
+    assert len(variant.fails) == 1
     (variant,) = advice_of([tuned("1.4.0", "train_ds"), other]).variants
+    assert (variant.newest, len(variant.partly), len(variant.other_trainer)) == ("1.4.0", 0, 1)
+
+
+def test_a_release_that_trains_with_a_fault_that_stops_nothing_is_good_and_the_fault_is_told():
+    broken = outcome(cell("1.4.0", "properties"), Status.FAILED)
+    fed = outcome(cell("1.4.0", "data@train_ds"), Status.FAILED, evidence={"entry_is_native": True})
+    (variant,) = advice_of([*good("1.4.0")[:2], tuned("1.4.0", "train_ds"), broken, fed]).variants
+    assert variant.newest == "1.4.0"
+    assert [reason.text for reason in variant.silent] == [
+        "A property of the model does not hold: failed (not yet explained).",
+        "The trainer is fed something else than the files say with train_ds: failed (not yet explained).",
+    ]
+
+
+def test_a_release_whose_saved_model_does_not_load_is_good_only_in_part():
+    saved = outcome(cell("1.4.0", "checkpoint@train_ds"), Status.FAILED)
+    (variant,) = advice_of([*good("1.4.0")[:2], tuned("1.4.0", "train_ds"), saved]).variants
     assert (variant.newest, len(variant.partly)) == (None, 1)
 
 
@@ -91,13 +110,13 @@ def test_a_trainer_of_unknown_kind_counts():
     ("statuses", "expected"),
     [
         ({"construct": Status.PASSED}, Standing.PASSES),
-        ({"construct": Status.PASSED, "finetune@train": Status.PASSED}, Standing.TRAINS),
-        ({"construct": Status.PASSED, "finetune@train": Status.SKIPPED}, Standing.PASSES),
+        ({"construct": Status.PASSED, "finetune@train_ds": Status.PASSED}, Standing.TRAINS),
+        ({"construct": Status.PASSED, "finetune@train_ds": Status.SKIPPED}, Standing.PASSES),
         ({"construct": Status.SKIPPED}, Standing.UNKNOWN),
         ({"construct": Status.ERRORED}, Standing.UNKNOWN),
-        ({"construct": Status.PASSED, "finetune@train": Status.ERRORED}, Standing.UNKNOWN),
-        ({"construct": Status.CRASHED, "finetune@train": Status.ERRORED}, Standing.FAILS),
-        ({"construct": Status.TIMED_OUT, "finetune@train": Status.PASSED}, Standing.PARTLY),
+        ({"construct": Status.PASSED, "finetune@train_ds": Status.ERRORED}, Standing.UNKNOWN),
+        ({"construct": Status.CRASHED, "finetune@train_ds": Status.ERRORED}, Standing.FAILS),
+        ({"construct": Status.TIMED_OUT, "finetune@train_ds": Status.PASSED}, Standing.PARTLY),
     ],
 )
 def test_what_was_not_learned_is_neither_good_nor_bad(statuses, expected):

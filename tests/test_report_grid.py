@@ -40,6 +40,24 @@ def test_a_mark_shows_the_highest_rung_reached_and_the_lowest_that_failed(status
     assert rung in (None, mark.judged.outcome.cell.check)
 
 
+@pytest.mark.parametrize(
+    ("statuses", "sign"),
+    [
+        ({"data": Status.FAILED, "finetune": Status.PASSED}, "F ✗ D*"),
+        ({"data": Status.PASSED, "finetune": Status.PASSED}, "✓ F"),
+        ({"data": Status.FAILED, "finetune": Status.FAILED}, "✗ F*"),
+        ({"data": Status.FAILED}, "✗ D*"),
+        ({"data": Status.FAILED, "finetune": Status.PASSED, "decode": Status.FAILED}, "F ✗ T*"),
+    ],
+)
+def test_a_rung_that_bears_nothing_hides_neither_what_passed_above_nor_what_failed(statuses, sign):
+    cells = [
+        outcome(replace(tuned("1.4.0", "train_ds").cell, check=Check(check)), status)
+        for check, status in statuses.items()
+    ]
+    assert Mark.of(judged(cells)).sign == sign
+
+
 def test_a_known_failure_has_no_star():
     failing = outcome(cell(RELEASES[6], "loss_contract"), Status.FAILED, failure=loss_failure(320, 8404))
     assert Mark.of(judged([failing])).sign == "✗ L"

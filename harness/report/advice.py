@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from harness.cells import Check, Status, Verdict
 from harness.judge.verdicts import Judged
+from harness.matrix.expansion import native_entry
 from harness.report.failures import FailureGroup, GroupKey, group_key, has_failed
 from harness.report.order import Order, Span, installable
 from harness.report.text import one_line, sentence
@@ -21,7 +22,7 @@ class Standing(StrEnum):
     """What a release is good for, with one variant."""
 
     TRAINS = "trains"
-    """Every cell that was run passed, and a fine-tune is among them."""
+    """Every cell that was run passed, and a fine-tune is among them; faults that stop nothing are told besides."""
     PASSES = "passes"
     """Every cell that was run passed, but no fine-tune was asked for."""
     PARTLY = "partly"
@@ -54,6 +55,8 @@ class VariantAdvice:
     unknown: tuple[Reason, ...]
     other_trainer: tuple[Reason, ...]
     """Of releases that are good with their own trainer: what fails with the other one that they ship."""
+    silent: tuple[Reason, ...]
+    """Of releases that train: what is wrong with them and stops nothing, as a failed property or changed data."""
     newest: str | None
     """The newest published release that trains."""
 
@@ -92,7 +95,10 @@ def advise(judged: Iterable[Judged], groups: Sequence[FailureGroup], order: Orde
 
 
 def standing(cells: Iterable[Judged]) -> Standing:
-    """What the cells of one release and variant say, the other trainer than its own left out."""
+    """What the cells of one release and variant say.
+
+    The other trainer than its own is left out, and so are rungs that stop nothing when they fail.
+    """
     asked = [item.outcome for item in cells if _counts(item) and item.outcome.status is not Status.SKIPPED]
     passed = [outcome for outcome in asked if outcome.status is Status.PASSED]
     tuned = any(outcome.cell.check is Check.FINETUNE for outcome in passed)
@@ -106,13 +112,19 @@ def standing(cells: Iterable[Judged]) -> Standing:
 
 
 def is_native(item: Judged) -> bool | None:
-    """Whether a `finetune` cell ran the trainer that the release's own recipe calls; None if it was not found out."""
+    """Whether a cell is about the trainer that the release's own recipe calls; None if it was not found out."""
     native = item.outcome.evidence.get("entry_is_native")
     return native if isinstance(native, bool) else None
 
 
 def _counts(item: Judged) -> bool:
-    return is_native(item) is not False
+    return item.outcome.cell.check.bears and _is_of_own_trainer(item)
+
+
+def _is_of_own_trainer(item: Judged) -> bool:
+    cell = item.outcome.cell
+    seen = is_native(item)
+    return seen is not False and (seen or cell.entry in (None, native_entry(cell.release)))
 
 
 def _failed_itself(status: Status) -> bool:
@@ -126,7 +138,12 @@ def _variant(variant: str, releases: dict[str, list[Judged]], order: Order, *, l
         return {label: items for label, items in releases.items() if standings[label] is wanted}
 
     good = of(Standing.TRAINS)
-    others = {label: [item for item in items if not _counts(item)] for label, items in good.items()}
+    others = {label: [item for item in items if not _is_of_own_trainer(item)] for label, items in good.items()}
+    silent = (
+        {label: [item for item in items if _is_of_own_trainer(item) and item.outcome.cell.check is check]
+         for label, items in good.items()}
+        for check in Check if not check.bears
+    )  # fmt: skip
     return VariantAdvice(
         variant=variant,
         trains=order.spans(good),
@@ -134,13 +151,14 @@ def _variant(variant: str, releases: dict[str, list[Judged]], order: Order, *, l
         partly=_reasons(of(Standing.PARTLY), order, links),
         fails=_reasons(of(Standing.FAILS), order, links),
         unknown=_reasons(of(Standing.UNKNOWN), order, links),
-        other_trainer=_reasons(
-            {label: items for label, items in others.items() if any(has_failed(item.outcome) for item in items)},
-            order,
-            links,
-        ),
+        other_trainer=_reasons(_failing(others), order, links),
+        silent=tuple(reason for of_one in silent for reason in _reasons(_failing(of_one), order, links)),
         newest=_newest(frozenset(good), order),
     )
+
+
+def _failing(releases: dict[str, list[Judged]]) -> dict[str, list[Judged]]:
+    return {label: items for label, items in releases.items() if any(has_failed(item.outcome) for item in items)}
 
 
 def _reasons(releases: dict[str, list[Judged]], order: Order, links: _Links) -> tuple[Reason, ...]:

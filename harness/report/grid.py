@@ -56,11 +56,11 @@ class Mark:
     """What one release gave in one column."""
 
     reached: Check | None
-    """The highest rung that passed."""
+    """The highest rung that passed, below the one that stopped it where one did."""
     stopped: Check | None
-    """The lowest rung that did not; None when all passed."""
+    """The lowest rung that did not pass, of those that bear where there is one; None when all passed."""
     judged: Judged
-    """The cell that the mark leads to: the lowest that did not pass, else the highest that did."""
+    """The cell that the mark leads to: the one that did not pass, else the highest that did."""
 
     @classmethod
     def of(cls, cells: Sequence[Judged]) -> Mark:
@@ -68,11 +68,13 @@ class Mark:
         ladder = sorted(cells, key=lambda judged: judged.outcome.cell.check.rung)
         passed = [judged for judged in ladder if judged.outcome.status is Status.PASSED]
         others = [judged for judged in ladder if judged.outcome.status is not Status.PASSED]
-        below = [judged for judged in passed if not others or judged.outcome.cell.check.rung < _rung(others[0])]
+        bearing = [judged for judged in others if judged.outcome.cell.check.bears]
+        stop = next(iter(bearing or others), None)
+        below = [judged for judged in passed if not bearing or _rung(judged) < _rung(bearing[0])]
         return cls(
             reached=below[-1].outcome.cell.check if below else None,
-            stopped=others[0].outcome.cell.check if others else None,
-            judged=others[0] if others else passed[-1],
+            stopped=stop.outcome.cell.check if stop else None,
+            judged=stop or passed[-1],
         )
 
     @property

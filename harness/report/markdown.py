@@ -78,6 +78,7 @@ def _variant(advice: VariantAdvice, *, newest_for_all: str | None, fine_tuned: b
             f"- ✓ Passes what was run, which was no fine-tune: {md(in_words(advice.passes), at_most=_LONGEST_RANGE)}"
         )
     lines += _reasons("! Good with its own trainer, but ships another that does not work", advice.other_trainer)
+    lines += _reasons("! Of these, with faults that stop nothing", advice.silent)
     lines += _reasons("! **Can be fine-tuned, but not everything passed**", advice.partly)
     lines += _reasons("✗ **Cannot be fine-tuned**" if fine_tuned else "✗ **Does not pass**", advice.fails)
     lines += _reasons("? Not known", advice.unknown)
@@ -119,6 +120,7 @@ def _grid(summary: Summary) -> list[str]:
         "Newest first; neighbours with equal rows share one. A shape such as v8404-h320 is a vocabulary of 8404 tokens "
         f"and a hidden size of 320.{place}",
         f"Rungs, lowest first: {letters}. {md(signs)}. “C ✗ L”: passed up to C, failed at L. "
+        "“F ✗ D”: passed up to F, though D failed. "
         "&#42; not yet explained, or unexpected.",
         _table(head, rows),
     ]

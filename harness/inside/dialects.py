@@ -45,6 +45,7 @@ class Dialect:
             "dataset_conf.batch_type": "example",
             "dataset_conf.batch_size": training["batch_size"],
             "dataset_conf.num_workers": 0,
+            **self.in_order(training),
             "train_conf.max_epoch": training["epochs"],
             "train_conf.log_interval": 1,
             "train_conf.keep_nbest_models": 20,
@@ -55,6 +56,15 @@ class Dialect:
             "device": training["device"],
             "output_dir": training["output_dir"],
         }
+
+    def in_order(self, training: Mapping[str, Any]) -> dict[str, Any]:
+        """The words for batches of rows in the file's order, for a training that asks for it.
+
+        Samplers up to 1.0.17 sort by length what they have in their buffer, so that holds one batch.
+        """
+        if not training.get("in_order"):
+            return {}
+        return {"dataset_conf.shuffle": False, "dataset_conf.buffer_size": training["batch_size"]}
 
     def epochs_run(self, epochs: int) -> int:
         """How many epochs the trainer runs when it is asked for `epochs`."""
@@ -93,6 +103,61 @@ def of(overlay: str, version: str, entry: str) -> Dialect:
         batch_sampler=sampler,
         extra_epoch=extra,
         validates_on_training_set=on_training_set,
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedingDialect:
+    """What a release's dataset, samplers and tokenizer know of: what cannot be said to it is not asked."""
+
+    loaders_in_main: bool
+    """Whether `bin/train.py` builds the loaders itself and hands them to its trainer, once for all epochs; later
+    releases have a class for it, which builds them for each epoch."""
+    required_fields: bool
+    """Whether a row must have `prompt`, `source_len` and `target_len`."""
+    seg_dict: bool
+    space_is_token: bool
+    token_batches: bool
+    """Whether `batch_type: token` is a word; before, there were `example` and `length`."""
+    sorted_batches: bool
+    """Whether `sort_size` asks for batches of utterances of like length."""
+    espnet_batches: bool
+    row_limits: bool
+    """Whether `max_source_length` and its likes leave rows out."""
+    start_step: bool
+    list_files: bool
+    """Whether a text file that names jsonl files can be given, to be read in `data_split_num` slices."""
+    notes: tuple[str, ...]
+
+
+def feeding(overlay: str) -> FeedingDialect:
+    """What the release in `overlay` knows of, read from its own code."""
+    package = Path(overlay) / "funasr"
+    folder = package / "datasets/audio_datasets"
+    index, samplers = _text(folder / "index_ds.py"), _text(folder / "samplers.py")
+    entry, tokenizer = _text(package / "datasets/dataloader_entry.py"), _text(package / "tokenizer/char_tokenizer.py")
+    in_main = "def build_iter" not in entry
+    required = 'data.get("source_len"' not in index
+    spaces = re.search(r'^\s*t = "<space>"', tokenizer, re.MULTILINE) is not None and "seg_dict" not in tokenizer
+    notes = []
+    if in_main:
+        notes.append("bin/train.py builds the loaders itself, once for all epochs")
+    if required:
+        notes.append("a row must have prompt, source_len and target_len: datasets/audio_datasets/index_ds.py")
+    if spaces:
+        notes.append("a space is the token <space>, and there is no seg_dict: tokenizer/char_tokenizer.py")
+    return FeedingDialect(
+        loaders_in_main=in_main,
+        required_fields=required,
+        seg_dict="seg_dict" in tokenizer,
+        space_is_token=spaces,
+        token_batches=not in_main,
+        sorted_batches='"sort_size"' in samplers,
+        espnet_batches='"EspnetStyleBatchSampler"' in _text(folder / "espnet_samplers.py"),
+        row_limits="max_source_length" in index,
+        start_step="start_step" in entry,
+        list_files="data_split_num" in entry and "data_split_num" in index,
         notes=tuple(notes),
     )
 

@@ -1,0 +1,105 @@
+"""The `data` check: what the trainer is fed is what the user gave.
+
+The release's own loaders are driven over files that are made for the questions; no model is trained.
+Each module asks about one subject; `docs/data.md` says what is asked and what counts as a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.inside import dialects, failures, finetune
+from harness.inside.data import contents, epochs, limits, rows, sizes, vocabulary
+from harness.inside.data.answers import Answer, Standing
+from harness.inside.data.feed import Trainer, read_config
+from harness.inside.data.reference import Reference, knows
+from harness.inside.data.scene import Scene
+from harness.inside.data.speech import Voice
+from harness.inside.data.vocabulary import Reading
+
+KIND = "DataDiffers"
+"""The type of the failure; its signature names the questions that failed, in alphabetical order."""
+TOKENIZER = "CharTokenizer"
+SUBJECTS = (contents, epochs, sizes, rows, limits)
+
+
+def check(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask all questions about the data of one trainer entry."""
+    overlay, entry = request["release"]["overlay"], request["entry"]
+    if not (Path(overlay) / "funasr" / "bin" / f"{entry}.py").exists():
+        return {"status": "skipped", "reason": f"the release ships no funasr/bin/{entry}.py"}
+    finetune._enter_whole(overlay, request["model_class"])
+    dialect = dialects.of(overlay, request["release"]["version"], entry)
+    config = read_config(Path(request["model_folder"]))
+    if config.get("tokenizer") != TOKENIZER:
+        reason = f"the questions are about texts that the {TOKENIZER} reads, the config names {config.get('tokenizer')}"
+        return {"status": "skipped", "reason": reason}
+    scene = set_up(request, dialect, Path.cwd().absolute())
+    answers = list(ask(scene))
+    evidence = {
+        "entry_is_native": entry == dialect.native_entry,
+        "dialect": [*dialect.notes, *scene.feeding.notes],
+        "questions": [answer.plain() for answer in answers],
+    }
+    return {**verdict(answers), "metrics": figures(scene, answers), "evidence": evidence}
+
+
+def set_up(request: Mapping[str, Any], dialect: dialects.Dialect, here: Path) -> Scene:
+    """Lay out the model folder and the speech, and run the trainer up to its loaders.
+
+    Raises:
+        whatever the release raises on the way: the plainest set-up does not get as far as its data.
+    """
+    overlay = request["release"]["overlay"]
+    feeding = dialects.feeding(overlay)
+    folder = vocabulary.lay_out(Path(request["model_folder"]), here / "model")
+    trainer = Trainer(request["entry"], request["model_class"], folder, dialect, feeding)
+    config = read_config(folder)
+    scene = Scene(
+        trainer=trainer,
+        feeding=feeding,
+        reading=Reading(seg_dict=feeding.seg_dict, spaces=feeding.space_is_token),
+        reference=Reference.of(config["frontend_conf"], folder / "am.mvn"),
+        voice=Voice(Path(request["data"]["train"])),
+        here=here,
+        overlay=overlay,
+        knows_features=knows(config),
+    )
+    scene.prepare()
+    trainer.start(scene.rows(scene.plain), scene.rows(scene.valid))
+    return scene
+
+
+def ask(scene: Scene) -> Iterator[Answer]:
+    """The answers of all subjects."""
+    for subject in SUBJECTS:
+        yield from subject.ask(scene)
+
+
+def verdict(answers: list[Answer]) -> dict[str, Any]:
+    """Status, reason and failure."""
+    failed = sorted((answer for answer in answers if answer.standing is Standing.FAILS), key=lambda one: one.name)
+    if not failed:
+        return {"status": "passed", "reason": ""}
+    message = "; ".join(f"{answer.name}: {answer.message}" for answer in failed)
+    asked = sum(answer.standing is not Standing.NOT_ASKED for answer in answers)
+    reason = message if len(failed) == 1 else f"{len(failed)} of {asked} questions fail: {message}"
+    return {
+        "status": "failed",
+        "reason": reason,
+        "failure": failures.finding(KIND, "+".join(answer.name for answer in failed), message),
+    }
+
+
+def figures(scene: Scene, answers: list[Answer]) -> dict[str, Any]:
+    """How much was asked."""
+    standings = [answer.standing for answer in answers]
+    return {
+        "utterances": len(scene.plain),
+        "epochs": scene.epochs,
+        "batches": scene.batches,
+        "questions": len(answers) - standings.count(Standing.NOT_ASKED),
+        **{f"questions_{standing}": standings.count(standing) for standing in Standing},
+    }

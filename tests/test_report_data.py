@@ -1,0 +1,78 @@
+"""The report's records of what the trainers are fed; the runs are made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.report.data import WORDS, data_questions
+from harness.report.order import Order
+
+ORDER = Order(labels=("1.0.0", "1.0.1", "1.1.0", "1.2.0"))
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A check by its name: the records ask for no more."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def item(release: str, entry: str, *questions: tuple[str, str], check: str = "data", **more: Any) -> Any:
+    evidence = {
+        "questions": [
+            {"name": name, "status": status, "message": f"{name} in {release}", "example": {"utterance": "one", **more}}
+            for name, status in questions
+        ]
+    }
+    cell = SimpleNamespace(check=Rung(check), entry=entry, release=release, id=f"{release}/{entry}")
+    return SimpleNamespace(outcome=SimpleNamespace(cell=cell, evidence=evidence))
+
+
+def test_releases_of_which_the_same_is_true_are_told_together() -> None:
+    judged = [
+        item("1.0.0", "train", ("once", "fails"), ("cmvn", "fails")),
+        item("1.0.1", "train", ("once", "fails"), ("cmvn", "holds")),
+        item("1.1.0", "train", ("once", "holds"), ("cmvn", "holds")),
+        item("1.2.0", "train_ds", ("once", "holds"), ("cmvn", "not_asked"), file=""),
+    ]
+    cmvn, once = data_questions(judged, ORDER)
+    assert (cmvn.name, once.name) == ("cmvn", "once")
+    assert (once.words, once.anchor, once.standing) == (WORDS["once"], "data-once", "fails")
+    assert [(use.standing, use.entry, [str(span) for span in use.spans]) for use in once.uses] == [
+        ("fails", "train", ["1.0.0, 1.0.1"]),
+        ("holds", "train", ["1.1.0"]),
+        ("holds", "train_ds", ["1.2.0"]),
+    ]
+    assert once.uses[0].message == "once in 1.0.1"
+    assert once.uses[0].cell == "1.0.1/train"
+    assert [use.standing for use in cmvn.uses] == ["fails", "holds", "not_asked"]
+    assert [(example.name, example.value) for example in cmvn.uses[2].example] == [("utterance", "one")]
+
+
+def test_two_variants_of_a_release_are_one() -> None:
+    judged = [item("1.0.0", "train", ("once", "fails")), item("1.0.0", "train", ("once", "fails"))]
+    (question,) = data_questions(judged, ORDER)
+    assert [use.spans[0].count for use in question.uses] == [1]
+
+
+@pytest.mark.parametrize("evidence", [{}, {"questions": None}, {"questions": "no"}, {"questions": [1, "two"]}])
+def test_an_outcome_without_questions_tells_nothing(evidence: dict[str, Any]) -> None:
+    one = item("1.0.0", "train")
+    one.outcome.evidence = evidence
+    assert data_questions([one], ORDER) == ()
+
+
+def test_other_rungs_are_not_asked() -> None:
+    assert data_questions([item("1.0.0", "train", ("once", "fails"), check="finetune")], ORDER) == ()
+
+
+def test_a_question_that_nobody_described_comes_last_under_its_own_name() -> None:
+    judged = [item("1.0.0", "train", ("brand_new", "fails"), ("once", "fails"))]
+    assert [question.words for question in data_questions(judged, ORDER)] == [WORDS["once"], "brand new"]

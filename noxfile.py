@@ -1,4 +1,5 @@
-"""The sessions: `gpu_regression` is the main job, `tests` proves the tool, `atlas` makes the committed report.
+"""The sessions: `gpu_regression` is the main job, `tests` proves the tool, `atlas` makes the committed report,
+`power` counts how many planted faults the harness finds, `mutants` how many its judges' tests do.
 
 Each session gets an environment of its own with torch and the libraries that FunASR's releases need.
 A torch that the user brought is used as it is and never replaced; where there is none, the build that fits
@@ -8,6 +9,7 @@ the machine is installed: without a GPU the CPU build, which is smaller by sever
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -21,6 +23,8 @@ ROOT = Path(__file__).parent
 LOCK = "requirements.lock"
 HOST_TORCH = importlib.util.find_spec("torch") is not None
 TORCH = "torch>=2.6,<3"
+# Not in the lock: it changes code and has no part in any run. Its settings are in pyproject.toml.
+MUTATION = "mutmut>=3.8,<4"
 # What a CUDA build of torch brings along; torch's own installation decides about it, not the lock.
 WITH_TORCH = re.compile(r"(torch|triton|nvidia-(?!ml-py)[\w-]+|cuda-[\w-]+)==")
 
@@ -67,6 +71,24 @@ def bench(session: nox.Session) -> None:
     """Measure the harness's own speed, as ratios within one run."""
     install(session)
     session.run("python", "-m", "pytest", "tests/bench", "-m", "bench", "--timeout=0", *session.posargs)
+
+
+@nox.session(venv_params=VENV_PARAMS)
+def power(session: nox.Session) -> None:
+    """Plant faults in a sound release and count those that are found, and false accusations of the sound one."""
+    install(session)
+    session.run("python", "-m", "tests.faults", "power", *session.posargs)
+
+
+@nox.session(venv_params=VENV_PARAMS)
+def mutants(session: nox.Session) -> None:
+    """Change the judges' code in small ways, one at a time, and count the changes that their tests notice."""
+    install(session)
+    session.install(MUTATION)
+    session.run("mutmut", "run", *session.posargs)
+    session.run("mutmut", "export-cicd-stats", silent=True)
+    told = json.loads((ROOT / "mutants" / "mutmut-cicd-stats.json").read_text("utf-8"))
+    session.log(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in told.items() if count))
 
 
 @nox.session(venv_params=VENV_PARAMS)

@@ -38,10 +38,10 @@ class Check(StrEnum):
     def bears(self) -> bool:
         """Whether the rungs above are blocked when this one fails.
 
-        A model can be trained with a broken property, or on data that is not what the user gave;
-        that is the trouble with such faults.
+        A model can be trained with a broken property, or on data that is not what the user gave, and what it learned
+        can be asked although a training that was interrupted does not resume; that is the trouble with such faults.
         """
-        return self not in (Check.PROPERTIES, Check.DATA)
+        return self not in (Check.PROPERTIES, Check.DATA, Check.CHECKPOINT)
 
     @property
     def through_trainer(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -170,11 +170,15 @@ def _lay_out_speech(corpus: Corpus, settings: FinetuneSettings, workspace: Path)
 
 
 def _training(settings: FinetuneSettings, utterances: int) -> dict[str, Any]:
-    """The trainer's settings; less speech than the matrix counts on means more epochs of fewer steps."""
-    settings = replace(settings, utterances=utterances)
+    """The trainer's settings; where there is less speech than the matrix counts on, its rows repeat themselves more."""
     return {
         "epochs": settings.epochs,
+        "rows": settings.utterances,
+        "distinct": min(settings.distinct, utterances),
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
         "warmup_steps": settings.warmup_steps,
+        "seeds": settings.seeds,
+        "accumulate": settings.accumulate,
+        "processes": settings.processes,
     }

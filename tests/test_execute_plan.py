@@ -75,7 +75,7 @@ def test_a_cell_stands_on_all_lower_rungs_of_its_ladder_that_bear_lowest_first()
     planned = {each.cell: each for each in plan.planned().values()}
     by_number = plan.planned()
     decode = planned[ladder(0)[-1]]
-    bearing = [Check.IMPORT, Check.CONSTRUCT, Check.LOSS_CONTRACT, Check.FINETUNE, Check.CHECKPOINT]
+    bearing = [Check.IMPORT, Check.CONSTRUCT, Check.LOSS_CONTRACT, Check.FINETUNE]
     below = [by_number[number].cell for number in decode.stands_on]
     assert below == [cell for cell in ladder(0) if cell.check in bearing]
 

@@ -54,6 +54,9 @@ def test_a_sound_model_is_built_for_its_vocabulary(forked: Forked, overlay: Path
          "decoder.output_layer puts out 24 scores, the vocabulary has 23"),
         ("no_loss", "NoLoss@model", "the model has no loss built for a number of classes"),
         ("no_projection", "NoProjection@model", "the model has no projection to the vocabulary"),
+        ("unregistered", "Unregistered@heads",
+         "the model holds heads beside its registered modules: nothing trains or saves it"),
+        ("frozen_encoder", "Frozen@encoder", "no gradient is asked for encoder, and the config freezes nothing"),
         ("auto_model_raises", "KeyError@funasr/auto/auto_model.py:__init__",
          "KeyError in funasr/auto/auto_model.py:__init__: 'planted in AutoModel'"),
     ],
@@ -104,6 +107,8 @@ def test_a_sound_model_keeps_the_contract(forked: Forked, overlay: Path, tmp_pat
         ("detached", "NoGradient@loss", "the loss is cut off from the model: it has no gradient"),
         ("frozen_encoder", "NoGradient@encoder", "after backward the encoder has no gradient"),
         ("encoder_without_gradient", "NoGradient@encoder", "after backward the encoder has no gradient"),
+        ("unused", "NoGradient@spare.weight",
+         "after backward 2 parameters have no gradient, such as spare.weight"),
         ("forward_raises", "IndexError@funasr/models/tiny.py:forward",
          "IndexError in funasr/models/tiny.py:forward: planted in forward"),
     ],
@@ -114,6 +119,33 @@ def test_a_broken_contract_fails_with_its_own_signature(
     answer = ask(forked, overlay, tmp_path / "model", "loss_contract", fault)
     assert (answer["status"], answer["reason"]) == ("failed", reason)
     assert answer["failure"]["signature"] == signature
+
+
+def test_a_loss_that_is_the_sum_of_its_parts_keeps_the_contract(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+    answer = ask(forked, overlay, tmp_path / "model", "loss_contract", "tells_its_parts")
+    assert (answer["status"], answer["reason"]) == ("passed", "")
+
+
+def test_a_part_that_is_reported_and_left_out_of_the_loss_is_found(
+    forked: Forked, overlay: Path, tmp_path: Path
+) -> None:
+    answer = ask(forked, overlay, tmp_path / "model", "loss_contract", "leaves_out_a_part")
+    assert (answer["status"], answer["failure"]["signature"]) == ("failed", "LossNotTheSum@model")
+    assert "0.5 * loss_pre 3 = " in answer["reason"]
+
+
+def test_nothing_is_said_of_losses_that_the_model_does_not_report() -> None:
+    parts = {"loss_att": 2.0, "loss_pre": 1.0}
+    weights = {"ctc_weight": 0.0, "predictor_weight": 1.0}
+    assert contract._sum_misfit(3.0, parts, weights) is None
+    assert contract._sum_misfit(2.0, parts, weights) is not None
+    assert contract._sum_misfit(2.0, {"loss_att": 2.0}, weights) is None
+    assert contract._sum_misfit(2.0, parts, {}) is None
+    assert contract._sum_misfit(2.0, {**parts, "pre_loss_att": 1.0}, weights) is None
+    assert contract._sum_misfit(2.0, parts, {"ctc_weight": 0.5, "predictor_weight": 1.0}) is None
+    both = {**parts, "loss_ctc": 4.0}
+    assert contract._sum_misfit(4.0, both, {"ctc_weight": 0.5, "predictor_weight": 1.0}) is None
+    assert contract._sum_misfit(3.0, both, {"ctc_weight": 0.5, "predictor_weight": 1.0}) is not None
 
 
 def test_what_autograd_raises_is_the_releases_doing(forked: Forked, overlay: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import string
 from pathlib import Path
@@ -29,7 +30,7 @@ def run(request: dict[str, Any], room: str, *, enter: bool) -> dict[str, Any]:
     if enter:
         checks.enter(request["release"])
     answer = checks.run(request)
-    return {**answer, "left": sorted(file.name for file in Path(room, "exp").glob("*"))}
+    return {**answer, "left": sorted(file.name for file in Path(room).iterdir())}
 
 
 def train(
@@ -59,7 +60,82 @@ def test_a_training_is_watched_to_its_end(
     assert metrics["peak_resident_bytes"] > 0
     assert evidence["entry_is_native"] is True
     assert evidence["parameters_unchanged"] == evidence["dialect"] == []
-    assert evidence["saved"] == answer["left"] == ["model.pt"]
+    assert evidence["saved"] == ["model.pt"]
+    assert answer["left"] == [], "checkpoints of several seeds are gigabytes"
+
+
+def test_every_seed_has_a_training_of_its_own(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+    settings = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1}
+    answer = train(forked, overlay, tmp_path, seed=4, finetune=settings | {"seeds": 3})
+    trainings = answer["metrics"]["trainings"]
+    assert [one["seed"] for one in trainings] == [4, 5, 6]
+    assert trainings[0]["losses"] == answer["metrics"]["losses"]
+    assert len({tuple(one["losses"]) for one in trainings}) == 3
+    (tmp_path / "alone").mkdir()
+    alone = train(forked, overlay, tmp_path / "alone", seed=5)
+    assert alone["metrics"]["losses"] == trainings[1]["losses"], "what ran before must not matter"
+
+
+def test_where_one_seed_breaks_off_the_next_ones_are_not_tried(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+    settings = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "seeds": 3}
+    answer = train(forked, overlay, tmp_path, "trainer_raises", finetune=settings)
+    assert answer["status"] == "failed"
+    assert len(answer["metrics"]["trainings"]) == 1
+
+
+def test_a_training_that_crashes_takes_the_cell_with_it(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="-11"):
+        train(forked, overlay, tmp_path, "crashes")
+
+
+def test_a_training_is_given_its_few_rows_over_and_over(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+    source = tmp_path / "speech.jsonl"
+    rows = [{"key": f"k{number}", "source": "a.wav", "target": f"t{number}"} for number in range(6)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = {"epochs": 2, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "rows": 7, "distinct": 3}
+    data = {"train": str(source), "valid": "valid.jsonl", "utterances": 6, "frame_seconds": 0.06}
+    answer = train(forked, overlay, tmp_path, finetune=settings, data=data)
+    assert answer["metrics"]["promises"]["listed"] == [3, 2, 2]
+    assert (answer["metrics"]["steps_expected"], answer["metrics"]["epochs_expected"]) == (8, 2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "value"),
+    [
+        ("", "not_from_checkpoint", []),
+        ("forgets_the_checkpoint", "not_from_checkpoint", ["encoder.weight"]),
+        ("frozen_encoder", "trainable_parameters", 4),
+        ("encoder_without_gradient", "without_gradient", ["encoder.weight", "encoder.bias"]),
+        (
+            "optimizes_less",
+            "not_in_optimizer",
+            ["encoder.weight", "encoder.bias", "predictor.weight", "predictor.bias"],
+        ),
+        ("keeps_gradients", "steps_begun_with_gradients", [1, 2, 3, 4, 5]),
+    ],
+)
+def test_what_a_trainer_does_in_silence_is_seen(
+    forked: Forked, overlay: Path, tmp_path: Path, fault: str, name: str, value: object
+) -> None:
+    answer = train(forked, overlay, tmp_path, fault)
+    assert answer["metrics"]["promises"][name] == value
+
+
+@pytest.mark.parametrize(
+    ("fault", "apart"), [("", 0.0), ("adds_up", 0.5), ("loses_a_batch", 0.5), ("no_sync_without_ranks", None)]
+)
+def test_accumulated_gradients_are_held_against_a_large_batch(
+    forked: Forked, overlay: Path, tmp_path: Path, fault: str, apart: float | None
+) -> None:
+    source = tmp_path / "speech.jsonl"
+    source.write_text(json.dumps({"key": "k", "source": "a.wav", "target": "t"}) + "\n", encoding="utf-8")
+    settings = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "accumulate": 2}
+    data = {"train": str(source), "valid": "valid.jsonl", "utterances": 1, "frame_seconds": 0.06}
+    found = train(forked, overlay, tmp_path, fault, finetune=settings, data=data)["metrics"]["accumulation"]
+    if apart is None:
+        assert found["failure"] == "AttributeError@funasr/bin/train.py:main_hydra"
+    else:
+        assert found["relative_difference"] == pytest.approx(apart, abs=1e-6)
 
 
 def test_the_same_seed_gives_the_same_losses_to_the_last_digit(forked: Forked, overlay: Path, tmp_path: Path) -> None:

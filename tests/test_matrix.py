@@ -252,11 +252,11 @@ def test_a_path_to_a_release_is_relative_to_the_matrix(load: Load, tmp_path: Pat
 
 def test_limits_and_finetune_keep_the_defaults_of_what_is_left_out(load: Load) -> None:
     matrix = load(
-        SMALL + "[limits]\ntimeout_seconds = { import = 7 }\n[finetune]\nsteps = 24\nseed = 3\nwarmup_steps = 2\n"
+        SMALL + "[limits]\ntimeout_seconds = { import = 7 }\n[finetune]\nsteps = 30\nseed = 3\nwarmup_steps = 2\n"
     )
     assert matrix.limits.timeout_seconds[Check.IMPORT] == 7
     assert matrix.limits.timeout_seconds[Check.FINETUNE] == 300
-    assert matrix.finetune == replace(FinetuneSettings(), steps=24, seed=3, warmup_steps=2)
+    assert matrix.finetune == replace(FinetuneSettings(), steps=30, seed=3, warmup_steps=2)
 
 
 def test_an_epoch_ends_with_a_smaller_batch_when_it_has_to() -> None:
@@ -386,6 +386,18 @@ def test_the_learning_rate_is_a_number_above_zero(load: Load, value: str) -> Non
 def test_a_training_that_could_not_be_judged_is_a_problem(load: Load) -> None:
     [problem] = problems(load, SMALL + "[finetune]\nsteps = 16\nutterances = 32\n")
     assert "16 steps in epochs of 8 make 2; the judge asks for at least 3 epochs" in problem
+
+
+def test_more_utterances_than_rows_are_a_problem(load: Load) -> None:
+    [problem] = problems(load, SMALL + "[finetune]\nutterances = 4\n")
+    assert "4 rows cannot hold 5 utterances" in problem
+
+
+@pytest.mark.parametrize("name", ["seeds", "distinct", "accumulate", "processes"])
+def test_what_is_counted_in_a_training_is_one_at_least(load: Load, name: str) -> None:
+    assert getattr(load(SMALL + f"[finetune]\n{name} = 1\n").finetune, name) == 1
+    [problem] = problems(load, SMALL + f"[finetune]\n{name} = 0\n")
+    assert problem.startswith(f"[finetune] {name}: expected a whole number")
 
 
 def test_a_syntax_error_is_told_with_its_line(load: Load) -> None:

@@ -77,12 +77,17 @@ def test_a_finetune_cell_is_given_speech_and_settings(tmp_path: Path, cache: Pat
     assert request["entry"] == "train"
     assert request["finetune"] == {
         "epochs": settings.epochs,
+        "rows": settings.utterances,
+        "distinct": settings.distinct,
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
         "warmup_steps": settings.warmup_steps,
+        "seeds": settings.seeds,
+        "accumulate": settings.accumulate,
+        "processes": settings.processes,
     }
     rows = [json.loads(line) for line in Path(request["data"]["train"]).read_text("utf-8").splitlines()]
-    assert len(rows) == request["data"]["utterances"] == settings.utterances
+    assert settings.distinct <= len(rows) == request["data"]["utterances"] <= settings.utterances
     assert all(Path(row["source"]).is_file() for row in rows)
     assert len(Path(request["data"]["valid"]).read_text("utf-8").splitlines()) == VALIDATION_UTTERANCES
     assert request["data"]["frame_seconds"] == 0.06
@@ -95,7 +100,7 @@ def test_no_other_cell_is_given_speech(tmp_path: Path, cache: Path, releases: li
         assert not {"data", "finetune"} & set(prepared.request_for(only(matrix, check)))
 
 
-def test_less_speech_than_the_matrix_counts_on_means_more_epochs(
+def test_less_speech_than_the_matrix_counts_on_is_repeated_more_often(
     tmp_path: Path, cache: Path, releases: list[Release]
 ) -> None:
     rows = [
@@ -107,7 +112,8 @@ def test_less_speech_than_the_matrix_counts_on_means_more_epochs(
     prepared = ready(matrix, cache, tmp_path, jsonl=tmp_path / "mine.jsonl")
     request = prepared.request_for(only(matrix, Check.FINETUNE))
     assert request["data"]["utterances"] == 4
-    assert request["finetune"]["epochs"] == matrix.finetune.steps
+    assert request["finetune"]["epochs"] == matrix.finetune.epochs
+    assert (request["finetune"]["rows"], request["finetune"]["distinct"]) == (matrix.finetune.utterances, 4)
     assert prepared.speech.corpus.origin == "4 utterances of mine.jsonl"
 
 

@@ -17,7 +17,6 @@ from harness.cells import Outcome, Release, Status
 from harness.commands.run import PRELOADED
 from harness.execute import Settings, build_plan, execute
 from harness.judge.settle import settle
-from harness.judge.training import MINIMUM_STEPS
 from harness.matrix import Matrix, load_matrix
 from harness.prepare import Prepared, lay_out_releases, prepare
 from harness.releases import default_cache, fetch, layout_path, resolve
@@ -65,7 +64,7 @@ release = ["{hidden_states}", "{one_class_less}"]
 variant = ["paraformer_streaming"]
 
 [finetune]
-steps = 12
+seeds = 1
 """
 
 
@@ -247,12 +246,14 @@ def test_the_releases_own_trainer_learns(run: Run, release: str, check: str) -> 
     assert (outcome.status, outcome.reason) == (Status.PASSED, "")
     metrics, evidence = outcome.metrics, outcome.evidence
     assert evidence["entry_is_native"] is True
-    assert metrics["steps"] == metrics["steps_expected"] >= metrics["steps_asked"] == MINIMUM_STEPS
+    assert metrics["steps"] == metrics["steps_expected"] >= metrics["steps_asked"] == 25
     assert len(metrics["losses"]) == len(metrics["step_seconds"]) == metrics["steps"]
     assert min(metrics["step_seconds"]) > 0
     assert evidence["training"]["passed"] is True
-    assert evidence["training"]["ratio"] < 0.9
-    assert metrics["epoch_losses"] == sorted(metrics["epoch_losses"], reverse=True)
+    (learned,) = evidence["training"]["learning"]["seeds"]
+    assert learned["gain"] > 0.5
+    assert learned["last_accuracy"] > 2 * learned["constant_accuracy"]
+    assert evidence["training"]["promises"]["not_asked"] == ("ranks",)
     assert evidence["saved"]
 
 
@@ -309,17 +310,22 @@ def test_a_loss_that_is_built_for_one_class_less_is_found(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "unmet"), [("no_rate", {"parameters", "descent"}), ("no_steps", {"steps", "parameters", "descent"})]
+    ("fault", "unmet", "said"),
+    [
+        ("no_rate", {"parameters", "unigram", "accuracy", "schedule"}, "The encoder's parameters did not move"),
+        ("no_steps", {"steps"}, "The optimizer took none of 25 steps, and the trainer reported no error."),
+    ],
 )
-def test_a_trainer_that_does_not_train_is_found(run: Run, fault: str, unmet: set[str]) -> None:
+def test_a_trainer_that_does_not_train_is_found(run: Run, fault: str, unmet: set[str], said: str) -> None:
     outcome = run.outcome(fault, "finetune@train")
     assert outcome.status is Status.FAILED
     assert outcome.failure is not None
     kind, _, conditions = outcome.failure.signature.partition("@")
     assert kind == "NotTrained"
-    assert unmet <= set(conditions.split("+"))
+    # Whether epochs that do not fall come in the order of falling is a matter of chance.
+    assert set(conditions.split("+")) - {"trend"} == unmet
     assert set(outcome.evidence["training"]["unmet"]) == set(conditions.split("+"))
-    assert "The encoder's parameters did not move" in outcome.reason
+    assert said in outcome.reason
 
 
 def test_nothing_of_this_machine_is_in_any_outcome(run: Run) -> None:

@@ -100,8 +100,8 @@ def test_a_release_that_trains_with_a_fault_that_stops_nothing_is_good_and_the_f
     ]
 
 
-def test_a_release_whose_saved_model_does_not_load_is_good_only_in_part():
-    saved = outcome(cell("1.4.0", "checkpoint@train_ds"), Status.FAILED)
+def test_a_release_whose_model_does_not_give_its_text_back_is_good_only_in_part():
+    saved = outcome(cell("1.4.0", "decode@train_ds"), Status.FAILED)
     (variant,) = advice_of([*good("1.4.0")[:2], tuned("1.4.0", "train_ds"), saved]).variants
     assert (variant.newest, len(variant.partly)) == (None, 1)
 

@@ -90,6 +90,10 @@ class Tiny(torch.nn.Module):
             self.criterion_att = LabelSmoothingLoss(classes, strict=fault != "hidden_states_unnoticed")
         if fault == "frozen_encoder":
             self.encoder.requires_grad_(False)
+        if fault == "unregistered":
+            self.heads = [torch.nn.Linear(hidden_size, 1)]
+        if fault == "unused":
+            self.spare = torch.nn.Linear(hidden_size, 1)
 
     def forward(self, speech, speech_lengths, text, text_lengths, **kwargs):
         if self.fault == "forward_raises":
@@ -109,7 +113,11 @@ class Tiny(torch.nn.Module):
             loss = loss.detach()
         if self.fault == "nan":
             loss = loss * float("nan")
-        return loss, {"acc": torch.tensor(0.5), "loss": loss.detach()}, torch.tensor(len(text))
+        stats = {"acc": torch.tensor(0.5)}
+        if self.fault in ("tells_its_parts", "leaves_out_a_part"):
+            stats.update(loss_att=loss.detach(), loss_pre=torch.tensor(3.0), loss_ctc=None)
+            loss = loss + 0.5 * stats["loss_pre"] * (self.fault == "tells_its_parts")
+        return loss, {**stats, "loss": loss.detach()}, torch.tensor(len(text))
 """
 
 TRAIN = """
@@ -131,26 +139,41 @@ def main_hydra(kwargs):
     auto = AutoModel(**{**config, "init_param": folder + "/model.pt"})
     fault = config["model_conf"].get("fault")
     model = auto.model
-    optimizer = torch.optim.Adam(model.parameters(), lr=kwargs["optim_conf"]["lr"])
+    if fault == "forgets_the_checkpoint":
+        model.encoder.weight.data.add_(1.0)
+    trained = model.decoder if fault == "optimizes_less" else model
+    optimizer = torch.optim.Adam(trained.parameters(), lr=kwargs["optim_conf"]["lr"])
+    size, accumulated = kwargs["dataset_conf"]["batch_size"], kwargs["train_conf"].get("accum_grad")
     torch.manual_seed(kwargs["seed"])
     for epoch in range(kwargs["train_conf"]["max_epoch"]):
         model.train()
-        for _ in range(2):
-            lengths = torch.full((2, 1), 4, dtype=torch.int32)
-            batch = {"speech": torch.randn(2, 4, 5), "speech_lengths": lengths,
-                     "text": torch.full((2, 4), 3), "text_lengths": lengths}
+        for number in range(2 * (accumulated or 1)):
+            lengths = torch.full((size, 1), 4, dtype=torch.int32)
+            speech = torch.linspace(-1, 1, 20).reshape(1, 4, 5).repeat(size, 1, 1)
+            batch = {"speech": speech if accumulated else torch.randn(size, 4, 5), "speech_lengths": lengths,
+                     "text": torch.full((size, 4), 3), "text_lengths": lengths}
+            if fault == "no_sync_without_ranks" and (accumulated or 1) > 1:
+                model.no_sync()
+            if fault == "crashes":
+                import ctypes
+                ctypes.string_at(0)
             loss, stats, weight = model(**batch)
-            loss.backward()
+            (loss if fault == "adds_up" else loss / (accumulated or 1)).backward()
+            if fault == "loses_a_batch" and number == 0 and (accumulated or 1) > 1:
+                optimizer.zero_grad()
+            if accumulated and (number + 1) % accumulated:
+                continue
             if fault == "trainer_raises":
                 raise ValueError("planted in the trainer")
             if fault == "trainer_exits":
                 sys.exit(3)
             if fault == "trainer_exits_well":
                 sys.exit(0)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), kwargs["train_conf"].get("grad_clip", 5.0))
             if fault != "skips_steps":
                 optimizer.step()
-            optimizer.zero_grad()
+            if fault != "keeps_gradients":
+                optimizer.zero_grad()
         model.eval()
     import os
     os.makedirs(kwargs["output_dir"], exist_ok=True)
@@ -199,7 +222,7 @@ def write_model_folder(folder: Path, *, fault: str = "", hidden_size: int = HIDD
     folder.mkdir(parents=True)
     config: dict[str, Any] = {
         "model": "Tiny",
-        "model_conf": {"fault": fault, "hidden_size": hidden_size},
+        "model_conf": {"fault": fault, "hidden_size": hidden_size, "predictor_weight": 0.5},
         "tokenizer_conf": {},
         "frontend_conf": {},
     }

@@ -82,10 +82,10 @@ def _told(folder: Path, run: LoadedRun, one: Judged) -> Iterator[str]:
     yield f"  run       {folder} (matrix {origin.matrix}, torch {origin.torch}, Python {origin.python})"
     yield f"  status    {outcome.status}{': ' + outcome.reason if outcome.reason else ''}"
     yield f"  verdict   {one.verdict}: {one.sentence}"
-    if one.issue is not None:
-        yield f"  cause     {one.issue.cause}"
-        yield f"  remedy    {one.issue.remedy}"
-        yield from (f"  upstream  {report}" for report in one.issue.upstream)
+    for issue in (one.issue, *one.also) if one.issue else ():
+        yield f"  cause     {issue.cause}"
+        yield f"  remedy    {issue.remedy}"
+        yield from (f"  upstream  {report}" for report in issue.upstream)
     yield f"  measured  {outcome.started}, {outcome.seconds:.1f} s"
     yield from (f"  adapted   {name}" for name in outcome.adaptations)
     yield from _numbers(outcome)

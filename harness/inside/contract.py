@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from harness.inside import failures, model
+from harness.inside import failures, model, structure
 
 FRAMES = (40, 33, 28, 21)
 """Stacked (LFR) frames of each utterance in the contract's batch, 60 ms each."""
@@ -15,11 +15,15 @@ TOKENS = (8, 7, 5, 3)
 """Tokens of each utterance: as dense as everyday Mandarin."""
 PADDING = -1
 """What FunASR's collator pads token ids with (`int_pad_value` of its `AudioDataset`)."""
+SUM_TOLERANCE = 1e-4
+"""Relative: a sum of a few losses in single precision is exact to some 1e-7; one that is left out is off by tenths."""
 
 
 def construct(request: Mapping[str, Any]) -> dict[str, Any]:
     """Build the model at the shape; hold loss, projection and vocabulary against each other."""
-    network, config = model.build(request["model_folder"], request["device"], request["seed"])
+    made_of = (request["model_folder"], request["device"], request["seed"])
+    network, config = model.build(*made_of)
+    model.keep(network, config, made_of)
     vocab_size, hidden_size = request["vocab_size"], request["hidden_size"]
     built_for = [
         {"name": name, "type": type(module).__name__, "classes": module.size} for name, module in model.losses(network)
@@ -31,13 +35,21 @@ def construct(request: Mapping[str, Any]) -> dict[str, Any]:
     by_group: dict[str, int] = defaultdict(int)
     for name, parameter in network.named_parameters():
         by_group[model.group_of(name, request["groups"])] += parameter.numel()
+    parts = structure.describe(network)
     result = {
         "status": "passed",
         "reason": "",
         "metrics": {"parameters": sum(by_group.values()), "parameters_by_group": dict(by_group)},
-        "evidence": {"losses": built_for, "projections": outputs, "input_size": config.get("input_size")},
+        "evidence": {
+            "losses": built_for,
+            "projections": outputs,
+            "input_size": config.get("input_size"),
+            **{name: found for name, found in parts.items() if found},
+        },
     }
     problem = _misfit(built_for, outputs, vocab_size, hidden_size)
+    if problem is None and (out_of_reach := structure.misfit(parts, config)):
+        problem = _failed(*out_of_reach)
     return {**result, **problem} if problem else result
 
 
@@ -72,7 +84,7 @@ def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
     model.seed_everything(request["seed"])
     evidence = {"loss_inputs": inputs, "projection_calls": calls}
     try:
-        loss, _stats, _weight = network(**batch)
+        loss, stats, _weight = network(**batch)
     except Exception as error:
         return _raised(error, request, evidence, _width_misfit(inputs, request["vocab_size"]))
     value = float(loss.detach())
@@ -93,6 +105,8 @@ def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
         return {**result, **_failed("ProjectionNotCalled", names, f"the forward pass never called {names}")}
     if not math.isfinite(value):
         return {**result, **_failed("LossNotFinite", "model", f"the loss is {value}")}
+    if text := _sum_misfit(value, stats, config["model_conf"]):
+        return {**result, **_failed("LossNotTheSum", "model", text)}
     if not loss.requires_grad:
         return {**result, **_failed("NoGradient", "loss", "the loss is cut off from the model: it has no gradient")}
     try:
@@ -106,6 +120,11 @@ def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
         if norm is None or not math.isfinite(norm) or norm == 0.0:
             seen = "no gradient" if not norm else f"a gradient of norm {norm}"
             return {**result, **_failed("NoGradient", group, f"after backward the {group} has {seen}")}
+    trainable = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    untouched = [name for name, parameter in trainable.items() if parameter.grad is None]
+    if untouched:
+        text = f"after backward {len(untouched)} parameters have no gradient, such as {untouched[0]}"
+        return {**result, **_failed("NoGradient", untouched[0], text)}
     return result
 
 
@@ -162,6 +181,26 @@ def _width_misfit(inputs: list[dict[str, Any]], vocab_size: int) -> str | None:
                 f" (vocabulary {vocab_size})"
             )
     return None
+
+
+def _sum_misfit(loss: float, stats: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    """Whether the loss is not made of the parts that the model itself reports, as the config weighs them.
+
+    Paraformer's: `(1 - ctc_weight) * loss_att + ctc_weight * loss_ctc + predictor_weight * loss_pre`. Nothing is said
+    of a model that reports no such parts, or reports others besides.
+    """
+    parts = {name: float(stats[name]) for name in ("loss_att", "loss_pre", "loss_ctc") if stats.get(name) is not None}
+    ctc_weight = config.get("ctc_weight", 0.0)
+    if not {"loss_att", "loss_pre"} <= set(parts) or "predictor_weight" not in config:
+        return None
+    if stats.get("pre_loss_att") is not None or (ctc_weight and "loss_ctc" not in parts):
+        return None
+    weights = {"loss_att": 1 - ctc_weight, "loss_pre": config["predictor_weight"], "loss_ctc": ctc_weight}
+    total = sum(weights[name] * part for name, part in parts.items())
+    if abs(loss - total) <= SUM_TOLERANCE * max(1.0, abs(total)):
+        return None
+    told = " + ".join(f"{weights[name]:g} * {name} {part:.6g}" for name, part in parts.items() if weights[name])
+    return f"the loss is {loss:.6g}, where the config makes it {told} = {total:.6g}"
 
 
 def _gradient_norms(network: Any, groups: Mapping[str, Any]) -> dict[str, float]:

@@ -1,46 +1,129 @@
-"""The `finetune` check: the release's own trainer, driven by the command line that its finetune.sh gives it."""
+"""The `finetune` check: the release's own trainer, driven by the command line that its finetune.sh gives it.
+
+Each seed's training runs in a forked child of the cell's process, which itself computes nothing with torch:
+what one training leaves behind in generators, hooks or threads does not reach the next.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.inside import dialects, failures, memory, model, release
+from harness.inside import children, dialects, memory, release, speech
 from harness.inside.observe import Observer
+
+REPORTED = ("seed", "losses", "epoch_losses", "steps_of_epochs", "stats", "accuracy_recomputed", "targets", "criterion")
+"""What is told of every seed's training; of the first all else besides."""
+LEARNED_FROM = ("loss_att", "acc")
+"""The trainer's statistics that the verdict is about."""
 
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Fine-tune a seeded checkpoint for a few epochs and report what was seen; whether it learned is judged outside."""
+    """Fine-tune a seeded checkpoint and report what was seen; whether it learned is judged outside."""
     overlay, entry = request["release"]["overlay"], request["entry"]
     if not (Path(overlay) / "funasr" / "bin" / f"{entry}.py").exists():
         return {"status": "skipped", "reason": f"the release ships no funasr/bin/{entry}.py"}
+    if request["device"] == "cpu":
+        # Once for all children. On a GPU each child imports for itself: what has looked for one cannot be forked from.
+        _enter_whole(overlay, request["model_class"])
+    seeds = range(request["seed"], request["seed"] + request["finetune"].get("seeds", 1))
+    answers: dict[int, children.Answer] = {}
+    for seed in seeds:
+        answers[seed] = apart(request, f"seed-{seed}", partial(train, request, seed))
+        if answers[seed].failure:
+            break
+    trainings = [_told(answer.value.get("metrics", {}), seed) for seed, answer in answers.items()]
+    # What breaks off is told whole; of those that end well the first is.
+    told = next((answer for answer in answers.values() if answer.failure), answers[seeds[0]])
+    result = {"status": "passed", "reason": "", **told.value}
+    extra = {} if told.failure else _extra_trainings(request)
+    if told.failure:
+        ending = {name: told.failure.pop(name) for name in ("status", "reason")}
+        result |= {**ending, "failure": told.failure}
+    return {**result, "metrics": {**result.get("metrics", {}), "trainings": trainings, **extra}}
+
+
+def _extra_trainings(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Small trainings for promises that the ordinary one does not touch."""
+    from harness.inside import accumulation, ranks
+
+    found: dict[str, Any] = {}
+    settings = request["finetune"]
+    if settings.get("accumulate", 1) > 1:
+        found["accumulation"] = accumulation.compare(request, settings["accumulate"])
+    if settings.get("processes", 1) > 1 and request["device"] == "cpu":
+        found["ranks"] = ranks.compare(request, settings["processes"])
+    return found
+
+
+def train(request: Mapping[str, Any], seed: int, room: children.Room) -> None:
+    """One training; its figures are in the room's answer even when it breaks off."""
+    overlay = request["release"]["overlay"]
     model_class = _enter_whole(overlay, request["model_class"])
-    dialect = dialects.of(overlay, request["release"]["version"], entry)
-    training = _lay_out(request, Path.cwd())
+    dialect = dialects.of(overlay, request["release"]["version"], request["entry"])
+    training = _lay_out(request, room.path, seed)
     observer = Observer(meter=memory.meter(request["device"]))
     observer.attach(model_class)
-    ending: dict[str, Any] = {"status": "passed", "reason": ""}
     try:
-        _run_trainer(entry, dialect.overrides(training))
-    except (Exception, SystemExit) as error:
-        ending = _stopped(error, overlay)
+        run_trainer(request["entry"], dialect.overrides(training))
+    finally:
+        room.answer |= _seen(observer, request, dialect, training)
+
+
+def _seen(
+    observer: Observer, request: Mapping[str, Any], dialect: dialects.Dialect, training: Mapping[str, Any]
+) -> dict[str, Any]:
     data, settings = request["data"], request["finetune"]
+    rows = settings.get("rows", data["utterances"])
     metrics = observer.metrics(request["groups"], data["frame_seconds"])
     unchanged = metrics.pop("parameters_unchanged")
     for name, epochs in (("asked", settings["epochs"]), ("expected", dialect.epochs_run(settings["epochs"]))):
-        metrics[f"steps_{name}"] = dialects.steps(data["utterances"], settings["batch_size"], epochs)
+        metrics[f"steps_{name}"] = dialects.steps(rows, settings["batch_size"], epochs)
+        metrics[f"epochs_{name}"] = epochs
+    metrics["promises"] |= {
+        "learning_rate": settings["learning_rate"],
+        "warmup_steps": settings["warmup_steps"],
+        "gradient_clip": training["gradient_clip"],
+        "listed": training["listed"],
+        "not_from_checkpoint": observer.started_elsewhere(Path(training["model_folder"]) / "model.pt"),
+    }
     evidence = {
-        "entry_is_native": entry == dialect.native_entry,
+        "entry_is_native": request["entry"] == dialect.native_entry,
         "dialect": list(dialect.notes),
         "parameters_unchanged": unchanged[:20],
         "saved": sorted(path.name for path in Path(training["output_dir"]).glob("model.pt*")),
     }
-    return {**ending, "metrics": metrics, "evidence": evidence}
+    return {"metrics": metrics, "evidence": evidence}
+
+
+def _told(metrics: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    told = {name: metrics[name] for name in REPORTED if name in metrics}
+    stats = {name: values for name, values in metrics.get("stats", {}).items() if name in LEARNED_FROM}
+    return {**told, "seed": seed, "stats": stats}
+
+
+def apart(request: Mapping[str, Any], name: str, work: Callable[[children.Room], None]) -> children.Answer:
+    """Do `work` in a child with a folder of its own; where that ended without an answer this process ends likewise.
+
+    The folder goes afterwards: a checkpoint an epoch makes gigabytes over the trainings of a cell.
+    """
+    path = Path.cwd() / name
+    try:
+        return children.in_child(path, request["release"]["overlay"], work)
+    except children.ChildEnded as ended:
+        if ended.status < 0:
+            os.kill(os.getpid(), -ended.status)
+        os._exit(ended.status or 1)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _enter_whole(overlay: str, name: str) -> Any:
@@ -55,31 +138,45 @@ def _enter_whole(overlay: str, name: str) -> Any:
     return model_class
 
 
-def _lay_out(request: Mapping[str, Any], here: Path) -> dict[str, Any]:
-    """Model folder with a seeded checkpoint, and the output folder, of this cell alone."""
-    import torch
+def _lay_out(request: Mapping[str, Any], here: Path, seed: int) -> dict[str, Any]:
+    """Model folder with a seeded checkpoint, rows, and the output folder, of this training alone."""
+    settings, data = request["finetune"], request["data"]
+    folder = speech.copy_folder(request["model_folder"], here / "model", seed)
+    train, listed = data["train"], []
+    if "rows" in settings:
+        rows = speech.repeated(speech.read_rows(train), settings["distinct"], settings["rows"])
+        train = str(speech.write_rows(rows, here / "train.jsonl"))
+        listed = list(Counter(row.get("target") for row in rows).values())
+    return {
+        **base(request, seed),
+        "model_folder": str(folder),
+        "train": train,
+        "output_dir": str(here / "exp"),
+        "in_order": "rows" in settings,
+        "listed": listed,
+        "gradient_clip": speech.config(folder).get("train_conf", {}).get("grad_clip"),
+    }
 
-    folder = here / "model"
-    shutil.copytree(request["model_folder"], folder)
-    network, _ = model.build(str(folder), "cpu", request["seed"])
-    torch.save(network.state_dict(), folder / "model.pt")
+
+def base(request: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What `Dialect.overrides` is told in every training of the cell."""
     return {
         **request["finetune"],
         "device": request["device"],
         "precision": request["precision"],
-        "seed": request["seed"],
-        "model_folder": str(folder),
-        "train": request["data"]["train"],
+        "seed": seed,
         "valid": request["data"]["valid"],
-        "output_dir": str(here / "exp"),
     }
 
 
-def _run_trainer(entry: str, overrides: Mapping[str, Any]) -> None:
+def run_trainer(entry: str, overrides: Mapping[str, Any]) -> None:
     """`python funasr/bin/train.py ++model=… …`, in this process so that its hooks can watch."""
     module = importlib.import_module(f"funasr.bin.{entry}")
     sys.argv = [f"{entry}.py", *(f"++{name}={_quoted(value)}" for name, value in overrides.items())]
     module.main_hydra()
+
+
+_run_trainer = run_trainer
 
 
 def _quoted(value: Any) -> str:
@@ -88,15 +185,3 @@ def _quoted(value: Any) -> str:
         return str(value)
     escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"
-
-
-def _stopped(error: BaseException, overlay: str) -> dict[str, Any]:
-    if isinstance(error, SystemExit) and not error.code:
-        return {"status": "passed", "reason": ""}
-    failure = failures.describe(error, overlay)
-    kind, _, place = failure["signature"].partition("@")
-    return {
-        "status": failures.status_of(error, overlay),
-        "reason": f"{kind} in {place}: {failure['message'] or 'no message'}",
-        "failure": failure,
-    }

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
 
 class Meter(Protocol):
     """Measures peaks between `reset` and `peaks`."""
@@ -19,6 +21,9 @@ class Meter(Protocol):
 
     def sample(self) -> None:
         """Called after each optimizer step, for figures that have no peak of their own."""
+
+    def held(self) -> int | None:
+        """Bytes held now: of the GPU by tensors, where there is one; else of the machine by this process."""
 
     def peaks(self) -> dict[str, int | None]:
         """Bytes: `peak_resident_bytes`, `peak_allocated_bytes`, `peak_reserved_bytes`, `peak_used_bytes`."""
@@ -36,6 +41,9 @@ class ProcessMeter:
 
     def sample(self) -> None:
         return
+
+    def held(self) -> int | None:
+        return resident_bytes()
 
     def peaks(self) -> dict[str, int | None]:
         return {
@@ -64,6 +72,9 @@ class CudaMeter(ProcessMeter):
         if used is not None:
             self._used = max(used, self._used or 0)
 
+    def held(self) -> int | None:
+        return int(self._cuda.memory_allocated())
+
     def peaks(self) -> dict[str, int | None]:
         self.sample()
         return {
@@ -83,6 +94,14 @@ class CudaMeter(ProcessMeter):
         except Exception:  # any NVML error means the figure cannot be had; nothing else depends on it
             return None
         return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
+
+
+def resident_bytes() -> int | None:
+    """What this process holds in memory now, shared pages included; None where there is no /proc."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
+    except (OSError, ValueError):
+        return None
 
 
 def meter(device: str) -> Meter:

@@ -35,9 +35,9 @@ def build(folder: str, device: str, seed: int) -> tuple[Any, Mapping[str, Any]]:
     with `model_conf` given, `AutoModel` looks for nothing on a hub.
     """
     kept, _kept[:] = list(_kept), []
-    for key, network, config in kept:
-        if key == (folder, device, seed):
-            return network, config
+    for made_of, network, completed in kept:
+        if made_of == (folder, device, seed):
+            return network, completed
     from funasr.auto.auto_model import AutoModel
     from omegaconf import OmegaConf
 

@@ -10,9 +10,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness.inside import memory, model
+from harness.inside.gradients import Gradients
+from harness.inside.logged import RETURNED, LogLines
+from harness.inside.targets import Forward, Targets
 
 
 @dataclass
@@ -22,12 +26,15 @@ class Step:
     losses: list[Any]
     """Of each forward pass in training mode since the step before: scalar tensors."""
     stats: list[Mapping[str, Any]]
+    targets: list[Forward]
     epoch: int
     learning_rate: float
     gradient_norm: Any
     """What gradient clipping found before it clipped; None where the trainer does not clip."""
     ended: float
     """`time.perf_counter()` after the step."""
+    held: int | None
+    """Bytes held after the step: of the GPU by tensors where there is one, of the machine by the process elsewhere."""
 
 
 @dataclass
@@ -42,6 +49,9 @@ class Observer:
     frames: list[Any] = field(default_factory=list)
     """Lengths of the utterances of each forward pass: tensors `[batch]` or `[batch, 1]`, in stacked frames."""
     network: Any = None
+    targets: Targets = field(default_factory=Targets)
+    gradients: Gradients = field(default_factory=Gradients)
+    log: LogLines = field(default_factory=LogLines)
     _before: dict[str, Any] = field(default_factory=dict)
     _losses: list[Any] = field(default_factory=list)
     _stats: list[Mapping[str, Any]] = field(default_factory=list)
@@ -55,7 +65,7 @@ class Observer:
     def attach(self, model_class: Any) -> None:
         """Watch every forward pass of `model_class`, every optimizer step and every clipping of gradients."""
         import torch
-        from torch.optim.optimizer import register_optimizer_step_post_hook
+        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
         observer, forward = self, model_class.forward
 
@@ -71,6 +81,7 @@ class Observer:
 
         model_class.forward = watched
         model_class.train = self._switching(model_class.train)
+        self._handles.append(register_optimizer_step_pre_hook(self._stepping))
         self._handles.append(register_optimizer_step_post_hook(self._stepped))
         torch.nn.utils.clip_grad_norm_ = self._clipping(torch.nn.utils.clip_grad_norm_)
 
@@ -78,11 +89,16 @@ class Observer:
         if self.network is None:
             self.network = network
             self._before = {name: parameter.detach().cpu().clone() for name, parameter in network.named_parameters()}
+            self.targets.attach(network)
+            self.gradients.attach(network)
+            self.log.attach()
             self.meter.reset()
             self.started = time.perf_counter()
         elif self._evaluated:
             self._epoch += 1
         self._evaluated = False
+        if not self._losses:
+            self.gradients.before_first_forward()
         speech = kwargs.get("speech", args[0] if args else None)
         self.samples += len(speech) if speech is not None else 0
         if "speech_lengths" in kwargs:
@@ -95,15 +111,20 @@ class Observer:
 
         return train
 
+    def _stepping(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        self.gradients.before_step(optimizer, self._norm)
+
     def _stepped(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         self.steps.append(
             Step(
                 losses=self._losses,
                 stats=self._stats,
+                targets=self.targets.take(),
                 epoch=self._epoch,
                 learning_rate=float(optimizer.param_groups[0]["lr"]),
                 gradient_norm=self._norm,
                 ended=time.perf_counter(),
+                held=self.meter.held(),
             )
         )
         self._losses, self._stats, self._norm = [], [], None
@@ -138,14 +159,38 @@ class Observer:
             "losses": losses,
             "epoch_losses": [_mean(values) for _, values in sorted(by_epoch.items())],
             "stats": self._stats_by_name(),
+            "steps_of_epochs": [sum(step.epoch == epoch for step in self.steps) for epoch in sorted(by_epoch)],
+            **self.targets.figures([step.targets for step in self.steps]),
             "gradient_norms": [_number(step.gradient_norm) for step in self.steps],
             "learning_rates": [step.learning_rate for step in self.steps],
             "step_seconds": seconds,
+            "held_bytes": [step.held for step in self.steps],
             "samples_per_second": self.samples / total if total else None,
             "audio_seconds_per_second": audio / total if total and audio else None,
             **self._changes(groups),
             **self.meter.peaks(),
+            "promises": {
+                **self.gradients.figures(),
+                **self.log.figures(self._forwards()),
+                "loss_difference": self._loss_difference(),
+            },
         }
+
+    def _forwards(self) -> list[dict[str, float | None]]:
+        return [
+            {**{name: _number(value) for name, value in stats.items()}, RETURNED: _number(loss)}
+            for step in self.steps
+            for loss, stats in zip(step.losses, step.stats, strict=True)
+        ]
+
+    def _loss_difference(self) -> float | None:
+        """How far the statistic `loss` ever lay from the loss that was returned beside it, relative to it."""
+        apart = []
+        for forward in self._forwards():
+            returned, stated = forward[RETURNED], forward.get("loss")
+            if returned is not None and stated is not None and returned == returned:
+                apart.append(abs(stated - returned) / max(abs(returned), 1e-12))
+        return max(apart, default=None)
 
     def _stats_by_name(self) -> dict[str, list[float | None]]:
         names = {name for step in self.steps for stats in step.stats for name in stats}
@@ -153,6 +198,17 @@ class Observer:
             name: [_mean([_number(stats.get(name)) for stats in step.stats]) for step in self.steps]
             for name in sorted(names)
         }
+
+    def started_elsewhere(self, checkpoint: Path) -> list[str]:
+        """Parameters that were not those of the checkpoint when training began; where none began, none."""
+        import torch
+
+        if self.network is None:
+            return []
+        given = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return [
+            name for name, value in self._before.items() if name not in given or not torch.equal(given[name], value)
+        ]
 
     def _changes(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """How far each group of parameters moved: norm of the change over norm of where it started."""

@@ -1,10 +1,14 @@
-"""A `finetune` outcome whose trainer ended well is held against the training rule, and fails when it is not met."""
+"""An outcome whose check ended well is held against its rung's rule, and fails when that is not met."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from types import MappingProxyType
 
 from harness.cells import Check, Failure, Outcome, Status
+from harness.judge.checkpoint import settle_checkpoint
+from harness.judge.decode import settle_decode
 from harness.judge.training import judge_training
 
 TRAINING = "training"
@@ -12,9 +16,13 @@ TRAINING = "training"
 
 
 def settle(outcome: Outcome) -> Outcome:
-    """The outcome with the training verdict in it; any other outcome as it is."""
-    if outcome.cell.check is not Check.FINETUNE or outcome.status is not Status.PASSED:
-        return outcome
+    """The outcome with its rung's verdict in it; one that did not end well, or whose rung has no rule, as it is."""
+    rule = _RULES.get(outcome.cell.check)
+    return rule(outcome) if rule and outcome.status is Status.PASSED else outcome
+
+
+def settle_training(outcome: Outcome) -> Outcome:
+    """The outcome of a `finetune` cell with the training verdict in it."""
     verdict = judge_training(outcome.metrics)
     evidence = {**outcome.evidence, TRAINING: asdict(verdict)}
     if verdict.passed:
@@ -22,3 +30,8 @@ def settle(outcome: Outcome) -> Outcome:
     reason = "; ".join(verdict.reasons)
     failure = Failure(type="NotTrained", message=reason, signature="NotTrained@" + "+".join(verdict.unmet))
     return replace(outcome, status=Status.FAILED, reason=reason, failure=failure, evidence=evidence)
+
+
+_RULES: Mapping[Check, Callable[[Outcome], Outcome]] = MappingProxyType(
+    {Check.FINETUNE: settle_training, Check.CHECKPOINT: settle_checkpoint, Check.DECODE: settle_decode}
+)

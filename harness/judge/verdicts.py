@@ -5,6 +5,9 @@
 | passed, skipped | no | as expected |
 | passed | yes | unexpected pass |
 | failed, timed out, crashed, out of memory | yes, with this status and signature | known |
+| failed with a finding of several parts | all of its parts | known |
+| the same | some of its parts | regression |
+| the same | more parts than it has | unexpected pass |
 | the same | no, or with another | regression |
 | blocked | the cell that blocks it is known | known |
 | blocked | the cell that blocks it is a regression or a fault | follows |
@@ -17,7 +20,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.cells import Cell, Outcome, Status, Verdict
+from harness.judge.compound import Explanation, explain
 from harness.judge.known import FAILURES, KnownIssue, KnownIssues
+from harness.judge.pace import settle_pace
 
 BLOCKED_BY = "blocked_by"
 """The key in the evidence of a blocked cell that holds the id of the cell that blocks it."""
@@ -35,6 +40,8 @@ class Judged:
     verdict: Verdict
     issue: KnownIssue | None = None
     """The known issue that explains it, or that it contradicts."""
+    also: tuple[KnownIssue, ...] = ()
+    """Further known issues, where a finding has several parts and each has an issue of its own."""
     sentence: str
     """Why this verdict."""
 
@@ -42,8 +49,10 @@ class Judged:
 def judge(outcomes: Sequence[Outcome], issues: KnownIssues) -> tuple[Judged, ...]:
     """Hold each outcome against the known issues; the order stays.
 
-    A blocked cell is judged by the cell that blocks it, which has to be among the outcomes.
+    A blocked cell is judged by the cell that blocks it, which has to be among the outcomes. Fine-tunes are held
+    against each other first, which is what `harness/judge/pace.py` needs a whole run for.
     """
+    outcomes = settle_pace(outcomes)
     by_id = {outcome.cell.id: outcome for outcome in outcomes}
     return tuple(_judge_one(outcome, by_id, issues) for outcome in outcomes)
 
@@ -82,6 +91,9 @@ def _judge_one(outcome: Outcome, by_id: Mapping[str, Outcome], issues: KnownIssu
 
 
 def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue]) -> Judged:
+    parts = explain(outcome.failure, [issue for issue in listed if issue.status is outcome.status])
+    if parts and parts.issues:
+        return _judge_parts(outcome, parts)
     for issue in listed:
         if issue.fits(outcome.status, outcome.failure):
             return Judged(
@@ -98,6 +110,24 @@ def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue]) -> Judged:
         )
         sentence = f"It {_told(outcome.status)} in another way than listed: {signature}, where {expected} is expected."
     return Judged(outcome=outcome, verdict=Verdict.REGRESSION, issue=listed[0] if listed else None, sentence=sentence)
+
+
+def _judge_parts(outcome: Outcome, parts: Explanation) -> Judged:
+    names = ", ".join(issue.id for issue in parts.issues)
+    if parts.unexplained:
+        verdict, sentence = (
+            Verdict.REGRESSION,
+            f"It {_told(outcome.status)} as listed ({names}), and with what no known ",
+        )
+        sentence += f"issue covers: {', '.join(parts.unexplained)}."
+    elif parts.absent:
+        gone = ", ".join(issue.id for issue in parts.absent)
+        verdict, sentence = Verdict.UNEXPECTED_PASS, f"What is listed as failing no longer does ({gone})."
+    else:
+        title = f": {parts.issues[0].title}" if len(parts.issues) == 1 else ""
+        verdict, sentence = Verdict.KNOWN, f"It {_told(outcome.status)} as listed ({names}{title})."
+    first, *others = (*parts.absent, *parts.issues) if verdict is Verdict.UNEXPECTED_PASS else parts.issues
+    return Judged(outcome=outcome, verdict=verdict, issue=first, also=tuple(others), sentence=sentence)
 
 
 def _judge_blocked(outcome: Outcome, by_id: Mapping[str, Outcome], issues: KnownIssues) -> Judged:

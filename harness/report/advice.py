@@ -190,7 +190,9 @@ def _why(items: Sequence[Judged], links: _Links) -> tuple[str, str]:
 def _cause(item: Judged) -> str:
     outcome = item.outcome
     if item.issue and item.verdict is Verdict.KNOWN:
-        return one_line(item.issue.title) + ("" if item.issue.explained else " (not yet explained)")
+        issues = (item.issue, *item.also)
+        told = "; ".join(one_line(issue.title) for issue in issues)
+        return told + ("" if all(issue.explained for issue in issues) else " (not yet explained)")
     seen = (
         f"{outcome.failure.type} in {_place(outcome.failure.signature)}"
         if outcome.failure

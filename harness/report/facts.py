@@ -10,6 +10,7 @@ from harness.cells import Check, Outcome
 from harness.report import figures
 from harness.report.learning import Training, named
 from harness.report.text import one_line
+from harness.report.verdict import Judgement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +90,17 @@ def _finetune_facts(metrics: Mapping[str, Any], evidence: Mapping[str, Any]) -> 
         True: "the release's own recipe calls this trainer",
         False: "the release's own recipe calls another trainer",
     }
-    training = Training.of(metrics)
+    training, judgement = Training.of(metrics), Judgement.of(evidence)
     rates = figures.finite(training.learning_rates)
     norms = figures.finite(training.gradient_norms)
     stats = [f"{entry.name} {_from_to(entry.values)}" for entry in training.statistics if entry.values]
     return [
         Fact(name="trainer", text=trainer[native] if isinstance(native, bool) else ""),
         Fact(name="steps", text=_steps(training)),
+        Fact(name="learned", text=judgement.learned),
+        Fact(name="trend", text=judgement.trend),
+        Fact(name="promises", text=judgement.promises),
+        Fact(name="as fast as before", text=judgement.pace),
         Fact(name="losses", text=", ".join("?" if loss is None else repr(loss) for loss in training.losses)),
         Fact(name="statistics", text="; ".join(stats)),
         Fact(name="parameters changed by", text=_by_part(metrics.get("relative_change_by_group"), figures.share)),

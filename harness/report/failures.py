@@ -14,7 +14,7 @@ from harness.report.text import one_line
 from harness.report.tracebacks import Line, shared_lines, structure
 
 GroupKey = tuple[str, Verdict, str]
-"""Signature, verdict, and the id of the known issue."""
+"""Signature, verdict, and the ids of the known issues."""
 
 _NOT_FAILURES = frozenset((Status.PASSED, Status.BLOCKED, Status.SKIPPED))
 _MOST_MESSAGES = 8
@@ -57,6 +57,8 @@ class FailureGroup:
     statuses: tuple[Status, ...]
     verdict: Verdict
     issue: KnownIssue | None
+    also: tuple[KnownIssue, ...]
+    """Further known issues, where the finding has several parts."""
     sentence: str
     """What the judge said of the first of these cells."""
     messages: tuple[Message, ...]
@@ -81,7 +83,8 @@ class FailureGroup:
     @property
     def explained(self) -> bool:
         """Whether somebody knows the cause."""
-        return self.verdict is Verdict.KNOWN and self.issue is not None and self.issue.explained
+        issues = (self.issue, *self.also) if self.issue else ()
+        return self.verdict is Verdict.KNOWN and bool(issues) and all(issue.explained for issue in issues)
 
     @property
     def anchor(self) -> str:
@@ -101,7 +104,8 @@ def has_failed(outcome: Outcome) -> bool:
 
 def group_key(item: Judged) -> GroupKey:
     """Equal for failures that belong together: same signature, judged alike."""
-    return (signature_of(item.outcome), item.verdict, item.issue.id if item.issue else "")
+    issues = (item.issue, *item.also) if item.issue else ()
+    return (signature_of(item.outcome), item.verdict, " ".join(issue.id for issue in issues))
 
 
 def group_failures(judged: Sequence[Judged], order: Order) -> tuple[FailureGroup, ...]:
@@ -133,6 +137,7 @@ def _group(number: int, members: list[Judged], order: Order, *, followers: int) 
         statuses=tuple(status for status in Status if any(outcome.status is status for outcome in outcomes)),
         verdict=members[0].verdict,
         issue=members[0].issue,
+        also=members[0].also,
         sentence=members[0].sentence,
         messages=messages[:_MOST_MESSAGES],
         other_messages=max(0, len(messages) - _MOST_MESSAGES),

@@ -77,6 +77,11 @@ def share(value: float | None) -> str:
     return "0" if value == 0 else f"{value * 100:.2g} %"
 
 
+def percent(value: float | None) -> str:
+    """A rate as `12.5 %`."""
+    return UNKNOWN if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
 def plural(amount: int, thing: str) -> str:
     """`1 cell`, `2 cells`."""
     return f"{amount:,} {thing}{'' if amount == 1 else 's'}"

@@ -108,6 +108,7 @@ def _environment() -> Environment:
         duration=figures.duration,
         rate=figures.rate,
         memory=figures.memory,
+        percent=figures.percent,
         upstream=upstream_url,
     )
     environment.globals.update(

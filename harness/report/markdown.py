@@ -12,6 +12,7 @@ from harness.report.grid import Column, Grid, Mark
 from harness.report.learning import CurveGroup, CurveKey, CurveUse, curve_key
 from harness.report.markup import block, code, md
 from harness.report.order import in_words
+from harness.report.rungs import upper_rungs
 from harness.report.summary import Summary
 from harness.report.text import upstream_url
 
@@ -27,6 +28,7 @@ def render_markdown(summary: Summary) -> str:
         *_grid(summary),
         *_failures(summary),
         *_learning(summary),
+        *upper_rungs(summary),
         *_surroundings(summary),
         *_reading(summary),
     ]
@@ -164,18 +166,21 @@ def _failures(summary: Summary) -> list[str]:
 
 def _failure(group: FailureGroup) -> list[str]:
     known = group.issue if group.verdict is Verdict.KNOWN else None
+    more = f" and {figures.plural(len(group.also), 'more finding')}" if known and group.also else ""
     judged = words.VERDICT_NAME[group.verdict] + (", not yet explained" if known and not group.explained else "")
     blocked = f"; keeps {figures.plural(group.keeps_back, 'more cell')} from being run" if group.keeps_back else ""
     statuses = ", ".join(words.STATUS_NAME[status] for status in group.statuses)
     parts = [
         f'<a id="{group.anchor}"></a>',
-        f"### F{group.number}. {md(known.title if known else group.signature)}",
+        f"### F{group.number}. {md(known.title if known else group.signature)}{more}",
         f"**{md(judged)}** · {md(statuses)} · {figures.plural(group.cells, 'cell')}{blocked}",
     ]
     if known:
-        parts.append(f"Cause: {md(known.cause, at_most=2000)}" if group.explained else "")
-        parts.append(f"Remedy: {md(known.remedy, at_most=2000)}" if known.remedy else "")
-        parts.append(f"Reported upstream: {', '.join(map(_report, known.upstream))}" if known.upstream else "")
+        for issue in (known, *group.also):
+            parts.append(f"**{md(issue.title)}**" if group.also else "")
+            parts.append(f"Cause: {md(issue.cause, at_most=2000)}" if issue.explained else "")
+            parts.append(f"Remedy: {md(issue.remedy, at_most=2000)}" if issue.remedy else "")
+            parts.append(f"Reported upstream: {', '.join(map(_report, issue.upstream))}" if issue.upstream else "")
     else:
         parts.append(md(group.sentence, at_most=1000))
     parts.append(f"Signature {code(group.signature)}")

@@ -11,12 +11,16 @@ from typing import Generic, TypeVar
 from harness.cells import Check, Outcome, Status, Verdict
 from harness.judge.verdicts import Judged
 from harness.report.advice import Advice, advise
+from harness.report.checkpoint import SavedGroup, saved_groups
+from harness.report.data import DataQuestion, data_questions
+from harness.report.decode import Decoded, decoded
 from harness.report.evidence import Card, build_cards
 from harness.report.facts import Fact
 from harness.report.failures import FailureGroup, group_failures
 from harness.report.grid import Grid, build_grid
 from harness.report.learning import CurveGroup, curve_key, group_curves
 from harness.report.order import Order
+from harness.report.properties import VariantProperties, variant_properties
 from harness.report.setting import Setting, read_setting
 from harness.report.surroundings import AdaptationUse, Undeclared, adaptations_used, undeclared_modules
 from harness.runs import LoadedRun
@@ -52,6 +56,10 @@ class Summary:
     curves: tuple[CurveGroup, ...]
     without_curve: int
     """How many fine-tunes that were asked for came to no step."""
+    properties: tuple[VariantProperties, ...]
+    data: tuple[DataQuestion, ...]
+    saved: tuple[SavedGroup, ...]
+    decoded: tuple[Decoded, ...]
     cards: tuple[Card, ...]
     undeclared: tuple[Undeclared, ...]
     adaptations: tuple[AdaptationUse, ...]
@@ -100,6 +108,10 @@ def summarise(
         failures=failures,
         curves=tuple(curves.values()),
         without_curve=sum(_has_no_curve(item.outcome) for item in judged),
+        properties=variant_properties(judged, order),
+        data=data_questions(judged, order),
+        saved=saved_groups(judged, order),
+        decoded=decoded(judged, order),
         cards=build_cards(judged, order, groups=failures, curves=curves),
         undeclared=undeclared_modules(judged, order),
         adaptations=adaptations_used(judged, order),

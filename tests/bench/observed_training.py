@@ -1,6 +1,6 @@
 """Trainings with and without the observer, in turn: `python observed_training.py ORDER.json RESULT.json`.
 
-Each training is forked from this process, as the harness forks its cells, and is the `finetune` check as it stands.
+Each training is forked from this process, as the harness forks its cells, and is that of the `finetune` check.
 Only the time after each optimizer step is taken in both; that takes microseconds.
 """
 
@@ -64,7 +64,7 @@ def _forked(request: dict[str, Any], observed: bool, folder: Path) -> Ends:
 def _train(request: dict[str, Any], observed: bool) -> Ends:
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    from harness.inside import checks, observe
+    from harness.inside import adaptations, children, finetune, observe
 
     spent = [0.0]
     if observed:
@@ -73,10 +73,11 @@ def _train(request: dict[str, Any], observed: bool) -> Ends:
         observe.Observer.attach = lambda *_: None  # type: ignore[method-assign]
     ends: Ends = []
     register_optimizer_step_post_hook(lambda *_: ends.append((time.perf_counter(), time.process_time(), spent[0])))
-    result = checks.run(request)
-    if result["status"] != "passed":
-        raise SystemExit(f"{result['status']}: {result['reason']}")
-    if bool(result["metrics"]["steps"]) != observed:
+    adaptations.apply(request["device"])
+    # As the check does it in a child of its own; here this process is one.
+    room = children.Room(Path.cwd())
+    finetune.train(request, request["seed"], room)
+    if bool(room.answer["metrics"]["steps"]) != observed:
         raise SystemExit("the observer was there, or not, against what was asked")
     return ends
 
@@ -95,6 +96,7 @@ def _time_the_observer(observer: Any, spent: list[float]) -> None:
         torch.nn.utils.clip_grad_norm_ = _timed(torch.nn.utils.clip_grad_norm_, spent, +1)
 
     observer.attach = attached
+    observer._stepping = _timed(observer._stepping, spent, +1)
     observer._stepped = _timed(observer._stepped, spent, +1)
 
 

@@ -1,0 +1,104 @@
+"""The `checkpoint` check: what the release's own trainer saves, resumes from, averages and loads.
+
+It only measures. What is promised, and whether it was kept, is decided outside, in `harness/judge/checkpoint.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.inside import finetune
+from harness.inside.checkpoint import files, loading, mismatch, resuming
+from harness.inside.checkpoint.condensing import condensed
+from harness.inside.children import Answer, Room, in_child
+from harness.inside.training_run import Trainer, lay_out_base, lay_out_speech
+
+DEFAULTS: Mapping[str, Any] = {
+    "utterances": 6,
+    "batch_size": 2,
+    "epochs": 2,
+    "learning_rate": 0.001,
+    "warmup_steps": 4,
+}
+"""Two epochs of three batches: the least in which a run can be stopped between epochs, and twice within one."""
+
+
+OTHER_SEED = 1000
+"""The base is seeded otherwise than the trainer, so that what was never loaded is not taken for the base."""
+
+
+def check(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Train, stop, resume, average, load; the outcome's metrics hold what was seen of each run and file."""
+    release, entry = request["release"], request["entry"]
+    overlay = release["overlay"]
+    if not (Path(overlay) / "funasr" / "bin" / f"{entry}.py").exists():
+        return {"status": "skipped", "reason": f"the release ships no funasr/bin/{entry}.py"}
+    here = Path.cwd()
+    trainer = _trainer(request, here)
+    if request["device"] == "cpu":
+        # Once for all children. On a GPU each child imports for itself: what has looked for one cannot be forked from.
+        finetune._enter_whole(overlay, request["model_class"])
+    ask = functools.partial(_ask, here, trainer)
+    base = ask(
+        "base", lambda _room: lay_out_base(request["model_folder"], trainer.folder, request["seed"] + OTHER_SEED)
+    )
+    if base.failure:
+        return _broken(base)
+    whole = ask("whole", functools.partial(resuming.uninterrupted, trainer, here))
+    dialect = trainer.dialect
+    evidence = {"entry_is_native": entry == dialect.native_entry, "dialect": list(dialect.notes)}
+    if whole.failure:
+        return {**_broken(whole), "evidence": evidence}
+    metrics: dict[str, Any] = {
+        "whole": _seen(whole),
+        "resumed": resuming.between_epochs(trainer, here, ask),
+        **resuming.within_epochs(trainer, here, ask),
+        "files": files.read(here / "whole" / resuming.OUTPUT, ask),
+        "mismatch": mismatch.cases(trainer, request, here, ask),
+        "loading": loading.cases(trainer, here, ask),
+    }
+    if request["device"] != "cpu":
+        metrics["again"] = _seen(ask("again", functools.partial(resuming.again, trainer)))
+    return {"status": "passed", "reason": "", "metrics": condensed(metrics), "evidence": evidence}
+
+
+def _trainer(request: Mapping[str, Any], here: Path) -> Trainer:
+    settings = {**DEFAULTS, **request.get("settings", {})}
+    train, valid = here / "train.jsonl", here / "valid.jsonl"
+    lay_out_speech(request["data"]["train"], train, settings["utterances"])
+    lay_out_speech(str(train), valid, settings["batch_size"])
+    return Trainer(
+        overlay=request["release"]["overlay"],
+        version=request["release"]["version"],
+        entry=request["entry"],
+        model_class=request["model_class"],
+        seed=request["seed"],
+        device=request["device"],
+        folder=here / "model",
+        train=train,
+        valid=valid,
+        epochs=settings["epochs"],
+        batch_size=settings["batch_size"],
+        learning_rate=settings["learning_rate"],
+        warmup_steps=settings["warmup_steps"],
+    )
+
+
+def _ask(here: Path, trainer: Trainer, name: str, work: Callable[[Room], None]) -> Answer:
+    def entered(room: Room) -> None:
+        finetune._enter_whole(trainer.overlay, trainer.model_class)
+        work(room)
+
+    return in_child(here / name, trainer.overlay, entered)
+
+
+def _seen(answer: Answer) -> dict[str, Any]:
+    return {**answer.value, "failure": answer.failure}
+
+
+def _broken(answer: Answer) -> dict[str, Any]:
+    failure = dict(answer.failure or {})
+    return {"status": failure.pop("status"), "reason": failure.pop("reason"), "failure": failure}

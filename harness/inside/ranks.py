@@ -1,0 +1,194 @@
+"""Training with several processes, on a CPU by gloo: do they end with one model, and is it a single process's?
+
+Two small trainings. In the first every row is the same utterance and every forward pass begins with the same seed, so
+that whatever rows a process gets, its gradient is a single process's, and so is the average: the weights have to be
+equal to those of one process after as many steps, up to rounding. In the second the rows differ and gradients are
+accumulated over two batches: the processes see different speech, and still have to end with equal weights.
+
+FunASR's trainers take processes without GPUs to be impossible: they set CUDA's device, and hand its number to
+`DistributedDataParallel`. Both are answered here in torch, not in the trainer, and reported as an adaptation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import os
+import shutil
+import socket
+import traceback
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.inside import adaptations, children, dialects, finetune, model, processes, speech
+
+WITHOUT_GPUS = "processes-without-gpus"
+"""Name of the adaptation: `torch.cuda.set_device` does nothing, and `DistributedDataParallel` gets no device ids."""
+STEPS = 3
+PATIENCE_SECONDS = 120.0
+"""How long a process waits for the others before it gives up."""
+SAME, OTHER = "same rows", "accumulating other rows"
+WITHOUT_DITHER = {"frontend_conf": {"dither": 0.0}}
+
+
+def compare(request: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """For each of the two trainings: how far the ranks are apart, and from a single process's weights, relatively."""
+    place = Path.cwd() / "ranks"
+    # A child of its own: building a model starts threads, and what has threads cannot be forked into ranks.
+    laid_out = finetune.apart(request, "laying-out", partial(_lay_out, request, place, count))
+    found: dict[str, Any] = {}
+    if laid_out.failure:
+        return {SAME: {"failure": laid_out.failure["signature"]}}
+    single = finetune.apart(request, "single", partial(_alone, request, place))
+    if single.failure:
+        return {SAME: {"failure": single.failure["signature"]}}
+    for name, accumulate in ((SAME, 1), (OTHER, 2)):
+        work = partial(_together, request, place, (count, accumulate))
+        answer = finetune.apart(request, f"ranks-{accumulate}", work)
+        found[name] = {"failure": answer.failure["signature"]} if answer.failure else answer.value
+    shutil.rmtree(place, ignore_errors=True)
+    return found
+
+
+def _lay_out(request: Mapping[str, Any], place: Path, count: int, _room: children.Room) -> None:
+    place.mkdir()
+    speech.copy_folder(request["model_folder"], place / "model", request["seed"], WITHOUT_DITHER)
+    rows = speech.read_rows(request["data"]["train"])
+    for accumulate, distinct in ((1, 1), (2, 2 * count)):
+        # One batch more than is trained on: some samplers lose the last.
+        wanted = count * (STEPS * accumulate + 1)
+        speech.write_rows(speech.repeated(rows, distinct, wanted), place / f"rows-{accumulate}.jsonl")
+
+
+def _alone(request: Mapping[str, Any], place: Path, _room: children.Room) -> None:
+    import torch
+
+    torch.save(_train(request, place, 1), place / "single.pt")
+
+
+def _together(request: Mapping[str, Any], place: Path, sizes: tuple[int, int], room: children.Room) -> None:
+    """This child is rank 0; the others are its own children, and leave their weights in files."""
+    import torch
+
+    count, accumulate = sizes
+    _do_without_gpus()
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
+    others = [_fork_rank(request, rank, place, accumulate) for rank in range(1, count)]
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
+    mine = _train(request, place, accumulate)
+    for pid in others:
+        os.waitpid(pid, 0)
+    files = [Path(f"rank-{rank}.pt") for rank in range(1, count)]
+    theirs = [torch.load(file, weights_only=True) for file in files if file.exists()]
+    room.answer["ranks_ended"] = 1 + len(theirs)
+    distances = [_apart(mine, other) for other in theirs]
+    known = [one for one in distances if one is not None]
+    room.answer["between_ranks"] = max(known) if known and len(known) == len(distances) == count - 1 else None
+    if accumulate == 1:
+        room.answer["from_single"] = _apart(mine, torch.load(place / "single.pt", weights_only=True))
+
+
+def _fork_rank(request: Mapping[str, Any], rank: int, place: Path, accumulate: int) -> int:
+    import torch
+
+    parent, child = os.getpid(), os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        processes.die_with_parent(parent)
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        torch.save(_train(request, place, accumulate), f"rank-{rank}.pt")
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _train(request: Mapping[str, Any], place: Path, accumulate: int) -> dict[str, Any]:
+    """The weights after `STEPS` optimizer steps."""
+    overlay, entry, seed = request["release"]["overlay"], request["entry"], request["seed"]
+    model_class = finetune._enter_whole(overlay, request["model_class"])
+    dialect = dialects.of(overlay, request["release"]["version"], entry)
+    training = {
+        **finetune.base(request, seed),
+        "batch_size": 1,
+        "epochs": 1,
+        "model_folder": str(place / "model"),
+        "train": str(place / f"rows-{accumulate}.jsonl"),
+        "output_dir": str(Path.cwd() / "exp"),
+        "in_order": True,
+    }
+    taken = _take_weights(model_class, seed)
+    words = {"train_conf.accum_grad": accumulate, "backend": "gloo"}
+    with contextlib.suppress(_Enough):
+        finetune.run_trainer(entry, {**dialect.overrides(training), **words})
+    return taken
+
+
+class _Enough(BaseException):
+    """All steps have been taken; what follows, validating and saving, is another rung's matter."""
+
+
+def _take_weights(model_class: Any, seed: int) -> dict[str, Any]:
+    """A mapping that will hold the model's parameters after `STEPS` optimizer steps."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    forward, steps = model_class.forward, []
+    networks: list[Any] = []
+    taken: dict[str, Any] = {}
+
+    def seeded(network: Any, *args: Any, **kwargs: Any) -> Any:
+        networks[:] = [network]
+        model.seed_everything(seed)
+        return forward(network, *args, **kwargs)
+
+    def stepped(_optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        steps.append(True)
+        if len(steps) == STEPS:
+            taken.update({name: one.detach().clone() for name, one in networks[0].named_parameters()})
+            raise _Enough
+
+    model_class.forward = seeded
+    register_optimizer_step_post_hook(stepped)
+    return taken
+
+
+def _apart(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> float | None:
+    """Norm of the difference over norm; None where one of them did not come so far."""
+    if not mine or mine.keys() != theirs.keys():
+        return None
+    difference = sum(float((mine[name].double() - theirs[name].double()).square().sum()) for name in mine)
+    size = sum(float(one.double().square().sum()) for one in mine.values())
+    return float((difference / size) ** 0.5) if size else None
+
+
+def _do_without_gpus() -> None:
+    import torch
+    import torch.distributed
+
+    adaptations.note(WITHOUT_GPUS)
+    torch.cuda.set_device = lambda _device: None
+    wrapped = torch.nn.parallel.DistributedDataParallel
+    begin, join = wrapped.__init__, torch.distributed.init_process_group
+
+    @functools.wraps(begin)
+    def without_devices(self: Any, module: Any, *_args: Any, **kwargs: Any) -> None:
+        begin(self, module, **{**kwargs, "device_ids": None})
+
+    @functools.wraps(join)
+    def with_patience(*args: Any, **kwargs: Any) -> Any:
+        return join(*args, **{"timeout": datetime.timedelta(seconds=PATIENCE_SECONDS), **kwargs})
+
+    wrapped.__init__ = without_devices
+    torch.distributed.init_process_group = with_patience
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

@@ -1,0 +1,272 @@
+"""What a trainer promises and may silently not keep. Each promise has a name; docs/learning.md has their sources.
+
+A promise that could not be looked at counts as not asked, and is named so: a release whose log has another form, or a
+matrix that does not ask for the small extra trainings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import median
+from typing import Any
+
+from harness.judge.numbers import count, mapping, number, numbers, sequence, whole
+from harness.judge.unigram import Targets
+
+RATE_TOLERANCE = 1e-6
+"""Relative. The schedule is computed in double precision on both sides; the first step off by one is at least 1 %."""
+
+CLIP_TOLERANCE = 1e-3
+"""Relative. Norms over some 10**7 float32 gradients agree to 1e-6; torch's clipping adds 1e-6 to the norm."""
+
+LOSS_TOLERANCE = 1e-5
+"""Relative: the statistic `loss` is a copy of the loss, through half precision at most on a GPU."""
+
+ACCURACY_TOLERANCE = 1e-5
+"""Right tokens over all tokens, both whole numbers, the quotient in float32."""
+
+PRINTED = 0.5e-3
+"""Half of the last of the three decimals that the trainers print."""
+
+GROWTH_BYTES = 8 * 1024**2
+"""A step. Sound trainings were seen to grow by up to 2.5 MiB a step (1.0.0, by fragments) while they are short; one
+copy of the smallest model's gradients is 28 MiB."""
+
+GROWTH_ALPHA = 1e-3
+"""Of the Mann-Kendall test of the same steps: memory that wanders does not grow."""
+
+GRADIENT_TOLERANCE = 1e-4
+"""Relative, of the difference between two gradients that are equal but for the order of float32 sums."""
+
+WEIGHTS_TOLERANCE = 1e-5
+"""Relative, of all weights together after a few steps from the same start: ranks add in another order, no more."""
+
+Reasons = tuple[str, ...]
+Judged = Reasons | None
+"""Empty where the promise is kept; None where it was not asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromisesVerdict:
+    """Which promises were kept."""
+
+    reasons: Mapping[str, Reasons]
+    """By promise, of those that were asked; empty where it was kept."""
+    not_asked: tuple[str, ...]
+
+
+def judge_promises(metrics: Mapping[str, Any]) -> PromisesVerdict:
+    """Hold the metrics of a `finetune` cell against every promise; it never raises."""
+    told = mapping(metrics.get("promises"))
+    judged = {name: about(metrics, told) for name, about in PROMISES.items()}
+    return PromisesVerdict(
+        reasons={name: found for name, found in judged.items() if found is not None},
+        not_asked=tuple(name for name, found in judged.items() if found is None),
+    )
+
+
+def warmup_rate(base: float, warmup_steps: float, step: int) -> float:
+    """FunASR's WarmupLR (funasr/schedulers/warmup_lr.py, after ESPnet): the rate of optimizer step `step`, from 1 on.
+
+    base * w**0.5 * min(step**-0.5, step * w**-1.5): up in a line to `base` at step w, then down with the root.
+    """
+    return float(base * warmup_steps**0.5 * min(step**-0.5, step * warmup_steps**-1.5))
+
+
+def _epochs(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
+    expected = count(metrics.get("epochs_expected"))
+    if expected is None:
+        return None
+    seen = count(metrics.get("epochs"))
+    return () if seen == expected else (f"The trainer ran {seen} of {expected} epochs.",)
+
+
+def _schedule(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+    base, warmup = number(told.get("learning_rate")), number(told.get("warmup_steps"))
+    rates = whole(numbers(metrics.get("learning_rates")))
+    if base is None or warmup is None or warmup < 1 or rates is None:
+        return None
+    for step, rate in enumerate(rates, 1):
+        expected = warmup_rate(base, warmup, step)
+        if abs(rate - expected) > RATE_TOLERANCE * expected:
+            ahead = next((n for n in range(1, 4 * len(rates)) if _near(rate, warmup_rate(base, warmup, n))), None)
+            seen = f" (the schedule has it at step {ahead})" if ahead and ahead != step else ""
+            return (f"Step {step} was taken at a learning rate of {rate:.4g}{seen}; its schedule says {expected:.4g}.",)
+    return ()
+
+
+def _near(rate: float, expected: float) -> bool:
+    return abs(rate - expected) <= RATE_TOLERANCE * expected
+
+
+def _clipping(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+    clip = number(told.get("gradient_clip"))
+    measured = [mapping(one) for one in sequence(told.get("norms_before_steps"))]
+    known = [one for one in measured if number(one.get("norm")) is not None]
+    if clip is None or clip <= 0 or not known:
+        return None
+    for one in known:
+        norm, found = number(one.get("norm")) or 0.0, number(one.get("found_by_clipping"))
+        step = (count(one.get("step")) or 0) + 1
+        if found is None and norm > clip * (1 + CLIP_TOLERANCE):
+            return (
+                f"Step {step} was taken with a gradient of norm {norm:.4g}, clipped at nothing; {clip:g} is asked.",
+            )
+        if found is not None and abs(norm - min(found, clip)) > CLIP_TOLERANCE * min(found, clip):
+            return (
+                f"Step {step} was taken with a gradient of norm {norm:.4g}, where clipping {found:.4g} at {clip:g} "
+                f"leaves {min(found, clip):.4g}.",
+            )
+    return ()
+
+
+def _named(key: str, sentence: str) -> Callable[[Mapping[str, Any], Mapping[str, object]], Judged]:
+    def about(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+        if key not in told or not count(told.get("trainable_parameters")):
+            return None
+        names = [str(name) for name in sequence(told.get(key))]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return (f"{', '.join(names[:3])}{more} {sentence}",) if names else ()
+
+    return about
+
+
+def _clearing(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+    if "steps_begun_with_gradients" not in told:
+        return None
+    steps = [step for value in sequence(told["steps_begun_with_gradients"]) if (step := count(value)) is not None]
+    if not steps:
+        return ()
+    return (f"Step {steps[0] + 1} and {len(steps) - 1} more began with gradients of the step before.",)
+
+
+def _statistics(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+    reasons = []
+    apart = number(told.get("loss_difference"))
+    if apart is not None and apart > LOSS_TOLERANCE:
+        reasons.append(f"The statistic `loss` is not the loss that was returned: up to {apart:.2%} apart.")
+    stated = numbers(mapping(metrics.get("stats")).get("acc"))
+    counted = numbers(metrics.get("accuracy_recomputed"))
+    pairs = [(a, b) for a, b in zip(stated, counted, strict=False) if a is not None and b is not None]
+    worst = max(pairs, key=lambda pair: abs(pair[0] - pair[1]), default=None)
+    if worst is not None and abs(worst[0] - worst[1]) > ACCURACY_TOLERANCE:
+        reasons.append(f"The statistic `acc` says {worst[0]:.4g} where the first pass got {worst[1]:.4g} right.")
+    return tuple(reasons) if apart is not None or pairs else None
+
+
+def _batches(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+    """Each epoch is to hold every row as often as it is listed; the rows are told apart by their tokens."""
+    listed = sorted(size for value in sequence(told.get("listed")) if (size := count(value)))
+    targets = Targets.of(metrics.get("targets"))
+    sizes = [count(value) or 0 for value in sequence(metrics.get("steps_of_epochs"))]
+    expected, epochs = count(metrics.get("steps_expected")), count(metrics.get("epochs_expected"))
+    if not listed or targets is None or sum(sizes) != len(targets.steps) or not expected or not epochs:
+        return None
+    begin = 0
+    for epoch, size in enumerate(sizes, 1):
+        rows = Counter(row for step in targets.steps[begin : begin + size] for batch in step for row in batch)
+        begin += size
+        # An epoch that is cut short is a matter of steps.
+        if size * epochs == expected and sorted(rows.values()) != listed:
+            seen = f"{len(rows)} utterances {min(rows.values())} to {max(rows.values())} times"
+            return (f"Epoch {epoch} brought {seen}; {len(listed)} are listed {listed[0]} to {listed[-1]} times.",)
+    return ()
+
+
+def _log(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+    lines, steps = count(told.get("log_lines")), count(metrics.get("steps"))
+    if not lines or steps is None:
+        return None
+    if lines != steps:
+        return (f"The trainer told of {lines} steps and took {steps}.",)
+    for name, value in mapping(told.get("log_differences")).items():
+        apart = number(value)
+        largest = max((abs(one) for one in _logged(metrics, name) if one is not None), default=0.0)
+        if apart is None or apart > PRINTED + LOSS_TOLERANCE * largest:
+            return (f"What the trainer told of `{name}` is up to {value} from what the model gave it.",)
+    return ()
+
+
+def _logged(metrics: Mapping[str, Any], name: str) -> Sequence[float | None]:
+    stats = mapping(metrics.get("stats"))
+    return numbers(stats[name] if name in stats else metrics.get("losses"))
+
+
+def _memory(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
+    held = whole(numbers(metrics.get("held_bytes")))
+    if held is None or len(held) < 12:
+        return None
+    later = held[len(held) // 2 :]
+    slope = median((b - a) / (j - i) for (i, a), (j, b) in combinations(enumerate(later), 2))
+    if slope <= GROWTH_BYTES:
+        return ()
+    from scipy.stats import kendalltau
+
+    p = float(kendalltau(range(len(later)), later, alternative="greater").pvalue)
+    if not p <= GROWTH_ALPHA:
+        return ()
+    return (
+        f"Memory grew by {slope / 1024**2:.1f} MiB a step over the second half of the training, and never stopped.",
+    )
+
+
+def _accumulation(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
+    found = mapping(metrics.get("accumulation"))
+    if not found:
+        return None
+    times = found.get("batches")
+    if found.get("failure"):
+        return (f"Accumulating over {times} batches ends in {found['failure']}.",)
+    apart = number(found.get("relative_difference"))
+    if apart is not None and apart <= GRADIENT_TOLERANCE:
+        return ()
+    return (
+        f"The gradient accumulated over {times} batches is not that of one batch {times} times as large: "
+        f"norm {_told_as(found.get('norm_accumulated'))} against {_told_as(found.get('norm_at_once'))}, "
+        f"relative difference {_told_as(apart)}.",
+    )
+
+
+def _ranks(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
+    found = mapping(metrics.get("ranks"))
+    if not found:
+        return None
+    reasons = []
+    for name, run in found.items():
+        seen = mapping(run)
+        if seen.get("failure"):
+            reasons.append(f"Training with two processes ({name}) ends in {seen['failure']}.")
+            continue
+        for key, sentence in (
+            ("between_ranks", "the two processes end with different weights"),
+            ("from_single", "the weights are not those of a single process"),
+        ):
+            apart = number(seen.get(key))
+            if key in seen and (apart is None or apart > WEIGHTS_TOLERANCE):
+                reasons.append(f"With two processes ({name}) {sentence}: relative difference {_told_as(apart)}.")
+    return tuple(reasons)
+
+
+def _told_as(value: object) -> str:
+    known = number(value)
+    return "unknown" if known is None else f"{known:.4g}"
+
+
+PROMISES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, object]], Judged]] = {
+    "start": _named("not_from_checkpoint", "did not start from the checkpoint that the model folder names."),
+    "epochs": _epochs,
+    "batches": _batches,
+    "schedule": _schedule,
+    "clipping": _clipping,
+    "gradients": _named("without_gradient", "never received a gradient."),
+    "optimizer": _named("not_in_optimizer", "can be trained and are not the optimizer's."),
+    "clearing": _clearing,
+    "statistics": _statistics,
+    "log": _log,
+    "memory": _memory,
+    "accumulation": _accumulation,
+    "ranks": _ranks,
+}

@@ -1,0 +1,160 @@
+"""What was saved: which promises of a release's checkpoints were kept, and the figures of those that were not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cells import Check, Entry, Status
+from harness.judge.checkpoint import QUESTIONS
+from harness.judge.verdicts import Judged
+from harness.report.order import Order, Span
+
+WORDS: Mapping[str, str] = {
+    "resumes_at_epoch": "stopped between epochs, it goes on with the next one",
+    "resumes_weights": "resumed, the model has the weights that it was stopped with",
+    "resumes_optimizer": "resumed, the optimizer has the state that it was stopped with",
+    "resumes_schedule": "resumed, the learning rates are those of an uninterrupted run",
+    "resumes_losses": "resumed, the losses and the last weights are those of an uninterrupted run",
+    "resumes_within_epoch": "stopped within an epoch, it goes on with the next batch",
+    "resumes_within_sorted_epoch": "the same, with sorted batches by length",
+    "resumes_twice_within_epoch": "the same, stopped twice in one epoch",
+    "saved_whole": "a checkpoint holds every tensor as it was in memory",
+    "criterion_is_measured": "the scores that rank checkpoints are those of the validations",
+    "best_is_best": "model.pt.best is the best by the criterion",
+    "average_is_mean": "the averaged model is the mean of the best",
+    "average_survives_pruning": "there is an averaged model where few checkpoints are kept",
+    "average_loads": "the averaged model loads",
+    "folder_loads": "AutoModel(model=output folder) has the weights that were saved last",
+    "bare_folder_loads": "the same, without a configuration.json in it",
+    "mismatch_said": "ignore_init_mismatch=true: every tensor that is left out is named",
+    "mismatch_refused": "ignore_init_mismatch=false: it stops",
+}
+"""Each question in words, in the order in which they are told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """A tensor that was not taken over from a checkpoint of another shape."""
+
+    name: str
+    model: str
+    """Its shape in the model, such as 8404 × 320."""
+    checkpoint: str
+    """Its shape in the checkpoint; `-` where the checkpoint has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mismatch:
+    """What came of a checkpoint of another shape with ignore_init_mismatch."""
+
+    kind: str
+    """`vocabulary` or `width`."""
+    taken: int | None
+    dropped: tuple[Dropped, ...]
+    """The first of them."""
+    dropped_count: int
+    says: str
+    """The release's own words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedQuestion:
+    """One question, as a group of releases answers it."""
+
+    name: str
+    words: str
+    status: str
+    """`holds`, `fails`, `listed` or `not_asked`."""
+    message: str
+    """Of the newest of the releases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedGroup:
+    """Releases that answer every question alike, with one variant and one trainer."""
+
+    variant: str
+    entry: Entry | None
+    place: str
+    spans: tuple[Span, ...]
+    questions: tuple[SavedQuestion, ...]
+    mismatches: tuple[Mismatch, ...]
+    """Of the newest of the releases."""
+    cells: tuple[str, ...]
+    """Their ids, oldest release first."""
+
+    @property
+    def failing(self) -> tuple[SavedQuestion, ...]:
+        """The questions that fail."""
+        return tuple(question for question in self.questions if question.status == "fails")
+
+
+def saved_groups(judged: Iterable[Judged], order: Order) -> tuple[SavedGroup, ...]:
+    """The `checkpoint` cells of a run that came to an answer, those of the newest release first."""
+    groups: dict[tuple[object, ...], list[Judged]] = defaultdict(list)
+    age = {label: number for number, label in enumerate(order.labels)}
+    for item in sorted(judged, key=lambda one: age.get(one.outcome.cell.release, -1)):
+        cell, answers = item.outcome.cell, _answers(item)
+        if cell.check is not Check.CHECKPOINT or item.outcome.status not in (Status.PASSED, Status.FAILED):
+            continue
+        if not answers:
+            continue
+        alike = tuple((answer.get("name"), answer.get("status")) for answer in answers)
+        groups[cell.variant, cell.shape, cell.scale, cell.entry, cell.device, cell.precision, alike].append(item)
+    built = [(age.get(items[-1].outcome.cell.release, -1), _group(items, order)) for items in groups.values()]
+    return tuple(group for _, group in sorted(built, key=lambda pair: (-pair[0], pair[1].variant, str(pair[1].entry))))
+
+
+def _group(items: Sequence[Judged], order: Order) -> SavedGroup:
+    newest = items[-1].outcome
+    cell = newest.cell
+    return SavedGroup(
+        variant=str(cell.variant),
+        entry=cell.entry,
+        place=f"{cell.shape} {cell.scale} {cell.device}-{cell.precision}",
+        spans=order.spans({item.outcome.cell.release for item in items}),
+        questions=tuple(_question(answer) for answer in _answers(items[-1])),
+        mismatches=_mismatches(items[-1]),
+        cells=tuple(item.outcome.cell.id for item in items),
+    )
+
+
+def _answers(item: Judged) -> list[Mapping[str, Any]]:
+    found = item.outcome.evidence.get(QUESTIONS)
+    return [answer for answer in found if isinstance(answer, Mapping)] if isinstance(found, Sequence) else []
+
+
+def _question(answer: Mapping[str, Any]) -> SavedQuestion:
+    name = str(answer.get("name"))
+    return SavedQuestion(
+        name=name,
+        words=WORDS.get(name, name),
+        status=str(answer.get("status")),
+        message=str(answer.get("message") or ""),
+    )
+
+
+def _mismatches(item: Judged) -> tuple[Mismatch, ...]:
+    answer = next((one for one in _answers(item) if one.get("name") == "mismatch_said"), {})
+    cases = (answer.get("example") or {}).get("cases") or ()
+    return tuple(
+        Mismatch(
+            kind=str(case.get("kind")),
+            taken=case.get("taken"),
+            dropped=tuple(_dropped(one) for one in case.get("left_out") or ()),
+            dropped_count=int(case.get("left_out_count") or 0),
+            says=str(case.get("says") or ""),
+        )
+        for case in cases
+    )
+
+
+def _dropped(one: Mapping[str, Any]) -> Dropped:
+    return Dropped(name=str(one.get("name")), model=_shape(one.get("model")), checkpoint=_shape(one.get("checkpoint")))
+
+
+def _shape(sizes: Any) -> str:
+    return " × ".join(str(size) for size in sizes) if isinstance(sizes, Sequence) else "-"

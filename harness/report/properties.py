@@ -1,0 +1,156 @@
+"""Which properties hold in which releases, and the example of which each that does not is not true."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cells import Check
+from harness.judge.verdicts import Judged
+from harness.report.order import Order, Span
+from harness.report.text import plain
+
+FAILS, KNOWN, HOLDS, NOT_ASKED, DOES_NOT_APPLY = "fails", "known", "holds", "not_asked", "does_not_apply"
+_GRAVITY = (FAILS, KNOWN, HOLDS, NOT_ASKED, DOES_NOT_APPLY)
+
+WORDS: Mapping[str, str] = {
+    "classes_fit": "each loss is built for, and handed, as many classes as the vocabulary has tokens",
+    "loss_is_its_definition": "the label-smoothing loss is what its definition and torch's cross_entropy say",
+    "padding_is_left_out_of_the_loss": "scores in the padding change neither the loss nor its gradient",
+    "parts_add_up": "attention, CTC and predictor loss are theirs, and the loss is their weighted sum",
+    "order_of_the_batch_does_not_matter": "the order of a batch changes nothing",
+    "order_of_the_vocabulary_does_not_matter": "another order of the token ids, kept throughout, changes nothing",
+    "padded_frames_do_not_matter": "what stands in padded frames changes nothing",
+    "utterances_do_not_touch_each_other": "the loss of a batch is the mean of its utterances' alone",
+    "predictor_ends_where_the_utterance_ends": "the predictor's count of tokens is the same beside a longer utterance",
+    "labels_outside_the_vocabulary_are_refused": "token ids that the vocabulary does not have are an error",
+    "lengths_agree": "targets, encoder, predictor and decoder agree on how many frames and tokens there are",
+    "one_target_is_enough": "utterances of one target each can be trained on",
+    "predictor_fires_for_every_token": "every token has an embedding from the frames, the last one too",
+    "every_token_sees_frames": "the decoder's chunk mask leaves every token a frame to see",
+    "sampler_shows_a_share_of_what_was_missed": "the second pass is shown as many targets as the sampling ratio says",
+    "gradients_reach_every_part": "gradients are finite and reach encoder, predictor and decoder",
+    "frozen_parts_stay_without_gradient": "what is frozen gets no gradient, and the rest gets what it got before",
+    "chunks_see_no_future": "what lies behind a chunk's look-ahead changes nothing in it",
+    "tokens_see_no_future": "what lies behind a token's chunk changes none of its scores",
+    "one_chunk_is_full_context": "one chunk that holds the whole utterance is full context",
+    "one_seed_gives_one_model": "a model that is built twice from one seed is the same",
+    "evaluation_gives_the_loss_of_training": "without dropout and sampling, evaluation gives the loss of training",
+    "evaluation_draws_nothing": "evaluation gives the same loss twice, whatever dropout is configured",
+    "ctc_in_evaluation_draws_nothing": "the same of CTC",
+}
+"""Each property in words, in the order in which they are told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropertyUse:
+    """Releases in which a property came to the same."""
+
+    status: str
+    """`fails`, `known` (its stored counter-example still fails), `holds`, `not_asked` or `does_not_apply`."""
+    spans: tuple[Span, ...]
+    examples: int
+    """Drawn for it in all these cells."""
+    message: str
+    """Of the newest of them: the figures of the violation, or why it does not apply."""
+    counterexample: str
+    """YAML to paste, of the newest of them; empty where there is none."""
+    cell: str
+    """The id of a cell of the newest release."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropertyRow:
+    """One property of one variant."""
+
+    name: str
+    words: str
+    status: str
+    """The gravest, over all releases."""
+    uses: tuple[PropertyUse, ...]
+    """The gravest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantProperties:
+    """What the `properties` cells of one variant gave."""
+
+    variant: str
+    cells: int
+    examples: int
+    """Drawn in all of them."""
+    fewest: int
+    """Drawn in the cell that drew fewest."""
+    rows: tuple[PropertyRow, ...]
+
+    @property
+    def anchor(self) -> str:
+        """The fragment that leads to the variant."""
+        return f"properties-{self.variant}"
+
+
+def variant_properties(judged: Iterable[Judged], order: Order) -> tuple[VariantProperties, ...]:
+    """The cells that came to asking, by variant; the properties in the order of `WORDS`, unknown ones last."""
+    cells: dict[str, list[Judged]] = defaultdict(list)
+    age = {label: number for number, label in enumerate(order.labels)}
+    for item in sorted(judged, key=lambda one: age.get(one.outcome.cell.release, -1)):
+        cell = item.outcome.cell
+        if cell.check is Check.PROPERTIES and cell.variant and _asked(item):
+            cells[cell.variant].append(item)
+    return tuple(_variant(name, members, order) for name, members in sorted(cells.items()))
+
+
+def _variant(name: str, members: list[Judged], order: Order) -> VariantProperties:
+    found: dict[str, dict[str, list[tuple[Judged, Mapping[str, Any]]]]] = defaultdict(lambda: defaultdict(list))
+    for item in members:
+        for entry in _asked(item):
+            found[str(entry.get("name"))][str(entry.get("status"))].append((item, entry))
+    known = [*(word for word in WORDS if word in found), *sorted(found.keys() - WORDS.keys())]
+    drawn = [_count(item.outcome.metrics.get("examples")) for item in members]
+    return VariantProperties(
+        variant=name,
+        cells=len(members),
+        examples=sum(drawn),
+        fewest=min(drawn),
+        rows=tuple(_row(one, found[one], order) for one in known),
+    )
+
+
+def _row(name: str, found: Mapping[str, list[tuple[Judged, Mapping[str, Any]]]], order: Order) -> PropertyRow:
+    uses = tuple(_use(name, status, found[status], order) for status in sorted(found, key=_gravity))
+    return PropertyRow(name=name, words=WORDS.get(name, name), status=uses[0].status, uses=uses)
+
+
+def _use(name: str, status: str, members: list[tuple[Judged, Mapping[str, Any]]], order: Order) -> PropertyUse:
+    newest, entry = members[-1]
+    return PropertyUse(
+        status=status,
+        spans=order.spans({item.outcome.cell.release for item, _ in members}),
+        examples=sum(_count(one.get("examples")) for _, one in members),
+        message=plain(str(entry.get("message") or "")),
+        counterexample=_counterexample(newest, name),
+        cell=newest.outcome.cell.id,
+    )
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _gravity(status: str) -> int:
+    return _GRAVITY.index(status) if status in _GRAVITY else 0
+
+
+def _asked(item: Judged) -> list[Mapping[str, Any]]:
+    entries = item.outcome.evidence.get("properties")
+    return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list | tuple) else []
+
+
+def _counterexample(item: Judged, name: str) -> str:
+    entries = item.outcome.evidence.get("counterexamples")
+    for entry in entries if isinstance(entries, list | tuple) else ():
+        if isinstance(entry, Mapping) and entry.get("property") == name:
+            return plain(str(entry.get("config") or ""))
+    return ""

@@ -1,0 +1,15 @@
+"""All faults, by subject."""
+
+from __future__ import annotations
+
+from ..records import Fault
+from . import checkpoints, collection, data, losses, models, trainers
+
+FAULTS: tuple[Fault, ...] = (
+    *losses.FAULTS,
+    *models.FAULTS,
+    *data.FAULTS,
+    *trainers.FAULTS,
+    *checkpoints.FAULTS,
+    *collection.FAULTS,
+)

@@ -1,0 +1,143 @@
+"""The matrix of a power run: every faulty copy, the sound release, and the sound release again with other seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from harness.cells import Cell, Check, Entry, Release
+from harness.errors import ReleaseError
+from harness.matrix import Matrix, load_matrix
+from harness.prepare import Prepared
+from harness.variants import available
+
+from .inject import release_of
+from .records import Fault
+
+WITH_ENTRY = tuple(check for check in Check if check.through_trainer)
+"""The rungs that name a trainer's entry point."""
+
+REPEATS: Mapping[Check, int] = MappingProxyType(
+    {
+        Check.CONSTRUCT: 50,
+        Check.LOSS_CONTRACT: 50,
+        Check.PROPERTIES: 10,
+        Check.DATA: 10,
+        Check.FINETUNE: 5,
+        Check.CHECKPOINT: 1,
+        Check.DECODE: 1,
+    }
+)
+"""How often each rung is asked of the sound release, each time with another seed; what takes long less often."""
+
+SHAPE = {"vocab_size": [1200], "hidden_size": [64]}
+"""Small, because no fault hides behind width; no two of its numbers are equal, so that none stands for another."""
+
+DECODING_SHAPE = {"vocab_size": [1200], "hidden_size": [320]}
+"""For what is decoded: so wide a model knows its utterances after the steps that `decode` gives it."""
+
+SETTINGS = """
+[limits]
+timeout_seconds = { construct = 30, loss_contract = 30 }
+
+[properties]
+# What a planted fault breaks is broken by every second example, so there is no need to look long.
+seconds = 8
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """Which releases a power run asks, and what of each."""
+
+    sound: Release
+    faults: tuple[Fault, ...]
+    repeats: Mapping[Check, int]
+
+    def faulty(self) -> dict[str, Fault]:
+        """The faults that are planted in a copy, by the copy's label."""
+        return {release_of(fault, self.sound).label: fault for fault in self.faults if fault.edits}
+
+    def repeated(self) -> dict[str, int]:
+        """The sound release's further names, and the seed of each."""
+        most = max(self.repeats.values(), default=0)
+        return {f"{self.sound.label}+repeat.{seed}": seed for seed in range(1, most + 1)}
+
+    def releases(self) -> dict[str, Release]:
+        """Every release of the run, by label."""
+        planted = (release_of(fault, self.sound) for fault in self.faults if fault.edits)
+        again = (replace(self.sound, label=label) for label in self.repeated())
+        return {release.label: release for release in (self.sound, *planted, *again)}
+
+    def text(self) -> str:
+        """The matrix, as TOML."""
+        planted = self.faulty()
+        tables = [_about(label, fault) for label, fault in planted.items()]
+        # What the sound release gives there: a finding that it has itself is not the fault's.
+        tables += [_about(self.sound.label, fault) for fault in planted.values()]
+        for label, seed in self.repeated().items():
+            checks = [check for check, times in self.repeats.items() if seed <= times]
+            below = _words((check for check in checks if check is not Check.DECODE), Entry.TRAIN_DS)
+            tables.append(_include(label, ["paraformer", "paraformer_streaming"], below, SHAPE))
+            if Check.DECODE in checks:
+                decoding = _words([Check.DECODE], Entry.TRAIN_DS)
+                tables.append(_include(label, ["paraformer_streaming"], decoding, DECODING_SHAPE))
+        head = 'schema = 1\nname = "power"\ndescription = "Planted faults, and the sound release again and again."\n'
+        return "\n".join([head, *dict.fromkeys(tables)]) + SETTINGS
+
+    def matrix(self, path: Path) -> Matrix:
+        """The matrix, written to `path` and read as any other."""
+        path.write_text(self.text(), "utf-8")
+        found = partial(_find, self.releases())
+        return load_matrix(path, resolve=found, variants=available(), gpu_present=False)
+
+
+def requests(
+    prepared: Prepared, scheme: Scheme
+) -> tuple[Callable[[str], dict[str, Any]], Callable[[Cell], dict[str, Any]]]:
+    """What the processes of a release and of a cell are told; the sound release's further names lie where it lies."""
+    seeds = scheme.repeated()
+
+    def release_for(label: str) -> dict[str, Any]:
+        entering = prepared.release_for(label)
+        if label in seeds:
+            entering["overlay"] = prepared.release_for(scheme.sound.label)["overlay"]
+        return entering
+
+    def request_for(cell: Cell) -> dict[str, Any]:
+        request = prepared.request_for(cell)
+        if cell.release in seeds:
+            seed = request["seed"] + seeds[cell.release]
+            request |= {"release": release_for(cell.release), "seed": seed}
+            if "seed" in request.get("settings", {}):
+                request["settings"] = {**request["settings"], "seed": seed}
+        return request
+
+    return release_for, request_for
+
+
+def _words(checks: Iterable[Check], entry: Entry) -> list[str]:
+    return [f"{check}@{entry}" if check in WITH_ENTRY else str(check) for check in checks]
+
+
+def _about(label: str, fault: Fault) -> str:
+    """A fault's rungs, asked of its copy or of the sound release."""
+    shape = DECODING_SHAPE if fault.expected.rung is Check.DECODE else SHAPE
+    return _include(label, [fault.variant], _words(fault.rungs, fault.entry), shape)
+
+
+def _include(label: str, variants: Sequence[str], checks: Sequence[str], shape: Mapping[str, Sequence[int]]) -> str:
+    keys: dict[str, object] = {"release": [label], "variant": variants, **shape, "scale": ["slim"], "check": checks}
+    keys["device"] = ["cpu"]
+    return "\n".join(["[[include]]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""])
+
+
+def _find(releases: Mapping[str, Release], label: str) -> tuple[Release, ...]:
+    if label not in releases:
+        raise ReleaseError(f"no such release: {label}", next_step="it is one of the run's own")
+    return (releases[label],)

@@ -1,0 +1,137 @@
+"""Whether a fault was seen where it must be, and whether the sound release was accused of one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Any
+
+from harness.cells import Cell, Check, Outcome, Status, Verdict
+from harness.judge.known import FAILURES, KnownIssues
+from harness.judge.verdicts import Judged, judge
+
+from .records import Fault
+
+SHARE_ASKED = 0.95
+"""Of the planted faults, caught with the expected rung and status."""
+
+
+class Sight(StrEnum):
+    """How a fault was seen."""
+
+    CAUGHT = "caught"
+    """On the expected rung, with the expected status and evidence."""
+    EARLY = "caught early"
+    """On a rung below the expected one."""
+    WRONG = "wrong"
+    """On the expected rung with another status or other evidence, or the rung could not be asked."""
+    ESCAPED = "escaped"
+    """On no rung."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What came of one fault."""
+
+    fault: Fault
+    sight: Sight
+    rung: Check | None = None
+    """Where it was seen; None when it was not, or by the command line."""
+    status: str = ""
+    signature: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+    """Of all its cells together."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether the harness did its duty."""
+        return self.sight in (Sight.CAUGHT, Sight.EARLY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Soundness:
+    """What came of the sound release, asked again and again."""
+
+    repeats: Mapping[str, int]
+    """Cells by rung."""
+    accused: tuple[Judged, ...]
+    """Failures that no known issue of the release explains."""
+    unmeasured: tuple[Judged, ...]
+    """Cells from which nothing was learned."""
+    known: int
+    """Cells that fail with a known issue of the release, as listed."""
+
+
+def share(seen: Sequence[Seen]) -> float:
+    """Of the faults, those that were caught; 0 when none was planted."""
+    return sum(one.counts for one in seen) / len(seen) if seen else 0.0
+
+
+def sight_of(fault: Fault, outcomes: Mapping[Cell, Outcome], sound: Mapping[tuple[object, ...], Outcome]) -> Seen:
+    """Hold the outcomes of a faulty copy against what was expected, the lowest rung first.
+
+    Args:
+        outcomes: Of the copy's cells.
+        sound: The sound release's outcomes, by `question`: what it says of itself is no sign of the fault.
+    """
+    ladder = sorted(outcomes.values(), key=lambda outcome: outcome.cell.check.rung)
+    seconds = sum(outcome.seconds for outcome in ladder)
+    expected = fault.expected
+    for outcome in ladder:
+        if not _accuses(outcome, sound.get(question(outcome.cell)), expected.status):
+            continue
+        rung = outcome.cell.check
+        told = _told(outcome, seconds)
+        if expected.rung is not None and rung.rung < expected.rung.rung:
+            return Seen(fault=fault, sight=Sight.EARLY, **told)
+        fits = outcome.status is expected.status and fnmatchcase(str(told["signature"]), expected.signature)
+        return Seen(fault=fault, sight=Sight.CAUGHT if fits else Sight.WRONG, **told)
+    highest = next((outcome for outcome in ladder if outcome.cell.check is expected.rung), None)
+    if highest is None:
+        return Seen(fault=fault, sight=Sight.WRONG, reason="the expected rung was not asked", seconds=seconds)
+    if highest.status in (Status.PASSED, Status.SKIPPED):
+        return Seen(fault=fault, sight=Sight.ESCAPED, reason=highest.reason, seconds=seconds)
+    if highest.status in FAILURES:
+        reason = f"as the sound release: {highest.reason}"
+        return Seen(fault=fault, sight=Sight.ESCAPED, reason=reason, seconds=seconds)
+    return Seen(fault=fault, sight=Sight.WRONG, **_told(highest, seconds))
+
+
+def question(cell: Cell) -> tuple[object, ...]:
+    """What a cell asks, whichever the release."""
+    return (cell.variant, cell.shape, cell.scale, cell.check, cell.entry, cell.device, cell.precision)
+
+
+def soundness(outcomes: Iterable[Outcome], issues: KnownIssues) -> Soundness:
+    """Hold the outcomes of the sound release against what is known of it."""
+    judged = judge(tuple(outcomes), issues)
+    return Soundness(
+        repeats=dict(Counter(str(one.outcome.cell.check) for one in judged)),
+        accused=tuple(one for one in judged if one.verdict is Verdict.REGRESSION),
+        unmeasured=tuple(one for one in judged if one.verdict in (Verdict.FAULT, Verdict.FOLLOWS)),
+        known=sum(one.verdict is Verdict.KNOWN for one in judged),
+    )
+
+
+def _accuses(outcome: Outcome, sound: Outcome | None, also: Status) -> bool:
+    if outcome.status not in (*FAILURES, also):
+        return False
+    return sound is None or (outcome.status, _signature(outcome)) != (sound.status, _signature(sound))
+
+
+def _signature(outcome: Outcome) -> str:
+    return outcome.failure.signature if outcome.failure else ""
+
+
+def _told(outcome: Outcome, seconds: float) -> dict[str, Any]:
+    return {
+        "rung": outcome.cell.check,
+        "status": str(outcome.status),
+        "signature": _signature(outcome),
+        "reason": outcome.reason,
+        "seconds": seconds,
+    }

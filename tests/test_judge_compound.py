@@ -1,0 +1,84 @@
+"""Findings of several parts, each with a known issue of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.cells import Cell, Check, Failure, Outcome, Status, Verdict
+from harness.judge.compound import Finding
+from harness.judge.known import KnownIssue, KnownIssues
+from harness.judge.verdicts import Judged, judge
+
+CELL = Cell.parse("1.4.16/paraformer/v8404-h320/slim/data@train_ds/cpu-fp32")
+
+
+def issue(name: str, *signatures: str) -> KnownIssue:
+    return KnownIssue(
+        id=name, title=name, releases=">=1.0", checks=(Check.DATA,), signatures=signatures, cause="so", seen=CELL.id
+    )
+
+
+LONG, PATH = issue("long-lost", "DataDiffers@long"), issue("path", "DataDiffers@path_aishell+path_space")
+
+
+def judged(signature: str, *issues: KnownIssue) -> Judged:
+    failure = Failure(type="X", message="m", signature=signature)
+    outcome = Outcome(cell=CELL, status=Status.FAILED, reason="r", failure=failure)
+    [one] = judge([outcome], KnownIssues(issues=issues))
+    return one
+
+
+def test_a_finding_is_known_when_its_issues_explain_every_part() -> None:
+    one = judged("DataDiffers@long+path_aishell+path_space", LONG, PATH)
+    assert (one.verdict, one.issue, one.also) == (Verdict.KNOWN, LONG, (PATH,))
+    assert one.sentence == "It failed as listed (long-lost, path)."
+
+
+def test_a_part_that_no_issue_lists_is_a_regression_and_named() -> None:
+    one = judged("DataDiffers@long+once", LONG)
+    assert one.verdict is Verdict.REGRESSION
+    assert one.sentence == "It failed as listed (long-lost), and with what no known issue covers: once."
+
+
+def test_a_listed_part_that_does_not_show_is_an_unexpected_pass() -> None:
+    one = judged("DataDiffers@long", LONG, PATH)
+    assert (one.verdict, one.issue, one.also) == (Verdict.UNEXPECTED_PASS, PATH, (LONG,))
+    assert "path" in one.sentence
+
+
+def test_half_of_what_one_issue_lists_is_not_that_issue() -> None:
+    assert judged("DataDiffers@long+path_space", LONG, PATH).verdict is Verdict.REGRESSION
+
+
+def test_an_issue_may_list_alternatives() -> None:
+    either = issue("either", "DataDiffers@a", "DataDiffers@a+b")
+    assert judged("DataDiffers@a", either).verdict is Verdict.KNOWN
+    assert judged("DataDiffers@a+b", either).verdict is Verdict.KNOWN
+    assert judged("DataDiffers@b", either).verdict is Verdict.REGRESSION
+
+
+def test_parts_of_another_kind_explain_nothing() -> None:
+    assert judged("DataDiffers@long", issue("other", "PropertyFails@long")).verdict is Verdict.REGRESSION
+
+
+def test_an_issue_of_another_kind_for_the_same_cell_is_not_missed() -> None:
+    traceback = issue("crash", "KeyError@funasr/x.py:f")
+    assert judged("DataDiffers@long", LONG, traceback).verdict is Verdict.KNOWN
+    assert judged("KeyError@funasr/x.py:f", LONG, traceback).verdict is Verdict.KNOWN
+
+
+@pytest.mark.parametrize(
+    ("signature", "names"),
+    [
+        ("NotTrained@steps", {"steps"}),
+        ("NotTrained@descent+steps", {"steps", "descent"}),
+        ("RuntimeError@funasr/models/x.py:forward", None),
+        ("ProjectionNotCalled@decoder.output_layer", None),
+        ("NotTrained@", None),
+        ("NotTrained@a+", None),
+        ("", None),
+    ],
+)
+def test_a_finding_is_told_from_the_signature_of_a_traceback(signature: str, names: set[str] | None) -> None:
+    finding = Finding.of(signature)
+    assert (set(finding.names) if finding else None) == names

@@ -1,0 +1,102 @@
+"""The verdict on decoded text, on both sides of each bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.judge.decode import UNTRAINED_LEAST, error_rate, judge_decode
+
+SAID = ["今天天气真好", "请把窗户关上"]
+
+
+def metrics(**others: Any) -> dict[str, Any]:
+    sound: dict[str, Any] = {
+        "keys": ["one", "two"],
+        "references": SAID,
+        "hypotheses": SAID,
+        "untrained_hypotheses": ["", "啊啊啊啊啊啊"],
+        "error_rate_allowed": 0.25,
+        "weights_differ_count": 0,
+        "weights_differ": [],
+        "weights_tensors": 80,
+    }
+    return {**sound, **others}
+
+
+def test_text_that_comes_back_passes() -> None:
+    verdict = judge_decode(metrics())
+    assert (verdict.passed, verdict.proves, verdict.unmet, verdict.reasons) == (True, True, (), ())
+    assert (verdict.error_rate, verdict.untrained_error_rate, verdict.allowed) == (0.0, 1.0, 0.25)
+    assert [(one.key, one.reference, one.hypothesis, one.error_rate) for one in verdict.utterances] == [
+        ("one", SAID[0], SAID[0], 0.0),
+        ("two", SAID[1], SAID[1], 0.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("second", "rate", "passed"),
+    [("请把窗户关", 1 / 12, True), ("请把啊", 4 / 12, False), ("请把窗", 3 / 12, True), ("", 6 / 12, False)],
+)
+def test_the_bound_is_met_on_one_side_and_missed_on_the_other(second: str, rate: float, passed: bool) -> None:
+    verdict = judge_decode(metrics(hypotheses=[SAID[0], second]))
+    assert verdict.error_rate == pytest.approx(rate)
+    assert verdict.passed is passed
+    assert verdict.unmet == (() if passed else ("error_rate",))
+
+
+def test_the_rate_counts_characters_over_all_utterances_and_no_spaces() -> None:
+    assert error_rate(["今 天", "好"], ["今天 ", "不好"]) == pytest.approx(1 / 3)
+    assert error_rate(["a"], ["bcd"]) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("references", "hypotheses"), [([], []), (SAID, SAID[:1]), (SAID[:1], SAID), (["", "a"], ["", "a"]), ([" "], ["a"])]
+)
+def test_texts_that_do_not_match_up_give_no_rate(references: list[str], hypotheses: list[str]) -> None:
+    assert error_rate(references, hypotheses) is None
+    verdict = judge_decode(metrics(references=references, hypotheses=hypotheses))
+    assert "error_rate" in verdict.unmet
+
+
+@pytest.mark.parametrize("nothing", [None, [], "今天天气真好", 3])
+def test_no_hypotheses_are_no_pass(nothing: Any) -> None:
+    verdict = judge_decode(metrics(hypotheses=nothing))
+    assert (verdict.passed, verdict.unmet, verdict.error_rate) == (False, ("error_rate",), None)
+
+
+@pytest.mark.parametrize("allowed", [None, "0.2", float("nan"), True])
+def test_without_a_bound_nothing_passes(allowed: Any) -> None:
+    assert judge_decode(metrics(error_rate_allowed=allowed)).unmet == ("error_rate",)
+
+
+def test_an_untrained_model_that_knows_the_text_proves_nothing() -> None:
+    verdict = judge_decode(metrics(untrained_hypotheses=SAID))
+    assert (verdict.passed, verdict.proves, verdict.unmet) == (False, False, ("untrained",))
+    assert judge_decode(metrics(untrained_hypotheses=None)).unmet == ("untrained",)
+
+
+def test_the_untrained_bound_has_two_sides() -> None:
+    said = ["一二三四五"]
+    known = {"references": said, "hypotheses": said, "keys": ["one"]}
+    assert judge_decode(metrics(**known, untrained_hypotheses=["一"])).proves  # 4 of 5 wrong
+    assert not judge_decode(metrics(**known, untrained_hypotheses=["一二"])).proves
+    assert UNTRAINED_LEAST == 0.8
+
+
+def test_other_weights_than_the_trained_are_named() -> None:
+    verdict = judge_decode(metrics(weights_differ_count=4, weights_differ=["a", "b", "c", "d"]))
+    assert verdict.unmet == ("weights",)
+    assert verdict.reasons == ("After loading, 4 of 80 tensors are not those that the training ended with: a, b, c.",)
+
+
+@pytest.mark.parametrize("unknown", [{"weights_differ_count": None}, {"weights_tensors": 0}, {"weights_tensors": "80"}])
+def test_weights_that_nobody_saw_are_no_pass(unknown: dict[str, Any]) -> None:
+    assert judge_decode(metrics(**unknown)).unmet == ("weights",)
+
+
+def test_an_empty_outcome_is_no_pass() -> None:
+    verdict = judge_decode({})
+    assert (verdict.passed, verdict.utterances) == (False, ())
+    assert verdict.unmet == ("weights", "error_rate", "untrained")

@@ -1,0 +1,175 @@
+"""Whether a model learned, with answers planted on both sides of each bound."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from training_scene import FALLING, RISING, constant_loss, seed_training
+
+from harness.judge.learning import (
+    ACCURACY_ALPHA,
+    CONDITIONS,
+    GAIN,
+    TREND_ALPHA,
+    LearningVerdict,
+    _trend,
+    judge_learning,
+)
+
+
+def unmet(verdict: LearningVerdict) -> tuple[str, ...]:
+    return tuple(name for name in CONDITIONS if verdict.reasons[name])
+
+
+def test_a_sound_training_is_taken_for_one_with_all_its_figures() -> None:
+    verdict = judge_learning([seed_training()])
+    assert unmet(verdict) == ()
+    (figures,) = verdict.seeds
+    assert figures.epochs == pytest.approx(FALLING)
+    assert figures.constant_loss == pytest.approx(constant_loss())
+    assert figures.gain == pytest.approx(0.8)
+    assert (figures.first_accuracy, figures.last_accuracy) == pytest.approx((0.0, 0.8))
+    assert figures.constant_accuracy == 4 / 15
+    assert figures.accuracy_p < ACCURACY_ALPHA
+    assert verdict.trend_test == "mann-kendall"
+    assert verdict.trend_p is not None
+    assert verdict.trend_p < 1e-4
+
+
+def test_several_seeds_are_the_blocks_of_pages_test() -> None:
+    verdict = judge_learning([seed_training(seed) for seed in range(3)])
+    assert unmet(verdict) == ()
+    assert verdict.trend_test == "page"
+    assert verdict.trend_p == pytest.approx(1 / math.factorial(6) ** 3, rel=1e-3)
+
+
+def test_the_gain_may_be_at_its_bound_and_no_lower() -> None:
+    bound = 1.0 - GAIN
+    at = (*FALLING[:2], 1.1, 1.0, 0.9, bound * (1 - 1e-9))
+    below = (*FALLING[:2], 1.1, 1.0, 0.9, bound * (1 + 1e-9))
+    assert unmet(judge_learning([seed_training(epochs=at)])) == ()
+    assert unmet(judge_learning([seed_training(epochs=below)])) == ("unigram",)
+
+
+def test_a_loss_that_falls_to_what_never_listening_reaches_is_no_learning() -> None:
+    verdict = judge_learning([seed_training(epochs=(2.7, 2.0, 1.6, 1.3, 1.1, 1.0))])
+    assert unmet(verdict) == ("unigram",)
+    assert "a constant prediction that never listens" in verdict.reasons["unigram"][0]
+
+
+def test_a_loss_that_falls_while_nothing_more_is_heard_is_no_learning() -> None:
+    """Paraformer's sampler lets the loss fall by reading the right tokens; the first pass still hears none of them."""
+    assert unmet(judge_learning([seed_training(accuracies=(0.0, 0.2, 0.27, 0.27, 0.27, 0.27))])) == ("accuracy",)
+
+
+def test_accuracy_has_to_be_beyond_chance() -> None:
+    # Of the last epoch's 30 tokens 17 are the fewest with P(at least so many | 4 of 15 each) <= 0.001.
+    for right, expected in ((17, ()), (16, ("accuracy",))):
+        verdict = judge_learning([seed_training(accuracies=(*RISING[:-1], right / 30))])
+        assert unmet(verdict) == expected
+        assert (verdict.seeds[0].accuracy_p <= ACCURACY_ALPHA) is (expected == ())
+
+
+def test_accuracy_has_to_rise() -> None:
+    assert unmet(judge_learning([seed_training(accuracies=(0.8,) * 6)])) == ("accuracy",)
+
+
+def test_one_seed_that_does_not_learn_is_named() -> None:
+    verdict = judge_learning([seed_training(0), seed_training(1, accuracies=(0.0,) * 6)])
+    assert unmet(verdict) == ("accuracy",)
+    assert verdict.reasons["accuracy"][0].startswith("Seed 1: 0.0% of the tokens")
+
+
+def test_epochs_in_no_order_are_no_trend() -> None:
+    shuffled = (0.5, 0.7, 0.4, 0.7, 0.6, 0.3)
+    assert unmet(judge_learning([seed_training(epochs=shuffled)])) == ("trend",)
+    verdict = judge_learning([seed_training(seed, epochs=shuffled[seed:] + shuffled[:seed]) for seed in range(3)])
+    assert "trend" in unmet(verdict)
+    assert verdict.trend_p is not None
+    assert verdict.trend_p > TREND_ALPHA
+
+
+@pytest.mark.parametrize(
+    ("steps", "p", "expected"),
+    [
+        # Of n! orders of n steps one falls throughout, n - 1 do but for one pair of neighbours.
+        ((9, 8, 7, 6, 5), 1 / 120, ()),
+        ((9, 8, 7, 5, 6), 5 / 120, ("trend",)),
+        ((9, 8, 7, 6, 5, 4), 1 / 720, ()),
+        ((9, 8, 7, 6, 4, 5), 6 / 720, ()),
+        ((9, 8, 6, 7, 4, 5), 20 / 720, ("trend",)),
+    ],
+)
+def test_of_one_seed_the_steps_are_asked(steps: tuple[int, ...], p: float, expected: tuple[str, ...]) -> None:
+    test, found = _trend([[3.0, 2.0, 1.0]], [[float(one) for one in steps]])
+    assert (test, found) == ("mann-kendall", pytest.approx(p))
+    assert (found is not None and found <= TREND_ALPHA) is (expected == ())
+
+
+def test_of_several_seeds_the_epochs_are_asked() -> None:
+    # Of the 3! ** 2 orders of three epochs in two seeds one falls in both; in three seeds 1 of 216.
+    assert _trend([[3.0, 2.0, 1.0]] * 2, [[]] * 2) == ("page", pytest.approx(1 / 36))
+    assert _trend([[3.0, 2.0, 1.0]] * 3, [[]] * 3) == ("page", pytest.approx(1 / 216))
+
+
+def test_equal_epochs_are_no_trend() -> None:
+    assert unmet(judge_learning([seed_training(epochs=(0.5,) * 6)])) == ("trend",)
+    assert _trend([[1.0, 1.0, 1.0]], [[1.0] * 6]) == ("mann-kendall", 1.0)
+    assert unmet(judge_learning([seed_training(seed, epochs=(0.5,) * 6) for seed in range(3)])) == ("trend",)
+
+
+@pytest.mark.parametrize("epochs", [2, 1])
+def test_too_few_epochs_have_no_trend(epochs: int) -> None:
+    verdict = judge_learning([seed_training(epochs=(2.0, 0.2)[:epochs], accuracies=(0.0, 0.9)[:epochs])])
+    assert "trend" in unmet(verdict)
+    assert verdict.trend_test is None
+
+
+def test_seeds_of_unlike_length_have_no_trend() -> None:
+    verdict = judge_learning([seed_training(0), seed_training(1, epochs=FALLING[1:], accuracies=RISING[1:])])
+    assert "A trend cannot be asked of 6, 5 epochs." in verdict.reasons["trend"]
+
+
+def test_no_training_at_all_meets_nothing() -> None:
+    assert unmet(judge_learning([])) == CONDITIONS
+
+
+BAD: list[tuple[str, dict[str, Any]]] = [
+    ("no criterion", {"criterion": None}),
+    ("no targets", {"targets": {"rows": [], "steps": []}}),
+    ("no statistics", {"stats": {}}),
+    ("nan", {"stats": {**seed_training()["stats"], "loss_att": ["nan"] * 12}}),
+    ("one nan", {"stats": {**seed_training()["stats"], "acc": [*seed_training()["stats"]["acc"][:-1], math.nan]}}),
+    ("a loss too few", {"stats": {**seed_training()["stats"], "loss_att": [1.0] * 11}}),
+    ("epochs of other steps", {"steps_of_epochs": [2] * 5}),
+    ("an empty epoch", {"steps_of_epochs": [12, 0]}),
+    ("one token only", {"targets": {"rows": [[7, 7]], "steps": [[[0]]] * 12}}),
+]
+
+
+@pytest.mark.parametrize("changed", [pytest.param(value, id=name) for name, value in BAD])
+def test_what_cannot_be_read_counts_against_the_training(changed: dict[str, Any]) -> None:
+    verdict = judge_learning([seed_training(**changed)])
+    assert unmet(verdict) == CONDITIONS
+    assert verdict.seeds == ()
+
+
+@pytest.mark.parametrize("name", sorted(seed_training()))
+@pytest.mark.parametrize("value", [None, True, -1, math.nan, "nan", [], [None], [[[]]], {}, {"acc": 3}])
+def test_whatever_is_reported_is_judged_without_an_exception(name: str, value: object) -> None:
+    judge_learning([seed_training(**{name: value}), {name: value}])
+
+
+def test_the_trend_of_trainings_that_learn_nothing_is_as_rare_as_stated() -> None:
+    """Losses that come in no order, as those of a learning rate of 0 do: drawn 1000 times for either test."""
+    import numpy
+
+    random = numpy.random.default_rng(0)
+    for seeds in (1, 3):
+        drawn = (random.uniform(0.5, 0.6, (seeds, 12)).tolist() for _ in range(1000))
+        tests = (_trend([seed[:6] for seed in one], one) for one in drawn)
+        found = sum(p is not None and p <= TREND_ALPHA for _, p in tests)
+        # The binomial's 99.9 % at the stated rate: 10 expected of 1000.
+        assert found <= 21, f"{found} of 1000 with {seeds} seeds"

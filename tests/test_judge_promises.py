@@ -1,0 +1,236 @@
+"""What a trainer promises: each promise kept, broken by as little as counts, and not asked."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from training_scene import metrics, promises, seed_training
+
+from harness.judge.promises import (
+    CLIP_TOLERANCE,
+    GRADIENT_TOLERANCE,
+    GROWTH_BYTES,
+    PROMISES,
+    WEIGHTS_TOLERANCE,
+    judge_promises,
+    warmup_rate,
+)
+
+MIB = 1024**2
+
+
+def broken(given: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(name for name, reasons in judge_promises(given).reasons.items() if reasons)
+
+
+def sentence(given: dict[str, Any]) -> str:
+    return " ".join(reason for reasons in judge_promises(given).reasons.values() for reason in reasons)
+
+
+def promised(**changed: Any) -> dict[str, Any]:
+    return metrics(promised=promises(**changed))
+
+
+def test_a_sound_trainer_keeps_every_promise_that_is_asked() -> None:
+    verdict = judge_promises(metrics())
+    assert broken(metrics()) == ()
+    assert verdict.not_asked == ("accumulation", "ranks")
+
+
+def test_of_nothing_nothing_is_asked() -> None:
+    assert judge_promises({}).not_asked == tuple(PROMISES)
+    assert judge_promises({}).reasons == {}
+
+
+def test_the_schedule_rises_in_a_line_and_falls_with_the_root() -> None:
+    rates = [warmup_rate(0.002, 8, step) for step in (1, 4, 8, 32)]
+    assert rates == pytest.approx([0.00025, 0.001, 0.002, 0.001])
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        ([0.00025] * 12, "Step 2 was taken at a learning rate of 0.00025 (the schedule has it at step 1)"),
+        ([warmup_rate(0.002, 8, step + 2) for step in range(12)], "(the schedule has it at step 2)"),
+        ([warmup_rate(0.001, 8, step + 1) for step in range(12)], "its schedule says 0.00025"),
+        ([0.0] * 12, "learning rate of 0;"),
+    ],
+)
+def test_a_rate_that_is_not_the_schedules_is_told_with_its_step(rates: list[float], said: str) -> None:
+    given = metrics(learning_rates=rates)
+    assert broken(given) == ("schedule",)
+    assert said in sentence(given)
+
+
+def test_a_rate_may_differ_by_rounding() -> None:
+    rates = [warmup_rate(0.002, 8, step + 1) * (1 + 1e-9) for step in range(12)]
+    assert broken(metrics(learning_rates=rates)) == ()
+
+
+@pytest.mark.parametrize("rates", [[], ["nan"] * 12, None])
+def test_rates_that_are_not_known_are_not_judged(rates: object) -> None:
+    assert "schedule" in judge_promises(metrics(learning_rates=rates)).not_asked
+
+
+def test_an_epoch_too_few_is_told() -> None:
+    assert broken(metrics(epochs=5)) == ("epochs",)
+    assert broken(metrics(epochs=None)) == ("epochs",)
+
+
+def measured(norm: float, found: float | None) -> list[dict[str, Any]]:
+    return [{"step": 3, "norm": norm, "found_by_clipping": found}]
+
+
+@pytest.mark.parametrize(
+    ("norm", "found", "expected"),
+    [
+        (5.0, 11.0, ()),
+        (5.0 * (1 + CLIP_TOLERANCE * 0.9), 11.0, ()),
+        (5.0 * (1 + CLIP_TOLERANCE * 1.1), 11.0, ("clipping",)),
+        (11.0, 11.0, ("clipping",)),
+        (0.0, 11.0, ("clipping",)),
+        (5.0 / 65536, 11.0 * 65536, ("clipping",)),
+        (3.0, 3.0, ()),
+        (3.0, None, ()),
+        (5.0, None, ()),
+        (5.1, None, ("clipping",)),
+    ],
+)
+def test_gradients_are_as_large_as_clipping_leaves_them(norm: float, found: float | None, expected: Any) -> None:
+    assert broken(promised(norms_before_steps=measured(norm, found))) == expected
+
+
+@pytest.mark.parametrize("clip", [None, 0, -1, "nan"])
+def test_where_no_norm_is_stated_clipping_is_not_asked(clip: object) -> None:
+    assert "clipping" in judge_promises(promised(gradient_clip=clip)).not_asked
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("without_gradient", "gradients"),
+        ("not_in_optimizer", "optimizer"),
+        ("not_from_checkpoint", "start"),
+    ],
+)
+def test_parameters_that_are_left_out_are_named(key: str, name: str) -> None:
+    given = promised(**{key: ["encoder.a", "encoder.b", "encoder.c", "encoder.d"]})
+    assert broken(given) == (name,)
+    assert "encoder.a, encoder.b, encoder.c and 1 more" in sentence(given)
+
+
+def test_gradients_that_were_not_cleared_are_told() -> None:
+    given = promised(steps_begun_with_gradients=[1, 2, 3])
+    assert broken(given) == ("clearing",)
+    assert "Step 2 and 2 more" in sentence(given)
+
+
+@pytest.mark.parametrize(("apart", "expected"), [(0.9e-5, ()), (1.1e-5, ("statistics",)), (None, ())])
+def test_the_statistic_loss_is_the_loss(apart: float | None, expected: Any) -> None:
+    assert broken(promised(loss_difference=apart)) == expected
+
+
+@pytest.mark.parametrize(("apart", "expected"), [(0.9e-5, ()), (1.1e-5, ("statistics",)), (0.5, ("statistics",))])
+def test_the_statistic_acc_is_the_accuracy(apart: float, expected: Any) -> None:
+    counted = seed_training()["stats"]["acc"]
+    given = metrics(accuracy_recomputed=[counted[0] + apart, *counted[1:]])
+    assert broken(given) == expected
+
+
+def test_an_accuracy_that_could_not_be_counted_is_not_held_against_it() -> None:
+    assert broken(metrics(accuracy_recomputed=[None] * 12)) == ()
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        ({"loss_att": 0.0005}, ()),
+        ({"loss_att": 0.0011}, ("log",)),
+        ({"returned loss": 2.0}, ("log",)),
+        ({"acc": "inf"}, ("log",)),
+    ],
+)
+def test_what_is_logged_is_what_was_computed_to_the_printed_digit(differences: Any, expected: Any) -> None:
+    assert broken(promised(log_differences=differences)) == expected
+
+
+def test_a_log_of_another_number_of_steps_is_told() -> None:
+    assert broken(promised(log_lines=6)) == ("log",)
+    assert "log" in judge_promises(promised(log_lines=0)).not_asked
+
+
+def test_batches_that_repeat_are_told() -> None:
+    training = seed_training()
+    repeated = {**training["targets"], "steps": [[[0, 1, 0, 1]]] * 12}
+    given = metrics(targets=repeated)
+    assert broken(given) == ("batches",)
+    assert "Epoch 1 brought 2 utterances 4 to 4 times; 4 are listed 2 to 2 times." in sentence(given)
+
+
+def test_epochs_that_are_cut_short_are_not_a_matter_of_batches() -> None:
+    targets = {**seed_training()["targets"], "steps": [[[0, 1, 2, 3]]] * 6}
+    assert broken(metrics(targets=targets, steps_of_epochs=[1] * 6)) == ()
+
+
+def grown(per_step: float, steps: int = 24) -> list[int]:
+    return [700 * MIB + int(per_step * step) for step in range(steps)]
+
+
+def test_memory_may_grow_as_much_as_stated_and_no_more() -> None:
+    assert broken(metrics(held_bytes=grown(GROWTH_BYTES))) == ()
+    assert broken(metrics(held_bytes=grown(GROWTH_BYTES * 1.1))) == ("memory",)
+
+
+def test_memory_that_wanders_or_settles_has_not_grown() -> None:
+    wandering = [700 * MIB + (step % 2) * 500 * MIB for step in range(24)]
+    settling = [700 * MIB + min(step, 11) * 50 * MIB for step in range(24)]
+    assert broken(metrics(held_bytes=wandering)) == broken(metrics(held_bytes=settling)) == ()
+    assert "memory" in judge_promises(metrics(held_bytes=grown(1e9, steps=11))).not_asked
+    assert "memory" in judge_promises(metrics(held_bytes=[None] * 24)).not_asked
+
+
+def accumulated(**changed: Any) -> dict[str, Any]:
+    found = {"batches": 2, "norm_at_once": 26.5, "norm_accumulated": 26.5, "relative_difference": 1e-6}
+    return metrics(accumulation={**found, **changed})
+
+
+@pytest.mark.parametrize(
+    ("apart", "expected"),
+    [
+        (GRADIENT_TOLERANCE, ()),
+        (GRADIENT_TOLERANCE * 1.01, ("accumulation",)),
+        (0.5, ("accumulation",)),
+        (None, ("accumulation",)),
+        ("nan", ("accumulation",)),
+    ],
+)
+def test_an_accumulated_gradient_is_that_of_a_large_batch(apart: object, expected: Any) -> None:
+    assert broken(accumulated(relative_difference=apart)) == expected
+
+
+def test_accumulating_that_breaks_off_is_told() -> None:
+    given = accumulated(failure="AttributeError@funasr/train_utils/trainer.py:_train_epoch")
+    assert broken(given) == ("accumulation",)
+    assert "Accumulating over 2 batches ends in AttributeError" in sentence(given)
+
+
+@pytest.mark.parametrize("key", ["between_ranks", "from_single"])
+@pytest.mark.parametrize(
+    ("apart", "expected"), [(WEIGHTS_TOLERANCE, ()), (WEIGHTS_TOLERANCE * 1.01, ("ranks",)), (None, ("ranks",))]
+)
+def test_processes_end_with_one_model(key: str, apart: float | None, expected: Any) -> None:
+    run = {"between_ranks": 0.0, "from_single": 0.0, key: apart}
+    assert broken(metrics(ranks={"same rows": run})) == expected
+
+
+def test_processes_that_break_off_are_told() -> None:
+    assert broken(metrics(ranks={"same rows": {"failure": "ValueError@funasr/bin/train.py:main"}})) == ("ranks",)
+
+
+@pytest.mark.parametrize("name", sorted(promises()))
+@pytest.mark.parametrize("value", [None, True, -1, math.nan, "nan", [], [None], [[]], {}, {"step": None}, 10**400])
+def test_whatever_is_reported_is_judged_without_an_exception(name: str, value: object) -> None:
+    judge_promises(metrics(promised={name: value}))
+    judge_promises(promised(**{name: value}))

@@ -1,0 +1,111 @@
+"""A real release's checkpoints and decoding, in one short run: what holds there, and what is known not to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+
+import pytest
+
+from harness.cells import Outcome, Release, Status
+from harness.commands.run import PRELOADED
+from harness.execute import Settings, build_plan, execute
+from harness.judge.checkpoint import settle_checkpoint
+from harness.judge.decode import settle_decode
+from harness.matrix import load_matrix
+from harness.prepare import lay_out_releases, prepare
+from harness.releases import default_cache, resolve
+from harness.stack import probe, scrubbed_environment
+from harness.variants import available
+
+# Half a minute of a quiet processor; on a busy machine it may take a while.
+pytestmark = [pytest.mark.release, pytest.mark.timeout(1800)]
+
+MATRIX = """
+schema = 1
+name = "saved"
+description = "The checkpoints of one release, and a decoding after a training that is too short."
+
+[axes]
+release = ["1.4.16"]
+variant = ["paraformer_streaming"]
+vocab_size = [8404]
+hidden_size = [320]
+scale = ["slim"]
+check = ["checkpoint@train_ds", "decode@train_ds"]
+device = ["cpu"]
+precision = ["fp32"]
+
+[decode]
+steps = 2
+utterances = 2
+batch_size = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes(locked: tuple[Release, ...], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Outcome]:
+    """Both cells, by the names of their rungs, settled."""
+    pytest.importorskip("torch", reason="runs releases: install the `stack` extra")
+    # Short, for the sockets that are made below it.
+    room = tmp_path_factory.mktemp("s").resolve()
+    (room / "matrix.toml").write_text(MATRIX, encoding="utf-8")
+    matrix = load_matrix(
+        room / "matrix.toml", resolve=partial(resolve, locked=locked), variants=available(), gpu_present=False
+    )
+    stack = probe(cache=default_cache())
+    prepared = prepare(matrix, matrix.cells, stack, cache=default_cache(), workspace=room)
+    lay_out_releases(prepared, matrix.cells)
+    settings = Settings(
+        workspace=room / "tree",
+        jobs=len(os.sched_getaffinity(0)),
+        memory_bytes=matrix.limits.memory_bytes,
+        timeout_seconds={check: 4 * seconds for check, seconds in matrix.limits.timeout_seconds.items()},
+        preload=PRELOADED,
+        sys_path=tuple(str(path) for path in stack.extra_paths),
+        places={str(prepared.cache): "<cache>", str(room): "<workspace>"},
+        enter_timeout_seconds=600.0,
+        preload_timeout_seconds=900.0,
+    )
+    plan = build_plan(matrix.cells, settings, release_for=prepared.release_for, request_for=prepared.request_for)
+    found: dict[str, Outcome] = {}
+
+    def keep(outcome: Outcome) -> None:
+        settled = settle_checkpoint if outcome.cell.check == "checkpoint" else settle_decode
+        assert outcome.status is Status.PASSED, outcome.reason
+        found[outcome.cell.check] = settled(outcome)
+
+    environment = scrubbed_environment(stack, room / "env", cache=prepared.cache)
+    execute(plan, keep, python=stack.python, env=environment, on_warning=pytest.fail)
+    return found
+
+
+def test_of_its_promises_on_checkpoints_three_are_not_kept(outcomes: Mapping[str, Outcome]) -> None:
+    outcome = outcomes["checkpoint"]
+    assert outcome.failure is not None
+    names = ("resumes_within_epoch", "resumes_twice_within_epoch", "bare_folder_loads")
+    assert outcome.failure.signature == "CheckpointBroken@" + "+".join(names)
+    answers = {answer["name"]: answer["status"] for answer in outcome.evidence["questions"]}
+    assert {name for name, status in answers.items() if status != "holds"} == set(names)
+
+
+def test_the_tensors_of_the_vocabulary_are_those_that_are_left_out(outcomes: Mapping[str, Outcome]) -> None:
+    cases = outcomes["checkpoint"].metrics["mismatch"]
+    (vocabulary,) = (case for case in cases if case["kind"] == "vocabulary" and case["ignore"])
+    assert {left["name"]: left["checkpoint"] for left in vocabulary["left_out"]} == {
+        "decoder.embed.0.weight": [7354, 320],
+        "decoder.output_layer.weight": [7354, 320],
+        "decoder.output_layer.bias": [7354],
+    }
+
+
+def test_after_two_steps_no_text_comes_back_though_the_weights_are_the_trained_ones(
+    outcomes: Mapping[str, Outcome],
+) -> None:
+    outcome = outcomes["decode"]
+    assert (outcome.metrics["steps"], outcome.metrics["weights_differ_count"]) == (2, 0)
+    assert outcome.status is Status.FAILED
+    assert outcome.failure is not None
+    assert outcome.failure.signature == "NotDecoded@error_rate"
+    assert outcome.evidence["decoding"]["untrained_error_rate"] >= 0.8

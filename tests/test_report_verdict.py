@@ -1,0 +1,58 @@
+"""The training rule's findings in words, read from what the judge itself left."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from training_scene import metrics, promises, seed_training
+
+from harness.cells import Cell, Outcome, Status
+from harness.judge.pace import settle_pace
+from harness.judge.settle import settle
+from harness.report.verdict import Judgement
+
+
+def judged(release: str = "1.4.16", **changed: object) -> Outcome:
+    cell = Cell.parse(f"{release}/paraformer/v8404-h320/slim/finetune@train/cpu-fp32")
+    trainings = [seed_training(seed) for seed in range(2)]
+    settled = settle(Outcome(cell=cell, status=Status.PASSED, reason="", metrics=metrics(trainings) | changed))
+    return Outcome.from_json(json.loads(json.dumps(settled.to_json())))
+
+
+def test_each_seed_is_told_against_the_constant_prediction() -> None:
+    judgement = Judgement.of(judged().evidence)
+    assert judgement.learned == (
+        "seed 0: loss 0.20 of a constant prediction's, 80% right where that gets 27%; "
+        "seed 1: loss 0.20 of a constant prediction's, 80% right where that gets 27%"
+    )
+    assert judgement.trend == "Page's trend test over the seeds: p = 1.9e-06"
+
+
+def test_promises_are_told_by_name() -> None:
+    given = judged(promises=promises(not_in_optimizer=["a"], log_lines=0))
+    judgement = Judgement.of(given.evidence)
+    assert judgement.broken == ("optimizer",)
+    assert judgement.not_asked == ("log", "accumulation", "ranks")
+    assert judgement.promises.startswith("kept: start, epochs, batches, schedule, clipping")
+    assert "; broken: optimizer; not asked: log, accumulation, ranks" in judgement.promises
+
+
+def test_a_comparison_is_told_with_its_noise() -> None:
+    _, after = settle_pace([judged("1.4.15"), judged("1.4.16")])
+    assert Judgement.of(after.evidence).pace == "the same curves as 1.4.15, to the last digit"
+    other = judged(
+        "1.4.16", trainings=[seed_training(seed, (2.4, 1.3, 0.6, 0.4, 0.3, 0.1 + seed / 5)) for seed in (0, 1)]
+    )
+    _, after = settle_pace([judged("1.4.15"), other])
+    assert Judgement.of(after.evidence).pace.startswith(
+        "+0.000 of a constant prediction's loss against 1.4.15, where ±"
+    )
+
+
+@pytest.mark.parametrize(
+    "evidence", [{}, {"training": None}, {"training": {"learning": [], "promises": 3}}, {"pace": 1}]
+)
+def test_what_was_not_judged_is_empty(evidence: dict[str, object]) -> None:
+    judgement = Judgement.of(evidence)
+    assert (judgement.learned, judgement.trend, judgement.promises, judgement.pace) == ("", "", "", "")

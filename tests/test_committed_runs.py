@@ -1,4 +1,4 @@
-"""What the committed atlas holds: every published release, the reported bug where it was, each failure explained."""
+"""What the committed runs hold: every published release, the reported bug where it was, each failure explained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cells import Check, Outcome, Verdict
+from harness.cells import Check, Outcome, Status, Verdict
 from harness.judge.known import KnownIssues, load_known_issues
 from harness.judge.verdicts import judge
 from harness.releases import load_lock
@@ -61,14 +61,28 @@ def test_the_reported_widths_are_in_the_evidence(atlas: LoadedRun, width: int, c
         assert outcome.evidence["projection_calls"] == {"decoder.output_layer": 0}
 
 
-def test_nothing_in_it_is_unexplained_or_unexpected(atlas: LoadedRun, issues: KnownIssues) -> None:
-    verdicts = {one.verdict for one in judge(atlas.outcomes, issues)}
+@pytest.mark.parametrize("name", ["atlas", "rungs"])
+def test_nothing_in_a_committed_run_is_unexplained_or_unexpected(name: str, issues: KnownIssues) -> None:
+    run = load_run(ROOT / "reports" / name)
+    verdicts = {one.verdict for one in judge(run.outcomes, issues)}
     assert verdicts == {Verdict.AS_EXPECTED, Verdict.KNOWN}
     assert all(issue.explained for issue in issues.issues)
 
 
 def test_every_known_issue_was_seen_in_the_cell_that_it_names(atlas: LoadedRun, issues: KnownIssues) -> None:
-    by_id = {outcome.cell.id: outcome for outcome in atlas.outcomes}
+    runs = (atlas, load_run(ROOT / "reports" / "rungs"))
+    judged = {one.outcome.cell.id: one for run in runs for one in judge(run.outcomes, issues)}
     for issue in issues.issues:
-        outcome = by_id[issue.seen]
-        assert issue.fits(outcome.status, outcome.failure), issue.id
+        one = judged[issue.seen]
+        assert issue in (one.issue, *one.also), issue.id
+
+
+def test_every_rung_was_climbed_in_the_newest_release(issues: KnownIssues) -> None:
+    newest = load_lock(ROOT / "matrices" / "releases.lock.toml")[-1].label
+    run = load_run(ROOT / "reports" / "rungs")
+    for variant in available():
+        met = {o.cell.check: o for o in run.outcomes if o.cell.release == newest and o.cell.variant in (variant, None)}
+        assert met.keys() == set(Check)
+        # What is not blocked was asked: the text came back, and each property was searched for long enough.
+        assert met[Check.DECODE].status is Status.PASSED
+        assert met[Check.PROPERTIES].metrics["examples"] >= 200

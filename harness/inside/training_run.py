@@ -219,7 +219,7 @@ def lay_out_base(model_folder: str, here: Path, seed: int, *, dither: bool = Fal
     from omegaconf import OmegaConf
 
     shutil.copytree(model_folder, here)
-    config = OmegaConf.load(here / "config.yaml")
+    config: Any = OmegaConf.load(here / "config.yaml")
     if not dither:
         config["frontend_conf"] = {**config.get("frontend_conf", {}), **WITHOUT_DITHER}
         OmegaConf.save(config, here / "config.yaml")

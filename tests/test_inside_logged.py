@@ -21,12 +21,17 @@ NEW = (
     "(lr: 2.500e-04), [('loss_att', 7.79), ('acc', 0.01), ('loss_pre', 0.981), ('loss', 8.771)], "
     "{'data_load': '0.010'}, GPU, memory: usage: 0.000 GB, peak: 0.000 GB"
 )
+BETWEEN = (
+    "2024-03-05 10:11:12, rank: 0, epoch: 0/3, step: 1/4, total step: 1, (loss: 8.781), (lr: 2.500e-04), "
+    "[('loss_att', 7.81), ('acc', 0.012)], {'data_load': '0.012'}, "
+)
 VALIDATION = NEW.replace("train,", "val,", 1)
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
+        (BETWEEN, {"loss_att": 7.81, "acc": 0.012, RETURNED: 8.781}),
         (OLD, {"loss_att": 7.81, "acc": 0.012, "loss_pre": 0.971, "loss": 8.781, RETURNED: 8.781}),
         (NEW, {"loss_att": 7.79, "acc": 0.01, "loss_pre": 0.981, "loss": 8.771, RETURNED: 8.771}),
         ("train, (loss_avg_rank: nan), [('acc', tensor)]", {RETURNED: pytest.approx(math.nan, nan_ok=True)}),
@@ -71,9 +76,11 @@ def listen() -> list[str]:
     with tqdm(total=1) as bar:
         bar.set_description(OLD)
         bar.set_description("validation epoch: 0/3, (loss: 1.0)")
+        bar.set_description(BETWEEN)
+        bar.set_description(BETWEEN.replace("epoch", "validation epoch"))
     return log.lines
 
 
 def test_lines_about_training_steps_are_heard_and_no_others(forked: Forked) -> None:
     pytest.importorskip("tqdm")
-    assert forked(listen) == [NEW, OLD]
+    assert forked(listen) == [NEW, OLD, BETWEEN]

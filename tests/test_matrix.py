@@ -103,7 +103,7 @@ def test_the_record_says_what_the_file_says(load: Load, tmp_path: Path) -> None:
     assert (matrix.name, matrix.description) == ("small", "A small matrix.")
     assert matrix.source == tmp_path / "some.toml"
     assert len(matrix.sha256) == 64
-    assert matrix.limits.timeout_seconds[Check.FINETUNE] == 300
+    assert matrix.limits.timeout_seconds[Check.FINETUNE] == 600
     assert matrix.limits.memory_bytes == 6 * 1024**3
     assert matrix.finetune == FinetuneSettings()
     assert [variant.name for variant in matrix.variants] == ["paraformer"]
@@ -255,7 +255,7 @@ def test_limits_and_finetune_keep_the_defaults_of_what_is_left_out(load: Load) -
         SMALL + "[limits]\ntimeout_seconds = { import = 7 }\n[finetune]\nsteps = 30\nseed = 3\nwarmup_steps = 2\n"
     )
     assert matrix.limits.timeout_seconds[Check.IMPORT] == 7
-    assert matrix.limits.timeout_seconds[Check.FINETUNE] == 300
+    assert matrix.limits.timeout_seconds[Check.FINETUNE] == 600
     assert matrix.finetune == replace(FinetuneSettings(), steps=30, seed=3, warmup_steps=2)
 
 

@@ -1,7 +1,8 @@
 """What the trainer tells its user of each step: the lines of its log, or of its progress bar.
 
-FunASR up to 1.0.17 writes them into the description of a tqdm bar (`Train epoch: 0/3, …, (loss: 6.542), …`), later ones
-log them (`train, rank: 0, …, (loss_avg_rank: 6.542), …, [('acc', 0.1), …]`). Both round to three decimals.
+FunASR up to 1.0.17 writes them into the description of a tqdm bar (`Train epoch: 0/3, …, (loss: 6.542), …`, or
+`<time>, rank: 0, epoch: 0/3, …`), later ones log them (`train, rank: 0, …, (loss_avg_rank: 6.542), …`). All add the
+statistics (`[('acc', 0.1), …]`), round to three decimals, and tell of validation in lines of the same form.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-_BEGINNINGS = ("train, ", "Train epoch: ")
+_OF_VALIDATION = re.compile(r"val, |.*\bvalidation epoch")
 _LOSS = re.compile(r"\(loss(?:_avg_rank)?: ([^)\s]+)\)")
 _STATISTIC = re.compile(r"\('(\w+)', ([^)\s]+)\)")
 RETURNED = "returned loss"
@@ -71,7 +72,7 @@ class LogLines:
 
 
 def _is_of_a_step(text: str) -> bool:
-    return text.startswith(_BEGINNINGS) and _LOSS.search(text) is not None
+    return _LOSS.search(text) is not None and _OF_VALIDATION.match(text) is None
 
 
 def read(line: str) -> dict[str, float]:

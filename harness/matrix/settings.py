@@ -21,7 +21,7 @@ DEFAULT_TIMEOUT_SECONDS: Mapping[Check, float] = MappingProxyType(
         Check.LOSS_CONTRACT: 60.0,
         Check.PROPERTIES: 180.0,
         Check.DATA: 180.0,
-        Check.FINETUNE: 300.0,
+        Check.FINETUNE: 600.0,
         Check.CHECKPOINT: 600.0,
         Check.DECODE: 900.0,
     }

@@ -238,18 +238,20 @@ def test_since_1_0_18_the_streaming_model_keeps_the_contract(run: Run, release: 
 
 
 TRAINED = [("1.0.18", "finetune@train"), ("latest", "finetune@train_ds")]
+# 1.0.18 steps its schedule once an epoch too often, and cannot accumulate without several processes.
+BROKEN_PROMISES = {"1.0.18": {"schedule", "accumulation"}, "latest": set()}
 
 
 @pytest.mark.parametrize(("release", "check"), TRAINED)
 def test_the_releases_own_trainer_learns(run: Run, release: str, check: str) -> None:
     outcome = run.outcome(release, check)
-    assert (outcome.status, outcome.reason) == (Status.PASSED, "")
     metrics, evidence = outcome.metrics, outcome.evidence
+    assert set(evidence["training"]["unmet"]) == BROKEN_PROMISES[release]
+    assert outcome.status is (Status.FAILED if BROKEN_PROMISES[release] else Status.PASSED)
     assert evidence["entry_is_native"] is True
     assert metrics["steps"] == metrics["steps_expected"] >= metrics["steps_asked"] == 25
     assert len(metrics["losses"]) == len(metrics["step_seconds"]) == metrics["steps"]
     assert min(metrics["step_seconds"]) > 0
-    assert evidence["training"]["passed"] is True
     (learned,) = evidence["training"]["learning"]["seeds"]
     assert learned["gain"] > 0.5
     assert learned["last_accuracy"] > 2 * learned["constant_accuracy"]
@@ -312,8 +314,12 @@ def test_a_loss_that_is_built_for_one_class_less_is_found(run: Run) -> None:
 @pytest.mark.parametrize(
     ("fault", "unmet", "said"),
     [
-        ("no_rate", {"parameters", "unigram", "accuracy", "schedule"}, "The encoder's parameters did not move"),
-        ("no_steps", {"steps"}, "The optimizer took none of 25 steps, and the trainer reported no error."),
+        (
+            "no_rate",
+            {"parameters", "unigram", "accuracy", *BROKEN_PROMISES[SOUND]},
+            "The encoder's parameters did not move",
+        ),
+        ("no_steps", {"steps"}, "The optimizer took none of 30 steps, and the trainer reported no error."),
     ],
 )
 def test_a_trainer_that_does_not_train_is_found(run: Run, fault: str, unmet: set[str], said: str) -> None:

@@ -61,7 +61,7 @@ def test_the_reported_widths_are_in_the_evidence(atlas: LoadedRun, width: int, c
         assert outcome.evidence["projection_calls"] == {"decoder.output_layer": 0}
 
 
-@pytest.mark.parametrize("name", ["atlas", "rungs"])
+@pytest.mark.parametrize("name", ["atlas", "rungs", "training"])
 def test_nothing_in_a_committed_run_is_unexplained_or_unexpected(name: str, issues: KnownIssues) -> None:
     run = load_run(ROOT / "reports" / name)
     verdicts = {one.verdict for one in judge(run.outcomes, issues)}
@@ -70,7 +70,7 @@ def test_nothing_in_a_committed_run_is_unexplained_or_unexpected(name: str, issu
 
 
 def test_every_known_issue_was_seen_in_the_cell_that_it_names(atlas: LoadedRun, issues: KnownIssues) -> None:
-    runs = (atlas, load_run(ROOT / "reports" / "rungs"))
+    runs = (atlas, *(load_run(ROOT / "reports" / name) for name in ("rungs", "training")))
     judged = {one.outcome.cell.id: one for run in runs for one in judge(run.outcomes, issues)}
     for issue in issues.issues:
         one = judged[issue.seen]

@@ -82,3 +82,34 @@ def test_an_issue_of_another_kind_for_the_same_cell_is_not_missed() -> None:
 def test_a_finding_is_told_from_the_signature_of_a_traceback(signature: str, names: set[str] | None) -> None:
     finding = Finding.of(signature)
     assert (set(finding.names) if finding else None) == names
+
+
+def passed(**evidence: object) -> Verdict:
+    outcome = Outcome(cell=CELL, status=Status.PASSED, reason="", evidence=evidence)
+    [one] = judge([outcome], KnownIssues(issues=(issue("schedule", "NotTrained@schedule"),)))
+    return one.verdict
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict"),
+    [
+        ({}, Verdict.UNEXPECTED_PASS),
+        ({"training": {"promises": {"reasons": {"schedule": []}}}}, Verdict.UNEXPECTED_PASS),
+        ({"training": {"promises": {"reasons": {"clipping": []}}}}, Verdict.AS_EXPECTED),
+        ({"training": {"steps": 12}}, Verdict.AS_EXPECTED),
+        ({"training": {"learning": {}, "promises": {}}}, Verdict.AS_EXPECTED),
+        ({"questions": [{"name": "schedule", "status": "holds"}]}, Verdict.UNEXPECTED_PASS),
+        ({"questions": [{"name": "schedule", "status": "not_asked"}]}, Verdict.AS_EXPECTED),
+        ({"properties": [{"name": "schedule", "status": "does_not_apply"}]}, Verdict.AS_EXPECTED),
+    ],
+)
+def test_what_was_not_asked_contradicts_no_issue(evidence: dict[str, object], verdict: Verdict) -> None:
+    assert passed(**evidence) is verdict
+
+
+def test_a_finding_with_a_part_missing_that_was_not_asked_is_known() -> None:
+    failure = Failure(type="X", message="m", signature="DataDiffers@long")
+    evidence = {"questions": [{"name": "long", "status": "fails"}, {"name": "path_aishell", "status": "not_asked"}]}
+    outcome = Outcome(cell=CELL, status=Status.FAILED, reason="r", failure=failure, evidence=evidence)
+    [one] = judge([outcome], KnownIssues(issues=(LONG, PATH)))
+    assert one.verdict is Verdict.KNOWN

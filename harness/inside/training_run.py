@@ -71,7 +71,7 @@ class Trainer:
             }
         )
         samplers = Path(self.overlay) / "funasr/datasets/audio_datasets/samplers.py"
-        if _DRAWS_FROM_PROCESS in samplers.read_text(encoding="utf-8"):
+        if watch.seeds_batches and _DRAWS_FROM_PROCESS in samplers.read_text(encoding="utf-8"):
             words |= UNSHUFFLED
         finetune.run_trainer(self.entry, {**words, **overrides})
 

@@ -7,13 +7,18 @@ the issues that are listed for it explain every part, and all of them still show
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.cells import Failure
+from harness.cells import Outcome
 from harness.judge.known import KnownIssue
 
 _FINDING = re.compile(r"(?P<kind>[A-Z]\w*)@(?P<names>[a-z0-9_]+(?:\+[a-z0-9_]+)*)")
+
+_ALWAYS = frozenset({"steps", "losses", "parameters"})
+"""What every rule about a training has asked, whatever else it asks since."""
+_LEARNED = frozenset({"unigram", "accuracy", "trend"})
+_NOT_ASKED = ("not_asked", "does_not_apply")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +47,32 @@ class Explanation:
     """Issues that list parts of such a finding, none of which shows."""
 
 
-def explain(failure: Failure | None, listed: Sequence[KnownIssue]) -> Explanation | None:
+def contradicts(outcome: Outcome, issue: KnownIssue) -> bool:
+    """Whether that an issue does not show in an outcome says anything: not of what the cell was never asked."""
+    asked = _asked(outcome)
+    findings = [Finding.of(signature) for signature in issue.signatures]
+    return asked is None or not findings or any(one is None or one.names <= asked for one in findings)
+
+
+def _asked(outcome: Outcome) -> frozenset[str] | None:
+    """The parts that the cell's check asked about; None where it does not say."""
+    training = outcome.evidence.get("training")
+    if isinstance(training, Mapping):
+        promises = training.get("promises")
+        reasons = promises.get("reasons") if isinstance(promises, Mapping) else None
+        learned = _LEARNED if isinstance(training.get("learning"), Mapping) else frozenset()
+        return _ALWAYS | learned | (frozenset(reasons) if isinstance(reasons, Mapping) else frozenset())
+    for key in ("questions", "properties"):
+        entries = outcome.evidence.get(key)
+        if isinstance(entries, list | tuple):
+            told = [entry for entry in entries if isinstance(entry, Mapping)]
+            return frozenset(str(entry.get("name")) for entry in told if entry.get("status") not in _NOT_ASKED)
+    return None
+
+
+def explain(outcome: Outcome, listed: Sequence[KnownIssue]) -> Explanation | None:
     """Hold a finding's parts against the issues that cover its cell; None when the failure is no such finding."""
-    finding = Finding.of(failure.signature) if failure else None
+    finding = Finding.of(outcome.failure.signature) if outcome.failure else None
     if finding is None:
         return None
     shown: list[KnownIssue] = []
@@ -55,7 +83,9 @@ def explain(failure: Failure | None, listed: Sequence[KnownIssue]) -> Explanatio
         showing = [one for one in own if one.names <= finding.names]
         for one in showing:
             explained |= one.names
-        if own:
-            (shown if showing else absent).append(issue)
+        if showing:
+            shown.append(issue)
+        elif own and contradicts(outcome, issue):
+            absent.append(issue)
     unexplained = tuple(sorted(finding.names - explained))
     return Explanation(issues=tuple(shown), unexplained=unexplained, absent=tuple(absent))

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.cells import Cell, Outcome, Status, Verdict
-from harness.judge.compound import Explanation, explain
+from harness.judge.compound import Explanation, contradicts, explain
 from harness.judge.known import FAILURES, KnownIssue, KnownIssues
 from harness.judge.pace import settle_pace
 
@@ -77,21 +77,22 @@ def _judge_one(outcome: Outcome, by_id: Mapping[str, Outcome], issues: KnownIssu
     if outcome.status is Status.ERRORED:
         return _fault(outcome, f"The harness or the machine is to blame: {outcome.reason}")
     listed = issues.matching(outcome.cell)
+    contradicted = [issue for issue in listed if contradicts(outcome, issue)]
     if outcome.status in FAILURES:
         return _judge_failure(outcome, listed)
-    if outcome.status is Status.PASSED and listed:
+    if outcome.status is Status.PASSED and contradicted:
         return Judged(
             outcome=outcome,
             verdict=Verdict.UNEXPECTED_PASS,
-            issue=listed[0],
-            sentence=f"It passed, and is listed as failing ({listed[0].id}: {listed[0].title}).",
+            issue=contradicted[0],
+            sentence=f"It passed, and is listed as failing ({contradicted[0].id}: {contradicted[0].title}).",
         )
     sentence = "It passed." if outcome.status is Status.PASSED else f"It was skipped: {outcome.reason}"
     return Judged(outcome=outcome, verdict=Verdict.AS_EXPECTED, sentence=sentence)
 
 
 def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue]) -> Judged:
-    parts = explain(outcome.failure, [issue for issue in listed if issue.status is outcome.status])
+    parts = explain(outcome, [issue for issue in listed if issue.status is outcome.status])
     if parts and parts.issues:
         return _judge_parts(outcome, parts)
     for issue in listed:

@@ -97,6 +97,7 @@ def _fires(example: Example, output: Any) -> bool:
             continue
         decided = True
         found = (embeddings[row] != 0).any(1).tolist()
+        found += [False] * (wanted - len(found))
         if found != [place < wanted for place in range(len(found))]:
             empty = [place for place in range(wanted) if not found[place]]
             total = float(weights[row].detach().double().sum())

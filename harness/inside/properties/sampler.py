@@ -13,7 +13,7 @@ from typing import Any
 from harness.inside.properties.building import build, make_batch
 from harness.inside.properties.drawing import Example, Wish
 from harness.inside.properties.lengths import wanted_targets
-from harness.inside.properties.running import Violation, forward
+from harness.inside.properties.running import TooFewEmbeddings, Violation, forward
 from harness.inside.properties.subject import Property, Subject, only_paraformer
 
 
@@ -22,6 +22,9 @@ def _as_many_as_missed(example: Example, _subject: Subject) -> None:
     seen = forward(network, batch, example.seed).seen
     ratio = example.conf["sampling_ratio"]
     heard = seen.predictor[0].detach()
+    if heard.shape[1] < max(example.targets):
+        # One embedding is broadcast to two places without a word.
+        raise TooFewEmbeddings(f"the predictor gives {heard.shape[1]} embeddings for {max(example.targets)} tokens")
     _hold_equal(seen.decoder[0][0][2], heard, example, "the first pass is not given what the predictor made")
     if not ratio:
         return

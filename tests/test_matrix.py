@@ -517,7 +517,7 @@ def committed_matrices() -> list[Path]:
 def test_every_committed_matrix_loads_and_is_named_like_its_file(path: Path, gpu_present: bool) -> None:
     matrix = load_matrix(path, resolve=locked_resolve, variants=OWN, gpu_present=gpu_present)
     assert matrix.name == path.stem
-    assert {cell.variant for cell in matrix.cells} == {None, *OWN}
+    assert {cell.variant for cell in matrix.cells} <= {None, *OWN}
 
 
 def test_the_atlas_is_what_it_is_said_to_be() -> None:

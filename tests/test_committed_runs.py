@@ -14,6 +14,8 @@ from harness.runs import LoadedRun, load_run
 from harness.variants import available
 
 ROOT = Path(__file__).parent.parent
+REPORTED = ("paraformer_streaming", "paraformer")
+"""Of the architectures, those that the atlas is about."""
 STREAMING = "paraformer_streaming"
 ASSERTION = "AssertionError@funasr/losses/label_smoothing_loss.py:forward"
 
@@ -38,7 +40,7 @@ def asserted(outcome: Outcome) -> bool:
 
 def test_every_published_release_was_asked_at_every_shape(atlas: LoadedRun) -> None:
     published = {release.label for release in load_lock(ROOT / "matrices" / "releases.lock.toml")}
-    for variant in available():
+    for variant in REPORTED:
         met = {(outcome.cell.release, str(outcome.cell.shape)) for outcome in contracts(atlas, variant)}
         assert {release for release, _ in met} == published
         assert len(met) == 4 * len(published)
@@ -80,7 +82,7 @@ def test_every_known_issue_was_seen_in_the_cell_that_it_names(atlas: LoadedRun, 
 def test_every_rung_was_climbed_in_the_newest_release(issues: KnownIssues) -> None:
     newest = load_lock(ROOT / "matrices" / "releases.lock.toml")[-1].label
     run = load_run(ROOT / "reports" / "rungs")
-    for variant in available():
+    for variant in REPORTED:
         met = {o.cell.check: o for o in run.outcomes if o.cell.release == newest and o.cell.variant in (variant, None)}
         assert met.keys() == set(Check)
         # What is not blocked was asked: the text came back, and each property was searched for long enough.

@@ -134,3 +134,25 @@ def test_a_release_that_does_not_import_is_bad_for_every_variant():
     assert [variant.fails[0].text.split(":")[0] for variant in advice.variants] == ["The release does not import"] * 2
     assert not advice.fine_tuned
     assert advice.newest_for_all is None
+
+
+def broken_promise(*unmet):
+    evidence = {"entry_is_native": True, "training": {"unmet": list(unmet)}}
+    return outcome(cell("1.4.0", "finetune@train_ds"), Status.FAILED, evidence=evidence)
+
+
+def test_a_model_that_learned_though_a_promise_was_broken_is_fit_and_the_promise_is_told():
+    (variant,) = advice_of([*good("1.4.0")[:2], broken_promise("schedule", "accumulation")]).variants
+    assert variant.newest == "1.4.0"
+    (reason,) = variant.silent
+    assert reason.text.startswith("The model learns, but the trainer does not do as it is told with train_ds:")
+
+
+@pytest.mark.parametrize(
+    "unmet", [("schedule", "trend"), ("steps",), ("unigram",), ("start",), ("schedule", "optimizer"), ()]
+)
+def test_a_model_that_did_not_learn_is_not_fit_whatever_else_was_broken(unmet):
+    (variant,) = advice_of([*good("1.4.0")[:2], broken_promise(*unmet)]).variants
+    assert variant.newest is None
+    assert variant.silent == ()
+    assert variant.fails[0].text.startswith("Fine-tuning fails with train_ds:")

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.cells import Check, Status, Verdict
+from harness.judge.settle import learned_all_the_same
 from harness.judge.verdicts import Judged
 from harness.matrix.expansion import native_entry
 from harness.report.failures import FailureGroup, GroupKey, group_key, has_failed
 from harness.report.order import Order, Span, installable
 from harness.report.text import one_line, sentence
-from harness.report.words import RUNG_FAILS, STATUS_NAME
+from harness.report.words import BREAKS_PROMISE, RUNG_FAILS, STATUS_NAME
 
 _Links = dict[GroupKey, str]
 
@@ -22,7 +23,10 @@ class Standing(StrEnum):
     """What a release is good for, with one variant."""
 
     TRAINS = "trains"
-    """Every cell that was run passed, and a fine-tune is among them; faults that stop nothing are told besides."""
+    """Every cell that was run passed, and a fine-tune is among them; faults that stop nothing are told besides.
+
+    A trainer that broke a promise, the schedule's say, and taught the model all the same has such a fault.
+    """
     PASSES = "passes"
     """Every cell that was run passed, but no fine-tune was asked for."""
     PARTLY = "partly"
@@ -100,7 +104,7 @@ def standing(cells: Iterable[Judged]) -> Standing:
     The other trainer than its own is left out, and so are rungs that stop nothing when they fail.
     """
     asked = [item.outcome for item in cells if _counts(item) and item.outcome.status is not Status.SKIPPED]
-    passed = [outcome for outcome in asked if outcome.status is Status.PASSED]
+    passed = [outcome for outcome in asked if outcome.status is Status.PASSED or learned_all_the_same(outcome)]
     tuned = any(outcome.cell.check is Check.FINETUNE for outcome in passed)
     if len(passed) == len(asked):
         if tuned:
@@ -142,7 +146,7 @@ def _variant(variant: str, releases: dict[str, list[Judged]], order: Order, *, l
     silent = (
         {label: [item for item in items if _is_of_own_trainer(item) and item.outcome.cell.check is check]
          for label, items in good.items()}
-        for check in Check if not check.bears
+        for check in Check if not check.bears or check is Check.FINETUNE
     )  # fmt: skip
     return VariantAdvice(
         variant=variant,
@@ -184,7 +188,8 @@ def _why(items: Sequence[Judged], links: _Links) -> tuple[str, str]:
     where = f" at {', '.join(map(str, shapes))} only" if len(shapes) < len(asked) else ""
     entries = sorted({item.outcome.cell.entry for item in alike if item.outcome.cell.entry})
     trainers = f" with {' and '.join(entries)}" if entries else ""
-    return sentence(f"{RUNG_FAILS[check]}{trainers}{where}: {_cause(lowest)}"), links.get(group_key(lowest), "")
+    what = BREAKS_PROMISE if all(learned_all_the_same(item.outcome) for item in alike) else RUNG_FAILS[check]
+    return sentence(f"{what}{trainers}{where}: {_cause(lowest)}"), links.get(group_key(lowest), "")
 
 
 def _cause(item: Judged) -> str:

@@ -48,7 +48,10 @@ def gpu_regression(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the test suite, real releases included."""
     install(session)
-    session.run("python", "-m", "pytest", *session.posargs)
+    # A file's tests stay together: what a file measures once for all of them is measured once.
+    # Four at most, for each of them may hold several processes with torch.
+    parallel = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--benchmark-disable"]
+    session.run("python", "-m", "pytest", *parallel, *session.posargs)
 
 
 @nox.session(venv_params=VENV_PARAMS)

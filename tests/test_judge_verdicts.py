@@ -131,6 +131,23 @@ def test_what_a_regression_or_fault_blocks_follows(status: Status, signature: st
     assert contract() in judged.sentence
 
 
+@pytest.mark.parametrize(
+    ("below", "told"),
+    [
+        (outcome(contract(), Status.FAILED, LISTED), "It stands on {}, which is judged known (streaming)."),
+        (outcome(contract(), Status.FAILED, OTHER), "It stands on {}, which is judged regression."),
+        (outcome(contract(), Status.SKIPPED), "It stands on {}, which is judged as_expected."),
+        (outcome(contract()), "It is blocked by {}, which passed."),
+        (None, "It is blocked by {}, which has no outcome of its own in this run."),
+    ],
+)
+def test_a_blocked_cell_says_on_what_it_stands_and_how_that_was_judged(below: Outcome | None, told: str) -> None:
+    blocked = outcome(finetune(), Status.BLOCKED, blocked_by=contract())
+    judged = one(below, blocked) if below else one(blocked)
+    assert judged.sentence == told.format(contract())
+    assert judged.outcome is blocked
+
+
 def test_a_chain_of_blocked_cells_is_followed_to_its_end_in_any_order() -> None:
     construct = contract().replace("loss_contract", "construct")
     chain = [

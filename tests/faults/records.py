@@ -114,6 +114,6 @@ class Fault:
             needed.add(Check.PROPERTIES)
         if touched & {"datasets", "frontends", "tokenizer"}:
             needed.add(Check.DATA)
-        # The trainer's rungs stand on each other: what resumes or decodes was trained before.
-        needed |= {check for check in Check if Check.FINETUNE.rung <= check.rung <= highest.rung}
+        # What resumes was trained before. Decoding trains for itself, and wide models that train thrice take long.
+        needed |= {Check.FINETUNE} if highest is Check.CHECKPOINT else set()
         return tuple(check for check in Check if check in needed and check.rung <= highest.rung)

@@ -174,10 +174,15 @@ def test_a_fault_of_the_model_is() -> None:
     assert Check.PROPERTIES in a_fault(expected=Expected(rung=Check.FINETUNE)).rungs
 
 
-def test_what_is_decoded_was_trained_before() -> None:
+def test_what_resumes_was_trained_before_and_decoding_trains_for_itself() -> None:
     edits = (Edit(files=("tokenizer/abs_tokenizer.py",), old="a", new="b"),)
-    fault = a_fault(edits=edits, expected=Expected(rung=Check.DECODE))
-    assert fault.rungs == tuple(check for check in Check if check not in (Check.IMPORT, Check.PROPERTIES))
+    below = (Check.CONSTRUCT, Check.LOSS_CONTRACT, Check.DATA)
+    assert a_fault(edits=edits, expected=Expected(rung=Check.CHECKPOINT)).rungs == (
+        *below,
+        Check.FINETUNE,
+        Check.CHECKPOINT,
+    )
+    assert a_fault(edits=edits, expected=Expected(rung=Check.DECODE)).rungs == (*below, Check.DECODE)
 
 
 def test_nothing_above_the_expected_rung_is_asked() -> None:

@@ -47,6 +47,7 @@ def train(
 def test_a_sound_training_has_nothing_to_tell(forked: Forked) -> None:
     seen = forked(train)
     assert seen["trainable_parameters"] == 4
+    assert seen["trainable_bytes"] == 4 * (9 + 3) * 2
     assert seen["without_gradient"] == seen["not_in_optimizer"] == seen["steps_begun_with_gradients"] == []
 
 

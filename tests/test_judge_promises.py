@@ -14,6 +14,7 @@ from harness.judge.promises import (
     GROWTH_BYTES,
     PROMISES,
     WEIGHTS_TOLERANCE,
+    growth_allowed,
     judge_promises,
     warmup_rate,
 )
@@ -181,6 +182,21 @@ def grown(per_step: float, steps: int = 24) -> list[int]:
 def test_memory_may_grow_as_much_as_stated_and_no_more() -> None:
     assert broken(metrics(held_bytes=grown(GROWTH_BYTES))) == ()
     assert broken(metrics(held_bytes=grown(GROWTH_BYTES * 1.1))) == ("memory",)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "bound"), [(None, 8 * MIB), (64 * MIB, 8 * MIB), (4 * MIB, 2 * MIB), (MIB, MIB), (0, MIB)]
+)
+def test_a_small_model_may_grow_by_less(trainable: int | None, bound: int) -> None:
+    assert growth_allowed(trainable) == bound
+
+
+def test_a_copy_of_a_small_models_gradients_at_each_step_is_seen() -> None:
+    size = int(2.6 * MIB)
+    kept = metrics(held_bytes=grown(size))
+    assert broken(kept) == ()
+    kept["promises"] = {**kept["promises"], "trainable_bytes": size}
+    assert broken(kept) == ("memory",)
 
 
 def test_memory_that_wanders_or_settles_has_not_grown() -> None:

@@ -86,6 +86,7 @@ class Gradients:
         held = self._held or set()
         return {
             "trainable_parameters": len(self._names),
+            "trainable_bytes": sum(one.numel() * one.element_size() for one in self._parameters),
             "without_gradient": [
                 name
                 for name, received, size in zip(self._names, self._received, largest, strict=True)

@@ -33,7 +33,13 @@ PRINTED = 0.5e-3
 
 GROWTH_BYTES = 8 * 1024**2
 """A step. Sound trainings were seen to grow by up to 2.5 MiB a step (1.0.0, by fragments) while they are short; one
-copy of the smallest model's gradients is 28 MiB."""
+copy of the gradients of the smallest published width is 28 MiB."""
+
+GROWTH_SHARE = 0.5
+"""Of the trained parameters, for models so small that a copy of their gradients each step stays below that bound."""
+
+LEAST_GROWTH_BYTES = 1024**2
+"""A step; models 64 wide were seen to grow by 0.4 MiB."""
 
 GROWTH_ALPHA = 1e-3
 """Of the Mann-Kendall test of the same steps: memory that wanders does not grow."""
@@ -195,13 +201,13 @@ def _logged(metrics: Mapping[str, Any], name: str) -> Sequence[float | None]:
     return numbers(stats[name] if name in stats else metrics.get("losses"))
 
 
-def _memory(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
+def _memory(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
     held = whole(numbers(metrics.get("held_bytes")))
     if held is None or len(held) < 12:
         return None
     later = held[len(held) // 2 :]
     slope = median((b - a) / (j - i) for (i, a), (j, b) in combinations(enumerate(later), 2))
-    if slope <= GROWTH_BYTES:
+    if slope <= growth_allowed(number(told.get("trainable_bytes"))):
         return ()
     from scipy.stats import kendalltau
 
@@ -211,6 +217,13 @@ def _memory(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
     return (
         f"Memory grew by {slope / 1024**2:.1f} MiB a step over the second half of the training, and never stopped.",
     )
+
+
+def growth_allowed(trainable_bytes: float | None) -> float:
+    """Bytes that memory may grow by at each step, for a model with parameters of so many bytes."""
+    if trainable_bytes is None:
+        return GROWTH_BYTES
+    return min(GROWTH_BYTES, max(LEAST_GROWTH_BYTES, GROWTH_SHARE * trainable_bytes))
 
 
 def _accumulation(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:

@@ -12,6 +12,7 @@ from harness.judge.promises import (
     CLIP_TOLERANCE,
     GRADIENT_TOLERANCE,
     GROWTH_BYTES,
+    IDLE_SECONDS,
     PROMISES,
     WEIGHTS_TOLERANCE,
     growth_allowed,
@@ -53,16 +54,53 @@ def test_the_schedule_rises_in_a_line_and_falls_with_the_root() -> None:
 @pytest.mark.parametrize(
     ("rates", "said"),
     [
-        ([0.00025] * 12, "Step 2 was taken at a learning rate of 0.00025 (the schedule has it at step 1)"),
         ([warmup_rate(0.002, 8, step + 2) for step in range(12)], "(the schedule has it at step 2)"),
         ([warmup_rate(0.001, 8, step + 1) for step in range(12)], "its schedule says 0.00025"),
-        ([0.0] * 12, "learning rate of 0;"),
     ],
 )
 def test_a_rate_that_is_not_the_schedules_is_told_with_its_step(rates: list[float], said: str) -> None:
     given = metrics(learning_rates=rates)
     assert broken(given) == ("schedule",)
     assert said in sentence(given)
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        ([0.00025] * 12, "Step 2 was taken at a learning rate of 0.00025 (the schedule has it at step 1)"),
+        ([0.00025] * 12, "Step 2 and 10 more were taken at the learning rate of the step before"),
+        ([0.0] * 12, "learning rate of 0;"),
+        ([0.00025 * (1 + step // 4) for step in range(12)], "Step 2 and 8 more were taken"),
+    ],
+)
+def test_a_rate_that_stands_still_is_told_apart_from_one_that_runs_ahead(rates: list[float], said: str) -> None:
+    given = metrics(learning_rates=rates)
+    assert broken(given) == ("schedule", "moving")
+    assert said in sentence(given)
+
+
+def test_two_rates_are_too_few_to_stand_still() -> None:
+    assert "moving" in judge_promises(metrics(learning_rates=[0.00025] * 2)).not_asked
+    assert "moving" in judge_promises(promised(warmup_steps=None)).not_asked
+
+
+@pytest.mark.parametrize(
+    ("idle", "running", "expected"),
+    [
+        (IDLE_SECONDS, 0.1, ()),
+        (IDLE_SECONDS * 1.1, 0.1, ("idling",)),
+        (1.0, 1.0, ()),
+        (1.0, 0.9, ("idling",)),
+    ],
+)
+def test_a_step_may_not_lie_idle_longer_than_it_works(idle: float, running: float, expected: Any) -> None:
+    assert broken(promised(idle_seconds=[idle] * 12, running_seconds=[running] * 12)) == expected
+
+
+def test_one_step_that_stalls_is_no_idling_trainer_and_what_was_not_counted_is_not_asked() -> None:
+    assert broken(promised(idle_seconds=[*[0.0] * 11, 60.0])) == ()
+    assert "idling" in judge_promises(promised(idle_seconds=[None] * 12, running_seconds=[None] * 12)).not_asked
+    assert "idling" in judge_promises(promised(idle_seconds=[])).not_asked
 
 
 def test_a_rate_may_differ_by_rounding() -> None:

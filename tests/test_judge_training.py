@@ -76,7 +76,7 @@ def test_what_is_not_met_makes_the_signature_in_a_fixed_order() -> None:
     settled = settle(Outcome(cell=cell, status=Status.PASSED, reason="", metrics=broken))
     assert settled.status is Status.FAILED
     assert settled.failure is not None
-    assert settled.failure.signature == "NotTrained@steps+schedule+optimizer"
+    assert settled.failure.signature == "NotTrained@steps+schedule+moving+optimizer"
     assert settled.evidence["training"]["learning"]["trend_test"] == "mann-kendall"
 
 
@@ -186,3 +186,12 @@ def test_whatever_is_reported_is_judged_without_an_exception(name: str, value: o
 def test_seeds_are_judged_each_by_itself() -> None:
     trainings = [seed_training(0), seed_training(1, FALLING, (*RISING[:-1], 0.3))]
     assert judge_training(metrics(trainings)).unmet == ("accuracy",)
+
+
+def test_the_groups_that_a_training_names_are_those_that_must_move() -> None:
+    """A model without a predictor is not asked for one, and one with further parts is."""
+    moved = {"encoder": 0.1, "decoder": 0.1, "hotwords": 0.0}
+    named = {**metrics(), "relative_change_by_group": moved, "groups": ["encoder", "decoder"]}
+    assert "parameters" not in judge_training(named).unmet
+    assert "parameters" in judge_training({**named, "groups": ["encoder", "decoder", "hotwords"]}).unmet
+    assert "parameters" in judge_training({**named, "groups": []}).unmet

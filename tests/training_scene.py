@@ -66,6 +66,8 @@ def promises(steps: int = 12, **changed: Any) -> dict[str, Any]:
         "log_differences": {"loss_att": 0.00049, "returned loss": 0.0005},
         "loss_difference": 0.0,
         "listed": [STEPS_AN_EPOCH] * len(ROWS),
+        "idle_seconds": [0.004] * steps,
+        "running_seconds": [0.3] * steps,
         **changed,
     }
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.inside import memory, model
 from harness.inside.gradients import Gradients
+from harness.inside.idle import Idle
 from harness.inside.logged import RETURNED, LogLines
 from harness.inside.targets import Forward, Targets
 
@@ -52,6 +53,7 @@ class Observer:
     targets: Targets = field(default_factory=Targets)
     gradients: Gradients = field(default_factory=Gradients)
     log: LogLines = field(default_factory=LogLines)
+    idle: Idle = field(default_factory=Idle)
     _before: dict[str, Any] = field(default_factory=dict)
     _losses: list[Any] = field(default_factory=list)
     _stats: list[Mapping[str, Any]] = field(default_factory=list)
@@ -99,6 +101,7 @@ class Observer:
         self._evaluated = False
         if not self._losses:
             self.gradients.before_first_forward()
+            self.idle.begin()
         speech = kwargs.get("speech", args[0] if args else None)
         self.samples += len(speech) if speech is not None else 0
         if "speech_lengths" in kwargs:
@@ -115,6 +118,7 @@ class Observer:
         self.gradients.before_step(optimizer, self._norm)
 
     def _stepped(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        self.idle.end()
         self.steps.append(
             Step(
                 losses=self._losses,
@@ -172,9 +176,15 @@ class Observer:
             "promises": {
                 **self.gradients.figures(),
                 **self.log.figures(self._forwards()),
+                **self._idling(),
                 "loss_difference": self._loss_difference(),
             },
         }
+
+    def _idling(self) -> dict[str, list[float | None]]:
+        """Nothing on a GPU: there the thread waits for the device, as it should."""
+        on_cpu = self.network is not None and all(one.device.type == "cpu" for one in self.network.parameters())
+        return self.idle.figures() if on_cpu else {}
 
     def _forwards(self) -> list[dict[str, float | None]]:
         return [
@@ -212,8 +222,9 @@ class Observer:
 
     def _changes(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """How far each group of parameters moved: norm of the change over norm of where it started."""
+        asked = {"groups": list(groups)}
         if self.network is None:
-            return {"relative_change_by_group": {}, "parameters_unchanged": []}
+            return {**asked, "relative_change_by_group": {}, "parameters_unchanged": []}
         moved: dict[str, float] = defaultdict(float)
         size: dict[str, float] = defaultdict(float)
         unchanged = []
@@ -226,7 +237,7 @@ class Observer:
             if change == 0.0:
                 unchanged.append(name)
         relative = {group: (moved[group] / size[group]) ** 0.5 if size[group] else None for group in moved}
-        return {"relative_change_by_group": relative, "parameters_unchanged": unchanged}
+        return {**asked, "relative_change_by_group": relative, "parameters_unchanged": unchanged}
 
 
 def _detached(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from statistics import median
 from typing import Any
 
@@ -46,6 +46,10 @@ GROWTH_ALPHA = 1e-3
 
 GRADIENT_TOLERANCE = 1e-4
 """Relative, of the difference between two gradients that are equal but for the order of float32 sums."""
+
+IDLE_SECONDS = 0.2
+"""Of a step from its forward pass to the optimizer's, as the median over the steps: on a CPU it has nothing to wait
+for, and sound trainings were seen to wait some thousandths."""
 
 WEIGHTS_TOLERANCE = 1e-5
 """Relative, of all weights together after a few steps from the same start: ranks add in another order, no more."""
@@ -102,6 +106,31 @@ def _schedule(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
             seen = f" (the schedule has it at step {ahead})" if ahead and ahead != step else ""
             return (f"Step {step} was taken at a learning rate of {rate:.4g}{seen}; its schedule says {expected:.4g}.",)
     return ()
+
+
+def _moving(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+    """Apart from `schedule`: one that is a step ahead is known of many releases, one that stands still is not."""
+    rates = whole(numbers(metrics.get("learning_rates")))
+    if rates is None or len(rates) < 3 or number(told.get("warmup_steps")) is None:
+        return None
+    still = [step for step, (before, rate) in enumerate(pairwise(rates), 2) if rate == before]
+    if not still:
+        return ()
+    return (
+        f"Step {still[0]} and {len(still) - 1} more were taken at the learning rate of the step before; "
+        "its schedule moves at each.",
+    )
+
+
+def _idling(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+    idle, running = numbers(told.get("idle_seconds")), numbers(told.get("running_seconds"))
+    pairs = [(a, b) for a, b in zip(idle, running, strict=False) if a is not None and b is not None]
+    if not pairs:
+        return None
+    waits, runs = median(a for a, _ in pairs), median(b for _, b in pairs)
+    if waits <= IDLE_SECONDS or waits <= runs:
+        return ()
+    return (f"Each step waits for nothing that it needs: {waits:.2g} s idle, and {runs:.2g} s at work (medians).",)
 
 
 def _near(rate: float, expected: float) -> bool:
@@ -273,6 +302,7 @@ PROMISES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, object]], Judge
     "epochs": _epochs,
     "batches": _batches,
     "schedule": _schedule,
+    "moving": _moving,
     "clipping": _clipping,
     "gradients": _named("without_gradient", "never received a gradient."),
     "optimizer": _named("not_in_optimizer", "can be trained and are not the optimizer's."),
@@ -280,6 +310,7 @@ PROMISES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, object]], Judge
     "statistics": _statistics,
     "log": _log,
     "memory": _memory,
+    "idling": _idling,
     "accumulation": _accumulation,
     "ranks": _ranks,
 }

@@ -30,7 +30,8 @@ MINIMUM_EPOCHS = 3
 """Below three points there is no trend."""
 
 REQUIRED_GROUPS = ("encoder", "predictor", "decoder")
-"""The parts of a Paraformer that the published recipes train; none is frozen."""
+"""The parts of a Paraformer that the published recipes train; none is frozen. Where a training says which groups its
+architecture has, those are required."""
 
 CHANGE_FLOOR = 1e-6
 """Eight rounding units of fp32 (2**-23 = 1.2e-7): what was only cast, moved or saved and loaded stays below it,
@@ -71,12 +72,13 @@ def judge_training(metrics: Mapping[str, Any]) -> TrainingVerdict:
     steps, expected = count(metrics.get("steps")), count(metrics.get("steps_expected"))
     losses = sequence(metrics.get("losses"))
     changes = mapping(metrics.get("relative_change_by_group"))
-    moved = [number(changes.get(group)) for group in REQUIRED_GROUPS]
+    groups = [str(group) for group in sequence(metrics.get("groups"))] or REQUIRED_GROUPS
+    moved = [number(changes.get(group)) for group in groups]
     conditions: dict[str, Sequence[str]] = {"steps": _about_steps(steps, expected, len(losses))}
     learning = promises = None
     if steps != 0:
         learning, promises = judge_learning(_trainings(metrics)), judge_promises(metrics)
-        conditions |= {"losses": _about_losses(losses), "parameters": _about_changes(changes)}
+        conditions |= {"losses": _about_losses(losses), "parameters": _about_changes(changes, groups)}
         conditions |= {**learning.reasons, **promises.reasons}
     reasons = tuple(reason for found in conditions.values() for reason in found)
     return TrainingVerdict(
@@ -131,9 +133,9 @@ def _about_losses(losses: Sequence[object]) -> list[str]:
     return reasons
 
 
-def _about_changes(changes: Mapping[str, object]) -> list[str]:
+def _about_changes(changes: Mapping[str, object], groups: Sequence[str]) -> list[str]:
     reasons = []
-    for group in REQUIRED_GROUPS:
+    for group in groups:
         change = number(changes.get(group))
         if group not in changes:
             reasons.append(f"Nothing is known of the {group}'s parameters.")

@@ -1,0 +1,51 @@
+"""Idle time: what sleeps is idle, what works or waits for a processor is not."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from harness.inside import idle
+from harness.inside.idle import Idle
+
+
+def test_a_step_that_sleeps_was_idle() -> None:
+    seen = Idle()
+    seen.begin()
+    time.sleep(0.2)
+    seen.end()
+    assert seen.idle[0] == pytest.approx(0.2, abs=0.1)
+
+
+def test_a_step_that_works_was_not_idle_though_others_take_its_processor() -> None:
+    child = os.fork()
+    if child == 0:
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            pass
+        os._exit(0)
+    seen = Idle()
+    seen.begin()
+    end = time.thread_time() + 0.3
+    while time.thread_time() < end:
+        pass
+    seen.end()
+    os.waitpid(child, 0)
+    assert seen.idle[0] < 0.1
+    assert seen.running[0] == pytest.approx(0.3, abs=0.1)
+
+
+def test_where_the_system_does_not_count_nothing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr(idle, "SCHEDSTAT", tmp_path / "none")
+    seen = Idle()
+    seen.begin()
+    seen.end()
+    assert seen.figures() == {"idle_seconds": [None], "running_seconds": [None]}
+
+
+def test_a_step_that_was_not_seen_to_begin_is_not_known() -> None:
+    seen = Idle()
+    seen.end()
+    assert seen.idle == [None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 import pytest
@@ -37,8 +38,24 @@ def test_a_step_that_works_was_not_idle_though_others_take_its_processor() -> No
     assert seen.running[0] == pytest.approx(0.3, abs=0.1)
 
 
+def test_a_thread_that_waits_for_another_that_works_is_not_idle() -> None:
+    def work() -> None:
+        end = time.thread_time() + 0.3
+        while time.thread_time() < end:
+            pass
+
+    other = threading.Thread(target=work)
+    seen = Idle()
+    other.start()
+    seen.begin()
+    time.sleep(0.25)
+    seen.end()
+    other.join()
+    assert seen.idle[0] < 0.1
+
+
 def test_where_the_system_does_not_count_nothing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setattr(idle, "SCHEDSTAT", tmp_path / "none")
+    monkeypatch.setattr(idle, "TASKS", tmp_path / "none")
     seen = Idle()
     seen.begin()
     seen.end()

@@ -1,17 +1,20 @@
-"""How long a training step waits for nothing: time in which its thread neither runs nor waits for a processor.
+"""How long a training step waits for nothing: time in which none of its threads runs or waits for a processor.
 
 Linux counts for each thread the nanoseconds that it ran and that it was ready and waited for a processor
-(`/proc/thread-self/schedstat`, Documentation/scheduler/sched-stats.rst). What is left of the clock's time it slept, or
-waited for a disk or another process. A busy machine makes a step long, and does not make it idle.
+(`/proc/self/task/*/schedstat`, Documentation/scheduler/sched-stats.rst). What is left of the clock's time they slept,
+or waited for a disk or another process. A busy machine makes a step long, and does not make it idle. All threads are
+added up, because `AutoModel` lets torch have four, and one of them sleeps while it waits for the others: so what is
+told is the least that the step was idle.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SCHEDSTAT = Path("/proc/thread-self/schedstat")
+TASKS = Path("/proc/self/task")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +28,12 @@ class Moment:
     @classmethod
     def now(cls) -> Moment | None:
         """None where the system does not count."""
-        try:
-            running, ready = (int(word) * 1e-9 for word in SCHEDSTAT.read_text("ascii").split()[:2])
-        except (OSError, ValueError):
-            return None
+        running = ready = 0.0
+        for task in TASKS.glob("*/schedstat"):
+            # A thread may end meanwhile.
+            with contextlib.suppress(OSError, ValueError):
+                run, wait = (int(word) * 1e-9 for word in task.read_text("ascii").split()[:2])
+                running, ready = running + run, ready + wait
         return cls(clock=time.perf_counter(), busy=running + ready, running=running) if running else None
 
 

@@ -14,7 +14,7 @@ from harness.model_folder import ModelFolder, write_model_folder
 from harness.releases import fetch, layout_path
 from harness.speech.corpus import Corpus, build_corpus, load_corpus, write_jsonl
 from harness.stack import Stack
-from harness.variants import Variant, load_variant
+from harness.variants import Variant, load_variant, render
 
 VALIDATION_UTTERANCES = 4
 """The trainer validates after each epoch; what it validates on plays no part in any verdict."""
@@ -80,9 +80,13 @@ class Prepared:
             "vocab_size": cell.shape.vocab_size,
             "hidden_size": cell.shape.hidden_size,
             "seed": settings.seed,
+            "contract": _contract(variant, cell.shape, cell.scale),
         }
         if cell.check.through_trainer:
-            request |= {"finetune": _training(settings, self.speech.utterances), "data": self._data(variant)}
+            training = _training(settings, self.speech.utterances)
+            if variant.training:
+                training["overrides"] = dict(variant.training)
+            request |= {"finetune": training, "data": self._data(variant)}
         if cell.check in self.matrix.rungs:
             request["settings"] = asdict(self.matrix.rungs[cell.check])
         return request
@@ -140,6 +144,12 @@ def prepare(
         speech=_lay_out_speech(corpus, matrix.finetune, workspace),
         trained=_trained(cells),
     )
+
+
+def _contract(variant: Variant, shape: Shape, scale: Scale) -> dict[str, Any]:
+    """What the contract is told of the architecture; see `harness.variants.anatomy` and `harness.inside.contract`."""
+    told = variant.anatomy.told(render(variant, shape=shape, scale=scale))
+    return {**told, "inputs": list(variant.inputs), "frame_seconds": variant.frame_seconds}
 
 
 def _trained(cells: Sequence[Cell]) -> frozenset[str]:

@@ -72,9 +72,13 @@ def test_nothing_in_a_committed_run_is_unexplained_or_unexpected(name: str, issu
 
 
 def test_every_known_issue_was_seen_in_the_cell_that_it_names(atlas: LoadedRun, issues: KnownIssues) -> None:
-    runs = (atlas, *(load_run(ROOT / "reports" / name) for name in ("rungs", "training")))
+    folders = [ROOT / "reports" / name for name in ("rungs", "training", "architectures")]
+    runs = (atlas, *(load_run(folder) for folder in folders if folder.is_dir()))
     judged = {one.outcome.cell.id: one for run in runs for one in judge(run.outcomes, issues)}
     for issue in issues.issues:
+        if issue.seen.split("/")[1] not in REPORTED and not folders[-1].is_dir():
+            # Seen in a run of matrices/architectures.toml, of which there is no report yet.
+            continue
         one = judged[issue.seen]
         assert issue in (one.issue, *one.also), issue.id
 

@@ -10,7 +10,7 @@ import pytest
 import tiny_release
 from forked import Forked
 
-from harness.inside import checks, contract
+from harness.inside import batch_making, checks, contract
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -185,13 +185,13 @@ def test_the_seed_decides_the_loss_to_the_last_digit(forked: Forked, overlay: Pa
 
 
 def batch_of_shape(vocab_size: int) -> dict[str, Any]:
-    batch = contract.make_batch(5, vocab_size, 0, "cpu")
+    batch = batch_making.make_batch(5, vocab_size, 0, "cpu")
     return {name: [list(tensor.shape), str(tensor.dtype), tensor.tolist()] for name, tensor in batch.items()}
 
 
 def test_the_batch_is_one_that_the_collator_could_have_made(forked: Forked) -> None:
     batch = forked(batch_of_shape, vocab_size=23)
-    frames, tokens = list(contract.FRAMES), list(contract.TOKENS)
+    frames, tokens = list(batch_making.FRAMES), list(batch_making.TOKENS)
     assert batch["speech"][:2] == [[4, max(frames), 5], "torch.float32"]
     assert batch["speech_lengths"] == [[4, 1], "torch.int32", [[length] for length in frames]]
     assert batch["text_lengths"] == [[4, 1], "torch.int32", [[length] for length in tokens]]
@@ -199,7 +199,7 @@ def test_the_batch_is_one_that_the_collator_could_have_made(forked: Forked) -> N
     assert shape == [4, max(tokens)]
     for row, length in zip(text, tokens, strict=True):
         assert all(0 <= token < 23 for token in row[:length])
-        assert row[length:] == [contract.PADDING] * (max(tokens) - length)
+        assert row[length:] == [batch_making.PADDING] * (max(tokens) - length)
     assert {0, 22} <= set(text[0])
     for row, length in zip(batch["speech"][2], frames, strict=True):
         assert all(value == 0.0 for frame in row[length:] for value in frame)

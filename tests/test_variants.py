@@ -158,8 +158,10 @@ def changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
     return {path for path in {*left, *right} if left.get(path, "absent") != right.get(path, "absent")}
 
 
-def test_both_architectures_are_available() -> None:
-    assert available() == ("paraformer", "paraformer_streaming")
+def test_the_architectures_that_are_available_are_these() -> None:
+    others = {"paraformer", "paraformer_streaming", "paraformer_v2_community", "sanm", "scama", "seaco_paraformer"}
+    others |= {"bicif_paraformer", "branchformer", "conformer", "contextual_paraformer", "e_branchformer"}
+    assert set(available()) == others | {"e_paraformer", "sense_voice", "transformer", "uniasr"}
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))

@@ -13,6 +13,9 @@ CUDA_DEVICES = "cuda-devices-mean-cpu"
 its `warp_model` sends the model to `cuda` whatever device was asked for."""
 SOUNDFILE = "soundfile-reads-audio"
 """`torchaudio.load` is answered by soundfile: from 2.9 on torchaudio wants torchcodec for it."""
+ALIGNMENT = "forced-alignment-in-python"
+"""`torchaudio.functional.forced_align` is answered by `harness.inside.alignment` where torchaudio's own wants a native
+library that is not there."""
 
 _used: set[str] = set()
 
@@ -28,8 +31,9 @@ def note(name: str) -> None:
 
 
 def apply(device: str) -> None:
-    """Put the adaptations in place that a run on `device` may need; on a GPU only the one for audio files."""
+    """Put the adaptations in place that a run on `device` may need; on a GPU only those for torchaudio."""
     _read_audio_with_soundfile()
+    _align_without_native_library()
     if device == "cpu":
         _ignore_cuda_calls()
         _read_cuda_devices_as_cpu()
@@ -96,3 +100,28 @@ def _read_audio_with_soundfile() -> None:
         return torch.from_numpy(samples.T.copy()), rate
 
     torchaudio.load = load
+
+
+def _align_without_native_library() -> None:
+    try:
+        import torchaudio
+    except (ImportError, OSError):
+        return
+    functional = getattr(torchaudio, "functional", None)
+    original = getattr(functional, "forced_align", None)
+    if functional is None or original is None:
+        return
+
+    @functools.wraps(original)
+    def forced_align(log_probs: Any, targets: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(log_probs, targets, *args, **kwargs)
+        except RuntimeError as error:
+            if "alignment extension" not in str(error):
+                raise
+        from harness.inside import alignment
+
+        _used.add(ALIGNMENT)
+        return alignment.forced_align(log_probs, targets, blank=kwargs.get("blank", 0))
+
+    functional.forced_align = forced_align

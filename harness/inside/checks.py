@@ -69,7 +69,13 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
             if release.is_partial():
                 adaptations.note(release.PARTIAL_IMPORT)
             release.import_components(overlay, [tuple(pair) for pair in request["components"]])
-        result = _answering(check)(request)
+        answering = _answering(check)
+        if request.get("trace") and check != "import":
+            from harness.inside import tracing
+
+            result = tracing.answer(request, answering)
+        else:
+            result = answering(request)
     except release.NotInRelease as absent:
         result = {"status": "skipped", "reason": str(absent)}
     except Exception as error:

@@ -21,6 +21,9 @@ from harness.inside import adaptations, failures, processes, wire
 RESULT = "result.json"
 SAID = "said.txt"
 
+before_leaving: list[Callable[[], None]] = []
+"""Called in each child before it answers, however its work went."""
+
 
 class ChildEnded(Exception):
     """A child ended without an answer: it crashed, or something in it left."""
@@ -125,6 +128,8 @@ def _redirect(said: Path) -> None:
 
 
 def _answer(path: Path, result: Mapping[str, Any]) -> None:
+    for last_word in before_leaving:
+        last_word()
     wire.write_json(path / RESULT, result)
 
 

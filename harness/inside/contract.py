@@ -1,4 +1,7 @@
-"""The `construct` and `loss_contract` checks: is the loss built for what the model puts out?"""
+"""The `construct` and `loss_contract` checks: is the loss built for what the model puts out?
+
+What is particular about an architecture is in the request, under `contract`: see `harness.variants.anatomy`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.inside import failures, model, structure
+from harness.inside.batch_making import make_batch
 
-FRAMES = (40, 33, 28, 21)
-"""Stacked (LFR) frames of each utterance in the contract's batch, 60 ms each."""
-TOKENS = (8, 7, 5, 3)
-"""Tokens of each utterance: as dense as everyday Mandarin."""
-PADDING = -1
-"""What FunASR's collator pads token ids with (`int_pad_value` of its `AudioDataset`)."""
 SUM_TOLERANCE = 1e-4
 """Relative: a sum of a few losses in single precision is exact to some 1e-7; one that is left out is off by tenths."""
 
@@ -47,14 +45,16 @@ def construct(request: Mapping[str, Any]) -> dict[str, Any]:
             **{name: found for name, found in parts.items() if found},
         },
     }
-    problem = _misfit(built_for, outputs, vocab_size, hidden_size)
+    told = request.get("contract", {})
+    widths = {**dict.fromkeys((layer["name"] for layer in outputs), hidden_size), **told.get("projection_width", {})}
+    problem = _misfit(built_for, outputs, vocab_size, widths) or _absent(network, told.get("losses", {}))
     if problem is None and (out_of_reach := structure.misfit(parts, config)):
         problem = _failed(*out_of_reach)
     return {**result, **problem} if problem else result
 
 
 def _misfit(
-    built_for: list[dict[str, Any]], outputs: list[dict[str, Any]], vocab_size: int, hidden_size: int
+    built_for: list[dict[str, Any]], outputs: list[dict[str, Any]], vocab_size: int, widths: Mapping[str, int]
 ) -> dict[str, Any] | None:
     if not built_for or not outputs:
         missing = "loss built for a number of classes" if not built_for else "projection to the vocabulary"
@@ -67,10 +67,25 @@ def _misfit(
         if layer["out_features"] != vocab_size:
             text = f"{layer['name']} puts out {layer['out_features']} scores, the vocabulary has {vocab_size}"
             return _failed("ProjectionOfOtherWidth", layer["name"], text)
-        if layer["in_features"] != hidden_size:
-            text = f"{layer['name']} takes {layer['in_features']} features, the hidden size is {hidden_size}"
+        if layer["in_features"] != (width := widths[layer["name"]]):
+            text = f"{layer['name']} takes {layer['in_features']} features, the hidden size is {width}"
             return _failed("ProjectionOfOtherWidth", layer["name"], text)
     return None
+
+
+def _absent(network: Any, carrying: Mapping[str, list[str]]) -> dict[str, Any] | None:
+    """Whether the model lacks what its architecture's loss is carried by."""
+    for name, feeding in carrying.items():
+        for wanted, kind in ((name, "NoLoss"), *((projection, "NoProjection") for projection in feeding)):
+            if not _has(network, wanted):
+                return _failed(kind, wanted, f"the model has no {wanted}, which carries its loss")
+    return None
+
+
+def _has(network: Any, name: str) -> bool:
+    for part in name.split("."):
+        network = getattr(network, part, None)
+    return network is not None
 
 
 def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +95,9 @@ def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
     inputs: list[dict[str, Any]] = []
     calls: dict[str, int] = {}
     _watch(network, inputs, calls)
-    batch = make_batch(config["input_size"], request["vocab_size"], request["seed"], request["device"])
+    told = request.get("contract", {})
+    wanted = {**told, "ctc": any(True for _ in model.ctc_losses(network))}
+    batch = make_batch(config["input_size"], request["vocab_size"], request["seed"], request["device"], wanted)
     model.seed_everything(request["seed"])
     evidence = {"loss_inputs": inputs, "projection_calls": calls}
     try:
@@ -98,14 +115,22 @@ def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
     if not inputs:
         return {**result, **_failed("LossNotCalled", "model", "the forward pass called no classification loss")}
     if text:
-        return {**result, **_failed("LossWidth", inputs[0]["name"], text)}
+        return {**result, **_failed("LossWidth", text.partition(" ")[0], text)}
+    if silent := [name for name in told.get("losses", ()) if name not in {seen["name"] for seen in inputs}]:
+        text = f"the forward pass never called {silent[0]}, which carries the loss"
+        return {**result, **_failed("LossNotCalled", silent[0], text)}
+    feeding = [name for names in told.get("losses", {}).values() for name in names]
+    if unused := [name for name in feeding if not calls.get(name)]:
+        text = f"the forward pass never called {unused[0]}, whose scores the loss takes"
+        return {**result, **_failed("ProjectionNotCalled", unused[0], text)}
     if not any(calls.values()):
         # Where hidden size and vocabulary are equal, hidden states are as wide as scores.
         names = " and ".join(calls)
         return {**result, **_failed("ProjectionNotCalled", names, f"the forward pass never called {names}")}
     if not math.isfinite(value):
         return {**result, **_failed("LossNotFinite", "model", f"the loss is {value}")}
-    if text := _sum_misfit(value, stats, config["model_conf"]):
+    stated = told.get("loss_is")
+    if text := _misfit_of_parts(value, stats, stated) if stated else _sum_misfit(value, stats, config["model_conf"]):
         return {**result, **_failed("LossNotTheSum", "model", text)}
     if not loss.requires_grad:
         return {**result, **_failed("NoGradient", "loss", "the loss is cut off from the model: it has no gradient")}
@@ -121,34 +146,14 @@ def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
             seen = "no gradient" if not norm else f"a gradient of norm {norm}"
             return {**result, **_failed("NoGradient", group, f"after backward the {group} has {seen}")}
     trainable = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-    untouched = [name for name, parameter in trainable.items() if parameter.grad is None]
+    unreached = told.get("without_loss", ())
+    untouched = [
+        name for name, parameter in trainable.items() if parameter.grad is None and not model.below(name, unreached)
+    ]
     if untouched:
         text = f"after backward {len(untouched)} parameters have no gradient, such as {untouched[0]}"
         return {**result, **_failed("NoGradient", untouched[0], text)}
     return result
-
-
-def make_batch(input_size: int, vocab_size: int, seed: int, device: str) -> dict[str, Any]:
-    """Features `[batch, frames, input]`, token ids `[batch, tokens]` padded with -1, lengths `[batch, 1]`.
-
-    The first and the last id of the vocabulary are among the tokens: a loss that cannot take one of them says so.
-    """
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    speech = torch.randn(len(FRAMES), max(FRAMES), input_size, generator=generator)
-    text = torch.randint(3, vocab_size - 1, (len(TOKENS), max(TOKENS)), generator=generator)
-    text[0, 0], text[0, 1] = 0, vocab_size - 1
-    for row, (frames, tokens) in enumerate(zip(FRAMES, TOKENS, strict=True)):
-        speech[row, frames:] = 0.0
-        text[row, tokens:] = PADDING
-    batch = {
-        "speech": speech,
-        "speech_lengths": torch.tensor(FRAMES, dtype=torch.int32).unsqueeze(1),
-        "text": text,
-        "text_lengths": torch.tensor(TOKENS, dtype=torch.int32).unsqueeze(1),
-    }
-    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def _watch(network: Any, inputs: list[dict[str, Any]], calls: dict[str, int]) -> None:
@@ -156,7 +161,9 @@ def _watch(network: Any, inputs: list[dict[str, Any]], calls: dict[str, int]) ->
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             scores = args[0] if args else next(iter(kwargs.values()))
             shape = list(scores.shape)
-            inputs.append({"name": name, "classes": module.size, "input_shape": shape, "width": shape[-1]})
+            # A CTC loss is built for no number of classes.
+            classes = getattr(module, "size", None)
+            inputs.append({"name": name, "classes": classes, "input_shape": shape, "width": shape[-1]})
 
         return hook
 
@@ -166,7 +173,7 @@ def _watch(network: Any, inputs: list[dict[str, Any]], calls: dict[str, int]) ->
 
         return hook
 
-    for name, module in model.losses(network):
+    for name, module in (*model.losses(network), *model.ctc_losses(network)):
         module.register_forward_pre_hook(before_loss(name), with_kwargs=True)
     for name, layer in model.projections(network):
         calls[name] = 0
@@ -175,6 +182,10 @@ def _watch(network: Any, inputs: list[dict[str, Any]], calls: dict[str, int]) ->
 
 def _width_misfit(inputs: list[dict[str, Any]], vocab_size: int) -> str | None:
     for seen in inputs:
+        if seen["classes"] is None and seen["width"] != vocab_size:
+            return f"{seen['name']} was handed tensors {seen['width']} wide (vocabulary {vocab_size})"
+        if seen["classes"] is None:
+            continue
         if seen["width"] != seen["classes"] or seen["width"] != vocab_size:
             return (
                 f"{seen['name']} was built for {seen['classes']} classes and was handed tensors {seen['width']} wide"
@@ -196,6 +207,14 @@ def _sum_misfit(loss: float, stats: Mapping[str, Any], config: Mapping[str, Any]
     if stats.get("pre_loss_att") is not None or (ctc_weight and "loss_ctc" not in parts):
         return None
     weights = {"loss_att": 1 - ctc_weight, "loss_pre": config["predictor_weight"], "loss_ctc": ctc_weight}
+    return _misfit_of_parts(loss, parts, weights)
+
+
+def _misfit_of_parts(loss: float, stats: Mapping[str, Any], weights: Mapping[str, float]) -> str | None:
+    """Whether the loss is not the weighted sum of these statistics; nothing is said where one is not reported."""
+    parts = {name: float(stats[name]) for name, weight in weights.items() if weight and stats.get(name) is not None}
+    if not parts or any(weight and name not in parts for name, weight in weights.items()):
+        return None
     total = sum(weights[name] * part for name, part in parts.items())
     if abs(loss - total) <= SUM_TOLERANCE * max(1.0, abs(total)):
         return None

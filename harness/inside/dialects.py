@@ -55,6 +55,7 @@ class Dialect:
             "seed": training["seed"],
             "device": training["device"],
             "output_dir": training["output_dir"],
+            **training.get("overrides", {}),
         }
 
     def in_order(self, training: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,18 +57,32 @@ def losses(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def projections(model: Any) -> Iterator[tuple[str, Any]]:
-    """The linear layers that put out scores over the vocabulary: attention decoders' and CTC's."""
+    """The linear layers that put out scores over the vocabulary: attention decoders', hotwords' and CTC's."""
     import torch
 
     for name, module in model.named_modules():
         last = name.rpartition(".")[2]
-        if isinstance(module, torch.nn.Linear) and last in ("output_layer", "ctc_lo"):
+        if isinstance(module, torch.nn.Linear) and (last.endswith("output_layer") or last == "ctc_lo"):
             yield name, module
+
+
+def ctc_losses(model: Any) -> Iterator[tuple[str, Any]]:
+    """CTC losses, with their names; they are built for no number of classes and take scores of any width."""
+    import torch
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.CTCLoss):
+            yield name, module
+
+
+def below(name: str, prefixes: Sequence[str]) -> bool:
+    """Whether a parameter's name is one of these, or begins with one of them and a dot."""
+    return any(name == prefix or name.startswith(prefix.rstrip(".") + ".") for prefix in prefixes)
 
 
 def group_of(name: str, groups: Mapping[str, Sequence[str]]) -> str:
     """The group (encoder, predictor, decoder, …) whose prefixes the parameter's name starts with, else `other`."""
     for group, prefixes in groups.items():
-        if any(name == prefix or name.startswith(prefix.rstrip(".") + ".") for prefix in prefixes):
+        if below(name, prefixes):
             return group
     return "other"

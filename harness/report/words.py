@@ -117,6 +117,10 @@ ADAPTATION_MEANING: dict[str, str] = {
         "torchaudio.load needs torchcodec from torchaudio 2.9 on. Where that is not installed, the harness reads "
         "audio files through soundfile; the samples are the same."
     ),
+    "forced-alignment-in-python": (
+        "torchaudio's forced alignment needs a native library. Where that is missing, the harness finds the same path "
+        "in Python."
+    ),
 }
 
 NATIVE: dict[bool | None, str] = {

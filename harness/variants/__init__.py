@@ -18,6 +18,7 @@ from harness.cells import Scale, Shape
 from harness.errors import VariantError, listing
 from harness.speech.tokens import SPECIAL
 from harness.tables import did_you_mean
+from harness.variants.anatomy import Anatomy
 
 _FOLDER = Path(__file__).parent
 _NOT_REGISTERED = ("optim", "scheduler", "dataset")
@@ -49,6 +50,12 @@ class Variant:
     """Beginnings of parameters' names by group: encoder, predictor, decoder."""
     inputs: tuple[str, ...]
     """What the model's forward takes in training, by name."""
+    tables: Mapping[str, str | None] = field(hash=False)
+    """Keys of the config whose components stand in another registry table than their name says, or in none."""
+    training: Mapping[str, Any] = field(hash=False)
+    """What the architecture's own recipe gives the trainer besides, by dotted path."""
+    anatomy: Anatomy = field(hash=False)
+    """What is particular about its training."""
     config: Mapping[str, Any] = field(hash=False, repr=False)
     """FunASR's part of the file, at the published scale; `render` fills its holes."""
 
@@ -56,11 +63,13 @@ class Variant:
     def components(self) -> tuple[tuple[str, str], ...]:
         """FunASR's registry tables and the names that the config takes from them: `("encoder_classes", "SANMEncoder")`.
 
-        A name stands under the table's own key (`encoder: SANMEncoder`) beside a mapping of its arguments.
+        A name stands under the table's own key (`encoder: SANMEncoder`) beside a mapping of its arguments;
+        where the key is another (`encoder2`), `tables` says which table is meant.
         """
         config = self.config
         named = [key for key, value in config.items() if isinstance(value, str) and f"{key}_conf" in config]
-        return tuple((f"{key}_classes", config[key]) for key in named if key not in _NOT_REGISTERED)
+        tables = [(self.tables.get(key, key), config[key]) for key in named if key not in _NOT_REGISTERED]
+        return tuple(dict.fromkeys((f"{table}_classes", name) for table, name in tables if table is not None))
 
     @property
     def frame_seconds(self) -> float:
@@ -126,7 +135,11 @@ def render(variant: Variant, *, shape: Shape, scale: Scale) -> dict[str, Any]:
 
 def shape_problems(variant: Variant, shape: Shape) -> tuple[str, ...]:
     """Why a variant cannot have a shape; empty when it can."""
-    return (*_head_problems(variant, shape.hidden_size), *_vocab_problems(shape.vocab_size))
+    return (
+        *_head_problems(variant, shape.hidden_size),
+        *_vocab_problems(shape.vocab_size),
+        *_label_problems(variant, shape.vocab_size),
+    )
 
 
 def look_up(config: Mapping[str, Any], path: str) -> object:
@@ -173,3 +186,9 @@ def _vocab_problems(vocab_size: int) -> Iterator[str]:
             f"a vocabulary of {vocab_size} is not larger than the {len(SPECIAL)} special tokens "
             f"({', '.join(SPECIAL)}) and has no room for text"
         )
+
+
+def _label_problems(variant: Variant, vocab_size: int) -> Iterator[str]:
+    largest = variant.anatomy.largest_label(variant.config)
+    if vocab_size <= largest:
+        yield f"a vocabulary of {vocab_size} has no token {largest}, which this architecture's labels need"

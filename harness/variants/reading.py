@@ -11,17 +11,32 @@ from harness.errors import VariantError, listing
 from harness.speech.synthesis import SAMPLING_RATE
 from harness.tables import Problems, Table, did_you_mean
 from harness.variants import Variant, look_up
+from harness.variants import anatomy as anatomies
 
 SCHEMA = 1
 """Version of the `harness` block."""
 
-_KEYS = ("schema", "source", "hidden_size", "vocab_size", "heads", "slim", "groups", "inputs")
+_KEYS = (
+    "schema",
+    "source",
+    "hidden_size",
+    "vocab_size",
+    "heads",
+    "slim",
+    "groups",
+    "inputs",
+    "tables",
+    "training",
+    *anatomies.KEYS,
+)
 
 # What the model folder can be made for: other frontends want no am.mvn of this form, other tokenizers no token list.
 _FRONTENDS = ("WavFrontend", "WavFrontendOnline")
 _TOKENIZERS = ("CharTokenizer",)
 
 _INPUTS = ("speech", "speech_lengths", "text", "text_lengths")
+_FURTHER_INPUTS = ("hotword_pad", "hotword_lengths", "seaco_label_pad")
+"""What `harness.inside.batch_making` can make besides."""
 
 _EXAMPLE = """begin the file with a block such as
 harness:
@@ -55,7 +70,9 @@ def read(path: Path, *, source: str) -> Variant:
     }
     slim = _slim(table, config)
     groups = _groups(table)
-    inputs = (table.texts("inputs") if table.has("inputs") else None) or _INPUTS
+    inputs = _inputs(table)
+    tables, training = _tables(table, config), _training(table)
+    anatomy = anatomies.read_anatomy(table, config)
     described = table.text("source", default="a file of the user's")
     _check_config(config, problems)
     if problems.found:
@@ -69,6 +86,9 @@ def read(path: Path, *, source: str) -> Variant:
         slim=slim,
         groups=groups,
         inputs=inputs,
+        tables=tables,
+        training=training,
+        anatomy=anatomy,
         config=config,
     )
 
@@ -127,6 +147,34 @@ def _groups(table: Table) -> dict[str, tuple[str, ...]]:
         values={str(key): value for key, value in block.items()}, place="harness.groups", problems=table.problems
     )
     return {name: groups.texts(name) or () for name in groups.values}
+
+
+def _inputs(table: Table) -> tuple[str, ...]:
+    inputs = (table.texts("inputs") if table.has("inputs") else None) or _INPUTS
+    legal = (*_INPUTS, *_FURTHER_INPUTS)
+    for name in inputs:
+        if name not in legal:
+            table.problems.add(table.at("inputs"), f"the harness makes no {name}, {did_you_mean(name, legal)}")
+    return inputs
+
+
+def _tables(table: Table, config: Mapping[str, Any]) -> dict[str, str | None]:
+    block = table.values.get("tables", {})
+    if not isinstance(block, Mapping) or not all(isinstance(one, str | None) for one in block.values()):
+        table.problems.add(table.at("tables"), "expected a mapping such as encoder2: encoder")
+        return {}
+    for key in block:
+        if key not in config:
+            table.problems.add(table.at("tables"), f"{key} is not in the config, {did_you_mean(str(key), config)}")
+    return {str(key): one for key, one in block.items()}
+
+
+def _training(table: Table) -> dict[str, Any]:
+    block = table.values.get("training", {})
+    if not isinstance(block, Mapping):
+        table.problems.add(table.at("training"), "expected a mapping such as dataset: AudioDatasetHotword")
+        return {}
+    return {str(key): value for key, value in block.items()}
 
 
 def _check_size(table: Table, key: str, path: str, config: Mapping[str, Any]) -> None:

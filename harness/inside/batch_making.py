@@ -1,0 +1,90 @@
+"""Batches as FunASR's collators make them, with what an architecture is fed besides speech and text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FRAMES = (40, 33, 28, 21)
+"""Stacked (LFR) frames of each utterance in the contract's batch, 60 ms each."""
+TOKENS = (8, 7, 5, 3)
+"""Tokens of each utterance: as dense as everyday Mandarin."""
+PADDING = -1
+"""What FunASR's collator pads token ids with (`int_pad_value` of its `AudioDataset`)."""
+SHORTEST_HOTWORD = 2
+"""`hotword_min_length` of FunASR's `AudioDatasetHotword`."""
+
+_STACKED_SECONDS = 0.06
+_SPECIAL = 3
+"""Blank, begin and end are the first ids."""
+
+
+def make_batch(
+    input_size: int, vocab_size: int, seed: int, device: str, wanted: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Features `[batch, frames, input]`, token ids `[batch, tokens]` padded with -1, lengths `[batch, 1]`.
+
+    The first and the last id of the vocabulary are among the tokens: a loss that cannot take one of them says so.
+    To a CTC loss the first id is the blank, which is in no text; there the first token is the first beyond the
+    special ones.
+
+    Args:
+        wanted: `frame_seconds` of the model's frames, 0.06 unless stated (shorter ones are more); `inputs` besides;
+            `labels_before_text`, the ids that may stand at each place before the text; `no_hotword`; `ctc`.
+    """
+    import torch
+
+    wanted = wanted or {}
+    stretch = round(_STACKED_SECONDS / wanted.get("frame_seconds", _STACKED_SECONDS))
+    frames = [count * stretch for count in FRAMES]
+    generator = torch.Generator().manual_seed(seed)
+    speech = torch.randn(len(frames), max(frames), input_size, generator=generator)
+    text = torch.randint(_SPECIAL, vocab_size - 1, (len(TOKENS), max(TOKENS)), generator=generator)
+    text[0, 0], text[0, 1] = _SPECIAL if wanted.get("ctc") else 0, vocab_size - 1
+    for row, (length, tokens) in enumerate(zip(frames, TOKENS, strict=True)):
+        speech[row, length:] = 0.0
+        text[row, tokens:] = PADDING
+    labels = wanted.get("labels_before_text", ())
+    batch = {
+        "speech": speech,
+        "speech_lengths": torch.tensor(frames, dtype=torch.int32).unsqueeze(1),
+        "text": torch.cat([_labels(labels), text], dim=1) if labels else text,
+        "text_lengths": torch.tensor([len(labels) + tokens for tokens in TOKENS], dtype=torch.int32).unsqueeze(1),
+    }
+    if "hotword_pad" in wanted.get("inputs", ()):
+        batch |= _hotwords(text, wanted.get("no_hotword"))
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _labels(places: Sequence[Sequence[int]]) -> Any:
+    """`[batch, places]`: each utterance has the next of the ids that a place may have."""
+    import torch
+
+    return torch.tensor([[ids[row % len(ids)] for ids in places] for row in range(len(TOKENS))])
+
+
+def _hotwords(text: Any, no_hotword: int | None) -> dict[str, Any]:
+    """Hotwords as FunASR's `AudioDatasetHotword` collates them: pieces of the texts, and last one that is none.
+
+    `hotword_pad` `[hotwords, tokens]` is padded with 0, `hotword_lengths` is `[hotwords]`; where there is a label for
+    what is no hotword, `seaco_label_pad` `[batch, tokens]` has it at each such token, the hotwords' own tokens at
+    theirs, and -1 beyond the text.
+    """
+    import torch
+
+    words, lengths = [], []
+    labels = torch.where(text == PADDING, PADDING, 0 if no_hotword is None else no_hotword)
+    for row, tokens in enumerate(TOKENS):
+        # of each second utterance a word, of several lengths
+        length = min(SHORTEST_HOTWORD + row, tokens)
+        if row % 2 == 0:
+            words.append(text[row, :length])
+            lengths.append(length)
+            labels[row, :length] = text[row, :length]
+    words.append(torch.tensor([1]))
+    lengths.append(1)
+    made = {
+        "hotword_pad": torch.nn.utils.rnn.pad_sequence(words, batch_first=True, padding_value=0),
+        "hotword_lengths": torch.tensor(lengths, dtype=torch.int32),
+    }
+    return made if no_hotword is None else {**made, "seaco_label_pad": labels}

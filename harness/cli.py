@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -31,9 +31,17 @@ exit status:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(arguments)
+
+    def command() -> int:
+        return int(importlib.import_module(f"harness.commands.{options.module}").main(options))
+
+    return guarded(command, debug=options.debug)
+
+
+def guarded(command: Callable[[], int], *, debug: bool) -> int:
+    """The exit status of a command, its errors told to the user."""
     try:
-        command = importlib.import_module(f"harness.commands.{options.module}")
-        return int(command.main(options))
+        return command()
     except KeyboardInterrupt:
         print("interrupted; what was measured is kept, and the same command goes on from there", file=sys.stderr)
         return 130
@@ -42,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if options.debug:
+        if debug:
             traceback.print_exc()
         told = error if isinstance(error, HarnessError) else _unforeseen(error)
         print(f"error: {told}", file=sys.stderr)
@@ -78,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_releases(commands)
     _add_report(commands)
     _add_show(commands)
+    _add_diagnose(commands)
+    _add_gate(commands)
+    _add_bisect(commands)
+    _add_drift(commands)
+    _add_bundle(commands)
     return parser
 
 
@@ -112,8 +125,13 @@ def _add_releases(commands: Commands) -> None:
 
 def _add_report(commands: Commands) -> None:
     parser = _command(commands, "report", "write the reports of a run anew")
-    parser.add_argument("run", type=Path, metavar="DIR", help="the run's folder")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to (default: the run's folder)")
+    parser.add_argument("run", type=Path, nargs="?", metavar="DIR", help="the run's folder")
+    parser.add_argument(
+        "--import", dest="take_in", type=Path, metavar="FILE", help="make a run of what a bundle gave, then report it"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="where to (default: the run's folder; runs/<matrix> of a FILE)"
+    )
     parser.add_argument("--known-issues", type=Path, metavar="FILE", default=Path("matrices/known_issues.toml"))
     _add_places(parser)
 
@@ -128,7 +146,103 @@ def _add_show(commands: Commands) -> None:
         action="append",
         help="a run's folder (default: all under runs/ and reports/)",
     )
+    parser.add_argument(
+        "--as-issue",
+        type=Path,
+        nargs="?",
+        const=Path("issues"),
+        metavar="DIR",
+        help="also write a report fit to be filed upstream for each finding, with a short script, and run the script"
+        " in that release; exit status 3 when a script does not show its fault (default folder: issues)",
+    )
     parser.add_argument("--known-issues", type=Path, metavar="FILE", default=Path("matrices/known_issues.toml"))
+    _add_places(parser)
+
+
+def _add_bisect(commands: Commands) -> None:
+    parser = _command(commands, "bisect", "find every boundary between passing and failing, over releases and commits")
+    parser.add_argument("--check", required=True, metavar="CHECK", help="such as loss_contract or finetune@native")
+    parser.add_argument("--variant", metavar="NAME", help="a variant's name, or the path of one")
+    parser.add_argument("--shape", metavar="SHAPE", help="such as v8404-h320")
+    parser.add_argument("--scale", choices=("slim", "published"), default="slim")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+    parser.add_argument("--good", metavar="VERSION", help="one end: a release that passes")
+    parser.add_argument("--bad", metavar="VERSION", help="the other end: one that does not (default: all releases)")
+    parser.add_argument(
+        "--by", choices=("answer", "curve"), default="answer", help="what is compared: how a cell ends, or its losses"
+    )
+    parser.add_argument("--exhaustive", action="store_true", help="ask every release, so that none can hide")
+    parser.add_argument("--fresh", action="store_true", help="take no answer from the runs that lie here")
+    parser.add_argument("--cached-only", action="store_true", help="run nothing: only what the runs here know")
+    parser.add_argument("--git", type=Path, metavar="PATH", help="a checkout of FunASR: search its commits as well")
+    parser.add_argument("--note", type=Path, metavar="RUN", help="keep the commits for the report of this run")
+    parser.add_argument("--matrix", type=Path, metavar="FILE", default=Path("matrices/atlas.toml"), help="its settings")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: runs/bisections/<what is asked>")
+    parser.add_argument("--jobs", type=_positive, metavar="N", help="cells at once (default: one per processor)")
+    _add_places(parser)
+
+
+def _add_drift(commands: Commands) -> None:
+    parser = _command(commands, "drift", "group the releases of a run by their loss curves, and say where groups part")
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    parser.add_argument("--cell", metavar="GLOB", help="only finetune cells whose id matches")
+    parser.add_argument(
+        "--trace",
+        metavar="WHICH",
+        help='run both sides of these partings again with a recorder: "all", or numbers such as "1,3"',
+    )
+    parser.add_argument("--matrix", type=Path, metavar="FILE", help="its settings (default: the run's own matrix)")
+    parser.add_argument("--jobs", type=_positive, metavar="N", help="cells at once (default: one per processor)")
+    _add_places(parser)
+
+
+def _add_diagnose(commands: Commands) -> None:
+    parser = _command(
+        commands, "diagnose", "why a cell fails, told by running it beside the nearest release in which it passes"
+    )
+    parser.add_argument("cell", metavar="CELL_ID")
+    parser.add_argument("--against", metavar="RELEASE", help="hold it against this release (default: the nearest)")
+    parser.add_argument("--property", metavar="NAME", help="of a properties cell, which one (default: the first)")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        action="append",
+        help="a run that tells where the cell passes (default: all under runs/ and reports/)",
+    )
+    parser.add_argument("--matrix", type=Path, metavar="FILE", help="whose settings hold (default: the run's)")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to (default: runs/diagnoses/<cell>)")
+    parser.add_argument("--jobs", type=_positive, metavar="N", help="cells at once (default: one per processor)")
+    _add_places(parser)
+
+
+def _add_gate(commands: Commands) -> None:
+    parser = _command(commands, "gate", "what a checkout, wheel or patch of FunASR breaks and mends")
+    parser.add_argument("--source", metavar="PATH", help="a checkout, a wheel or an sdist; or a release with --apply")
+    parser.add_argument("--apply", type=Path, metavar="PATCH", help="lay this unified diff over the source first")
+    parser.add_argument("--against", metavar="RELEASE", default="latest", help="held against it (default: latest)")
+    parser.add_argument("--matrix", type=Path, metavar="FILE", default=Path("matrices/pr.toml"))
+    parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="only cells whose id matches")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", default=Path("runs/gate"))
+    parser.add_argument("--jobs", type=_positive, metavar="N", help="cells at once (default: one per processor)")
+    parser.add_argument("--no-diagnosis", action="store_true", help="leave out why each regression fails")
+    _add_places(parser)
+
+
+def _add_bundle(commands: Commands) -> None:
+    parser = _command(commands, "bundle", "a matrix and all that it needs as one file, for a host without a network")
+    _add_matrix(parser)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help="such as gpu.pyz")
+    parser.add_argument("--python", metavar="3.X", default="3.12", help="of the host (default: 3.12)")
+    parser.add_argument(
+        "--platform", metavar="NAME", default="x86_64-manylinux_2_28", help="of the host (default: %(default)s)"
+    )
+    parser.add_argument("--jsonl", type=Path, metavar="FILE", help="your own speech, as a FunASR jsonl file")
+    parser.add_argument(
+        "--requirements", type=Path, metavar="FILE", default=Path("requirements.lock"), help="the lock of libraries"
+    )
+    _add_places(parser)
 
 
 def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:

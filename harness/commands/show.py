@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.cells import Cell, Failure, Outcome
+from harness.commands.common import cache_of
 from harness.errors import InputError, StoreError
 from harness.judge.known import KnownIssues, load_known_issues
 from harness.judge.verdicts import Judged, judge
+from harness.releases import load_lock, resolve
 from harness.runs import OUTCOMES, LoadedRun, load_run
 from harness.terminal import say
 from harness.variants import available
@@ -29,7 +31,7 @@ def main(options: argparse.Namespace) -> int:
     issues = load_known_issues(options.known_issues, variants=available())
     folders = options.run or sorted(_runs())
     met: list[str] = []
-    shown = 0
+    shown: list[Judged] = []
     for folder in folders:
         try:
             run = load_run(folder)
@@ -43,7 +45,7 @@ def main(options: argparse.Namespace) -> int:
         one = _judged(run, cell, issues)
         if one is not None:
             print("\n".join(_told(folder, run, one)))
-            shown += 1
+            shown.append(one)
     if not shown:
         where = ", ".join(map(str, folders)) or "no run in runs/ or reports/"
         near = difflib.get_close_matches(cell.id, dict.fromkeys(met), n=3, cutoff=0.9)
@@ -52,7 +54,24 @@ def main(options: argparse.Namespace) -> int:
             cause=f"near ids that were run are {', '.join(near)}" if near else "",
             next_step=f"run it with: {again(cell, 'MATRIX')}",
         )
+    if options.as_issue is not None:
+        return _report(next((one for one in reversed(shown) if one.outcome.failure), shown[-1]), options)
     return 0
+
+
+def _report(one: Judged, options: argparse.Namespace) -> int:
+    """Write the cell's findings as reports for upstream; 3 when a script did not show its fault."""
+    from harness.as_issue import write
+    from harness.stack import probe
+
+    cache = cache_of(options)
+    (release,) = resolve(one.outcome.cell.release, load_lock(options.lock))
+    folder = options.as_issue / one.outcome.cell.id.replace("/", "_")
+    every = True
+    for written in write(one, release, probe(cache=cache), cache=cache, folder=folder):
+        print(f"{written.folder}: {written.sentence}")
+        every &= written.trial is None or written.trial.shown
+    return 0 if every else 3
 
 
 def again(cell: Cell, matrix: str) -> str:

@@ -1,0 +1,113 @@
+"""`diagnose`: why a cell fails, told by running it beside a release in which it passes."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from pathlib import Path
+
+from harness.cells import Cell, Check, Release, Status
+from harness.commands.common import cache_of
+from harness.diagnose.asking import Asker
+from harness.diagnose.nearest import Record, about_property, read_record
+from harness.diagnose.text import terminal
+from harness.diagnose.work import Against, investigate, slug, store
+from harness.errors import InputError
+from harness.matrix import Matrix, load_matrix
+from harness.releases import load_lock, resolve
+from harness.terminal import say
+from harness.variants import available, load_variant
+
+DEFAULT_MATRIX = Path("matrices/atlas.toml")
+OUTPUT = Path("runs/diagnoses")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Diagnose a cell; 0 when it passes or its cause was found, 1 when it fails and the cause is not known."""
+    try:
+        cell = Cell.parse(options.cell)
+    except ValueError as error:
+        raise InputError(str(error), next_step="list the ids with: funasr-harness cells matrices/atlas.toml") from None
+    locked = load_lock(options.lock)
+    record = read_record(cell, [release.label for release in locked], options.run)
+    for notice in record.notices:
+        say(notice, style="yellow")
+    if cell.check is Check.PROPERTIES:
+        record = about_property(record, options.property or "")
+    against = _against(options, record, locked)
+    releases = _releases(cell, against, locked)
+    matrix = settings_of(options, record, locked)
+    _foresee(cell, matrix)
+    known = record.seen.get(cell.release)
+    say(_announced(cell, against))
+    asker = Asker.of(matrix, releases, cache=cache_of(options), jobs=options.jobs, warn=say)
+    outcome = known.outcome if known else None
+    found = investigate(asker, cell, against, known=outcome, asked=record.asked, say=say)
+    folder = options.output or OUTPUT / slug(cell, found.against)
+    print(terminal(found))
+    if not found.against:
+        return _alone(cell, found.status)
+    paths = store(found, folder)
+    say(f"diagnosis: {paths[0]}\n           {paths[1]}   ({found.seconds:.1f} s)")
+    return 0 if found.cause or found.status is Status.PASSED else 1
+
+
+def _against(options: argparse.Namespace, record: Record, locked: tuple[Release, ...]) -> Against | None:
+    """The release that the user names, else the nearest that passes; None where none is known, or none is needed."""
+    if options.against:
+        chosen = resolve(options.against, locked)
+        if len(chosen) != 1:
+            raise InputError(f"--against {options.against} means {len(chosen)} releases", next_step="name one")
+        return Against(label=chosen[0].label, why="named with --against", advice=record.advice())
+    if record.status(record.cell.release) is Status.PASSED:
+        return None
+    nearest = next(iter(record.passing()), None)
+    if nearest is None:
+        return None
+    return Against(label=nearest, why=record.why(nearest), advice=record.advice())
+
+
+def _announced(cell: Cell, against: Against | None) -> str:
+    if against is None:
+        return f"running {cell.id} alone …"
+    return f"running {cell.id} beside {against.label}: {against.why} …"
+
+
+def _releases(cell: Cell, against: Against | None, locked: tuple[Release, ...]) -> tuple[Release, ...]:
+    wanted = [cell.release, *([against.label] if against else [])]
+    by_label = {release.label: release for release in locked}
+    missing = [label for label in wanted if label not in by_label]
+    if missing:
+        near = difflib.get_close_matches(missing[0], list(by_label), n=3)
+        raise InputError(
+            f"{missing[0]} is no published release",
+            cause=f"near ones are {', '.join(near)}" if near else "",
+            next_step="for a local one use: funasr-harness gate --source PATH",
+        )
+    return tuple(by_label[label] for label in wanted)
+
+
+def settings_of(options: argparse.Namespace, record: Record, locked: tuple[Release, ...]) -> Matrix:
+    """The matrix whose settings hold: the one named, else that of the run that tells of the cell, else the atlas."""
+    seen = record.seen.get(record.cell.release) or next(iter(record.seen.values()), None)
+    own = Path("matrices") / f"{seen.matrix}.toml" if seen else DEFAULT_MATRIX
+    path = options.matrix or (own if own.is_file() else DEFAULT_MATRIX)
+    return load_matrix(path, resolve=lambda spec: resolve(spec, locked), variants=available(), gpu_present=True)
+
+
+def _foresee(cell: Cell, matrix: Matrix) -> None:
+    """Raise for a variant that does not exist before seconds are spent on the stack."""
+    if cell.variant and cell.variant not in {source.name for source in matrix.variants}:
+        load_variant(cell.variant)
+
+
+def _alone(cell: Cell, status: Status) -> int:
+    if status is Status.PASSED:
+        say("It passes: there is nothing to diagnose. --against V compares its values with those of another release.")
+        return 0
+    say(
+        f"No run tells of a release in which {cell.id.partition('/')[2]} passes, so it cannot be held against any."
+        " Name one with --against, or run the cell for more releases first.",
+        style="yellow",
+    )
+    return 1

@@ -1,0 +1,144 @@
+"""`gate`: a checkout, a wheel or a patch held against a release, cell by cell, with the cause of each regression."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.cells import Cell, Outcome, Release
+from harness.commands.common import cache_of
+from harness.diagnose.asking import Asker
+from harness.diagnose.diagnosis import Diagnosis
+from harness.diagnose.gate_text import Gate, comment, terminal
+from harness.diagnose.pairs import Pair, hangs_on_the_seed, pair, questions, roots, without_noise
+from harness.diagnose.patching import patched
+from harness.diagnose.work import Against, investigate, slug, store
+from harness.durable import replace_file, storage_error
+from harness.errors import InputError
+from harness.gpu import gpu_present
+from harness.matrix import Matrix, load_matrix, select
+from harness.releases import fetch, layout_path, load_lock, resolve
+from harness.terminal import Display, say
+from harness.variants import available
+
+ANOTHER_SEED = 1000
+"""What is added to the matrix's seed where a regression may be the seed's noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What is tried."""
+
+    release: Release
+    of: str
+    """Where it comes from, in words."""
+    notices: tuple[str, ...] = ()
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the matrix on the source and on the release; 1 when something regressed."""
+    if not options.source and not options.apply:
+        raise InputError(
+            "nothing to try: neither --source nor --apply was given",
+            next_step="name a checkout or a wheel with --source, or a patch with --apply",
+        )
+    locked = load_lock(options.lock)
+    against = _one(options.against, locked)
+    matrix = load_matrix(
+        options.matrix,
+        resolve=lambda spec: resolve(spec, locked),
+        variants=available(),
+        gpu_present=gpu_present(),
+    )
+    room = Path(tempfile.mkdtemp(prefix="fh-gate-")).resolve()
+    try:
+        source = _source(options, locked, against, room)
+        for notice in source.notices:
+            say(notice, style="yellow")
+        gate = _gate(options, matrix, source, against)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+    print(terminal(gate))
+    say(f"for a comment: {_write(gate, options.output)}")
+    return gate.exit_code
+
+
+def _one(spec: str, locked: tuple[Release, ...]) -> Release:
+    found = resolve(spec, locked)
+    if len(found) != 1:
+        raise InputError(f"{spec} means {len(found)} releases", next_step="name one")
+    return found[0]
+
+
+def _source(options: argparse.Namespace, locked: tuple[Release, ...], against: Release, room: Path) -> Source:
+    base = _one(options.source, locked) if options.source else against
+    if options.apply is None:
+        return Source(release=base, of=base.filename if base.path else f"release {base.label}")
+    cache = cache_of(options)
+    fetch([base], cache, jobs=1)
+    release, outside = patched(layout_path(base, cache), options.apply, room / base.label)
+    # Made ready at once: the folder that it was made in goes when the gate is done.
+    fetch([release], cache, jobs=1)
+    notices = (f"not part of any release, and left alone: {', '.join(outside)}",) if outside else ()
+    return Source(release=release, of=f"{base.label} with {options.apply.name}", notices=notices)
+
+
+def _gate(options: argparse.Namespace, matrix: Matrix, source: Source, against: Release) -> Gate:
+    mine = source.release
+    if mine.label == against.label:
+        raise InputError(f"{mine.label} cannot be held against itself", next_step="name another with --against")
+    asked = questions(matrix.cells, mine.label, against.label)
+    wanted = set(select([one for one, _ in asked], options.only))
+    asked = tuple(each for each in asked if each[0] in wanted)
+    say(f"{len(asked)} cells of {mine.label} and of {against.label} …")
+    asker = Asker.of(matrix, [mine, against], cache=cache_of(options), jobs=options.jobs, warn=say)
+    cells = [cell for each in asked for cell in each]
+    with Display(total=len(cells)) as display:
+        outcomes = asker.run(cells, display.done)
+    pairs = [pair(outcomes[one], outcomes[other]) for one, other in asked]
+    pairs = [without_noise(one, lambda *both: _again(asker, both)) if hangs_on_the_seed(one) else one for one in pairs]
+    diagnoses = {} if options.no_diagnosis else _diagnoses(options, asker, pairs)
+    return Gate(
+        source=mine.label,
+        of=source.of,
+        against=against.label,
+        matrix=matrix.name,
+        pairs=tuple(pairs),
+        diagnoses=diagnoses,
+        notices=source.notices,
+    )
+
+
+def _again(asker: Asker, cells: tuple[Cell, ...]) -> Mapping[Cell, Outcome]:
+    """The same cells with another seed."""
+    settings = asker.matrix.finetune
+    matrix = replace(asker.matrix, finetune=replace(settings, seed=settings.seed + ANOTHER_SEED))
+    return replace(asker, matrix=matrix).run(cells)
+
+
+def _diagnoses(options: argparse.Namespace, asker: Asker, pairs: list[Pair]) -> dict[str, Diagnosis]:
+    found = {}
+    for one in roots(pairs):
+        cell = one.mine.cell
+        say(f"why does {cell.id} fail …")
+        against = Against(label=one.other.cell.release, why="the release that the source is held against")
+        diagnosis = investigate(asker, cell, against, known=one.mine, say=say)
+        store(diagnosis, options.output / "diagnoses" / slug(cell, diagnosis.against))
+        found[cell.id] = diagnosis
+    return found
+
+
+def _write(gate: Gate, folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(gate.to_json(), indent=1, ensure_ascii=False, default=str) + "\n"
+        replace_file(folder / "gate.json", text.encode("utf-8", "backslashreplace"))
+        replace_file(folder / "gate.md", comment(gate).encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise storage_error(error, folder, "written") from error
+    return folder / "gate.md"

@@ -1,0 +1,187 @@
+"""Asking cells with a recorder beside them, through the same process tree as every run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.cells import Cell, Check, Outcome, Release
+from harness.commands.run import PRELOADED
+from harness.diagnose.traces import Trace
+from harness.execute import Settings, build_plan, execute
+from harness.judge.settle import settle
+from harness.matrix import Matrix, VariantSource
+from harness.prepare import Prepared, lay_out_releases, prepare
+from harness.releases import layout_path
+from harness.stack import Stack, probe, scrubbed_environment
+
+EVIDENCE = "trace"
+_SLOWER = 3.0
+"""By how much a recorded cell may take longer than one that is not."""
+_FOR_TRAINERS = frozenset({"umap", "hdbscan", "websockets", "pydub", "huggingface_hub", "torch.distributed.fsdp"})
+"""What only an import of the whole release asks for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """What a cell gave, and the recording of it."""
+
+    outcome: Outcome
+    """Without the recording in its evidence."""
+    trace: Trace | None
+    """None where the cell's process left none: an import, a crash, a time-out."""
+    raw: Mapping[str, Any] | None
+    """The recording as it was told."""
+    overlay: Path
+    """Where the release lies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    """Runs cells of a matrix with a recorder; made once, asked as often as needed."""
+
+    matrix: Matrix
+    """Whose settings and limits hold; its own cells and releases do not matter."""
+    releases: Mapping[str, Release]
+    """By label, those that can be asked about."""
+    cache: Path
+    stack: Stack
+    jobs: int
+    warn: Callable[[str], None]
+
+    @classmethod
+    def of(
+        cls,
+        matrix: Matrix,
+        releases: Sequence[Release],
+        *,
+        cache: Path,
+        jobs: int | None = None,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> Asker:
+        """Look at the stack, which takes as long as it takes to import torch."""
+        return cls(
+            matrix=matrix,
+            releases={release.label: release for release in releases},
+            cache=cache,
+            stack=probe(cache=cache),
+            jobs=jobs or len(os.sched_getaffinity(0)),
+            warn=warn,
+        )
+
+    def ask(self, wishes: Mapping[Cell, Mapping[str, Any] | None]) -> dict[Cell, Traced]:
+        """Ask each cell with its wish, see `harness.inside.tracing`; without one nothing is recorded.
+
+        Cells are asked for themselves: no rung below is run first, and none blocks them.
+
+        Raises:
+            HarnessError: a release, the speech or the stack cannot be had.
+        """
+        cells = tuple(wishes)
+        workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
+        try:
+            prepared = prepare(self._matrix(cells), cells, self.stack, cache=self.cache, workspace=workspace)
+            lay_out_releases(prepared, cells)
+            # One plan a rung: within a plan a cell would be blocked by the rung below it.
+            rungs = sorted({cell.check.rung for cell in cells})
+            plans = [[cell for cell in cells if cell.check.rung == rung] for rung in rungs]
+            outcomes = self._execute(prepared, plans, wishes, workspace)
+        finally:
+            shutil.rmtree(workspace, ignore_errors=True)
+        return {cell: self._traced(outcomes[cell]) for cell in cells}
+
+    def run(self, cells: Sequence[Cell], on_outcome: Callable[[Outcome], None] = lambda _: None) -> dict[Cell, Outcome]:
+        """Run cells as `run` does, nothing recorded: a rung that does not pass blocks those above it.
+
+        Raises:
+            HarnessError: a release, the speech or the stack cannot be had.
+        """
+        workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
+        try:
+            prepared = prepare(self._matrix(cells), cells, self.stack, cache=self.cache, workspace=workspace)
+            lay_out_releases(prepared, cells)
+            return self._execute(prepared, [cells], dict.fromkeys(cells), workspace, on_outcome=on_outcome)
+        finally:
+            shutil.rmtree(workspace, ignore_errors=True)
+
+    def _matrix(self, cells: Sequence[Cell]) -> Matrix:
+        known = {source.name: source for source in self.matrix.variants}
+        names = sorted({cell.variant for cell in cells if cell.variant})
+        return replace(
+            self.matrix,
+            cells=tuple(cells),
+            releases=tuple(self.releases[label] for label in dict.fromkeys(cell.release for cell in cells)),
+            variants=tuple(known.get(name, VariantSource(name=name)) for name in names),
+        )
+
+    def _execute(
+        self,
+        prepared: Prepared,
+        plans: Sequence[Sequence[Cell]],
+        wishes: Mapping[Cell, Mapping[str, Any] | None],
+        workspace: Path,
+        *,
+        on_outcome: Callable[[Outcome], None] = lambda _: None,
+    ) -> dict[Cell, Outcome]:
+        outcomes: dict[Cell, Outcome] = {}
+
+        def keep(outcome: Outcome) -> None:
+            outcomes[outcome.cell] = settle(outcome)
+            on_outcome(outcomes[outcome.cell])
+
+        settings = self._settings(wishes, workspace)
+        environment = scrubbed_environment(self.stack, workspace / "env", cache=self.cache)
+        for cells in plans:
+            plan = build_plan(
+                cells,
+                settings,
+                release_for=prepared.release_for,
+                request_for=lambda cell: _request(prepared.request_for(cell), wishes[cell]),
+            )
+            execute(plan, keep, python=self.stack.python, env=environment, on_warning=self.warn)
+        return outcomes
+
+    def _settings(self, cells: Iterable[Cell], workspace: Path) -> Settings:
+        limits = self.matrix.limits
+        trained = any(cell.check.through_trainer for cell in cells)
+        return Settings(
+            workspace=workspace / "tree",
+            jobs=self.jobs,
+            memory_bytes=limits.memory_bytes,
+            timeout_seconds={check: _SLOWER * limits.timeout_seconds[check] for check in Check},
+            preload=PRELOADED if trained else tuple(name for name in PRELOADED if name not in _FOR_TRAINERS),
+            sys_path=tuple(str(path) for path in self.stack.extra_paths),
+            places={str(self.cache): "<cache>", str(workspace): "<workspace>"},
+        )
+
+    def _traced(self, outcome: Outcome) -> Traced:
+        evidence = dict(outcome.evidence)
+        raw = evidence.pop(EVIDENCE, None)
+        return Traced(
+            outcome=replace(outcome, evidence=evidence),
+            trace=Trace.from_json(raw) if raw else None,
+            raw=raw,
+            overlay=layout_path(self.releases[outcome.cell.release], self.cache),
+        )
+
+
+def trace_pair(asker: Asker, one: Cell, other: Cell, wish: Mapping[str, Any] | None = None) -> tuple[Traced, Traced]:
+    """Two cells with the same wish, side by side; `{"passes": [0]}` if it is left out."""
+    wish = wish or {"passes": [0]}
+    answers = asker.ask({one: wish, other: wish})
+    return answers[one], answers[other]
+
+
+def _request(request: Mapping[str, Any], wish: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """One training tells where it dies; further seeds and the extra trainings would only repeat it."""
+    if wish is None:
+        return request
+    once = {"seeds": 1, "accumulate": 1, "processes": 1} if request["check"] == Check.FINETUNE else {}
+    if once:
+        request = {**request, "finetune": {**request["finetune"], **once}}
+    return {**request, "trace": dict(wish)}

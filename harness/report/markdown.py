@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from harness.cells import Check, Status, Verdict
 from harness.report import curve, figures, words
 from harness.report.advice import Reason, VariantAdvice
+from harness.report.changing import boundaries_section, drift_section
 from harness.report.failures import FailureGroup, GroupKey, Message, group_key, has_failed
 from harness.report.grid import Column, Grid, Mark
 from harness.report.learning import CurveGroup, CurveKey, CurveUse, curve_key
@@ -27,7 +28,9 @@ def render_markdown(summary: Summary) -> str:
         *_answer(summary),
         *_grid(summary),
         *_failures(summary),
+        *boundaries_section(summary.boundaries),
         *_learning(summary),
+        *drift_section(summary.drift),
         *upper_rungs(summary),
         *_surroundings(summary),
         *_reading(summary),

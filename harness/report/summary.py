@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from harness.boundaries.notes import load_commits
 from harness.cells import Check, Outcome, Status, Verdict
+from harness.drift.storing import load_recordings
 from harness.judge.verdicts import Judged
 from harness.report.advice import Advice, advise
+from harness.report.boundaries import Boundaries, boundaries_of
 from harness.report.checkpoint import SavedGroup, saved_groups
 from harness.report.data import DataQuestion, data_questions
 from harness.report.decode import Decoded, decoded
+from harness.report.drift import Drift, drift_of
 from harness.report.evidence import Card, build_cards
 from harness.report.facts import Fact
 from harness.report.failures import FailureGroup, group_failures
@@ -53,9 +57,13 @@ class Summary:
     advice: Advice
     grid: Grid
     failures: tuple[FailureGroup, ...]
+    boundaries: Boundaries | None
+    """None where no question was asked of two releases."""
     curves: tuple[CurveGroup, ...]
     without_curve: int
     """How many fine-tunes that were asked for came to no step."""
+    drift: Drift | None
+    """None where no two releases have a loss curve at the same question."""
     properties: tuple[VariantProperties, ...]
     data: tuple[DataQuestion, ...]
     saved: tuple[SavedGroup, ...]
@@ -106,8 +114,10 @@ def summarise(
         advice=advise(judged, failures, order),
         grid=build_grid(judged, order),
         failures=failures,
+        boundaries=boundaries_of(judged, order, load_commits(run.folder) if run.folder else ()),
         curves=tuple(curves.values()),
         without_curve=sum(_has_no_curve(item.outcome) for item in judged),
+        drift=drift_of(judged, order, curves, load_recordings(run.folder) if run.folder else {}),
         properties=variant_properties(judged, order),
         data=data_questions(judged, order),
         saved=saved_groups(judged, order),

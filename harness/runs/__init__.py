@@ -51,6 +51,8 @@ class LoadedRun:
     """One for each cell, in the order in which they were first written."""
     notices: tuple[str, ...] = ()
     """What the reader should know, such as a last line that was cut short."""
+    folder: Path | None = None
+    """Where it was read from, and where what was found out about it lies beside it; None for a run made up."""
 
 
 class RunStore:
@@ -224,6 +226,7 @@ def load_run(folder: Path) -> LoadedRun:
         provenance=_read_run(folder),
         outcomes=content.outcomes,
         notices=(notice,) if notice else (),
+        folder=folder,
     )
 
 

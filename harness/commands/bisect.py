@@ -1,0 +1,239 @@
+"""`bisect`: every boundary between one answer and another, over the releases and then over the commits between two."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from harness.boundaries.answers import Read, answer_of, curve_of
+from harness.boundaries.asking import Asker, Bench, enter_release
+from harness.boundaries.descending import Descent, History
+from harness.boundaries.executed import executed_files
+from harness.boundaries.finding import Boundary, Found, find
+from harness.boundaries.git import Repository
+from harness.boundaries.known import OnRecord, folders, on_record
+from harness.boundaries.notes import CommitNote, add_commits, write_json
+from harness.boundaries.row import Row, asked_of, row_of_releases
+from harness.boundaries.storing import BOUNDARIES, boundaries_json, commit_notes
+from harness.boundaries.telling import told, told_history
+from harness.cells import Cell, Device, Precision, Release, Scale, Shape, Status
+from harness.commands.common import cache_of
+from harness.commands.run import PRELOADED
+from harness.errors import InputError, VariantError
+from harness.execute import execute
+from harness.judge.verdicts import EXIT_EXPECTED, EXIT_FAULT
+from harness.matrix import Matrix, VariantSource, load_matrix
+from harness.releases import load_lock, resolve
+from harness.runs import OUTCOMES
+from harness.runs.provenance import now
+from harness.stack import probe
+from harness.terminal import say
+from harness.variants import available, load_variant, shape_problems
+
+OUTPUT = Path("runs/bisections")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Search, print and store; the exit status is 3 where an end gave different answers or nothing could be judged."""
+    repository = Repository.open(options.git) if options.git else None
+    _check_note(options)
+    locked = load_lock(options.lock)
+    matrix = load_matrix(
+        options.matrix, resolve=lambda spec: resolve(spec, locked), variants=available(), gpu_present=False
+    )
+    source, shape = _model(options)
+    if options.by == "curve" and not options.check.startswith("finetune"):
+        raise InputError(
+            "--by curve compares losses, which only finetune gives", next_step="give --check finetune@native"
+        )
+    asked = asked_of(
+        options.check,
+        variant=source.name if source else None,
+        shape=shape,
+        scale=Scale(options.scale),
+        device=Device(options.device),
+        precision=Precision(options.precision),
+    )
+    row = row_of_releases(asked, _range(options, locked))
+    record = OnRecord(sightings={})
+    if not options.fresh:
+        record = on_record(row, folders(), matrix=matrix.name, sha256=matrix.sha256, read=_read(options))
+    for notice in record.notices:
+        say(notice, style="yellow")
+    with _workspace() as workspace:
+        search = _Search(
+            options=options, matrix=matrix, row=row, variants=(source,) if source else (), workspace=workspace
+        )
+        found = find(
+            row, None if options.cached_only else search.ask, known=record.sightings, exhaustive=options.exhaustive
+        )
+        _check_ends(options, found)
+        print("\n".join(told(found)), flush=True)
+        histories = [] if repository is None else [search.history(repository, one) for one in found.boundaries]
+    place = (options.output or OUTPUT / asked.slug) / BOUNDARIES
+    write_json(place, boundaries_json(found, histories, now()))
+    say(f"stored in {place}")
+    nothing = not any(answer is not None for answer in found.answers.values())
+    return EXIT_FAULT if found.stopped or nothing else EXIT_EXPECTED
+
+
+class _Search:
+    """What the search needs once a cell has to be run; the stack is looked at only then."""
+
+    def __init__(
+        self,
+        *,
+        options: argparse.Namespace,
+        matrix: Matrix,
+        row: Row,
+        variants: Sequence[VariantSource],
+        workspace: Path,
+    ) -> None:
+        self._options = options
+        self._matrix = matrix
+        self._row = row
+        self._variants = variants
+        self._workspace = workspace
+
+    @cached_property
+    def _bench(self) -> Bench:
+        cache = cache_of(self._options)
+        say("looking at the interpreter and its torch …")
+        return Bench(
+            matrix=self._matrix,
+            stack=probe(cache=cache),
+            cache=cache,
+            workspace=self._workspace,
+            preload=PRELOADED,
+            jobs=self._options.jobs or len(os.sched_getaffinity(0)),
+            execute=execute,
+            on_warning=lambda text: say(text, style="yellow"),
+        )
+
+    @cached_property
+    def ask(self) -> Asker:
+        """Asks the releases of the row."""
+        bench = self._bench
+        return Asker(
+            bench=bench,
+            row=self._row,
+            variants=self._variants,
+            enter=lambda place: enter_release(bench, place),
+            read=_read(self._options),
+            on_round=_say_round,
+        )
+
+    def history(self, repository: Repository, boundary: Boundary) -> History:
+        """Search the commits of one boundary, print them, and note them for a run's report if that is asked."""
+        print(f"\ncommits of {boundary.before.place.label} → {boundary.after.place.label}", flush=True)
+        descent = Descent(
+            repository=repository,
+            bench=self._bench,
+            asked=self._row.asked,
+            variants=self._variants,
+            folder=self._workspace / "commits",
+            read=_read(self._options),
+            on_round=_say_round,
+        )
+        history = descent.between(boundary)
+        executed = self._executed(boundary) if history.culprits else ()
+        print("\n".join(told_history(history, repository, executed)), flush=True)
+        if self._options.note:
+            notes = commit_notes(self._row.asked.name, boundary, history, repository, executed)
+            self._note(notes)
+        return history
+
+    def _executed(self, boundary: Boundary) -> tuple[str, ...]:
+        places = (boundary.before.place, boundary.after.place)
+        questions = [(place.release, place.cell) for place in places if place.release and place.cell]
+        return executed_files(self._bench, questions, self._variants)
+
+    def _note(self, notes: Sequence[CommitNote]) -> None:
+        if notes:
+            say(f"noted in {add_commits(self._options.note, notes)}")
+
+
+def _model(options: argparse.Namespace) -> tuple[VariantSource | None, Shape | None]:
+    try:
+        shape = Shape.parse(options.shape) if options.shape else None
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if options.variant is None:
+        return None, shape
+    variant = load_variant(options.variant)
+    if shape and (problems := shape_problems(variant, shape)):
+        raise VariantError(f"{options.variant} cannot be had at {shape}: {'; '.join(problems)}")
+    own = options.variant in available()
+    return VariantSource(name=variant.name, path=None if own else Path(options.variant)), shape
+
+
+def _range(options: argparse.Namespace, locked: Sequence[Release]) -> tuple[Release, ...]:
+    """The releases between the two ends that were named; from the first or to the last where one was not."""
+    named = [_one(spec, locked) for spec in (options.good, options.bad) if spec]
+    if not named:
+        return tuple(locked)
+    numbers = sorted(locked.index(release) for release in named)
+    last = numbers[1] if len(numbers) > 1 else len(locked) - 1
+    if numbers[0] == last:
+        raise InputError("one release has no boundary", next_step="give --good and --bad two different releases")
+    return tuple(locked[numbers[0] : last + 1])
+
+
+def _one(spec: str, locked: Sequence[Release]) -> Release:
+    found = resolve(spec, locked)
+    if len(found) != 1 or found[0] not in locked:
+        raise InputError(f'"{spec}" is not one published release', next_step="list them: funasr-harness releases list")
+    return found[0]
+
+
+def _read(options: argparse.Namespace) -> Read:
+    return curve_of if options.by == "curve" else answer_of
+
+
+def _check_ends(options: argparse.Namespace, found: Found) -> None:
+    """What was named good has to pass, and what was named bad must not; where curves are asked, both only bound."""
+    if options.by == "curve":
+        return
+    wanted: tuple[tuple[str | None, str, Callable[[Status], bool]], ...] = (
+        (options.good, "good", lambda status: status is Status.PASSED),
+        (options.bad, "bad", lambda status: status is not Status.PASSED),
+    )
+    for spec, word, fits in wanted:
+        for number, answer in found.answers.items():
+            place = found.row.places[number]
+            if spec and place.label == spec and answer is not None and not fits(answer.status):
+                raise InputError(
+                    f"{spec} was named {word}, and it {answer}",
+                    cause="it is the other way round, or the check is another one",
+                    next_step="leave out --good and --bad: every boundary is searched then",
+                )
+
+
+def _check_note(options: argparse.Namespace) -> None:
+    if options.note is None:
+        return
+    if options.git is None:
+        raise InputError("--note keeps commits, and without --git none is searched", next_step="give --git PATH too")
+    if not (options.note / OUTCOMES).is_file():
+        raise InputError(f"{options.note} holds no run", next_step="give the folder of a run, such as reports/atlas")
+
+
+def _say_round(cells: Sequence[Cell]) -> None:
+    labels = ", ".join(cell.release for cell in cells)
+    say(f"running {len(cells)} cell{'s' if len(cells) != 1 else ''}: {labels}")
+
+
+@contextmanager
+def _workspace() -> Iterator[Path]:
+    # Resolved, because a release's processes see this path by other names otherwise; short, for sockets' sake.
+    workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
+    try:
+        yield workspace
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)

@@ -1,0 +1,72 @@
+"""What `drift` prints: the groups of each lane, then its partings with what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from harness.drift.causes import Cause, cause_of
+from harness.drift.curves import Lane, Stretch, kinship
+from harness.drift.evidence import Parting
+from harness.drift.recordings import Change, Recording
+from harness.report import curve, figures
+from harness.report.text import plain
+
+
+def told(
+    lane: Lane, partings: Mapping[int, Parting], recordings: Mapping[str, Recording], *, published: Sequence[str]
+) -> Iterator[str]:
+    """One lane, line by line.
+
+    Args:
+        lane: With at least one stretch.
+        partings: Of this lane, by the number that they are called by.
+        recordings: By the parting's key.
+        published: The labels of all published releases, oldest first: a parting between two neighbours is exact.
+    """
+    yield lane.name
+    for number, stretch in enumerate(lane.stretches):
+        yield _stretch(stretch) + "".join(f"; {note}" for note in kinship(lane, number))
+    if lane.missing:
+        yield f"  without a curve: {', '.join(label for label, _ in lane.missing)}"
+    for number, parting in partings.items():
+        yield ""
+        yield from _parting(number, parting, cause_of(parting, recordings.get(parting.key)), published)
+
+
+def _stretch(stretch: Stretch) -> str:
+    releases = stretch.releases
+    span = releases[0] if len(releases) == 1 else f"{releases[0]} – {releases[-1]} ({len(releases)} releases)"
+    ends = f"{figures.loss(stretch.losses[0])} → {figures.loss(stretch.losses[-1])}"
+    broken = f", breaks off: {stretch.broke_off}" if stretch.broke_off else ""
+    return f"  {span:<34} {curve.bars(stretch.losses)}  {ends} in {figures.plural(len(stretch.losses), 'step')}{broken}"
+
+
+def _parting(number: int, parting: Parting, cause: Cause, published: Sequence[str]) -> Iterator[str]:
+    weight = f" ({cause.weight})" if cause.explained else ""
+    yield f"parting {number}: {parting.before} → {parting.after}: {cause.sort}{weight}"
+    yield from (f"  {plain(sentence)}" for sentence in cause.sentences)
+    yield from (line for change in cause.changes for line in _change(change))
+    if parting.between:
+        between = ", ".join(parting.between)
+        yield f"  Without a curve between the two: {between}."
+    if unmeasured := _unmeasured(parting, published):
+        yield (
+            f"  Not measured between the two: {', '.join(unmeasured)}. To find the release: "
+            f"funasr-harness bisect --by curve --good {parting.before} --bad {parting.after} …"
+        )
+
+
+def _unmeasured(parting: Parting, published: Sequence[str]) -> tuple[str, ...]:
+    """Published releases between the two of which the run has no outcome at all."""
+    if parting.before not in published or parting.after not in published:
+        return ()
+    between = published[published.index(parting.before) + 1 : published.index(parting.after)]
+    return tuple(label for label in between if label not in parting.between)
+
+
+def _change(change: Change) -> Iterator[str]:
+    yield f"    {change.file} {change.function}"
+    yield from (f"      - {plain(line)}" for line in change.older)
+    yield from (f"      + {plain(line)}" for line in change.newer)
+    if change.more:
+        yield f"      … {change.more} more statements"

@@ -1,0 +1,70 @@
+"""Runs with loss curves made up for the tests of drift: nothing in here was ever measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from report_factory import loss_failure, training, tuned
+
+from harness.cells import Outcome, Status
+from harness.drift.curves import Lane, lanes
+from harness.drift.evidence import Parting, partings
+from harness.drift.recordings import Change, Place, Recording, Stage
+
+LOSSES = (9.0, 8.5, 8.0, 7.5)
+
+
+def tuned_to(release: str, losses: Sequence[float | str] = LOSSES, entry: str = "train", **metrics: Any) -> Outcome:
+    """A fine-tune with these losses, and everything else equal unless it is given."""
+    steps = len(losses)
+    plain = {**training(steps=steps), "losses": list(losses), "stats": {}}
+    dialect = metrics.pop("dialect", [])
+    return tuned(release, entry, metrics={**plain, **metrics}, evidence={"entry_is_native": True, "dialect": dialect})
+
+
+def broken_off(release: str, losses: Sequence[float] = LOSSES[:1]) -> Outcome:
+    """A fine-tune that stopped after some steps."""
+    one = tuned_to(release, losses)
+    return Outcome(**{**vars(one), "status": Status.FAILED, "reason": "it stopped", "failure": loss_failure(1, 2)})
+
+
+def lane_of(*outcomes: Outcome) -> Lane:
+    (lane,) = lanes(outcomes)
+    return lane
+
+
+def parting_of(before: Outcome, after: Outcome) -> Parting:
+    (parting,) = partings(lane_of(before, after))
+    return parting
+
+
+def recording_of(parting: Parting, stage: Stage = Stage.MODEL, **fields: Any) -> Recording:
+    """A recording in which a module parts, with one change in its file and one elsewhere."""
+    given: dict[str, Any] = {
+        "key": parting.key,
+        "passes": 1,
+        "repeated": True,
+        "stage": stage,
+        "at": 1,
+        "first": Place(
+            kind="output_value",
+            name="predictor",
+            code="funasr/models/paraformer/cif_predictor.py:202",
+            detail="[4, 10, 320] with other values",
+        ),
+        "same_targets": None,
+        "within": None,
+        "changes": (
+            Change(
+                file="funasr/models/paraformer/cif_predictor.py",
+                function="CifPredictorV2.forward",
+                older=("acoustic_embeds = cif(hidden)",),
+                newer=("acoustic_embeds = cif_v1(hidden)",),
+                more=0,
+            ),
+            Change(file="funasr/frontends/wav_frontend.py", function="apply_lfr", older=("a",), newer=("b",), more=0),
+        ),
+        "same_functions": False,
+    }
+    return Recording(**{**given, **fields})

@@ -1,0 +1,81 @@
+"""A numeric change planted in a sound release: both are trained, and the module and function are named."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from drift_scene import parting_of, tuned_to
+
+from harness.cells import Release
+from harness.diagnose import Asker
+from harness.drift.causes import Sort, cause_of
+from harness.drift.recordings import Stage
+from harness.drift.tracing import record
+from harness.matrix import load_matrix
+from harness.releases import default_cache, resolve
+from harness.variants import available
+
+# Two trainings of one step; on a busy machine they take a while.
+pytestmark = [pytest.mark.release, pytest.mark.timeout(1200)]
+
+SOUND = "1.4.16"
+FILE = "models/paraformer/cif_predictor.py"
+OLD = "alphas = torch.nn.functional.relu(alphas * self.smooth_factor - self.noise_threshold)"
+MATRIX = """
+schema = 1
+name = "drift"
+description = "A sound release and a copy whose predictor computes otherwise in the last digit."
+
+[axes]
+release = ["{sound}", "{copy}"]
+variant = ["paraformer"]
+vocab_size = [8404]
+hidden_size = [64]
+scale = ["slim"]
+check = ["finetune@train_ds"]
+device = ["cpu"]
+
+[finetune]
+seeds = 1
+"""
+
+
+def test_a_numeric_change_is_named_with_its_module_and_its_statement(
+    tmp_path: Path, locked: tuple[Release, ...], layout: Callable[[str], Path]
+) -> None:
+    pytest.importorskip("torch", reason="runs releases: install the `stack` extra")
+    copy = tmp_path / "copy"
+    shutil.copytree(layout(SOUND) / "funasr", copy / "funasr")
+    before, held, after = (copy / "funasr" / FILE).read_text("utf-8").partition("class CifPredictorV2(")
+    assert held
+    assert OLD in after
+    after = after.replace(OLD, OLD.replace("self.smooth_factor", "(self.smooth_factor + 1e-6)"), 1)
+    (copy / "funasr" / FILE).write_text(before + held + after, "utf-8")
+    (tmp_path / "matrix.toml").write_text(MATRIX.format(sound=SOUND, copy=copy), encoding="utf-8")
+    matrix = load_matrix(
+        tmp_path / "matrix.toml", resolve=partial(resolve, locked=locked), variants=available(), gpu_present=False
+    )
+    planted = next(release for release in matrix.releases if release.path)
+    cells = {cell.release: cell for cell in matrix.cells}
+    # The losses are made up: what is asked here is where the two part, not at which step.
+    sides = [tuned_to(label, losses) for label, losses in ((SOUND, (9.0, 8.0)), (planted.label, (8.9, 8.0)))]
+    mine, other = (replace(side, cell=cells[side.cell.release]) for side in sides)
+    parting = parting_of(mine, other)
+    # One step, because they part in the first: fewer than a matrix may ask for, which is to be judged as well.
+    brief = replace(matrix, finetune=replace(matrix.finetune, steps=1, utterances=4, distinct=4))
+    asker = Asker.of(brief, matrix.releases, cache=default_cache(), jobs=1)
+    recording = record(asker, parting)
+    assert (recording.stage, recording.at) == (Stage.MODEL, 1)
+    assert recording.first is not None
+    assert recording.first.name == "predictor"
+    assert [change.function for change in recording.changes] == ["CifPredictorV2.forward"]
+    cause = cause_of(parting, recording)
+    assert cause.sort is Sort.MODEL
+    (change,) = cause.changes
+    assert "1e-06" in change.newer[0] or "1e-6" in change.newer[0]
+    assert not recording.repeated

@@ -1,0 +1,75 @@
+"""The section about drift: groups with their curves, partings with what is known of each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from drift_scene import LOSSES, parting_of, recording_of, tuned_to
+from page_reader import Page
+from report_factory import judged, run_of
+
+from harness.drift.recordings import Place
+from harness.drift.storing import add_recording
+from harness.report.changing import drift_section
+from harness.report.html import render_html
+from harness.report.markdown import render_markdown
+from harness.report.summary import Summary, summarise
+
+OTHER = (9.0, 8.5, 8.1, 7.5)
+OUTCOMES = (
+    tuned_to("1.4.0"),
+    tuned_to("1.4.1"),
+    tuned_to("1.4.1", entry="train_ds"),
+    tuned_to("1.4.3", OTHER),
+    tuned_to("1.4.3", OTHER, entry="train_ds"),
+    tuned_to("1.4.4", OTHER[:3]),
+)
+
+
+def summary(folder: Path | None = None) -> Summary:
+    published = [f"1.4.{number}" for number in range(5)]
+    return summarise(replace(run_of(OUTCOMES), folder=folder), judged(OUTCOMES), published=published)
+
+
+def test_a_parting_that_both_trainers_show_is_told_once() -> None:
+    drift = summary().drift
+    assert drift is not None
+    assert [(turn.before, turn.after, len(turn.lanes)) for turn in drift.turns] == [
+        ("1.4.1", "1.4.3", 2),
+        ("1.4.3", "1.4.4", 1),
+    ]
+    assert drift.unexplained == 1
+    assert drift.turns[0].between == ("1.4.2",)
+
+
+def test_groups_have_the_curves_of_the_section_about_learning() -> None:
+    found = summary()
+    assert found.drift is not None
+    numbers = {group.curve.number for lane in found.drift.lanes for group in lane.groups}
+    assert numbers == {curve.number for curve in found.curves}
+    page = Page.of(render_html(found))
+    assert "drift" in page.values("id")
+    assert all(f"#curve-{number}" in page.values("href") for number in numbers)
+
+
+def test_what_was_recorded_is_told_on_the_page_and_in_markdown_and_escaped(tmp_path: Path) -> None:
+    parting = parting_of(tuned_to("1.4.1"), tuned_to("1.4.3", OTHER))
+    place = Place(
+        kind="output_value", name="<i>pre|dictor</i>", code="funasr/models/paraformer/cif_predictor.py:2", detail=""
+    )
+    add_recording(tmp_path, recording_of(parting, first=place))
+    found = summary(tmp_path)
+    assert found.drift is not None
+    assert found.drift.unexplained == 0
+    page = Page.of(render_html(found))
+    assert "`<i>pre|dictor</i>` (funasr/models/paraformer/cif_predictor.py:2) is the first module to part" in page.text
+    said = render_markdown(found)
+    assert "&#60;i&#62;pre&#124;dictor" in said
+    assert "+ acoustic_embeds = cif_v1(hidden)" in said
+
+
+def test_a_run_without_two_curves_has_no_such_section() -> None:
+    one = (tuned_to("1.4.0", LOSSES),)
+    assert summarise(run_of(one), judged(one)).drift is None
+    assert drift_section(None) == []

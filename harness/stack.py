@@ -23,6 +23,9 @@ from harness.releases.cache import default_cache, settle, workroom
 WITHOUT_NATIVE_LIBRARIES = "torchaudio-without-native-libraries"
 """Name of the adaptation: torchaudio is imported from a copy that lacks `lib/*.so`, as its loader allows for."""
 
+LIBRARIES = "FUNASR_HARNESS_LIBRARIES"
+"""Environment variable: folders with libraries that the interpreter lacks, as a bundle brings them along."""
+
 _DESCRIBE = Path(harness.__file__).parent / "inside" / "describe_stack.py"
 _PATIENCE_SECONDS = 300.0
 _THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM", "BLIS")
@@ -96,7 +99,8 @@ def probe(python: str | Path = sys.executable, *, cache: Path | None = None) -> 
     """
     # Not resolved: a virtual environment's interpreter is a link, and what it links to has other packages.
     python = Path(shutil.which(python) or python).absolute()
-    found = _ask(python, (), ())
+    brought = tuple(Path(folder).absolute() for folder in os.environ.get(LIBRARIES, "").split(os.pathsep) if folder)
+    found = _ask(python, (), brought)
     torch = found["torch"]
     if torch is None:
         raise _no_torch(python, found["torch_error"], installed=any(n.lower() == "torch" for n in found["libraries"]))
@@ -110,6 +114,7 @@ def probe(python: str | Path = sys.executable, *, cache: Path | None = None) -> 
         libraries=dict(sorted(found["libraries"].items(), key=lambda item: item[0].lower())),
         torchaudio_imports=found["torchaudio_error"] is None,
         user_base=found["user_base"],
+        extra_paths=brought,
     )
     if stack.torchaudio_imports:
         return stack
@@ -190,9 +195,9 @@ def _adapt_torchaudio(stack: Stack, folder: str | None, error: str, cache: Path)
         with workroom(cache) as room:
             made = room / place.name
             shutil.copytree(folder, made / "torchaudio", ignore=_native_libraries)
-            _try_fbank(stack.python, made, error)
+            _try_fbank(stack.python, (made, *stack.extra_paths), error)
             settle(made, place)
-    return replace(stack, extra_paths=(place,), adaptations=(WITHOUT_NATIVE_LIBRARIES,))
+    return replace(stack, extra_paths=(place, *stack.extra_paths), adaptations=(WITHOUT_NATIVE_LIBRARIES,))
 
 
 def _native_libraries(folder: str, names: list[str]) -> list[str]:
@@ -200,9 +205,9 @@ def _native_libraries(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name == "__pycache__" or (native and name.endswith(".so"))]
 
 
-def _try_fbank(python: Path, made: Path, error: str) -> None:
+def _try_fbank(python: Path, paths: tuple[Path, ...], error: str) -> None:
     try:
-        shape = _ask(python, ("fbank",), (made,))["shape"]
+        shape = _ask(python, ("fbank",), paths)["shape"]
     except StackError as trouble:
         shape, error = None, trouble.what
     if not shape or shape[-1] != 80:

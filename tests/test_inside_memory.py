@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from forked import Forked
 
-from harness.inside import memory
+from harness.inside import device_use, memory
 
 ALLOCATED, RESERVED = 10_000, 20_000
 UUID = "0b1e8a7c-0000-0000-0000-000000000001"
@@ -33,8 +33,21 @@ class FakeCuda:
     def max_memory_reserved(self) -> int:
         return RESERVED
 
-    def get_device_properties(self, _index: int) -> Any:
+    def current_device(self) -> int:
+        return 1
+
+    def get_device_properties(self, index: int) -> Any:
+        assert index == 1, "of several GPUs the one that torch uses"
         return types.SimpleNamespace(uuid=UUID)
+
+    def memory_allocated(self) -> int:
+        return ALLOCATED // 2
+
+    def memory_reserved(self) -> int:
+        return RESERVED // 2
+
+    def memory_stats(self) -> dict[str, int]:
+        return {"num_ooms": 1, "num_alloc_retries": 3}
 
 
 @dataclass
@@ -47,6 +60,9 @@ class FakeNvml:
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
         self.asked_for.append(uuid)
         return uuid
+
+    def nvmlDeviceGetMemoryInfo(self, _handle: str) -> Any:
+        return types.SimpleNamespace(used=12_345)
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -102,7 +118,7 @@ def test_what_nvml_cannot_say_is_null(nvml: Any) -> None:
 
 
 def test_a_moment_in_which_nvml_knows_nothing_forgets_nothing() -> None:
-    assert used(FakeNvml([[(ME, 5)], [], [(ME, None)]])) == 5
+    assert used(FakeNvml([[], [(ME, 5)], [], [(ME, None)]])) == 5
 
 
 def test_a_reset_forgets_what_was_before() -> None:
@@ -119,6 +135,88 @@ def test_without_a_gpu_its_figures_are_null() -> None:
     peaks = meter.peaks()
     assert peaks.pop("peak_resident_bytes")
     assert peaks == {"peak_allocated_bytes": None, "peak_reserved_bytes": None, "peak_used_bytes": None}
+
+
+class Partitioned(FakeNvml):
+    """NVML of a GPU in parts: it knows the part, and keeps its use to itself."""
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        if not uuid.startswith("MIG-"):
+            raise RuntimeError("planted: Not Found")
+        return super().nvmlDeviceGetHandleByUUID(uuid)
+
+    def nvmlDeviceGetMemoryInfo(self, _handle: str) -> Any:
+        raise RuntimeError("planted: Not Supported")
+
+
+class Closed(FakeNvml):
+    """NVML that lists no processes for this user."""
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:
+        raise RuntimeError("planted: Insufficient Permissions")
+
+
+@pytest.mark.parametrize(
+    ("nvml", "told", "others", "device_bytes"),
+    [
+        (None, device_use.NO_NVML, None, None),
+        (BrokenNvml([]), device_use.NO_DEVICE, None, None),
+        (Closed([]), device_use.REFUSED, None, 12_345),
+        (FakeNvml([[(ME, None)]]), device_use.WITHHELD, 0, 12_345),
+        (FakeNvml([[]]), device_use.NOT_LISTED, 0, 12_345),
+        (FakeNvml([[(OTHER, 5)]]), device_use.NOT_LISTED, 1, 12_345),
+        (FakeNvml([[(ME, 5)]]), device_use.MEASURED, 0, 12_345),
+        (FakeNvml([[(OTHER, 9), (ME, 5)]]), device_use.MEASURED, 1, 12_345),
+        (Partitioned([[(ME, 5)]]), device_use.MEASURED, 0, None),
+    ],
+)
+def test_a_look_says_what_was_seen_or_why_not(
+    nvml: Any, told: str, others: int | None, device_bytes: int | None
+) -> None:
+    use = device_use.look(FakeCuda(), nvml)
+    assert (use.told, use.others, use.device_bytes) == (told, others, device_bytes)
+    assert use.process_bytes == (5 if told == device_use.MEASURED else None)
+
+
+def test_a_part_of_a_gpu_is_called_one() -> None:
+    assert device_use.look(FakeCuda(), Partitioned([[(ME, 5)]])).kind == "MIG"
+    assert device_use.look(FakeCuda(), FakeNvml([[(ME, 5)]])).kind == "GPU"
+
+
+def test_a_torch_without_uuids_is_a_device_that_nvml_does_not_know() -> None:
+    old = types.SimpleNamespace(current_device=lambda: 0, get_device_properties=lambda _: types.SimpleNamespace())
+    assert device_use.look(old, FakeNvml([[(ME, 5)]])).told == device_use.NO_DEVICE
+
+
+@pytest.mark.parametrize(
+    ("first", "clean"), [([(ME, 1)], True), ([], True), ([(OTHER, 5), (ME, 1)], False), ([(OTHER, 5)], False)]
+)
+def test_a_device_that_others_use_at_the_start_is_not_clean(first: list[tuple[int, int]], clean: bool) -> None:
+    meter = memory.CudaMeter(FakeCuda(), FakeNvml([first, [(ME, 7)]]))
+    meter.sample()
+    told = meter.device()
+    assert told["clean_at_start"] is clean
+    assert told["at_start"]["used_bytes"] == 12_345
+    assert told["used_told"] == device_use.MEASURED
+
+
+def test_whether_a_device_is_clean_is_unknown_where_this_process_is_never_listed() -> None:
+    meter = memory.CudaMeter(FakeCuda(), FakeNvml([[(OTHER, 5)]]))
+    assert meter.device()["clean_at_start"] is None
+
+
+def test_the_allocators_figures_of_the_moment_are_told() -> None:
+    told = memory.CudaMeter(FakeCuda(), None).device()
+    assert told["allocator"] == {
+        "allocated_bytes": ALLOCATED // 2,
+        "reserved_bytes": RESERVED // 2,
+        "out_of_memory": 1,
+        "retries": 3,
+    }
+
+
+def test_without_a_gpu_there_is_no_device_to_tell_of() -> None:
+    assert memory.ProcessMeter().device() == {}
 
 
 class _Nvml(types.ModuleType):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StackError
-from harness.stack import WITHOUT_NATIVE_LIBRARIES, Stack, probe, scrubbed_environment
+from harness.stack import LIBRARIES, WITHOUT_NATIVE_LIBRARIES, Stack, probe, scrubbed_environment
 
 TORCH = """
 __version__ = "{version}"
@@ -96,6 +96,21 @@ def test_a_gpu_stack_is_described_and_left_as_it_is(python: Path, cache: Path) -
     assert stack.python_version == ".".join(str(part) for part in sys.version_info[:3])
     assert (stack.torchaudio_imports, stack.extra_paths, stack.adaptations) == (True, (), ())
     assert not cache.exists()
+
+
+def test_libraries_that_are_brought_along_are_seen_and_listed(
+    python: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant_torch(python)
+    plant_torchaudio(python)
+    metadata = tmp_path / "brought" / "six-1.17.0.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: six\nVersion: 1.17.0\n")
+    monkeypatch.setenv(LIBRARIES, str(tmp_path / "brought"))
+    stack = probe(python, cache=cache)
+    assert stack.libraries["six"] == "1.17.0"
+    # The copy of torchaudio comes before them.
+    assert stack.extra_paths == (cache / "stack" / "torchaudio-2.11.0-torch-2.13.0+cpu", tmp_path / "brought")
 
 
 def test_on_a_cpu_torch_a_torchaudio_without_its_native_libraries_is_laid_out_once(python: Path, cache: Path) -> None:

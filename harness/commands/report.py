@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from harness.commands.common import locked_labels
+from harness.errors import InputError
 from harness.judge.known import load_known_issues
 from harness.judge.verdicts import exit_code, judge
 from harness.report import write_reports
@@ -15,11 +17,25 @@ from harness.variants import available
 
 def main(options: argparse.Namespace) -> int:
     """Judge the outcomes by today's known issues and write the reports; the exit status is that of the run."""
-    run = load_run(options.run)
+    folder = _folder(options)
+    run = load_run(folder)
     for notice in run.notices:
         say(notice, style="yellow")
     judged = judge(run.outcomes, load_known_issues(options.known_issues, variants=available()))
-    paths = write_reports(run, judged, options.output or options.run, published=locked_labels(options.lock))
+    paths = write_reports(run, judged, options.output or folder, published=locked_labels(options.lock))
     for path in (paths.html, paths.markdown, paths.junit):
         print(path)
     return exit_code(judged)
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    """The run to report: one that lies here, or one that a bundle's result becomes."""
+    if (options.run is None) == (options.take_in is None):
+        raise InputError("report wants the folder of a run, or --import with the file of a bundle's result, not both")
+    if options.run is not None:
+        return Path(options.run)
+    from harness.bundle.result import take_in
+
+    folder = take_in(options.take_in, options.output)
+    say(f"imported into {folder}")
+    return folder

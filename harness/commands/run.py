@@ -6,7 +6,8 @@ import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cells import Cell, Device, Outcome
@@ -39,9 +40,31 @@ NO_GPU = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a host that lacks some libraries leaves out; by default nothing."""
+
+    preload: tuple[str, ...] = PRELOADED
+    """Those of `PRELOADED` that are here."""
+    cells: frozenset[str] | None = None
+    """The ids of cells that can be run here; None for all."""
+    rule: Callable[[Outcome], Outcome] = settle
+    """Holds an outcome against its rung's rule, for which libraries are needed that another machine may have."""
+
+
 def main(options: argparse.Namespace) -> int:
     """Run what is missing of a matrix, report all of it, and return the exit status."""
     issues = load_known_issues(options.known_issues, variants=available())
+    output, cells = measure(options, Bounds())
+    return _conclude(output, cells, issues, locked_labels(options.lock))
+
+
+def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Cell, ...]]:
+    """Run what is missing of a matrix; returns the run's folder and the cells that were asked for.
+
+    Raises:
+        HarnessError: why it cannot be run here.
+    """
     _foresee(options)
     cache = cache_of(options)
     say("looking at the interpreter and its torch …")
@@ -55,6 +78,7 @@ def main(options: argparse.Namespace) -> int:
             )
         say(NO_GPU, style="bold yellow")
     matrix, cells = read_cells(options, gpu_present=stack.cuda_available)
+    cells = _within(cells, bounds)
     _refuse_pretended_gpu(cells, stack)
     output = options.output or Path("runs") / matrix.name
     say(f"{matrix.name}: {len(cells)} cells; making speech and model folders ready …")
@@ -66,10 +90,22 @@ def main(options: argparse.Namespace) -> int:
         with RunStore.open(output, fresh=options.fresh) as store:
             for notice in store.notices:
                 say(notice, style="yellow")
-            _measure(options, prepared, cells, store, workspace)
+            _measure(_Run(options=options, bounds=bounds, prepared=prepared, workspace=workspace), cells, store)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
-    return _conclude(output, cells, issues, locked_labels(options.lock))
+    return output, cells
+
+
+def _within(cells: tuple[Cell, ...], bounds: Bounds) -> tuple[Cell, ...]:
+    if bounds.cells is None:
+        return cells
+    kept = tuple(cell for cell in cells if cell.id in bounds.cells)
+    if not kept:
+        raise SelectionError(
+            f"none of the {len(cells)} selected cells can be run from this bundle, such as {cells[0].id}",
+            next_step="select other cells, or make a bundle that holds these",
+        )
+    return kept
 
 
 def _foresee(options: argparse.Namespace) -> None:
@@ -91,9 +127,18 @@ def _refuse_pretended_gpu(cells: Sequence[Cell], stack: Stack) -> None:
         )
 
 
-def _measure(
-    options: argparse.Namespace, prepared: Prepared, cells: Sequence[Cell], store: RunStore, workspace: Path
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What holds for all cells of a run."""
+
+    options: argparse.Namespace
+    bounds: Bounds
+    prepared: Prepared
+    workspace: Path
+
+
+def _measure(run: _Run, cells: Sequence[Cell], store: RunStore) -> None:
+    prepared, options = run.prepared, run.options
     matrix, stack = prepared.matrix, prepared.stack
     facts = StackFacts(
         python=stack.python_version, torch=stack.torch_version, cuda=stack.cuda_version, libraries=stack.libraries
@@ -105,20 +150,19 @@ def _measure(
     say(f"{len(wanted)} cells to run" + ("; laying out their releases …" if wanted else ""))
     if wanted:
         lay_out_releases(prepared, wanted)
-        _execute(_plan(options, prepared, wanted, store, workspace), stack, store, prepared.cache)
+        _execute(_plan(run, wanted, store), run, store)
     store.finish(provenance, now())
 
 
-def _plan(
-    options: argparse.Namespace, prepared: Prepared, wanted: Sequence[Cell], store: RunStore, workspace: Path
-) -> Plan:
+def _plan(run: _Run, wanted: Sequence[Cell], store: RunStore) -> Plan:
+    prepared, workspace = run.prepared, run.workspace
     limits = prepared.matrix.limits
     settings = Settings(
         workspace=workspace / "tree",
-        jobs=options.jobs or len(os.sched_getaffinity(0)),
+        jobs=run.options.jobs or len(os.sched_getaffinity(0)),
         memory_bytes=limits.memory_bytes,
         timeout_seconds=limits.timeout_seconds,
-        preload=PRELOADED,
+        preload=run.bounds.preload,
         sys_path=tuple(str(path) for path in prepared.stack.extra_paths),
         places={str(prepared.cache): "<cache>", str(workspace): "<workspace>"},
     )
@@ -132,11 +176,12 @@ def _plan(
     )
 
 
-def _execute(plan: Plan, stack: Stack, store: RunStore, cache: Path) -> None:
+def _execute(plan: Plan, run: _Run, store: RunStore) -> None:
+    stack, cache = run.prepared.stack, run.prepared.cache
     with Display(total=len(plan.planned()) + len(plan.decided)) as display:
 
         def on_outcome(outcome: Outcome) -> None:
-            settled = settle(outcome)
+            settled = run.bounds.rule(outcome)
             store.append(settled)
             display.done(settled)
 

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.inside import device_use
+
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -27,6 +29,9 @@ class Meter(Protocol):
 
     def peaks(self) -> dict[str, int | None]:
         """Bytes: `peak_resident_bytes`, `peak_allocated_bytes`, `peak_reserved_bytes`, `peak_used_bytes`."""
+
+    def device(self) -> dict[str, Any]:
+        """The GPU as the run found it and as it is now; empty where there is none."""
 
 
 class ProcessMeter:
@@ -53,6 +58,9 @@ class ProcessMeter:
             "peak_used_bytes": None,
         }
 
+    def device(self) -> dict[str, Any]:
+        return {}
+
 
 class CudaMeter(ProcessMeter):
     """Adds the GPU's figures, of torch's current device."""
@@ -61,6 +69,9 @@ class CudaMeter(ProcessMeter):
         self._cuda = cuda
         self._nvml = nvml
         self._used: int | None = None
+        # Before the first tensor of this process: what is in use now is someone else's, or a context's.
+        self._found = device_use.look(cuda, nvml)
+        self._last = self._found
 
     def reset(self) -> None:
         super().reset()
@@ -68,9 +79,12 @@ class CudaMeter(ProcessMeter):
         self._used = None
 
     def sample(self) -> None:
-        used = self._process_bytes()
-        if used is not None:
-            self._used = max(used, self._used or 0)
+        look = device_use.look(self._cuda, self._nvml)
+        if look.process_bytes is not None:
+            self._last = look
+            self._used = max(look.process_bytes, self._used or 0)
+        elif self._used is None:
+            self._last = look
 
     def held(self) -> int | None:
         return int(self._cuda.memory_allocated())
@@ -84,16 +98,23 @@ class CudaMeter(ProcessMeter):
             "peak_used_bytes": self._used,
         }
 
-    def _process_bytes(self) -> int | None:
-        """What NVML says this process holds; None without NVML or permission, or where a container renumbers pids."""
-        if self._nvml is None:
-            return None
-        try:
-            handle = self._nvml.nvmlDeviceGetHandleByUUID(f"GPU-{self._cuda.get_device_properties(0).uuid}")
-            processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        except Exception:  # any NVML error means the figure cannot be had; nothing else depends on it
-            return None
-        return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
+    def device(self) -> dict[str, Any]:
+        """Asked while an out-of-memory error is on its way, it tells the allocator's figures of that moment."""
+        found, stats = self._found, self._cuda.memory_stats()
+        # A container may number processes anew; one that is listed by its own number at some time is not in such a one.
+        others = found.others if not found.others or found.listed or self._last.listed else None
+        return {
+            "used_told": self._last.told,
+            "kind": self._last.kind,
+            "at_start": {"used_bytes": found.device_bytes, "other_processes": others},
+            "clean_at_start": None if others is None else others == 0,
+            "allocator": {
+                "allocated_bytes": int(self._cuda.memory_allocated()),
+                "reserved_bytes": int(self._cuda.memory_reserved()),
+                "out_of_memory": stats.get("num_ooms"),
+                "retries": stats.get("num_alloc_retries"),
+            },
+        }
 
 
 def resident_bytes() -> int | None:

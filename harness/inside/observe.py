@@ -173,6 +173,7 @@ class Observer:
             "audio_seconds_per_second": audio / total if total and audio else None,
             **self._changes(groups),
             **self.meter.peaks(),
+            **({"device": device} if (device := self.meter.device()) else {}),
             "promises": {
                 **self.gradients.figures(),
                 **self.log.figures(self._forwards()),

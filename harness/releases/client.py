@@ -77,6 +77,25 @@ def install_sdist(release: Release, sdist: Path, target: Path) -> None:
     _install(release, target, (str(sdist.absolute()),), "")
 
 
+def install_pins(pins: str, target: Path, *, python: str, platform: str) -> None:
+    """Lay libraries out together, at pinned versions and hashes, for an interpreter that need not be here.
+
+    Args:
+        pins: Lines of a requirements file, each with its hashes.
+        python: Such as `3.12`.
+        platform: As uv names it, such as `x86_64-manylinux_2_28`.
+
+    Raises:
+        FetchError: the index could not be reached, or has no such file for that Python and platform.
+        StoreError: the disk is full.
+    """
+    where = ("--python-version", python, "--python-platform", platform, "--target", str(target))
+    options = ("--no-deps", "--require-hashes", "--no-compile-bytecode", "--link-mode", "copy")
+    done = _uv(("pip", "install", *options, *where, "-r", "-"), pins)
+    if done.returncode:
+        raise _failure(f"cannot fetch the libraries for Python {python} on {platform}", done.stderr, None)
+
+
 def _install(release: Release, target: Path, what: tuple[str, ...], demand: str) -> None:
     options = ("--no-deps", "--no-compile-bytecode", "--python", sys.executable, "--target", str(target))
     # Links would tie the layout to uv's cache: what a release writes into its own files would end up there.

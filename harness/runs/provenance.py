@@ -188,6 +188,11 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def code_state() -> tuple[str | None, bool | None]:
+    """The commit that the harness runs from, and whether its code differs; None outside a git checkout."""
+    return _commit(Path(__file__).parents[1])
+
+
 def this_machine() -> Machine:
     """The machine as the operating system and the GPU's driver describe it."""
     gpus, driver = _gpus()

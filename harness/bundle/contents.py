@@ -1,0 +1,110 @@
+"""What goes into a bundle, found or made at home and laid into folders as the host will have them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import harness
+from harness.cells import Cell
+from harness.errors import InputError
+from harness.matrix import Matrix
+from harness.model_folder import write_model_folder
+from harness.releases import fetch, layout_path
+from harness.speech import jsonl
+from harness.speech.corpus import Corpus, build_corpus, load_corpus
+from harness.speech.synthesis import SAMPLING_RATE
+from harness.variants import load_variant
+
+SPEECH = "speech.jsonl"
+LOCK = "releases.lock.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """Folders, as a bundle has them below its root."""
+
+    code: Path
+    inputs: Path
+    """The matrix, the lock, the speech."""
+    models: Path
+    """Laid out as `cache/models`."""
+    releases: Path
+    """Laid out as `cache/releases`."""
+
+
+def refuse_what_lies_here(matrix: Matrix) -> None:
+    """A bundle carries what its lock and its harness name.
+
+    Raises:
+        InputError: the matrix names a file or folder of this machine.
+    """
+    local = [release.label for release in matrix.releases if release.path]
+    local += [source.name for source in matrix.variants if source.path]
+    if local:
+        raise InputError(
+            f"{matrix.source} names what lies on this machine: {', '.join(local)}",
+            cause="a bundle carries published releases and the harness's own variants only",
+            next_step="leave these out with --only, or in a matrix of their own",
+        )
+
+
+def gather(
+    matrix: Matrix, cells: Sequence[Cell], room: Path, *, cache: Path, lock: Path, speech: Path | None
+) -> Contents:
+    """Lay everything but the libraries into folders under `room`.
+
+    Args:
+        speech: The user's own jsonl file in place of the harness's corpus.
+
+    Raises:
+        HarnessError: what cannot be had, and why.
+    """
+    contents = Contents(code=room / "code", inputs=room / "inputs", models=room / "models", releases=room / "releases")
+    shutil.copytree(
+        Path(harness.__file__).parent, contents.code / "harness", ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+    )
+    contents.inputs.mkdir()
+    shutil.copyfile(matrix.source, contents.inputs / matrix.source.name)
+    shutil.copyfile(lock, contents.inputs / LOCK)
+    corpus = _lay_out_speech(load_corpus(speech) if speech else build_corpus(cache), contents.inputs)
+    _lay_out_models(cells, corpus, contents.models, cache)
+    _lay_out_releases(matrix, cells, contents.releases, cache)
+    return contents
+
+
+def _lay_out_speech(corpus: Corpus, inputs: Path) -> Corpus:
+    """The utterances as a jsonl file beside their recordings; what is read back from it is the same corpus."""
+    rows = []
+    for number, utterance in enumerate(corpus.utterances):
+        file = Path("audio", f"{number:04}{utterance.path.suffix}")
+        (inputs / file).parent.mkdir(exist_ok=True)
+        shutil.copyfile(utterance.path, inputs / file)
+        rows.append(jsonl.row(utterance.key, file, utterance.samples * 1000 / SAMPLING_RATE, utterance.text))
+    (inputs / SPEECH).write_text("".join(rows), encoding="utf-8")
+    carried = load_corpus(inputs / SPEECH)
+    # The model folders' names hold this hash: with another the host would make them anew, and could not.
+    assert carried.sha256 == corpus.sha256
+    return carried
+
+
+def _lay_out_models(cells: Sequence[Cell], corpus: Corpus, models: Path, cache: Path) -> None:
+    wanted = dict.fromkeys((cell.variant, cell.shape, cell.scale) for cell in cells)
+    models.mkdir()
+    for variant, shape, scale in wanted:
+        if variant and shape and scale:
+            folder = write_model_folder(load_variant(variant), corpus, cache, shape=shape, scale=scale).path
+            shutil.copytree(folder, models / folder.name)
+
+
+def _lay_out_releases(matrix: Matrix, cells: Sequence[Cell], releases: Path, cache: Path) -> None:
+    labels = {cell.release for cell in cells}
+    wanted = [release for release in matrix.releases if release.label in labels]
+    fetch(wanted, cache, jobs=2 * (os.cpu_count() or 1))
+    releases.mkdir()
+    for release in wanted:
+        folder = layout_path(release, cache)
+        shutil.copytree(folder, releases / folder.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))

@@ -1,0 +1,100 @@
+"""Libraries for another interpreter than this one, at the versions and hashes of `requirements.lock`."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from email.parser import HeaderParser
+from pathlib import Path, PurePosixPath
+
+from harness.bundle.manifest import Library
+from harness.errors import InputError, StoreError
+from harness.releases import client
+
+_PIN = re.compile(r"([A-Za-z0-9._-]+)==")
+_IMPORTABLE = re.compile(r"(\w+?)(?:\.\w[\w-]*)?\.(?:py|so|pyd)")
+_NO_PART = (".dist-info", ".libs", ".data")
+
+
+def lay_out(names: Sequence[str], lock: Path, target: Path, *, python: str, platform: str) -> Mapping[str, Library]:
+    """Lay each library out as `target/<name>/site-packages`, so that each can be used or left alone.
+
+    Args:
+        lock: `requirements.lock`; uv compares every file's hash with the one in it.
+        python: Such as `3.12`.
+        platform: As uv names it, such as `x86_64-manylinux_2_28`.
+
+    Raises:
+        InputError: the lock cannot be read, or does not pin a library.
+        FetchError: a library cannot be had for that Python and platform.
+    """
+    together = target / "together"
+    client.install_pins(_pins(names, lock), together, python=python, platform=platform)
+    found = {}
+    for information in sorted(together.glob("*.dist-info")):
+        metadata = HeaderParser().parsestr((information / "METADATA").read_text("utf-8", "replace"))
+        name = _normal(str(metadata["Name"]))
+        files = list(_recorded(information))
+        _move(files, together, target / name / "site-packages")
+        found[name] = Library(version=str(metadata["Version"]), modules=_modules(name, files))
+    if absent := sorted(set(names) - set(found)):
+        raise StoreError(
+            f"libraries were not laid out: {', '.join(absent)}", cause="their pins are for another platform"
+        )
+    for left in together.rglob("*"):
+        if left.is_file() and left.suffix == ".so":
+            raise StoreError(f"{left.name} belongs to no library", cause="its wheel's RECORD does not name it")
+    shutil.rmtree(together, ignore_errors=True)
+    return found
+
+
+def _pins(names: Sequence[str], lock: Path) -> str:
+    """The lines of the lock that pin these libraries, markers and hashes included."""
+    try:
+        text = lock.read_text("utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{lock} cannot be read: {error.strerror}",
+            cause="the command was not given in a clone of the harness",
+            next_step="name the lock with --requirements",
+        ) from None
+    pins: dict[str, list[str]] = {}
+    for pin in re.split(r"\n(?=\S)", text.strip()):
+        if match := _PIN.match(pin):
+            pins.setdefault(_normal(match[1]), []).append(pin)
+    if absent := [name for name in names if name not in pins]:
+        raise InputError(f"{lock} does not pin {', '.join(absent)}", next_step="make it anew: nox -s lock")
+    return "\n".join(pin for name in names for pin in pins[name]) + "\n"
+
+
+def _recorded(information: Path) -> list[PurePosixPath]:
+    """The files of one distribution that lie within the folder it was laid out in; scripts do not count."""
+    with (information / "RECORD").open(encoding="utf-8", newline="") as file:
+        paths = [PurePosixPath(row[0]) for row in csv.reader(file) if row]
+    return [path for path in paths if ".." not in path.parts and not path.is_absolute() and path.parts[0] != "bin"]
+
+
+def _move(files: Sequence[PurePosixPath], source: Path, target: Path) -> None:
+    for file in files:
+        if (source / file).is_file():
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            (source / file).rename(target / file)
+
+
+def _modules(name: str, files: Sequence[PurePosixPath]) -> tuple[str, ...]:
+    """What a distribution is known by: the module of its own name, as `google.protobuf`, else all that it has.
+
+    Some bring modules of common names besides (`example`, `pydevd_plugins`), which a host may have from elsewhere.
+    """
+    packages = {file.parent for file in files if file.name == "__init__.py"}
+    roots = {".".join(package.parts) for package in packages if package.parent not in packages and package.parts}
+    alone = {match[1] for file in files if len(file.parts) == 1 and (match := _IMPORTABLE.fullmatch(file.name))}
+    found = {module for module in roots if "-" not in module and not module.endswith(_NO_PART)} | alone
+    own = {module for module in found if _normal(module.rpartition(".")[2]) == name}
+    return tuple(sorted(own or found))
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,122 @@
+"""The one file that a bundle gives, and how it becomes a run at home."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.bundle.manifest import SCHEMA, Manifest
+from harness.durable import replace_file, storage_error
+from harness.errors import InputError, StoreError
+from harness.judge.settle import settle
+from harness.runs import OUTCOMES, RUN, LoadedRun, RunStore, load_run
+
+TOLD = "result.json"
+KEPT = "bundle.json"
+"""What an imported run's folder holds beside `run.json`: from which bundle it comes."""
+
+_FILES = (OUTCOMES, RUN)
+_MOST_BYTES = 1 << 30
+
+
+def write_result(run: Path, manifest: Manifest, path: Path) -> None:
+    """Write a run, finished or not, as one file.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    contents = {name: (run / name).read_bytes() for name in _FILES}
+    told = {
+        "schema": SCHEMA,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+        "bundle": {
+            "manifest_sha256": hashlib.sha256(manifest.text().encode()).hexdigest(),
+            "matrix": manifest.matrix,
+            "matrix_sha256": manifest.matrix_sha256,
+            "python": manifest.python,
+            "platform": manifest.platform,
+            "left_out": dict(manifest.left_out),
+            "libraries": {name: library.version for name, library in manifest.libraries.items()},
+            "harness_version": manifest.harness_version,
+            "harness_commit": manifest.harness_commit,
+            "harness_dirty": manifest.harness_dirty,
+        },
+    }
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(TOLD, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, written.getvalue())
+    except OSError as error:
+        raise storage_error(error, path, "written") from error
+
+
+def take_in(path: Path, folder: Path | None) -> Path:
+    """Make a run's folder of a result: its outcomes held against their rungs' rules, and where they come from.
+
+    Args:
+        folder: The run's folder; `runs/<matrix>` if None. It must not hold a run.
+
+    Raises:
+        InputError: the file is no result, or is damaged.
+        StoreError: the folder holds a run already, or cannot be written.
+    """
+    contents, bundle = _read(path)
+    run = _loaded(path, contents)
+    provenance = replace(run.provenance, harness_commit=bundle["harness_commit"], harness_dirty=bundle["harness_dirty"])
+    place = folder or Path("runs") / provenance.matrix
+    with RunStore.open(place) as store:
+        if store.load():
+            raise StoreError(f"{place} holds a run already", next_step="import into another folder, with -o")
+        store.begin(provenance)
+        replace_file(place / KEPT, (json.dumps(bundle, indent=1, ensure_ascii=False) + "\n").encode())
+        for outcome in run.outcomes:
+            store.append(settle(outcome))
+    return place
+
+
+def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _MOST_BYTES:
+                raise _unusable(path, "it is larger than any run")
+            told = json.loads(archive.read(TOLD))
+            contents = {name: archive.read(name) for name in _FILES}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise _unusable(path, f"it is not what a bundle's run wrote ({error})") from None
+    if not isinstance(told, dict) or told.get("schema") != SCHEMA:
+        raise _unusable(path, "it is of another schema: the bundle was made by another version of the harness")
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != told["files"].get(name):
+            raise _unusable(path, f"{name} in it is not what was written")
+    return contents, dict(told["bundle"])
+
+
+def _loaded(path: Path, contents: dict[str, bytes]) -> LoadedRun:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, content in contents.items():
+            (folder / file).write_bytes(content)
+        try:
+            return load_run(folder)
+        except StoreError as error:
+            raise _unusable(path, error.what.replace(f"{folder}/", "")) from None
+
+
+def _unusable(path: Path, cause: str) -> InputError:
+    return InputError(
+        f"{path} is no result of a bundle, or is damaged",
+        cause=cause,
+        next_step="bring the file home again: it is the one that `python bundle.pyz run` wrote",
+    )

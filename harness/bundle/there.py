@@ -1,0 +1,68 @@
+"""A bundle at work: the ordinary run of its matrix on the host's torch, and one file with what came out.
+
+Called by `starter`, once the bundle is unpacked and what the host lacks is on the path. Nothing is judged or reported
+here: the libraries for that are at home.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+from pathlib import Path
+
+from harness.bundle import manifest as manifests
+from harness.bundle.contents import LOCK, SPEECH
+from harness.bundle.manifest import Manifest
+from harness.bundle.result import write_result
+from harness.cells import Outcome, Status
+from harness.cli import guarded
+from harness.commands.run import PRELOADED, Bounds, measure
+from harness.runs import OUTCOMES, load_run
+from harness.terminal import say
+
+
+def main(root: str, given: argparse.Namespace) -> int:
+    """Run what the bundle holds and `--only` selects; returns the exit status: 0, or 3 if something was not learned."""
+    return guarded(lambda: _run(Path(root), given), debug=given.debug)
+
+
+def _run(root: Path, given: argparse.Namespace) -> int:
+    manifest = Manifest.from_json(json.loads((root / manifests.NAME).read_text("utf-8")))
+    run = root / "runs" / manifest.matrix
+    output = Path(given.output or f"{manifest.matrix}-result.zip").expanduser().absolute()
+    try:
+        _, cells = measure(_options(root, manifest, run, given), _bounds(manifest))
+    finally:
+        # Also of a run that was stopped: what was measured is worth bringing home.
+        if (run / OUTCOMES).is_file():
+            write_result(run, manifest, output)
+            say(f"result: {output}\nat home: funasr-harness report --import {output.name}")
+    statuses = {outcome.cell.id: outcome.status for outcome in load_run(run).outcomes}
+    missing = [cell.id for cell in cells if statuses.get(cell.id, Status.ERRORED) is Status.ERRORED]
+    return 3 if missing else 0
+
+
+def _options(root: Path, manifest: Manifest, run: Path, given: argparse.Namespace) -> argparse.Namespace:
+    inputs = root / "inputs"
+    return argparse.Namespace(
+        matrix=inputs / manifest.matrix_file,
+        lock=inputs / LOCK,
+        jsonl=inputs / SPEECH,
+        cache=root / "cache",
+        output=run,
+        only=given.only or list(manifest.selection),
+        jobs=given.jobs,
+        fresh=False,
+        require_gpu=given.require_gpu,
+    )
+
+
+def _bounds(manifest: Manifest) -> Bounds:
+    here = tuple(name for name in PRELOADED if importlib.util.find_spec(name.partition(".")[0]))
+    return Bounds(preload=here, cells=frozenset(manifest.cells), rule=_as_it_is)
+
+
+def _as_it_is(outcome: Outcome) -> Outcome:
+    """Whether what was measured meets its rung's rule is judged at home, where the statistics' libraries are."""
+    return outcome

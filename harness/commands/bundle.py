@@ -1,0 +1,124 @@
+"""`bundle`: a matrix and all that it needs as one file, for a GPU host without a network."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import __version__
+from harness.bundle import archive, libraries
+from harness.bundle.contents import gather, refuse_what_lies_here
+from harness.bundle.manifest import Manifest
+from harness.bundle.needed import LEFT_OUT, libraries_for
+from harness.cells import Cell
+from harness.commands.common import cache_of, read_cells
+from harness.errors import HarnessError, InputError, SelectionError
+from harness.matrix import Matrix
+from harness.runs.provenance import code_state
+from harness.terminal import say
+
+_PYTHON = re.compile(r"3\.\d+")
+_PLATFORM = re.compile(r"\w+?-manylinux_\d+_\d+")
+BUT_IMPORT = "*/[!-]*/*/*/*/*"
+"""The cells that ask about a variant: all but those of `import`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    matrix: Matrix
+    cells: tuple[Cell, ...]
+    left_out: dict[str, str]
+
+
+def main(options: argparse.Namespace) -> int:
+    """Make the bundle, and say how large it is and what is not in it."""
+    _refuse_odd_target(options)
+    wanted = _wanted(options)
+    refuse_what_lies_here(wanted.matrix)
+    say(f"{wanted.matrix.name}: {len(wanted.cells)} cells; making speech, model folders and releases ready …")
+    with tempfile.TemporaryDirectory(prefix="fh-") as name:
+        room = Path(name)
+        contents = gather(
+            wanted.matrix, wanted.cells, room, cache=cache_of(options), lock=options.lock, speech=options.jsonl
+        )
+        say(f"fetching libraries for Python {options.python} on {options.platform} …")
+        names = libraries_for({cell.check for cell in wanted.cells})
+        folder = room / "libraries"
+        laid_out = libraries.lay_out(
+            names, options.requirements, folder, python=options.python, platform=options.platform
+        )
+        say("packing …")
+        parts = {
+            "harness.tar.xz": archive.pack({"code": contents.code, "inputs": contents.inputs}),
+            "models.tar.xz": archive.pack({"cache/models": contents.models}),
+            "releases.tar.xz": archive.pack({"cache/releases": contents.releases}),
+            "libraries.tar.xz": archive.pack({"libraries": folder}),
+        }
+    commit, dirty = code_state()
+    manifest = Manifest(
+        matrix=wanted.matrix.name,
+        matrix_file=wanted.matrix.source.name,
+        matrix_sha256=wanted.matrix.sha256,
+        python=options.python,
+        platform=options.platform,
+        cells=tuple(cell.id for cell in wanted.cells),
+        selection=tuple(options.only) or (BUT_IMPORT,),
+        left_out=wanted.left_out,
+        releases=tuple(dict.fromkeys(cell.release for cell in wanted.cells)),
+        libraries=laid_out,
+        harness_version=__version__,
+        harness_commit=commit,
+        harness_dirty=dirty,
+        parts={part: archive.part_of(content) for part, content in parts.items()},
+    )
+    sha256 = archive.write_bundle(options.output, manifest, parts)
+    _tell(options.output, manifest, sha256)
+    return 0
+
+
+def _wanted(options: argparse.Namespace) -> _Wanted:
+    """The cells that the matrix has on a host with a GPU and on one without, less those that no bundle holds."""
+    found: dict[Cell, None] = {}
+    matrix, trouble = None, None
+    for gpu_present in (True, False):
+        try:
+            matrix, cells = read_cells(options, gpu_present=gpu_present)
+        except HarnessError as error:
+            trouble = trouble or error
+        else:
+            found |= dict.fromkeys(cells)
+    if matrix is None:
+        assert trouble is not None
+        raise trouble
+    left_out = {str(cell.check): LEFT_OUT[cell.check] for cell in found if cell.check in LEFT_OUT}
+    kept = tuple(cell for cell in found if cell.check not in LEFT_OUT)
+    if not kept:
+        raise SelectionError(
+            "nothing is left for the bundle",
+            cause="; ".join(f"{check}: {why}" for check, why in left_out.items()),
+            next_step="select cells of other checks",
+        )
+    return _Wanted(matrix=matrix, cells=kept, left_out=left_out)
+
+
+def _refuse_odd_target(options: argparse.Namespace) -> None:
+    if not _PYTHON.fullmatch(options.python):
+        raise InputError(f'"{options.python}" is no Python', next_step="write it as 3.12")
+    if not _PLATFORM.fullmatch(options.platform):
+        raise InputError(
+            f'"{options.platform}" is no platform that a bundle can be made for',
+            next_step="write it as x86_64-manylinux_2_28 or aarch64-manylinux_2_28, the glibc of the host at its end",
+        )
+
+
+def _tell(output: Path, manifest: Manifest, sha256: str) -> None:
+    size = output.stat().st_size
+    say(f"{output}: {size / 2**20:.1f} MiB for Python {manifest.python} on {manifest.platform}")
+    for name, part in manifest.parts.items():
+        say(f"  {part.bytes / 2**20:6.1f} MiB  {name}")
+    for check, reason in manifest.left_out.items():
+        say(f"left out: the cells of {check}: {reason}", style="yellow")
+    say(f"sha256 {sha256}\nthere: python{manifest.python} {output.name} run")

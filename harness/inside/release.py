@@ -122,8 +122,9 @@ def import_components(overlay: str, components: Iterable[tuple[str, str]]) -> No
             raise NotInRelease(f"the release has no {kind} {name!r}")
         try:
             importlib.import_module(index[table, name])
-        except AssertionError:
-            # Up to 1.0.5 a second registration is refused; `import funasr` passes over the module that makes it.
+        except (AssertionError, ValueError):
+            # Up to 1.0.5, and in 1.1.13, a second registration is refused; `import funasr` passes over the module that
+            # makes it.
             if not _is_registered(table, name):
                 raise
 

@@ -34,7 +34,7 @@ def test_promises_are_told_by_name() -> None:
     judgement = Judgement.of(given.evidence)
     assert judgement.broken == ("optimizer",)
     assert judgement.not_asked == ("log", "accumulation", "ranks")
-    assert judgement.promises.startswith("kept: start, epochs, batches, schedule, clipping")
+    assert judgement.promises.startswith("kept: start, epochs, batches, schedule, moving, clipping")
     assert "; broken: optimizer; not asked: log, accumulation, ranks" in judgement.promises
 
 

@@ -149,7 +149,8 @@ def _culprit(culprit: Culprit, repository: Repository, executed: Sequence[str]) 
         yield f"    or one of the {len(culprit.among)} before it, which cannot be judged: {_short(culprit.among)}"
     changed = repository.changed(culprit.base, commit.hash)
     mine = [name for name in changed if name in set(executed)]
-    yield f"    changes {len(changed)} files, of which {len(mine)} ran in this cell" + (":" if mine else "")
+    files = "1 file" if len(changed) == 1 else f"{len(changed)} files"
+    yield f"    changes {files}, of which {len(mine)} ran in this cell" + (":" if mine else "")
     lines = repository.diff(culprit.base, commit.hash, mine).splitlines()
     yield from (f"    {plain(line)}" for line in lines[:MOST_DIFF_LINES])
     if len(lines) > MOST_DIFF_LINES:

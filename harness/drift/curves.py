@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from harness.cells import Cell, Check, Outcome, Status
 from harness.matrix.expansion import release_order
+from harness.runs.numbers import numbers
 
 Losses = tuple[float | None, ...]
 """One per optimizer step; NaN and the infinities among them, None where a loss is no number."""
@@ -84,22 +85,6 @@ def lane_name(cell: Cell) -> str:
 def losses_of(outcome: Outcome) -> Losses:
     """The curve of an outcome; empty where there is none."""
     return numbers(outcome.metrics.get("losses"))
-
-
-def numbers(value: object) -> Losses:
-    """A list of metrics; the words that stand for what JSON cannot spell are the numbers that they name."""
-    return tuple(map(_number, value)) if isinstance(value, list | tuple) else ()
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if isinstance(value, str) and value not in ("nan", "inf", "-inf"):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
 
 
 def digest_of(losses: Losses) -> str:

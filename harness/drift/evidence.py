@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.cells import Outcome
-from harness.drift.curves import Lane, Stretch, dialect_of, is_prefix, losses_of, numbers
+from harness.drift.curves import Lane, Stretch, dialect_of, is_prefix, losses_of
+from harness.runs.numbers import numbers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,25 +105,11 @@ def _trainer(
     request: Mapping[str, Any], settings: Mapping[str, Any], here: Path
 ) -> tuple[Trainer, Sequence[Mapping[str, Any]]]:
     """One long epoch over the same few utterances: what is saved is saved once."""
-    train, valid = here / "train.jsonl", here / "valid.jsonl"
-    rows = lay_out_speech(request["data"]["train"], valid, settings["utterances"])
+    recipe = {name: settings[name] for name in ("batch_size", "learning_rate")}
+    trainer = Trainer.of(request, here, epochs=1, warmup_steps=WARMUP_STEPS, **recipe)
+    rows = lay_out_speech(request["data"]["train"], trainer.valid, settings["utterances"])
     times = -(-settings["steps"] * settings["batch_size"] // len(rows))
-    write_jsonl([{**row, "key": f"{row['key']}-{turn}"} for turn in range(times) for row in rows], train)
-    trainer = Trainer(
-        overlay=request["release"]["overlay"],
-        version=request["release"]["version"],
-        entry=request["entry"],
-        model_class=request["model_class"],
-        seed=request["seed"],
-        device=request["device"],
-        folder=here / "model",
-        train=train,
-        valid=valid,
-        epochs=1,
-        batch_size=settings["batch_size"],
-        learning_rate=settings["learning_rate"],
-        warmup_steps=WARMUP_STEPS,
-    )
+    write_jsonl([{**row, "key": f"{row['key']}-{turn}"} for turn in range(times) for row in rows], trainer.train)
     return trainer, rows
 
 

@@ -43,6 +43,19 @@ class Trainer:
     learning_rate: float
     warmup_steps: int
 
+    @classmethod
+    def of(cls, request: Mapping[str, Any], here: Path, **recipe: Any) -> Trainer:
+        """The trainer that a request names, with its files below `here`; `recipe` is how long and how fast."""
+        return cls(
+            overlay=request["release"]["overlay"],
+            version=request["release"]["version"],
+            **{name: request[name] for name in ("entry", "model_class", "seed", "device")},
+            folder=here / "model",
+            train=here / "train.jsonl",
+            valid=here / "valid.jsonl",
+            **recipe,
+        )
+
     @property
     def dialect(self) -> dialects.Dialect:
         """The words of this release."""

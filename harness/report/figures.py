@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+
+from harness.runs.numbers import number as number
+from harness.runs.numbers import numbers as numbers
 
 UNKNOWN = "–"
 """Shown where a number could not be had: never a made-up one."""
-
-
-def number(value: Any) -> float | None:
-    """A metric as a float; the strings `nan`, `inf`, `-inf` are what JSON cannot say; None if it is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if isinstance(value, str) and value not in ("nan", "inf", "-inf"):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
-
-
-def numbers(value: Any) -> tuple[float | None, ...]:
-    """A list of metrics; anything else is an empty one."""
-    return tuple(number(item) for item in value) if isinstance(value, list | tuple) else ()
 
 
 def finite(values: Iterable[float | None]) -> tuple[float, ...]:

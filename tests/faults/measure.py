@@ -164,6 +164,6 @@ def _refused(fault: Fault, workspace: Path) -> Seen:
         fault=fault,
         sight=Sight.CAUGHT if done.returncode else Sight.ESCAPED,
         status=f"exit status {done.returncode}",
-        reason=last,
+        reason=last.replace(str(workspace), "<workspace>"),
         seconds=time.monotonic() - began,
     )

@@ -67,24 +67,11 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _trainer(request: Mapping[str, Any], here: Path) -> Trainer:
     settings = {**DEFAULTS, **request.get("settings", {})}
-    train, valid = here / "train.jsonl", here / "valid.jsonl"
-    lay_out_speech(request["data"]["train"], train, settings["utterances"])
-    lay_out_speech(str(train), valid, settings["batch_size"])
-    return Trainer(
-        overlay=request["release"]["overlay"],
-        version=request["release"]["version"],
-        entry=request["entry"],
-        model_class=request["model_class"],
-        seed=request["seed"],
-        device=request["device"],
-        folder=here / "model",
-        train=train,
-        valid=valid,
-        epochs=settings["epochs"],
-        batch_size=settings["batch_size"],
-        learning_rate=settings["learning_rate"],
-        warmup_steps=settings["warmup_steps"],
-    )
+    recipe = {name: settings[name] for name in ("epochs", "batch_size", "learning_rate", "warmup_steps")}
+    trainer = Trainer.of(request, here, **recipe)
+    lay_out_speech(request["data"]["train"], trainer.train, settings["utterances"])
+    lay_out_speech(str(trainer.train), trainer.valid, settings["batch_size"])
+    return trainer
 
 
 def _ask(here: Path, trainer: Trainer, name: str, work: Callable[[Room], None]) -> Answer:

@@ -52,7 +52,7 @@ learning_rate = 0.01
 
 [properties]
 # What a planted fault breaks is broken by every second example, so there is no need to look long.
-seconds = 8
+seconds = 5
 """
 
 

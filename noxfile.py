@@ -59,6 +59,7 @@ def atlas(session: nox.Session) -> None:
     """Run every published 1.x release and write the committed reports."""
     install(session)
     session.run("python", "-m", "harness", "run", "matrices/atlas.toml", "-o", "reports/atlas", *session.posargs)
+    session.run("python", "-m", "harness", "pack", "reports/atlas")
 
 
 @nox.session(venv_params=VENV_PARAMS)

@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bisect(commands)
     _add_drift(commands)
     _add_bundle(commands)
+    _add_pack(commands)
     return parser
 
 
@@ -243,6 +244,11 @@ def _add_bundle(commands: Commands) -> None:
         "--requirements", type=Path, metavar="FILE", default=Path("requirements.lock"), help="the lock of libraries"
     )
     _add_places(parser)
+
+
+def _add_pack(commands: Commands) -> None:
+    parser = _command(commands, "pack", "compress a finished run for keeping; every command reads it as before")
+    parser.add_argument("run", type=Path, nargs="+", metavar="DIR", help="the run's folder")
 
 
 def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:

@@ -11,9 +11,9 @@ from harness.boundaries.answers import Answer, Read, answer_of
 from harness.boundaries.row import Row
 from harness.cells import Check
 from harness.errors import StoreError
-from harness.runs import OUTCOMES, LoadedRun, load_run
+from harness.runs import LoadedRun, load_run, run_folders
 
-FOLDERS = ("reports/*", "runs/*", "runs/bisections/*")
+FOLDERS = ("reports", "runs", "runs/bisections")
 """Where runs lie, relative to the current folder."""
 
 WITHOUT_SETTINGS = frozenset({Check.IMPORT, Check.CONSTRUCT, Check.LOSS_CONTRACT})
@@ -53,7 +53,7 @@ class OnRecord:
 
 def folders() -> tuple[Path, ...]:
     """The folders of all runs that lie here."""
-    return tuple(path.parent for glob in FOLDERS for path in sorted(Path().glob(f"{glob}/{OUTCOMES}")))
+    return tuple(run_folders(*FOLDERS))
 
 
 def on_record(row: Row, runs: Sequence[Path], *, matrix: str, sha256: str, read: Read = answer_of) -> OnRecord:

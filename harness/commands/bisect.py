@@ -30,7 +30,7 @@ from harness.execute import execute
 from harness.judge.verdicts import EXIT_EXPECTED, EXIT_FAULT
 from harness.matrix import Matrix, VariantSource, load_matrix
 from harness.releases import load_lock, resolve
-from harness.runs import OUTCOMES
+from harness.runs import holds_run
 from harness.runs.provenance import now
 from harness.stack import probe
 from harness.terminal import say
@@ -220,7 +220,7 @@ def _check_note(options: argparse.Namespace) -> None:
         return
     if options.git is None:
         raise InputError("--note keeps commits, and without --git none is searched", next_step="give --git PATH too")
-    if not (options.note / OUTCOMES).is_file():
+    if not holds_run(options.note):
         raise InputError(f"{options.note} holds no run", next_step="give the folder of a run, such as reports/atlas")
 
 

@@ -14,7 +14,7 @@ from harness.errors import InputError, StoreError
 from harness.judge.known import KnownIssues, load_known_issues
 from harness.judge.verdicts import Judged, judge
 from harness.releases import load_lock, resolve
-from harness.runs import OUTCOMES, LoadedRun, load_run
+from harness.runs import LoadedRun, load_run, run_folders
 from harness.terminal import say
 from harness.variants import available
 
@@ -29,7 +29,7 @@ def main(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise InputError(str(error), next_step="list the ids with: funasr-harness cells matrices/atlas.toml") from None
     issues = load_known_issues(options.known_issues, variants=available())
-    folders = options.run or sorted(_runs())
+    folders = options.run or sorted(run_folders(*RUN_FOLDERS))
     met: list[str] = []
     shown: list[Judged] = []
     for folder in folders:
@@ -83,12 +83,6 @@ def _matrix_file(name: str) -> str:
     """The path of a matrix as far as it can be known: a run keeps the name alone."""
     path = Path("matrices") / f"{name}.toml"
     return str(path) if path.is_file() else "MATRIX"
-
-
-def _runs() -> Iterator[Path]:
-    for top in RUN_FOLDERS:
-        for found in Path(top).glob(f"*/{OUTCOMES}"):
-            yield found.parent
 
 
 def _judged(run: LoadedRun, cell: Cell, issues: KnownIssues) -> Judged | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 
 from harness.cells import Cell, Outcome, Status
 from harness.errors import InputError, StoreError
-from harness.runs import OUTCOMES, load_run
+from harness.runs import load_run, run_folders
 
 RUN_FOLDERS = ("runs", "reports")
 """Where runs lie when the user names none."""
@@ -134,7 +134,7 @@ def read_record(cell: Cell, published: Sequence[str], folders: Sequence[Path] | 
     """What the runs in these folders tell of a cell's question; by default all under runs/ and reports/."""
     seen: dict[str, Seen] = {}
     notices = []
-    for folder in sorted(run_folders()) if folders is None else folders:
+    for folder in sorted(run_folders(*RUN_FOLDERS)) if folders is None else folders:
         try:
             run = load_run(folder)
         except StoreError as error:
@@ -148,13 +148,6 @@ def read_record(cell: Cell, published: Sequence[str], folders: Sequence[Path] | 
             if known is None or outcome.started > known.outcome.started:
                 seen[label] = Seen(outcome=outcome, run=folder, matrix=run.provenance.matrix)
     return Record(cell=cell, seen=seen, published=published, notices=tuple(notices))
-
-
-def run_folders() -> Iterator[Path]:
-    """The folders of all runs that lie in the usual places."""
-    for top in RUN_FOLDERS:
-        for found in Path(top).glob(f"*/{OUTCOMES}"):
-            yield found.parent
 
 
 def _place(label: str, published: Sequence[str]) -> float:

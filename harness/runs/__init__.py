@@ -3,6 +3,7 @@
 A run is a folder:
 
     outcomes.jsonl          one whole line per outcome, appended and flushed to disk
+    outcomes.jsonl.gz       the same in its place, packed for keeping
     run.json                where they come from
     lock                    held by the process that writes, and by no other
     outcomes.torn-1.jsonl   set aside: the end of a line that a kill cut short
@@ -33,13 +34,22 @@ from harness.durable import (
 from harness.errors import StoreError
 from harness.judge.verdicts import BLOCKED_BY
 from harness.runs.outcome_lines import line_of, read_lines
+from harness.runs.packed import LOCK, OUTCOMES, holds_run, run_folders, unpack
 from harness.runs.provenance import Provenance, StackFacts, collect_provenance
 
-__all__ = ["LoadedRun", "Provenance", "RunStore", "StackFacts", "collect_provenance", "load_run"]
+__all__ = [
+    "OUTCOMES",
+    "LoadedRun",
+    "Provenance",
+    "RunStore",
+    "StackFacts",
+    "collect_provenance",
+    "holds_run",
+    "load_run",
+    "run_folders",
+]
 
-OUTCOMES = "outcomes.jsonl"
 RUN = "run.json"
-LOCK = "lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +96,7 @@ class RunStore:
             raise storage_error(error, folder, "opened") from error
         descriptor = -1
         try:
+            unpack(folder)
             notices = _set_aside_all(folder) if fresh else ()
             notices = (*notices, *_set_aside_torn(folder / OUTCOMES))
             descriptor = os.open(folder / OUTCOMES, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -215,7 +226,7 @@ def load_run(folder: Path) -> LoadedRun:
     Raises:
         StoreError: there is no run, or it cannot be read.
     """
-    if not (folder / OUTCOMES).is_file():
+    if not holds_run(folder):
         raise StoreError(f"{folder} holds no run", next_step="make one with: funasr-harness run")
     try:
         content = read_lines(folder / OUTCOMES)

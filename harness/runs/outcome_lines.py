@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from harness.cells import Outcome
 from harness.errors import StoreError
+from harness.runs.packed import read_outcomes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +35,13 @@ def line_of(outcome: Outcome) -> bytes:
 
 
 def read_lines(path: Path) -> Content:
-    """Read a file of outcomes.
+    """Read a file of outcomes, packed or not.
 
     Raises:
-        StoreError: a whole line is not an outcome; the message names its number.
+        StoreError: a whole line is not an outcome, and the message names its number; or the packed file is damaged.
         OSError: the file cannot be read.
     """
-    raw = path.read_bytes()
+    raw = read_outcomes(path)
     whole = raw.rfind(b"\n") + 1
     outcomes: dict[str, Outcome] = {}
     # Split as bytes: `str.splitlines` would also break at U+2028, which a text may hold.

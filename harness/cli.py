@@ -17,10 +17,13 @@ from typing import TypeAlias
 from harness import __version__
 from harness.errors import HarnessError
 
+BASELINES = Path("reports/baselines")
+"""Where baselines lie, below the folder that the harness is called from."""
+
 EXIT_STATUS = """\
 exit status:
   0    as expected: every cell passed, was skipped, or failed as the known issues say
-  1    a regression, or a pass where a failure is listed
+  1    a regression, a pass where a failure is listed, or a figure that differs from this machine's baseline
   2    bad input: a matrix, selection, release, variant or speech file that cannot be used
   3    a fault of the harness or the machine: nothing, or not everything, was learned
   4    torch finds no GPU, and --require-gpu was given or the matrix asks for one by name
@@ -91,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bisect(commands)
     _add_drift(commands)
     _add_bundle(commands)
+    _add_baseline(commands)
     _add_pack(commands)
     return parser
 
@@ -106,6 +110,7 @@ def _add_run(commands: Commands) -> None:
     parser.add_argument("--jobs", type=_positive, metavar="N", help="cells at once (default: one per processor)")
     parser.add_argument("--fresh", action="store_true", help="set aside what the run's folder holds and start anew")
     parser.add_argument("--require-gpu", action="store_true", help="fail when torch finds no GPU")
+    _add_baselines(parser)
     parser.add_argument("--known-issues", type=Path, metavar="FILE", default=Path("matrices/known_issues.toml"))
     _add_places(parser)
 
@@ -133,6 +138,7 @@ def _add_report(commands: Commands) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="where to (default: the run's folder; runs/<matrix> of a FILE)"
     )
+    _add_baselines(parser)
     parser.add_argument("--known-issues", type=Path, metavar="FILE", default=Path("matrices/known_issues.toml"))
     _add_places(parser)
 
@@ -249,6 +255,32 @@ def _add_bundle(commands: Commands) -> None:
 def _add_pack(commands: Commands) -> None:
     parser = _command(commands, "pack", "compress a finished run for keeping; every command reads it as before")
     parser.add_argument("run", type=Path, nargs="+", metavar="DIR", help="the run's folder")
+
+
+def _add_baseline(commands: Commands) -> None:
+    parser = _command(commands, "baseline", "accept what runs took on this machine as the measure of later ones")
+    actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
+    accept = actions.add_parser("accept", help="show what would change, and write it when that is confirmed")
+    accept.add_argument(
+        "run", type=Path, nargs="+", metavar="RUN", help="folders of runs of one matrix on one machine, three or more"
+    )
+    accept.add_argument("--yes", action="store_true", help="write it without asking")
+    show = actions.add_parser("show", help="print every baseline with its origin")
+    for action in (accept, show):
+        action.add_argument(
+            "--into", type=Path, metavar="DIR", default=BASELINES, help="where they lie (default: %(default)s)"
+        )
+        action.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def _add_baselines(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--baselines",
+        type=Path,
+        metavar="DIR",
+        default=BASELINES,
+        help="hold it against the baseline of its machine, if one lies here (default: %(default)s)",
+    )
 
 
 def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from forked import Forked
 
-from harness.inside import device_use, memory
+from harness.inside import device_use, memory, utilisation
 
 ALLOCATED, RESERVED = 10_000, 20_000
 UUID = "0b1e8a7c-0000-0000-0000-000000000001"
@@ -22,16 +22,19 @@ UUID = "0b1e8a7c-0000-0000-0000-000000000001"
 class FakeCuda:
     """The few functions of `torch.cuda` that are asked."""
 
+    allocated: list[int] = field(default_factory=lambda: [ALLOCATED // 2, ALLOCATED])
+    """Now, and the peak."""
+    reserved: list[int] = field(default_factory=lambda: [RESERVED // 2, RESERVED])
     resets: int = 0
 
     def reset_peak_memory_stats(self) -> None:
         self.resets += 1
+        self.allocated[1], self.reserved[1] = self.allocated[0], self.reserved[0]
 
-    def max_memory_allocated(self) -> int:
-        return ALLOCATED
-
-    def max_memory_reserved(self) -> int:
-        return RESERVED
+    def hold(self, allocated: int, reserved: int) -> None:
+        """Something is computed that needs so much at its most."""
+        self.allocated = [allocated, max(allocated, self.allocated[1])]
+        self.reserved = [reserved, max(reserved, self.reserved[1])]
 
     def current_device(self) -> int:
         return 1
@@ -40,14 +43,12 @@ class FakeCuda:
         assert index == 1, "of several GPUs the one that torch uses"
         return types.SimpleNamespace(uuid=UUID)
 
-    def memory_allocated(self) -> int:
-        return ALLOCATED // 2
-
-    def memory_reserved(self) -> int:
-        return RESERVED // 2
-
-    def memory_stats(self) -> dict[str, int]:
-        return {"num_ooms": 1, "num_alloc_retries": 3}
+    def memory_stats_as_nested_dict(self) -> dict[str, Any]:
+        pools = {
+            f"{name}_bytes": {"all": {"current": current, "peak": peak}}
+            for name, (current, peak) in (("allocated", self.allocated), ("reserved", self.reserved))
+        }
+        return {**pools, "num_ooms": 1, "num_alloc_retries": 3}
 
 
 @dataclass
@@ -56,6 +57,9 @@ class FakeNvml:
 
     answers: list[list[tuple[int, int | None]]]
     asked_for: list[str] = field(default_factory=list)
+    listed: int = 0
+    busy: list[int] = field(default_factory=lambda: [50])
+    """In percent, for each time it is asked."""
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
         self.asked_for.append(uuid)
@@ -64,7 +68,11 @@ class FakeNvml:
     def nvmlDeviceGetMemoryInfo(self, _handle: str) -> Any:
         return types.SimpleNamespace(used=12_345)
 
+    def nvmlDeviceGetUtilizationRates(self, _handle: str) -> Any:
+        return types.SimpleNamespace(gpu=self.busy.pop(0) if len(self.busy) > 1 else self.busy[0], memory=3)
+
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:
+        self.listed += 1
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return [types.SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in answer]
 
@@ -91,6 +99,8 @@ def test_the_peaks_of_torchs_allocator_are_told() -> None:
     cuda = FakeCuda()
     meter = memory.CudaMeter(cuda, None)
     meter.reset()
+    cuda.hold(ALLOCATED, RESERVED)
+    cuda.hold(0, RESERVED)
     peaks = meter.peaks()
     assert cuda.resets == 1
     assert (peaks["peak_allocated_bytes"], peaks["peak_reserved_bytes"]) == (ALLOCATED, RESERVED)
@@ -106,6 +116,48 @@ def test_the_most_that_nvml_ever_said_of_this_process_is_the_peak() -> None:
 
 def test_what_is_used_when_the_peaks_are_asked_for_counts_too() -> None:
     assert used(FakeNvml([[(ME, 5)], [(ME, 8)]]), samples=1) == 8
+
+
+def test_a_look_begins_a_new_peak_and_the_runs_own_is_kept() -> None:
+    cuda = FakeCuda()
+    meter = memory.CudaMeter(cuda, None)
+    meter.reset()
+    cuda.hold(7_000, 12_000)
+    cuda.hold(6_000, 12_000)
+    assert meter.look() == memory.Look(allocated=6_000, peak=7_000, reserved=12_000)
+    cuda.hold(6_500, 12_000)
+    assert meter.look() == memory.Look(allocated=6_500, peak=6_500, reserved=12_000)
+    peaks = meter.peaks()
+    assert (peaks["peak_allocated_bytes"], peaks["peak_reserved_bytes"]) == (7_000, 12_000)
+
+
+def test_what_the_process_holds_besides_the_allocators_share_is_its_context() -> None:
+    cuda = FakeCuda()
+    meter = memory.CudaMeter(cuda, FakeNvml([[(ME, 500)], [(ME, 30_500)], [(ME, 30_400)]]))
+    meter.reset()
+    cuda.hold(1, 30_000)
+    meter.sample()
+    cuda.hold(1, 10_000)
+    meter.sample()
+    assert meter.context() == 500
+
+
+@pytest.mark.parametrize("nvml", [None, FakeNvml([[]])])
+def test_a_context_that_nobody_can_tell_is_null(nvml: Any) -> None:
+    meter = memory.CudaMeter(FakeCuda(), nvml)
+    meter.sample()
+    assert meter.context() is None
+
+
+def test_nvml_is_not_asked_for_processes_at_every_step() -> None:
+    cuda, nvml = FakeCuda(), FakeNvml([[(ME, 5)]])
+    meter = memory.CudaMeter(cuda, nvml)
+    for step in range(64):
+        if step == 40:
+            cuda.hold(1, RESERVED)
+        meter.sample()
+    # At the construction, at steps 0 to 3, 16, 32 and 48, and where the allocator asked for more.
+    assert nvml.listed == 1 + 4 + 3 + 1
 
 
 @pytest.mark.parametrize(
@@ -146,6 +198,9 @@ class Partitioned(FakeNvml):
         return super().nvmlDeviceGetHandleByUUID(uuid)
 
     def nvmlDeviceGetMemoryInfo(self, _handle: str) -> Any:
+        raise RuntimeError("planted: Not Supported")
+
+    def nvmlDeviceGetUtilizationRates(self, _handle: str) -> Any:
         raise RuntimeError("planted: Not Supported")
 
 
@@ -203,6 +258,49 @@ def test_a_device_that_others_use_at_the_start_is_not_clean(first: list[tuple[in
 def test_whether_a_device_is_clean_is_unknown_where_this_process_is_never_listed() -> None:
     meter = memory.CudaMeter(FakeCuda(), FakeNvml([[(OTHER, 5)]]))
     assert meter.device()["clean_at_start"] is None
+
+
+def busy(nvml: Any, steps: int, monkeypatch: pytest.MonkeyPatch, *, seconds: float = 1.0) -> dict[str, Any]:
+    """What is told after so many steps of so many seconds."""
+    ticks = iter(seconds * step for step in range(1000))
+    monkeypatch.setattr(utilisation, "time", types.SimpleNamespace(perf_counter=ticks.__next__))
+    meter = memory.CudaMeter(FakeCuda(), nvml)
+    for _ in range(steps):
+        meter.sample()
+    return meter.utilisation()
+
+
+def test_the_gpu_was_as_busy_as_the_mean_of_the_looks_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = FakeNvml([[(ME, 5)]], busy=[90, 70, 80])
+    told = busy(nvml, utilisation.WARM_UP_SAMPLES + 3, monkeypatch)
+    assert told == {"mean": pytest.approx(0.8), "samples": 3, "told": device_use.MEASURED}
+
+
+def test_short_steps_share_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = busy(FakeNvml([[(ME, 5)]]), utilisation.WARM_UP_SAMPLES + 10, monkeypatch, seconds=0.1)
+    assert told["samples"] == 2
+
+
+@pytest.mark.parametrize(
+    ("nvml", "steps", "told"),
+    [
+        (None, 9, device_use.NO_NVML),
+        (BrokenNvml([]), 9, device_use.NO_DEVICE),
+        (Partitioned([[(ME, 5)]]), 9, utilisation.WITHHELD),
+        (FakeNvml([[(ME, 5)]]), 2, utilisation.TOO_SHORT),
+    ],
+)
+def test_how_busy_a_gpu_was_is_null_with_a_reason(
+    nvml: Any, steps: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert busy(nvml, steps, monkeypatch) == {"mean": None, "samples": 0, "told": told}
+
+
+def test_without_a_gpu_its_clock_parts_and_utilisation_are_not_pretended() -> None:
+    meter = memory.meter("cpu")
+    assert (meter.look(), meter.context()) == (None, None)
+    assert meter.utilisation() == {"mean": None, "samples": 0, "told": "not measured on a GPU"}
+    assert meter.clock().name == "perf_counter"
 
 
 def test_the_allocators_figures_of_the_moment_are_told() -> None:

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from training_scene import metrics, promises, seed_training
 
+from harness.judge.growth import GROWTH_BYTES, growth_allowed
 from harness.judge.promises import (
     CLIP_TOLERANCE,
     GRADIENT_TOLERANCE,
-    GROWTH_BYTES,
     IDLE_SECONDS,
     PROMISES,
     WEIGHTS_TOLERANCE,
-    growth_allowed,
     judge_promises,
     warmup_rate,
 )

@@ -15,7 +15,7 @@ from packaging.version import Version
 from strategies import cells as any_cells
 
 from harness import releases
-from harness.cells import Cell, Check, Device, Release, Scale
+from harness.cells import Cell, Check, Device, Precision, Release, Scale
 from harness.errors import MatrixError, ReleaseError, SelectionError
 from harness.matrix import FinetuneSettings, Matrix, load_matrix, select
 from harness.matrix.expansion import in_order
@@ -258,6 +258,40 @@ def test_limits_and_finetune_keep_the_defaults_of_what_is_left_out(load: Load) -
     assert matrix.limits.timeout_seconds[Check.IMPORT] == 7
     assert matrix.limits.timeout_seconds[Check.FINETUNE] == 600
     assert matrix.finetune == replace(FinetuneSettings(), steps=30, seed=3, warmup_steps=2)
+
+
+def test_a_table_for_a_gpu_has_cells_only_where_there_is_one(load: Load) -> None:
+    text = SMALL + '[[include]]\nwhen = "gpu"\ndevice = ["cuda"]\nrelease = ["1.4.16"]\n'
+    assert ids(load(text)) == ids(load(SMALL))
+    assert [release.label for release in load(text).releases] == ["1.0.2"]
+    assert ids(load(text, gpu_present=True)) == [
+        "1.0.2/paraformer/v8404-h320/slim/construct/cpu-fp32",
+        "1.4.16/paraformer/v8404-h320/slim/construct/cuda-fp32",
+    ]
+
+
+def test_a_table_for_a_gpu_may_ask_for_imports_too(load: Load) -> None:
+    text = SMALL + '[[include]]\nwhen = "gpu"\ncheck = ["import"]\n'
+    assert len(load(text).cells) == 1
+    assert len(load(text, gpu_present=True).cells) == 2
+
+
+def test_when_knows_the_gpu_and_nothing_else(load: Load) -> None:
+    found = problems(load, SMALL.replace("[axes]", '[axes]\nwhen = "gpu"') + '[[include]]\nwhen = "cpu"\n')
+    assert any(line.startswith("[axes] when: unknown key") for line in found)
+    assert "[[include]] #1 when: expected \"gpu\", or nothing, found 'cpu'" in found
+
+
+def test_a_training_may_be_another_where_there_is_a_gpu(load: Load) -> None:
+    text = SMALL + "[finetune]\nsteps = 50\n[finetune.gpu]\nbatch_size = 10\nutterances = 100\n"
+    assert load(text).finetune == FinetuneSettings(steps=50)
+    assert load(text, gpu_present=True).finetune == FinetuneSettings(steps=50, batch_size=10, utterances=100)
+
+
+def test_what_is_wrong_with_a_training_for_a_gpu_is_told_without_one_too(load: Load) -> None:
+    found = problems(load, SMALL + "[finetune.gpu]\nstep = 5\nutterances = 7\n")
+    assert any("[finetune] gpu step: unknown key" in line for line in found)
+    assert any("end within an epoch" in line for line in found)
 
 
 def test_an_epoch_ends_with_a_smaller_batch_when_it_has_to() -> None:
@@ -530,6 +564,36 @@ def test_the_atlas_is_what_it_is_said_to_be() -> None:
     assert sum(cell.check is Check.FINETUNE for cell in each) == 2 * 2
     assert {str(cell.shape) for cell in each if cell.check is Check.FINETUNE} == {"v8404-h320"}
     assert {cell.device for cell in each} == {Device.CPU}
+
+
+def test_the_default_matrix_is_small_without_a_gpu() -> None:
+    matrix = load_matrix(ROOT / "matrices" / "gpu.toml", resolve=locked_resolve, variants=OWN, gpu_present=False)
+    assert {(cell.device, cell.precision) for cell in matrix.cells} == {(Device.CPU, Precision.FP32)}
+    assert {cell.scale for cell in matrix.cells} == {None, Scale.SLIM}
+    assert matrix.finetune == FinetuneSettings()
+    # Six releases: an import each; two models in four shapes by two rungs; both trainers of each model.
+    assert len(matrix.cells) == 6 * (1 + 2 * 4 * 2 + 2 * 2)
+
+
+def test_the_default_matrix_trains_at_the_published_depth_where_there_is_a_gpu() -> None:
+    matrix = load_matrix(ROOT / "matrices" / "gpu.toml", resolve=locked_resolve, variants=OWN, gpu_present=True)
+    trained = [cell for cell in matrix.cells if cell.check is Check.FINETUNE]
+    assert {(cell.device, cell.scale) for cell in trained} == {(Device.CUDA, Scale.PUBLISHED)}
+    newest = [cell for cell in trained if cell.release == LOCKED[-1].label]
+    assert {cell.precision for cell in newest} == set(Precision)
+    for precision in (Precision.FP32, Precision.BF16):
+        assert len({(cell.variant, cell.shape) for cell in newest if cell.precision is precision}) == 2 * 4
+    # As little as the goal of ten minutes allows: some forty trainings.
+    assert len(trained) <= 45
+    assert (matrix.finetune.steps, matrix.finetune.seeds) == (30, 1)
+
+
+@pytest.mark.parametrize("gpu_present", [False, True])
+def test_large_batches_are_for_a_gpu(gpu_present: bool) -> None:
+    path = ROOT / "matrices" / "gpu_batch.toml"
+    matrix = load_matrix(path, resolve=locked_resolve, variants=OWN, gpu_present=gpu_present)
+    assert any(cell.check is Check.FINETUNE for cell in matrix.cells) is gpu_present
+    assert matrix.finetune.batch_size == (32 if gpu_present else FinetuneSettings.batch_size)
 
 
 def test_the_pull_request_matrix_climbs_to_the_trainer_without_a_gpu() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from harness.baselines import load_baselines
 from harness.commands.common import locked_labels
 from harness.errors import InputError
+from harness.judge.baseline import compare
 from harness.judge.known import load_known_issues
 from harness.judge.verdicts import exit_code, judge
 from harness.report import write_reports
+from harness.report.baselines import line
 from harness.runs import load_run
 from harness.terminal import say
 from harness.variants import available
@@ -22,10 +25,14 @@ def main(options: argparse.Namespace) -> int:
     for notice in run.notices:
         say(notice, style="yellow")
     judged = judge(run.outcomes, load_known_issues(options.known_issues, variants=available()))
-    paths = write_reports(run, judged, options.output or folder, published=locked_labels(options.lock))
+    against = compare([one.outcome for one in judged], run.provenance, load_baselines(options.baselines))
+    published = locked_labels(options.lock)
+    paths = write_reports(run, judged, options.output or folder, published=published, against=against)
     for path in (paths.html, paths.markdown, paths.junit):
         print(path)
-    return exit_code(judged)
+    if told := line(against):
+        say(told)
+    return exit_code(judged, changed=against.changed())
 
 
 def _folder(options: argparse.Namespace) -> Path:

@@ -10,15 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.baselines import Baseline, load_baselines
 from harness.cells import Cell, Device, Outcome
 from harness.commands.common import cache_of, locked_labels, read_cells
 from harness.errors import MatrixError, NoGpuError, SelectionError
 from harness.execute import Plan, Settings, build_plan, execute
+from harness.judge.baseline import compare
 from harness.judge.known import KnownIssues, load_known_issues
 from harness.judge.settle import settle
 from harness.judge.verdicts import exit_code, judge
 from harness.prepare import Prepared, lay_out_releases, prepare
 from harness.report import write_reports
+from harness.report.baselines import line
 from harness.runs import RunStore, StackFacts, collect_provenance, load_run
 from harness.runs.provenance import now
 from harness.stack import Stack, probe, scrubbed_environment
@@ -54,9 +57,13 @@ class Bounds:
 
 def main(options: argparse.Namespace) -> int:
     """Run what is missing of a matrix, report all of it, and return the exit status."""
-    issues = load_known_issues(options.known_issues, variants=available())
+    expected = _Expected(
+        issues=load_known_issues(options.known_issues, variants=available()),
+        baselines=load_baselines(options.baselines),
+        published=locked_labels(options.lock),
+    )
     output, cells = measure(options, Bounds())
-    return _conclude(output, cells, issues, locked_labels(options.lock))
+    return _conclude(output, cells, expected)
 
 
 def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Cell, ...]]:
@@ -195,12 +202,23 @@ def _execute(plan: Plan, run: _Run, store: RunStore) -> None:
         )
 
 
-def _conclude(output: Path, cells: Sequence[Cell], issues: KnownIssues, published: Sequence[str]) -> int:
+@dataclass(frozen=True, kw_only=True)
+class _Expected:
+    """What the outcomes are held against; read before hours are spent, lest a file that cannot be used be met then."""
+
+    issues: KnownIssues
+    baselines: tuple[Baseline, ...]
+    published: tuple[str, ...]
+    """All releases that exist."""
+
+
+def _conclude(output: Path, cells: Sequence[Cell], expected: _Expected) -> int:
     run = load_run(output)
-    judged = judge(run.outcomes, issues)
-    paths = write_reports(run, judged, output, published=published)
+    judged = judge(run.outcomes, expected.issues)
+    against = compare([one.outcome for one in judged], run.provenance, expected.baselines)
+    paths = write_reports(run, judged, output, published=expected.published, against=against)
     selected = {cell.id for cell in cells}
     mine = [one for one in judged if one.outcome.cell.id in selected]
-    say(summary(mine))
+    say("\n".join(filter(None, (summary(mine), line(against, selected)))))
     say(f"reports: {paths.html}\n         {paths.markdown}\n         {paths.junit}")
-    return exit_code(mine, planned=cells)
+    return exit_code(mine, planned=cells, changed=against.changed(selected))

@@ -47,12 +47,12 @@ def look(cuda: Any, nvml: Any | None) -> Use:
     """
     if nvml is None:
         return Use(told=NO_NVML)
-    kind, handle = _handle(cuda, nvml)
+    kind, found = handle(cuda, nvml)
     if kind is None:
         return Use(told=NO_DEVICE)
-    device_bytes = _device_bytes(nvml, handle)
+    device_bytes = _device_bytes(nvml, found)
     try:
-        processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        processes = nvml.nvmlDeviceGetComputeRunningProcesses(found)
     except Exception:  # NVML's errors are of many classes; each means that the list cannot be had
         return Use(told=REFUSED, kind=kind, device_bytes=device_bytes)
     mine = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
@@ -68,8 +68,11 @@ def look(cuda: Any, nvml: Any | None) -> Use:
     )
 
 
-def _handle(cuda: Any, nvml: Any) -> tuple[str | None, Any]:
-    """By UUID: with CUDA_VISIBLE_DEVICES torch counts the devices otherwise than NVML."""
+def handle(cuda: Any, nvml: Any) -> tuple[str | None, Any]:
+    """NVML's handle of torch's current device, and what kind that is; None for both where NVML does not know it.
+
+    By UUID: with CUDA_VISIBLE_DEVICES torch counts the devices otherwise than NVML.
+    """
     try:
         uuid = cuda.get_device_properties(cuda.current_device()).uuid
     except Exception:  # an old torch has no UUIDs

@@ -16,6 +16,7 @@ from typing import Any
 _HARNESS = {str(Path(__file__).parent.parent), str(Path(__file__).resolve().parent.parent)}
 """By both names: a release's process may have imported this package through a link."""
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")})
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 _LONGEST_MESSAGE = 2000
 _MOST_FRAMES = 12
 
@@ -97,4 +98,5 @@ def _is_release(frame: dict[str, Any]) -> bool:
 
 
 def _allocator_gave_up(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    """Torch's allocator on a CPU, the CUDA runtime itself, or a library of it that wants a workspace."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.inside import children, dialects, memory, release, speech
+from harness.inside import children, dialects, memory, out_of_memory, precision, release, speech
 from harness.inside.observe import Observer
 
 REPORTED = ("seed", "losses", "epoch_losses", "steps_of_epochs", "stats", "accuracy_recomputed", "targets", "criterion")
@@ -31,6 +31,8 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     overlay, entry = request["release"]["overlay"], request["entry"]
     if not (Path(overlay) / "funasr" / "bin" / f"{entry}.py").exists():
         return {"status": "skipped", "reason": f"the release ships no funasr/bin/{entry}.py"}
+    if precision.words(overlay, entry, request["precision"]) is None:
+        return {"status": "skipped", "reason": precision.missing(entry, request["precision"])}
     if request["device"] == "cpu":
         # Once for all children. On a GPU each child imports for itself: what has looked for one cannot be forked from.
         _enter_whole(overlay, request["model_class"])
@@ -47,6 +49,8 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     extra = {} if told.failure else _extra_trainings(request)
     if told.failure:
         ending = {name: told.failure.pop(name) for name in ("status", "reason")}
+        if ending["status"] == "out_of_memory":
+            ending["reason"] = f"{ending['reason'].rstrip('. ')}. {out_of_memory.ADVICE[request['device']]}"
         result |= {**ending, "failure": told.failure}
     return {**result, "metrics": {**result.get("metrics", {}), "trainings": trainings, **extra}}
 
@@ -72,10 +76,17 @@ def train(request: Mapping[str, Any], seed: int, room: children.Room) -> None:
     training = _lay_out(request, room.path, seed)
     observer = Observer(meter=memory.meter(request["device"]))
     observer.attach(model_class)
+    words = precision.words(overlay, request["entry"], request["precision"]) or {}
+    ending: dict[str, Any] = {}
     try:
-        run_trainer(request["entry"], dialect.overrides(training))
+        run_trainer(request["entry"], {**dialect.overrides(training), **words})
+    except Exception as error:
+        ending = out_of_memory.moment(error, overlay, observer.meter, observer.phases)
+        raise
     finally:
-        room.answer |= _seen(observer, request, dialect, training)
+        seen = _seen(observer, request, dialect, training)
+        seen["metrics"] |= ending
+        room.answer |= seen
 
 
 def _seen(

@@ -72,7 +72,7 @@ class Gradients:
         largest = [0.0] * len(self._names)
         norms = []
         for one in self._measured:
-            values = one.norms.double().cpu().tolist()
+            values = one.norms.cpu().double().tolist()
             for number, value in zip(one.parameters, values, strict=True):
                 largest[number] = max(largest[number], value)
             found = one.found_by_clipping

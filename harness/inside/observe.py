@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.inside import memory, model
+from harness.inside import memory, model, parts
 from harness.inside.gradients import Gradients
 from harness.inside.idle import Idle
 from harness.inside.logged import RETURNED, LogLines
+from harness.inside.parts import Parts
+from harness.inside.phases import FORWARD, HARNESS, OPTIMIZER, OTHER, Phases
 from harness.inside.targets import Forward, Targets
 
 
@@ -54,15 +56,23 @@ class Observer:
     gradients: Gradients = field(default_factory=Gradients)
     log: LogLines = field(default_factory=LogLines)
     idle: Idle = field(default_factory=Idle)
+    parts: Parts = field(default_factory=Parts)
+    phases: Phases = field(init=False)
     _before: dict[str, Any] = field(default_factory=dict)
     _losses: list[Any] = field(default_factory=list)
     _stats: list[Mapping[str, Any]] = field(default_factory=list)
     _norm: Any = None
     _epoch: int = 0
+    _on_cpu: bool = False
+    _training: bool = False
+    """Which mode the trainer switched to last."""
     _evaluated: bool = False
     """Whether the trainer switched to evaluation since the last step: each of them does so at the end of an epoch,
     even when there is nothing to validate on."""
     _handles: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.phases = Phases(clock=self.meter.clock(), look=self.meter.look)
 
     def attach(self, model_class: Any) -> None:
         """Watch every forward pass of `model_class`, every optimizer step and every clipping of gradients."""
@@ -74,9 +84,11 @@ class Observer:
         def watched(network: Any, *args: Any, **kwargs: Any) -> Any:
             if network.training and torch.is_grad_enabled():
                 observer._begin(network, args, kwargs)
+                observer.phases.enter(FORWARD)
                 output = forward(network, *args, **kwargs)
-                observer._losses.append(output[0].detach())
-                observer._stats.append({name: _detached(value) for name, value in output[1].items()})
+                observer.phases.enter(HARNESS)
+                observer._end(output)
+                observer.phases.enter(OTHER)
                 return output
             observer.validations += 1
             return forward(network, *args, **kwargs)
@@ -86,39 +98,57 @@ class Observer:
         self._handles.append(register_optimizer_step_pre_hook(self._stepping))
         self._handles.append(register_optimizer_step_post_hook(self._stepped))
         torch.nn.utils.clip_grad_norm_ = self._clipping(torch.nn.utils.clip_grad_norm_)
+        self.phases.attach(lambda: self._training)
 
     def _begin(self, network: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        self.phases.enter(HARNESS)
         if self.network is None:
             self.network = network
             self._before = {name: parameter.detach().cpu().clone() for name, parameter in network.named_parameters()}
             self.targets.attach(network)
             self.gradients.attach(network)
             self.log.attach()
+            self.parts.before_first_forward(network)
+            self._on_cpu = all(one.device.type == "cpu" for one in network.parameters())
             self.meter.reset()
             self.started = time.perf_counter()
+            self.phases.begin(self.started)
         elif self._evaluated:
             self._epoch += 1
         self._evaluated = False
         if not self._losses:
             self.gradients.before_first_forward()
-            self.idle.begin()
+            if self._on_cpu:
+                self.idle.begin()
         speech = kwargs.get("speech", args[0] if args else None)
         self.samples += len(speech) if speech is not None else 0
         if "speech_lengths" in kwargs:
             self.frames.append(kwargs["speech_lengths"].detach())
 
+    def _end(self, output: Any) -> None:
+        self._losses.append(output[0].detach())
+        self._stats.append({name: _detached(value) for name, value in output[1].items()})
+        self.parts.after_forward(len(self.steps))
+        self.phases.watch(output[0])
+
     def _switching(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def train(network: Any, mode: bool = True) -> Any:
-            self._evaluated |= not mode
+            self._training, self._evaluated = mode, self._evaluated or not mode
             return original(network, mode)
 
         return train
 
     def _stepping(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        self.phases.enter(HARNESS)
         self.gradients.before_step(optimizer, self._norm)
+        self.parts.before_step(len(self.steps))
+        self.phases.enter(OPTIMIZER)
 
     def _stepped(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
-        self.idle.end()
+        self.phases.enter(HARNESS)
+        if self._on_cpu:
+            self.idle.end()
+        self.parts.after_step(len(self.steps), optimizer)
         self.steps.append(
             Step(
                 losses=self._losses,
@@ -131,12 +161,16 @@ class Observer:
                 held=self.meter.held(),
             )
         )
+        self.phases.end_step(self.steps[-1].ended)
         self._losses, self._stats, self._norm = [], [], None
         self.meter.sample()
+        self.phases.enter(OTHER)
 
     def _clipping(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def clip_grad_norm_(*args: Any, **kwargs: Any) -> Any:
+            self.phases.enter(OPTIMIZER)
             norm = original(*args, **kwargs)
+            self.phases.enter(OTHER)
             self._norm = norm.detach() if hasattr(norm, "detach") else norm
             return norm
 
@@ -156,7 +190,7 @@ class Observer:
             if loss is not None:
                 by_epoch[step.epoch].append(loss)
         total = sum(seconds)
-        audio = sum(float(lengths.sum()) for lengths in self.frames) * frame_seconds
+        audio = sum(float(lengths.cpu().sum()) for lengths in self.frames) * frame_seconds
         return {
             "steps": len(self.steps),
             "epochs": len(by_epoch),
@@ -172,6 +206,9 @@ class Observer:
             "samples_per_second": self.samples / total if total else None,
             "audio_seconds_per_second": audio / total if total and audio else None,
             **self._changes(groups),
+            **self.phases.figures(),
+            **parts.figures(self.parts, self.phases, self.meter.context()),
+            "utilisation": self.meter.utilisation(),
             **self.meter.peaks(),
             **({"device": device} if (device := self.meter.device()) else {}),
             "promises": {
@@ -184,8 +221,7 @@ class Observer:
 
     def _idling(self) -> dict[str, list[float | None]]:
         """Nothing on a GPU: there the thread waits for the device, as it should."""
-        on_cpu = self.network is not None and all(one.device.type == "cpu" for one in self.network.parameters())
-        return self.idle.figures() if on_cpu else {}
+        return self.idle.figures() if self._on_cpu else {}
 
     def _forwards(self) -> list[dict[str, float | None]]:
         return [
@@ -248,7 +284,8 @@ def _detached(value: Any) -> Any:
 def _number(value: Any) -> float | None:
     if value is None:
         return None
-    return float(value.double().mean()) if hasattr(value, "double") else float(value)
+    # On the processor: where a GPU ran out of memory there is none for this either.
+    return float(value.cpu().double().mean()) if hasattr(value, "double") else float(value)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

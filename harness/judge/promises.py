@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from harness.judge.growth import growth_reasons
 from harness.judge.numbers import count, mapping, number, numbers, sequence, whole
 from harness.judge.unigram import Targets
 
@@ -30,19 +31,6 @@ ACCURACY_TOLERANCE = 1e-5
 
 PRINTED = 0.5e-3
 """Half of the last of the three decimals that the trainers print."""
-
-GROWTH_BYTES = 8 * 1024**2
-"""A step. Sound trainings were seen to grow by up to 2.5 MiB a step (1.0.0, by fragments) while they are short; one
-copy of the gradients of the smallest published width is 28 MiB."""
-
-GROWTH_SHARE = 0.5
-"""Of the trained parameters, for models so small that a copy of their gradients each step stays below that bound."""
-
-LEAST_GROWTH_BYTES = 1024**2
-"""A step; models 64 wide were seen to grow by 0.4 MiB."""
-
-GROWTH_ALPHA = 1e-3
-"""Of the Mann-Kendall test of the same steps: memory that wanders does not grow."""
 
 GRADIENT_TOLERANCE = 1e-4
 """Relative, of the difference between two gradients that are equal but for the order of float32 sums."""
@@ -231,28 +219,7 @@ def _logged(metrics: Mapping[str, Any], name: str) -> Sequence[float | None]:
 
 
 def _memory(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    held = whole(numbers(metrics.get("held_bytes")))
-    if held is None or len(held) < 12:
-        return None
-    later = held[len(held) // 2 :]
-    slope = median((b - a) / (j - i) for (i, a), (j, b) in combinations(enumerate(later), 2))
-    if slope <= growth_allowed(number(told.get("trainable_bytes"))):
-        return ()
-    from scipy.stats import kendalltau
-
-    p = float(kendalltau(range(len(later)), later, alternative="greater").pvalue)
-    if not p <= GROWTH_ALPHA:
-        return ()
-    return (
-        f"Memory grew by {slope / 1024**2:.1f} MiB a step over the second half of the training, and never stopped.",
-    )
-
-
-def growth_allowed(trainable_bytes: float | None) -> float:
-    """Bytes that memory may grow by at each step, for a model with parameters of so many bytes."""
-    if trainable_bytes is None:
-        return GROWTH_BYTES
-    return min(GROWTH_BYTES, max(LEAST_GROWTH_BYTES, GROWTH_SHARE * trainable_bytes))
+    return growth_reasons(metrics, number(told.get("trainable_bytes")))
 
 
 def _accumulation(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:

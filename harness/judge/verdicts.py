@@ -57,13 +57,15 @@ def judge(outcomes: Sequence[Outcome], issues: KnownIssues) -> tuple[Judged, ...
     return tuple(_judge_one(outcome, by_id, issues) for outcome in outcomes)
 
 
-def exit_code(judged: Sequence[Judged], *, planned: Sequence[Cell] = ()) -> int:
+def exit_code(judged: Sequence[Judged], *, planned: Sequence[Cell] = (), changed: bool = False) -> int:
     """The exit status of a run: 0 as expected, 1 for a regression or an unexpected pass, 3 for faults alone.
 
     A run without outcomes is a fault, and so is a planned cell that has none: what was not measured is no success.
+    What `changed` against the machine's baseline (`harness/judge/baseline.py`) counts like a regression, for better
+    or worse.
     """
     verdicts = {one.verdict for one in judged}
-    if verdicts & {Verdict.REGRESSION, Verdict.UNEXPECTED_PASS}:
+    if changed or verdicts & {Verdict.REGRESSION, Verdict.UNEXPECTED_PASS}:
         return EXIT_UNEXPECTED
     missing = {cell.id for cell in planned} - {one.outcome.cell.id for one in judged}
     if not verdicts or missing or verdicts & {Verdict.FAULT, Verdict.FOLLOWS}:

@@ -16,9 +16,11 @@ device = ["auto"]                   # cpu, cuda; auto: the GPU where there is on
 precision = ["fp32"]                # bf16, fp16
 
 [[include]]                         # a further product; keys left out are taken from [axes]
+when = "gpu"                        # only where there is a GPU; may be left out
 [[exclude]]                         # drops the cells that match every key given
 [limits]                            # timeout_seconds = { finetune = 300 }, memory_bytes
 [finetune]                          # steps, batch_size, learning_rate, warmup_steps, seed, utterances
+[finetune.gpu]                      # the same, where there is a GPU
 [properties] [checkpoint] [decode]  # the settings of these rungs, see harness/matrix/settings.py
 """
 
@@ -90,7 +92,7 @@ def load_matrix(path: Path, *, resolve: Resolve, variants: Sequence[str], gpu_pr
     name, description = _head(top)
     reader = AxesReader(folder=path.parent, resolve=resolve, own_variants=variants)
     limits = read_limits(table_of(document.tables, "limits", problems))
-    finetune = read_finetune(table_of(document.tables, "finetune", problems))
+    finetune = read_finetune(table_of(document.tables, "finetune", problems), gpu_present=gpu_present)
     rungs = {check: read_rung(table_of(document.tables, check, problems), RUNGS[check]) for check in RUNGS}
     cells = _cells(top, reader, gpu_present=gpu_present)
     problems.stop_if_any()

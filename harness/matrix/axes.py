@@ -17,6 +17,8 @@ from harness.tables import Table, did_you_mean
 
 KEYS = ("release", "variant", "vocab_size", "hidden_size", "scale", "check", "device", "precision")
 AUTO = "auto"
+WHEN, GPU = "when", "gpu"
+"""`when = "gpu"`: a table that counts only where there is one."""
 DEFAULTS = {"scale": [AUTO], "device": [AUTO], "precision": [str(Precision.FP32)]}
 """What neither `[axes]` nor an `[[include]]` need say."""
 
@@ -54,7 +56,8 @@ class AxesReader:
 
         None when an axis is missing or wrong, which is noted.
         """
-        table.only(KEYS)
+        table.only(KEYS if table is base else (*KEYS, WHEN))
+        gpu_only = table is not base and _gpu_only(table)
         defaults = Table(values=DEFAULTS, place=table.place, problems=table.problems)
 
         def home(key: str) -> Table:
@@ -62,7 +65,9 @@ class AxesReader:
 
         releases, questions = self._releases(home("release")), _questions(home("check"))
         if questions is not None and all(check is Check.IMPORT for check, _ in questions):
-            return Product(place=table.place, releases=releases, questions=questions) if releases else None
+            if not releases:
+                return None
+            return Product(place=table.place, releases=releases, questions=questions, gpu_only=gpu_only)
         variants = self._variants(home("variant"))
         vocab_sizes, hidden_sizes = home("vocab_size").sizes("vocab_size"), home("hidden_size").sizes("hidden_size")
         scales = _words_or_auto(home("scale"), "scale", Scale)
@@ -81,6 +86,7 @@ class AxesReader:
             scales=scales,
             devices=devices,
             precisions=precisions,
+            gpu_only=gpu_only,
         )
 
     def exclusion(self, table: Table) -> Exclusion:
@@ -143,6 +149,13 @@ class AxesReader:
         if source.name in self.own_variants or other.path != path:
             return f'"{path}": there is another variant named "{source.name}"; give the file another name'
         return ""
+
+
+def _gpu_only(table: Table) -> bool:
+    told = table.values.get(WHEN)
+    if told not in (None, GPU):
+        table.problems.add(table.at(WHEN), f'expected "{GPU}", or nothing, found {told!r}')
+    return told == GPU
 
 
 def _is_path(spec: str) -> bool:

@@ -57,6 +57,8 @@ class Product:
     devices: tuple[Device | None, ...] = ()
     """None is `auto`: the GPU where there is one."""
     precisions: tuple[Precision, ...] = ()
+    gpu_only: bool = False
+    """Whether it has cells only where there is a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,8 @@ def expand(one: Product, *, gpu_present: bool) -> Iterator[Cell]:
     Where `auto` gives the CPU, precisions that only a GPU is asked for are left out:
     a matrix for a GPU also means something on a machine that has none.
     """
+    if one.gpu_only and not gpu_present:
+        return
     for release, (check, entry) in product(one.releases, one.questions):
         if check is Check.IMPORT:
             yield import_cell(release.label)

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.cells import Check
 from harness.judge.training import MINIMUM_EPOCHS, MINIMUM_STEPS
+from harness.matrix.axes import GPU
 from harness.tables import Table
 
 LEAST_MEMORY_BYTES = 256 * 1024**2
@@ -169,10 +170,25 @@ def read_limits(table: Table) -> Limits:
     return Limits(timeout_seconds=MappingProxyType(seconds), memory_bytes=memory or Limits.memory_bytes)
 
 
-def read_finetune(table: Table) -> FinetuneSettings:
-    """The table `[finetune]`; what it leaves out has its default."""
-    table.only([field.name for field in fields(FinetuneSettings)])
-    default = FinetuneSettings()
+def read_finetune(table: Table, *, gpu_present: bool = False) -> FinetuneSettings:
+    """The table `[finetune]`; what it leaves out has its default.
+
+    Where there is a GPU, what the table `[finetune.gpu]` says goes before it; both are looked at everywhere.
+    """
+    names = [field.name for field in fields(FinetuneSettings)]
+    table.only([*names, GPU])
+    settings = _training(table, FinetuneSettings())
+    given = table.values.get(GPU, {})
+    if not isinstance(given, dict):
+        table.problems.add(table.at(GPU), "expected a table such as [finetune.gpu]")
+        return settings
+    there = Table(values=given, place=table.at(GPU), problems=table.problems)
+    there.only(names)
+    on_gpu = _training(there, settings) if given else settings
+    return on_gpu if gpu_present else settings
+
+
+def _training(table: Table, default: FinetuneSettings) -> FinetuneSettings:
     seed = table.integer("seed", default=default.seed, least=0)
     settings = FinetuneSettings(
         steps=table.integer("steps", default=default.steps, least=1) or default.steps,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.durable import replace_file, storage_error
+from harness.judge.standing import Comparison
 from harness.judge.verdicts import Judged
 from harness.report.summary import TITLE, summarise
 from harness.runs import LoadedRun
@@ -24,7 +25,13 @@ class ReportPaths:
 
 
 def write_reports(
-    run: LoadedRun, judged: Sequence[Judged], out_dir: Path, *, title: str = TITLE, published: Sequence[str] = ()
+    run: LoadedRun,
+    judged: Sequence[Judged],
+    out_dir: Path,
+    *,
+    title: str = TITLE,
+    published: Sequence[str] = (),
+    against: Comparison | None = None,
 ) -> ReportPaths:
     """Write `compatibility.html`, `compatibility.md` and `junit.xml`, each whole or not at all.
 
@@ -34,6 +41,7 @@ def write_reports(
         out_dir: A folder, made if it is not there.
         title: The heading of the reports.
         published: The labels of all releases that exist; ranges of releases end where one of these was not run.
+        against: The outcomes, held against the baseline of their machine.
 
     Raises:
         StoreError: a file could not be written; the older one of that name is still whole.
@@ -43,7 +51,7 @@ def write_reports(
     from harness.report.junit import render_junit
     from harness.report.markdown import render_markdown
 
-    summary = summarise(run, judged, title=title, published=published)
+    summary = summarise(run, judged, title=title, published=published, against=against)
     paths = ReportPaths(
         html=out_dir / "compatibility.html", markdown=out_dir / "compatibility.md", junit=out_dir / "junit.xml"
     )

@@ -44,7 +44,7 @@ def draw(losses: Sequence[float | None], epochs: Sequence[float | None], *, titl
     known = [loss for loss in (*losses, *epochs) if _drawable(loss)]
     if not losses or not known:
         return Markup("")
-    ticks = _ticks(min(known), max(known))
+    ticks = round_numbers(min(known), max(known))
     scale = _Scale(steps=len(losses), low=ticks[0], high=ticks[-1])
     parts = [_axes(scale, ticks), _means(scale, epochs), _line(scale, losses)]
     return _picture(title, Markup('<g id="{}">{}</g>').format(name, Markup("").join(parts)))
@@ -151,7 +151,7 @@ def _drawable(loss: float | None) -> TypeGuard[float]:
     return loss is not None and math.isfinite(loss) and abs(loss) < _HIGHEST
 
 
-def _ticks(low: float, high: float) -> tuple[float, ...]:
+def round_numbers(low: float, high: float) -> tuple[float, ...]:
     """Three to seven round numbers that enclose the range."""
     # Below this the labels, of six digits, would be equal, and the step would underflow.
     span = max(high - low, 1e-5 * max(abs(low), abs(high)), 1e-9)

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from harness.cells import Check
-from harness.report import curve, figures, words
+from harness.report import curve, figures, timeline, words
 from harness.report.grid import Column, Grid
 from harness.report.learning import CurveGroup
+from harness.report.memory import CellMemory
 from harness.report.order import in_words
 from harness.report.summary import Summary
 from harness.report.text import anchor, plain, upstream_url
@@ -124,6 +125,7 @@ def _environment() -> Environment:
         draw=_draw,
         again=_again,
         spark=_spark,
+        timeline=_timeline,
     )
     return environment
 
@@ -148,6 +150,10 @@ def _again(group: CurveGroup) -> Markup:
 
 def _spark(group: CurveGroup) -> Markup:
     return curve.spark(group.losses)
+
+
+def _timeline(cell: CellMemory) -> Markup:
+    return timeline.draw(cell.timeline, title=f"Memory of {cell.id} over its steps") if cell.timeline else Markup("")
 
 
 def _asset(name: str) -> Markup:

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from harness.cells import Check, Status, Verdict
 from harness.report import curve, figures, words
 from harness.report.advice import Reason, VariantAdvice
+from harness.report.baselines import baselines_section
 from harness.report.changing import boundaries_section, drift_section
 from harness.report.failures import FailureGroup, GroupKey, Message, group_key, has_failed
 from harness.report.grid import Column, Grid, Mark
 from harness.report.learning import CurveGroup, CurveKey, CurveUse, curve_key
 from harness.report.markup import block, code, md
+from harness.report.memory_table import memory_section
 from harness.report.order import in_words
 from harness.report.rungs import upper_rungs
 from harness.report.summary import Summary
@@ -30,6 +32,8 @@ def render_markdown(summary: Summary) -> str:
         *_failures(summary),
         *boundaries_section(summary.boundaries),
         *_learning(summary),
+        *baselines_section(summary.baselines),
+        *memory_section(summary.memory),
         *drift_section(summary.drift),
         *upper_rungs(summary),
         *_surroundings(summary),

@@ -11,8 +11,10 @@ from typing import Generic, TypeVar
 from harness.boundaries.notes import load_commits
 from harness.cells import Check, Outcome, Status, Verdict
 from harness.drift.storing import load_recordings
+from harness.judge.standing import Comparison
 from harness.judge.verdicts import Judged
 from harness.report.advice import Advice, advise
+from harness.report.baselines import BaselineView, view
 from harness.report.boundaries import Boundaries, boundaries_of
 from harness.report.checkpoint import SavedGroup, saved_groups
 from harness.report.data import DataQuestion, data_questions
@@ -23,6 +25,7 @@ from harness.report.facts import Fact
 from harness.report.failures import FailureGroup, group_failures
 from harness.report.grid import Grid, build_grid
 from harness.report.learning import CurveGroup, curve_key, group_curves
+from harness.report.memory import MemoryGroup, memory_groups
 from harness.report.order import Order
 from harness.report.properties import VariantProperties, variant_properties
 from harness.report.setting import Setting, read_setting
@@ -62,8 +65,11 @@ class Summary:
     curves: tuple[CurveGroup, ...]
     without_curve: int
     """How many fine-tunes that were asked for came to no step."""
+    memory: tuple[MemoryGroup, ...]
     drift: Drift | None
     """None where no two releases have a loss curve at the same question."""
+    baselines: BaselineView | None
+    """None where there was nothing to compare."""
     properties: tuple[VariantProperties, ...]
     data: tuple[DataQuestion, ...]
     saved: tuple[SavedGroup, ...]
@@ -87,7 +93,12 @@ class Summary:
 
 
 def summarise(
-    run: LoadedRun, judged: Sequence[Judged], *, title: str = TITLE, published: Sequence[str] = ()
+    run: LoadedRun,
+    judged: Sequence[Judged],
+    *,
+    title: str = TITLE,
+    published: Sequence[str] = (),
+    against: Comparison | None = None,
 ) -> Summary:
     """Draw everything that the reports say from a run's judged outcomes.
 
@@ -96,6 +107,7 @@ def summarise(
         judged: The outcomes; a cell that occurs twice counts with the last.
         title: The heading.
         published: All releases that exist; ranges of releases end where one of these was not run.
+        against: The outcomes, held against the baseline of their machine.
     """
     judged = tuple({item.outcome.cell.id: item for item in judged}.values())
     releases = {item.outcome.cell.release for item in judged}
@@ -117,10 +129,12 @@ def summarise(
         boundaries=boundaries_of(judged, order, load_commits(run.folder) if run.folder else ()),
         curves=tuple(curves.values()),
         without_curve=sum(_has_no_curve(item.outcome) for item in judged),
+        memory=memory_groups(judged, order),
         drift=drift_of(judged, order, curves, load_recordings(run.folder) if run.folder else {}),
         properties=variant_properties(judged, order),
         data=data_questions(judged, order),
         saved=saved_groups(judged, order),
+        baselines=view(against),
         decoded=decoded(judged, order),
         cards=build_cards(judged, order, groups=failures, curves=curves),
         undeclared=undeclared_modules(judged, order),

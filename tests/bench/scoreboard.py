@@ -29,7 +29,7 @@ class Figure:
     what: str
     value: float
     unit: str
-    """`×`, `%`, `s` or `GiB`."""
+    """`×`, `%`, `s`, `min` or `GiB`."""
     at_least: float | None = None
     at_most: float | None = None
     measured: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The contract rungs of every release: the process tree against a process for each cell."""
+"""The contract rungs of every release: the process tree against a process for each cell; and of every architecture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from os import sched_getaffinity
@@ -20,7 +20,7 @@ from scoreboard import Board, Figure
 from sizes import Size
 from tree_memory import PeakMemory
 
-from harness.cells import Cell, Outcome, Release, Status
+from harness.cells import Cell, Check, Outcome, Release, Status
 from harness.commands.run import PRELOADED
 from harness.execute import Settings, build_plan, execute
 from harness.matrix import Matrix, load_matrix
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.bench
 
 JOBS = len(sched_getaffinity(0))
 GIB = 1024**3
+ARCHITECTURES = Path(__file__).parents[2] / "matrices" / "architectures.toml"
 
 MATRIX = """\
 schema = 1
@@ -133,6 +134,21 @@ def bench(
     return Bench(matrix=matrix, stack=stack, cache=harness_cache, folder=folder)
 
 
+@pytest.fixture
+def every_architecture(bench: Bench, published: tuple[Release, ...], chosen: tuple[Release, ...]) -> Bench:
+    """The contract rungs of the committed matrix, in place of the one at the reported shapes."""
+    whole = load_matrix(
+        ARCHITECTURES,
+        resolve=partial(resolve, locked=published),
+        variants=available(),
+        gpu_present=bench.stack.cuda_available,
+    )
+    labels = {release.label for release in chosen}
+    rungs = (Check.CONSTRUCT, Check.LOSS_CONTRACT)
+    cells = tuple(cell for cell in whole.cells if cell.check in rungs and cell.release in labels)
+    return replace(bench, matrix=replace(whole, cells=cells))
+
+
 def spread(cells: Sequence[Cell], count: int) -> list[Cell]:
     """So many cells, from the oldest release to the newest, going through rungs and shapes in turn."""
     by_release = [list(group) for _, group in groupby(cells, key=lambda cell: cell.release)]
@@ -216,3 +232,26 @@ def test_the_contract_rungs_of_all_releases(bench: Bench, size: Size, board: Boa
         )
     )
     benchmark.extra_info.update({figure.what: figure.value for figure in board.figures})
+
+
+def test_the_contract_rungs_of_all_architectures(every_architecture: Bench, board: Board, benchmark: Any) -> None:
+    bench = every_architecture
+    prepared = bench.ready("all")
+    outcomes: list[Outcome] = benchmark.pedantic(lambda: bench.tree(prepared, "all"), rounds=1)
+    seconds = benchmark.stats.stats.total
+    statuses = Counter(str(outcome.status) for outcome in outcomes)
+    assert len(outcomes) == len(bench.matrix.cells)
+    assert not {Status.ERRORED, Status.CRASHED, Status.TIMED_OUT} & set(statuses), statuses
+    board.add(
+        Figure(
+            what="contract rungs of all architectures in all releases",
+            value=seconds / 60,
+            unit="min",
+            at_most=60,
+            measured={
+                "cells": f"{len(outcomes)} cells of {len(prepared.releases)} releases, {JOBS} at a time",
+                "architectures": str(len({cell.variant for cell in bench.matrix.cells})),
+                "statuses": ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
+            },
+        )
+    )

@@ -1,0 +1,219 @@
+"""A run against the baseline of its machine, in words: the line at a run's end, and the sections of the reports."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.baselines.figures import CURVE, KINDS, LOSS_FIGURES
+from harness.baselines.noise import ALPHA
+from harness.baselines.records import Baseline
+from harness.cells import Device
+from harness.judge.standing import Against, CellAgainst, Comparison, Standing
+from harness.report import figures
+from harness.report.markup import code, md
+
+ACCEPT = "funasr-harness baseline accept RUN RUN RUN"
+_MOST_LISTED = 20
+_LONGEST_WORDS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure of one cell, ready to be read."""
+
+    cell: str
+    figure: str
+    baseline: str
+    now: str
+    difference: str
+    bound: str
+    standing: Standing
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untold:
+    """Cells of which nothing, or not this figure, could be told for one reason."""
+
+    standing: Standing
+    reason: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineView:
+    """All that is told of a comparison."""
+
+    tally: str
+    """`3 cells: 1 changed, 2 within; 9 figures: 1 changed, 8 within`."""
+    origins: tuple[str, ...]
+    """A sentence for each baseline that the run was held against."""
+    changed: tuple[Row, ...]
+    others: tuple[Row, ...]
+    """Within, uncalibrated and without a figure."""
+    untold: tuple[Untold, ...]
+    alpha: float = ALPHA
+    accept: str = ACCEPT
+
+
+def view(comparison: Comparison | None) -> BaselineView | None:
+    """What is told; None where there is no cell that a baseline could speak of, and none is expected."""
+    if comparison is None or not _expected(comparison):
+        return None
+    rows = [_row(one.cell, figure) for one in comparison.cells for figure in one.figures if figure.figure]
+    return BaselineView(
+        tally=_tally(comparison.cells),
+        origins=tuple(_origin(one) for one in comparison.baselines),
+        changed=tuple(row for row in rows if row.standing is Standing.CHANGED),
+        others=tuple(row for row in rows if row.standing is not Standing.CHANGED),
+        untold=_untold(comparison.cells),
+    )
+
+
+def line(comparison: Comparison, cells: Iterable[str] | None = None) -> str:
+    """What is said at the end of a run, of all cells or of these; empty where there is nothing to compare."""
+    wanted = None if cells is None else set(cells)
+    mine = [one for one in comparison.cells if wanted is None or one.cell in wanted]
+    if not mine or not _expected(comparison):
+        return ""
+    changed = [_row(one.cell, figure) for one in mine for figure in one.figures if figure.standing is Standing.CHANGED]
+    lines = [f"against the baseline: {_tally(mine)}"]
+    lines += [f"  changed: {row.cell}: {_sentence(row)}" for row in changed[:_MOST_LISTED]]
+    if len(changed) > _MOST_LISTED:
+        lines.append(f"  … and {len(changed) - _MOST_LISTED} more, in the report")
+    lines += [f"  {_word(one.standing)}: {_cells(one)}: {one.reason}" for one in _untold(mine)]
+    if changed:
+        lines.append(f"  if it is meant, acknowledge it: {ACCEPT}")
+    elif any(one.standing is Standing.UNCALIBRATED for one in mine):
+        lines.append(f"  a baseline takes three runs or more, on a machine that does nothing else: {ACCEPT}")
+    return "\n".join(lines)
+
+
+def _expected(comparison: Comparison) -> bool:
+    """Whether silence would be taken for a pass: on a GPU always, on a CPU only where a baseline was accepted."""
+    on_gpu = any(f"/{Device.CUDA}-" in one.cell for one in comparison.cells)
+    calibrated = any(one.standing is not Standing.UNCALIBRATED for one in comparison.cells)
+    return on_gpu or calibrated or bool(comparison.baselines)
+
+
+def baselines_section(found: BaselineView | None) -> list[str]:
+    """The section of the Markdown report."""
+    if found is None:
+        return []
+    return [
+        '<a id="baselines"></a>',
+        "## Against the baseline",
+        f"{md(found.tally[:1].upper() + found.tally[1:])}. {_explained(found)}",
+        "\n".join(f"- {md(origin, at_most=_LONGEST_WORDS)}" for origin in found.origins),
+        _table(found.changed),
+        "\n".join(
+            f"- {md(_word(one.standing))}: {md(_cells(one))}: {md(one.reason, at_most=_LONGEST_WORDS)}"
+            for one in found.untold
+        ),
+        _table(found.others),
+    ]
+
+
+def _explained(found: BaselineView) -> str:
+    if not found.origins:
+        return f"Uncalibrated is neither a pass nor a failure. A baseline is made by {code(found.accept)}."
+    return (
+        "Changed is what lies beyond the noise of the baseline's repeats, for better or worse; by chance alone "
+        f"at most {figures.percent(found.alpha)} of runs show any. If it is meant: {code(found.accept)}."
+    )
+
+
+def shown(figure: str, value: float | None) -> str:
+    """A figure with its unit."""
+    if figure == "step_seconds":
+        return figures.duration(value)
+    if figure in (CURVE, *LOSS_FIGURES):
+        return figures.loss(value)
+    return figures.UNKNOWN if value is None else f"{value / 2**20:,.1f} MiB"
+
+
+def words_of(figure: str) -> str:
+    """What a figure is called."""
+    return KINDS[figure].words if figure in KINDS else "losses, step by step"
+
+
+def _row(cell: str, one: Against) -> Row:
+    return Row(
+        cell=cell,
+        figure=words_of(one.figure),
+        baseline=shown(one.figure, one.baseline),
+        now=shown(one.figure, one.now),
+        difference=figures.UNKNOWN if one.difference is None else f"{100 * one.difference:+.3g} %",
+        bound=figures.UNKNOWN if one.bound is None else f"{100 * one.bound:.3g} %",
+        standing=one.standing,
+        words=one.words,
+    )
+
+
+def _sentence(row: Row) -> str:
+    told = f"{row.figure} {row.baseline} → {row.now}, {row.words}"
+    return told if row.difference == figures.UNKNOWN else f"{told} ({row.difference}, the noise allows {row.bound})"
+
+
+def _tally(cells: Sequence[CellAgainst]) -> str:
+    standings = [figure.standing for one in cells for figure in one.figures if figure.figure]
+    told = figures.plural(len(cells), "cell") + ": " + _counts([one.standing for one in cells])
+    return f"{told}; {figures.plural(len(standings), 'figure')}: {_counts(standings)}" if standings else told
+
+
+def _counts(standings: Sequence[Standing]) -> str:
+    return ", ".join(f"{count} {_word(word)}" for word in Standing if (count := standings.count(word)))
+
+
+def _word(standing: Standing) -> str:
+    return standing.replace("_", " ")
+
+
+def _untold(cells: Iterable[CellAgainst]) -> tuple[Untold, ...]:
+    found: dict[tuple[Standing, str], list[str]] = defaultdict(list)
+    for one in cells:
+        for figure in one.figures:
+            if figure.standing in (Standing.UNCALIBRATED, Standing.NO_FIGURE):
+                name = f"{words_of(figure.figure)}: " if figure.figure else ""
+                found[figure.standing, name + figure.words].append(one.cell)
+    return tuple(
+        Untold(standing=standing, reason=reason, cells=tuple(cells)) for (standing, reason), cells in found.items()
+    )
+
+
+def _cells(one: Untold) -> str:
+    return one.cells[0] if len(one.cells) == 1 else f"{figures.plural(len(one.cells), 'cell')}, such as {one.cells[0]}"
+
+
+def _origin(baseline: Baseline) -> str:
+    newest = max(baseline.acceptances, key=lambda one: one.accepted)
+    commits = {(run.harness_commit or run.harness_version)[:12] for run in newest.runs}
+    note = (
+        " A CPU's baseline: it shows what became slower or larger here, and tells nothing of a GPU."
+        if baseline.key.device is Device.CPU
+        else ""
+    )
+    return (
+        f"{baseline.key}: accepted {newest.accepted[:10]} from {figures.plural(len(newest.runs), 'run')} of "
+        f"{newest.matrix} (sha256 {newest.matrix_sha256[:12]}…), harness {', '.join(sorted(commits))}.{note}"
+    )
+
+
+def _table(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    # Imported here: the command line answers `--help` without it.
+    from tabulate import tabulate
+
+    told = [
+        (code(row.cell), *map(md, (row.figure, row.baseline, row.now, row.difference, row.bound, _told(row))))
+        for row in rows
+    ]
+    head = ("cell", "figure", "baseline", "now", "difference", "noise allows", "")
+    return tabulate(told, headers=head, tablefmt="pipe", disable_numparse=True)
+
+
+def _told(row: Row) -> str:
+    return f"{_word(row.standing)}: {row.words}" if row.words else _word(row.standing)

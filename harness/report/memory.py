@@ -1,0 +1,254 @@
+"""What fine-tuning took of memory and of time: by part, by phase, and over the steps.
+
+Figures of a GPU stand only where one was measured. On a CPU what is counted is told (weights, gradients, optimizer
+state), and the resident memory of the process under its own name; it says nothing of a GPU's.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cells import Cell, Check, Device, Outcome, Status
+from harness.judge.verdicts import Judged
+from harness.report import figures
+from harness.report.learning import Named
+from harness.report.order import Order
+from harness.report.timeline import Band, Timeline
+
+NOT_ON_A_GPU = "not measured on a GPU"
+PARTS = {
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimizer_state": "optimizer state",
+    "activations": "activations",
+    "workspace_and_fragmentation": "workspace and fragmentation",
+    "context": "context",
+}
+"""In the order in which they are told, with their names for people."""
+COUNTED = ("weights", "optimizer_state", "gradients")
+"""What lies in memory when a step ends; these are known without a GPU too."""
+PHASES = ("data", "forward", "backward", "optimizer", "harness", "other")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseTime:
+    """One phase of a training step."""
+
+    name: str
+    seconds: float | None
+    """The median over the steps after the warm-up; None where it could not be seen."""
+    share: float | None
+    """Of the sum over the phases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortage:
+    """How a training ran out of memory; None where the error did not say."""
+
+    requested: float | None
+    free: float | None
+    capacity: float | None
+    allocated: float | None
+    reserved: float | None
+    phase: str
+    largest_phase: str
+    step: int
+
+    @property
+    def sentence(self) -> str:
+        """All of it, and what to do."""
+        where = f"{self.phase}, step {self.step + 1}" if self.step or self.phase in PHASES else self.phase
+        parts = [f"Memory ran out ({where})"]
+        if self.requested is not None:
+            parts.append(f"{figures.memory(self.requested)} more were asked for")
+        if self.allocated is not None:
+            parts.append(f"{figures.memory(self.allocated)} allocated and {figures.memory(self.reserved)} reserved")
+        if self.capacity is not None:
+            parts.append(f"the device has {figures.memory(self.capacity)}, of which {figures.memory(self.free)} free")
+        if self.largest_phase:
+            parts.append(f"most was allocated in this phase so far: {self.largest_phase}")
+        return "; ".join(parts) + ". Take a smaller batch; funasr-harness estimate tells which one fits."
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellMemory:
+    """One training; None where a figure could not be had."""
+
+    id: str
+    release: str
+    status: Status
+    on_gpu: bool
+    allocated: float | None
+    """Peaks, in bytes."""
+    reserved: float | None
+    used: float | None
+    resident: float | None
+    """Of the process, on the host's side."""
+    parts: tuple[Named, ...]
+    peak: str
+    """Where the peak lies: `backward, step 5`."""
+    step_seconds: float | None
+    """The sum of the phases' medians."""
+    phases: tuple[PhaseTime, ...]
+    warm_up: int
+    """How many steps the times leave out."""
+    audio_seconds_per_second: float | None
+    busy: float | None
+    """Mean utilisation of the GPU, from 0 to 1."""
+    busy_samples: int
+    busy_told: str
+    """Why there is none, where there is none."""
+    shortage: Shortage | None
+    notes: tuple[str, ...]
+    """What is to be known of the device before these figures are trusted."""
+    timeline: Timeline | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryGroup:
+    """The trainings of one model at one shape by one entry point, oldest release first."""
+
+    title: str
+    anchor: str
+    on_gpu: bool
+    cells: tuple[CellMemory, ...]
+
+    @property
+    def drawn(self) -> tuple[CellMemory, ...]:
+        """Those with a picture: each on a GPU; on a CPU the newest, for their courses say little apart."""
+        seen = [cell for cell in self.cells if cell.timeline]
+        return tuple(seen if self.on_gpu else seen[-1:])
+
+
+def memory_groups(judged: Iterable[Judged], order: Order) -> tuple[MemoryGroup, ...]:
+    """Every fine-tune whose memory or time by phase is known."""
+    groups: dict[tuple[str, ...], list[Outcome]] = defaultdict(list)
+    for item in judged:
+        if is_measured(item.outcome):
+            groups[_key(item.outcome.cell)].append(item.outcome)
+    age = {label: number for number, label in enumerate(order.labels)}
+    return tuple(
+        MemoryGroup(
+            title=" · ".join(key),
+            anchor=f"memory-{number}",
+            on_gpu=groups[key][0].cell.device is Device.CUDA,
+            cells=tuple(cell_memory(outcome) for outcome in sorted(groups[key], key=lambda one: age[one.cell.release])),
+        )
+        for number, key in enumerate(sorted(groups), 1)
+    )
+
+
+def is_measured(outcome: Outcome) -> bool:
+    """Whether there is anything to tell."""
+    metrics = outcome.metrics
+    told = (metrics.get("phase_seconds"), metrics.get("out_of_memory"), metrics.get("peak_allocated_bytes"))
+    return outcome.cell.check is Check.FINETUNE and any(one is not None for one in told)
+
+
+def cell_memory(outcome: Outcome) -> CellMemory:
+    """Read the metrics as they came; whatever is not of the expected kind counts as not had."""
+    metrics, cell = outcome.metrics, outcome.cell
+    warm_up = int(figures.number(metrics.get("warmup_steps")) or 0)
+    phases = _phases(_mapping(metrics.get("phase_seconds")), warm_up)
+    busy = _mapping(metrics.get("utilisation"))
+    known = [one.seconds for one in phases if one.seconds is not None]
+    parts = _mapping(metrics.get("memory_parts"))
+    return CellMemory(
+        id=cell.id,
+        release=cell.release,
+        status=outcome.status,
+        on_gpu=cell.device is Device.CUDA,
+        allocated=figures.number(metrics.get("peak_allocated_bytes")),
+        reserved=figures.number(metrics.get("peak_reserved_bytes")),
+        used=figures.number(metrics.get("peak_used_bytes")),
+        resident=figures.number(metrics.get("peak_resident_bytes")),
+        parts=tuple(Named(name=words, value=figures.number(parts.get(name))) for name, words in PARTS.items()),
+        peak=_peak(_mapping(metrics.get("memory_peak"))),
+        step_seconds=sum(known) if known else None,
+        phases=phases,
+        warm_up=warm_up,
+        audio_seconds_per_second=figures.number(metrics.get("audio_seconds_per_second")),
+        busy=figures.number(busy.get("mean")),
+        busy_samples=int(figures.number(busy.get("samples")) or 0),
+        busy_told=str(busy.get("told") or NOT_ON_A_GPU),
+        shortage=_shortage(metrics.get("out_of_memory")),
+        notes=tuple(_notes(_mapping(metrics.get("device")), used=metrics.get("peak_used_bytes"))),
+        timeline=_timeline(metrics, parts, on_gpu=cell.device is Device.CUDA),
+    )
+
+
+def _key(cell: Cell) -> tuple[str, ...]:
+    place = f"{cell.scale or ''} {cell.device}-{cell.precision}".strip()
+    return (str(cell.variant), str(cell.shape), place, f"{cell.check}@{cell.entry}")
+
+
+def _phases(seconds: Mapping[str, Any], warm_up: int) -> tuple[PhaseTime, ...]:
+    medians: dict[str, float | None] = {}
+    for name in PHASES:
+        known = figures.finite(figures.numbers(seconds.get(name))[warm_up:])
+        medians[name] = statistics.median(known) if known else None
+    total = sum(one for one in medians.values() if one is not None)
+    return tuple(
+        PhaseTime(name=name, seconds=one, share=one / total if one is not None and total else None)
+        for name, one in medians.items()
+    )
+
+
+def _peak(told: Mapping[str, Any]) -> str:
+    step = figures.number(told.get("step"))
+    return "" if step is None else f"{told.get('phase')}, step {int(step) + 1}"
+
+
+def _notes(device: Mapping[str, Any], *, used: Any) -> Iterator[str]:
+    start = _mapping(device.get("at_start"))
+    if device.get("clean_at_start") is False:
+        others = int(figures.number(start.get("other_processes")) or 0)
+        held = figures.memory(figures.number(start.get("used_bytes")))
+        yield (
+            f"The device was not clean when the training began (other processes on it: {others}; in use: {held}): "
+            "these figures are not the training's alone."
+        )
+    if device and device.get("clean_at_start") is None:
+        yield "Whether anybody else used the device could not be told."
+    if device and used is None:
+        yield f"How much the process used of the device is not known: {device.get('used_told') or 'nobody says why'}."
+    if device.get("kind") == "MIG":
+        yield "The device is a partition of a GPU (MIG)."
+
+
+def _shortage(value: Any) -> Shortage | None:
+    if not isinstance(value, Mapping):
+        return None
+    return Shortage(
+        requested=figures.number(value.get("requested_bytes")),
+        free=figures.number(value.get("free_bytes")),
+        capacity=figures.number(value.get("capacity_bytes")),
+        allocated=figures.number(value.get("allocated_bytes")),
+        reserved=figures.number(value.get("reserved_bytes")),
+        phase=str(value.get("phase") or "unknown"),
+        largest_phase=str(value.get("largest_phase") or ""),
+        step=int(figures.number(value.get("step")) or 0),
+    )
+
+
+def _timeline(metrics: Mapping[str, Any], parts: Mapping[str, Any], *, on_gpu: bool) -> Timeline | None:
+    held = figures.numbers(metrics.get("held_bytes"))
+    if not figures.finite(held):
+        return None
+    if not on_gpu:
+        return Timeline(what="resident memory of the process", held=held)
+    sizes = [(name, figures.number(parts.get(name))) for name in COUNTED]
+    return Timeline(
+        what="GPU memory held by tensors",
+        held=held,
+        peak=figures.numbers(metrics.get("peak_allocated_by_step")),
+        bands=tuple(Band(kind=name, name=PARTS[name], size=size) for name, size in sizes if size is not None),
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_drift(commands)
     _add_bundle(commands)
     _add_baseline(commands)
+    _add_estimate(commands)
     _add_pack(commands)
     return parser
 
@@ -281,6 +282,33 @@ def _add_baselines(parser: argparse.ArgumentParser) -> None:
         default=BASELINES,
         help="hold it against the baseline of its machine, if one lies here (default: %(default)s)",
     )
+
+
+def _add_estimate(commands: Commands) -> None:
+    parser = _command(
+        commands, "estimate", "how much GPU memory a training step takes, and which batch fits; needs no GPU"
+    )
+    parser.add_argument("--variant", required=True, metavar="NAME", help="an architecture, or a YAML file of your own")
+    parser.add_argument("--shape", required=True, metavar="V-H", help="vocabulary and hidden size, such as v8404-h512")
+    parser.add_argument("--batch", type=_positive, required=True, metavar="N", help="its size, in --batch-type")
+    parser.add_argument(
+        "--batch-type",
+        choices=("example", "token"),
+        default="example",
+        help="as FunASR's batch_type: utterances, or frames of 10 ms (default: example)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, metavar="S", help="length of every utterance (default: %(default)s)"
+    )
+    parser.add_argument("--characters", type=_positive, metavar="N", help="of every utterance (default: 10 in 3 s)")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+    parser.add_argument("--scale", choices=("published", "slim"), default="published")
+    parser.add_argument("--release", default="latest", metavar="SPEC", help="one release (default: latest)")
+    parser.add_argument("--fit", metavar="SIZE", help="also tell the largest batch for a card, such as 24GB or 80GiB")
+    parser.add_argument("--gpu", metavar="KEY", help="take context and workspaces from this baseline's calibration")
+    parser.add_argument("--json", action="store_true", help="print it as JSON, in bytes")
+    _add_baselines(parser)
+    _add_places(parser)
 
 
 def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:

@@ -203,9 +203,7 @@ def test_half_precision_is_where_a_gpu_has_it(forked: Forked) -> None:
 
 def sizes(one: Recording, utterances: int, *, deep: bool) -> list[object]:
     step = deepen(one.steps[utterances], one.stacks) if deep else one.steps[utterances]
-    return [
-        (stretch.label, [event.size for event in stretch.events if isinstance(event, Birth)]) for stretch in step
-    ]
+    return [(stretch.label, [event.size for event in stretch.events if isinstance(event, Birth)]) for stretch in step]
 
 
 @pytest.mark.parametrize("halved", [False, True])

@@ -30,40 +30,42 @@ def make_batch(
 
     Args:
         wanted: `frame_seconds` of the model's frames, 0.06 unless stated (shorter ones are more); `inputs` besides;
-            `labels_before_text`, the ids that may stand at each place before the text; `no_hotword`; `ctc`.
+            `labels_before_text`, the ids that may stand at each place before the text; `no_hotword`; `ctc`;
+            `frames` and `tokens` of each utterance in place of `FRAMES` and `TOKENS`.
     """
     import torch
 
     wanted = wanted or {}
     stretch = round(_STACKED_SECONDS / wanted.get("frame_seconds", _STACKED_SECONDS))
-    frames = [count * stretch for count in FRAMES]
+    frames = [count * stretch for count in wanted.get("frames", FRAMES)]
+    counts = wanted.get("tokens", TOKENS)
     generator = torch.Generator().manual_seed(seed)
     speech = torch.randn(len(frames), max(frames), input_size, generator=generator)
-    text = torch.randint(_SPECIAL, vocab_size - 1, (len(TOKENS), max(TOKENS)), generator=generator)
+    text = torch.randint(_SPECIAL, vocab_size - 1, (len(counts), max(counts)), generator=generator)
     text[0, 0], text[0, 1] = _SPECIAL if wanted.get("ctc") else 0, vocab_size - 1
-    for row, (length, tokens) in enumerate(zip(frames, TOKENS, strict=True)):
+    for row, (length, tokens) in enumerate(zip(frames, counts, strict=True)):
         speech[row, length:] = 0.0
         text[row, tokens:] = PADDING
     labels = wanted.get("labels_before_text", ())
     batch = {
         "speech": speech,
         "speech_lengths": torch.tensor(frames, dtype=torch.int32).unsqueeze(1),
-        "text": torch.cat([_labels(labels), text], dim=1) if labels else text,
-        "text_lengths": torch.tensor([len(labels) + tokens for tokens in TOKENS], dtype=torch.int32).unsqueeze(1),
+        "text": torch.cat([_labels(labels, len(counts)), text], dim=1) if labels else text,
+        "text_lengths": torch.tensor([len(labels) + tokens for tokens in counts], dtype=torch.int32).unsqueeze(1),
     }
     if "hotword_pad" in wanted.get("inputs", ()):
-        batch |= _hotwords(text, wanted.get("no_hotword"))
+        batch |= _hotwords(text, counts, wanted.get("no_hotword"))
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def _labels(places: Sequence[Sequence[int]]) -> Any:
+def _labels(places: Sequence[Sequence[int]], rows: int) -> Any:
     """`[batch, places]`: each utterance has the next of the ids that a place may have."""
     import torch
 
-    return torch.tensor([[ids[row % len(ids)] for ids in places] for row in range(len(TOKENS))])
+    return torch.tensor([[ids[row % len(ids)] for ids in places] for row in range(rows)])
 
 
-def _hotwords(text: Any, no_hotword: int | None) -> dict[str, Any]:
+def _hotwords(text: Any, counts: Sequence[int], no_hotword: int | None) -> dict[str, Any]:
     """Hotwords as FunASR's `AudioDatasetHotword` collates them: pieces of the texts, and last one that is none.
 
     `hotword_pad` `[hotwords, tokens]` is padded with 0, `hotword_lengths` is `[hotwords]`; where there is a label for
@@ -74,7 +76,7 @@ def _hotwords(text: Any, no_hotword: int | None) -> dict[str, Any]:
 
     words, lengths = [], []
     labels = torch.where(text == PADDING, PADDING, 0 if no_hotword is None else no_hotword)
-    for row, tokens in enumerate(TOKENS):
+    for row, tokens in enumerate(counts):
         # of each second utterance a word, of several lengths
         length = min(SHORTEST_HOTWORD + row, tokens)
         if row % 2 == 0:

@@ -18,10 +18,14 @@ CHECKS = {
     "finetune": "finetune.check",
     "checkpoint": "checkpoint.check",
     "decode": "decode.check",
+    "footprint": "footprint.measure",
+    "trained_peak": "footprint.trained.peak",
 }
-"""Which function of `harness.inside` answers which check; its module is imported when it is asked."""
+"""Which function of `harness.inside` answers which check; its module is imported when it is asked.
 
-ON_THE_MODEL = ("construct", "loss_contract", "properties")
+`footprint` and `trained_peak` are no rungs of the ladder: `harness.estimate` asks for them."""
+
+ON_THE_MODEL = ("construct", "loss_contract", "properties", "footprint")
 """Checks that need the model's own modules only; the others import the release whole."""
 
 
@@ -43,7 +47,7 @@ def enter(entering: Mapping[str, Any]) -> None:
 
 
 def _answering(check: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    module, _, function = CHECKS[check].partition(".")
+    module, _, function = CHECKS[check].rpartition(".")
     answering: Callable[[Mapping[str, Any]], dict[str, Any]] = getattr(
         importlib.import_module(f"harness.inside.{module}"), function
     )

@@ -1,0 +1,126 @@
+"""`estimate`: how much GPU memory a training step takes and which batch fits a card, told without a GPU."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+from pathlib import Path
+
+from harness.cells import Precision, Release, Scale, Shape
+from harness.commands.common import cache_of
+from harness.errors import InputError
+from harness.estimate.asking import Question, Room
+from harness.estimate.calibration import Calibration, read_calibration
+from harness.estimate.cards import Card
+from harness.estimate.prediction import Predictor
+from harness.estimate.text import Asked, Fit, plain, told
+from harness.releases import load_lock, resolve
+from harness.stack import probe
+from harness.terminal import say
+from harness.variants import load_variant, render
+
+FRAME_SECONDS = 0.06
+"""Of a stacked frame."""
+TOKEN_SECONDS = 0.01
+"""What `batch_type=token` counts: frames of 10 ms, as `source_len` in a jsonl row does."""
+CHARACTERS_PER_SECOND = 10 / 3
+"""As dense as everyday Mandarin, and as the batches of the other checks."""
+LONGEST_SECONDS = 60.0
+MOST_UTTERANCES = 1 << 16
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the prediction; 0, or 1 when a card was named and not even one utterance fits it."""
+    question, asked, card = read(options)
+    calibration = _calibration(options)
+    cache = cache_of(options)
+    say(f"measuring {question.variant.name} with few blocks on the CPU …")
+    room = Room(stack=probe(cache=cache), cache=cache, threads=len(os.sched_getaffinity(0)), say=say)
+    predictor = Predictor.of(question, room, alone=None if card else asked.utterances)
+    predictor.at(asked.utterances)
+    fit = _fit(predictor, card, calibration) if card else None
+    if options.json:
+        print(json.dumps(plain(predictor, asked, fit, calibration), indent=1, ensure_ascii=False))
+    else:
+        print(told(predictor, asked, fit, calibration))
+    return 1 if fit is not None and fit.account is None else 0
+
+
+def read(options: argparse.Namespace) -> tuple[Question, Asked, Card | None]:
+    """What the options ask for, all of it read before anything is measured.
+
+    Raises:
+        InputError: what is wrong with it.
+    """
+    card = Card.parse(options.fit) if options.fit else None
+    variant = load_variant(options.variant)
+    shape = _shape(options.shape)
+    scale = Scale(options.scale)
+    render(variant, shape=shape, scale=scale)
+    seconds = options.seconds
+    if not FRAME_SECONDS <= seconds <= LONGEST_SECONDS:
+        raise InputError(
+            f"--seconds {seconds:g} is no length of an utterance that is trained on",
+            next_step=f"give one from {FRAME_SECONDS:g} to {LONGEST_SECONDS:g} seconds",
+        )
+    asked = _asked(options.batch, options.batch_type, seconds)
+    characters = options.characters or max(2, round(seconds * CHARACTERS_PER_SECOND))
+    question = Question(
+        release=_release(options),
+        variant=variant,
+        shape=shape,
+        scale=scale,
+        precision=Precision(options.precision),
+        frames=max(2, round(seconds / FRAME_SECONDS)),
+        characters=max(2, characters),
+    )
+    return question, asked, card
+
+
+def _asked(stated: int, batch_type: str, seconds: float) -> Asked:
+    utterances = stated
+    if batch_type == "token":
+        utterances = stated // max(1, round(seconds / TOKEN_SECONDS))
+        if utterances < 1:
+            raise InputError(
+                f"a batch of {stated:,} tokens has no room for one utterance of {seconds:g} s",
+                cause=f"batch_type=token counts frames of 10 ms: such an utterance has {round(seconds * 100):,}",
+                next_step="name a larger --batch or a shorter --seconds",
+            )
+    if utterances > MOST_UTTERANCES:
+        raise InputError(
+            f"a batch of {utterances:,} utterances is more than any card holds",
+            next_step=f"name one of at most {MOST_UTTERANCES:,}",
+        )
+    return Asked(utterances=utterances, seconds=seconds, batch_type=batch_type, stated=stated)
+
+
+def _shape(text: str) -> Shape:
+    try:
+        return Shape.parse(text)
+    except ValueError as error:
+        raise InputError(str(error), next_step="write vocabulary and hidden size, such as --shape v8404-h512") from None
+
+
+def _release(options: argparse.Namespace) -> Release:
+    locked = load_lock(options.lock)
+    found = resolve(options.release, locked)
+    if len(found) != 1:
+        near = difflib.get_close_matches(options.release, [one.label for one in found], n=1)
+        raise InputError(
+            f"--release {options.release} means {len(found)} releases",
+            next_step=f"name one, such as {near[0] if near else found[-1].label}",
+        )
+    return found[0]
+
+
+def _calibration(options: argparse.Namespace) -> Calibration | None:
+    return read_calibration(Path(options.baselines), options.gpu) if options.gpu else None
+
+
+def _fit(predictor: Predictor, card: Card, calibration: Calibration | None) -> Fit:
+    utterances = predictor.largest(card, calibration)
+    account = predictor.at(utterances) if utterances else None
+    return Fit(card=card, utterances=utterances, account=account)

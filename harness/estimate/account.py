@@ -1,0 +1,84 @@
+"""Counting: how much is allocated and reserved at most, when, and what it consists of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from harness.estimate.allocator import CachingAllocator, rounded
+from harness.estimate.recording import Use
+from harness.estimate.training import Change
+
+PHASES = ("forward", "backward", "update")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """A training's memory, in bytes."""
+
+    allocated: int
+    """The peak, as `torch.cuda.max_memory_allocated` counts: by blocks, rounding included."""
+    requested: int
+    """The peak of the tensors' own bytes, nothing rounded: what lives on a CPU too."""
+    reserved: int
+    """The peak, as `torch.cuda.max_memory_reserved` counts."""
+    phase: str
+    """In which phase of a step the peak lies."""
+    parts: Mapping[Use, int]
+    """What was allocated at the peak; each tensor rounded up to 512 bytes."""
+    by_phase: Mapping[str, int]
+    """The most that was allocated in each phase."""
+    held: int
+    """Allocated between two steps."""
+    gradients: int
+    """The most that gradients took, each tensor rounded up."""
+    unmatched: int = field(default=0)
+    """Storages that grew in number from step to step; anything but 0 is a fault of what was carried."""
+
+    @property
+    def rounding(self) -> int:
+        """What the allocator's blocks hold beyond the tensors in them, at the peak."""
+        return self.allocated - sum(self.parts.values())
+
+
+def account(changes: Iterable[Change]) -> Account:
+    """Follow a training through the allocator."""
+    allocator = CachingAllocator()
+    live: dict[int, tuple[int, float, Use]] = {}
+    uses: Counter[Use] = Counter()
+    parts: dict[Use, int] = {}
+    by_phase: Counter[str] = Counter()
+    counts: dict[int, int] = {}
+    held: dict[int, int] = {}
+    phase, highest = "", 0
+    requested, most_requested, gradients = 0.0, 0.0, 0
+    for change in changes:
+        if change.size > 0:
+            address = allocator.allocate(change.size)
+            live[change.key] = (address, change.size, change.use)
+            uses[change.use] += rounded(change.size)
+            requested += change.size
+            most_requested = max(most_requested, requested)
+            gradients = max(gradients, uses[Use.GRADIENT])
+        else:
+            address, size, use = live.pop(change.key)
+            allocator.free(address, size)
+            uses[use] -= rounded(size)
+            requested -= size
+        by_phase[change.phase] = max(by_phase[change.phase], allocator.allocated)
+        counts[change.step], held[change.step] = len(live), allocator.allocated
+        if allocator.allocated > highest:
+            highest, phase, parts = allocator.allocated, change.phase, dict(uses)
+    last = max(counts, default=0)
+    return Account(
+        allocated=allocator.peak_allocated,
+        requested=round(most_requested),
+        reserved=allocator.peak_reserved,
+        phase=phase,
+        parts={use: parts.get(use, 0) for use in Use},
+        by_phase={name: by_phase[name] for name in PHASES},
+        held=held.get(last, 0),
+        gradients=gradients,
+        unmatched=counts.get(last, 0) - counts.get(last - 1, 0) if last > 1 else 0,
+    )

@@ -1,0 +1,193 @@
+"""Having a release measured: its model with few blocks, a step of training on the CPU."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.cells import Cell, Check, Device, Outcome, Precision, Release, Scale, Shape, Status
+from harness.errors import HarnessError, ReleaseError
+from harness.estimate.depth import LEAST_MEASURED
+from harness.estimate.recording import Recording
+from harness.execute import Settings, build_plan, execute
+from harness.model_folder import write_model_folder
+from harness.releases import fetch, layout_path
+from harness.speech.corpus import build_corpus
+from harness.stack import Stack, scrubbed_environment
+from harness.variants import Variant, render
+
+MEMORY_BYTES = 8 << 30
+TIMEOUT_SECONDS = 900.0
+_PRELOADED = ("numpy", "torch", "torchaudio.compliance.kaldi", "yaml", "omegaconf")
+_DEPTHS = ("num_blocks", "att_layer_num", "tp_blocks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is to be measured."""
+
+    release: Release
+    variant: Variant
+    shape: Shape
+    scale: Scale
+    precision: Precision
+    frames: int
+    """Stacked frames of 60 ms of each utterance."""
+    characters: int
+    """Tokens of each utterance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """Where it is measured."""
+
+    stack: Stack
+    cache: Path
+    threads: int
+    say: Callable[[str], None]
+
+
+def measure(question: Question, batches: Sequence[int], room: Room) -> Recording:
+    """A training step of the release's model with few blocks, at real widths and lengths, once for each batch.
+
+    Args:
+        batches: Numbers of utterances, the smallest first.
+
+    Raises:
+        ReleaseError: the release cannot build the model, or cannot make the step.
+        HarnessError: the release, the speech or the stack cannot be had.
+    """
+    fetch([question.release], room.cache, jobs=1)
+    cell = Cell(
+        release=question.release.label,
+        variant=question.variant.name,
+        shape=question.shape,
+        scale=question.scale,
+        # No rung of the ladder is asked; the process tree wants the name of one.
+        check=Check.LOSS_CONTRACT,
+        entry=None,
+        device=Device.CPU,
+        precision=Precision.FP32,
+    )
+    workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
+    try:
+        request = _request(question, batches, room)
+        outcome = _run(cell, request, room, workspace)
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+    return _read(outcome, question)
+
+
+def shallow(variant: Variant, scale: Scale) -> Variant:
+    """The variant with only as many blocks as are measured; slim ones have few as they are."""
+    if scale is Scale.SLIM:
+        return variant
+    depths: list[tuple[str, int]] = []
+    for name, conf in variant.config.items():
+        if isinstance(conf, Mapping):
+            depths += [(f"{name}.{key}", value) for key, value in _few(conf).items()]
+    return replace(variant, slim=tuple(depths))
+
+
+def _few(conf: Mapping[str, Any]) -> dict[str, int]:
+    """As many blocks of each kind as it takes to have one whose neighbours are neither the first nor the last."""
+    found = {key: min(conf[key], LEAST_MEASURED) for key in _DEPTHS if isinstance(conf.get(key), int)}
+    blocks, attending = conf.get("num_blocks"), conf.get("att_layer_num")
+    if not isinstance(blocks, int):
+        return {}
+    if isinstance(attending, int) and attending <= blocks:
+        # The others are a stack of their own.
+        found["num_blocks"] = found["att_layer_num"] + min(blocks - attending, LEAST_MEASURED)
+    else:
+        # The first block may stand apart, because it takes features of another width.
+        found["num_blocks"] = min(blocks, LEAST_MEASURED + 1)
+        found.pop("att_layer_num", None)
+    return found
+
+
+def _request(question: Question, batches: Sequence[int], room: Room) -> dict[str, Any]:
+    variant, shape, scale = question.variant, question.shape, question.scale
+    corpus = build_corpus(room.cache)
+    full = write_model_folder(variant, corpus, room.cache, shape=shape, scale=scale)
+    few = write_model_folder(shallow(variant, scale), corpus, room.cache, shape=shape, scale=Scale.SLIM)
+    told = variant.anatomy.told(render(variant, shape=shape, scale=scale))
+    return {
+        "check": "footprint",
+        "release": _release(question, room.cache),
+        "device": Device.CPU,
+        "stack_adaptations": list(room.stack.adaptations),
+        "components": sorted(variant.components),
+        "model_folder": str(few.path),
+        "vocab_size": shape.vocab_size,
+        "seed": 0,
+        "contract": {**told, "inputs": list(variant.inputs), "frame_seconds": variant.frame_seconds},
+        "footprint": {
+            "full_folder": str(full.path),
+            "batches": list(batches),
+            "frames": question.frames,
+            "tokens": question.characters,
+            "precision": question.precision,
+            "threads": room.threads,
+        },
+    }
+
+
+def _release(question: Question, cache: Path) -> dict[str, Any]:
+    return {
+        "label": question.release.label,
+        "version": question.release.version,
+        "overlay": str(layout_path(question.release, cache)),
+        "components": sorted(question.variant.components),
+        "whole": False,
+    }
+
+
+def _run(cell: Cell, request: Mapping[str, Any], room: Room, workspace: Path) -> Outcome:
+    settings = Settings(
+        workspace=workspace / "tree",
+        jobs=1,
+        memory_bytes=MEMORY_BYTES,
+        timeout_seconds={cell.check: TIMEOUT_SECONDS},
+        preload=_PRELOADED,
+        sys_path=tuple(str(path) for path in room.stack.extra_paths),
+        places={str(room.cache): "<cache>", str(workspace): "<workspace>"},
+    )
+    plan = build_plan(
+        [cell], settings, release_for=lambda _: dict(request["release"]), request_for=lambda _: dict(request)
+    )
+    outcomes: list[Outcome] = []
+    environment = scrubbed_environment(room.stack, workspace / "env", cache=room.cache)
+    # Threads that wait do not keep a processor busy that another has use for.
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"
+    execute(plan, outcomes.append, python=room.stack.python, env=environment, on_warning=room.say)
+    return outcomes[0]
+
+
+def _read(outcome: Outcome, question: Question) -> Recording:
+    name = f"{question.release.label}, {question.variant.name} at {question.shape}"
+    match outcome.status:
+        case Status.PASSED:
+            try:
+                return Recording.from_json(outcome.evidence["footprint"])
+            except (KeyError, ValueError, TypeError) as error:
+                raise HarnessError(f"what was measured of {name} cannot be read: {error!r}") from error
+        case Status.SKIPPED:
+            raise ReleaseError(
+                f"there is nothing to predict for FunASR {name} in {question.precision}: {outcome.reason}",
+                next_step="name another release with --release, or another --precision",
+            )
+        case Status.FAILED:
+            raise ReleaseError(
+                f"FunASR {name} cannot be trained, so there is nothing to predict: {outcome.reason}",
+                cause=f"a fault of the release ({outcome.failure.signature})" if outcome.failure else "",
+                next_step="name another release with --release, one whose loss_contract passes",
+            )
+        case _:
+            raise HarnessError(
+                f"FunASR {name} was not measured: {outcome.status}: {outcome.reason}",
+                next_step="try a shorter --seconds, or see the machine's memory",
+            )

@@ -1,0 +1,56 @@
+"""What was measured once on a GPU and holds for every training there: its context and the libraries' workspaces."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError
+
+FILE = "calibration.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Bytes that a GPU's driver and libraries take besides tensors."""
+
+    key: str
+    """The baseline's: GPU, driver, torch and precision."""
+    context_bytes: int
+    """Of the process, outside torch's allocator."""
+    workspace_bytes: int
+    """Of libraries such as cuBLAS, within torch's allocator."""
+    origin: dict[str, Any]
+
+
+def read_calibration(baselines: Path, key: str) -> Calibration:
+    """The calibration of a baseline.
+
+    Raises:
+        InputError: there is none, or it is no calibration.
+    """
+    known = sorted(path.parent.name for path in baselines.glob(f"*/{FILE}"))
+    if key not in known:
+        raise InputError(
+            f'there is no calibration of a GPU "{key}" under {baselines}',
+            cause=f"there are {', '.join(known)}" if known else "none was measured yet",
+            next_step="leave --gpu out: what only a GPU can tell is then left open",
+        )
+    path = baselines / key / FILE
+    found = _read(path)
+    if found is None:
+        raise InputError(f"{path} is no calibration", next_step="write the baseline anew, or leave --gpu out")
+    context, workspace, origin = found
+    return Calibration(key=key, context_bytes=context, workspace_bytes=workspace, origin=origin)
+
+
+def _read(path: Path) -> tuple[int, int, dict[str, Any]] | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        context, workspace, origin = data["context_bytes"], data["workspace_bytes"], data["origin"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    legal = isinstance(context, int) and isinstance(workspace, int) and isinstance(origin, dict)
+    return (context, workspace, origin) if legal else None

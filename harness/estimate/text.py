@@ -1,0 +1,181 @@
+"""A prediction for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tabulate import tabulate
+
+from harness.estimate.account import PHASES, Account
+from harness.estimate.calibration import Calibration
+from harness.estimate.cards import MARGIN, Card
+from harness.estimate.prediction import NOT_ON_A_GPU, Predictor, exact, figures
+from harness.estimate.recording import Use
+
+SCHEMA = 1
+_PHASE_NAMES = {"forward": "forward pass", "backward": "backward pass", "update": "optimizer's step"}
+_HOW = {
+    Use.WEIGHT: "exact: the parameters' shapes",
+    Use.GRADIENT: "exact: as large as what is trained",
+    Use.OPTIMIZER: "exact: the optimizer's tensors",
+    Use.ACTIVATION: "measured on the CPU, repeated for each block",
+    Use.TEMPORARY: "measured on the CPU; the optimizer's by rule",
+    Use.BATCH: "exact: the batch's shapes",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """The answer to `--fit`."""
+
+    card: Card
+    utterances: int
+    """0 when not even one fits."""
+    account: Account | None
+    """Of a batch of so many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The batch that was asked for, in the user's words."""
+
+    utterances: int
+    seconds: float
+    batch_type: str
+    """`example` or `token`, as FunASR's `dataset_conf.batch_type`."""
+    stated: int
+    """The batch as it was stated, in that unit."""
+
+
+def told(predictor: Predictor, asked: Asked, fit: Fit | None, calibration: Calibration | None) -> str:
+    """What the command prints."""
+    return "\n".join(_lines(predictor, asked, fit, calibration))
+
+
+def _lines(predictor: Predictor, asked: Asked, fit: Fit | None, calibration: Calibration | None) -> Iterator[str]:
+    question = predictor.question
+    found = predictor.at(asked.utterances)
+    yield (
+        f"{question.variant.name} {question.shape} {question.scale}, FunASR {question.release.label}, "
+        f"{question.precision}, {predictor.optimizer.name}"
+    )
+    yield _batch(predictor, asked)
+    yield ""
+    whole = exact(predictor)
+    rows = [
+        (use.value, _size(found.parts[use]), _size(whole[use]) if use in whole else "", _HOW[use])
+        for use in Use
+        if found.parts[use] or use in whole
+    ]
+    rows.append(("allocator's rounding", _size(found.rounding), "", "by rule"))
+    header = ("part", "at the peak", "in all", "how it is known")
+    yield tabulate(rows, headers=header, colalign=("left", "right", "right", "left"), disable_numparse=True)
+    yield ""
+    told = figures(found, calibration)
+    calibrated = f"calibrated with {calibration.key}" if calibration else f"uncalibrated, {NOT_ON_A_GPU}"
+    phases = ", ".join(f"{_PHASE_NAMES[name]} {_size(found.by_phase[name])}" for name in PHASES)
+    yield f"peak allocated  {_size(told['predicted_allocated_bytes'])}, in the {_PHASE_NAMES[found.phase]} ({phases})"
+    yield f"peak reserved   {_size(told['predicted_reserved_bytes'])} (the allocator's published rules; {calibrated})"
+    yield f"context and workspaces: {_context(calibration)}"
+    yield from (f"doubtful: {doubt}" for doubt in predictor.doubts)
+    if fit is not None:
+        yield from _fit(fit, asked, calibration)
+
+
+def _batch(predictor: Predictor, asked: Asked) -> str:
+    question = predictor.question
+    stated = f" (batch_type=token, batch_size={asked.stated:,})" if asked.batch_type == "token" else ""
+    return (
+        f"a batch of {_utterances(asked.utterances)} of {asked.seconds:g} s{stated}: "
+        f"{question.frames} stacked frames and {question.characters} characters each"
+    )
+
+
+def _fit(fit: Fit, asked: Asked, calibration: Calibration | None) -> Iterator[str]:
+    yield ""
+    card = f"a card of {fit.card.name} ({_size(fit.card.size)})"
+    if fit.account is None:
+        yield f"{card} does not hold a training step of even one utterance of {asked.seconds:g} s"
+    else:
+        peak = figures(fit.account, calibration)["predicted_reserved_bytes"]
+        tokens = f", batch_type=token with batch_size={_tokens(fit.utterances, asked.seconds):,}"
+        yield f"{card} holds {_utterances(fit.utterances)} of {asked.seconds:g} s at most{tokens}"
+        parts = ", ".join(f"{use} {_size(size)}" for use, size in fit.account.parts.items() if size)
+        yield f"  predicted: reserved {_size(peak)}, allocated {_size(fit.account.allocated)} ({parts})"
+    known = "" if calibration else f" for the context and the workspaces, which were {NOT_ON_A_GPU}"
+    yield f"  margin: {_size(fit.card.margin)} ({MARGIN:.0%} of the card) are left free{known}"
+
+
+def _context(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return NOT_ON_A_GPU
+    return (
+        f"{_size(calibration.context_bytes)} and {_size(calibration.workspace_bytes)}, "
+        f"measured on {calibration.origin.get('gpu', calibration.key)}"
+    )
+
+
+def _utterances(count: int) -> str:
+    return f"{count:,} utterance{'' if count == 1 else 's'}"
+
+
+def _tokens(utterances: int, seconds: float) -> int:
+    """The batch in frames of 10 ms, as `batch_type=token` counts."""
+    return utterances * round(seconds * 100)
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def plain(predictor: Predictor, asked: Asked, fit: Fit | None, calibration: Calibration | None) -> dict[str, Any]:
+    """What `--json` prints: bytes."""
+    question = predictor.question
+    found = predictor.at(asked.utterances)
+    return {
+        "schema": SCHEMA,
+        "release": question.release.label,
+        "variant": question.variant.name,
+        "vocab_size": question.shape.vocab_size,
+        "hidden_size": question.shape.hidden_size,
+        "scale": question.scale,
+        "precision": question.precision,
+        "optimizer": predictor.optimizer.name,
+        "utterances": asked.utterances,
+        "seconds_each": asked.seconds,
+        "frames_each": question.frames,
+        "characters_each": question.characters,
+        **_account(found, calibration),
+        "weights_bytes": predictor.weights_bytes,
+        "gradient_bytes": predictor.gradient_bytes,
+        "optimizer_state_bytes": exact(predictor)[Use.OPTIMIZER],
+        "context_bytes": calibration.context_bytes if calibration else None,
+        "workspace_bytes": calibration.workspace_bytes if calibration else None,
+        "calibration": calibration.key if calibration else None,
+        "doubts": list(predictor.doubts),
+        "fit": _plain_fit(fit, asked, calibration),
+    }
+
+
+def _plain_fit(fit: Fit | None, asked: Asked, calibration: Calibration | None) -> dict[str, Any] | None:
+    if fit is None:
+        return None
+    return {
+        "card": fit.card.name,
+        "card_bytes": fit.card.size,
+        "margin_bytes": fit.card.margin,
+        "utterances": fit.utterances,
+        "tokens": _tokens(fit.utterances, asked.seconds),
+        **(_account(fit.account, calibration) if fit.account else {}),
+    }
+
+
+def _account(found: Account, calibration: Calibration | None) -> dict[str, Any]:
+    return {
+        **figures(found, calibration),
+        "peak_phase": found.phase,
+        "parts_at_peak_bytes": {use.value: size for use, size in found.parts.items()} | {"rounding": found.rounding},
+        "peak_by_phase_bytes": dict(found.by_phase),
+    }

@@ -139,6 +139,9 @@ def _add_report(commands: Commands) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="where to (default: the run's folder; runs/<matrix> of a FILE)"
     )
+    parser.add_argument(
+        "--predict", action="store_true", help="also predict the memory of GPU trainings that have no prediction yet"
+    )
     _add_baselines(parser)
     parser.add_argument("--known-issues", type=Path, metavar="FILE", default=Path("matrices/known_issues.toml"))
     _add_places(parser)

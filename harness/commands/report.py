@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.baselines import load_baselines
 from harness.commands.common import locked_labels
+from harness.commands.predicting import add_predictions
 from harness.errors import InputError
 from harness.judge.baseline import compare
 from harness.judge.known import load_known_issues
@@ -21,6 +22,8 @@ from harness.variants import available
 def main(options: argparse.Namespace) -> int:
     """Judge the outcomes by today's known issues and write the reports; the exit status is that of the run."""
     folder = _folder(options)
+    if options.predict:
+        say(f"predictions added: {add_predictions(folder, options)}")
     run = load_run(folder)
     for notice in run.notices:
         say(notice, style="yellow")

@@ -63,6 +63,11 @@ def main(options: argparse.Namespace) -> int:
         published=locked_labels(options.lock),
     )
     output, cells = measure(options, Bounds())
+    if any(cell.device is Device.CUDA for cell in cells):
+        # Not above: a bundle brings what measures, and predicts nothing.
+        from harness.commands.predicting import add_predictions
+
+        add_predictions(output, options)
     return _conclude(output, cells, expected)
 
 

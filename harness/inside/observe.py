@@ -49,6 +49,8 @@ class Observer:
     validations: int = 0
     started: float | None = None
     samples: int = 0
+    largest: tuple[int, int, int] | None = None
+    """Utterances, stacked frames of the longest and tokens of its longest text, of the batch with most frames."""
     frames: list[Any] = field(default_factory=list)
     """Lengths of the utterances of each forward pass: tensors `[batch]` or `[batch, 1]`, in stacked frames."""
     network: Any = None
@@ -122,8 +124,17 @@ class Observer:
                 self.idle.begin()
         speech = kwargs.get("speech", args[0] if args else None)
         self.samples += len(speech) if speech is not None else 0
+        self._see_size(speech, kwargs.get("text"))
         if "speech_lengths" in kwargs:
             self.frames.append(kwargs["speech_lengths"].detach())
+
+    def _see_size(self, speech: Any, text: Any) -> None:
+        """The batch as the collator padded it: memory goes by that, not by what is in it."""
+        if getattr(speech, "ndim", 0) < 2 or getattr(text, "ndim", 0) != 2:
+            return
+        size = (int(speech.shape[0]), int(speech.shape[1]), int(text.shape[1]))
+        if self.largest is None or size[0] * size[1] > self.largest[0] * self.largest[1]:
+            self.largest = size
 
     def _end(self, output: Any) -> None:
         self._losses.append(output[0].detach())
@@ -202,6 +213,7 @@ class Observer:
             "gradient_norms": [_number(step.gradient_norm) for step in self.steps],
             "learning_rates": [step.learning_rate for step in self.steps],
             "step_seconds": seconds,
+            "largest_batch": self.largest and dict(zip(("utterances", "frames", "tokens"), self.largest, strict=True)),
             "held_bytes": [step.held for step in self.steps],
             "samples_per_second": self.samples / total if total else None,
             "audio_seconds_per_second": audio / total if total and audio else None,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.cells import Cell, Check, Device, Outcome, Status
+from harness.estimate.beside import MEASURED, error_of
 from harness.judge.verdicts import Judged
 from harness.report import figures
 from harness.report.learning import Named
@@ -176,7 +177,10 @@ def cell_memory(outcome: Outcome) -> CellMemory:
         busy_samples=int(figures.number(busy.get("samples")) or 0),
         busy_told=str(busy.get("told") or NOT_ON_A_GPU),
         shortage=_shortage(metrics.get("out_of_memory")),
-        notes=tuple(_notes(_mapping(metrics.get("device")), used=metrics.get("peak_used_bytes"))),
+        notes=(
+            *_notes(_mapping(metrics.get("device")), used=metrics.get("peak_used_bytes")),
+            *_predicted(metrics),
+        ),
         timeline=_timeline(metrics, parts, on_gpu=cell.device is Device.CUDA),
     )
 
@@ -218,6 +222,17 @@ def _notes(device: Mapping[str, Any], *, used: Any) -> Iterator[str]:
         yield f"How much the process used of the device is not known: {device.get('used_told') or 'nobody says why'}."
     if device.get("kind") == "MIG":
         yield "The device is a partition of a GPU (MIG)."
+
+
+def _predicted(metrics: Mapping[str, Any]) -> Iterator[str]:
+    told = []
+    for name in MEASURED:
+        error, predicted = error_of(metrics, name), figures.number(metrics.get(name.replace("peak", "predicted")))
+        if error is not None:
+            word = name.removeprefix("peak_").removesuffix("_bytes")
+            told.append(f"{word} {figures.memory(predicted)} ({error:+.1%} of what was measured)")
+    if told:
+        yield f"Predicted without a GPU: {', '.join(told)}."
 
 
 def _shortage(value: Any) -> Shortage | None:

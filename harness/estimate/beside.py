@@ -35,10 +35,10 @@ class Batch:
         told = metrics.get(LARGEST)
         if not isinstance(told, Mapping):
             return None
-        sizes = [told.get(name) for name in ("utterances", "frames", "tokens")]
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
+        sizes = [size for name in ("utterances", "frames", "tokens") if isinstance(size := told.get(name), int)]
+        if len(sizes) != 3 or min(sizes) < 1:
             return None
-        return cls(utterances=int(sizes[0]), frames=int(sizes[1]), tokens=int(sizes[2]))
+        return cls(utterances=sizes[0], frames=sizes[1], tokens=sizes[2])
 
 
 Ask = Callable[[Cell, Batch], Mapping[str, int]]

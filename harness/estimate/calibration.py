@@ -17,7 +17,7 @@ class Calibration:
     """Bytes that a GPU's driver and libraries take besides tensors."""
 
     key: str
-    """The baseline's: GPU, driver, torch and precision."""
+    """The folder's name: GPU, driver, torch and precision."""
     context_bytes: int
     """Of the process, outside torch's allocator."""
     workspace_bytes: int
@@ -41,7 +41,7 @@ def read_calibration(baselines: Path, key: str) -> Calibration:
     path = baselines / key / FILE
     found = _read(path)
     if found is None:
-        raise InputError(f"{path} is no calibration", next_step="write the baseline anew, or leave --gpu out")
+        raise InputError(f"{path} is no calibration", next_step="mend the file, or leave --gpu out")
     context, workspace, origin = found
     return Calibration(key=key, context_bytes=context, workspace_bytes=workspace, origin=origin)
 

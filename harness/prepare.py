@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cells import Cell, Device, Release, Scale, Shape
+from harness.cells import Cell, Check, Device, Release, Scale, Shape
 from harness.matrix import FinetuneSettings, Matrix
 from harness.model_folder import ModelFolder, write_model_folder
 from harness.releases import fetch, layout_path
@@ -83,13 +83,20 @@ class Prepared:
             "contract": _contract(variant, cell.shape, cell.scale),
         }
         if cell.check.through_trainer:
-            training = _training(settings, self.speech.utterances)
+            training = {**_training(settings, self.speech.utterances), "gpus": self.gpus_for(cell)}
             if variant.training:
                 training["overrides"] = dict(variant.training)
             request |= {"finetune": training, "data": self._data(variant)}
         if cell.check in self.matrix.rungs:
             request["settings"] = asdict(self.matrix.rungs[cell.check])
         return request
+
+    def gpus_for(self, cell: Cell) -> int:
+        """How many GPUs the cell has to itself: one for each process that trains, as far as there are so many."""
+        if cell.device is not Device.CUDA:
+            return 0
+        processes = self.matrix.finetune.processes if cell.check is Check.FINETUNE else 1
+        return min(processes, max(1, len(self.stack.gpu_names)))
 
     def _data(self, variant: Variant) -> dict[str, Any]:
         speech = self.speech

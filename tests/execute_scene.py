@@ -44,6 +44,9 @@ class Scene:
 
     workspace: Path
     jobs: int = 2
+    gpus: int = 1
+    own_gpus: dict[Cell, int] = field(default_factory=dict)
+    """How many a cell has to itself, where that is not one for a cell on a GPU."""
     timeout: float = TIMEOUT
     memory: int = MEMORY
     preload: tuple[str, ...] = ()
@@ -77,6 +80,7 @@ class Scene:
         settings = Settings(
             workspace=self.workspace,
             jobs=self.jobs,
+            gpus=self.gpus,
             memory_bytes=self.memory,
             timeout_seconds=dict.fromkeys(Check, self.timeout),
             preload=self.preload,
@@ -90,6 +94,7 @@ class Scene:
             settings,
             release_for=lambda label: {"label": label, "on_enter": self.on_enter.get(label, [])},
             request_for=self.requests.__getitem__,
+            gpus_for=lambda cell: self.own_gpus.get(cell, int(cell.device is Device.CUDA)),
             prior=prior,
         )
 

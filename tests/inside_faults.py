@@ -48,6 +48,13 @@ def passes(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"evidence": {"entered": len(_entered), "cwd": str(Path.cwd()), "pid": os.getpid()}}
 
 
+def tells_its_gpus(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Passes, after so long that others start beside it if they may."""
+    began = time.monotonic()
+    time.sleep(request["seconds"])
+    return {"evidence": {"visible": os.environ.get("CUDA_VISIBLE_DEVICES"), "ran": [began, time.monotonic()]}}
+
+
 def remembers(request: Mapping[str, Any]) -> dict[str, Any]:
     """Passes, tells what cells before it in the same process left, and leaves something itself."""
     found = list(_left)

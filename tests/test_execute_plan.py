@@ -15,9 +15,13 @@ from harness.inside import wire
 from harness.judge.verdicts import BLOCKED_BY
 
 
-def plan_of(cells: Sequence[Cell], *, jobs: int = 2, prior: Sequence[Outcome] = ()) -> Plan:
+def plan_of(cells: Sequence[Cell], *, jobs: int = 2, gpus: int = 1, prior: Sequence[Outcome] = ()) -> Plan:
     settings = Settings(
-        workspace=Path("/nowhere"), jobs=jobs, memory_bytes=1 << 30, timeout_seconds=dict.fromkeys(Check, 60.0)
+        workspace=Path("/nowhere"),
+        jobs=jobs,
+        gpus=gpus,
+        memory_bytes=1 << 30,
+        timeout_seconds=dict.fromkeys(Check, 60.0),
     )
     return build_plan(
         cells,
@@ -68,6 +72,14 @@ def test_cells_on_a_gpu_run_one_after_the_other() -> None:
     plan = plan_of([*ladder(0), make_cell(0, device=Device.CUDA)], jobs=8)
     assert plan.settings.jobs == 1
     assert plan_of(ladder(0), jobs=8).settings.jobs == 8
+
+
+def test_several_gpus_have_a_cell_each() -> None:
+    cells = [*ladder(0), *(make_cell(number, device=Device.CUDA) for number in range(3))]
+    plan = plan_of(cells, jobs=8, gpus=2)
+    assert plan.settings.jobs == 2
+    assert {planned.cell.device: planned.gpus for planned in plan.planned().values()} == {Device.CPU: 0, Device.CUDA: 1}
+    assert plan_of(cells, jobs=1, gpus=2).settings.jobs == 1
 
 
 def test_a_cell_stands_on_all_lower_rungs_of_its_ladder_that_bear_lowest_first() -> None:

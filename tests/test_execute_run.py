@@ -16,7 +16,7 @@ import pytest
 import signals
 from execute_scene import Scene, make_cell, marked
 
-from harness.cells import Cell, Check, Entry, Outcome, Status
+from harness.cells import Cell, Check, Device, Entry, Outcome, Status
 from harness.execute import execute
 from harness.inside import processes
 
@@ -134,6 +134,32 @@ def test_a_fresh_cell_that_hangs_tells_where(scene: Scene) -> None:
     cell = scene.put(make_cell(0, check=Check.IMPORT), "hangs")
     outcome = scene.run()[cell]
     assert outcome.reason == "not done after 5 s; it hung in tests/inside_faults.py:hangs"
+
+
+def test_with_two_gpus_each_cell_has_one_and_two_processes_have_both(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    scene.jobs = scene.gpus = 2
+    cells = [
+        scene.put(make_cell(number, release=f"1.0.{number}", device=Device.CUDA), "tells_its_gpus", seconds=0.3)
+        for number in range(5)
+    ]
+    scene.own_gpus[cells[2]] = 2
+    told = [outcome.evidence for outcome in map(scene.run().__getitem__, cells)]
+    assert [one["visible"] for one in told][2] == "0,1"
+    assert {one["visible"] for one in told} == {"0", "1", "0,1"}
+    # On one device nothing runs beside anything else.
+    for number, one in enumerate(told):
+        for other in told[:number]:
+            if set(one["visible"].split(",")) & set(other["visible"].split(",")):
+                assert one["ran"][0] >= other["ran"][1] or other["ran"][0] >= one["ran"][1]
+
+
+def test_with_one_gpu_its_processes_see_what_the_users_own_would(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-abc")
+    cell = scene.put(make_cell(0, device=Device.CUDA), "tells_its_gpus", seconds=0)
+    assert scene.run()[cell].evidence["visible"] == "GPU-abc"
 
 
 def test_a_release_that_cannot_be_entered_still_runs_its_cells_and_says_why(scene: Scene) -> None:

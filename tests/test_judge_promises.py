@@ -278,6 +278,43 @@ def test_processes_end_with_one_model(key: str, apart: float | None, expected: A
     assert broken(metrics(ranks={"same rows": run})) == expected
 
 
+@pytest.mark.parametrize(
+    ("noise", "expected"), [(None, ("ranks",)), (1e-5, ("ranks",)), (0.5e-4, ()), ("nan", ("ranks",))]
+)
+def test_a_gpus_own_noise_lies_between_one_process_and_two_but_not_between_the_two(
+    noise: object, expected: tuple[str, ...]
+) -> None:
+    assert broken(metrics(ranks={"same rows": {"from_single": 2e-4, "noise": noise}})) == expected
+    assert broken(metrics(ranks={"same rows": {"between_ranks": 2e-4, "noise": noise}})) == ("ranks",)
+
+
+SINGLE = [9.0, 8.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    ("mine", "again", "said"),
+    [
+        (SINGLE, None, None),
+        ([9.0, 8.0 * (1 + 0.9e-5), 7.0], None, None),
+        ([9.0, 8.0 * (1 + 1.1e-5), 7.0], None, "rank 1 has a loss of 8.00009 at step 2, a single process 8."),
+        ([9.0, 8.003, 7.0], [9.001, 8.0, 7.0], None),
+        ([9.0, 8.005, 7.0], [9.001, 8.0, 7.0], "rank 1 has a loss of 8.005 at step 2"),
+        ([9.0, 8.003, 7.0], [9.001], "rank 1 has a loss of 8.003 at step 2"),
+        ([9.0, 8.0], None, "rank 1 has not the losses of a single process: there are 2 losses for 3 losses."),
+        (["nan", 8.0, 7.0], None, "there are no losses for 3 losses."),
+        (None, None, "there are no losses for 3 losses."),
+    ],
+)
+def test_each_process_has_the_losses_of_one(mine: object, again: object, said: str | None) -> None:
+    given = metrics(ranks={"same rows": {"losses": {"single": SINGLE, "again": again, "ranks": [SINGLE, mine]}}})
+    assert broken(given) == (("ranks",) if said else ())
+    assert said is None or said in sentence(given)
+
+
+def test_processes_for_which_there_were_too_few_gpus_are_not_asked() -> None:
+    assert "ranks" in judge_promises(metrics(ranks={"not asked": "2 processes need as many GPUs"})).not_asked
+
+
 def test_processes_that_break_off_are_told() -> None:
     assert broken(metrics(ranks={"same rows": {"failure": "ValueError@funasr/bin/train.py:main"}})) == ("ranks",)
 

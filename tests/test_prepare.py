@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cli_scene import MATRIX, STACK, carry_releases, write_wave
 
-from harness.cells import Cell, Check, Release
+from harness.cells import Cell, Check, Device, Release
 from harness.errors import CorpusError, IntegrityError
 from harness.execute import Settings, build_plan
 from harness.matrix import Matrix, load_matrix
@@ -64,6 +64,20 @@ def test_every_request_is_json_and_names_files_that_are_there(
             assert set(request["groups"]) == {"encoder", "predictor", "decoder"}
 
 
+@pytest.mark.parametrize(("gpus", "processes", "own"), [(0, 2, 1), (1, 2, 1), (2, 1, 1), (2, 2, 2), (8, 2, 2)])
+def test_each_process_that_trains_on_a_gpu_has_its_own_as_far_as_there_are_so_many(
+    tmp_path: Path, cache: Path, releases: list[Release], gpus: int, processes: int, own: int
+) -> None:
+    matrix = read(tmp_path, releases, f"{ALL}\n[finetune]\nprocesses = {processes}\n")
+    prepared = ready(matrix, cache, tmp_path)
+    prepared = replace(prepared, stack=replace(prepared.stack, gpu_names=("Imaginary GPU",) * gpus))
+    training = only(matrix, Check.FINETUNE)
+    assert prepared.gpus_for(training) == prepared.request_for(training)["finetune"]["gpus"] == 0
+    there = replace(training, device=Device.CUDA)
+    assert prepared.gpus_for(there) == prepared.request_for(there)["finetune"]["gpus"] == own
+    assert prepared.gpus_for(replace(only(matrix, Check.CONSTRUCT), device=Device.CUDA)) == 1
+
+
 def test_an_import_is_asked_about_the_release_alone(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
     matrix = read(tmp_path, releases)
     request = ready(matrix, cache, tmp_path).request_for(only(matrix, Check.IMPORT))
@@ -85,6 +99,7 @@ def test_a_finetune_cell_is_given_speech_and_settings(tmp_path: Path, cache: Pat
         "seeds": settings.seeds,
         "accumulate": settings.accumulate,
         "processes": settings.processes,
+        "gpus": 0,
     }
     rows = [json.loads(line) for line in Path(request["data"]["train"]).read_text("utf-8").splitlines()]
     assert settings.distinct <= len(rows) == request["data"]["utterances"] <= settings.utterances

@@ -122,6 +122,7 @@ class Tiny(torch.nn.Module):
 
 TRAIN = """
 import logging
+import os
 import sys
 import hydra
 import torch
@@ -144,14 +145,26 @@ def main_hydra(kwargs):
     trained = model.decoder if fault == "optimizes_less" else model
     optimizer = torch.optim.Adam(trained.parameters(), lr=kwargs["optim_conf"]["lr"])
     size, accumulated = kwargs["dataset_conf"]["batch_size"], kwargs["train_conf"].get("accum_grad")
+    rank = int(os.environ.get("RANK", "0"))
+    if "RANK" in os.environ:
+        torch.cuda.set_device(rank)
+        torch.distributed.init_process_group(backend=kwargs["backend"], init_method="env://")
+        if fault != "ranks_apart":
+            model = torch.nn.parallel.DistributedDataParallel(model, device_ids=[rank])
+        if fault == "a_rank_dies" and rank:
+            raise OSError("planted in rank 1")
     torch.manual_seed(kwargs["seed"])
     for epoch in range(kwargs["train_conf"]["max_epoch"]):
         model.train()
-        for number in range(2 * (accumulated or 1)):
+        for number in range((4 if "backend" in kwargs else 2) * (accumulated or 1)):
             lengths = torch.full((size, 1), 4, dtype=torch.int32)
             speech = torch.linspace(-1, 1, 20).reshape(1, 4, 5).repeat(size, 1, 1)
             batch = {"speech": speech if accumulated else torch.randn(size, 4, 5), "speech_lengths": lengths,
                      "text": torch.full((size, 4), 3), "text_lengths": lengths}
+            if accumulated == 2:
+                batch["speech"] = batch["speech"] + rank
+            if fault == "ranks_see_more" and "RANK" in os.environ:
+                batch["speech"] = batch["speech"] * 1.01
             if fault == "no_sync_without_ranks" and (accumulated or 1) > 1:
                 model.no_sync()
             if fault == "crashes":
@@ -175,7 +188,6 @@ def main_hydra(kwargs):
             if fault != "keeps_gradients":
                 optimizer.zero_grad()
         model.eval()
-    import os
     os.makedirs(kwargs["output_dir"], exist_ok=True)
     torch.save(model.state_dict(), kwargs["output_dir"] + "/model.pt")
 """

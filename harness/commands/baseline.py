@@ -9,9 +9,11 @@ from pathlib import Path
 
 from harness.baselines import Acceptance, Baseline, Entry, Key, load_baselines, write_baseline
 from harness.baselines.accepting import Change, Offer, offer
-from harness.baselines.figures import KINDS, LEAST_CURVES, LOSS_FIGURES
+from harness.baselines.calibrating import calibrations
+from harness.baselines.figures import KINDS, LEAST_CURVES, LOSS_FIGURES, MIB
 from harness.baselines.noise import LEAST_REPEATS, allowed, as_share, centre_of
 from harness.cells import Device
+from harness.estimate.calibration import Calibration, write_calibration
 from harness.judge.verdicts import EXIT_EXPECTED
 from harness.report import figures
 from harness.report.baselines import shown, words_of
@@ -32,12 +34,15 @@ def _accept(options: argparse.Namespace) -> int:
     made = offer(runs, load_baselines(options.into), accepted=now())
     for warning in made.warnings:
         say(f"warning: {warning}", style="yellow")
-    print("\n".join(_offered(made)))
+    learned = calibrations(runs)
+    print("\n".join((*_offered(made), *map(_calibrated, learned))))
     if not options.yes and not _confirmed():
         say("nothing was written; say --yes to write it")
         return EXIT_EXPECTED
     for baseline in made.baselines:
         say(f"written: {write_baseline(baseline, options.into)}")
+    for calibration in learned:
+        say(f"written: {write_calibration(calibration, options.into)}")
     return EXIT_EXPECTED
 
 
@@ -58,6 +63,25 @@ def _offered(made: Offer) -> Iterator[str]:
     if made.left_out:
         yield "left out:"
         yield from (f"  {text}" for text in made.left_out)
+
+
+def _calibrated(calibration: Calibration) -> str:
+    """What `estimate --gpu` would go by."""
+    spread = calibration.origin
+    context, workspace = (_between(*spread[name]) for name in ("context_bytes", "workspace_bytes"))
+    return (
+        f"estimate --gpu {calibration.key}: context {_mib(calibration.context_bytes)} ({context}), "
+        f"workspaces {_mib(calibration.workspace_bytes)} ({workspace} missed by the predictions), "
+        f"of {figures.plural(spread['trainings'], 'training')}"
+    )
+
+
+def _between(least: int, most: int) -> str:
+    return f"{_mib(least)} to {_mib(most)}"
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:,.0f} MiB"
 
 
 def _note(key: Key) -> str:

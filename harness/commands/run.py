@@ -33,7 +33,8 @@ PRELOADED = (
     "torchaudio.compliance.kaldi", "scipy.signal", "librosa", "soundfile", "yaml", "omegaconf", "hydra", "tqdm",
     "requests", "sentencepiece", "kaldiio", "jieba", "jamo", "jaconv", "torch_complex", "tensorboardX", "oss2",
     "modelscope", "huggingface_hub", "tiktoken", "umap", "hdbscan", "editdistance", "rapidfuzz", "regex",
-    "safetensors", "websockets", "pydub", "hypothesis",
+    "safetensors", "websockets", "pydub", "hypothesis", "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
 )  # fmt: skip
 """Third-party modules that the stack process imports for all releases; none of them may start a thread."""
 
@@ -172,6 +173,7 @@ def _plan(run: _Run, wanted: Sequence[Cell], store: RunStore) -> Plan:
     settings = Settings(
         workspace=workspace / "tree",
         jobs=run.options.jobs or len(os.sched_getaffinity(0)),
+        gpus=max(1, len(prepared.stack.gpu_names)),
         memory_bytes=limits.memory_bytes,
         timeout_seconds=limits.timeout_seconds,
         preload=run.bounds.preload,
@@ -184,6 +186,7 @@ def _plan(run: _Run, wanted: Sequence[Cell], store: RunStore) -> Plan:
         settings,
         release_for=prepared.release_for,
         request_for=prepared.request_for,
+        gpus_for=prepared.gpus_for,
         prior=[outcome for outcome in store.load() if outcome.cell not in missing],
     )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.durable import replace_file, storage_error
 from harness.errors import InputError
 
 FILE = "calibration.json"
@@ -23,6 +24,23 @@ class Calibration:
     workspace_bytes: int
     """Of libraries such as cuBLAS, within torch's allocator."""
     origin: dict[str, Any]
+    """The GPU, driver, torch and precision; from which runs, of how many trainings, and the least and most of each."""
+
+
+def write_calibration(calibration: Calibration, baselines: Path) -> Path:
+    """Write a calibration in the place of an older one, whole or not at all.
+
+    Raises:
+        StoreError: it could not be written; the older one is still there.
+    """
+    path = baselines / calibration.key / FILE
+    told = {name: value for name, value in asdict(calibration).items() if name != "key"}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, (json.dumps(told, indent=2, allow_nan=False) + "\n").encode())
+    except OSError as error:
+        raise storage_error(error, path, "written") from error
+    return path
 
 
 def read_calibration(baselines: Path, key: str) -> Calibration:

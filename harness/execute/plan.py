@@ -32,11 +32,13 @@ class Settings:
     workspace: Path
     """A folder for this run's own files; what an earlier run left in it is removed."""
     jobs: int
-    """How many cells run at once; with cells on a GPU it is one."""
+    """How many cells run at once; with cells on a GPU at most as many as there are GPUs."""
     memory_bytes: int
     """Limit for a cell and its children together, pages shared with the stack process hardly counted."""
     timeout_seconds: Mapping[Check, float]
     """For each check that occurs."""
+    gpus: int = 1
+    """How many GPUs cells are shared out to, where there are cells on a GPU."""
     fresh: Collection[Check] = frozenset({Check.IMPORT})
     """Checks whose cells get an interpreter that has imported nothing."""
     preload: tuple[str, ...] = ()
@@ -62,6 +64,8 @@ class PlannedCell:
     """Numbers of all lower rungs in the plan, lowest first."""
     continues: bool
     """Whether the process of the rung just below may leave it the model that it built."""
+    gpus: int
+    """How many GPUs it has to itself."""
     request: Mapping[str, Any]
     """JSON that only the inside understands."""
 
@@ -75,6 +79,7 @@ class PlannedCell:
             "timeout_seconds": self.timeout_seconds,
             "stands_on": list(self.stands_on),
             "continues": self.continues,
+            "gpus": self.gpus,
             "request": dict(self.request),
         }
 
@@ -117,6 +122,7 @@ class Plan:
         return {
             "schema": wire.SCHEMA,
             "jobs": settings.jobs,
+            "gpus": settings.gpus,
             "preload": list(settings.preload),
             "sys_path": list(settings.sys_path),
             "checks_module": settings.checks_module,
@@ -134,12 +140,16 @@ def build_plan(
     *,
     release_for: Callable[[str], Mapping[str, Any]],
     request_for: Callable[[Cell], Mapping[str, Any]],
+    gpus_for: Callable[[Cell], int] = lambda cell: int(cell.device is Device.CUDA),
     prior: Iterable[Outcome] = (),
 ) -> Plan:
     """Lay out a run.
 
     Cells that `prior` holds an outcome of are left out; cells that stand on one of those that did not pass
     are decided here. `release_for` and `request_for` are called only for what is to run.
+
+    Args:
+        gpus_for: How many GPUs a cell has to itself; at most as many as there are.
     """
     known: dict[str, dict[Cell, Outcome]] = defaultdict(dict)
     for outcome in prior:
@@ -155,21 +165,24 @@ def build_plan(
         else:
             wanted.append(cell)
     if any(cell.device is Device.CUDA for cell in wanted):
-        settings = _one_at_a_time(settings)
-    planned = _number(wanted, settings, request_for)
+        settings = _a_gpu_each(settings)
+    planned = _number(wanted, settings, request_for, gpus_for)
     groups = _split(planned, settings.jobs)
     releases = {label: release_for(label) for label in dict.fromkeys(cell.release for cell in wanted)}
     batches = [Batch(release=releases[group[0].cell.release], cells=tuple(group)) for group in groups]
     return Plan(settings=settings, batches=tuple(batches), decided=tuple(decided))
 
 
-def _one_at_a_time(settings: Settings) -> Settings:
+def _a_gpu_each(settings: Settings) -> Settings:
     """Two cells on one GPU would measure each other."""
-    return replace(settings, jobs=1)
+    return replace(settings, jobs=min(settings.jobs, settings.gpus))
 
 
 def _number(
-    cells: Sequence[Cell], settings: Settings, request_for: Callable[[Cell], Mapping[str, Any]]
+    cells: Sequence[Cell],
+    settings: Settings,
+    request_for: Callable[[Cell], Mapping[str, Any]],
+    gpus_for: Callable[[Cell], int],
 ) -> list[PlannedCell]:
     by_release: dict[str, list[tuple[int, Cell]]] = defaultdict(list)
     for number, cell in enumerate(cells):
@@ -186,6 +199,7 @@ def _number(
                 stands_on=tuple(other for _, other in sorted(below)),
                 # A process that has used a GPU cannot be forked.
                 continues=cell.check is Check.LOSS_CONTRACT and cell.device is Device.CPU,
+                gpus=gpus_for(cell),
                 request=request_for(cell),
             )
         )

@@ -63,7 +63,7 @@ def _extra_trainings(request: Mapping[str, Any]) -> dict[str, Any]:
     settings = request["finetune"]
     if settings.get("accumulate", 1) > 1:
         found["accumulation"] = accumulation.compare(request, settings["accumulate"])
-    if settings.get("processes", 1) > 1 and request["device"] == "cpu":
+    if settings.get("processes", 1) > 1:
         found["ranks"] = ranks.compare(request, settings["processes"])
     return found
 

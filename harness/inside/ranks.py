@@ -1,12 +1,15 @@
-"""Training with several processes, on a CPU by gloo: do they end with one model, and is it a single process's?
+"""Training with several processes, as torchrun starts them: do they end with one model, and is it a single process's?
 
 Two small trainings. In the first every row is the same utterance and every forward pass begins with the same seed, so
 that whatever rows a process gets, its gradient is a single process's, and so is the average: the weights have to be
 equal to those of one process after as many steps, up to rounding. In the second the rows differ and gradients are
 accumulated over two batches: the processes see different speech, and still have to end with equal weights.
 
-FunASR's trainers take processes without GPUs to be impossible: they set CUDA's device, and hand its number to
-`DistributedDataParallel`. Both are answered here in torch, not in the trainer, and reported as an adaptation.
+On GPUs each process has one of its own, and they talk by NCCL; on a CPU they talk by gloo. FunASR's trainers take
+processes without GPUs to be impossible: they set CUDA's device, and hand its number to `DistributedDataParallel`.
+Both are answered here in torch, not in the trainer, and reported as an adaptation.
+
+The processes are forked, by a process that has not looked for a GPU, and are told by torchrun's variables who they are.
 """
 
 from __future__ import annotations
@@ -30,21 +33,29 @@ WITHOUT_GPUS = "processes-without-gpus"
 STEPS = 3
 PATIENCE_SECONDS = 120.0
 """How long a process waits for the others before it gives up."""
+WEIGHTS, LOSSES = "weights", "losses"
+NOT_ASKED = "not asked"
 SAME, OTHER = "same rows", "accumulating other rows"
 WITHOUT_DITHER = {"frontend_conf": {"dither": 0.0}}
 
 
 def compare(request: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """For each of the two trainings: how far the ranks are apart, and from a single process's weights, relatively."""
+    """For each of the two trainings: how far the ranks are apart, and from a single process's weights, relatively.
+
+    Beside the first the losses of each step: a single process's, and each rank's.
+    """
+    if request["device"] != "cpu" and request["finetune"]["gpus"] < count:
+        return {NOT_ASKED: f"{count} processes need as many GPUs, and there is {request['finetune']['gpus']}"}
     place = Path.cwd() / "ranks"
     # A child of its own: building a model starts threads, and what has threads cannot be forked into ranks.
     laid_out = finetune.apart(request, "laying-out", partial(_lay_out, request, place, count))
     found: dict[str, Any] = {}
     if laid_out.failure:
         return {SAME: {"failure": laid_out.failure["signature"]}}
-    single = finetune.apart(request, "single", partial(_alone, request, place))
-    if single.failure:
-        return {SAME: {"failure": single.failure["signature"]}}
+    for name in _singles(request):
+        single = finetune.apart(request, name, partial(_alone, request, place, name))
+        if single.failure:
+            return {SAME: {"failure": single.failure["signature"]}}
     for name, accumulate in ((SAME, 1), (OTHER, 2)):
         work = partial(_together, request, place, (count, accumulate))
         answer = finetune.apart(request, f"ranks-{accumulate}", work)
@@ -63,10 +74,15 @@ def _lay_out(request: Mapping[str, Any], place: Path, count: int, _room: childre
         speech.write_rows(speech.repeated(rows, distinct, wanted), place / f"rows-{accumulate}.jsonl")
 
 
-def _alone(request: Mapping[str, Any], place: Path, _room: children.Room) -> None:
+def _singles(request: Mapping[str, Any]) -> tuple[str, ...]:
+    """Files of a single process's trainings: on a GPU two, because there equal trainings differ by its noise."""
+    return ("single",) if request["device"] == "cpu" else ("single", "again")
+
+
+def _alone(request: Mapping[str, Any], place: Path, name: str, _room: children.Room) -> None:
     import torch
 
-    torch.save(_train(request, place, 1), place / "single.pt")
+    torch.save(_train(request, place, 1), place / f"{name}.pt")
 
 
 def _together(request: Mapping[str, Any], place: Path, sizes: tuple[int, int], room: children.Room) -> None:
@@ -74,7 +90,9 @@ def _together(request: Mapping[str, Any], place: Path, sizes: tuple[int, int], r
     import torch
 
     count, accumulate = sizes
-    _do_without_gpus()
+    _give_up_in_time()
+    if request["device"] == "cpu":
+        _do_without_gpus()
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
     others = [_fork_rank(request, rank, place, accumulate) for rank in range(1, count)]
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
@@ -88,7 +106,12 @@ def _together(request: Mapping[str, Any], place: Path, sizes: tuple[int, int], r
     known = [one for one in distances if one is not None]
     room.answer["between_ranks"] = max(known) if known and len(known) == len(distances) == count - 1 else None
     if accumulate == 1:
-        room.answer["from_single"] = _apart(mine, torch.load(place / "single.pt", weights_only=True))
+        single, *again = [torch.load(place / f"{name}.pt", weights_only=True) for name in _singles(request)]
+        room.answer["from_single"] = _apart(mine, single)
+        room.answer["losses"] = {"single": single[LOSSES], "ranks": [one[LOSSES] for one in (mine, *theirs)]}
+        for other in again:
+            room.answer["noise"] = _apart(single, other)
+            room.answer["losses"]["again"] = other[LOSSES]
 
 
 def _fork_rank(request: Mapping[str, Any], rank: int, place: Path, accumulate: int) -> int:
@@ -110,7 +133,7 @@ def _fork_rank(request: Mapping[str, Any], rank: int, place: Path, accumulate: i
 
 
 def _train(request: Mapping[str, Any], place: Path, accumulate: int) -> dict[str, Any]:
-    """The weights after `STEPS` optimizer steps."""
+    """The weights after `STEPS` optimizer steps, and the loss of each forward pass."""
     overlay, entry, seed = request["release"]["overlay"], request["entry"], request["seed"]
     model_class = finetune._enter_whole(overlay, request["model_class"])
     dialect = dialects.of(overlay, request["release"]["version"], entry)
@@ -124,10 +147,10 @@ def _train(request: Mapping[str, Any], place: Path, accumulate: int) -> dict[str
         "in_order": True,
     }
     taken = _take_weights(model_class, seed)
-    words = {"train_conf.accum_grad": accumulate, "backend": "gloo"}
+    words = {"train_conf.accum_grad": accumulate, "backend": "gloo" if request["device"] == "cpu" else "nccl"}
     with contextlib.suppress(_Enough):
         finetune.run_trainer(entry, {**dialect.overrides(training), **words})
-    return taken
+    return {**taken, LOSSES: [float(loss) for loss in taken[LOSSES]]}
 
 
 class _Enough(BaseException):
@@ -135,22 +158,24 @@ class _Enough(BaseException):
 
 
 def _take_weights(model_class: Any, seed: int) -> dict[str, Any]:
-    """A mapping that will hold the model's parameters after `STEPS` optimizer steps."""
+    """A mapping that will hold the losses so far, and the model's parameters after `STEPS` optimizer steps."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     forward, steps = model_class.forward, []
     networks: list[Any] = []
-    taken: dict[str, Any] = {}
+    taken: dict[str, Any] = {WEIGHTS: {}, LOSSES: []}
 
     def seeded(network: Any, *args: Any, **kwargs: Any) -> Any:
         networks[:] = [network]
         model.seed_everything(seed)
-        return forward(network, *args, **kwargs)
+        output = forward(network, *args, **kwargs)
+        taken[LOSSES].append(output[0].detach())
+        return output
 
     def stepped(_optimizer: Any, _args: Any, _kwargs: Any) -> None:
         steps.append(True)
         if len(steps) == STEPS:
-            taken.update({name: one.detach().clone() for name, one in networks[0].named_parameters()})
+            taken[WEIGHTS] = {name: one.detach().cpu().clone() for name, one in networks[0].named_parameters()}
             raise _Enough
 
     model_class.forward = seeded
@@ -159,32 +184,40 @@ def _take_weights(model_class: Any, seed: int) -> dict[str, Any]:
 
 
 def _apart(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> float | None:
-    """Norm of the difference over norm; None where one of them did not come so far."""
-    if not mine or mine.keys() != theirs.keys():
+    """Norm of the difference of the weights over their norm; None where one of them did not come so far."""
+    here, there = mine[WEIGHTS], theirs[WEIGHTS]
+    if not here or here.keys() != there.keys():
         return None
-    difference = sum(float((mine[name].double() - theirs[name].double()).square().sum()) for name in mine)
-    size = sum(float(one.double().square().sum()) for one in mine.values())
+    difference = sum(float((here[name].double() - there[name].double()).square().sum()) for name in here)
+    size = sum(float(one.double().square().sum()) for one in here.values())
     return float((difference / size) ** 0.5) if size else None
 
 
 def _do_without_gpus() -> None:
     import torch
-    import torch.distributed
 
     adaptations.note(WITHOUT_GPUS)
     torch.cuda.set_device = lambda _device: None
     wrapped = torch.nn.parallel.DistributedDataParallel
-    begin, join = wrapped.__init__, torch.distributed.init_process_group
+    begin = wrapped.__init__
 
     @functools.wraps(begin)
     def without_devices(self: Any, module: Any, *_args: Any, **kwargs: Any) -> None:
         begin(self, module, **{**kwargs, "device_ids": None})
 
+    wrapped.__init__ = without_devices
+
+
+def _give_up_in_time() -> None:
+    """Where a process ends early, the others do not wait for it as long as torch would."""
+    import torch.distributed
+
+    join = torch.distributed.init_process_group
+
     @functools.wraps(join)
     def with_patience(*args: Any, **kwargs: Any) -> Any:
         return join(*args, **{"timeout": datetime.timedelta(seconds=PATIENCE_SECONDS), **kwargs})
 
-    wrapped.__init__ = without_devices
     torch.distributed.init_process_group = with_patience
 
 

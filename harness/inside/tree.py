@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from harness.inside import batch as batches
 from harness.inside import processes, wire
+from harness.inside.devices import Devices
 
 _LOOK_SECONDS = 0.5
 _TRACE_SECONDS = 0.5
@@ -82,6 +83,8 @@ class Running:
     """A batch that has a process."""
 
     batch: wire.BatchOrder
+    devices: tuple[str, ...]
+    """The GPUs that it was lent."""
     current: int | None = None
     """The cell that runs, or for which the release is being entered."""
     since: float = 0.0
@@ -97,7 +100,8 @@ class Running:
 
 
 class Stack:
-    """The scheduler: at most `jobs` batches at once, each when the cells of other batches it stands on are done."""
+    """The scheduler: at most `jobs` batches at once, each when the cells of other batches it stands on are done and
+    as many GPUs are free as it needs."""
 
     def __init__(self, order: wire.StackOrder, files: wire.Workspace, *, parent: int) -> None:
         self._order = order
@@ -105,6 +109,7 @@ class Stack:
         self._parent = parent
         self._stop = processes.StopSignal()
         self._pending = list(order.batches)
+        self._devices = Devices(order.gpus)
         self._running: dict[int, Running] = {}
         self._done: dict[int, bool] = dict(order.done)
         self._events = wire.EventReader(files.events, from_end=True)
@@ -132,15 +137,19 @@ class Stack:
         for batch in list(self._pending):
             if len(self._running) >= self._order.jobs:
                 return
-            if batch.foreign() <= self._done.keys():
+            if not batch.foreign() <= self._done.keys():
+                continue
+            devices = self._devices.take(batch.gpus)
+            if devices is not None:
                 self._pending.remove(batch)
-                self._running[self._fork(batch)] = Running(batch=batch)
+                self._running[self._fork(batch, devices)] = Running(batch=batch, devices=devices)
 
-    def _fork(self, batch: wire.BatchOrder) -> int:
+    def _fork(self, batch: wire.BatchOrder, devices: tuple[str, ...]) -> int:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             self._stop.forget()
+            self._devices.show(devices)
             batches.serve(self._order, batch, self._done, parent=parent)
         return pid
 
@@ -189,6 +198,7 @@ class Stack:
     def _settle(self, running: Running, status: int) -> None:
         """A release's process has ended: end what it left; if it broke, blame one cell and go on with the rest."""
         processes.sweep(keep=self._running)
+        self._devices.give_back(running.devices)
         rest = running.batch.without(self._done)
         if not rest.cells:
             return

@@ -30,6 +30,8 @@ class CellOrder:
     stands_on: tuple[int, ...]
     continues: bool
     """Whether a successor of the process of the rung just below may answer it: it can use what that one made."""
+    gpus: int
+    """How many GPUs it has to itself."""
     request: Mapping[str, Any]
     """What `run` of the checks module is called with."""
 
@@ -42,6 +44,7 @@ class CellOrder:
             timeout_seconds=data["timeout_seconds"],
             stands_on=tuple(data["stands_on"]),
             continues=data["continues"],
+            gpus=data["gpus"],
             request=data["request"],
         )
 
@@ -54,6 +57,11 @@ class BatchOrder:
     release: Mapping[str, Any]
     """What `enter` of the checks module is called with."""
     cells: tuple[CellOrder, ...]
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs its process needs: those of the cell that has most."""
+        return max((cell.gpus for cell in self.cells), default=0)
 
     def foreign(self) -> set[int]:
         """The cells of other batches that cells of this one stand on."""
@@ -70,6 +78,8 @@ class StackOrder:
     """All that a stack process has to do."""
 
     jobs: int
+    gpus: int
+    """How many GPUs the batches are shared out to."""
     preload: tuple[str, ...]
     sys_path: tuple[str, ...]
     checks_module: str
@@ -96,6 +106,7 @@ class StackOrder:
         )
         return cls(
             jobs=data["jobs"],
+            gpus=data["gpus"],
             preload=tuple(data["preload"]),
             sys_path=tuple(data["sys_path"]),
             checks_module=data["checks_module"],

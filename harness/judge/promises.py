@@ -7,7 +7,7 @@ matrix that does not ask for the small extra trainings.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -41,6 +41,9 @@ for, and sound trainings were seen to wait some thousandths."""
 
 WEIGHTS_TOLERANCE = 1e-5
 """Relative, of all weights together after a few steps from the same start: ranks add in another order, no more."""
+
+NOISES = 4.0
+"""How many times what two equal trainings of one process differ by, on a GPU, may lie between one process and two."""
 
 Reasons = tuple[str, ...]
 Judged = Reasons | None
@@ -241,7 +244,7 @@ def _accumulation(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Ju
 
 def _ranks(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
     found = mapping(metrics.get("ranks"))
-    if not found:
+    if not found or "not asked" in found:
         return None
     reasons = []
     for name, run in found.items():
@@ -253,10 +256,38 @@ def _ranks(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
             ("between_ranks", "the two processes end with different weights"),
             ("from_single", "the weights are not those of a single process"),
         ):
-            apart = number(seen.get(key))
-            if key in seen and (apart is None or apart > WEIGHTS_TOLERANCE):
+            apart, allowed = number(seen.get(key)), WEIGHTS_TOLERANCE
+            if key == "from_single":
+                allowed = max(allowed, NOISES * (number(seen.get("noise")) or 0.0))
+            if key in seen and (apart is None or apart > allowed):
                 reasons.append(f"With two processes ({name}) {sentence}: relative difference {_told_as(apart)}.")
+        losses = mapping(seen.get("losses"))
+        if losses:
+            reasons += [f"With two processes ({name}) {sentence}" for sentence in _other_losses(losses)]
     return tuple(reasons)
+
+
+def _other_losses(losses: Mapping[str, object]) -> Iterator[str]:
+    """Of the training in which every process has the same rows: what each step's loss is beside one process's."""
+    single, again = whole(numbers(losses.get("single"))), whole(numbers(losses.get("again")))
+    for rank, told in enumerate(sequence(losses.get("ranks"))):
+        mine = whole(numbers(told))
+        if not single or not mine or len(mine) != len(single):
+            yield f"rank {rank} has not the losses of a single process: there are {_many(mine)} for {_many(single)}."
+            continue
+        allowed = [LOSS_TOLERANCE * abs(one) for one in single]
+        if again and len(again) == len(single):
+            # What two equal trainings of one process differ by on this device.
+            noise = NOISES * max(abs(one - other) for one, other in zip(single, again, strict=True))
+            allowed = [max(one, noise) for one in allowed]
+        for step, (one, other) in enumerate(zip(single, mine, strict=True)):
+            if abs(one - other) > allowed[step]:
+                yield f"rank {rank} has a loss of {other:.6g} at step {step + 1}, a single process {one:.6g}."
+                break
+
+
+def _many(losses: Sequence[float] | None) -> str:
+    return f"{len(losses)} losses" if losses else "no losses"
 
 
 def _told_as(value: object) -> str:

@@ -62,7 +62,8 @@ class FinetuneSettings:
     accumulate: int = 2
     """Batches whose gradients are accumulated in a small training of its own; 1 leaves it out."""
     processes: int = 1
-    """Processes of two small trainings of their own, on a CPU; 1 leaves them out, because they take half a minute."""
+    """Processes of two small trainings of their own, by gloo on a CPU and by NCCL on as many GPUs; 1 leaves them out,
+    because they take half a minute."""
 
     @property
     def steps_per_epoch(self) -> int:

@@ -26,8 +26,8 @@ REPEATS: Mapping[Check, int] = MappingProxyType(
     {
         Check.CONSTRUCT: 50,
         Check.LOSS_CONTRACT: 50,
-        Check.PROPERTIES: 6,
-        Check.DATA: 6,
+        Check.PROPERTIES: 4,
+        Check.DATA: 5,
         Check.FINETUNE: 5,
         Check.CHECKPOINT: 1,
         Check.DECODE: 1,
@@ -54,7 +54,7 @@ seeds = 2
 
 [properties]
 # What a planted fault breaks is broken by every second example, so there is no need to look long.
-seconds = 5
+seconds = 3
 """
 
 

@@ -1,0 +1,77 @@
+"""What a GPU takes besides tensors, learned from trainings there whose memory was measured and predicted.
+
+The prediction (`harness.estimate`) knows every tensor and the allocator's rules. What it misses of `allocated`, in
+trainings small and large alike, is what libraries allocate for themselves; what NVML counts of the process beyond the
+allocator's `reserved` is the context.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from harness.baselines.figures import comparable
+from harness.baselines.keys import Key, key_of
+from harness.cells import Device, Outcome
+from harness.estimate.calibration import Calibration
+from harness.judge.numbers import mapping, number
+from harness.runs import LoadedRun
+
+LEAST_TRAININGS = 3
+"""One more than a line needs: with fewer nobody can tell a constant from what grows with the batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the trainings of one key say, in bytes."""
+
+    contexts: list[float] = field(default_factory=list)
+    missed: list[float] = field(default_factory=list)
+    """Measured less predicted of `allocated`; below 0 where too much was predicted."""
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in one training; what it lacks is left out."""
+        metrics = outcome.metrics
+        context = number(mapping(metrics.get("memory_parts")).get("context"))
+        if context is not None and mapping(metrics.get("device")).get("clean_at_start") is not False:
+            self.contexts.append(context)
+        measured, predicted = (number(metrics.get(f"{name}_allocated_bytes")) for name in ("peak", "predicted"))
+        if measured is not None and predicted is not None:
+            self.missed.append(measured - predicted)
+
+
+def calibrations(runs: Sequence[LoadedRun]) -> tuple[Calibration, ...]:
+    """One for each GPU, driver, torch and precision of which the runs have enough trainings; none for a CPU."""
+    seen: dict[Key, Seen] = defaultdict(Seen)
+    for run in runs:
+        for outcome in run.outcomes:
+            if outcome.cell.device is Device.CUDA and comparable(outcome):
+                key = key_of(outcome, run.provenance)
+                if isinstance(key, Key):
+                    seen[key].add(outcome)
+    return tuple(
+        _calibration(key, one, runs)
+        for key, one in seen.items()
+        if min(len(one.contexts), len(one.missed)) >= LEAST_TRAININGS
+    )
+
+
+def _calibration(key: Key, seen: Seen, runs: Iterable[LoadedRun]) -> Calibration:
+    return Calibration(
+        key=key.name,
+        context_bytes=round(median(seen.contexts)),
+        # A workspace takes no less than nothing: where too much was predicted there is none to be told.
+        workspace_bytes=max(0, round(median(seen.missed))),
+        origin={
+            "gpu": key.hardware,
+            "driver": key.driver,
+            "torch": key.torch,
+            "precision": key.precision,
+            "runs": [run.provenance.started for run in runs],
+            "trainings": min(len(seen.contexts), len(seen.missed)),
+            "context_bytes": [round(min(seen.contexts)), round(max(seen.contexts))],
+            "workspace_bytes": [round(min(seen.missed)), round(max(seen.missed))],
+        },
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cells import Cell, Check, Device, Release, Scale, Shape
+from harness.judge.stored import Stored, nothing_stored
 from harness.matrix import FinetuneSettings, Matrix
 from harness.model_folder import ModelFolder, write_model_folder
 from harness.releases import fetch, layout_path
@@ -41,6 +42,8 @@ class Prepared:
     variants: Mapping[str, Variant]
     folders: Mapping[tuple[str, Shape, Scale], ModelFolder]
     speech: Speech
+    stored: Stored
+    """Counter-examples that are known, of a cell of `properties`."""
     trained: frozenset[str]
     """Releases with a cell about a trainer on the CPU: those are imported whole, once for all their cells.
     On a GPU each cell imports for itself, because an import that asks for the GPU must not be forked from."""
@@ -89,6 +92,8 @@ class Prepared:
             request |= {"finetune": training, "data": self._data(variant)}
         if cell.check in self.matrix.rungs:
             request["settings"] = asdict(self.matrix.rungs[cell.check])
+        if cell.check is Check.PROPERTIES:
+            request["settings"]["known"] = dict(self.stored(cell))
         return request
 
     def gpus_for(self, cell: Cell) -> int:
@@ -116,6 +121,7 @@ def prepare(
     cache: Path,
     workspace: Path,
     jsonl: Path | None = None,
+    stored: Stored = nothing_stored,
 ) -> Prepared:
     """Synthesize and write what these cells need, their releases apart: those take longest, see `lay_out_releases`.
 
@@ -124,6 +130,7 @@ def prepare(
     Args:
         workspace: This run's own folder, for the jsonl files.
         jsonl: The user's own speech in place of the harness's corpus.
+        stored: Which counter-examples of a cell of `properties` are known, so that they are not searched for.
 
     Raises:
         HarnessError: what cannot be had, and why.
@@ -149,6 +156,7 @@ def prepare(
         variants=variants,
         folders=folders,
         speech=_lay_out_speech(corpus, matrix.finetune, workspace),
+        stored=stored,
         trained=_trained(cells),
     )
 

@@ -126,6 +126,9 @@ def test_the_peak_and_its_parts_are_what_a_sum_says() -> None:
     assert found.requested == 3 * trained + 4096 + size * INPUT + saved + passing
     assert found.parts[Use.WEIGHT] == pytest.approx(trained + 4096, rel=1e-3)
     assert found.parts[Use.OPTIMIZER] == pytest.approx(2 * trained, rel=1e-3)
+    assert set(found.activations) == {"blocks", ""}, "those made in blocks are told from the front's"
+    assert found.activations[""] == pytest.approx(size * OUTPUT, rel=1e-3)
+    assert sum(found.activations.values()) == found.parts[Use.ACTIVATION]
     assert found.allocated <= found.reserved
 
 

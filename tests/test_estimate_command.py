@@ -20,7 +20,7 @@ from harness.estimate.calibration import Calibration, read_calibration
 from harness.estimate.cards import Card
 from harness.estimate.prediction import Predictor, figures
 from harness.estimate.recording import Recording, Use
-from harness.estimate.text import Asked, Fit, plain, told
+from harness.estimate.text import Asked, Fit, by_module, plain, told
 from harness.estimate.training import optimizer_of
 from harness.variants import load_variant
 
@@ -129,10 +129,19 @@ def test_the_text_tells_each_part_and_what_only_a_gpu_can_tell(predictor: Predic
     assert "doubtful" not in text
 
 
+def test_activations_are_told_by_the_module_whose_blocks_made_them(predictor: Predictor) -> None:
+    found = by_module({"encoder.encoders": 5, "encoder.encoders0": 2, "decoder.decoders": 9, "": 8})
+    assert list(found.items()) == [("decoder's blocks", 9), ("elsewhere", 8), ("encoder's blocks", 7)]
+    lines = told(predictor, ASKED, None, None).splitlines()
+    (place,) = [number for number, line in enumerate(lines) if line.startswith("activations ")]
+    assert [line.split("  ")[0] for line in lines[place + 1 : place + 3]] == ["- blocks's blocks", "- elsewhere"]
+
+
 def test_json_tells_bytes_and_null_for_what_is_not_known(predictor: Predictor) -> None:
     data = json.loads(json.dumps(plain(predictor, ASKED, None, None)))
     assert data["predicted_allocated_bytes"] == predictor.at(32).allocated
     assert data["predicted_allocated_bytes"] == sum(data["parts_at_peak_bytes"].values())
+    assert sum(data["activations_at_peak_bytes"].values()) == data["parts_at_peak_bytes"]["activations"]
     assert data["optimizer_state_bytes"] == 2 * data["gradient_bytes"] == 2 * data["weights_bytes"]
     assert data["context_bytes"] is None
     assert data["calibration"] is None

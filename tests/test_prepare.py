@@ -78,6 +78,16 @@ def test_each_process_that_trains_on_a_gpu_has_its_own_as_far_as_there_are_so_ma
     assert prepared.gpus_for(replace(only(matrix, Check.CONSTRUCT), device=Device.CUDA)) == 1
 
 
+def test_properties_are_told_which_counter_examples_are_known(
+    tmp_path: Path, cache: Path, releases: list[Release]
+) -> None:
+    matrix = read(tmp_path, releases, ALL.replace('"finetune"', '"properties"'))
+    cell = only(matrix, Check.PROPERTIES)
+    told = ready(matrix, cache, tmp_path, stored=lambda one: {"a": one.release}).request_for(cell)
+    assert told["settings"]["known"] == {"a": "1.4.16"}
+    assert ready(matrix, cache, tmp_path).request_for(cell)["settings"]["known"] == {}
+
+
 def test_an_import_is_asked_about_the_release_alone(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
     matrix = read(tmp_path, releases)
     request = ready(matrix, cache, tmp_path).request_for(only(matrix, Check.IMPORT))

@@ -18,6 +18,7 @@ from harness.execute import Plan, Settings, build_plan, execute
 from harness.judge.baseline import compare
 from harness.judge.known import KnownIssues, load_known_issues
 from harness.judge.settle import settle
+from harness.judge.stored import Stored, nothing_stored, stored_beside
 from harness.judge.verdicts import exit_code, judge
 from harness.prepare import Prepared, lay_out_releases, prepare
 from harness.report import write_reports
@@ -52,6 +53,8 @@ class Bounds:
     """Those of `PRELOADED` that are here."""
     cells: frozenset[str] | None = None
     """The ids of cells that can be run here; None for all."""
+    stored: Stored = nothing_stored
+    """Counter-examples that are known, of a cell of `properties`."""
     rule: Callable[[Outcome], Outcome] = settle
     """Holds an outcome against its rung's rule, for which libraries are needed that another machine may have."""
 
@@ -63,7 +66,7 @@ def main(options: argparse.Namespace) -> int:
         baselines=load_baselines(options.baselines),
         published=locked_labels(options.lock),
     )
-    output, cells = measure(options, Bounds())
+    output, cells = measure(options, Bounds(stored=stored_beside(expected.issues, options.known_issues)))
     if any(cell.device is Device.CUDA for cell in cells):
         # Not above: a bundle brings what measures, and predicts nothing.
         from harness.commands.predicting import add_predictions
@@ -99,7 +102,9 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
     workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
     try:
         # What is wrong with the speech is told before the run's folder is touched, and before anything is fetched.
-        prepared = prepare(matrix, cells, stack, cache=cache, workspace=workspace, jsonl=options.jsonl)
+        prepared = prepare(
+            matrix, cells, stack, cache=cache, workspace=workspace, jsonl=options.jsonl, stored=bounds.stored
+        )
         with RunStore.open(output, fresh=options.fresh) as store:
             for notice in store.notices:
                 say(notice, style="yellow")

@@ -27,6 +27,8 @@ class Account:
     """In which phase of a step the peak lies."""
     parts: Mapping[Use, int]
     """What was allocated at the peak; each tensor rounded up to 512 bytes."""
+    activations: Mapping[str, int]
+    """Of the parts, the activations by where they were made: a stack of blocks by its name, empty outside of them."""
     by_phase: Mapping[str, int]
     """The most that was allocated in each phase."""
     held: int
@@ -45,9 +47,11 @@ class Account:
 def account(changes: Iterable[Change]) -> Account:
     """Follow a training through the allocator."""
     allocator = CachingAllocator()
-    live: dict[int, tuple[int, float, Use]] = {}
+    live: dict[int, tuple[int, Change]] = {}
     uses: Counter[Use] = Counter()
+    places: Counter[str] = Counter()
     parts: dict[Use, int] = {}
+    activations: dict[str, int] = {}
     by_phase: Counter[str] = Counter()
     counts: dict[int, int] = {}
     held: dict[int, int] = {}
@@ -56,20 +60,21 @@ def account(changes: Iterable[Change]) -> Account:
     for change in changes:
         if change.size > 0:
             address = allocator.allocate(change.size)
-            live[change.key] = (address, change.size, change.use)
-            uses[change.use] += rounded(change.size)
+            live[change.key] = (address, change)
+            _count(change, rounded(change.size), uses, places)
             requested += change.size
             most_requested = max(most_requested, requested)
             gradients = max(gradients, uses[Use.GRADIENT])
         else:
-            address, size, use = live.pop(change.key)
-            allocator.free(address, size)
-            uses[use] -= rounded(size)
-            requested -= size
+            address, made = live.pop(change.key)
+            allocator.free(address, made.size)
+            _count(made, -rounded(made.size), uses, places)
+            requested -= made.size
         by_phase[change.phase] = max(by_phase[change.phase], allocator.allocated)
         counts[change.step], held[change.step] = len(live), allocator.allocated
         if allocator.allocated > highest:
-            highest, phase, parts = allocator.allocated, change.phase, dict(uses)
+            highest, phase = allocator.allocated, change.phase
+            parts, activations = dict(uses), dict(places)
     last = max(counts, default=0)
     return Account(
         allocated=allocator.peak_allocated,
@@ -77,8 +82,15 @@ def account(changes: Iterable[Change]) -> Account:
         reserved=allocator.peak_reserved,
         phase=phase,
         parts={use: parts.get(use, 0) for use in Use},
+        activations={place: size for place, size in activations.items() if size},
         by_phase={name: by_phase[name] for name in PHASES},
         held=held.get(last, 0),
         gradients=gradients,
         unmatched=counts.get(last, 0) - counts.get(last - 1, 0) if last > 1 else 0,
     )
+
+
+def _count(change: Change, size: int, uses: Counter[Use], places: Counter[str]) -> None:
+    uses[change.use] += size
+    if change.use is Use.ACTIVATION:
+        places[change.place] += size

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +65,12 @@ def _lines(predictor: Predictor, asked: Asked, fit: Fit | None, calibration: Cal
     yield _batch(predictor, asked)
     yield ""
     whole = exact(predictor)
-    rows = [
-        (use.value, _size(found.parts[use]), _size(whole[use]) if use in whole else "", _HOW[use])
-        for use in Use
-        if found.parts[use] or use in whole
-    ]
+    rows = []
+    for use in Use:
+        if found.parts[use] or use in whole:
+            rows.append((use.value, _size(found.parts[use]), _size(whole[use]) if use in whole else "", _HOW[use]))
+        if use is Use.ACTIVATION:
+            rows += [(f"- {where}", _size(size), "", "") for where, size in by_module(found.activations).items()]
     rows.append(("allocator's rounding", _size(found.rounding), "", "by rule"))
     header = ("part", "at the peak", "in all", "how it is known")
     yield tabulate(rows, headers=header, colalign=("left", "right", "right", "left"), disable_numparse=True)
@@ -82,6 +84,17 @@ def _lines(predictor: Predictor, asked: Asked, fit: Fit | None, calibration: Cal
     yield from (f"doubtful: {doubt}" for doubt in predictor.doubts)
     if fit is not None:
         yield from _fit(fit, asked, calibration)
+
+
+def by_module(activations: Mapping[str, int]) -> dict[str, int]:
+    """The activations by the module whose blocks made them, the largest first.
+
+    `elsewhere` is outside of all stacks of blocks: embedding, predictor, sampler, projection onto the vocabulary, loss.
+    """
+    found: Counter[str] = Counter()
+    for place, size in activations.items():
+        found[f"{place.partition('.')[0]}'s blocks" if place else "elsewhere"] += size
+    return dict(found.most_common())
 
 
 def _batch(predictor: Predictor, asked: Asked) -> str:
@@ -176,6 +189,7 @@ def _account(found: Account, calibration: Calibration | None) -> dict[str, Any]:
     return {
         **figures(found, calibration),
         "peak_phase": found.phase,
+        "activations_at_peak_bytes": by_module(found.activations),
         "parts_at_peak_bytes": {use.value: size for use, size in found.parts.items()} | {"rounding": found.rounding},
         "peak_by_phase_bytes": dict(found.by_phase),
     }

@@ -52,6 +52,8 @@ class Change:
     """`start`, `load`, `forward`, `backward` or `update`."""
     step: int
     """Counted from 1; 0 is before the first."""
+    place: str = ""
+    """The stack of blocks in which it is made; empty outside of them."""
 
 
 def changes(recording: Recording, step: Step, optimizer: Optimizer, *, steps: int = STEPS) -> Iterator[Change]:
@@ -74,10 +76,10 @@ class _Run:
         self._born: dict[tuple[Label, int], int] = {}
         self._before: dict[tuple[Label, int], int] = {}
 
-    def made(self, size: float, use: Use, phase: str) -> Change:
+    def made(self, size: float, use: Use, phase: str, place: str = "") -> Change:
         """A new storage."""
         self._count += 1
-        return Change(key=self._count, size=size, use=use, phase=phase, step=self._number)
+        return Change(key=self._count, size=size, use=use, phase=phase, step=self._number, place=place)
 
     def _freed(self, key: int, phase: str) -> Change:
         return Change(key=key, size=0.0, use=Use.TEMPORARY, phase=phase, step=self._number)
@@ -97,7 +99,7 @@ class _Run:
         for event in stretch.events:
             if isinstance(event, Birth):
                 if event.size > 0:
-                    change = self.made(event.size, event.use, phase)
+                    change = self.made(event.size, event.use, phase, stretch.label.stack.partition("/")[0])
                     self._born[stretch.label, ordinal] = change.key
                     yield change
                 ordinal += 1

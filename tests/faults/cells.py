@@ -55,6 +55,10 @@ seeds = 2
 [properties]
 # What a planted fault breaks is broken by every second example, so there is no need to look long.
 seconds = 3
+
+[decode]
+# What is found in what was decoded is grave; the sound release passes the bound after as many steps (docs/decode.md).
+steps = 160
 """
 
 

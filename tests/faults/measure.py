@@ -18,6 +18,7 @@ from harness.commands.run import PRELOADED
 from harness.execute import Settings, build_plan, execute
 from harness.judge.known import load_known_issues
 from harness.judge.settle import settle
+from harness.judge.stored import stored_beside
 from harness.matrix import Matrix
 from harness.prepare import prepare
 from harness.releases import fetch, load_lock, resolve
@@ -96,7 +97,9 @@ def _carry_out(
     scheme: Scheme, matrix: Matrix, cache: Path, workspace: Path, output: Path, jobs: int | None
 ) -> tuple[list[Outcome], Provenance]:
     stack = probe(cache=cache)
-    prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=workspace)
+    issues = load_known_issues(KNOWN_ISSUES, variants=available())
+    stored = stored_beside(issues, KNOWN_ISSUES)
+    prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=workspace, stored=stored)
     release_for, request_for = requests(prepared, scheme)
     settings = Settings(
         workspace=workspace / "tree",

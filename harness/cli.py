@@ -307,7 +307,13 @@ def _add_estimate(commands: Commands) -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     parser.add_argument("--scale", choices=("published", "slim"), default="published")
     parser.add_argument("--release", default="latest", metavar="SPEC", help="one release (default: latest)")
-    parser.add_argument("--fit", metavar="SIZE", help="also tell the largest batch for a card, such as 24GB or 80GiB")
+    parser.add_argument(
+        "--fit",
+        action="append",
+        default=[],
+        metavar="SIZE",
+        help="also tell the largest batch for a card, such as 24GB or 80GiB; may be given several times",
+    )
     parser.add_argument("--gpu", metavar="KEY", help="take context and workspaces from this baseline's calibration")
     parser.add_argument("--json", action="store_true", help="print it as JSON, in bytes")
     _add_baselines(parser)

@@ -73,8 +73,8 @@ def test_a_batch_of_none_is_refused(arguments: tuple[str, ...], capsys: pytest.C
 
 def test_a_batch_in_tokens_holds_as_many_utterances_as_fit_it() -> None:
     options = cli._parser().parse_args([*USUAL, "--batch", "6000", "--batch-type", "token", "--seconds", "10"])
-    question, asked, card = command.read(options)
-    assert (asked.utterances, card) == (6, None)
+    question, asked, cards = command.read(options)
+    assert (asked.utterances, cards) == (6, ())
     assert (question.frames, question.characters) == (167, 33)
 
 
@@ -121,7 +121,7 @@ CALIBRATED = Calibration(key="a-gpu", context_bytes=500 << 20, workspace_bytes=3
 
 
 def test_the_text_tells_each_part_and_what_only_a_gpu_can_tell(predictor: Predictor) -> None:
-    text = told(predictor, ASKED, None, None)
+    text = told(predictor, ASKED, [], None)
     for use in (Use.WEIGHT, Use.GRADIENT, Use.OPTIMIZER, Use.ACTIVATION, Use.TEMPORARY, Use.BATCH):
         assert use.value in text
     assert "uncalibrated, not measured on a GPU" in text
@@ -132,27 +132,27 @@ def test_the_text_tells_each_part_and_what_only_a_gpu_can_tell(predictor: Predic
 def test_activations_are_told_by_the_module_whose_blocks_made_them(predictor: Predictor) -> None:
     found = by_module({"encoder.encoders": 5, "encoder.encoders0": 2, "decoder.decoders": 9, "": 8})
     assert list(found.items()) == [("decoder's blocks", 9), ("elsewhere", 8), ("encoder's blocks", 7)]
-    lines = told(predictor, ASKED, None, None).splitlines()
+    lines = told(predictor, ASKED, [], None).splitlines()
     (place,) = [number for number, line in enumerate(lines) if line.startswith("activations ")]
     assert [line.split("  ")[0] for line in lines[place + 1 : place + 3]] == ["- blocks's blocks", "- elsewhere"]
 
 
 def test_json_tells_bytes_and_null_for_what_is_not_known(predictor: Predictor) -> None:
-    data = json.loads(json.dumps(plain(predictor, ASKED, None, None)))
+    data = json.loads(json.dumps(plain(predictor, ASKED, [], None)))
     assert data["predicted_allocated_bytes"] == predictor.at(32).allocated
     assert data["predicted_allocated_bytes"] == sum(data["parts_at_peak_bytes"].values())
     assert sum(data["activations_at_peak_bytes"].values()) == data["parts_at_peak_bytes"]["activations"]
     assert data["optimizer_state_bytes"] == 2 * data["gradient_bytes"] == 2 * data["weights_bytes"]
     assert data["context_bytes"] is None
     assert data["calibration"] is None
-    assert data["fit"] is None
+    assert data["fit"] == []
 
 
 def test_a_calibration_adds_the_workspaces_and_is_named(predictor: Predictor) -> None:
     found = predictor.at(32)
     assert figures(found, CALIBRATED)["predicted_allocated_bytes"] == found.allocated + (32 << 20)
     assert figures(found)["predicted_reserved_bytes"] == found.reserved
-    text = told(predictor, ASKED, None, CALIBRATED)
+    text = told(predictor, ASKED, [], CALIBRATED)
     assert "calibrated with a-gpu" in text
     assert "500 MiB and 32 MiB, measured on a GPU" in text
     assert "not measured" not in text
@@ -165,11 +165,11 @@ def test_the_batch_that_fits_is_the_last_one_that_does(predictor: Predictor) -> 
     assert predictor.at(utterances).reserved <= room < predictor.at(utterances + 1).reserved
     assert predictor.largest(card, CALIBRATED) < utterances
     fit = Fit(card=card, utterances=utterances, account=predictor.at(utterances))
-    text = told(predictor, ASKED, fit, None)
+    text = told(predictor, ASKED, [fit], None)
     assert f"holds {utterances} utterances of 10 s at most" in text
     assert f"batch_size={utterances * 1000:,}" in text
     assert "margin: 2,289 MiB (10% of the card) are left free" in text
-    assert plain(predictor, ASKED, fit, None)["fit"]["tokens"] == utterances * 1000
+    assert plain(predictor, ASKED, [fit], None)["fit"][0]["tokens"] == utterances * 1000
 
 
 def test_a_card_that_holds_not_even_one_utterance_is_told(predictor: Predictor) -> None:
@@ -177,7 +177,7 @@ def test_a_card_that_holds_not_even_one_utterance_is_told(predictor: Predictor) 
     predictor.recording = replace(predictor.recording, parameters=tuple(heavy))
     card = Card.parse("24GB")
     assert predictor.largest(card, None) == 0
-    text = told(predictor, ASKED, Fit(card=card, utterances=0, account=None), None)
+    text = told(predictor, ASKED, [Fit(card=card, utterances=0, account=None)], None)
     assert "does not hold a training step of even one utterance" in text
 
 
@@ -201,6 +201,17 @@ def test_gradients_that_got_lost_on_the_way_are_told(predictor: Predictor) -> No
     predictor._known.clear()
     predictor.at(8)
     assert "not as large as its parameters" in " ".join(predictor.doubts)
+
+
+def test_several_cards_are_told_one_after_the_other(predictor: Predictor) -> None:
+    options = cli._parser().parse_args([*USUAL, "--fit", "16GB", "--fit", "80GiB"])
+    _, _, cards = command.read(options)
+    fits = [command._fit(predictor, card, None) for card in cards]
+    small, large = (fit.utterances for fit in fits)
+    assert 0 < small < large
+    text = told(predictor, ASKED, fits, None)
+    assert text.index("a card of 16GB") < text.index("a card of 80GiB")
+    assert [one["utterances"] for one in plain(predictor, ASKED, fits, None)["fit"]] == [small, large]
 
 
 def test_an_optimizer_without_a_rule_is_refused(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:

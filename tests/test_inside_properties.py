@@ -13,14 +13,17 @@ import yaml
 from forked import Forked
 from property_faults import FAULTS, REPAIRS
 
-from harness.cells import Scale, Shape
+from harness.cells import Cell, Scale, Shape
+from harness.judge.known import load_known_issues
+from harness.judge.stored import stored_beside
 from harness.releases import default_cache
 from harness.stack import probe
-from harness.variants import load_variant, render
+from harness.variants import available, load_variant, render
 
 pytestmark = [pytest.mark.release, pytest.mark.timeout(1800)]
 
 VARIANTS = ("paraformer", "paraformer_streaming")
+FILE = Path(__file__).parent.parent / "matrices" / "known_issues.toml"
 # So small that the own shape costs as little as any.
 SHAPE = Shape(vocab_size=60, hidden_size=32)
 KNOWN = {
@@ -150,3 +153,17 @@ def test_counter_examples_can_be_pasted_and_tell_nothing_of_this_machine(
     known = {each["name"]: each["examples"] for each in again["evidence"]["properties"] if each["status"] == "known"}
     assert known == dict.fromkeys(texts, 1)
     assert again["failure"]["signature"] == sound["failure"]["signature"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_committed_counter_examples_are_still_ones(
+    variant: str, forked: Forked, requests: dict[str, dict[str, Any]], paths: list[str]
+) -> None:
+    issues = load_known_issues(FILE, variants=available())
+    cell = Cell.parse(f"1.4.16/{variant}/{SHAPE}/slim/properties/cpu-fp32")
+    texts = stored_beside(issues, FILE)(cell)
+    assert set(texts) == KNOWN[variant]
+    request = {**requests[variant], "settings": {"examples": 22, "seconds": 0.1, "known": texts}}
+    answer = forked(property_faults.check, request=request, paths=paths)
+    status = {each["name"]: each["status"] for each in answer["evidence"]["properties"]}
+    assert {name for name, is_so in status.items() if is_so == "known"} == KNOWN[variant]

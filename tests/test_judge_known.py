@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,7 +66,23 @@ def test_an_issue_is_read(load: Load) -> None:
     assert (issue.id, issue.releases, issue.status) == ("streaming", ">=1.0.7,<1.0.12", Status.FAILED)
     assert issue.signatures == (SIGNATURE,)
     assert issue.upstream == ("modelscope/FunASR#1478",)
+    assert (issue.title, issue.remedy) == ("The loss is given hidden states", "Take 1.0.12.")
     assert issue.explained
+    assert load(ISSUE.replace('remedy = "Take 1.0.12."', "")).issues[0].remedy == ""
+
+
+def test_a_release_candidate_is_a_release_of_the_range(load: Load) -> None:
+    assert load(ISSUE).matching(cell(release="1.0.9rc1"))
+
+
+def test_a_problem_names_the_file_and_its_place(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(MatrixError, match=re.escape(str(tmp_path / "known.toml"))):
+        load(ISSUE.replace('releases = ">=', 'releases = "=>'))
+    (problem,) = problems(load, ISSUE.replace('seen = "1.0.7/', 'seen = "1.0.6/'))
+    assert "seen" in problem.split(":")[0]
+    (tmp_path / "other.toml").write_text("schema = 2\n")
+    with pytest.raises(MatrixError, match="expected 1, found 2"):
+        load_known_issues(tmp_path / "other.toml", variants=OWN)
 
 
 def test_an_empty_file_knows_no_issue(load: Load) -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from training_scene import FALLING, RISING, constant_loss, seed_training
+from training_scene import CRITERION, FALLING, RISING, constant_loss, seed_training
 
 from harness.judge.learning import (
     ACCURACY_ALPHA,
@@ -136,24 +136,71 @@ def test_no_training_at_all_meets_nothing() -> None:
     assert unmet(judge_learning([])) == CONDITIONS
 
 
-BAD: list[tuple[str, dict[str, Any]]] = [
-    ("no criterion", {"criterion": None}),
-    ("no targets", {"targets": {"rows": [], "steps": []}}),
-    ("no statistics", {"stats": {}}),
-    ("nan", {"stats": {**seed_training()["stats"], "loss_att": ["nan"] * 12}}),
-    ("one nan", {"stats": {**seed_training()["stats"], "acc": [*seed_training()["stats"]["acc"][:-1], math.nan]}}),
-    ("a loss too few", {"stats": {**seed_training()["stats"], "loss_att": [1.0] * 11}}),
-    ("epochs of other steps", {"steps_of_epochs": [2] * 5}),
-    ("an empty epoch", {"steps_of_epochs": [12, 0]}),
-    ("one token only", {"targets": {"rows": [[7, 7]], "steps": [[[0]]] * 12}}),
+UNKNOWN = "it is not known what the label-smoothing loss was to be computed for."
+MISSING = "the attention loss or the accuracy of a step is missing or not a finite number."
+UNEQUAL = "its losses, accuracies and targets are not of the same steps."
+STATS = seed_training()["stats"]
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("no criterion", {"criterion": None}, UNKNOWN),
+    ("no targets", {"targets": {"rows": [], "steps": []}}, UNKNOWN),
+    ("no statistics", {"stats": {}}, MISSING),
+    ("nan", {"stats": {**STATS, "loss_att": ["nan"] * 12}}, MISSING),
+    ("one nan", {"stats": {**STATS, "acc": [*STATS["acc"][:-1], math.nan]}}, MISSING),
+    ("a loss too few", {"stats": {**STATS, "loss_att": [1.0] * 11}}, UNEQUAL),
+    ("epochs of other steps", {"steps_of_epochs": [2] * 5}, UNEQUAL),
+    ("an empty epoch", {"steps_of_epochs": [12, 0]}, UNEQUAL),
+    (
+        "one token only",
+        {"targets": {"rows": [[7, 7]], "steps": [[[0]]] * 12}},
+        "the constant prediction has nothing to lose: every token is the same.",
+    ),
 ]
 
 
-@pytest.mark.parametrize("changed", [pytest.param(value, id=name) for name, value in BAD])
-def test_what_cannot_be_read_counts_against_the_training(changed: dict[str, Any]) -> None:
-    verdict = judge_learning([seed_training(**changed)])
-    assert unmet(verdict) == CONDITIONS
-    assert verdict.seeds == ()
+@pytest.mark.parametrize(("changed", "said"), [pytest.param(value, said, id=name) for name, value, said in BAD])
+def test_what_cannot_be_read_counts_against_the_training_and_is_told(changed: dict[str, Any], said: str) -> None:
+    verdict = judge_learning([seed_training(3, **changed)])
+    assert verdict.reasons == dict.fromkeys(CONDITIONS, (f"Seed 3: {said}",))
+    assert (verdict.seeds, verdict.trend_test) == ((), None)
+
+
+def test_where_one_seed_cannot_be_read_no_trend_is_asked_of_the_others() -> None:
+    verdict = judge_learning([seed_training(0), seed_training(1, stats={})])
+    assert (verdict.trend_test, verdict.trend_p) == (None, None)
+    assert verdict.reasons["trend"] == (f"Seed 1: {MISSING}",)
+
+
+def test_a_constant_prediction_that_costs_little_is_one_still() -> None:
+    """Of two tokens in one proportion it costs less than 1, and a model can learn more than that."""
+    targets = {"rows": [[7, 7, 7, 7, 7, 7, 7, 8]], "steps": [[[0]]] * 12}
+    criterion = {**CRITERION, "smoothing": 0.0}
+    verdict = judge_learning([seed_training(targets=targets, criterion=criterion)])
+    (figures,) = verdict.seeds
+    assert 0 < figures.constant_loss < 1
+
+
+def test_each_reason_states_its_figures() -> None:
+    high = judge_learning([seed_training(epochs=(2.7, 2.0, 1.6, 1.3, 1.1, 1.0))])
+    bound = constant_loss()
+    assert high.seeds[0].first_loss == pytest.approx(2.7 * bound)
+    assert high.reasons["unigram"] == (
+        f"Seed 0: the attention loss came to {bound:.4g} in the last epoch, where a constant prediction that never "
+        f"listens costs {bound:.4g}; at most {(1 - GAIN) * bound:.4g} is asked.",
+    )
+    deaf = judge_learning([seed_training(accuracies=(0.2, 0.2, 0.27, 0.27, 0.27, 0.3))])
+    assert deaf.reasons["accuracy"] == (
+        "Seed 0: 30.0% of the tokens were right in the last epoch (20.0% in the first), "
+        f"where always saying the commonest gets 26.7% (p = {deaf.seeds[0].accuracy_p:.2g}).",
+    )
+    assert judge_learning([]).reasons["trend"] == ("No training was seen.",)
+
+
+@pytest.mark.parametrize(("seeds", "test"), [(1, "the Mann-Kendall test"), (3, "Page's trend test")])
+def test_the_test_of_the_trend_is_named(seeds: int, test: str) -> None:
+    verdict = judge_learning([seed_training(seed, epochs=(0.5,) * 6) for seed in range(seeds)])
+    (reason,) = verdict.reasons["trend"]
+    assert reason.startswith(f"The losses do not fall beyond chance: {test} gives p = ")
+    assert reason.endswith(f", at most {TREND_ALPHA} is asked.")
 
 
 @pytest.mark.parametrize("name", sorted(seed_training()))

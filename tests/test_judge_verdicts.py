@@ -235,3 +235,59 @@ def test_a_planned_cell_without_an_outcome_is_no_success() -> None:
     assert exit_code(judged, planned=[PASSED.cell]) == 0
     assert exit_code(judged, planned=[PASSED.cell, FAULT.cell]) == 3
     assert exit_code(judge([REGRESSION], KNOWN), planned=[PASSED.cell]) == 1
+
+
+def sentence(*outcomes: Outcome) -> str:
+    """Of the last of these; each is told about that very outcome."""
+    judged = one(*outcomes)
+    assert judged.outcome is outcomes[-1]
+    return judged.sentence
+
+
+def test_each_verdict_is_told_in_a_sentence_with_what_it_rests_on() -> None:
+    failing = contract()
+    assert sentence(outcome(contract("1.0.12"))) == "It passed."
+    assert sentence(outcome(contract("1.0.12"), Status.SKIPPED)) == "It was skipped: a reason"
+    assert (
+        sentence(outcome(failing)) == "It passed, and is listed as failing (streaming: hidden states enter the loss)."
+    )
+    known = outcome(failing, Status.FAILED, LISTED)
+    assert sentence(known) == "It failed as listed (streaming: hidden states enter the loss)."
+    assert sentence(outcome(failing, Status.FAILED, OTHER)) == (
+        f"It failed in another way than listed: {OTHER}, where failed with {LISTED} (streaming) is expected."
+    )
+    assert sentence(outcome(failing, Status.TIMED_OUT)) == (
+        f"It timed out in another way than listed: no signature, where failed with {LISTED} (streaming) is expected."
+    )
+    above = outcome(finetune(), Status.BLOCKED, blocked_by=failing)
+    assert sentence(known, above) == f"It stands on {failing}, which is judged known (streaming)."
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(Status.OUT_OF_MEMORY, "ran out of memory"), (Status.TIMED_OUT, "timed out")]
+)
+def test_a_status_is_told_in_words(status: Status, said: str) -> None:
+    assert sentence(outcome(contract("1.3.0"), status)) == f"It {said} (no signature), and no known issue covers it."
+
+
+def test_what_fails_otherwise_than_listed_names_the_issue_that_it_was_listed_in() -> None:
+    judged = one(outcome(contract(), Status.FAILED, OTHER))
+    assert judged.issue is KNOWN.issues[0]
+    assert one(outcome(contract("1.3.0"), Status.FAILED, OTHER)).issue is None
+
+
+def test_several_ways_of_failing_are_told_as_alternatives() -> None:
+    streaming, hangs = KNOWN.issues
+    both = replace(streaming, signatures=(LISTED, OTHER))
+    also = replace(hangs, releases="<2", checks=(Check.LOSS_CONTRACT,))
+    (judged,) = judge([outcome(contract(), Status.FAILED, "X@y")], KnownIssues(issues=(both, also)))
+    assert f"failed with {LISTED} or {OTHER} (streaming); timed_out with no signature (hangs) is" in judged.sentence
+
+
+def test_what_stands_on_a_blocked_cell_is_judged_by_the_one_at_the_bottom() -> None:
+    bottom = outcome(contract(), Status.FAILED, LISTED)
+    middle = outcome(finetune(), Status.BLOCKED, blocked_by=contract())
+    top = outcome(finetune().replace("finetune", "decode"), Status.BLOCKED, blocked_by=finetune())
+    judged = one(bottom, middle, top)
+    assert (judged.verdict, judged.issue) == (Verdict.KNOWN, KNOWN.issues[0])
+    assert judged.outcome is top

@@ -32,29 +32,29 @@ MOST_UTTERANCES = 1 << 16
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the prediction; 0, or 1 when a card was named and not even one utterance fits it."""
-    question, asked, card = read(options)
+    """Print the prediction; 0, or 1 when a card was named that not even one utterance fits."""
+    question, asked, cards = read(options)
     calibration = _calibration(options)
     cache = cache_of(options)
     say(f"measuring {question.variant.name} with few blocks on the CPU …")
     room = Room(stack=probe(cache=cache), cache=cache, threads=len(os.sched_getaffinity(0)), say=say)
-    predictor = Predictor.of(question, room, alone=None if card else asked.utterances)
+    predictor = Predictor.of(question, room, alone=None if cards else asked.utterances)
     predictor.at(asked.utterances)
-    fit = _fit(predictor, card, calibration) if card else None
+    fits = [_fit(predictor, card, calibration) for card in cards]
     if options.json:
-        print(json.dumps(plain(predictor, asked, fit, calibration), indent=1, ensure_ascii=False))
+        print(json.dumps(plain(predictor, asked, fits, calibration), indent=1, ensure_ascii=False))
     else:
-        print(told(predictor, asked, fit, calibration))
-    return 1 if fit is not None and fit.account is None else 0
+        print(told(predictor, asked, fits, calibration))
+    return 1 if any(fit.account is None for fit in fits) else 0
 
 
-def read(options: argparse.Namespace) -> tuple[Question, Asked, Card | None]:
+def read(options: argparse.Namespace) -> tuple[Question, Asked, tuple[Card, ...]]:
     """What the options ask for, all of it read before anything is measured.
 
     Raises:
         InputError: what is wrong with it.
     """
-    card = Card.parse(options.fit) if options.fit else None
+    cards = tuple(map(Card.parse, options.fit))
     variant = load_variant(options.variant)
     shape = _shape(options.shape)
     scale = Scale(options.scale)
@@ -76,7 +76,7 @@ def read(options: argparse.Namespace) -> tuple[Question, Asked, Card | None]:
         frames=max(2, round(seconds / FRAME_SECONDS)),
         characters=max(2, characters),
     )
-    return question, asked, card
+    return question, asked, cards
 
 
 def _asked(stated: int, batch_type: str, seconds: float) -> Asked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,12 +50,12 @@ class Asked:
     """The batch as it was stated, in that unit."""
 
 
-def told(predictor: Predictor, asked: Asked, fit: Fit | None, calibration: Calibration | None) -> str:
+def told(predictor: Predictor, asked: Asked, fits: Sequence[Fit], calibration: Calibration | None) -> str:
     """What the command prints."""
-    return "\n".join(_lines(predictor, asked, fit, calibration))
+    return "\n".join(_lines(predictor, asked, fits, calibration))
 
 
-def _lines(predictor: Predictor, asked: Asked, fit: Fit | None, calibration: Calibration | None) -> Iterator[str]:
+def _lines(predictor: Predictor, asked: Asked, fits: Sequence[Fit], calibration: Calibration | None) -> Iterator[str]:
     question = predictor.question
     found = predictor.at(asked.utterances)
     yield (
@@ -82,7 +82,7 @@ def _lines(predictor: Predictor, asked: Asked, fit: Fit | None, calibration: Cal
     yield f"peak reserved   {_size(told['predicted_reserved_bytes'])} (the allocator's published rules; {calibrated})"
     yield f"context and workspaces: {_context(calibration)}"
     yield from (f"doubtful: {doubt}" for doubt in predictor.doubts)
-    if fit is not None:
+    for fit in fits:
         yield from _fit(fit, asked, calibration)
 
 
@@ -143,7 +143,7 @@ def _size(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-def plain(predictor: Predictor, asked: Asked, fit: Fit | None, calibration: Calibration | None) -> dict[str, Any]:
+def plain(predictor: Predictor, asked: Asked, fits: Sequence[Fit], calibration: Calibration | None) -> dict[str, Any]:
     """What `--json` prints: bytes."""
     question = predictor.question
     found = predictor.at(asked.utterances)
@@ -168,13 +168,11 @@ def plain(predictor: Predictor, asked: Asked, fit: Fit | None, calibration: Cali
         "workspace_bytes": calibration.workspace_bytes if calibration else None,
         "calibration": calibration.key if calibration else None,
         "doubts": list(predictor.doubts),
-        "fit": _plain_fit(fit, asked, calibration),
+        "fit": [_plain_fit(fit, asked, calibration) for fit in fits],
     }
 
 
-def _plain_fit(fit: Fit | None, asked: Asked, calibration: Calibration | None) -> dict[str, Any] | None:
-    if fit is None:
-        return None
+def _plain_fit(fit: Fit, asked: Asked, calibration: Calibration | None) -> dict[str, Any]:
     return {
         "card": fit.card.name,
         "card_bytes": fit.card.size,

@@ -12,6 +12,7 @@ from estimate_recordings import ACTIVATION, INPUT, OUTPUT, WEIGHT, recording
 from harness.estimate.account import Account, account
 from harness.estimate.batches import CarryError, Pair
 from harness.estimate.depth import deepen, uneven_blocks
+from harness.estimate.prediction import Predictor
 from harness.estimate.recording import End, Recording, Stack, Step, Use, measured_name, standing_for
 from harness.estimate.training import changes, optimizer_of
 
@@ -48,7 +49,7 @@ def test_a_step_with_more_blocks_is_event_for_event_the_measured_one(blocks: int
     assert told(deepen(shallow.steps[2], shallow.stacks)) == told(deep.steps[2])
 
 
-def widened_later(blocks: int, full: int) -> Recording:
+def widened_later(blocks: int, full: int, *, per_utterance: bool = False) -> Recording:
     """A step of half precision whose gradients are widened all at once, after the last block's backward pass."""
     data, made = recording(blocks, full), 50_000
     for step in data["steps"]:
@@ -61,6 +62,11 @@ def widened_later(blocks: int, full: int) -> Recording:
             made += 1
             outside["events"] += [[made, WEIGHT], [half[0]]]
             update["events"].append([made])
+    for size, step in zip(data["batches"] if per_utterance else (), data["steps"], strict=per_utterance):
+        outside = [one for one in step if one["kind"] == "backward" and one["stack"] is None][-1]
+        for _ in range(size):
+            made += 1
+            outside["events"] += [[made, 500_000], [made]]
     return Recording.from_json(data)
 
 
@@ -72,6 +78,17 @@ def test_gradients_that_are_made_of_all_blocks_at_once_are_repeated_too() -> Non
     assert one.requested == other.requested
     assert one.by_phase["update"] == pytest.approx(other.by_phase["update"], rel=0.01)
     assert one.unmatched == 0
+
+
+@pytest.mark.parametrize("utterances", [4, 40])
+def test_they_are_repeated_where_their_stretch_is_told_by_its_sum(utterances: int) -> None:
+    """A loop over the utterances in the same stretch, before a larger batch and the full depth are told."""
+    one = widened_later(5, 12, per_utterance=True)
+    predictor = Predictor(question=None, recording=one, optimizer=ADAM)  # type: ignore[arg-type]
+    assert predictor.at(2).gradients > 12 * WEIGHT
+    # In a sum each tensor's own rounding is not there.
+    assert predictor.at(utterances).gradients == pytest.approx(predictor.at(2).gradients, rel=1e-3)
+    assert predictor.doubts == ()
 
 
 def test_too_few_blocks_are_not_carried() -> None:

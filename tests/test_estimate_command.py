@@ -15,11 +15,11 @@ from harness.cells import Precision, Release, Scale, Shape
 from harness.commands import estimate as command
 from harness.errors import InputError, ReleaseError
 from harness.estimate import asking
-from harness.estimate.asking import Question, shallow
+from harness.estimate.asking import Question, shallow, too_few
 from harness.estimate.calibration import Calibration, read_calibration
 from harness.estimate.cards import Card
 from harness.estimate.prediction import Predictor, figures
-from harness.estimate.recording import Recording, Use
+from harness.estimate.recording import Recording, Stack, Use
 from harness.estimate.text import Asked, Fit, by_module, plain, told
 from harness.estimate.training import optimizer_of
 from harness.variants import load_variant
@@ -89,6 +89,15 @@ def test_a_batch_in_tokens_holds_as_many_utterances_as_fit_it() -> None:
 )  # fmt: skip
 def test_as_many_blocks_are_measured_as_show_how_they_repeat(name: str, depths: dict[str, int]) -> None:
     assert depths.items() <= dict(shallow(load_variant(name), Scale.PUBLISHED).slim).items()
+
+
+def test_a_stack_that_is_shorter_than_its_config_says_is_measured_with_more_blocks() -> None:
+    whole, short = (Stack(name="decoder.decoders", measured=count, full=count + 10) for count in (5, 4))
+    all_there = Stack(name="encoder.encoders0", measured=1, full=1)
+    assert too_few([whole, all_there]) == 0
+    assert too_few([whole, short, all_there]) == 1
+    slim = dict(shallow(load_variant("contextual_paraformer"), Scale.PUBLISHED, 6).slim)
+    assert slim["decoder_conf.att_layer_num"] == 6
 
 
 def test_a_slim_model_is_measured_as_it_is() -> None:
@@ -197,10 +206,9 @@ def test_gradients_that_got_lost_on_the_way_are_told(predictor: Predictor) -> No
         (outside,) = [one for one in step if one["kind"] == "backward" and one["stack"] is None][-1:]
         stretch = next(one for one in step if one["kind"] == "backward" and one["index"] == 2)
         outside["events"].append(stretch["events"].pop(0))
-    predictor.recording = Recording.from_json(data)
-    predictor._known.clear()
-    predictor.at(8)
-    assert "not as large as its parameters" in " ".join(predictor.doubts)
+    lost = Predictor(question=predictor.question, recording=Recording.from_json(data), optimizer=predictor.optimizer)
+    lost.at(8)
+    assert "not as large as its parameters" in " ".join(lost.doubts)
 
 
 def test_several_cards_are_told_one_after_the_other(predictor: Predictor) -> None:

@@ -13,6 +13,7 @@ from harness.cells import Cell, Check, Device, Outcome, Precision, Release, Scal
 from harness.errors import HarnessError, ReleaseError
 from harness.estimate.depth import LEAST_MEASURED
 from harness.estimate.recording import Recording
+from harness.estimate.recording import Stack as Measured
 from harness.execute import Settings, build_plan, execute
 from harness.model_folder import write_model_folder
 from harness.releases import fetch, layout_path
@@ -62,6 +63,18 @@ def measure(question: Question, batches: Sequence[int], room: Room) -> Recording
         HarnessError: the release, the speech or the stack cannot be had.
     """
     fetch([question.release], room.cache, jobs=1)
+    recording = _measured(question, batches, room, LEAST_MEASURED)
+    lacking = too_few(recording.stacks)
+    # Some decoders keep their last block apart, so that their stack is shorter than the config says.
+    return _measured(question, batches, room, LEAST_MEASURED + lacking) if lacking else recording
+
+
+def too_few(stacks: Sequence[Measured]) -> int:
+    """How many blocks more must be measured, so that a stack can be carried to its full depth."""
+    return max((LEAST_MEASURED - one.measured for one in stacks if one.full > one.measured), default=0)
+
+
+def _measured(question: Question, batches: Sequence[int], room: Room, blocks: int) -> Recording:
     cell = Cell(
         release=question.release.label,
         variant=question.variant.name,
@@ -75,45 +88,45 @@ def measure(question: Question, batches: Sequence[int], room: Room) -> Recording
     )
     workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
     try:
-        request = _request(question, batches, room)
+        request = _request(question, batches, room, blocks)
         outcome = _run(cell, request, room, workspace)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
     return _read(outcome, question)
 
 
-def shallow(variant: Variant, scale: Scale) -> Variant:
-    """The variant with only as many blocks as are measured; slim ones have few as they are."""
+def shallow(variant: Variant, scale: Scale, blocks: int = LEAST_MEASURED) -> Variant:
+    """The variant with only as many blocks a stack as are measured; slim ones have few as they are."""
     if scale is Scale.SLIM:
         return variant
     depths: list[tuple[str, int]] = []
     for name, conf in variant.config.items():
         if isinstance(conf, Mapping):
-            depths += [(f"{name}.{key}", value) for key, value in _few(conf).items()]
+            depths += [(f"{name}.{key}", value) for key, value in _few(conf, blocks).items()]
     return replace(variant, slim=tuple(depths))
 
 
-def _few(conf: Mapping[str, Any]) -> dict[str, int]:
+def _few(conf: Mapping[str, Any], least: int) -> dict[str, int]:
     """As many blocks of each kind as it takes to have one whose neighbours are neither the first nor the last."""
-    found = {key: min(conf[key], LEAST_MEASURED) for key in _DEPTHS if isinstance(conf.get(key), int)}
+    found = {key: min(conf[key], least) for key in _DEPTHS if isinstance(conf.get(key), int)}
     blocks, attending = conf.get("num_blocks"), conf.get("att_layer_num")
     if not isinstance(blocks, int):
         return {}
     if isinstance(attending, int) and attending <= blocks:
         # The others are a stack of their own.
-        found["num_blocks"] = found["att_layer_num"] + min(blocks - attending, LEAST_MEASURED)
+        found["num_blocks"] = found["att_layer_num"] + min(blocks - attending, least)
     else:
         # The first block may stand apart, because it takes features of another width.
-        found["num_blocks"] = min(blocks, LEAST_MEASURED + 1)
+        found["num_blocks"] = min(blocks, least + 1)
         found.pop("att_layer_num", None)
     return found
 
 
-def _request(question: Question, batches: Sequence[int], room: Room) -> dict[str, Any]:
+def _request(question: Question, batches: Sequence[int], room: Room, blocks: int) -> dict[str, Any]:
     variant, shape, scale = question.variant, question.shape, question.scale
     corpus = build_corpus(room.cache)
     full = write_model_folder(variant, corpus, room.cache, shape=shape, scale=scale)
-    few = write_model_folder(shallow(variant, scale), corpus, room.cache, shape=shape, scale=Scale.SLIM)
+    few = write_model_folder(shallow(variant, scale, blocks), corpus, room.cache, shape=shape, scale=Scale.SLIM)
     told = variant.anatomy.told(render(variant, shape=shape, scale=scale))
     return {
         "check": "footprint",

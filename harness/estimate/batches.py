@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from harness.errors import HarnessError
 from harness.estimate.recording import Birth, End, Event, Label, Ref, Step, Stretch, Use
@@ -40,9 +41,13 @@ class Pair:
         """
         if utterances == self.sizes[0]:
             return self.small
-        small, large = _even(self.small, self.large)
+        small, large = self._evened
         share = (utterances - self.sizes[0]) / (self.sizes[1] - self.sizes[0])
         return tuple(_between(one, other, share) for one, other in zip(small, large, strict=True))
+
+    @cached_property
+    def _evened(self) -> tuple[Step, Step]:
+        return _even(self.small, self.large)
 
 
 def _between(small: Stretch, large: Stretch, share: float) -> Stretch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from harness.errors import InputError
 from harness.estimate.account import Account, account
@@ -53,16 +54,20 @@ class Predictor:
     def at(self, utterances: int) -> Account:
         """The figures of a batch."""
         if utterances not in self._known:
-            step = deepen(self._step(utterances), self.recording.stacks)
+            step = self._deep.get(utterances) or self._pair.at(utterances)
             self._known[utterances] = account(changes(self.recording, step, self.optimizer))
         return self._known[utterances]
 
-    def _step(self, utterances: int) -> Step:
-        steps = self.recording.steps
-        if utterances in steps:
-            return steps[utterances]
-        small, large = sorted(steps)[:2]
-        return Pair(small=steps[small], large=steps[large], sizes=(small, large)).at(utterances)
+    @cached_property
+    def _deep(self) -> dict[int, Step]:
+        """The measured steps at full depth, by the number of utterances."""
+        return {size: deepen(step, self.recording.stacks) for size, step in self.recording.steps.items()}
+
+    @cached_property
+    def _pair(self) -> Pair:
+        """Two of them; to the full depth first, because what is told by its sum shows no blocks any more."""
+        small, large = sorted(self._deep)[:2]
+        return Pair(small=self._deep[small], large=self._deep[large], sizes=(small, large))
 
     def largest(self, card: Card, calibration: Calibration | None) -> int:
         """The most utterances whose predicted reserved memory fits a card with its margin; 0 when none does."""

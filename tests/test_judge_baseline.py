@@ -356,3 +356,55 @@ def test_a_baseline_that_was_accepted_twice_holds_the_new_figures() -> None:
     assert held(run(20, cell(seconds=0.7)), after).changed() is False
     assert held(run(20, cell(seconds=0.5)), after).changed() is True
     assert after == replace(after, key=BASELINE.key)
+
+
+# What cannot be held is told with all that is known.
+
+
+def test_what_is_not_compared_names_its_cell_and_key() -> None:
+    known = only(held(run(9)))
+    for outcome, reason in (
+        (cell(status=Status.FAILED), "it failed"),
+        (cell(CPU_CELL.replace("paraformer/", "paraformer_streaming/")), "the baseline does not have this cell"),
+    ):
+        one = only(held(run(9, outcome)))
+        assert (one.cell, one.key) == (outcome.cell.id, known.key)
+        assert [figure.words for figure in one.figures] == [reason]
+    one = only(held(run(9, matrix_sha256="cd" * 32)))
+    assert (one.cell, one.key) == (CPU_CELL, known.key)
+    (corpus,) = only(held(run(9, corpus_sha256="ef" * 32))).figures
+    assert corpus.words == "the baseline is of another corpus"
+    nowhere = only(held(gpu_run(9, gpus=())))
+    assert (nowhere.cell, nowhere.key) == (GPU_CELL, None)
+
+
+def test_a_failed_cell_of_an_unknown_machine_is_none_of_the_baselines_business() -> None:
+    assert held(gpu_run(9, cell(GPU_CELL, Status.FAILED), gpus=())).cells == ()
+
+
+def test_a_figure_with_too_few_repeats_is_told_beside_them() -> None:
+    two = accepted(run(0), run(1))
+    one = figure(held(run(9, cell(seconds=0.75)), two), "step_seconds")
+    centre = centre_of([0.495, 0.5])
+    assert one.standing is Standing.UNCALIBRATED
+    assert one.words == f"its noise is not known: measured 2 of {LEAST_REPEATS} times that are needed"
+    assert (one.baseline, one.now) == (centre, 0.75)
+    assert one.difference == pytest.approx(0.75 / centre - 1)
+
+
+def test_a_figure_that_only_one_side_has_is_told_so() -> None:
+    gone = figure(held(run(9, cell(peak_resident_bytes=None))), "peak_resident_bytes")
+    assert (gone.standing, gone.words) == (Standing.NO_FIGURE, "no figure in this run")
+    assert gone.baseline == pytest.approx(900 * MIB)
+    new = figure(held(run(9, cell(peak_used_bytes=5 * MIB))), "peak_used_bytes")
+    assert (new.standing, new.words) == (Standing.UNCALIBRATED, "no figure in the baseline")
+    assert (new.baseline, new.now, new.difference) == (None, 5 * MIB, None)
+
+
+def test_losses_without_repeats_are_told_with_the_last_one() -> None:
+    one = figure(held(run(9), accepted(run(0))), "losses")
+    assert one.standing is Standing.UNCALIBRATED
+    assert one.words == f"its noise is not known: measured 1 of {LEAST_REPEATS} times that are needed"
+    assert one.now == LOSSES[-1]
+    none = figure(held(run(9, cell(losses=["nan"] * 25))), "losses")
+    assert (none.standing, none.words) == (Standing.NO_FIGURE, "no figure in this run")

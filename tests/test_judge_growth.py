@@ -13,6 +13,11 @@ from harness.judge.growth import (
     GROWTH_BYTES,
     LEAST_GROWTH_BYTES,
     LEAST_STEPS,
+    _batches,
+    _met_again,
+    _p,
+    _size,
+    _slope,
     growth,
     growth_allowed,
     growth_reasons,
@@ -158,3 +163,72 @@ def test_the_bound_of_a_small_model_is_a_share_of_it() -> None:
     assert growth_allowed(None) == GROWTH_BYTES
     assert growth_allowed(0) == LEAST_GROWTH_BYTES
     assert growth_allowed(4 * MIB) == 2 * MIB
+
+
+# The test for a trend by seasons, after Hirsch, Slack and Smith 1982; its figures here by hand.
+
+
+@pytest.mark.parametrize(
+    ("series", "seasons", "z"),
+    [
+        # S = 45, variance 10 * 9 * 25 / 18 = 125.
+        (list(range(10)), [0] * 10, 44 / 125**0.5),
+        (list(range(10, 0, -1)), [0] * 10, -44 / 125**0.5),
+        # S = 12; three ties of two take 3 * 2 * 1 * 9 from 6 * 5 * 17.
+        ([1, 1, 2, 2, 3, 3], [0] * 6, 11 / ((510 - 54) / 18) ** 0.5),
+        # Two batches that take turns, each with S = 10 of five steps: variance 2 * 5 * 4 * 15 / 18.
+        ([1, 100, 2, 101, 3, 102, 4, 103, 5, 104], [0, 1] * 5, 19 / (600 / 18) ** 0.5),
+        # They cancel: S = 0.
+        ([1, 104, 2, 103, 3, 102, 4, 101, 5, 100], [0, 1] * 5, 0.0),
+        # S = 1 and S = -1 come to 0 by the correction.
+        ([1, 2], [0, 0], 0.0),
+        ([2, 1], [0, 0], 0.0),
+    ],
+)
+def test_a_rise_is_as_unlikely_as_its_definition_says(series: list[float], seasons: list[int], z: float) -> None:
+    assert _p(series, seasons) == pytest.approx(0.5 * math.erfc(z / 2**0.5))
+
+
+def test_without_seasons_the_exact_test_is_one_sided() -> None:
+    assert _p([1.0, 2.0, 3.0, 4.0], None) == pytest.approx(1 / 24)
+    assert _p([4.0, 3.0, 2.0, 1.0], None) == pytest.approx(1.0)
+    assert math.isnan(_p([1.0] * 6, [0] * 6))
+
+
+def test_a_slope_is_the_median_of_those_between_steps_of_one_batch() -> None:
+    series = [0.0, 100.0, 2.0, 104.0, 4.0, 108.0]
+    assert _slope(series, [0, 1] * 3) == pytest.approx((1.0 + 2.0) / 2)
+    assert _slope([0.0, 1.0, 10.0], None) == 5.0, "of 1, 9 and 5"
+    assert _slope([5.0], None) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("batches", "first"),
+    [
+        ([0, 1, 0, 1, 0, 1, 0, 1], 2),
+        ([0, 1, 0, 1, 0, 1], None),
+        ([0, 1, 2, 0, 1, 0, 1, 0, 1], None),
+        ([0, 1, 2], None),
+        ([], None),
+    ],
+    ids=["each comes three times more", "twice more", "one does not come again", "none does", "no steps"],
+)
+def test_batches_are_compared_from_where_they_come_again(batches: list[object], first: int | None) -> None:
+    assert _met_again(batches) == first
+
+
+def test_batches_that_are_not_known_are_told_by_their_place_in_the_epoch() -> None:
+    assert _batches({"steps_of_epochs": [3, 3]}) == [0, 1, 2, 0, 1, 2]
+    assert _batches({"steps_of_epochs": [3, 2]}) is None
+    assert _batches({"steps_of_epochs": [None, None]}) == []
+
+
+@pytest.mark.parametrize(("size", "said"), [(300 * 1024, "300 KiB"), (MIB, "1.0 MiB"), (2.55 * MIB, "2.5 MiB")])
+def test_a_size_is_told_in_a_unit_that_suits_it(size: float, said: str) -> None:
+    assert _size(size) == said
+
+
+def test_on_a_cpu_steps_are_compared_whatever_their_batch() -> None:
+    series = [900 * MIB + 9 * MIB * step for step in range(25)]
+    metrics = {"held_bytes": series, "targets": {"steps": [BATCHES[step % 5] for step in range(25)]}}
+    assert reasons(metrics) == "Memory grew by 9.0 MiB a step over the second half of the training, and never stopped."

@@ -62,7 +62,9 @@ def test_a_release_beyond_the_bound_fails_with_a_sentence() -> None:
     assert (before.status, PACE in before.evidence) == (Status.PASSED, False)
     assert after.status is Status.FAILED
     assert after.failure is not None
-    assert after.failure.signature == "NotTrained@pace"
+    assert (after.failure.type, after.failure.signature) == ("NotTrained", "NotTrained@pace")
+    assert after.failure.message == after.reason
+    assert after.evidence[PACE]["spread"] == pytest.approx(0.01)
     assert after.reason.startswith("It learns slower than 1.4.0: over 3 seeds its loss differs by +0.300")
     _, faster = settle_pace([outcome("1.4.0", figures(0.8)), outcome("1.4.1", figures(0.5))])
     assert "learns faster than 1.4.0" in faster.reason
@@ -76,6 +78,14 @@ def test_what_is_within_the_bound_passes_with_its_figures() -> None:
 
 def test_a_single_seed_is_never_accused() -> None:
     assert pace([outcome("1.4.0", figures(0.5)[:1]), outcome("1.4.1", figures(0.9)[:1])]) == {}
+
+
+def test_two_seeds_are_enough_and_cheap_constant_predictions_are_ones_too() -> None:
+    (one,) = pace([outcome("1.4.0", figures(0.5)[:2]), outcome("1.4.1", figures(0.9)[:2])]).values()
+    assert (one.seeds, one.degrees_of_freedom, one.kept) == (2, 2, False)
+    targets = {"rows": [[7, 7, 7, 7, 7, 7, 7, 8]], "steps": [[[0]]] * 12}
+    cheap = seed_training(targets=targets, criterion={"classes": 8404, "smoothing": 0.0, "normalize_length": True})
+    assert training_figure(cheap) is not None
 
 
 def test_seeds_are_paired_by_number() -> None:

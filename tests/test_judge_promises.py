@@ -324,3 +324,94 @@ def test_processes_that_break_off_are_told() -> None:
 def test_whatever_is_reported_is_judged_without_an_exception(name: str, value: object) -> None:
     judge_promises(metrics(promised={name: value}))
     judge_promises(promised(**{name: value}))
+
+
+def test_each_broken_promise_is_told_with_its_figures() -> None:
+    for given, said in (
+        (
+            promised(norms_before_steps=measured(11.0, 12.5)),
+            "Step 4 was taken with a gradient of norm 11, where clipping 12.5 at 5 leaves 5.",
+        ),
+        (
+            promised(norms_before_steps=measured(5.1, None)),
+            "Step 4 was taken with a gradient of norm 5.1, clipped at nothing; 5 is asked.",
+        ),
+        (
+            promised(loss_difference=0.125),
+            "The statistic `loss` is not the loss that was returned: up to 12.50% apart.",
+        ),
+        (
+            metrics(accuracy_recomputed=[0.75, *seed_training()["stats"]["acc"][1:]]),
+            "The statistic `acc` says 0 where the first pass got 0.75 right.",
+        ),
+        (
+            accumulated(relative_difference=0.5, norm_accumulated=3.0, norm_at_once=1.5),
+            "The gradient accumulated over 2 batches is not that of one batch 2 times as large: "
+            "norm 3 against 1.5, relative difference 0.5.",
+        ),
+        (
+            promised(without_gradient=["encoder.a", "encoder.b", "encoder.c"]),
+            "encoder.a, encoder.b, encoder.c never received a gradient.",
+        ),
+        (
+            metrics(learning_rates=[0.001] * 12, promised=promises(learning_rate=None)),
+            "Step 2 and 10 more were taken at the learning rate of the step before; its schedule moves at each.",
+        ),
+    ):
+        assert sentence(given) == said
+
+
+def test_of_several_accuracies_the_one_that_is_furthest_off_is_told() -> None:
+    stated = seed_training()["stats"]["acc"]
+    counted = [stated[0] + 0.25, stated[1] + 0.5, *stated[2:]]
+    assert "says 0 where the first pass got 0.5 right" in sentence(metrics(accuracy_recomputed=counted))
+
+
+def test_a_large_statistic_may_be_printed_with_its_own_rounding() -> None:
+    """Three decimals of a loss of 1000 are more than float32 holds; of the returned loss the losses are asked."""
+    stats = {**seed_training()["stats"], "loss_pre": [1000.0] * 12}
+    for name, losses, apart, expected in (
+        ("loss_pre", [1.0] * 12, 0.010, ()),
+        ("loss_pre", [1.0] * 12, 0.011, ("log",)),
+        ("returned loss", [1000.0] * 12, 0.010, ()),
+        ("returned loss", [1.0] * 12, 0.010, ("log",)),
+    ):
+        told = promises(log_differences={name: apart})
+        assert "log" in broken(metrics(stats=stats, losses=losses, promised=told)) or not expected
+        assert ("log" in broken(metrics(stats=stats, losses=losses, promised=told))) is bool(expected)
+
+
+def test_rows_that_are_listed_unequally_often_are_told_so() -> None:
+    given = metrics(promised=promises(listed=[3, 2, 2, 1]))
+    assert "Epoch 1 brought 4 utterances 2 to 2 times; 4 are listed 1 to 3 times." in sentence(given)
+
+
+def test_a_later_epoch_is_looked_at_as_well() -> None:
+    """In the third epoch alone, two rows stand in for the other two."""
+    steps = [[[0, 1, 2, 3]]] * 12
+    steps[4:6] = [[[0, 1, 0, 1]]] * 2
+    given = metrics(targets={**seed_training()["targets"], "steps": steps})
+    assert "Epoch 3 brought 2 utterances" in sentence(given)
+
+
+def test_both_trainings_of_several_processes_are_told() -> None:
+    failed = {"failure": "ValueError@funasr/bin/train.py:main"}
+    apart = {"between_ranks": 0.25, "losses": {"single": SINGLE, "ranks": [[9.0, 8.0, 7.5]] * 2}}
+    given = metrics(ranks={"same rows": failed, "accumulating other rows": apart})
+    assert judge_promises(given).reasons["ranks"] == (
+        "Training with two processes (same rows) ends in ValueError@funasr/bin/train.py:main.",
+        "With two processes (accumulating other rows) the two processes end with different weights: "
+        "relative difference 0.25.",
+        "With two processes (accumulating other rows) rank 0 has a loss of 7.5 at step 3, a single process 7.",
+        "With two processes (accumulating other rows) rank 1 has a loss of 7.5 at step 3, a single process 7.",
+    )
+    unknown = metrics(ranks={"same rows": {"from_single": None}})
+    assert sentence(unknown) == (
+        "With two processes (same rows) the weights are not those of a single process: relative difference unknown."
+    )
+
+
+def test_a_rank_without_losses_hides_no_other() -> None:
+    losses = {"single": SINGLE, "ranks": [[], [9.0, 8.0, 7.5]]}
+    reasons = judge_promises(metrics(ranks={"same rows": {"losses": losses}})).reasons["ranks"]
+    assert [reason.split(") ")[1][:6] for reason in reasons] == ["rank 0", "rank 1"]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.judge.checkpoint import judge_checkpoint
+from harness.cells import Cell, Outcome, Status
+from harness.judge.checkpoint import QUESTIONS, judge_checkpoint, settle_checkpoint
 from harness.judge.questions import Answer, Question
 
 Metrics = dict[str, Any]
+Plant = Callable[[Metrics], None]
 RATES = [0.00025, 0.0005, 0.00075, 0.001, 0.0009, 0.0008]
 LOSSES = [9.0, 8.0, 7.0, 6.0, 5.5, 5.2]
 FILES = ["model.pt.ep0.2", "model.pt.ep1", "model.pt.ep1.2", "model.pt.ep2"]
@@ -168,36 +172,36 @@ def drops_though_told_not_to(metrics: Metrics) -> None:
     metrics["mismatch"][1] |= {"began": True, "left_out": metrics["mismatch"][0]["left_out"], "lost": []}
 
 
-@pytest.mark.parametrize(
-    ("plant", "failing"),
-    [
-        (forgets_the_optimizer, {"resumes_optimizer", "resumes_losses"}),
-        (forgets_the_epoch, {"resumes_at_epoch", "resumes_schedule"}),
-        (loses_a_tensor_on_the_way, {"saved_whole"}),
-        (loads_without_a_tensor, {"resumes_weights"}),
-        (forgets_the_schedule, {"resumes_schedule"}),
-        (repeats_the_epoch, {"resumes_within_epoch"}),
-        (skips_the_rest, {"resumes_within_sorted_epoch"}),
-        (forgets_the_first_stop, {"resumes_twice_within_epoch"}),
-        (averages_nothing, {"average_is_mean"}),
-        (averages_the_worst, {"average_is_mean"}),
-        (averages_what_is_no_mean, {"average_is_mean"}),
-        (averages_without_a_tensor, {"average_is_mean"}),
-        (saves_no_average, {"average_is_mean"}),
-        (prunes_what_it_averages, {"average_survives_pruning"}),
-        (keeps_the_first_as_best, {"best_is_best"}),
-        (keeps_no_best, {"best_is_best"}),
-        (ranks_by_a_default, {"criterion_is_measured"}),
-        (ranks_by_what_nobody_computed, {"criterion_is_measured"}),
-        (loads_the_base, {"folder_loads"}),
-        (loads_the_base_when_bare, {"bare_folder_loads"}),
-        (loads_no_average, {"average_loads"}),
-        (drops_silently, {"mismatch_said"}),
-        (drops_what_fits, {"mismatch_said"}),
-        (drops_though_told_not_to, {"mismatch_refused"}),
-    ],
+FAULTS: tuple[tuple[Plant, set[str]], ...] = (
+    (forgets_the_optimizer, {"resumes_optimizer", "resumes_losses"}),
+    (forgets_the_epoch, {"resumes_at_epoch", "resumes_schedule"}),
+    (loses_a_tensor_on_the_way, {"saved_whole"}),
+    (loads_without_a_tensor, {"resumes_weights"}),
+    (forgets_the_schedule, {"resumes_schedule"}),
+    (repeats_the_epoch, {"resumes_within_epoch"}),
+    (skips_the_rest, {"resumes_within_sorted_epoch"}),
+    (forgets_the_first_stop, {"resumes_twice_within_epoch"}),
+    (averages_nothing, {"average_is_mean"}),
+    (averages_the_worst, {"average_is_mean"}),
+    (averages_what_is_no_mean, {"average_is_mean"}),
+    (averages_without_a_tensor, {"average_is_mean"}),
+    (saves_no_average, {"average_is_mean"}),
+    (prunes_what_it_averages, {"average_survives_pruning"}),
+    (keeps_the_first_as_best, {"best_is_best"}),
+    (keeps_no_best, {"best_is_best"}),
+    (ranks_by_a_default, {"criterion_is_measured"}),
+    (ranks_by_what_nobody_computed, {"criterion_is_measured"}),
+    (loads_the_base, {"folder_loads"}),
+    (loads_the_base_when_bare, {"bare_folder_loads"}),
+    (loads_no_average, {"average_loads"}),
+    (drops_silently, {"mismatch_said"}),
+    (drops_what_fits, {"mismatch_said"}),
+    (drops_though_told_not_to, {"mismatch_refused"}),
 )
-def test_each_fault_fails_its_question(plant: Callable[[Metrics], None], failing: set[str]) -> None:
+
+
+@pytest.mark.parametrize(("plant", "failing"), FAULTS)
+def test_each_fault_fails_its_question(plant: Plant, failing: set[str]) -> None:
     metrics = sound()
     plant(metrics)
     assert {name for name, question in ask(metrics).items() if question.status is Answer.FAILS} == failing
@@ -313,3 +317,166 @@ def test_the_metrics_are_left_as_they_are() -> None:
     before = copy.deepcopy(metrics)
     judge_checkpoint(metrics)
     assert metrics == before
+
+
+# What a person reads: every answer of the sound release, and of each fault those that it changes.
+
+
+def resumes_with_an_error(metrics: Metrics) -> None:
+    metrics["resumed"] = {"failure": {"reason": "KeyError in funasr"}, "left": {"forwards": 3}}
+
+
+def resumes_within_with_an_error(metrics: Metrics) -> None:
+    for name in ("within", "once", "twice"):
+        metrics[name] = {"failure": {"reason": "KeyError in funasr"}, "left": {"forwards": 2}}
+
+
+def goes_on_with_other_batches(metrics: Metrics) -> None:
+    metrics["resumed"]["batches"] = list("fed")
+
+
+def breaks_off_before_it_saves(metrics: Metrics) -> None:
+    metrics["whole"] |= {"failure": {"reason": "OSError in funasr"}, "saved": []}
+
+
+def ends_with_other_weights(metrics: Metrics) -> None:
+    metrics["resumed"]["last_differs"] = [f"encoder.{number}" for number in range(5)]
+
+
+def is_noisy(metrics: Metrics) -> None:
+    metrics["resumed"]["losses"] = [6.005, *LOSSES[4:]]
+    metrics["again"] = {"losses": [9.001, *LOSSES[1:]]}
+
+
+def is_beyond_its_noise(metrics: Metrics) -> None:
+    is_noisy(metrics)
+    metrics["resumed"]["losses"] = [6.05, *LOSSES[4:]]
+
+
+def offers_little(metrics: Metrics) -> None:
+    for name in ("within", "recipe", "recipe_files", "once", "twice"):
+        del metrics[name]
+    metrics["files"] |= {"scores": {"criterion": None}, "names": ["model.pt", *FILES], "averages": {}}
+    metrics["loading"] |= {"folder_has_configuration": False, "average": {}}
+
+
+def ranks_not_at_all(metrics: Metrics) -> None:
+    metrics["files"]["scores"] = {"criterion": None}
+
+
+def averages_the_first_without_ranking(metrics: Metrics) -> None:
+    ranks_not_at_all(metrics)
+    metrics["files"]["averages"]["model.pt.avg2"]["members"] = [["model.pt.ep0.2", "model.pt.ep1"]]
+
+
+def scores_are_alike(metrics: Metrics) -> None:
+    for validation in metrics["whole"]["validations"]:
+        validation["losses"] = [7.0, 7.0]
+    metrics["files"]["scores"]["loss"] = dict.fromkeys(FILES, 7.0)
+
+
+def says_that_it_loads_nothing(metrics: Metrics) -> None:
+    for name in ("average", "folder", "bare"):
+        metrics["loading"][name] |= {"is": [], "said": ["error, init_param does not exist"], "differs": ["a", "b"]}
+
+
+def loading_raises(metrics: Metrics) -> None:
+    for name in ("average", "folder", "bare"):
+        metrics["loading"][name] |= {"is": None, "failure": {"reason": "no such file"}}
+
+
+def refuses_what_it_should_drop(metrics: Metrics) -> None:
+    metrics["mismatch"][0] |= {"began": False, "failure": {"reason": "size mismatch"}, "left_out": []}
+
+
+def averaging_raises(metrics: Metrics) -> None:
+    prunes_what_it_averages(metrics)
+    place = "funasr/train_utils/average_nbest_models.py:average_checkpoints"
+    metrics["recipe"]["failure"] = {"reason": "RuntimeError", "signature": f"RuntimeError@{place}"}
+
+
+def the_recipe_breaks_off(metrics: Metrics) -> None:
+    prunes_what_it_averages(metrics)
+    metrics["recipe"]["failure"] = {"reason": "KeyError", "signature": "KeyError@funasr/bin/train.py:main"}
+
+
+def says_that_it_cannot_average(metrics: Metrics) -> None:
+    prunes_what_it_averages(metrics)
+    metrics["recipe"]["said_of_averaging"] = ["No checkpoints found for averaging."]
+
+
+def fails_at_the_first_stop(metrics: Metrics) -> None:
+    metrics["once"]["batches"] = ["x"]
+
+
+def nothing_was_seen(metrics: Metrics) -> None:
+    metrics.clear()
+
+
+SCENES: tuple[Plant, ...] = (
+    *(plant for plant, _ in FAULTS),
+    *(resumes_with_an_error, resumes_within_with_an_error, goes_on_with_other_batches, breaks_off_before_it_saves),
+    *(ends_with_other_weights, is_noisy, is_beyond_its_noise, offers_little, ranks_not_at_all),
+    *(averages_the_first_without_ranking, scores_are_alike, says_that_it_loads_nothing, loading_raises),
+    *(refuses_what_it_should_drop, averaging_raises, the_recipe_breaks_off, says_that_it_cannot_average),
+    *(fails_at_the_first_stop, nothing_was_seen),
+)
+ANSWERS = Path(__file__).with_name("checkpoint_answers.json")
+"""Written by `python tests/test_judge_checkpoint.py`, and read by a person before it is committed."""
+
+
+def told(plant: Plant | None = None) -> dict[str, Any]:
+    """Every answer as JSON; of a fault those that differ from the sound release's."""
+    metrics = sound()
+    if plant is not None:
+        plant(metrics)
+    answers = {
+        name: [question.status, question.message, *([question.example] if question.example else [])]
+        for name, question in ask(metrics).items()
+    }
+    read: dict[str, Any] = json.loads(json.dumps(answers))
+    return read if plant is None else {name: one for name, one in read.items() if one != told()[name]}
+
+
+def test_the_answers_of_a_sound_release_say_what_was_seen() -> None:
+    assert told() == json.loads(ANSWERS.read_text("utf-8"))["sound"]
+
+
+@pytest.mark.parametrize("plant", SCENES, ids=lambda plant: plant.__name__)
+def test_what_a_fault_changes_is_told_in_these_words(plant: Plant) -> None:
+    assert told(plant) == json.loads(ANSWERS.read_text("utf-8"))[plant.__name__]
+
+
+def outcome_of(metrics: Metrics) -> Outcome:
+    cell = Cell.parse("1.4.16/paraformer/v8404-h320/slim/checkpoint@train/cpu-fp32")
+    return Outcome(cell=cell, status=Status.PASSED, reason="", metrics=metrics, evidence={"of": "the check"})
+
+
+def test_an_outcome_passes_with_every_answer_in_it() -> None:
+    settled = settle_checkpoint(outcome_of(sound()))
+    assert (settled.status, settled.failure, settled.evidence["of"]) == (Status.PASSED, None, "the check")
+    assert len(settled.evidence[QUESTIONS]) == 18
+    assert settled.evidence[QUESTIONS][0]["status"] is Answer.HOLDS
+
+
+def test_an_outcome_fails_with_the_names_and_sentences_of_what_fails() -> None:
+    metrics = sound()
+    forgets_the_optimizer(metrics)
+    settled = settle_checkpoint(outcome_of(metrics))
+    questions = ask(metrics)
+    assert settled.status is Status.FAILED
+    assert settled.failure is not None
+    assert settled.failure.type == "CheckpointBroken"
+    assert settled.failure.signature == "CheckpointBroken@resumes_optimizer+resumes_losses"
+    assert (
+        settled.reason
+        == settled.failure.message
+        == "; ".join(f"{name}: {questions[name].message}" for name in ("resumes_optimizer", "resumes_losses"))
+    )
+    assert settled.evidence["of"] == "the check"
+    assert len(settled.evidence[QUESTIONS]) == 18
+
+
+if __name__ == "__main__":
+    answers = {"sound": told(), **{plant.__name__: told(plant) for plant in SCENES}}
+    ANSWERS.write_text(json.dumps(answers, indent=1, ensure_ascii=False) + "\n", "utf-8")

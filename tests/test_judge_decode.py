@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.judge.decode import UNTRAINED_LEAST, error_rate, judge_decode
+from harness.cells import Cell, Outcome, Status
+from harness.judge.decode import DECODING, UNTRAINED_LEAST, error_rate, judge_decode, settle_decode
 
 SAID = ["今天天气真好", "请把窗户关上"]
 
@@ -100,3 +101,57 @@ def test_an_empty_outcome_is_no_pass() -> None:
     verdict = judge_decode({})
     assert (verdict.passed, verdict.utterances) == (False, ())
     assert verdict.unmet == ("weights", "error_rate", "untrained")
+
+
+def outcome(loaded_as: str = "folder", **changed: Any) -> Outcome:
+    cell = Cell.parse("1.4.16/paraformer/v8404-h320/slim/decode@train/cpu-fp32")
+    evidence = {"loaded_as": loaded_as}
+    return Outcome(cell=cell, status=Status.PASSED, reason="", metrics=metrics(**changed), evidence=evidence)
+
+
+def test_an_outcome_passes_with_what_was_decoded_in_it() -> None:
+    settled = settle_decode(outcome())
+    assert (settled.status, settled.reason, settled.failure) == (Status.PASSED, "", None)
+    assert settled.evidence["loaded_as"] == "folder"
+    assert settled.evidence[DECODING]["error_rate"] == 0.0
+    assert settled.cell == outcome().cell
+
+
+@pytest.mark.parametrize(("loaded_as", "place"), [("folder", "folder"), ("config and checkpoint", "config")])
+def test_other_weights_are_told_by_how_they_were_loaded(loaded_as: str, place: str) -> None:
+    settled = settle_decode(outcome(loaded_as, weights_differ_count=1, weights_differ=["a"], hypotheses=["啊", "啊"]))
+    assert settled.status is Status.FAILED
+    assert settled.failure is not None
+    assert (settled.failure.type, settled.failure.signature) == ("WeightsDiffer", f"WeightsDiffer@{place}")
+    assert (
+        settled.reason
+        == settled.failure.message
+        == (
+            "After loading, 1 of 80 tensors are not those that the training ended with: a. "
+            "The character error rate is 1.000; 0.250 is allowed."
+        )
+    )
+
+
+def test_text_that_does_not_come_back_fails_and_what_proves_nothing_is_no_failure_of_the_release() -> None:
+    settled = settle_decode(outcome(hypotheses=["啊", "啊"]))
+    assert settled.failure is not None
+    assert (settled.status, settled.failure.signature) == (Status.FAILED, "NotDecoded@error_rate")
+    assert (settled.failure.type, settled.failure.message) == ("NotDecoded", settled.reason)
+    known = settle_decode(outcome(untrained_hypotheses=SAID, hypotheses=["啊", "啊"]))
+    assert known.failure is not None
+    assert (known.status, known.failure.signature) == (Status.ERRORED, "NotDecoded@error_rate+untrained")
+    assert known.evidence[DECODING]["proves"] is False
+
+
+def test_what_is_not_known_is_said_so() -> None:
+    assert judge_decode({}).reasons == (
+        "It is not known which weights were in memory after loading.",
+        "There is no text to compare.",
+        "It is not known what the untrained model gives.",
+    )
+
+
+def test_utterances_without_keys_are_numbered_and_each_has_its_rate() -> None:
+    verdict = judge_decode(metrics(keys=None, hypotheses=[SAID[0], "请把窗"]))
+    assert [(one.key, one.error_rate) for one in verdict.utterances] == [("1", 0.0), ("2", 0.5)]

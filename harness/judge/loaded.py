@@ -40,7 +40,8 @@ def _loads(loading: Mapping[str, Any], key: str, name: str) -> Question:
     if said and key == "bare" and not held:
         text = f"what is in memory is {found}; it says: {said[0]}"
         return listed(name, text, example)
-    return fails(name, f"what is in memory is {found}, not what was saved last, and nothing is said", example)
+    words = f"; it says: {said[0]}" if said else ", and nothing is said"
+    return fails(name, f"what is in memory is {found}, not what was saved last{words}", example)
 
 
 def _mismatch(metrics: Mapping[str, Any], ignore: bool) -> Question:

@@ -108,7 +108,12 @@ def _add_run(commands: Commands) -> None:
     _add_matrix(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the run's folder (default: runs/<matrix>)")
     parser.add_argument("--jsonl", type=Path, metavar="FILE", help="your own speech, as a FunASR jsonl file")
-    parser.add_argument("--jobs", type=_positive, metavar="N", help="cells at once (default: one per processor)")
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="cells at once (default: one per processor; where cells run on a GPU, one per GPU)",
+    )
     parser.add_argument("--fresh", action="store_true", help="set aside what the run's folder holds and start anew")
     parser.add_argument("--require-gpu", action="store_true", help="fail when torch finds no GPU")
     _add_baselines(parser)

@@ -69,8 +69,11 @@ class FakeTree:
     before_each: Callable[[Cell], None] = lambda cell: None
     asked: list[str] = field(default_factory=list)
     """The ids of all cells that it was given, in every run."""
+    preloaded: list[tuple[str, ...]] = field(default_factory=list)
+    """What each run imports for all releases."""
 
     def __call__(self, plan: Plan, on_outcome: Callable[[Outcome], None], **_others: Any) -> None:
+        self.preloaded.append(plan.settings.preload)
         for outcome in plan.decided:
             on_outcome(outcome)
         for planned in plan.planned().values():

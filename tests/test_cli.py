@@ -22,6 +22,7 @@ from cli_scene import CELL, MATRIX, Said, World, carry_releases, make_world, wri
 from harness import errors
 from harness.cells import Failure, Outcome, Status
 from harness.commands import run
+from harness.commands.run import PRELOADED, PRELOADED_FOR_TRAINERS
 from harness.errors import HarnessError
 from harness.execute import Plan
 from harness.runs import RunStore
@@ -144,6 +145,16 @@ def test_a_release_is_fetched(world: World, tmp_path: Path) -> None:
 
 
 # Files that cannot be used.
+
+
+def test_what_trainers_alone_import_is_preloaded_for_trainers_alone(world: World) -> None:
+    world.run()
+    path = world.folder / "matrices" / "small.toml"
+    path.write_text(path.read_text().replace('"loss_contract"', '"finetune@train_ds"'))
+    world.run("--fresh")
+    contract, training = map(set, world.tree.preloaded)
+    assert training - contract == set(PRELOADED_FOR_TRAINERS)
+    assert contract == set(PRELOADED)
 
 
 def test_all_problems_of_a_matrix_are_told_at_once_with_place_and_suggestion(world: World) -> None:

@@ -17,7 +17,7 @@ from harness.bundle.manifest import Manifest
 from harness.bundle.result import write_result
 from harness.cells import Outcome, Status
 from harness.cli import guarded
-from harness.commands.run import PRELOADED, Bounds, measure
+from harness.commands.run import PRELOADED, PRELOADED_FOR_TRAINERS, Bounds, measure
 from harness.runs import OUTCOMES, load_run
 from harness.terminal import say
 
@@ -59,8 +59,12 @@ def _options(root: Path, manifest: Manifest, run: Path, given: argparse.Namespac
 
 
 def _bounds(manifest: Manifest) -> Bounds:
-    here = tuple(name for name in PRELOADED if importlib.util.find_spec(name.partition(".")[0]))
-    return Bounds(preload=here, cells=frozenset(manifest.cells), rule=_as_it_is)
+    here, for_trainers = (
+        tuple(name for name in names if importlib.util.find_spec(name.partition(".")[0]))
+        for names in (PRELOADED, PRELOADED_FOR_TRAINERS)
+    )
+    cells = frozenset(manifest.cells)
+    return Bounds(preload=here, preload_for_trainers=for_trainers, cells=cells, rule=_as_it_is)
 
 
 def _as_it_is(outcome: Outcome) -> Outcome:

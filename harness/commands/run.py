@@ -34,10 +34,12 @@ PRELOADED = (
     "torchaudio.compliance.kaldi", "scipy.signal", "librosa", "soundfile", "yaml", "omegaconf", "hydra", "tqdm",
     "requests", "sentencepiece", "kaldiio", "jieba", "jamo", "jaconv", "torch_complex", "tensorboardX", "oss2",
     "modelscope", "huggingface_hub", "tiktoken", "umap", "hdbscan", "editdistance", "rapidfuzz", "regex",
-    "safetensors", "websockets", "pydub", "hypothesis", "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto",
+    "safetensors", "websockets", "pydub", "hypothesis",
 )  # fmt: skip
 """Third-party modules that the stack process imports for all releases; none of them may start a thread."""
+
+PRELOADED_FOR_TRAINERS = ("transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto")
+"""The same where releases are imported whole, for their trainers: for a few models only it would not pay."""
 
 NO_GPU = (
     "No GPU: torch sees none, so everything runs on the CPU and no VRAM is measured. "
@@ -51,6 +53,8 @@ class Bounds:
 
     preload: tuple[str, ...] = PRELOADED
     """Those of `PRELOADED` that are here."""
+    preload_for_trainers: tuple[str, ...] = PRELOADED_FOR_TRAINERS
+    """Those of `PRELOADED_FOR_TRAINERS`."""
     cells: frozenset[str] | None = None
     """The ids of cells that can be run here; None for all."""
     stored: Stored = nothing_stored
@@ -181,7 +185,7 @@ def _plan(run: _Run, wanted: Sequence[Cell], store: RunStore) -> Plan:
         gpus=max(1, len(prepared.stack.gpu_names)),
         memory_bytes=limits.memory_bytes,
         timeout_seconds=limits.timeout_seconds,
-        preload=run.bounds.preload,
+        preload=run.bounds.preload + (run.bounds.preload_for_trainers if prepared.trained else ()),
         sys_path=tuple(str(path) for path in prepared.stack.extra_paths),
         places={str(prepared.cache): "<cache>", str(workspace): "<workspace>"},
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cells import Cell, Check, Outcome
-from harness.commands.run import PRELOADED
+from harness.commands.run import PRELOADED, PRELOADED_FOR_TRAINERS
 from harness.execute import Settings, build_plan, execute
 from harness.judge.known import load_known_issues
 from harness.judge.settle import settle
@@ -106,7 +106,7 @@ def _carry_out(
         jobs=jobs or len(os.sched_getaffinity(0)),
         memory_bytes=matrix.limits.memory_bytes,
         timeout_seconds=matrix.limits.timeout_seconds,
-        preload=PRELOADED,
+        preload=PRELOADED + PRELOADED_FOR_TRAINERS,
         sys_path=tuple(str(path) for path in stack.extra_paths),
         places={str(cache): "<cache>", str(workspace): "<workspace>"},
     )

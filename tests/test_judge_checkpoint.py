@@ -335,6 +335,18 @@ def goes_on_with_other_batches(metrics: Metrics) -> None:
     metrics["resumed"]["batches"] = list("fed")
 
 
+def goes_on_with_batches_that_nobody_saw(metrics: Metrics) -> None:
+    metrics["resumed"]["batches"] = list("d?f")
+
+
+def takes_no_step_after_resuming(metrics: Metrics) -> None:
+    metrics["resumed"] |= {"batches": [], "losses": [], "learning_rates": []}
+
+
+def tells_no_losses(metrics: Metrics) -> None:
+    metrics["resumed"] |= {"losses": [], "learning_rates": []}
+
+
 def breaks_off_before_it_saves(metrics: Metrics) -> None:
     metrics["whole"] |= {"failure": {"reason": "OSError in funasr"}, "saved": []}
 
@@ -373,6 +385,29 @@ def scores_are_alike(metrics: Metrics) -> None:
     for validation in metrics["whole"]["validations"]:
         validation["losses"] = [7.0, 7.0]
     metrics["files"]["scores"]["loss"] = dict.fromkeys(FILES, 7.0)
+
+
+def ranks_by_accuracy(metrics: Metrics) -> None:
+    """The losses say otherwise: by them it would be model.pt.ep1.2."""
+    accuracies = (0.3, 0.1, 0.2, 0.4)
+    for validation, accuracy in zip(metrics["whole"]["validations"], accuracies, strict=True):
+        validation["accuracies"] = [accuracy]
+    metrics["files"]["scores"] |= {"criterion": "acc", "acc": dict(zip(FILES, accuracies, strict=True))}
+    metrics["files"]["same_as"]["model.pt.best"] = ["model.pt.ep2"]
+    metrics["files"]["scores"]["best"] = "model.pt.ep2"
+    metrics["files"]["averages"]["model.pt.avg2"]["members"] = [["model.pt.ep0.2", "model.pt.ep2"]]
+
+
+def takes_the_lowest_accuracy(metrics: Metrics) -> None:
+    ranks_by_accuracy(metrics)
+    metrics["files"]["same_as"]["model.pt.best"] = ["model.pt.ep1"]
+
+
+def one_validation_gave_no_accuracy(metrics: Metrics) -> None:
+    """What was not scored is the last choice."""
+    ranks_by_accuracy(metrics)
+    metrics["whole"]["validations"][1]["accuracies"] = []
+    metrics["files"]["same_as"]["model.pt.best"] = ["model.pt.ep1"]
 
 
 def says_that_it_loads_nothing(metrics: Metrics) -> None:
@@ -416,7 +451,9 @@ def nothing_was_seen(metrics: Metrics) -> None:
 SCENES: tuple[Plant, ...] = (
     *(plant for plant, _ in FAULTS),
     *(resumes_with_an_error, resumes_within_with_an_error, goes_on_with_other_batches, breaks_off_before_it_saves),
+    *(goes_on_with_batches_that_nobody_saw, takes_no_step_after_resuming, tells_no_losses),
     *(ends_with_other_weights, is_noisy, is_beyond_its_noise, offers_little, ranks_not_at_all),
+    *(ranks_by_accuracy, takes_the_lowest_accuracy, one_validation_gave_no_accuracy),
     *(averages_the_first_without_ranking, scores_are_alike, says_that_it_loads_nothing, loading_raises),
     *(refuses_what_it_should_drop, averaging_raises, the_recipe_breaks_off, says_that_it_cannot_average),
     *(fails_at_the_first_stop, nothing_was_seen),

@@ -89,7 +89,7 @@ def _best(whole: Mapping[str, Any], files: Mapping[str, Any]) -> Question:
         return fails(name, f"there is no {best}") if ranking else not_asked(name, "the release keeps no best one")
     kind, scores = _ranking(whole, files) or ("acc", _accuracies(whole))
     held = [file for file in mapping(files, "same_as").get(best, ()) if file in scores]
-    example = {"criterion": kind, "scores": {file: abs(score) for file, score in scores.items()}, "best_is": held}
+    example = {"criterion": kind, "scores": _shown(scores), "best_is": held}
     if not scores or max(scores.values()) == -math.inf:
         text = f"the best checkpoint is the best by {kind}, which no validation computed"
         return fails(name, text, {**example, "scores": {}})
@@ -100,6 +100,11 @@ def _best(whole: Mapping[str, Any], files: Mapping[str, Any]) -> Question:
     top = max(scores, key=lambda file: scores[file])
     text = f"{best} is {some(held) if held else 'none of the checkpoints'}; the best by {kind} is {top}"
     return fails(name, text, example)
+
+
+def _shown(scores: Mapping[str, float]) -> dict[str, float | None]:
+    """As they were computed; None for a checkpoint without one."""
+    return {file: None if math.isinf(score) else abs(score) for file, score in scores.items()}
 
 
 def _accuracies(whole: Mapping[str, Any]) -> dict[str, float]:
@@ -120,7 +125,7 @@ def _average(whole: Mapping[str, Any], files: Mapping[str, Any]) -> Question:
     ranking = _ranking(whole, files)
     manner = f"the best by {ranking[0]}" if ranking else "the latest"
     scores = ranking[1] if ranking else {entry["name"]: _epoch(entry["name"]) for entry in sequence(whole, "saved")}
-    example = {"members": sets[0], "scores": {key: abs(score) for key, score in scores.items()}}
+    example = {"members": sets[0], "scores": _shown(scores)}
     if any(_are_top(members, scores, count) for members in sets):
         text = f"{file} is the mean of {' and '.join(sets[0])}, {manner}"
         return holds(name, text, example)

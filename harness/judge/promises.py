@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -149,15 +150,13 @@ def _clipping(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged
     return ()
 
 
-def _named(key: str, sentence: str) -> Callable[[Mapping[str, Any], Mapping[str, object]], Judged]:
-    def about(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-        if key not in told or not count(told.get("trainable_parameters")):
-            return None
-        names = [str(name) for name in sequence(told.get(key))]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return (f"{', '.join(names[:3])}{more} {sentence}",) if names else ()
-
-    return about
+def _named(key: str, sentence: str, _metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+    """Parameters that are named under a key, where there should be none."""
+    if key not in told or not count(told.get("trainable_parameters")):
+        return None
+    names = [str(name) for name in sequence(told.get(key))]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (f"{', '.join(names[:3])}{more} {sentence}",) if names else ()
 
 
 def _clearing(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
@@ -296,14 +295,14 @@ def _told_as(value: object) -> str:
 
 
 PROMISES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, object]], Judged]] = {
-    "start": _named("not_from_checkpoint", "did not start from the checkpoint that the model folder names."),
+    "start": partial(_named, "not_from_checkpoint", "did not start from the checkpoint that the model folder names."),
     "epochs": _epochs,
     "batches": _batches,
     "schedule": _schedule,
     "moving": _moving,
     "clipping": _clipping,
-    "gradients": _named("without_gradient", "never received a gradient."),
-    "optimizer": _named("not_in_optimizer", "can be trained and are not the optimizer's."),
+    "gradients": partial(_named, "without_gradient", "never received a gradient."),
+    "optimizer": partial(_named, "not_in_optimizer", "can be trained and are not the optimizer's."),
     "clearing": _clearing,
     "statistics": _statistics,
     "log": _log,

@@ -415,6 +415,12 @@ def says_that_it_loads_nothing(metrics: Metrics) -> None:
         metrics["loading"][name] |= {"is": [], "said": ["error, init_param does not exist"], "differs": ["a", "b"]}
 
 
+def loads_another_of_its_files(metrics: Metrics) -> None:
+    """That its name begins alike does not make it the one that was saved last."""
+    for name in ("folder", "bare"):
+        metrics["loading"][name]["is"] = ["model.pt.best", "model.pt.ep1"]
+
+
 def loading_raises(metrics: Metrics) -> None:
     for name in ("average", "folder", "bare"):
         metrics["loading"][name] |= {"is": None, "failure": {"reason": "no such file"}}
@@ -454,7 +460,13 @@ SCENES: tuple[Plant, ...] = (
     *(goes_on_with_batches_that_nobody_saw, takes_no_step_after_resuming, tells_no_losses),
     *(ends_with_other_weights, is_noisy, is_beyond_its_noise, offers_little, ranks_not_at_all),
     *(ranks_by_accuracy, takes_the_lowest_accuracy, one_validation_gave_no_accuracy),
-    *(averages_the_first_without_ranking, scores_are_alike, says_that_it_loads_nothing, loading_raises),
+    *(
+        averages_the_first_without_ranking,
+        scores_are_alike,
+        says_that_it_loads_nothing,
+        loading_raises,
+        loads_another_of_its_files,
+    ),
     *(refuses_what_it_should_drop, averaging_raises, the_recipe_breaks_off, says_that_it_cannot_average),
     *(fails_at_the_first_stop, nothing_was_seen),
 )

@@ -113,3 +113,38 @@ def test_a_finding_with_a_part_missing_that_was_not_asked_is_known() -> None:
     outcome = Outcome(cell=CELL, status=Status.FAILED, reason="r", failure=failure, evidence=evidence)
     [one] = judge([outcome], KnownIssues(issues=(LONG, PATH)))
     assert one.verdict is Verdict.KNOWN
+
+
+TRAINED = Cell.parse("1.4.16/paraformer/v8404-h320/slim/finetune@train/cpu-fp32")
+
+
+@pytest.mark.parametrize(
+    ("training", "listed", "verdict"),
+    [
+        # What every rule asked: the steps, the losses, the parameters.
+        ({}, "steps", Verdict.UNEXPECTED_PASS),
+        ({"learning": {}}, "parameters", Verdict.UNEXPECTED_PASS),
+        # Whether it learned is asked since there is a verdict about it.
+        ({}, "accuracy", Verdict.AS_EXPECTED),
+        ({"learning": {}}, "accuracy", Verdict.UNEXPECTED_PASS),
+        # Of the promises those that were asked.
+        ({"promises": {"reasons": {"schedule": ()}}}, "schedule", Verdict.UNEXPECTED_PASS),
+        ({"promises": {"reasons": {"schedule": ()}}}, "ranks", Verdict.AS_EXPECTED),
+        ({"promises": None}, "schedule", Verdict.AS_EXPECTED),
+    ],
+)
+def test_a_pass_contradicts_an_issue_only_where_the_cell_was_asked_about_it(
+    training: dict[str, object], listed: str, verdict: Verdict
+) -> None:
+    known = KnownIssue(
+        id="known",
+        title="known",
+        releases=">=1.0",
+        checks=(Check.FINETUNE,),
+        signatures=(f"NotTrained@{listed}",),
+        cause="so",
+        seen=TRAINED.id,
+    )
+    outcome = Outcome(cell=TRAINED, status=Status.PASSED, reason="", evidence={"training": training})
+    [one] = judge([outcome], KnownIssues(issues=(known,)))
+    assert one.verdict is verdict

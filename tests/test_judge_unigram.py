@@ -74,6 +74,7 @@ def test_no_other_constant_prediction_costs_less(rows: list[Any], smoothing: flo
         {"rows": [[1]], "steps": [[[-1]]]},
         {"rows": [[]], "steps": [[[0]]]},
         {"rows": [["1"]], "steps": [[[0]]]},
+        {"rows": [[1, "2"]], "steps": [[[0]]]},
         {"rows": [[1]], "steps": [[[]]]},
         {"rows": [[math.nan]], "steps": [[[0]]]},
     ],

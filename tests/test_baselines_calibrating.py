@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from baseline_scene import CPU_CELL, GPU_CELL, MIB, cell, gpu_run, run, write
 from cli_scene import World, make_world
 
 from harness.baselines.calibrating import calibrations
-from harness.cells import Outcome, Status
+from harness.cells import Outcome, Shape, Status
 from harness.estimate.calibration import read_calibration
 from harness.runs import LoadedRun
 
 KEY = "imaginary-gpu-80gb_driver-550_torch-2.9.1+cu128_bf16"
+
+
+SHAPES = ("v8404-h320", "v8404-h512", "v8501-h320", "v8501-h512")
 
 
 def training(context: float | None = 500 * MIB, missed: int = 32 * MIB, **changed: Any) -> Outcome:
@@ -28,7 +32,20 @@ def training(context: float | None = 500 * MIB, missed: int = 32 * MIB, **change
 
 
 def runs(*trainings: Outcome) -> list[LoadedRun]:
-    return [gpu_run(number, one) for number, one in enumerate(trainings)]
+    """One training a run, each of another shape where they are of one cell."""
+    return [gpu_run(number, shaped(one, SHAPES[number])) for number, one in enumerate(trainings)]
+
+
+def shaped(one: Outcome, shape: str) -> Outcome:
+    return replace(one, cell=replace(one.cell, shape=Shape.parse(shape)))
+
+
+def test_repeats_of_one_cell_tell_nothing_of_a_constant() -> None:
+    same = [gpu_run(number, training()) for number in range(5)]
+    assert calibrations(same) == ()
+    other = [gpu_run(9, shaped(training(), shape)) for shape in SHAPES[1:3]]
+    (found,) = calibrations([*same, *other])
+    assert found.origin["trainings"] == 7
 
 
 def test_the_medians_of_all_trainings_are_taken_and_their_spread_is_told() -> None:

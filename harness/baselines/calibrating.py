@@ -19,27 +19,31 @@ from harness.estimate.calibration import Calibration
 from harness.judge.numbers import mapping, number
 from harness.runs import LoadedRun
 
-LEAST_TRAININGS = 3
-"""One more than a line needs: with fewer nobody can tell a constant from what grows with the batch."""
+LEAST_CELLS = 3
+"""Different ones: repeats of one cell miss by the same, whether that is a constant or grows with the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """What the trainings of one key say, in bytes."""
 
+    cells: set[str] = field(default_factory=set)
+    """Those of which both are known."""
     contexts: list[float] = field(default_factory=list)
     missed: list[float] = field(default_factory=list)
     """Measured less predicted of `allocated`; below 0 where too much was predicted."""
 
     def add(self, outcome: Outcome) -> None:
-        """Take in one training; what it lacks is left out."""
+        """Take in one training; one that lacks a figure, or did not have the device to itself, is left out."""
         metrics = outcome.metrics
         context = number(mapping(metrics.get("memory_parts")).get("context"))
-        if context is not None and mapping(metrics.get("device")).get("clean_at_start") is not False:
-            self.contexts.append(context)
+        clean = mapping(metrics.get("device")).get("clean_at_start") is not False
         measured, predicted = (number(metrics.get(f"{name}_allocated_bytes")) for name in ("peak", "predicted"))
-        if measured is not None and predicted is not None:
-            self.missed.append(measured - predicted)
+        if context is None or not clean or measured is None or predicted is None:
+            return
+        self.cells.add(outcome.cell.id)
+        self.contexts.append(context)
+        self.missed.append(measured - predicted)
 
 
 def calibrations(runs: Sequence[LoadedRun]) -> tuple[Calibration, ...]:
@@ -51,11 +55,7 @@ def calibrations(runs: Sequence[LoadedRun]) -> tuple[Calibration, ...]:
                 key = key_of(outcome, run.provenance)
                 if isinstance(key, Key):
                     seen[key].add(outcome)
-    return tuple(
-        _calibration(key, one, runs)
-        for key, one in seen.items()
-        if min(len(one.contexts), len(one.missed)) >= LEAST_TRAININGS
-    )
+    return tuple(_calibration(key, one, runs) for key, one in seen.items() if len(one.cells) >= LEAST_CELLS)
 
 
 def _calibration(key: Key, seen: Seen, runs: Iterable[LoadedRun]) -> Calibration:
@@ -70,7 +70,7 @@ def _calibration(key: Key, seen: Seen, runs: Iterable[LoadedRun]) -> Calibration
             "torch": key.torch,
             "precision": key.precision,
             "runs": [run.provenance.started for run in runs],
-            "trainings": min(len(seen.contexts), len(seen.missed)),
+            "trainings": len(seen.missed),
             "context_bytes": [round(min(seen.contexts)), round(max(seen.contexts))],
             "workspace_bytes": [round(min(seen.missed)), round(max(seen.missed))],
         },

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from faults import cells, inject, score, written
-from faults.__main__ import PAGE
+from faults.__main__ import PAGE, _parser
 from faults.catalogue import FAULTS
 from faults.inject import AnchorError
 from faults.measure import Power
@@ -370,3 +370,9 @@ def test_the_figures_are_json() -> None:
     data = written.as_json(a_power())
     assert (data["faults"], data["share_caught"], len(data["false_accusations"])) == (2, 0.5, 1)
     assert data["seen"][0]["files"] == ["funasr/models/model.py"]
+
+
+def test_several_choices_of_faults_add_up() -> None:
+    options = _parser().parse_args(["power", "--only", "a", "b", "--only", "c"])
+    assert options.only == ["a", "b", "c"]
+    assert _parser().parse_args(["power"]).only == []

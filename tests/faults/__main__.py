@@ -62,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("table", help="write the table of faults in docs/power.md")
     power = commands.add_parser("power", help="plant the faults and tell which are seen")
-    power.add_argument("--only", nargs="+", default=[], metavar="GLOB", help="faults by name, family or expected rung")
+    power.add_argument(
+        "--only", nargs="+", action="extend", default=[], metavar="GLOB", help="faults by name, family or expected rung"
+    )
     most = max(REPEATS.values())
     power.add_argument(
         "--repeats", type=int, default=most, metavar="N", help=f"at most so many of the sound cells (default: {most})"

@@ -321,3 +321,18 @@ class Verdict(StrEnum):
     """Blocked by a cell that is itself judged a regression or a fault."""
     FAULT = "fault"
     """The harness or the machine is to blame: nothing was learned about the release."""
+
+
+class Severity(StrEnum):
+    """What a fault does to whoever trains with the release; the gravest first.
+
+    A fault that needs a setting other than the recipe's (gradient accumulation, several processes, batches by length)
+    is at most `wrong`, even where it stops the training: with the recipe the release can be trained.
+    """
+
+    BROKEN = "broken"
+    """The model cannot be trained, or the result is not the model."""
+    WRONG = "wrong"
+    """The trainer trains something other than configured."""
+    MINOR = "minor"
+    """A deviation that does not change what is learned."""

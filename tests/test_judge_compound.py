@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.cells import Cell, Check, Failure, Outcome, Status, Verdict
-from harness.judge.compound import Finding
+from harness.cells import Cell, Check, Failure, Outcome, Severity, Status, Verdict
+from harness.judge.compound import CompoundSignature
 from harness.judge.known import KnownIssue, KnownIssues
 from harness.judge.verdicts import Judged, judge
 
@@ -14,7 +14,14 @@ CELL = Cell.parse("1.4.16/paraformer/v8404-h320/slim/data@train_ds/cpu-fp32")
 
 def issue(name: str, *signatures: str) -> KnownIssue:
     return KnownIssue(
-        id=name, title=name, releases=">=1.0", checks=(Check.DATA,), signatures=signatures, cause="so", seen=CELL.id
+        id=name,
+        title=name,
+        severity=Severity.BROKEN,
+        releases=">=1.0",
+        checks=(Check.DATA,),
+        signatures=signatures,
+        cause="so",
+        seen=CELL.id,
     )
 
 
@@ -80,7 +87,7 @@ def test_an_issue_of_another_kind_for_the_same_cell_is_not_missed() -> None:
     ],
 )
 def test_a_finding_is_told_from_the_signature_of_a_traceback(signature: str, names: set[str] | None) -> None:
-    finding = Finding.of(signature)
+    finding = CompoundSignature.of(signature)
     assert (set(finding.names) if finding else None) == names
 
 
@@ -139,6 +146,7 @@ def test_a_pass_contradicts_an_issue_only_where_the_cell_was_asked_about_it(
     known = KnownIssue(
         id="known",
         title="known",
+        severity=Severity.BROKEN,
         releases=">=1.0",
         checks=(Check.FINETUNE,),
         signatures=(f"NotTrained@{listed}",),

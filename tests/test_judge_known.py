@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cells import Cell, Device, Entry, Failure, Status
+from harness.cells import Cell, Device, Entry, Failure, Severity, Status
 from harness.errors import MatrixError
 from harness.judge.known import KnownIssue, KnownIssues, load_known_issues
 from harness.variants import available
@@ -21,6 +21,7 @@ ISSUE = """
 [[issue]]
 id = "streaming"
 title = "The loss is given hidden states"
+severity = "broken"
 releases = ">=1.0.7,<1.0.12"
 variants = ["paraformer_streaming"]
 checks = ["loss_contract", "finetune"]
@@ -154,7 +155,16 @@ def test_an_issue_of_the_import_needs_no_variant(load: Load) -> None:
 
 
 def test_a_failure_fits_by_status_and_signature() -> None:
-    issue = KnownIssue(id="x", title="x", releases=">=1", checks=(), signatures=("A@a:f", "B@b:g"), cause="x", seen="x")
+    issue = KnownIssue(
+        id="x",
+        title="x",
+        severity=Severity.BROKEN,
+        releases=">=1",
+        checks=(),
+        signatures=("A@a:f", "B@b:g"),
+        cause="x",
+        seen="x",
+    )
     assert issue.fits(Status.FAILED, Failure(type="A", message="", signature="A@a:f"))
     assert issue.fits(Status.FAILED, Failure(type="B", message="other words", signature="B@b:g"))
     assert not issue.fits(Status.FAILED, Failure(type="A", message="", signature="A@a:g"))
@@ -163,7 +173,16 @@ def test_a_failure_fits_by_status_and_signature() -> None:
 
 
 def test_a_time_out_fits_without_a_signature() -> None:
-    issue = KnownIssue(id="x", title="x", releases=">=1", checks=(), status=Status.TIMED_OUT, cause="x", seen="x")
+    issue = KnownIssue(
+        id="x",
+        title="x",
+        severity=Severity.BROKEN,
+        releases=">=1",
+        checks=(),
+        status=Status.TIMED_OUT,
+        cause="x",
+        seen="x",
+    )
     assert issue.fits(Status.TIMED_OUT, None)
     assert not issue.fits(Status.TIMED_OUT, Failure(type="A", message="", signature="A@a:f"))
     assert not issue.fits(Status.OUT_OF_MEMORY, None)
@@ -187,6 +206,7 @@ shapes = ["320"]
 entry = "trian"
 devices = ["cpus"]
 status = "passed"
+severity = "wrnog"
 signatures = []
 cause = ""
 upstream = ["1478"]
@@ -198,12 +218,14 @@ releases = ["1.0.x"]
 cause = "z"
 seen = "1.0.7/-/-/-/import/cpu-fp32"
 entry = ["train"]
+severity = "minor"
 """
     assert problems(load, text) == (
         'isue: unknown key, did you mean "issue"?',
         '[[issue]] #1 titel: unknown key, did you mean "title"?',
         '[[issue]] #1 entry: "trian": did you mean "train"?',
         '[[issue]] #1 status: "passed": legal here: failed, timed_out, crashed, out_of_memory',
+        '[[issue]] #1 severity: "wrnog": did you mean "wrong"?',
         "[[issue]] #1 title: missing",
         '[[issue]] #1 releases: "1.0.7 or so" is no specifier such as ">=1.0.7,<1.0.12"',
         '[[issue]] #1 variants: "parafromer": did you mean "paraformer"?',
@@ -219,6 +241,13 @@ entry = ["train"]
         "[[issue]] #2 checks: missing",
         "[[issue]] #2 signatures: missing: a failure is told from others by its signature",
     )
+
+
+def test_an_issue_says_how_grave_it_is(load: Load) -> None:
+    assert load(ISSUE).issues[0].severity is Severity.BROKEN
+    assert load(ISSUE.replace('"broken"', '"minor"')).issues[0].severity is Severity.MINOR
+    [problem] = problems(load, ISSUE.replace('severity = "broken"', ""))
+    assert problem == "[[issue]] #1 severity: missing: one of broken, wrong, minor"
 
 
 def test_two_issues_of_one_name_are_a_problem(load: Load) -> None:

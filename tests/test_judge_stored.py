@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.cells import Cell, Check
+from harness.cells import Cell, Check, Severity
 from harness.errors import StoreError
 from harness.judge.known import KnownIssue, KnownIssues, load_known_issues
 from harness.judge.stored import FINDING, FOLDER, nothing_stored, stored_beside
@@ -20,6 +20,7 @@ CELL = Cell.parse("1.4.16/paraformer/v8404-h320/slim/properties/cpu-fp32")
 ISSUE = KnownIssue(
     id="blank-last",
     title="The last is blank",
+    severity=Severity.BROKEN,
     releases=">=1.4",
     checks=(Check.PROPERTIES,),
     signatures=(f"{FINDING}@last_is_not_blank", "PropertyFails@so_is_the_first", "LossWidth@criterion_att"),

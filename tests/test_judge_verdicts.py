@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import outcomes as any_outcomes
 
-from harness.cells import Cell, Check, Failure, Outcome, Status, Verdict
+from harness.cells import Cell, Check, Failure, Outcome, Severity, Status, Verdict
 from harness.judge.known import FAILURES, KnownIssue, KnownIssues
 from harness.judge.verdicts import Judged, exit_code, judge
 
@@ -21,6 +21,7 @@ KNOWN = KnownIssues(
         KnownIssue(
             id="streaming",
             title="hidden states enter the loss",
+            severity=Severity.BROKEN,
             releases="<1.0.12",
             variants=("paraformer_streaming",),
             checks=(Check.LOSS_CONTRACT,),
@@ -31,6 +32,7 @@ KNOWN = KnownIssues(
         KnownIssue(
             id="hangs",
             title="the loader waits forever",
+            severity=Severity.BROKEN,
             releases="==1.2.0",
             checks=(Check.FINETUNE,),
             status=Status.TIMED_OUT,

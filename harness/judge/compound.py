@@ -22,14 +22,14 @@ _NOT_ASKED = ("not_asked", "does_not_apply")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class CompoundSignature:
     """A check's own finding, taken apart."""
 
     kind: str
     names: frozenset[str]
 
     @classmethod
-    def of(cls, signature: str) -> Finding | None:
+    def of(cls, signature: str) -> CompoundSignature | None:
         """Read a signature; None for that of a traceback, whose place is a file."""
         match = _FINDING.fullmatch(signature)
         return cls(kind=match["kind"], names=frozenset(match["names"].split("+"))) if match else None
@@ -50,7 +50,7 @@ class Explanation:
 def contradicts(outcome: Outcome, issue: KnownIssue) -> bool:
     """Whether that an issue does not show in an outcome says anything: not of what the cell was never asked."""
     asked = _asked(outcome)
-    findings = [Finding.of(signature) for signature in issue.signatures]
+    findings = [CompoundSignature.of(signature) for signature in issue.signatures]
     return asked is None or not findings or any(one is None or one.names <= asked for one in findings)
 
 
@@ -72,14 +72,18 @@ def _asked(outcome: Outcome) -> frozenset[str] | None:
 
 def explain(outcome: Outcome, listed: Sequence[KnownIssue]) -> Explanation | None:
     """Hold a finding's parts against the issues that cover its cell; None when the failure is no such finding."""
-    finding = Finding.of(outcome.failure.signature) if outcome.failure else None
+    finding = CompoundSignature.of(outcome.failure.signature) if outcome.failure else None
     if finding is None:
         return None
     shown: list[KnownIssue] = []
     absent: list[KnownIssue] = []
     explained: set[str] = set()
     for issue in listed:
-        own = [one for signature in issue.signatures if (one := Finding.of(signature)) and one.kind == finding.kind]
+        own = [
+            one
+            for signature in issue.signatures
+            if (one := CompoundSignature.of(signature)) and one.kind == finding.kind
+        ]
         showing = [one for one in own if one.names <= finding.names]
         for one in showing:
             explained |= one.names

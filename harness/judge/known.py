@@ -16,7 +16,7 @@ from typing import TypeVar
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from harness.cells import Cell, Check, Device, Entry, Failure, Status
+from harness.cells import Cell, Check, Device, Entry, Failure, Severity, Status
 from harness.tables import Problems, Table, did_you_mean, read_document, tables_of
 
 SCHEMA = 1
@@ -29,7 +29,19 @@ FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.CRASHED, Status.OUT_OF_MEMOR
 """The statuses that speak against a release."""
 
 KEYS = (
-    *("id", "title", "releases", "variants", "checks", "shapes", "entry", "devices", "status", "signatures"),
+    *(
+        "id",
+        "title",
+        "severity",
+        "releases",
+        "variants",
+        "checks",
+        "shapes",
+        "entry",
+        "devices",
+        "status",
+        "signatures",
+    ),
     *("cause", "remedy", "upstream", "seen"),
 )
 
@@ -42,6 +54,8 @@ class KnownIssue:
 
     id: str
     title: str
+    severity: Severity
+    """What the fault does to a training; it counts for more than what the rule for new findings derives."""
     releases: str | tuple[str, ...]
     """A specifier such as `>=1.0.7,<1.0.12`, or versions one by one; a local release goes by its version."""
     checks: tuple[Check, ...]
@@ -137,9 +151,13 @@ def _read_issue(table: Table, variants: Sequence[str]) -> KnownIssue | None:
     table.only(KEYS)
     entry = _one_of(table, "entry", Entry)
     status = _one_of(table, "status", Status, legal=FAILURES)
+    severity = _one_of(table, "severity", Severity)
+    if not table.has("severity"):
+        table.problems.add(table.at("severity"), f"missing: one of {', '.join(Severity)}")
     issue = KnownIssue(
         id=table.text("id") or "",
         title=table.text("title") or "",
+        severity=severity or Severity.BROKEN,
         releases=_releases(table),
         variants=_listed(table, "variants", lambda name: "" if name in variants else did_you_mean(name, variants)),
         checks=_choices(table, "checks", Check, required=True),

@@ -319,6 +319,8 @@ class Verdict(StrEnum):
     """Passed, and is listed as failing."""
     FOLLOWS = "follows"
     """Blocked by a cell that is itself judged a regression or a fault."""
+    YOURS = "yours"
+    """Failed because of a key, a value or a file that the user gave; says nothing against the release."""
     FAULT = "fault"
     """The harness or the machine is to blame: nothing was learned about the release."""
 

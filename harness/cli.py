@@ -24,7 +24,8 @@ EXIT_STATUS = """\
 exit status:
   0    as expected: every cell passed, was skipped, or failed as the known issues say
   1    a regression, a pass where a failure is listed, or a figure that differs from this machine's baseline
-  2    bad input: a matrix, selection, release, variant or speech file that cannot be used
+  2    bad input: a matrix, selection, release, variant or speech file that cannot be used; or a cell that failed
+       because of a key, value or file of your own, and nothing worse
   3    a fault of the harness or the machine: nothing, or not everything, was learned
   4    torch finds no GPU, and --require-gpu was given or the matrix asks for one by name
   130  interrupted; what was measured is kept, and the same command goes on from there

@@ -96,6 +96,14 @@ class Display:
         return ", ".join(f"{count} {status}" for status, count in sorted(self._counts.items())) or "starting"
 
 
+_NEEDS_ATTENTION = (Verdict.REGRESSION, Verdict.UNEXPECTED_PASS, Verdict.YOURS, Verdict.FAULT)
+
+
+def _why(one: Judged) -> str:
+    """Of a user's own input the judge's sentence says more than the release's exception."""
+    return one.sentence if one.verdict is Verdict.YOURS else one.outcome.reason or one.sentence
+
+
 def summary(judged: Sequence[Judged]) -> str:
     """The table at the end of a run: statuses by check, then what needs a person's attention."""
     checks = list(
@@ -107,11 +115,8 @@ def summary(judged: Sequence[Judged]) -> str:
     table = tabulate(rows, headers=("check", *map(str, statuses)))
     verdicts = Counter(one.verdict for one in judged)
     lines = [table, "", ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in Verdict if verdicts[verdict])]
-    attention = [one for one in judged if one.verdict in (Verdict.REGRESSION, Verdict.UNEXPECTED_PASS, Verdict.FAULT)]
-    lines += [
-        f"  {one.verdict}: {one.outcome.cell.id}: {one.outcome.reason or one.sentence}"
-        for one in attention[:_MOST_LISTED]
-    ]
+    attention = [one for one in judged if one.verdict in _NEEDS_ATTENTION]
+    lines += [f"  {one.verdict}: {one.outcome.cell.id}: {_why(one)}" for one in attention[:_MOST_LISTED]]
     if len(attention) > _MOST_LISTED:
         lines.append(f"  … and {len(attention) - _MOST_LISTED} more, in the report")
     return "\n".join(lines)

@@ -213,12 +213,17 @@ LISTED_FAILURE = outcome(contract(), Status.FAILED, LISTED)
 REGRESSION = outcome(contract("1.0.14"), Status.FAILED, OTHER)
 UNEXPECTED = outcome(contract("1.0.10"))
 FAULT = outcome(contract("1.0.15"), Status.ERRORED)
+CAUSE = "mine.yaml sets `optim_conf.lrr`."
+YOUR_OWN = replace(REGRESSION, evidence={"yours": {"reason": CAUSE}})
 
 
 @pytest.mark.parametrize(
     ("outcomes", "code"),
     [
         ([PASSED], 0),
+        ([PASSED, LISTED_FAILURE, YOUR_OWN], 2),
+        ([YOUR_OWN, REGRESSION], 1),
+        ([YOUR_OWN, FAULT], 3),
         ([PASSED, LISTED_FAILURE], 0),
         ([PASSED, REGRESSION], 1),
         ([PASSED, UNEXPECTED], 1),
@@ -230,6 +235,19 @@ FAULT = outcome(contract("1.0.15"), Status.ERRORED)
 )
 def test_the_exit_status_says_what_the_worst_verdict_is(outcomes: list[Outcome], code: int) -> None:
     assert exit_code(judge(outcomes, KNOWN)) == code
+
+
+def test_what_a_user_s_own_input_causes_is_theirs_and_names_it() -> None:
+    judged = one(YOUR_OWN)
+    assert (judged.verdict, judged.issue, judged.sentence) == (Verdict.YOURS, None, f"It failed: {CAUSE}")
+    above = one(YOUR_OWN, outcome(finetune("1.0.14"), Status.BLOCKED, blocked_by=contract("1.0.14")))
+    assert above.verdict is Verdict.YOURS
+
+
+def test_a_cause_of_the_user_s_hides_neither_a_known_issue_nor_a_fault_nor_a_pass() -> None:
+    for plain in (LISTED_FAILURE, FAULT, PASSED):
+        assert one(replace(plain, evidence={"yours": {"reason": CAUSE}})).verdict is one(plain).verdict
+    assert one(replace(REGRESSION, evidence={"yours": {}})).verdict is Verdict.REGRESSION
 
 
 def test_a_planned_cell_without_an_outcome_is_no_success() -> None:

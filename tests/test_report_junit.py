@@ -32,6 +32,12 @@ def kinds(root):
         (outcome(cell(RELEASES[6], "loss_contract"), Status.FAILED, failure=FAILING), ["skipped"]),
         (outcome(cell(RELEASES[6], "loss_contract")), ["failure"]),
         (outcome(cell("1.4.0", "loss_contract"), Status.ERRORED), ["error"]),
+        (
+            outcome(
+                cell("1.4.0", "loss_contract"), Status.FAILED, failure=FAILING, evidence={"yours": {"reason": "Yours."}}
+            ),
+            ["error"],
+        ),
         (outcome(cell("1.4.0", "loss_contract"), Status.SKIPPED), ["skipped"]),
     ],
 )

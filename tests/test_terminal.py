@@ -135,12 +135,16 @@ def test_what_needs_a_person_is_named_and_the_rest_is_not() -> None:
     fixed = outcome(cell(RELEASES[7], "loss_contract"))
     above = blocked(cell(NEW, "finetune@train"), new.cell)
     fault = outcome(cell(NEW, "construct"), Status.ERRORED, "The disk is full.")
-    lines = summary(judge([new, known, fixed, above, fault], ISSUES)).splitlines()
+    yours = outcome(
+        cell(NEW, "data@train"), Status.FAILED, "TypeError.", evidence={"yours": {"reason": "mine.yaml sets `lrr`."}}
+    )
+    lines = summary(judge([new, known, fixed, above, fault, yours], ISSUES)).splitlines()
     assert [line for line in lines if line.startswith("  ")] == [
         f"  regression: {new.cell.id}: It did not fit.",
         f"  unexpected_pass: {fixed.cell.id}: "
         f"It passed, and is listed as failing ({ISSUES.issues[0].id}: {ISSUES.issues[0].title}).",
         f"  fault: {fault.cell.id}: The disk is full.",
+        f"  yours: {yours.cell.id}: It failed: mine.yaml sets `lrr`.",
     ]
 
 

@@ -8,8 +8,10 @@
 | failed with a finding of several parts | all of its parts | known |
 | the same | some of its parts | regression |
 | the same | more parts than it has | unexpected pass |
+| the same | no, and a key, value or file of the user's is the cause | yours |
 | the same | no, or with another | regression |
 | blocked | the cell that blocks it is known | known |
+| blocked | the cell that blocks it is the user's | yours |
 | blocked | the cell that blocks it is a regression or a fault | follows |
 | errored | either | fault |
 """
@@ -22,13 +24,17 @@ from dataclasses import dataclass
 from harness.cells import Cell, Outcome, Status, Verdict
 from harness.judge.compound import Explanation, contradicts, explain
 from harness.judge.known import FAILURES, KnownIssue, KnownIssues
+from harness.judge.numbers import mapping
 from harness.judge.pace import settle_pace
+from harness.judge.yours import YOURS
 
 BLOCKED_BY = "blocked_by"
 """The key in the evidence of a blocked cell that holds the id of the cell that blocks it."""
 
 EXIT_EXPECTED = 0
 EXIT_UNEXPECTED = 1
+EXIT_YOURS = 2
+"""As for other bad input: the user has something to correct, and nothing speaks against a release."""
 EXIT_FAULT = 3
 
 
@@ -58,7 +64,8 @@ def judge(outcomes: Sequence[Outcome], issues: KnownIssues) -> tuple[Judged, ...
 
 
 def exit_code(judged: Sequence[Judged], *, planned: Sequence[Cell] = (), changed: bool = False) -> int:
-    """The exit status of a run: 0 as expected, 1 for a regression or an unexpected pass, 3 for faults alone.
+    """The exit status of a run: 0 as expected, 1 for a regression or an unexpected pass, 3 for faults, 2 for a user's
+    own input that cannot be used and nothing worse.
 
     A run without outcomes is a fault, and so is a planned cell that has none: what was not measured is no success.
     What `changed` against the machine's baseline (`harness/judge/baseline.py`) counts like a regression, for better
@@ -70,7 +77,7 @@ def exit_code(judged: Sequence[Judged], *, planned: Sequence[Cell] = (), changed
     missing = {cell.id for cell in planned} - {one.outcome.cell.id for one in judged}
     if not verdicts or missing or verdicts & {Verdict.FAULT, Verdict.FOLLOWS}:
         return EXIT_FAULT
-    return EXIT_EXPECTED
+    return EXIT_YOURS if Verdict.YOURS in verdicts else EXIT_EXPECTED
 
 
 def _judge_one(outcome: Outcome, by_id: Mapping[str, Outcome], issues: KnownIssues) -> Judged:
@@ -105,6 +112,8 @@ def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue]) -> Judged:
                 issue=issue,
                 sentence=f"It {_told(outcome.status)} as listed ({issue.id}: {issue.title}).",
             )
+    if cause := mapping(outcome.evidence.get(YOURS)).get("reason"):
+        return Judged(outcome=outcome, verdict=Verdict.YOURS, sentence=f"It {_told(outcome.status)}: {cause}")
     signature = outcome.failure.signature if outcome.failure else "no signature"
     sentence = f"It {_told(outcome.status)} ({signature}), and no known issue covers it."
     if listed:
@@ -149,7 +158,8 @@ def _judge_blocked(outcome: Outcome, by_id: Mapping[str, Outcome], issues: Known
             issue=below.issue,
             sentence=f"{stands_on} ({below.issue.id if below.issue else ''}).",
         )
-    verdict = Verdict.AS_EXPECTED if below.verdict is Verdict.AS_EXPECTED else Verdict.FOLLOWS
+    inherited = (Verdict.AS_EXPECTED, Verdict.YOURS)
+    verdict = below.verdict if below.verdict in inherited else Verdict.FOLLOWS
     return Judged(outcome=outcome, verdict=verdict, sentence=f"{stands_on}.")
 
 

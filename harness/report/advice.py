@@ -198,6 +198,8 @@ def _cause(item: Judged) -> str:
         issues = (item.issue, *item.also)
         told = "; ".join(one_line(issue.title) for issue in issues)
         return told + ("" if all(issue.explained for issue in issues) else " (not yet explained)")
+    if item.verdict is Verdict.YOURS:
+        return one_line(item.sentence, at_most=300)
     seen = (
         f"{outcome.failure.type} in {_place(outcome.failure.signature)}"
         if outcome.failure

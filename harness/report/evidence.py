@@ -119,7 +119,7 @@ def _card(
         title=_title(outcome.cell),
         status=outcome.status,
         verdict=first.verdict,
-        sentence=first.sentence if first.verdict is Verdict.UNEXPECTED_PASS else "",
+        sentence=first.sentence if first.verdict in (Verdict.UNEXPECTED_PASS, Verdict.YOURS) else "",
         group=links.get(group_key(first)),
         lines=shared_lines(item.outcome.failure for item in members if item.outcome.failure),
         adaptations=outcome.adaptations,

@@ -14,13 +14,17 @@ _ELEMENT = {
     Verdict.REGRESSION: "failure",
     Verdict.UNEXPECTED_PASS: "failure",
     Verdict.FAULT: "error",
+    Verdict.YOURS: "error",
     Verdict.KNOWN: "skipped",
     Verdict.FOLLOWS: "skipped",
 }
 
 
 def render_junit(judged: Sequence[Judged], *, title: str) -> bytes:
-    """One `testcase` per cell: regressions and unexpected passes fail, a fault is an error, known ones are skipped."""
+    """One `testcase` per cell.
+
+    Regressions and unexpected passes fail; a fault and a user's own input are errors; known ones are skipped.
+    """
     cases = [_case(item) for item in judged]
     attributes = {
         "name": plain(title),

@@ -92,6 +92,7 @@ VERDICT_NAME: dict[Verdict, str] = {
     Verdict.REGRESSION: "not yet explained",
     Verdict.UNEXPECTED_PASS: "unexpected pass",
     Verdict.FOLLOWS: "follows",
+    Verdict.YOURS: "your input",
     Verdict.FAULT: "fault of the machine",
 }
 
@@ -101,6 +102,7 @@ VERDICT_MEANING: dict[Verdict, str] = {
     Verdict.REGRESSION: "failed, and no known issue has this signature: a regression until someone finds the cause",
     Verdict.UNEXPECTED_PASS: "passed although a known issue says that it fails: the list is out of date",
     Verdict.FOLLOWS: "blocked by a cell that is itself not yet explained or a fault",
+    Verdict.YOURS: "failed because of a key, a value or a file that you gave: it says nothing against the release",
     Verdict.FAULT: "the harness or the machine is to blame: nothing was learned about the release",
 }
 

@@ -93,7 +93,8 @@ class Prepared:
         if cell.check in self.matrix.rungs:
             request["settings"] = asdict(self.matrix.rungs[cell.check])
         if cell.check is Check.PROPERTIES:
-            request["settings"]["known"] = dict(self.stored(cell))
+            limit = self.matrix.limits.timeout_seconds[cell.check]
+            request["settings"] |= {"known": dict(self.stored(cell)), "timeout_seconds": limit}
         return request
 
     def gpus_for(self, cell: Cell) -> int:

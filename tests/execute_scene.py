@@ -10,12 +10,12 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.cells import Cell, Check, Device, Entry, Outcome, Precision, Scale, Shape
-from harness.execute import Plan, Settings, build_plan, execute
+from harness.execute import Batch, Plan, Settings, build_plan, execute
 
 MARK = "FUNASR_HARNESS_TEST_MARK"
 TIMEOUT = 30.0
@@ -48,6 +48,9 @@ class Scene:
     own_gpus: dict[Cell, int] = field(default_factory=dict)
     """How many a cell has to itself, where that is not one for a cell on a GPU."""
     timeout: float = TIMEOUT
+    limits: dict[Cell, float] = field(default_factory=dict)
+    """Seconds that a cell has where they are not `timeout`: short for one that hangs, and for it alone, because on a
+    busy machine any other may take long."""
     memory: int = MEMORY
     preload: tuple[str, ...] = ()
     enter_timeout: float = TIMEOUT
@@ -89,7 +92,7 @@ class Scene:
             enter_timeout_seconds=self.enter_timeout,
             preload_timeout_seconds=self.preload_timeout,
         )
-        return build_plan(
+        plan = build_plan(
             list(self.requests),
             settings,
             release_for=lambda label: {"label": label, "on_enter": self.on_enter.get(label, [])},
@@ -97,6 +100,11 @@ class Scene:
             gpus_for=lambda cell: self.own_gpus.get(cell, int(cell.device is Device.CUDA)),
             prior=prior,
         )
+        return replace(plan, batches=tuple(self._limited(batch) for batch in plan.batches))
+
+    def _limited(self, batch: Batch) -> Batch:
+        cells = (replace(one, timeout_seconds=self.limits.get(one.cell, one.timeout_seconds)) for one in batch.cells)
+        return replace(batch, cells=tuple(cells))
 
     def run(self, prior: Sequence[Outcome] = ()) -> dict[Cell, Outcome]:
         """Run the scene; each cell has one outcome, and no process is left."""

@@ -49,9 +49,13 @@ def passes(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tells_its_gpus(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Passes, after so long that others start beside it if they may."""
+    """Passes, when those that it is to meet have come as well."""
     began = time.monotonic()
-    time.sleep(request["seconds"])
+    if "meets" in request:
+        Path(request["comes"]).touch()
+        while not all(Path(other).exists() for other in request["meets"]):
+            time.sleep(0.01)
+    time.sleep(0.05)
     return {"evidence": {"visible": os.environ.get("CUDA_VISIBLE_DEVICES"), "ran": [began, time.monotonic()]}}
 
 

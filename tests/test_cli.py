@@ -29,7 +29,7 @@ from harness.runs import RunStore
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("run", "cells", "releases", "report", "show")
-PATIENCE = 240.0
+PATIENCE = 600.0
 """Seconds after which something that has to come is given up; nothing is measured against it."""
 
 

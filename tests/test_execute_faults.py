@@ -16,9 +16,15 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path / "workspace")
 
 
-def run_beside_others(scene: Scene, fault: str, **request: Any) -> Outcome:
+HANG = 3.0
+"""Seconds after which a cell that hangs is ended."""
+
+
+def run_beside_others(scene: Scene, fault: str, *, limit: float | None = None, **request: Any) -> Outcome:
     """The outcome of one faulty cell in the midst of others, all of which pass."""
     before, cell = scene.bystanders(), scene.add(fault, **request)
+    if limit is not None:
+        scene.limits[cell] = limit
     others = [*before, *scene.bystanders()]
     outcomes = scene.run()
     assert outcomes.keys() == {cell, *others}
@@ -91,8 +97,7 @@ def test_a_keyboard_interrupt_raised_in_a_check_stays_in_its_cell(scene: Scene) 
 
 
 def test_a_hang_in_python_is_a_time_out_that_knows_where(scene: Scene) -> None:
-    scene.timeout = 3.0
-    outcome = run_beside_others(scene, "hangs")
+    outcome = run_beside_others(scene, "hangs", limit=HANG)
     assert outcome.status is Status.TIMED_OUT
     assert outcome.reason == "not done after 3 s; it hung in tests/inside_faults.py:hangs"
     assert outcome.failure is not None
@@ -101,8 +106,7 @@ def test_a_hang_in_python_is_a_time_out_that_knows_where(scene: Scene) -> None:
 
 
 def test_a_hang_in_c_with_all_signals_blocked_is_a_time_out(scene: Scene) -> None:
-    scene.timeout = 3.0
-    outcome = run_beside_others(scene, "hangs_in_c_with_signals_blocked")
+    outcome = run_beside_others(scene, "hangs_in_c_with_signals_blocked", limit=HANG)
     assert outcome.status is Status.TIMED_OUT
     assert outcome.reason == "not done after 3 s; where it hung could not be seen"
 
@@ -118,8 +122,7 @@ def test_a_cell_that_passes_and_leaves_a_process_passes_and_the_process_is_ended
 
 
 def test_a_cell_that_leaves_processes_and_hangs_takes_them_along(scene: Scene) -> None:
-    scene.timeout = 3.0
-    outcome = run_beside_others(scene, "leaves_a_daemon_and_hangs")
+    outcome = run_beside_others(scene, "leaves_a_daemon_and_hangs", limit=HANG)
     assert outcome.status is Status.TIMED_OUT
 
 
@@ -152,8 +155,7 @@ def test_megabytes_of_output_are_cut_in_the_middle(scene: Scene) -> None:
 
 
 def test_output_without_end_keeps_nobody_from_looking_at_the_clock(scene: Scene) -> None:
-    scene.timeout = 3.0
-    outcome = run_beside_others(scene, "prints_without_end")
+    outcome = run_beside_others(scene, "prints_without_end", limit=HANG)
     assert outcome.status is Status.TIMED_OUT
     # the last line may be cut off where the writer was ended
     assert outcome.evidence["log_tail"].splitlines()[-2] == "and so on"
@@ -189,9 +191,9 @@ def test_a_cell_may_pass_in_spite_of_bad_manners(scene: Scene, fault: str) -> No
 
 
 def test_a_cell_cannot_claim_a_status_that_is_not_its_own_to_give(scene: Scene) -> None:
-    outcome = run_beside_others(scene, "says", answer={"status": "timed_out", "reason": "tired"})
+    outcome = run_beside_others(scene, "says", answer={"status": "crashed", "reason": "tired"})
     assert outcome.status is Status.ERRORED
-    assert outcome.reason == "the result file is malformed: a check cannot say timed_out of itself"
+    assert outcome.reason == "the result file is malformed: a check cannot say crashed of itself"
 
 
 def test_a_cell_that_kills_its_release_crashes_and_the_others_go_on(scene: Scene) -> None:

@@ -58,8 +58,8 @@ def test_what_a_cell_leaves_running_is_ended_and_its_successor_is_not(scene: Sce
 
 
 def test_a_successor_that_hangs_takes_only_its_own_cell_along(scene: Scene) -> None:
-    scene.timeout = 3.0
     construct, contract = pair(scene, "remembers_and_hangs_at_the_second", "remembers_and_hangs_at_the_second")
+    scene.limits[contract] = 3.0
     after = scene.add("passes")
     outcomes = scene.run()
     assert outcomes[construct].status is Status.PASSED

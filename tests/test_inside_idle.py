@@ -17,7 +17,8 @@ def test_a_step_that_sleeps_was_idle() -> None:
     seen.begin()
     time.sleep(0.2)
     seen.end()
-    assert seen.idle[0] == pytest.approx(0.2, abs=0.1)
+    # It may sleep longer on a busy machine, and what it then waits for a processor is no idleness.
+    assert seen.idle[0] > 0.15
 
 
 def test_a_step_that_works_was_not_idle_though_others_take_its_processor() -> None:
@@ -28,30 +29,41 @@ def test_a_step_that_works_was_not_idle_though_others_take_its_processor() -> No
             pass
         os._exit(0)
     seen = Idle()
+    began = time.perf_counter()
     seen.begin()
     end = time.thread_time() + 0.3
     while time.thread_time() < end:
         pass
     seen.end()
+    took = time.perf_counter() - began
     os.waitpid(child, 0)
-    assert seen.idle[0] < 0.1
-    assert seen.running[0] == pytest.approx(0.3, abs=0.1)
+    # Against the time that it took, which is longer the busier the machine.
+    assert seen.idle[0] < 0.4 * took
+    assert 0.25 < seen.running[0] <= took + 0.05
 
 
 def test_a_thread_that_waits_for_another_that_works_is_not_idle() -> None:
+    worked, looked = threading.Event(), threading.Event()
+
     def work() -> None:
         end = time.thread_time() + 0.3
         while time.thread_time() < end:
             pass
+        worked.set()
+        # A thread that has ended is counted no more.
+        looked.wait()
 
     other = threading.Thread(target=work)
-    seen = Idle()
     other.start()
+    seen = Idle()
     seen.begin()
-    time.sleep(0.25)
+    began = time.perf_counter()
+    worked.wait()
+    took = time.perf_counter() - began
     seen.end()
+    looked.set()
     other.join()
-    assert seen.idle[0] < 0.1
+    assert seen.idle[0] < max(0.4 * took, 0.05)
 
 
 def test_where_the_system_does_not_count_nothing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

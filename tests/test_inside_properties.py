@@ -163,7 +163,7 @@ def test_the_committed_counter_examples_are_still_ones(
     cell = Cell.parse(f"1.4.16/{variant}/{SHAPE}/slim/properties/cpu-fp32")
     texts = stored_beside(issues, FILE)(cell)
     assert set(texts) == KNOWN[variant]
-    request = {**requests[variant], "settings": {"examples": 22, "seconds": 0.1, "known": texts}}
+    request = {**requests[variant], "settings": {"examples": 22, "known": texts}}
     answer = forked(property_faults.check, request=request, paths=paths)
     status = {each["name"]: each["status"] for each in answer["evidence"]["properties"]}
     assert {name for name, is_so in status.items() if is_so == "known"} == KNOWN[variant]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import itertools
+from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 from forked import Forked
 
+from harness.inside import properties
 from harness.inside.properties import drawing, searching
 from harness.inside.properties.drawing import Example, Wish
 from harness.inside.properties.running import Undecided, Violation
@@ -44,21 +47,52 @@ def holds(example: Example, _subject: Subject) -> None:
     return
 
 
-def slow(example: Example, _subject: Subject) -> None:
-    ends = time.process_time() + 0.05
-    while time.process_time() < ends:
-        pass
+def many_ways_down(example: Example, _subject: Subject) -> None:
+    """What fails has much that can be made smaller, in small steps."""
+    if sum(example.frames) + example.vocab_size > 30:
+        raise Violation("large")
 
 
 def wrong(example: Example, _subject: Subject) -> None:
     raise KeyError("ours")
 
 
-def look(holding: str, examples: int = 50, seconds: float = 60.0, **more: Any) -> dict[str, Any]:
+def look(holding: str, examples: int = 50, over_after: int | None = None, **more: Any) -> dict[str, Any]:
     seed = more.pop("seed", 0)
     asked = Property(name=holding, wish=Wish(**more), holds=globals()[holding])
-    found = searching.search(asked, subject(), examples=examples, ends=time.process_time() + seconds, seed=seed)
+    found = searching.search(asked, subject(), examples=examples, seed=seed, is_over=limit(over_after))
     return {"status": found.status, "message": found.message, "examples": found.examples, "text": found.counterexample}
+
+
+def limit(over_after: int | None) -> Callable[[], bool]:
+    """A time limit that is met when so many examples were begun; no clock."""
+    begun = itertools.count()
+    return searching.never if over_after is None else lambda: next(begun) >= over_after
+
+
+def judged(holding: str) -> int:
+    """How many examples a search judges in all, those of shrinking among them."""
+    count = 0
+
+    def counted(example: Example, one: Subject) -> None:
+        nonlocal count
+        count += 1
+        globals()[holding](example, one)
+
+    found = searching.search(Property(name=holding, wish=Wish(), holds=counted), subject(), examples=50, seed=0)
+    return count - found.examples
+
+
+def answer(over_after: int | None) -> dict[str, Any]:
+    """The whole check's answer about two made-up properties, one of which fails."""
+    both = tuple(Property(name=name, wish=Wish(), holds=globals()[name]) for name in ("too_many_rows", "holds"))
+    request = {"seed": 0, "settings": {"examples": 40, "timeout_seconds": 60.0}}
+    with (
+        mock.patch.object(properties, "PROPERTIES", both),
+        mock.patch.object(properties, "_subject", return_value=subject()),
+        mock.patch.object(properties, "_limit", return_value=limit(over_after)),
+    ):
+        return properties.check(request)
 
 
 def look_wrongly() -> str:
@@ -77,8 +111,7 @@ def drawn(count: int, seed: int = 0, **more: Any) -> list[Any]:
         kept.append(example)
 
     searching.search(
-        Property(name="keep", wish=Wish(**more), holds=keep), subject(), examples=count, ends=time.process_time() + 60,
-        seed=seed,
+        Property(name="keep", wish=Wish(**more), holds=keep), subject(), examples=count, seed=seed,
     )  # fmt: skip
     return [[dict(one.config), one.frames, one.tokens, one.targets, one.key, one.text] for one in kept]
 
@@ -119,9 +152,36 @@ def test_examples_that_say_nothing_are_not_counted(forked: Forked) -> None:
     assert (found["status"], found["examples"]) == ("not_asked", 0)
 
 
-def test_the_time_ends_the_search_but_a_few_examples_are_always_drawn(forked: Forked) -> None:
-    assert forked(look, holding="slow", seconds=0.0)["examples"] == searching.LEAST_EXAMPLES
-    assert searching.LEAST_EXAMPLES <= forked(look, holding="slow", seconds=1.0)["examples"] <= 25
+def test_a_time_limit_that_is_met_is_told_with_how_far_the_search_came(forked: Forked) -> None:
+    for begun in (0, 7):
+        found = forked(look, holding="holds", over_after=begun)
+        told = f"the time limit stopped the search after {begun} of 50 examples"
+        assert (found["status"], found["message"], found["examples"]) == ("not_asked", told, begun)
+
+
+def test_a_time_limit_that_is_met_while_shrinking_loses_nothing_that_was_found(forked: Forked) -> None:
+    drawn = forked(look, holding="too_many_rows")["examples"]
+    found = forked(look, holding="too_many_rows", over_after=drawn + 3)
+    assert (found["status"], found["examples"]) == ("fails", drawn)
+    assert "\nexample:\n" in found["text"]
+
+
+def test_no_clock_decides_how_far_a_counter_example_is_shrunk(forked: Forked) -> None:
+    assert forked(judged, holding="many_ways_down") == searching.SHRINK_EXAMPLES
+
+
+def test_a_check_that_the_time_limit_stopped_is_not_passed_and_says_how_far_it_came(forked: Forked) -> None:
+    whole = forked(answer, over_after=None)
+    assert (whole["status"], whole["failure"]["signature"]) == ("failed", "PropertyFails@too_many_rows")
+    assert [each["planned"] for each in whole["evidence"]["properties"]] == [20, 20]
+    stopped = forked(answer, over_after=45)
+    drawn = stopped["metrics"]["examples_by_property"]["holds"]
+    assert 0 < drawn < 20
+    assert (stopped["status"], stopped["failure"]["signature"]) == ("timed_out", "Timeout@holds")
+    assert stopped["reason"] == (
+        f"the time limit of 60 s stopped the search: holds drew {drawn} of 20 examples; failed by then: too_many_rows"
+    )
+    assert [each["property"] for each in stopped["evidence"]["counterexamples"]] == ["too_many_rows"]
 
 
 def test_what_the_harness_does_wrong_is_no_counter_example(forked: Forked) -> None:

@@ -625,15 +625,24 @@ def test_the_native_trainer_can_be_excluded(load: Load) -> None:
 
 def test_a_rung_has_settings_of_its_own(load: Load) -> None:
     assert load(SMALL).rungs == RUNGS
-    changed = load(SMALL + "[properties]\nexamples = 7\nseconds = 1.5\n[decode]\nsteps = 8\n").rungs
-    assert changed[Check.PROPERTIES] == PropertiesSettings(examples=7, seconds=1.5)
+    changed = load(SMALL + "[properties]\nexamples = 7\nseed = 3\n[decode]\nsteps = 8\n").rungs
+    assert changed[Check.PROPERTIES] == PropertiesSettings(examples=7, seed=3)
     assert changed[Check.DECODE] == DecodeSettings(steps=8)
 
 
 def test_what_is_wrong_with_a_rungs_settings_is_told_with_its_place(load: Load) -> None:
     with pytest.raises(MatrixError) as caught:
-        load(SMALL + "[properties]\nexample = 7\nseconds = 0\n[decode]\nsteps = 0\n")
+        load(SMALL + "[properties]\nexample = 7\nseed = -1\n[decode]\nsteps = 0\n")
     told = str(caught.value)
     assert '[properties] example: unknown key, did you mean "examples"?' in told
-    assert "[properties] seconds: expected a number above 0" in told
+    assert "[properties] seed: expected a whole number of at least 0" in told
     assert "[decode] steps: expected a whole number of at least 1" in told
+
+
+def test_a_processor_time_for_the_search_is_refused_with_what_takes_its_place(load: Load) -> None:
+    with pytest.raises(MatrixError) as caught:
+        load(SMALL + "[properties]\nseconds = 20\n")
+    told = str(caught.value)
+    assert "[properties] seconds: no longer a setting" in told
+    assert "timeout_seconds = { properties = 300 }" in told
+    assert "unknown key" not in told

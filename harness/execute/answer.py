@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.cells import Failure, Status
 
-_FROM_INSIDE = frozenset({Status.PASSED, Status.FAILED, Status.SKIPPED, Status.ERRORED, Status.OUT_OF_MEMORY})
+_FROM_INSIDE = frozenset(Status) - {Status.BLOCKED, Status.CRASHED}
+"""What a check can say of itself; `timed_out` where it stopped in time to say how far it came."""
 
 
 @dataclass(frozen=True, kw_only=True)

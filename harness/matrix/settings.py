@@ -97,12 +97,10 @@ class FinetuneSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PropertiesSettings:
-    """How long counter-examples are searched for."""
+    """How many examples are drawn in search of a counter-example; on every machine the same ones."""
 
-    examples: int = 240
+    examples: int = 300
     """Drawn examples of a cell, over all properties together."""
-    seconds: float = 20.0
-    """No new example is begun after so long."""
     seed: int = 0
 
 
@@ -133,6 +131,12 @@ class CheckpointSettings:
     """The learning rate is another in each step, so that a lost step of the schedule shows."""
 
 
+NO_SECONDS = (
+    "no longer a setting, because a clock made a slow machine search less: every property draws its number of examples;"
+    " set examples, and limit the time with [limits] timeout_seconds = { properties = 300 }"
+)
+"""What a matrix is told that was written when the search had a processor time of its own."""
+
 RungSettings = PropertiesSettings | DecodeSettings | CheckpointSettings
 RUNGS: Mapping[Check, RungSettings] = MappingProxyType(
     {Check.PROPERTIES: PropertiesSettings(), Check.CHECKPOINT: CheckpointSettings(), Check.DECODE: DecodeSettings()}
@@ -142,7 +146,11 @@ RUNGS: Mapping[Check, RungSettings] = MappingProxyType(
 
 def read_rung(table: Table, default: RungSettings) -> RungSettings:
     """The table named like the rung; what it leaves out has its default."""
-    table.only([field.name for field in fields(default)])
+    legal = [field.name for field in fields(default)]
+    if isinstance(default, PropertiesSettings) and table.has("seconds"):
+        table.problems.add(table.at("seconds"), NO_SECONDS)
+        legal.append("seconds")
+    table.only(legal)
     given: dict[str, Any] = {}
     for one in fields(default):
         known = getattr(default, one.name)

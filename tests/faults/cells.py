@@ -53,8 +53,8 @@ learning_rate = 0.01
 seeds = 2
 
 [properties]
-# What a planted fault breaks is broken by every second example, so there is no need to look long.
-seconds = 3
+# What a planted fault breaks is broken by every second example, so there is no need to draw many: five at least.
+examples = 200
 
 [decode]
 # What is found in what was decoded is grave; the sound release passes the bound after as many steps (docs/decode.md).

@@ -6,7 +6,7 @@ What each property says, where it comes from and what it does not say is told in
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,13 +22,14 @@ from harness.inside.properties import (
     sampler,
     symmetry,
 )
-from harness.inside.properties.searching import Findings, replay, search
+from harness.inside.properties.searching import Findings, never, replay, search
 from harness.inside.properties.subject import Property, Subject
 
-EXAMPLES = 240
+EXAMPLES = 300
 """Drawn examples of a cell, over all its properties, unless the matrix says otherwise."""
-SECONDS = 20.0
-"""Of the cell's own processor time for all of them, unless the matrix says otherwise."""
+SEARCHING = 0.9
+"""The share of the cell's time limit after which no further example is begun: the rest is for the one in progress and
+for the answer, which says how far each search came."""
 
 PROPERTIES: tuple[Property, ...] = (
     loss.CLASSES_FIT,
@@ -59,14 +60,14 @@ PROPERTIES: tuple[Property, ...] = (
 
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask every property of the cell's variant in its release.
+    """Search every property of the cell's variant in its release.
 
-    Of `request["settings"]`: `examples`, `seconds`, `seed`, and `known`, the stored counter-example of a property by
-    its name. A property whose stored counter-example still fails is not searched.
+    Of `request["settings"]`: `examples`, `seed`, `timeout_seconds` (the cell's own limit), and `known`, the stored
+    counter-example of a property by its name. A property whose stored counter-example still fails is not searched.
     """
-    settings = {"examples": EXAMPLES, "seconds": SECONDS, "seed": request["seed"], **(request.get("settings") or {})}
+    settings = {"examples": EXAMPLES, "seed": request["seed"], **(request.get("settings") or {})}
     subject = _subject(request)
-    findings = _ask_all(subject, settings)
+    findings = search_all(subject, settings, is_over=_limit(settings.get("timeout_seconds")))
     broken = sorted((each for each in findings if each.status in ("fails", "known")), key=lambda each: each.name)
     metrics = {
         "examples": sum(each.examples for each in findings),
@@ -74,6 +75,8 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         "seconds_by_property": {each.name: each.seconds for each in findings if each.examples},
     }
     result = {"status": "passed", "reason": "", "metrics": metrics, "evidence": _evidence(findings)}
+    if stopped := [each for each in findings if each.stopped]:
+        return {**result, **_timed_out(stopped, broken, settings["timeout_seconds"])}
     if not broken:
         return result
     message = f"{broken[0].name}: {broken[0].message}"
@@ -94,29 +97,54 @@ def _subject(request: Mapping[str, Any]) -> Subject:
     )
 
 
-def _ask_all(subject: Subject, settings: Mapping[str, Any]) -> list[Findings]:
-    asked = [each for each in PROPERTIES if not each.applies(subject)]
+def _limit(seconds: float | None) -> Callable[[], bool]:
+    """Whether the cell's time limit is about to be met."""
+    if seconds is None:
+        return never
+    ends = time.monotonic() + SEARCHING * seconds
+    return lambda: time.monotonic() > ends
+
+
+def search_all(subject: Subject, settings: Mapping[str, Any], *, is_over: Callable[[], bool] = never) -> list[Findings]:
+    """The findings of each property, in the order of `PROPERTIES`.
+
+    How many examples a property draws follows from its share alone, not from what the others found or how long they
+    took. Stored counter-examples come first, so that no limit hides what is known to fail.
+    """
+    reasons = {each.name: each.applies(subject) for each in PROPERTIES}
+    asked = [each for each in PROPERTIES if not reasons[each.name]]
+    parts = sum(each.share for each in asked)
     known = settings.get("known") or {}
-    begun, examples, parts = time.process_time(), settings["examples"], sum(each.share for each in asked)
-    findings = []
-    for each in PROPERTIES:
-        reason = each.applies(subject)
-        if reason:
-            findings.append(Findings(name=each.name, status="does_not_apply", message=reason))
-            continue
-        # What one property leaves of its examples and of its time is there for those after it.
-        count = max(1, -(-examples * each.share // parts))
-        left = begun + settings["seconds"] - time.process_time()
-        ends = time.process_time() + left * each.share / parts
-        found = replay(each, subject, known[each.name]) if each.name in known else None
-        found = found or search(each, subject, examples=count, ends=ends, seed=settings["seed"])
-        findings.append(found)
-        examples, parts = max(0, examples - found.examples), parts - each.share
-    return findings
+    found = {each.name: replay(each, subject, known[each.name]) for each in asked if each.name in known}
+    return [
+        Findings(name=each.name, status="does_not_apply", message=reasons[each.name])
+        if reasons[each.name]
+        else found.get(each.name)
+        or search(
+            each,
+            subject,
+            examples=-(-settings["examples"] * each.share // parts),
+            seed=settings["seed"],
+            is_over=is_over,
+        )
+        for each in PROPERTIES
+    ]
+
+
+def _timed_out(stopped: Sequence[Findings], broken: Sequence[Findings], limit: float) -> dict[str, Any]:
+    """An incomplete search is no answer, whatever it found: what fails might be more than this."""
+    first, *later = stopped
+    drawn = f"{first.name} drew {first.examples} of {first.planned} examples"
+    reason = f"the time limit of {limit:g} s stopped the search: {drawn}"
+    if later:
+        reason += "".join(f", {each.name} {each.examples} of {each.planned}" for each in later)
+    if broken:
+        reason += f"; failed by then: {', '.join(each.name for each in broken)}"
+    return {"status": "timed_out", "reason": reason, "failure": failures.finding("Timeout", first.name, reason)}
 
 
 def _evidence(findings: list[Findings]) -> dict[str, Any]:
-    shown = ("name", "status", "examples", "message")
+    shown = ("name", "status", "examples", "planned", "message")
     evidence: dict[str, Any] = {
         "properties": [{key: value for key, value in asdict(each).items() if key in shown} for each in findings],
         "counterexamples": [

@@ -1,8 +1,14 @@
-"""Looking for a counter-example: so many examples, so much time, one seed, nothing kept and nothing printed."""
+"""Looking for a counter-example: so many examples, one seed, nothing kept and nothing printed.
+
+What is searched depends on the release and the seed alone: no clock decides how many examples are drawn or how far a
+counter-example is shrunk. A time limit that is met ends the search, and the findings say so.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +17,13 @@ from harness.inside.properties.drawing import Example, own_shape, strategy
 from harness.inside.properties.running import TooFewEmbeddings, Undecided, Violation
 from harness.inside.properties.subject import Property, Subject
 
-SHRINK_SECONDS = 0.6
-"""For making a counter-example smaller: it is found then, and what is left only makes it easier to read."""
-LEAST_EXAMPLES = 5
-"""Of each property, whatever time is left: on a slow machine too the same properties fail."""
+SHRINK_EXAMPLES = 40
+"""Examples that are tried to make a counter-example smaller: it is found by then, and only gets easier to read."""
 _UNDECIDED = "undecided"
 
 
 class _Enough(BaseException):
-    """The time is up. No `Exception`: Hypothesis would take that for a failure of the example."""
+    """The search is over. No `Exception`: Hypothesis would take that for a failure of the example."""
 
 
 class OwnFault(Exception):
@@ -32,14 +36,24 @@ class Findings:
 
     name: str
     status: str
-    """`holds`, `fails`, `known`, `does_not_apply`, or `not_asked` where the time was spent before."""
+    """`holds`, `fails`, `known`, `does_not_apply`, or `not_asked` where no example decided anything or the search was
+    stopped by the time limit."""
     message: str = ""
     examples: int = 0
     """Those that decided something, before anything was found; the ones of shrinking are not among them."""
+    planned: int = 0
+    """How many were to be drawn."""
     seconds: float = 0.0
     """Of this process's own time."""
     counterexample: str = ""
     labels: tuple[int, ...] = ()
+    stopped: bool = False
+    """Whether the time limit ended the search before anything was found."""
+
+
+def never() -> bool:
+    """No time limit."""
+    return False
 
 
 @dataclass
@@ -48,29 +62,32 @@ class _Search:
 
     asked: Property
     subject: Subject
-    ends: float
+    is_over: Callable[[], bool]
     known: dict[str, str | None] = field(default_factory=dict)
     """By an example's key: the message of its violation, None if there is none, or `_UNDECIDED`."""
     labels: tuple[int, ...] = ()
     examples: int = 0
     found: Example | None = None
     """The example that failed last, which is the smallest."""
+    shrinking: int = 0
+    """Examples that were tried since the first failed."""
+    stopped: bool = False
 
     def hold(self, example: Example) -> str | None:
-        """What this example gives, the same each time it comes; ends the search when its time is up."""
+        """What this example gives, the same each time it comes; ends the search when it is over."""
         key = example.key
-        if self._is_over():
+        if self.is_over():
+            self.stopped = self.found is None
             raise _Enough
         if key not in self.known:
+            if self.found and self.shrinking >= SHRINK_EXAMPLES:
+                raise _Enough
+            self.shrinking += self.found is not None
             self.known[key] = self._judge(example)
         verdict = self.known[key]
         if verdict is not None and verdict != _UNDECIDED:
             self.found = example
         return verdict
-
-    def _is_over(self) -> bool:
-        enough = self.found is not None or self.examples >= LEAST_EXAMPLES
-        return enough and time.process_time() > self.ends
 
     def _judge(self, example: Example) -> str | None:
         verdict = judge(self.asked, example, self.subject)
@@ -80,8 +97,6 @@ class _Search:
             self.examples += 1
         if verdict is None:
             return None
-        if not self.found:
-            self.ends = time.process_time() + SHRINK_SECONDS
         self.labels = tuple(getattr(verdict, "labels", ()))
         return str(verdict)
 
@@ -107,24 +122,33 @@ def judge(asked: Property, example: Example, subject: Subject) -> Violation | Un
     return None
 
 
-def search(asked: Property, subject: Subject, *, examples: int, ends: float, seed: int) -> Findings:
-    """Draw examples until one fails, the number is reached or the time is up.
+def search(
+    asked: Property, subject: Subject, *, examples: int, seed: int, is_over: Callable[[], bool] = never
+) -> Findings:
+    """Draw examples until one fails or the number is reached.
 
     Args:
-        ends: When to stop, by `time.process_time()`: a busy machine does not change what is searched.
+        is_over: Whether the time limit is met; then no further example is begun, and the findings are `stopped` unless
+            one has failed.
     """
     begun = time.process_time()
-    run = _Search(asked=asked, subject=subject, ends=ends)
-    if asked.at_own_shape:
-        own = own_shape(subject.base, asked.wish, vocab_size=subject.vocab_size, hidden_size=subject.hidden_size)
-        run.hold(own)
-    _draw(run, examples - run.examples, seed)
+    run = _Search(asked=asked, subject=subject, is_over=is_over)
+    with contextlib.suppress(_Enough):
+        if asked.at_own_shape:
+            run.hold(
+                own_shape(subject.base, asked.wish, vocab_size=subject.vocab_size, hidden_size=subject.hidden_size)
+            )
+        _draw(run, examples - run.examples, seed)
     message = run.known[run.found.key] if run.found else None
+    if run.stopped:
+        message = f"the time limit stopped the search after {run.examples} of {examples} examples"
     return Findings(
         name=asked.name,
-        status="fails" if message else "holds" if run.examples else "not_asked",
+        status="fails" if run.found else "holds" if run.examples and not run.stopped else "not_asked",
         message=message or "",
         examples=run.examples,
+        planned=examples,
+        stopped=run.stopped,
         seconds=time.process_time() - begun,
         counterexample=run.found.text if run.found else "",
         labels=run.labels,
@@ -146,6 +170,7 @@ def replay(asked: Property, subject: Subject, text: str) -> Findings | None:
         status="known",
         message=str(verdict),
         examples=1,
+        planned=1,
         seconds=time.process_time() - begun,
         counterexample=text,
         labels=tuple(getattr(verdict, "labels", ())),
@@ -181,7 +206,7 @@ def _draw(run: _Search, examples: int, seed: int) -> None:
     asked: Any = given(strategy(run.subject.base, run.asked.wish))(trial)
     try:
         seeded(seed)(settings(asked))()
-    except (_Enough, Violation, hypothesis.errors.Unsatisfiable, hypothesis.errors.FlakyFailure):
+    except (Violation, hypothesis.errors.Unsatisfiable, hypothesis.errors.FlakyFailure):
         # What was found is in `run`; that all examples said nothing shows in their number.
         return
 

@@ -71,9 +71,12 @@ class FakeTree:
     """The ids of all cells that it was given, in every run."""
     preloaded: list[tuple[str, ...]] = field(default_factory=list)
     """What each run imports for all releases."""
+    limits: list[dict[str, float]] = field(default_factory=list)
+    """The time limits of each run, by check."""
 
     def __call__(self, plan: Plan, on_outcome: Callable[[Outcome], None], **_others: Any) -> None:
         self.preloaded.append(plan.settings.preload)
+        self.limits.append({str(check): seconds for check, seconds in plan.settings.timeout_seconds.items()})
         for outcome in plan.decided:
             on_outcome(outcome)
         for planned in plan.planned().values():

@@ -140,6 +140,31 @@ def test_a_regression_is_told_with_its_diagnosis_and_ends_with_1(world: World) -
     assert list(stored["diagnoses"]) == [f"{label}/paraformer/v8404-h320/slim/loss_contract/cpu-fp32"]
 
 
+def test_nothing_is_run_again_until_it_passes_and_the_time_limits_are_the_matrixs(world: World) -> None:
+    world.write_matrix('"loss_contract"]', '"finetune@train"]\n[limits]\ntimeout_seconds = { finetune = 123 }')
+    checkout = write_checkout(world)
+    gate(world, "--source", str(checkout), "--no-diagnosis")
+    cell = f"{local_label(world.tree)}/paraformer/v8404-h320/slim/finetune@train/cpu-fp32"
+    # Figures alone judged it: no frame of an exception.
+    figures = Failure(type="TrainingRule", message="unigram", signature="TrainingRule@unigram")
+    failed = {"status": Status.FAILED, "reason": "it did not learn", "failure": figures}
+    once: list[str] = []
+
+    def fails_the_first_time(one: Cell) -> None:
+        once.extend([one.id] if one.id == cell else [])
+        world.tree.failing = {cell: failed} if len(once) <= 1 else {}
+
+    # The stand-in's outcomes have no figures that a rule could judge.
+    world.monkeypatch.setattr(asking, "settle", lambda outcome: outcome)
+    world.tree.asked.clear()
+    world.tree.before_each = fails_the_first_time
+    said = gate(world, "--source", str(checkout), "--no-diagnosis")
+    assert said.status == 1
+    assert "1 regressed, 0 fixed, 1 same, 0 spurious" in said.out
+    assert len(world.tree.asked) == len(set(world.tree.asked)) == 4
+    assert {limits["finetune"] for limits in world.tree.limits} == {123.0}
+
+
 def test_what_the_source_mends_is_told_as_fixed(world: World) -> None:
     world.tree.failing[LOSS] = FAILED
     said = gate(world, "--source", str(write_checkout(world)))

@@ -6,16 +6,15 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cells import Cell, Outcome, Release
+from harness.cells import Release
 from harness.commands.common import cache_of
 from harness.diagnose.asking import Asker
 from harness.diagnose.diagnosis import Diagnosis
 from harness.diagnose.gate_text import Gate, comment, terminal
-from harness.diagnose.pairs import Pair, hangs_on_the_seed, pair, questions, roots, without_noise
+from harness.diagnose.pairs import Pair, pair, questions, roots
 from harness.diagnose.patching import patched
 from harness.diagnose.work import Against, investigate, slug, store
 from harness.durable import replace_file, storage_error
@@ -25,9 +24,6 @@ from harness.matrix import Matrix, load_matrix, select
 from harness.releases import fetch, layout_path, load_lock, resolve
 from harness.terminal import Display, say
 from harness.variants import available
-
-ANOTHER_SEED = 1000
-"""What is added to the matrix's seed where a regression may be the seed's noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +97,6 @@ def _gate(options: argparse.Namespace, matrix: Matrix, source: Source, against: 
     with Display(total=len(cells)) as display:
         outcomes = asker.run(cells, display.done)
     pairs = [pair(outcomes[one], outcomes[other]) for one, other in asked]
-    pairs = [without_noise(one, lambda *both: _again(asker, both)) if hangs_on_the_seed(one) else one for one in pairs]
     diagnoses = {} if options.no_diagnosis else _diagnoses(options, asker, pairs)
     return Gate(
         source=mine.label,
@@ -112,13 +107,6 @@ def _gate(options: argparse.Namespace, matrix: Matrix, source: Source, against: 
         diagnoses=diagnoses,
         notices=source.notices,
     )
-
-
-def _again(asker: Asker, cells: tuple[Cell, ...]) -> Mapping[Cell, Outcome]:
-    """The same cells with another seed."""
-    settings = asker.matrix.finetune
-    matrix = replace(asker.matrix, finetune=replace(settings, seed=settings.seed + ANOTHER_SEED))
-    return replace(asker, matrix=matrix).run(cells)
 
 
 def _diagnoses(options: argparse.Namespace, asker: Asker, pairs: list[Pair]) -> dict[str, Diagnosis]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from harness.stack import Stack, probe, scrubbed_environment
 
 EVIDENCE = "trace"
 _SLOWER = 3.0
-"""By how much a recorded cell may take longer than one that is not."""
+"""By how much a recorded cell may take longer than one that is not, whose limit is the matrix's."""
 _FOR_TRAINERS = frozenset({"umap", "hdbscan", "websockets", "pydub", "huggingface_hub", "torch.distributed.fsdp"})
 """What only an import of the whole release asks for."""
 
@@ -146,14 +146,15 @@ class Asker:
             execute(plan, keep, python=self.stack.python, env=environment, on_warning=self.warn)
         return outcomes
 
-    def _settings(self, cells: Iterable[Cell], workspace: Path) -> Settings:
+    def _settings(self, wishes: Mapping[Cell, Mapping[str, Any] | None], workspace: Path) -> Settings:
         limits = self.matrix.limits
-        trained = any(cell.check.through_trainer for cell in cells)
+        trained = any(cell.check.through_trainer for cell in wishes)
+        factor = _SLOWER if any(wish is not None for wish in wishes.values()) else 1.0
         return Settings(
             workspace=workspace / "tree",
             jobs=self.jobs,
             memory_bytes=limits.memory_bytes,
-            timeout_seconds={check: _SLOWER * limits.timeout_seconds[check] for check in Check},
+            timeout_seconds={check: factor * limits.timeout_seconds[check] for check in Check},
             preload=PRELOADED if trained else tuple(name for name in PRELOADED if name not in _FOR_TRAINERS),
             sys_path=tuple(str(path) for path in self.stack.extra_paths),
             places={str(self.cache): "<cache>", str(workspace): "<workspace>"},

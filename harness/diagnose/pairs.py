@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -36,9 +36,6 @@ class Pair:
     def is_fault(self) -> bool:
         """Whether the harness or the machine kept one of them from being answered."""
         return Status.ERRORED in (self.mine.status, self.other.status)
-
-
-_FAILING = frozenset({Status.FAILED, Status.TIMED_OUT, Status.CRASHED, Status.OUT_OF_MEMORY})
 
 
 def questions(cells: Iterable[Cell], mine: str, other: str) -> tuple[tuple[Cell, Cell], ...]:
@@ -82,34 +79,6 @@ def _both_fail(mine: Outcome, other: Outcome) -> tuple[Result, str]:
     if mine.status is other.status and signatures[0] == signatures[1]:
         return Result.SAME, "both fail, in the same way"
     return Result.SPURIOUS, f"both fail, differently: {signatures[0]} instead of {signatures[1]}"
-
-
-def hangs_on_the_seed(one: Pair) -> bool:
-    """Whether a regression may be the seed's noise: figures judged what was learned, and no exception stopped it."""
-    failure = one.mine.failure
-    return (
-        one.result is Result.REGRESSED
-        and one.mine.status is Status.FAILED
-        and one.mine.cell.check.through_trainer
-        and failure is not None
-        and not failure.frames
-    )
-
-
-def without_noise(one: Pair, again: Callable[[Cell, Cell], Mapping[Cell, Outcome]]) -> Pair:
-    """The pair, or a spurious one where the same two differ no more under another seed.
-
-    Args:
-        again: Runs both cells with another seed.
-    """
-    outcomes = again(one.mine.cell, one.other.cell)
-    mine, other = outcomes[one.mine.cell], outcomes[one.other.cell]
-    if mine.status is Status.PASSED:
-        return replace(one, result=Result.SPURIOUS, reason="only the seed's noise: with another seed it passes")
-    if other.status in _FAILING:
-        reason = "only the seed's noise: with another seed the release fails too"
-        return replace(one, result=Result.SPURIOUS, reason=reason)
-    return replace(one, reason="with another seed it fails too")
 
 
 def roots(pairs: Sequence[Pair]) -> tuple[Pair, ...]:

@@ -41,6 +41,11 @@ def test_a_sound_model_is_built_for_its_vocabulary(forked: Forked, overlay: Path
         "losses": [{"name": "criterion_att", "type": "LabelSmoothingLoss", "classes": 23}],
         "projections": [{"name": "decoder.output_layer", "in_features": 6, "out_features": 23}],
         "input_size": 5,
+        "code": [
+            "funasr/losses/label_smoothing_loss.py:LabelSmoothingLoss",
+            "funasr/models/tiny.py:Decoder",
+            "funasr/models/tiny.py:Tiny",
+        ],
     }
     assert answer["adaptations"] == ["import-what-is-needed"]
 

@@ -61,6 +61,7 @@ def test_a_training_is_watched_to_its_end(
     assert evidence["entry_is_native"] is True
     assert evidence["parameters_unchanged"] == evidence["dialect"] == []
     assert evidence["saved"] == ["model.pt"]
+    assert "funasr/models/tiny.py:Tiny" in evidence["code"]
     assert answer["left"] == [], "checkpoints of several seeds are gigabytes"
 
 

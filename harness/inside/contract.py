@@ -42,6 +42,7 @@ def construct(request: Mapping[str, Any]) -> dict[str, Any]:
             "losses": built_for,
             "projections": outputs,
             "input_size": config.get("input_size"),
+            "code": structure.code(network),
             **{name: found for name, found in parts.items() if found},
         },
     }

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.inside import children, dialects, memory, out_of_memory, precision, release, speech
+from harness.inside import children, dialects, memory, out_of_memory, precision, release, speech, structure
 from harness.inside.observe import Observer
 
 REPORTED = ("seed", "losses", "epoch_losses", "steps_of_epochs", "stats", "accuracy_recomputed", "targets", "criterion")
@@ -111,6 +111,7 @@ def _seen(
         "dialect": list(dialect.notes),
         "parameters_unchanged": unchanged[:20],
         "saved": sorted(path.name for path in Path(training["output_dir"]).glob("model.pt*")),
+        "code": structure.code(observer.network) if observer.network is not None else [],
     }
     return {"metrics": metrics, "evidence": evidence}
 

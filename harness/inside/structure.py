@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,6 +25,22 @@ def describe(network: Any) -> dict[str, list[Any]]:
         "frozen": sorted(_frozen(network, "")),
         "shared": sorted(_shared(network)),
     }
+
+
+def code(network: Any) -> list[str]:
+    """The release's own classes in a model, bases included, each as `funasr/models/ctc/ctc.py:CTC`.
+
+    Which code runs depends on the class that was built, not on the name in the config: two modules may register one.
+    """
+    kinds = {kind for module in network.modules() for kind in type(module).__mro__}
+    return sorted({f"{_file(kind)}:{kind.__qualname__}" for kind in kinds if kind.__module__.startswith("funasr.")})
+
+
+def _file(kind: type) -> str:
+    """The file of a class, as a path below the release's folder."""
+    path = kind.__module__.replace(".", "/")
+    made_in = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    return f"{path}/__init__.py" if made_in.endswith("__init__.py") else f"{path}.py"
 
 
 def misfit(found: Mapping[str, list[Any]], config: Mapping[str, Any]) -> tuple[str, str, str] | None:

@@ -49,8 +49,10 @@ class Explanation:
 
 def contradicts(outcome: Outcome, issue: KnownIssue) -> bool:
     """Whether that an issue does not show in an outcome says anything: not of what the cell was never asked."""
+    if not issue.expects_failure:
+        return False
     asked = _asked(outcome)
-    findings = [CompoundSignature.of(signature) for signature in issue.signatures]
+    findings = [CompoundSignature.of(signature) for signature in issue.failing]
     return asked is None or not findings or any(one is None or one.names <= asked for one in findings)
 
 

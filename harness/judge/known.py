@@ -17,6 +17,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from harness.cells import Cell, Check, Device, Entry, Failure, Severity, Status
+from harness.judge.code import CodePlace, CodeThatRan, file_of
+from harness.judge.findings import KIND
 from harness.tables import Problems, Table, did_you_mean, read_document, tables_of
 
 SCHEMA = 1
@@ -29,20 +31,8 @@ FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.CRASHED, Status.OUT_OF_MEMOR
 """The statuses that speak against a release."""
 
 KEYS = (
-    *(
-        "id",
-        "title",
-        "severity",
-        "releases",
-        "variants",
-        "checks",
-        "shapes",
-        "entry",
-        "devices",
-        "status",
-        "signatures",
-    ),
-    *("cause", "remedy", "upstream", "seen"),
+    *("id", "title", "severity", "releases", "code", "variants", "checks", "shapes", "entry", "devices"),
+    *("status", "signatures", "cause", "remedy", "upstream", "seen"),
 )
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -59,8 +49,10 @@ class KnownIssue:
     releases: str | tuple[str, ...]
     """A specifier such as `>=1.0.7,<1.0.12`, or versions one by one; a local release goes by its version."""
     checks: tuple[Check, ...]
+    code: tuple[CodePlace, ...] = ()
+    """The code at fault, if it is known: the issue is expected wherever some of it runs (`harness/judge/code.py`)."""
     variants: tuple[str, ...] = ()
-    """None means all, as for the next three."""
+    """Where the fault is a variant's own. None means all, as for the next three."""
     shapes: tuple[str, ...] = ()
     """Globs such as `v*-h320`."""
     entry: Entry | None = None
@@ -81,8 +73,32 @@ class KnownIssue:
         """Whether the cause is known."""
         return self.cause.strip().rstrip(".").lower() != NOT_YET_EXPLAINED
 
+    @property
+    def found(self) -> frozenset[str]:
+        """The signatures `Finding@CODE` among the issue's: what does not decide a cell's status."""
+        return frozenset(one for one in self.signatures if one.startswith(f"{KIND}@"))
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """The other signatures: what a cell fails with."""
+        return tuple(one for one in self.signatures if not one.startswith(f"{KIND}@"))
+
+    @property
+    def expects_failure(self) -> bool:
+        """Whether a cell that has this issue fails; with findings alone it may pass."""
+        return bool(self.failing) or not self.signatures
+
+    def is_at(self, place: str) -> bool:
+        """Whether a finding's place is in the code at fault; nothing speaks against it where one of them is unknown."""
+        file = file_of(place)
+        return not file or not self.code or any(one.file == file for one in self.code)
+
+    def runs_in(self, ran: CodeThatRan) -> bool:
+        """Whether some of the code at fault runs in a cell."""
+        return not self.code or any(ran.has(place) for place in self.code)
+
     def covers(self, cell: Cell) -> bool:
-        """Whether this cell is expected to fail with this issue."""
+        """Whether this cell is one of those that the issue speaks of, wherever its code runs."""
         return (
             cell.check in self.checks
             and (not self.variants or cell.variant in self.variants)
@@ -114,9 +130,18 @@ class KnownIssues:
 
     issues: tuple[KnownIssue, ...] = ()
 
-    def matching(self, cell: Cell) -> tuple[KnownIssue, ...]:
-        """The issues that cover a cell, in the file's order."""
-        return tuple(issue for issue in self.issues if issue.covers(cell))
+    def matching(self, cell: Cell, ran: CodeThatRan | None = None) -> tuple[KnownIssue, ...]:
+        """The issues that cover a cell and whose code runs in it, in the file's order.
+
+        Args:
+            cell: Any cell.
+            ran: What is known about the code that ran; before it has, what the cell itself says.
+        """
+        covering = [issue for issue in self.issues if issue.covers(cell)]
+        if not covering:
+            return ()
+        known = ran or CodeThatRan.expected(cell)
+        return tuple(issue for issue in covering if issue.runs_in(known))
 
 
 def load_known_issues(path: Path, *, variants: Sequence[str]) -> KnownIssues:
@@ -159,6 +184,7 @@ def _read_issue(table: Table, variants: Sequence[str]) -> KnownIssue | None:
         title=table.text("title") or "",
         severity=severity or Severity.BROKEN,
         releases=_releases(table),
+        code=_code(table),
         variants=_listed(table, "variants", lambda name: "" if name in variants else did_you_mean(name, variants)),
         checks=_choices(table, "checks", Check, required=True),
         shapes=_listed(
@@ -190,12 +216,18 @@ _REPORT = re.compile(r"[\w.-]+/[\w.-]+#[1-9][0-9]*", re.ASCII)
 
 
 def _note_seen(table: Table, issue: KnownIssue) -> None:
-    """An issue that does not cover the very cell in which it was seen says something else than it means."""
+    """An issue that does not cover the very cell in which it was seen says something else than it means.
+
+    Whether its code ran there is for the outcome to say: a traceback may go through code that no config names.
+    """
     try:
-        covered = issue.covers(Cell.parse(issue.seen))
+        cell = Cell.parse(issue.seen)
+        covered = issue.covers(cell)
     except ValueError as error:
         table.problems.add(table.at("seen"), str(error))
         return
+    if covered and all(place.entry and place.entry != cell.entry for place in issue.code) and issue.code:
+        table.problems.add(table.at("code"), f'none of it runs in the cell "{issue.seen}" in which it was seen')
     if not covered:
         table.problems.add(table.at("seen"), f'the issue does not cover the cell "{issue.seen}" in which it was seen')
 
@@ -210,6 +242,19 @@ def _releases(table: Table) -> str | tuple[str, ...]:
     except InvalidSpecifier:
         table.problems.add(table.at("releases"), f'"{text}" is no specifier such as ">=1.0.7,<1.0.12"')
     return text
+
+
+def _code(table: Table) -> tuple[CodePlace, ...]:
+    def about(text: str) -> str:
+        try:
+            CodePlace.parse(text)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    noted = len(table.problems.found)
+    texts = _listed(table, "code", about)
+    return tuple(map(CodePlace.parse, texts)) if len(table.problems.found) == noted else ()
 
 
 def _is_version(text: str) -> bool:

@@ -10,22 +10,33 @@
 | the same | more parts than it has | unexpected pass |
 | the same | no, and a key, value or file of the user's is the cause | yours |
 | the same | no, or with another | regression |
+| passed or failed, with findings (`Finding@CODE`) | not all of them | regression |
+| the same | all of them | known |
+| the same | some that were looked for and no longer show | unexpected pass |
 | blocked | the cell that blocks it is known | known |
 | blocked | the cell that blocks it is the user's | yours |
 | blocked | the cell that blocks it is a regression or a fault | follows |
 | errored | either | fault |
+
+An issue is listed for a cell when it covers the cell and the code that it blames runs there (`harness/judge/code.py`).
+Where nothing was looked for (no `findings` in the evidence), a finding that does not show contradicts nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from harness.cells import Cell, Outcome, Status, Verdict
-from harness.judge.compound import Explanation, contradicts, explain
+from harness.cells import Cell, Outcome, Severity, Status, Verdict
+from harness.judge.code import CodeThatRan, recorded_code
+from harness.judge.compound import CompoundSignature, Explanation, contradicts, explain
+from harness.judge.defects import Defect, defects_of
+from harness.judge.findings import KIND, findings_of
 from harness.judge.known import FAILURES, KnownIssue, KnownIssues
 from harness.judge.numbers import mapping
 from harness.judge.pace import settle_pace
+from harness.judge.severity import gravest
 from harness.judge.yours import YOURS
 
 BLOCKED_BY = "blocked_by"
@@ -50,6 +61,28 @@ class Judged:
     """Further known issues, where a finding has several parts and each has an issue of its own."""
     sentence: str
     """Why this verdict."""
+    defects: tuple[Defect, ...] = ()
+    """What is wrong with the cell, one by one; empty where nothing is, or where it was not run."""
+
+    @property
+    def severity(self) -> Severity | None:
+        """That of the gravest defect; None where there is none."""
+        return gravest(defect.severity for defect in self.defects)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scene:
+    """What an outcome is judged by."""
+
+    by_id: Mapping[str, Outcome]
+    issues: KnownIssues
+    code: Mapping[tuple[str, str | None], frozenset[str]]
+    """The classes that cells of a release and variant recorded."""
+
+    def listed(self, outcome: Outcome) -> tuple[KnownIssue, ...]:
+        """The issues that cover a cell and whose code runs in it."""
+        cell = outcome.cell
+        return self.issues.matching(cell, CodeThatRan.of(outcome, self.code.get((cell.release, cell.variant), ())))
 
 
 def judge(outcomes: Sequence[Outcome], issues: KnownIssues) -> tuple[Judged, ...]:
@@ -59,8 +92,11 @@ def judge(outcomes: Sequence[Outcome], issues: KnownIssues) -> tuple[Judged, ...
     against each other first, which is what `harness/judge/pace.py` needs a whole run for.
     """
     outcomes = settle_pace(outcomes)
-    by_id = {outcome.cell.id: outcome for outcome in outcomes}
-    return tuple(_judge_one(outcome, by_id, issues) for outcome in outcomes)
+    code: dict[tuple[str, str | None], frozenset[str]] = defaultdict(frozenset)
+    for outcome in outcomes:
+        code[outcome.cell.release, outcome.cell.variant] |= frozenset(recorded_code(outcome))
+    scene = _Scene(by_id={outcome.cell.id: outcome for outcome in outcomes}, issues=issues, code=code)
+    return tuple(_judge_one(outcome, scene) for outcome in outcomes)
 
 
 def exit_code(judged: Sequence[Judged], *, planned: Sequence[Cell] = (), changed: bool = False) -> int:
@@ -80,15 +116,24 @@ def exit_code(judged: Sequence[Judged], *, planned: Sequence[Cell] = (), changed
     return EXIT_YOURS if Verdict.YOURS in verdicts else EXIT_EXPECTED
 
 
-def _judge_one(outcome: Outcome, by_id: Mapping[str, Outcome], issues: KnownIssues) -> Judged:
+def _judge_one(outcome: Outcome, scene: _Scene) -> Judged:
     if outcome.status is Status.BLOCKED:
-        return _judge_blocked(outcome, by_id, issues)
+        return _judge_blocked(outcome, scene)
     if outcome.status is Status.ERRORED:
         return _fault(outcome, f"The harness or the machine is to blame: {outcome.reason}")
-    listed = issues.matching(outcome.cell)
-    contradicted = [issue for issue in listed if contradicts(outcome, issue)]
+    listed = scene.listed(outcome)
+    defects = defects_of(outcome, listed)
+    showing = {one.issue.id for one in defects if one.issue and _is_finding(one)}
+    failing = [issue for issue in listed if issue.expects_failure]
     if outcome.status in FAILURES:
-        return _judge_failure(outcome, listed)
+        judged = _judge_failure(outcome, failing, showing)
+    else:
+        judged = _judge_sound(outcome, [issue for issue in failing if issue.id not in showing])
+    return replace(_with_findings(judged, defects, listed), defects=defects)
+
+
+def _judge_sound(outcome: Outcome, failing: Sequence[KnownIssue]) -> Judged:
+    contradicted = [issue for issue in failing if contradicts(outcome, issue)]
     if outcome.status is Status.PASSED and contradicted:
         return Judged(
             outcome=outcome,
@@ -100,8 +145,48 @@ def _judge_one(outcome: Outcome, by_id: Mapping[str, Outcome], issues: KnownIssu
     return Judged(outcome=outcome, verdict=Verdict.AS_EXPECTED, sentence=sentence)
 
 
-def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue]) -> Judged:
+def _with_findings(judged: Judged, defects: Sequence[Defect], listed: Sequence[KnownIssue]) -> Judged:
+    """The verdict, with what was found beside the cell's own question."""
+    outcome, found = judged.outcome, [one for one in defects if _is_finding(one)]
+    unlisted = sorted({one.signature for one in found if one.issue is None})
+    if unlisted:
+        sentence = f"{judged.sentence} No known issue covers what was found besides: {', '.join(unlisted)}."
+        return replace(judged, verdict=Verdict.REGRESSION, sentence=sentence)
+    if judged.verdict not in (Verdict.AS_EXPECTED, Verdict.KNOWN):
+        return judged
+    shown = {one.issue.id for one in defects if one.issue}
+    gone = [issue for issue in listed if issue.found and issue.id not in shown] if _looked(outcome) else []
+    if gone:
+        names = ", ".join(issue.id for issue in gone)
+        sentence = f"{judged.sentence} What is listed as found there no longer is ({names})."
+        return replace(judged, verdict=Verdict.UNEXPECTED_PASS, issue=gone[0], also=tuple(gone[1:]), sentence=sentence)
+    own = (judged.issue, *judged.also) if judged.issue else ()
+    besides = tuple(dict.fromkeys(one.issue for one in found if one.issue and one.issue not in own))
+    if not besides:
+        return judged
+    names = ", ".join(issue.id for issue in besides)
+    first, *others = (*own, *besides)
+    sentence = f"{judged.sentence} What was found besides is listed ({names})."
+    return replace(judged, verdict=Verdict.KNOWN, issue=first, also=tuple(others), sentence=sentence)
+
+
+def _is_finding(defect: Defect) -> bool:
+    return defect.signature.startswith(f"{KIND}@")
+
+
+def _looked(outcome: Outcome) -> bool:
+    """Whether the cell came far enough for a finding that does not show to be gone."""
+    if findings_of(outcome) is None:
+        return False
+    ended = outcome.status is Status.FAILED and outcome.failure and CompoundSignature.of(outcome.failure.signature)
+    return outcome.status is Status.PASSED or bool(ended)
+
+
+def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue], showing: Collection[str]) -> Judged:
+    """Judge a failure; `showing` are the issues of which a finding shows, so that they are not gone."""
     parts = explain(outcome, [issue for issue in listed if issue.status is outcome.status])
+    if parts:
+        parts = replace(parts, absent=tuple(issue for issue in parts.absent if issue.id not in showing))
     if parts and parts.issues:
         return _judge_parts(outcome, parts)
     for issue in listed:
@@ -118,7 +203,7 @@ def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue]) -> Judged:
     sentence = f"It {_told(outcome.status)} ({signature}), and no known issue covers it."
     if listed:
         expected = "; ".join(
-            f"{issue.status} with {' or '.join(issue.signatures) or 'no signature'} ({issue.id})" for issue in listed
+            f"{issue.status} with {' or '.join(issue.failing) or 'no signature'} ({issue.id})" for issue in listed
         )
         sentence = f"It {_told(outcome.status)} in another way than listed: {signature}, where {expected} is expected."
     return Judged(outcome=outcome, verdict=Verdict.REGRESSION, issue=listed[0] if listed else None, sentence=sentence)
@@ -142,14 +227,14 @@ def _judge_parts(outcome: Outcome, parts: Explanation) -> Judged:
     return Judged(outcome=outcome, verdict=verdict, issue=first, also=tuple(others), sentence=sentence)
 
 
-def _judge_blocked(outcome: Outcome, by_id: Mapping[str, Outcome], issues: KnownIssues) -> Judged:
-    root = _root(outcome, by_id)
+def _judge_blocked(outcome: Outcome, scene: _Scene) -> Judged:
+    root = _root(outcome, scene.by_id)
     if root is None:
         named = outcome.evidence.get(BLOCKED_BY)
         return _fault(outcome, f"It is blocked by {named}, which has no outcome of its own in this run.")
     if root.status is Status.PASSED:
         return _fault(outcome, f"It is blocked by {root.cell.id}, which passed.")
-    below = _judge_one(root, by_id, issues)
+    below = _judge_one(root, scene)
     stands_on = f"It stands on {root.cell.id}, which is judged {below.verdict}"
     if below.verdict is Verdict.KNOWN:
         return Judged(

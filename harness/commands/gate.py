@@ -21,8 +21,9 @@ from harness.durable import replace_file, storage_error
 from harness.errors import InputError
 from harness.gpu import gpu_present
 from harness.matrix import Matrix, load_matrix, select
+from harness.progress import Display, stage
 from harness.releases import fetch, layout_path, load_lock, resolve
-from harness.terminal import Display, say
+from harness.terminal import say
 from harness.variants import available
 
 
@@ -92,10 +93,11 @@ def _gate(options: argparse.Namespace, matrix: Matrix, source: Source, against: 
     wanted = set(select([one for one, _ in asked], options.only))
     asked = tuple(each for each in asked if each[0] in wanted)
     say(f"{len(asked)} cells of {mine.label} and of {against.label} …")
-    asker = Asker.of(matrix, [mine, against], cache=cache_of(options), jobs=options.jobs, warn=say)
+    with stage("looking at the interpreter and its torch"):
+        asker = Asker.of(matrix, [mine, against], cache=cache_of(options), jobs=options.jobs, warn=say)
     cells = [cell for each in asked for cell in each]
     with Display(total=len(cells)) as display:
-        outcomes = asker.run(cells, display.done)
+        outcomes = asker.run(cells, display)
     pairs = [pair(outcomes[one], outcomes[other]) for one, other in asked]
     diagnoses = {} if options.no_diagnosis else _diagnoses(options, asker, pairs)
     return Gate(

@@ -21,12 +21,12 @@ from harness.judge.settle import settle
 from harness.judge.stored import Stored, nothing_stored, stored_beside
 from harness.judge.verdicts import exit_code, judge
 from harness.prepare import Prepared, lay_out_releases, prepare
-from harness.report import write_reports
+from harness.progress import Display, Stage, stage
 from harness.report.baselines import line
 from harness.runs import RunStore, StackFacts, collect_provenance, load_run
 from harness.runs.provenance import now
 from harness.stack import Stack, probe, scrubbed_environment
-from harness.terminal import Display, say, summary
+from harness.terminal import say, summary
 from harness.variants import available
 
 PRELOADED = (
@@ -87,8 +87,8 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
     """
     _foresee(options)
     cache = cache_of(options)
-    say("looking at the interpreter and its torch …")
-    stack = probe(cache=cache)
+    with stage("looking at the interpreter and its torch"):
+        stack = probe(cache=cache)
     if not stack.cuda_available:
         if options.require_gpu:
             raise NoGpuError(
@@ -101,14 +101,14 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
     cells = _within(cells, bounds)
     _refuse_pretended_gpu(cells, stack)
     output = options.output or Path("runs") / matrix.name
-    say(f"{matrix.name}: {len(cells)} cells; making speech and model folders ready …")
     # Resolved, because a release's processes see this path by other names otherwise; short, for sockets' sake.
     workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
     try:
         # What is wrong with the speech is told before the run's folder is touched, and before anything is fetched.
-        prepared = prepare(
-            matrix, cells, stack, cache=cache, workspace=workspace, jsonl=options.jsonl, stored=bounds.stored
-        )
+        with stage(f"{matrix.name}: {len(cells)} cells; making speech and model folders ready"):
+            prepared = prepare(
+                matrix, cells, stack, cache=cache, workspace=workspace, jsonl=options.jsonl, stored=bounds.stored
+            )
         with RunStore.open(output, fresh=options.fresh) as store:
             for notice in store.notices:
                 say(notice, style="yellow")
@@ -169,11 +169,25 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore) -> None:
         collect_provenance(matrix, facts, corpus_sha256=prepared.speech.corpus.sha256, selection=options.only)
     )
     wanted = store.remaining(cells)
-    say(f"{len(wanted)} cells to run" + ("; laying out their releases …" if wanted else ""))
     if wanted:
-        lay_out_releases(prepared, wanted)
+        with stage(f"{len(wanted)} cells to run; fetching and laying out their releases") as laying:
+            ready = _Counted(laying, total=len({cell.release for cell in wanted}))
+            lay_out_releases(prepared, wanted, on_done=ready)
         _execute(_plan(run, wanted, store), run, store)
+    else:
+        say("0 cells to run")
     store.finish(provenance, now())
+
+
+class _Counted:
+    """Counts what is ready."""
+
+    def __init__(self, one: Stage, total: int) -> None:
+        self._stage, self._total, self._done = one, total, 0
+
+    def __call__(self, _release: object) -> None:
+        self._done += 1
+        self._stage.note = f"{self._done} of {self._total} are ready"
 
 
 def _plan(run: _Run, wanted: Sequence[Cell], store: RunStore) -> Plan:
@@ -203,6 +217,7 @@ def _plan(run: _Run, wanted: Sequence[Cell], store: RunStore) -> Plan:
 def _execute(plan: Plan, run: _Run, store: RunStore) -> None:
     stack, cache = run.prepared.stack, run.prepared.cache
     with Display(total=len(plan.planned()) + len(plan.decided)) as display:
+        display.follow(plan, run.prepared.matrix, stack, cache)
 
         def on_outcome(outcome: Outcome) -> None:
             settled = run.bounds.rule(outcome)
@@ -216,6 +231,8 @@ def _execute(plan: Plan, run: _Run, store: RunStore) -> None:
             env=scrubbed_environment(stack, plan.settings.workspace.parent / "env", cache=cache),
             on_started=display.started,
             on_warning=display.warn,
+            on_event=display.event,
+            on_tick=display.tick,
         )
 
 
@@ -233,7 +250,11 @@ def _conclude(output: Path, cells: Sequence[Cell], expected: _Expected) -> int:
     run = load_run(output)
     judged = judge(run.outcomes, expected.issues)
     against = compare([one.outcome for one in judged], run.provenance, expected.baselines)
-    paths = write_reports(run, judged, output, published=expected.published, against=against)
+    # Not above: the parts that lay out HTML take longer to import than a small run's other preparations.
+    from harness.report import write_reports
+
+    with stage("writing the reports"):
+        paths = write_reports(run, judged, output, published=expected.published, against=against)
     selected = {cell.id for cell in cells}
     mine = [one for one in judged if one.outcome.cell.id in selected]
     say("\n".join(filter(None, (summary(mine), line(against, selected)))))

@@ -17,6 +17,7 @@ from harness.execute import Settings, build_plan, execute
 from harness.judge.settle import settle
 from harness.matrix import Matrix, VariantSource
 from harness.prepare import Prepared, lay_out_releases, prepare
+from harness.progress import Display
 from harness.releases import layout_path
 from harness.stack import Stack, probe, scrubbed_environment
 
@@ -95,7 +96,7 @@ class Asker:
             shutil.rmtree(workspace, ignore_errors=True)
         return {cell: self._traced(outcomes[cell]) for cell in cells}
 
-    def run(self, cells: Sequence[Cell], on_outcome: Callable[[Outcome], None] = lambda _: None) -> dict[Cell, Outcome]:
+    def run(self, cells: Sequence[Cell], display: Display) -> dict[Cell, Outcome]:
         """Run cells as `run` does, nothing recorded: a rung that does not pass blocks those above it.
 
         Raises:
@@ -105,7 +106,7 @@ class Asker:
         try:
             prepared = prepare(self._matrix(cells), cells, self.stack, cache=self.cache, workspace=workspace)
             lay_out_releases(prepared, cells)
-            return self._execute(prepared, [cells], dict.fromkeys(cells), workspace, on_outcome=on_outcome)
+            return self._execute(prepared, [cells], dict.fromkeys(cells), workspace, display=display)
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
 
@@ -126,13 +127,14 @@ class Asker:
         wishes: Mapping[Cell, Mapping[str, Any] | None],
         workspace: Path,
         *,
-        on_outcome: Callable[[Outcome], None] = lambda _: None,
+        display: Display | None = None,
     ) -> dict[Cell, Outcome]:
         outcomes: dict[Cell, Outcome] = {}
 
         def keep(outcome: Outcome) -> None:
             outcomes[outcome.cell] = settle(outcome)
-            on_outcome(outcomes[outcome.cell])
+            if display:
+                display.done(outcomes[outcome.cell])
 
         settings = self._settings(wishes, workspace)
         environment = scrubbed_environment(self.stack, workspace / "env", cache=self.cache)
@@ -143,7 +145,11 @@ class Asker:
                 release_for=prepared.release_for,
                 request_for=lambda cell: _request(prepared.request_for(cell), wishes[cell]),
             )
-            execute(plan, keep, python=self.stack.python, env=environment, on_warning=self.warn)
+            watching: dict[str, Any] = {}
+            if display:
+                display.follow(plan, self.matrix, self.stack, self.cache)
+                watching = {"on_started": display.started, "on_event": display.event, "on_tick": display.tick}
+            execute(plan, keep, python=self.stack.python, env=environment, on_warning=self.warn, **watching)
         return outcomes
 
     def _settings(self, wishes: Mapping[Cell, Mapping[str, Any] | None], workspace: Path) -> Settings:

@@ -38,6 +38,8 @@ def execute(
     env: Mapping[str, str] | None = None,
     on_started: Callable[[Cell], None] = _ignore,
     on_warning: Callable[[str], None] = _ignore,
+    on_event: Callable[[events.Event], None] = _ignore,
+    on_tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Run every cell of a plan, and give each outcome as soon as it is known.
 
@@ -51,6 +53,8 @@ def execute(
         env: the environment of all processes; this process's own if None.
         on_started: gets each cell when its process starts.
         on_warning: gets sentences about the process tree itself.
+        on_event: gets every event of the process tree, after what follows from it.
+        on_tick: called many times a second, whether or not anything happened.
 
     Raises:
         KeyboardInterrupt: SIGINT came; no process is left.
@@ -63,7 +67,7 @@ def execute(
         return
     with CleanEnd() as end:
         ledger.clear()
-        stacks = _Stacks(plan, ledger, python, _environment(env))
+        stacks = _Stacks(plan, ledger, python, _environment(env), on_event, on_tick)
         fruitless, death = 0, ""
         while not ledger.complete and fruitless < _FRUITLESS_STARTS:
             before = ledger.settled
@@ -86,6 +90,8 @@ class _Stacks:
     ledger: Ledger
     python: Path
     env: Mapping[str, str]
+    on_event: Callable[[events.Event], None]
+    on_tick: Callable[[], None]
 
     @property
     def _root(self) -> Path:
@@ -124,8 +130,12 @@ class _Stacks:
             ended = stack.poll() is not None
             for data in reader.read():
                 end.check()
-                ready |= isinstance(self.ledger.take(data), events.Ready)
+                event = self.ledger.take(data)
+                ready |= isinstance(event, events.Ready)
+                if event is not None:
+                    self.on_event(event)
             end.check()
+            self.on_tick()
             if ended:
                 code = stack.returncode
                 return how_ended(code if code >= 0 else None, -code if code < 0 else None)[0]

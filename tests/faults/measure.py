@@ -21,11 +21,11 @@ from harness.judge.settle import settle
 from harness.judge.stored import stored_beside
 from harness.matrix import Matrix
 from harness.prepare import prepare
+from harness.progress import Display
 from harness.releases import fetch, load_lock, resolve
 from harness.runs import Provenance, RunStore, StackFacts, collect_provenance
 from harness.runs.provenance import now
 from harness.stack import probe, scrubbed_environment
-from harness.terminal import Display
 from harness.variants import available
 
 from .cells import Scheme, requests
@@ -117,6 +117,7 @@ def _carry_out(
     with RunStore.open(output, fresh=True) as store:
         provenance = store.begin(collect_provenance(matrix, facts, corpus_sha256=prepared.speech.corpus.sha256))
         with Display(total=len(matrix.cells)) as display:
+            display.follow(plan, matrix, stack, cache)
 
             def on_outcome(outcome: Outcome) -> None:
                 settled = settle(outcome)
@@ -130,6 +131,8 @@ def _carry_out(
                 env=scrubbed_environment(stack, workspace / "env", cache=cache),
                 on_started=display.started,
                 on_warning=display.warn,
+                on_event=display.event,
+                on_tick=display.tick,
             )
         store.finish(provenance, now())
         return list(store.load()), provenance

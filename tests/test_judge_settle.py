@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from training_scene import metrics, promises, seed_training
 
-from harness.cells import Cell, Failure, Outcome, Status
-from harness.judge.settle import TRAINING, learned_all_the_same, settle
+from harness.cells import Cell, Outcome, Status
+from harness.judge.settle import TRAINING, settle
 
 NAME = "1.4.16/paraformer/v8404-h320/slim/{}/cpu-fp32"
 
@@ -59,25 +59,3 @@ def test_an_empty_answer_of_the_upper_rungs_is_no_pass(check: str) -> None:
 def test_what_did_not_end_well_or_has_no_rule_stays_as_it_is(check: str, status: Status) -> None:
     given = outcome(check, status, metrics={})
     assert settle(given) is given
-
-
-@pytest.mark.parametrize(
-    ("check", "status", "unmet", "expected"),
-    [
-        ("finetune@train", Status.FAILED, ["schedule"], True),
-        ("finetune@train", Status.FAILED, ["schedule", "log"], True),
-        ("finetune@train", Status.FAILED, ["schedule", "epochs"], False),
-        ("finetune@train", Status.FAILED, ["schedule", "accuracy"], False),
-        ("finetune@train", Status.FAILED, [], False),
-        ("finetune@train", Status.FAILED, None, False),
-        ("finetune@train", Status.PASSED, ["schedule"], False),
-        ("decode@train", Status.FAILED, ["schedule"], False),
-    ],
-)
-def test_a_model_learned_all_the_same_where_promises_alone_are_broken(
-    check: str, status: Status, unmet: object, expected: bool
-) -> None:
-    failure = Failure(type="NotTrained", message="m", signature="NotTrained@schedule")
-    given = outcome(check, status, evidence={TRAINING: {"unmet": unmet}}, failure=failure)
-    assert learned_all_the_same(given) is expected
-    assert learned_all_the_same(replace(given, evidence={})) is False

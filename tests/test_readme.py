@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from harness.cells import Severity
 from harness.judge.known import load_known_issues
 from harness.judge.verdicts import judge
 from harness.releases import load_lock
-from harness.report.advice import VariantAdvice
-from harness.report.order import Span
+from harness.report.advice import ReleaseAnswer, Standing, VariantAdvice
+from harness.report.order import Order, in_words
 from harness.report.summary import summarise
 from harness.runs import load_run
 from harness.variants import available
@@ -20,16 +22,28 @@ ATLAS = ROOT / "reports" / "atlas"
 BEGIN, END = "<!-- atlas -->", "<!-- /atlas -->"
 
 
-def span(one: Span) -> str:
-    return str(one)
+ANSWER = {Standing.TRAINS: "yes", Standing.FAILS: "no", Standing.PARTLY: "in part", Standing.UNKNOWN: "not known"}
 
 
-def told(advice: VariantAdvice) -> list[str]:
-    rows = [f"| `{advice.variant}` | yes | {', '.join(map(span, advice.trains)) or '–'} | |"]
-    rows += [
-        f"| `{advice.variant}` | no | {', '.join(map(span, reason.spans))} | {reason.text} |" for reason in advice.fails
+def told(advice: VariantAdvice, order: Order) -> list[str]:
+    """A row for releases with the same answer and the same faults, newest first."""
+    rows: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for answer in advice.answers:
+        wrong = any(reason.severity is Severity.WRONG for reason in answer.reasons)
+        word = ANSWER[answer.standing] + (", wrong" if wrong and answer.standing is Standing.TRAINS else "")
+        rows[word, faults(answer)].append(answer.release)
+    return [
+        f"| `{advice.variant}` | {in_words(order.spans(releases))} | {word} | {text} |"
+        for (word, text), releases in rows.items()
     ]
-    return rows
+
+
+def faults(answer: ReleaseAnswer) -> str:
+    """`**broken**: one. **wrong**: another.`, with every fault in it."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for reason in answer.reasons:
+        texts[str(reason.severity)].append(reason.text)
+    return " ".join(f"**{severity}**: {' '.join(found)}" for severity, found in texts.items())
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +52,8 @@ def table() -> str:
     issues = load_known_issues(ROOT / "matrices" / "known_issues.toml", variants=available())
     published = [release.label for release in load_lock(ROOT / "matrices" / "releases.lock.toml")]
     summary = summarise(run, judge(run.outcomes, issues), title="", published=published)
-    rows = [row for advice in summary.advice.variants for row in told(advice)]
-    return "\n".join(["| model | can be fine-tuned | releases | why not |", "| --- | --- | --- | --- |", *rows])
+    rows = [row for advice in summary.advice.variants for row in told(advice, summary.grid.order)]
+    return "\n".join(["| model | releases | can be fine-tuned | what is wrong |", "| --- | --- | --- | --- |", *rows])
 
 
 def test_the_table_of_the_atlas_is_the_one_that_the_atlas_gives(table: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcome, tuned
 
-from harness.cells import Status
+from harness.cells import Check, Failure, Severity, Status
 from harness.matrix.expansion import import_cell
 from harness.report.advice import Standing, advise, standing
 from harness.report.failures import group_failures
+from harness.report.levels import Level
 from harness.report.order import Order, in_words
 
 
@@ -89,15 +90,75 @@ def test_a_trainer_that_did_not_get_to_say_whether_it_is_native_is_told_by_the_r
     assert (variant.newest, len(variant.partly), len(variant.other_trainer)) == ("1.4.0", 0, 1)
 
 
-def test_a_release_that_trains_with_a_fault_that_stops_nothing_is_good_and_the_fault_is_told():
-    broken = outcome(cell("1.4.0", "properties"), Status.FAILED)
-    fed = outcome(cell("1.4.0", "data@train_ds"), Status.FAILED, evidence={"entry_is_native": True})
-    (variant,) = advice_of([*good("1.4.0")[:2], tuned("1.4.0", "train_ds"), broken, fed]).variants
-    assert variant.newest == "1.4.0"
-    assert [reason.text for reason in variant.silent] == [
-        "A property of the model does not hold: failed (not yet explained).",
-        "The trainer is fed something else than the files say with train_ds: failed (not yet explained).",
+def failed(rung, signature, release="1.4.0", **evidence):
+    failure = Failure(type="E", message="It is so", signature=signature)
+    return outcome(cell(release, rung), Status.FAILED, failure=failure, evidence=evidence)
+
+
+def test_a_release_that_trains_with_something_wrong_is_good_and_the_headline_names_it():
+    wrong = failed("properties", "PropertyFails@tokens_see_no_future")
+    fed = failed("data@train_ds", "DataDiffers@long", entry_is_native=True)
+    logged = failed("checkpoint@train_ds", "CheckpointBroken@resumes_losses", entry_is_native=True)
+    (variant,) = advice_of([*good("1.4.0")[:2], tuned("1.4.0", "train_ds"), wrong, fed, logged]).variants
+    assert (variant.newest, variant.partly) == ("1.4.0", ())
+    assert [(reason.severity, reason.check, reason.text) for reason in variant.besides] == [
+        (
+            Severity.WRONG,
+            Check.PROPERTIES,
+            "properties: tokens_see_no_future: The cell is failed. (not yet explained).",
+        ),
+        (Severity.WRONG, Check.DATA, "data: long: The cell is failed. (not yet explained)."),
+        (Severity.WRONG, Check.CHECKPOINT, "checkpoint: resumes_losses: The cell is failed. (not yet explained)."),
     ]
+    (tested,) = variant.tested
+    assert tested.in_words == (
+        "passed: import, construct, finetune; wrong: properties, data, checkpoint; not run: loss_contract, decode"
+    )
+    assert variant.of("1.4.0") == variant.latest
+    assert (variant.latest.standing, variant.latest.reasons) == (Standing.TRAINS, variant.besides)
+
+
+def test_a_release_that_trains_and_saves_something_else_is_good_only_in_part():
+    saved = failed("checkpoint@train_ds", "CheckpointBroken@saved_whole", entry_is_native=True)
+    (variant,) = advice_of([*good("1.4.0")[:2], tuned("1.4.0", "train_ds"), saved]).variants
+    assert (variant.newest, variant.besides, variant.tested) == (None, (), ())
+    (reason,) = variant.partly
+    assert reason.severity is Severity.BROKEN
+    assert reason.text.startswith("What was saved does not resume, average or load as it should: saved_whole:")
+    assert variant.latest.tested.checks(Level.BROKEN) == (Check.CHECKPOINT,)
+
+
+def test_wrong_comes_before_minor_and_newer_releases_before_older_ones():
+    minor = failed("finetune@train_ds", "NotTrained@log+schedule", entry_is_native=True)
+    older = failed("finetune@train_ds", "NotTrained@schedule", release="1.3.0", entry_is_native=True)
+    (variant,) = advice_of([minor, older]).variants
+    assert [(reason.severity, in_words(reason.spans)) for reason in variant.besides] == [
+        (Severity.WRONG, "1.3.0, 1.4.0"),
+        (Severity.MINOR, "1.4.0"),
+    ]
+
+
+def test_a_finding_of_a_cell_that_passed_is_told_besides():
+    found = {"code": "registered-twice", "message": "Two modules register it."}
+    (variant,) = advice_of([outcome(cell("1.4.0", "construct"), evidence={"findings": [found]})]).variants
+    assert in_words(variant.passes) == "1.4.0"
+    (reason,) = variant.besides
+    assert reason.text == "construct: registered-twice: Two modules register it. (not yet explained)."
+    assert (reason.severity, reason.anchor) == (Severity.WRONG, "failure-1")
+
+
+def test_what_was_not_trained_because_of_something_wrong_below_is_not_known():
+    contract = failed("loss_contract", "LossNotTheSum@model")
+    (variant,) = advice_of([contract, blocked(cell("1.4.0", "finetune@train_ds"), contract.cell)]).variants
+    assert (variant.trains, variant.passes, variant.fails) == ((), (), ())
+    assert variant.unknown[0].text.startswith("It was not fine-tuned: Not run: it stands on 1.4.0/")
+
+
+def test_what_the_users_own_input_caused_says_nothing_of_the_release():
+    typo = failed("finetune@train_ds", "TypeError@funasr/bin/train_ds.py:main", yours={"reason": "no option lrr"})
+    (variant,) = advice_of([*good("1.4.0")[:2], typo]).variants
+    assert (variant.trains, variant.fails) == ((), ())
+    assert "no option lrr" in variant.unknown[0].text
 
 
 def test_a_release_whose_model_does_not_give_its_text_back_is_good_only_in_part():
@@ -136,23 +197,23 @@ def test_a_release_that_does_not_import_is_bad_for_every_variant():
     assert advice.newest_for_all is None
 
 
-def broken_promise(*unmet):
-    evidence = {"entry_is_native": True, "training": {"unmet": list(unmet)}}
-    return outcome(cell("1.4.0", "finetune@train_ds"), Status.FAILED, evidence=evidence)
+def unmet_conditions(*unmet):
+    signature = "NotTrained@" + "+".join(unmet)
+    return failed("finetune@train_ds", signature, entry_is_native=True, training={"steps": 20, "unmet": list(unmet)})
 
 
-def test_a_model_that_learned_though_a_promise_was_broken_is_fit_and_the_promise_is_told():
-    (variant,) = advice_of([*good("1.4.0")[:2], broken_promise("schedule", "accumulation")]).variants
+@pytest.mark.parametrize("unmet", [("schedule",), ("schedule", "accumulation"), ("steps",), ("epochs", "log")])
+def test_a_model_that_learned_though_not_as_configured_is_fit_and_what_is_wrong_is_told(unmet):
+    (variant,) = advice_of([*good("1.4.0")[:2], unmet_conditions(*unmet)]).variants
     assert variant.newest == "1.4.0"
-    (reason,) = variant.silent
-    assert reason.text.startswith("The model learns, but the trainer does not do as it is told with train_ds:")
+    assert [reason.text.split(":")[1].strip() for reason in variant.besides] == list(unmet)
 
 
 @pytest.mark.parametrize(
-    "unmet", [("schedule", "trend"), ("steps",), ("unigram",), ("start",), ("schedule", "optimizer"), ()]
+    "unmet", [("schedule", "trend"), ("unigram",), ("start",), ("schedule", "optimizer"), ("losses",)]
 )
 def test_a_model_that_did_not_learn_is_not_fit_whatever_else_was_broken(unmet):
-    (variant,) = advice_of([*good("1.4.0")[:2], broken_promise(*unmet)]).variants
+    (variant,) = advice_of([*good("1.4.0")[:2], unmet_conditions(*unmet)]).variants
     assert variant.newest is None
-    assert variant.silent == ()
-    assert variant.fails[0].text.startswith("Fine-tuning fails with train_ds:")
+    assert variant.besides == ()
+    assert variant.fails[0].text.startswith("Fine-tuning fails:")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from report_factory import ISSUE, ISSUES, RELEASES, SHAPES, blocked, cell, judged, loss_failure, outcome
 
-from harness.cells import Status, Verdict
+from harness.cells import Severity, Status, Verdict
 from harness.judge.known import KnownIssues
 from harness.report.failures import group_failures
 from harness.report.order import Order, in_words
@@ -89,3 +89,29 @@ def test_shapes_with_other_releases_have_a_line_of_their_own():
         (("v8404-h320",), "1.0.6 – 1.0.9 (4 releases)"),
         (("v8404-h512", "v8501-h320", "v8501-h512"), "1.0.6 – 1.0.8 (3 releases)"),
     ]
+
+
+def test_a_finding_makes_a_group_of_its_own_whether_its_cell_passed_or_failed():
+    found = {"code": "registered-twice", "message": "Two modules register it."}
+    passed = outcome(cell("1.4.0", "construct"), evidence={"findings": [found]})
+    failed = outcome(
+        cell("1.4.0", "loss_contract"),
+        Status.FAILED,
+        failure=loss_failure(320, 8404),
+        evidence={"findings": [found]},
+    )
+    first, second = groups_of([passed, failed])
+    assert {first.signature, second.signature} == {"Finding@registered-twice", failed.failure.signature}
+    besides = next(group for group in (first, second) if group.signature.startswith("Finding"))
+    assert (besides.cells, besides.verdict, besides.severity) == (2, Verdict.REGRESSION, Severity.WRONG)
+    assert [message.text for message in besides.messages] == ["Two modules register it."]
+    for item in judged([passed, failed]):
+        assert besides.holds(item)
+
+
+def test_what_is_graver_comes_first_among_what_is_known():
+    listed = replace(ISSUE, id="minor", severity=Severity.MINOR, releases=tuple(RELEASES[20:30]))
+    issues = KnownIssues(issues=(listed, ISSUE))
+    groups = groups_of([*the_bug(RELEASES[20:30]), *the_bug(RELEASES[6:8])], issues)
+    assert [group.severity for group in groups] == [Severity.BROKEN, Severity.MINOR]
+    assert groups[1].cells > groups[0].cells

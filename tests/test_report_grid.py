@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcome, tuned
 
-from harness.cells import Check, Status
+from harness.cells import Check, Failure, Status
 from harness.matrix.expansion import import_cell
 from harness.report.grid import Mark, build_grid
+from harness.report.levels import MEANING, NAME, SIGN, Level
 from harness.report.order import Order
 
 
@@ -27,7 +28,7 @@ def ladder(release, *statuses):
     ("statuses", "sign", "words", "rung"),
     [
         ((Status.PASSED, Status.PASSED), "✓ L", "loss_contract passed", Check.LOSS_CONTRACT),
-        ((Status.PASSED, Status.FAILED), "C ✗ L*", "construct passed, loss_contract failed", Check.LOSS_CONTRACT),
+        ((Status.PASSED, Status.FAILED), "C ✗ L*", "construct passed, loss_contract broken", Check.LOSS_CONTRACT),
         ((Status.TIMED_OUT,), "T C*", "construct timed out", Check.CONSTRUCT),
         ((Status.ERRORED, Status.PASSED), "? C", "construct errored", Check.CONSTRUCT),
         ((Status.PASSED, Status.OUT_OF_MEMORY), "C M L*", "construct passed, loss_contract out of memory", None),
@@ -56,6 +57,42 @@ def test_a_rung_that_bears_nothing_hides_neither_what_passed_above_nor_what_fail
         for check, status in statuses.items()
     ]
     assert Mark.of(judged(cells)).sign == sign
+
+
+def failed(check, signature, release="1.4.0"):
+    at = replace(tuned(release, "train_ds").cell, check=Check(check))
+    return outcome(at, Status.FAILED, failure=Failure(type="E", message="m", signature=signature))
+
+
+def passed(*checks):
+    return [outcome(replace(tuned("1.4.0", "train_ds").cell, check=Check(check))) for check in checks]
+
+
+@pytest.mark.parametrize(
+    ("others", "check", "signature", "sign", "level"),
+    [
+        ([], "finetune", "NotTrained@schedule", "≠ F*", Level.WRONG),
+        (["decode"], "finetune", "NotTrained@schedule", "T ≠ F*", Level.WRONG),
+        (["decode"], "finetune", "NotTrained@accuracy", "✗ F*", Level.BROKEN),
+        (["finetune"], "data", "DataDiffers@long", "F ≠ D*", Level.WRONG),
+        (["finetune"], "checkpoint", "CheckpointBroken@saved_whole", "F ✗ S*", Level.BROKEN),
+        (["data"], "finetune", "NotTrained@log", "D ≈ F*", Level.MINOR),
+    ],
+)
+def test_a_mark_shows_how_grave_it_is(others, check, signature, sign, level):
+    mark = Mark.of(judged([*passed(*others), failed(check, signature)]))
+    assert (mark.sign, mark.level) == (sign, level)
+
+
+def test_a_mark_is_about_what_is_gravest():
+    cells = [failed("finetune", "NotTrained@log"), failed("data", "DataDiffers@long")]
+    assert Mark.of(judged(cells)).sign == "≠ D*"
+    assert Mark.of(judged([*cells, failed("decode", "NotDecoded@error_rate")])).sign == "✗ T*"
+
+
+def test_every_level_has_a_sign_and_a_word_of_its_own():
+    assert len({SIGN[level] for level in Level}) == len(Level)
+    assert len({NAME[level] for level in Level}) == len({MEANING[level] for level in Level}) == len(Level)
 
 
 def test_a_known_failure_has_no_star():

@@ -129,6 +129,7 @@ def _saying(words):
         "dialect": [words],
         "log_tail": words,
         "entry_is_native": True,
+        "findings": [{"code": "found", "message": words, "place": words, "detail": {words: words}}, {"code": words}],
     }
     metrics = training() | {"stats": {words: [1, 2]}, "relative_change_by_group": {words: 1}}
     return [
@@ -136,6 +137,44 @@ def _saying(words):
         outcome(at, Status.FAILED, f"reason {words}", failure=failure, evidence=evidence, adaptations=(words,)),
         tuned("1.4.1", status=Status.FAILED, reason=f"reason {words}", metrics=metrics, evidence=evidence),
     ]
+
+
+def test_the_grid_shows_how_grave_things_are_by_colour_and_by_sign():
+    def failed(release, signature):
+        failure = replace(loss_failure(320, 8404), frames=(), signature=signature)
+        return tuned(release, status=Status.FAILED, reason="r", failure=failure)
+
+    outcomes = [
+        failed("1.0.3", "NotTrained@accuracy"),
+        failed("1.0.2", "NotTrained@schedule"),
+        failed("1.0.1", "NotTrained@log"),
+        tuned("1.0.0"),
+    ]
+    page = page_of(outcomes)
+    marks = re.findall(r'<td class="(l-\w+) edge"><a [^>]*>([^<]+)</a></td>', page)
+    assert marks == [("l-broken", "✗ F*"), ("l-wrong", "≠ F*"), ("l-minor", "≈ F*"), ("l-passed", "✓ F")]
+    colours = {name: re.search(rf"\.{name} {{([^}}]*)}}", page)[1] for name, _ in marks}
+    assert len(set(colours.values())) == 4
+
+
+def test_the_headline_names_the_checks_that_passed_and_those_that_did_not():
+    page = page_of(
+        [
+            outcome(cell("1.0.0", "construct")),
+            tuned("1.0.0"),
+            outcome(
+                cell("1.0.0", "properties"),
+                Status.FAILED,
+                failure=replace(loss_failure(1, 2), frames=(), signature="PropertyFails@tokens_see_no_future"),
+            ),
+        ]
+    )
+    text = " ".join(Page.of(page).text.partition("Releases by model and shape")[0].split())
+    assert "every check that was run passed" not in text
+    headline = (
+        "✓ passed construct, finetune ≠ wrong properties ∙ not run import, loss_contract, data, checkpoint, decode"
+    )
+    assert headline in text
 
 
 def test_a_known_issue_is_told_with_cause_remedy_and_reports(whole):

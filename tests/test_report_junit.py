@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcome
+from report_factory import ISSUE, RELEASES, blocked, cell, judged, loss_failure, outcome
 from strategies import outcomes as any_outcomes
 
-from harness.cells import Status
+from harness.cells import Severity, Status
+from harness.judge.known import KnownIssues
 from harness.report.junit import render_junit
 
 FAILING = loss_failure(320, 8404)
@@ -21,7 +23,11 @@ def read(outcomes):
 
 
 def kinds(root):
-    return [[child.tag for child in case] for case in root.iter("testcase")]
+    return [[child.tag for child in case if child.tag != "properties"] for case in root.iter("testcase")]
+
+
+def properties(root):
+    return [(one.get("name"), one.get("value")) for one in root.iter("property")]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +65,32 @@ def test_a_failure_has_its_traceback_and_how_to_repeat_it():
     assert failure.get("type") == FAILING.signature
     assert f"funasr-harness show {at.id}" in failure.text
     assert "label_smoothing_loss.py:64 in forward: assert x.size(2) == self.size" in failure.text
+
+
+def test_a_case_says_how_grave_each_thing_is_that_is_wrong_with_it():
+    found = {"code": "registered-twice", "message": "Two modules register it."}
+    failing = outcome(
+        cell(RELEASES[6], "loss_contract"), Status.FAILED, failure=FAILING, evidence={"findings": [found]}
+    )
+    root = read([failing, outcome(cell("1.4.0", "construct"))])
+    assert properties(root) == [
+        (FAILING.signature, f"broken: {ISSUE.title}"),
+        ("Finding@registered-twice", "wrong: Two modules register it."),
+        ("severity", "broken"),
+    ]
+    assert root.find(".//failure").get("message").startswith("broken: ")
+
+
+def test_a_cell_that_passed_with_a_finding_passes_where_that_is_listed_and_fails_where_it_is_not():
+    found = {"code": "registered-twice", "message": "Two modules register it."}
+    listed = replace(ISSUE, signatures=("Finding@registered-twice",), severity=Severity.MINOR)
+    passed = outcome(cell(RELEASES[6], "loss_contract"), evidence={"findings": [found]})
+    known = ElementTree.fromstring(render_junit(judged([passed], KnownIssues(issues=(listed,))), title="t"))
+    assert kinds(known) == [[]]
+    assert properties(known)[-1] == ("severity", "minor")
+    unknown = read([replace(passed, cell=cell("1.4.0", "loss_contract"))])
+    assert kinds(unknown) == [["failure"]]
+    assert unknown.find(".//failure").get("type") == "Finding@registered-twice"
 
 
 @settings(max_examples=40)

@@ -8,6 +8,7 @@ from report_factory import RELEASES, cell, judged, outcome, training, tuned
 
 from harness.cells import Status
 from harness.report.learning import Training, curve_key, group_curves
+from harness.report.levels import Level
 from harness.report.order import Order, in_words
 
 ORDER = Order.of(RELEASES, ())
@@ -52,7 +53,7 @@ def test_a_cell_that_came_to_no_step_has_no_curve():
 
 def test_a_failed_fine_tune_keeps_its_curve_and_says_that_it_failed():
     (group,) = groups_of([tuned("1.4.0"), tuned("1.4.1", status=Status.FAILED, reason="The loss did not fall.")])
-    assert [use.status for use in group.uses] == [Status.FAILED, Status.PASSED]
+    assert [use.level for use in group.uses] == [Level.BROKEN, Level.PASSED]
 
 
 def test_figures_of_a_training_are_read_as_they_came():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_factory import ISSUE, RELEASES, atlas, judged, run_of
+from report_factory import ISSUE, RELEASES, atlas, cell, judged, loss_failure, outcome, run_of, tuned
 from strategies import outcomes as any_outcomes
 from test_report_html import HOSTILE, _saying
 
+from harness.cells import Status
 from harness.report.markdown import render_markdown
 from harness.report.summary import summarise
 
@@ -90,3 +92,11 @@ def test_nothing_that_a_release_says_becomes_markup(words):
 @given(st.lists(any_outcomes, unique_by=lambda found: found.cell.id, max_size=5))
 def test_any_run_makes_a_file_whose_tables_hold(outcomes):
     assert all(len(set(columns)) == 1 for columns in tables(file_of(outcomes)))
+
+
+def test_the_headline_names_the_checks_that_passed_and_those_that_did_not():
+    failure = replace(loss_failure(1, 2), frames=(), signature="PropertyFails@tokens_see_no_future")
+    text = file_of([tuned("1.0.0"), outcome(cell("1.0.0", "properties"), Status.FAILED, failure=failure)])
+    assert "every check that was run passed" not in text
+    assert "paraformer_streaming: passed: finetune; wrong: properties; not run: import, construct," in text
+    assert "≠ **Of these, wrong**: it trains something other than configured" in text

@@ -95,6 +95,7 @@ def _told(folder: Path, run: LoadedRun, one: Judged) -> Iterator[str]:
     yield f"  run       {folder} (matrix {origin.matrix}, torch {origin.torch}, Python {origin.python})"
     yield f"  status    {outcome.status}{': ' + outcome.reason if outcome.reason else ''}"
     yield f"  verdict   {one.verdict}: {one.sentence}"
+    yield from (f"  {defect.severity:<9} {defect.signature}: {defect.title}" for defect in one.defects)
     for issue in (one.issue, *one.also) if one.issue else ():
         yield f"  cause     {issue.cause}"
         yield f"  remedy    {issue.remedy}"

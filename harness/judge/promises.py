@@ -311,7 +311,3 @@ PROMISES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, object]], Judge
     "accumulation": _accumulation,
     "ranks": _ranks,
 }
-
-ESSENTIAL = frozenset({"start", "epochs", "gradients", "optimizer"})
-"""Promises without which it is no fine-tuning of the whole model for the time asked; with the others broken it is one
-still, though not as it was told."""

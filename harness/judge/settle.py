@@ -9,8 +9,6 @@ from types import MappingProxyType
 from harness.cells import Check, Failure, Outcome, Status
 from harness.judge.checkpoint import settle_checkpoint
 from harness.judge.decode import settle_decode
-from harness.judge.numbers import mapping, sequence
-from harness.judge.promises import ESSENTIAL, PROMISES
 from harness.judge.training import judge_training
 
 TRAINING = "training"
@@ -32,14 +30,6 @@ def settle_training(outcome: Outcome) -> Outcome:
     reason = "; ".join(verdict.reasons)
     failure = Failure(type="NotTrained", message=reason, signature="NotTrained@" + "+".join(verdict.unmet))
     return replace(outcome, status=Status.FAILED, reason=reason, failure=failure, evidence=evidence)
-
-
-def learned_all_the_same(outcome: Outcome) -> bool:
-    """Whether a fine-tuning failed for promises of the trainer alone: the model learned, though not as it was told."""
-    if outcome.cell.check is not Check.FINETUNE or outcome.status is not Status.FAILED:
-        return False
-    unmet = sequence(mapping(outcome.evidence.get(TRAINING)).get("unmet"))
-    return bool(unmet) and all(name in PROMISES and name not in ESSENTIAL for name in unmet)
 
 
 _RULES: Mapping[Check, Callable[[Outcome], Outcome]] = MappingProxyType(

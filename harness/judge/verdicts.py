@@ -66,8 +66,9 @@ class Judged:
 
     @property
     def severity(self) -> Severity | None:
-        """That of the gravest defect; None where there is none."""
-        return gravest(defect.severity for defect in self.defects)
+        """That of the gravest defect, and None where nothing is wrong; a regression without a defect is `broken`."""
+        without = Severity.BROKEN if self.verdict is Verdict.REGRESSION else None
+        return gravest(defect.severity for defect in self.defects) or without
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,11 @@ def _judge_one(outcome: Outcome, scene: _Scene) -> Judged:
         judged = _judge_failure(outcome, failing, showing)
     else:
         judged = _judge_sound(outcome, [issue for issue in failing if issue.id not in showing])
-    return replace(_with_findings(judged, defects, listed), defects=defects)
+    judged = _with_findings(judged, defects, listed)
+    if judged.verdict is Verdict.YOURS:
+        # What the user's own input caused is no defect of the release.
+        defects = tuple(one for one in defects if _is_finding(one))
+    return replace(judged, defects=defects)
 
 
 def _judge_sound(outcome: Outcome, failing: Sequence[KnownIssue]) -> Judged:

@@ -1,4 +1,4 @@
-"""The answer first: which releases one can fine-tune with, which not, and why."""
+"""The answer first: which releases one can fine-tune with, which not and why, and what is wrong with those that can."""
 
 from __future__ import annotations
 
@@ -7,44 +7,62 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.cells import Check, Status, Verdict
-from harness.judge.settle import learned_all_the_same
+from harness.cells import Check, Severity, Status
 from harness.judge.verdicts import Judged
 from harness.matrix.expansion import native_entry
-from harness.report.failures import FailureGroup, GroupKey, group_key, has_failed
+from harness.report.failures import FailureGroup
+from harness.report.levels import NAME, Level, gravest
 from harness.report.order import Order, Span, installable
-from harness.report.text import one_line, sentence
-from harness.report.words import BREAKS_PROMISE, RUNG_FAILS, STATUS_NAME
+from harness.report.reasons import Links, Reason, Releases, faults, unknown
 
-_Links = dict[GroupKey, str]
+__all__ = ["Advice", "Reason", "ReleaseAnswer", "Standing", "Tested", "VariantAdvice", "advise", "standing"]
+
+SHORT_OF_BROKEN = (Severity.WRONG, Severity.MINOR)
 
 
 class Standing(StrEnum):
     """What a release is good for, with one variant."""
 
     TRAINS = "trains"
-    """Every cell that was run passed, and a fine-tune is among them; faults that stop nothing are told besides.
-
-    A trainer that broke a promise, the schedule's say, and taught the model all the same has such a fault.
-    """
+    """A fine-tune trained the model, and nothing is broken; what is wrong besides is told with it."""
     PASSES = "passes"
-    """Every cell that was run passed, but no fine-tune was asked for."""
+    """Nothing is broken, but no fine-tune was asked for."""
     PARTLY = "partly"
-    """A fine-tune passed and something else failed: another shape, say."""
+    """A fine-tune trained the model and something is broken: another shape, say, or what was saved."""
     FAILS = "fails"
+    """Something is broken, and nothing was trained."""
     UNKNOWN = "unknown"
-    """Nothing failed, yet nothing was learned: skipped, or a fault of the machine."""
+    """Nothing is broken, yet nothing was learned: skipped, blocked, a fault of the machine, or the user's input."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reason:
-    """Why some releases are not in the list of good ones."""
+class Tested:
+    """Releases of which the checks came out the same."""
 
-    text: str
-    """A sentence, without the releases."""
     spans: tuple[Span, ...]
-    anchor: str
-    """The failure group that it rests on; empty if there is none."""
+    levels: tuple[tuple[Check, Level], ...]
+    """Of every check, the gravest level among its cells; `not_run` where there is none."""
+
+    def checks(self, level: Level) -> tuple[Check, ...]:
+        """The checks of one level."""
+        return tuple(check for check, found in self.levels if found is level)
+
+    @property
+    def in_words(self) -> str:
+        """`passed: import, construct; wrong: finetune; not run: decode`."""
+        found = ((NAME[level], ", ".join(self.checks(level))) for level in reversed(Level))
+        return "; ".join(f"{name}: {checks}" for name, checks in found if checks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseAnswer:
+    """What was found with one variant in one release."""
+
+    release: str
+    standing: Standing
+    tested: Tested
+    reasons: tuple[Reason, ...]
+    """Everything that is wrong with it, the gravest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +71,33 @@ class VariantAdvice:
 
     variant: str
     trains: tuple[Span, ...]
+    tested: tuple[Tested, ...]
+    """The checks behind `trains` and `passes`, newest releases first."""
     passes: tuple[Span, ...]
     partly: tuple[Reason, ...]
     fails: tuple[Reason, ...]
     unknown: tuple[Reason, ...]
+    besides: tuple[Reason, ...]
+    """What is `wrong` or `minor` in releases that train or pass, the gravest first."""
     other_trainer: tuple[Reason, ...]
-    """Of releases that are good with their own trainer: what fails with the other one that they ship."""
-    silent: tuple[Reason, ...]
-    """Of releases that train: what is wrong with them and stops nothing, as a failed property or changed data."""
+    """Of the same releases: what is wrong with the other trainer that they ship."""
     newest: str | None
     """The newest published release that trains."""
+    latest: ReleaseAnswer
+    """The newest release that was asked at all."""
+    answers: tuple[ReleaseAnswer, ...]
+    """Of every release, newest first."""
+
+    def of(self, release: str) -> ReleaseAnswer:
+        """The answer for one release of the run.
+
+        Raises:
+            KeyError: the variant was not asked in this release.
+        """
+        for answer in self.answers:
+            if answer.release == release:
+                return answer
+        raise KeyError(release)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +112,13 @@ class Advice:
 
 
 def advise(judged: Iterable[Judged], groups: Sequence[FailureGroup], order: Order) -> Advice:
-    """Draw the answer from all judged outcomes."""
+    """Draw the answer from all judged outcomes.
+
+    Args:
+        judged: The outcomes of a run.
+        groups: Where its failures are told; `()` where nothing is linked to.
+        order: All releases that exist, those of the run among them.
+    """
     imports: dict[str, list[Judged]] = defaultdict(list)
     cells: dict[str, dict[str, list[Judged]]] = defaultdict(lambda: defaultdict(list))
     tuned = False
@@ -99,20 +140,15 @@ def advise(judged: Iterable[Judged], groups: Sequence[FailureGroup], order: Orde
 
 
 def standing(cells: Iterable[Judged]) -> Standing:
-    """What the cells of one release and variant say.
-
-    The other trainer than its own is left out, and so are rungs that stop nothing when they fail.
-    """
-    asked = [item.outcome for item in cells if _counts(item) and item.outcome.status is not Status.SKIPPED]
-    passed = [outcome for outcome in asked if outcome.status is Status.PASSED or learned_all_the_same(outcome)]
-    tuned = any(outcome.cell.check is Check.FINETUNE for outcome in passed)
-    if len(passed) == len(asked):
-        if tuned:
-            return Standing.TRAINS
-        return Standing.PASSES if passed else Standing.UNKNOWN
-    if not any(_failed_itself(outcome.status) for outcome in asked):
+    """What the cells of one release and variant say; those of the other trainer than its own are left out."""
+    asked = _asked(cells)
+    trained = any(item.outcome.cell.check is Check.FINETUNE and _answered(item) for item in asked)
+    if any(item.severity is Severity.BROKEN for item in asked):
+        return Standing.PARTLY if trained else Standing.FAILS
+    bearing = [item for item in asked if item.outcome.cell.check.bears]
+    if not any(map(_answered, asked)) or not all(map(_answered, bearing)):
         return Standing.UNKNOWN
-    return Standing.PARTLY if tuned else Standing.FAILS
+    return Standing.TRAINS if trained else Standing.PASSES
 
 
 def is_native(item: Judged) -> bool | None:
@@ -121,8 +157,17 @@ def is_native(item: Judged) -> bool | None:
     return native if isinstance(native, bool) else None
 
 
-def _counts(item: Judged) -> bool:
-    return item.outcome.cell.check.bears and _is_of_own_trainer(item)
+def _asked(cells: Iterable[Judged]) -> list[Judged]:
+    """Cells about the release's own trainer that the release had to answer."""
+    return [
+        item
+        for item in cells
+        if _is_of_own_trainer(item) and (item.outcome.status is not Status.SKIPPED or item.severity)
+    ]
+
+
+def _answered(item: Judged) -> bool:
+    return Level.of(item).answers
 
 
 def _is_of_own_trainer(item: Judged) -> bool:
@@ -131,85 +176,54 @@ def _is_of_own_trainer(item: Judged) -> bool:
     return seen is not False and (seen or cell.entry in (None, native_entry(cell.release)))
 
 
-def _failed_itself(status: Status) -> bool:
-    return status not in (Status.PASSED, Status.SKIPPED, Status.BLOCKED, Status.ERRORED)
-
-
-def _variant(variant: str, releases: dict[str, list[Judged]], order: Order, *, links: _Links) -> VariantAdvice:
+def _variant(variant: str, releases: Releases, order: Order, *, links: Links) -> VariantAdvice:
+    own = {label: [item for item in items if _is_of_own_trainer(item)] for label, items in releases.items()}
     standings = {label: standing(items) for label, items in releases.items()}
 
-    def of(wanted: Standing) -> dict[str, list[Judged]]:
-        return {label: items for label, items in releases.items() if standings[label] is wanted}
+    def of(*wanted: Standing) -> Releases:
+        return {label: items for label, items in own.items() if standings[label] in wanted}
 
-    good = of(Standing.TRAINS)
-    others = {label: [item for item in items if not _is_of_own_trainer(item)] for label, items in good.items()}
-    silent = (
-        {label: [item for item in items if _is_of_own_trainer(item) and item.outcome.cell.check is check]
-         for label, items in good.items()}
-        for check in Check if not check.bears or check is Check.FINETUNE
-    )  # fmt: skip
+    good = of(Standing.TRAINS, Standing.PASSES)
+    others = {label: [item for item in releases[label] if not _is_of_own_trainer(item)] for label in good}
+    answers = tuple(
+        ReleaseAnswer(
+            release=label,
+            standing=standings[label],
+            tested=_tested(own[label], order.spans([label])),
+            reasons=faults({label: own[label]}, order, links, Severity),
+        )
+        for label in reversed(order.sorted(own))
+    )
     return VariantAdvice(
         variant=variant,
-        trains=order.spans(good),
+        trains=order.spans(of(Standing.TRAINS)),
+        tested=_together(answers, order),
         passes=order.spans(of(Standing.PASSES)),
-        partly=_reasons(of(Standing.PARTLY), order, links),
-        fails=_reasons(of(Standing.FAILS), order, links),
-        unknown=_reasons(of(Standing.UNKNOWN), order, links),
-        other_trainer=_reasons(_failing(others), order, links),
-        silent=tuple(reason for of_one in silent for reason in _reasons(_failing(of_one), order, links)),
-        newest=_newest(frozenset(good), order),
+        partly=faults(of(Standing.PARTLY), order, links, (Severity.BROKEN,)),
+        fails=faults(of(Standing.FAILS), order, links, (Severity.BROKEN,)),
+        unknown=unknown(of(Standing.UNKNOWN), order),
+        besides=faults(good, order, links, SHORT_OF_BROKEN),
+        other_trainer=faults(others, order, links, Severity, trainer=True),
+        newest=_newest(frozenset(of(Standing.TRAINS)), order),
+        latest=answers[0],
+        answers=answers,
     )
 
 
-def _failing(releases: dict[str, list[Judged]]) -> dict[str, list[Judged]]:
-    return {label: items for label, items in releases.items() if any(has_failed(item.outcome) for item in items)}
+def _tested(items: Sequence[Judged], spans: tuple[Span, ...]) -> Tested:
+    found: dict[Check, list[Level]] = defaultdict(list)
+    for item in _asked(items):
+        found[item.outcome.cell.check].append(Level.of(item))
+    return Tested(spans=spans, levels=tuple((check, gravest(found[check])) for check in Check))
 
 
-def _reasons(releases: dict[str, list[Judged]], order: Order, links: _Links) -> tuple[Reason, ...]:
-    """One reason per distinct cause, newest releases first."""
-    labels: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for label, items in releases.items():
-        labels[_why(items, links)].add(label)
-    found = [Reason(text=text, anchor=link, spans=order.spans(own)) for (text, link), own in labels.items()]
-    return tuple(sorted(found, key=lambda reason: order.labels.index(reason.spans[-1].last), reverse=True))
-
-
-def _why(items: Sequence[Judged], links: _Links) -> tuple[str, str]:
-    """The sentence for the lowest rung that failed, and the failure group that it leads to."""
-    failed = [item for item in items if has_failed(item.outcome)]
-    if not failed:
-        return "Nothing was learned: no cell was run to an answer.", ""
-    lowest = min(failed, key=lambda item: item.outcome.cell.check.rung)
-    check = lowest.outcome.cell.check
-    rung = [item for item in items if item.outcome.cell.check is check and item.outcome.status is not Status.SKIPPED]
-    alike = [item for item in failed if item.outcome.cell.check is check]
-    shapes = sorted({item.outcome.cell.shape for item in alike if item.outcome.cell.shape})
-    asked = {item.outcome.cell.shape for item in rung if item.outcome.cell.shape}
-    where = f" at {', '.join(map(str, shapes))} only" if len(shapes) < len(asked) else ""
-    entries = sorted({item.outcome.cell.entry for item in alike if item.outcome.cell.entry})
-    trainers = f" with {' and '.join(entries)}" if entries else ""
-    what = BREAKS_PROMISE if all(learned_all_the_same(item.outcome) for item in alike) else RUNG_FAILS[check]
-    return sentence(f"{what}{trainers}{where}: {_cause(lowest)}"), links.get(group_key(lowest), "")
-
-
-def _cause(item: Judged) -> str:
-    outcome = item.outcome
-    if item.issue and item.verdict is Verdict.KNOWN:
-        issues = (item.issue, *item.also)
-        told = "; ".join(one_line(issue.title) for issue in issues)
-        return told + ("" if all(issue.explained for issue in issues) else " (not yet explained)")
-    if item.verdict is Verdict.YOURS:
-        return one_line(item.sentence, at_most=300)
-    seen = (
-        f"{outcome.failure.type} in {_place(outcome.failure.signature)}"
-        if outcome.failure
-        else STATUS_NAME[outcome.status]
-    )
-    return f"{one_line(seen, at_most=160)} (not yet explained)"
-
-
-def _place(signature: str) -> str:
-    return signature.partition("@")[2] or signature
+def _together(answers: Iterable[ReleaseAnswer], order: Order) -> tuple[Tested, ...]:
+    """The checks of releases that train or pass, those that came out the same taken together."""
+    labels: dict[tuple[tuple[Check, Level], ...], list[str]] = defaultdict(list)
+    for answer in answers:
+        if answer.standing in (Standing.TRAINS, Standing.PASSES):
+            labels[answer.tested.levels].append(answer.release)
+    return tuple(Tested(spans=order.spans(own), levels=levels) for levels, own in labels.items())
 
 
 def _labels(spans: Iterable[Span], order: Order) -> frozenset[str]:

@@ -12,6 +12,7 @@ from harness.report import figures
 from harness.report.facts import Fact, facts_of
 from harness.report.failures import FailureGroup, GroupKey, group_key
 from harness.report.learning import CurveGroup, CurveKey, Training, curve_key
+from harness.report.levels import Level
 from harness.report.order import Order, Span
 from harness.report.text import one_line, plain
 from harness.report.tracebacks import Line, shared_lines, structure
@@ -58,6 +59,7 @@ class Card:
     title: str
     """Rung, variant and place."""
     status: Status
+    level: Level
     verdict: Verdict
     sentence: str
     """The judge's, where a cell passed against expectation."""
@@ -94,8 +96,9 @@ def _card_key(item: Judged) -> tuple[object, ...]:
     outcome, cell = item.outcome, item.outcome.cell
     return (
         *(cell.check, cell.entry, cell.variant, cell.scale, cell.device, cell.precision),
-        *(outcome.status, item.verdict, item.issue.id if item.issue else ""),
+        *(outcome.status, Level.of(item), item.verdict, item.issue.id if item.issue else ""),
         *(outcome.failure.signature if outcome.failure else "", structure(outcome.failure), outcome.adaptations),
+        *(defect.signature for defect in item.defects),
     )
 
 
@@ -118,6 +121,7 @@ def _card(
         variant=outcome.cell.variant,
         title=_title(outcome.cell),
         status=outcome.status,
+        level=Level.of(first),
         verdict=first.verdict,
         sentence=first.sentence if first.verdict in (Verdict.UNEXPECTED_PASS, Verdict.YOURS) else "",
         group=links.get(group_key(first)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.cells import Check, Outcome
+from harness.judge.findings import findings_of
 from harness.report import figures
 from harness.report.learning import Training, named
 from harness.report.text import one_line
@@ -36,7 +37,11 @@ def facts_of(outcome: Outcome) -> tuple[Fact, ...]:
     facts = reader(outcome.metrics, outcome.evidence)
     message = one_line(outcome.failure.message, at_most=2000) if outcome.failure else ""
     told = Fact(name="message", text=message if message not in one_line(outcome.reason, at_most=10**6) else "")
-    return tuple(fact for fact in (told, *facts) if fact.text)
+    found = [
+        Fact(name=f"found besides ({finding.code})", text=one_line(f"{finding.message} {finding.place}", at_most=1000))
+        for finding in findings_of(outcome) or ()
+    ]
+    return tuple(fact for fact in (told, *found, *facts) if fact.text)
 
 
 def _no_facts(_metrics: Mapping[str, Any], _evidence: Mapping[str, Any]) -> list[Fact]:

@@ -1,13 +1,16 @@
-"""Failures grouped by signature: one group is one thing that is wrong, wherever it shows."""
+"""Failures and findings grouped by signature: one group is one thing that is wrong, wherever it shows."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from harness.cells import Check, Entry, Outcome, Status, Verdict
+from harness.cells import Check, Entry, Failure, Outcome, Severity, Status, Verdict
+from harness.judge.defects import Defect
+from harness.judge.findings import KIND
 from harness.judge.known import KnownIssue
+from harness.judge.severity import gravest
 from harness.judge.verdicts import Judged
 from harness.report.order import Order, Span
 from harness.report.text import one_line
@@ -56,6 +59,8 @@ class FailureGroup:
     type: str
     statuses: tuple[Status, ...]
     verdict: Verdict
+    severity: Severity | None
+    """The gravest among the cells'; None where the harness or the user's input is the cause."""
     issue: KnownIssue | None
     also: tuple[KnownIssue, ...]
     """Further known issues, where the finding has several parts."""
@@ -78,7 +83,7 @@ class FailureGroup:
 
     def holds(self, item: Judged) -> bool:
         """Whether a cell is one of these."""
-        return has_failed(item.outcome) and group_key(item) == self.key
+        return any(group_key(one) == self.key for one in _wrong_in(item))
 
     @property
     def explained(self) -> bool:
@@ -108,18 +113,60 @@ def group_key(item: Judged) -> GroupKey:
     return (signature_of(item.outcome), item.verdict, " ".join(issue.id for issue in issues))
 
 
+def defect_key(item: Judged, defect: Defect) -> GroupKey:
+    """The key of the group that a defect of a cell belongs to."""
+    return group_key(_by_itself(item, defect) if _is_finding(defect) else item)
+
+
 def group_failures(judged: Sequence[Judged], order: Order) -> tuple[FailureGroup, ...]:
-    """Group what failed; what is not explained comes first, then what concerns most cells."""
+    """Group what is wrong: what is not explained comes first, then the gravest, then what concerns most cells."""
     groups: dict[GroupKey, list[Judged]] = defaultdict(list)
     for item in judged:
-        if has_failed(item.outcome):
-            groups[group_key(item)].append(item)
+        for one in _wrong_in(item):
+            groups[group_key(one)].append(one)
     followers = _followers(judged)
-    ranked = sorted(groups.items(), key=lambda entry: (_URGENCY.get(entry[0][1], 2), -len(entry[1]), entry[0]))
+    ranked = sorted(groups.items(), key=lambda entry: (_rank(entry[1]), -len(entry[1]), entry[0]))
     return tuple(
         _group(number, members, order, followers=sum(followers[item.outcome.cell.id] for item in members))
         for number, (_, members) in enumerate(ranked, start=1)
     )
+
+
+def _wrong_in(item: Judged) -> Iterator[Judged]:
+    """What is wrong with a cell, each as if it were all: its failure, and every finding."""
+    if has_failed(item.outcome):
+        yield replace(item, defects=tuple(one for one in item.defects if not _is_finding(one)))
+    for defect in item.defects:
+        if _is_finding(defect):
+            yield _by_itself(item, defect)
+
+
+def _by_itself(item: Judged, defect: Defect) -> Judged:
+    """A cell as if this finding were its failure."""
+    failure = Failure(type=KIND, message=defect.message, signature=defect.signature)
+    known = Verdict.KNOWN if defect.issue else Verdict.REGRESSION
+    return replace(
+        item,
+        outcome=replace(item.outcome, failure=failure),
+        verdict=known,
+        issue=defect.issue,
+        also=(),
+        sentence="It was found beside the check's own question, and no known issue covers it.",
+        defects=(defect,),
+    )
+
+
+def _is_finding(defect: Defect) -> bool:
+    return defect.signature.startswith(f"{KIND}@")
+
+
+def _rank(members: Sequence[Judged]) -> tuple[int, int]:
+    severity = _severity(members)
+    return (_URGENCY.get(members[0].verdict, 2), list(Severity).index(severity) if severity else len(Severity))
+
+
+def _severity(members: Sequence[Judged]) -> Severity | None:
+    return gravest(defect.severity for item in members for defect in item.defects)
 
 
 def _group(number: int, members: list[Judged], order: Order, *, followers: int) -> FailureGroup:
@@ -136,6 +183,7 @@ def _group(number: int, members: list[Judged], order: Order, *, followers: int) 
         type=example.failure.type if example.failure else str(example.status),
         statuses=tuple(status for status in Status if any(outcome.status is status for outcome in outcomes)),
         verdict=members[0].verdict,
+        severity=_severity(members),
         issue=members[0].issue,
         also=members[0].also,
         sentence=members[0].sentence,

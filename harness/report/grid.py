@@ -10,8 +10,9 @@ from itertools import groupby
 
 from harness.cells import Cell, Check, Device, Entry, Precision, Scale, Shape, Status, Verdict
 from harness.judge.verdicts import Judged
+from harness.report.levels import NAME, Level, sign
 from harness.report.order import Order, Span
-from harness.report.words import RUNG_LETTER, STATUS_NAME, STATUS_SIGN
+from harness.report.words import RUNG_LETTER, STATUS_NAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +57,23 @@ class Mark:
     """What one release gave in one column."""
 
     reached: Check | None
-    """The highest rung that passed, below the one that stopped it where one did."""
+    """The highest check that passed, below the one that stopped it where one did."""
     stopped: Check | None
-    """The lowest rung that did not pass, of those that bear where there is one; None when all passed."""
+    """The check that the mark is about, where it is not one that passed: the lowest that is broken, of those that
+    others depend on where there is one; else the lowest that was not answered; else the lowest that is wrong, or
+    minor."""
     judged: Judged
-    """The cell that the mark leads to: the one that did not pass, else the highest that did."""
+    """The cell that the mark leads to: the one that it is about, else the highest that passed."""
 
     @classmethod
     def of(cls, cells: Sequence[Judged]) -> Mark:
         """The mark of a column's cells of one release; `cells` is not empty."""
-        ladder = sorted(cells, key=lambda judged: judged.outcome.cell.check.rung)
-        passed = [judged for judged in ladder if judged.outcome.status is Status.PASSED]
-        others = [judged for judged in ladder if judged.outcome.status is not Status.PASSED]
-        bearing = [judged for judged in others if judged.outcome.cell.check.bears]
-        stop = next(iter(bearing or others), None)
-        below = [judged for judged in passed if not bearing or _rung(judged) < _rung(bearing[0])]
+        ladder = sorted(cells, key=_rung)
+        passed = [judged for judged in ladder if Level.of(judged) is Level.PASSED]
+        others = sorted((judged for judged in ladder if judged not in passed), key=_concern)
+        stop = next(iter(others), None)
+        halting = stop is not None and stop.outcome.cell.check.bears and not Level.of(stop).answers
+        below = [judged for judged in passed if stop is None or not halting or _rung(judged) < _rung(stop)]
         return cls(
             reached=below[-1].outcome.cell.check if below else None,
             stopped=stop.outcome.cell.check if stop else None,
@@ -78,14 +81,14 @@ class Mark:
         )
 
     @property
-    def status(self) -> Status:
-        """The status of the cell that the mark leads to."""
-        return self.judged.outcome.status
+    def level(self) -> Level:
+        """The level of the cell that the mark leads to."""
+        return Level.of(self.judged)
 
     @property
     def sign(self) -> str:
         """Sign and letter, such as `✓ L` or `C ✗ L`, with a star when unexpected: legible without colour."""
-        lead = STATUS_SIGN[self.status]
+        lead = sign(self.judged)
         star = "*" if self.unexpected else ""
         if self.stopped is None:
             return f"{lead} {RUNG_LETTER[self.reached]}{star}" if self.reached else lead + star
@@ -100,15 +103,17 @@ class Mark:
     @property
     def words(self) -> str:
         """The sign in words."""
+        status = self.judged.outcome.status
+        told = NAME[self.level] if status in (Status.PASSED, Status.FAILED) else STATUS_NAME[status]
         passed = f"{self.reached} passed" if self.reached else ""
-        stopped = f"{self.stopped} {STATUS_NAME[self.status]}" if self.stopped else ""
+        stopped = f"{self.stopped} {told}" if self.stopped else ""
         return ", ".join(filter(None, (passed, stopped)))
 
     @property
     def pattern(self) -> tuple[object, ...]:
-        """What makes two marks the same to a reader; the signature, so that one link can serve both."""
-        failure = self.judged.outcome.failure
-        return (self.reached, self.stopped, self.status, self.judged.verdict, failure.signature if failure else "")
+        """What makes two marks the same to a reader; the signatures, so that one link can serve both."""
+        signatures = tuple(defect.signature for defect in self.judged.defects)
+        return (self.reached, self.stopped, self.sign, self.level, self.judged.verdict, signatures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,3 +185,12 @@ def build_grid(judged: Iterable[Judged], order: Order) -> Grid:
 
 def _rung(judged: Judged) -> int:
     return judged.outcome.cell.check.rung
+
+
+def _concern(judged: Judged) -> tuple[int, bool, int]:
+    """What a mark is about, first: what is broken, of that what others depend on, of that the lowest."""
+    level = Level.of(judged)
+    unanswered = (Level.FAULT, Level.YOURS, Level.NOT_RUN)
+    ranks = [Level.BROKEN, Level.NOT_RUN, Level.WRONG, Level.MINOR]
+    rank = ranks.index(Level.NOT_RUN if level in unanswered else level)
+    return (rank, rank < ranks.index(Level.WRONG) and not judged.outcome.cell.check.bears, _rung(judged))

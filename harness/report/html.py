@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from harness.cells import Check
-from harness.report import curve, figures, timeline, words
+from harness.report import curve, figures, levels, timeline, words
 from harness.report.grid import Column, Grid
 from harness.report.learning import CurveGroup
 from harness.report.memory import CellMemory
@@ -114,6 +114,10 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         sign=words.STATUS_SIGN,
+        level_sign=levels.SIGN,
+        level_name=levels.NAME,
+        level_meaning=levels.MEANING,
+        all_levels=tuple(reversed(levels.Level)),
         status_name=words.STATUS_NAME,
         status_meaning=words.STATUS_MEANING,
         verdict_name=words.VERDICT_NAME,

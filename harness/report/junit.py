@@ -48,20 +48,32 @@ def _case(item: Judged) -> ElementTree.Element:
         "testcase",
         {"classname": plain(outcome.cell.release), "name": plain(outcome.cell.id), "time": f"{outcome.seconds:.3f}"},
     )
+    if item.severity:
+        properties = ElementTree.SubElement(case, "properties")
+        for defect in item.defects:
+            value = f"{defect.severity}: {defect.title}"
+            ElementTree.SubElement(properties, "property", {"name": plain(defect.signature), "value": plain(value)})
+        ElementTree.SubElement(properties, "property", {"name": "severity", "value": item.severity})
     kind = _ELEMENT.get(item.verdict)
+    if outcome.status is Status.PASSED and item.verdict is Verdict.KNOWN:
+        # It passed; what was found besides is listed, and stands among the properties.
+        kind = None
     if kind is None and outcome.status is not Status.PASSED:
         kind = "skipped"
     if kind is not None:
-        element = ElementTree.SubElement(case, kind, {"message": plain(item.sentence or outcome.reason)})
+        grave = f"{item.severity}: " if item.severity else ""
+        element = ElementTree.SubElement(case, kind, {"message": plain(grave + (item.sentence or outcome.reason))})
         if kind != "skipped":
-            element.set("type", plain(signature_of(outcome)))
+            wrong = item.defects[0].signature if item.defects and not outcome.failure else signature_of(outcome)
+            element.set("type", plain(wrong))
             element.text = _text(item)
     return case
 
 
 def _text(item: Judged) -> str:
     outcome = item.outcome
-    lines = [outcome.reason, f"repeat with: funasr-harness show {outcome.cell.id}"]
+    found = [f"{defect.severity}: {defect.signature}: {defect.title}" for defect in item.defects]
+    lines = [outcome.reason, *found, f"repeat with: funasr-harness show {outcome.cell.id}"]
     if outcome.failure:
         lines += [f"{frame.file}:{frame.line} in {frame.function}: {frame.code}" for frame in outcome.failure.frames]
         lines.append(f"{outcome.failure.type}: {outcome.failure.message}")

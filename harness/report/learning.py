@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from harness.cells import Check, Entry, Outcome, Shape, Status, Verdict
+from harness.cells import Check, Entry, Outcome, Shape, Verdict
 from harness.judge.verdicts import Judged
 from harness.report import figures
 from harness.report.advice import is_native
+from harness.report.levels import Level
 from harness.report.order import Order, Span
 
 CurveKey = tuple[object, ...]
@@ -93,7 +94,7 @@ class CurveUse:
     entry: Entry | None
     native: bool | None
     """Whether this is the trainer that the releases' own recipe calls; None if it was not found out."""
-    status: Status
+    level: Level
     verdict: Verdict
     spans: tuple[Span, ...]
     example: str
@@ -171,7 +172,7 @@ def _group(number: int, key: CurveKey, members: list[Judged], order: Order) -> C
     training = Training.of(first.metrics)
     uses: dict[tuple[object, ...], list[Judged]] = defaultdict(list)
     for item in members:
-        uses[item.outcome.cell.entry, is_native(item), item.outcome.status, item.verdict].append(item)
+        uses[item.outcome.cell.entry, is_native(item), Level.of(item), item.verdict].append(item)
     return CurveGroup(
         number=number,
         key=key,
@@ -192,7 +193,7 @@ def _use(members: list[Judged], order: Order) -> CurveUse:
     return CurveUse(
         entry=example.outcome.cell.entry,
         native=is_native(example),
-        status=example.outcome.status,
+        level=Level.of(example),
         verdict=example.verdict,
         spans=order.spans(by_release),
         example=by_release[order.sorted(by_release)[-1]].outcome.cell.id,

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Sequence
 
 from harness.cells import Check, Status, Verdict
 from harness.report import curve, figures, words
-from harness.report.advice import Reason, VariantAdvice
+from harness.report.advice import SHORT_OF_BROKEN, Reason, VariantAdvice
 from harness.report.baselines import baselines_section
 from harness.report.changing import boundaries_section, drift_section
-from harness.report.failures import FailureGroup, GroupKey, Message, group_key, has_failed
+from harness.report.failures import FailureGroup, GroupKey, Message, defect_key, group_key, has_failed
 from harness.report.grid import Column, Grid, Mark
 from harness.report.learning import CurveGroup, CurveKey, CurveUse, curve_key
+from harness.report.levels import MEANING, NAME, SIGN, Level
 from harness.report.markup import block, code, md
 from harness.report.memory_table import memory_section
-from harness.report.order import in_words
+from harness.report.order import Span, in_words
 from harness.report.rungs import upper_rungs
 from harness.report.summary import Summary
 from harness.report.text import upstream_url
@@ -47,9 +48,7 @@ def _head(summary: Summary) -> list[str]:
     banner = f"> **{md(setting.banner)}**" if setting.banner else ""
     notices = "\n".join(f"> {md(notice)}" for notice in setting.notices)
     facts = _table(("", ""), [(f"**{md(fact.name)}**", md(fact.text)) for fact in setting.facts])
-    tallies = ", ".join(
-        f"{words.STATUS_SIGN[tally.word]} {tally.cells:,} {words.STATUS_NAME[tally.word]}" for tally in summary.statuses
-    )
+    tallies = ", ".join(f"{SIGN[tally.word]} {tally.cells:,} {NAME[tally.word]}" for tally in summary.levels)
     counts = f"{figures.plural(summary.cells, 'cell')} of {figures.plural(summary.releases, 'release')}"
     return [
         f"# {md(summary.title)}",
@@ -68,6 +67,7 @@ def _answer(summary: Summary) -> list[str]:
         every = "every model here" if len(advice.variants) > 1 else md(advice.variants[0].variant)
         parts.append(f"The newest release with which {every} can be fine-tuned:")
         parts.append(_install(advice.newest_for_all))
+        parts.append("\n".join(_checks(variant, advice.newest_for_all) for variant in advice.variants))
     elif advice.fine_tuned:
         parts.append("No published release in this run can fine-tune every model here.")
     else:
@@ -77,22 +77,35 @@ def _answer(summary: Summary) -> list[str]:
     return parts
 
 
+def _checks(variant: VariantAdvice, release: str) -> str:
+    """Which checks passed with a variant in a release, and how many faults are told below."""
+    answer = variant.of(release)
+    faults = f" ({figures.plural(len(answer.reasons), 'fault')} below)" if answer.reasons else ""
+    return f"- {md(variant.variant)}: {md(answer.tested.in_words)}{faults}"
+
+
 def _variant(advice: VariantAdvice, *, newest_for_all: str | None, fine_tuned: bool) -> list[str]:
     lines = []
     if advice.trains:
-        spans = md(in_words(advice.trains), at_most=_LONGEST_RANGE)
-        lines.append(f"- ✓ **Can be fine-tuned** (every check that was run passed): {spans}")
+        lines.append(f"- ✓ **Can be fine-tuned**: {_spans(advice.trains)}")
     if advice.passes:
-        lines.append(
-            f"- ✓ Passes what was run, which was no fine-tune: {md(in_words(advice.passes), at_most=_LONGEST_RANGE)}"
-        )
-    lines += _reasons("! Good with its own trainer, but ships another that does not work", advice.other_trainer)
-    lines += _reasons("! Of these, with faults that stop nothing", advice.silent)
-    lines += _reasons("! **Can be fine-tuned, but not everything passed**", advice.partly)
-    lines += _reasons("✗ **Cannot be fine-tuned**" if fine_tuned else "✗ **Does not pass**", advice.fails)
+        lines.append(f"- ✓ Nothing is broken, but nothing was fine-tuned: {_spans(advice.passes)}")
+    if advice.tested:
+        lines.append("- Which checks passed")
+        lines += [f"  - **{_spans(tested.spans)}**: {md(tested.in_words)}" for tested in advice.tested]
+    for severity in SHORT_OF_BROKEN:
+        found = [reason for reason in advice.besides if reason.severity is severity]
+        lines += _reasons(f"{SIGN[Level(severity)]} **Of these, {severity}**: {MEANING[Level(severity)]}", found)
+    lines += _reasons("! **Of these, what the other trainer that they ship does**", advice.other_trainer)
+    lines += _reasons("! **Can be fine-tuned, but something is broken**", advice.partly)
+    lines += _reasons("✗ **Cannot be fine-tuned**" if fine_tuned else "✗ **Broken**", advice.fails)
     lines += _reasons("? Not known", advice.unknown)
     own = advice.newest if advice.newest != newest_for_all else None
     return [f"### {md(advice.variant)}", "\n".join(lines), _install(own) if own else ""]
+
+
+def _spans(spans: Sequence[Span]) -> str:
+    return md(in_words(spans), at_most=_LONGEST_RANGE)
 
 
 def _reasons(title: str, reasons: Sequence[Reason]) -> list[str]:
@@ -101,7 +114,7 @@ def _reasons(title: str, reasons: Sequence[Reason]) -> list[str]:
     return [
         f"- {title}",
         *(
-            f"  - **{md(in_words(reason.spans), at_most=_LONGEST_RANGE)}**: {md(reason.text)}"
+            f"  - **{_spans(reason.spans)}**: {md(reason.text)}"
             + (f" [Details](#{reason.anchor})" if reason.anchor else "")
             for reason in reasons
         ),
@@ -122,14 +135,14 @@ def _grid(summary: Summary) -> list[str]:
         for band in grid.bands
     ]
     letters = ", ".join(f"{words.RUNG_LETTER[check]} {md(check)}" for check in summary.checks)
-    signs = ", ".join(f"{words.STATUS_SIGN[tally.word]} {words.STATUS_NAME[tally.word]}" for tally in summary.statuses)
+    signs = ", ".join(f"{SIGN[tally.word]} {NAME[tally.word]}" for tally in summary.levels)
     place = f" All of it: {md(grid.one_place)}." if grid.one_place else ""
     return [
         "## Releases by model and shape",
         "Newest first; neighbours with equal rows share one. A shape such as v8404-h320 is a vocabulary of 8404 tokens "
         f"and a hidden size of 320.{place}",
-        f"Rungs, lowest first: {letters}. {md(signs)}. “C ✗ L”: passed up to C, failed at L. "
-        "“F ✗ D”: passed up to F, though D failed. "
+        f"Checks, each after those that it depends on: {letters}. {md(signs)}. “C ✗ L”: passed up to C, broken at L. "
+        "“F ≠ D”: passed up to F, though D is wrong. "
         "&#42; not yet explained, or unexpected.",
         _table(head, rows),
     ]
@@ -158,6 +171,8 @@ def _target(mark: Mark, failures: dict[GroupKey, str], curves: dict[CurveKey, st
     outcome = mark.judged.outcome
     if has_failed(outcome):
         return failures[group_key(mark.judged)]
+    if mark.judged.defects:
+        return failures[defect_key(mark.judged, mark.judged.defects[0])]
     key = curve_key(outcome)
     return curves[key] if key else ""
 
@@ -177,14 +192,15 @@ def _failure(group: FailureGroup) -> list[str]:
     judged = words.VERDICT_NAME[group.verdict] + (", not yet explained" if known and not group.explained else "")
     blocked = f"; keeps {figures.plural(group.keeps_back, 'more cell')} from being run" if group.keeps_back else ""
     statuses = ", ".join(words.STATUS_NAME[status] for status in group.statuses)
+    grave = f"{SIGN[Level(group.severity)]} {group.severity} · " if group.severity else ""
     parts = [
         f'<a id="{group.anchor}"></a>',
         f"### F{group.number}. {md(known.title if known else group.signature)}{more}",
-        f"**{md(judged)}** · {md(statuses)} · {figures.plural(group.cells, 'cell')}{blocked}",
+        f"{md(grave)}**{md(judged)}** · {md(statuses)} · {figures.plural(group.cells, 'cell')}{blocked}",
     ]
     if known:
         for issue in (known, *group.also):
-            parts.append(f"**{md(issue.title)}**" if group.also else "")
+            parts.append(f"**{md(issue.title)}** ({issue.severity})" if group.also else "")
             parts.append(f"Cause: {md(issue.cause, at_most=2000)}" if issue.explained else "")
             parts.append(f"Remedy: {md(issue.remedy, at_most=2000)}" if issue.remedy else "")
             parts.append(f"Reported upstream: {', '.join(map(_report, issue.upstream))}" if issue.upstream else "")
@@ -259,7 +275,7 @@ def _use(use: CurveUse) -> str:
     native = f" ({words.NATIVE[use.native]})" if words.NATIVE[use.native] else ""
     verdict = "" if use.verdict is Verdict.AS_EXPECTED else f", **{words.VERDICT_NAME[use.verdict]}**"
     spans = md(in_words(use.spans), at_most=_LONGEST_RANGE)
-    return f"{words.STATUS_SIGN[use.status]} {md(str(use.entry))}{native}: {spans}{verdict}"
+    return f"{SIGN[use.level]} {md(str(use.entry))}{native}: {spans}{verdict}"
 
 
 def _surroundings(summary: Summary) -> list[str]:
@@ -282,6 +298,7 @@ def _surroundings(summary: Summary) -> list[str]:
 def _reading(summary: Summary) -> list[str]:
     commands = "\n".join(f"# {command.name}\n{command.text}" for command in summary.commands)
     rungs = [(words.RUNG_LETTER[check], md(check), md(words.RUNG_MEANING[check])) for check in Check]
+    levels = [(SIGN[level], NAME[level], MEANING[level]) for level in reversed(Level)]
     statuses = [(words.STATUS_SIGN[word], md(words.STATUS_NAME[word]), words.STATUS_MEANING[word]) for word in Status]
     verdicts = [(md(words.VERDICT_NAME[word]), words.VERDICT_MEANING[word]) for word in Verdict]
     return [
@@ -289,6 +306,7 @@ def _reading(summary: Summary) -> list[str]:
         block(commands),
         "The page `compatibility.html` has the evidence of every single cell, and `outcomes.jsonl` the raw figures.",
         _table(("", "rung", "what passes it"), rungs),
+        _table(("", "level", "meaning"), levels),
         _table(("", "status", "meaning"), statuses),
         _table(("verdict", "meaning"), verdicts),
         f"Made by funasr-harness {md(summary.setting.harness)}.",

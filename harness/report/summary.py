@@ -25,6 +25,7 @@ from harness.report.facts import Fact
 from harness.report.failures import FailureGroup, group_failures
 from harness.report.grid import Grid, build_grid
 from harness.report.learning import CurveGroup, curve_key, group_curves
+from harness.report.levels import Level
 from harness.report.memory import MemoryGroup, memory_groups
 from harness.report.order import Order
 from harness.report.properties import VariantProperties, variant_properties
@@ -34,12 +35,12 @@ from harness.runs import LoadedRun
 
 TITLE = "Which FunASR releases can be fine-tuned?"
 
-Word = TypeVar("Word", Status, Verdict)
+Word = TypeVar("Word", Status, Verdict, Level)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tally(Generic[Word]):
-    """How many cells ended with a status or a verdict."""
+    """How many cells ended with a status, a verdict or a level."""
 
     word: Word
     cells: int
@@ -56,6 +57,7 @@ class Summary:
     checks: tuple[Check, ...]
     """The rungs that were asked for, lowest first."""
     statuses: tuple[Tally[Status], ...]
+    levels: tuple[Tally[Level], ...]
     verdicts: tuple[Tally[Verdict], ...]
     advice: Advice
     grid: Grid
@@ -122,6 +124,7 @@ def summarise(
         releases=len(releases),
         checks=tuple(check for check in Check if check in asked),
         statuses=_tally(Status, [item.outcome.status for item in judged]),
+        levels=tuple(reversed(_tally(Level, [Level.of(item) for item in judged]))),
         verdicts=_tally(Verdict, [item.verdict for item in judged]),
         advice=advise(judged, failures, order),
         grid=build_grid(judged, order),

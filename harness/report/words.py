@@ -60,8 +60,6 @@ RUNG_FAILS: dict[Check, str] = {
     Check.DECODE: "The fine-tuned model does not give its utterances back",
 }
 
-BREAKS_PROMISE = "The model learns, but the trainer does not do as it is told"
-
 STATUS_SIGN: dict[Status, str] = {
     Status.PASSED: "✓",
     Status.FAILED: "✗",

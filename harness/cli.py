@@ -108,7 +108,7 @@ def _add_run(commands: Commands) -> None:
     parser = _command(commands, "run", "run a matrix and write its reports; goes on where an earlier run stopped")
     _add_matrix(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the run's folder (default: runs/<matrix>)")
-    parser.add_argument("--jsonl", type=Path, metavar="FILE", help="your own speech, as a FunASR jsonl file")
+    _add_own_speech(parser)
     parser.add_argument(
         "--jobs",
         type=_positive,
@@ -255,7 +255,7 @@ def _add_bundle(commands: Commands) -> None:
     parser.add_argument(
         "--platform", metavar="NAME", default="x86_64-manylinux_2_28", help="of the host (default: %(default)s)"
     )
-    parser.add_argument("--jsonl", type=Path, metavar="FILE", help="your own speech, as a FunASR jsonl file")
+    _add_own_speech(parser)
     parser.add_argument(
         "--requirements", type=Path, metavar="FILE", default=Path("requirements.lock"), help="the lock of libraries"
     )
@@ -344,6 +344,18 @@ def _add_matrix(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("matrix", type=Path, metavar="MATRIX", help="a matrix file, such as matrices/pr.toml")
     parser.add_argument(
         "--only", action="append", default=[], metavar="GLOB", help="only cells whose id matches; may be repeated"
+    )
+
+
+def _add_own_speech(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jsonl", type=Path, metavar="FILE", help="your own speech, a FunASR jsonl file: trained on as it lies"
+    )
+    parser.add_argument(
+        "--valid", type=Path, metavar="FILE", help="your own validation rows (default: the rows of --jsonl)"
+    )
+    parser.add_argument(
+        "--rows", type=_positive, metavar="N", help="rows of --jsonl that finetune trains on (default: 60 at most)"
     )
 
 

@@ -10,10 +10,16 @@ from typing import Any
 
 from harness.cells import Cell, Check, Device, Release, Scale, Shape
 from harness.judge.stored import Stored, nothing_stored
+from harness.judge.training import MINIMUM_EPOCHS
+from harness.judge.user_rows import NAMED_ROWS, USER_ROWS
 from harness.matrix import FinetuneSettings, Matrix
 from harness.model_folder import ModelFolder, write_model_folder
 from harness.releases import fetch, layout_path
-from harness.speech.corpus import Corpus, build_corpus, load_corpus, write_jsonl
+from harness.speech.corpus import Corpus, build_corpus, write_jsonl
+from harness.speech.limits import LeftOut, Limits, rules_of
+from harness.speech.notices import corrections, not_trained, releases_of
+from harness.speech.own import OwnSpeech, load_corpus
+from harness.speech.own_files import OwnRows, lay_out
 from harness.stack import Stack
 from harness.variants import Variant, load_variant, render
 
@@ -29,6 +35,10 @@ class Speech:
     train: Path
     valid: Path
     utterances: int
+    own: OwnRows | None = None
+    """A user's rows; None where the speech is the harness's."""
+    notices: tuple[str, ...] = ()
+    """What the user should know about their files before anything runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +96,10 @@ class Prepared:
             "contract": _contract(variant, cell.shape, cell.scale),
         }
         if cell.check.through_trainer:
-            training = {**_training(settings, self.speech.utterances), "gpus": self.gpus_for(cell)}
+            training = {**self._training(cell), "gpus": self.gpus_for(cell)}
             if variant.training:
                 training["overrides"] = dict(variant.training)
-            request |= {"finetune": training, "data": self._data(variant)}
+            request |= {"finetune": training, "data": self._data(cell, variant)}
         if cell.check in self.matrix.rungs:
             request["settings"] = asdict(self.matrix.rungs[cell.check])
         if cell.check is Check.PROPERTIES:
@@ -104,14 +114,60 @@ class Prepared:
         processes = self.matrix.finetune.processes if cell.check is Check.FINETUNE else 1
         return min(processes, max(1, len(self.stack.gpu_names)))
 
-    def _data(self, variant: Variant) -> dict[str, Any]:
-        speech = self.speech
+    def evidence_for(self, cell: Cell) -> dict[str, Any]:
+        """What is known beforehand about the user's rows in a cell that trains on them."""
+        own = self.speech.own
+        if own is None or cell.variant is None or not cell.check.through_trainer:
+            return {}
+        lines, out = own.expected(cell.variant, self.releases[cell.release].version)
+        frames = corrections(own.given)
         return {
+            USER_ROWS: {
+                "file": own.given.path.name,
+                "listed": len(own.given.rows),
+                "trainable": len(lines),
+                "reasons": [
+                    {"line": one.line, "key": one.key, "reason": one.reason, "frames": frames.get(one.line)}
+                    for one in out[:NAMED_ROWS]
+                ],
+            }
+        }
+
+    def _training(self, cell: Cell) -> dict[str, Any]:
+        settings, own = self.matrix.finetune, self.speech.own
+        if own is None or cell.variant is None:
+            return _training(settings, self.speech.utterances)
+        lines, _ = own.expected(cell.variant, self.releases[cell.release].version)
+        return _own_training(settings, len(lines), cell.scale)
+
+    def _data(self, cell: Cell, variant: Variant) -> dict[str, Any]:
+        speech = self.speech
+        data: dict[str, Any] = {
             "train": str(speech.train),
             "valid": str(speech.valid),
             "utterances": speech.utterances,
             "frame_seconds": variant.frame_seconds,
         }
+        if own := speech.own:
+            version = self.releases[cell.release].version
+            lines, _ = own.expected(variant.name, version)
+            out = own.speech.train.left_out(own.limits[variant.name], version)
+            data |= {
+                "small": str(own.small[variant.name]),
+                "own": {
+                    "root": str(own.root) if own.root else None,
+                    "lines": [row.line for row in own.given.rows],
+                    "expected": lines,
+                    "steps": _steps(self.matrix.finetune, lines, own, version),
+                    "whole": {
+                        "path": str(own.whole),
+                        "name": own.whole.name,
+                        "left_out_count": len(out),
+                        "left_out": [{"line": one.line, "reason": one.reason} for one in out[:NAMED_ROWS]],
+                    },
+                },
+            }
+        return data
 
 
 def prepare(
@@ -121,7 +177,9 @@ def prepare(
     *,
     cache: Path,
     workspace: Path,
-    jsonl: Path | None = None,
+    own: OwnSpeech | None = None,
+    rows: int | None = None,
+    carried: Path | None = None,
     stored: Stored = nothing_stored,
 ) -> Prepared:
     """Synthesize and write what these cells need, their releases apart: those take longest, see `lay_out_releases`.
@@ -130,7 +188,9 @@ def prepare(
 
     Args:
         workspace: This run's own folder, for the jsonl files.
-        jsonl: The user's own speech in place of the harness's corpus.
+        own: The user's own speech in place of the harness's corpus.
+        rows: How many of its rows `finetune` trains on, if it is said.
+        carried: The harness's corpus as a bundle brings it along.
         stored: Which counter-examples of a cell of `properties` are known, so that they are not searched for.
 
     Raises:
@@ -140,7 +200,7 @@ def prepare(
     releases = {release.label: release for release in matrix.releases if release.label in wanted}
     sources = {source.name: str(source.path or source.name) for source in matrix.variants}
     variants = {name: load_variant(sources[name]) for name in sorted({cell.variant for cell in cells if cell.variant})}
-    corpus = load_corpus(jsonl) if jsonl else build_corpus(cache)
+    corpus = own.corpus if own else load_corpus(carried) if carried else build_corpus(cache)
     folders = {}
     for cell in cells:
         if cell.variant and cell.shape and cell.scale:
@@ -156,7 +216,9 @@ def prepare(
         releases=releases,
         variants=variants,
         folders=folders,
-        speech=_lay_out_speech(corpus, matrix.finetune, workspace),
+        speech=_own_speech(own, rows, cells, releases, variants, workspace)
+        if own
+        else _lay_out_speech(corpus, matrix.finetune, workspace),
         stored=stored,
         trained=_trained(cells),
     )
@@ -193,6 +255,77 @@ def _lay_out_speech(corpus: Corpus, settings: FinetuneSettings, workspace: Path)
     write_jsonl(chosen, train)
     write_jsonl(chosen[:VALIDATION_UTTERANCES], valid)
     return Speech(corpus=corpus, train=train, valid=valid, utterances=len(chosen))
+
+
+def _own_speech(
+    own: OwnSpeech,
+    rows: int | None,
+    cells: Sequence[Cell],
+    releases: Mapping[str, Release],
+    variants: Mapping[str, Variant],
+    workspace: Path,
+) -> Speech:
+    limits = {
+        name: Limits.of(variant.config.get("dataset_conf") or {}, variant.training)
+        for name, variant in variants.items()
+    }
+    laid_out = lay_out(own, workspace / "speech", limits=limits, rows=rows)
+    return Speech(
+        corpus=own.corpus,
+        train=laid_out.train,
+        valid=laid_out.valid,
+        utterances=len(laid_out.given.rows),
+        own=laid_out,
+        notices=(*laid_out.notices, *_left_out(laid_out, cells, releases)),
+    )
+
+
+def _left_out(own: OwnRows, cells: Sequence[Cell], releases: Mapping[str, Release]) -> list[str]:
+    """Sentences about the rows of the whole file that releases leave out; those that leave out the same share one."""
+    asked = dict.fromkeys((cell.variant, cell.release) for cell in cells if cell.variant and cell.check.through_trainer)
+    alike: dict[tuple[LeftOut, ...], dict[str, dict[str, None]]] = {}
+    for variant, label in asked:
+        out = tuple(own.speech.train.left_out(own.limits[variant], releases[label].version))
+        if out:
+            alike.setdefault(out, {}).setdefault(variant, {})[label] = None
+    found = []
+    for out, places in alike.items():
+        labels = dict.fromkeys(label for named in places.values() for label in named)
+        where = f"{', '.join(places)}; {releases_of(labels)}"
+        found.append(not_trained(own.speech.train, out, where))
+    return found
+
+
+def _steps(settings: FinetuneSettings, expected: Sequence[int], own: OwnRows, version: str) -> tuple[int, int]:
+    """The fewest and the most steps of an epoch of the rows that a release trains on.
+
+    1.0.18 to 1.0.25 repeat rows until the last batch is whole, and leave out what is too long afterwards.
+    """
+    fewest = -(-len(expected) // settings.batch_size)
+    fills_first = (1, 0, 18) <= rules_of(version) < (1, 0, 26)
+    return fewest, -(-len(own.given.rows) // settings.batch_size) if fills_first and expected else fewest
+
+
+SEEN = 10
+"""How often each of a user's rows is trained on at least: 40 rows, each another, were known better than by guessing
+after six epochs."""
+
+MOST_EPOCHS_AT_FULL_DEPTH = 12
+"""Each epoch leaves a checkpoint of some 2.6 GB, and no training of fewer steps is judged."""
+
+
+def _own_training(settings: FinetuneSettings, rows: int, scale: Scale | None) -> dict[str, Any]:
+    """The trainer's settings for a user's rows, each once an epoch."""
+    epochs = max(MINIMUM_EPOCHS, SEEN, -(-settings.steps // max(1, -(-rows // settings.batch_size))))
+    return {
+        "epochs": min(epochs, MOST_EPOCHS_AT_FULL_DEPTH) if scale is Scale.PUBLISHED else epochs,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "warmup_steps": settings.warmup_steps,
+        "seeds": settings.seeds,
+        "accumulate": settings.accumulate,
+        "processes": settings.processes,
+    }
 
 
 def _training(settings: FinetuneSettings, utterances: int) -> dict[str, Any]:

@@ -269,10 +269,10 @@ def test_a_selection_that_matches_nothing_is_told(world: World) -> None:
 def test_all_problems_of_a_jsonl_file_are_told_and_the_run_is_not_begun(world: World) -> None:
     write_wave(world.folder / "good.wav")
     rows = [
-        {"key": "a", "target": "你好"},
+        {"key": "a", "source": "good.wav"},
         {"key": "b", "source": "gone.wav", "target": "你好"},
         {"key": "c", "source": "good.wav", "target": "你好"},
-        {"key": "d", "source": "good.wav", "target": ""},
+        {"key": "d", "source": "good.wav", "target": "好", "source_len": "100"},
     ]
     (world.folder / "mine.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     world.run("--only", "1.4.16/*")
@@ -282,9 +282,9 @@ def test_all_problems_of_a_jsonl_file_are_told_and_the_run_is_not_begun(world: W
     is_one_clear_error(
         said,
         "mine.jsonl: 3 problems",
-        "- line 1: no `source`",
+        "- line 1: no `target`",
         "- line 2: no such audio file: gone.wav",
-        "- line 4: `target` is empty",
+        "- line 4: `source_len` must be a number",
         "next: correct mine.jsonl",
     )
     assert world.written() == before
@@ -299,6 +299,51 @@ def test_text_that_does_not_fit_the_vocabulary_is_told(world: World) -> None:
     is_one_clear_error(
         world.run("--jsonl", "mine.jsonl"), "40 distinct characters", "a vocabulary of 30", "at least 44"
     )
+
+
+def test_a_file_that_cannot_be_used_is_told_before_the_interpreter_is_looked_at(world: World) -> None:
+    world.never("probe")
+    for content, told in ((b"\xef\xbb\xbf{}", "byte-order mark"), (b"x" * 2**20, "line 1"), (b"{}\n\x00\n", "line 2")):
+        (world.folder / "mine.jsonl").write_bytes(content)
+        is_one_clear_error(world.run("--jsonl", "mine.jsonl"), "mine.jsonl: ", told)
+
+
+@pytest.mark.parametrize("option", [("--valid", "mine.jsonl"), ("--rows", "8")])
+def test_an_option_about_a_file_that_is_not_named_is_one_error(world: World, option: tuple[str, str]) -> None:
+    is_one_clear_error(world.run(*option), f"{option[0]} says something about a file of your own", "--jsonl")
+
+
+def test_what_is_used_and_what_is_odd_is_said_before_the_run_and_kept_with_it(world: World) -> None:
+    write_wave(world.folder / "good.wav", seconds=1.5)
+    row = {"key": "a", "source": "good.wav", "source_len": 24_000, "target": "你好", "target_len": 2}
+    (world.folder / "mine.jsonl").write_text(f"{json.dumps(row)}\n" * 3)
+    world.write_matrix('"loss_contract"', '"loss_contract", "finetune@train"')
+    cell = CELL.format("finetune@train")
+    passed = {"metrics": {"steps": 0, "losses": []}}
+    world.tree.failing = {cell: passed}
+    said = world.run("--jsonl", "mine.jsonl", "--only", "1.4.16/*")
+    assert said.status == 2
+    used, unit, none, *_ = [line for line in said.err.splitlines() if line.startswith("mine.jsonl: ")]
+    assert used == "mine.jsonl: 3 rows, as they lie in the file; validated on the same rows (--valid names others)"
+    assert "is in samples (line 1 says 24000, for 1.50 s)" in unit
+    assert "FunASR trains on no row (paraformer; 1.4.16)" in none
+    assert json.loads((world.output / "run.json").read_text())["notices"] == [unit, none]
+    corrected = (world.output / "mine.corrected.jsonl").read_text()
+    assert corrected == f"{json.dumps({**row, 'source_len': 150})}\n" * 3
+    (outcome,) = [one for one in world.written() if one["cell"]["check"] == "finetune"]
+    assert outcome["status"] == "failed"
+    assert outcome["evidence"]["user_rows"] == {
+        "file": "mine.jsonl",
+        "listed": 3,
+        "trainable": 0,
+        "reasons": [
+            {"line": line, "key": "a", "reason": "source_len is 24000, above max_token_length 2048", "frames": 150}
+            for line in (1, 2, 3)
+        ],
+    }
+    assert "yours: " in said.err
+    assert "no row of mine.jsonl can be trained on (3 are listed): line 1" in said.err
+    assert "is in samples (line 1 says 24000" in (world.output / "compatibility.md").read_text()
 
 
 def test_speech_that_is_not_there_is_told(world: World) -> None:

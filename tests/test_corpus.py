@@ -8,15 +8,14 @@ import subprocess
 import sys
 import wave
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from harness.errors import CorpusError, StackError, StoreError
+from harness.errors import StackError, StoreError
 from harness.speech import corpus as corpora
 from harness.speech import synthesis as speech
-from harness.speech.corpus import SENTENCES, Corpus, build_corpus, load_corpus, write_jsonl
+from harness.speech.corpus import SENTENCES, Corpus, build_corpus, write_jsonl
+from harness.speech.own import load_corpus
 
 
 @pytest.fixture(scope="module")
@@ -134,99 +133,6 @@ def test_part_of_a_corpus_can_be_written(built: Corpus, tmp_path: Path) -> None:
 def test_a_jsonl_that_cannot_be_written_is_told(built: Corpus, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot write"):
         write_jsonl(built.utterances, tmp_path / "absent" / "train.jsonl")
-
-
-def write_audio(path: Path, *, rate: int = 16_000, samples: int = 8_000) -> None:
-    """A file of noise."""
-    noise = np.random.default_rng(0).integers(-999, 999, samples, dtype=np.int16)
-    with wave.open(str(path), "wb") as audio:
-        audio.setnchannels(1)
-        audio.setsampwidth(2)
-        audio.setframerate(rate)
-        audio.writeframes(noise.tobytes())
-
-
-def own_file(folder: Path, *rows: dict[str, Any]) -> Path:
-    """A user's jsonl file beside good.wav."""
-    write_audio(folder / "good.wav")
-    path = folder / "own.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def test_relative_paths_are_read_from_the_files_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "data").mkdir()
-    own_file(tmp_path / "data", {"key": "a", "source": "good.wav", "target": "好"})
-    monkeypatch.chdir(tmp_path)
-    (utterance,) = load_corpus(Path("data/own.jsonl")).utterances
-    assert utterance.path == tmp_path / "data" / "good.wav"
-    assert utterance.samples == 8_000
-
-
-def test_the_hash_follows_key_text_and_audio_but_not_the_place(tmp_path: Path) -> None:
-    def hash_of(name: str, key: str = "a", target: str = "好", samples: int = 8_000) -> str:
-        folder = tmp_path / name
-        folder.mkdir()
-        file = own_file(folder, {"key": key, "source": "good.wav", "target": target})
-        write_audio(folder / "good.wav", samples=samples)
-        return load_corpus(file).sha256
-
-    base = hash_of("base")
-    assert hash_of("elsewhere") == base
-    assert len({base, hash_of("key", key="b"), hash_of("text", target="坏"), hash_of("audio", samples=8_001)}) == 4
-
-
-def test_every_fault_of_a_users_file_is_told_at_once(tmp_path: Path) -> None:
-    write_audio(tmp_path / "slow.wav", rate=8_000)
-    write_audio(tmp_path / "short.wav", samples=399)
-    (tmp_path / "no.wav").write_text("this is text")
-    file = own_file(
-        tmp_path,
-        {"key": "a", "source": "good.wav", "target": "好"},
-        {"key": "b", "target": "好"},
-        {"key": "c", "source": "absent.wav", "target": "好"},
-        {"key": "d", "source": "slow.wav", "target": "好"},
-        {"key": "e", "source": "short.wav", "target": "好"},
-        {"key": "f", "source": "no.wav", "target": "好"},
-        {"key": "g", "source": "https://example.org/a.wav", "target": "好"},
-        {"key": "a", "source": "good.wav", "target": "好"},
-        {"key": "h", "source": ".", "target": "好"},
-    )
-    with pytest.raises(CorpusError) as caught:
-        load_corpus(file)
-    told = str(caught.value)
-    for expected in (
-        "line 2: no `source`",
-        "line 3: no such audio file: absent.wav",
-        "line 4: slow.wav has 8000 samples a second; expected 16000",
-        "line 5: short.wav has 399 samples; one analysis window needs 400",
-        "line 6: no.wav cannot be read as audio: Format not recognised",
-        "line 7: `source` is an address, not a file",
-        "line 8: the key 'a' is already that of line 1",
-        "line 9: no such audio file: .",
-    ):
-        assert expected in told
-    assert "8 problems" in told
-    assert caught.value.exit_code == 2
-
-
-def test_text_outside_a_given_token_list_is_told(tmp_path: Path) -> None:
-    file = own_file(
-        tmp_path,
-        {"key": "a", "source": "good.wav", "target": "好 OK"},
-        {"key": "b", "source": "good.wav", "target": "坏蛋"},
-    )
-    with pytest.raises(CorpusError, match="line 2: not in the token list: 坏 蛋") as caught:
-        load_corpus(file, token_list=["<blank>", "好", "o", "k", "<unk>"])
-    assert "1 problem\n" in str(caught.value)
-    assert len(load_corpus(file, token_list="好坏蛋ok").utterances) == 2
-
-
-def test_an_endless_list_of_faults_is_cut(tmp_path: Path) -> None:
-    file = own_file(tmp_path, *({"key": str(number), "source": "absent.wav", "target": "好"} for number in range(60)))
-    with pytest.raises(CorpusError, match="60 problems") as caught:
-        load_corpus(file)
-    assert "… and 10 more" in str(caught.value)
 
 
 def test_source_len_is_in_frames_of_10_ms(built: Corpus, tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pytest
 from cli_scene import MATRIX, STACK, carry_releases, write_wave
 
 from harness.cells import Cell, Check, Device, Release
-from harness.errors import CorpusError, IntegrityError
+from harness.errors import IntegrityError
 from harness.execute import Settings, build_plan
 from harness.matrix import Matrix, load_matrix
 from harness.prepare import VALIDATION_UTTERANCES, Prepared, lay_out_releases, prepare
 from harness.releases import layout_path, resolve
+from harness.speech.own import OwnSpeech, read_own
 from harness.variants import available
 
 ALL = MATRIX.replace('["construct", "loss_contract"]', '["import", "construct", "loss_contract", "finetune"]')
@@ -125,21 +126,85 @@ def test_no_other_cell_is_given_speech(tmp_path: Path, cache: Path, releases: li
         assert not {"data", "finetune"} & set(prepared.request_for(only(matrix, check)))
 
 
-def test_less_speech_than_the_matrix_counts_on_is_repeated_more_often(
+def own_rows(folder: Path, count: int, **changed: Any) -> OwnSpeech:
+    """A user's speech of so many recordings of one second."""
+    rows = [
+        {"key": f"k{n}", "source": str(write_wave(folder / f"{n}.wav")), "source_len": 100, "target": "你好", **changed}
+        for n in range(count)
+    ]
+    (folder / "mine.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return read_own(folder / "mine.jsonl")
+
+
+@pytest.mark.parametrize(("count", "epochs"), [(1, 25), (4, 25), (5, 13), (16, 10), (60, 10)])
+def test_a_users_rows_are_each_trained_on_once_an_epoch(
+    tmp_path: Path, cache: Path, releases: list[Release], count: int, epochs: int
+) -> None:
+    matrix = read(tmp_path, releases)
+    prepared = ready(matrix, cache, tmp_path, own=own_rows(tmp_path, count))
+    request = json.loads(json.dumps(prepared.request_for(only(matrix, Check.FINETUNE))))
+    assert (request["finetune"]["epochs"], request["data"]["utterances"]) == (epochs, count)
+    assert not {"rows", "distinct"} & set(request["finetune"])
+    lines = list(range(1, count + 1))
+    steps = -(-count // 4)
+    assert request["data"]["own"] == {
+        "root": None,
+        "lines": lines,
+        "expected": lines,
+        "steps": [steps, steps],
+        "whole": {
+            "path": str(tmp_path / "speech" / "whole" / "mine.jsonl"),
+            "name": "mine.jsonl",
+            "left_out_count": 0,
+            "left_out": [],
+        },
+    }
+    assert Path(request["data"]["train"]).read_bytes() == (tmp_path / "mine.jsonl").read_bytes()
+    assert request["data"]["valid"] == request["data"]["train"]
+    assert prepared.speech.corpus.origin == f"{count} utterance{'s' * (count > 1)} of mine.jsonl"
+    assert prepared.evidence_for(only(matrix, Check.CONSTRUCT)) == {}
+
+
+def test_rows_that_the_limits_in_force_leave_out_are_not_expected(
     tmp_path: Path, cache: Path, releases: list[Release]
 ) -> None:
-    rows = [
-        {"key": f"k{number}", "source": write_wave(tmp_path / f"{number}.wav").name, "target": "你好"}
-        for number in range(4)
-    ]
-    (tmp_path / "mine.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    own = own_rows(tmp_path, 5)
+    text = (Path(__file__).parent.parent / "harness" / "variants" / "paraformer.yaml").read_text("utf-8")
+    (tmp_path / "mine.yaml").write_text(text.replace("max_token_length: 2048", "max_token_length: 99"), "utf-8")
+    matrix = read(tmp_path, releases, ALL.replace('["paraformer"]', '["paraformer", "mine.yaml"]'))
+    prepared = ready(matrix, cache, tmp_path, own=own)
+    cells = {cell.variant: cell for cell in matrix.cells if cell.check is Check.FINETUNE}
+    evidence = {name: prepared.evidence_for(cell)["user_rows"] for name, cell in cells.items()}
+    assert (evidence["paraformer"]["trainable"], evidence["mine"]["trainable"]) == (5, 0)
+    (notice,) = prepared.speech.notices
+    assert notice.startswith("mine.jsonl: FunASR trains on no row (mine; 1.4.15, 1.4.16). line 1, line 2")
+    assert "source_len is 100, above max_token_length 99" in notice
+
+
+@pytest.mark.parametrize(("version", "most"), [("1.0.17", 2), ("1.0.18", 3), ("1.0.25", 3), ("1.0.26", 2)])
+def test_releases_that_fill_up_before_they_leave_out_may_take_a_step_more(
+    tmp_path: Path, cache: Path, releases: list[Release], version: str, most: int
+) -> None:
+    own_rows(tmp_path, 9)
+    file = tmp_path / "mine.jsonl"
+    file.write_text(file.read_text().replace('"source_len": 100', '"source_len": 3000', 1))
+    own = read_own(file)
     matrix = read(tmp_path, releases)
-    prepared = ready(matrix, cache, tmp_path, jsonl=tmp_path / "mine.jsonl")
+    prepared = ready(matrix, cache, tmp_path, own=own)
+    cell = only(matrix, Check.FINETUNE)
+    older = {cell.release: replace(prepared.releases[cell.release], version=version)}
+    request = replace(prepared, releases=older).request_for(cell)
+    assert request["data"]["own"]["expected"] == list(range(2, 10))
+    assert request["data"]["own"]["steps"] == (2, most)
+
+
+def test_a_bundles_corpus_is_the_harnesss_own(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+    own_rows(tmp_path, 5)
+    matrix = read(tmp_path, releases)
+    prepared = ready(matrix, cache, tmp_path, carried=tmp_path / "mine.jsonl")
     request = prepared.request_for(only(matrix, Check.FINETUNE))
-    assert request["data"]["utterances"] == 4
-    assert request["finetune"]["epochs"] == matrix.finetune.epochs
-    assert (request["finetune"]["rows"], request["finetune"]["distinct"]) == (matrix.finetune.utterances, 4)
-    assert prepared.speech.corpus.origin == "4 utterances of mine.jsonl"
+    assert request["finetune"]["rows"] == matrix.finetune.utterances
+    assert "own" not in request["data"]
 
 
 def test_a_release_is_entered_with_what_all_variants_need(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
@@ -182,13 +247,6 @@ def test_a_release_that_is_not_the_one_that_was_locked_is_refused_when_it_is_lai
     prepared = ready(matrix, own, tmp_path)
     with pytest.raises(IntegrityError, match="not the file that was locked"):
         lay_out_releases(prepared, matrix.cells)
-
-
-def test_speech_that_cannot_be_used_is_refused_before_anything_is_made(tmp_path: Path, releases: list[Release]) -> None:
-    (tmp_path / "mine.jsonl").write_text('{"key": "a", "target": "b"}\n')
-    with pytest.raises(CorpusError, match="no `source`"):
-        ready(read(tmp_path, releases), tmp_path / "own", tmp_path, jsonl=tmp_path / "mine.jsonl")
-    assert not (tmp_path / "own").exists()
 
 
 def test_a_plan_is_made_of_what_lies_ready(tmp_path: Path, cache: Path, releases: list[Release]) -> None:

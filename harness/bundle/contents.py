@@ -15,11 +15,16 @@ from harness.matrix import Matrix
 from harness.model_folder import write_model_folder
 from harness.releases import fetch, layout_path
 from harness.speech import jsonl
-from harness.speech.corpus import Corpus, build_corpus, load_corpus
+from harness.speech.corpus import Corpus, build_corpus
+from harness.speech.own import OwnSpeech, load_corpus, read_own
+from harness.speech.own_files import carry
 from harness.speech.synthesis import SAMPLING_RATE
 from harness.variants import load_variant
 
 SPEECH = "speech.jsonl"
+"""The harness's corpus."""
+OWN, OWN_VALID = "own", "own_valid"
+"""Folders of a user's files in its place, one file in each, under its own name."""
 LOCK = "releases.lock.toml"
 
 
@@ -53,12 +58,20 @@ def refuse_what_lies_here(matrix: Matrix) -> None:
 
 
 def gather(
-    matrix: Matrix, cells: Sequence[Cell], room: Path, *, cache: Path, lock: Path, speech: Path | None
+    matrix: Matrix,
+    cells: Sequence[Cell],
+    room: Path,
+    *,
+    cache: Path,
+    lock: Path,
+    own: OwnSpeech | None = None,
+    rows: int | None = None,
 ) -> Contents:
     """Lay everything but the libraries into folders under `room`.
 
     Args:
-        speech: The user's own jsonl file in place of the harness's corpus.
+        own: The user's own speech in place of the harness's corpus.
+        rows: How many of its rows are carried, if it is said.
 
     Raises:
         HarnessError: what cannot be had, and why.
@@ -70,7 +83,7 @@ def gather(
     contents.inputs.mkdir()
     shutil.copyfile(matrix.source, contents.inputs / matrix.source.name)
     shutil.copyfile(lock, contents.inputs / LOCK)
-    corpus = _lay_out_speech(load_corpus(speech) if speech else build_corpus(cache), contents.inputs)
+    corpus = _carry(own, rows, contents.inputs) if own else _lay_out_speech(build_corpus(cache), contents.inputs)
     _lay_out_models(cells, corpus, contents.models, cache)
     _lay_out_releases(matrix, cells, contents.releases, cache)
     return contents
@@ -89,6 +102,20 @@ def _lay_out_speech(corpus: Corpus, inputs: Path) -> Corpus:
     # The model folders' names hold this hash: with another the host would make them anew, and could not.
     assert carried.sha256 == corpus.sha256
     return carried
+
+
+def _carry(own: OwnSpeech, rows: int | None, inputs: Path) -> Corpus:
+    """The user's rows beside their recordings."""
+    carry(own, inputs, (OWN, OWN_VALID), rows=rows)
+    train, valid = carried_own(inputs)
+    assert train is not None
+    return read_own(train, valid=valid, root=inputs).corpus
+
+
+def carried_own(inputs: Path) -> tuple[Path | None, Path | None]:
+    """The user's training and validation rows that a bundle carries; None where it has none."""
+    train, valid = (next((inputs / name).glob("*"), None) for name in (OWN, OWN_VALID))
+    return train, valid
 
 
 def _lay_out_models(cells: Sequence[Cell], corpus: Corpus, models: Path, cache: Path) -> None:

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from harness.bundle import manifest as manifests
-from harness.bundle.contents import LOCK, SPEECH
+from harness.bundle.contents import LOCK, SPEECH, carried_own
 from harness.bundle.manifest import Manifest
 from harness.bundle.result import write_result
 from harness.cells import Outcome, Status
@@ -20,6 +20,9 @@ from harness.cli import guarded
 from harness.commands.run import PRELOADED, PRELOADED_FOR_TRAINERS, Bounds, measure
 from harness.runs import OUTCOMES, load_run
 from harness.terminal import say
+
+MORE_THAN_CARRIED = 2**31
+"""The rows of a user's file were chosen when the bundle was made: all that it carries are trained on."""
 
 
 def main(root: str, given: argparse.Namespace) -> int:
@@ -45,10 +48,15 @@ def _run(root: Path, given: argparse.Namespace) -> int:
 
 def _options(root: Path, manifest: Manifest, run: Path, given: argparse.Namespace) -> argparse.Namespace:
     inputs = root / "inputs"
+    own, valid = carried_own(inputs)
     return argparse.Namespace(
         matrix=inputs / manifest.matrix_file,
         lock=inputs / LOCK,
-        jsonl=inputs / SPEECH,
+        jsonl=own,
+        valid=valid,
+        root=inputs,
+        rows=MORE_THAN_CARRIED if own else None,
+        carried=inputs / SPEECH,
         cache=root / "cache",
         output=run,
         only=given.only or list(manifest.selection),

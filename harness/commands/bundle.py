@@ -15,6 +15,7 @@ from harness.bundle.manifest import Manifest
 from harness.bundle.needed import LEFT_OUT, libraries_for
 from harness.cells import Cell
 from harness.commands.common import cache_of, read_cells
+from harness.commands.own_speech import carried_lines, read_own_speech
 from harness.errors import HarnessError, InputError, SelectionError
 from harness.matrix import Matrix
 from harness.runs.provenance import code_state
@@ -37,13 +38,22 @@ def main(options: argparse.Namespace) -> int:
     """Make the bundle, and say how large it is and what is not in it."""
     _refuse_odd_target(options)
     wanted = _wanted(options)
+    own = read_own_speech(options)
     refuse_what_lies_here(wanted.matrix)
     say(f"{wanted.matrix.name}: {len(wanted.cells)} cells; making speech, model folders and releases ready …")
     with tempfile.TemporaryDirectory(prefix="fh-") as name:
         room = Path(name)
         contents = gather(
-            wanted.matrix, wanted.cells, room, cache=cache_of(options), lock=options.lock, speech=options.jsonl
+            wanted.matrix,
+            wanted.cells,
+            room,
+            cache=cache_of(options),
+            lock=options.lock,
+            own=own,
+            rows=options.rows,
         )
+        for line in carried_lines(own, options.rows):
+            say(line.text, style=line.style)
         say(f"fetching libraries for Python {options.python} on {options.platform} …")
         names = libraries_for({cell.check for cell in wanted.cells})
         folder = room / "libraries"

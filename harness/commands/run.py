@@ -7,12 +7,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.baselines import Baseline, load_baselines
 from harness.cells import Cell, Device, Outcome
 from harness.commands.common import cache_of, locked_labels, read_cells
+from harness.commands.own_speech import own_speech_lines, read_own_speech
 from harness.errors import MatrixError, NoGpuError, SelectionError
 from harness.execute import Plan, Settings, build_plan, execute
 from harness.judge.baseline import compare
@@ -25,6 +26,7 @@ from harness.progress import Display, Stage, stage
 from harness.report.baselines import line
 from harness.runs import RunStore, StackFacts, collect_provenance, load_run
 from harness.runs.provenance import now
+from harness.speech.own_files import write_corrected
 from harness.stack import Stack, probe, scrubbed_environment
 from harness.terminal import say, summary
 from harness.variants import available
@@ -86,6 +88,7 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
         HarnessError: why it cannot be run here.
     """
     _foresee(options)
+    own = read_own_speech(options)
     cache = cache_of(options)
     with stage("looking at the interpreter and its torch"):
         stack = probe(cache=cache)
@@ -107,8 +110,18 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
         # What is wrong with the speech is told before the run's folder is touched, and before anything is fetched.
         with stage(f"{matrix.name}: {len(cells)} cells; making speech and model folders ready"):
             prepared = prepare(
-                matrix, cells, stack, cache=cache, workspace=workspace, jsonl=options.jsonl, stored=bounds.stored
+                matrix,
+                cells,
+                stack,
+                cache=cache,
+                workspace=workspace,
+                own=own,
+                rows=getattr(options, "rows", None),
+                carried=getattr(options, "carried", None),
+                stored=bounds.stored,
             )
+        for told in own_speech_lines(prepared.speech):
+            say(told.text, style=told.style)
         with RunStore.open(output, fresh=options.fresh) as store:
             for notice in store.notices:
                 say(notice, style="yellow")
@@ -166,8 +179,16 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore) -> None:
         python=stack.python_version, torch=stack.torch_version, cuda=stack.cuda_version, libraries=stack.libraries
     )
     provenance = store.begin(
-        collect_provenance(matrix, facts, corpus_sha256=prepared.speech.corpus.sha256, selection=options.only)
+        collect_provenance(
+            matrix,
+            facts,
+            corpus_sha256=prepared.speech.corpus.sha256,
+            selection=options.only,
+            notices=prepared.speech.notices,
+        )
     )
+    if prepared.speech.own and (corrected := write_corrected(prepared.speech.own.speech.train, store.folder)):
+        say(f"a copy with `source_len` in frames of 10 ms: {corrected}", style="yellow")
     wanted = store.remaining(cells)
     if wanted:
         with stage(f"{len(wanted)} cells to run; fetching and laying out their releases") as laying:
@@ -220,7 +241,8 @@ def _execute(plan: Plan, run: _Run, store: RunStore) -> None:
         display.follow(plan, run.prepared.matrix, stack, cache)
 
         def on_outcome(outcome: Outcome) -> None:
-            settled = run.bounds.rule(outcome)
+            known = run.prepared.evidence_for(outcome.cell)
+            settled = run.bounds.rule(replace(outcome, evidence={**outcome.evidence, **known}) if known else outcome)
             store.append(settled)
             display.done(settled)
 

@@ -48,7 +48,7 @@ def _train(request: Mapping[str, Any], accumulate: int, kept: Path, room: childr
     model_class = finetune._enter_whole(overlay, request["model_class"])
     dialect = dialects.of(overlay, request["release"]["version"], entry)
     folder = speech.copy_folder(request["model_folder"], room.path / "model", seed, WITHOUT_DITHER)
-    rows = speech.repeated(speech.read_rows(request["data"]["train"]), 1, STEPS * accumulate)
+    rows = speech.repeated(speech.read_rows(speech.few_rows(request)), 1, STEPS * accumulate)
     training = {
         **finetune.base(request, seed),
         "batch_size": 1,

@@ -14,6 +14,7 @@ from typing import Any
 from harness.inside import finetune
 from harness.inside.children import Answer, Room, in_child
 from harness.inside.loading import by_config, documented
+from harness.inside.speech import few_rows
 from harness.inside.training_run import Trainer, Watch, lay_out_base, lay_out_speech, weights, write_jsonl
 
 DEFAULTS: Mapping[str, Any] = {
@@ -107,7 +108,7 @@ def _trainer(
     """One long epoch over the same few utterances: what is saved is saved once."""
     recipe = {name: settings[name] for name in ("batch_size", "learning_rate")}
     trainer = Trainer.of(request, here, epochs=1, warmup_steps=WARMUP_STEPS, **recipe)
-    rows = lay_out_speech(request["data"]["train"], trainer.valid, settings["utterances"])
+    rows = lay_out_speech(few_rows(request), trainer.valid, settings["utterances"])
     times = -(-settings["steps"] * settings["batch_size"] // len(rows))
     write_jsonl([{**row, "key": f"{row['key']}-{turn}"} for turn in range(times) for row in rows], trainer.train)
     return trainer, rows

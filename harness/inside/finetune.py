@@ -6,18 +6,20 @@ what one training leaves behind in generators, hooks or threads does not reach t
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.inside import children, dialects, memory, out_of_memory, precision, release, speech, structure
+from harness.inside.arriving import Arriving
 from harness.inside.observe import Observer
 
 REPORTED = ("seed", "losses", "epoch_losses", "steps_of_epochs", "stats", "accuracy_recomputed", "targets", "criterion")
@@ -76,16 +78,21 @@ def train(request: Mapping[str, Any], seed: int, room: children.Room) -> None:
     training = _lay_out(request, room.path, seed)
     observer = Observer(meter=memory.meter(request["device"]))
     observer.attach(model_class)
-    words = precision.words(overlay, request["entry"], request["precision"]) or {}
+    own, arriving = request["data"].get("own"), Arriving()
+    if own:
+        arriving.attach(model_class)
+    words = dialect.overrides(training) | (precision.words(overlay, request["entry"], request["precision"]) or {})
     ending: dict[str, Any] = {}
     try:
-        run_trainer(request["entry"], {**dialect.overrides(training), **words})
+        run_trainer(request["entry"], words, root=own and own["root"])
     except Exception as error:
         ending = out_of_memory.moment(error, overlay, observer.meter, observer.phases)
         raise
     finally:
         seen = _seen(observer, request, dialect, training)
         seen["metrics"] |= ending
+        if own:
+            seen["metrics"] |= _arrived(arriving, own, words["train_data_set_list"], seen["metrics"])
         room.answer |= seen
 
 
@@ -97,7 +104,11 @@ def _seen(
     metrics = observer.metrics(request["groups"], data["frame_seconds"])
     unchanged = metrics.pop("parameters_unchanged")
     for name, epochs in (("asked", settings["epochs"]), ("expected", dialect.epochs_run(settings["epochs"]))):
-        metrics[f"steps_{name}"] = dialects.steps(rows, settings["batch_size"], epochs)
+        metrics[f"steps_{name}"] = (
+            _own_steps(data["own"]["steps"], metrics["steps"], epochs)
+            if "own" in data
+            else dialects.steps(rows, settings["batch_size"], epochs)
+        )
         metrics[f"epochs_{name}"] = epochs
     metrics["promises"] |= {
         "learning_rate": settings["learning_rate"],
@@ -114,6 +125,17 @@ def _seen(
         "code": structure.code(observer.network) if observer.network is not None else [],
     }
     return {"metrics": metrics, "evidence": evidence}
+
+
+def _own_steps(bounds: Sequence[int], taken: int, epochs: int) -> int:
+    """Steps of so many epochs over a user's rows; of two that are right, what was taken."""
+    fewest, most = (epochs * steps for steps in bounds)
+    return min(max(taken, fewest), most)
+
+
+def _arrived(arriving: Arriving, own: Mapping[str, Any], train: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a user's rows reached training."""
+    return {"user_rows": arriving.figures(train, own["lines"], own["expected"], metrics.get("epochs"))}
 
 
 def _told(metrics: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -164,7 +186,7 @@ def _lay_out(request: Mapping[str, Any], here: Path, seed: int) -> dict[str, Any
         "model_folder": str(folder),
         "train": train,
         "output_dir": str(here / "exp"),
-        "in_order": "rows" in settings,
+        "in_order": "rows" in settings or "own" in data,
         "listed": listed,
         "gradient_clip": speech.config(folder).get("train_conf", {}).get("grad_clip"),
     }
@@ -181,11 +203,20 @@ def base(request: Mapping[str, Any], seed: int) -> dict[str, Any]:
     }
 
 
-def run_trainer(entry: str, overrides: Mapping[str, Any]) -> None:
-    """`python funasr/bin/train.py ++model=… …`, in this process so that its hooks can watch."""
+def run_trainer(entry: str, overrides: Mapping[str, Any], *, root: str | None = None) -> None:
+    """`python funasr/bin/train.py ++model=… …`, in this process so that its hooks can watch.
+
+    `root` is the working directory, where the rows have paths that are relative to a user's; nothing is written there.
+    """
     module = importlib.import_module(f"funasr.bin.{entry}")
     sys.argv = [f"{entry}.py", *(f"++{name}={_quoted(value)}" for name, value in overrides.items())]
-    module.main_hydra()
+    if root is None:
+        module.main_hydra()
+        return
+    # Hydra keeps the command line in a folder of its own below the working directory unless it is given another.
+    sys.argv.append(f"hydra.run.dir={_quoted(str(Path.cwd() / 'hydra'))}")
+    with contextlib.chdir(root):
+        module.main_hydra()
 
 
 _run_trainer = run_trainer

@@ -67,7 +67,7 @@ def compare(request: Mapping[str, Any], count: int) -> dict[str, Any]:
 def _lay_out(request: Mapping[str, Any], place: Path, count: int, _room: children.Room) -> None:
     place.mkdir()
     speech.copy_folder(request["model_folder"], place / "model", request["seed"], WITHOUT_DITHER)
-    rows = speech.read_rows(request["data"]["train"])
+    rows = speech.read_rows(speech.few_rows(request))
     for accumulate, distinct in ((1, 1), (2, 2 * count)):
         # One batch more than is trained on: some samplers lose the last.
         wanted = count * (STEPS * accumulate + 1)

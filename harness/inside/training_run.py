@@ -245,7 +245,8 @@ def lay_out_speech(source: str, here: Path, count: int) -> list[dict[str, Any]]:
 
     The shortest, because a step costs as much as its longest utterance.
     """
-    lines = [line for line in Path(source).read_text(encoding="utf-8").splitlines() if line.strip()]
+    # Not by `splitlines`, which would also break inside a text that holds U+2028.
+    lines = [line for line in Path(source).read_text(encoding="utf-8").split("\n") if line.strip()]
     rows = [json.loads(line) for line in lines]
     chosen = sorted(sorted(range(len(rows)), key=lambda row: rows[row].get("source_len", 0))[:count])
     write_jsonl([rows[row] for row in chosen], here)

@@ -28,6 +28,7 @@ from packaging.version import InvalidVersion, Version
 from harness.cells import Check, Failure, Outcome, Status
 from harness.judge.numbers import count, mapping, mean, numbers, sequence, whole
 from harness.judge.unigram import Criterion, Targets, Unigram, step_losses
+from harness.judge.user_rows import USER_ROWS
 
 PACE_ALPHA = 0.01
 """The chance that a run accuses any release whose seeds merely scatter."""
@@ -36,7 +37,7 @@ PACE = "pace"
 """The key in the evidence of a `finetune` cell that holds the comparison."""
 
 Place = tuple[object, ...]
-"""Variant, shape, scale, device, precision."""
+"""Variant, shape, scale, device, precision, how many of a user's rows."""
 Figures = Mapping[int, float]
 """Mean loss over the constant prediction's, by seed."""
 
@@ -76,7 +77,9 @@ def pace(outcomes: Iterable[Outcome]) -> dict[str, Pace]:
         figures = _figures(outcome)
         if len(figures) >= 2:
             cell = outcome.cell
-            places[cell.variant, cell.shape, cell.scale, cell.device, cell.precision].append((outcome, figures))
+            # Releases that train on other rows of a user's file cannot be compared.
+            rows = mapping(outcome.metrics.get(USER_ROWS)).get("expected")
+            places[cell.variant, cell.shape, cell.scale, cell.device, cell.precision, rows].append((outcome, figures))
     return {name: one for members in places.values() for name, one in _compare(members).items()}
 
 

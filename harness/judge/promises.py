@@ -17,6 +17,7 @@ from typing import Any
 from harness.judge.growth import growth_reasons
 from harness.judge.numbers import count, mapping, number, numbers, sequence, whole
 from harness.judge.unigram import Targets
+from harness.judge.user_rows import USER_ROWS, rows_reasons
 
 RATE_TOLERANCE = 1e-6
 """Relative. The schedule is computed in double precision on both sides; the first step off by one is at least 1 %."""
@@ -183,7 +184,12 @@ def _statistics(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judge
 
 
 def _batches(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    """Each epoch is to hold every row as often as it is listed; the rows are told apart by their tokens."""
+    """Each epoch is to hold every row as often as it is listed.
+
+    Rows are told apart by their tokens; a user's rows, of which two may have the same, by their line.
+    """
+    if USER_ROWS in metrics:
+        return rows_reasons(metrics)
     listed = sorted(size for value in sequence(told.get("listed")) if (size := count(value)))
     targets = Targets.of(metrics.get("targets"))
     sizes = [count(value) or 0 for value in sequence(metrics.get("steps_of_epochs"))]

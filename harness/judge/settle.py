@@ -10,13 +10,20 @@ from harness.cells import Check, Failure, Outcome, Status
 from harness.judge.checkpoint import settle_checkpoint
 from harness.judge.decode import settle_decode
 from harness.judge.training import judge_training
+from harness.judge.user_rows import settle_user_rows
 
 TRAINING = "training"
 """The key in the evidence of a `finetune` cell that holds the verdict's figures."""
 
 
 def settle(outcome: Outcome) -> Outcome:
-    """The outcome with its rung's verdict in it; one that did not end well, or whose rung has no rule, as it is."""
+    """The outcome with its rung's verdict in it; one that did not end well, or whose rung has no rule, as it is.
+
+    Where a user's file has no row to train on there is nothing else to judge.
+    """
+    by_file = settle_user_rows(outcome)
+    if by_file is not outcome:
+        return by_file
     rule = _RULES.get(outcome.cell.check)
     return rule(outcome) if rule and outcome.status is Status.PASSED else outcome
 

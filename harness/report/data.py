@@ -76,6 +76,7 @@ WORDS: Mapping[str, str] = {
     "path_relative": "a relative path",
     "path_cpfs01": "a path with /cpfs01 in it",
     "path_aishell": "a path with aishell in it",
+    "own_rows": "the rows of your own file",
     "path_missing": "a file that does not exist",
     "long_within_limit": "15 seconds of speech",
     "long": "21 seconds of speech, with the published config",

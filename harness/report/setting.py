@@ -107,4 +107,5 @@ def _notices(provenance: Provenance) -> list[str]:
         found.append(f"Only a part of the matrix was selected: {', '.join(provenance.selection)}.")
     if provenance.earlier_commits:
         found.append(f"Some outcomes are by other commits of the harness: {', '.join(provenance.earlier_commits)}.")
+    found += provenance.notices
     return found

@@ -84,6 +84,8 @@ class Provenance:
     """Whether its code differs from the commit's."""
     earlier_commits: tuple[str, ...] = ()
     """Other commits of the harness that wrote into this run before it was gone on with; `+` marks changed code."""
+    notices: tuple[str, ...] = ()
+    """What is odd about a user's own files, and what the harness did with them."""
     started: str
     """UTC, ISO 8601, to the second."""
     finished: str | None = None
@@ -103,9 +105,11 @@ class Provenance:
         if data.get("schema") != SCHEMA:
             raise ValueError(f"run of schema {data.get('schema')}, this harness reads {SCHEMA}")
         expected = {field.name for field in fields(cls)}
+        # Runs from before there were notices have none.
+        data = {"notices": (), **data}
         if set(data) != expected:
             raise ValueError(f"fields missing or unknown: {', '.join(sorted(set(data) ^ expected))}")
-        lists = {name: tuple(data[name]) for name in ("gpus", "selection", "earlier_commits")}
+        lists = {name: tuple(data[name]) for name in ("gpus", "selection", "earlier_commits", "notices")}
         return cls(**{**data, **lists})
 
     def differences(self, other: Provenance) -> tuple[str, ...]:
@@ -155,7 +159,12 @@ _MUST_AGREE = (
 
 
 def collect_provenance(
-    matrix: Matrix, stack: StackFacts, *, corpus_sha256: str | None, selection: Sequence[str] = ()
+    matrix: Matrix,
+    stack: StackFacts,
+    *,
+    corpus_sha256: str | None,
+    selection: Sequence[str] = (),
+    notices: Sequence[str] = (),
 ) -> Provenance:
     """All that is to be known before the first cell runs."""
     machine = this_machine()
@@ -180,6 +189,7 @@ def collect_provenance(
         harness_commit=commit,
         harness_dirty=dirty,
         started=now(),
+        notices=tuple(notices),
     )
 
 

@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import CorpusError, StoreError, listing
+from harness.errors import StoreError
 from harness.speech import jsonl as jsonl_form
 from harness.speech import synthesis
-from harness.tables import Problems
 
 SENTENCES = (
     "今天天气真好",
@@ -68,11 +67,13 @@ class Corpus:
     """Over keys, texts and the bytes of the audio files; not over where they lie."""
     origin: str
     """Where they come from, in words and without paths, for the report."""
+    all_texts: tuple[str, ...] | None = None
+    """Every text, where not every recording is among the utterances; None where each is."""
 
     @property
     def texts(self) -> tuple[str, ...]:
         """What is said, utterance by utterance."""
-        return tuple(utterance.text for utterance in self.utterances)
+        return tuple(utterance.text for utterance in self.utterances) if self.all_texts is None else self.all_texts
 
 
 def build_corpus(cache: Path) -> Corpus:
@@ -111,32 +112,6 @@ def content_hash(utterances: Iterable[Utterance]) -> str:
     return total.hexdigest()
 
 
-def load_corpus(jsonl: Path, *, token_list: Iterable[str] | None = None) -> Corpus:
-    """A user's own corpus; `source` is read relative to the jsonl file's folder.
-
-    Args:
-        token_list: the only tokens that texts may become. Without it any text will do,
-            as the harness then makes a token list around the corpus.
-
-    Raises:
-        CorpusError: with every problem of the file, by line.
-    """
-    problems = Problems(source=str(jsonl))
-    rows = jsonl_form.read_rows(jsonl, problems)
-    legal = frozenset(token_list) if token_list is not None else None
-    folder = jsonl.absolute().parent
-    utterances = tuple(utterance for row in rows if (utterance := _check_row(row, folder, legal, problems)))
-    if problems.found:
-        raise CorpusError(
-            listing(problems.source, problems.found), next_step=f"correct {jsonl} and run the command again"
-        )
-    return Corpus(
-        utterances=utterances,
-        sha256=content_hash(utterances),
-        origin=f"{len(utterances)} utterance{'s' if len(utterances) != 1 else ''} of {jsonl.name}",
-    )
-
-
 def write_jsonl(utterances: Iterable[Utterance], path: Path) -> None:
     """Write utterances as the jsonl file that every release's `IndexDSJsonl` reads, with absolute paths.
 
@@ -155,50 +130,6 @@ def write_jsonl(utterances: Iterable[Utterance], path: Path) -> None:
         raise StoreError(
             f"cannot write {path}: {error.strerror}", next_step="make room, or choose another place"
         ) from error
-
-
-def _check_row(row: jsonl_form.Row, folder: Path, legal: frozenset[str] | None, problems: Problems) -> Utterance | None:
-    place = f"line {row.line}"
-    if legal is not None:
-        _check_tokens(row, legal, problems)
-    if "://" in row.source:
-        problems.add(place, f"`source` is an address, not a file: {row.source} (download it first)")
-        return None
-    path = folder / row.source
-    if not path.is_file():
-        problems.add(place, f"no such audio file: {row.source}")
-        return None
-    samples = _measure(path, row.source, place, problems)
-    return None if samples is None else Utterance(key=row.key, path=path, samples=samples, text=row.target)
-
-
-def _check_tokens(row: jsonl_form.Row, legal: frozenset[str], problems: Problems) -> None:
-    # Spaces part words, and upper case is lowered, in all releases but the first few.
-    letters = frozenset(row.target) - {" "}
-    unknown = sorted(letter for letter in letters if letter not in legal and letter.lower() not in legal)
-    if unknown:
-        problems.add(f"line {row.line}", f"not in the token list: {' '.join(unknown)}")
-
-
-def _measure(path: Path, source: str, place: str, problems: Problems) -> int | None:
-    """The number of samples, if the file is speech that can be used."""
-    import soundfile
-
-    try:
-        audio = soundfile.info(path)
-    except (RuntimeError, OSError) as error:
-        problems.add(place, f"{source} cannot be read as audio: {str(error).rpartition(': ')[2]}")
-        return None
-    if audio.samplerate != synthesis.SAMPLING_RATE:
-        problems.add(
-            place,
-            f"{source} has {audio.samplerate} samples a second; expected {synthesis.SAMPLING_RATE} (convert it first)",
-        )
-        return None
-    if audio.frames < SHORTEST_SAMPLES:
-        problems.add(place, f"{source} has {audio.frames} samples; one analysis window needs {SHORTEST_SAMPLES}")
-        return None
-    return int(audio.frames)
 
 
 def _synthesize(folder: Path) -> None:

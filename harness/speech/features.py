@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Samples of 16 bits; FunASR's frontends scale theirs from ±1 likewise.
 _FULL_SCALE = 32768.0
 
+MOST_MEASURED = 200
+"""Recordings over which the statistics are taken; of more so many, evenly spaced."""
+
 # Log mel energies of speech vary by 1 to 4. What varies less is no speech, and to blow it up would be worse than
 # to leave it.
 _LEAST_DEVIATION = 0.01
@@ -87,7 +90,7 @@ class Statistics:
 
 @lru_cache(maxsize=8)
 def measure(corpus: Corpus, frontend: Frontend) -> Statistics:
-    """Mean and standard deviation of the features over the whole corpus, without dither.
+    """Mean and standard deviation of the features over the corpus, or over `MOST_MEASURED` of it, without dither.
 
     Raises:
         CorpusError: an audio file that was readable a moment ago is so no more.
@@ -95,7 +98,8 @@ def measure(corpus: Corpus, frontend: Frontend) -> Statistics:
     import numpy as np
 
     total, squares, frames = np.zeros(frontend.size), np.zeros(frontend.size), 0
-    for stacked in (features(utterance.path, frontend) for utterance in corpus.utterances):
+    step = max(1, -(-len(corpus.utterances) // MOST_MEASURED))
+    for stacked in (features(utterance.path, frontend) for utterance in corpus.utterances[::step]):
         frames += len(stacked)
         total += stacked.sum(axis=0)
         squares += np.square(stacked).sum(axis=0)
@@ -129,8 +133,13 @@ def _frames(path: Path, frontend: Frontend) -> Iterable[NDArray[np.float32]]:
     options.mel_opts.num_bins = frontend.n_mels
     options.energy_floor = 0.0
     bank = kaldi_native_fbank.OnlineFbank(options)
-    # Releases make one channel of several by their mean.
-    bank.accept_waveform(rate, (samples.mean(axis=1) * _FULL_SCALE).tolist())
+    # Releases make one channel of several by their mean, and resample what has another rate.
+    mono = samples.mean(axis=1)
+    if rate != frontend.fs:
+        import soxr
+
+        mono = soxr.resample(mono, rate, frontend.fs)
+    bank.accept_waveform(frontend.fs, (mono * _FULL_SCALE).tolist())
     bank.input_finished()
     return [bank.get_frame(number) for number in range(bank.num_frames_ready)]
 

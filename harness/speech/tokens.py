@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import chain, count, islice
 
@@ -36,9 +37,16 @@ def tokens_of(text: str) -> frozenset[str]:
     """Every token that FunASR's CharTokenizer, of any release, makes of a text when the list has them all.
 
     A token is a character. Releases up to 1.0.5 keep its case and make `<space>` of a space;
-    later ones lower it when there is a seg_dict, and drop spaces.
+    later ones lower it when there is a seg_dict, and drop spaces. No token list holds other white space or control
+    characters: those become `<unk>`.
     """
-    return frozenset(SPACE if letter == " " else letter for letter in chain(text, text.lower()))
+    letters = frozenset(chain(text, text.lower()))
+    return frozenset(SPACE if letter == " " else letter for letter in letters if not unspeakable(letter))
+
+
+def unspeakable(letter: str) -> bool:
+    """Whether it is white space other than the ordinary space, or a control character."""
+    return letter != " " and (letter.isspace() or unicodedata.category(letter) == "Cc")
 
 
 def make_token_list(texts: Iterable[str], vocab_size: int) -> tuple[str, ...]:
@@ -83,7 +91,8 @@ def seg_dict(token_list: Iterable[str], texts: Iterable[str]) -> str:
     """
     lines = {token: token for token in token_list if len(token) == 1}
     for word in (word for text in texts for word in text.lower().split(" ")):
-        if word and not _PLAIN_WORD.fullmatch(word):
+        # A line is split at white space of any kind.
+        if word and not _PLAIN_WORD.fullmatch(word) and not any(map(unspeakable, word)):
             lines.setdefault(word, " ".join(word))
     return "".join(f"{word} {made_of}\n" for word, made_of in lines.items())
 

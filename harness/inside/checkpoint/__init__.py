@@ -14,6 +14,7 @@ from harness.inside import finetune
 from harness.inside.checkpoint import files, loading, mismatch, resuming
 from harness.inside.checkpoint.condensing import condensed
 from harness.inside.children import Answer, Room, in_child
+from harness.inside.speech import few_rows
 from harness.inside.training_run import Trainer, lay_out_base, lay_out_speech
 
 DEFAULTS: Mapping[str, Any] = {
@@ -69,7 +70,7 @@ def _trainer(request: Mapping[str, Any], here: Path) -> Trainer:
     settings = {**DEFAULTS, **request.get("settings", {})}
     recipe = {name: settings[name] for name in ("epochs", "batch_size", "learning_rate", "warmup_steps")}
     trainer = Trainer.of(request, here, **recipe)
-    lay_out_speech(request["data"]["train"], trainer.train, settings["utterances"])
+    lay_out_speech(few_rows(request), trainer.train, settings["utterances"])
     lay_out_speech(str(trainer.train), trainer.valid, settings["batch_size"])
     return trainer
 

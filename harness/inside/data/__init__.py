@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from harness.inside import dialects, failures, finetune
-from harness.inside.data import contents, epochs, limits, rows, sizes, vocabulary
+from harness.inside.data import contents, epochs, limits, own, rows, sizes, vocabulary
 from harness.inside.data.answers import Answer, Standing
 from harness.inside.data.feed import Trainer, read_config
 from harness.inside.data.reference import Reference, knows
 from harness.inside.data.scene import Scene
 from harness.inside.data.speech import Voice
 from harness.inside.data.vocabulary import Reading
+from harness.inside.speech import few_rows
 
 KIND = "DataDiffers"
 """The type of the failure; its signature names the questions that failed, in alphabetical order."""
 TOKENIZER = "CharTokenizer"
-SUBJECTS = (contents, epochs, sizes, rows, limits)
+SUBJECTS = (contents, epochs, sizes, rows, limits, own)
 
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,10 +63,11 @@ def set_up(request: Mapping[str, Any], dialect: dialects.Dialect, here: Path) ->
         feeding=feeding,
         reading=Reading(seg_dict=feeding.seg_dict, spaces=feeding.space_is_token),
         reference=Reference.of(config["frontend_conf"], folder / "am.mvn"),
-        voice=Voice(Path(request["data"]["train"])),
+        voice=Voice(Path(few_rows(request))),
         here=here,
         overlay=overlay,
         knows_features=knows(config),
+        own=request["data"].get("own", {}).get("whole"),
     )
     scene.prepare()
     trainer.start(scene.rows(scene.plain), scene.rows(scene.valid))

@@ -42,6 +42,8 @@ class Scene:
     overlay: str
     knows_features: bool = True
     """Whether the frontend is one whose features the reference computes."""
+    own: dict[str, Any] | None = None
+    """The user's file, and what the limits in force leave out of it; None where the speech is the harness's."""
     plain: list[Utterance] = field(default_factory=list)
     valid: list[Utterance] = field(default_factory=list)
     epochs: int = 0

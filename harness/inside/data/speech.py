@@ -58,7 +58,7 @@ class Voice:
         import soundfile
 
         pieces = []
-        for line in jsonl.read_text(encoding="utf-8").splitlines():
+        for line in jsonl.read_text(encoding="utf-8").split("\n"):
             if not line.strip():
                 continue
             samples, rate = soundfile.read(json.loads(line)["source"], dtype="float64", always_2d=True)

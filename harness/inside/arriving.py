@@ -1,0 +1,139 @@
+"""Which rows of a user's file reach a training step: read from the release's own datasets while its trainer runs.
+
+A dataset of FunASR holds the rows that it kept in `index_ds.contents`, and is asked for them by number. What it was
+asked for between two forward passes in training mode is what the second of them was given, as long as the process that
+trains also loads.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+NAMED = 50
+"""Rows are named up to so many."""
+
+
+@dataclass
+class Arriving:
+    """Watches the datasets of one training."""
+
+    _loaded: list[tuple[Any, int]] = field(default_factory=list)
+    """Index and number of each row that was read since the forward pass before."""
+    _trained: list[tuple[Any, int]] = field(default_factory=list)
+    _last: tuple[Any, int] | None = None
+    _forwards: int = 0
+
+    def attach(self, model_class: Any) -> None:
+        """Watch all datasets that the release has registered, and the forward passes of the model."""
+        import torch
+        from funasr.register import tables
+
+        for table, note in (("index_ds_classes", self._indexed), ("dataset_classes", self._read)):
+            for one in set(getattr(tables, table, {}).values()):
+                if isinstance(one, type) and "__getitem__" in vars(one):
+                    _note_reads(one, note)
+        forward, arriving = model_class.forward, self
+
+        @functools.wraps(forward)
+        def watched(network: Any, *args: Any, **kwargs: Any) -> Any:
+            if network.training and torch.is_grad_enabled():
+                arriving._trained += arriving._loaded
+                arriving._forwards += 1
+            arriving._loaded = []
+            return forward(network, *args, **kwargs)
+
+        model_class.forward = watched
+
+    def _indexed(self, index: Any, number: Any) -> None:
+        self._last = (index, int(number))
+
+    def _read(self, _dataset: Any, _number: Any) -> None:
+        if self._last is not None:
+            self._loaded.append(self._last)
+
+    def figures(self, path: str, lines: Sequence[int], expected: Sequence[int], epochs: int | None) -> dict[str, Any]:
+        """What arrived of the file that the trainer was given.
+
+        Args:
+            path: The file.
+            lines: Of each of its rows, the line in the user's own file.
+            expected: Those that the release's own limits allow.
+            epochs: How many there were.
+        """
+        sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        found: dict[str, Any] = {"sha256": sha256, "listed": len(lines), "expected": len(expected)}
+        counted = self._by_line(path, lines)
+        if counted is None or epochs is None:
+            return found
+        missed = [line for line in expected if counted[line] < epochs]
+        return {
+            **found,
+            "arrived": len(counted),
+            "missed": [{"line": line, "times": counted[line]} for line in missed[:NAMED]],
+            "missed_count": len(missed),
+            "unforeseen": sorted(counted.keys() - set(expected))[:NAMED],
+        }
+
+    def _by_line(self, path: str, lines: Sequence[int]) -> Counter[int] | None:
+        """How often each line was trained on; None where it could not be seen."""
+        if self._forwards and not self._trained:
+            return None
+        counted: Counter[int] = Counter()
+        known: dict[int, list[int] | None] = {}
+        for index, number in self._trained:
+            if id(index) not in known:
+                known[id(index)] = lines_of(getattr(index, "contents", None), path, lines)
+            places = known[id(index)]
+            if places is None or number >= len(places):
+                return None
+            counted[places[number]] += 1
+        return counted
+
+
+def _note_reads(one: Any, note: Callable[[Any, Any], None]) -> None:
+    """Have each call of a class's `__getitem__` noted, after it."""
+    original = one.__getitem__
+
+    @functools.wraps(original)
+    def read(dataset: Any, number: Any) -> Any:
+        found = original(dataset, number)
+        note(dataset, number)
+        return found
+
+    one.__getitem__ = read
+
+
+def lines_of(contents: Any, path: str, lines: Sequence[int]) -> list[int] | None:
+    """The line of each row that a release kept, which are the file's in their order; None where they are not."""
+    if not isinstance(contents, list):
+        return None
+    found, rows = [], iter(zip(rows_of(path), lines, strict=True))
+    for kept in contents:
+        line = next((line for row, line in rows if _is(row, kept)), None)
+        if line is None:
+            return None
+        found.append(line)
+    return found
+
+
+def rows_of(path: str) -> list[dict[str, Any]]:
+    """The rows as FunASR reads them."""
+    with Path(path).open(encoding="utf-8") as file:
+        return [json.loads(line.strip()) for line in file]
+
+
+def _is(row: Mapping[str, Any], kept: Any) -> bool:
+    if not isinstance(kept, Mapping) or "source" not in row:
+        return False
+    # Releases change some paths, and some texts' spaces; the rest is the row's.
+    paths = [str(one["source"]).replace("/cpfs01", "/cpfs_speech/data") for one in (row, kept)]
+    texts = [str(one["target"]).replace(" ", "") for one in (row, kept)]
+    lengths = [one.get("source_len", 1) for one in (row, kept)]
+    return paths[0] == paths[1] and texts[0] == texts[1] and lengths[0] == lengths[1]

@@ -1,0 +1,75 @@
+"""A user's rows: what a release's own limits leave of them, and what that means for a cell's outcome.
+
+A cell that has no row to train on is never a pass, and says nothing against the release: the file is the cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from harness.cells import Failure, Outcome, Status
+from harness.judge.numbers import count, mapping, sequence
+from harness.judge.yours import YOURS
+
+USER_ROWS = "user_rows"
+"""The key in the evidence of a cell that trains on a user's file: `file`, `listed`, `trainable`, and `reasons` with
+`line`, `key` and `reason` of rows that are left out, and their recording's `frames` where `source_len` is not that.
+In its metrics: what of them reached training."""
+
+NAMED_ROWS = 50
+"""Rows that are left out are named up to so many."""
+
+SIGNATURE = "NoRowToTrainOn@user_rows"
+
+
+def settle_user_rows(outcome: Outcome) -> Outcome:
+    """The outcome, failed by the user's file where no row of it can be trained on; any other as it is."""
+    rows = mapping(outcome.evidence.get(USER_ROWS))
+    if not rows or count(rows.get("trainable")) != 0 or outcome.status not in (Status.PASSED, Status.FAILED):
+        return outcome
+    reason = f"{_no_row(rows)} {_what_happened(outcome)}"
+    return replace(
+        outcome,
+        status=Status.FAILED,
+        reason=reason,
+        failure=Failure(type="NoRowToTrainOn", message=reason, signature=SIGNATURE),
+        evidence={**outcome.evidence, YOURS: {"reason": reason}},
+    )
+
+
+def _no_row(rows: Mapping[str, Any]) -> str:
+    first = mapping(next(iter(sequence(rows.get("reasons"))), None))
+    frames = count(first.get("frames"))
+    length = f"; its recording has {frames} frames of 10 ms" if frames is not None else ""
+    return (
+        f"no row of {rows.get('file')} can be trained on ({count(rows.get('listed'))} are listed): "
+        f"line {first.get('line')}: {first.get('reason')}{length}."
+    )
+
+
+def _what_happened(outcome: Outcome) -> str:
+    steps = count(outcome.metrics.get("steps"))
+    if outcome.failure is not None:
+        return f"The release ends with {outcome.failure.signature}."
+    if steps is None:
+        return ""
+    return f"The release took {steps} steps and ended without an error."
+
+
+def rows_reasons(metrics: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Rows that the release's own limits allow and that did not reach training once an epoch.
+
+    None where it was not observed, and where the training was cut short: that is a matter of steps.
+    """
+    found = mapping(metrics.get(USER_ROWS))
+    missed = count(found.get("missed_count"))
+    if missed is None or count(metrics.get("steps")) != count(metrics.get("steps_expected")):
+        return None
+    if not missed:
+        return ()
+    named = [mapping(one) for one in sequence(found.get("missed"))[:5]]
+    lines = ", ".join(f"line {one.get('line')} {one.get('times')} times" for one in named)
+    more = f" and {missed - len(named)} more" if missed > len(named) else ""
+    return (f"Rows that its own limits allow reached training less often than there were epochs: {lines}{more}.",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -280,20 +280,18 @@ def _own_speech(
     )
 
 
-def _left_out(own: OwnRows, cells: Sequence[Cell], releases: Mapping[str, Release]) -> list[str]:
-    """Sentences about the rows of the whole file that releases leave out; those that leave out the same share one."""
+def _left_out(own: OwnRows, cells: Sequence[Cell], releases: Mapping[str, Release]) -> Iterator[str]:
+    """Sentences about the rows of whole files that releases leave out; those that leave out the same share one."""
     asked = dict.fromkeys((cell.variant, cell.release) for cell in cells if cell.variant and cell.check.through_trainer)
-    alike: dict[tuple[LeftOut, ...], dict[str, dict[str, None]]] = {}
-    for variant, label in asked:
-        out = tuple(own.speech.train.left_out(own.limits[variant], releases[label].version))
-        if out:
-            alike.setdefault(out, {}).setdefault(variant, {})[label] = None
-    found = []
-    for out, places in alike.items():
-        labels = dict.fromkeys(label for named in places.values() for label in named)
-        where = f"{', '.join(places)}; {releases_of(labels)}"
-        found.append(not_trained(own.speech.train, out, where))
-    return found
+    for file in own.speech.files:
+        alike: dict[tuple[LeftOut, ...], list[tuple[str, str]]] = {}
+        for variant, label in asked:
+            if out := file.left_out(own.limits[variant], releases[label].version):
+                alike.setdefault(out, []).append((variant, label))
+        for out, places in alike.items():
+            variants = dict.fromkeys(variant for variant, _ in places)
+            where = f"{', '.join(variants)}; {releases_of(dict.fromkeys(label for _, label in places))}"
+            yield not_trained(file, out, where, used="trains" if file is own.speech.train else "validates")
 
 
 def _steps(settings: FinetuneSettings, expected: Sequence[int], own: OwnRows, version: str) -> tuple[int, int]:

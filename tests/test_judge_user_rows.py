@@ -49,10 +49,18 @@ def test_what_the_release_raises_on_such_a_file_is_not_booked_as_its_own() -> No
     assert settled.reason.endswith("The release ends with KeyError@funasr/datasets/index_ds.py:__init__.")
 
 
-@pytest.mark.parametrize("status", [Status.ERRORED, Status.TIMED_OUT, Status.CRASHED, Status.SKIPPED, Status.BLOCKED])
+@pytest.mark.parametrize("status", [Status.ERRORED, Status.OUT_OF_MEMORY, Status.SKIPPED, Status.BLOCKED])
 def test_an_outcome_that_says_nothing_about_rows_stays(status: Status) -> None:
     one = outcome(status, reason="a reason")
     assert settle(one) is one
+
+
+@pytest.mark.parametrize("status", [Status.TIMED_OUT, Status.CRASHED])
+def test_a_release_that_does_not_survive_such_a_file_is_not_accused_for_it(status: Status) -> None:
+    settled = settle(outcome(status, reason="no answer after 600 s"))
+    assert settled.status is Status.FAILED
+    assert settled.reason.endswith("no answer after 600 s")
+    assert settled.evidence["yours"]["reason"] == settled.reason
 
 
 @pytest.mark.parametrize("rows", [{**NONE, "trainable": 1}, {}, None])

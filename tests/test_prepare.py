@@ -181,6 +181,18 @@ def test_rows_that_the_limits_in_force_leave_out_are_not_expected(
     assert "source_len is 100, above max_token_length 99" in notice
 
 
+def test_validation_rows_that_are_left_out_are_said_too(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+    own_rows(tmp_path, 3)
+    short, long = tmp_path / "mine.jsonl", tmp_path / "long.jsonl"
+    long.write_text(short.read_text().replace('"source_len": 100', '"source_len": 3000', 2))
+    prepared = ready(read(tmp_path, releases), cache, tmp_path, own=read_own(short, valid=long))
+    told = [notice for notice in prepared.speech.notices if "validates on" in notice]
+    assert told == [
+        "long.jsonl: FunASR validates on 1 of 3 rows (paraformer; 1.4.15, 1.4.16). "
+        "line 1, line 2: source_len is 3000, above max_token_length 2048."
+    ]
+
+
 @pytest.mark.parametrize(("version", "most"), [("1.0.17", 2), ("1.0.18", 3), ("1.0.25", 3), ("1.0.26", 2)])
 def test_releases_that_fill_up_before_they_leave_out_may_take_a_step_more(
     tmp_path: Path, cache: Path, releases: list[Release], version: str, most: int

@@ -112,3 +112,18 @@ def test_a_fine_tune_is_told_with_all_its_losses_and_what_it_changed():
     assert facts["steps"] == "2 of 16 expected"
     assert facts["parameters changed by"] == "encoder 2.1 %, predictor 3.4 %, decoder 1.5 %"
     assert facts["trainer"] == "the release's own recipe calls this trainer"
+
+
+def test_a_users_rows_are_accounted_for():
+    evidence = {
+        "file": "mine.jsonl",
+        "listed": 8,
+        "trainable": 7,
+        "reasons": [{"line": 3, "key": "a", "reason": "source_len is 2500, above max_token_length 2048"}],
+    }
+    one = outcome(cell("1.4.16", "finetune"), metrics={"user_rows": {"arrived": 7}}, evidence={"user_rows": evidence})
+    assert told(one)["your rows"] == (
+        "mine.jsonl: 8 listed, 7 within the limits, 7 reached training. "
+        "Left out: line 3: source_len is 2500, above max_token_length 2048"
+    )
+    assert "your rows" not in told(outcome(cell("1.4.16", "finetune")))

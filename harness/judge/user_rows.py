@@ -23,11 +23,13 @@ NAMED_ROWS = 50
 
 SIGNATURE = "NoRowToTrainOn@user_rows"
 
+_RAN = frozenset((Status.PASSED, Status.FAILED, Status.TIMED_OUT, Status.CRASHED))
+
 
 def settle_user_rows(outcome: Outcome) -> Outcome:
     """The outcome, failed by the user's file where no row of it can be trained on; any other as it is."""
     rows = mapping(outcome.evidence.get(USER_ROWS))
-    if not rows or count(rows.get("trainable")) != 0 or outcome.status not in (Status.PASSED, Status.FAILED):
+    if not rows or count(rows.get("trainable")) != 0 or outcome.status not in _RAN:
         return outcome
     reason = f"{_no_row(rows)} {_what_happened(outcome)}"
     return replace(
@@ -53,6 +55,8 @@ def _what_happened(outcome: Outcome) -> str:
     steps = count(outcome.metrics.get("steps"))
     if outcome.failure is not None:
         return f"The release ends with {outcome.failure.signature}."
+    if outcome.status is not Status.PASSED:
+        return f"The cell {outcome.status.replace('_', ' ')}: {outcome.reason}"
     if steps is None:
         return ""
     return f"The release took {steps} steps and ended without an error."

@@ -8,6 +8,8 @@ from typing import Any
 
 from harness.cells import Check, Outcome
 from harness.judge.findings import findings_of
+from harness.judge.numbers import count, mapping
+from harness.judge.user_rows import USER_ROWS
 from harness.report import figures
 from harness.report.learning import Training, named
 from harness.report.text import one_line
@@ -41,7 +43,22 @@ def facts_of(outcome: Outcome) -> tuple[Fact, ...]:
         Fact(name=f"found besides ({finding.code})", text=one_line(f"{finding.message} {finding.place}", at_most=1000))
         for finding in findings_of(outcome) or ()
     ]
-    return tuple(fact for fact in (told, *found, *facts) if fact.text)
+    rows = Fact(name="your rows", text=_user_rows(outcome))
+    return tuple(fact for fact in (told, *found, rows, *facts) if fact.text)
+
+
+def _user_rows(outcome: Outcome) -> str:
+    """How many of a user's rows could be trained on and were, and why the others were not."""
+    stated, seen = (mapping(one.get(USER_ROWS)) for one in (outcome.evidence, outcome.metrics))
+    if not stated:
+        return ""
+    listed, trainable, arrived = (
+        count(one) for one in (stated.get("listed"), stated.get("trainable"), seen.get("arrived"))
+    )
+    came = "" if arrived is None else f", {arrived} reached training"
+    reasons = [f"line {_text(one, 'line')}: {_text(one, 'reason')}" for one in _records(stated, "reasons")]
+    why = f". Left out: {'; '.join(reasons)}" if reasons else ""
+    return one_line(f"{stated.get('file')}: {listed} listed, {trainable} within the limits{came}{why}", at_most=1200)
 
 
 def _no_facts(_metrics: Mapping[str, Any], _evidence: Mapping[str, Any]) -> list[Fact]:

@@ -47,8 +47,8 @@ def some(lines: Sequence[str]) -> str:
     return ", ".join(lines[:NAMED]) + more
 
 
-def not_trained(file: OwnFile, left_out: Sequence[LeftOut], where: str) -> str:
-    """The sentence about rows that some releases leave out."""
+def not_trained(file: OwnFile, left_out: Sequence[LeftOut], where: str, *, used: str = "trains") -> str:
+    """The sentence about rows that some releases leave out; `used` is what they do with the others."""
     count, total = len(left_out), len(file.rows)
     reasons: dict[str, list[str]] = defaultdict(list)
     for one in left_out:
@@ -58,7 +58,7 @@ def not_trained(file: OwnFile, left_out: Sequence[LeftOut], where: str) -> str:
     if more:
         told.append(f"and {sum(len(lines) for lines in list(reasons.values())[NAMED:])} more rows")
     none = "no row" if count == total else f"{total - count} of {total} rows"
-    return f"{file.path.name}: FunASR trains on {none} ({where}). {'; '.join(told)}."
+    return f"{file.path.name}: FunASR {used} on {none} ({where}). {'; '.join(told)}."
 
 
 def corrections(file: OwnFile) -> dict[int, int]:

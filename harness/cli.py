@@ -20,6 +20,9 @@ from harness.errors import HarnessError
 BASELINES = Path("reports/baselines")
 """Where baselines lie, below the folder that the harness is called from."""
 
+LOCK = Path("matrices/releases.lock.toml")
+KNOWN_ISSUES = Path("matrices/known_issues.toml")
+
 EXIT_STATUS = """\
 exit status:
   0    as expected: every cell passed, was skipped, or failed as the known issues say
@@ -118,7 +121,7 @@ def _add_run(commands: Commands) -> None:
     parser.add_argument("--fresh", action="store_true", help="set aside what the run's folder holds and start anew")
     parser.add_argument("--require-gpu", action="store_true", help="fail when torch finds no GPU")
     _add_baselines(parser)
-    parser.add_argument("--known-issues", type=Path, metavar="FILE", default=Path("matrices/known_issues.toml"))
+    parser.add_argument("--known-issues", type=Path, metavar="FILE", default=KNOWN_ISSUES)
     _add_places(parser)
 
 
@@ -149,7 +152,7 @@ def _add_report(commands: Commands) -> None:
         "--predict", action="store_true", help="also predict the memory of GPU trainings that have no prediction yet"
     )
     _add_baselines(parser)
-    parser.add_argument("--known-issues", type=Path, metavar="FILE", default=Path("matrices/known_issues.toml"))
+    parser.add_argument("--known-issues", type=Path, metavar="FILE", default=KNOWN_ISSUES)
     _add_places(parser)
 
 
@@ -172,7 +175,7 @@ def _add_show(commands: Commands) -> None:
         help="also write a report fit to be filed upstream for each finding, with a short script, and run the script"
         " in that release; exit status 3 when a script does not show its fault (default folder: issues)",
     )
-    parser.add_argument("--known-issues", type=Path, metavar="FILE", default=Path("matrices/known_issues.toml"))
+    parser.add_argument("--known-issues", type=Path, metavar="FILE", default=KNOWN_ISSUES)
     _add_places(parser)
 
 
@@ -360,9 +363,7 @@ def _add_own_speech(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--lock", type=Path, metavar="FILE", default=Path("matrices/releases.lock.toml"), help="the lock of releases"
-    )
+    parser.add_argument("--lock", type=Path, metavar="FILE", default=LOCK, help="the lock of releases")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where releases and speech are kept")
 
 

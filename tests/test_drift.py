@@ -51,7 +51,7 @@ def test_releases_without_a_curve_between_two_groups_are_named() -> None:
     lane = lane_of(tuned_to("1.4.0"), tuned_to("1.4.1", ()), tuned_to("1.4.2", OTHER))
     (parting,) = partings(lane)
     assert parting.between == ("1.4.1",)
-    said = "\n".join(told(lane, {1: parting}, {}, published=()))
+    said = "\n".join(told(lane, {1: parting}, {}, published=(), matrix="m.toml"))
     assert "Without a curve between the two: 1.4.1." in said
 
 
@@ -117,7 +117,13 @@ def test_a_module_that_parts_is_named_with_what_changed_in_its_file_and_nothing_
     )
     assert [change.function for change in cause.changes] == ["CifPredictorV2.forward"]
     said = "\n".join(
-        told(lane_of(parting.mine, parting.other), {1: parting}, {parting.key: recording_of(parting)}, published=())
+        told(
+            lane_of(parting.mine, parting.other),
+            {1: parting},
+            {parting.key: recording_of(parting)},
+            published=(),
+            matrix="m.toml",
+        )
     )
     assert "+ acoustic_embeds = cif_v1(hidden)" in said
 

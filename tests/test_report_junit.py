@@ -14,12 +14,16 @@ from strategies import outcomes as any_outcomes
 from harness.cells import Severity, Status
 from harness.judge.known import KnownIssues
 from harness.report.junit import render_junit
+from harness.runs.repeating import Repeating
 
 FAILING = loss_failure(320, 8404)
 
 
+REPEAT = Repeating(arguments=("m.toml",), selection=(), folder=None)
+
+
 def read(outcomes):
-    return ElementTree.fromstring(render_junit(judged(outcomes), title="a title"))
+    return ElementTree.fromstring(render_junit(judged(outcomes), title="a title", repeat=REPEAT))
 
 
 def kinds(root):
@@ -85,7 +89,9 @@ def test_a_cell_that_passed_with_a_finding_passes_where_that_is_listed_and_fails
     found = {"code": "registered-twice", "message": "Two modules register it."}
     listed = replace(ISSUE, signatures=("Finding@registered-twice",), severity=Severity.MINOR)
     passed = outcome(cell(RELEASES[6], "loss_contract"), evidence={"findings": [found]})
-    known = ElementTree.fromstring(render_junit(judged([passed], KnownIssues(issues=(listed,))), title="t"))
+    known = ElementTree.fromstring(
+        render_junit(judged([passed], KnownIssues(issues=(listed,))), title="t", repeat=REPEAT)
+    )
     assert kinds(known) == [[]]
     assert properties(known)[-1] == ("severity", "minor")
     unknown = read([replace(passed, cell=cell("1.4.0", "loss_contract"))])

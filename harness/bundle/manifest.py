@@ -57,6 +57,8 @@ class Manifest:
     harness_dirty: bool | None
     parts: Mapping[str, Part]
     """By the name of the file in the bundle."""
+    arguments: tuple[str, ...] = ()
+    """Of `funasr-harness run`, to run the same at home."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as the bundle holds it."""
@@ -76,9 +78,10 @@ class Manifest:
         if data.get("schema") != SCHEMA:
             raise ValueError(f"bundle of schema {data.get('schema')}, this harness reads {SCHEMA}")
         expected = {field.name for field in fields(cls)}
+        data = {"arguments": (), **data}
         if set(data) != expected:
             raise ValueError(f"fields missing or unknown: {', '.join(sorted(set(data) ^ expected))}")
-        lists = {name: tuple(data[name]) for name in ("cells", "selection", "releases")}
+        lists = {name: tuple(data[name]) for name in ("cells", "selection", "releases", "arguments")}
         libraries = {
             name: Library(version=stated["version"], modules=tuple(stated["modules"]))
             for name, stated in data["libraries"].items()

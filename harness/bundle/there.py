@@ -72,7 +72,9 @@ def _bounds(manifest: Manifest) -> Bounds:
         for names in (PRELOADED, PRELOADED_FOR_TRAINERS)
     )
     cells = frozenset(manifest.cells)
-    return Bounds(preload=here, preload_for_trainers=for_trainers, cells=cells, rule=_as_it_is)
+    return Bounds(
+        preload=here, preload_for_trainers=for_trainers, cells=cells, arguments=manifest.arguments, rule=_as_it_is
+    )
 
 
 def _as_it_is(outcome: Outcome) -> Outcome:

@@ -14,7 +14,7 @@ from harness.bundle.contents import gather, refuse_what_lies_here
 from harness.bundle.manifest import Manifest
 from harness.bundle.needed import LEFT_OUT, libraries_for
 from harness.cells import Cell
-from harness.commands.common import cache_of, read_cells
+from harness.commands.common import arguments_of, cache_of, read_cells
 from harness.commands.own_speech import carried_lines, read_own_speech
 from harness.errors import HarnessError, InputError, SelectionError
 from harness.matrix import Matrix
@@ -82,6 +82,7 @@ def main(options: argparse.Namespace) -> int:
         harness_version=__version__,
         harness_commit=commit,
         harness_dirty=dirty,
+        arguments=arguments_of(options),
         parts={part: archive.part_of(content) for part, content in parts.items()},
     )
     sha256 = archive.write_bundle(options.output, manifest, parts)

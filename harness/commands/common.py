@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 from harness.cells import Cell, Release
+from harness.cli import BASELINES, KNOWN_ISSUES, LOCK
 from harness.errors import MatrixError
 from harness.matrix import Matrix, load_matrix, select
 from harness.releases import default_cache, load_lock, resolve
+from harness.runs.repeating import ELSEWHERE, near
 from harness.variants import available, load_variant, shape_problems
 
 
@@ -37,6 +39,29 @@ def read_cells(options: argparse.Namespace, *, gpu_present: bool) -> tuple[Matri
     if problems := tuple(dict.fromkeys(_misfits(matrix))):
         raise MatrixError(str(options.matrix), problems)
     return matrix, select(matrix.cells, options.only)
+
+
+def arguments_of(options: argparse.Namespace) -> tuple[str, ...]:
+    """The arguments of `run` that shape its outcomes, as the run keeps them; see `harness.runs.repeating`."""
+    words = [near(options.matrix)]
+    for name, default in _SHAPING.items():
+        value = getattr(options, name, default)
+        if value is not None and value != default:
+            words += [f"--{name.replace('_', '-')}", near(value)]
+    if rows := getattr(options, "rows", None):
+        words += ["--rows", str(rows)]
+    cache = getattr(options, "cache", None)
+    # Elsewhere it is where this machine keeps things, and says nothing of the outcomes.
+    if cache is not None and not near(Path(cache)).startswith(ELSEWHERE):
+        words += ["--cache", near(Path(cache))]
+    return (*words, *(["--require-gpu"] if getattr(options, "require_gpu", False) else []))
+
+
+_SHAPING: Mapping[str, Path | None] = {
+    "jsonl": None,
+    "valid": None, "known_issues": KNOWN_ISSUES, "lock": LOCK, "baselines": BASELINES
+}  # fmt: skip
+"""Options that name files, with their defaults."""
 
 
 def cache_of(options: argparse.Namespace) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from harness.judge.verdicts import EXIT_EXPECTED
 from harness.matrix import load_matrix
 from harness.releases import load_lock, resolve
 from harness.runs import LoadedRun, load_run
+from harness.runs.repeating import PROGRAM, Repeating
 from harness.terminal import say
 from harness.variants import available
 
@@ -42,10 +44,11 @@ def main(options: argparse.Namespace) -> int:
         done.add(parting.key)
     recordings = load_recordings(options.run)
     published = locked_labels(options.lock)
+    matrix = str(options.matrix or Repeating.of(run.provenance, run.folder).arguments[0])
     parts = []
     for lane in found:
         mine = {number: parting for number, parting in numbered.items() if parting.lane == lane.name}
-        parts.append("\n".join(told(lane, mine, recordings, published=published)))
+        parts.append("\n".join(told(lane, mine, recordings, published=published, matrix=matrix)))
     print("\n\n".join(parts))
     open_ = [
         number
@@ -55,8 +58,10 @@ def main(options: argparse.Namespace) -> int:
     if open_:
         numbers = ",".join(map(str, open_))
         # As it was called, so that the numbers mean the same.
-        chosen = f" --cell '{options.cell}'" if options.cell else ""
-        say(f"to learn more, run both sides again: funasr-harness drift {options.run}{chosen} --trace {numbers}")
+        chosen = ["--cell", options.cell] if options.cell else []
+        settings = ["--matrix", str(options.matrix)] if options.matrix else []
+        line = shlex.join([PROGRAM, "drift", str(options.run), *chosen, *settings, "--trace", numbers])
+        say(f"to learn more, run both sides again: {line}")
     return EXIT_EXPECTED
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.baselines import Baseline, load_baselines
 from harness.cells import Cell, Device, Outcome
-from harness.commands.common import cache_of, locked_labels, read_cells
+from harness.commands.common import arguments_of, cache_of, locked_labels, read_cells
 from harness.commands.own_speech import own_speech_lines, read_own_speech
 from harness.errors import MatrixError, NoGpuError, SelectionError
 from harness.execute import Plan, Settings, build_plan, execute
@@ -61,6 +61,8 @@ class Bounds:
     """The ids of cells that can be run here; None for all."""
     stored: Stored = nothing_stored
     """Counter-examples that are known, of a cell of `properties`."""
+    arguments: tuple[str, ...] | None = None
+    """What repeats the run at home; None for what was typed here."""
     rule: Callable[[Outcome], Outcome] = settle
     """Holds an outcome against its rung's rule, for which libraries are needed that another machine may have."""
 
@@ -185,6 +187,7 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore) -> None:
             corpus_sha256=prepared.speech.corpus.sha256,
             selection=options.only,
             notices=prepared.speech.notices,
+            arguments=run.bounds.arguments if run.bounds.arguments is not None else arguments_of(options),
         )
     )
     if prepared.speech.own and (corrected := write_corrected(prepared.speech.own.speech.train, store.folder)):

@@ -15,11 +15,12 @@ from harness.judge.known import KnownIssues, load_known_issues
 from harness.judge.verdicts import Judged, judge
 from harness.releases import load_lock, resolve
 from harness.runs import LoadedRun, load_run, run_folders
+from harness.runs.repeating import FOLDERS, UNKNOWN_MATRIX, Repeating
 from harness.terminal import say
 from harness.variants import available
 
-RUN_FOLDERS = ("runs", "reports")
-"""Where runs lie when the user names none."""
+UNKNOWN = Repeating(arguments=(UNKNOWN_MATRIX,), selection=(), folder=None)
+"""Of a run that nobody made yet."""
 
 
 def main(options: argparse.Namespace) -> int:
@@ -29,7 +30,7 @@ def main(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise InputError(str(error), next_step="list the ids with: funasr-harness cells matrices/atlas.toml") from None
     issues = load_known_issues(options.known_issues, variants=available())
-    folders = options.run or sorted(run_folders(*RUN_FOLDERS))
+    folders = options.run or sorted(run_folders(*FOLDERS))
     met: list[str] = []
     shown: list[Judged] = []
     for folder in folders:
@@ -52,7 +53,7 @@ def main(options: argparse.Namespace) -> int:
         raise InputError(
             f"{cell.id} was not run ({where})",
             cause=f"near ids that were run are {', '.join(near)}" if near else "",
-            next_step=f"run it with: {again(cell, 'MATRIX')}",
+            next_step=f"run it with: {UNKNOWN.again(cell.id)}, where MATRIX is a matrix that has it",
         )
     if options.as_issue is not None:
         return _report(next((one for one in reversed(shown) if one.outcome.failure), shown[-1]), options)
@@ -72,17 +73,6 @@ def _report(one: Judged, options: argparse.Namespace) -> int:
         print(f"{written.folder}: {written.sentence}")
         every &= written.trial is None or written.trial.shown
     return 0 if every else 3
-
-
-def again(cell: Cell, matrix: str) -> str:
-    """The command that runs this one cell anew, apart from all other outcomes; `matrix` is the file's path."""
-    return f"funasr-harness run {matrix} --only '{cell.id}' -o runs/again --fresh"
-
-
-def _matrix_file(name: str) -> str:
-    """The path of a matrix as far as it can be known: a run keeps the name alone."""
-    path = Path("matrices") / f"{name}.toml"
-    return str(path) if path.is_file() else "MATRIX"
 
 
 def _judged(run: LoadedRun, cell: Cell, issues: KnownIssues) -> Judged | None:
@@ -106,7 +96,10 @@ def _told(folder: Path, run: LoadedRun, one: Judged) -> Iterator[str]:
     yield from _evidence(outcome)
     if outcome.failure is not None:
         yield from _traceback(outcome.failure)
-    yield f"  again     {again(outcome.cell, _matrix_file(origin.matrix))}"
+    repeat = Repeating.of(origin, folder)
+    yield f"  again     {repeat.again(outcome.cell.id)}"
+    if repeat.hint:
+        yield f"            {repeat.hint}"
 
 
 def _numbers(outcome: Outcome) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.drift.causes import Cause, cause_of
@@ -10,10 +11,16 @@ from harness.drift.evidence import Parting
 from harness.drift.recordings import Change, Recording
 from harness.report import curve, figures
 from harness.report.text import plain
+from harness.runs.repeating import PROGRAM
 
 
 def told(
-    lane: Lane, partings: Mapping[int, Parting], recordings: Mapping[str, Recording], *, published: Sequence[str]
+    lane: Lane,
+    partings: Mapping[int, Parting],
+    recordings: Mapping[str, Recording],
+    *,
+    published: Sequence[str],
+    matrix: str,
 ) -> Iterator[str]:
     """One lane, line by line.
 
@@ -22,6 +29,7 @@ def told(
         partings: Of this lane, by the number that they are called by.
         recordings: By the parting's key.
         published: The labels of all published releases, oldest first: a parting between two neighbours is exact.
+        matrix: The file that the run was made from.
     """
     yield lane.name
     for number, stretch in enumerate(lane.stretches):
@@ -30,7 +38,7 @@ def told(
         yield f"  without a curve: {', '.join(label for label, _ in lane.missing)}"
     for number, parting in partings.items():
         yield ""
-        yield from _parting(number, parting, cause_of(parting, recordings.get(parting.key)), published)
+        yield from _parting(number, parting, cause_of(parting, recordings.get(parting.key)), published, matrix)
 
 
 def _stretch(stretch: Stretch) -> str:
@@ -41,7 +49,7 @@ def _stretch(stretch: Stretch) -> str:
     return f"  {span:<34} {curve.bars(stretch.losses)}  {ends} in {figures.plural(len(stretch.losses), 'step')}{broken}"
 
 
-def _parting(number: int, parting: Parting, cause: Cause, published: Sequence[str]) -> Iterator[str]:
+def _parting(number: int, parting: Parting, cause: Cause, published: Sequence[str], matrix: str) -> Iterator[str]:
     weight = f" ({cause.weight})" if cause.explained else ""
     yield f"parting {number}: {parting.before} → {parting.after}: {cause.sort}{weight}"
     yield from (f"  {plain(sentence)}" for sentence in cause.sentences)
@@ -50,10 +58,26 @@ def _parting(number: int, parting: Parting, cause: Cause, published: Sequence[st
         between = ", ".join(parting.between)
         yield f"  Without a curve between the two: {between}."
     if unmeasured := _unmeasured(parting, published):
-        yield (
-            f"  Not measured between the two: {', '.join(unmeasured)}. To find the release: "
-            f"funasr-harness bisect --by curve --good {parting.before} --bad {parting.after} …"
-        )
+        yield f"  Not measured between the two: {', '.join(unmeasured)}."
+        yield f"  To find the release: {_bisect(parting, matrix)}"
+
+
+def _bisect(parting: Parting, matrix: str) -> str:
+    """The command that searches between the two, for the same question."""
+    cell = parting.other.cell
+    asked = {
+        "--check": f"{cell.check}@{cell.entry}",
+        "--variant": cell.variant,
+        "--shape": cell.shape,
+        "--scale": cell.scale,
+        "--device": cell.device,
+        "--precision": cell.precision,
+        "--good": parting.before,
+        "--bad": parting.after,
+        "--matrix": matrix,
+    }
+    words = [str(word) for pair in asked.items() for word in pair]
+    return shlex.join([PROGRAM, "bisect", "--by", "curve", *words])
 
 
 def _unmeasured(parting: Parting, published: Sequence[str]) -> tuple[str, ...]:

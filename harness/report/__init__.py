@@ -57,7 +57,7 @@ def write_reports(
     )
     _write(paths.html, render_html(summary).encode("utf-8"))
     _write(paths.markdown, render_markdown(summary).encode("utf-8"))
-    _write(paths.junit, render_junit(judged, title=title))
+    _write(paths.junit, render_junit(judged, title=title, repeat=summary.repeat))
     return paths
 
 

@@ -9,6 +9,7 @@ from harness.cells import Status, Verdict
 from harness.judge.verdicts import Judged
 from harness.report.failures import signature_of
 from harness.report.text import plain
+from harness.runs.repeating import Repeating
 
 _ELEMENT = {
     Verdict.REGRESSION: "failure",
@@ -20,12 +21,12 @@ _ELEMENT = {
 }
 
 
-def render_junit(judged: Sequence[Judged], *, title: str) -> bytes:
+def render_junit(judged: Sequence[Judged], *, title: str, repeat: Repeating) -> bytes:
     """One `testcase` per cell.
 
     Regressions and unexpected passes fail; a fault and a user's own input are errors; known ones are skipped.
     """
-    cases = [_case(item) for item in judged]
+    cases = [_case(item, repeat) for item in judged]
     attributes = {
         "name": plain(title),
         "tests": str(len(cases)),
@@ -42,7 +43,7 @@ def render_junit(judged: Sequence[Judged], *, title: str) -> bytes:
     return content + b"\n"
 
 
-def _case(item: Judged) -> ElementTree.Element:
+def _case(item: Judged, repeat: Repeating) -> ElementTree.Element:
     outcome = item.outcome
     case = ElementTree.Element(
         "testcase",
@@ -66,14 +67,14 @@ def _case(item: Judged) -> ElementTree.Element:
         if kind != "skipped":
             wrong = item.defects[0].signature if item.defects and not outcome.failure else signature_of(outcome)
             element.set("type", plain(wrong))
-            element.text = _text(item)
+            element.text = _text(item, repeat)
     return case
 
 
-def _text(item: Judged) -> str:
+def _text(item: Judged, repeat: Repeating) -> str:
     outcome = item.outcome
     found = [f"{defect.severity}: {defect.signature}: {defect.title}" for defect in item.defects]
-    lines = [outcome.reason, *found, f"repeat with: funasr-harness show {outcome.cell.id}"]
+    lines = [outcome.reason, *found, f"repeat with: {repeat.show(outcome.cell.id)}"]
     if outcome.failure:
         lines += [f"{frame.file}:{frame.line} in {frame.function}: {frame.code}" for frame in outcome.failure.frames]
         lines.append(f"{outcome.failure.type}: {outcome.failure.message}")

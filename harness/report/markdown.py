@@ -19,6 +19,7 @@ from harness.report.order import Span, in_words
 from harness.report.rungs import upper_rungs
 from harness.report.summary import Summary
 from harness.report.text import upstream_url
+from harness.runs.repeating import Repeating
 
 _MOST_LINES = 5
 _LONGEST_RANGE = 4000
@@ -182,11 +183,11 @@ def _failures(summary: Summary) -> list[str]:
     if not summary.failures:
         return [*parts, "Nothing failed."]
     for group in summary.failures:
-        parts += _failure(group)
+        parts += _failure(group, summary.repeat)
     return parts
 
 
-def _failure(group: FailureGroup) -> list[str]:
+def _failure(group: FailureGroup, repeat: Repeating) -> list[str]:
     known = group.issue if group.verdict is Verdict.KNOWN else None
     more = f" and {figures.plural(len(group.also), 'more finding')}" if known and group.also else ""
     judged = words.VERDICT_NAME[group.verdict] + (", not yet explained" if known and not group.explained else "")
@@ -224,7 +225,7 @@ def _failure(group: FailureGroup) -> list[str]:
     )
     lines = [f"{line.place} in {line.function}\n    {line.code}" for line in group.lines[-_MOST_LINES:]]
     parts.append(block("\n".join(lines)) if lines else "")
-    parts.append(f"Repeat: {code(f'funasr-harness show {group.example}')}")
+    parts.append(f"Repeat: {code(repeat.show(group.example))}")
     return parts
 
 
@@ -296,7 +297,7 @@ def _surroundings(summary: Summary) -> list[str]:
 
 
 def _reading(summary: Summary) -> list[str]:
-    commands = "\n".join(f"# {command.name}\n{command.text}" for command in summary.commands)
+    commands = "\n".join(f"# {command.name}\n{command.text}".rstrip() for command in summary.commands)
     rungs = [(words.RUNG_LETTER[check], md(check), md(words.RUNG_MEANING[check])) for check in Check]
     levels = [(SIGN[level], NAME[level], MEANING[level]) for level in reversed(Level)]
     statuses = [(words.STATUS_SIGN[word], md(words.STATUS_NAME[word]), words.STATUS_MEANING[word]) for word in Status]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from harness.report.properties import VariantProperties, variant_properties
 from harness.report.setting import Setting, read_setting
 from harness.report.surroundings import AdaptationUse, Undeclared, adaptations_used, undeclared_modules
 from harness.runs import LoadedRun
+from harness.runs.repeating import Repeating
 
 TITLE = "Which FunASR releases can be fine-tuned?"
 
@@ -82,16 +82,17 @@ class Summary:
     example: str
     """The id of some cell, for the commands that repeat one."""
 
+    repeat: Repeating
+
     @property
     def commands(self) -> tuple[Fact, ...]:
         """How to see and repeat what the report tells: a command under what it does."""
-        matrix, cell = shlex.quote(f"matrices/{self.setting.matrix}.toml"), shlex.quote(self.example)
-        return (
-            Fact(name="everything known about one cell", text=f"funasr-harness show {cell}"),
-            # Elsewhere, because the folder of the run has an outcome of this cell already.
-            Fact(name="that cell asked again", text=f"funasr-harness run {matrix} --only {cell} -o runs/again"),
-            Fact(name="all cells asked, on this machine", text=f"funasr-harness run {matrix}"),
+        found = (
+            Fact(name="everything known about one cell", text=self.repeat.show(self.example)),
+            Fact(name="that cell, run again", text=self.repeat.again(self.example)),
+            Fact(name="all of this run, on this machine", text=self.repeat.whole()),
         )
+        return (Fact(name=self.repeat.hint, text=""), *found) if self.repeat.hint else found
 
 
 def summarise(
@@ -142,6 +143,7 @@ def summarise(
         cards=build_cards(judged, order, groups=failures, curves=curves),
         undeclared=undeclared_modules(judged, order),
         adaptations=adaptations_used(judged, order),
+        repeat=Repeating.of(run.provenance, run.folder),
         example=failures[0].example if failures else next((item.outcome.cell.id for item in judged), "CELL_ID"),
     )
 

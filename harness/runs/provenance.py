@@ -1,6 +1,7 @@
 """Where a run's outcomes come from: `run.json`.
 
-What is written here is published with the results, so it names no host, no user and no path.
+What is written here is published with the results, so it names no host, no user and no folder of the
+machine: a path is relative to the folder in which the run was started.
 """
 
 from __future__ import annotations
@@ -82,6 +83,9 @@ class Provenance:
     """None when the harness does not run from a git checkout."""
     harness_dirty: bool | None
     """Whether its code differs from the commit's."""
+    arguments: tuple[str, ...] = ()
+    """What was typed after `funasr-harness run`, as far as it shapes the outcomes: the matrix and options with their
+    values, paths as `harness.runs.repeating.near` gives them. Empty in a run of an older harness."""
     earlier_commits: tuple[str, ...] = ()
     """Other commits of the harness that wrote into this run before it was gone on with; `+` marks changed code."""
     notices: tuple[str, ...] = ()
@@ -105,11 +109,11 @@ class Provenance:
         if data.get("schema") != SCHEMA:
             raise ValueError(f"run of schema {data.get('schema')}, this harness reads {SCHEMA}")
         expected = {field.name for field in fields(cls)}
-        # Runs from before there were notices have none.
-        data = {"notices": (), **data}
+        # Runs of an older harness have none.
+        data = {"notices": (), "arguments": (), **data}
         if set(data) != expected:
             raise ValueError(f"fields missing or unknown: {', '.join(sorted(set(data) ^ expected))}")
-        lists = {name: tuple(data[name]) for name in ("gpus", "selection", "earlier_commits", "notices")}
+        lists = {name: tuple(data[name]) for name in ("gpus", "selection", "arguments", "earlier_commits", "notices")}
         return cls(**{**data, **lists})
 
     def differences(self, other: Provenance) -> tuple[str, ...]:
@@ -165,6 +169,7 @@ def collect_provenance(
     corpus_sha256: str | None,
     selection: Sequence[str] = (),
     notices: Sequence[str] = (),
+    arguments: Sequence[str] = (),
 ) -> Provenance:
     """All that is to be known before the first cell runs."""
     machine = this_machine()
@@ -184,6 +189,7 @@ def collect_provenance(
         matrix_sha256=matrix.sha256,
         cells=len(matrix.cells),
         selection=tuple(selection),
+        arguments=tuple(arguments),
         corpus_sha256=corpus_sha256,
         harness_version=__version__,
         harness_commit=commit,

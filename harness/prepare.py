@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,11 +21,22 @@ from harness.speech.limits import LeftOut, Limits, rules_of
 from harness.speech.notices import corrections, not_trained, releases_of
 from harness.speech.own import OwnSpeech, load_corpus
 from harness.speech.own_files import OwnRows, lay_out
+from harness.speech.word_orders import WordOrders, build_word_orders, load_word_orders
 from harness.stack import Stack
 from harness.variants import Variant, load_variant, render
 
 VALIDATION_UTTERANCES = 4
 """The trainer validates after each epoch; what it validates on plays no part in any verdict."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordRows:
+    """The words in other orders, as jsonl files."""
+
+    orders: WordOrders
+    train: Path
+    valid: Path
+    held_out: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +49,18 @@ class Speech:
     utterances: int
     own: OwnRows | None = None
     """A user's rows; None where the speech is the harness's."""
+    words: WordRows | None = None
+    """What `finetune` trains on; None where the speech is a user's."""
     notices: tuple[str, ...] = ()
     """What the user should know about their files before anything runs."""
+
+    @property
+    def sha256(self) -> str:
+        """Of everything that is spoken in the run."""
+        if self.words is None:
+            return self.corpus.sha256
+        parts = (self.corpus, self.words.orders.train, self.words.orders.held_out)
+        return hashlib.sha256("".join(one.sha256 for one in parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +158,8 @@ class Prepared:
     def _training(self, cell: Cell) -> dict[str, Any]:
         settings, own = self.matrix.finetune, self.speech.own
         if own is None or cell.variant is None:
-            return _training(settings, self.speech.utterances)
+            words = self.speech.words if cell.check is Check.FINETUNE else None
+            return _training(settings, len(words.orders.train.utterances) if words else self.speech.utterances)
         lines, _ = own.expected(cell.variant, self.releases[cell.release].version)
         return _own_training(settings, len(lines), cell.scale)
 
@@ -148,6 +171,14 @@ class Prepared:
             "utterances": speech.utterances,
             "frame_seconds": variant.frame_seconds,
         }
+        if speech.words and cell.check is Check.FINETUNE:
+            words = speech.words
+            data |= {
+                "train": str(words.train),
+                "valid": str(words.valid),
+                "held_out": str(words.held_out),
+                "utterances": len(words.orders.train.utterances),
+            }
         if own := speech.own:
             version = self.releases[cell.release].version
             lines, _ = own.expected(variant.name, version)
@@ -190,7 +221,7 @@ def prepare(
         workspace: This run's own folder, for the jsonl files.
         own: The user's own speech in place of the harness's corpus.
         rows: How many of its rows `finetune` trains on, if it is said.
-        carried: The harness's corpus as a bundle brings it along.
+        carried: The harness's corpus as a bundle brings it along, with the words in other orders beside it.
         stored: Which counter-examples of a cell of `properties` are known, so that they are not searched for.
 
     Raises:
@@ -218,7 +249,12 @@ def prepare(
         folders=folders,
         speech=_own_speech(own, rows, cells, releases, variants, workspace)
         if own
-        else _lay_out_speech(corpus, matrix.finetune, workspace),
+        else _lay_out_speech(
+            corpus,
+            load_word_orders(carried.parent) if carried else build_word_orders(cache),
+            matrix.finetune,
+            workspace,
+        ),
         stored=stored,
         trained=_trained(cells),
     )
@@ -247,14 +283,23 @@ def lay_out_releases(
     fetch(wanted, prepared.cache, jobs=2 * (os.cpu_count() or 1), on_done=on_done)
 
 
-def _lay_out_speech(corpus: Corpus, settings: FinetuneSettings, workspace: Path) -> Speech:
+def _lay_out_speech(corpus: Corpus, orders: WordOrders, settings: FinetuneSettings, workspace: Path) -> Speech:
     chosen = corpus.utterances[: settings.utterances]
     folder = workspace / "speech"
     folder.mkdir(parents=True, exist_ok=True)
     train, valid = folder / "train.jsonl", folder / "valid.jsonl"
     write_jsonl(chosen, train)
     write_jsonl(chosen[:VALIDATION_UTTERANCES], valid)
-    return Speech(corpus=corpus, train=train, valid=valid, utterances=len(chosen))
+    words = _lay_out_words(orders, folder)
+    return Speech(corpus=corpus, train=train, valid=valid, utterances=len(chosen), words=words)
+
+
+def _lay_out_words(orders: WordOrders, folder: Path) -> WordRows:
+    train, valid, held_out = (folder / f"words-{name}.jsonl" for name in ("train", "valid", "held_out"))
+    write_jsonl(orders.train.utterances, train)
+    write_jsonl(orders.train.utterances[:VALIDATION_UTTERANCES], valid)
+    write_jsonl(orders.held_out.utterances, held_out)
+    return WordRows(orders=orders, train=train, valid=valid, held_out=held_out)
 
 
 def _own_speech(

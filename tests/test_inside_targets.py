@@ -12,7 +12,9 @@ from harness.inside.targets import Targets
 ROWS = [[3, 4, 5, 2], [6, 2], [7, 2]]
 
 
-def watch(*, twice: bool = True, criterion: str = "criterion_att", other_length: bool = False) -> dict[str, Any]:
+def watch(
+    *, twice: bool = True, criterion: str = "criterion_att", other_length: bool = False, frames: Any = None
+) -> dict[str, Any]:
     """Two passes in training mode, one in evaluation; the first decoding says 3 everywhere, the second the targets."""
     import torch
 
@@ -45,7 +47,9 @@ def watch(*, twice: bool = True, criterion: str = "criterion_att", other_length:
     target = torch.tensor([[3, 4, 5, 2], [6, 2, -1, -1], [7, 2, -1, -1]])
     model, seen = Model(), Targets()
     seen.attach(model)
+    seen.frames = None if frames is None else torch.tensor(frames)
     model.train()(target).backward()
+    seen.frames = None if frames is None else torch.tensor(frames[:2])
     model(target[1:])
     first = seen.take()
     model.eval()(target)
@@ -55,12 +59,29 @@ def watch(*, twice: bool = True, criterion: str = "criterion_att", other_length:
 
 def test_the_tokens_are_told_without_padding_each_utterance_once(forked: Forked) -> None:
     figures = forked(watch)
-    assert figures["targets"] == {"rows": ROWS, "steps": [[[0, 1, 2]], [[1, 2]], []]}
+    assert {name: figures["targets"][name] for name in ("rows", "steps")} == {
+        "rows": ROWS,
+        "steps": [[[0, 1, 2]], [[1, 2]], []],
+    }
     assert figures["criterion"] == {"classes": 9, "smoothing": 0.1, "normalize_length": True}
 
 
 def test_the_accuracy_is_that_of_the_first_pass(forked: Forked) -> None:
     assert forked(watch)["accuracy_recomputed"] == [1 / 8, 0.0, None]
+
+
+def test_what_was_right_is_told_token_by_token(forked: Forked) -> None:
+    """The first pass says 3 everywhere; padding is left out."""
+    targets = forked(watch)["targets"]
+    assert targets["right"] == [[["1000", "00", "00"]], [["00", "00"]], []]
+    assert targets["frames"] == [None] * 3
+    assert forked(watch, other_length=True)["targets"]["right"] == [[None], [None], []]
+
+
+def test_rows_are_told_apart_by_the_length_of_their_speech(forked: Forked) -> None:
+    targets = forked(watch, frames=[[7], [5], [5]])["targets"]
+    assert (targets["rows"], targets["frames"]) == ([*ROWS, ROWS[1]], [7, 5, 5, 7])
+    assert targets["steps"] == [[[0, 1, 2]], [[3, 2]], []]
 
 
 def test_a_model_that_decodes_once_has_the_accuracy_of_that(forked: Forked) -> None:
@@ -85,5 +106,9 @@ def without() -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["criterion", "targets", "accuracy_recomputed"])
 def test_a_model_without_such_a_loss_gives_nothing(forked: Forked, name: str) -> None:
-    nothing = {"criterion": None, "targets": {"rows": [], "steps": [[], []]}, "accuracy_recomputed": [None, None]}
+    nothing = {
+        "criterion": None,
+        "targets": {"rows": [], "frames": [], "steps": [[], []], "right": [[], []]},
+        "accuracy_recomputed": [None, None],
+    }
     assert forked(without)[name] == nothing[name]

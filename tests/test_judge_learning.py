@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from training_scene import CRITERION, FALLING, RISING, constant_loss, seed_training
+from training_scene import CRITERION, FALLING, RISING, constant_loss, heard, seed_training
 
 from harness.judge.learning import (
     ACCURACY_ALPHA,
@@ -129,7 +129,7 @@ def test_too_few_epochs_have_no_trend(epochs: int) -> None:
 
 def test_seeds_of_unlike_length_have_no_trend() -> None:
     verdict = judge_learning([seed_training(0), seed_training(1, epochs=FALLING[1:], accuracies=RISING[1:])])
-    assert "A trend cannot be asked of 6, 5 epochs." in verdict.reasons["trend"]
+    assert "Too few epochs for a trend test, or unequal numbers: 6, 5." in verdict.reasons["trend"]
 
 
 def test_no_training_at_all_meets_nothing() -> None:
@@ -160,7 +160,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("changed", "said"), [pytest.param(value, said, id=name) for name, value, said in BAD])
 def test_what_cannot_be_read_counts_against_the_training_and_is_told(changed: dict[str, Any], said: str) -> None:
     verdict = judge_learning([seed_training(3, **changed)])
-    assert verdict.reasons == dict.fromkeys(CONDITIONS, (f"Seed 3: {said}",))
+    # What was heard does not depend on losses and targets; of this training it was not recorded.
+    assert verdict.reasons == {**dict.fromkeys(CONDITIONS, (f"Seed 3: {said}",)), "hearing": ()}
     assert (verdict.seeds, verdict.trend_test) == ((), None)
 
 
@@ -185,12 +186,12 @@ def test_each_reason_states_its_figures() -> None:
     assert high.seeds[0].first_loss == pytest.approx(2.7 * bound)
     assert high.reasons["unigram"] == (
         f"Seed 0: the attention loss came to {bound:.4g} in the last epoch, where a constant prediction that never "
-        f"listens costs {bound:.4g}; at most {(1 - GAIN) * bound:.4g} is asked.",
+        f"listens costs {bound:.4g}; at most {(1 - GAIN) * bound:.4g} is required.",
     )
     deaf = judge_learning([seed_training(accuracies=(0.2, 0.2, 0.27, 0.27, 0.27, 0.3))])
     assert deaf.reasons["accuracy"] == (
         "Seed 0: 30.0% of the tokens were right in the last epoch (20.0% in the first), "
-        f"where always saying the commonest gets 26.7% (p = {deaf.seeds[0].accuracy_p:.2g}).",
+        f"where 26.7% can be right without hearing (p = {deaf.seeds[0].accuracy_p:.2g}).",
     )
     assert judge_learning([]).reasons["trend"] == ("No training was seen.",)
 
@@ -200,7 +201,7 @@ def test_the_test_of_the_trend_is_named(seeds: int, test: str) -> None:
     verdict = judge_learning([seed_training(seed, epochs=(0.5,) * 6) for seed in range(seeds)])
     (reason,) = verdict.reasons["trend"]
     assert reason.startswith(f"The losses do not fall beyond chance: {test} gives p = ")
-    assert reason.endswith(f", at most {TREND_ALPHA} is asked.")
+    assert reason.endswith(f", at most {TREND_ALPHA} is required.")
 
 
 @pytest.mark.parametrize("name", sorted(seed_training()))
@@ -220,3 +221,31 @@ def test_the_trend_of_trainings_that_learn_nothing_is_as_rare_as_stated() -> Non
         found = sum(p is not None and p <= TREND_ALPHA for _, p in tests)
         # The binomial's 99.9 % at the stated rate: 10 expected of 1000.
         assert found <= 21, f"{found} of 1000 with {seeds} seeds"
+
+
+def test_accuracy_counts_only_where_hearing_helps() -> None:
+    """Two utterances of one length: the end of the sentence is right without hearing, the words are not."""
+    rows, steps = [[5, 6, 2], [7, 8, 2]], 12
+    targets = {"rows": rows, "frames": [30, 30], "steps": [[[0, 1]]] * steps}
+    half = judge_learning([seed_training(targets={**targets, "right": [[["101", "001"]]] * steps})])
+    (figures,) = half.seeds
+    assert (figures.last_accuracy, figures.constant_accuracy) == (0.25, 0.5)
+    assert "accuracy" in unmet(half)
+    # Each epoch of two steps has eight places: all right by chance once in 256 at one half each.
+    right = [[["001", "001"]]] * 2 + [[["111", "111"]]] * (steps - 2)
+    (figures,) = judge_learning([seed_training(targets={**targets, "right": right})]).seeds
+    assert (figures.first_accuracy, figures.last_accuracy, figures.accuracy_p) == (0.0, 1.0, pytest.approx(1 / 256))
+
+
+def test_accuracy_says_nothing_where_each_utterance_is_alone_with_its_length() -> None:
+    targets = {"rows": [[5, 6, 2], [7, 8, 2]], "frames": [30, 31], "steps": [[[0, 1]]] * 12}
+    verdict = judge_learning([seed_training(targets={**targets, "right": [[["111", "111"]]] * 12})])
+    assert "accuracy" not in unmet(verdict)
+    assert verdict.seeds[0].accuracy_p is None
+
+
+def test_what_was_not_heard_is_named_with_its_seed() -> None:
+    verdict = judge_learning([seed_training(0, hearing=heard()), seed_training(1, hearing=heard(own=[1, 0]))])
+    assert "hearing" in unmet(verdict)
+    assert all(reason.startswith("Seed 1: In evaluation mode") for reason in verdict.reasons["hearing"])
+    assert unmet(judge_learning([seed_training(hearing=heard())])) == ()

@@ -40,7 +40,7 @@ def test_a_training_that_learns_passes_with_its_figures() -> None:
 
 def test_nothing_at_all_is_no_training() -> None:
     verdict = judge_training({})
-    assert verdict.unmet == ("steps", "losses", "parameters", "unigram", "accuracy", "trend")
+    assert verdict.unmet == ("steps", "losses", "parameters", "unigram", "accuracy", "trend", "hearing")
     assert verdict.steps is verdict.smallest_change is None
     text = " ".join(verdict.reasons)
     for part in ("not known how many", "No loss was seen", "encoder", "predictor", "decoder", "No training was seen"):

@@ -283,19 +283,19 @@ def test_when_knows_the_gpu_and_nothing_else(load: Load) -> None:
 
 
 def test_a_training_may_be_another_where_there_is_a_gpu(load: Load) -> None:
-    text = SMALL + "[finetune]\nsteps = 50\n[finetune.gpu]\nbatch_size = 10\nutterances = 100\n"
-    assert load(text).finetune == FinetuneSettings(steps=50)
-    assert load(text, gpu_present=True).finetune == FinetuneSettings(steps=50, batch_size=10, utterances=100)
+    text = SMALL + "[finetune]\nsteps = 60\n[finetune.gpu]\nbatch_size = 10\nutterances = 100\n"
+    assert load(text).finetune == FinetuneSettings(steps=60)
+    assert load(text, gpu_present=True).finetune == FinetuneSettings(steps=60, batch_size=10, utterances=100)
 
 
 def test_what_is_wrong_with_a_training_for_a_gpu_is_told_without_one_too(load: Load) -> None:
-    found = problems(load, SMALL + "[finetune.gpu]\nstep = 5\nutterances = 7\n")
+    found = problems(load, SMALL + "[finetune.gpu]\nstep = 5\nutterances = 13\n")
     assert any("[finetune] gpu step: unknown key" in line for line in found)
     assert any("end within an epoch" in line for line in found)
 
 
 def test_an_epoch_ends_with_a_smaller_batch_when_it_has_to() -> None:
-    settings = FinetuneSettings(steps=15, utterances=9, batch_size=4)
+    settings = FinetuneSettings(steps=15, utterances=9, distinct=9, batch_size=4)
     assert (settings.steps_per_epoch, settings.epochs, settings.problems()) == (3, 5, ())
 
 
@@ -424,8 +424,13 @@ def test_a_training_that_could_not_be_judged_is_a_problem(load: Load) -> None:
 
 
 def test_more_utterances_than_rows_are_a_problem(load: Load) -> None:
-    [problem] = problems(load, SMALL + "[finetune]\nutterances = 4\n")
+    [problem] = problems(load, SMALL + "[finetune]\nutterances = 4\ndistinct = 5\n")
     assert "4 rows cannot hold 5 utterances" in problem
+
+
+def test_fewer_rows_than_utterances_take_as_many_utterances(load: Load) -> None:
+    assert load(SMALL + "[finetune]\nutterances = 8\n").finetune.distinct == 8
+    assert load(SMALL + "[finetune]\nutterances = 48\nsteps = 36\n").finetune.distinct == FinetuneSettings().distinct
 
 
 @pytest.mark.parametrize("name", ["seeds", "distinct", "accumulate", "processes"])
@@ -585,7 +590,7 @@ def test_the_default_matrix_trains_at_the_published_depth_where_there_is_a_gpu()
         assert len({(cell.variant, cell.shape) for cell in newest if cell.precision is precision}) == 2 * 4
     # As little as the goal of ten minutes allows: some forty trainings.
     assert len(trained) <= 45
-    assert (matrix.finetune.steps, matrix.finetune.seeds) == (30, 1)
+    assert (matrix.finetune.steps, matrix.finetune.seeds) == (36, 1)
 
 
 @pytest.mark.parametrize("gpu_present", [False, True])

@@ -136,7 +136,7 @@ def own_rows(folder: Path, count: int, **changed: Any) -> OwnSpeech:
     return read_own(folder / "mine.jsonl")
 
 
-@pytest.mark.parametrize(("count", "epochs"), [(1, 25), (4, 25), (5, 13), (16, 10), (60, 10)])
+@pytest.mark.parametrize(("count", "epochs"), [(1, 30), (4, 30), (5, 15), (16, 10), (60, 10)])
 def test_a_users_rows_are_each_trained_on_once_an_epoch(
     tmp_path: Path, cache: Path, releases: list[Release], count: int, epochs: int
 ) -> None:
@@ -211,12 +211,31 @@ def test_releases_that_fill_up_before_they_leave_out_may_take_a_step_more(
 
 
 def test_a_bundles_corpus_is_the_harnesss_own(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+    for name in ("mine.jsonl", "words.jsonl", "held_out.jsonl"):
+        own_rows(tmp_path, 5)
+        (tmp_path / "mine.jsonl").rename(tmp_path / name)
     own_rows(tmp_path, 5)
     matrix = read(tmp_path, releases)
     prepared = ready(matrix, cache, tmp_path, carried=tmp_path / "mine.jsonl")
     request = prepared.request_for(only(matrix, Check.FINETUNE))
     assert request["finetune"]["rows"] == matrix.finetune.utterances
+    assert request["data"]["utterances"] == 5
     assert "own" not in request["data"]
+
+
+def test_finetune_has_the_words_in_other_orders_and_the_other_checks_the_sentences(
+    tmp_path: Path, cache: Path, releases: list[Release]
+) -> None:
+    matrix = read(tmp_path, releases)
+    prepared = ready(matrix, cache, tmp_path)
+    finetune = prepared.request_for(only(matrix, Check.FINETUNE))
+    rows = [json.loads(line)["target"] for line in Path(finetune["data"]["train"]).read_text("utf-8").splitlines()]
+    new = [json.loads(line)["target"] for line in Path(finetune["data"]["held_out"]).read_text("utf-8").splitlines()]
+    assert (len(rows), len(new), set(rows) & set(new)) == (24, 36, set())
+    assert (finetune["finetune"]["rows"], finetune["finetune"]["distinct"]) == (24, 24)
+    data = prepared.request_for(only(read(tmp_path, releases, ALL.replace('"finetune"', '"data"')), Check.DATA))
+    assert "held_out" not in data["data"]
+    assert json.loads(Path(data["data"]["train"]).read_text("utf-8").splitlines()[0])["key"] == "sentence01"
 
 
 def test_a_release_is_entered_with_what_all_variants_need(tmp_path: Path, cache: Path, releases: list[Release]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from training_scene import metrics, promises, seed_training
+from training_scene import heard, metrics, promises, seed_training
 
 from harness.cells import Cell, Outcome, Status
 from harness.judge.pace import settle_pace
@@ -21,10 +21,13 @@ def judged(release: str = "1.4.16", **changed: object) -> Outcome:
 
 
 def test_each_seed_is_told_against_the_constant_prediction() -> None:
-    judgement = Judgement.of(judged().evidence)
+    judgement = Judgement.of(judged(trainings=[seed_training(0), seed_training(1, hearing=heard())]).evidence)
     assert judgement.learned == (
-        "seed 0: loss 0.20 of a constant prediction's, 80% right where that gets 27%; "
-        "seed 1: loss 0.20 of a constant prediction's, 80% right where that gets 27%"
+        "seed 0: loss 0.20 of a constant prediction's, 80% right (27% without hearing), "
+        "hearing not observed (the harness that recorded this training did not look); "
+        "seed 1: loss 0.20 of a constant prediction's, 80% right (27% without hearing), "
+        "evaluation mode: 100% right with its own speech, 17% with another's, "
+        "training mode: 83% right with its own speech, 17% with another's"
     )
     assert judgement.trend == "Page's trend test over the seeds: p = 1.9e-06"
 

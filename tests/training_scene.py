@@ -47,6 +47,18 @@ def seed_training(
     }
 
 
+def heard(own: Sequence[int] = (3, 3), *, mode: str = "evaluation", texts: int = 12, **changed: Any) -> dict[str, Any]:
+    """What is recorded of a model that hears; in one mode each text's own speech scores `own`, by halves."""
+    sound = {"own": [[3, 2]] * texts, "others": [[[0, 1]] * texts] * 3, "silence": [[1, 0]] * texts}
+    return {
+        "of": "held_out",
+        "score": "tokens",
+        "tokens": [[3, 3]] * texts,
+        "modes": {"evaluation": sound, "training": sound, mode: {**sound, "own": [list(own)] * texts}},
+        **changed,
+    }
+
+
 def promises(steps: int = 12, **changed: Any) -> dict[str, Any]:
     """What is reported beside the curves of a trainer that keeps its promises."""
     return {

@@ -19,6 +19,7 @@ from harness.speech.corpus import Corpus, build_corpus
 from harness.speech.own import OwnSpeech, load_corpus, read_own
 from harness.speech.own_files import carry
 from harness.speech.synthesis import SAMPLING_RATE
+from harness.speech.word_orders import HELD_OUT_FILE, TRAIN_FILE, build_word_orders
 from harness.variants import load_variant
 
 SPEECH = "speech.jsonl"
@@ -83,22 +84,29 @@ def gather(
     contents.inputs.mkdir()
     shutil.copyfile(matrix.source, contents.inputs / matrix.source.name)
     shutil.copyfile(lock, contents.inputs / LOCK)
-    corpus = _carry(own, rows, contents.inputs) if own else _lay_out_speech(build_corpus(cache), contents.inputs)
+    corpus = _carry(own, rows, contents.inputs) if own else _lay_out_built_in(contents.inputs, cache)
     _lay_out_models(cells, corpus, contents.models, cache)
     _lay_out_releases(matrix, cells, contents.releases, cache)
     return contents
 
 
-def _lay_out_speech(corpus: Corpus, inputs: Path) -> Corpus:
+def _lay_out_built_in(inputs: Path, cache: Path) -> Corpus:
+    orders = build_word_orders(cache)
+    _lay_out_speech(orders.train, inputs, TRAIN_FILE)
+    _lay_out_speech(orders.held_out, inputs, HELD_OUT_FILE)
+    return _lay_out_speech(build_corpus(cache), inputs, SPEECH)
+
+
+def _lay_out_speech(corpus: Corpus, inputs: Path, name: str) -> Corpus:
     """The utterances as a jsonl file beside their recordings; what is read back from it is the same corpus."""
     rows = []
-    for number, utterance in enumerate(corpus.utterances):
-        file = Path("audio", f"{number:04}{utterance.path.suffix}")
+    for utterance in corpus.utterances:
+        file = Path("audio", f"{utterance.key}{utterance.path.suffix}")
         (inputs / file).parent.mkdir(exist_ok=True)
         shutil.copyfile(utterance.path, inputs / file)
         rows.append(jsonl.row(utterance.key, file, utterance.samples * 1000 / SAMPLING_RATE, utterance.text))
-    (inputs / SPEECH).write_text("".join(rows), encoding="utf-8")
-    carried = load_corpus(inputs / SPEECH)
+    (inputs / name).write_text("".join(rows), encoding="utf-8")
+    carried = load_corpus(inputs / name)
     # The model folders' names hold this hash: with another the host would make them anew, and could not.
     assert carried.sha256 == corpus.sha256
     return carried

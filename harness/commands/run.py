@@ -184,7 +184,7 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore) -> None:
         collect_provenance(
             matrix,
             facts,
-            corpus_sha256=prepared.speech.corpus.sha256,
+            corpus_sha256=prepared.speech.sha256,
             selection=options.only,
             notices=prepared.speech.notices,
             arguments=run.bounds.arguments if run.bounds.arguments is not None else arguments_of(options),

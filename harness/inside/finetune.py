@@ -18,11 +18,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.inside import children, dialects, memory, out_of_memory, precision, release, speech, structure
+from harness.inside import children, dialects, hearing, memory, out_of_memory, precision, release, speech, structure
 from harness.inside.arriving import Arriving
 from harness.inside.observe import Observer
 
-REPORTED = ("seed", "losses", "epoch_losses", "steps_of_epochs", "stats", "accuracy_recomputed", "targets", "criterion")
+REPORTED = (
+    "seed",
+    "losses",
+    "epoch_losses",
+    "steps_of_epochs",
+    "stats",
+    "accuracy_recomputed",
+    "targets",
+    "criterion",
+    "hearing",
+)
 """What is told of every seed's training; of the first all else besides."""
 LEARNED_FROM = ("loss_att", "acc")
 """The trainer's statistics that the verdict is about."""
@@ -76,16 +86,19 @@ def train(request: Mapping[str, Any], seed: int, room: children.Room) -> None:
     model_class = _enter_whole(overlay, request["model_class"])
     dialect = dialects.of(overlay, request["release"]["version"], request["entry"])
     training = _lay_out(request, room.path, seed)
-    observer = Observer(meter=memory.meter(request["device"]))
+    held_out = _held_out(request, Path(training["model_folder"]))
+    observer = Observer(meter=memory.meter(request["device"]), heard=None if held_out else hearing.Heard())
     observer.attach(model_class)
     own, arriving = request["data"].get("own"), Arriving()
     if own:
         arriving.attach(model_class)
     words = dialect.overrides(training) | (precision.words(overlay, request["entry"], request["precision"]) or {})
     ending: dict[str, Any] = {}
+    ended = True
     try:
         run_trainer(request["entry"], words, root=own and own["root"])
     except Exception as error:
+        ended = False
         ending = out_of_memory.moment(error, overlay, observer.meter, observer.phases)
         raise
     finally:
@@ -93,6 +106,8 @@ def train(request: Mapping[str, Any], seed: int, room: children.Room) -> None:
         seen["metrics"] |= ending
         if own:
             seen["metrics"] |= _arrived(arriving, own, words["train_data_set_list"], seen["metrics"])
+        if ended:
+            seen["metrics"]["hearing"] = _hearing(observer, held_out, overlay)
         room.answer |= seen
 
 
@@ -136,6 +151,20 @@ def _own_steps(bounds: Sequence[int], taken: int, epochs: int) -> int:
 def _arrived(arriving: Arriving, own: Mapping[str, Any], train: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What of a user's rows reached training."""
     return {"user_rows": arriving.figures(train, own["lines"], own["expected"], metrics.get("epochs"))}
+
+
+def _held_out(request: Mapping[str, Any], folder: Path) -> list[hearing.Example]:
+    """Built-in utterances that the training never has; none beside a user's speech."""
+    source = request["data"].get("held_out")
+    return hearing.examples_of(folder, speech.config(folder), speech.read_rows(source)) if source else []
+
+
+def _hearing(observer: Observer, held_out: list[hearing.Example], overlay: str) -> dict[str, Any]:
+    """What the trained model makes of its utterances' speech, and of other speech in its place."""
+    if observer.network is None:
+        return {"not_observed": "there was no forward pass"}
+    heard = observer.heard or hearing.Heard()
+    return hearing.compare(observer.network, observer.forward, held_out, heard, overlay=overlay)
 
 
 def _told(metrics: Mapping[str, Any], seed: int) -> dict[str, Any]:

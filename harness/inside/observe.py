@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.inside import memory, model, parts
 from harness.inside.gradients import Gradients
+from harness.inside.hearing import Heard
 from harness.inside.idle import Idle
 from harness.inside.logged import RETURNED, LogLines
 from harness.inside.parts import Parts
@@ -54,6 +55,10 @@ class Observer:
     frames: list[Any] = field(default_factory=list)
     """Lengths of the utterances of each forward pass: tensors `[batch]` or `[batch, 1]`, in stacked frames."""
     network: Any = None
+    forward: Any = None
+    """The model's own forward, unwatched."""
+    heard: Heard | None = None
+    """Where the utterances are kept that the trainer feeds, if they are wanted."""
     targets: Targets = field(default_factory=Targets)
     gradients: Gradients = field(default_factory=Gradients)
     log: LogLines = field(default_factory=LogLines)
@@ -82,6 +87,7 @@ class Observer:
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
         observer, forward = self, model_class.forward
+        self.forward = forward
 
         def watched(network: Any, *args: Any, **kwargs: Any) -> Any:
             if network.training and torch.is_grad_enabled():
@@ -125,8 +131,12 @@ class Observer:
         speech = kwargs.get("speech", args[0] if args else None)
         self.samples += len(speech) if speech is not None else 0
         self._see_size(speech, kwargs.get("text"))
+        self.targets.frames = None
         if "speech_lengths" in kwargs:
-            self.frames.append(kwargs["speech_lengths"].detach())
+            self.targets.frames = kwargs["speech_lengths"].detach()
+            self.frames.append(self.targets.frames)
+        if self.heard is not None:
+            self.heard.note(kwargs)
 
     def _see_size(self, speech: Any, text: Any) -> None:
         """The batch as the collator padded it: memory goes by that, not by what is in it."""

@@ -24,7 +24,10 @@ class Forward:
     target: Any
     """Token ids `[batch, length]` as they entered the loss, padded."""
     correct: Any
-    """How many of them the first pass put first; None where scores and targets do not fit each other."""
+    """Which of them the first pass put first: bool `[batch, length]`; None where scores and targets do not fit each
+    other."""
+    frames: Any
+    """Stacked frames of each utterance, `[batch]` or `[batch, 1]`; None where the model was not told."""
 
 
 @dataclass
@@ -33,6 +36,8 @@ class Targets:
 
     forwards: list[Forward] = field(default_factory=list)
     """Since `take` was called last."""
+    frames: Any = None
+    """Lengths of the utterances of the forward pass under way."""
     _criterion: Any = None
     _first: Any = None
 
@@ -65,8 +70,8 @@ class Targets:
         target, self._first = target.detach(), None
         correct = None
         if tuple(scores.shape[:-1]) == tuple(target.shape):
-            correct = ((scores.argmax(-1) == target) & (target != self._criterion.padding_idx)).sum()
-        self.forwards.append(Forward(target=target, correct=correct))
+            correct = (scores.argmax(-1) == target) & (target != self._criterion.padding_idx)
+        self.forwards.append(Forward(target=target, correct=correct, frames=self.frames))
 
     def take(self) -> list[Forward]:
         """The forward passes since the last call."""
@@ -86,19 +91,43 @@ class Targets:
     def figures(self, steps: Sequence[Sequence[Forward]]) -> dict[str, Any]:
         """The targets of each step's forward passes, and the accuracy of the first pass counted anew.
 
-        `rows` has every utterance's tokens once, `steps` the numbers of the rows of each forward pass.
+        `rows` has every utterance's tokens once for each length of its speech, `frames` that length, `steps` the
+        numbers of the rows of each forward pass, and `right` for each of those which of its tokens the first pass got
+        right, as in `"0110"`.
         """
-        index: dict[tuple[int, ...], int] = {}
-        numbered = [[[index.setdefault(row, len(index)) for row in self._rows(one)] for one in step] for step in steps]
+        index: dict[tuple[tuple[int, ...], int | None], int] = {}
+        numbered = [
+            [[index.setdefault(row, len(index)) for row in self._rows_and_frames(one)] for one in step]
+            for step in steps
+        ]
         return {
             "criterion": self.criterion(),
-            "targets": {"rows": [list(row) for row in index], "steps": numbered},
+            "targets": {
+                "rows": [list(row) for row, _ in index],
+                "frames": [frames for _, frames in index],
+                "steps": numbered,
+                "right": [[self._right(one) for one in step] for step in steps],
+            },
             "accuracy_recomputed": [_mean([_share(one, self._rows(one)) for one in step]) for step in steps],
         }
 
     def _rows(self, forward: Forward) -> list[tuple[int, ...]]:
         padding = self._criterion.padding_idx
         return [tuple(token for token in row if token != padding) for row in forward.target.tolist()]
+
+    def _rows_and_frames(self, forward: Forward) -> list[tuple[tuple[int, ...], int | None]]:
+        rows = self._rows(forward)
+        frames = [] if forward.frames is None else [int(one) for one in forward.frames.reshape(-1).tolist()]
+        return list(zip(rows, frames if len(frames) == len(rows) else [None] * len(rows), strict=True))
+
+    def _right(self, forward: Forward) -> list[str] | None:
+        if forward.correct is None:
+            return None
+        spoken = (forward.target != self._criterion.padding_idx).tolist()
+        return [
+            "".join(str(int(right)) for right, real in zip(row, mask, strict=True) if real)
+            for row, mask in zip(forward.correct.tolist(), spoken, strict=True)
+        ]
 
 
 def _criterion(network: Any) -> Any:
@@ -113,7 +142,7 @@ def _criterion(network: Any) -> Any:
 
 def _share(forward: Forward, rows: Sequence[tuple[int, ...]]) -> float | None:
     total = sum(map(len, rows))
-    return int(forward.correct) / total if forward.correct is not None and total else None
+    return int(forward.correct.sum()) / total if forward.correct is not None and total else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

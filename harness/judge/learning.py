@@ -1,16 +1,18 @@
-"""Did the model learn, or did its loss merely fall? The rule, its sources and its error rates are in docs/learning.md.
+"""Did the model learn? The rule, its sources and its error rates are in docs/learning.md.
 
-Every seed's training has to meet the first two; the third is asked of all of them together.
+Each seed's training has to meet all but the third, which takes all of them together.
 
 - `unigram`: over the last epoch the attention loss is below what a constant prediction of the corpus's unigram
   distribution reaches on the same batches, by at least `GAIN` of the way from there to the lowest loss there is, 0.
-- `accuracy`: in the last epoch the decoder's first pass, which is shown none of the right tokens, got more of them
-  right than always saying the commonest one would: by an exact binomial test at `ACCURACY_ALPHA`.
+- `accuracy`: in the last epoch the decoder's first pass got more tokens right than the best prediction that hears
+  nothing (`harness/judge/deaf.py`): by a binomial test at `ACCURACY_ALPHA`.
 - `trend`: the losses, in units of the constant prediction's, fall: Page's trend test over the epochs with the seeds as
-  blocks, at `TREND_ALPHA`. A single seed has no blocks; there the steps are asked, by the Mann-Kendall test.
+  blocks, at `TREND_ALPHA`. A single seed has no blocks; there the Mann-Kendall test is made over the steps.
+- `hearing`: after the training, what is right is right because of the speech (`harness/judge/hearing.py`).
 
-The loss alone does not tell a model that listens from one that reads: Paraformer's sampler shows its decoder the right
-tokens at most of the places where its first pass was wrong, and the loss is taken at those places too.
+`unigram` and `trend` rest on the loss, which is that of the decoder's second pass: Paraformer's sampler shows it the
+right tokens at most of the places where its first pass was wrong, and the loss is taken at those places too. They say
+that something was learned, and nothing about hearing.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from harness.judge.deaf import TargetsWithPlaces
+from harness.judge.hearing import HearingVerdict, judge_hearing
 from harness.judge.numbers import count, mapping, mean, number, numbers, sequence, whole
 from harness.judge.unigram import Criterion, Targets, Unigram, step_losses
 
@@ -37,7 +41,7 @@ can meet it."""
 LEAST_EPOCHS = 3
 """Below that there is no order to speak of."""
 
-CONDITIONS = ("unigram", "accuracy", "trend")
+CONDITIONS = ("unigram", "accuracy", "trend", "hearing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +61,10 @@ class SeedFigures:
     first_accuracy: float
     last_accuracy: float
     constant_accuracy: float
-    accuracy_p: float
-    """Of the last epoch's right tokens, were each right with the constant prediction's share."""
+    """The share that is right without hearing anything."""
+    accuracy_p: float | None
+    """Of the last epoch's right tokens, were each right with that share; None where every utterance is alone with its
+    length, so that all of it can be right without hearing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +78,8 @@ class LearningVerdict:
     trend_test: str | None
     """`page` over several seeds, `mann-kendall` of one; None where neither could be made."""
     trend_p: float | None
+    hearing: tuple[HearingVerdict, ...] = ()
+    """Of each seed's training."""
 
 
 def judge_learning(trainings: Sequence[Mapping[str, Any]]) -> LearningVerdict:
@@ -80,6 +88,7 @@ def judge_learning(trainings: Sequence[Mapping[str, Any]]) -> LearningVerdict:
     What is missing or no number counts against the training; it never raises.
     """
     read = [(training.get("seed"), _read(training)) for training in trainings]
+    hearing = tuple(judge_hearing(training, count(training.get("seed"))) for training in trainings)
     learned = [one for _, one in read if isinstance(one, _Training)]
     known = tuple(_figures(one) for one in learned)
     unknown = tuple(f"Seed {seed}: {text}" for seed, text in read if isinstance(text, str))
@@ -90,10 +99,12 @@ def judge_learning(trainings: Sequence[Mapping[str, Any]]) -> LearningVerdict:
             "unigram": (*unknown, *_about(known, _about_gain)),
             "accuracy": (*unknown, *_about(known, _about_accuracy)),
             "trend": unknown or _about_trend(test, p, known),
+            "hearing": _about_hearing(hearing) if hearing else unknown,
         },
         seeds=known,
         trend_test=test,
         trend_p=p,
+        hearing=hearing,
     )
 
 
@@ -107,6 +118,8 @@ class _Training:
     constant: Sequence[float]
     """The constant prediction's losses."""
     targets: Targets
+    places: TargetsWithPlaces | None
+    """None in records from before places were recorded."""
     unigram: Unigram
     epochs: Sequence[range]
     """The steps of each epoch."""
@@ -141,6 +154,7 @@ def _read(training: Mapping[str, Any]) -> _Training | str:
         accuracies=accuracies,
         constant=constant,
         targets=targets,
+        places=TargetsWithPlaces.of(training.get("targets")),
         unigram=unigram,
         epochs=[range(end - size, end) for end, size in zip(ends, sizes, strict=True)],
     )
@@ -149,7 +163,7 @@ def _read(training: Mapping[str, Any]) -> _Training | str:
 def _figures(one: _Training) -> SeedFigures:
     means = [mean([one.losses[step] for step in epoch]) for epoch in one.epochs]
     bounds = [mean([one.constant[step] for step in epoch]) for epoch in one.epochs]
-    first, (hits, total) = (_right(one.accuracies, one.targets, epoch) for epoch in (one.epochs[0], one.epochs[-1]))
+    accuracy = _accuracy(one)
     return SeedFigures(
         seed=one.seed,
         first_loss=means[0],
@@ -157,10 +171,35 @@ def _figures(one: _Training) -> SeedFigures:
         constant_loss=bounds[-1],
         gain=1.0 - means[-1] / bounds[-1],
         epochs=tuple(loss / bound for loss, bound in zip(means, bounds, strict=True)),
-        first_accuracy=first[0] / first[1],
-        last_accuracy=hits / total,
-        constant_accuracy=one.unigram.accuracy,
-        accuracy_p=_binomial(round(hits), total, one.unigram.accuracy),
+        first_accuracy=accuracy.first,
+        last_accuracy=accuracy.last,
+        constant_accuracy=accuracy.chance,
+        accuracy_p=accuracy.p,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Accuracy:
+    first: float
+    last: float
+    chance: float
+    p: float | None
+
+
+def _accuracy(one: _Training) -> _Accuracy:
+    """The first pass in the first epoch and in the last, beside what needs no hearing.
+
+    The binomial distribution has a heavier upper tail than the sum of places with different shares (Hoeffding 1956),
+    so the mean share accuses rather than excuses.
+    """
+    if one.places is not None:
+        first, last = (one.places.right_in(epoch) for epoch in (one.epochs[0], one.epochs[-1]))
+        p = _binomial(last.right, last.places, last.deaf) if last.places else None
+        return _Accuracy(first=first.share, last=last.share, chance=last.deaf, p=p)
+    before, (hits, total) = (_right(one.accuracies, one.targets, epoch) for epoch in (one.epochs[0], one.epochs[-1]))
+    chance = one.unigram.accuracy
+    return _Accuracy(
+        first=before[0] / before[1], last=hits / total, chance=chance, p=_binomial(round(hits), total, chance)
     )
 
 
@@ -204,24 +243,28 @@ def _about_gain(one: SeedFigures) -> str | None:
         return None
     return (
         f"the attention loss came to {one.last_loss:.4g} in the last epoch, where a constant prediction that never "
-        f"listens costs {one.constant_loss:.4g}; at most {(1 - GAIN) * one.constant_loss:.4g} is asked."
+        f"listens costs {one.constant_loss:.4g}; at most {(1 - GAIN) * one.constant_loss:.4g} is required."
     )
 
 
 def _about_accuracy(one: SeedFigures) -> str | None:
-    if one.accuracy_p <= ACCURACY_ALPHA and one.last_accuracy > one.first_accuracy:
+    if one.accuracy_p is None or (one.accuracy_p <= ACCURACY_ALPHA and one.last_accuracy > one.first_accuracy):
         return None
     return (
         f"{one.last_accuracy:.1%} of the tokens were right in the last epoch ({one.first_accuracy:.1%} in the first), "
-        f"where always saying the commonest gets {one.constant_accuracy:.1%} (p = {one.accuracy_p:.2g})."
+        f"where {one.constant_accuracy:.1%} can be right without hearing (p = {one.accuracy_p:.2g})."
     )
+
+
+def _about_hearing(verdicts: Sequence[HearingVerdict]) -> tuple[str, ...]:
+    return tuple(f"Seed {one.seed}: {reason}" for one in verdicts for reason in one.reasons)
 
 
 def _about_trend(test: str | None, p: float | None, known: Sequence[SeedFigures]) -> tuple[str, ...]:
     if p is None:
         lengths = ", ".join(str(len(one.epochs)) for one in known) or "no"
-        return (f"A trend cannot be asked of {lengths} epochs.",)
+        return (f"Too few epochs for a trend test, or unequal numbers: {lengths}.",)
     if p <= TREND_ALPHA:
         return ()
     name = "Page's trend test" if test == "page" else "the Mann-Kendall test"
-    return (f"The losses do not fall beyond chance: {name} gives p = {p:.2g}, at most {TREND_ALPHA} is asked.",)
+    return (f"The losses do not fall beyond chance: {name} gives p = {p:.2g}, at most {TREND_ALPHA} is required.",)

@@ -94,6 +94,7 @@ TRAINING: Mapping[str, Severity] = MappingProxyType(
         "unigram": _B,
         "accuracy": _B,
         "trend": _B,
+        "hearing": _B,
         "start": _B,
         "gradients": _B,
         "optimizer": _B,

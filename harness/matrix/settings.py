@@ -43,7 +43,7 @@ class Limits:
 class FinetuneSettings:
     """How a release's trainer is asked to train."""
 
-    steps: int = 25
+    steps: int = 30
     """Optimizer steps; whole epochs."""
     batch_size: int = 4
     """Utterances."""
@@ -52,11 +52,11 @@ class FinetuneSettings:
     """Of the first training; the next ones have the numbers after it."""
     seeds: int = 3
     """Trainings of a cell. One has no spread: then nothing is said of it, and nothing compared with other releases."""
-    utterances: int = 20
+    utterances: int = 24
     """How many rows make up an epoch."""
-    distinct: int = 5
-    """Of how many utterances the rows are made, over and over. So few are known by heart within some twenty steps; and
-    a row that is listed several times is saved and validated once."""
+    distinct: int = 24
+    """Of how many utterances the rows are made, over and over: of the built-in words' orders in `finetune`
+    (`harness/speech/word_orders.py`), a multiple of six of which has each word equally often at each place."""
     warmup_steps: int = 8
     """After so many steps the learning rate has risen to its height; upstream's 30000 would train nothing here."""
     accumulate: int = 2
@@ -199,16 +199,18 @@ def read_finetune(table: Table, *, gpu_present: bool = False) -> FinetuneSetting
 
 def _training(table: Table, default: FinetuneSettings) -> FinetuneSettings:
     seed = table.integer("seed", default=default.seed, least=0)
+    utterances = table.integer("utterances", default=default.utterances, least=1) or default.utterances
+    distinct = min(default.distinct, utterances)
     settings = FinetuneSettings(
         steps=table.integer("steps", default=default.steps, least=1) or default.steps,
         batch_size=table.integer("batch_size", default=default.batch_size, least=1) or default.batch_size,
         learning_rate=table.positive("learning_rate", default=default.learning_rate) or default.learning_rate,
         seed=default.seed if seed is None else seed,
         seeds=table.integer("seeds", default=default.seeds, least=1) or default.seeds,
-        distinct=table.integer("distinct", default=default.distinct, least=1) or default.distinct,
+        distinct=table.integer("distinct", default=distinct, least=1) or distinct,
         accumulate=table.integer("accumulate", default=default.accumulate, least=1) or default.accumulate,
         processes=table.integer("processes", default=default.processes, least=1) or default.processes,
-        utterances=table.integer("utterances", default=default.utterances, least=1) or default.utterances,
+        utterances=utterances,
         warmup_steps=table.integer("warmup_steps", default=default.warmup_steps, least=1) or default.warmup_steps,
     )
     for problem in settings.problems():

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import wave
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +76,36 @@ class Corpus:
         return tuple(utterance.text for utterance in self.utterances) if self.all_texts is None else self.all_texts
 
 
+@dataclass(frozen=True, kw_only=True)
+class Synthesized:
+    """A built-in set of utterances, before it is spoken."""
+
+    name: str
+    """Of letters; keys and files begin with it."""
+    texts: tuple[str, ...]
+    speak: Callable[[Sequence[str]], Sequence[bytes]]
+    """16-bit mono samples at 16 kHz of each text."""
+    form: str = ""
+    """What the samples depend on besides synthesizer and texts."""
+    origin: str
+    """In words, for the report."""
+
+
 def build_corpus(cache: Path) -> Corpus:
     """The built-in corpus: synthesized once, then read from `cache` and checked by its hash.
+
+    Raises:
+        StackError: the synthesizer is missing or does not work on this machine.
+        StoreError: `cache` cannot be written to.
+    """
+    sentences = Synthesized(
+        name="sentence", texts=SENTENCES, speak=synthesis.speak, origin=f"{len(SENTENCES)} sentences"
+    )
+    return build_synthesized(cache, sentences)
+
+
+def build_synthesized(cache: Path, made: Synthesized) -> Corpus:
+    """A built-in set of utterances: synthesized once, then read from `cache` and checked by its hash.
 
     Raises:
         StackError: the synthesizer is missing or does not work on this machine.
@@ -86,20 +114,16 @@ def build_corpus(cache: Path) -> Corpus:
     from harness.releases.cache import settle, workroom
 
     synthesizer = synthesis.synthesizer()
-    ingredients = json.dumps([_FORMAT, str(synthesizer), SENTENCES])
+    ingredients = json.dumps([_FORMAT, str(synthesizer), made.texts, *filter(None, (made.form,))])
     cache = cache.absolute()
     folder = cache / "corpora" / hashlib.sha256(ingredients.encode()).hexdigest()[:16]
-    if not _is_whole(folder):
+    if not _is_whole(folder, made):
         with workroom(cache) as room:
-            _synthesize(room / "corpus")
+            _synthesize(room / "corpus", made)
             shutil.rmtree(folder, ignore_errors=True)
             settle(room / "corpus", folder)
-    utterances = tuple(_built_in(folder, number, text) for number, text in enumerate(SENTENCES))
-    return Corpus(
-        utterances=utterances,
-        sha256=content_hash(utterances),
-        origin=f"{len(SENTENCES)} sentences, {synthesizer}",
-    )
+    utterances = _utterances(folder, made)
+    return Corpus(utterances=utterances, sha256=content_hash(utterances), origin=f"{made.origin}, {synthesizer}")
 
 
 def content_hash(utterances: Iterable[Utterance]) -> str:
@@ -132,36 +156,39 @@ def write_jsonl(utterances: Iterable[Utterance], path: Path) -> None:
         ) from error
 
 
-def _synthesize(folder: Path) -> None:
+def _synthesize(folder: Path, made: Synthesized) -> None:
     folder.mkdir()
-    for number, samples in enumerate(synthesis.speak(SENTENCES)):
-        with wave.open(str(folder / _file_name(number)), "wb") as audio:
+    for number, samples in enumerate(made.speak(made.texts)):
+        with wave.open(str(folder / _file_name(made, number)), "wb") as audio:
             audio.setnchannels(1)
             audio.setsampwidth(2)
             audio.setframerate(synthesis.SAMPLING_RATE)
             audio.writeframes(samples)
-    utterances = tuple(_built_in(folder, number, text) for number, text in enumerate(SENTENCES))
-    (folder / "sha256").write_text(content_hash(utterances) + "\n", encoding="ascii")
+    (folder / "sha256").write_text(content_hash(_utterances(folder, made)) + "\n", encoding="ascii")
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(folder: Path, made: Synthesized) -> bool:
     """Whether the cached files are those that were written."""
     try:
-        utterances = [_built_in(folder, number, text) for number, text in enumerate(SENTENCES)]
+        utterances = _utterances(folder, made)
         return (folder / "sha256").read_text(encoding="ascii").strip() == content_hash(utterances)
     except (OSError, EOFError, wave.Error, UnicodeDecodeError):
         return False
 
 
-def _built_in(folder: Path, number: int, text: str) -> Utterance:
-    path = folder / _file_name(number)
+def _utterances(folder: Path, made: Synthesized) -> tuple[Utterance, ...]:
+    return tuple(_built_in(folder, made, number) for number in range(len(made.texts)))
+
+
+def _built_in(folder: Path, made: Synthesized, number: int) -> Utterance:
+    path = folder / _file_name(made, number)
     with wave.open(str(path), "rb") as audio:
-        return Utterance(key=_key(number), path=path, samples=audio.getnframes(), text=text)
+        return Utterance(key=_key(made, number), path=path, samples=audio.getnframes(), text=made.texts[number])
 
 
-def _key(number: int) -> str:
-    return f"sentence{number + 1:02}"
+def _key(made: Synthesized, number: int) -> str:
+    return f"{made.name}{number + 1:02}"
 
 
-def _file_name(number: int) -> str:
-    return f"{_key(number)}.wav"
+def _file_name(made: Synthesized, number: int) -> str:
+    return f"{_key(made, number)}.wav"

@@ -10,9 +10,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import StackError
 from harness.speech import espeak
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SAMPLING_RATE = 16_000
 """In Hz; what the published Paraformer models hear at."""
@@ -25,6 +30,11 @@ _PATIENCE_SECONDS = 120.0
 # Peak of the room noise, in steps of 16-bit samples. FunASR's frontends add noise of one such step before they
 # take a logarithm, and digital silence would make the statistics of the features a matter of that noise alone.
 _ROOM_NOISE_PEAK = 16
+
+_LOUDNESS_SAMPLES = 160
+"""10 ms."""
+_AUDIBLE = 0.03
+"""Of a word's greatest loudness: where it begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +86,33 @@ def speak(texts: Sequence[str]) -> tuple[bytes, ...]:
         )
 
 
+def speak_in_slots(texts: Sequence[str], seconds: float) -> tuple[bytes, ...]:
+    """Speak each character of each text by itself, in a slot of `seconds`; the same form and bytes as `speak`.
+
+    What is longer than its slot is cut off, what is shorter is followed by room noise.
+
+    Raises:
+        StackError: the synthesizer is missing or does not work on this machine.
+    """
+    import numpy as np
+
+    letters = sorted(set("".join(texts)))
+    length = round(seconds * SAMPLING_RATE)
+    slots = {letter: _in_slot(spoken, length) for letter, spoken in zip(letters, speak(letters), strict=True)}
+    return tuple(_as_samples(np.concatenate([slots[letter] for letter in text]), text) for text in texts)
+
+
+def _in_slot(spoken: bytes, length: int) -> NDArray[np.float64]:
+    """`[length]` samples from where the word begins."""
+    import numpy as np
+
+    wave = np.frombuffer(spoken, dtype="<i2").astype(np.float64)
+    loudness = np.sqrt(np.convolve(np.square(wave), np.full(_LOUDNESS_SAMPLES, 1 / _LOUDNESS_SAMPLES), "same"))
+    begin = int(np.argmax(loudness > _AUDIBLE * loudness.max()))
+    word = wave[max(0, begin - _LOUDNESS_SAMPLES) :][:length]
+    return np.pad(word, (0, length - len(word)))
+
+
 def _in_a_process(folder: Path, request: str) -> dict[str, str | int]:
     asked, answered = folder / "request.json", folder / "answer.json"
     asked.write_text(request, encoding="utf-8")
@@ -101,10 +138,16 @@ def _at_16_khz(samples: bytes, rate: int, text: str) -> bytes:
     import soxr
 
     wave = np.frombuffer(samples, dtype=np.int16).astype(np.float64)
-    wave = soxr.resample(wave, rate, SAMPLING_RATE, quality="VHQ")
+    return _as_samples(soxr.resample(wave, rate, SAMPLING_RATE, quality="VHQ"), text)
+
+
+def _as_samples(wave: NDArray[np.float64], text: str) -> bytes:
+    """16-bit samples, with room noise that depends on the text alone."""
+    import numpy as np
+
     # The noise comes from a hash: a random generator's stream may change with its library.
     noise = np.frombuffer(hashlib.shake_256(text.encode()).digest(2 * wave.size), dtype=np.uint8).astype(np.float64)
-    wave += (noise[0::2] - noise[1::2]) * (_ROOM_NOISE_PEAK / 255)
+    wave = wave + (noise[0::2] - noise[1::2]) * (_ROOM_NOISE_PEAK / 255)
     at_16_khz: bytes = np.clip(np.rint(wave), -32768, 32767).astype("<i2").tobytes()
     return at_16_khz
 

@@ -115,7 +115,7 @@ def _carry_out(
         python=stack.python_version, torch=stack.torch_version, cuda=stack.cuda_version, libraries=stack.libraries
     )
     with RunStore.open(output, fresh=True) as store:
-        provenance = store.begin(collect_provenance(matrix, facts, corpus_sha256=prepared.speech.corpus.sha256))
+        provenance = store.begin(collect_provenance(matrix, facts, corpus_sha256=prepared.speech.sha256))
         with Display(total=len(matrix.cells)) as display:
             display.follow(plan, matrix, stack, cache)
 

@@ -14,7 +14,9 @@ WORDS, FRAMES, TEXTS = 6, 2, 24
 """Each word is `FRAMES` frames long, and its features are 1 at its number."""
 
 
-def listen(kind: str, *, trained_on: str = "held_out", decoder: bool = True, unequal: bool = False) -> dict[str, Any]:
+def listen(
+    kind: str, *, trained_on: str = "held_out", decoder: bool = True, unequal: bool = False, sampler: bool = True
+) -> dict[str, Any]:
     """Compare a model that gives each word's token where it hears it, but for what its kind does to the speech."""
     import torch
 
@@ -28,6 +30,9 @@ def listen(kind: str, *, trained_on: str = "held_out", decoder: bool = True, une
             self.weight = torch.nn.Parameter(torch.ones(()))
             if decoder:
                 self.decoder = Decoder()
+
+        def sampler(self) -> None:
+            """As in Paraformers: what the decoder puts out first was shown none of the right tokens."""
 
         def forward(self, speech: Any, speech_lengths: Any, text: Any, text_lengths: Any) -> Any:
             if kind == "raises when evaluating" and not self.training:
@@ -61,6 +66,8 @@ def listen(kind: str, *, trained_on: str = "held_out", decoder: bool = True, une
         held_out.append(Example(features=features, tokens=text))
         batch = {"speech": features[None], "speech_lengths": torch.tensor([[len(features)]])}
         heard.note({**batch, "text": torch.tensor([text]), "text_lengths": torch.tensor([[len(text)]])})
+    if not sampler:
+        del Model.sampler
     model = Model()
     model.eval()
     used = held_out if trained_on == "held_out" else []
@@ -98,6 +105,13 @@ def test_a_model_that_does_not_hear_where_the_words_are_is_found(forked: Forked,
 @pytest.mark.parametrize("kind", ["deaf", "reads the text"])
 def test_a_deaf_model_is_found_by_its_losses_where_it_has_no_decoder(forked: Forked, kind: str) -> None:
     assert verdict(forked, kind, decoder=False).reasons
+
+
+def test_a_decoder_without_a_first_pass_is_not_accused_of_deafness(forked: Forked) -> None:
+    found = verdict(forked, "deaf", sampler=False)
+    assert found.reasons == ()
+    assert "the decoder is shown the tokens before each" in found.not_observed
+    assert verdict(forked, "reads the text", sampler=False).reasons
 
 
 def test_a_mode_that_raises_is_not_observed(forked: Forked) -> None:

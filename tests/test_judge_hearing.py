@@ -135,3 +135,26 @@ def test_whatever_is_reported_is_judged_without_an_exception(name: str, value: A
         verdict = judged({**scores, "modes": modes})
         assert verdict.not_observed
         assert ALPHA < 1
+
+
+def test_a_decoder_that_is_shown_the_tokens_before_is_not_accused_of_deafness() -> None:
+    """It is as good as they allow: 41 % of the places of six words in unknown order."""
+    rows = [[1, 1], [0, 2], [1, 2], [0, 2]] * 9
+    same = {"own": rows, "others": [rows] * 3, "silence": rows}
+    scores = heard(texts=36, modes=dict.fromkeys(MODES, same))
+    assert judged({**scores, "first_pass": True}).reasons
+    shown = judged({**scores, "first_pass": False})
+    assert shown.reasons == ()
+    assert "the decoder is shown the tokens before each, and these steps taught it no more" in shown.not_observed
+    assert judged({**heard(), "first_pass": False}).not_observed == ""
+
+
+@pytest.mark.parametrize("first_pass", [True, False])
+def test_a_decoder_that_sees_what_it_is_to_say_is_found(first_pass: bool) -> None:
+    reading = {"own": [[3, 3]] * 36, "others": [[[3, 2]] * 36] * 3, "silence": [[3, 3]] * 36}
+    scores = heard(texts=36, first_pass=first_pass, modes=dict.fromkeys(MODES, reading))
+    reasons = judged(scores).reasons
+    assert "83.3% of the tokens are right with another's speech" in reasons[0]
+    assert "can be right at 40.8%: the decoder sees the tokens that it is to say" in reasons[0]
+    # Texts that were trained on may be known by heart.
+    assert not any("sees the tokens" in reason for reason in judged({**scores, "of": "training"}).reasons)

@@ -5,9 +5,9 @@ silence, in evaluation and in training mode. Everything else stays: the text, it
 model that hears nothing gives the same scores each time, whatever it knows of lengths, places and texts.
 What the scores say is decided outside, by an exact test: `harness/judge/hearing.py`.
 
-Where the decoder has a first pass that is shown none of the right tokens (Paraformer's), its tokens are counted;
-a decoder that is shown the tokens before (teacher forcing) is counted in the same way, and so has to be better with the
-utterance's own speech than with another's. Without a decoder, what is compared is each utterance's loss.
+Where the decoder has a first pass that is shown none of the right tokens (Paraformer's, before its sampler), its tokens
+are counted. A decoder that is shown the tokens before (teacher forcing) is counted in the same way. Without a decoder,
+what is compared is each utterance's loss.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ def compare(
         overlay: Where the release lies, for what is said of an exception.
 
     Returns:
-        `{"of", "score", "tokens", "modes": {mode: {"own": […], "others": [[…], …], "silence": […]}}}`: for each text
-        the right tokens of its first half and of its second, or its negative loss; `{"not_observed": why}` where there
-        is nothing to compare.
+        `{"of", "score", "first_pass", "tokens", "modes": {mode: {"own": […], "others": [[…], …], "silence": […]}}}`:
+        for each text the right tokens of its first half and of its second, or its negative loss; whether what was
+        scored was shown none of the right tokens; `{"not_observed": why}` where there is nothing to compare.
     """
     if heard.unusual:
         return {"not_observed": f"the model's forward takes {heard.unusual}, which is not made here"}
@@ -120,7 +120,11 @@ def compare(
     if len(examples) <= OTHERS:
         return {"not_observed": f"{len(examples)} utterances; {OTHERS + 1} are compared at least"}
     trial = _Trial(network=network, forward=forward, examples=examples[:MOST_UTTERANCES])
-    told: dict[str, Any] = {"of": "held_out" if held_out else "training", "score": "tokens"}
+    told: dict[str, Any] = {
+        "of": "held_out" if held_out else "training",
+        "score": "tokens",
+        "first_pass": callable(getattr(network, "sampler", None)) or getattr(network, "decoder", None) is None,
+    }
     modes: dict[str, Any] = {}
     for name, training in MODES.items():
         try:

@@ -14,6 +14,13 @@ Asked of each seed's training, in evaluation mode and in training mode:
 - of what a model can be right about only by hearing, at least `LEAST_SHARE` is right.
 
 All of it has to hold, so a model that hears nothing passes at most once in 1 / `ALPHA` trainings.
+
+This is required of models that score a text without being shown it: Paraformers, by their first pass. A decoder that is
+shown the tokens before each (teacher forcing) brings its loss down by them long before it hears, so where it is no
+better with its own speech that is reported as not observed.
+
+Of every model: with another's speech it is not right more often than all the tokens before each can make it. A model
+that is sees the tokens that it is to say.
 """
 
 from __future__ import annotations
@@ -29,6 +36,12 @@ ALPHA = 1e-3
 
 LEAST_SHARE = 0.2
 """Of (own - other) / (all - other): sound trainings have 0.25 and more, deaf ones up to 0.07, see docs/learning.md."""
+
+READING_DEVIATIONS = 5.0
+"""Standard deviations above what the tokens before each allow."""
+
+HELD_OUT = "held_out"
+"""What `of` says where the texts are orders of words that the training never had."""
 
 MODES = ("evaluation", "training")
 
@@ -46,7 +59,9 @@ class HeardInMode:
     other: float
     silence: float
     share: float | None
-    """(own - other) / (1 - other); None where losses are compared, which have no upper end."""
+    """(own - other) / (1 - other), and 0 where there is nothing left to hear; None where losses are compared, which
+    have no upper end."""
+    by_loss: bool = False
     p_parts: tuple[float, ...]
     """Own against others, for each half of the tokens; for the whole where losses are compared."""
     p_silence: float
@@ -65,6 +80,8 @@ class HearingVerdict:
     """Empty where it hears, or where that was not observed."""
     not_observed: str
     """Why nothing is known, of one mode or of both; empty where there is nothing of the kind."""
+    first_pass: bool = True
+    """Whether what was scored was shown none of the right tokens."""
 
 
 def judge_hearing(training: Mapping[str, Any], seed: int | None) -> HearingVerdict:
@@ -85,13 +102,20 @@ def judge_hearing(training: Mapping[str, Any], seed: int | None) -> HearingVerdi
             missing.append(f"{name} mode: {told.get('not_observed') or 'its scores are not whole'}")
         else:
             modes.append(mode)
+    first_pass = seen.get("first_pass") is not False
+    deaf = [reason for mode in modes for reason in _about(mode)]
+    if deaf and not first_pass:
+        missing.append(f"the decoder is shown the tokens before each, and these steps taught it no more: {deaf[0]}")
+    of, texts = str(seen.get("of")), len(tokens)
+    reads = [reason for mode in modes for reason in _about_reading(mode, tokens)] if of == HELD_OUT else []
     return HearingVerdict(
         seed=seed,
-        of=str(seen.get("of")),
-        texts=len(tokens),
+        of=of,
+        texts=texts,
         modes=tuple(modes),
-        reasons=tuple(reason for mode in modes for reason in _about(mode)),
+        reasons=(*reads, *(deaf if first_pass else ())),
         not_observed="; ".join(missing),
+        first_pass=first_pass,
     )
 
 
@@ -133,7 +157,8 @@ def _mode(name: str, told: Mapping[str, object], tokens: Scores, by_loss: bool) 
         own=means[0],
         other=other,
         silence=means[1],
-        share=None if by_loss or other >= 1.0 else (means[0] - other) / (1.0 - other),
+        share=None if by_loss else (means[0] - other) / (1.0 - other) if other < 1.0 else 0.0,
+        by_loss=by_loss,
         p_parts=tuple(
             exact_p([[one[row][part] for one in (own, *others)] for row in range(len(tokens))]) for part in spoken
         ),
@@ -154,6 +179,20 @@ def _about(mode: HeardInMode) -> Iterator[str]:
         yield (
             f"In {mode.mode} mode {mode.share:.1%} of what can only be heard is heard ({against}); "
             f"at least {LEAST_SHARE:.0%} is required."
+        )
+
+
+def _about_reading(mode: HeardInMode, tokens: Scores) -> Iterator[str]:
+    """Of orders of words: each token is one of those not said before it, so the k-th of n is right once in n-k+1."""
+    counts = [round(sum(row)) for row in tokens]
+    total = sum(counts)
+    if mode.by_loss or not total:
+        return
+    known = sum(1 / (count - place) for count in counts for place in range(count)) / total
+    if mode.other > known + READING_DEVIATIONS * (known * (1 - known) / total) ** 0.5:
+        yield (
+            f"In {mode.mode} mode {mode.other:.1%} of the tokens are right with another's speech, where who knows all "
+            f"tokens before each can be right at {known:.1%}: the decoder sees the tokens that it is to say."
         )
 
 

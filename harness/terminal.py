@@ -16,12 +16,19 @@ _console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _MOST_LISTED = 20
 
+_LOG_WIDTH = 100
+
 _NEEDS_ATTENTION = (Verdict.REGRESSION, Verdict.UNEXPECTED_PASS, Verdict.YOURS, Verdict.FAULT)
 
 
 def console() -> Console:
     """Where the harness talks to its user: standard error."""
     return _console
+
+
+def width() -> int:
+    """Columns of the terminal; where there is none, what reads well in a log."""
+    return _console.width if _console.is_terminal else _LOG_WIDTH
 
 
 def say(text: str, style: str = "") -> None:

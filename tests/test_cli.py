@@ -540,6 +540,18 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_status(world: World, order
 # What was run, looked at again.
 
 
+def test_run_and_report_end_with_the_same_answer_before_the_counts(world: World) -> None:
+    ran, reported = world.run(), world.call("report", "runs/small")
+    for said in (ran, reported):
+        told, _, counts = said.err.partition("Which releases can be fine-tuned?\n")[2].partition("\n\n")
+        assert told.splitlines() == [
+            "paraformer: nothing was fine-tuned",
+            "  nothing broken, and nothing fine-tuned: 1.4.15, 1.4.16",
+            "  the newest here, 1.4.16: passed: construct, loss_contract",
+        ]
+        assert "4 as_expected" in counts
+
+
 def test_show_tells_what_is_known_of_a_cell_and_how_to_repeat_it(world: World) -> None:
     failure = Failure(type="AssertionError", message="", signature="AssertionError@funasr/x.py:f")
     cell = CELL.format("loss_contract")

@@ -13,9 +13,10 @@ from harness.judge.baseline import compare
 from harness.judge.known import load_known_issues
 from harness.judge.verdicts import exit_code, judge
 from harness.report import write_reports
+from harness.report.answer_text import answer
 from harness.report.baselines import line
 from harness.runs import load_run
-from harness.terminal import say
+from harness.terminal import say, summary, width
 from harness.variants import available
 
 
@@ -33,8 +34,8 @@ def main(options: argparse.Namespace) -> int:
     paths = write_reports(run, judged, options.output or folder, published=published, against=against)
     for path in (paths.html, paths.markdown, paths.junit):
         print(path)
-    if told := line(against):
-        say(told)
+    told = answer(judged, published, width=width())
+    say("\n".join(filter(None, (told and f"\n{told}\n", summary(judged), line(against)))))
     return exit_code(judged, changed=against.changed())
 
 

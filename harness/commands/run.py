@@ -23,12 +23,13 @@ from harness.judge.stored import Stored, nothing_stored, stored_beside
 from harness.judge.verdicts import exit_code, judge
 from harness.prepare import Prepared, lay_out_releases, prepare
 from harness.progress import Display, Stage, stage
+from harness.report.answer_text import answer
 from harness.report.baselines import line
 from harness.runs import RunStore, StackFacts, collect_provenance, load_run
 from harness.runs.provenance import now
 from harness.speech.own_files import write_corrected
 from harness.stack import Stack, probe, scrubbed_environment
-from harness.terminal import say, summary
+from harness.terminal import say, summary, width
 from harness.variants import available
 
 PRELOADED = (
@@ -282,6 +283,7 @@ def _conclude(output: Path, cells: Sequence[Cell], expected: _Expected) -> int:
         paths = write_reports(run, judged, output, published=expected.published, against=against)
     selected = {cell.id for cell in cells}
     mine = [one for one in judged if one.outcome.cell.id in selected]
-    say("\n".join(filter(None, (summary(mine), line(against, selected)))))
+    told = answer(mine, expected.published, width=width())
+    say("\n".join(filter(None, (told and f"\n{told}\n", summary(mine), line(against, selected)))))
     say(f"reports: {paths.html}\n         {paths.markdown}\n         {paths.junit}")
     return exit_code(mine, planned=cells, changed=against.changed(selected))

@@ -9,10 +9,9 @@ from pathlib import Path
 from harness.durable import replace_file, storage_error
 from harness.judge.standing import Comparison
 from harness.judge.verdicts import Judged
-from harness.report.summary import TITLE, summarise
 from harness.runs import LoadedRun
 
-__all__ = ["TITLE", "ReportPaths", "write_reports"]
+__all__ = ["ReportPaths", "write_reports"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ def write_reports(
     judged: Sequence[Judged],
     out_dir: Path,
     *,
-    title: str = TITLE,
+    title: str = "",
     published: Sequence[str] = (),
     against: Comparison | None = None,
 ) -> ReportPaths:
@@ -39,18 +38,20 @@ def write_reports(
         run: Where the outcomes come from.
         judged: The outcomes, held against the known issues.
         out_dir: A folder, made if it is not there.
-        title: The heading of the reports.
+        title: The heading of the reports, if it is to be another than the usual one.
         published: The labels of all releases that exist; ranges of releases end where one of these was not run.
         against: The outcomes, held against the baseline of their machine.
 
     Raises:
         StoreError: a file could not be written; the older one of that name is still whole.
     """
-    # Imported here: the command line answers `--help` without the templates' machinery.
+    # Imported here: the answer in the terminal needs none of the parts that only the reports have.
     from harness.report.html import render_html
     from harness.report.junit import render_junit
     from harness.report.markdown import render_markdown
+    from harness.report.summary import TITLE, summarise
 
+    title = title or TITLE
     summary = summarise(run, judged, title=title, published=published, against=against)
     paths = ReportPaths(
         html=out_dir / "compatibility.html", markdown=out_dir / "compatibility.md", junit=out_dir / "junit.xml"

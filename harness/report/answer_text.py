@@ -1,0 +1,104 @@
+"""The answer as a run ends with it in the terminal: a few lines for each variant, legible without colour."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from harness.cells import Check, Severity
+from harness.judge.verdicts import Judged
+from harness.report.advice import Advice, ReleaseAnswer, Standing, VariantAdvice, advise
+from harness.report.figures import plural
+from harness.report.levels import NAME, Level
+from harness.report.order import Order, in_words
+from harness.report.reasons import Reason
+from harness.report.text import one_line
+
+TITLE = "Which releases can be fine-tuned?"
+_MOST_REASONS = 3
+_LONGEST = 180
+_SAID_OF_THE_NEWEST = (Level.PASSED, Level.BROKEN, Level.FAULT, Level.YOURS)
+"""Levels of which the checks are named; what is wrong or minor is told in full, and what was not run is no answer."""
+
+
+def answer(judged: Sequence[Judged], published: Sequence[str], *, width: int) -> str:
+    """The answer for every variant; empty where no cell is about one.
+
+    Args:
+        judged: The outcomes that it is drawn from.
+        published: All releases that exist, so that ranges end where one of them was not run.
+        width: Columns of the terminal.
+    """
+    order = Order.of({one.outcome.cell.release for one in judged}, published)
+    advice = advise(judged, (), order)
+    if not advice.variants:
+        return ""
+    lines = [_wrapped(line, depth, width) for one in advice.variants for depth, line in _lines(one, advice)]
+    return "\n".join([TITLE, *lines])
+
+
+_Line = tuple[int, str]
+"""How far a line is set in, and what it says."""
+
+
+def _lines(advice: VariantAdvice, whole: Advice) -> Iterator[_Line]:
+    if advice.trains:
+        yield 0, f"{advice.variant}: can be fine-tuned with {in_words(advice.trains)}"
+    elif whole.fine_tuned and (_was_tuned(advice) or not advice.passes):
+        yield 0, f"{advice.variant}: no release of this run is known to be fit for fine-tuning"
+    else:
+        yield 0, f"{advice.variant}: nothing was fine-tuned"
+    if advice.passes:
+        yield 1, f"nothing broken, and nothing fine-tuned: {in_words(advice.passes)}"
+    yield from _listed("can be fine-tuned, with something broken", advice.partly)
+    yield from _listed("cannot be fine-tuned" if whole.fine_tuned else "broken", advice.fails)
+    yield from _listed("not known", advice.unknown)
+    yield from _newest(advice.latest)
+
+
+def _was_tuned(advice: VariantAdvice) -> bool:
+    return any((Check.FINETUNE, Level.NOT_RUN) not in one.tested.levels for one in advice.answers)
+
+
+def _listed(title: str, reasons: Sequence[Reason]) -> Iterator[_Line]:
+    if reasons:
+        yield 1, f"{title}:"
+        yield from ((2, f"{in_words(reason.spans)}: {_phrase(reason)}") for reason in reasons[:_MOST_REASONS])
+        yield from _more(reasons)
+
+
+def _newest(latest: ReleaseAnswer) -> Iterator[_Line]:
+    """What the checks of the newest release came to, and what is wrong with it."""
+    checks = [
+        f"{NAME[level]}: {', '.join(found)}" for level in _SAID_OF_THE_NEWEST if (found := latest.tested.checks(level))
+    ]
+    yield 1, f"the newest here, {latest.release}: {'; '.join(checks) or 'no check came to an answer'}"
+    # Of a release that cannot be fine-tuned the reason stands above.
+    broken = [] if latest.standing is Standing.FAILS else [Severity.BROKEN]
+    for severity in (*broken, Severity.WRONG):
+        reasons = [reason for reason in latest.reasons if reason.severity is severity]
+        yield from ((2, f"{severity}: {_phrase(reason)}") for reason in reasons[:_MOST_REASONS])
+        yield from _more(reasons)
+    if minor := sum(reason.severity is Severity.MINOR for reason in latest.reasons):
+        yield 2, f"minor: {plural(minor, 'deviation')}, in the report"
+
+
+def _phrase(reason: Reason) -> str:
+    return one_line(reason.text, at_most=_LONGEST).rstrip(".")
+
+
+def _more(reasons: Sequence[Reason]) -> Iterator[_Line]:
+    if (count := len(reasons) - _MOST_REASONS) > 0:
+        yield 2, f"and {count} more, in the report"
+
+
+def _wrapped(text: str, depth: int, width: int) -> str:
+    indent = "  " * depth
+    return textwrap.fill(
+        text,
+        width=max(width, 40),
+        initial_indent=indent,
+        subsequent_indent=f"{indent}    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -223,6 +223,15 @@ def test_a_bundles_corpus_is_the_harnesss_own(tmp_path: Path, cache: Path, relea
     assert "own" not in request["data"]
 
 
+def test_a_model_without_a_predictor_is_trained_on_a_few_sentences(
+    tmp_path: Path, cache: Path, releases: list[Release]
+) -> None:
+    matrix = read(tmp_path, releases, ALL.replace('["paraformer"]', '["conformer"]'))
+    request = ready(matrix, cache, tmp_path).request_for(only(matrix, Check.FINETUNE))
+    assert "held_out" not in request["data"]
+    assert (request["finetune"]["rows"], request["finetune"]["distinct"]) == (24, 5)
+
+
 def test_finetune_has_the_words_in_other_orders_and_the_other_checks_the_sentences(
     tmp_path: Path, cache: Path, releases: list[Release]
 ) -> None:

@@ -14,6 +14,7 @@ from harness.judge.known import KnownIssues
 from harness.report.boundaries import Boundaries, boundaries_of
 from harness.report.changing import boundaries_section
 from harness.report.html import render_html
+from harness.report.levels import Level
 from harness.report.order import Order
 from harness.report.summary import summarise
 
@@ -38,6 +39,7 @@ def test_each_interval_has_its_answer_and_each_boundary_its_issue() -> None:
     section = found(map(contract, VERSIONS))
     (course,) = section.courses
     assert [str(one.answer.status) for one in course.intervals] == ["passed", "failed", "passed"]
+    assert [one.level for one in course.intervals] == [Level.PASSED, Level.BROKEN, Level.PASSED]
     begins, ends = course.changes
     assert (begins.before, begins.after) == ("1.0.5", "1.0.6")
     assert begins.begins == (ISSUE,)

@@ -15,6 +15,7 @@ from harness.judge.questions import Answer
 from harness.judge.verdicts import Judged
 from harness.report.checkpoint import WORDS, saved_groups
 from harness.report.decode import decoded
+from harness.report.levels import Level
 from harness.report.order import Order
 
 ORDER = Order(labels=factory.RELEASES)
@@ -76,9 +77,9 @@ def test_decoded_text_is_told_utterance_by_utterance() -> None:
     older = judged(factory.RELEASES[3], "decode", metrics(steps=240), loaded_as="folder")
     newer = judged(factory.RELEASES[-1], "decode", metrics(hypotheses=["", ""], steps=240), loaded_as="folder")
     first, second = decoded([older, newer], ORDER)
-    assert (first.release, first.status, first.error_rate) == (factory.RELEASES[-1], Status.FAILED, 1.0)
-    assert (second.status, second.error_rate, second.untrained_error_rate, second.steps) == (
-        Status.PASSED,
+    assert (first.release, first.level, first.error_rate) == (factory.RELEASES[-1], Level.BROKEN, 1.0)
+    assert (second.level, second.error_rate, second.untrained_error_rate, second.steps) == (
+        Level.PASSED,
         0.0,
         1.0,
         240,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.cells import Severity
 from harness.report.data import WORDS, data_questions
 from harness.report.order import Order
 
@@ -32,7 +33,11 @@ def item(release: str, entry: str, *questions: tuple[str, str], check: str = "da
         ]
     }
     cell = SimpleNamespace(check=Rung(check), entry=entry, release=release, id=f"{release}/{entry}")
-    return SimpleNamespace(outcome=SimpleNamespace(cell=cell, evidence=evidence))
+    wrong = {name for name, status in questions if status == "fails"}
+    return SimpleNamespace(
+        outcome=SimpleNamespace(cell=cell, evidence=evidence),
+        severity_of=lambda name: Severity.WRONG if name in wrong else None,
+    )
 
 
 def test_releases_of_which_the_same_is_true_are_told_together() -> None:
@@ -50,6 +55,7 @@ def test_releases_of_which_the_same_is_true_are_told_together() -> None:
         ("holds", "train", ["1.1.0"]),
         ("holds", "train_ds", ["1.2.0"]),
     ]
+    assert [use.severity for use in once.uses] == [Severity.WRONG, None, None]
     assert once.uses[0].message == "once in 1.0.1"
     assert once.uses[0].cell == "1.0.1/train"
     assert [use.standing for use in cmvn.uses] == ["fails", "holds", "not_asked"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from harness.cells import Check
+from harness.cells import Check, Severity
 from harness.report.order import Order
 from harness.report.properties import WORDS, variant_properties
 
@@ -26,7 +26,10 @@ def item(release: str, *found: tuple[str, str], variant: str = "paraformer", **m
     cell = SimpleNamespace(check=Check.PROPERTIES, variant=variant, release=release, id=f"{release}/{variant}")
     metrics = {"examples": 7 * len(found)}
     fields = {"cell": cell, "evidence": evidence, "metrics": metrics, **more}
-    return SimpleNamespace(outcome=SimpleNamespace(**fields))
+    wrong = {name for name, status in found if status in ("fails", "known")}
+    return SimpleNamespace(
+        outcome=SimpleNamespace(**fields), severity_of=lambda name: Severity.WRONG if name in wrong else None
+    )
 
 
 def test_releases_of_which_the_same_is_true_are_told_together() -> None:
@@ -41,6 +44,7 @@ def test_releases_of_which_the_same_is_true_are_told_together() -> None:
     assert (classes.name, classes.words, classes.status) == ("classes_fit", WORDS["classes_fit"], "holds")
     assert (lengths.name, lengths.status) == ("lengths_agree", "fails")
     fails, holds = lengths.uses
+    assert (fails.severity, holds.severity) == (Severity.WRONG, None)
     assert [str(span) for span in fails.spans] == ["1.0.0, 1.0.1"]
     assert [str(span) for span in holds.spans] == ["1.2.0"]
     assert fails.examples == 14

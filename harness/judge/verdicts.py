@@ -70,6 +70,10 @@ class Judged:
         without = Severity.BROKEN if self.verdict is Verdict.REGRESSION else None
         return gravest(defect.severity for defect in self.defects) or without
 
+    def severity_of(self, part: str) -> Severity | None:
+        """That of one question, property or condition of the check; None where that is not among the defects."""
+        return gravest(one.severity for one in self.defects if one.signature.partition("@")[2] == part)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Scene:

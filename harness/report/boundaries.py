@@ -12,6 +12,7 @@ from harness.boundaries.notes import CommitNote
 from harness.cells import Cell, Status, Verdict
 from harness.judge.known import KnownIssue
 from harness.judge.verdicts import Judged
+from harness.report.levels import Level, gravest
 from harness.report.order import Order, Span
 
 _SOUND = (Status.PASSED, Status.SKIPPED)
@@ -22,6 +23,8 @@ class Interval:
     """Neighbouring releases with one answer."""
 
     answer: Answer
+    level: Level
+    """The gravest among the cells."""
     spans: tuple[Span, ...]
     """One, unless releases that cannot be judged lie between."""
     issues: tuple[KnownIssue, ...]
@@ -168,6 +171,7 @@ def _interval(labels: Sequence[str], row: dict[str, tuple[Judged, Answer]], orde
     whole = len(known) == len(members)
     return Interval(
         answer=answer,
+        level=gravest([Level.of(item) for item in members]),
         spans=order.spans(labels),
         issues=tuple(issues) if whole else (),
         reason=newest.outcome.reason if answer.status is Status.SKIPPED else "",

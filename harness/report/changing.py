@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from harness.report import curve, figures, words
 from harness.report.boundaries import Boundaries, Change, Course, Interval
 from harness.report.drift import Drift, DriftLane, Turn
+from harness.report.levels import NAME, SHORT_OF_PASSED, SIGN
 from harness.report.markup import block, code, md
 from harness.report.order import in_words
 
@@ -53,8 +54,8 @@ def _course(course: Course) -> list[str]:
 def _answer(one: Interval) -> str:
     below = f" at {md(one.answer.below)}" if one.answer.below else ""
     signature = f"<br>{code(one.answer.signature)}" if one.answer.signature else ""
-    status = one.answer.status
-    return f"{words.STATUS_SIGN[status]} {words.STATUS_NAME[status]}{below}{signature}"
+    grave = f" ({NAME[one.level]})" if one.level in SHORT_OF_PASSED else ""
+    return f"{SIGN[one.level]} {words.STATUS_NAME[one.answer.status]}{grave}{below}{signature}"
 
 
 def _why(one: Interval) -> str:

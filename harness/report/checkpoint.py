@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cells import Check, Entry, Status
+from harness.cells import Check, Entry, Severity, Status
 from harness.judge.checkpoint import QUESTIONS
 from harness.judge.verdicts import Judged
 from harness.report.order import Order, Span
@@ -68,6 +68,8 @@ class SavedQuestion:
     words: str
     status: str
     """`holds`, `fails`, `listed` or `not_asked`."""
+    severity: Severity | None
+    """Where it fails."""
     message: str
     """Of the newest of the releases."""
 
@@ -116,7 +118,7 @@ def _group(items: Sequence[Judged], order: Order) -> SavedGroup:
         entry=cell.entry,
         place=f"{cell.shape} {cell.scale} {cell.device}-{cell.precision}",
         spans=order.spans({item.outcome.cell.release for item in items}),
-        questions=tuple(_question(answer) for answer in _answers(items[-1])),
+        questions=tuple(_question(answer, items[-1]) for answer in _answers(items[-1])),
         mismatches=_mismatches(items[-1]),
         cells=tuple(item.outcome.cell.id for item in items),
     )
@@ -127,12 +129,13 @@ def _answers(item: Judged) -> list[Mapping[str, Any]]:
     return [answer for answer in found if isinstance(answer, Mapping)] if isinstance(found, Sequence) else []
 
 
-def _question(answer: Mapping[str, Any]) -> SavedQuestion:
+def _question(answer: Mapping[str, Any], item: Judged) -> SavedQuestion:
     name = str(answer.get("name"))
     return SavedQuestion(
         name=name,
         words=WORDS.get(name, name),
         status=str(answer.get("status")),
+        severity=item.severity_of(name),
         message=str(answer.get("message") or ""),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cells import Entry
+from harness.cells import Entry, Severity
 from harness.judge.verdicts import Judged
 from harness.report.order import Order, Span
 
@@ -105,6 +105,8 @@ class DataUse:
 
     standing: str
     """`fails`, `listed`, `holds` or `not_asked`."""
+    severity: Severity | None
+    """Where it fails, in the newest of them."""
     entry: Entry | None
     spans: tuple[Span, ...]
     message: str
@@ -169,6 +171,7 @@ def _use(
     items = example.items() if isinstance(example, Mapping) else ()
     return DataUse(
         standing=key[0],
+        severity=item.severity_of(str(question.get("name"))),
         entry=key[1],
         spans=order.spans(members),
         message=str(question.get("message", "")),

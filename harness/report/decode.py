@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cells import Check, Entry, Status
+from harness.cells import Check, Entry
 from harness.judge.decode import DECODING
 from harness.judge.verdicts import Judged
+from harness.report.levels import Level
 from harness.report.order import Order
 
 
@@ -31,7 +32,7 @@ class Decoded:
     variant: str
     entry: Entry | None
     place: str
-    status: Status
+    level: Level
     steps: int | None
     """Of the training before."""
     error_rate: float | None
@@ -61,7 +62,7 @@ def _decoded(item: Judged) -> Decoded | None:
         variant=str(cell.variant),
         entry=cell.entry,
         place=f"{cell.shape} {cell.scale} {cell.device}-{cell.precision}",
-        status=outcome.status,
+        level=Level.of(item),
         steps=outcome.metrics.get("steps"),
         error_rate=verdict.get("error_rate"),
         untrained_error_rate=verdict.get("untrained_error_rate"),

@@ -30,13 +30,18 @@ class Level(StrEnum):
             return cls.FAULT
         if item.severity:
             return cls(item.severity.value)
-        return cls.PASSED if status is Status.PASSED else cls.NOT_RUN
+        if status is Status.PASSED:
+            return cls.PASSED
+        return cls.NOT_RUN if status in (Status.BLOCKED, Status.SKIPPED) else cls.BROKEN
 
     @property
     def answers(self) -> bool:
         """Whether the check came to an answer, and that is not `broken`."""
         return self in (Level.WRONG, Level.MINOR, Level.PASSED)
 
+
+SHORT_OF_PASSED = (Level.BROKEN, Level.WRONG, Level.MINOR)
+"""Levels that are severities."""
 
 SIGN: dict[Level, str] = {
     Level.BROKEN: "✗",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cells import Check
+from harness.cells import Check, Severity
 from harness.judge.verdicts import Judged
 from harness.report.order import Order, Span
 from harness.report.text import plain
@@ -50,6 +50,8 @@ class PropertyUse:
 
     status: str
     """`fails`, `known` (its stored counter-example still fails), `holds`, `not_asked` or `does_not_apply`."""
+    severity: Severity | None
+    """Where it fails, in the newest of them."""
     spans: tuple[Span, ...]
     examples: int
     """Drawn for it in all these cells."""
@@ -127,6 +129,7 @@ def _use(name: str, status: str, members: list[tuple[Judged, Mapping[str, Any]]]
     newest, entry = members[-1]
     return PropertyUse(
         status=status,
+        severity=newest.severity_of(name),
         spans=order.spans({item.outcome.cell.release for item, _ in members}),
         examples=sum(_count(one.get("examples")) for _, one in members),
         message=plain(str(entry.get("message") or "")),

@@ -5,10 +5,12 @@ What holds is told in a line; the page has every figure.
 
 from __future__ import annotations
 
+from harness.cells import Severity
 from harness.report import figures
 from harness.report.checkpoint import SavedGroup
-from harness.report.data import DataQuestion
+from harness.report.data import DataQuestion, DataUse
 from harness.report.decode import Decoded
+from harness.report.levels import SIGN, Level
 from harness.report.markup import block, code, md
 from harness.report.order import in_words
 from harness.report.properties import VariantProperties
@@ -36,7 +38,9 @@ def _properties(variants: tuple[VariantProperties, ...]) -> list[str]:
         grave = [(row, use) for row in variant.rows for use in row.uses if use.status in _GRAVE]
         for row, use in grave:
             spans = md(in_words(use.spans), at_most=_LONGEST_RANGE)
-            parts.append(f"**{md(row.words)}** does not hold in {spans}: {md(use.message, at_most=1000)}")
+            parts.append(
+                f"{_grave(use.severity)}**{md(row.words)}** does not hold in {spans}: {md(use.message, at_most=1000)}"
+            )
             parts.append(block(use.counterexample) if use.counterexample else "")
         held = [md(row.words) for row in variant.rows if row.status == "holds"]
         parts.append(f"Holds wherever it was asked: {'; '.join(held)}." if held else "")
@@ -47,7 +51,7 @@ def _data(questions: tuple[DataQuestion, ...]) -> list[str]:
     if not questions:
         return []
     lines = [
-        f"- {md(use.standing)}, {md(str(use.entry))}, {md(in_words(use.spans), at_most=_LONGEST_RANGE)}: "
+        f"- {_grave(use.severity)}{md(use.standing)}, {_where(use)}: "
         f"**{md(question.words)}** ({code(question.name)}): {md(use.message, at_most=1000)}"
         for question in questions
         for use in question.uses
@@ -58,6 +62,10 @@ def _data(questions: tuple[DataQuestion, ...]) -> list[str]:
     return ["## What the trainer is fed", "\n".join(lines), kept]
 
 
+def _where(use: DataUse) -> str:
+    return f"{md(str(use.entry))}, {md(in_words(use.spans), at_most=_LONGEST_RANGE)}"
+
+
 def _saved(groups: tuple[SavedGroup, ...]) -> list[str]:
     parts = ["## What was saved"] if groups else []
     for group in groups:
@@ -65,10 +73,17 @@ def _saved(groups: tuple[SavedGroup, ...]) -> list[str]:
         parts.append(f"### {spans} ({md(group.variant)}, {md(str(group.entry))})")
         told = [question for question in group.questions if question.status in _GRAVE]
         parts.append(
-            "\n".join(f"- {md(one.status)}: **{md(one.words)}**: {md(one.message, at_most=1000)}" for one in told)
+            "\n".join(
+                f"- {_grave(one.severity)}{md(one.status)}: **{md(one.words)}**: {md(one.message, at_most=1000)}"
+                for one in told
+            )
             or "Every promise that was asked for was kept."
         )
     return parts
+
+
+def _grave(severity: Severity | None) -> str:
+    return f"{SIGN[Level(severity)]} {severity}: " if severity else ""
 
 
 def _row(one: Decoded) -> tuple[str, ...]:

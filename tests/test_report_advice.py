@@ -154,6 +154,12 @@ def test_what_was_not_trained_because_of_something_wrong_below_is_not_known():
     assert variant.unknown[0].text.startswith("It was not fine-tuned: Not run: it stands on 1.4.0/")
 
 
+def test_what_was_skipped_says_why():
+    absent = outcome(cell("1.4.0", "construct"), Status.SKIPPED, "the release has no model 'EParaformer'")
+    (variant,) = advice_of([outcome(import_cell("1.4.0")), absent]).variants
+    assert variant.unknown[0].text == "It was skipped: the release has no model 'EParaformer'."
+
+
 def test_what_the_users_own_input_caused_says_nothing_of_the_release():
     typo = failed("finetune@train_ds", "TypeError@funasr/bin/train_ds.py:main", yours={"reason": "no option lrr"})
     (variant,) = advice_of([*good("1.4.0")[:2], typo]).variants

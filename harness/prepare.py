@@ -60,11 +60,23 @@ class Speech:
 
     @property
     def sha256(self) -> str:
-        """Of everything that is spoken in the run."""
-        if self.words is None:
-            return self.corpus.sha256
-        parts = (self.corpus, self.words.orders.train, self.words.orders.held_out)
-        return hashlib.sha256("".join(one.sha256 for one in parts).encode()).hexdigest()
+        """Of everything that is spoken in the run, and where `finetune` takes a part of a user's rows, of how many."""
+        own, parts = self.own, [self.corpus.sha256]
+        if self.words is not None:
+            parts += [self.words.orders.train.sha256, self.words.orders.held_out.sha256]
+        if own is not None and len(own.given.rows) < len(own.speech.train.rows):
+            parts.append(f" {len(own.given.rows)}")
+        return hashlib.sha256("".join(parts).encode()).hexdigest() if parts[1:] else parts[0]
+
+    @property
+    def used(self) -> str:
+        """What is trained and validated on, in words and without paths."""
+        own = self.own
+        if own is None:
+            return self.corpus.origin
+        listed, valid = len(own.speech.train.rows), own.speech.valid
+        rows = f"{own.given.path.name}: {listed} row{'s' if listed != 1 else ''}, as they lie in the file"
+        return f"{rows}; validated on {valid.path.name if valid else 'the same rows (--valid names others)'}"
 
 
 @dataclass(frozen=True, kw_only=True)

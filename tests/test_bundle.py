@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from pathlib import PurePosixPath as P
+from typing import Any
 
 import pytest
 from bundle_scene import HERE, PLATFORM
@@ -14,8 +16,10 @@ from cli_scene import CELL, World, make_world, write_wave
 
 from harness.bundle import libraries, needed, starter, there
 from harness.bundle.result import KEPT
-from harness.cells import Check, Status
+from harness.cells import Check, Outcome, Status
+from harness.commands import run
 from harness.errors import FetchError, InputError, StoreError
+from harness.execute import Plan
 from harness.releases import client
 
 PIN = "{}==1.0 \\\n    --hash=sha256:{}\n"
@@ -85,11 +89,46 @@ def test_a_matrix_goes_out_and_its_report_comes_home(world: World, monkeypatch: 
     assert said.status == 1
     assert (world.output / "compatibility.html").is_file()
     assert len(world.written()) == 4
-    run = json.loads((world.output / "run.json").read_text())
+    told_of = json.loads((world.output / "run.json").read_text())
     kept = json.loads((world.output / KEPT).read_text())
-    assert run["matrix"] == kept["matrix"] == "small"
-    assert run["harness_commit"] == kept["harness_commit"]
+    assert told_of["matrix"] == kept["matrix"] == "small"
+    assert told_of["harness_commit"] == kept["harness_commit"]
     assert kept["left_out"] == {"import": needed.LEFT_OUT[Check.IMPORT]}
+
+
+def test_a_users_rows_are_trained_on_there_as_they_were_chosen_here(world: World) -> None:
+    world.write_matrix('"loss_contract"', '"loss_contract", "finetune@train"')
+    (world.folder / "other").mkdir()
+    write_wave(world.folder / "other" / "two.wav", seconds=2.0)
+    rows = [{"key": f"k{n}", "source": "one.wav", "target": "两  个", "more": n} for n in range(4)]
+    (world.folder / "speech.jsonl").write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+    valid = {"source": str(world.folder / "other" / "two.wav"), "target": "你好"}
+    (world.folder / "valid.jsonl").write_text(json.dumps(valid))
+    told = bundle(world, "--valid", "valid.jsonl", "--rows", "2")
+    assert "speech.jsonl: 2 of its 4 rows are carried, evenly spaced" in told
+    assert "spaces at an end of the text" in told
+    asked: list[tuple[Any, bytes, bytes]] = []
+
+    def look(plan: Plan, on_outcome: Callable[[Outcome], None], **others: Any) -> None:
+        for planned in plan.planned().values():
+            if planned.cell.entry:
+                data = planned.request["data"]
+                asked.append((data["own"], Path(data["train"]).read_bytes(), Path(data["valid"]).read_bytes()))
+        world.tree(plan, on_outcome, **others)
+
+    world.monkeypatch.setattr(run, "execute", look)
+    assert run_there(world) == 0
+    assert len(asked) == 2
+    own, train, validated = asked[0]
+    assert Path(own["root"]).match("host/*/inputs")
+    assert [json.loads(one) for one in train.decode().splitlines()] == [
+        {**rows[0], "source": "audio/00000.wav"},
+        {**rows[2], "source": "audio/00000.wav"},
+    ]
+    assert json.loads(validated) == {**valid, "source": "audio/00001.wav"}
+    world.call("report", "--import", "out.zip")
+    kept = json.loads((world.output / "run.json").read_text())
+    assert kept["speech"] == "speech.jsonl: 2 rows, as they lie in the file; validated on valid.jsonl"
 
 
 def test_a_part_of_the_cells_can_be_run_there(world: World) -> None:

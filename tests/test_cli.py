@@ -327,7 +327,8 @@ def test_what_is_used_and_what_is_odd_is_said_before_the_run_and_kept_with_it(wo
     assert used == "mine.jsonl: 3 rows, as they lie in the file; validated on the same rows (--valid names others)"
     assert "is in samples (line 1 says 24000, for 1.50 s)" in unit
     assert "FunASR trains on no row (paraformer; 1.4.16)" in none
-    assert json.loads((world.output / "run.json").read_text())["notices"] == [unit, none]
+    kept = json.loads((world.output / "run.json").read_text())
+    assert (kept["speech"], kept["notices"]) == (used, [unit, none])
     corrected = (world.output / "mine.corrected.jsonl").read_text()
     assert corrected == f"{json.dumps({**row, 'source_len': 150})}\n" * 3
     (outcome,) = [one for one in world.written() if one["cell"]["check"] == "finetune"]

@@ -181,6 +181,18 @@ def test_rows_that_the_limits_in_force_leave_out_are_not_expected(
     assert "source_len is 100, above max_token_length 99" in notice
 
 
+def test_what_is_trained_on_is_told_apart_by_its_hash(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+    own, matrix = own_rows(tmp_path, 5), read(tmp_path, releases)
+    speech = [ready(matrix, cache, tmp_path / str(rows), own=own, rows=rows).speech for rows in (None, 5, 9, 4, 3)]
+    assert [one.sha256 for one in speech[:3]] == [own.corpus.sha256] * 3
+    assert len({one.sha256 for one in speech}) == 3
+    assert speech[0].used == (
+        "mine.jsonl: 5 rows, as they lie in the file; validated on the same rows (--valid names others)"
+    )
+    plain = ready(matrix, cache, tmp_path / "plain").speech
+    assert (plain.used, plain.sha256) == (plain.corpus.origin, plain.sha256)
+
+
 def test_validation_rows_that_are_left_out_are_said_too(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
     own_rows(tmp_path, 3)
     short, long = tmp_path / "mine.jsonl", tmp_path / "long.jsonl"

@@ -40,14 +40,9 @@ def read_own_speech(options: argparse.Namespace) -> OwnSpeech | None:
 
 def own_speech_lines(speech: Speech) -> list[Line]:
     """What is said of the user's files before anything runs: what is used, and then what is odd about it."""
-    own = speech.own
-    if own is None:
+    if speech.own is None:
         return []
-    name, listed = own.speech.train.path.name, len(own.speech.train.rows)
-    valid = own.speech.valid
-    used = f"{name}: {listed} row{'s' if listed != 1 else ''}, as they lie in the file; "
-    used += f"validated on {valid.path.name}" if valid else "validated on the same rows (--valid names others)"
-    return [Line(text=used), *(Line(text=notice, style="yellow") for notice in speech.notices)]
+    return [Line(text=speech.used), *(Line(text=notice, style="yellow") for notice in speech.notices)]
 
 
 def carried_lines(own: OwnSpeech | None, rows: int | None) -> list[Line]:

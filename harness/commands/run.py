@@ -186,6 +186,7 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore) -> None:
             matrix,
             facts,
             corpus_sha256=prepared.speech.sha256,
+            speech=prepared.speech.used,
             selection=options.only,
             notices=prepared.speech.notices,
             arguments=run.bounds.arguments if run.bounds.arguments is not None else arguments_of(options),

@@ -80,6 +80,7 @@ def _facts(provenance: Provenance) -> tuple[Fact, ...]:
             text=f"{provenance.matrix}, {figures.plural(provenance.cells, 'cell')}, "
             f"sha256 {provenance.matrix_sha256[:12]}…",
         ),
+        *([Fact(name="Speech", text=provenance.speech)] if provenance.speech else []),
     )
 
 

@@ -88,6 +88,8 @@ class Provenance:
     values, paths as `harness.runs.repeating.near` gives them. Empty in a run of an older harness."""
     earlier_commits: tuple[str, ...] = ()
     """Other commits of the harness that wrote into this run before it was gone on with; `+` marks changed code."""
+    speech: str | None = None
+    """What is trained and validated on, in words; None while no cell needed speech, and in older runs."""
     notices: tuple[str, ...] = ()
     """What is odd about a user's own files, and what the harness did with them."""
     started: str
@@ -109,8 +111,8 @@ class Provenance:
         if data.get("schema") != SCHEMA:
             raise ValueError(f"run of schema {data.get('schema')}, this harness reads {SCHEMA}")
         expected = {field.name for field in fields(cls)}
-        # Runs of an older harness have none.
-        data = {"notices": (), "arguments": (), **data}
+        # Older runs say nothing of these.
+        data = {"speech": None, "notices": (), "arguments": (), **data}
         if set(data) != expected:
             raise ValueError(f"fields missing or unknown: {', '.join(sorted(set(data) ^ expected))}")
         lists = {name: tuple(data[name]) for name in ("gpus", "selection", "arguments", "earlier_commits", "notices")}
@@ -168,6 +170,7 @@ def collect_provenance(
     *,
     corpus_sha256: str | None,
     selection: Sequence[str] = (),
+    speech: str | None = None,
     notices: Sequence[str] = (),
     arguments: Sequence[str] = (),
 ) -> Provenance:
@@ -195,6 +198,7 @@ def collect_provenance(
         harness_commit=commit,
         harness_dirty=dirty,
         started=now(),
+        speech=speech,
         notices=tuple(notices),
     )
 

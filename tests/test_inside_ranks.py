@@ -17,6 +17,9 @@ from harness.judge.promises import judge_promises
 SETTINGS = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "processes": 2, "gpus": 0}
 
 
+KEYS = (ranks.WEIGHTS, ranks.LOSSES, ranks.NORMS, ranks.ROWS)
+
+
 @pytest.fixture(scope="module")
 def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_release.write_release(tmp_path_factory.mktemp("release"))
@@ -62,6 +65,7 @@ def test_sound_processes_end_with_the_weights_and_losses_of_one(forked: Forked, 
         ("ranks_apart", f"With two processes ({ranks.OTHER}) the two processes end with different weights"),
         ("ranks_see_more", f"With two processes ({ranks.SAME}) rank 1 has a loss of"),
         ("ranks_see_more", f"With two processes ({ranks.SAME}) the weights are not those of a single process"),
+        ("adds_over_ranks", f"With two processes ({ranks.SAME}) the gradients are not those of a single process"),
         ("a_rank_dies", f"Training with two processes ({ranks.SAME}) ends in"),
     ],
 )
@@ -70,6 +74,16 @@ def test_what_goes_wrong_between_processes_is_told(
 ) -> None:
     _, reasons = asked(forked, overlay, tmp_path, fault)
     assert any(reason.startswith(said) for reason in reasons), reasons
+
+
+def test_processes_that_see_the_same_rows_say_nothing_of_exchanging_gradients(
+    forked: Forked, overlay: Path, tmp_path: Path
+) -> None:
+    found, reasons = asked(forked, overlay, tmp_path, "ranks_see_the_same_rows")
+    assert found[ranks.OTHER]["rows_differ"] is False
+    assert reasons == ()
+    (tmp_path / "sound").mkdir()
+    assert asked(forked, overlay, tmp_path / "sound")[0][ranks.OTHER]["rows_differ"] is True
 
 
 def test_processes_without_a_gpu_each_are_not_asked(overlay: Path, tmp_path: Path) -> None:
@@ -90,7 +104,7 @@ def test_on_gpus_they_talk_by_nccl_and_the_device_is_asked_for_its_noise(
     said: list[dict[str, Any]] = []
     monkeypatch.setattr(finetune, "_enter_whole", lambda *_: None)
     monkeypatch.setattr(finetune, "run_trainer", lambda _entry, words: said.append(words))
-    monkeypatch.setattr(ranks, "_take_weights", lambda *_: {ranks.WEIGHTS: {}, ranks.LOSSES: []})
+    monkeypatch.setattr(ranks, "_take_weights", lambda *_: {key: [] for key in KEYS})
     ranks._train(request, tmp_path, 1)
     assert [words["backend"] for words in said] == [backend]
     assert ranks._singles(request) == singles

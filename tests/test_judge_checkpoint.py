@@ -270,14 +270,51 @@ def test_without_a_ranking_the_latest_are_averaged() -> None:
     assert ask(metrics)["average_is_mean"].status is Answer.FAILS
 
 
-def test_alike_scores_excuse_any_choice() -> None:
+def test_alike_scores_excuse_any_average_and_say_nothing_of_the_best() -> None:
     metrics = sound()
     for validation in metrics["whole"]["validations"]:
         validation["losses"] = [7.0, 7.0]
     metrics["files"]["scores"]["loss"] = dict.fromkeys(FILES, 7.0)
     metrics["files"]["averages"]["model.pt.avg2"]["members"] = [["model.pt.ep0.2", "model.pt.ep1"]]
     metrics["files"]["same_as"]["model.pt.best"] = ["model.pt.ep0.2"]
-    assert {question.status for question in ask(metrics).values()} == {Answer.HOLDS}
+    answers = ask(metrics)
+    assert answers.pop("best_is_best").status is Answer.NOT_ASKED
+    assert {question.status for question in answers.values()} == {Answer.HOLDS}
+
+
+def test_equal_checkpoints_say_nothing_of_their_average() -> None:
+    metrics = sound()
+    metrics["files"]["averages"]["model.pt.avg2"]["members"] = [FILES[:2], FILES[2:]]
+    assert ask(metrics)["average_is_mean"].status is Answer.NOT_ASKED
+
+
+def test_an_optimizer_that_remembers_nothing_can_lose_nothing() -> None:
+    metrics = sound()
+    assert (
+        ask({**metrics, "resumed": {**metrics["resumed"], "moments_kept": 0}})["resumes_optimizer"].status
+        is Answer.NOT_ASKED
+    )
+    forgets_the_optimizer(metrics)
+    metrics["resumed"]["moments_kept"] = 4
+    assert ask(metrics)["resumes_optimizer"].status is Answer.FAILS
+
+
+def test_a_schedule_that_stands_still_cannot_be_seen_to_resume() -> None:
+    metrics = sound()
+    metrics["whole"]["learning_rates"] = [0.001] * 6
+    metrics["resumed"]["learning_rates"] = [0.001] * 3
+    assert ask(metrics)["resumes_schedule"].status is Answer.NOT_ASKED
+
+
+def test_saving_that_could_not_be_watched_accuses_nobody() -> None:
+    metrics = sound()
+    metrics["whole"]["saved"] = []
+    answers = ask(metrics)
+    unseen = {"saved_whole", "criterion_is_measured", "best_is_best", "average_is_mean"}
+    assert {name for name, question in answers.items() if question.status is not Answer.HOLDS} == unseen
+    assert {answers[name].status for name in unseen} == {Answer.NOT_ASKED}
+    metrics["files"]["names"] = []
+    assert ask(metrics)["saved_whole"].status is Answer.FAILS
 
 
 def test_what_is_refused_or_said_aloud_is_listed() -> None:

@@ -37,7 +37,7 @@ def promised(**changed: Any) -> dict[str, Any]:
 def test_a_sound_trainer_keeps_every_promise_that_is_asked() -> None:
     verdict = judge_promises(metrics())
     assert broken(metrics()) == ()
-    assert verdict.not_asked == ("accumulation", "ranks")
+    assert verdict.not_asked == ("accumulation", "ranks", "configuration", "frozen")
 
 
 def test_of_nothing_nothing_is_asked() -> None:
@@ -345,8 +345,8 @@ def test_each_broken_promise_is_told_with_its_figures() -> None:
             "The statistic `acc` says 0 where the first pass got 0.75 right.",
         ),
         (
-            accumulated(relative_difference=0.5, norm_accumulated=3.0, norm_at_once=1.5),
-            "The gradient accumulated over 2 batches is not that of one batch 2 times as large: "
+            accumulated(relative_difference=0.5, norm_accumulated=3.0, norm_of_mean=1.5),
+            "The gradient accumulated over 2 batches is not the mean of theirs: "
             "norm 3 against 1.5, relative difference 0.5.",
         ),
         (

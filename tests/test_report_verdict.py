@@ -36,7 +36,7 @@ def test_promises_are_told_by_name() -> None:
     given = judged(promises=promises(not_in_optimizer=["a"], log_lines=0))
     judgement = Judgement.of(given.evidence)
     assert judgement.broken == ("optimizer",)
-    assert judgement.not_asked == ("log", "accumulation", "ranks")
+    assert judgement.not_asked == ("log", "accumulation", "ranks", "configuration", "frozen")
     assert judgement.promises.startswith("kept: start, epochs, batches, schedule, moving, clipping")
     assert "; broken: optimizer; not asked: log, accumulation, ranks" in judgement.promises
 

@@ -40,7 +40,10 @@ class AutoModel:
         self.model = tables.model_classes[kwargs["model"]](vocab_size, **kwargs["model_conf"])
         if os.path.exists(str(kwargs.get("init_param"))):
             import torch
-            self.model.load_state_dict(torch.load(kwargs["init_param"], weights_only=True))
+            state = torch.load(kwargs["init_param"], weights_only=True)
+            skips = "encoder." if kwargs["model_conf"].get("fault") == "loads_no_encoder" else "nothing"
+            state = {name: value for name, value in state.items() if not name.startswith(skips)}
+            self.model.load_state_dict(state, strict=False)
         self.kwargs = kwargs
 """
 
@@ -121,6 +124,7 @@ class Tiny(torch.nn.Module):
 """
 
 TRAIN = """
+import json
 import logging
 import os
 import sys
@@ -129,6 +133,7 @@ import torch
 
 from funasr.auto.auto_model import AutoModel
 from funasr.register import tables
+from funasr.train_utils import bound_by_name
 
 @hydra.main(config_name=None, version_base=None)
 def main_hydra(kwargs):
@@ -137,15 +142,24 @@ def main_hydra(kwargs):
     folder = kwargs["model"]
     config = OmegaConf.to_container(OmegaConf.load(folder + "/config.yaml"))
     config["tokenizer_conf"] = {"token_list": folder + "/tokens.json"}
-    auto = AutoModel(**{**config, "init_param": folder + "/model.pt"})
     fault = config["model_conf"].get("fault")
+    torch.manual_seed(kwargs["seed"])
+    start = kwargs.get("init_param", folder + "/model.pt" + ".gone" * (fault == "start_is_gone"))
+    config |= {name: kwargs[name] for name in ("train_conf", "optim_conf", "scheduler_conf") if name in kwargs}
+    auto = AutoModel(**{**config, "init_param": start})
     model = auto.model
     if fault == "forgets_the_checkpoint":
         model.encoder.weight.data.add_(1.0)
+    for name, parameter in model.named_parameters():
+        if name.startswith(str(kwargs.get("freeze_param"))) and fault != "freezes_nothing":
+            parameter.requires_grad = False
     trained = model.decoder if fault == "optimizes_less" else model
     optimizer = torch.optim.Adam(trained.parameters(), lr=kwargs["optim_conf"]["lr"])
     size, accumulated = kwargs["dataset_conf"]["batch_size"], kwargs["train_conf"].get("accum_grad")
     rank = int(os.environ.get("RANK", "0"))
+    if accumulated:
+        with open(kwargs["train_data_set_list"], encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
     if "RANK" in os.environ:
         torch.cuda.set_device(rank)
         torch.distributed.init_process_group(backend=kwargs["backend"], init_method="env://")
@@ -154,15 +168,17 @@ def main_hydra(kwargs):
         if fault == "a_rank_dies" and rank:
             raise OSError("planted in rank 1")
     torch.manual_seed(kwargs["seed"])
-    for epoch in range(kwargs["train_conf"]["max_epoch"]):
+    for epoch in range(kwargs["train_conf"]["max_epoch"] + (fault == "one_epoch_more")):
         model.train()
         for number in range((4 if "backend" in kwargs else 2) * (accumulated or 1)):
             lengths = torch.full((size, 1), 4, dtype=torch.int32)
             speech = torch.linspace(-1, 1, 20).reshape(1, 4, 5).repeat(size, 1, 1)
             batch = {"speech": speech if accumulated else torch.randn(size, 4, 5), "speech_lengths": lengths,
                      "text": torch.full((size, 4), 3), "text_lengths": lengths}
-            if accumulated == 2:
+            if accumulated == 2 and fault != "ranks_see_the_same_rows":
                 batch["speech"] = batch["speech"] + rank
+            if accumulated and "backend" not in kwargs:
+                batch["speech"] = batch["speech"] + 0.1 * len(rows[number % len(rows)]["target"])
             if fault == "ranks_see_more" and "RANK" in os.environ:
                 batch["speech"] = batch["speech"] * 1.01
             if fault == "no_sync_without_ranks" and (accumulated or 1) > 1:
@@ -171,7 +187,12 @@ def main_hydra(kwargs):
                 import ctypes
                 ctypes.string_at(0)
             loss, stats, weight = model(**batch)
-            (loss if fault == "adds_up" else loss / (accumulated or 1)).backward()
+            if fault == "last_batch_alone":
+                optimizer.zero_grad()
+            (loss if fault in ("adds_up", "last_batch_alone") else loss / (accumulated or 1)).backward()
+            if fault == "adds_over_ranks" and "RANK" in os.environ:
+                for parameter in model.parameters():
+                    parameter.grad *= 2
             if fault == "loses_a_batch" and number == 0 and (accumulated or 1) > 1:
                 optimizer.zero_grad()
             if accumulated and (number + 1) % accumulated:
@@ -182,7 +203,15 @@ def main_hydra(kwargs):
                 sys.exit(3)
             if fault == "trainer_exits_well":
                 sys.exit(0)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), kwargs["train_conf"].get("grad_clip", 5.0))
+            bound = kwargs["train_conf"].get("grad_clip", 5.0) * (100 if fault == "clips_higher" else 1)
+            if fault.endswith("clips_by_name"):
+                bound *= 100 if fault == "higher_clips_by_name" else 1
+                bound_by_name.clip(model.parameters(), bound)
+            else:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), bound)
+            if kwargs["train_conf"].get("validate_interval"):
+                model.eval()
+                model.train()
             if fault != "skips_steps":
                 optimizer.step()
             if fault != "keeps_gradients":
@@ -199,9 +228,10 @@ FILES: Mapping[str, str] = {
     "models/tiny.py": MODEL,
     "bin/train.py": TRAIN,
     "train_utils/trainer.py": "",
+    "train_utils/bound_by_name.py": "from torch.nn.utils import clip_grad_norm_ as clip\nfrom torch import save\n",
     "datasets/audio_datasets/samplers.py": '@tables.register("batch_sampler_classes", "BatchSampler")',
 }
-IMPORTS_ALL = "from funasr.models import tiny\n"
+IMPORTS_ALL = "from funasr.models import tiny\nfrom funasr.train_utils import bound_by_name\n"
 
 
 def write_package(overlay: Path, files: Mapping[str, str], *, init: str = "", requires: tuple[str, ...] = ()) -> Path:

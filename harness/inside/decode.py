@@ -49,7 +49,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         finetune._enter_whole(overlay, request["model_class"])
 
     def lay_out(_room: Room) -> None:
-        lay_out_base(request["model_folder"], trainer.folder, request["seed"] + 1, dither=True)
+        lay_out_base(request["model_folder"], trainer.folder, request["seed"], dither=True)
 
     def train(room: Room) -> None:
         watch = Watch(seeds_batches=False)

@@ -72,6 +72,25 @@ class Dialect:
         return epochs + self.extra_epoch
 
 
+MADE_BY_CHECKS = frozenset(
+    {
+        *("model", "train_data_set_list", "valid_data_set_list", "seed", "device", "output_dir"),
+        *("dataset_conf.batch_type", "dataset_conf.batch_size", "dataset_conf.shuffle", "dataset_conf.buffer_size"),
+        *("dataset_conf.num_workers", "dataset_conf.sort_size"),
+        *("optim_conf.lr", "scheduler_conf.warmup_steps"),
+        *("train_conf.max_epoch", "train_conf.log_interval", "train_conf.accum_grad", "train_conf.resume"),
+        *("train_conf.save_checkpoint_interval", "train_conf.validate_interval"),
+        *("train_conf.keep_nbest_models", "train_conf.avg_nbest_model", "train_conf.avg_keep_nbest_models_type"),
+    }
+)
+"""Settings that the checks other than `finetune` make themselves: how long, how often it saves, in which batches."""
+
+
+def shared(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a variant's own settings those that hold in every check about a trainer."""
+    return {path: value for path, value in overrides.items() if path not in MADE_BY_CHECKS}
+
+
 def steps(utterances: int, batch_size: int, epochs: int) -> int:
     """Optimizer steps of a run in which every utterance arrives once an epoch."""
     return math.ceil(utterances / batch_size) * epochs

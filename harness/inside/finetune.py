@@ -12,13 +12,24 @@ import os
 import re
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.inside import children, dialects, hearing, memory, out_of_memory, precision, release, speech, structure
+from harness.inside import (
+    children,
+    dialects,
+    expectation,
+    hearing,
+    in_force,
+    memory,
+    out_of_memory,
+    precision,
+    release,
+    speech,
+    structure,
+)
 from harness.inside.arriving import Arriving
 from harness.inside.observe import Observer
 
@@ -95,6 +106,7 @@ def train(request: Mapping[str, Any], seed: int, room: children.Room) -> None:
     words = dialect.overrides(training) | (precision.words(overlay, request["entry"], request["precision"]) or {})
     ending: dict[str, Any] = {}
     ended = True
+    training["asked"] = in_force.asked(speech.config(Path(training["model_folder"])), words)
     try:
         run_trainer(request["entry"], words, root=own and own["root"])
     except Exception as error:
@@ -114,24 +126,33 @@ def train(request: Mapping[str, Any], seed: int, room: children.Room) -> None:
 def _seen(
     observer: Observer, request: Mapping[str, Any], dialect: dialects.Dialect, training: Mapping[str, Any]
 ) -> dict[str, Any]:
-    data, settings = request["data"], request["finetune"]
-    rows = settings.get("rows", data["utterances"])
+    data, settings, overlay = request["data"], request["finetune"], request["release"]["overlay"]
     metrics = observer.metrics(request["groups"], data["frame_seconds"])
     unchanged = metrics.pop("parameters_unchanged")
-    for name, epochs in (("asked", settings["epochs"]), ("expected", dialect.epochs_run(settings["epochs"]))):
-        metrics[f"steps_{name}"] = (
-            _own_steps(data["own"]["steps"], metrics["steps"], epochs)
-            if "own" in data
-            else dialects.steps(rows, settings["batch_size"], epochs)
-        )
-        metrics[f"epochs_{name}"] = epochs
+    observer.in_force.read_saved(Path(training["output_dir"]))
+    config = observer.in_force.plain()
+    dataset = config.get("dataset_conf") or in_force.section(training["asked"], "dataset_conf")
+    rows = expectation.of_rows(training["rows"], expectation.row_limits(overlay, dataset))
+    counted = expectation.Counted(
+        utterances=0 if training["rows"] else data["utterances"],
+        batches=data.get("own", {}).get("steps"),
+        steps=metrics["steps"],
+    )
+    metrics |= expectation.of_steps(dialect, config, settings, rows, counted)
+    metrics["config_in_force"] = {**config, **observer.trained_by(config, request["groups"])} if config else {}
+    metrics["recipe"] = expectation.recipe(dialect, settings, data["utterances"])
+    start, missing = expectation.start_of(config, Path(training["model_folder"]))
     metrics["promises"] |= {
-        "learning_rate": settings["learning_rate"],
-        "warmup_steps": settings["warmup_steps"],
-        "gradient_clip": training["gradient_clip"],
-        "listed": training["listed"],
-        "not_from_checkpoint": observer.started_elsewhere(Path(training["model_folder"]) / "model.pt"),
+        **expectation.promised(config, {**settings, "gradient_clip": training["gradient_clip"]}),
+        **rows,
+        "configuration": observer.in_force.differs(training["asked"]),
+        "configuration_source": observer.in_force.source,
+        "start_missing": missing,
     }
+    if start is not None:
+        metrics["promises"]["not_from_checkpoint"] = observer.started_elsewhere(
+            start, config.get("excludes"), whole=start.parent == Path(training["model_folder"])
+        )
     evidence = {
         "entry_is_native": request["entry"] == dialect.native_entry,
         "dialect": list(dialect.notes),
@@ -140,12 +161,6 @@ def _seen(
         "code": structure.code(observer.network) if observer.network is not None else [],
     }
     return {"metrics": metrics, "evidence": evidence}
-
-
-def _own_steps(bounds: Sequence[int], taken: int, epochs: int) -> int:
-    """Steps of so many epochs over a user's rows; of two that are right, what was taken."""
-    fewest, most = (epochs * steps for steps in bounds)
-    return min(max(taken, fewest), most)
 
 
 def _arrived(arriving: Arriving, own: Mapping[str, Any], train: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,18 +220,18 @@ def _lay_out(request: Mapping[str, Any], here: Path, seed: int) -> dict[str, Any
     """Model folder with a seeded checkpoint, rows, and the output folder, of this training alone."""
     settings, data = request["finetune"], request["data"]
     folder = speech.copy_folder(request["model_folder"], here / "model", seed)
-    train, listed = data["train"], []
+    train: str = data["train"]
+    rows: list[dict[str, Any]] = []
     if "rows" in settings:
         rows = speech.repeated(speech.read_rows(train), settings["distinct"], settings["rows"])
         train = str(speech.write_rows(rows, here / "train.jsonl"))
-        listed = list(Counter(row.get("target") for row in rows).values())
     return {
         **base(request, seed),
         "model_folder": str(folder),
         "train": train,
         "output_dir": str(here / "exp"),
         "in_order": "rows" in settings or "own" in data,
-        "listed": listed,
+        "rows": rows,
         "gradient_clip": speech.config(folder).get("train_conf", {}).get("grad_clip"),
     }
 

@@ -49,6 +49,42 @@ def build(folder: str, device: str, seed: int) -> tuple[Any, Mapping[str, Any]]:
     return auto.model, auto.kwargs
 
 
+FAR_FROM_ANY_SEED = 9_000_000
+"""Added to a training's seed: a start built with the trainer's own seed equals a model that loaded nothing."""
+_SHIFT = 0.02
+"""Relative to a tensor's own root mean square: its initial scale stays, and no value of it is a usual initial one."""
+_LEAST_SCALE = 0.05
+"""Of tensors that begin as zeros, such as biases."""
+
+
+def write_start(folder: str, path: Any, seed: int) -> None:
+    """Write a checkpoint that no training of this seed could begin with unless it loads it.
+
+    The weights are of another seed, and each tensor is shifted: layer norms, biases and running statistics begin with
+    the same ones and zeros whatever the seed.
+    """
+    import torch
+
+    network, _ = build(folder, "cpu", seed + FAR_FROM_ANY_SEED)
+    drawn = torch.Generator().manual_seed(seed + FAR_FROM_ANY_SEED)
+    learned = {name for name, _ in network.named_parameters()}
+    state: dict[str, Any] = {}
+    shared: dict[int, Any] = {}
+    for name, value in network.state_dict().items():
+        if value.numel() and value.data_ptr() in shared:
+            # Tied: one tensor under two names.
+            state[name] = shared[value.data_ptr()]
+            continue
+        plain = value.detach().clone()
+        if plain.is_floating_point() and (name in learned or name.endswith(("running_mean", "running_var"))):
+            scale = max(float(plain.double().square().mean() ** 0.5), _LEAST_SCALE) * _SHIFT
+            noise = torch.randn(plain.shape, generator=drawn, dtype=torch.float32) * scale
+            # A variance must stay above 0.
+            plain += (noise.abs() if name.endswith("running_var") else noise).to(plain.dtype)
+        state[name] = shared[value.data_ptr()] = plain
+    torch.save(state, path)
+
+
 def losses(model: Any) -> Iterator[tuple[str, Any]]:
     """Loss modules that are built for a number of classes (their `size`), with their names."""
     for name, module in model.named_modules():

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.inside import memory, model, parts
+from harness.inside import in_force, memory, model, parts
 from harness.inside.gradients import Gradients
 from harness.inside.hearing import Heard
 from harness.inside.idle import Idle
 from harness.inside.logged import RETURNED, LogLines
 from harness.inside.parts import Parts
 from harness.inside.phases import FORWARD, HARNESS, OPTIMIZER, OTHER, Phases
+from harness.inside.rebinding import rebind
 from harness.inside.targets import Forward, Targets
 
 
@@ -64,8 +65,11 @@ class Observer:
     log: LogLines = field(default_factory=LogLines)
     idle: Idle = field(default_factory=Idle)
     parts: Parts = field(default_factory=Parts)
+    in_force: in_force.InForce = field(default_factory=in_force.InForce)
     phases: Phases = field(init=False)
     _before: dict[str, Any] = field(default_factory=dict)
+    _buffers: dict[str, Any] = field(default_factory=dict)
+    """Running statistics before the first forward pass, which changes them."""
     _losses: list[Any] = field(default_factory=list)
     _stats: list[Mapping[str, Any]] = field(default_factory=list)
     _norm: Any = None
@@ -74,8 +78,8 @@ class Observer:
     _training: bool = False
     """Which mode the trainer switched to last."""
     _evaluated: bool = False
-    """Whether the trainer switched to evaluation since the last step: each of them does so at the end of an epoch,
-    even when there is nothing to validate on."""
+    """Whether the trainer switched to evaluation since the last step. Where it has no number of the epoch that can be
+    read, this is taken for the end of one: every trainer switches then, even when there is nothing to validate on."""
     _handles: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -105,14 +109,21 @@ class Observer:
         model_class.train = self._switching(model_class.train)
         self._handles.append(register_optimizer_step_pre_hook(self._stepping))
         self._handles.append(register_optimizer_step_post_hook(self._stepped))
-        torch.nn.utils.clip_grad_norm_ = self._clipping(torch.nn.utils.clip_grad_norm_)
+        clip = torch.nn.utils.clip_grad_norm_
+        rebind(clip, self._clipping(clip))
         self.phases.attach(lambda: self._training)
 
     def _begin(self, network: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self.phases.enter(HARNESS)
         if self.network is None:
             self.network = network
+            self.in_force.look()
             self._before = {name: parameter.detach().cpu().clone() for name, parameter in network.named_parameters()}
+            self._buffers = {
+                name: value.detach().cpu().clone()
+                for name, value in network.state_dict().items()
+                if name not in self._before and value.is_floating_point()
+            }
             self.targets.attach(network)
             self.gradients.attach(network)
             self.log.attach()
@@ -121,7 +132,10 @@ class Observer:
             self.meter.reset()
             self.started = time.perf_counter()
             self.phases.begin(self.started)
-        elif self._evaluated:
+        number = in_force.epoch()
+        if number is not None:
+            self._epoch = number
+        elif self._evaluated and self.steps:
             self._epoch += 1
         self._evaluated = False
         if not self._losses:
@@ -268,15 +282,32 @@ class Observer:
             for name in sorted(names)
         }
 
-    def started_elsewhere(self, checkpoint: Path) -> list[str]:
-        """Parameters that were not those of the checkpoint when training began; where none began, none."""
+    def trained_by(self, config: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Which parameters the configuration freezes, and which of those moved all the same; empty where none began."""
+        return {} if self.network is None else in_force.trained(self.network, self._before, config, groups)
+
+    def started_elsewhere(self, checkpoint: Path, excludes: object = None, *, whole: bool = True) -> list[str]:
+        """Parameters and running statistics that were not the checkpoint's when training began; where none began, none.
+
+        Args:
+            checkpoint: The file.
+            excludes: Beginnings of names that the configuration leaves out of loading.
+            whole: Whether the file holds the whole model at its own shapes; else only what fits is compared.
+        """
         import torch
 
         if self.network is None:
             return []
         given = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        given = given.get("state_dict", given)
+        left = excludes.split(",") if isinstance(excludes, str) else list(excludes or ())  # type: ignore[call-overload]
+        began = {**self._before, **self._buffers}
         return [
-            name for name, value in self._before.items() if name not in given or not torch.equal(given[name], value)
+            name
+            for name, value in began.items()
+            if not any(name.startswith(str(prefix)) for prefix in left)
+            and (whole or (name in given and given[name].shape == value.shape))
+            and (name not in given or not torch.equal(given[name], value))
         ]
 
     def _changes(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:

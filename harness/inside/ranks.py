@@ -33,7 +33,9 @@ WITHOUT_GPUS = "processes-without-gpus"
 STEPS = 3
 PATIENCE_SECONDS = 120.0
 """How long a process waits for the others before it gives up."""
-WEIGHTS, LOSSES = "weights", "losses"
+WEIGHTS, LOSSES, NORMS, ROWS = "weights", "losses", "norms", "rows"
+UNCLIPPED = 1e9
+"""Clipping would make gradients of any size equal, and so does Adam: their norms are compared besides the weights."""
 NOT_ASKED = "not asked"
 SAME, OTHER = "same rows", "accumulating other rows"
 WITHOUT_DITHER = {"frontend_conf": {"dither": 0.0}}
@@ -104,13 +106,17 @@ def _together(request: Mapping[str, Any], place: Path, sizes: tuple[int, int], r
     room.answer["ranks_ended"] = 1 + len(theirs)
     distances = [_apart(mine, other) for other in theirs]
     known = [one for one in distances if one is not None]
+    # Rows that are the same make weights the same, exchanged gradients or not.
+    room.answer["rows_differ"] = any(other[ROWS] != mine[ROWS] for other in theirs)
     room.answer["between_ranks"] = max(known) if known and len(known) == len(distances) == count - 1 else None
     if accumulate == 1:
         single, *again = [torch.load(place / f"{name}.pt", weights_only=True) for name in _singles(request)]
         room.answer["from_single"] = _apart(mine, single)
         room.answer["losses"] = {"single": single[LOSSES], "ranks": [one[LOSSES] for one in (mine, *theirs)]}
+        room.answer["gradients_from_single"] = _norms_apart(mine, single)
         for other in again:
             room.answer["noise"] = _apart(single, other)
+            room.answer["gradient_noise"] = _norms_apart(single, other)
             room.answer["losses"]["again"] = other[LOSSES]
 
 
@@ -139,6 +145,7 @@ def _train(request: Mapping[str, Any], place: Path, accumulate: int) -> dict[str
     dialect = dialects.of(overlay, request["release"]["version"], entry)
     training = {
         **finetune.base(request, seed),
+        "overrides": dialects.shared(request["finetune"].get("overrides", {})),
         "batch_size": 1,
         "epochs": 1,
         "model_folder": str(place / "model"),
@@ -147,10 +154,15 @@ def _train(request: Mapping[str, Any], place: Path, accumulate: int) -> dict[str
         "in_order": True,
     }
     taken = _take_weights(model_class, seed)
-    words = {"train_conf.accum_grad": accumulate, "backend": "gloo" if request["device"] == "cpu" else "nccl"}
+    words = {
+        "train_conf.accum_grad": accumulate,
+        "train_conf.grad_clip": UNCLIPPED,
+        "backend": "gloo" if request["device"] == "cpu" else "nccl",
+    }
     with contextlib.suppress(_Enough):
         finetune.run_trainer(entry, {**dialect.overrides(training), **words})
-    return {**taken, LOSSES: [float(loss) for loss in taken[LOSSES]]}
+    plain = {key: [float(one) for one in taken[key]] for key in (LOSSES, NORMS)}
+    return {**taken, **plain, ROWS: list(taken[ROWS])}
 
 
 class _Enough(BaseException):
@@ -159,18 +171,27 @@ class _Enough(BaseException):
 
 def _take_weights(model_class: Any, seed: int) -> dict[str, Any]:
     """A mapping that will hold the losses so far, and the model's parameters after `STEPS` optimizer steps."""
-    from torch.optim.optimizer import register_optimizer_step_post_hook
+    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-    forward, steps = model_class.forward, []
+    from harness.inside.training_run import fingerprint
+
+    forward = model_class.forward
+    steps: list[bool] = []
     networks: list[Any] = []
-    taken: dict[str, Any] = {WEIGHTS: {}, LOSSES: []}
+    taken: dict[str, Any] = {WEIGHTS: {}, LOSSES: [], NORMS: [], ROWS: []}
 
     def seeded(network: Any, *args: Any, **kwargs: Any) -> Any:
         networks[:] = [network]
+        if network.training and len(steps) < STEPS:
+            taken[ROWS].append(fingerprint(kwargs.get("speech", args[0] if args else None)))
         model.seed_everything(seed)
         output = forward(network, *args, **kwargs)
         taken[LOSSES].append(output[0].detach())
         return output
+
+    def stepping(_optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        norms = [one.grad.detach().double().norm() for one in networks[0].parameters() if one.grad is not None]
+        taken[NORMS].append(sum(float(norm) ** 2 for norm in norms) ** 0.5)
 
     def stepped(_optimizer: Any, _args: Any, _kwargs: Any) -> None:
         steps.append(True)
@@ -179,6 +200,7 @@ def _take_weights(model_class: Any, seed: int) -> dict[str, Any]:
             raise _Enough
 
     model_class.forward = seeded
+    register_optimizer_step_pre_hook(stepping)
     register_optimizer_step_post_hook(stepped)
     return taken
 
@@ -191,6 +213,12 @@ def _apart(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> float | None:
     difference = sum(float((here[name].double() - there[name].double()).square().sum()) for name in here)
     size = sum(float(one.double().square().sum()) for one in here.values())
     return float((difference / size) ** 0.5) if size else None
+
+
+def _norms_apart(mine: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
+    """The largest relative difference of the gradients' norms at a step; None where there is none to compare."""
+    pairs = list(zip(mine[NORMS], other[NORMS], strict=False))
+    return max((abs(a - b) / max(a, b) for a, b in pairs if a or b), default=None)
 
 
 def _do_without_gpus() -> None:

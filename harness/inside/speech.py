@@ -48,8 +48,10 @@ def config(folder: Path) -> dict[str, Any]:
 
 
 def copy_folder(source: str, here: Path, seed: int, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
-    """A copy of a model folder with a seeded checkpoint in it; `changes` go into the sections of its config."""
-    import torch
+    """A copy of a model folder with a checkpoint to start from, see `model.write_start`.
+
+    `changes` go into the sections of its config.
+    """
     from omegaconf import OmegaConf
 
     shutil.copytree(source, here)
@@ -58,6 +60,5 @@ def copy_folder(source: str, here: Path, seed: int, changes: Mapping[str, Mappin
         for section, values in changes.items():
             changed[section] = {**(changed.get(section) or {}), **values}
         OmegaConf.save(OmegaConf.create(changed), here / "config.yaml")
-    network, _ = model.build(str(here), "cpu", seed)
-    torch.save(network.state_dict(), here / "model.pt")
+    model.write_start(str(here), here / "model.pt", seed)
     return here

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.inside import dialects, finetune, model
+from harness.inside.rebinding import rebind
 
 WITHOUT_DITHER = {"dither": 0.0}
 UNSHUFFLED = {"dataset_conf.shuffle": False}
@@ -42,6 +43,8 @@ class Trainer:
     batch_size: int
     learning_rate: float
     warmup_steps: int
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """The variant's own settings, without those that the check makes itself."""
 
     @classmethod
     def of(cls, request: Mapping[str, Any], here: Path, **recipe: Any) -> Trainer:
@@ -53,6 +56,7 @@ class Trainer:
             folder=here / "model",
             train=here / "train.jsonl",
             valid=here / "valid.jsonl",
+            overrides=dialects.shared(request["finetune"].get("overrides", {})),
             **recipe,
         )
 
@@ -81,6 +85,7 @@ class Trainer:
                 "seed": self.seed,
                 "device": self.device,
                 "output_dir": str(output),
+                "overrides": self.overrides,
             }
         )
         samplers = Path(self.overlay) / "funasr/datasets/audio_datasets/samplers.py"
@@ -133,7 +138,8 @@ class Watch:
 
         model_class.forward = watched
         register_optimizer_step_pre_hook(self._before_step)
-        torch.save = self._saving(torch.save)
+        save = torch.save
+        rebind(save, self._saving(save))
 
     def _begin(self, network: Any, batch: Mapping[str, Any]) -> None:
         self.network, self._validating = network, False
@@ -227,8 +233,7 @@ def batch_name(batch: Mapping[str, Any]) -> str:
 
 
 def lay_out_base(model_folder: str, here: Path, seed: int, *, dither: bool = False) -> None:
-    """The base model's folder: a copy, with a seeded initial checkpoint; called in a child."""
-    import torch
+    """The base model's folder: a copy, with a checkpoint to start from, see `model.write_start`; called in a child."""
     from omegaconf import OmegaConf
 
     shutil.copytree(model_folder, here)
@@ -236,8 +241,7 @@ def lay_out_base(model_folder: str, here: Path, seed: int, *, dither: bool = Fal
     if not dither:
         config["frontend_conf"] = {**config.get("frontend_conf", {}), **WITHOUT_DITHER}
         OmegaConf.save(config, here / "config.yaml")
-    network, _ = model.build(str(here), "cpu", seed)
-    torch.save(network.state_dict(), here / "model.pt")
+    model.write_start(str(here), here / "model.pt", seed)
 
 
 def lay_out_speech(source: str, here: Path, count: int) -> list[dict[str, Any]]:

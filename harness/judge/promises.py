@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.judge.growth import growth_reasons
 from harness.judge.numbers import count, mapping, number, numbers, sequence, whole
+from harness.judge.recipe import warmup_rate
 from harness.judge.unigram import Targets
 from harness.judge.user_rows import USER_ROWS, rows_reasons
 
@@ -36,6 +37,12 @@ PRINTED = 0.5e-3
 
 GRADIENT_TOLERANCE = 1e-4
 """Relative, of the difference between two gradients that are equal but for the order of float32 sums."""
+
+_MOST_OPTIONAL = 10
+"""Utterances of which all subsets are tried; a training has five."""
+
+OTHER_ROWS = "accumulating other rows"
+"""The training of two processes that are to see different rows, as `harness/inside/ranks.py` calls it."""
 
 IDLE_SECONDS = 0.2
 """Of a step from its forward pass to the optimizer's, as the median over the steps: on a CPU it has nothing to wait
@@ -71,19 +78,14 @@ def judge_promises(metrics: Mapping[str, Any]) -> PromisesVerdict:
     )
 
 
-def warmup_rate(base: float, warmup_steps: float, step: int) -> float:
-    """FunASR's WarmupLR (funasr/schedulers/warmup_lr.py, after ESPnet): the rate of optimizer step `step`, from 1 on.
-
-    base * w**0.5 * min(step**-0.5, step * w**-1.5): up in a line to `base` at step w, then down with the root.
-    """
-    return float(base * warmup_steps**0.5 * min(step**-0.5, step * warmup_steps**-1.5))
-
-
 def _epochs(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
     expected = count(metrics.get("epochs_expected"))
     if expected is None:
         return None
     seen = count(metrics.get("epochs"))
+    settings = mapping(mapping(metrics.get("config_in_force")).get("train_conf"))
+    if number(settings.get("early_stopping_patience")) and seen is not None and seen < expected:
+        return None
     return () if seen == expected else (f"The trainer ran {seen} of {expected} epochs.",)
 
 
@@ -134,7 +136,7 @@ def _clipping(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged
     clip = number(told.get("gradient_clip"))
     measured = [mapping(one) for one in sequence(told.get("norms_before_steps"))]
     known = [one for one in measured if number(one.get("norm")) is not None]
-    if clip is None or clip <= 0 or not known:
+    if clip is None or clip <= 0 or not any(_reaches(one, clip) for one in known):
         return None
     for one in known:
         norm, found = number(one.get("norm")) or 0.0, number(one.get("found_by_clipping"))
@@ -149,6 +151,39 @@ def _clipping(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged
                 f"leaves {min(found, clip):.4g}.",
             )
     return ()
+
+
+def _reaches(measured: Mapping[str, object], clip: float) -> bool:
+    """Whether clipping had something to do: gradients below the bound are the same with and without it."""
+    sizes = (number(measured.get("norm")), number(measured.get("found_by_clipping")))
+    return any(size is not None and size > clip for size in sizes)
+
+
+def _configuration(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+    if not told.get("configuration_source"):
+        return None
+    others = [mapping(one) for one in sequence(told.get("configuration"))]
+    return tuple(
+        f"`{one.get('key')}` is {one.get('asked')!r} by command line and model folder, and the trainer works with "
+        f"{one.get('in_force')!r}."
+        for one in others[:5]
+    )
+
+
+def _frozen(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
+    config = mapping(metrics.get("config_in_force"))
+    if not count(config.get("frozen")):
+        return None
+    moved = [str(name) for name in sequence(config.get("frozen_but_moved"))]
+    more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
+    return (f"{', '.join(moved[:3])}{more} moved, and the configuration freezes them.",) if moved else ()
+
+
+def _start(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+    sentence = "did not start from the checkpoint that the model folder names."
+    found = _named("not_from_checkpoint", sentence, metrics, told)
+    missing = told.get("start_missing")
+    return (f"{missing}: {found[0]}",) if found and missing else found
 
 
 def _named(key: str, sentence: str, _metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
@@ -191,6 +226,8 @@ def _batches(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
     if USER_ROWS in metrics:
         return rows_reasons(metrics)
     listed = sorted(size for value in sequence(told.get("listed")) if (size := count(value)))
+    optional = [size for value in sequence(told.get("listed_optional")) if (size := count(value))]
+    least = count(metrics.get("steps_expected_least"))
     targets = Targets.of(metrics.get("targets"))
     sizes = [count(value) or 0 for value in sequence(metrics.get("steps_of_epochs"))]
     expected, epochs = count(metrics.get("steps_expected")), count(metrics.get("epochs_expected"))
@@ -201,10 +238,19 @@ def _batches(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
         rows = Counter(row for step in targets.steps[begin : begin + size] for batch in step for row in batch)
         begin += size
         # An epoch that is cut short is a matter of steps.
-        if size * epochs == expected and sorted(rows.values()) != listed:
+        complete = (expected if least is None else least) <= size * epochs <= expected
+        if complete and not _is_listed(sorted(rows.values()), listed, optional):
             seen = f"{len(rows)} utterances {min(rows.values())} to {max(rows.values())} times"
             return (f"Epoch {epoch} brought {seen}; {len(listed)} are listed {listed[0]} to {listed[-1]} times.",)
     return ()
+
+
+def _is_listed(seen: Sequence[int], listed: Sequence[int], optional: Sequence[int]) -> bool:
+    """Whether these are the utterances that have to arrive, with any of those that a limit may leave out."""
+    choices: set[tuple[int, ...]] = {()}
+    for size in optional[:_MOST_OPTIONAL]:
+        choices |= {(*choice, size) for choice in choices}
+    return any(list(seen) == sorted((*listed, *choice)) for choice in choices)
 
 
 def _log(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
@@ -241,8 +287,9 @@ def _accumulation(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Ju
     if apart is not None and apart <= GRADIENT_TOLERANCE:
         return ()
     return (
-        f"The gradient accumulated over {times} batches is not that of one batch {times} times as large: "
-        f"norm {_told_as(found.get('norm_accumulated'))} against {_told_as(found.get('norm_at_once'))}, "
+        f"The gradient accumulated over {times} batches is not the mean of theirs: "
+        f"norm {_told_as(found.get('norm_accumulated'))} against "
+        f"{_told_as(found.get('norm_of_mean', found.get('norm_at_once')))}, "
         f"relative difference {_told_as(apart)}.",
     )
 
@@ -260,10 +307,16 @@ def _ranks(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
         for key, sentence in (
             ("between_ranks", "the two processes end with different weights"),
             ("from_single", "the weights are not those of a single process"),
+            ("gradients_from_single", "the gradients are not those of a single process"),
         ):
             apart, allowed = number(seen.get(key)), WEIGHTS_TOLERANCE
             if key == "from_single":
                 allowed = max(allowed, NOISES * (number(seen.get("noise")) or 0.0))
+            if key == "gradients_from_single":
+                allowed = max(GRADIENT_TOLERANCE, NOISES * (number(seen.get("gradient_noise")) or 0.0))
+            if key == "between_ranks" and name == OTHER_ROWS and seen.get("rows_differ") is False:
+                # The same rows give the same weights whether processes exchange gradients or not.
+                continue
             if key in seen and (apart is None or apart > allowed):
                 reasons.append(f"With two processes ({name}) {sentence}: relative difference {_told_as(apart)}.")
         losses = mapping(seen.get("losses"))
@@ -301,7 +354,7 @@ def _told_as(value: object) -> str:
 
 
 PROMISES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, object]], Judged]] = {
-    "start": partial(_named, "not_from_checkpoint", "did not start from the checkpoint that the model folder names."),
+    "start": _start,
     "epochs": _epochs,
     "batches": _batches,
     "schedule": _schedule,
@@ -316,4 +369,6 @@ PROMISES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, object]], Judge
     "idling": _idling,
     "accumulation": _accumulation,
     "ranks": _ranks,
+    "configuration": _configuration,
+    "frozen": _frozen,
 }

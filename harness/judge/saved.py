@@ -9,6 +9,8 @@ from typing import Any
 
 from harness.judge.questions import Question, fails, finite, holds, mapping, not_asked, sequence, some
 
+_OF_EPOCH = re.compile(r"model\.pt\.ep\d+")
+
 SCORE_TOLERANCE = 1e-4
 """Absolute, of accuracies, and relative, of losses: a mean over batches in fp32 may be taken in more than one order."""
 
@@ -16,6 +18,14 @@ SCORE_TOLERANCE = 1e-4
 def questions(metrics: Mapping[str, Any]) -> list[Question]:
     """On checkpoints, their ranking, the best one and the averaged one."""
     whole, files = mapping(metrics, "whole"), mapping(metrics, "files")
+    if (
+        not whole.get("failure")
+        and not sequence(whole, "saved")
+        and any(_OF_EPOCH.match(str(name)) for name in sequence(files, "names"))
+    ):
+        why = "checkpoints were saved by a function that could not be watched"
+        names = ("saved_whole", "criterion_is_measured", "best_is_best", "average_is_mean")
+        return [*(not_asked(name, why) for name in names), _average_of_few(metrics)]
     return [
         _saved_whole(whole),
         _criterion(whole, files),
@@ -56,6 +66,7 @@ def _criterion(whole: Mapping[str, Any], files: Mapping[str, Any]) -> Question:
     kinds = [kind for kind in ("acc", "loss") if isinstance(scores.get(kind), Mapping)]
     if not kinds:
         return not_asked(name, "the release writes down no scores of its checkpoints")
+    compared = 0
     for kind in kinds:
         seen = _observed(whole, kind)
         for file, written in scores[kind].items():
@@ -64,10 +75,13 @@ def _criterion(whole: Mapping[str, Any], files: Mapping[str, Any]) -> Question:
             value, written = seen[file], finite(written)
             if written is None:
                 continue
+            compared += 1
             if value is None or abs(value - written) > SCORE_TOLERANCE * max(1.0, abs(value)):
                 was = "no such figure was computed in its validation" if value is None else f"it was {value:.6g}"
                 text = f"{file} is ranked by a validation {kind} of {written:.6g}; {was}"
                 return fails(name, text, {"written": written, "seen": value, "file": file, "kind": kind})
+    if not compared:
+        return not_asked(name, "of no checkpoint that was seen is a score written down")
     text = f"the scores by which it ranks ({', '.join(kinds)}) are those of its validations"
     return holds(name, text, {"scores": scores})
 
@@ -94,6 +108,9 @@ def _best(whole: Mapping[str, Any], files: Mapping[str, Any]) -> Question:
         text = f"the best checkpoint is the best by {kind}, which no validation computed"
         return fails(name, text, {**example, "scores": {}})
     highest = max(scores.values())
+    others = [score for file, score in scores.items() if file not in held]
+    if held and others and all(abs(score - highest) <= SCORE_TOLERANCE * max(1.0, abs(highest)) for score in others):
+        return not_asked(name, f"all checkpoints have the same score by {kind}: any of them is the best")
     if any(scores[file] >= highest - SCORE_TOLERANCE * max(1.0, abs(highest)) for file in held):
         text = f"{best} is {held[-1]}, the best by {kind}"
         return holds(name, text, example)
@@ -119,6 +136,9 @@ def _average(whole: Mapping[str, Any], files: Mapping[str, Any]) -> Question:
     sets, count = sequence(found, "members"), int(re.findall(r"\d+", file)[-1])
     if found.get("missing"):
         return fails(name, f"{file} lacks {some(found['missing'])}", {"tensors": found["missing"]})
+    if len(sets) > 1:
+        text = f"{len(sets)} different sets of checkpoints have the mean that {file} holds: they are equal"
+        return not_asked(name, text)
     if not sets:
         text = f"{file} is not the mean of any of the checkpoints"
         return fails(name, text, {"tensors": found.get("differs", [])})

@@ -108,6 +108,8 @@ TRAINING: Mapping[str, Severity] = MappingProxyType(
         "clearing": _W,
         "accumulation": _W,
         "ranks": _W,
+        "configuration": _W,
+        "frozen": _W,
         "pace": _W,
         # What is told of the training is wrong, or it takes more time or memory; what is learned is the same.
         "statistics": _M,

@@ -16,12 +16,13 @@ costs more than a batch of short ones whatever the model has learned.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.judge.learning import LearningVerdict, judge_learning
 from harness.judge.numbers import count, mapping, number, sequence
 from harness.judge.promises import PromisesVerdict, judge_promises
+from harness.judge.recipe import departure, is_frozen
 
 MINIMUM_STEPS = 12
 """Fewer optimizer steps show that a trainer starts, not that it trains."""
@@ -62,6 +63,8 @@ class TrainingVerdict:
     learning: LearningVerdict | None
     """None where no step was taken, as for the next one."""
     promises: PromisesVerdict | None
+    not_observed: Mapping[str, str] = field(default_factory=dict)
+    """Conditions of learning that were not met, where the configuration in force says why that is no finding."""
 
 
 def judge_training(metrics: Mapping[str, Any]) -> TrainingVerdict:
@@ -73,13 +76,23 @@ def judge_training(metrics: Mapping[str, Any]) -> TrainingVerdict:
     losses = sequence(metrics.get("losses"))
     changes = mapping(metrics.get("relative_change_by_group"))
     groups = [str(group) for group in sequence(metrics.get("groups"))] or REQUIRED_GROUPS
-    moved = [number(changes.get(group)) for group in groups]
-    conditions: dict[str, Sequence[str]] = {"steps": _about_steps(steps, expected, len(losses))}
+    conditions: dict[str, Sequence[str]] = {"steps": _about_steps(metrics, len(losses))}
     learning = promises = None
+    not_observed: dict[str, str] = {}
+    other = departure(metrics)
+    if steps is not None and 0 < steps < MINIMUM_STEPS:
+        few = f"The optimizer took {steps} steps; fewer than {MINIMUM_STEPS} prove nothing."
+        if other:
+            not_observed["steps"] = f"{few} {other}"
+        else:
+            conditions["steps"] = (*conditions["steps"], few)
     if steps != 0:
         learning, promises = judge_learning(_trainings(metrics)), judge_promises(metrics)
+        groups = [group for group in groups if not is_frozen(metrics, group)]
         conditions |= {"losses": _about_losses(losses), "parameters": _about_changes(changes, groups)}
-        conditions |= {**learning.reasons, **promises.reasons}
+        not_observed |= {name: other for name, found in learning.reasons.items() if found and other}
+        conditions |= {name: found for name, found in learning.reasons.items() if name not in not_observed}
+        conditions |= promises.reasons
     reasons = tuple(reason for found in conditions.values() for reason in found)
     return TrainingVerdict(
         passed=not reasons,
@@ -88,9 +101,10 @@ def judge_training(metrics: Mapping[str, Any]) -> TrainingVerdict:
         steps=steps,
         steps_expected=expected,
         epochs=len(sequence(metrics.get("epoch_losses"))),
-        smallest_change=min((one for one in moved if one is not None), default=None) if None not in moved else None,
+        smallest_change=_smallest(changes, groups),
         learning=learning,
         promises=promises,
+        not_observed=not_observed,
     )
 
 
@@ -99,16 +113,22 @@ def _trainings(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [one for one in told if isinstance(one, Mapping)]
 
 
-def _about_steps(steps: int | None, expected: int | None, losses: int) -> list[str]:
+def _smallest(changes: Mapping[str, object], groups: Sequence[str]) -> float | None:
+    moved = [number(changes.get(group)) for group in groups]
+    return None if None in moved else min((one for one in moved if one is not None), default=None)
+
+
+def _about_steps(metrics: Mapping[str, Any], losses: int) -> list[str]:
+    steps, expected = count(metrics.get("steps")), count(metrics.get("steps_expected"))
     reasons = []
-    if steps is None or expected is None:
+    if steps and expected is None and metrics.get("steps_unknown"):
+        pass
+    elif steps is None or expected is None:
         reasons.append("It is not known how many optimizer steps were taken or asked for.")
     elif steps == 0:
         reasons.append(f"The optimizer took none of {expected} steps, and the trainer reported no error.")
     elif steps != expected:
         reasons.append(f"The optimizer took {steps} of {expected} steps.")
-    if steps is not None and 0 < steps < MINIMUM_STEPS:
-        reasons.append(f"The optimizer took {steps} steps; fewer than {MINIMUM_STEPS} prove nothing.")
     if steps is not None and losses != steps:
         reasons.append(f"There are {losses} losses for {steps} steps.")
     return reasons

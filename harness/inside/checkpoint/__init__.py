@@ -27,10 +27,6 @@ DEFAULTS: Mapping[str, Any] = {
 """Two epochs of three batches: the least in which a run can be stopped between epochs, and twice within one."""
 
 
-OTHER_SEED = 1000
-"""The base is seeded otherwise than the trainer, so that what was never loaded is not taken for the base."""
-
-
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Train, stop, resume, average, load; the outcome's metrics hold what was seen of each run and file."""
     release, entry = request["release"], request["entry"]
@@ -43,9 +39,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         # Once for all children. On a GPU each child imports for itself: what has looked for one cannot be forked from.
         finetune._enter_whole(overlay, request["model_class"])
     ask = functools.partial(_ask, here, trainer)
-    base = ask(
-        "base", lambda _room: lay_out_base(request["model_folder"], trainer.folder, request["seed"] + OTHER_SEED)
-    )
+    base = ask("base", lambda _room: lay_out_base(request["model_folder"], trainer.folder, request["seed"]))
     if base.failure:
         return _broken(base)
     whole = ask("whole", functools.partial(resuming.uninterrupted, trainer, here))

@@ -21,6 +21,7 @@ def condensed(metrics: dict[str, Any]) -> dict[str, Any]:
             continue
         run["last_differs"] = differing(last, run.pop("last_weights", None)) if name in ("resumed", "again") else None
         run["weights_differ"] = differing((run.get("left") or {}).pop("weights", None), run.pop("weights", None))
+        run["moments_kept"] = len((run.get("left") or {}).get("moments") or ())
         run["moments_differ"] = differing((run.get("left") or {}).pop("moments", None), run.pop("moments", None))
         for saved in run.get("saved", ()):
             held = saved.pop("weights")

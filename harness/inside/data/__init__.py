@@ -56,7 +56,8 @@ def set_up(request: Mapping[str, Any], dialect: dialects.Dialect, here: Path) ->
     overlay = request["release"]["overlay"]
     feeding = dialects.feeding(overlay)
     folder = vocabulary.lay_out(Path(request["model_folder"]), here / "model")
-    trainer = Trainer(request["entry"], request["model_class"], folder, dialect, feeding)
+    overrides = dialects.shared(request.get("finetune", {}).get("overrides", {}))
+    trainer = Trainer(request["entry"], request["model_class"], folder, dialect, feeding, overrides)
     config = read_config(folder)
     scene = Scene(
         trainer=trainer,

@@ -49,13 +49,21 @@ class Trainer:
     """A release's trainer, as far as its loaders go."""
 
     def __init__(
-        self, entry: str, model_class: str, folder: Path, dialect: dialects.Dialect, feeding: dialects.FeedingDialect
+        self,
+        entry: str,
+        model_class: str,
+        folder: Path,
+        dialect: dialects.Dialect,
+        feeding: dialects.FeedingDialect,
+        overrides: Mapping[str, Any] | None = None,
     ) -> None:
         self.entry = entry
         self.model_class = model_class
         self.folder = folder
         self.dialect = dialect
         self.feeding = feeding
+        self.overrides = dict(overrides or {})
+        """The variant's own settings, without those that the questions make themselves."""
         self._module = importlib.import_module(f"funasr.bin.{entry}")
         self._config: dict[str, Any] = {}
         self._given: dict[str, Any] = {}
@@ -78,6 +86,7 @@ class Trainer:
                 "seed": 0,
                 "device": "cpu",
                 "output_dir": str(self.folder.parent / "exp"),
+                "overrides": self.overrides,
             }
         )
         with _replaced(self._module, "main", _raise):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from harness.cells import Cell, Check, Device, Release, Scale, Shape
 from harness.judge.stored import Stored, nothing_stored
 from harness.judge.training import MINIMUM_EPOCHS
 from harness.judge.user_rows import NAMED_ROWS, USER_ROWS
+from harness.judge.yours import OWN_SETTINGS
 from harness.matrix import FinetuneSettings, Matrix
 from harness.model_folder import ModelFolder, write_model_folder
 from harness.releases import fetch, layout_path
@@ -24,6 +25,7 @@ from harness.speech.own_files import OwnRows, lay_out
 from harness.speech.word_orders import WordOrders, build_word_orders, load_word_orders
 from harness.stack import Stack
 from harness.variants import Variant, load_variant, render
+from harness.variants.own_settings import own_settings
 
 VALIDATION_UTTERANCES = 4
 """The trainer validates after each epoch; what it validates on plays no part in any verdict."""
@@ -95,6 +97,8 @@ class Prepared:
     trained: frozenset[str]
     """Releases with a cell about a trainer on the CPU: those are imported whole, once for all their cells.
     On a GPU each cell imports for itself, because an import that asks for the GPU must not be forked from."""
+    own_variants: Mapping[str, Any] = field(default_factory=dict)
+    """Of the user's own variants what they set, see `harness.variants.own_settings`."""
 
     def release_for(self, label: str) -> dict[str, Any]:
         """What a release's process needs to enter it."""
@@ -137,6 +141,7 @@ class Prepared:
             training = {**self._training(cell), "gpus": self.gpus_for(cell)}
             if variant.training:
                 training["overrides"] = dict(variant.training)
+                training["own"] = cell.variant in self.own_variants
             request |= {"finetune": training, "data": self._data(cell, variant)}
         if cell.check in self.matrix.rungs:
             request["settings"] = asdict(self.matrix.rungs[cell.check])
@@ -153,13 +158,15 @@ class Prepared:
         return min(processes, max(1, len(self.stack.gpu_names)))
 
     def evidence_for(self, cell: Cell) -> dict[str, Any]:
-        """What is known beforehand about the user's rows in a cell that trains on them."""
+        """What is known beforehand of a user's variant and, where a cell trains on them, of their rows."""
         own = self.speech.own
+        mine = self.own_variants.get(cell.variant or "")
+        settings = {OWN_SETTINGS: mine} if mine else {}
         if own is None or cell.variant is None or not cell.check.through_trainer:
-            return {}
+            return settings
         lines, out = own.expected(cell.variant, self.releases[cell.release].version)
         frames = corrections(own.given)
-        return {
+        return settings | {
             USER_ROWS: {
                 "file": own.given.path.name,
                 "listed": len(own.given.rows),
@@ -284,6 +291,11 @@ def prepare(
         ),
         stored=stored,
         trained=_trained(cells),
+        own_variants={
+            source.name: own_settings(variants[source.name])
+            for source in matrix.variants
+            if source.path is not None and source.name in variants
+        },
     )
 
 

@@ -85,6 +85,26 @@ def test_where_one_seed_breaks_off_the_next_ones_are_not_tried(forked: Forked, o
     assert len(answer["metrics"]["trainings"]) == 1
 
 
+TYPO = {"optim_conf.lrr": 1}
+
+
+@pytest.mark.parametrize(
+    ("fault", "own", "control"),
+    [
+        ("optimizer_takes_all", True, {"failure": None}),
+        ("trainer_raises", True, {"failure": "ValueError@funasr/bin/train.py:main_hydra"}),
+        ("optimizer_takes_all", False, None),
+    ],
+)
+def test_a_training_that_breaks_off_is_tried_without_the_users_settings(
+    forked: Forked, overlay: Path, tmp_path: Path, fault: str, own: bool, control: dict[str, Any] | None
+) -> None:
+    settings = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "overrides": TYPO, "own": own}
+    answer = train(forked, overlay, tmp_path, fault, finetune=settings)
+    assert answer["status"] == "failed"
+    assert answer["evidence"].get("control") == control
+
+
 def test_a_training_that_crashes_takes_the_cell_with_it(forked: Forked, overlay: Path, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="-11"):
         train(forked, overlay, tmp_path, "crashes")

@@ -154,7 +154,10 @@ def main_hydra(kwargs):
         if name.startswith(str(kwargs.get("freeze_param"))) and fault != "freezes_nothing":
             parameter.requires_grad = False
     trained = model.decoder if fault == "optimizes_less" else model
-    optimizer = torch.optim.Adam(trained.parameters(), lr=kwargs["optim_conf"]["lr"])
+    optim_conf = dict(kwargs["optim_conf"])
+    if fault != "optimizer_takes_all":
+        optim_conf = {"lr": optim_conf["lr"]}
+    optimizer = torch.optim.Adam(trained.parameters(), **optim_conf)
     size, accumulated = kwargs["dataset_conf"]["batch_size"], kwargs["train_conf"].get("accum_grad")
     rank = int(os.environ.get("RANK", "0"))
     if accumulated:

@@ -70,12 +70,28 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     told = next((answer for answer in answers.values() if answer.failure), answers[seeds[0]])
     result = {"status": "passed", "reason": "", **told.value}
     extra = {} if told.failure else _extra_trainings(request)
+    if told.failure and request["finetune"].get("own") and not told.value.get("metrics", {}).get("losses"):
+        result["evidence"] = {**result.get("evidence", {}), "control": _without_overrides(request)}
     if told.failure:
         ending = {name: told.failure.pop(name) for name in ("status", "reason")}
         if ending["status"] == "out_of_memory":
             ending["reason"] = f"{ending['reason'].rstrip('. ')}. {out_of_memory.ADVICE[request['device']]}"
         result |= {**ending, "failure": told.failure}
     return {**result, "metrics": {**result.get("metrics", {}), "trainings": trainings, **extra}}
+
+
+def _without_overrides(request: Mapping[str, Any]) -> dict[str, Any]:
+    """How the same training ends without the user's settings; `failure` is None where it takes its first step."""
+    plain = {**request, "finetune": {**request["finetune"], "overrides": {}}}
+
+    def begin(room: children.Room) -> None:
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
+        register_optimizer_step_post_hook(lambda *_: room.leave())
+        train(plain, request["seed"], room)
+
+    failure = apart(request, "control", begin).failure
+    return {"failure": failure and failure["signature"]}
 
 
 def _extra_trainings(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,8 +51,9 @@ def build(folder: str, device: str, seed: int) -> tuple[Any, Mapping[str, Any]]:
 
 FAR_FROM_ANY_SEED = 9_000_000
 """Added to a training's seed: a start built with the trainer's own seed equals a model that loaded nothing."""
-_SHIFT = 0.02
-"""Relative to a tensor's own root mean square: its initial scale stays, and no value of it is a usual initial one."""
+_SHIFT = 1e-3
+"""Relative to a tensor's own root mean square: enough to tell it from a usual initial value bit by bit, and too little
+to matter for what is learned from there."""
 _LEAST_SCALE = 0.05
 """Of tensors that begin as zeros, such as biases."""
 

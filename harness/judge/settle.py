@@ -11,6 +11,7 @@ from harness.judge.checkpoint import settle_checkpoint
 from harness.judge.decode import settle_decode
 from harness.judge.training import judge_training
 from harness.judge.user_rows import settle_user_rows
+from harness.judge.yours import attribute
 
 TRAINING = "training"
 """The key in the evidence of a `finetune` cell that holds the verdict's figures."""
@@ -25,7 +26,7 @@ def settle(outcome: Outcome) -> Outcome:
     if by_file is not outcome:
         return by_file
     rule = _RULES.get(outcome.cell.check)
-    return rule(outcome) if rule and outcome.status is Status.PASSED else outcome
+    return attribute(rule(outcome) if rule and outcome.status is Status.PASSED else outcome)
 
 
 def settle_training(outcome: Outcome) -> Outcome:

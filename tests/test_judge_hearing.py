@@ -113,7 +113,10 @@ def test_of_texts_of_one_token_there_is_no_second_half() -> None:
         (None, "did not look"),
         ({"not_observed": "the model's forward takes hotword_pad"}, "hotword_pad"),
         ({**heard(), "modes": {}}, "evaluation mode: its scores are not whole; training mode"),
-        (heard(mode="training") | {"modes": {**heard()["modes"], "evaluation": {"not_observed": "E@x"}}}, "E@x"),
+        (
+            {**heard(), "modes": {mode: {"raised": "TypeError@x"} for mode in MODES}},
+            "training mode the forward pass ended in",
+        ),
     ],
 )
 def test_what_was_not_observed_accuses_nobody_and_is_named(hearing: object, why: str) -> None:
@@ -158,3 +161,10 @@ def test_a_decoder_that_sees_what_it_is_to_say_is_found(first_pass: bool) -> Non
     assert "can be right at 40.8%: the decoder sees the tokens that it is to say" in reasons[0]
     # Texts that were trained on may be known by heart.
     assert not any("sees the tokens" in reason for reason in judged({**scores, "of": "training"}).reasons)
+
+
+def test_a_mode_that_raises_where_the_other_does_not_is_the_models_fault() -> None:
+    scores = heard()
+    verdict = judged({**scores, "modes": {**scores["modes"], "evaluation": {"raised": "RuntimeError@funasr/x.py:f"}}})
+    assert verdict.reasons == ("In evaluation mode the forward pass ended in RuntimeError@funasr/x.py:f.",)
+    assert [one.mode for one in verdict.modes] == ["training"]

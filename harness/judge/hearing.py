@@ -19,8 +19,8 @@ This is required of models that score a text without being shown it: Paraformers
 shown the tokens before each (teacher forcing) brings its loss down by them long before it hears, so where it is no
 better with its own speech that is reported as not observed.
 
-Of every model: with another's speech it is not right more often than all the tokens before each can make it. A model
-that is sees the tokens that it is to say.
+Of every model: it takes the same batch in both modes, for validation is in evaluation mode. And with another's speech
+it is not right more often than all the tokens before each allow; a model that is sees the tokens that it is to say.
 """
 
 from __future__ import annotations
@@ -94,14 +94,19 @@ def judge_hearing(training: Mapping[str, Any], seed: int | None) -> HearingVerdi
         return _replace(nothing, str(seen["not_observed"]))
     tokens = _scores(seen.get("tokens"))
     by_loss = seen.get("score") == "loss"
-    modes, missing = [], []
+    modes, missing, raised = [], [], []
     for name in MODES:
         told = mapping(mapping(seen.get("modes")).get(name))
-        mode = None if told.get("not_observed") else _mode(name, told, tokens, by_loss)
-        if mode is None:
-            missing.append(f"{name} mode: {told.get('not_observed') or 'its scores are not whole'}")
+        mode = None if told.get("raised") else _mode(name, told, tokens, by_loss)
+        if told.get("raised"):
+            raised.append(f"In {name} mode the forward pass ended in {told['raised']}.")
+        elif mode is None:
+            missing.append(f"{name} mode: its scores are not whole")
         else:
             modes.append(mode)
+    if not modes:
+        # What no mode can take was made wrongly here.
+        missing, raised = missing + raised, []
     first_pass = seen.get("first_pass") is not False
     deaf = [reason for mode in modes for reason in _about(mode)]
     if deaf and not first_pass:
@@ -113,7 +118,7 @@ def judge_hearing(training: Mapping[str, Any], seed: int | None) -> HearingVerdi
         of=of,
         texts=texts,
         modes=tuple(modes),
-        reasons=(*reads, *(deaf if first_pass else ())),
+        reasons=(*raised, *reads, *(deaf if first_pass else ())),
         not_observed="; ".join(missing),
         first_pass=first_pass,
     )

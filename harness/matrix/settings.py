@@ -43,7 +43,7 @@ class Limits:
 class FinetuneSettings:
     """How a release's trainer is asked to train."""
 
-    steps: int = 30
+    steps: int = 35
     """Optimizer steps; whole epochs."""
     batch_size: int = 4
     """Utterances."""
@@ -52,11 +52,11 @@ class FinetuneSettings:
     """Of the first training; the next ones have the numbers after it."""
     seeds: int = 3
     """Trainings of a cell. One has no spread: then nothing is said of it, and nothing compared with other releases."""
-    utterances: int = 24
+    utterances: int = 28
     """How many rows make up an epoch."""
-    distinct: int = 24
-    """Of how many utterances the rows are made, over and over: of the built-in words' orders in `finetune`
-    (`harness/speech/word_orders.py`), a multiple of six of which has each word equally often at each place."""
+    distinct: int = 28
+    """Of how many utterances the rows are made, over and over: for a Paraformer's `finetune` four sentences and 24
+    orders of the built-in words (`harness/speech/word_orders.py`)."""
     warmup_steps: int = 8
     """After so many steps the learning rate has risen to its height; upstream's 30000 would train nothing here."""
     accumulate: int = 2

@@ -590,7 +590,7 @@ def test_the_default_matrix_trains_at_the_published_depth_where_there_is_a_gpu()
         assert len({(cell.variant, cell.shape) for cell in newest if cell.precision is precision}) == 2 * 4
     # As little as the goal of ten minutes allows: some forty trainings.
     assert len(trained) <= 45
-    assert (matrix.finetune.steps, matrix.finetune.seeds) == (42, 1)
+    assert (matrix.finetune.steps, matrix.finetune.seeds) == (126, 1)
 
 
 @pytest.mark.parametrize("gpu_present", [False, True])

@@ -87,7 +87,8 @@ def test_a_numeric_change_is_found_in_the_first_module_and_its_code(
 
 def test_another_function_in_the_place_of_one_is_named(forked: Forked, tmp_path: Path) -> None:
     edits = {
-        "class Encoder(": "def weighed(hidden, weights):\n    return (hidden * weights).repeat(1, 2, 1)\n\nclass Encoder(",
+        "class Encoder(": "def weighed(hidden, weights):\n    return (hidden * weights).repeat(1, 2, 1)\n\n"
+        "class Encoder(",
         "hidden = weighted(hidden, weights)": "hidden = weighed(hidden, weights)",
     }
     found, _ = compare(forked, tmp_path, edits)

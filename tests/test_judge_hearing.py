@@ -50,6 +50,29 @@ def test_a_model_that_is_as_good_with_silence_is_found() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("texts", "missing"),
+    [
+        (10, ()),
+        (9, ("silence: its p is 0.002 at least",)),
+        (5, ("silence: its p is 0.031 at least",)),
+        (4, ("other speech: its p is 0.0039 at least", "silence: its p is 0.062 at least")),
+    ],
+)
+def test_of_few_texts_no_more_is_required_than_they_can_show(texts: int, missing: tuple[str, ...]) -> None:
+    verdict = judged(heard(texts=texts))
+    assert verdict.reasons == ()
+    told = [f"{texts} texts are too few for the test against {one}" for one in missing]
+    assert verdict.not_observed == "; ".join(told)
+
+
+@pytest.mark.parametrize("texts", [4, 9])
+def test_a_deaf_model_is_found_by_few_texts_too(texts: int) -> None:
+    same = {"own": [[2, 2]] * texts, "others": [[[2, 2]] * texts] * 3, "silence": [[2, 2]] * texts}
+    verdict = judged({**heard(texts=texts), "modes": dict.fromkeys(MODES, same)})
+    assert any("of what can only be heard is heard" in reason for reason in verdict.reasons)
+
+
 def test_hearing_a_little_is_not_enough() -> None:
     """Beyond chance, and far below what sound trainings hear."""
     texts = 400

@@ -108,7 +108,13 @@ def judge_hearing(training: Mapping[str, Any], seed: int | None) -> HearingVerdi
         # What no mode can take was made wrongly here.
         missing, raised = missing + raised, []
     first_pass = seen.get("first_pass") is not False
-    deaf = [reason for mode in modes for reason in _about(mode)]
+    choices = 1 + min(
+        (len(sequence(mapping(one).get("others"))) for one in mapping(seen.get("modes")).values()), default=0
+    )
+    least = _Least(speech=float(choices) ** -len(tokens), silence=2.0 ** -len(tokens))
+    deaf = [reason for mode in modes for reason in _about(mode, least)]
+    if modes:
+        missing += least.too_high(len(tokens))
     if deaf and not first_pass:
         missing.append(f"the decoder is shown the tokens before each, and these steps taught it no more: {deaf[0]}")
     of, texts = str(seen.get("of")), len(tokens)
@@ -122,6 +128,20 @@ def judge_hearing(training: Mapping[str, Any], seed: int | None) -> HearingVerdi
         not_observed="; ".join(missing),
         first_pass=first_pass,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Least:
+    """The least p that so few texts can give; where it is above `ALPHA` a test says nothing, whatever is heard."""
+
+    speech: float
+    silence: float
+
+    def too_high(self, texts: int) -> Iterator[str]:
+        """Why a test was not made."""
+        for against, p in (("other speech", self.speech), ("silence", self.silence)):
+            if p > ALPHA:
+                yield f"{texts} texts are too few for the test against {against}: its p is {p:.2g} at least"
 
 
 def exact_p(scores: Sequence[Sequence[float]]) -> float:
@@ -171,14 +191,14 @@ def _mode(name: str, told: Mapping[str, object], tokens: Scores, by_loss: bool) 
     )
 
 
-def _about(mode: HeardInMode) -> Iterator[str]:
+def _about(mode: HeardInMode, least: _Least) -> Iterator[str]:
     scores = "" if mode.share is None else f"{mode.own:.1%} of the tokens are right with the utterance's own speech, "
     against = scores and f"{mode.other:.1%} with another's and {mode.silence:.1%} with silence"
     for part, p in zip(_names(mode), mode.p_parts, strict=True):
-        if p > ALPHA:
+        if p > ALPHA >= least.speech:
             figures = f" ({against}; p = {p:.2g})" if against else f" (p = {p:.2g})"
             yield f"In {mode.mode} mode the output{part} does not depend on the speech{figures}."
-    if mode.p_silence > ALPHA:
+    if mode.p_silence > ALPHA >= least.silence:
         yield f"In {mode.mode} mode the output is as good with silence (p = {mode.p_silence:.2g})."
     if mode.share is not None and mode.share < LEAST_SHARE:
         yield (

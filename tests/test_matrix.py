@@ -649,5 +649,5 @@ def test_a_processor_time_for_the_search_is_refused_with_what_takes_its_place(lo
         load(SMALL + "[properties]\nseconds = 20\n")
     told = str(caught.value)
     assert "[properties] seconds: no longer a setting" in told
-    assert "timeout_seconds = { properties = 300 }" in told
+    assert "timeout_seconds = { properties = 900 }" in told
     assert "unknown key" not in told

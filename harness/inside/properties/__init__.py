@@ -30,6 +30,8 @@ EXAMPLES = 300
 SEARCHING = 0.9
 """The share of the cell's time limit after which no further example is begun: the rest is for the one in progress and
 for the answer, which says how far each search came."""
+STOPPED = "stopped_by_the_time_limit"
+"""The evidence that names the properties whose search came to no end; the judge reads it."""
 
 DRAWN = frozenset({"speech", "speech_lengths", "text", "text_lengths"})
 """What an example has of a model's inputs."""
@@ -79,9 +81,10 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         "examples_by_property": {each.name: each.examples for each in findings if each.examples},
         "seconds_by_property": {each.name: each.seconds for each in findings if each.examples},
     }
-    result = {"status": "passed", "reason": "", "metrics": metrics, "evidence": _evidence(findings)}
+    result: dict[str, Any] = {"status": "passed", "reason": "", "metrics": metrics, "evidence": _evidence(findings)}
     if stopped := [each for each in findings if each.stopped]:
-        return {**result, **_timed_out(stopped, broken, settings["timeout_seconds"])}
+        told = _timed_out(stopped, broken, settings["timeout_seconds"])
+        return {**result, **told, "evidence": {**result["evidence"], STOPPED: [each.name for each in stopped]}}
     if not broken:
         return result
     message = f"{broken[0].name}: {broken[0].message}"

@@ -20,10 +20,10 @@ import signals
 from cli_scene import CELL, MATRIX, Said, World, carry_releases, make_world, write_lock, write_wave
 
 from harness import errors
-from harness.cells import Failure, Outcome, Status
+from harness.cells import Cell, Failure, Outcome, Status
 from harness.commands import run
-from harness.commands.run import PRELOADED, PRELOADED_FOR_TRAINERS
-from harness.errors import HarnessError
+from harness.commands.run import PRELOADED, PRELOADED_FOR_TRAINERS, Bounds, _within
+from harness.errors import HarnessError, SelectionError
 from harness.execute import Plan
 from harness.runs import RunStore
 
@@ -715,3 +715,39 @@ def processes_in(folder: Path) -> list[str]:
         if str(folder) in command or place.startswith(str(folder)):
             found.append(command)
     return found
+
+
+def test_a_run_that_was_broken_off_is_no_success_and_its_report_says_so(world: World) -> None:
+    last = CELL.format("loss_contract")
+
+    def broken_off(cell: Cell) -> None:
+        if cell.id == last:
+            raise SystemExit(143)
+
+    world.tree.before_each = broken_off
+    assert world.run().status == 143
+    said = world.call("report", "runs/small")
+    assert said.status == 3
+    assert "1 of 4 cells have no outcome: the run was broken off" in said.err
+    assert "1 of 4 cells have no outcome" in (world.output / "compatibility.md").read_text(encoding="utf-8")
+    world.tree.before_each = lambda cell: None
+    assert world.run().status == 0
+    assert world.call("report", "runs/small").status == 0
+
+
+def test_a_part_of_a_matrix_owes_its_own_cells_alone(world: World) -> None:
+    assert world.run("--only", "1.4.16/*").status == 0
+    assert json.loads((world.output / "run.json").read_text(encoding="utf-8"))["selected"] == 2
+    assert world.call("report", "runs/small").status == 0
+
+
+def test_cells_that_a_bundle_should_hold_and_does_not_are_named_and_owed() -> None:
+    cells = [Cell.parse(CELL.format(check)) for check in ("construct", "loss_contract")]
+    imported = Cell.parse("1.4.16/-/-/-/import/cpu-fp32")
+    bounds = Bounds(cells=frozenset({cells[0].id}), left_out=frozenset({"import"}))
+    assert _within((imported, *cells), bounds) == ((cells[0], cells[1]), (cells[0],))
+    whole = Bounds(cells=frozenset(cell.id for cell in cells), left_out=frozenset({"import"}))
+    assert _within((imported, *cells), whole) == (tuple(cells), tuple(cells))
+    assert _within((imported, *cells), Bounds()) == ((imported, *cells), (imported, *cells))
+    with pytest.raises(SelectionError, match="none of the 1 selected cells"):
+        _within((imported,), bounds)

@@ -41,6 +41,7 @@ WHERE = Provenance(
     matrix="small",
     matrix_sha256="0" * 64,
     cells=4,
+    selected=1,
     selection=(),
     corpus_sha256="1" * 64,
     harness_version="0.1.0",
@@ -464,6 +465,37 @@ def test_a_run_is_loaded_as_it_was_written(tmp_path: Path) -> None:
     assert run.provenance == done == replace(WHERE, finished="2026-01-01T01:00:00Z")
     assert run.outcomes == (outcome(1),)
     assert run.notices == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "missing"),
+    [
+        ({"selected": 3}, 2),
+        ({"selected": 1}, 0),
+        # Before the number was noted, a run over the whole matrix said how many cells that has.
+        ({"selected": None, "selection": (), "cells": 4}, 3),
+        ({"selected": None, "selection": (), "cells": 1}, 0),
+        ({"selected": None, "selection": ("*",), "cells": 4}, 0),
+    ],
+)
+def test_a_run_says_how_many_cells_have_no_outcome(tmp_path: Path, changed: dict[str, Any], missing: int) -> None:
+    with RunStore.open(tmp_path) as store:
+        store.begin(replace(WHERE, **changed))
+        store.append(outcome(1))
+    run = load_run(tmp_path)
+    assert run.missing == missing
+    said = f"{missing} of {missing + 1} cells have no outcome: the run was broken off, or is still going on; "
+    assert run.notices == ((said + "what was not measured is no success",) if missing else ())
+
+
+def test_what_an_earlier_part_of_a_run_still_owes_is_not_forgotten(tmp_path: Path) -> None:
+    with RunStore.open(tmp_path) as store:
+        store.begin(replace(WHERE, selected=5))
+        store.append(outcome(1))
+    with RunStore.open(tmp_path) as store:
+        store.begin(replace(WHERE, selected=2))
+        store.append(outcome(2))
+    assert load_run(tmp_path).missing == 3
 
 
 def test_reading_a_torn_run_leaves_it_as_it_is_and_says_so(tmp_path: Path) -> None:

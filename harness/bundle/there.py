@@ -73,7 +73,12 @@ def _bounds(manifest: Manifest) -> Bounds:
     )
     cells = frozenset(manifest.cells)
     return Bounds(
-        preload=here, preload_for_trainers=for_trainers, cells=cells, arguments=manifest.arguments, rule=_as_it_is
+        preload=here,
+        preload_for_trainers=for_trainers,
+        cells=cells,
+        left_out=frozenset(manifest.left_out),
+        arguments=manifest.arguments,
+        rule=_as_it_is,
     )
 
 

@@ -36,7 +36,7 @@ def main(options: argparse.Namespace) -> int:
         print(path)
     told = answer(judged, published, width=width())
     say("\n".join(filter(None, (told and f"\n{told}\n", summary(judged), line(against)))))
-    return exit_code(judged, changed=against.changed())
+    return exit_code(judged, changed=against.changed(), missing=run.missing)
 
 
 def _folder(options: argparse.Namespace) -> Path:

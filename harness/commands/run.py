@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
 import tempfile
@@ -61,6 +60,8 @@ class Bounds:
     """Those of `PRELOADED_FOR_TRAINERS`."""
     cells: frozenset[str] | None = None
     """The ids of cells that can be run here; None for all."""
+    left_out: frozenset[str] = frozenset()
+    """Checks that nobody expects here."""
     stored: Stored = nothing_stored
     """Counter-examples that are known, of a cell of `properties`."""
     arguments: tuple[str, ...] | None = None
@@ -81,20 +82,20 @@ def main(options: argparse.Namespace) -> int:
         # Not above: a bundle brings what measures, and predicts nothing.
         from harness.commands.predicting import add_predictions
 
-        with stage("predicting the memory of trainings on a GPU, as far as that is missing"):
-            add_predictions(output, options)
+        add_predictions(output, options)
     return _conclude(output, cells, expected)
 
 
 def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Cell, ...]]:
-    """Run what is missing of a matrix; returns the run's folder and the cells that were asked for.
+    """Run what is missing of a matrix; returns the run's folder and the cells that were selected.
+
+    Cells that cannot be run here are among those: what is selected and not run is no success.
 
     Raises:
         HarnessError: why it cannot be run here.
     """
     _foresee(options)
-    with stage(f"reading {options.jsonl}") if options.jsonl else contextlib.nullcontext():
-        own = read_own_speech(options)
+    own = read_own_speech(options)
     cache = cache_of(options)
     with stage("looking at the interpreter and its torch"):
         stack = probe(cache=cache)
@@ -107,7 +108,7 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
             )
         say(NO_GPU, style="bold yellow")
     matrix, cells = read_cells(options, gpu_present=stack.cuda_available)
-    cells = _within(cells, bounds)
+    selected, cells = _within(cells, bounds)
     _refuse_pretended_gpu(cells, stack)
     output = options.output or Path("runs") / matrix.name
     # Resolved, because a release's processes see this path by other names otherwise; short, for sockets' sake.
@@ -131,22 +132,31 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
         with RunStore.open(output, fresh=options.fresh) as store:
             for notice in store.notices:
                 say(notice, style="yellow")
-            _measure(_Run(options=options, bounds=bounds, prepared=prepared, workspace=workspace), cells, store)
+            run = _Run(options=options, bounds=bounds, prepared=prepared, workspace=workspace, selected=selected)
+            _measure(run, cells, store)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
-    return output, cells
+    return output, selected
 
 
-def _within(cells: tuple[Cell, ...], bounds: Bounds) -> tuple[Cell, ...]:
+def _within(cells: tuple[Cell, ...], bounds: Bounds) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
+    """The cells that are expected to be run here, and those that can be."""
     if bounds.cells is None:
-        return cells
-    kept = tuple(cell for cell in cells if cell.id in bounds.cells)
+        return cells, cells
+    expected = tuple(cell for cell in cells if cell.check not in bounds.left_out)
+    kept = tuple(cell for cell in expected if cell.id in bounds.cells)
     if not kept:
         raise SelectionError(
             f"none of the {len(cells)} selected cells can be run from this bundle, such as {cells[0].id}",
             next_step="select other cells, or make a bundle that holds these",
         )
-    return kept
+    if gone := [cell.id for cell in expected if cell.id not in bounds.cells]:
+        say(
+            f"{len(gone)} of the {len(expected)} selected cells are not in this bundle and are not run, "
+            f"such as {gone[0]}",
+            style="bold yellow",
+        )
+    return expected, kept
 
 
 def _foresee(options: argparse.Namespace) -> None:
@@ -176,6 +186,8 @@ class _Run:
     bounds: Bounds
     prepared: Prepared
     workspace: Path
+    selected: tuple[Cell, ...]
+    """The cells that are expected of it, those that cannot be run here among them."""
 
 
 def _measure(run: _Run, cells: Sequence[Cell], store: RunStore) -> None:
@@ -184,6 +196,7 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore) -> None:
     facts = StackFacts(
         python=stack.python_version, torch=stack.torch_version, cuda=stack.cuda_version, libraries=stack.libraries
     )
+    expected = {cell.id for cell in run.selected} | {outcome.cell.id for outcome in store.load()}
     provenance = store.begin(
         collect_provenance(
             matrix,
@@ -193,6 +206,7 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore) -> None:
             selection=options.only,
             notices=prepared.speech.notices,
             arguments=run.bounds.arguments if run.bounds.arguments is not None else arguments_of(options),
+            selected=len(expected),
         )
     )
     if prepared.speech.own and (corrected := write_corrected(prepared.speech.own.speech.train, store.folder)):
@@ -277,17 +291,19 @@ class _Expected:
 
 
 def _conclude(output: Path, cells: Sequence[Cell], expected: _Expected) -> int:
-    with stage("judging the outcomes and writing the reports"):
-        # Not above: the parts that lay out HTML take longer to import than a small run's other preparations.
-        from harness.report import write_reports
+    run = load_run(output)
+    judged = judge(run.outcomes, expected.issues)
+    against = compare([one.outcome for one in judged], run.provenance, expected.baselines)
+    # Not above: the parts that lay out HTML take longer to import than a small run's other preparations.
+    from harness.report import write_reports
 
-        run = load_run(output)
-        judged = judge(run.outcomes, expected.issues)
-        against = compare([one.outcome for one in judged], run.provenance, expected.baselines)
+    with stage("writing the reports"):
         paths = write_reports(run, judged, output, published=expected.published, against=against)
     selected = {cell.id for cell in cells}
     mine = [one for one in judged if one.outcome.cell.id in selected]
     told = answer(mine, expected.published, width=width())
     say("\n".join(filter(None, (told and f"\n{told}\n", summary(mine), line(against, selected)))))
+    for notice in run.notices:
+        say(notice, style="bold yellow")
     say(f"reports: {paths.html}\n         {paths.markdown}\n         {paths.junit}")
     return exit_code(mine, planned=cells, changed=against.changed(selected))

@@ -17,7 +17,9 @@ def blocked(cell: Cell, below: Sequence[Outcome]) -> Outcome:
     roots = [outcome for outcome in causes if outcome.status is not Status.BLOCKED] or causes
     cause = min(roots, key=lambda outcome: outcome.cell.check.rung)
     if cause.status is Status.SKIPPED:
-        return Outcome(cell=cell, status=Status.SKIPPED, reason=cause.reason, started=wire.now())
+        evidence = {**cause.evidence, "skipped_with": cause.evidence.get("skipped_with", cause.cell.id)}
+        kept = {key: value for key, value in evidence.items() if key in ("absent", "skipped_with")}
+        return Outcome(cell=cell, status=Status.SKIPPED, reason=cause.reason, evidence=kept, started=wire.now())
     words = cause.status.replace("_", " ")
     return Outcome(
         cell=cell,

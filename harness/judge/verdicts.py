@@ -29,6 +29,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.cells import Cell, Outcome, Severity, Status, Verdict
+from harness.judge.absence import settle_absence
 from harness.judge.code import CodeThatRan, recorded_code
 from harness.judge.compound import CompoundSignature, Explanation, contradicts, explain
 from harness.judge.defects import Defect, defects_of
@@ -36,12 +37,10 @@ from harness.judge.findings import KIND, findings_of
 from harness.judge.known import FAILURES, KnownIssue, KnownIssues
 from harness.judge.numbers import mapping
 from harness.judge.pace import settle_pace
+from harness.judge.registry import settle_registry
 from harness.judge.severity import gravest
 from harness.judge.yours import YOURS
 
-STOPPED = "stopped_by_the_time_limit"
-"""The evidence of a check that stopped in time to say how far it came (`harness/inside/properties`): the machine was
-too slow for the limit, and whatever hangs in a release does not say so."""
 BLOCKED_BY = "blocked_by"
 """The key in the evidence of a blocked cell that holds the id of the cell that blocks it."""
 
@@ -99,7 +98,7 @@ def judge(outcomes: Sequence[Outcome], issues: KnownIssues) -> tuple[Judged, ...
     A blocked cell is judged by the cell that blocks it, which has to be among the outcomes. Fine-tunes are held
     against each other first, which is what `harness/judge/pace.py` needs a whole run for.
     """
-    outcomes = settle_pace(outcomes)
+    outcomes = settle_absence(settle_registry(settle_pace(outcomes)))
     code: dict[tuple[str, str | None], frozenset[str]] = defaultdict(frozenset)
     for outcome in outcomes:
         code[outcome.cell.release, outcome.cell.variant] |= frozenset(recorded_code(outcome))
@@ -107,19 +106,22 @@ def judge(outcomes: Sequence[Outcome], issues: KnownIssues) -> tuple[Judged, ...
     return tuple(_judge_one(outcome, scene) for outcome in outcomes)
 
 
-def exit_code(judged: Sequence[Judged], *, planned: Sequence[Cell] = (), changed: bool = False) -> int:
+def exit_code(
+    judged: Sequence[Judged], *, planned: Sequence[Cell] = (), changed: bool = False, missing: int = 0
+) -> int:
     """The exit status of a run: 0 as expected, 1 for a regression or an unexpected pass, 3 for faults, 2 for a user's
     own input that cannot be used and nothing worse.
 
-    A run without outcomes is a fault, and so is a planned cell that has none: what was not measured is no success.
+    A run without outcomes is a fault, and so is a planned cell that has none, or `missing` cells whose names are not
+    known: what was not measured is no success.
     What `changed` against the machine's baseline (`harness/judge/baseline.py`) counts like a regression, for better
     or worse.
     """
     verdicts = {one.verdict for one in judged}
     if changed or verdicts & {Verdict.REGRESSION, Verdict.UNEXPECTED_PASS}:
         return EXIT_UNEXPECTED
-    missing = {cell.id for cell in planned} - {one.outcome.cell.id for one in judged}
-    if not verdicts or missing or verdicts & {Verdict.FAULT, Verdict.FOLLOWS}:
+    without = {cell.id for cell in planned} - {one.outcome.cell.id for one in judged}
+    if not verdicts or without or missing or verdicts & {Verdict.FAULT, Verdict.FOLLOWS}:
         return EXIT_FAULT
     return EXIT_YOURS if Verdict.YOURS in verdicts else EXIT_EXPECTED
 
@@ -129,8 +131,6 @@ def _judge_one(outcome: Outcome, scene: _Scene) -> Judged:
         return _judge_blocked(outcome, scene)
     if outcome.status is Status.ERRORED:
         return _fault(outcome, f"The harness or the machine is to blame: {outcome.reason}")
-    if outcome.status is Status.TIMED_OUT and outcome.evidence.get(STOPPED):
-        return _fault(outcome, f"The search was not finished, which says nothing about the release: {outcome.reason}")
     listed = scene.listed(outcome)
     defects = defects_of(outcome, listed)
     showing = {one.issue.id for one in defects if one.issue and _is_finding(one)}

@@ -129,11 +129,17 @@ def _cells(top: Table, reader: AxesReader, *, gpu_present: bool) -> tuple[Cell, 
     stated = [axes, *includes] if axes.values or not includes else includes
     products = [reader.product(table, axes) for table in stated]
     cells: set[Cell] = set()
+    vanished: list[str] = []
     for one in products:
         if one is not None:
-            remaining = list(kept(expand(one, gpu_present=gpu_present), exclusions))
+            expanded = list(expand(one, gpu_present=gpu_present))
+            remaining = list(kept(expanded, exclusions))
+            if expanded and not remaining:
+                vanished.append(one.place)
             _note_precisions(one, remaining, problems)
             cells.update(remaining)
+    for place in vanished if cells else ():
+        problems.add(place, "has no cell left: everything that it lists is excluded")
     if not cells and not problems.found:
         problems.add("the matrix", "has no cell: everything is excluded, or asks for a GPU where there is none")
     return in_order(cells)

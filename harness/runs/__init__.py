@@ -64,6 +64,11 @@ class LoadedRun:
     folder: Path | None = None
     """Where it was read from, and where what was found out about it lies beside it; None for a run made up."""
 
+    @property
+    def missing(self) -> int:
+        """How many cells have no outcome though one is expected."""
+        return self.provenance.missing(len(self.outcomes))
+
 
 class RunStore:
     """The one writer of a run; made by `RunStore.open`, ended by `close` or by leaving a `with`.
@@ -232,13 +237,14 @@ def load_run(folder: Path) -> LoadedRun:
         content = read_lines(folder / OUTCOMES)
     except OSError as error:
         raise storage_error(error, folder / OUTCOMES, "read") from error
-    notice = f"the last line of {OUTCOMES} is cut short and was left out" if content.torn else ""
-    return LoadedRun(
-        provenance=_read_run(folder),
-        outcomes=content.outcomes,
-        notices=(notice,) if notice else (),
-        folder=folder,
-    )
+    provenance, there = _read_run(folder), len(content.outcomes)
+    notices = [f"the last line of {OUTCOMES} is cut short and was left out"] if content.torn else []
+    if missing := provenance.missing(there):
+        notices.append(
+            f"{missing} of {there + missing} cells have no outcome: the run was broken off, or is still going on; "
+            "what was not measured is no success"
+        )
+    return LoadedRun(provenance=provenance, outcomes=content.outcomes, notices=tuple(notices), folder=folder)
 
 
 def _read_run(folder: Path) -> Provenance:

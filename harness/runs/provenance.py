@@ -96,6 +96,8 @@ class Provenance:
     """UTC, ISO 8601, to the second."""
     finished: str | None = None
     """None while it runs, or when it was broken off."""
+    selected: int | None = None
+    """How many cells outcomes are expected of; None in a run that was made before this was noted."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as `run.json` holds it."""
@@ -112,7 +114,7 @@ class Provenance:
             raise ValueError(f"run of schema {data.get('schema')}, this harness reads {SCHEMA}")
         expected = {field.name for field in fields(cls)}
         # Older runs say nothing of these.
-        data = {"speech": None, "notices": (), "arguments": (), **data}
+        data = {"speech": None, "notices": (), "arguments": (), "selected": None, **data}
         if set(data) != expected:
             raise ValueError(f"fields missing or unknown: {', '.join(sorted(set(data) ^ expected))}")
         lists = {name: tuple(data[name]) for name in ("gpus", "selection", "arguments", "earlier_commits", "notices")}
@@ -148,7 +150,16 @@ class Provenance:
             selection=union,
             corpus_sha256=now.corpus_sha256 or self.corpus_sha256,
             earlier_commits=tuple(commits),
+            selected=max((one for one in (self.selected, now.selected) if one is not None), default=None),
         )
+
+    def missing(self, outcomes: int) -> int:
+        """How many cells of which an outcome is expected have none, of a run with so many outcomes.
+
+        Of a part of a matrix that was selected before the number was noted, nobody knows.
+        """
+        expected = self.selected if self.selected is not None else 0 if self.selection else self.cells
+        return max(0, expected - outcomes)
 
     @property
     def code(self) -> str:
@@ -173,6 +184,7 @@ def collect_provenance(
     speech: str | None = None,
     notices: Sequence[str] = (),
     arguments: Sequence[str] = (),
+    selected: int | None = None,
 ) -> Provenance:
     """All that is to be known before the first cell runs."""
     machine = this_machine()
@@ -200,6 +212,7 @@ def collect_provenance(
         started=now(),
         speech=speech,
         notices=tuple(notices),
+        selected=selected,
     )
 
 

@@ -50,6 +50,10 @@ class AutoModel:
         path = kwargs.get("init_param")
         if path is not None and os.path.exists(path):
             load(self.model, path, kwargs.get("ignore_init_mismatch", True), kwargs["model_conf"]["fault"])
+        elif path is not None and "missing_init_param" in kwargs["model_conf"]["fault"]:
+            print("error, init_param does not exist!: " + path)
+        elif path is not None:
+            raise FileNotFoundError(path)
         self.kwargs = kwargs
 
     def generate(self, input, **_):
@@ -75,7 +79,7 @@ from funasr.register import tables
 
 def batches(path, size, epoch, start):
     with open(path, encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+        rows = [row for line in file if (row := json.loads(line))["source_len"] <= 2048]
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(epoch)).tolist()
     for begin in range(start * size, len(rows), size):
         chosen = [rows[row] for row in order[begin : begin + size]]
@@ -89,6 +93,8 @@ class Trainer:
         auto = AutoModel(**kwargs)
         self.model, self.fault = auto.model, auto.model.fault
         self.conf, self.output = kwargs["train_conf"], kwargs["output_dir"]
+        if "resume_twice" in self.fault and "resume" in self.conf:
+            raise TypeError("Trainer() got multiple values for keyword argument 'resume'")
         self.kwargs = kwargs
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=kwargs["optim_conf"]["lr"])
         rise = lambda step: min(1.0, (step + 1) / 100)
@@ -168,6 +174,8 @@ class Trainer:
     def run(self):
         torch.manual_seed(self.kwargs["seed"])
         self.resume()
+        if "no_rows" not in self.fault and not any(batches(self.kwargs["train_data_set_list"], 2, 0, 0)):
+            raise ValueError("no row can be trained on")
         self.model.train()
         interval, size = self.conf.get("save_checkpoint_interval", 1000000), self.kwargs["dataset_conf"]["batch_size"]
         for epoch in range(self.epoch, self.conf["max_epoch"]):

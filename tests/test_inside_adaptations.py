@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_release
 from forked import Forked
 
-from harness.inside import adaptations
+from harness.inside import adaptations, findings, release
 
 
 def after_applying(device: str, calls: list[str]) -> dict[str, Any]:
@@ -117,3 +119,59 @@ def used_after_noting(names: list[str]) -> list[str]:
 def test_what_the_stack_did_can_be_noted(forked: Forked) -> None:
     assert forked(used_after_noting, names=["b", "a", "b"]) == ["a", "b"]
     assert forked(used_after_noting, names=[]) == []
+
+
+CALLING = """
+import torch
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return self.sampler(x)
+
+    def sampler(self, x):
+        return MOVED
+
+def collect(x):
+    return MOVED
+"""
+
+
+def found(overlay: str, in_forward: bool) -> list[dict[str, Any]]:
+    """The findings after the release's code was called, on the way through its forward pass or past it."""
+    import torch
+
+    release.enter_partly(overlay, "1.0.0")
+    model = importlib.import_module("funasr.model")
+    adaptations.apply("cpu")
+    model.Model()(torch.ones(2)) if in_forward else model.collect(torch.ones(2))
+    return findings.noted()
+
+
+@pytest.mark.parametrize("call", ["x.cuda()", "x.to(0)", "x.to(device='cuda')"])
+@pytest.mark.parametrize("in_forward", [True, False])
+def test_what_a_shim_excuses_is_a_finding_in_its_place(
+    forked: Forked, tmp_path: Path, call: str, in_forward: bool
+) -> None:
+    overlay = tiny_release.write_package(tmp_path, {"model.py": CALLING.replace("MOVED", call)})
+    (finding,) = forked(found, overlay=str(overlay), in_forward=in_forward)
+    code, function = ("cuda-call-in-forward", "sampler") if in_forward else ("device-ignored", "collect")
+    assert (finding["code"], finding["place"]) == (code, f"funasr/model.py:{function}")
+    assert f"calls .{call.partition('.')[2]}" in finding["message"]
+
+
+@pytest.mark.parametrize("call", ["x.to('cpu')", "x.to(torch.float64)", "x * 1"])
+def test_what_keeps_to_its_device_is_none(forked: Forked, tmp_path: Path, call: str) -> None:
+    overlay = tiny_release.write_package(tmp_path, {"model.py": CALLING.replace("MOVED", call)})
+    assert forked(found, overlay=str(overlay), in_forward=True) == []
+
+
+def called_by_the_harness() -> list[dict[str, Any]]:
+    import torch
+
+    adaptations.apply("cpu")
+    torch.ones(2).cuda()
+    return findings.noted()
+
+
+def test_what_the_harness_itself_moves_is_none_of_the_releases(forked: Forked) -> None:
+    assert forked(called_by_the_harness) == []

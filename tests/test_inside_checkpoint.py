@@ -45,7 +45,12 @@ def test_a_sound_release_keeps_every_promise_and_names_what_it_leaves_out(
     answer = ask(forked, overlay, tmp_path)
     questions = judge_checkpoint(answer["metrics"])
     assert {question.name: question.message for question in questions if question.status is not Answer.HOLDS} == {}
-    assert answer["evidence"] == {"entry_is_native": True, "dialect": []}
+    classes = {"model_classes/Tiny": "funasr.models.tiny:Tiny"}
+    assert answer["evidence"] == {"entry_is_native": True, "dialect": [], "classes": classes, "findings": []}
+    trials = answer["metrics"]["trials"]
+    assert trials["resume_in_train_conf"] == {"began": True, "failure": None}
+    assert trials["missing_init_param"]["failure"]["type"] == "FileNotFoundError"
+    assert (trials["no_rows"]["steps"], trials["no_rows"]["failure"]["type"]) == (0, "ValueError")
     cases = {(case["kind"], case["ignore"]): case for case in answer["metrics"]["mismatch"]}
     vocabulary = cases["vocabulary", True]
     assert vocabulary["left_out"] == [
@@ -86,6 +91,39 @@ def test_planted_faults_are_found_and_nothing_else(
     forked: Forked, overlay: Path, tmp_path: Path, faults: str, found: set[str]
 ) -> None:
     assert failing(ask(forked, overlay, tmp_path, faults)) == found
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "place", "words"),
+    [
+        (
+            "resume_twice",
+            "resume-in-train-conf",
+            "funasr/bin/train.py:__init__",
+            "ends in TypeError: Trainer() got multiple values for keyword argument 'resume'",
+        ),
+        (
+            "missing_init_param",
+            "init-param-missing",
+            "funasr/auto/auto_model.py:AutoModel",
+            "the release prints that it does not exist, and trains from the parameters that it drew",
+        ),
+        (
+            "no_rows",
+            "training-without-rows",
+            "funasr/bin/train.py",
+            "the trainer takes no step, saves model.pt, model.pt.avg10, model.pt.best, model.pt.ep1, model.pt.ep2, and",
+        ),
+    ],
+)
+def test_what_should_have_been_an_error_or_none_is_a_finding(
+    forked: Forked, overlay: Path, tmp_path: Path, fault: str, code: str, place: str, words: str
+) -> None:
+    answer = ask(forked, overlay, tmp_path, fault)
+    (finding,) = answer["evidence"]["findings"]
+    assert (finding["code"], finding["place"]) == (code, place)
+    assert words in finding["message"]
+    assert failing(answer) == set()
 
 
 def test_a_training_that_breaks_off_is_told_as_such(forked: Forked, overlay: Path, tmp_path: Path) -> None:

@@ -69,15 +69,16 @@ def test_every_answer_has_the_whole_form(forked: Forked, tmp_path: Path, enter: 
         ('raise ValueError("planted")\n', "ValueError@funasr/models/tiny.py:<module>", "planted"),
         ("import nowhere_to_be_found\n", "ModuleNotFoundError@funasr/models/tiny.py:<module>",
          "No module named 'nowhere_to_be_found'"),
-        ("class Tiny(:\n", "SyntaxError@funasr/models/tiny.py:<module>", "invalid syntax (tiny.py, line 2)"),
+        ("class Tiny(:\n", "SyntaxError@funasr/models/tiny.py:<module>", "invalid syntax (tiny.py, line 1)"),
     ],
 )  # fmt: skip
 def test_a_release_that_cannot_be_entered_fails_each_of_its_cells(
     forked: Forked, tmp_path: Path, module: str, signature: str, message: str
 ) -> None:
     overlay = tiny_release.write_release(tmp_path / "release")
-    registered = '# @tables.register("model_classes", "Tiny")\n'
-    (overlay / "funasr/models/tiny.py").write_text(registered + module)
+    # Never run, and found in the text all the same.
+    registered = '"""\n@tables.register("model_classes", "Tiny")\n"""\n'
+    (overlay / "funasr/models/tiny.py").write_text(module + registered)
     answers = forked(run_all, requests=ladder(overlay, tiny_release.write_model_folder(tmp_path / "model")))
     assert len(answers) == 2
     for answer in answers:

@@ -128,6 +128,8 @@ def test_a_sound_release_imports_on_what_it_declares(python: Path, tmp_path: Pat
         "hidden_and_asked_for": [],
         "submodule_errors": [],
         "unmet": [],
+        "registry": {"registrations": [], "winners": {}},
+        "findings": [],
     }
     metrics = ended.answer["metrics"]
     assert (metrics["modules_imported"], metrics["modules_failed"]) == (2, 0)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +11,6 @@ import tiny_release
 from forked import Forked
 
 from harness.inside import release
-from harness.releases import default_cache
-from harness.stack import probe, scrubbed_environment
-from harness.variants import load_variant
 
 MODULE = """
 from funasr.register import tables
@@ -38,27 +32,29 @@ def write(overlay: Path, files: dict[str, str], init: str = "") -> str:
         ("@tables.register('model_classes', 'A.b-c')", {("model_classes", "A.b-c")}),
         ('@tables.register(\n    "model_classes",\n    "A"\n)', {("model_classes", "A")}),
         ('@tables.register("x", "A")\n@tables.register("x", "B")\nclass A: ...', {("x", "A"), ("x", "B")}),
+        ('if True:\n    @tables.register("x", "A")\n    class A: ...', {("x", "A")}),
+        ('# @tables.register("x", "A")', set()),
         ("@tables.register(table, name)", set()),
         ("print('nothing')", set()),
     ],
 )
 def test_registrations_are_read_from_the_text(tmp_path: Path, text: str, found: set[tuple[str, str]]) -> None:
     overlay = write(tmp_path, {"models/a/model.py": text})
-    assert release.registrations(overlay) == dict.fromkeys(found, "funasr.models.a.model")
+    assert release.registrations(overlay) == dict.fromkeys(found, ("funasr.models.a.model",))
 
 
 def test_a_package_is_named_without_its_init(tmp_path: Path) -> None:
     overlay = write(tmp_path, {"models/a/__init__.py": '@tables.register("model_classes", "A")'})
-    assert release.registrations(overlay) == {("model_classes", "A"): "funasr.models.a"}
+    assert release.registrations(overlay) == {("model_classes", "A"): ("funasr.models.a",)}
 
 
 def test_only_python_counts_and_odd_bytes_are_passed_over(tmp_path: Path) -> None:
     overlay = write(tmp_path, {"models/notes.txt": '@tables.register("model_classes", "Text")'})
     (tmp_path / "funasr/models/odd.py").write_bytes(b'# \xff\xfe\n@tables.register("model_classes", "Odd")\n')
-    assert release.registrations(overlay) == {("model_classes", "Odd"): "funasr.models.odd"}
+    assert release.registrations(overlay) == {("model_classes", "Odd"): ("funasr.models.odd",)}
 
 
-def test_of_two_registrations_the_first_by_name_counts_however_the_disk_lists_them(
+def test_modules_that_register_the_same_stand_by_name_however_the_disk_lists_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overlay = write(
@@ -72,7 +68,8 @@ def test_of_two_registrations_the_first_by_name_counts_however_the_disk_lists_th
             yield folder, folders, sorted(names, reverse=True)
 
     monkeypatch.setattr(release.os, "walk", backwards)
-    assert release.registrations(overlay)["model_classes", "Model"] == "funasr.models.a.cif"
+    names = ("a.cif", "a.model", "a.x", "k.model", "m.model", "z.model")
+    assert release.registrations(overlay)["model_classes", "Model"] == tuple(f"funasr.models.{name}" for name in names)
 
 
 def enter(overlay: str, components: list[list[str]]) -> dict[str, Any]:
@@ -157,34 +154,3 @@ def test_it_is_known_how_far_a_release_is_entered(forked: Forked, tmp_path: Path
     overlay = write(tmp_path / "release", {})
     seen = forked(states, overlay=overlay, other=str(tmp_path / "rel"))
     assert seen == [[False, False, False], [True, False, True], [True, False, False], [False, False, False]]
-
-
-WHOLE = """
-import json, sys
-import funasr
-from funasr.register import tables
-wanted = json.loads(sys.argv[1])
-with open("modules.json", "w") as file:
-    json.dump([getattr(tables, table)[name].__module__ for table, name in wanted], file)
-"""
-
-
-@pytest.mark.release
-def test_in_a_real_release_components_come_from_where_the_whole_import_has_them(
-    layout: Callable[[str], Path], tmp_path: Path
-) -> None:
-    overlay = layout("1.4.16")
-    variants = (load_variant("paraformer"), load_variant("paraformer_streaming"))
-    components = sorted({pair for variant in variants for pair in variant.components})
-    stack = probe()
-    environment = scrubbed_environment(stack, tmp_path / "w", cache=default_cache())
-    environment["PYTHONPATH"] = f"{overlay}:{environment['PYTHONPATH']}"
-    subprocess.run(
-        [str(stack.python), "-c", WHOLE, json.dumps(components)],
-        check=True,
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-    )
-    index = release.registrations(str(overlay))
-    assert [index[pair] for pair in components] == json.loads((tmp_path / "modules.json").read_text())

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
 from report_factory import RELEASES, cell, judged, outcome
 
+from harness import stack
+from harness.inside import adaptations
 from harness.matrix.expansion import import_cell
 from harness.report.order import Order, in_words
 from harness.report.surroundings import adaptations_used, undeclared_modules
+from harness.report.words import ADAPTATION_MEANING
 
+ROOT = Path(__file__).parent.parent
 ORDER = Order.of(RELEASES, ())
 
 
@@ -36,3 +45,31 @@ def test_adaptations_come_with_the_rungs_that_used_them():
     (use,) = adaptations_used(found, ORDER)
     assert (use.cells, use.checks, in_words(use.spans)) == (2, ("construct", "finetune"), "1.0.0")
     assert ".cuda()" in use.meaning
+
+
+def notes_of(tree: ast.AST) -> Iterator[ast.expr]:
+    """The arguments of the calls by which a shim says that it took effect."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("adaptations.note", "_used.add"):
+            yield node.args[0]
+
+
+def test_every_shim_that_can_be_noted_has_its_description_in_the_reports_and_in_the_design():
+    assert set(ADAPTATION_MEANING) == set(adaptations.SHIMS)
+    assert stack.WITHOUT_NATIVE_LIBRARIES in adaptations.SHIMS
+    table = re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs/design.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(adaptations.SHIMS) <= set(table)
+    assert len(set(adaptations.SHIMS)) == len(adaptations.SHIMS)
+
+
+def test_nothing_is_noted_under_a_name_that_is_not_among_the_shims():
+    names = {name for name in vars(adaptations) if vars(adaptations)[name] in adaptations.SHIMS}
+    noted = [
+        argument
+        for path in sorted((ROOT / "harness/inside").rglob("*.py"))
+        for argument in notes_of(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    told = {ast.unparse(argument).removeprefix("adaptations.") for argument in noted}
+    # `name` is what a child of the process noted, or what the request says of the environment.
+    assert told - {"name"} <= names
+    assert len(told & names) == len(names) - 1

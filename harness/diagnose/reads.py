@@ -131,14 +131,15 @@ def registry_changes(mine: Source, theirs: Source, files: Iterable[str]) -> Iter
     here, there = registrations(str(mine.overlay)), registrations(str(theirs.overlay))
     modules = {file.removesuffix(".py").replace("/", ".") for file in files}
     for key in sorted(here.keys() | there.keys()):
-        now, was = here.get(key), there.get(key)
-        if now == was or not {now, was} & modules:
+        ours, others = here.get(key, ()), there.get(key, ())
+        if ours == others or not {*ours, *others} & modules:
             continue
-        of = Of.UNREGISTERED if now is None else Of.REGISTERED if was is None else Of.REGISTERED_ELSEWHERE
+        of = Of.UNREGISTERED if not ours else Of.REGISTERED if not others else Of.REGISTERED_ELSEWHERE
+        now, was = " and ".join(ours), " and ".join(others)
         name = f"{key[0]}.{key[1]}"
         text = f"`{name}` is registered in {now or 'no module'}, was in {was or 'no module'}"
-        file = f"{(now or was or '').replace('.', '/')}.py"
-        yield ApiChange(of=of, file=file, function="", name=name, text=text, was=was or "", now=now or "")
+        file = f"{(*ours, *others)[0].replace('.', '/')}.py"
+        yield ApiChange(of=of, file=file, function="", name=name, text=text, was=was, now=now)
 
 
 def yaml_changes(mine: Source, theirs: Source, files: Iterable[str]) -> Iterator[ApiChange]:

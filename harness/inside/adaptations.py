@@ -1,10 +1,16 @@
-"""Named changes that let a release run here; each is reported only by the cells that really made use of it."""
+"""Compatibility shims: named changes that let a release run here; a cell reports those that it made use of.
+
+What a shim excuses is a fault of the release for whoever runs it without: it is noted among the cell's findings.
+"""
 
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
+
+from harness.inside import findings
 
 CUDA_CALLS = "cuda-calls-stay-on-cpu"
 """`.cuda()` gives the tensor or module back: many releases call it in the training forward, GPU or not."""
@@ -16,6 +22,21 @@ SOUNDFILE = "soundfile-reads-audio"
 ALIGNMENT = "forced-alignment-in-python"
 """`torchaudio.functional.forced_align` is answered by `harness.inside.alignment` where torchaudio's own wants a native
 library that is not there."""
+
+PARTIAL_IMPORT = "import-what-is-needed"
+"""`funasr/__init__.py` was not run, the needed modules were imported directly."""
+WITHOUT_GPUS = "processes-without-gpus"
+"""`torch.cuda.set_device` does nothing, and `DistributedDataParallel` gets no device ids: trainers take it for granted
+that their processes have GPUs."""
+WITHOUT_NATIVE_LIBRARIES = "torchaudio-without-native-libraries"
+"""torchaudio is imported from a copy that lacks `lib/*.so`: the harness lays it out, and says so in the request."""
+
+SHIMS = (CUDA_CALLS, CUDA_DEVICES, SOUNDFILE, ALIGNMENT, PARTIAL_IMPORT, WITHOUT_GPUS, WITHOUT_NATIVE_LIBRARIES)
+"""All of them; the reports describe each."""
+
+CUDA_IN_FORWARD = "cuda-call-in-forward"
+DEVICE_IGNORED = "device-ignored"
+"""Codes of what the first two excuse."""
 
 _used: set[str] = set()
 
@@ -44,6 +65,7 @@ def _ignore_cuda_calls() -> None:
 
     def stay(self: Any, *_args: Any, **_kwargs: Any) -> Any:
         _used.add(CUDA_CALLS)
+        _note_excused("calls .cuda()")
         return self
 
     torch.Tensor.cuda = stay
@@ -62,13 +84,30 @@ def _to_cpu_for_cuda(original: Callable[..., Any]) -> Callable[..., Any]:
     def to(self: Any, *args: Any, **kwargs: Any) -> Any:
         if args and _is_cuda(args[0]):
             _used.add(CUDA_DEVICES)
+            _note_excused(f"calls .to({args[0]!r})")
             args = ("cpu", *args[1:])
         elif _is_cuda(kwargs.get("device")):
             _used.add(CUDA_DEVICES)
+            _note_excused(f"calls .to(device={kwargs['device']!r})")
             kwargs["device"] = "cpu"
         return original(self, *args, **kwargs)
 
     return to
+
+
+def _note_excused(what: str) -> None:
+    """Note what the release does, where it is the release that does it."""
+    caller = sys._getframe(2)
+    frame = findings.release_frame(caller)
+    if frame is None:
+        return
+    place = findings.place_of(frame)
+    if findings.in_forward(frame):
+        message = f"{place} {what} in the forward pass, whatever device was asked for: without a GPU it ends there."
+        findings.note(CUDA_IN_FORWARD, message, place)
+    else:
+        message = f"{place} {what}, where the CPU was asked for: without a GPU it ends there."
+        findings.note(DEVICE_IGNORED, message, place)
 
 
 def _is_cuda(device: Any) -> bool:

@@ -117,8 +117,9 @@ class Batch:
         with self._files.trace(cell.number).open("w", encoding="utf-8") as trace:
             faulthandler.enable(trace)
             faulthandler.register(signal.SIGUSR1, trace)
+            below = [str(self._files.result(number)) for number in cell.stands_on]
             try:
-                importlib.import_module(self._order.checks_module).enter(self._batch.release)
+                importlib.import_module(self._order.checks_module).enter({**self._batch.release, "below": below})
             except BaseException as caught:
                 traceback.print_exc()
                 error = "".join(traceback.format_exception_only(caught)).strip()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.inside import adaptations, failures, processes, wire
+from harness.inside import adaptations, failures, findings, processes, registry, wire
 
 RESULT = "result.json"
 SAID = "said.txt"
@@ -44,7 +44,7 @@ class Room:
 
     def leave(self) -> NoReturn:
         """End the child as a kill would: nothing that the release would still have done is done."""
-        _answer(self.path, {"value": self.answer, "error": None, "adaptations": adaptations.used()})
+        _answer(self.path, {"value": self.answer, "error": None})
         _flush()
         os._exit(0)
 
@@ -83,6 +83,8 @@ def in_child(path: Path, overlay: str, work: Callable[[Room], None]) -> Answer:
     result = json.loads((path / RESULT).read_text(encoding="utf-8"))
     for name in result["adaptations"]:
         adaptations.note(name)
+    registry.add(result["classes"])
+    findings.add(result["findings"])
     return Answer(value=result["value"], failure=result["error"], said=said)
 
 
@@ -98,7 +100,7 @@ def _perform(path: Path, parent: int, overlay: str, work: Callable[[Room], None]
         except (Exception, SystemExit) as error:
             traceback.print_exc()
             failure = _failure(error, overlay)
-        _answer(path, {"value": room.answer, "error": failure, "adaptations": adaptations.used()})
+        _answer(path, {"value": room.answer, "error": failure})
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -130,7 +132,8 @@ def _redirect(said: Path) -> None:
 def _answer(path: Path, result: Mapping[str, Any]) -> None:
     for last_word in before_leaving:
         last_word()
-    wire.write_json(path / RESULT, result)
+    noted = {"adaptations": adaptations.used(), "classes": registry.seen(), "findings": findings.noted()}
+    wire.write_json(path / RESULT, {**result, **noted})
 
 
 def _flush() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.inside import finetune
+from harness.inside import finetune, release
 from harness.inside.children import Answer, Room, in_child
 from harness.inside.loading import by_config, documented
 from harness.inside.speech import few_rows
@@ -36,10 +36,8 @@ MOST_NAMES = 20
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Train, load, decode; the metrics hold what was said and what the model, trained and untrained, makes of it."""
-    release, entry = request["release"], request["entry"]
-    overlay, here = release["overlay"], Path.cwd()
-    if not (Path(overlay) / "funasr" / "bin" / f"{entry}.py").exists():
-        return {"status": "skipped", "reason": f"the release ships no funasr/bin/{entry}.py"}
+    overlay, entry, here = request["release"]["overlay"], request["entry"], Path.cwd()
+    release.require_entry(overlay, entry)
     settings = {**DEFAULTS, **request.get("settings", {})}
     trainer, rows = _trainer(request, settings, here)
     output, device = here / "train" / OUTPUT, request["device"]
@@ -57,7 +55,6 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         trainer.run(output, watch)
         if watch.network is not None:
             watch.seen["last_weights"] = weights(watch.network)
-            watch.seen["config_in_force"] = watch.configuration()
 
     def load(room: Room) -> None:
         auto = documented(output, device)
@@ -128,8 +125,6 @@ def _metrics(
     return {
         "steps": len(seen.get("learning_rates", ())),
         "losses": seen.get("losses", []),
-        "config_in_force": seen.get("config_in_force", {}),
-        "schedule": {"learning_rate": settings["learning_rate"], "warmup_steps": WARMUP_STEPS},
         "keys": [row["key"] for row in rows],
         "references": [row["target"] for row in rows],
         "hypotheses": loaded.get("hypotheses"),

@@ -28,6 +28,8 @@ class Dialect:
     batch_sampler: str
     extra_epoch: bool
     """Whether the trainer runs from epoch 0 up to and including `max_epoch`: one more than asked."""
+    loop: str
+    """The file with the loop over the epochs."""
     validates_on_training_set: bool
     """Whether validation has to be given the training set: the sampler for it is made over the training set's rows."""
     notes: tuple[str, ...]
@@ -106,8 +108,9 @@ def of(overlay: str, version: str, entry: str) -> Dialect:
         sampler = "DynamicBatchLocalShuffleSampler"
         notes.append(f"batch_sampler is called {sampler}: datasets/audio_datasets/samplers.py registers no other")
     trainer = "trainer_ds.py" if entry == "train_ds" else "trainer.py"
-    loops = _text(package / "train_utils" / trainer) + _text(package / "bin" / f"{entry}.py")
-    extra = _ONE_MORE_EPOCH.search(loops) is not None
+    loops = (f"bin/{entry}.py", f"train_utils/{trainer}")
+    with_one_more = [file for file in loops if _ONE_MORE_EPOCH.search(_text(package / file))]
+    extra = bool(with_one_more)
     if extra:
         notes.append("max_epoch is the last epoch's number, counted from 0: one epoch more is run than asked for")
     on_training_set = _VALIDATES_ON_TRAINING_SET.search(_text(package / "bin" / f"{entry}.py")) is not None
@@ -122,6 +125,7 @@ def of(overlay: str, version: str, entry: str) -> Dialect:
         native_entry="train_ds" if has_ds and numbers >= NATIVE_DS_SINCE else "train",
         batch_sampler=sampler,
         extra_epoch=extra,
+        loop=f"funasr/{(with_one_more or loops)[0]}",
         validates_on_training_set=on_training_set,
         notes=tuple(notes),
     )

@@ -21,6 +21,7 @@ from harness.inside import (
     children,
     dialects,
     expectation,
+    findings,
     hearing,
     in_force,
     memory,
@@ -52,10 +53,10 @@ LEARNED_FROM = ("loss_att", "acc")
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Fine-tune a seeded checkpoint and report what was seen; whether it learned is judged outside."""
     overlay, entry = request["release"]["overlay"], request["entry"]
-    if not (Path(overlay) / "funasr" / "bin" / f"{entry}.py").exists():
-        return {"status": "skipped", "reason": f"the release ships no funasr/bin/{entry}.py"}
+    release.require_entry(overlay, entry)
     if precision.words(overlay, entry, request["precision"]) is None:
-        return {"status": "skipped", "reason": precision.missing(entry, request["precision"])}
+        missing = precision.missing(entry, request["precision"])
+        raise release.NotInRelease(missing, f"precision/{entry}-{request['precision']}")
     if request["device"] == "cpu":
         # Once for all children. On a GPU each child imports for itself: what has looked for one cannot be forked from.
         _enter_whole(overlay, request["model_class"])
@@ -155,6 +156,7 @@ def _seen(
         steps=metrics["steps"],
     )
     metrics |= expectation.of_steps(dialect, config, settings, rows, counted)
+    _note_epochs(metrics["epochs"], metrics["epochs_asked"], dialect)
     metrics["config_in_force"] = {**config, **observer.trained_by(config, request["groups"])} if config else {}
     metrics["recipe"] = expectation.recipe(dialect, settings, data["utterances"])
     start, missing = expectation.start_of(config, Path(training["model_folder"]))
@@ -198,6 +200,13 @@ def _hearing(observer: Observer, held_out: list[hearing.Example], overlay: str) 
     return hearing.compare(observer.network, observer.forward, held_out, heard, overlay=overlay)
 
 
+def _note_epochs(seen: int, asked: int, dialect: dialects.Dialect) -> None:
+    """What is allowed for when epochs and steps are counted: a trainer whose own loop runs one epoch more."""
+    if dialect.extra_epoch and seen > asked:
+        message = f"With train_conf.max_epoch={asked} the trainer ran {seen} epochs."
+        findings.note("one-epoch-too-many", message, dialect.loop, asked=asked, ran=seen)
+
+
 def _told(metrics: Mapping[str, Any], seed: int) -> dict[str, Any]:
     told = {name: metrics[name] for name in REPORTED if name in metrics}
     stats = {name: values for name, values in metrics.get("stats", {}).items() if name in LEARNED_FROM}
@@ -228,7 +237,7 @@ def _enter_whole(overlay: str, name: str) -> Any:
 
     model_class = tables.model_classes.get(name)
     if model_class is None:
-        raise release.NotInRelease(f"the release has no model {name!r}")
+        raise release.NotInRelease(f"the release has no model {name!r}", f"model_classes/{name}")
     return model_class
 
 

@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.inside import failures, release, wire
+from harness.inside import failures, registry, release, wire
 
 LEFT_TO_THE_USER = ("torch", "torchaudio")
 """What FunASR's installation guide tells its users to install themselves."""
@@ -54,6 +54,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         "hidden_and_asked_for": sorted(set(answer.get("asked_for", [])) - set(undeclared)),
         "submodule_errors": answer.get("submodule_errors", []),
         "unmet": unmet_requirements(overlay),
+        **({registry.EVIDENCE: answer["registry"], "findings": answer["findings"]} if "registry" in answer else {}),
     }
     metrics = {
         "import_seconds": answer.get("seconds"),
@@ -189,6 +190,8 @@ def _in_child(overlay: str, hidden: Hidden) -> dict[str, Any]:
 
 
 def _try_import(overlay: str, hidden: Hidden) -> dict[str, Any]:
+    recorder = registry.Recorder()
+    sys.meta_path.insert(0, recorder)
     started = time.perf_counter()
     try:
         package = importlib.import_module("funasr")
@@ -210,6 +213,9 @@ def _try_import(overlay: str, hidden: Hidden) -> dict[str, Any]:
         "imported": True,
         "seconds": seconds,
         "modules_imported": loaded,
+        # Before submodules are tried again: what a user's `import funasr` leaves is asked.
+        "registry": recorder.told(),
+        "findings": recorder.findings(),
         "submodule_errors": _submodule_errors(package, overlay),
         "asked_for": sorted(hidden.asked_for),
     }

@@ -28,8 +28,6 @@ from typing import Any
 
 from harness.inside import adaptations, children, dialects, finetune, model, processes, speech
 
-WITHOUT_GPUS = "processes-without-gpus"
-"""Name of the adaptation: `torch.cuda.set_device` does nothing, and `DistributedDataParallel` gets no device ids."""
 STEPS = 3
 PATIENCE_SECONDS = 120.0
 """How long a process waits for the others before it gives up."""
@@ -224,7 +222,7 @@ def _norms_apart(mine: Mapping[str, Any], other: Mapping[str, Any]) -> float | N
 def _do_without_gpus() -> None:
     import torch
 
-    adaptations.note(WITHOUT_GPUS)
+    adaptations.note(adaptations.WITHOUT_GPUS)
     torch.cuda.set_device = lambda _device: None
     wrapped = torch.nn.parallel.DistributedDataParallel
     begin = wrapped.__init__

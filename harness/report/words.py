@@ -121,6 +121,19 @@ ADAPTATION_MEANING: dict[str, str] = {
         "torchaudio's forced alignment needs a native library. Where that is missing, the harness finds the same path "
         "in Python."
     ),
+    "import-what-is-needed": (
+        "Checks of the model alone import the modules that register its components, and do not run "
+        "funasr/__init__.py, which imports every module of the release. Where several modules register one component, "
+        "they are imported in the order in which a full import comes to them, so that the same class is left."
+    ),
+    "processes-without-gpus": (
+        "The release's trainers give each process a GPU. On the CPU the harness lets torch.cuda.set_device do nothing, "
+        "and DistributedDataParallel gets no device ids. On GPUs nothing is changed."
+    ),
+    "torchaudio-without-native-libraries": (
+        "torchaudio's native libraries are built for CUDA and do not load beside a CPU build of torch. The harness "
+        "imports torchaudio from a copy without them, which its loader allows for."
+    ),
 }
 
 NATIVE: dict[bool | None, str] = {
@@ -133,4 +146,4 @@ NATIVE: dict[bool | None, str] = {
 
 def adaptation_meaning(name: str) -> str:
     """What an adaptation does, in words."""
-    return ADAPTATION_MEANING.get(name, "This report has no description of this adaptation.")
+    return ADAPTATION_MEANING.get(name, "This report has no description of this compatibility shim.")

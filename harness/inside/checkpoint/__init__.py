@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.inside import finetune
-from harness.inside.checkpoint import files, loading, mismatch, resuming
+from harness.inside import finetune, release
+from harness.inside.checkpoint import files, loading, mismatch, resuming, trials
 from harness.inside.checkpoint.condensing import condensed
 from harness.inside.children import Answer, Room, in_child
 from harness.inside.speech import few_rows
@@ -29,10 +29,8 @@ DEFAULTS: Mapping[str, Any] = {
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Train, stop, resume, average, load; the outcome's metrics hold what was seen of each run and file."""
-    release, entry = request["release"], request["entry"]
-    overlay = release["overlay"]
-    if not (Path(overlay) / "funasr" / "bin" / f"{entry}.py").exists():
-        return {"status": "skipped", "reason": f"the release ships no funasr/bin/{entry}.py"}
+    overlay, entry = request["release"]["overlay"], request["entry"]
+    release.require_entry(overlay, entry)
     here = Path.cwd()
     trainer = _trainer(request, here)
     if request["device"] == "cpu":
@@ -54,6 +52,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         "files": files.read(here / "whole" / resuming.OUTPUT, ask),
         "mismatch": mismatch.cases(trainer, request, here, ask),
         "loading": loading.cases(trainer, here, ask),
+        "trials": trials.cases(trainer, here, ask),
     }
     if request["device"] != "cpu":
         metrics["again"] = _seen(ask("again", functools.partial(resuming.again, trainer)))

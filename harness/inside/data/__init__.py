@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.inside import dialects, failures, finetune
+from harness.inside import dialects, failures, finetune, release
 from harness.inside.data import contents, epochs, limits, own, rows, sizes, vocabulary
 from harness.inside.data.answers import Answer, Standing
 from harness.inside.data.feed import Trainer, read_config
@@ -29,8 +29,7 @@ SUBJECTS = (contents, epochs, sizes, rows, limits, own)
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Ask all questions about the data of one trainer entry."""
     overlay, entry = request["release"]["overlay"], request["entry"]
-    if not (Path(overlay) / "funasr" / "bin" / f"{entry}.py").exists():
-        return {"status": "skipped", "reason": f"the release ships no funasr/bin/{entry}.py"}
+    release.require_entry(overlay, entry)
     finetune._enter_whole(overlay, request["model_class"])
     dialect = dialects.of(overlay, request["release"]["version"], entry)
     config = read_config(Path(request["model_folder"]))

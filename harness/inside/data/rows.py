@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.inside import findings
 from harness.inside.data import vocabulary
 from harness.inside.data.answers import Answer, fails, holds, listed, not_asked
 from harness.inside.data.scene import ReleaseRaised, Scene
@@ -26,12 +27,20 @@ LEFT_OUT: dict[str, dict[str, Any]] = {
 }
 
 
+REQUIRED = ("row_without_prompt", "row_without_source_len", "row_without_target_len")
+"""Fields that releases can do without; the harness's own rows have them all the same."""
+STOPS = "it stops the training with"
+
+
 def ask(scene: Scene) -> Iterator[Answer]:
     """All questions about rows and paths."""
     before, after = scene.plain[0], scene.plain[5]
+    answers = {}
     for name, fields in LEFT_OUT.items():
         odd = replace(scene.plain[2], key=name, fields=fields)
-        yield _among(name, scene, [before, odd, after], odd, ordinary=False)
+        answers[name] = _among(name, scene, [before, odd, after], odd, ordinary=False)
+    yield from answers.values()
+    _note_required([answers[name] for name in REQUIRED])
     yield _blank_line(scene, [before, after])
     for name, place in _places(scene.here).items():
         # What a program of one group's own machines turns paths like this into is worth knowing, and it stops.
@@ -39,6 +48,20 @@ def ask(scene: Scene) -> Iterator[Answer]:
         yield _among(name, scene, [before, odd, after], odd, ordinary=name != "path_cpfs01")
     yield _path_with_aishell(scene)
     yield _missing(scene, before, after)
+
+
+def _note_required(answers: list[Answer]) -> None:
+    """What the harness's own rows excuse, for they have every field."""
+    stopping = [answer for answer in answers if answer.message.startswith(STOPS)]
+    if stopping:
+        fields = [answer.name.removeprefix("row_without_") for answer in stopping]
+        error = stopping[0].message.removeprefix(STOPS).strip()
+        findings.note(
+            "row-field-required",
+            f"A row without {' or '.join(fields)} stops the training: {error}.",
+            "funasr/datasets/audio_datasets/index_ds.py",
+            fields=fields,
+        )
 
 
 def _places(here: Path) -> dict[str, str]:
@@ -62,7 +85,7 @@ def _among(name: str, scene: Scene, utterances: list[Utterance], odd: Utterance,
         items = scene.items(utterances)
         rows = [items.row(number) for number in range(len(items))]
     except ReleaseRaised as raised:
-        message = f"it stops the training with {raised}".replace(str(scene.here), "…")
+        message = f"{STOPS} {raised}".replace(str(scene.here), "…")
         return (fails if ordinary else listed)(name, message, utterance=odd.key, file=said)
     expected = scene.expected(utterances)
     for row in rows:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from harness.cells import Check, Severity, Status
+from harness.cells import Check, Status
 
 from ..records import Edit, Expected, Family, Fault
 
@@ -244,7 +242,7 @@ FAULTS = (
         family=Family.PREDICTOR_LOSS,
         title="The predictor's loss is reckoned and logged, and left out of the sum.",
         edits=(Edit(files=STREAMING, old="loss = loss_att + loss_pre * self.predictor_weight", new="loss = loss_att"),),
-        expected=replace(Expected(rung=Check.LOSS_CONTRACT, signature="LossNotTheSum@model"), severity=Severity.WRONG),
+        expected=Expected(rung=Check.LOSS_CONTRACT, signature="LossNotTheSum@model"),
     ),
     Fault(
         name="predictor-loss-scaled-away",
@@ -257,7 +255,7 @@ FAULTS = (
                 new="self.predictor_weight = predictor_weight * 1e-6",
             ),
         ),
-        expected=replace(Expected(rung=Check.LOSS_CONTRACT, signature="LossNotTheSum@model"), severity=Severity.WRONG),
+        expected=Expected(rung=Check.LOSS_CONTRACT, signature="LossNotTheSum@model"),
         variant="paraformer",
     ),
     Fault(
@@ -271,7 +269,7 @@ FAULTS = (
                 new="self.criterion_pre(pre_token_length, pre_token_length)",
             ),
         ),
-        expected=replace(_PROPERTY, severity=Severity.BROKEN),
+        expected=_PROPERTY,
     ),
     Fault(
         name="loss-hangs",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from harness.cells import Check, Entry, Severity
+from harness.cells import Check, Entry
 
 from ..records import Edit, Expected, Family, Fault
 
@@ -37,7 +35,7 @@ FAULTS = (
                 new='optim_class(model.parameters(), **{**kwargs.get("optim_conf"), "lr": 0.0})',
             ),
         ),
-        expected=replace(_not_trained("*parameters*"), severity=Severity.BROKEN),
+        expected=_not_trained("*parameters*"),
     ),
     Fault(
         name="rate-zero-train",
@@ -50,7 +48,7 @@ FAULTS = (
                 new='optim_class(model.parameters(), **{**kwargs.get("optim_conf"), "lr": 0.0})',
             ),
         ),
-        expected=replace(_not_trained("*parameters*"), severity=Severity.BROKEN),
+        expected=_not_trained("*parameters*"),
         entry=Entry.TRAIN,
     ),
     Fault(
@@ -64,21 +62,21 @@ FAULTS = (
                 new="optim_class([{'params': p, 'lr': kwargs['optim_conf']['lr'] / 2} for p in model.parameters()])",
             ),
         ),
-        expected=replace(_TRAINED, or_graver=True),
+        expected=_TRAINED,
     ),
     Fault(
         name="steps-skipped",
         family=Family.STEP_SKIPPED,
         title="The optimizer is never stepped.",
         edits=(Edit(files=DS, old="optim.step()", new="pass", below=_UPDATE),),
-        expected=replace(_not_trained("steps*"), severity=Severity.BROKEN),
+        expected=_not_trained("steps*"),
     ),
     Fault(
         name="steps-skipped-train",
         family=Family.STEP_SKIPPED,
         title="The optimizer is never stepped (trainer.py).",
         edits=(Edit(files=PLAIN, old="                    optim.step()\n", new="                    pass\n"),),
-        expected=replace(_not_trained("steps*"), severity=Severity.BROKEN),
+        expected=_not_trained("steps*"),
         entry=Entry.TRAIN,
     ),
     Fault(
@@ -86,21 +84,21 @@ FAULTS = (
         family=Family.STEP_SKIPPED,
         title="The optimizer is stepped for every other batch only.",
         edits=(Edit(files=DS, old="optim.step()", new="optim.step() if batch_idx % 2 else None", below=_UPDATE),),
-        expected=replace(_not_trained("steps*"), or_graver=True),
+        expected=_not_trained("steps*"),
     ),
     Fault(
         name="gradients-not-cleared",
         family=Family.NOT_CLEARED,
         title="The gradients of a step are left for the next one.",
         edits=(Edit(files=DS, old="optim.zero_grad(set_to_none=True)", new="pass", below=_UPDATE),),
-        expected=replace(_TRAINED, or_graver=True),
+        expected=_TRAINED,
     ),
     Fault(
         name="gradients-not-cleared-train",
         family=Family.NOT_CLEARED,
         title="The gradients of a step are left for the next one (trainer.py).",
         edits=(Edit(files=PLAIN, old="optim.zero_grad(set_to_none=True)", new="pass"),),
-        expected=replace(_TRAINED, or_graver=True),
+        expected=_TRAINED,
         entry=Entry.TRAIN,
     ),
     Fault(
@@ -108,7 +106,7 @@ FAULTS = (
         family=Family.CLIPPING,
         title="Gradients are clipped to a norm of 0.",
         edits=(Edit(files=DS, old="max_norm=self.grad_clip,", new="max_norm=0.0,", below=_UPDATE),),
-        expected=replace(_not_trained("*parameters*"), severity=Severity.BROKEN),
+        expected=_not_trained("*parameters*"),
     ),
     Fault(
         name="clipped-far-above",
@@ -145,9 +143,8 @@ FAULTS = (
             Edit(files=DS, old="if not torch.isfinite(grad_norm):", new="if False:", below=_UPDATE),
         ),
         # The weights are NaN from then on, and the predictor's next forward pass counts NaN tokens.
-        expected=replace(
-            Expected(rung=Check.FINETUNE, signature="RuntimeError@funasr/models/paraformer/cif_predictor.py:cif_v1"),
-            severity=Severity.BROKEN,
+        expected=Expected(
+            rung=Check.FINETUNE, signature="RuntimeError@funasr/models/paraformer/cif_predictor.py:cif_v1"
         ),
     ),
     Fault(
@@ -155,7 +152,7 @@ FAULTS = (
         family=Family.SCHEDULER,
         title="The scheduler is never stepped, and the learning rate stays where the warm-up begins.",
         edits=(Edit(files=DS, old="scheduler.step()", new="pass", below=_UPDATE),),
-        expected=replace(_TRAINED, or_graver=True),
+        expected=_TRAINED,
     ),
     Fault(
         name="scheduler-stuck-train",
@@ -164,7 +161,7 @@ FAULTS = (
         edits=(
             Edit(files=PLAIN, old="                scheduler.step()\n", new="                pass\n", below=_EPOCH),
         ),
-        expected=replace(_TRAINED, or_graver=True),
+        expected=_TRAINED,
         entry=Entry.TRAIN,
     ),
     Fault(
@@ -178,7 +175,7 @@ FAULTS = (
                 new="self.warmup_steps = 10 * warmup_steps",
             ),
         ),
-        expected=replace(_TRAINED, or_graver=True),
+        expected=_TRAINED,
     ),
     Fault(
         name="one-batch-over-and-over",
@@ -192,7 +189,7 @@ FAULTS = (
                 below=_EPOCH,
             ),
         ),
-        expected=replace(_TRAINED, or_graver=True),
+        expected=_TRAINED,
     ),
     Fault(
         name="gradients-kept",
@@ -208,7 +205,7 @@ FAULTS = (
                 below=_UPDATE,
             ),
         ),
-        expected=replace(_TRAINED, severity=Severity.MINOR),
+        expected=_TRAINED,
     ),
     Fault(
         name="steps-sleep",
@@ -222,7 +219,7 @@ FAULTS = (
                 below=_UPDATE,
             ),
         ),
-        expected=replace(_TRAINED, severity=Severity.MINOR),
+        expected=_TRAINED,
     ),
     Fault(
         name="returns-at-once",
@@ -235,7 +232,7 @@ FAULTS = (
                 new="    return\n    dataloader_tr, dataloader_val = None, None\n",
             ),
         ),
-        expected=replace(_not_trained("steps*"), severity=Severity.BROKEN),
+        expected=_not_trained("steps*"),
     ),
     Fault(
         name="exits-with-success",
@@ -248,7 +245,7 @@ FAULTS = (
                 new="    sys.exit(0)\n    dataloader_tr, dataloader_val = None, None\n",
             ),
         ),
-        expected=replace(_not_trained("steps*"), severity=Severity.BROKEN),
+        expected=_not_trained("steps*"),
     ),
     Fault(
         name="returns-at-once-train",
@@ -261,7 +258,7 @@ FAULTS = (
                 new="    return\n    dataloader_tr, dataloader_val = None, None\n",
             ),
         ),
-        expected=replace(_not_trained("steps*"), severity=Severity.BROKEN),
+        expected=_not_trained("steps*"),
         entry=Entry.TRAIN,
     ),
     Fault(
@@ -275,7 +272,7 @@ FAULTS = (
                 new="range(trainer.start_epoch + 1, trainer.max_epoch)",
             ),
         ),
-        expected=replace(_not_trained("steps*"), or_graver=True),
+        expected=_not_trained("steps*"),
     ),
     Fault(
         name="losses-invented",
@@ -289,7 +286,7 @@ FAULTS = (
                 below=_LOG,
             ),
         ),
-        expected=replace(_TRAINED, severity=Severity.MINOR),
+        expected=_TRAINED,
     ),
     Fault(
         name="losses-invented-train",
@@ -303,7 +300,7 @@ FAULTS = (
                 below=_LOG,
             ),
         ),
-        expected=replace(_TRAINED, severity=Severity.MINOR),
+        expected=_TRAINED,
         entry=Entry.TRAIN,
     ),
     Fault(
@@ -311,7 +308,7 @@ FAULTS = (
         family=Family.INVENTED,
         title="The model reports an accuracy of 0 whatever it put out.",
         edits=(Edit(files=STREAMING, old='stats["acc"] = acc_att', new='stats["acc"] = 0.0 * acc_att'),),
-        expected=replace(_TRAINED, severity=Severity.MINOR, or_graver=True),
+        expected=_TRAINED,
     ),
     Fault(
         name="accumulated-undivided",
@@ -331,6 +328,6 @@ FAULTS = (
                 new='optim_class([p for n, p in model.named_parameters() if ".encoders0." not in n],',
             ),
         ),
-        expected=replace(_TRAINED, severity=Severity.BROKEN),
+        expected=_TRAINED,
     ),
 )

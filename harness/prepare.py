@@ -31,6 +31,9 @@ VALIDATION_UTTERANCES = 4
 """The trainer validates after each epoch; what it validates on plays no part in any verdict."""
 
 
+SENTENCES_AMONG_WORDS = 4
+"""A batch: rows of one length alone would never be padded."""
+
 KNOWN_BY_HEART = 5
 """Sentences that a training of some twenty steps teaches a decoder that is shown the tokens before each."""
 
@@ -41,8 +44,11 @@ class WordRows:
 
     orders: WordOrders
     train: Path
+    """Some sentences first: in their batch the utterances have unequal lengths, and are padded."""
     valid: Path
+    """The same sentences."""
     held_out: Path
+    utterances: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +190,7 @@ class Prepared:
             words = self._words(cell)
             if words is None and cell.check is Check.FINETUNE:
                 return _training(settings, min(self.speech.utterances, KNOWN_BY_HEART))
-            return _training(settings, len(words.orders.train.utterances) if words else self.speech.utterances)
+            return _training(settings, words.utterances if words else self.speech.utterances)
         lines, _ = own.expected(cell.variant, self.releases[cell.release].version)
         return _own_training(settings, len(lines), cell.scale)
 
@@ -211,7 +217,7 @@ class Prepared:
                 "train": str(words.train),
                 "valid": str(words.valid),
                 "held_out": str(words.held_out),
-                "utterances": len(words.orders.train.utterances),
+                "utterances": words.utterances,
             }
         if own := speech.own:
             version = self.releases[cell.release].version
@@ -329,16 +335,18 @@ def _lay_out_speech(corpus: Corpus, orders: WordOrders, settings: FinetuneSettin
     train, valid = folder / "train.jsonl", folder / "valid.jsonl"
     write_jsonl(chosen, train)
     write_jsonl(chosen[:VALIDATION_UTTERANCES], valid)
-    words = _lay_out_words(orders, folder)
+    words = _lay_out_words(corpus, orders, folder)
     return Speech(corpus=corpus, train=train, valid=valid, utterances=len(chosen), words=words)
 
 
-def _lay_out_words(orders: WordOrders, folder: Path) -> WordRows:
+def _lay_out_words(corpus: Corpus, orders: WordOrders, folder: Path) -> WordRows:
     train, valid, held_out = (folder / f"words-{name}.jsonl" for name in ("train", "valid", "held_out"))
-    write_jsonl(orders.train.utterances, train)
-    write_jsonl(orders.train.utterances[:VALIDATION_UTTERANCES], valid)
+    sentences = corpus.utterances[:SENTENCES_AMONG_WORDS]
+    rows = (*sentences, *orders.train.utterances)
+    write_jsonl(rows, train)
+    write_jsonl(sentences, valid)
     write_jsonl(orders.held_out.utterances, held_out)
-    return WordRows(orders=orders, train=train, valid=valid, held_out=held_out)
+    return WordRows(orders=orders, train=train, valid=valid, held_out=held_out, utterances=len(rows))
 
 
 def _own_speech(

@@ -31,11 +31,13 @@ class Problems:
     source: str
     """The file's name as the user wrote it."""
     found: list[str] = field(default_factory=list)
+    _known: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def add(self, place: str, text: str) -> None:
         """Note one problem; the same one is told once."""
         line = f"{place}: {text}"
-        if line not in self.found:
+        if line not in self._known:
+            self._known.add(line)
             self.found.append(line)
 
     def stop_if_any(self) -> None:

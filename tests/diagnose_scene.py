@@ -63,6 +63,7 @@ class Tiny(torch.nn.Module):
         weights = torch.sigmoid(self.predictor(hidden))
         hidden = weighted(hidden, weights)
         mask = torch.ones(hidden.size(0), text.size(1), 1)
+        hidden = hidden + hidden.mean(1, keepdim=True)
         scores = self.decoder(hidden[:, : text.size(1)], mask)
         loss = self.criterion_att(scores, text)
         return loss, {"loss": loss.detach()}, torch.tensor(len(text))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,11 @@ def test_groups_and_partings_are_printed(run: Path, capsys: pytest.CaptureFixtur
     asked = "--check finetune@train --variant paraformer_streaming --shape v8404-h320 --scale slim"
     assert f"funasr-harness bisect --by curve {asked} --device cpu --precision fp32 --good 1.4.3 --bad 1.4.6" in said
     assert said.count("Not measured") == 1
+    for line in re.findall(r"funasr-harness (?:drift|bisect) .*", f"{said}\n{printed.err}"):
+        # What is printed is understood as it stands: the same command with nothing left open.
+        options = cli._parser().parse_args(shlex.split(line)[1:])
+        asked = (options.good, options.bad) if options.module == "bisect" else (str(options.run), options.trace)
+        assert asked in (("1.4.3", "1.4.6"), (str(run), "1"))
 
 
 def test_what_is_recorded_is_kept_beside_the_run_and_told(

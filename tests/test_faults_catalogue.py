@@ -18,7 +18,7 @@ from faults.measure import Power
 from faults.records import SOUND, Edit, Expected, Family, Fault
 from faults.score import Sight
 
-from harness.cells import Cell, Check, Entry, Failure, Outcome, Release, Status
+from harness.cells import Cell, Check, Entry, Failure, Outcome, Release, Severity, Status
 from harness.judge.known import KnownIssues
 from harness.releases.cache import layout_path
 
@@ -327,6 +327,49 @@ def test_the_share_counts_early_catches_and_no_others() -> None:
     assert score.share([]) == 0.0
 
 
+BROKEN, WRONG, MINOR = Severity
+
+
+@pytest.mark.parametrize(
+    ("expected", "right"),
+    [
+        (Expected(rung=Check.LOSS_CONTRACT), {BROKEN}),
+        (Expected(rung=Check.LOSS_CONTRACT, severity=WRONG), {WRONG}),
+        (Expected(rung=Check.FINETUNE), {WRONG}),
+        (Expected(rung=Check.FINETUNE, or_graver=True), {BROKEN, WRONG}),
+        (Expected(rung=Check.FINETUNE, severity=MINOR), {MINOR}),
+        (Expected(rung=Check.PROPERTIES), {BROKEN, WRONG}),
+        (Expected(rung=Check.CONSTRUCT, status=Status.SKIPPED), {None}),
+        (Expected(rung=None), {None}),
+    ],
+)
+def test_a_severity_is_right_or_is_not(expected: Expected, right: set[Severity | None]) -> None:
+    assert {severity for severity in (BROKEN, WRONG, MINOR, None) if expected.accepts(severity)} == right
+
+
+def graded(fault: Fault, *outcomes: Outcome, sound: Mapping[Check, Outcome] | None = None) -> tuple[Any, bool]:
+    by_question = {score.question(a_cell(SOUND, check)): outcome for check, outcome in (sound or {}).items()}
+    seen = score.sight_of(fault, {outcome.cell: outcome for outcome in outcomes}, by_question)
+    return seen.severity, seen.graded
+
+
+def test_a_fault_is_as_grave_as_the_gravest_of_what_it_shows_and_the_sound_release_does_not() -> None:
+    fault = a_fault(expected=Expected(rung=Check.PROPERTIES))
+    own = an_outcome(Check.PROPERTIES, FAILED, "PropertyFails@lengths_agree", release=SOUND)
+    more = an_outcome(Check.PROPERTIES, FAILED, "PropertyFails@lengths_agree+evaluation_draws_nothing")
+    assert graded(fault, PASSED, more) == (BROKEN, True)
+    assert graded(fault, PASSED, more, sound={Check.PROPERTIES: own}) == (MINOR, False)
+
+
+def test_what_was_caught_and_called_too_mild_or_too_grave_does_not_count_as_graded() -> None:
+    caught = an_outcome(Check.LOSS_CONTRACT, FAILED, "Wrong@model")
+    assert graded(a_fault(), PASSED, caught) == (BROKEN, True)
+    milder = a_fault(expected=Expected(rung=Check.LOSS_CONTRACT, signature="Wrong@*", severity=WRONG))
+    assert graded(milder, PASSED, caught) == (BROKEN, False)
+    seen = score.Seen(fault=milder, sight=Sight.CAUGHT, severity=BROKEN)
+    assert (score.share([seen]), score.share_graded([seen]), score.share_graded([])) == (1.0, 0.0, 0.0)
+
+
 def test_failures_that_nothing_explains_are_accusations() -> None:
     outcomes = [
         an_outcome(Check.CONSTRUCT, Status.PASSED, release=SOUND),
@@ -342,16 +385,24 @@ def test_failures_that_nothing_explains_are_accusations() -> None:
 
 def a_power() -> Power:
     seen = (
-        score.Seen(fault=a_fault(), sight=Sight.CAUGHT, rung=Check.LOSS_CONTRACT, status="failed", signature="A@b"),
+        score.Seen(
+            fault=a_fault(),
+            sight=Sight.CAUGHT,
+            rung=Check.LOSS_CONTRACT,
+            status="failed",
+            signature="A@b",
+            severity=Severity.BROKEN,
+        ),
         score.Seen(fault=a_fault(name="gone"), sight=Sight.ESCAPED, reason="nobody | saw it"),
     )
     accusing = an_outcome(Check.CONSTRUCT, FAILED, "Wrong@model", release=SOUND)
     return Power(seen=seen, soundness=score.soundness([accusing], KnownIssues()), seconds=3.0)
 
 
-def test_both_figures_are_told_in_a_sentence_each() -> None:
+def test_the_figures_are_told_in_a_sentence_each() -> None:
     assert written.headlines(a_power()) == [
         "1 of 2 planted faults caught (50.0 %; asked: 95 %): 1 caught, 1 escaped.",
+        "1 of them with the right severity (50.0 %; asked: 95 %).",
         "1 false accusations in 1 cells of the sound release: 1 construct.",
     ]
 

@@ -12,6 +12,8 @@ from forked import Forked
 
 from harness.inside import batch_making, checks, contract
 
+EVERY_FRAME = [[length, length] for length in batch_making.FRAMES]
+
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
     return checks.run(request)
@@ -88,6 +90,7 @@ def test_a_sound_model_keeps_the_contract(forked: Forked, overlay: Path, tmp_pat
     assert answer["evidence"] == {
         "loss_inputs": [{"name": "criterion_att", "classes": 23, "input_shape": [4, 8, 23], "width": 23}],
         "projection_calls": {"decoder.output_layer": 1},
+        "frames_heard": dict.fromkeys(("features", "predictor", "decoder"), EVERY_FRAME),
         "classes": {"model_classes/Tiny": "funasr.models.tiny:Tiny"},
         "findings": [],
     }
@@ -120,6 +123,7 @@ def test_a_sound_model_keeps_the_contract(forked: Forked, overlay: Path, tmp_pat
          "after backward 2 parameters have no gradient, such as spare.weight"),
         ("forward_raises", "IndexError@funasr/models/tiny.py:forward",
          "IndexError in funasr/models/tiny.py:forward: planted in forward"),
+        ("encoder_zeroed", "NoGradient@encoder", "after backward the encoder has no gradient"),
     ],
 )  # fmt: skip
 def test_a_broken_contract_fails_with_its_own_signature(
@@ -128,6 +132,56 @@ def test_a_broken_contract_fails_with_its_own_signature(
     answer = ask(forked, overlay, tmp_path / "model", "loss_contract", fault)
     assert (answer["status"], answer["reason"]) == ("failed", reason)
     assert answer["failure"]["signature"] == signature
+
+
+@pytest.mark.parametrize(
+    ("fault", "path", "heard"),
+    [
+        ("features_zeroed", "features", [0, 0, 0, 0]),
+        # Each row has the frames of the one before it, as far as its own length goes.
+        ("features_rolled", "features", [33, 28, 21, 21]),
+        ("frame_repeated", "features", [1, 1, 1, 1]),
+        ("frame_skipped", "features", [39, 33, 28, 21]),
+        ("masks_everything", "features", [0, 0, 0, 0]),
+        ("masks_the_third", "features", [39, 32, 27, 20]),
+        ("memory_zeroed", "decoder", [0, 0, 0, 0]),
+        ("memory_detached", "decoder", [0, 0, 0, 0]),
+        ("first_frame_only", "decoder", [1, 1, 1, 1]),
+        ("predictor_knows_lengths_only", "predictor", [0, 0, 0, 0]),
+    ],
+)
+def test_frames_that_do_not_reach_the_loss_are_counted(
+    forked: Forked, overlay: Path, tmp_path: Path, fault: str, path: str, heard: list[int]
+) -> None:
+    answer = ask(forked, overlay, tmp_path / "model", "loss_contract", fault)
+    assert (answer["status"], answer["failure"]["signature"]) == ("failed", f"FramesUnheard@{path}")
+    told = answer["evidence"]["frames_heard"]
+    assert told.pop(path) == [[count, length] for count, length in zip(heard, batch_making.FRAMES, strict=True)]
+    if path != "features":
+        assert all(counts == EVERY_FRAME for counts in told.values())
+    missing = [
+        f"{length - count} of the {length} of utterance {row}"
+        for row, (count, length) in enumerate(zip(heard, batch_making.FRAMES, strict=True))
+        if count < length
+    ]
+    along = "" if path == "features" else f" along the {path}"
+    frames = f"{sum(batch_making.FRAMES) - sum(heard)} of {sum(batch_making.FRAMES)} frames of speech"
+    assert answer["reason"] == f"the loss does not depend{along} on {frames}: {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("fault", ["masks_sometimes", "hears_by_turns", "raises_at_times"])
+def test_a_frame_that_is_left_out_in_one_pass_and_not_in_another_is_heard(
+    forked: Forked, overlay: Path, tmp_path: Path, fault: str
+) -> None:
+    answer = ask(forked, overlay, tmp_path / "model", "loss_contract", fault)
+    assert (answer["status"], answer["reason"]) == ("passed", "")
+    assert answer["evidence"] == {
+        "loss_inputs": [{"name": "criterion_att", "classes": 23, "input_shape": [4, 8, 23], "width": 23}],
+        "projection_calls": {"decoder.output_layer": 1},
+        "frames_heard": dict.fromkeys(("features", "predictor", "decoder"), EVERY_FRAME),
+        "classes": {"model_classes/Tiny": "funasr.models.tiny:Tiny"},
+        "findings": [],
+    }
 
 
 @pytest.mark.parametrize(("fault", "excused"), [("unused", ["spare.weight", "spare.bias"]), ("", [])])

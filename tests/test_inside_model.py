@@ -128,3 +128,34 @@ def test_a_model_that_was_kept_is_taken_once_and_only_for_what_it_was_made_of() 
         model.keep(network, config, ("folder", "cpu", 4))
         with pytest.raises(Exception, match=r"funasr|config\.yaml"):
             model.build(*other)
+
+
+def damped() -> dict[str, list[float]]:
+    import torch
+
+    names = (
+        "encoder.encoders.1.feed_forward.w_2.weight",
+        "encoder.encoders.2.feed_forward.w_2.weight",
+        "decoder.decoders.15.src_attn.linear_out.weight",
+        "encoder.encoders.9.self_attn.linear_q_k_v.weight",
+        "encoder.encoders.9.feed_forward.w_1.weight",
+        "decoder.output_layer.weight",
+    )
+    found = {}
+    for name in names:
+        value = torch.ones(6, 1)
+        model._damp(name, value)
+        found[name] = value.flatten().tolist()
+    return found
+
+
+def test_what_deep_blocks_add_to_their_input_is_damped_and_nothing_else(forked: Forked) -> None:
+    small, ones = pytest.approx([model.DAMPING] * 6), [1.0] * 6
+    assert list(forked(damped).values()) == [
+        ones,
+        small,
+        small,
+        pytest.approx([1.0] * 4 + [model.DAMPING] * 2),
+        ones,
+        ones,
+    ]

@@ -182,6 +182,8 @@ def test_a_check_that_the_time_limit_stopped_is_not_passed_and_says_how_far_it_c
         f"the time limit of 60 s stopped the search: holds drew {drawn} of 20 examples; failed by then: too_many_rows"
     )
     assert [each["property"] for each in stopped["evidence"]["counterexamples"]] == ["too_many_rows"]
+    assert stopped["evidence"][properties.STOPPED] == ["holds"]
+    assert properties.STOPPED not in whole["evidence"]
 
 
 def test_what_the_harness_does_wrong_is_no_counter_example(forked: Forked) -> None:

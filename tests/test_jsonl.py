@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.speech.jsonl import LONGEST_LINE, Row, completed, read_rows, row, value_span, with_value
+from harness.speech.jsonl import LONGEST_LINE, MOST_PROBLEMS, Row, completed, read_rows, row, value_span, with_value
 from harness.tables import Problems
 
 
@@ -141,6 +141,13 @@ def test_reading_stops_at_a_line_that_is_no_row(tmp_path: Path) -> None:
     rows, problems = read(tmp_path, GOOD.encode() + b"\n" + b"x" * 2**20 + b"\n" + GOOD.encode())
     assert problems == [f"line 2: longer than {LONGEST_LINE} bytes: no row of speech"]
     assert len(rows) == 1
+
+
+def test_a_file_of_something_else_is_not_read_to_its_end(tmp_path: Path) -> None:
+    rows, problems = read(tmp_path, b"\xff\x00\n" * 100_000)
+    assert rows == ()
+    assert len(problems) == MOST_PROBLEMS + 1
+    assert problems[-1] == f"line {MOST_PROBLEMS}: reading stopped here, after {MOST_PROBLEMS} lines that are no rows"
 
 
 @pytest.mark.parametrize("content", ["", '{"key": "a", "target": "好"}\n'])

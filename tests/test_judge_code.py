@@ -120,6 +120,15 @@ def test_an_issue_without_code_covers_what_its_other_keys_say() -> None:
     assert judged(outcome(cell("conformer"), "NotTrained@steps"), by=issue()).verdict is Verdict.KNOWN
 
 
+def test_the_import_check_goes_through_every_module() -> None:
+    at = Cell.parse("1.0.17/-/-/-/import/cpu-fp32")
+    known = issue(STREAMING, signature="Finding@registered-twice", check=Check.IMPORT)
+    found = {"code": "registered-twice", "message": "m", "place": "decoder_classes ParaformerSANMDecoder"}
+    assert judged(outcome(at, findings=[found]), by=known).verdict is Verdict.KNOWN
+    assert judged(outcome(at, findings=[]), by=known).verdict is Verdict.UNEXPECTED_PASS
+    assert judged(outcome(at), by=known).verdict is Verdict.AS_EXPECTED
+
+
 def test_a_ctc_is_named_by_its_settings() -> None:
     ran = CodeThatRan.expected(cell("paraformer", "properties"))
     assert ran.has(CodePlace.parse("funasr/models/ctc/ctc.py:CTC"))

@@ -155,3 +155,29 @@ def test_what_is_not_known_is_said_so() -> None:
 def test_utterances_without_keys_are_numbered_and_each_has_its_rate() -> None:
     verdict = judge_decode(metrics(keys=None, hypotheses=[SAID[0], "请把窗"]))
     assert [(one.key, one.error_rate) for one in verdict.utterances] == [("1", 0.0), ("2", 0.5)]
+
+
+SCHEDULE = {"learning_rate": 0.001, "warmup_steps": 20}
+LOST = {"hypotheses": ["错错错错错错错"] * 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "excused"),
+    [
+        ({"optim": "adam", "frozen": 0}, ""),
+        ({}, ""),
+        ({"frozen": 12}, "freezes 12 tensors"),
+        ({"optim": "sgd"}, "`optim: sgd`"),
+        ({"optim": "adamw", "scheduler": "noamlr"}, "schedule is `noamlr`"),
+    ],
+)
+def test_a_text_is_expected_back_where_the_configuration_trains_as_the_check_does(
+    config: dict[str, Any], excused: str
+) -> None:
+    seen = metrics(**LOST, config_in_force=config, schedule=SCHEDULE, steps=120)
+    verdict = judge_decode(seen)
+    assert verdict.unmet == (() if excused else ("error_rate",))
+    assert excused in verdict.not_observed
+    assert bool(verdict.not_observed) is bool(excused)
+    weights = judge_decode({**seen, "weights_differ_count": 1})
+    assert "weights" in weights.unmet

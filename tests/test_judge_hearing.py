@@ -50,6 +50,29 @@ def test_a_model_that_is_as_good_with_silence_is_found() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("texts", "missing"),
+    [
+        (10, ()),
+        (9, ("silence: its p is 0.002 at least",)),
+        (5, ("silence: its p is 0.031 at least",)),
+        (4, ("other speech: its p is 0.0039 at least", "silence: its p is 0.062 at least")),
+    ],
+)
+def test_of_few_texts_no_more_is_required_than_they_can_show(texts: int, missing: tuple[str, ...]) -> None:
+    verdict = judged(heard(texts=texts))
+    assert verdict.reasons == ()
+    told = [f"{texts} texts are too few for the test against {one}" for one in missing]
+    assert verdict.not_observed == "; ".join(told)
+
+
+@pytest.mark.parametrize("texts", [4, 9])
+def test_a_deaf_model_is_found_by_few_texts_too(texts: int) -> None:
+    same = {"own": [[2, 2]] * texts, "others": [[[2, 2]] * texts] * 3, "silence": [[2, 2]] * texts}
+    verdict = judged({**heard(texts=texts), "modes": dict.fromkeys(MODES, same)})
+    assert any("of what can only be heard is heard" in reason for reason in verdict.reasons)
+
+
 def test_hearing_a_little_is_not_enough() -> None:
     """Beyond chance, and far below what sound trainings hear."""
     texts = 400
@@ -113,7 +136,10 @@ def test_of_texts_of_one_token_there_is_no_second_half() -> None:
         (None, "did not look"),
         ({"not_observed": "the model's forward takes hotword_pad"}, "hotword_pad"),
         ({**heard(), "modes": {}}, "evaluation mode: its scores are not whole; training mode"),
-        (heard(mode="training") | {"modes": {**heard()["modes"], "evaluation": {"not_observed": "E@x"}}}, "E@x"),
+        (
+            {**heard(), "modes": {mode: {"raised": "TypeError@x"} for mode in MODES}},
+            "training mode the forward pass ended in",
+        ),
     ],
 )
 def test_what_was_not_observed_accuses_nobody_and_is_named(hearing: object, why: str) -> None:
@@ -158,3 +184,10 @@ def test_a_decoder_that_sees_what_it_is_to_say_is_found(first_pass: bool) -> Non
     assert "can be right at 40.8%: the decoder sees the tokens that it is to say" in reasons[0]
     # Texts that were trained on may be known by heart.
     assert not any("sees the tokens" in reason for reason in judged({**scores, "of": "training"}).reasons)
+
+
+def test_a_mode_that_raises_where_the_other_does_not_is_the_models_fault() -> None:
+    scores = heard()
+    verdict = judged({**scores, "modes": {**scores["modes"], "evaluation": {"raised": "RuntimeError@funasr/x.py:f"}}})
+    assert verdict.reasons == ("In evaluation mode the forward pass ended in RuntimeError@funasr/x.py:f.",)
+    assert [one.mode for one in verdict.modes] == ["training"]

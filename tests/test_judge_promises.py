@@ -415,3 +415,24 @@ def test_a_rank_without_losses_hides_no_other() -> None:
     losses = {"single": SINGLE, "ranks": [[], [9.0, 8.0, 7.5]]}
     reasons = judge_promises(metrics(ranks={"same rows": {"losses": losses}})).reasons["ranks"]
     assert [reason.split(") ")[1][:6] for reason in reasons] == ["rank 0", "rank 1"]
+
+
+def test_clipping_that_had_nothing_to_do_is_not_observed() -> None:
+    below = [{"step": 0, "norm": 0.4, "found_by_clipping": 0.4}, {"step": 1, "norm": 0.7, "found_by_clipping": None}]
+    found = metrics(promised=promises(gradient_clip=1.0, norms_before_steps=below))
+    assert "clipping" in judge_promises(found).not_asked
+    reached = [*below, {"step": 2, "norm": 1.3, "found_by_clipping": None}]
+    found = metrics(promised=promises(gradient_clip=1.0, norms_before_steps=reached))
+    assert judge_promises(found).reasons["clipping"]
+
+
+def test_another_scheduler_than_warmup_is_not_observed() -> None:
+    found = metrics(promised=promises(warmup_steps=None), learning_rates=[0.5] * 12)
+    assert {"schedule", "moving"} <= set(judge_promises(found).not_asked)
+
+
+def test_early_stopping_may_end_before_the_last_epoch_and_not_run_more() -> None:
+    stops = {"train_conf": {"early_stopping_patience": 2}}
+    assert "epochs" in judge_promises(metrics(epochs=4, config_in_force=stops)).not_asked
+    assert judge_promises(metrics(epochs=4)).reasons["epochs"]
+    assert judge_promises(metrics(epochs=7, config_in_force=stops)).reasons["epochs"]

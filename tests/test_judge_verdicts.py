@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from strategies import outcomes as any_outcomes
 
 from harness.cells import Cell, Check, Failure, Outcome, Severity, Status, Verdict
+from harness.inside import properties
 from harness.judge.known import FAILURES, KnownIssue, KnownIssues
-from harness.judge.verdicts import Judged, exit_code, judge
+from harness.judge.verdicts import STOPPED, Judged, exit_code, judge
 
 LISTED = "AssertionError@funasr/losses/label_smoothing_loss.py:forward"
 OTHER = "TypeError@funasr/models/paraformer/model.py:forward"
@@ -313,3 +314,19 @@ def test_what_stands_on_a_blocked_cell_is_judged_by_the_one_at_the_bottom() -> N
     judged = one(bottom, middle, top)
     assert (judged.verdict, judged.issue) == (Verdict.KNOWN, KNOWN.issues[0])
     assert judged.outcome is top
+
+
+def test_a_search_that_the_time_limit_stopped_accuses_nobody_and_a_hang_does() -> None:
+    name = "1.4.16/paraformer/v8404-h320/slim/properties/cpu-fp32"
+    hangs = outcome(name, Status.TIMED_OUT, "Timeout@funasr/models/paraformer/model.py:forward")
+    stopped = replace(hangs, evidence={STOPPED: ["parts_add_up"]})
+    (accused,), (spared,) = judge([hangs], KNOWN), judge([stopped], KNOWN)
+    assert (accused.verdict, accused.severity) == (Verdict.REGRESSION, Severity.BROKEN)
+    assert (spared.verdict, spared.severity, spared.defects) == (Verdict.FAULT, None, ())
+    assert exit_code([spared]) == 3
+    # A check that came to its end is judged by what it found, whatever else it says.
+    assert judge([replace(stopped, status=Status.FAILED)], KNOWN)[0].verdict is Verdict.REGRESSION
+
+
+def test_what_the_check_says_of_itself_is_what_the_judge_reads() -> None:
+    assert properties.STOPPED == STOPPED

@@ -253,11 +253,11 @@ def test_a_path_to_a_release_is_relative_to_the_matrix(load: Load, tmp_path: Pat
 
 def test_limits_and_finetune_keep_the_defaults_of_what_is_left_out(load: Load) -> None:
     matrix = load(
-        SMALL + "[limits]\ntimeout_seconds = { import = 7 }\n[finetune]\nsteps = 30\nseed = 3\nwarmup_steps = 2\n"
+        SMALL + "[limits]\ntimeout_seconds = { import = 7 }\n[finetune]\nsteps = 42\nseed = 3\nwarmup_steps = 2\n"
     )
     assert matrix.limits.timeout_seconds[Check.IMPORT] == 7
     assert matrix.limits.timeout_seconds[Check.FINETUNE] == 600
-    assert matrix.finetune == replace(FinetuneSettings(), steps=30, seed=3, warmup_steps=2)
+    assert matrix.finetune == replace(FinetuneSettings(), steps=42, seed=3, warmup_steps=2)
 
 
 def test_a_table_for_a_gpu_has_cells_only_where_there_is_one(load: Load) -> None:
@@ -283,9 +283,9 @@ def test_when_knows_the_gpu_and_nothing_else(load: Load) -> None:
 
 
 def test_a_training_may_be_another_where_there_is_a_gpu(load: Load) -> None:
-    text = SMALL + "[finetune]\nsteps = 60\n[finetune.gpu]\nbatch_size = 10\nutterances = 100\n"
-    assert load(text).finetune == FinetuneSettings(steps=60)
-    assert load(text, gpu_present=True).finetune == FinetuneSettings(steps=60, batch_size=10, utterances=100)
+    text = SMALL + "[finetune]\nsteps = 70\n[finetune.gpu]\nbatch_size = 10\nutterances = 100\n"
+    assert load(text).finetune == FinetuneSettings(steps=70)
+    assert load(text, gpu_present=True).finetune == FinetuneSettings(steps=70, batch_size=10, utterances=100)
 
 
 def test_what_is_wrong_with_a_training_for_a_gpu_is_told_without_one_too(load: Load) -> None:
@@ -438,8 +438,8 @@ def test_more_utterances_than_rows_are_a_problem(load: Load) -> None:
 
 
 def test_fewer_rows_than_utterances_take_as_many_utterances(load: Load) -> None:
-    assert load(SMALL + "[finetune]\nutterances = 8\n").finetune.distinct == 8
-    assert load(SMALL + "[finetune]\nutterances = 48\nsteps = 36\n").finetune.distinct == FinetuneSettings().distinct
+    assert load(SMALL + "[finetune]\nutterances = 8\nsteps = 30\n").finetune.distinct == 8
+    assert load(SMALL + "[finetune]\nutterances = 56\nsteps = 42\n").finetune.distinct == FinetuneSettings().distinct
 
 
 @pytest.mark.parametrize("name", ["seeds", "distinct", "accumulate", "processes"])
@@ -599,7 +599,7 @@ def test_the_default_matrix_trains_at_the_published_depth_where_there_is_a_gpu()
         assert len({(cell.variant, cell.shape) for cell in newest if cell.precision is precision}) == 2 * 4
     # As little as the goal of ten minutes allows: some forty trainings.
     assert len(trained) <= 45
-    assert (matrix.finetune.steps, matrix.finetune.seeds) == (36, 1)
+    assert (matrix.finetune.steps, matrix.finetune.seeds) == (126, 1)
 
 
 @pytest.mark.parametrize("gpu_present", [False, True])
@@ -658,5 +658,5 @@ def test_a_processor_time_for_the_search_is_refused_with_what_takes_its_place(lo
         load(SMALL + "[properties]\nseconds = 20\n")
     told = str(caught.value)
     assert "[properties] seconds: no longer a setting" in told
-    assert "timeout_seconds = { properties = 300 }" in told
+    assert "timeout_seconds = { properties = 900 }" in told
     assert "unknown key" not in told

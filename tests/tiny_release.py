@@ -73,16 +73,36 @@ class Decoder(torch.nn.Module):
         super().__init__()
         self.output_layer = torch.nn.Linear(hidden_size, outputs)
 
-    def forward(self, hidden, fault):
+    def forward(self, memory, weights, tokens, fault):
+        # Each token hears a frame of its own, and the mean of all of them.
+        heard = memory[:, :1] if fault == "first_frame_only" else memory
+        hidden = (heard[:, :tokens] + heard.mean(1, keepdim=True)).expand(-1, tokens, -1)
+        hidden = hidden + weights.mean(1, keepdim=True)
         if fault in ("hidden_states", "hidden_states_unnoticed"):
             return hidden
         return self.output_layer(hidden)
+
+class Masks(torch.nn.Module):
+    # Hides single frames: a few at random, or as a fault says.
+
+    def __init__(self, fault):
+        super().__init__()
+        self.fault = fault
+
+    def forward(self, speech, lengths=None):
+        hidden = torch.rand(speech.shape[:2]) < 0.3
+        if self.fault == "masks_everything":
+            hidden[:] = True
+        if self.fault == "masks_the_third":
+            hidden[:, 2] = True
+        return speech.masked_fill(hidden.unsqueeze(-1), 0.0), lengths
 
 @tables.register("model_classes", "Tiny")
 class Tiny(torch.nn.Module):
     def __init__(self, vocab_size, hidden_size=6, fault="", **_):
         super().__init__()
         self.fault = fault
+        self.passes = 0
         self.encoder = torch.nn.Linear(5, hidden_size)
         self.predictor = torch.nn.Linear(hidden_size, 1)
         self.decoder = Decoder(hidden_size, vocab_size + (fault == "other_outputs"))
@@ -95,6 +115,7 @@ class Tiny(torch.nn.Module):
             self.encoder.requires_grad_(False)
         if fault == "unregistered":
             self.heads = [torch.nn.Linear(hidden_size, 1)]
+        self.specaug = Masks(fault) if fault.startswith("masks_") else None
         if fault == "unused":
             self.spare = torch.nn.Linear(hidden_size, 1)
 
@@ -103,11 +124,33 @@ class Tiny(torch.nn.Module):
             raise IndexError("planted in forward")
         if self.fault == "eats_memory":
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+        if self.fault == "features_zeroed":
+            speech = torch.zeros_like(speech)
+        if self.fault == "features_rolled":
+            speech = speech.roll(1, 0) * (torch.arange(speech.size(1))[None, :, None] < speech_lengths.view(-1, 1, 1))
+        if self.fault == "frame_repeated":
+            speech = speech[:, :1].expand_as(speech)
+        if self.fault == "frame_skipped":
+            speech = torch.cat([speech[:, :-1], speech[:, -2:-1]], dim=1)
+        if self.specaug is not None:
+            speech, speech_lengths = self.specaug(speech, speech_lengths)
         hidden = self.encoder(speech)
         if self.fault == "encoder_without_gradient":
             hidden = hidden.detach()
-        hidden = hidden * torch.sigmoid(self.predictor(hidden)) + torch.randn(())
-        scores = self.decoder(hidden[:, : text.size(1)], self.fault)
+        if self.fault == "encoder_zeroed":
+            hidden = hidden * 0
+        told = torch.ones_like(hidden) if self.fault == "predictor_knows_lengths_only" else hidden
+        weights = torch.sigmoid(self.predictor(told)) + torch.randn(())
+        if self.fault == "memory_zeroed":
+            hidden = hidden * 0
+        self.passes += self.training
+        if self.fault == "raises_at_times" and self.passes == 2:
+            raise ValueError("planted in the second pass")
+        if self.fault in ("hears_by_turns", "raises_at_times") and self.passes < 3:
+            hidden = torch.cat([hidden[:, :-1], hidden[:, -1:].detach()], dim=1)
+        if self.fault == "memory_detached":
+            hidden = hidden.detach()
+        scores = self.decoder(hidden, weights, text.size(1), self.fault)
         if self.fault == "changed_in_place":
             scores = scores.exp()
             scores.add_(scores.sum() * 0)

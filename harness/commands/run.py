@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import tempfile
@@ -82,7 +83,8 @@ def main(options: argparse.Namespace) -> int:
         # Not above: a bundle brings what measures, and predicts nothing.
         from harness.commands.predicting import add_predictions
 
-        add_predictions(output, options)
+        with stage("predicting the memory of trainings on a GPU, as far as that is missing"):
+            add_predictions(output, options)
     return _conclude(output, cells, expected)
 
 
@@ -95,7 +97,8 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
         HarnessError: why it cannot be run here.
     """
     _foresee(options)
-    own = read_own_speech(options)
+    with stage(f"reading {options.jsonl}") if options.jsonl else contextlib.nullcontext():
+        own = read_own_speech(options)
     cache = cache_of(options)
     with stage("looking at the interpreter and its torch"):
         stack = probe(cache=cache)
@@ -291,13 +294,13 @@ class _Expected:
 
 
 def _conclude(output: Path, cells: Sequence[Cell], expected: _Expected) -> int:
-    run = load_run(output)
-    judged = judge(run.outcomes, expected.issues)
-    against = compare([one.outcome for one in judged], run.provenance, expected.baselines)
-    # Not above: the parts that lay out HTML take longer to import than a small run's other preparations.
-    from harness.report import write_reports
+    with stage("judging the outcomes and writing the reports"):
+        # Not above: the parts that lay out HTML take longer to import than a small run's other preparations.
+        from harness.report import write_reports
 
-    with stage("writing the reports"):
+        run = load_run(output)
+        judged = judge(run.outcomes, expected.issues)
+        against = compare([one.outcome for one in judged], run.provenance, expected.baselines)
         paths = write_reports(run, judged, output, published=expected.published, against=against)
     selected = {cell.id for cell in cells}
     mine = [one for one in judged if one.outcome.cell.id in selected]

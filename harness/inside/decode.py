@@ -55,6 +55,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         trainer.run(output, watch)
         if watch.network is not None:
             watch.seen["last_weights"] = weights(watch.network)
+            watch.seen["config_in_force"] = watch.configuration()
 
     def load(room: Room) -> None:
         auto = documented(output, device)
@@ -125,6 +126,8 @@ def _metrics(
     return {
         "steps": len(seen.get("learning_rates", ())),
         "losses": seen.get("losses", []),
+        "config_in_force": seen.get("config_in_force", {}),
+        "schedule": {"learning_rate": settings["learning_rate"], "warmup_steps": WARMUP_STEPS},
         "keys": [row["key"] for row in rows],
         "references": [row["target"] for row in rows],
         "hypotheses": loaded.get("hypotheses"),

@@ -112,7 +112,8 @@ def compare(
     Returns:
         `{"of", "score", "first_pass", "tokens", "modes": {mode: {"own": […], "others": [[…], …], "silence": […]}}}`:
         for each text the right tokens of its first half and of its second, or its negative loss; whether what was
-        scored was shown none of the right tokens; `{"not_observed": why}` where there is nothing to compare.
+        scored was shown none of the right tokens; `{"raised": signature}` for a mode in which the forward pass ended
+        in an exception; `{"not_observed": why}` where there is nothing to compare.
     """
     if heard.unusual:
         return {"not_observed": f"the model's forward takes {heard.unusual}, which is not made here"}
@@ -134,8 +135,7 @@ def compare(
             trial.examples = trial.examples[:MOST_BY_LOSS]
             modes[name] = trial.losses(training=training)
         except Exception as error:
-            signature = failures.describe(error, overlay)["signature"]
-            modes[name] = {"not_observed": f"the forward pass ended in {signature}"}
+            modes[name] = {"raised": failures.describe(error, overlay)["signature"]}
     return {**told, "tokens": [_halves([1] * len(one.tokens)) for one in trial.examples], "modes": modes}
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.inside import dialects, finetune, model
+from harness.inside import dialects, finetune, in_force, model
 from harness.inside.rebinding import rebind
 
 WITHOUT_DITHER = {"dither": 0.0}
@@ -117,6 +117,7 @@ class Watch:
     )
     network: Any = None
     optimizer: Any = None
+    in_force: in_force.InForce = field(default_factory=in_force.InForce)
     _validating: bool = False
 
     def attach(self, model_class: Any) -> None:
@@ -144,6 +145,8 @@ class Watch:
     def _begin(self, network: Any, batch: Mapping[str, Any]) -> None:
         self.network, self._validating = network, False
         name = batch_name(batch)
+        if not self.forwards:
+            self.in_force.look()
         if self.takes_first_weights and not self.forwards:
             self.seen["weights"] = weights(network)
         self.before_forward()
@@ -164,6 +167,12 @@ class Watch:
         self.seen["learning_rates"].append(float(optimizer.param_groups[0]["lr"]))
         if self.takes_first_weights and len(self.seen["learning_rates"]) == 1:
             self.seen["moments"] = self.moments()
+
+    def configuration(self) -> dict[str, Any]:
+        """The configuration in force, and how many parameters it freezes; empty where it was not found."""
+        config = self.in_force.plain()
+        names = [] if self.network is None else [name for name, _ in self.network.named_parameters()]
+        return {**config, "frozen": len(in_force.frozen_by(config, names))} if config else {}
 
     @property
     def forwards(self) -> int:

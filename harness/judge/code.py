@@ -86,6 +86,8 @@ class CodeThatRan:
     """What is known about the code that runs in a cell."""
 
     entry: Entry | None
+    whole: bool
+    """Whether all of the release's modules are gone through."""
     named: frozenset[str]
     """Names of classes that the variant's config names, in lower case; none for a variant of the user's."""
     files: frozenset[str] = frozenset()
@@ -96,7 +98,7 @@ class CodeThatRan:
     @classmethod
     def expected(cls, cell: Cell) -> Self:
         """What a cell says before it has run."""
-        return cls(entry=cell.entry, named=_named_by(cell.variant))
+        return cls(entry=cell.entry, whole=cell.variant is None, named=_named_by(cell.variant))
 
     @classmethod
     def of(cls, outcome: Outcome, recorded: Iterable[str] = ()) -> Self:
@@ -107,6 +109,7 @@ class CodeThatRan:
         files |= {file_of(finding.place) for finding in findings_of(outcome) or ()}
         return cls(
             entry=outcome.cell.entry,
+            whole=outcome.cell.variant is None,
             named=_named_by(outcome.cell.variant),
             files=frozenset(files - {""}),
             classes=frozenset(recorded) | frozenset(recorded_code(outcome)),
@@ -116,7 +119,7 @@ class CodeThatRan:
         """Whether this code runs in the cell."""
         if place.entry is not None and self.entry not in (None, place.entry):
             return False
-        if not place.of_a_model or place.file in self.files:
+        if self.whole or not place.of_a_model or place.file in self.files:
             return True
         alike = {one.partition(":")[0] for one in self.classes if one.partition(":")[2] == place.class_name}
         # Two modules may register one name: the class that was built decides, not its name.

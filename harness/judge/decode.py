@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness.cells import Failure, Outcome, Status
+from harness.judge.numbers import mapping
+from harness.judge.recipe import departure
 
 DECODING = "decoding"
 """The key in the evidence of a `decode` cell that holds the verdict's figures."""
@@ -49,6 +51,8 @@ class DecodeVerdict:
     untrained_error_rate: float | None
     allowed: float | None
     utterances: tuple[Spoken, ...]
+    not_observed: str = ""
+    """Why a text that did not come back says nothing: the configuration in force trains less than the check's own."""
 
 
 def judge_decode(metrics: Mapping[str, Any]) -> DecodeVerdict:
@@ -61,6 +65,9 @@ def judge_decode(metrics: Mapping[str, Any]) -> DecodeVerdict:
         "error_rate": _about_rate(rate, allowed),
         "untrained": _about_untrained(idle),
     }
+    other = _departure(metrics) if found["error_rate"] and rate is not None else ""
+    if other:
+        found["error_rate"] = ""
     keys = _texts(metrics.get("keys")) or [str(number) for number, _ in enumerate(references, 1)]
     return DecodeVerdict(
         passed=not any(found.values()),
@@ -74,7 +81,14 @@ def judge_decode(metrics: Mapping[str, Any]) -> DecodeVerdict:
             Spoken(key=key, reference=said, hypothesis=made, error_rate=error_rate([said], [made]) or 0.0)
             for key, said, made in zip(keys, references, hypotheses, strict=False)
         ),
+        not_observed=other,
     )
+
+
+def _departure(metrics: Mapping[str, Any]) -> str:
+    schedule, steps = mapping(metrics.get("schedule")), metrics.get("steps")
+    recipe = {**schedule, "steps": steps}
+    return departure({**metrics, "recipe": recipe, "promises": schedule, "steps_expected": steps})
 
 
 def error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float | None:

@@ -19,8 +19,8 @@ This is required of models that score a text without being shown it: Paraformers
 shown the tokens before each (teacher forcing) brings its loss down by them long before it hears, so where it is no
 better with its own speech that is reported as not observed.
 
-Of every model: with another's speech it is not right more often than all the tokens before each can make it. A model
-that is sees the tokens that it is to say.
+Of every model: it takes the same batch in both modes, for validation is in evaluation mode. And with another's speech
+it is not right more often than all the tokens before each allow; a model that is sees the tokens that it is to say.
 """
 
 from __future__ import annotations
@@ -94,16 +94,27 @@ def judge_hearing(training: Mapping[str, Any], seed: int | None) -> HearingVerdi
         return _replace(nothing, str(seen["not_observed"]))
     tokens = _scores(seen.get("tokens"))
     by_loss = seen.get("score") == "loss"
-    modes, missing = [], []
+    modes, missing, raised = [], [], []
     for name in MODES:
         told = mapping(mapping(seen.get("modes")).get(name))
-        mode = None if told.get("not_observed") else _mode(name, told, tokens, by_loss)
-        if mode is None:
-            missing.append(f"{name} mode: {told.get('not_observed') or 'its scores are not whole'}")
+        mode = None if told.get("raised") else _mode(name, told, tokens, by_loss)
+        if told.get("raised"):
+            raised.append(f"In {name} mode the forward pass ended in {told['raised']}.")
+        elif mode is None:
+            missing.append(f"{name} mode: its scores are not whole")
         else:
             modes.append(mode)
+    if not modes:
+        # What no mode can take was made wrongly here.
+        missing, raised = missing + raised, []
     first_pass = seen.get("first_pass") is not False
-    deaf = [reason for mode in modes for reason in _about(mode)]
+    choices = 1 + min(
+        (len(sequence(mapping(one).get("others"))) for one in mapping(seen.get("modes")).values()), default=0
+    )
+    least = _Least(speech=float(choices) ** -len(tokens), silence=2.0 ** -len(tokens))
+    deaf = [reason for mode in modes for reason in _about(mode, least)]
+    if modes:
+        missing += least.too_high(len(tokens))
     if deaf and not first_pass:
         missing.append(f"the decoder is shown the tokens before each, and these steps taught it no more: {deaf[0]}")
     of, texts = str(seen.get("of")), len(tokens)
@@ -113,10 +124,24 @@ def judge_hearing(training: Mapping[str, Any], seed: int | None) -> HearingVerdi
         of=of,
         texts=texts,
         modes=tuple(modes),
-        reasons=(*reads, *(deaf if first_pass else ())),
+        reasons=(*raised, *reads, *(deaf if first_pass else ())),
         not_observed="; ".join(missing),
         first_pass=first_pass,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Least:
+    """The least p that so few texts can give; where it is above `ALPHA` a test says nothing, whatever is heard."""
+
+    speech: float
+    silence: float
+
+    def too_high(self, texts: int) -> Iterator[str]:
+        """Why a test was not made."""
+        for against, p in (("other speech", self.speech), ("silence", self.silence)):
+            if p > ALPHA:
+                yield f"{texts} texts are too few for the test against {against}: its p is {p:.2g} at least"
 
 
 def exact_p(scores: Sequence[Sequence[float]]) -> float:
@@ -166,14 +191,14 @@ def _mode(name: str, told: Mapping[str, object], tokens: Scores, by_loss: bool) 
     )
 
 
-def _about(mode: HeardInMode) -> Iterator[str]:
+def _about(mode: HeardInMode, least: _Least) -> Iterator[str]:
     scores = "" if mode.share is None else f"{mode.own:.1%} of the tokens are right with the utterance's own speech, "
     against = scores and f"{mode.other:.1%} with another's and {mode.silence:.1%} with silence"
     for part, p in zip(_names(mode), mode.p_parts, strict=True):
-        if p > ALPHA:
+        if p > ALPHA >= least.speech:
             figures = f" ({against}; p = {p:.2g})" if against else f" (p = {p:.2g})"
             yield f"In {mode.mode} mode the output{part} does not depend on the speech{figures}."
-    if mode.p_silence > ALPHA:
+    if mode.p_silence > ALPHA >= least.silence:
         yield f"In {mode.mode} mode the output is as good with silence (p = {mode.p_silence:.2g})."
     if mode.share is not None and mode.share < LEAST_SHARE:
         yield (

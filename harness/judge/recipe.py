@@ -33,7 +33,7 @@ def departure(metrics: Mapping[str, Any]) -> str:
         return f"the configuration freezes {frozen} tensors at random values"
     if config.get("optim", "adam") not in ADAPTIVE:
         return f"the configuration trains with `optim: {config['optim']}`"
-    if number(told.get("warmup_steps")) is None:
+    if config.get("scheduler", "warmuplr") != "warmuplr" or number(told.get("warmup_steps")) is None:
         return f"the configuration's schedule is `{config.get('scheduler')}`"
     meant = _distance(told.get("learning_rate"), told.get("warmup_steps"), metrics.get("steps_expected"))
     wanted = _distance(recipe.get("learning_rate"), recipe.get("warmup_steps"), recipe.get("steps"))

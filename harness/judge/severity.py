@@ -33,6 +33,8 @@ CONTRACT: Mapping[str, Severity] = MappingProxyType(
         "ProjectionNotCalled": _B,
         "LossNotFinite": _B,
         "NoGradient": _B,
+        # What is not heard cannot be learned from.
+        "FramesUnheard": _B,
         "Unregistered": _B,
         "Frozen": _B,
         # All parts are trained, though in another proportion than configured.

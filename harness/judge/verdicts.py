@@ -41,6 +41,9 @@ from harness.judge.registry import settle_registry
 from harness.judge.severity import gravest
 from harness.judge.yours import YOURS
 
+STOPPED = "stopped_by_the_time_limit"
+"""The evidence of a check that stopped in time to say how far it came (`harness/inside/properties`): the machine was
+too slow for the limit, and whatever hangs in a release does not say so."""
 BLOCKED_BY = "blocked_by"
 """The key in the evidence of a blocked cell that holds the id of the cell that blocks it."""
 
@@ -131,6 +134,8 @@ def _judge_one(outcome: Outcome, scene: _Scene) -> Judged:
         return _judge_blocked(outcome, scene)
     if outcome.status is Status.ERRORED:
         return _fault(outcome, f"The harness or the machine is to blame: {outcome.reason}")
+    if outcome.status is Status.TIMED_OUT and outcome.evidence.get(STOPPED):
+        return _fault(outcome, f"The search was not finished, which says nothing about the release: {outcome.reason}")
     listed = scene.listed(outcome)
     defects = defects_of(outcome, listed)
     showing = {one.issue.id for one in defects if one.issue and _is_finding(one)}

@@ -25,6 +25,9 @@ REQUIRED_AT_FIRST = ("prompt", "source_len", "target_len")
 LONGEST_LINE = 256 * 1024
 """Bytes. A row of 20 seconds of speech has some hundreds; reading stops at a line that is longer."""
 
+MOST_PROBLEMS = 1000
+"""Lines that are no rows, after which a file is none of rows."""
+
 SUFFIXES = (".jsonl", ".json")
 """Since 1.0.25 FunASR takes a file of another name for a list of jsonl files."""
 
@@ -66,7 +69,13 @@ def read_rows(path: Path, problems: Problems) -> tuple[Row, ...]:
         problems.add(
             "file", f"its name must end in {' or '.join(SUFFIXES)}: since 1.0.25 FunASR takes another for a list"
         )
-    rows = [row for number, content in _lines(path, problems) if (row := _read_row(number, content, problems))]
+    rows = []
+    for number, content in _lines(path, problems):
+        if row := _read_row(number, content, problems):
+            rows.append(row)
+        elif len(problems.found) >= MOST_PROBLEMS:
+            problems.add(f"line {number}", f"reading stopped here, after {MOST_PROBLEMS} lines that are no rows")
+            break
     if not rows and not problems.found:
         problems.add("line 1", f"no rows; expected a JSON object with {', '.join(FIELDS)} on each line")
     elif rows and not any(row.source for row in rows):

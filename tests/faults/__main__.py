@@ -15,7 +15,7 @@ from .catalogue import FAULTS
 from .cells import REPEATS
 from .measure import ROOT, measure
 from .records import Fault
-from .score import SHARE_ASKED, share
+from .score import SHARE_ASKED, share, share_graded
 from .written import headlines, table, update, write
 
 PAGE = ROOT / "docs" / "power.md"
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _power(options: argparse.Namespace) -> int:
-    """0 when enough faults were caught and nothing sound was accused, 1 otherwise."""
+    """0 when enough faults were caught and called as grave as they are, and nothing sound was accused; 1 otherwise."""
     faults = [fault for fault in FAULTS if _chosen(fault, options.only)]
     if not faults:
         print(f"error: no fault matches {' '.join(options.only)}", file=sys.stderr)
@@ -47,7 +47,8 @@ def _power(options: argparse.Namespace) -> int:
     if not options.only:
         data, page = write(power, options.reports)
         print(f"{data}\n{page}")
-    good = share(power.seen) >= SHARE_ASKED and not power.soundness.accused and not power.soundness.unmeasured
+    shares = (share(power.seen), share_graded(power.seen))
+    good = min(shares) >= SHARE_ASKED and not power.soundness.accused and not power.soundness.unmeasured
     return 0 if good else 1
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
-from harness.cells import Check, Entry, Status
+from harness.cells import Check, Entry, Severity, Status
 
 SOUND = "1.4.16"
 """The release that the faults are planted in."""
@@ -50,6 +52,7 @@ class Family(StrEnum):
     BATCH = "utterances of a batch leak into each other"
     FEATURES = "features not as configured"
     INFERENCE = "inference that is not the trained model's"
+    HEARING = "speech that is not heard"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,22 @@ class Edit:
     """Text that stands in each file exactly once."""
 
 
+BY_RUNG: Mapping[Check, Severity] = MappingProxyType(
+    {
+        # Nothing can be trained, or what is decoded is not what was trained.
+        Check.CONSTRUCT: Severity.BROKEN,
+        Check.LOSS_CONTRACT: Severity.BROKEN,
+        Check.DECODE: Severity.BROKEN,
+        # It trains, and something is not as configured.
+        Check.PROPERTIES: Severity.WRONG,
+        Check.DATA: Severity.WRONG,
+        Check.FINETUNE: Severity.WRONG,
+        Check.CHECKPOINT: Severity.WRONG,
+    }
+)
+"""How grave a fault is that is first seen there, where it does not say so itself."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expected:
     """What must come of a fault."""
@@ -74,6 +93,20 @@ class Expected:
     status: Status = Status.FAILED
     signature: str = "*"
     """A glob that the failure's signature must match; `*` where the finding has no one name."""
+    severity: Severity | None = None
+    """How grave it must be called; None where the rung says it (`BY_RUNG`)."""
+    or_graver: bool = False
+    """Whether it may be called graver: where the fault may keep a short training from learning, or shows in several
+    properties."""
+
+    def accepts(self, severity: Severity | None) -> bool:
+        """Whether this is the right severity; what the command line refuses and what is skipped has none."""
+        if self.rung is None or self.status is Status.SKIPPED or severity is None:
+            return severity is None and (self.rung is None or self.status is Status.SKIPPED)
+        right, gravest_first = self.severity or BY_RUNG[self.rung], list(Severity)
+        if self.or_graver or self.rung is Check.PROPERTIES:
+            return gravest_first.index(severity) <= gravest_first.index(right)
+        return severity is right
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
-from harness.cells import Cell, Check, Outcome, Status, Verdict
+from harness.cells import Cell, Check, Outcome, Severity, Status, Verdict
+from harness.judge.defects import defects_of
 from harness.judge.known import FAILURES, KnownIssues
+from harness.judge.severity import gravest
 from harness.judge.verdicts import Judged, judge
 
 from .records import Fault
@@ -43,8 +45,15 @@ class Seen:
     status: str = ""
     signature: str = ""
     reason: str = ""
+    severity: Severity | None = None
+    """The gravest of what its cells show and the sound release's do not; None where they show nothing."""
     seconds: float = 0.0
     """Of all its cells together."""
+
+    @property
+    def graded(self) -> bool:
+        """Whether it was caught, and called as grave as it is."""
+        return self.counts and self.fault.expected.accepts(self.severity)
 
     @property
     def counts(self) -> bool:
@@ -71,6 +80,11 @@ def share(seen: Sequence[Seen]) -> float:
     return sum(one.counts for one in seen) / len(seen) if seen else 0.0
 
 
+def share_graded(seen: Sequence[Seen]) -> float:
+    """Of the faults, those that were caught and called as grave as they are; 0 when none was planted."""
+    return sum(one.graded for one in seen) / len(seen) if seen else 0.0
+
+
 def sight_of(fault: Fault, outcomes: Mapping[Cell, Outcome], sound: Mapping[tuple[object, ...], Outcome]) -> Seen:
     """Hold the outcomes of a faulty copy against what was expected, the lowest rung first.
 
@@ -80,12 +94,13 @@ def sight_of(fault: Fault, outcomes: Mapping[Cell, Outcome], sound: Mapping[tupl
     """
     ladder = sorted(outcomes.values(), key=lambda outcome: outcome.cell.check.rung)
     seconds = sum(outcome.seconds for outcome in ladder)
+    severity = gravest(_severities(ladder, sound))
     expected = fault.expected
     for outcome in ladder:
         if not _accuses(outcome, sound.get(question(outcome.cell)), expected.status):
             continue
         rung = outcome.cell.check
-        told = _told(outcome, seconds)
+        told = {**_told(outcome, seconds), "severity": severity}
         if expected.rung is not None and rung.rung < expected.rung.rung:
             return Seen(fault=fault, sight=Sight.EARLY, **told)
         fits = outcome.status is expected.status and fnmatchcase(str(told["signature"]), expected.signature)
@@ -115,6 +130,14 @@ def soundness(outcomes: Iterable[Outcome], issues: KnownIssues) -> Soundness:
         unmeasured=tuple(one for one in judged if one.verdict in (Verdict.FAULT, Verdict.FOLLOWS)),
         known=sum(one.verdict is Verdict.KNOWN for one in judged),
     )
+
+
+def _severities(ladder: Iterable[Outcome], sound: Mapping[tuple[object, ...], Outcome]) -> Iterator[Severity]:
+    """Of everything that is wrong with these cells and not with the sound release's."""
+    for outcome in ladder:
+        own = sound.get(question(outcome.cell))
+        known = {defect.signature for defect in defects_of(own, ())} if own else set()
+        yield from (defect.severity for defect in defects_of(outcome, ()) if defect.signature not in known)
 
 
 def _accuses(outcome: Outcome, sound: Outcome | None, also: Status) -> bool:

@@ -10,13 +10,14 @@ from typing import Any
 
 from tabulate import tabulate
 
+from harness.cells import Check, Status
 from harness.durable import replace_file
 from harness.judge.verdicts import Judged
 from harness.report.markup import code, md
 
 from .measure import Power
-from .records import Fault
-from .score import SHARE_ASKED, Seen, Sight, share
+from .records import BY_RUNG, Fault
+from .score import SHARE_ASKED, Seen, Sight, share, share_graded
 
 SCHEMA = 1
 BEGIN = "<!-- The table is written by `python -m tests.faults table`. -->"
@@ -31,6 +32,7 @@ def as_json(power: Power) -> dict[str, Any]:
         "faults": len(power.seen),
         "sights": {str(sight): count for sight, count in sorted(Counter(one.sight for one in power.seen).items())},
         "share_caught": share(power.seen),
+        "share_graded": share_graded(power.seen),
         "share_asked": SHARE_ASKED,
         "sound_cells": sound.repeats,
         "false_accusations": [_judged(one) for one in sound.accused],
@@ -43,7 +45,7 @@ def as_json(power: Power) -> dict[str, Any]:
 
 
 def headlines(power: Power) -> list[str]:
-    """The two figures, a sentence each."""
+    """The figures, a sentence each."""
     counts = Counter(one.sight for one in power.seen)
     told = ", ".join(f"{counts[sight]} {sight}" for sight in Sight if counts[sight])
     sound = power.soundness
@@ -51,6 +53,8 @@ def headlines(power: Power) -> list[str]:
     lines = [
         f"{sum(one.counts for one in power.seen)} of {len(power.seen)} planted faults caught "
         f"({100 * share(power.seen):.1f} %; asked: {100 * SHARE_ASKED:.0f} %): {told or 'none planted'}.",
+        f"{sum(one.graded for one in power.seen)} of them with the right severity "
+        f"({100 * share_graded(power.seen):.1f} %; asked: {100 * SHARE_ASKED:.0f} %).",
         f"{len(sound.accused)} false accusations in {sum(sound.repeats.values())} cells of the sound release: {cells}.",
     ]
     if sound.unmeasured:
@@ -68,12 +72,13 @@ def table(power: Power, *, fmt: str) -> str:
             _expectation(one.fault, marked=fmt == "github"),
             str(one.sight),
             f"{one.rung or '-'}: {one.status}" if one.status else "-",
+            f"{one.severity or '-'}{'' if one.graded or not one.counts else f', is {grave(one.fault)}'}",
             (code(one.signature) if fmt == "github" and one.signature else one.signature) or "-",
             f"{one.seconds:.1f}",
         )
         for one in ranked
     ]
-    return tabulate(rows, ("fault", "family", "expected", "verdict", "seen", "evidence", "s"), tablefmt=fmt)
+    return tabulate(rows, ("fault", "family", "expected", "verdict", "seen", "severity", "evidence", "s"), tablefmt=fmt)
 
 
 def write(power: Power, folder: Path) -> tuple[Path, Path]:
@@ -95,9 +100,21 @@ def write(power: Power, folder: Path) -> tuple[Path, Path]:
 
 def catalogue(faults: Sequence[Fault]) -> str:
     """The table of the docs: each fault, what is wrong, and what must come of it."""
-    rows = [(code(fault.name), str(fault.family), fault.title, _expectation(fault, marked=True)) for fault in faults]
+    rows = [
+        (code(fault.name), str(fault.family), fault.title, grave(fault), _expectation(fault, marked=True))
+        for fault in faults
+    ]
     rows.sort(key=lambda row: row[1])
-    return tabulate(rows, ("fault", "family", "what is wrong", "must give"), tablefmt="github")
+    return tabulate(rows, ("fault", "family", "what is wrong", "severity", "must give"), tablefmt="github")
+
+
+def grave(fault: Fault) -> str:
+    """How grave a fault is, in words."""
+    expected = fault.expected
+    if expected.rung is None or expected.status is Status.SKIPPED:
+        return "-"
+    graver = " or graver" if expected.or_graver or expected.rung is Check.PROPERTIES else ""
+    return f"{expected.severity or BY_RUNG[expected.rung]}{graver}"
 
 
 def update(page: Path, faults: Sequence[Fault]) -> bool:
@@ -145,9 +162,16 @@ def _seen(one: Seen) -> dict[str, Any]:
             "rung": fault.expected.rung,
             "status": str(fault.expected.status),
             "signature": fault.expected.signature,
+            "severity": grave(fault),
         },
         "verdict": str(one.sight),
-        "seen": {"rung": one.rung, "status": one.status, "signature": one.signature, "reason": one.reason},
+        "seen": {
+            "rung": one.rung,
+            "status": one.status,
+            "signature": one.signature,
+            "reason": one.reason,
+            "severity": one.severity,
+        },
         "seconds": round(one.seconds, 2),
     }
 

@@ -6,7 +6,7 @@ What each property says, where it comes from and what it does not say is told in
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +30,11 @@ EXAMPLES = 300
 SEARCHING = 0.9
 """The share of the cell's time limit after which no further example is begun: the rest is for the one in progress and
 for the answer, which says how far each search came."""
+STOPPED = "stopped_by_the_time_limit"
+"""The evidence that names the properties whose search came to no end; the judge reads it."""
+
+DRAWN = frozenset({"speech", "speech_lengths", "text", "text_lengths"})
+"""What an example has of a model's inputs."""
 
 PROPERTIES: tuple[Property, ...] = (
     loss.CLASSES_FIT,
@@ -67,6 +72,8 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     settings = {"examples": EXAMPLES, "seed": request["seed"], **(request.get("settings") or {})}
     subject = _subject(request)
+    if reason := _not_for(subject, request.get("contract", {}).get("inputs", ())):
+        return {"status": "skipped", "reason": reason}
     findings = search_all(subject, settings, is_over=_limit(settings.get("timeout_seconds")))
     broken = sorted((each for each in findings if each.status in ("fails", "known")), key=lambda each: each.name)
     metrics = {
@@ -74,14 +81,24 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         "examples_by_property": {each.name: each.examples for each in findings if each.examples},
         "seconds_by_property": {each.name: each.seconds for each in findings if each.examples},
     }
-    result = {"status": "passed", "reason": "", "metrics": metrics, "evidence": _evidence(findings)}
+    result: dict[str, Any] = {"status": "passed", "reason": "", "metrics": metrics, "evidence": _evidence(findings)}
     if stopped := [each for each in findings if each.stopped]:
-        return {**result, **_timed_out(stopped, broken, settings["timeout_seconds"])}
+        told = _timed_out(stopped, broken, settings["timeout_seconds"])
+        return {**result, **told, "evidence": {**result["evidence"], STOPPED: [each.name for each in stopped]}}
     if not broken:
         return result
     message = f"{broken[0].name}: {broken[0].message}"
     failure = failures.finding("PropertyFails", "+".join(each.name for each in broken), message)
     return {**result, "status": "failed", "reason": message, "failure": failure}
+
+
+def _not_for(subject: Subject, inputs: Iterable[str]) -> str:
+    """Why the examples say nothing of an architecture: a sound model would fail on them. Empty when they do."""
+    model = subject.base["model"]
+    if not subject.has_predictor:
+        return f"the examples are drawn for models with a CIF predictor, and {model} has none"
+    beyond = sorted(set(inputs) - DRAWN)
+    return f"the examples have no {' and '.join(beyond)}, which {model} takes" if beyond else ""
 
 
 def _subject(request: Mapping[str, Any]) -> Subject:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ..records import Fault
-from . import checkpoints, collection, data, losses, models, trainers
+from . import checkpoints, collection, data, hearing, losses, models, trainers
 
 FAULTS: tuple[Fault, ...] = (
     *losses.FAULTS,
     *models.FAULTS,
+    *hearing.FAULTS,
     *data.FAULTS,
     *trainers.FAULTS,
     *checkpoints.FAULTS,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.cells import Check, Entry
+from dataclasses import replace
+
+from harness.cells import Check, Entry, Severity
 
 from ..records import Edit, Expected, Family, Fault
 from .trainers import DS, PLAIN
@@ -60,21 +62,21 @@ FAULTS = (
         family=Family.AVERAGE,
         title="The averaged model is the first of the checkpoints that were to be averaged.",
         edits=(Edit(files=AVERAGE, old="torch.mean(stacked_tensors, dim=0)", new="stacked_tensors[0]"),),
-        expected=_CHECKPOINT,
+        expected=replace(_CHECKPOINT, severity=Severity.BROKEN),
     ),
     Fault(
         name="average-of-nothing",
         family=Family.AVERAGE,
         title="No checkpoint is found fit to be averaged, and no averaged model is written.",
         edits=(Edit(files=AVERAGE, old="if value is not None and os.path.isfile(ckpt):", new="if False:"),),
-        expected=_CHECKPOINT,
+        expected=replace(_CHECKPOINT, severity=Severity.BROKEN),
     ),
     Fault(
         name="average-a-sum",
         family=Family.AVERAGE,
         title="The averaged model is the sum of the checkpoints.",
         edits=(Edit(files=AVERAGE, old="torch.mean(stacked_tensors, dim=0)", new="torch.sum(stacked_tensors, dim=0)"),),
-        expected=_CHECKPOINT,
+        expected=replace(_CHECKPOINT, severity=Severity.BROKEN),
     ),
     Fault(
         name="tensor-not-saved",
@@ -88,7 +90,7 @@ FAULTS = (
                 below=_SAVE,
             ),
         ),
-        expected=_CHECKPOINT,
+        expected=replace(_CHECKPOINT, severity=Severity.BROKEN),
     ),
     Fault(
         name="first-weights-saved",
@@ -103,7 +105,7 @@ FAULTS = (
                 below=_SAVE,
             ),
         ),
-        expected=_CHECKPOINT,
+        expected=replace(_CHECKPOINT, severity=Severity.BROKEN),
     ),
     Fault(
         name="decoder-not-loaded",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.cells import Check
+from dataclasses import replace
+
+from harness.cells import Check, Severity
 
 from ..records import Edit, Expected, Family, Fault
 
@@ -57,7 +59,7 @@ FAULTS = (
                 below=_AUDIO,
             ),
         ),
-        expected=_DATA,
+        expected=replace(_DATA, severity=Severity.BROKEN),
     ),
     Fault(
         name="audio-of-first-row",
@@ -80,7 +82,7 @@ FAULTS = (
                 below=_AUDIO,
             ),
         ),
-        expected=_DATA,
+        expected=replace(_DATA, severity=Severity.BROKEN),
     ),
     Fault(
         name="last-row-lost",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.cells import Check, Status
+from dataclasses import replace
+
+from harness.cells import Check, Severity, Status
 
 from ..records import Edit, Expected, Family, Fault
 
@@ -242,7 +244,7 @@ FAULTS = (
         family=Family.PREDICTOR_LOSS,
         title="The predictor's loss is reckoned and logged, and left out of the sum.",
         edits=(Edit(files=STREAMING, old="loss = loss_att + loss_pre * self.predictor_weight", new="loss = loss_att"),),
-        expected=Expected(rung=Check.LOSS_CONTRACT, signature="LossNotTheSum@model"),
+        expected=replace(Expected(rung=Check.LOSS_CONTRACT, signature="LossNotTheSum@model"), severity=Severity.WRONG),
     ),
     Fault(
         name="predictor-loss-scaled-away",
@@ -255,7 +257,7 @@ FAULTS = (
                 new="self.predictor_weight = predictor_weight * 1e-6",
             ),
         ),
-        expected=Expected(rung=Check.LOSS_CONTRACT, signature="LossNotTheSum@model"),
+        expected=replace(Expected(rung=Check.LOSS_CONTRACT, signature="LossNotTheSum@model"), severity=Severity.WRONG),
         variant="paraformer",
     ),
     Fault(
@@ -269,7 +271,7 @@ FAULTS = (
                 new="self.criterion_pre(pre_token_length, pre_token_length)",
             ),
         ),
-        expected=_PROPERTY,
+        expected=replace(_PROPERTY, severity=Severity.BROKEN),
     ),
     Fault(
         name="loss-hangs",

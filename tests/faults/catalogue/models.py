@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.cells import Check
+from dataclasses import replace
+
+from harness.cells import Check, Severity
 
 from ..records import Edit, Expected, Family, Fault
 from .losses import DECODERS, MODEL, SCORED, STREAMING
@@ -98,7 +100,7 @@ FAULTS = (
         family=Family.OUTPUT_LAYER,
         title="The projection shares its weights with the embedding, which the config does not ask for.",
         edits=_decoder(_OUTPUT, f"{_OUTPUT}\n            self.output_layer.weight = self.embed[0].weight"),
-        expected=Expected(rung=Check.CONSTRUCT, signature="SharedWeights@decoder.*"),
+        expected=replace(Expected(rung=Check.CONSTRUCT, signature="SharedWeights@decoder.*"), severity=Severity.WRONG),
     ),
     Fault(
         name="encoder-detached",
@@ -201,7 +203,7 @@ FAULTS = (
                 new="masks = make_pad_mask(ilens)[:, None, :].to(xs_pad.device)",
             ),
         ),
-        expected=_PROPERTY,
+        expected=replace(_PROPERTY, severity=Severity.BROKEN),
         variant="paraformer",
     ),
     Fault(
@@ -212,7 +214,7 @@ FAULTS = (
             "memory_mask = myutils.sequence_mask(hlens, device=memory.device)[:, None, :]",
             "memory_mask = 1 - myutils.sequence_mask(hlens, device=memory.device)[:, None, :]",
         ),
-        expected=_PROPERTY,
+        expected=Expected(rung=Check.LOSS_CONTRACT, signature="FramesUnheard@decoder"),
         variant="paraformer",
     ),
     Fault(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.cells import Check, Entry
+from dataclasses import replace
+
+from harness.cells import Check, Entry, Severity
 
 from ..records import Edit, Expected, Family, Fault
 
@@ -35,7 +37,7 @@ FAULTS = (
                 new='optim_class(model.parameters(), **{**kwargs.get("optim_conf"), "lr": 0.0})',
             ),
         ),
-        expected=_not_trained("*parameters*"),
+        expected=replace(_not_trained("*parameters*"), severity=Severity.BROKEN),
     ),
     Fault(
         name="rate-zero-train",
@@ -48,7 +50,7 @@ FAULTS = (
                 new='optim_class(model.parameters(), **{**kwargs.get("optim_conf"), "lr": 0.0})',
             ),
         ),
-        expected=_not_trained("*parameters*"),
+        expected=replace(_not_trained("*parameters*"), severity=Severity.BROKEN),
         entry=Entry.TRAIN,
     ),
     Fault(
@@ -62,21 +64,21 @@ FAULTS = (
                 new="optim_class([{'params': p, 'lr': kwargs['optim_conf']['lr'] / 2} for p in model.parameters()])",
             ),
         ),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, or_graver=True),
     ),
     Fault(
         name="steps-skipped",
         family=Family.STEP_SKIPPED,
         title="The optimizer is never stepped.",
         edits=(Edit(files=DS, old="optim.step()", new="pass", below=_UPDATE),),
-        expected=_not_trained("steps*"),
+        expected=replace(_not_trained("steps*"), severity=Severity.BROKEN),
     ),
     Fault(
         name="steps-skipped-train",
         family=Family.STEP_SKIPPED,
         title="The optimizer is never stepped (trainer.py).",
         edits=(Edit(files=PLAIN, old="                    optim.step()\n", new="                    pass\n"),),
-        expected=_not_trained("steps*"),
+        expected=replace(_not_trained("steps*"), severity=Severity.BROKEN),
         entry=Entry.TRAIN,
     ),
     Fault(
@@ -84,21 +86,21 @@ FAULTS = (
         family=Family.STEP_SKIPPED,
         title="The optimizer is stepped for every other batch only.",
         edits=(Edit(files=DS, old="optim.step()", new="optim.step() if batch_idx % 2 else None", below=_UPDATE),),
-        expected=_not_trained("steps*"),
+        expected=replace(_not_trained("steps*"), or_graver=True),
     ),
     Fault(
         name="gradients-not-cleared",
         family=Family.NOT_CLEARED,
         title="The gradients of a step are left for the next one.",
         edits=(Edit(files=DS, old="optim.zero_grad(set_to_none=True)", new="pass", below=_UPDATE),),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, or_graver=True),
     ),
     Fault(
         name="gradients-not-cleared-train",
         family=Family.NOT_CLEARED,
         title="The gradients of a step are left for the next one (trainer.py).",
         edits=(Edit(files=PLAIN, old="optim.zero_grad(set_to_none=True)", new="pass"),),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, or_graver=True),
         entry=Entry.TRAIN,
     ),
     Fault(
@@ -106,7 +108,7 @@ FAULTS = (
         family=Family.CLIPPING,
         title="Gradients are clipped to a norm of 0.",
         edits=(Edit(files=DS, old="max_norm=self.grad_clip,", new="max_norm=0.0,", below=_UPDATE),),
-        expected=_not_trained("*parameters*"),
+        expected=replace(_not_trained("*parameters*"), severity=Severity.BROKEN),
     ),
     Fault(
         name="clipped-far-above",
@@ -143,8 +145,9 @@ FAULTS = (
             Edit(files=DS, old="if not torch.isfinite(grad_norm):", new="if False:", below=_UPDATE),
         ),
         # The weights are NaN from then on, and the predictor's next forward pass counts NaN tokens.
-        expected=Expected(
-            rung=Check.FINETUNE, signature="RuntimeError@funasr/models/paraformer/cif_predictor.py:cif_v1"
+        expected=replace(
+            Expected(rung=Check.FINETUNE, signature="RuntimeError@funasr/models/paraformer/cif_predictor.py:cif_v1"),
+            severity=Severity.BROKEN,
         ),
     ),
     Fault(
@@ -152,7 +155,7 @@ FAULTS = (
         family=Family.SCHEDULER,
         title="The scheduler is never stepped, and the learning rate stays where the warm-up begins.",
         edits=(Edit(files=DS, old="scheduler.step()", new="pass", below=_UPDATE),),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, or_graver=True),
     ),
     Fault(
         name="scheduler-stuck-train",
@@ -161,7 +164,7 @@ FAULTS = (
         edits=(
             Edit(files=PLAIN, old="                scheduler.step()\n", new="                pass\n", below=_EPOCH),
         ),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, or_graver=True),
         entry=Entry.TRAIN,
     ),
     Fault(
@@ -175,7 +178,7 @@ FAULTS = (
                 new="self.warmup_steps = 10 * warmup_steps",
             ),
         ),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, or_graver=True),
     ),
     Fault(
         name="one-batch-over-and-over",
@@ -189,7 +192,7 @@ FAULTS = (
                 below=_EPOCH,
             ),
         ),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, or_graver=True),
     ),
     Fault(
         name="gradients-kept",
@@ -205,7 +208,7 @@ FAULTS = (
                 below=_UPDATE,
             ),
         ),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, severity=Severity.MINOR),
     ),
     Fault(
         name="steps-sleep",
@@ -219,7 +222,7 @@ FAULTS = (
                 below=_UPDATE,
             ),
         ),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, severity=Severity.MINOR),
     ),
     Fault(
         name="returns-at-once",
@@ -232,7 +235,7 @@ FAULTS = (
                 new="    return\n    dataloader_tr, dataloader_val = None, None\n",
             ),
         ),
-        expected=_not_trained("steps*"),
+        expected=replace(_not_trained("steps*"), severity=Severity.BROKEN),
     ),
     Fault(
         name="exits-with-success",
@@ -245,7 +248,7 @@ FAULTS = (
                 new="    sys.exit(0)\n    dataloader_tr, dataloader_val = None, None\n",
             ),
         ),
-        expected=_not_trained("steps*"),
+        expected=replace(_not_trained("steps*"), severity=Severity.BROKEN),
     ),
     Fault(
         name="returns-at-once-train",
@@ -258,7 +261,7 @@ FAULTS = (
                 new="    return\n    dataloader_tr, dataloader_val = None, None\n",
             ),
         ),
-        expected=_not_trained("steps*"),
+        expected=replace(_not_trained("steps*"), severity=Severity.BROKEN),
         entry=Entry.TRAIN,
     ),
     Fault(
@@ -272,7 +275,7 @@ FAULTS = (
                 new="range(trainer.start_epoch + 1, trainer.max_epoch)",
             ),
         ),
-        expected=_not_trained("steps*"),
+        expected=replace(_not_trained("steps*"), or_graver=True),
     ),
     Fault(
         name="losses-invented",
@@ -286,7 +289,7 @@ FAULTS = (
                 below=_LOG,
             ),
         ),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, severity=Severity.MINOR),
     ),
     Fault(
         name="losses-invented-train",
@@ -300,7 +303,7 @@ FAULTS = (
                 below=_LOG,
             ),
         ),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, severity=Severity.MINOR),
         entry=Entry.TRAIN,
     ),
     Fault(
@@ -308,7 +311,7 @@ FAULTS = (
         family=Family.INVENTED,
         title="The model reports an accuracy of 0 whatever it put out.",
         edits=(Edit(files=STREAMING, old='stats["acc"] = acc_att', new='stats["acc"] = 0.0 * acc_att'),),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, severity=Severity.MINOR, or_graver=True),
     ),
     Fault(
         name="accumulated-undivided",
@@ -328,6 +331,6 @@ FAULTS = (
                 new='optim_class([p for n, p in model.named_parameters() if ".encoders0." not in n],',
             ),
         ),
-        expected=_TRAINED,
+        expected=replace(_TRAINED, severity=Severity.BROKEN),
     ),
 )

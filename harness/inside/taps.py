@@ -1,0 +1,112 @@
+"""Taps: places in a forward pass where the gradient of what passes is kept, while the values stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Tap:
+    """One place; what passes while no gradients are recorded is not looked at."""
+
+    nodes: list[Any] = field(default_factory=list)
+    """What passed, in order."""
+    gradients: dict[int, Any] = field(default_factory=dict)
+    """Of the loss, by the node's place in `nodes`; the backward pass fills it."""
+    detached: int = 0
+    """How often something passed that depends on no input."""
+    _hooks: list[Any] = field(default_factory=list)
+
+    @property
+    def used(self) -> bool:
+        """Whether anything passed."""
+        return bool(self.nodes or self.detached)
+
+    def clear(self) -> None:
+        """Forget what passed: another pass begins."""
+        self.close()
+        self.nodes, self.gradients, self.detached = [], {}, 0
+
+    def close(self) -> None:
+        """Keep no more gradients: the pass is over, and going back along parts of it must add nothing."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def through(self, tensor: Any) -> Any:
+        """The same values in a tensor of their own, which may be changed in place."""
+        import torch
+
+        if not torch.is_grad_enabled():
+            return tensor
+        if not tensor.requires_grad:
+            self.detached += 1
+            return tensor
+        node, number = tensor.clone(), len(self.nodes)
+        self._hooks.append(node.register_hook(lambda gradient: self._keep(number, gradient)))
+        self.nodes.append(node)
+        return node.clone()
+
+    def back_to(self, source: Any) -> Any:
+        """The loss's gradient with respect to `source` as far as it passes here; None where none of it does.
+
+        The graph of the forward pass must still be there.
+        """
+        import torch
+
+        passed = [(self.nodes[number], gradient) for number, gradient in sorted(self.gradients.items())]
+        if not passed:
+            return None
+        nodes, gradients = zip(*passed, strict=True)
+        return torch.autograd.grad(nodes, source, gradients, retain_graph=True, allow_unused=True)[0]
+
+    def before(self, module: Any) -> None:
+        """Put the tap before a module's first argument."""
+        module.register_forward_pre_hook(self._handed, with_kwargs=True)
+
+    def behind(self, module: Any) -> None:
+        """Put the tap behind the first tensor that a module gives."""
+        module.register_forward_hook(lambda _module, _args, output: replaced(output, self.through))
+
+    def _handed(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return ((self.through(args[0]), *args[1:]), kwargs) if is_signal(args[0]) else None
+        name = next(iter(kwargs), "")
+        return (args, {**kwargs, name: self.through(kwargs[name])}) if is_signal(kwargs.get(name)) else None
+
+    def _keep(self, number: int, gradient: Any) -> None:
+        kept = self.gradients.get(number)
+        self.gradients[number] = gradient.detach() if kept is None else kept + gradient.detach()
+
+
+def replaced(output: Any, through: Callable[[Any], Any]) -> Any:
+    """What a module gave, its first tensor passed through; None where it gave none first."""
+    if is_signal(output):
+        return through(output)
+    if type(output) in (tuple, list) and output:
+        one = replaced(output[0], through)
+        return None if one is None else type(output)([one, *output[1:]])
+    return None
+
+
+def first(output: Any) -> Any:
+    """The first tensor of what a module gave; None where it gave none first."""
+    if is_signal(output):
+        return output
+    return first(output[0]) if type(output) in (tuple, list) and output else None
+
+
+def is_signal(value: Any) -> bool:
+    """Whether it is a tensor of real numbers: features, hidden states, embeddings."""
+    import torch
+
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a tensor of whole numbers: lengths or token ids."""
+    import torch
+
+    return isinstance(value, torch.Tensor) and not value.is_floating_point() and value.dtype != torch.bool

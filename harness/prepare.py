@@ -163,6 +163,16 @@ class Prepared:
         processes = self.matrix.finetune.processes if cell.check is Check.FINETUNE else 1
         return min(processes, max(1, len(self.stack.gpu_names)))
 
+    @property
+    def timeout_seconds(self) -> Mapping[Check, float]:
+        """The matrix's time limits; that of `finetune` for as many more steps as a user's rows take."""
+        limits, own, settings = self.matrix.limits.timeout_seconds, self.speech.own, self.matrix.finetune
+        if own is None:
+            return limits
+        rows = len(own.given.rows)
+        steps = _own_training(settings, rows, None)["epochs"] * -(-rows // settings.batch_size)
+        return {**limits, Check.FINETUNE: limits[Check.FINETUNE] * max(1.0, steps / settings.steps)}
+
     def evidence_for(self, cell: Cell) -> dict[str, Any]:
         """What is known beforehand of a user's variant and, where a cell trains on them, of their rows."""
         own = self.speech.own

@@ -193,6 +193,17 @@ def test_what_is_trained_on_is_told_apart_by_its_hash(tmp_path: Path, cache: Pat
     assert (plain.used, plain.sha256) == (plain.corpus.origin, plain.sha256)
 
 
+@pytest.mark.parametrize(("count", "steps"), [(24, 60), (60, 150)])
+def test_more_rows_have_more_time(tmp_path: Path, cache: Path, releases: list[Release], count: int, steps: int) -> None:
+    matrix = read(tmp_path, releases)
+    limits = matrix.limits.timeout_seconds
+    given = ready(matrix, cache, tmp_path, own=own_rows(tmp_path, count)).timeout_seconds
+    times = steps / matrix.finetune.steps
+    assert given == {**limits, Check.FINETUNE: times * limits[Check.FINETUNE]}
+    assert times > 1.0
+    assert ready(matrix, cache, tmp_path / "plain").timeout_seconds == limits
+
+
 def test_validation_rows_that_are_left_out_are_said_too(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
     own_rows(tmp_path, 3)
     short, long = tmp_path / "mine.jsonl", tmp_path / "long.jsonl"

@@ -244,7 +244,7 @@ def _plan(run: _Run, wanted: Sequence[Cell], store: RunStore) -> Plan:
         jobs=run.options.jobs or len(os.sched_getaffinity(0)),
         gpus=max(1, len(prepared.stack.gpu_names)),
         memory_bytes=limits.memory_bytes,
-        timeout_seconds=limits.timeout_seconds,
+        timeout_seconds=prepared.timeout_seconds,
         preload=run.bounds.preload + (run.bounds.preload_for_trainers if prepared.trained else ()),
         sys_path=tuple(str(path) for path in prepared.stack.extra_paths),
         places={str(prepared.cache): "<cache>", str(workspace): "<workspace>"},

@@ -158,16 +158,16 @@ def test_a_configuration_that_was_not_found_accuses_nobody() -> None:
     ("config", "frozen"),
     [
         ({}, []),
-        ({"freeze_param": "encoder"}, ["encoder.a", "encoder.lora_A"]),
+        ({"freeze_param": "encoder"}, ["encoder.weight", "encoder.a", "encoder.lora_A"]),
         ({"freeze_param": "enc"}, []),
         ({"freeze_param": "[encoder.a, decoder]"}, ["encoder.a", "decoder.bias"]),
         ({"freeze_param": ["decoder"]}, ["decoder.bias"]),
-        ({"lora_only": True}, ["encoder.a", "decoder.bias"]),
-        ({"lora_only": True, "lora_bias": "all"}, ["encoder.a"]),
+        ({"lora_only": True}, ["encoder.weight", "decoder.bias"]),
     ],
 )
 def test_what_a_configuration_freezes(config: dict[str, Any], frozen: list[str]) -> None:
-    assert in_force.frozen_by(config, ["encoder.a", "encoder.lora_A", "decoder.bias"]) == frozen
+    names = ["encoder.weight", "encoder.a", "encoder.lora_A", "decoder.bias", "predictor.cif.weight"]
+    assert in_force.frozen_by(config, names, ["decoder.bias"]) == frozen
 
 
 LIMITS = {"max_token_length": 100.0, "min_source_length": 5.0}
@@ -269,3 +269,28 @@ def test_a_limit_is_the_configured_one_or_the_code_s(tmp_path: Path) -> None:
     assert expectation.row_limits(str(tmp_path), {}) == {"max_source_length": 2048.0}
     configured = {"max_token_length": 500, "max_source_length": 9000}
     assert expectation.row_limits(str(tmp_path), configured) == {"max_token_length": 500.0, "max_source_length": 9000.0}
+
+
+def bound_by_name(overlay: str) -> list[bool]:
+    """Whether a release's own names for two of torch's functions are the watched ones, before and after."""
+    import importlib
+
+    import torch
+
+    from harness.inside import memory, release
+    from harness.inside.observe import Observer
+    from harness.inside.training_run import Watch
+
+    release.enter_wholly(overlay)
+    module = importlib.import_module("funasr.train_utils.bound_by_name")
+    model_class: Any = type("Model", (torch.nn.Module,), {"forward": lambda self: None})
+    plain = (module.save, module.clip)
+    found = [module.save is torch.save, module.clip is torch.nn.utils.clip_grad_norm_]
+    Watch().attach(model_class)
+    Observer(meter=memory.meter("cpu")).attach(model_class)
+    found += [module.save is torch.save, module.clip is torch.nn.utils.clip_grad_norm_]
+    return [*found, module.save is not plain[0], module.clip is not plain[1]]
+
+
+def test_functions_that_a_release_has_imported_by_name_are_watched(forked: Forked, overlay: Path) -> None:
+    assert forked(bound_by_name, overlay=str(overlay)) == [True] * 6

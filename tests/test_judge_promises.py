@@ -436,3 +436,40 @@ def test_early_stopping_may_end_before_the_last_epoch_and_not_run_more() -> None
     assert "epochs" in judge_promises(metrics(epochs=4, config_in_force=stops)).not_asked
     assert judge_promises(metrics(epochs=4)).reasons["epochs"]
     assert judge_promises(metrics(epochs=7, config_in_force=stops)).reasons["epochs"]
+
+
+@pytest.mark.parametrize(
+    ("config", "told", "kept"),
+    [
+        ({}, {}, True),
+        ({}, {"log_lines": 24}, False),
+        ({"accum_grad": 2}, {"log_lines": 24, "forwards": 24}, True),
+        ({"accum_grad": 2}, {"log_lines": 25, "forwards": 24}, True),
+        ({"accum_grad": 2}, {"log_lines": 12, "forwards": 24}, None),
+        ({"accum_grad": 2}, {"log_lines": 13, "forwards": 24}, False),
+        ({"accum_grad": 2}, {"log_lines": 26, "forwards": 24}, False),
+        ({"train_conf": {"log_interval": 50}}, {"log_lines": 1}, None),
+    ],
+)
+def test_the_log_has_a_line_for_each_batch(config: dict[str, Any], told: dict[str, Any], kept: bool | None) -> None:
+    verdict = judge_promises(metrics(promised=promises(**told), config_in_force=config))
+    assert verdict.reasons.get("log") == (None if kept is None else verdict.reasons["log"])
+    assert ("log" in verdict.not_asked) is (kept is None)
+    if kept is not None:
+        assert (not verdict.reasons["log"]) is kept
+
+
+def test_epochs_that_can_only_be_counted_by_validations_are_not_observed_with_validations_within_them() -> None:
+    within = {"train_conf": {"validate_interval": 2}}
+    counted = metrics(epochs=10, config_in_force=within, promised=promises(epochs_numbered=False))
+    assert "epochs" in judge_promises(counted).not_asked
+    numbered = metrics(epochs=10, config_in_force=within, promised=promises(epochs_numbered=True))
+    assert judge_promises(numbered).reasons["epochs"]
+    without = metrics(epochs=10, promised=promises(epochs_numbered=False))
+    assert judge_promises(without).reasons["epochs"]
+
+
+def test_rows_of_epochs_that_end_within_a_step_are_not_observed() -> None:
+    cut = metrics(targets={"rows": [[5, 2]], "steps": [[[0]]] * 12})
+    assert judge_promises(cut).reasons["batches"]
+    assert "batches" in judge_promises({**cut, "epochs_end_within_steps": True}).not_asked

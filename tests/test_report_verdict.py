@@ -59,3 +59,10 @@ def test_a_comparison_is_told_with_its_noise() -> None:
 def test_what_was_not_judged_is_empty(evidence: dict[str, object]) -> None:
     judgement = Judgement.of(evidence)
     assert (judgement.learned, judgement.trend, judgement.promises, judgement.pace) == ("", "", "", "")
+
+
+def test_what_the_configuration_excuses_is_told_with_its_reason() -> None:
+    why = "the configuration freezes 30 tensors at random values"
+    evidence = {"training": {"not_observed": {"unigram": why, "hearing": why, "steps": "too few"}}}
+    assert Judgement.of(evidence).not_observed == f"unigram, hearing: {why}; steps: too few"
+    assert Judgement.of({"training": {}}).not_observed == ""

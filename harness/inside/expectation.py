@@ -117,6 +117,8 @@ def of_steps(
         "steps_asked": math.ceil(per_epoch / gathered) * epochs,
         "steps_expected": min(max(counted.steps, fewest), greatest),
         "steps_expected_least": fewest,
+        # The last batches of an epoch then count for the next one's first step.
+        "epochs_end_within_steps": gathered > 1 and (per_epoch % gathered != 0 or least != per_epoch),
     }
 
 

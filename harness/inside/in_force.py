@@ -8,7 +8,7 @@ holds the trainer. Where neither is found, the `config.yaml` that the trainer sa
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -112,15 +112,19 @@ def epoch() -> int | None:
     return None
 
 
-def frozen_by(config: Mapping[str, Any], names: list[str]) -> list[str]:
-    """The parameters that a configuration asks to keep as they are: `freeze_param`, and all but LoRA's adapters."""
+def frozen_by(config: Mapping[str, Any], names: Sequence[str], still: Collection[str] = ()) -> list[str]:
+    """The parameters that a configuration asks to keep as they are.
+
+    With `lora_only` those are the weights that have an adapter beside them, and what else the release has marked as not
+    trainable (`still`): it leaves other parts trainable than the adapters, such as Paraformer's predictor.
+    """
     asked = config.get("freeze_param")
     prefixes = asked.strip("[]() ").split(",") if isinstance(asked, str) else asked or ()
     prefixes = [str(prefix).strip(" '\"") for prefix in prefixes]
     frozen = [name for name in names if any(model.below(name, [prefix]) for prefix in prefixes if prefix)]
     if config.get("lora_only"):
-        bias = config.get("lora_bias") not in (None, "none")
-        frozen += [name for name in names if "lora_" not in name and not (bias and name.endswith("bias"))]
+        adapted = {f"{name.rpartition('.lora_')[0]}.weight" for name in names if ".lora_" in name}
+        frozen += [name for name in names if name in adapted or name in still]
     return list(dict.fromkeys(frozen))
 
 
@@ -131,9 +135,9 @@ def trained(
     import torch
 
     named = dict(network.named_parameters())
-    frozen = frozen_by(config, list(named))
-    moved = [name for name in frozen if name in before and not torch.equal(named[name].detach().cpu(), before[name])]
     still = [name for name, one in named.items() if not one.requires_grad]
+    frozen = frozen_by(config, list(named), still)
+    moved = [name for name in frozen if name in before and not torch.equal(named[name].detach().cpu(), before[name])]
     others = sorted(set(still) - set(frozen))
     below = {group: {name for name in named if model.group_of(name, groups) == group} for group in groups}
     return {

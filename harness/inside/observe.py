@@ -74,6 +74,8 @@ class Observer:
     _stats: list[Mapping[str, Any]] = field(default_factory=list)
     _norm: Any = None
     _epoch: int = 0
+    _numbered: bool = False
+    """Whether the trainer's own number of the epoch could be read."""
     _on_cpu: bool = False
     _training: bool = False
     """Which mode the trainer switched to last."""
@@ -134,7 +136,7 @@ class Observer:
             self.phases.begin(self.started)
         number = in_force.epoch()
         if number is not None:
-            self._epoch = number
+            self._epoch, self._numbered = number, True
         elif self._evaluated and self.steps:
             self._epoch += 1
         self._evaluated = False
@@ -251,6 +253,8 @@ class Observer:
                 **self.gradients.figures(),
                 **self.log.figures(self._forwards()),
                 **self._idling(),
+                "epochs_numbered": self._numbered,
+                "forwards": sum(len(step.losses) for step in self.steps),
                 "loss_difference": self._loss_difference(),
             },
         }

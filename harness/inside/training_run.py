@@ -171,8 +171,9 @@ class Watch:
     def configuration(self) -> dict[str, Any]:
         """The configuration in force, and how many parameters it freezes; empty where it was not found."""
         config = self.in_force.plain()
-        names = [] if self.network is None else [name for name, _ in self.network.named_parameters()]
-        return {**config, "frozen": len(in_force.frozen_by(config, names))} if config else {}
+        named = {} if self.network is None else dict(self.network.named_parameters())
+        still = [name for name, one in named.items() if not one.requires_grad]
+        return {**config, "frozen": len(in_force.frozen_by(config, list(named), still))} if config else {}
 
     @property
     def forwards(self) -> int:

@@ -78,13 +78,16 @@ def judge_promises(metrics: Mapping[str, Any]) -> PromisesVerdict:
     )
 
 
-def _epochs(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
+def _epochs(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
     expected = count(metrics.get("epochs_expected"))
     if expected is None:
         return None
     seen = count(metrics.get("epochs"))
     settings = mapping(mapping(metrics.get("config_in_force")).get("train_conf"))
     if number(settings.get("early_stopping_patience")) and seen is not None and seen < expected:
+        return None
+    if told.get("epochs_numbered") is False and "validate_interval" in settings:
+        # Counted by the trainer's validations, of which some are within an epoch.
         return None
     return () if seen == expected else (f"The trainer ran {seen} of {expected} epochs.",)
 
@@ -231,6 +234,8 @@ def _batches(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
     targets = Targets.of(metrics.get("targets"))
     sizes = [count(value) or 0 for value in sequence(metrics.get("steps_of_epochs"))]
     expected, epochs = count(metrics.get("steps_expected")), count(metrics.get("epochs_expected"))
+    if metrics.get("epochs_end_within_steps"):
+        return None
     if not listed or targets is None or sum(sizes) != len(targets.steps) or not expected or not epochs:
         return None
     begin = 0
@@ -255,10 +260,17 @@ def _is_listed(seen: Sequence[int], listed: Sequence[int], optional: Sequence[in
 
 def _log(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
     lines, steps = count(told.get("log_lines")), count(metrics.get("steps"))
-    if not lines or steps is None:
+    config = mapping(metrics.get("config_in_force"))
+    if not lines or steps is None or mapping(config.get("train_conf")).get("log_interval", 1) != 1:
         return None
-    if lines != steps:
-        return (f"The trainer told of {lines} steps and took {steps}.",)
+    # A line for each batch. The last batches of an accumulation that was not completed belong to no step.
+    batches, gathered = count(told.get("forwards")) or steps, count(config.get("accum_grad")) or 1
+    if gathered > 1 and lines == steps:
+        # One line for each step, of one of its batches: which, is not known.
+        return None
+    if not batches <= lines < batches + gathered:
+        took = f"{steps} steps" if gathered == 1 else f"{steps} steps of {gathered} batches"
+        return (f"The trainer told of {lines} {'steps' if gathered == 1 else 'batches'} and took {took}.",)
     for name, value in mapping(told.get("log_differences")).items():
         apart = number(value)
         largest = max((abs(one) for one in _logged(metrics, name) if one is not None), default=0.0)

@@ -121,6 +121,7 @@ def _finetune_facts(metrics: Mapping[str, Any], evidence: Mapping[str, Any]) -> 
         Fact(name="steps", text=_steps(training)),
         Fact(name="learned", text=judgement.learned),
         Fact(name="trend", text=judgement.trend),
+        Fact(name="not observed", text=judgement.not_observed),
         Fact(name="promises", text=judgement.promises),
         Fact(name="as fast as before", text=judgement.pace),
         Fact(name="losses", text=", ".join("?" if loss is None else repr(loss) for loss in training.losses)),

@@ -53,6 +53,8 @@ class Judgement:
     broken: tuple[str, ...]
     not_asked: tuple[str, ...]
     pace: str
+    excused: tuple[tuple[str, str], ...] = ()
+    """Conditions of learning that were not met and are no finding, each with what the configuration in force says."""
 
     @classmethod
     def of(cls, evidence: Mapping[str, Any]) -> Self:
@@ -71,12 +73,19 @@ class Judgement:
             broken=tuple(name for name, found in reasons.items() if found),
             not_asked=tuple(str(name) for name in _list(promises.get("not_asked"))),
             pace=_pace(_mapping(evidence.get(PACE))),
+            excused=tuple((str(name), str(why)) for name, why in _mapping(verdict.get("not_observed")).items()),
         )
 
     @property
     def learned(self) -> str:
         """All seeds in one text."""
         return "; ".join(one.text for one in self.seeds)
+
+    @property
+    def not_observed(self) -> str:
+        """`unigram, hearing: the configuration freezes 30 tensors at random values`."""
+        reasons = dict.fromkeys(why for _, why in self.excused)
+        return "; ".join(f"{', '.join(name for name, why in self.excused if why == one)}: {one}" for one in reasons)
 
     @property
     def promises(self) -> str:

@@ -123,6 +123,12 @@ def test_the_same_code_at_another_place_is_not_the_listed_one() -> None:
     assert one(with_findings({**CUDA, "place": ""}), CUDA_LISTED).verdict is Verdict.KNOWN
 
 
+def test_a_trainers_fault_may_show_in_what_it_calls() -> None:
+    listed = issue("device", "Finding@device-ignored", code="funasr/train_utils/trainer_ds.py:Trainer")
+    found = {"code": "device-ignored", "message": "m", "place": "funasr/train_utils/device_funcs.py:to_device"}
+    assert one(with_findings(found), listed).verdict is Verdict.KNOWN
+
+
 def test_a_finding_that_is_listed_and_no_longer_shows_is_an_unexpected_pass() -> None:
     judged = one(with_findings(CUDA), TWICE_LISTED, CUDA_LISTED)
     assert (judged.verdict, judged.issue) == (Verdict.UNEXPECTED_PASS, TWICE_LISTED)

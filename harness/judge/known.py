@@ -89,9 +89,13 @@ class KnownIssue:
         return bool(self.failing) or not self.signatures
 
     def is_at(self, place: str) -> bool:
-        """Whether a finding's place is in the code at fault; nothing speaks against it where one of them is unknown."""
+        """Whether a finding's place may be the code at fault.
+
+        A model's code is in one file; what a trainer does wrong may show in whatever it calls. Nothing speaks against
+        it where place or code are unknown.
+        """
         file = file_of(place)
-        return not file or not self.code or any(one.file == file for one in self.code)
+        return not file or not self.code or any(one.file == file or not one.of_a_model for one in self.code)
 
     def runs_in(self, ran: CodeThatRan) -> bool:
         """Whether some of the code at fault runs in a cell."""

@@ -90,6 +90,7 @@ def answer(over_after: int | None) -> dict[str, Any]:
     with (
         mock.patch.object(properties, "PROPERTIES", both),
         mock.patch.object(properties, "_subject", return_value=subject()),
+        mock.patch.object(properties, "_not_for", return_value=""),
         mock.patch.object(properties, "_limit", return_value=limit(over_after)),
     ):
         return properties.check(request)

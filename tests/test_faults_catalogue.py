@@ -13,6 +13,7 @@ import pytest
 from faults import cells, inject, score, written
 from faults.__main__ import PAGE, _parser
 from faults.catalogue import FAULTS
+from faults.configurations import CONFIGURATIONS, VARIANTS, Configuration
 from faults.inject import AnchorError
 from faults.measure import Power
 from faults.records import SOUND, Edit, Expected, Family, Fault
@@ -21,6 +22,7 @@ from faults.score import Sight
 from harness.cells import Cell, Check, Entry, Failure, Outcome, Release, Severity, Status
 from harness.judge.known import KnownIssues
 from harness.releases.cache import layout_path
+from harness.variants import load_variant, look_up
 
 NAMES = [fault.name for fault in FAULTS]
 
@@ -230,6 +232,47 @@ def test_the_whole_catalogue_is_a_matrix_that_the_harness_reads(tmp_path: Path) 
     assert max(cells.REPEATS.values()) == len(scheme.repeated()) >= 50
 
 
+def test_at_least_sixty_sound_cells_have_a_configuration_other_than_the_default(tmp_path: Path) -> None:
+    configurations = tuple(CONFIGURATIONS.values())
+    scheme = cells.Scheme(sound=a_release(), faults=(), repeats={Check.CONSTRUCT: 1}, configurations=configurations)
+    matrix = scheme.matrix(tmp_path / "power.toml")
+    changed = [cell for cell in matrix.cells if cell.variant not in VARIANTS]
+    assert {str(cell.release) for cell in changed} == {SOUND}
+    assert len(changed) >= 60
+    assert len(changed) + 2 * sum(cells.REPEATS.values()) >= 300
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGURATIONS))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_configuration_is_a_variant_that_differs_in_what_it_says(tmp_path: Path, variant: str, name: str) -> None:
+    one = CONFIGURATIONS[name]
+    plain, changed = load_variant(variant), load_variant(str(one.written(variant, tmp_path)))
+    assert changed.name == f"{variant}-{name}"
+    assert dict(changed.training) == {**plain.training, **one.training}
+    for path, value in one.config.items():
+        assert look_up(changed.config, path) == value != look_up(plain.config, path)
+    assert {path: dict(changed.slim)[path] for path in one.slim} == dict(one.slim)
+    assert one.training or one.config or one.slim
+
+
+def test_a_setting_that_the_config_does_not_have_is_refused(tmp_path: Path) -> None:
+    one = Configuration(name="odd", title="Odd.", config={"model_conf.lsm_wait": 0.0})
+    with pytest.raises(KeyError, match="lsm_wait"):
+        one.written("paraformer", tmp_path)
+
+
+def test_a_fault_under_a_configuration_is_asked_in_it_and_so_is_the_sound_release(tmp_path: Path) -> None:
+    fault = a_fault(configuration="adamw", expected=Expected(rung=Check.CONSTRUCT))
+    matrix = cells.Scheme(sound=a_release(), faults=(fault,), repeats={}).matrix(tmp_path / "power.toml")
+    asked = {(cell.release, cell.variant) for cell in matrix.cells}
+    variant = "paraformer_streaming-adamw"
+    assert asked == {(SOUND, variant), (f"{SOUND}+fault.a-fault", variant)}
+
+
+def test_every_configuration_that_a_fault_names_is_there() -> None:
+    assert {fault.configuration for fault in FAULTS if fault.configuration} <= set(CONFIGURATIONS)
+
+
 def test_a_repeat_lies_where_the_sound_release_lies_and_has_its_own_seed() -> None:
     class Prepared:
         def release_for(self, label: str) -> dict[str, Any]:
@@ -403,7 +446,8 @@ def test_the_figures_are_told_in_a_sentence_each() -> None:
     assert written.headlines(a_power()) == [
         "1 of 2 planted faults caught (50.0 %; asked: 95 %): 1 caught, 1 escaped.",
         "1 of them with the right severity (50.0 %; asked: 95 %).",
-        "1 false accusations in 1 cells of the sound release: 1 construct.",
+        "1 false accusations in 1 cells of the sound release, 0 of them in configurations other than the default: "
+        "1 construct.",
     ]
 
 

@@ -16,6 +16,7 @@ from harness.matrix import Matrix, load_matrix
 from harness.prepare import Prepared
 from harness.variants import available
 
+from .configurations import CONFIGURATIONS, VARIANTS, Configuration, named
 from .inject import release_of
 from .records import Fault
 
@@ -34,6 +35,9 @@ REPEATS: Mapping[Check, int] = MappingProxyType(
     }
 )
 """How often each rung is asked of the sound release, each time with another seed; what takes long less often."""
+
+_CHANGED = "variants"
+"""The folder of the variants' files that configurations change, beside the matrix."""
 
 SHAPE = {"vocab_size": [1200], "hidden_size": [64]}
 """Small, because no fault hides behind width; no two of its numbers are equal, so that none stands for another."""
@@ -69,6 +73,8 @@ class Scheme:
     sound: Release
     faults: tuple[Fault, ...]
     repeats: Mapping[Check, int]
+    configurations: tuple[Configuration, ...] = ()
+    """In which the sound release is asked besides, once each."""
 
     def faulty(self) -> dict[str, Fault]:
         """The faults that are planted in a copy, by the copy's label."""
@@ -94,15 +100,23 @@ class Scheme:
         for label, seed in self.repeated().items():
             checks = [check for check, times in self.repeats.items() if seed <= times]
             below = _words((check for check in checks if check is not Check.DECODE), Entry.TRAIN_DS)
-            tables.append(_include(label, ["paraformer", "paraformer_streaming"], below, SHAPE))
+            tables.append(_include(label, list(VARIANTS), below, SHAPE))
             if Check.DECODE in checks:
                 decoding = _words([Check.DECODE], Entry.TRAIN_DS)
                 tables.append(_include(label, ["paraformer_streaming"], decoding, DECODING_SHAPE))
+        for one in self.configurations:
+            variants = [_file(named(variant, one.name)) for variant in VARIANTS]
+            tables.append(_include(self.sound.label, variants, _words(one.checks, Entry.TRAIN_DS), SHAPE))
         head = 'schema = 1\nname = "power"\ndescription = "Planted faults, and the sound release again and again."\n'
         return "\n".join([head, *dict.fromkeys(tables)]) + SETTINGS
 
     def matrix(self, path: Path) -> Matrix:
-        """The matrix, written to `path` and read as any other."""
+        """The matrix, written to `path` and read as any other; the variants that it changes are written beside it."""
+        (path.parent / _CHANGED).mkdir(exist_ok=True)
+        needed = {CONFIGURATIONS[fault.configuration] for fault in self.faults if fault.configuration}
+        for one in needed | set(self.configurations):
+            for variant in VARIANTS:
+                one.written(variant, path.parent / _CHANGED)
         path.write_text(self.text(), "utf-8")
         found = partial(_find, self.releases())
         return load_matrix(path, resolve=found, variants=available(), gpu_present=False)
@@ -139,7 +153,12 @@ def _words(checks: Iterable[Check], entry: Entry) -> list[str]:
 def _about(label: str, fault: Fault) -> str:
     """A fault's rungs, asked of its copy or of the sound release."""
     shape = DECODING_SHAPE if fault.expected.rung is Check.DECODE else SHAPE
-    return _include(label, [fault.variant], _words(fault.rungs, fault.entry), shape)
+    changed = _file(named(fault.variant, fault.configuration)) if fault.configuration else fault.variant
+    return _include(label, [changed], _words(fault.rungs, fault.entry), shape)
+
+
+def _file(variant: str) -> str:
+    return f"{_CHANGED}/{variant}.yaml"
 
 
 def _include(label: str, variants: Sequence[str], checks: Sequence[str], shape: Mapping[str, Sequence[int]]) -> str:

@@ -29,6 +29,7 @@ from harness.stack import probe, scrubbed_environment
 from harness.variants import available
 
 from .cells import Scheme, requests
+from .configurations import CONFIGURATIONS
 from .inject import clear, plant
 from .records import SOUND, Fault
 from .score import Seen, Sight, Soundness, question, sight_of, soundness
@@ -75,7 +76,8 @@ def measure(
     began = time.monotonic()
     (release,) = resolve(SOUND, load_lock(LOCK))
     fetch([release], cache, jobs=1)
-    scheme = Scheme(sound=release, faults=tuple(faults), repeats=repeats)
+    configurations = tuple(CONFIGURATIONS.values()) if repeats else ()
+    scheme = Scheme(sound=release, faults=tuple(faults), repeats=repeats, configurations=configurations)
     clear([plant(fault, release, cache) for fault in faults if fault.edits], cache)
     # Resolved, because a release's processes see this path by other names otherwise; short, for sockets' sake.
     workspace = Path(tempfile.mkdtemp(prefix="fp-")).resolve()

@@ -53,6 +53,8 @@ class Family(StrEnum):
     FEATURES = "features not as configured"
     INFERENCE = "inference that is not the trained model's"
     HEARING = "speech that is not heard"
+    START = "a start that is not the checkpoint's"
+    SETTINGS = "a setting other than the default that is not kept"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,8 @@ class Fault:
     variant: str = "paraformer_streaming"
     entry: Entry = Entry.TRAIN_DS
     """Through which of the release's trainers the rungs above `properties` go."""
+    configuration: str = ""
+    """The one of `configurations.CONFIGURATIONS` that its cells have; empty for the variant as it is."""
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from harness.judge.known import FAILURES, KnownIssues
 from harness.judge.severity import gravest
 from harness.judge.verdicts import Judged, judge
 
+from .configurations import VARIANTS
 from .records import Fault
 
 SHARE_ASKED = 0.95
@@ -67,6 +68,8 @@ class Soundness:
 
     repeats: Mapping[str, int]
     """Cells by rung."""
+    configured: int
+    """Of them, those in configurations other than the default."""
     accused: tuple[Judged, ...]
     """Failures that no known issue of the release explains."""
     unmeasured: tuple[Judged, ...]
@@ -126,6 +129,7 @@ def soundness(outcomes: Iterable[Outcome], issues: KnownIssues) -> Soundness:
     judged = judge(tuple(outcomes), issues)
     return Soundness(
         repeats=dict(Counter(str(one.outcome.cell.check) for one in judged)),
+        configured=sum(one.outcome.cell.variant not in VARIANTS for one in judged),
         accused=tuple(one for one in judged if one.verdict is Verdict.REGRESSION),
         unmeasured=tuple(one for one in judged if one.verdict in (Verdict.FAULT, Verdict.FOLLOWS)),
         known=sum(one.verdict is Verdict.KNOWN for one in judged),

@@ -35,6 +35,7 @@ def as_json(power: Power) -> dict[str, Any]:
         "share_graded": share_graded(power.seen),
         "share_asked": SHARE_ASKED,
         "sound_cells": sound.repeats,
+        "sound_cells_in_other_configurations": sound.configured,
         "false_accusations": [_judged(one) for one in sound.accused],
         "not_measured": [_judged(one) for one in sound.unmeasured],
         "known_issues_of_the_sound_release": sound.known,
@@ -55,7 +56,8 @@ def headlines(power: Power) -> list[str]:
         f"({100 * share(power.seen):.1f} %; asked: {100 * SHARE_ASKED:.0f} %): {told or 'none planted'}.",
         f"{sum(one.graded for one in power.seen)} of them with the right severity "
         f"({100 * share_graded(power.seen):.1f} %; asked: {100 * SHARE_ASKED:.0f} %).",
-        f"{len(sound.accused)} false accusations in {sum(sound.repeats.values())} cells of the sound release: {cells}.",
+        f"{len(sound.accused)} false accusations in {sum(sound.repeats.values())} cells of the sound release, "
+        f"{sound.configured} of them in configurations other than the default: {cells}.",
     ]
     if sound.unmeasured:
         lines.append(f"{len(sound.unmeasured)} of its cells were not measured.")

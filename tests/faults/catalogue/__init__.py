@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..records import Fault
-from . import checkpoints, collection, data, hearing, losses, models, trainers
+from . import checkpoints, collection, data, hearing, losses, models, settings, trainers
 
 FAULTS: tuple[Fault, ...] = (
     *losses.FAULTS,
@@ -12,5 +12,6 @@ FAULTS: tuple[Fault, ...] = (
     *data.FAULTS,
     *trainers.FAULTS,
     *checkpoints.FAULTS,
+    *settings.FAULTS,
     *collection.FAULTS,
 )

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.speech.jsonl import LONGEST_LINE, MOST_PROBLEMS, Row, completed, read_rows, row, value_span, with_value
@@ -172,6 +172,7 @@ def test_target_len_counts_characters_or_words_as_scp2jsonl_does(target: str, le
     assert json.loads(row("a", Path("/a.wav"), 1000.0, target))["target_len"] == length
 
 
+@settings(deadline=None)
 @given(samples=st.integers(min_value=0, max_value=16_000 * 600))
 def test_source_len_is_scp2jsonls_to_the_frame(samples: int) -> None:
     written = json.loads(row("a", Path("/a.wav"), samples * 1000 / 16000, "好"))
@@ -209,6 +210,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     fields=st.dictionaries(st.text(), JSON, max_size=4),
     value=st.text(),

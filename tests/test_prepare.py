@@ -136,7 +136,7 @@ def own_rows(folder: Path, count: int, **changed: Any) -> OwnSpeech:
     return read_own(folder / "mine.jsonl")
 
 
-@pytest.mark.parametrize(("count", "epochs"), [(1, 35), (4, 35), (5, 18), (16, 10), (60, 10)])
+@pytest.mark.parametrize(("count", "epochs"), [(1, 49), (4, 49), (5, 25), (16, 13), (60, 10)])
 def test_a_users_rows_are_each_trained_on_once_an_epoch(
     tmp_path: Path, cache: Path, releases: list[Release], count: int, epochs: int
 ) -> None:

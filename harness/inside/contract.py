@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from harness.inside import failures, findings, frames_heard, model, structure
+from harness.inside import failures, findings, frames_heard, model, structure, teacher_forcing
 from harness.inside.batch_making import make_batch
 
 SUM_TOLERANCE = 1e-4
@@ -172,7 +172,20 @@ def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
     evidence["frames_heard"] = counts = listening.counts()
     if unheard := frames_heard.misfit(counts):
         return {**result, **_failed("FramesUnheard", *unheard)}
+    _note_own_token(network, batch, request["vocab_size"])
     return result
+
+
+def _note_own_token(network: Any, batch: Mapping[str, Any], vocab_size: int) -> None:
+    """A decoder that sees what it is to say trains, and its loss falls; so it is a finding."""
+    moved = teacher_forcing.difference(network, batch, vocab_size)
+    if moved is None or moved <= teacher_forcing.TOLERANCE:
+        return
+    message = (
+        "The decoder's scores for a token depend on that token: it sees what it is to say, learns to copy it, and has "
+        "nothing to copy once it decodes."
+    )
+    findings.note(teacher_forcing.CODE, message, "decoder", relative_difference=moved)
 
 
 def _note_without_gradient(names: list[str]) -> None:

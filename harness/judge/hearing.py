@@ -34,8 +34,8 @@ from harness.judge.numbers import mapping, number, sequence
 ALPHA = 1e-3
 """How often a model that hears nothing would be taken for one that does."""
 
-LEAST_SHARE = 0.2
-"""Of (own - other) / (all - other): sound trainings have 0.25 and more, deaf ones up to 0.07, see docs/learning.md."""
+LEAST_SHARE = 0.12
+"""Of (own - other) / (all - other): twice the most that a deaf training had (0.06), see docs/learning.md."""
 
 READING_DEVIATIONS = 5.0
 """Standard deviations above what the tokens before each allow."""

@@ -44,7 +44,7 @@ class Limits:
 class FinetuneSettings:
     """How a release's trainer is asked to train."""
 
-    steps: int = 35
+    steps: int = 49
     """Optimizer steps; whole epochs."""
     batch_size: int = 4
     """Utterances."""

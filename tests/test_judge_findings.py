@@ -123,6 +123,11 @@ def test_the_same_code_at_another_place_is_not_the_listed_one() -> None:
     assert one(with_findings({**CUDA, "place": ""}), CUDA_LISTED).verdict is Verdict.KNOWN
 
 
+def test_a_place_may_name_several_files() -> None:
+    both = "funasr/models/sanm/encoder.py:A and funasr/models/paraformer/model.py:A"
+    assert one(with_findings({**CUDA, "place": both}), CUDA_LISTED).verdict is Verdict.KNOWN
+
+
 def test_a_trainers_fault_may_show_in_what_it_calls() -> None:
     listed = issue("device", "Finding@device-ignored", code="funasr/train_utils/trainer_ds.py:Trainer")
     found = {"code": "device-ignored", "message": "m", "place": "funasr/train_utils/device_funcs.py:to_device"}

@@ -106,7 +106,7 @@ class CodeThatRan:
         files = {frame.file for frame in outcome.failure.frames} if outcome.failure else set()
         if outcome.failure:
             files.add(file_of(outcome.failure.signature.partition("@")[2]))
-        files |= {file_of(finding.place) for finding in findings_of(outcome) or ()}
+        files |= {file for finding in findings_of(outcome) or () for file in files_in(finding.place)}
         return cls(
             entry=outcome.cell.entry,
             whole=outcome.cell.variant is None,
@@ -135,6 +135,11 @@ def file_of(place: str) -> str:
     """The file of FunASR's that a place such as `funasr/bin/train.py:main` is in; empty for another kind of place."""
     file = place.partition(":")[0]
     return file if file.startswith("funasr/") and file.endswith(".py") else ""
+
+
+def files_in(place: str) -> frozenset[str]:
+    """Every file of FunASR's that a finding's place names: two modules may be at fault together."""
+    return frozenset(match["file"] for match in _PLACE.finditer(place))
 
 
 @cache

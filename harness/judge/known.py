@@ -17,7 +17,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from harness.cells import Cell, Check, Device, Entry, Failure, Severity, Status
-from harness.judge.code import CodePlace, CodeThatRan, file_of
+from harness.judge.code import CodePlace, CodeThatRan, files_in
 from harness.judge.findings import KIND
 from harness.tables import Problems, Table, did_you_mean, read_document, tables_of
 
@@ -94,8 +94,8 @@ class KnownIssue:
         A model's code is in one file; what a trainer does wrong may show in whatever it calls. Nothing speaks against
         it where place or code are unknown.
         """
-        file = file_of(place)
-        return not file or not self.code or any(one.file == file or not one.of_a_model for one in self.code)
+        files = files_in(place)
+        return not files or not self.code or any(one.file in files or not one.of_a_model for one in self.code)
 
     def runs_in(self, ran: CodeThatRan) -> bool:
         """Whether some of the code at fault runs in a cell."""

@@ -197,6 +197,13 @@ def test_parameters_that_the_yaml_excuses_are_a_finding_where_no_gradient_reache
     assert [(one["code"], one["place"]) for one in found] == [("parameters-without-gradient", "spare")] * bool(excused)
 
 
+@pytest.mark.parametrize(
+    ("ratio", "unreached"), [(0.0, ("decoder.embed",)), (0, ("decoder.embed",)), (0.75, ()), (None, ())]
+)
+def test_without_a_sampler_nothing_embeds_the_targets(ratio: float | None, unreached: tuple[str, ...]) -> None:
+    assert contract._without_sampler({"model_conf": {} if ratio is None else {"sampling_ratio": ratio}}) == unreached
+
+
 def test_a_loss_that_is_the_sum_of_its_parts_keeps_the_contract(forked: Forked, overlay: Path, tmp_path: Path) -> None:
     answer = ask(forked, overlay, tmp_path / "model", "loss_contract", "tells_its_parts")
     assert (answer["status"], answer["reason"]) == ("passed", "")

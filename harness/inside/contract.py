@@ -159,7 +159,7 @@ def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
             seen = "no gradient" if not norm else f"a gradient of norm {norm}"
             return {**result, **_failed("NoGradient", group, f"after backward the {group} has {seen}")}
     trainable = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-    unreached = told.get("without_loss", ())
+    unreached = (*told.get("without_loss", ()), *_without_sampler(config))
     without = [name for name, parameter in trainable.items() if parameter.grad is None]
     if excused := [name for name in without if model.below(name, unreached)]:
         _note_without_gradient(excused)
@@ -197,6 +197,11 @@ def _note_without_gradient(names: list[str]) -> None:
         "unless train_conf.find_unused_parameters is true."
     )
     findings.note(WITHOUT_GRADIENT, message, ", ".join(parts), parameters=names)
+
+
+def _without_sampler(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a Paraformer's loss does not reach where the config switches the sampler off, which alone embeds targets."""
+    return ("decoder.embed",) if config["model_conf"].get("sampling_ratio") == 0 else ()
 
 
 def _listen_on(network: Any, batch: Mapping[str, Any], listening: frames_heard.FramesHeard, seed: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,5 +72,7 @@ def write(loaded: LoadedRun, folder: Path) -> Path:
 
     folder.mkdir(parents=True)
     (folder / OUTCOMES).write_bytes(b"".join(map(line_of, loaded.outcomes)))
-    (folder / RUN).write_text(json.dumps(loaded.provenance.to_json()), encoding="utf-8")
+    # A whole run: a report of one that lacks cells does not end well.
+    whole = replace(loaded.provenance, cells=len(loaded.outcomes))
+    (folder / RUN).write_text(json.dumps(whole.to_json()), encoding="utf-8")
     return folder

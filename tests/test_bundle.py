@@ -158,7 +158,9 @@ def test_a_run_that_was_stopped_still_gives_what_was_measured(world: World) -> N
 
     world.tree.before_each = stop
     assert run_there(world) == 130
-    assert world.call("report", "--import", "out.zip", "-o", "there").status == 0
+    said = world.call("report", "--import", "out.zip", "-o", "there")
+    assert said.status == 3
+    assert "cells have no outcome: the run was broken off" in said.err
     assert len((world.folder / "there" / "outcomes.jsonl").read_text().splitlines()) == 2
 
 

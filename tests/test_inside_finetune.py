@@ -121,11 +121,6 @@ def test_a_training_is_given_its_few_rows_over_and_over(forked: Forked, overlay:
     assert (answer["metrics"]["steps_expected"], answer["metrics"]["epochs_expected"]) == (8, 2)
 
 
-@pytest.mark.parametrize(("taken", "expected"), [(5, 6), (6, 6), (7, 7), (9, 9), (10, 9), (0, 6)])
-def test_of_two_numbers_of_steps_that_are_right_the_one_that_was_taken_is_expected(taken: int, expected: int) -> None:
-    assert finetune._own_steps([2, 3], taken, 3) == expected
-
-
 @pytest.mark.parametrize(
     ("fault", "name", "value"),
     [

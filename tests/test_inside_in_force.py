@@ -245,6 +245,13 @@ def test_steps_follow_from_the_configuration(config: dict[str, Any], expected: i
     assert (found["steps_expected"], found.get("steps_expected_least")) == (expected, least)
 
 
+@pytest.mark.parametrize(("taken", "expected"), [(5, 6), (6, 6), (7, 7), (9, 9), (10, 9), (0, 6)])
+def test_of_two_numbers_of_steps_that_are_right_the_one_that_was_taken_is_expected(taken: int, expected: int) -> None:
+    counted = expectation.Counted(batches=[2, 3], steps=taken)
+    found = expectation.of_steps(OneEpochEach(), {}, {**SETTINGS, "epochs": 3}, {}, counted)  # type: ignore[arg-type]
+    assert found["steps_expected"] == expected
+
+
 @pytest.mark.parametrize(
     ("config", "rate", "warmup", "clip"),
     [

@@ -11,7 +11,7 @@ import pytest
 import tiny_release
 from forked import Forked
 
-from harness.inside import checks, finetune, ranks
+from harness.inside import adaptations, checks, finetune, ranks
 from harness.judge.promises import judge_promises
 
 SETTINGS = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "processes": 2, "gpus": 0}
@@ -43,7 +43,7 @@ def asked(forked: Forked, overlay: Path, room: Path, fault: str = "") -> tuple[d
     """What was seen, and what the judge says of it."""
     answer = forked(run, request=request_of(overlay, room, fault), room=str(room))
     assert (answer["status"], answer["reason"]) == ("passed", "")
-    assert ranks.WITHOUT_GPUS in answer["adaptations"]
+    assert adaptations.WITHOUT_GPUS in answer["adaptations"]
     return answer["metrics"]["ranks"], judge_promises(answer["metrics"]).reasons["ranks"]
 
 
@@ -64,7 +64,7 @@ def test_sound_processes_end_with_the_weights_and_losses_of_one(forked: Forked, 
     [
         ("ranks_apart", f"With two processes ({ranks.OTHER}) the two processes end with different weights"),
         ("ranks_see_more", f"With two processes ({ranks.SAME}) rank 1 has a loss of"),
-        ("ranks_see_more", f"With two processes ({ranks.SAME}) the weights are not those of a single process"),
+        ("ranks_see_more", f"With two processes ({ranks.SAME}) the gradients are not those of a single process"),
         ("adds_over_ranks", f"With two processes ({ranks.SAME}) the gradients are not those of a single process"),
         ("a_rank_dies", f"Training with two processes ({ranks.SAME}) ends in"),
     ],

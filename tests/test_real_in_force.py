@@ -159,7 +159,7 @@ def test_what_is_configured_is_what_is_in_force(judged: Mapping[tuple[str, str],
     assert configs["frozen"]["frozen_groups"] == ["encoder"]
     assert configs["lora"]["frozen_groups"] == ["decoder"]
     assert configs["warm"]["scheduler_conf"]["warmup_steps"] == 1000
-    assert judged[SOUND, "accum"].outcome.metrics["steps"] == 15
+    assert judged[SOUND, "accum"].outcome.metrics["steps"] == 21
 
 
 @pytest.mark.parametrize(

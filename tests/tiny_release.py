@@ -250,7 +250,7 @@ def main_hydra(kwargs):
             if fault == "trainer_exits_well":
                 sys.exit(0)
             bound = kwargs["train_conf"].get("grad_clip", 5.0) * (100 if fault == "clips_higher" else 1)
-            if fault.endswith("clips_by_name"):
+            if (fault or "").endswith("clips_by_name"):
                 bound *= 100 if fault == "higher_clips_by_name" else 1
                 bound_by_name.clip(model.parameters(), bound)
             else:

@@ -34,8 +34,9 @@ from harness.judge.numbers import mapping, number, sequence
 ALPHA = 1e-3
 """How often a model that hears nothing would be taken for one that does."""
 
-LEAST_SHARE = 0.12
-"""Of (own - other) / (all - other): twice the most that a deaf training had (0.06), see docs/learning.md."""
+LEAST_SHARE = 0.2
+"""Of (own - other) / (all - other): models that could not hear had up to 0.06, one whose predictor could not had 0.11;
+see docs/learning.md."""
 
 READING_DEVIATIONS = 5.0
 """Standard deviations above what the tokens before each allow."""

@@ -39,7 +39,7 @@ VENV_PARAMS = ["--system-site-packages"] if HOST_TORCH else []
 
 @nox.session(venv_params=VENV_PARAMS)
 def gpu_regression(session: nox.Session) -> None:
-    """Run the default matrix: on the GPU where there is one, at slim scale on the CPU where there is none."""
+    """Run the default matrix: on the GPU where there is one, at reduced depth on the CPU where there is none."""
     install(session)
     session.run("python", "-m", "harness", "run", "matrices/gpu.toml", *session.posargs)
 
@@ -64,7 +64,7 @@ def atlas(session: nox.Session) -> None:
 
 @nox.session(venv_params=VENV_PARAMS)
 def nightly(session: nox.Session) -> None:
-    """Lock what FunASR has published meanwhile, then run the newest releases through every rung."""
+    """Lock what FunASR has published meanwhile, then run the newest releases through every check."""
     install(session)
     session.run("python", "-m", "harness", "releases", "lock")
     session.run("python", "-m", "harness", "run", "matrices/nightly.toml", *session.posargs)
@@ -102,6 +102,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    session.run("lint-imports", "--no-logo")
 
 
 @nox.session(venv_backend="none")

@@ -7,21 +7,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
-import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from harness import __version__
-from harness.errors import HarnessError
-
-BASELINES = Path("reports/baselines")
-"""Where baselines lie, below the folder that the harness is called from."""
-
-LOCK = Path("matrices/releases.lock.toml")
-KNOWN_ISSUES = Path("matrices/known_issues.toml")
+from harness.commands.defaults import BASELINES, KNOWN_ISSUES, LOCK
+from harness.commands.guard import guarded
+from harness.core.cells import Depth
 
 EXIT_STATUS = """\
 exit status:
@@ -43,39 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(importlib.import_module(f"harness.commands.{options.module}").main(options))
 
     return guarded(command, debug=options.debug)
-
-
-def guarded(command: Callable[[], int], *, debug: bool) -> int:
-    """The exit status of a command, its errors told to the user."""
-    try:
-        return command()
-    except KeyboardInterrupt:
-        print("interrupted; what was measured is kept, and the same command goes on from there", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # `funasr-harness cells … | head` is not an error; stdout must not complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        told = error if isinstance(error, HarnessError) else _unforeseen(error)
-        print(f"error: {told}", file=sys.stderr)
-        return told.exit_code
-
-
-def _unforeseen(error: Exception) -> HarnessError:
-    """What to tell of an error that nothing has put into words: Python's own exit status would say "a regression"."""
-    from harness.durable import unforeseen_storage_error
-
-    if isinstance(error, OSError) and (told := unforeseen_storage_error(error)):
-        return told
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return HarnessError(
-        f"{type(error).__name__}: {error}",
-        cause=f"a fault of the harness itself, met in {Path(place.filename).name}, line {place.lineno}",
-        next_step="run the same command with --debug, and report what it prints",
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,7 +103,11 @@ def _add_report(commands: Commands) -> None:
     parser = _command(commands, "report", "write the reports of a run anew")
     parser.add_argument("run", type=Path, nargs="?", metavar="DIR", help="the run's folder")
     parser.add_argument(
-        "--import", dest="take_in", type=Path, metavar="FILE", help="make a run of what a bundle gave, then report it"
+        "--import",
+        dest="import_result",
+        type=Path,
+        metavar="FILE",
+        help="make a run of what a bundle gave, then report it",
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="where to (default: the run's folder; runs/<matrix> of a FILE)"
@@ -184,7 +148,7 @@ def _add_bisect(commands: Commands) -> None:
     parser.add_argument("--check", required=True, metavar="CHECK", help="such as loss_contract or finetune@native")
     parser.add_argument("--variant", metavar="NAME", help="a variant's name, or the path of one")
     parser.add_argument("--shape", metavar="SHAPE", help="such as v8404-h320")
-    parser.add_argument("--scale", choices=("slim", "published"), default="slim")
+    parser.add_argument("--depth", "--scale", type=Depth, choices=tuple(Depth), default=Depth.REDUCED)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
     parser.add_argument("--good", metavar="VERSION", help="one end: a release that passes")
@@ -314,7 +278,7 @@ def _add_estimate(commands: Commands) -> None:
     )
     parser.add_argument("--characters", type=_positive, metavar="N", help="of every utterance (default: 10 in 3 s)")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
-    parser.add_argument("--scale", choices=("published", "slim"), default="published")
+    parser.add_argument("--depth", "--scale", type=Depth, choices=tuple(Depth), default=Depth.FULL)
     parser.add_argument("--release", default="latest", metavar="SPEC", help="one release (default: latest)")
     parser.add_argument(
         "--fit",

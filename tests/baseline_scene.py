@@ -9,14 +9,14 @@ from typing import Any
 
 from report_factory import outcome, run_of
 
-from harness.baselines import Baseline
-from harness.baselines.accepting import offer
-from harness.cells import Outcome, Status
-from harness.runs import OUTCOMES, RUN, LoadedRun
-from harness.runs.outcome_lines import line_of
+from harness.core.cells import Outcome, Status
+from harness.performance.baselines import Baseline
+from harness.performance.baselines.accept import offer
+from harness.run.outcome_lines import line_of
+from harness.run.store import OUTCOMES, RUN, LoadedRun
 
-CPU_CELL = "1.4.16/paraformer/v8404-h320/slim/finetune@train_ds/cpu-fp32"
-GPU_CELL = "1.4.16/paraformer/v8404-h320/published/finetune@train_ds/cuda-bf16"
+CPU_CELL = "1.4.16/paraformer/v8404-h320/reduced/finetune@train_ds/cpu-fp32"
+GPU_CELL = "1.4.16/paraformer/v8404-h320/full/finetune@train_ds/cuda-bf16"
 GPU: Mapping[str, Any] = {"gpus": ("Imaginary GPU 80GB",), "driver": "550.54.15", "torch": "2.9.1+cu128"}
 MIB = 1024**2
 LOSSES = tuple(9.0 - 0.3 * step for step in range(25))

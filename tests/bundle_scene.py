@@ -33,7 +33,7 @@ MANIFEST = Manifest(
     matrix_sha256="0" * 64,
     python=HERE,
     platform=PLATFORM,
-    cells=("1.4.16/paraformer/v8404-h320/slim/construct/cpu-fp32",),
+    cells=("1.4.16/paraformer/v8404-h320/reduced/construct/cpu-fp32",),
     selection=("*",),
     left_out={"import": "it is large"},
     releases=("1.4.16",),
@@ -60,10 +60,10 @@ class Said:
 def make_bundle(folder: Path, **changed: object) -> Path:
     """A bundle whose harness is `STAND_IN`, with some of its manifest changed."""
     code = folder / "content" / "code" / "harness"
-    (code / "bundle").mkdir(parents=True)
+    (code / "commands").mkdir(parents=True)
     (code / "__init__.py").write_text("")
-    (code / "bundle" / "__init__.py").write_text("")
-    (code / "bundle" / "there.py").write_text(STAND_IN)
+    (code / "commands" / "__init__.py").write_text("")
+    (code / "commands" / "bundle_host.py").write_text(STAND_IN)
     library = folder / "content" / "libraries" / "nowhere" / "site-packages"
     library.mkdir(parents=True)
     (library / "nowhere_else.py").write_text("found = True\n")

@@ -16,10 +16,10 @@ import pytest
 from release_files import make_wheel, published
 
 from harness import cli
-from harness.cells import Cell, Outcome, Release, Status
 from harness.commands import run
-from harness.execute import Plan
-from harness.stack import Stack
+from harness.core.cells import Cell, Outcome, Release, Status
+from harness.environments.environment import Environment
+from harness.run import Plan
 
 MATRIX = """\
 schema = 1
@@ -31,14 +31,14 @@ release = ["1.4.15", "latest"]
 variant = ["paraformer"]
 vocab_size = [8404]
 hidden_size = [320]
-scale = ["slim"]
+depth = ["reduced"]
 device = ["cpu"]
 check = ["construct", "loss_contract"]
 """
 
-CELL = "1.4.16/paraformer/v8404-h320/slim/{}/cpu-fp32"
+CELL = "1.4.16/paraformer/v8404-h320/reduced/{}/cpu-fp32"
 
-STACK = Stack(
+STACK = Environment(
     python=Path("/usr/bin/python3"),
     python_version="3.11.7",
     torch_version="2.13.0+cpu",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from forked import Forked
 
-from harness.cells import Release
+from harness.core.cells import Release
 from harness.releases import default_cache, fetch, layout_path, load_lock, resolve
 
 LOCK = Path(__file__).parent.parent / "matrices" / "releases.lock.toml"

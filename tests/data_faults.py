@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from harness.inside import adaptations, data, dialects
-from harness.inside.data import contents, epochs, limits, rows, sizes
+from harness.worker.checks import data
+from harness.worker.checks.data import contents, epochs, limits, rows, sizes
+from harness.worker.release import shims
+from harness.worker.trainer import options
 
 Plant = Callable[[Any], AbstractContextManager[Any]]
 
@@ -29,12 +31,12 @@ class Fault:
 def ask(request: dict[str, Any], paths: list[str], faults: bool) -> dict[str, Any]:
     """The check's result on the release as it is; where asked for, what each planted fault makes of its question."""
     sys.path[:0] = paths
-    adaptations.apply("cpu")
+    shims.apply("cpu")
     result = data.check(request)
     if not faults:
         return {"result": result}
     Path("again").mkdir()
-    dialect = dialects.of(request["release"]["overlay"], request["release"]["version"], request["entry"])
+    dialect = options.of(request["release"]["overlay"], request["release"]["version"], request["entry"])
     scene = data.set_up(request, dialect, Path("again").absolute())
     return {"result": result, "faults": {name: _found(scene, fault) for name, fault in FAULTS.items()}}
 

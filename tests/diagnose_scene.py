@@ -13,11 +13,11 @@ from typing import Any
 import tiny_release
 from forked import Forked
 
-from harness.cells import Cell, Failure, Outcome, Status
-from harness.diagnose.asking import EVIDENCE, Traced
-from harness.diagnose.diagnosis import Diagnosis, diagnose
-from harness.diagnose.evidence import Evidence, Side
-from harness.diagnose.traces import Trace
+from harness.compare.diagnose.diagnosis import Diagnosis, diagnose
+from harness.compare.diagnose.evidence import ComparedSide, Evidence
+from harness.compare.diagnose.runner import EVIDENCE, Traced
+from harness.compare.diagnose.traces import Trace
+from harness.core.cells import Cell, Failure, Outcome, Status
 
 MODEL = """
 import torch
@@ -92,13 +92,14 @@ def folder_of(place: Path) -> Path:
 
 def ask(overlay: str, folder: str, check: str, wish: dict[str, Any]) -> dict[str, Any]:
     """In a child: the cell's answer with its recording."""
-    from harness.inside import checks, wire
+    from harness.core import wire
+    from harness.worker.checks import dispatch
 
     request = tiny_release.request(Path(overlay), check, Path(folder), whole=check == "finetune", trace=wish)
     request["finetune"]["seeds"] = 1
     if check == "finetune":
         Path("train.jsonl").touch()
-    answer: dict[str, Any] = wire.strict(checks.run(request))
+    answer: dict[str, Any] = wire.strict(dispatch.run(request))
     return answer
 
 
@@ -108,7 +109,7 @@ def traced(forked: Forked, overlay: Path, folder: Path, label: str, check: str =
     evidence = dict(answer["evidence"])
     raw = evidence.pop(EVIDENCE, None)
     outcome = Outcome(
-        cell=Cell.parse(f"{label}/tiny/v23-h6/slim/{check}/cpu-fp32"),
+        cell=Cell.parse(f"{label}/tiny/v23-h6/reduced/{check}/cpu-fp32"),
         status=Status(answer["status"]),
         reason=answer["reason"],
         failure=Failure.from_json(answer["failure"]) if answer["failure"] else None,
@@ -136,5 +137,5 @@ def compare(
     """A sound release and one with these edits: `mine` is the edited one."""
     mine = traced(forked, write(room / "mine", edits, file=file), folder_of(room / "model"), "2.0.0", check)
     other = sound(forked, check)
-    evidence = Evidence(mine=Side(traced=mine), other=Side(traced=other))
+    evidence = Evidence(mine=ComparedSide(traced=mine), other=ComparedSide(traced=other))
     return diagnose(evidence, why="the test says so", advice="Go back to 1.0.0."), evidence

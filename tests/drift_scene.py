@@ -7,10 +7,10 @@ from typing import Any
 
 from report_factory import loss_failure, training, tuned
 
-from harness.cells import Outcome, Status
-from harness.drift.curves import Lane, lanes
-from harness.drift.evidence import Parting, partings
-from harness.drift.recordings import Change, Place, Recording, Stage
+from harness.compare.drift.curves import CurveSeries, curve_series
+from harness.compare.drift.evidence import CurveDivergence, curve_divergences
+from harness.compare.drift.recordings import DivergenceRecording, RecordedEdit, RecordedPlace, TrainingStage
+from harness.core.cells import Outcome, Status
 
 LOSSES = (9.0, 8.5, 8.0, 7.5)
 
@@ -29,17 +29,19 @@ def broken_off(release: str, losses: Sequence[float] = LOSSES[:1]) -> Outcome:
     return Outcome(**{**vars(one), "status": Status.FAILED, "reason": "it stopped", "failure": loss_failure(1, 2)})
 
 
-def lane_of(*outcomes: Outcome) -> Lane:
-    (lane,) = lanes(outcomes)
+def lane_of(*outcomes: Outcome) -> CurveSeries:
+    (lane,) = curve_series(outcomes)
     return lane
 
 
-def parting_of(before: Outcome, after: Outcome) -> Parting:
-    (parting,) = partings(lane_of(before, after))
+def parting_of(before: Outcome, after: Outcome) -> CurveDivergence:
+    (parting,) = curve_divergences(lane_of(before, after))
     return parting
 
 
-def recording_of(parting: Parting, stage: Stage = Stage.MODEL, **fields: Any) -> Recording:
+def recording_of(
+    parting: CurveDivergence, stage: TrainingStage = TrainingStage.MODEL, **fields: Any
+) -> DivergenceRecording:
     """A recording in which a module parts, with one change in its file and one elsewhere."""
     given: dict[str, Any] = {
         "key": parting.key,
@@ -47,7 +49,7 @@ def recording_of(parting: Parting, stage: Stage = Stage.MODEL, **fields: Any) ->
         "repeated": True,
         "stage": stage,
         "at": 1,
-        "first": Place(
+        "first": RecordedPlace(
             kind="output_value",
             name="predictor",
             code="funasr/models/paraformer/cif_predictor.py:202",
@@ -56,15 +58,17 @@ def recording_of(parting: Parting, stage: Stage = Stage.MODEL, **fields: Any) ->
         "same_targets": None,
         "within": None,
         "changes": (
-            Change(
+            RecordedEdit(
                 file="funasr/models/paraformer/cif_predictor.py",
                 function="CifPredictorV2.forward",
                 older=("acoustic_embeds = cif(hidden)",),
                 newer=("acoustic_embeds = cif_v1(hidden)",),
                 more=0,
             ),
-            Change(file="funasr/frontends/wav_frontend.py", function="apply_lfr", older=("a",), newer=("b",), more=0),
+            RecordedEdit(
+                file="funasr/frontends/wav_frontend.py", function="apply_lfr", older=("a",), newer=("b",), more=0
+            ),
         ),
         "same_functions": False,
     }
-    return Recording(**{**given, **fields})
+    return DivergenceRecording(**{**given, **fields})

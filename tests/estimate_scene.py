@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.cells import Cell, Check, Device, Entry, Outcome, Precision, Scale, Shape, Status
-from harness.estimate.asking import Question, Room
-from harness.estimate.prediction import Predictor
-from harness.execute import Settings, build_plan, execute
-from harness.matrix import Matrix, VariantSource, load_matrix
-from harness.prepare import prepare
+from harness.config.matrix import Matrix, VariantSource, load_matrix
+from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Outcome, Precision, Status
+from harness.environments.environment import probe, scrubbed_environment
+from harness.performance.prediction.measure import MeasureContext, MeasureRequest
+from harness.performance.prediction.predictor import Predictor
 from harness.releases import default_cache, load_lock, resolve
-from harness.stack import probe, scrubbed_environment
-from harness.variants import available, load_variant
+from harness.run import Settings, build_plan, execute
+from harness.run.prepare import prepare
+from harness.variants.catalogue import available, load_variant
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,7 +27,7 @@ class Held:
     """A prediction and what it was held against, in bytes of live tensors."""
 
     variant: str
-    shape: Shape
+    shape: Dimensions
     utterances: int
     frames: int
     tokens: int
@@ -40,23 +40,23 @@ class Held:
         return self.predicted / self.measured - 1
 
 
-def hold(variant: str, shape: Shape, batches: Sequence[int], release: str = "latest") -> list[Held]:
-    """Train slim models with batches of these sizes; predict each from a batch of two and of three utterances."""
+def hold(variant: str, shape: Dimensions, batches: Sequence[int], release: str = "latest") -> list[Held]:
+    """Train reduced models with batches of these sizes; predict each from a batch of two and of three utterances."""
     cache = default_cache()
     stack = probe(cache=cache)
     (found,) = resolve(release, load_lock(ROOT / "matrices" / "releases.lock.toml"))
     measured = [_train(variant, shape, size, found, stack, cache) for size in batches]
     architecture = load_variant(variant)
-    question = Question(
+    question = MeasureRequest(
         release=found,
         variant=architecture,
-        shape=shape,
-        scale=Scale.SLIM,
+        dimensions=shape,
+        depth=Depth.REDUCED,
         precision=Precision.FP32,
         frames=round(measured[0]["frames"] * architecture.frame_seconds / 0.06),
         characters=measured[0]["tokens"],
     )
-    predictor = Predictor.of(question, Room(stack=stack, cache=cache, threads=1, say=print))
+    predictor = Predictor.of(question, MeasureContext(stack=stack, cache=cache, threads=1, say=print))
     return [
         Held(
             variant=variant,
@@ -71,12 +71,12 @@ def hold(variant: str, shape: Shape, batches: Sequence[int], release: str = "lat
     ]
 
 
-def _train(variant: str, shape: Shape, size: int, release: Any, stack: Any, cache: Path) -> dict[str, Any]:
+def _train(variant: str, shape: Dimensions, size: int, release: Any, stack: Any, cache: Path) -> dict[str, Any]:
     cell = Cell(
         release=release.label,
         variant=variant,
-        shape=shape,
-        scale=Scale.SLIM,
+        dimensions=shape,
+        depth=Depth.REDUCED,
         check=Check.FINETUNE,
         entry=Entry.TRAIN_DS,
         device=Device.CPU,

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.cells import Cell, Check, Device, Entry, Outcome, Precision, Scale, Shape
-from harness.execute import Batch, Plan, Settings, build_plan, execute
+from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Outcome, Precision
+from harness.run import Plan, ReleaseBatch, Settings, build_plan, execute
 
 MARK = "FUNASR_HARNESS_TEST_MARK"
 TIMEOUT = 300.0
@@ -24,13 +24,13 @@ MEMORY = 256 << 20
 
 
 def make_cell(number: int, *, release: str = "1.0.0", check: Check = Check.CONSTRUCT, **others: Any) -> Cell:
-    """A cell; those of one release and number are rungs of one ladder."""
+    """A cell; those of one release and number are checks of one chain."""
     alone = check is Check.IMPORT
     values: dict[str, Any] = {
         "release": release,
         "variant": None if alone else "paraformer",
-        "shape": None if alone else Shape(vocab_size=number + 1, hidden_size=64),
-        "scale": None if alone else Scale.SLIM,
+        "dimensions": None if alone else Dimensions(vocab_size=number + 1, hidden_size=64),
+        "depth": None if alone else Depth.REDUCED,
         "check": check,
         "entry": Entry.TRAIN if check is Check.FINETUNE else None,
         "device": Device.CPU,
@@ -65,7 +65,7 @@ class Scene:
     started: list[Cell] = field(default_factory=list)
 
     def add(self, fault: str, *, release: str = "1.0.0", check: Check = Check.CONSTRUCT, **request: Any) -> Cell:
-        """Have a new ladder's cell commit a fault."""
+        """Have a new chain's cell commit a fault."""
         cell = make_cell(len(self.requests), release=release, check=check)
         return self.put(cell, fault, **request)
 
@@ -103,7 +103,7 @@ class Scene:
         )
         return replace(plan, batches=tuple(self._limited(batch) for batch in plan.batches))
 
-    def _limited(self, batch: Batch) -> Batch:
+    def _limited(self, batch: ReleaseBatch) -> ReleaseBatch:
         cells = (replace(one, timeout_seconds=self.limits.get(one.cell, one.timeout_seconds)) for one in batch.cells)
         return replace(batch, cells=tuple(cells))
 

@@ -26,7 +26,7 @@ PASSED: dict[str, Any] = {
     "failure": None,
     "metrics": {},
     "evidence": {},
-    "adaptations": [],
+    "shims": [],
 }
 
 _entered: list[Mapping[str, Any]] = []

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from unittest import mock
 
-from harness.inside import adaptations, properties, release
-from harness.inside.properties.searching import search
-from harness.inside.properties.subject import Subject
+from harness.worker.checks import properties
+from harness.worker.checks.properties.searching import search
+from harness.worker.checks.properties.subject import Subject
+from harness.worker.release import entry, shims
 
 Plant = Callable[[], AbstractContextManager[Any]]
 EXAMPLES, EXAMPLES_TO_HOLD = 12, 6
@@ -32,10 +33,10 @@ class Fault:
 def ask(subjects: dict[str, dict[str, Any]], components: list[list[str]], paths: list[str]) -> dict[str, Any]:
     """What each fault and each repair makes of the property that it is about."""
     sys.path[:0] = paths
-    adaptations.apply("cpu")
+    shims.apply("cpu")
     overlay = next(iter(subjects.values()))["overlay"]
-    release.enter_partly(overlay, "1.4.16")
-    release.import_components(overlay, [(table, name) for table, name in components])
+    entry.import_components_only(overlay, "1.4.16")
+    entry.import_components(overlay, [(table, name) for table, name in components])
     known = {variant: Subject(**fields) for variant, fields in subjects.items()}
     return {
         "faults": {name: _ask(fault.asked, known[fault.variant], fault.plant) for name, fault in FAULTS.items()},
@@ -51,9 +52,9 @@ def ask(subjects: dict[str, dict[str, Any]], components: list[list[str]], paths:
 def check(request: dict[str, Any], paths: list[str]) -> dict[str, Any]:
     """The whole check on the release as it is."""
     sys.path[:0] = paths
-    adaptations.apply("cpu")
-    release.enter_partly(request["release"]["overlay"], request["release"]["version"])
-    release.import_components(request["release"]["overlay"], [tuple(pair) for pair in request["components"]])
+    shims.apply("cpu")
+    entry.import_components_only(request["release"]["overlay"], request["release"]["version"])
+    entry.import_components(request["release"]["overlay"], [tuple(pair) for pair in request["components"]])
     return properties.check(request)
 
 

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.cells import Release
+from harness.core.cells import Release
 
 # A build backend that needs nothing installed, so that uv can build the sdist without an index.
 _BACKEND = """

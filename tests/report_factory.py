@@ -7,18 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.cells import Cell, Check, Entry, Failure, Frame, Outcome, Severity, Status
-from harness.judge.known import KnownIssue, KnownIssues
-from harness.judge.verdicts import BLOCKED_BY, Judged, judge
-from harness.matrix.expansion import import_cell
-from harness.runs import LoadedRun
-from harness.runs.provenance import Provenance
+from harness.config.expansion import import_cell
+from harness.core.cells import Cell, Check, Entry, Failure, Frame, Outcome, Severity, Status
+from harness.core.evidence import BLOCKED_BY
+from harness.rules.known_issues import KnownIssue, KnownIssues
+from harness.rules.verdicts import JudgedOutcome, judge
+from harness.run.provenance import Provenance
+from harness.run.store import LoadedRun
 
 RELEASES = tuple(f"1.{minor}.{patch}" for minor, patches in enumerate((31, 20, 10, 30, 10)) for patch in range(patches))
 """101 of them, oldest first."""
 VARIANTS = ("paraformer", "paraformer_streaming")
 SHAPES = ("v8404-h320", "v8501-h320", "v8404-h512", "v8501-h512")
-RUNGS = (Check.CONSTRUCT, Check.LOSS_CONTRACT)
+CHECK_SETTINGS = (Check.CONSTRUCT, Check.LOSS_CONTRACT)
 TRAINED_SHAPE = "v8404-h320"
 
 STREAMING = "paraformer_streaming"
@@ -34,14 +35,14 @@ ISSUE = KnownIssue(
     cause="_calc_att_predictor_loss hands the decoder's hidden states to criterion_att.",
     remedy="Use another release.",
     upstream=("modelscope/FunASR#1478", "modelscope/FunASR#1439"),
-    seen=f"{RELEASES[6]}/{STREAMING}/v8404-h320/slim/loss_contract/cpu-fp32",
+    seen=f"{RELEASES[6]}/{STREAMING}/v8404-h320/reduced/loss_contract/cpu-fp32",
 )
 ISSUES = KnownIssues(issues=(ISSUE,))
 
 
-def cell(release: str, rung: str, *, variant: str = STREAMING, shape: str = TRAINED_SHAPE) -> Cell:
-    """A cell by the parts that matter here; `rung` is such as `finetune@train`."""
-    return Cell.parse(f"{release}/{variant}/{shape}/slim/{rung}/cpu-fp32")
+def cell(release: str, check: str, *, variant: str = STREAMING, shape: str = TRAINED_SHAPE) -> Cell:
+    """A cell by the parts that matter here; `check` is such as `finetune@train`."""
+    return Cell.parse(f"{release}/{variant}/{shape}/reduced/{check}/cpu-fp32")
 
 
 def outcome(of: Cell | str, status: Status = Status.PASSED, reason: str = "", **fields: Any) -> Outcome:
@@ -122,7 +123,7 @@ def tuned(release: str, entry: str = "train", *, variant: str = STREAMING, **fie
     return outcome(cell(release, f"finetune@{entry}", variant=variant), seconds=9.5, **{**given, **fields})
 
 
-def judged(outcomes: Iterable[Outcome], issues: KnownIssues = ISSUES) -> tuple[Judged, ...]:
+def judged(outcomes: Iterable[Outcome], issues: KnownIssues = ISSUES) -> tuple[JudgedOutcome, ...]:
     """By the real judge."""
     return judge(tuple(outcomes), issues)
 
@@ -161,7 +162,7 @@ def atlas(releases: Sequence[str] = RELEASES) -> tuple[Outcome, ...]:
         found.append(_imported(release, number))
         for variant in VARIANTS:
             for shape in SHAPES:
-                found += _ladder(release, number, variant=variant, shape=shape)
+                found += _chain(release, number, variant=variant, shape=shape)
     return tuple(found)
 
 
@@ -179,7 +180,7 @@ def _imported(release: str, number: int) -> Outcome:
     )
 
 
-def _ladder(release: str, number: int, *, variant: str, shape: str) -> list[Outcome]:
+def _chain(release: str, number: int, *, variant: str, shape: str) -> list[Outcome]:
     built = _built(release, number, variant=variant, shape=shape)
     contract_cell = cell(release, "loss_contract", variant=variant, shape=shape)
     if built.status is not Status.PASSED:
@@ -199,8 +200,8 @@ def _ladder(release: str, number: int, *, variant: str, shape: str) -> list[Outc
 
 def _built(release: str, number: int, *, variant: str, shape: str) -> Outcome:
     at = cell(release, "construct", variant=variant, shape=shape)
-    assert at.shape
-    vocabulary, hidden = at.shape.vocab_size, at.shape.hidden_size
+    assert at.dimensions
+    vocabulary, hidden = at.dimensions.vocab_size, at.dimensions.hidden_size
     if number in (2, 3) and variant == STREAMING:
         failure = Failure(
             type="AttributeError",
@@ -231,8 +232,8 @@ def _built(release: str, number: int, *, variant: str, shape: str) -> Outcome:
 
 
 def _contract(at: Cell, number: int) -> Outcome:
-    assert at.shape
-    vocabulary, hidden = at.shape.vocab_size, at.shape.hidden_size
+    assert at.dimensions
+    vocabulary, hidden = at.dimensions.vocab_size, at.dimensions.hidden_size
     broken = 6 <= number < 12 and at.variant == STREAMING
     seen: dict[str, Any] = {
         "loss_inputs": [
@@ -249,7 +250,7 @@ def _contract(at: Cell, number: int) -> Outcome:
         failure = loss_failure(hidden, vocabulary, line=64 if number < 9 else 71)
         return outcome(at, Status.FAILED, reason, failure=failure, evidence=seen)
     metrics = {"loss": 9.0367, "gradient_norm_by_group": {"encoder": 1.25, "predictor": 0.5, "decoder": 3.75}}
-    return outcome(at, metrics=metrics, evidence=seen, adaptations=("cuda-calls-stay-on-cpu",) if number < 60 else ())
+    return outcome(at, metrics=metrics, evidence=seen, shims=("cuda-calls-stay-on-cpu",) if number < 60 else ())
 
 
 def _finetuned(at: Cell, number: int) -> Outcome:
@@ -270,4 +271,4 @@ def _finetuned(at: Cell, number: int) -> Outcome:
         return outcome(at, Status.TIMED_OUT, "It was ended after 300 s.", evidence=evidence, seconds=300.0)
     metrics = training(10.1 if at.variant == STREAMING else 9.6, seed=0.0 if number < 57 else 0.4, noise=number)
     used = ("cuda-calls-stay-on-cpu", "cuda-devices-mean-cpu") if newer else ("cuda-calls-stay-on-cpu",)
-    return outcome(at, metrics=metrics, evidence=evidence, adaptations=used, seconds=9.0 + number % 10)
+    return outcome(at, metrics=metrics, evidence=evidence, shims=used, seconds=9.0 + number % 10)

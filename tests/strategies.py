@@ -7,15 +7,15 @@ import string
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from harness.cells import Cell, Check, Device, Entry, Failure, Frame, Outcome, Precision, Scale, Shape, Status
-from harness.matrix.expansion import import_cell
+from harness.config.expansion import import_cell
+from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Failure, Frame, Outcome, Precision, Status
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("harness", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("harness")
 
 sizes = st.integers(min_value=1, max_value=200_000)
-shapes = st.builds(Shape, vocab_size=sizes, hidden_size=sizes)
+shapes = st.builds(Dimensions, vocab_size=sizes, hidden_size=sizes)
 numbers = st.integers(min_value=0, max_value=40)
 releases = st.one_of(
     st.builds("1.{}.{}".format, numbers, numbers),
@@ -34,8 +34,8 @@ def cells(draw: st.DrawFn) -> Cell:
     return Cell(
         release=release,
         variant=draw(variants),
-        shape=draw(shapes),
-        scale=draw(st.sampled_from(Scale)),
+        dimensions=draw(shapes),
+        depth=draw(st.sampled_from(Depth)),
         check=check,
         entry=draw(st.sampled_from(Entry)) if check is Check.FINETUNE else None,
         device=draw(st.sampled_from(Device)),
@@ -72,7 +72,7 @@ outcomes = st.builds(
     failure=st.none() | failures,
     metrics=records,
     evidence=records,
-    adaptations=st.lists(st.text(max_size=12), max_size=3).map(tuple),
+    shims=st.lists(st.text(max_size=12), max_size=3).map(tuple),
     seconds=st.floats(min_value=0, max_value=1e6),
     started=st.text(max_size=20),
 )

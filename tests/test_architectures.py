@@ -11,11 +11,15 @@ import yaml
 from forked import Forked
 from test_variants import COMMON, DECODER, ENCODER, changed, own_file
 
-from harness.cells import Scale, Shape
-from harness.errors import VariantError
-from harness.inside import adaptations, alignment, checks, release
-from harness.inside.batch_making import FRAMES, TOKENS, make_batch
-from harness.variants import available, load_variant, look_up, render, shape_problems
+from harness.core.cells import Depth, Dimensions
+from harness.core.errors import VariantError
+from harness.variants.catalogue import available, load_variant
+from harness.variants.config_paths import look_up
+from harness.variants.variant import render, shape_problems
+from harness.worker.checks import dispatch
+from harness.worker.release import ctc_alignment, shims
+from harness.worker.release import entry as release
+from harness.worker.release.batch_making import FRAMES, TOKENS, make_batch
 
 OTHERS = tuple(name for name in available() if name not in ("paraformer", "paraformer_streaming"))
 CONTEXTUAL, HYBRID = "contextual_paraformer", "conformer"
@@ -47,25 +51,25 @@ FINER_PREDICTOR = {
 }
 
 
-def shape_of(name: str, hidden_size: int = 320) -> Shape:
-    return Shape(vocab_size=25055 if name == "sense_voice" else 8404, hidden_size=hidden_size)
+def shape_of(name: str, hidden_size: int = 320) -> Dimensions:
+    return Dimensions(vocab_size=25055 if name == "sense_voice" else 8404, hidden_size=hidden_size)
 
 
 def test_bicif_is_upstreams_template_key_by_key() -> None:
     wanted = {**OFFLINE, "model": "BiCifParaformer", "predictor": "CifPredictorV3", "predictor_conf": FINER_PREDICTOR}
-    config = render(load_variant("bicif_paraformer"), shape=shape_of("", 512), scale=Scale.PUBLISHED)
+    config = render(load_variant("bicif_paraformer"), dimensions=shape_of("", 512), depth=Depth.FULL)
     assert changed(config, wanted) == set()
 
 
 def test_the_contextual_model_is_upstreams_template_key_by_key() -> None:
     conf = {**COMMON["model_conf"], "inner_dim": 512}  # type: ignore[dict-item]
     wanted = {**OFFLINE, "model": "ContextualParaformer", "model_conf": conf, "decoder": "ContextualParaformerDecoder"}
-    config = render(load_variant(CONTEXTUAL), shape=shape_of("", 512), scale=Scale.PUBLISHED)
+    config = render(load_variant(CONTEXTUAL), dimensions=shape_of("", 512), depth=Depth.FULL)
     assert changed(config, wanted) == set()
 
 
 def test_conformer_has_the_numbers_of_upstreams_template() -> None:
-    config = render(load_variant(HYBRID), shape=shape_of("", 256), scale=Scale.PUBLISHED)
+    config = render(load_variant(HYBRID), dimensions=shape_of("", 256), depth=Depth.FULL)
     assert config["model_conf"] == {"ctc_weight": 0.3, "lsm_weight": 0.1, "length_normalized_loss": False}
     assert (
         config["encoder_conf"] | {"output_size": 256, "num_blocks": 12, "linear_units": 2048} == config["encoder_conf"]
@@ -85,10 +89,12 @@ def test_a_file_names_its_source_and_the_release_that_it_is_read_from(name: str)
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_slim_differs_in_blocks_and_feed_forward_width_only(name: str) -> None:
+def test_the_reduced_depth_differs_in_blocks_and_feed_forward_width_only(name: str) -> None:
     variant = load_variant(name)
-    slim, published = (render(variant, shape=shape_of(name), scale=scale) for scale in (Scale.SLIM, Scale.PUBLISHED))
-    last = {path.rpartition(".")[2] for path in changed(slim, published)}
+    reduced, published = (
+        render(variant, dimensions=shape_of(name), depth=scale) for scale in (Depth.REDUCED, Depth.FULL)
+    )
+    last = {path.rpartition(".")[2] for path in changed(reduced, published)}
     assert "num_blocks" in last
     assert last <= {"num_blocks", "linear_units", "att_layer_num", "tp_blocks"}
 
@@ -96,7 +102,7 @@ def test_slim_differs_in_blocks_and_feed_forward_width_only(name: str) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_width_of_another_hidden_size_is_a_hole(name: str) -> None:
     variant = load_variant(name)
-    narrow, wide = (render(variant, shape=shape_of(name, size), scale=Scale.SLIM) for size in (320, 512))
+    narrow, wide = (render(variant, dimensions=shape_of(name, size), depth=Depth.REDUCED) for size in (320, 512))
     assert changed(narrow, wide) == set(variant.hidden_size)
     assert {look_up(narrow, path) for path in variant.hidden_size} == {320}
 
@@ -104,7 +110,7 @@ def test_every_width_of_another_hidden_size_is_a_hole(name: str) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_loss_and_what_it_is_the_sum_of_are_stated(name: str) -> None:
     variant = load_variant(name)
-    told = variant.anatomy.told(render(variant, shape=shape_of(name), scale=Scale.SLIM))
+    told = variant.anatomy.told(render(variant, dimensions=shape_of(name), depth=Depth.REDUCED))
     assert told["losses"]
     assert all(isinstance(weight, int | float) for weight in told["loss_is"].values())
     assert any(told["loss_is"].values())
@@ -128,8 +134,8 @@ def test_components_of_keys_with_other_names_are_looked_for_in_their_own_table()
 @pytest.mark.parametrize(("name", "enough"), [("sense_voice", 25018), ("seaco_paraformer", 8378)])
 def test_a_vocabulary_without_the_labels_of_an_architecture_is_refused(name: str, enough: int) -> None:
     variant = load_variant(name)
-    assert shape_problems(variant, Shape(vocab_size=enough, hidden_size=320)) == ()
-    (problem,) = shape_problems(variant, Shape(vocab_size=enough - 1, hidden_size=320))
+    assert shape_problems(variant, Dimensions(vocab_size=enough, hidden_size=320)) == ()
+    (problem,) = shape_problems(variant, Dimensions(vocab_size=enough - 1, hidden_size=320))
     assert f"has no token {enough - 1}" in problem
 
 
@@ -221,7 +227,7 @@ def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
-    return checks.run(request)
+    return dispatch.run(request)
 
 
 def ask(forked: Forked, overlay: Path, folder: Path, fault: str, *, check: str = "loss_contract") -> dict[str, Any]:
@@ -318,7 +324,7 @@ def aligned(seed: int) -> dict[str, Any]:
         for path in itertools.product(range(3), repeat=5)
         if collapsed(path) == text
     }
-    path, places = alignment.forced_align(scores, torch.tensor([text]))
+    path, places = ctc_alignment.forced_align(scores, torch.tensor([text]))
     return {"path": path[0].tolist(), "score": float(places.sum()), "best": max(worth.values()), "paths": list(worth)}
 
 
@@ -333,7 +339,7 @@ def too_short() -> str:
     import torch
 
     try:
-        alignment.forced_align(torch.zeros(1, 2, 3), torch.tensor([[1, 1]]))
+        ctc_alignment.forced_align(torch.zeros(1, 2, 3), torch.tensor([[1, 1]]))
     except RuntimeError as error:
         return str(error)
     return ""
@@ -351,9 +357,9 @@ def through_torchaudio() -> dict[str, Any]:
         raise RuntimeError("forced_align Requires alignment extension, but TorchAudio is not compiled with it.")
 
     torchaudio.functional.forced_align = original
-    adaptations.apply("cpu")
+    shims.apply("cpu")
     path, _ = torchaudio.functional.forced_align(torch.zeros(1, 3, 3), torch.tensor([[1]]), blank=0)
-    return {"length": path.shape[1], "used": adaptations.used()}
+    return {"length": path.shape[1], "used": shims.used()}
 
 
 def test_alignment_in_python_is_named_where_it_was_used(forked: Forked) -> None:
@@ -364,7 +370,7 @@ def test_alignment_in_python_is_named_where_it_was_used(forked: Forked) -> None:
             pytest.skip("torchaudio does not import as it is installed")
         raise
     assert found["length"] == 3
-    assert adaptations.ALIGNMENT in found["used"]
+    assert shims.ALIGNMENT in found["used"]
 
 
 def test_the_matrix_of_architectures_asks_for_all_of_them() -> None:
@@ -401,7 +407,7 @@ def imported(overlay: str, first: str) -> str:
     """Whose decoder is in the table when this module was imported before it is asked for."""
     import importlib
 
-    release.enter_partly(overlay, "1.0.5")
+    release.import_components_only(overlay, "1.0.5")
     importlib.import_module(first)
     release.import_components(overlay, [("decoder_classes", "Twice")])
     found = importlib.import_module("funasr.register").tables.decoder_classes["Twice"]

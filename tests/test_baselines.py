@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from baseline_scene import CPU_CELL, GPU_CELL, LOSSES, MIB, accepted, cell, gpu_run, run
 
-from harness.baselines import Baseline, Key, load_baselines, write_baseline
-from harness.baselines.accepting import Change, offer
-from harness.baselines.files import text_of
-from harness.baselines.keys import NoKey, key_of
-from harness.cells import Device, Precision, Status
-from harness.errors import InputError, StoreError
+from harness.core.cells import Device, Precision, Status
+from harness.core.errors import InputError, StoreError
+from harness.performance.baselines import Baseline, Key, load_baselines, write_baseline
+from harness.performance.baselines.accept import BaselineChange, offer
+from harness.performance.baselines.files import text_of
+from harness.performance.baselines.keys import NoKey, key_of
 
 NOW = "2026-01-02T00:00:00Z"
 OTHER = CPU_CELL.replace("1.4.16", "1.4.15")
@@ -96,7 +96,9 @@ def test_what_stays_and_what_goes_when_more_is_accepted() -> None:
         pytest.approx(0.7),
         3,
     )
-    assert memory == Change(cell=CPU_CELL, figure="peak_resident_bytes", old=memory.new, new=memory.new, repeats=3)
+    assert memory == BaselineChange(
+        cell=CPU_CELL, figure="peak_resident_bytes", old=memory.new, new=memory.new, repeats=3
+    )
     (rest,) = offer([run(20, cell(OTHER))], (after,), accepted="last").baselines
     assert [one.accepted for one in rest.acceptances] == ["later", "last"]
 

@@ -10,10 +10,10 @@ import pytest
 from baseline_scene import CPU_CELL, GPU_CELL, MIB, cell, gpu_run, run, write
 from cli_scene import World, make_world
 
-from harness.baselines.calibrating import calibrations
-from harness.cells import Outcome, Shape, Status
-from harness.estimate.calibration import read_calibration
-from harness.runs import LoadedRun
+from harness.core.cells import Dimensions, Outcome, Status
+from harness.performance.prediction.calibrate import calibrations
+from harness.performance.prediction.calibration import read_calibration
+from harness.run.store import LoadedRun
 
 KEY = "imaginary-gpu-80gb_driver-550_torch-2.9.1+cu128_bf16"
 
@@ -37,7 +37,7 @@ def runs(*trainings: Outcome) -> list[LoadedRun]:
 
 
 def shaped(one: Outcome, shape: str) -> Outcome:
-    return replace(one, cell=replace(one.cell, shape=Shape.parse(shape)))
+    return replace(one, cell=replace(one.cell, dimensions=Dimensions.parse(shape)))
 
 
 def test_repeats_of_one_cell_tell_nothing_of_a_constant() -> None:

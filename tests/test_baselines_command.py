@@ -12,9 +12,9 @@ from cli_scene import Said, World, make_world
 from page_reader import Page
 from report_factory import loss_failure
 
-from harness.cells import Status
-from harness.report.text import anchor
-from harness.runs import LoadedRun
+from harness.core.cells import Status
+from harness.run.store import LoadedRun
+from harness.text.plain import anchor
 
 
 @pytest.fixture

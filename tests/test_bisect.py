@@ -12,8 +12,8 @@ import pytest
 from cli_scene import STACK, Said, World, carry_releases, make_world, write_lock
 from git_history import BROKEN, MODEL, begin
 
-from harness.cells import Cell, Failure, Status
 from harness.commands import bisect
+from harness.core.cells import Cell, Failure, Status
 
 VERSIONS = tuple(f"1.4.{number}" for number in range(3, 17))
 BROKEN_IN = VERSIONS[4:9]
@@ -23,8 +23,8 @@ FAILED = {
     "failure": Failure(type="AssertionError", message="m", signature="AssertionError@funasr/a.py:f"),
 }
 ASKED = ("--variant", "paraformer", "--shape", "v8404-h320", "--check", "loss_contract")
-NAME = "{}/paraformer/v8404-h320/slim/loss_contract/cpu-fp32"
-STORED = Path("runs/bisections/paraformer-v8404-h320-slim-loss_contract-cpu-fp32/boundaries.json")
+NAME = "{}/paraformer/v8404-h320/reduced/loss_contract/cpu-fp32"
+STORED = Path("runs/bisections/paraformer-v8404-h320-reduced-loss_contract-cpu-fp32/boundaries.json")
 
 Call = Callable[..., Said]
 
@@ -100,7 +100,7 @@ def test_an_end_that_changes_its_mind_ends_the_search_with_status_3(call: Call, 
     said = call()
     assert said.status == 3
     assert "The search was stopped" in said.out
-    assert stored()["torn"] == [VERSIONS[-1]]
+    assert stored()["inconsistent"] == [VERSIONS[-1]]
     assert stored()["boundaries"] == []
 
 
@@ -132,7 +132,7 @@ def test_good_and_bad_bound_the_search_whichever_is_older(call: Call, world: Wor
         ((), (*ASKED[:4], "--check", "losses"), 'no such check: "losses"'),
         ((), (*ASKED[:4], "--check", "finetune"), "leaves open which trainer is meant"),
         ((), ("--check", "loss_contract"), "is asked of a model"),
-        ((), (*ASKED[:3], "wide", *ASKED[4:]), "not a shape"),
+        ((), (*ASKED[:3], "wide", *ASKED[4:]), "does not state dimensions"),
         (("--git", "nowhere"), ASKED, "no such folder"),
         (("--note", "runs/none"), ASKED, "--note keeps commits"),
         (("--by", "curve"), ASKED, "--by curve compares losses"),
@@ -174,7 +174,7 @@ def test_the_commits_of_a_boundary_are_searched_and_noted_for_a_runs_report(
 
 def history_label(world: World, commit: str, tmp_path: Path) -> str:
     """The label that a commit's checkout has in cell ids."""
-    from harness.boundaries.commits import lay_out_commit
-    from harness.boundaries.git import Repository
+    from harness.compare.transitions.commits import lay_out_commit
+    from harness.compare.transitions.git import Repository
 
     return lay_out_commit(Repository.open(tmp_path / "funasr"), commit, tmp_path / "labels" / commit).label

@@ -17,6 +17,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "harness"
+SHARED = ("harness.core.wire", "harness.core.processes")
+"""What both worlds import: the standard library is enough for it."""
 
 
 def distributions(requirements: list[str]) -> set[str]:
@@ -76,10 +78,11 @@ def crossings(path: str, source: str) -> list[str]:
     """What a file of the harness may not import and does; `path` is relative to the repository, with slashes."""
     tree = ast.parse(source)
     package = path.rpartition("/")[0].replace("/", ".")
-    if not path.startswith("harness/inside/"):
+    inside = any(path == f"{name.replace('.', '/')}.py" for name in SHARED) or path.startswith("harness/worker/")
+    if not inside:
         return [name for name in imports(tree, package) if below(name, *STACK)]
-    # `from harness.inside import wire` names the package first, which is inside as well.
-    outside = [name for name in imports(tree, package) if below(name, "harness") and not below(name, "harness.inside")]
+    own = ("harness.worker", *SHARED)
+    outside = [name for name in imports(tree, package) if below(name, "harness") and not below(name, *own)]
     early = imports(at_module_level(tree), package)
     return outside + [name for name in early if not below(name, "harness", *sys.stdlib_module_names)]
 
@@ -95,7 +98,7 @@ def test_no_module_reaches_over_the_border(path: str) -> None:
 
 def test_both_worlds_are_looked_at() -> None:
     paths = {source.relative_to(ROOT).as_posix() for source in sources()}
-    assert {"harness/cli.py", "harness/inside/checks.py"} <= paths
+    assert {"harness/cli.py", "harness/worker/checks/dispatch.py"} <= paths
     assert {"torch", "torchaudio", "funasr", "librosa", "modelscope", "hydra"} <= STACK
     assert not {"numpy", "rich", "yaml", "soundfile"} & STACK
 
@@ -107,17 +110,17 @@ def test_both_worlds_are_looked_at() -> None:
         ("harness/cli.py", "import torch.nn.functional as F", "torch.nn.functional"),
         ("harness/cli.py", "from funasr.register import tables", "funasr.register.tables"),
         ("harness/report/html.py", "def late():\n    import librosa", "librosa"),
-        ("harness/stack.py", "try:\n    from torchaudio import load\nexcept OSError:\n    pass", "torchaudio.load"),
-        ("harness/execute/run.py", 'def late():\n    return importlib.import_module("torch")', "torch"),
-        ("harness/execute/run.py", 'torch = __import__("torch")', "torch"),
-        ("harness/inside/checks.py", "from harness.cells import Cell", "harness.cells.Cell"),
-        ("harness/inside/checks.py", "import harness.errors", "harness.errors"),
-        ("harness/inside/checks.py", "def late():\n    from harness import cells", "harness.cells"),
-        ("harness/inside/checks.py", "from ..cells import Cell", "harness.cells.Cell"),
-        ("harness/inside/checks.py", "from .. import cells", "harness.cells"),
-        ("harness/inside/observe.py", "import torch", "torch"),
-        ("harness/inside/observe.py", "class Early:\n    import numpy", "numpy"),
-        ("harness/inside/observe.py", "try:\n    import packaging\nexcept ImportError:\n    pass", "packaging"),
+        ("harness/cli.py", "try:\n    from torchaudio import load\nexcept OSError:\n    pass", "torchaudio.load"),
+        ("harness/run/executor.py", 'def late():\n    return importlib.import_module("torch")', "torch"),
+        ("harness/run/executor.py", 'torch = __import__("torch")', "torch"),
+        ("harness/worker/checks/dispatch.py", "from harness.core.cells import Cell", "harness.core.cells.Cell"),
+        ("harness/worker/checks/dispatch.py", "import harness.core.errors", "harness.core.errors"),
+        ("harness/worker/checks/dispatch.py", "def late():\n    from harness import cli", "harness.cli"),
+        ("harness/worker/checks/dispatch.py", "from ...core.cells import Cell", "harness.core.cells.Cell"),
+        ("harness/worker/checks/dispatch.py", "from ... import cli", "harness.cli"),
+        ("harness/worker/trainer/recorder.py", "import torch", "torch"),
+        ("harness/worker/trainer/recorder.py", "class Early:\n    import numpy", "numpy"),
+        ("harness/worker/trainer/recorder.py", "try:\n    import rich\nexcept OSError:\n    pass", "rich"),
     ],
 )  # fmt: skip
 def test_a_planted_crossing_is_found(path: str, planted: str, found: str) -> None:
@@ -130,11 +133,11 @@ def test_a_planted_crossing_is_found(path: str, planted: str, found: str) -> Non
     [
         ("harness/cli.py", "def late():\n    import numpy"),
         ("harness/cli.py", "import torch_like_name_of_ours"),
-        ("harness/cli.py", "from harness.inside import wire"),
+        ("harness/cli.py", "from harness.core import wire"),
         ("harness/cli.py", 'import importlib.util\nfound = importlib.util.find_spec("torch")'),
-        ("harness/inside/checks.py", "def late():\n    import torch"),
-        ("harness/inside/checks.py", "from . import wire"),
-        ("harness/inside/checks.py", "import os.path"),
+        ("harness/worker/checks/dispatch.py", "def late():\n    import torch"),
+        ("harness/worker/checks/dispatch.py", "from ...core import wire"),
+        ("harness/worker/checks/dispatch.py", "import os.path"),
     ],
 )
 def test_what_is_allowed_is_not_found(path: str, allowed: str) -> None:

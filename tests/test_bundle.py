@@ -14,13 +14,13 @@ import pytest
 from bundle_scene import HERE, PLATFORM
 from cli_scene import CELL, World, make_world, write_wave
 
-from harness.bundle import libraries, needed, starter, there
+from harness.bundle import bootstrap, libraries, requirements
 from harness.bundle.result import KEPT
-from harness.cells import Check, Outcome, Status
-from harness.commands import run
-from harness.errors import FetchError, InputError, StoreError
-from harness.execute import Plan
-from harness.releases import client
+from harness.commands import bundle_host, run
+from harness.core.cells import Check, Outcome, Status
+from harness.core.errors import FetchError, InputError, StoreError
+from harness.releases import package_index
+from harness.run import Plan
 
 PIN = "{}==1.0 \\\n    --hash=sha256:{}\n"
 
@@ -42,8 +42,8 @@ def lay_out_pins(pins: str, target: Path, **_: str) -> None:
 @pytest.fixture
 def world(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> World:
     world = make_world(tmp_path / "w", tmp_path / "cache", capsys, monkeypatch)
-    monkeypatch.setattr(client, "install_pins", lay_out_pins)
-    names = needed.libraries_for(Check)
+    monkeypatch.setattr(package_index, "install_pins", lay_out_pins)
+    names = requirements.libraries_for(Check)
     (world.folder / "requirements.lock").write_text("".join(PIN.format(name, "0" * 64) for name in names))
     write_wave(world.folder / "one.wav")
     row = {"key": "one", "source": "one.wav", "target": "你好"}
@@ -64,11 +64,11 @@ def bundle(world: World, *options: str) -> str:
 
 def run_there(world: World, *, only: list[str] | None = None) -> int:
     """Unpack `small.pyz` and run it, with the stand-ins for torch and the process tree."""
-    with starter.open_bundle("small.pyz") as opened:
-        manifest, digest = starter.read_manifest(opened)
-        root = starter.unpack(opened, manifest, digest, str(world.folder / "host"))
+    with bootstrap.open_bundle("small.pyz") as opened:
+        manifest, digest = bootstrap.read_manifest(opened)
+        root = bootstrap.unpack(opened, manifest, digest, str(world.folder / "host"))
     given = argparse.Namespace(output="out.zip", only=only or [], jobs=1, require_gpu=False, debug=True)
-    return there.main(root, given)
+    return bundle_host.main(root, given)
 
 
 def test_a_matrix_goes_out_and_its_report_comes_home(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,10 +78,10 @@ def test_a_matrix_goes_out_and_its_report_comes_home(world: World, monkeypatch: 
     world.tree.failing = {CELL.format("loss_contract"): reason}
     with monkeypatch.context() as host:
         # There is no synthesizer on the host, no index, and nothing that makes model folders.
-        host.setattr("harness.prepare.build_corpus", pytest.fail)
-        host.setattr("harness.model_folder.settle", pytest.fail, raising=False)
-        host.setattr("harness.speech.features.measure", pytest.fail)
-        host.setattr(client, "install_published", pytest.fail)
+        host.setattr("harness.run.prepare.build_corpus", pytest.fail)
+        host.setattr("harness.variants.model_folder.settle", pytest.fail, raising=False)
+        host.setattr("harness.corpus.features.measure", pytest.fail)
+        host.setattr(package_index, "install_published", pytest.fail)
         assert run_there(world) == 0
     assert len(world.tree.asked) == 4
     assert not any("/import/" in cell for cell in world.tree.asked)
@@ -93,7 +93,7 @@ def test_a_matrix_goes_out_and_its_report_comes_home(world: World, monkeypatch: 
     kept = json.loads((world.output / KEPT).read_text())
     assert told_of["matrix"] == kept["matrix"] == "small"
     assert told_of["harness_commit"] == kept["harness_commit"]
-    assert kept["left_out"] == {"import": needed.LEFT_OUT[Check.IMPORT]}
+    assert kept["left_out"] == {"import": requirements.LEFT_OUT[Check.IMPORT]}
 
 
 def test_a_users_rows_are_trained_on_there_as_they_were_chosen_here(world: World) -> None:
@@ -222,7 +222,7 @@ def test_a_library_that_the_lock_does_not_pin_is_named(world: World) -> None:
 
 
 def test_a_library_that_is_not_laid_out_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "install_pins", lambda pins, target, **_: lay_out_pins("six==1.0", target))
+    monkeypatch.setattr(package_index, "install_pins", lambda pins, target, **_: lay_out_pins("six==1.0", target))
     with pytest.raises(StoreError, match="not laid out: numpy"):
         libraries.lay_out(("numpy", "six"), Path("requirements.lock"), Path("x"), python="3.12", platform=PLATFORM)
 
@@ -250,14 +250,14 @@ def test_a_module_of_a_common_name_does_not_stand_for_a_library() -> None:
 
 def test_the_lock_pins_every_library_that_a_bundle_may_need() -> None:
     lock = Path(__file__).parent.parent / "requirements.lock"
-    assert libraries._pins(needed.libraries_for(Check), lock).count("==")
+    assert libraries._pins(requirements.libraries_for(Check), lock).count("==")
 
 
 def test_an_index_that_cannot_be_reached_is_one_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise FetchError("cannot fetch the libraries for Python 3.12")
 
-    monkeypatch.setattr(client, "install_pins", refuse)
+    monkeypatch.setattr(package_index, "install_pins", refuse)
     said = world.call(
         *("bundle", "matrices/small.toml", "-o", "small.pyz", "--cache", str(world.cache), "--jsonl", "speech.jsonl")
     )

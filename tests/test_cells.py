@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from strategies import cells, outcomes, shapes
 
-from harness.cells import Cell, Check, Device, Entry, Outcome, Precision, Scale, Shape
-from harness.matrix.expansion import import_cell
+from harness.config.expansion import import_cell
+from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Outcome, Precision
 
-FINETUNE = "1.4.16/paraformer_streaming/v8404-h320/slim/finetune@train/cpu-fp32"
+FINETUNE = "1.4.16/paraformer_streaming/v8404-h320/reduced/finetune@train/cpu-fp32"
 
 
 @given(shapes)
-def test_a_shape_is_read_back_as_it_was_written(shape: Shape) -> None:
-    assert Shape.parse(str(shape)) == shape
+def test_a_shape_is_read_back_as_it_was_written(shape: Dimensions) -> None:
+    assert Dimensions.parse(str(shape)) == shape
 
 
 @given(cells())
@@ -40,8 +40,8 @@ def test_the_id_of_a_finetune_cell_names_the_entry_point() -> None:
     cell = Cell(
         release="1.4.16",
         variant="paraformer_streaming",
-        shape=Shape(vocab_size=8404, hidden_size=320),
-        scale=Scale.SLIM,
+        dimensions=Dimensions(vocab_size=8404, hidden_size=320),
+        depth=Depth.REDUCED,
         check=Check.FINETUNE,
         entry=Entry.TRAIN,
         device=Device.CPU,
@@ -54,8 +54,8 @@ def test_the_id_of_a_finetune_cell_names_the_entry_point() -> None:
     "text", ["", "v8404", "h320-v8404", "v0-h320", "v8404-h0", "v08404-h320", "v8404-h320 ", "v-1-h2"]
 )
 def test_what_is_no_shape_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not a shape"):
-        Shape.parse(text)
+    with pytest.raises(ValueError, match="does not state dimensions"):
+        Dimensions.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_is_no_shape_is_refused(text: str) -> None:
         "1.4.16",
         FINETUNE + "/more",
         FINETUNE.replace("v8404-h320", "8404x320"),
-        FINETUNE.replace("slim", "tiny"),
+        FINETUNE.replace("reduced", "tiny"),
         FINETUNE.replace("finetune@train", "finetun"),
         FINETUNE.replace("@train", "@trainer"),
         FINETUNE.replace("cpu-fp32", "cpu"),
@@ -79,12 +79,12 @@ def test_what_is_no_cell_id_is_refused(text: str) -> None:
 
 def test_an_outcome_of_another_schema_is_refused() -> None:
     data = Outcome(cell=Cell.parse(FINETUNE), status="passed", reason="").to_json()  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="schema 2"):
-        Outcome.from_json(data | {"schema": 2})
+    with pytest.raises(ValueError, match="schema 3"):
+        Outcome.from_json(data | {"schema": 3})
 
 
 def test_the_rungs_stand_in_the_order_of_the_ladder() -> None:
-    assert sorted(Check, key=lambda check: check.rung) == [
+    assert sorted(Check, key=lambda check: check.position) == [
         Check.IMPORT,
         Check.CONSTRUCT,
         Check.LOSS_CONTRACT,
@@ -97,37 +97,37 @@ def test_the_rungs_stand_in_the_order_of_the_ladder() -> None:
 
 
 def test_every_cell_of_a_release_stands_on_its_import() -> None:
-    assert Cell.parse(FINETUNE).stands_on(import_cell("1.4.16"))
-    assert not Cell.parse(FINETUNE).stands_on(import_cell("1.4.15"))
-    assert not import_cell("1.4.16").stands_on(Cell.parse(FINETUNE))
+    assert Cell.parse(FINETUNE).depends_on(import_cell("1.4.16"))
+    assert not Cell.parse(FINETUNE).depends_on(import_cell("1.4.15"))
+    assert not import_cell("1.4.16").depends_on(Cell.parse(FINETUNE))
 
 
 def test_a_cell_stands_on_lower_rungs_of_its_own_model_and_place_alone() -> None:
     cell = Cell.parse(FINETUNE)
     construct = replace(cell, check=Check.CONSTRUCT, entry=None)
-    assert cell.stands_on(construct)
-    assert not construct.stands_on(cell)
-    assert not cell.stands_on(cell)
-    assert not cell.stands_on(replace(construct, variant="paraformer"))
-    assert not cell.stands_on(replace(construct, shape=Shape(vocab_size=8501, hidden_size=320)))
-    assert not cell.stands_on(replace(construct, device=Device.CUDA))
-    assert not cell.stands_on(replace(construct, scale=Scale.PUBLISHED))
+    assert cell.depends_on(construct)
+    assert not construct.depends_on(cell)
+    assert not cell.depends_on(cell)
+    assert not cell.depends_on(replace(construct, variant="paraformer"))
+    assert not cell.depends_on(replace(construct, dimensions=Dimensions(vocab_size=8501, hidden_size=320)))
+    assert not cell.depends_on(replace(construct, device=Device.CUDA))
+    assert not cell.depends_on(replace(construct, depth=Depth.FULL))
 
 
 @pytest.mark.parametrize("check", [Check.PROPERTIES, Check.DATA, Check.CHECKPOINT])
 def test_nothing_stands_on_what_training_can_go_on_with(check: Check) -> None:
     cell = replace(Cell.parse(FINETUNE), check=Check.DECODE)
-    assert not cell.stands_on(replace(cell, check=check))
-    assert replace(cell, check=check).stands_on(replace(cell, check=Check.CONSTRUCT, entry=None))
+    assert not cell.depends_on(replace(cell, check=check))
+    assert replace(cell, check=check).depends_on(replace(cell, check=Check.CONSTRUCT, entry=None))
 
 
 def test_what_was_saved_stands_on_its_own_trainer_alone() -> None:
     cell = Cell.parse(FINETUNE)
     checkpoint = replace(cell, check=Check.CHECKPOINT)
-    assert checkpoint.stands_on(cell)
-    assert not checkpoint.stands_on(replace(cell, entry=Entry.TRAIN_DS))
+    assert checkpoint.depends_on(cell)
+    assert not checkpoint.depends_on(replace(cell, entry=Entry.TRAIN_DS))
 
 
 def test_the_two_entry_points_do_not_stand_on_each_other() -> None:
     cell = Cell.parse(FINETUNE)
-    assert not cell.stands_on(replace(cell, entry=Entry.TRAIN_DS))
+    assert not cell.depends_on(replace(cell, entry=Entry.TRAIN_DS))

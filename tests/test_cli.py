@@ -19,13 +19,14 @@ import pytest
 import signals
 from cli_scene import CELL, MATRIX, Said, World, carry_releases, make_world, write_lock, write_wave
 
-from harness import errors
-from harness.cells import Cell, Failure, Outcome, Status
 from harness.commands import run
-from harness.commands.run import PRELOADED, PRELOADED_FOR_TRAINERS, Bounds, _within
-from harness.errors import HarnessError, SelectionError
-from harness.execute import Plan
-from harness.runs import RunStore
+from harness.commands.run import Bounds, _within
+from harness.core import errors
+from harness.core.cells import Cell, Failure, Outcome, Status
+from harness.core.errors import HarnessError, SelectionError
+from harness.run import Plan
+from harness.run.preload import PRELOADED, PRELOADED_FOR_TRAINERS
+from harness.run.store import RunStore
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("run", "cells", "releases", "report", "show")
@@ -89,8 +90,8 @@ def test_cells_prints_ids_and_nothing_else(world: World) -> None:
     said = world.call("cells", "matrices/small.toml")
     assert (said.status, said.err) == (0, "")
     assert said.out.splitlines() == [
-        "1.4.15/paraformer/v8404-h320/slim/construct/cpu-fp32",
-        "1.4.15/paraformer/v8404-h320/slim/loss_contract/cpu-fp32",
+        "1.4.15/paraformer/v8404-h320/reduced/construct/cpu-fp32",
+        "1.4.15/paraformer/v8404-h320/reduced/loss_contract/cpu-fp32",
         CELL.format("construct"),
         CELL.format("loss_contract"),
     ]
@@ -562,7 +563,7 @@ def test_show_tells_what_is_known_of_a_cell_and_how_to_repeat_it(world: World) -
         "failure": failure,
         "metrics": {"loss": None},
         "evidence": {"loss_inputs": [{"width": 320, "classes": 8404}]},
-        "adaptations": ("cuda-calls-stay-on-cpu",),
+        "shims": ("cuda-calls-stay-on-cpu",),
     }
     world.run()
     said = world.call("show", cell)
@@ -599,7 +600,7 @@ def test_show_does_not_invent_the_path_of_a_matrix(world: World) -> None:
 
 
 def test_what_is_no_cell_id_is_told(world: World) -> None:
-    for name in ("1.4.16", "a/b/c/d/e/f", "1.4.16/paraformer/8404/slim/construct/cpu-fp32"):
+    for name in ("1.4.16", "a/b/c/d/e/f", "1.4.16/paraformer/8404/reduced/construct/cpu-fp32"):
         said = world.call("show", name)
         is_one_clear_error(said, f"not a cell id: '{name}'", "funasr-harness cells")
 
@@ -647,14 +648,14 @@ def test_report_writes_where_it_is_told(world: World) -> None:
 REAL = """\
 schema = 1
 name = "real"
-description = "one release, two rungs and the import"
+description = "one release, two checks and the import"
 
 [axes]
 release = ["1.4.16"]
 variant = ["paraformer"]
 vocab_size = [8404, 8501]
 hidden_size = [320]
-scale = ["slim"]
+depth = ["reduced"]
 device = ["cpu"]
 check = ["import", "construct", "loss_contract"]
 """

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.cells import Check, Outcome, Status, Verdict
-from harness.judge.findings import FINDINGS
-from harness.judge.known import KnownIssue, KnownIssues, load_known_issues
-from harness.judge.verdicts import judge
+from harness.core.cells import Check, Outcome, Status, Verdict
 from harness.releases import load_lock
-from harness.runs import LoadedRun, load_run
-from harness.variants import available
+from harness.rules.findings import FINDINGS
+from harness.rules.known_issues import KnownIssue, KnownIssues, load_known_issues
+from harness.rules.verdicts import judge
+from harness.run.store import LoadedRun, load_run
+from harness.variants.catalogue import available
 
 ROOT = Path(__file__).parent.parent
-RUNS = ("rungs", "training", "ranks", "properties", "architectures")
+RUNS = ("later_checks", "training", "ranks", "properties", "architectures")
 """Besides the atlas."""
 REPORTED = ("paraformer_streaming", "paraformer")
 """Of the architectures, those that the atlas is about."""
@@ -45,7 +45,7 @@ def asserted(outcome: Outcome) -> bool:
 def test_every_published_release_was_asked_at_every_shape(atlas: LoadedRun) -> None:
     published = {release.label for release in load_lock(ROOT / "matrices" / "releases.lock.toml")}
     for variant in REPORTED:
-        met = {(outcome.cell.release, str(outcome.cell.shape)) for outcome in contracts(atlas, variant)}
+        met = {(outcome.cell.release, str(outcome.cell.dimensions)) for outcome in contracts(atlas, variant)}
         assert {release for release, _ in met} == published
         assert len(met) == 4 * len(published)
 
@@ -59,7 +59,7 @@ def test_the_reported_bug_is_in_the_releases_that_have_it_and_in_no_other(atlas:
 @pytest.mark.parametrize(("width", "classes"), [(320, 8404), (512, 8501)])
 def test_the_reported_widths_are_in_the_evidence(atlas: LoadedRun, width: int, classes: int) -> None:
     shape = f"v{classes}-h{width}"
-    found = [o for o in contracts(atlas, STREAMING) if asserted(o) and str(o.cell.shape) == shape]
+    found = [o for o in contracts(atlas, STREAMING) if asserted(o) and str(o.cell.dimensions) == shape]
     assert len(found) == 5
     for outcome in found:
         (seen,) = outcome.evidence["loss_inputs"]
@@ -89,7 +89,7 @@ def test_every_known_issue_was_seen_in_the_cell_that_it_names(atlas: LoadedRun, 
 
 def test_every_rung_was_climbed_in_the_newest_release(issues: KnownIssues) -> None:
     newest = load_lock(ROOT / "matrices" / "releases.lock.toml")[-1].label
-    run = load_run(ROOT / "reports" / "rungs")
+    run = load_run(ROOT / "reports" / "later_checks")
     for variant in REPORTED:
         met = {o.cell.check: o for o in run.outcomes if o.cell.release == newest and o.cell.variant in (variant, None)}
         assert met.keys() == set(Check)

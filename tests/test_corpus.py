@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import StackError, StoreError
-from harness.speech import corpus as corpora
-from harness.speech import synthesis as speech
-from harness.speech.corpus import SENTENCES, Corpus, build_corpus, write_jsonl
-from harness.speech.own import load_corpus
+from harness.core.errors import StackError, StoreError
+from harness.corpus import corpus as corpora
+from harness.corpus import synthesis as speech
+from harness.corpus.corpus import SENTENCES, Corpus, build_corpus, write_jsonl
+from harness.corpus.user_speech import load_corpus
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_the_origin_names_the_synthesizer_and_no_path(built: Corpus, cache: Path
 
 def test_importing_the_module_does_not_import_numpy() -> None:
     loaded = (
-        "import sys, harness.speech.corpus; print(sorted({'numpy', 'soundfile', 'soxr', 'yaml'} & set(sys.modules)))"
+        "import sys, harness.corpus.corpus; print(sorted({'numpy', 'soundfile', 'soxr', 'yaml'} & set(sys.modules)))"
     )
     told = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from cli_scene import CELL, STACK, FakeTree, World, make_world
 
-from harness.cells import Cell, Failure, Frame, Status
-from harness.diagnose import asking
-from harness.diagnose.work import slug
+from harness.compare.diagnose import runner
+from harness.compare.diagnose.investigate import slug
+from harness.core.cells import Cell, Failure, Frame, Status
 
 LOSS = CELL.format("loss_contract")
 BEFORE = LOSS.replace("1.4.16", "1.4.15")
@@ -35,8 +35,8 @@ def world(
     tmp_path: Path, diagnosis_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> World:
     made = make_world(tmp_path / "user", diagnosis_cache, capsys, monkeypatch)
-    monkeypatch.setattr(asking, "execute", made.tree)
-    monkeypatch.setattr(asking, "probe", lambda **_: STACK)
+    monkeypatch.setattr(runner, "execute", made.tree)
+    monkeypatch.setattr(runner, "probe", lambda **_: STACK)
     return made
 
 
@@ -85,7 +85,7 @@ def test_without_a_release_in_which_it_passes_it_says_so(world: World) -> None:
     world.run()
     said = diagnose(world, LOSS)
     assert said.status == 1
-    assert "No run tells of a release in which paraformer/v8404-h320/slim/loss_contract/cpu-fp32 passes" in said.err
+    assert "No run tells of a release in which paraformer/v8404-h320/reduced/loss_contract/cpu-fp32 passes" in said.err
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_regression_is_told_with_its_diagnosis_and_ends_with_1(world: World) -
     checkout = write_checkout(world)
     said = gate(world, "--source", str(checkout))
     label = local_label(world.tree)
-    world.tree.failing[f"{label}/paraformer/v8404-h320/slim/loss_contract/cpu-fp32"] = FAILED
+    world.tree.failing[f"{label}/paraformer/v8404-h320/reduced/loss_contract/cpu-fp32"] = FAILED
     said = gate(world, "--source", str(checkout))
     assert said.status == 1
     assert "1 regressed, 0 fixed, 1 same" in said.out
@@ -137,14 +137,14 @@ def test_a_regression_is_told_with_its_diagnosis_and_ends_with_1(world: World) -
     assert "The cause is not known." in text
     stored = json.loads((world.folder / "runs/gate/gate.json").read_text(encoding="utf-8"))
     assert stored["counts"] == {"regressed": 1, "fixed": 0, "same": 1, "spurious": 0}
-    assert list(stored["diagnoses"]) == [f"{label}/paraformer/v8404-h320/slim/loss_contract/cpu-fp32"]
+    assert list(stored["diagnoses"]) == [f"{label}/paraformer/v8404-h320/reduced/loss_contract/cpu-fp32"]
 
 
 def test_nothing_is_run_again_until_it_passes_and_the_time_limits_are_the_matrixs(world: World) -> None:
     world.write_matrix('"loss_contract"]', '"finetune@train"]\n[limits]\ntimeout_seconds = { finetune = 123 }')
     checkout = write_checkout(world)
     gate(world, "--source", str(checkout), "--no-diagnosis")
-    cell = f"{local_label(world.tree)}/paraformer/v8404-h320/slim/finetune@train/cpu-fp32"
+    cell = f"{local_label(world.tree)}/paraformer/v8404-h320/reduced/finetune@train/cpu-fp32"
     # Figures alone judged it: no frame of an exception.
     figures = Failure(type="TrainingRule", message="unigram", signature="TrainingRule@unigram")
     failed = {"status": Status.FAILED, "reason": "it did not learn", "failure": figures}
@@ -155,7 +155,7 @@ def test_nothing_is_run_again_until_it_passes_and_the_time_limits_are_the_matrix
         world.tree.failing = {cell: failed} if len(once) <= 1 else {}
 
     # The stand-in's outcomes have no figures that a rule could judge.
-    world.monkeypatch.setattr(asking, "settle", lambda outcome: outcome)
+    world.monkeypatch.setattr(runner, "settle", lambda outcome: outcome)
     world.tree.asked.clear()
     world.tree.before_each = fails_the_first_time
     said = gate(world, "--source", str(checkout), "--no-diagnosis")
@@ -212,7 +212,7 @@ def test_what_a_release_says_cannot_break_the_comment(world: World) -> None:
     checkout = write_checkout(world)
     gate(world, "--source", str(checkout))
     label = local_label(world.tree)
-    world.tree.failing = {f"{label}/paraformer/v8404-h320/slim/loss_contract/cpu-fp32": evil}
+    world.tree.failing = {f"{label}/paraformer/v8404-h320/reduced/loss_contract/cpu-fp32": evil}
     gate(world, "--source", str(checkout))
     text = (world.folder / "runs/gate/gate.md").read_text(encoding="utf-8")
     assert "<script>" not in text

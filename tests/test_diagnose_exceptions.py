@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.cells import Cell, Failure, Frame, Outcome, Status
-from harness.diagnose.asking import Traced
-from harness.diagnose.diagnosis import Diagnosis, diagnose
-from harness.diagnose.evidence import Evidence, Side
+from harness.compare.diagnose.diagnosis import Diagnosis, diagnose
+from harness.compare.diagnose.evidence import ComparedSide, Evidence
+from harness.compare.diagnose.runner import Traced
+from harness.core.cells import Cell, Failure, Frame, Outcome, Status
 
 FILES = {
     "funasr/__init__.py": "",
@@ -32,14 +32,14 @@ def write(folder: Path, **changed: str | None) -> Path:
 def told(tmp_path: Path, kind: str, message: str, frame: Frame, **changed: str | None) -> Diagnosis:
     failure = Failure(type=kind, message=message, frames=(frame,), signature=f"{kind}@{frame.file}:{frame.function}")
 
-    def side(label: str, overlay: Path, found: Failure | None) -> Side:
+    def side(label: str, overlay: Path, found: Failure | None) -> ComparedSide:
         outcome = Outcome(
             cell=Cell.parse(f"{label}/-/-/-/import/cpu-fp32"),
             status=Status.FAILED if found else Status.PASSED,
             reason="it fails" if found else "",
             failure=found,
         )
-        return Side(traced=Traced(outcome=outcome, trace=None, raw=None, overlay=overlay))
+        return ComparedSide(traced=Traced(outcome=outcome, trace=None, raw=None, overlay=overlay))
 
     mine = side("2.0.0", write(tmp_path / "mine", **changed), failure)
     other = side("1.0.0", write(tmp_path / "other"), None)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.cells import Cell, Failure, Outcome, Status
-from harness.diagnose.nearest import Record, Seen, about_property, read_record
-from harness.errors import InputError
+from harness.compare.diagnose.nearest import Record, RecordedStatus, about_property, read_record
+from harness.core.cells import Cell, Failure, Outcome, Status
+from harness.core.errors import InputError
 
 PUBLISHED = ("1.0.0", "1.0.1", "1.0.2", "1.0.3", "1.0.4", "1.0.5")
-REST = "paraformer/v8404-h320/slim/{}/cpu-fp32"
+REST = "paraformer/v8404-h320/reduced/{}/cpu-fp32"
 
 
 def outcome(
@@ -32,7 +32,7 @@ def record(asked: str, **statuses: str) -> Record:
     for name, words in statuses.items():
         label = name.replace("_", ".").removeprefix("v")
         status, _, signature = words.partition(" ")
-        seen[label] = Seen(
+        seen[label] = RecordedStatus(
             outcome=outcome(label, status, signature=signature or "A@f"), run=Path("reports/atlas"), matrix="m"
         )
     return Record(cell=Cell.parse(f"{asked}/{REST.format('loss_contract')}"), seen=seen, published=PUBLISHED)
@@ -65,9 +65,11 @@ def test_the_advice_says_no_more_than_was_run(statuses: dict[str, str], advice: 
     assert record("1.0.2", v1_0_2="failed", **statuses).advice() == advice
 
 
-def of_properties(label: str, **statuses: str) -> Seen:
+def of_properties(label: str, **statuses: str) -> RecordedStatus:
     evidence = {"properties": [{"name": name, "status": status} for name, status in statuses.items()]}
-    return Seen(outcome=outcome(label, "failed", check="properties", evidence=evidence), run=Path("r"), matrix="m")
+    return RecordedStatus(
+        outcome=outcome(label, "failed", check="properties", evidence=evidence), run=Path("r"), matrix="m"
+    )
 
 
 def test_of_properties_the_first_is_taken_that_holds_somewhere() -> None:
@@ -91,6 +93,6 @@ def test_runs_that_cannot_be_read_are_passed_over_and_told(tmp_path: Path) -> No
 
 def test_the_committed_atlas_knows_the_neighbour_of_the_reported_bug() -> None:
     published = ("1.0.16", "1.0.17", "1.0.18", "1.0.19")
-    cell = Cell.parse("1.0.17/paraformer_streaming/v8404-h320/slim/loss_contract/cpu-fp32")
+    cell = Cell.parse("1.0.17/paraformer_streaming/v8404-h320/reduced/loss_contract/cpu-fp32")
     found = read_record(cell, published, [Path(__file__).parent.parent / "reports" / "atlas"])
     assert found.passing()[0] == "1.0.18"

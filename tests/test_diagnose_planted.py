@@ -8,8 +8,8 @@ import pytest
 from diagnose_scene import compare
 from forked import Forked
 
-from harness.cells import Status
-from harness.diagnose.parting import Kind
+from harness.compare.diagnose.divergence import DivergenceKind
+from harness.core.cells import Status
 
 CALL = "self.decoder(hidden[:, : text.size(1)], mask)"
 
@@ -28,7 +28,7 @@ def test_a_moved_parameter_is_named_with_what_it_decides(forked: Forked, tmp_pat
     assert found.first == "`decoder.output_layer` (6 → 23) exists and was never called"
     assert [call.text for call in found.calls] == ["second positional argument: was `mask`, is `return_hidden`"]
     assert evidence.first is not None
-    assert evidence.first.kind is Kind.NOT_CALLED
+    assert evidence.first.kind is DivergenceKind.NOT_CALLED
 
 
 def test_swapped_arguments_are_named(forked: Forked, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_gradient_that_is_cut_off_is_the_only_change(forked: Forked, tmp_path:
     assert found.rule == "only_change"
     assert ".detach()" in found.cause
     assert evidence.first is not None
-    assert evidence.first.kind is Kind.GRADIENT
+    assert evidence.first.kind is DivergenceKind.GRADIENT
     assert evidence.first.name == "predictor"
 
 
@@ -161,7 +161,7 @@ def test_where_several_things_changed_and_none_is_proven_it_says_what_is_known(f
     }
     found, evidence = compare(forked, tmp_path, edits)
     assert evidence.first is not None
-    assert evidence.first.kind is Kind.WEIGHTS
+    assert evidence.first.kind is DivergenceKind.WEIGHTS
     assert found.cause == ""
     assert any("functions that ran differ" in each for each in found.known)
     assert found.unknown == ("which of the changes brought it",)
@@ -184,6 +184,6 @@ def test_another_difference_in_shape_is_not_taken_for_the_cause_of_a_finding(for
     found, evidence = compare(forked, tmp_path, edits)
     assert found.status is Status.FAILED
     assert "predictor" in found.reason
-    assert any(each.kind is Kind.INPUT_SHAPE for each in evidence.partings)
+    assert any(each.kind is DivergenceKind.INPUT_SHAPE for each in evidence.partings)
     assert found.cause == ""
     assert any("the first difference arises in `Tiny.forward`" in each for each in found.known)

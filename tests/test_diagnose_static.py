@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from harness.diagnose.api import Of
-from harness.diagnose.changes import function_changes
-from harness.diagnose.source import MODULE, Source
-from harness.diagnose.static import api_changes
+from harness.compare.diagnose.api import Of
+from harness.compare.diagnose.changes import function_changes
+from harness.compare.diagnose.source import MODULE, ReleaseSource
+from harness.compare.diagnose.static import api_changes
 
 FILE = "funasr/models/m.py"
 
 
-def write(folder: Path, text: str, file: str = FILE) -> Source:
+def write(folder: Path, text: str, file: str = FILE) -> ReleaseSource:
     path = folder / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    return Source(folder)
+    return ReleaseSource(folder)
 
 
 def compared(tmp_path: Path, mine: str, other: str) -> list[tuple[Of, str, str, str]]:

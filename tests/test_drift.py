@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from drift_scene import LOSSES, broken_off, lane_of, parting_of, recording_of, tuned_to
 
-from harness.drift.causes import Sort, cause_of
-from harness.drift.curves import kinship, lanes
-from harness.drift.evidence import partings
-from harness.drift.recordings import Place, Stage
-from harness.drift.storing import DRIFT, add_recording, load_recordings
-from harness.drift.telling import told
-from harness.errors import StoreError
+from harness.compare.drift.causes import Sort, cause_of
+from harness.compare.drift.curves import curve_series, relation
+from harness.compare.drift.evidence import curve_divergences
+from harness.compare.drift.format import told
+from harness.compare.drift.recordings import RecordedPlace, TrainingStage
+from harness.compare.drift.storing import DRIFT, add_recording, load_recordings
+from harness.core.errors import StoreError
 
 OTHER = (9.0, 8.5, 8.1, 7.5)
 
@@ -40,16 +40,18 @@ def test_the_same_nan_is_no_parting() -> None:
 
 def test_trainers_are_told_apart_and_a_curve_that_comes_back_is_told() -> None:
     ds = tuned_to("1.4.0", entry="train_ds")
-    by_name = {lane.name: lane for lane in lanes([tuned_to("1.4.0"), tuned_to("1.4.1", OTHER), tuned_to("1.4.2"), ds])}
+    by_name = {
+        lane.name: lane for lane in curve_series([tuned_to("1.4.0"), tuned_to("1.4.1", OTHER), tuned_to("1.4.2"), ds])
+    }
     assert [len(lane.stretches) for lane in by_name.values()] == [3, 1]
     lane = next(iter(by_name.values()))
-    assert kinship(lane, 2) == ("the curve of 1.4.0 again",)
-    assert len(partings(lane)) == 2
+    assert relation(lane, 2) == ("the curve of 1.4.0 again",)
+    assert len(curve_divergences(lane)) == 2
 
 
 def test_releases_without_a_curve_between_two_groups_are_named() -> None:
     lane = lane_of(tuned_to("1.4.0"), tuned_to("1.4.1", ()), tuned_to("1.4.2", OTHER))
-    (parting,) = partings(lane)
+    (parting,) = curve_divergences(lane)
     assert parting.between == ("1.4.1",)
     said = "\n".join(told(lane, {1: parting}, {}, published=(), matrix="m.toml"))
     assert "Without a curve between the two: 1.4.1." in said
@@ -130,7 +132,7 @@ def test_a_module_that_parts_is_named_with_what_changed_in_its_file_and_nothing_
 
 def test_a_module_in_whose_file_nothing_changed_is_given_no_cause() -> None:
     parting = parting_of(tuned_to("1.4.0"), tuned_to("1.4.1", OTHER))
-    place = Place(kind="output_value", name="decoder", code="funasr/models/paraformer/decoder.py:9", detail="")
+    place = RecordedPlace(kind="output_value", name="decoder", code="funasr/models/paraformer/decoder.py:9", detail="")
     cause = cause_of(parting, recording_of(parting, first=place))
     assert cause.changes == ()
     assert "None of the functions that ran there changed; 2 changed elsewhere." in text(cause)
@@ -145,14 +147,14 @@ def test_where_no_function_that_ran_differs_that_is_said() -> None:
 @pytest.mark.parametrize(
     ("stage", "sort", "changed"),
     [
-        (Stage.START, Sort.START, []),
-        (Stage.DATA, Sort.INPUT, ["apply_lfr"]),
-        (Stage.DRAWS, Sort.RANDOM, []),
-        (Stage.GRADIENT, Sort.GRADIENT, []),
-        (Stage.UPDATE, Sort.UPDATE, []),
+        (TrainingStage.START, Sort.START, []),
+        (TrainingStage.DATA, Sort.INPUT, ["apply_lfr"]),
+        (TrainingStage.DRAWS, Sort.RANDOM, []),
+        (TrainingStage.GRADIENT, Sort.GRADIENT, []),
+        (TrainingStage.UPDATE, Sort.UPDATE, []),
     ],
 )
-def test_each_stage_looks_for_changes_where_it_lies(stage: Stage, sort: Sort, changed: list[str]) -> None:
+def test_each_stage_looks_for_changes_where_it_lies(stage: TrainingStage, sort: Sort, changed: list[str]) -> None:
     parting = parting_of(tuned_to("1.4.0"), tuned_to("1.4.1", OTHER))
     cause = cause_of(parting, recording_of(parting, stage))
     assert cause.sort is sort
@@ -162,12 +164,12 @@ def test_each_stage_looks_for_changes_where_it_lies(stage: Stage, sort: Sort, ch
 @pytest.mark.parametrize(("same", "sort"), [(True, Sort.INPUT), (False, Sort.ROWS), (None, Sort.INPUT)])
 def test_other_tokens_to_say_mean_other_utterances(same: bool | None, sort: Sort) -> None:
     parting = parting_of(tuned_to("1.4.0"), tuned_to("1.4.1", OTHER))
-    assert cause_of(parting, recording_of(parting, Stage.DATA, same_targets=same)).sort is sort
+    assert cause_of(parting, recording_of(parting, TrainingStage.DATA, same_targets=same)).sort is sort
 
 
 def test_a_recording_that_does_not_differ_explains_nothing() -> None:
     parting = parting_of(tuned_to("1.4.0"), tuned_to("1.4.1", OTHER))
-    cause = cause_of(parting, recording_of(parting, Stage.NONE, at=None, first=None))
+    cause = cause_of(parting, recording_of(parting, TrainingStage.NONE, at=None, first=None))
     assert cause.sort is Sort.UNKNOWN
     assert "Recorded for 1 step, the two do not differ." in text(cause)
 
@@ -180,7 +182,7 @@ def test_a_recording_whose_losses_are_others_than_the_runs_says_so() -> None:
 def test_recordings_are_kept_beside_the_run_and_come_back_as_they_were(tmp_path: Path) -> None:
     parting = parting_of(tuned_to("1.4.0"), tuned_to("1.4.1", OTHER))
     recording = recording_of(parting)
-    add_recording(tmp_path, recording_of(parting, Stage.NONE, at=None, first=None))
+    add_recording(tmp_path, recording_of(parting, TrainingStage.NONE, at=None, first=None))
     add_recording(tmp_path, recording)
     assert load_recordings(tmp_path) == {parting.key: recording}
     (tmp_path / DRIFT).write_text('{"schema": 2}')

@@ -14,9 +14,9 @@ from report_factory import run_of
 
 from harness import cli
 from harness.commands import drift
-from harness.drift.evidence import Parting
-from harness.drift.storing import load_recordings
-from harness.runs.outcome_lines import line_of
+from harness.compare.drift.evidence import CurveDivergence
+from harness.compare.drift.storing import load_recordings
+from harness.run.outcome_lines import line_of
 
 ROOT = Path(__file__).parent.parent
 OTHER = (9.0, 8.5, 8.1, 7.5)
@@ -48,7 +48,7 @@ def test_groups_and_partings_are_printed(run: Path, capsys: pytest.CaptureFixtur
     assert "parting 1: 1.4.1 → 1.4.2: not yet explained" in said
     assert "parting 2: 1.4.2 → 1.4.3: another number of steps (feeding or schedule)" in said
     assert "Not measured between the two: 1.4.4, 1.4.5." in said
-    asked = "--check finetune@train --variant paraformer_streaming --shape v8404-h320 --scale slim"
+    asked = "--check finetune@train --variant paraformer_streaming --shape v8404-h320 --scale reduced"
     assert f"funasr-harness bisect --by curve {asked} --device cpu --precision fp32 --good 1.4.3 --bad 1.4.6" in said
     assert said.count("Not measured") == 1
     for line in re.findall(r"funasr-harness (?:drift|bisect) .*", f"{said}\n{printed.err}"):
@@ -63,12 +63,12 @@ def test_what_is_recorded_is_kept_beside_the_run_and_told(
 ) -> None:
     recorded: list[str] = []
 
-    def record(_asker: Any, parting: Parting) -> Any:
+    def record(_asker: Any, parting: CurveDivergence) -> Any:
         recorded.append(parting.after)
         return recording_of(parting)
 
     monkeypatch.setattr(drift, "record", record)
-    monkeypatch.setattr(drift.Asker, "of", lambda *_args, **_others: None)
+    monkeypatch.setattr(drift.TracedRunner, "of", lambda *_args, **_others: None)
     assert cli.main(["drift", str(run), "--trace", "all"]) == 0
     assert recorded == ["1.4.2"]
     assert len(load_recordings(run)) == 1

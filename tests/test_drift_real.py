@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from drift_scene import parting_of, tuned_to
 
-from harness.cells import Release
-from harness.diagnose import Asker
-from harness.drift.causes import Sort, cause_of
-from harness.drift.recordings import Stage
-from harness.drift.tracing import record
-from harness.matrix import load_matrix
+from harness.compare.diagnose import TracedRunner
+from harness.compare.drift.causes import Sort, cause_of
+from harness.compare.drift.recordings import TrainingStage
+from harness.compare.drift.tracing import record
+from harness.config.matrix import load_matrix
+from harness.core.cells import Release
 from harness.releases import default_cache, resolve
-from harness.variants import available
+from harness.variants.catalogue import available
 
 # Two trainings of one step; on a busy machine they take a while.
 pytestmark = [pytest.mark.release, pytest.mark.timeout(1200)]
@@ -36,7 +36,7 @@ release = ["{sound}", "{copy}"]
 variant = ["paraformer"]
 vocab_size = [8404]
 hidden_size = [64]
-scale = ["slim"]
+depth = ["reduced"]
 check = ["finetune@train_ds"]
 device = ["cpu"]
 
@@ -68,9 +68,9 @@ def test_a_numeric_change_is_named_with_its_module_and_its_statement(
     parting = parting_of(mine, other)
     # One step, because they part in the first: fewer than a matrix may ask for, which is to be judged as well.
     brief = replace(matrix, finetune=replace(matrix.finetune, steps=1, utterances=4, distinct=4))
-    asker = Asker.of(brief, matrix.releases, cache=default_cache(), jobs=1)
+    asker = TracedRunner.of(brief, matrix.releases, cache=default_cache(), jobs=1)
     recording = record(asker, parting)
-    assert (recording.stage, recording.at) == (Stage.MODEL, 1)
+    assert (recording.stage, recording.at) == (TrainingStage.MODEL, 1)
     assert recording.first is not None
     assert recording.first.name == "predictor"
     assert [change.function for change in recording.changes] == ["CifPredictorV2.forward"]

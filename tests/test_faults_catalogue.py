@@ -19,10 +19,11 @@ from faults.measure import Power
 from faults.records import SOUND, Edit, Expected, Family, Fault
 from faults.score import Sight
 
-from harness.cells import Cell, Check, Entry, Failure, Outcome, Release, Severity, Status
-from harness.judge.known import KnownIssues
+from harness.core.cells import Cell, Check, Entry, Failure, Outcome, Release, Severity, Status
 from harness.releases.cache import layout_path
-from harness.variants import load_variant, look_up
+from harness.rules.known_issues import KnownIssues
+from harness.variants.catalogue import load_variant
+from harness.variants.config_paths import look_up
 
 NAMES = [fault.name for fault in FAULTS]
 
@@ -37,7 +38,7 @@ def a_fault(**others: Any) -> Fault:
         "family": Family.MASK,
         "title": "Something is wrong.",
         "edits": (Edit(files=("models/model.py",), old="right", new="wrong"),),
-        "expected": Expected(rung=Check.LOSS_CONTRACT, signature="Wrong@*"),
+        "expected": Expected(check=Check.LOSS_CONTRACT, signature="Wrong@*"),
     }
     return Fault(**{**values, **others})
 
@@ -53,18 +54,18 @@ def test_every_family_has_a_fault() -> None:
 
 
 def test_both_trainers_have_faults() -> None:
-    entries = Counter(fault.entry for fault in FAULTS if fault.expected.rung in (Check.FINETUNE, Check.CHECKPOINT))
+    entries = Counter(fault.entry for fault in FAULTS if fault.expected.check in (Check.FINETUNE, Check.CHECKPOINT))
     assert min(entries[entry] for entry in Entry) >= 5
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=NAMES)
 def test_a_fault_is_planted_by_edits_or_is_a_command_line(fault: Fault) -> None:
     assert bool(fault.edits) != bool(fault.command)
-    assert (fault.expected.rung is None) == bool(fault.command)
+    assert (fault.expected.check is None) == bool(fault.command)
     assert fault.title.endswith(".")
     if fault.edits:
-        assert fault.rungs[-1] is fault.expected.rung
-        assert fault.expected.rung is Check.CONSTRUCT or Check.CONSTRUCT in fault.rungs
+        assert fault.checks[-1] is fault.expected.check
+        assert fault.expected.check is Check.CONSTRUCT or Check.CONSTRUCT in fault.checks
 
 
 @pytest.mark.release
@@ -168,27 +169,27 @@ def test_what_cannot_be_planted_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_fault_of_the_trainer_is_not_asked_for_the_models_properties() -> None:
     edits = (Edit(files=("train_utils/trainer.py",), old="a", new="b"),)
-    fault = a_fault(edits=edits, expected=Expected(rung=Check.FINETUNE))
-    assert fault.rungs == (Check.CONSTRUCT, Check.LOSS_CONTRACT, Check.FINETUNE)
+    fault = a_fault(edits=edits, expected=Expected(check=Check.FINETUNE))
+    assert fault.checks == (Check.CONSTRUCT, Check.LOSS_CONTRACT, Check.FINETUNE)
 
 
 def test_a_fault_of_the_model_is() -> None:
-    assert Check.PROPERTIES in a_fault(expected=Expected(rung=Check.FINETUNE)).rungs
+    assert Check.PROPERTIES in a_fault(expected=Expected(check=Check.FINETUNE)).checks
 
 
 def test_what_resumes_was_trained_before_and_decoding_trains_for_itself() -> None:
     edits = (Edit(files=("tokenizer/abs_tokenizer.py",), old="a", new="b"),)
     below = (Check.CONSTRUCT, Check.LOSS_CONTRACT, Check.DATA)
-    assert a_fault(edits=edits, expected=Expected(rung=Check.CHECKPOINT)).rungs == (
+    assert a_fault(edits=edits, expected=Expected(check=Check.CHECKPOINT)).checks == (
         *below,
         Check.FINETUNE,
         Check.CHECKPOINT,
     )
-    assert a_fault(edits=edits, expected=Expected(rung=Check.DECODE)).rungs == (*below, Check.DECODE)
+    assert a_fault(edits=edits, expected=Expected(check=Check.DECODE)).checks == (*below, Check.DECODE)
 
 
 def test_nothing_above_the_expected_rung_is_asked() -> None:
-    assert a_fault(expected=Expected(rung=Check.CONSTRUCT)).rungs == (Check.CONSTRUCT,)
+    assert a_fault(expected=Expected(check=Check.CONSTRUCT)).checks == (Check.CONSTRUCT,)
 
 
 def a_scheme() -> cells.Scheme:
@@ -196,7 +197,7 @@ def a_scheme() -> cells.Scheme:
     trained = a_fault(
         name="plain",
         edits=(plain,),
-        expected=Expected(rung=Check.FINETUNE),
+        expected=Expected(check=Check.FINETUNE),
         entry=Entry.TRAIN,
         variant="paraformer",
     )
@@ -251,8 +252,8 @@ def test_a_configuration_is_a_variant_that_differs_in_what_it_says(tmp_path: Pat
     assert dict(changed.training) == {**plain.training, **one.training}
     for path, value in one.config.items():
         assert look_up(changed.config, path) == value != look_up(plain.config, path)
-    assert {path: dict(changed.slim)[path] for path in one.slim} == dict(one.slim)
-    assert one.training or one.config or one.slim
+    assert {path: dict(changed.reduced)[path] for path in one.reduced} == dict(one.reduced)
+    assert one.training or one.config or one.reduced
 
 
 def test_a_setting_that_the_config_does_not_have_is_refused(tmp_path: Path) -> None:
@@ -262,7 +263,7 @@ def test_a_setting_that_the_config_does_not_have_is_refused(tmp_path: Path) -> N
 
 
 def test_a_fault_under_a_configuration_is_asked_in_it_and_so_is_the_sound_release(tmp_path: Path) -> None:
-    fault = a_fault(configuration="adamw", expected=Expected(rung=Check.CONSTRUCT))
+    fault = a_fault(configuration="adamw", expected=Expected(check=Check.CONSTRUCT))
     matrix = cells.Scheme(sound=a_release(), faults=(fault,), repeats={}).matrix(tmp_path / "power.toml")
     asked = {(cell.release, cell.variant) for cell in matrix.cells}
     variant = "paraformer_streaming-adamw"
@@ -292,7 +293,7 @@ def test_a_repeat_lies_where_the_sound_release_lies_and_has_its_own_seed() -> No
 
 
 def a_cell(release: str, check: Check = Check.CONSTRUCT) -> Cell:
-    return Cell.parse(f"{release}/paraformer_streaming/v1200-h64/slim/{check}/cpu-fp32")
+    return Cell.parse(f"{release}/paraformer_streaming/v1200-h64/reduced/{check}/cpu-fp32")
 
 
 def an_outcome(check: Check, status: Status, signature: str = "", release: str = "faulty") -> Outcome:
@@ -307,7 +308,7 @@ def sight(
     by_question = {score.question(a_cell(SOUND, check)): outcome for check, outcome in (sound or {}).items()}
     seen = score.sight_of(fault or a_fault(), {outcome.cell: outcome for outcome in outcomes}, by_question)
     assert seen.seconds == 2.0 * len(outcomes)
-    return seen.sight, seen.rung
+    return seen.sight, seen.check
 
 
 PASSED = an_outcome(Check.CONSTRUCT, Status.PASSED)
@@ -359,7 +360,7 @@ def test_what_the_sound_release_says_of_itself_is_no_sign_of_the_fault() -> None
 
 
 def test_a_skipped_cell_is_seen_where_skipping_is_what_must_result() -> None:
-    fault = a_fault(expected=Expected(rung=Check.CONSTRUCT, status=Status.SKIPPED))
+    fault = a_fault(expected=Expected(check=Check.CONSTRUCT, status=Status.SKIPPED))
     assert sight(an_outcome(Check.CONSTRUCT, Status.SKIPPED), fault=fault) == (Sight.CAUGHT, Check.CONSTRUCT)
     assert sight(an_outcome(Check.CONSTRUCT, Status.PASSED), fault=fault) == (Sight.ESCAPED, None)
 
@@ -376,14 +377,14 @@ BROKEN, WRONG, MINOR = Severity
 @pytest.mark.parametrize(
     ("expected", "right"),
     [
-        (Expected(rung=Check.LOSS_CONTRACT), {BROKEN}),
-        (Expected(rung=Check.LOSS_CONTRACT, severity=WRONG), {WRONG}),
-        (Expected(rung=Check.FINETUNE), {WRONG}),
-        (Expected(rung=Check.FINETUNE, or_graver=True), {BROKEN, WRONG}),
-        (Expected(rung=Check.FINETUNE, severity=MINOR), {MINOR}),
-        (Expected(rung=Check.PROPERTIES), {BROKEN, WRONG}),
-        (Expected(rung=Check.CONSTRUCT, status=Status.SKIPPED), {None}),
-        (Expected(rung=None), {None}),
+        (Expected(check=Check.LOSS_CONTRACT), {BROKEN}),
+        (Expected(check=Check.LOSS_CONTRACT, severity=WRONG), {WRONG}),
+        (Expected(check=Check.FINETUNE), {WRONG}),
+        (Expected(check=Check.FINETUNE, or_graver=True), {BROKEN, WRONG}),
+        (Expected(check=Check.FINETUNE, severity=MINOR), {MINOR}),
+        (Expected(check=Check.PROPERTIES), {BROKEN, WRONG}),
+        (Expected(check=Check.CONSTRUCT, status=Status.SKIPPED), {None}),
+        (Expected(check=None), {None}),
     ],
 )
 def test_a_severity_is_right_or_is_not(expected: Expected, right: set[Severity | None]) -> None:
@@ -397,7 +398,7 @@ def graded(fault: Fault, *outcomes: Outcome, sound: Mapping[Check, Outcome] | No
 
 
 def test_a_fault_is_as_grave_as_the_gravest_of_what_it_shows_and_the_sound_release_does_not() -> None:
-    fault = a_fault(expected=Expected(rung=Check.PROPERTIES))
+    fault = a_fault(expected=Expected(check=Check.PROPERTIES))
     own = an_outcome(Check.PROPERTIES, FAILED, "PropertyFails@lengths_agree", release=SOUND)
     more = an_outcome(Check.PROPERTIES, FAILED, "PropertyFails@lengths_agree+evaluation_draws_nothing")
     assert graded(fault, PASSED, more) == (BROKEN, True)
@@ -407,7 +408,7 @@ def test_a_fault_is_as_grave_as_the_gravest_of_what_it_shows_and_the_sound_relea
 def test_what_was_caught_and_called_too_mild_or_too_grave_does_not_count_as_graded() -> None:
     caught = an_outcome(Check.LOSS_CONTRACT, FAILED, "Wrong@model")
     assert graded(a_fault(), PASSED, caught) == (BROKEN, True)
-    milder = a_fault(expected=Expected(rung=Check.LOSS_CONTRACT, signature="Wrong@*", severity=WRONG))
+    milder = a_fault(expected=Expected(check=Check.LOSS_CONTRACT, signature="Wrong@*", severity=WRONG))
     assert graded(milder, PASSED, caught) == (BROKEN, False)
     seen = score.Seen(fault=milder, sight=Sight.CAUGHT, severity=BROKEN)
     assert (score.share([seen]), score.share_graded([seen]), score.share_graded([])) == (1.0, 0.0, 0.0)
@@ -431,7 +432,7 @@ def a_power() -> Power:
         score.Seen(
             fault=a_fault(),
             sight=Sight.CAUGHT,
-            rung=Check.LOSS_CONTRACT,
+            check=Check.LOSS_CONTRACT,
             status="failed",
             signature="A@b",
             severity=Severity.BROKEN,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from harness.errors import CorpusError
-from harness.speech.corpus import Corpus, Utterance, build_corpus
-from harness.speech.features import Frontend, Statistics, features, measure
+from harness.core.errors import CorpusError
+from harness.corpus.corpus import Corpus, Utterance, build_corpus
+from harness.corpus.features import Frontend, Statistics, features, measure
 
 PARAFORMER = Frontend(lfr_m=7, lfr_n=6)
 

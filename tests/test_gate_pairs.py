@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness.cells import Cell, Failure, Frame, Outcome, Status
-from harness.diagnose.pairs import Result, pair, questions, roots
-from harness.judge.verdicts import BLOCKED_BY
+from harness.compare.gate.pairs import Result, pair, questions, roots
+from harness.core.cells import Cell, Failure, Frame, Outcome, Status
+from harness.core.evidence import BLOCKED_BY
 
-REST = "paraformer/v8404-h320/slim/{}/cpu-fp32"
+REST = "paraformer/v8404-h320/reduced/{}/cpu-fp32"
 
 
 def outcome(
@@ -41,8 +41,8 @@ def outcome(
         ("failed", "failed", Result.SAME, "in the same way"),
         ("blocked", "blocked", Result.SAME, ""),
         ("failed", "timed_out", Result.SPURIOUS, "differently"),
-        ("blocked", "failed", Result.SPURIOUS, "on different rungs"),
-        ("failed", "blocked", Result.SPURIOUS, "on different rungs"),
+        ("blocked", "failed", Result.SPURIOUS, "on different checks"),
+        ("failed", "blocked", Result.SPURIOUS, "on different checks"),
         ("failed", "skipped", Result.SPURIOUS, "does not have it"),
         ("errored", "passed", Result.SPURIOUS, "a fault of the harness or the machine"),
         ("passed", "errored", Result.SPURIOUS, "a fault of the harness or the machine"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from release_files import metadata_files
 
-from harness.diagnose.patching import patched
-from harness.errors import InputError
+from harness.compare.gate.patching import patched
+from harness.core.errors import InputError
 
 if shutil.which("git") is None:
     pytest.skip("git lays the patches", allow_module_level=True)

@@ -15,13 +15,13 @@ from packaging.version import Version
 from strategies import cells as any_cells
 
 from harness import releases
-from harness.cells import Cell, Check, Device, Precision, Release, Scale
-from harness.errors import MatrixError, ReleaseError, SelectionError
-from harness.matrix import FinetuneSettings, Matrix, load_matrix, select
-from harness.matrix.expansion import in_order
-from harness.matrix.settings import RUNGS, DecodeSettings, PropertiesSettings
+from harness.config.expansion import in_order
+from harness.config.matrix import FinetuneSettings, Matrix, load_matrix, select
+from harness.config.settings import CHECK_SETTINGS, DecodeSettings, PropertiesSettings
+from harness.core.cells import Cell, Check, Depth, Device, Precision, Release
+from harness.core.errors import MatrixError, ReleaseError, SelectionError
 from harness.releases import load_lock
-from harness.variants import available
+from harness.variants.catalogue import available
 
 ROOT = Path(__file__).parent.parent
 OWN = ("paraformer", "paraformer_streaming")
@@ -37,7 +37,7 @@ variant = ["paraformer"]
 vocab_size = [8404]
 hidden_size = [320]
 check = ["construct"]
-scale = ["slim"]
+depth = ["reduced"]
 device = ["cpu"]
 """
 
@@ -92,10 +92,10 @@ def ids(matrix: Matrix) -> list[str]:
 def test_axes_are_multiplied(load: Load) -> None:
     text = SMALL.replace("[320]", "[320, 512]").replace('["construct"]', '["construct", "loss_contract"]')
     assert ids(load(text)) == [
-        "1.0.2/paraformer/v8404-h320/slim/construct/cpu-fp32",
-        "1.0.2/paraformer/v8404-h320/slim/loss_contract/cpu-fp32",
-        "1.0.2/paraformer/v8404-h512/slim/construct/cpu-fp32",
-        "1.0.2/paraformer/v8404-h512/slim/loss_contract/cpu-fp32",
+        "1.0.2/paraformer/v8404-h320/reduced/construct/cpu-fp32",
+        "1.0.2/paraformer/v8404-h320/reduced/loss_contract/cpu-fp32",
+        "1.0.2/paraformer/v8404-h512/reduced/construct/cpu-fp32",
+        "1.0.2/paraformer/v8404-h512/reduced/loss_contract/cpu-fp32",
     ]
 
 
@@ -123,7 +123,7 @@ def test_only_releases_that_a_cell_asks_about_are_listed(load: Load) -> None:
 
 def test_a_release_meant_twice_gives_its_cells_once(load: Load) -> None:
     matrix = load(SMALL.replace('["1.0.2"]', '["1.4.16", "latest", ">=1.4.16"]'))
-    assert ids(matrix) == ["1.4.16/paraformer/v8404-h320/slim/construct/cpu-fp32"]
+    assert ids(matrix) == ["1.4.16/paraformer/v8404-h320/reduced/construct/cpu-fp32"]
 
 
 def test_the_import_cell_of_a_release_appears_once_whatever_the_axes(load: Load) -> None:
@@ -151,8 +151,8 @@ def test_one_entry_point_can_be_named(load: Load) -> None:
 def test_an_include_takes_what_it_leaves_out_from_the_axes(load: Load) -> None:
     matrix = load(SMALL + '[[include]]\nhidden_size = [512]\ncheck = ["loss_contract"]\n')
     assert ids(matrix) == [
-        "1.0.2/paraformer/v8404-h320/slim/construct/cpu-fp32",
-        "1.0.2/paraformer/v8404-h512/slim/loss_contract/cpu-fp32",
+        "1.0.2/paraformer/v8404-h320/reduced/construct/cpu-fp32",
+        "1.0.2/paraformer/v8404-h512/reduced/loss_contract/cpu-fp32",
     ]
 
 
@@ -189,18 +189,18 @@ def test_an_exclude_by_release_or_check_drops_import_cells(load: Load) -> None:
 
 
 def test_auto_is_the_gpu_at_the_published_depth_where_there_is_one(load: Load) -> None:
-    text = SMALL.replace('["slim"]', '["auto"]').replace('["cpu"]', '["auto"]')
+    text = SMALL.replace('["reduced"]', '["auto"]').replace('["cpu"]', '["auto"]')
     [cell] = load(text, gpu_present=True).cells
-    assert (cell.device, cell.scale) == (Device.CUDA, Scale.PUBLISHED)
+    assert (cell.device, cell.depth) == (Device.CUDA, Depth.FULL)
     [cell] = load(text, gpu_present=False).cells
-    assert (cell.device, cell.scale) == (Device.CPU, Scale.SLIM)
+    assert (cell.device, cell.depth) == (Device.CPU, Depth.REDUCED)
 
 
-def test_auto_scale_goes_by_the_device_of_the_cell_not_of_the_machine(load: Load) -> None:
-    text = SMALL.replace('["slim"]', '["auto"]').replace('["cpu"]', '["cpu", "cuda"]')
-    assert {(cell.device, cell.scale) for cell in load(text, gpu_present=True).cells} == {
-        (Device.CPU, Scale.SLIM),
-        (Device.CUDA, Scale.PUBLISHED),
+def test_auto_depth_goes_by_the_device_of_the_cell_not_of_the_machine(load: Load) -> None:
+    text = SMALL.replace('["reduced"]', '["auto"]').replace('["cpu"]', '["cpu", "cuda"]')
+    assert {(cell.device, cell.depth) for cell in load(text, gpu_present=True).cells} == {
+        (Device.CPU, Depth.REDUCED),
+        (Device.CUDA, Depth.FULL),
     }
 
 
@@ -210,9 +210,9 @@ def test_half_precision_is_left_out_where_auto_gives_the_cpu(load: Load) -> None
     assert [cell.precision for cell in load(text, gpu_present=True).cells] == ["fp32", "bf16"]
 
 
-def test_scale_device_and_precision_need_not_be_given(load: Load) -> None:
-    text = SMALL.replace('scale = ["slim"]\n', "").replace('device = ["cpu"]\n', "")
-    assert ids(load(text)) == ["1.0.2/paraformer/v8404-h320/slim/construct/cpu-fp32"]
+def test_depth_device_and_precision_need_not_be_given(load: Load) -> None:
+    text = SMALL.replace('depth = ["reduced"]\n', "").replace('device = ["cpu"]\n', "")
+    assert ids(load(text)) == ["1.0.2/paraformer/v8404-h320/reduced/construct/cpu-fp32"]
 
 
 def test_expansion_does_not_depend_on_the_order_within_the_file(load: Load) -> None:
@@ -235,13 +235,13 @@ def test_order_is_the_same_whatever_came_first_and_each_cell_appears_once(cells:
 def test_no_cell_comes_before_one_that_it_stands_on(cells: list[Cell]) -> None:
     ordered = in_order(cells)
     for place, cell in enumerate(ordered):
-        assert not any(cell.stands_on(later) for later in ordered[place + 1 :])
+        assert not any(cell.depends_on(later) for later in ordered[place + 1 :])
 
 
 def test_a_variant_of_the_users_is_found_beside_the_matrix(load: Load, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("model: x\n")
     matrix = load(SMALL.replace('"paraformer"', '"mine.yaml"'))
-    assert ids(matrix) == ["1.0.2/mine/v8404-h320/slim/construct/cpu-fp32"]
+    assert ids(matrix) == ["1.0.2/mine/v8404-h320/reduced/construct/cpu-fp32"]
     assert [(variant.name, variant.path) for variant in matrix.variants] == [("mine", tmp_path / "mine.yaml")]
 
 
@@ -265,8 +265,8 @@ def test_a_table_for_a_gpu_has_cells_only_where_there_is_one(load: Load) -> None
     assert ids(load(text)) == ids(load(SMALL))
     assert [release.label for release in load(text).releases] == ["1.0.2"]
     assert ids(load(text, gpu_present=True)) == [
-        "1.0.2/paraformer/v8404-h320/slim/construct/cpu-fp32",
-        "1.4.16/paraformer/v8404-h320/slim/construct/cuda-fp32",
+        "1.0.2/paraformer/v8404-h320/reduced/construct/cpu-fp32",
+        "1.4.16/paraformer/v8404-h320/reduced/construct/cuda-fp32",
     ]
 
 
@@ -315,7 +315,7 @@ variant = ["parafromer"]
 vocab_size = ["8404"]
 hidden_size = [0, true]
 check = ["construct", "finetun"]
-scale = "slim"
+depth = "reduced"
 device = []
 precision = ["double"]
 [[include]]
@@ -348,7 +348,7 @@ utterances = 8
         '[axes] vocab_size: expected whole numbers above 0, found "8404"',
         "[axes] hidden_size: expected whole numbers above 0, found 0",
         "[axes] hidden_size: expected whole numbers above 0, found true",
-        '[axes] scale: expected a list of strings, found "slim"',
+        '[axes] depth: expected a list of strings, found "reduced"',
         "[axes] device: the list is empty; expected strings",
         '[axes] precision: "double" is no precision, legal here: fp32, bf16, fp16',
         '[[include]] #2 check: "loss_contrct" is no check, did you mean "loss_contract"?',
@@ -576,27 +576,27 @@ def test_the_atlas_is_what_it_is_said_to_be() -> None:
     assert sum(cell.check is Check.CONSTRUCT for cell in each) == 2 * 4
     assert sum(cell.check is Check.LOSS_CONTRACT for cell in each) == 2 * 4
     assert sum(cell.check is Check.FINETUNE for cell in each) == 2 * 2
-    assert {str(cell.shape) for cell in each if cell.check is Check.FINETUNE} == {"v8404-h320"}
+    assert {str(cell.dimensions) for cell in each if cell.check is Check.FINETUNE} == {"v8404-h320"}
     assert {cell.device for cell in each} == {Device.CPU}
 
 
 def test_the_default_matrix_is_small_without_a_gpu() -> None:
     matrix = load_matrix(ROOT / "matrices" / "gpu.toml", resolve=locked_resolve, variants=OWN, gpu_present=False)
     assert {(cell.device, cell.precision) for cell in matrix.cells} == {(Device.CPU, Precision.FP32)}
-    assert {cell.scale for cell in matrix.cells} == {None, Scale.SLIM}
+    assert {cell.depth for cell in matrix.cells} == {None, Depth.REDUCED}
     assert matrix.finetune == FinetuneSettings()
-    # Six releases: an import each; two models in four shapes by two rungs; both trainers of each model.
+    # Six releases: an import each; two models in four shapes by two checks; both trainers of each model.
     assert len(matrix.cells) == 6 * (1 + 2 * 4 * 2 + 2 * 2)
 
 
 def test_the_default_matrix_trains_at_the_published_depth_where_there_is_a_gpu() -> None:
     matrix = load_matrix(ROOT / "matrices" / "gpu.toml", resolve=locked_resolve, variants=OWN, gpu_present=True)
     trained = [cell for cell in matrix.cells if cell.check is Check.FINETUNE]
-    assert {(cell.device, cell.scale) for cell in trained} == {(Device.CUDA, Scale.PUBLISHED)}
+    assert {(cell.device, cell.depth) for cell in trained} == {(Device.CUDA, Depth.FULL)}
     newest = [cell for cell in trained if cell.release == LOCKED[-1].label]
     assert {cell.precision for cell in newest} == set(Precision)
     for precision in (Precision.FP32, Precision.BF16):
-        assert len({(cell.variant, cell.shape) for cell in newest if cell.precision is precision}) == 2 * 4
+        assert len({(cell.variant, cell.dimensions) for cell in newest if cell.precision is precision}) == 2 * 4
     # As little as the goal of ten minutes allows: some forty trainings.
     assert len(trained) <= 45
     assert (matrix.finetune.steps, matrix.finetune.seeds) == (126, 1)
@@ -614,7 +614,7 @@ def test_the_pull_request_matrix_climbs_to_the_trainer_without_a_gpu() -> None:
     matrix = load_matrix(ROOT / "matrices" / "pr.toml", resolve=locked_resolve, variants=OWN, gpu_present=True)
     assert {cell.check for cell in matrix.cells} >= {Check.IMPORT, Check.CONSTRUCT, Check.LOSS_CONTRACT, Check.FINETUNE}
     assert {cell.device for cell in matrix.cells} == {Device.CPU}
-    assert len({cell.shape for cell in matrix.cells if cell.shape}) == 2
+    assert len({cell.dimensions for cell in matrix.cells if cell.dimensions}) == 2
 
 
 def test_native_means_the_trainer_that_the_releases_own_recipe_calls(load: Load) -> None:
@@ -638,8 +638,8 @@ def test_the_native_trainer_can_be_excluded(load: Load) -> None:
 
 
 def test_a_rung_has_settings_of_its_own(load: Load) -> None:
-    assert load(SMALL).rungs == RUNGS
-    changed = load(SMALL + "[properties]\nexamples = 7\nseed = 3\n[decode]\nsteps = 8\n").rungs
+    assert load(SMALL).check_settings == CHECK_SETTINGS
+    changed = load(SMALL + "[properties]\nexamples = 7\nseed = 3\n[decode]\nsteps = 8\n").check_settings
     assert changed[Check.PROPERTIES] == PropertiesSettings(examples=7, seed=3)
     assert changed[Check.DECODE] == DecodeSettings(steps=8)
 

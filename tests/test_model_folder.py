@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.cells import Scale, Shape
-from harness.errors import CorpusError, StoreError, VariantError
-from harness.model_folder import ModelFolder, write_model_folder
-from harness.speech.corpus import SENTENCES, Corpus, build_corpus
-from harness.variants import available, load_variant, render
+from harness.core.cells import Depth, Dimensions
+from harness.core.errors import CorpusError, StoreError, VariantError
+from harness.corpus.corpus import SENTENCES, Corpus, build_corpus
+from harness.variants.catalogue import available, load_variant
+from harness.variants.model_folder import ModelFolder, write_model_folder
+from harness.variants.variant import render
 
 REPORTED = ("paraformer", "paraformer_streaming")
-SHAPE = Shape(vocab_size=8404, hidden_size=320)
+SHAPE = Dimensions(vocab_size=8404, hidden_size=320)
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return build_corpus(tmp_path_factory.mktemp("cache"))
 
 
-def write(corpus: Corpus, cache: Path, shape: Shape = SHAPE, variant: str = "paraformer") -> ModelFolder:
-    """A slim model folder."""
-    return write_model_folder(load_variant(variant), corpus, cache, shape=shape, scale=Scale.SLIM)
+def write(corpus: Corpus, cache: Path, shape: Dimensions = SHAPE, variant: str = "paraformer") -> ModelFolder:
+    """A reduced model folder."""
+    return write_model_folder(load_variant(variant), corpus, cache, dimensions=shape, depth=Depth.REDUCED)
 
 
 @pytest.mark.parametrize("variant", available())
@@ -45,7 +46,7 @@ def test_the_folder_holds_what_a_published_one_holds_but_the_checkpoint(
         "am.mvn",
     }
     config = yaml.safe_load((folder.path / "config.yaml").read_text(encoding="utf-8"))
-    assert config == render(load_variant(variant), shape=shape, scale=Scale.SLIM)
+    assert config == render(load_variant(variant), dimensions=shape, depth=Depth.REDUCED)
     frontend = config["frontend_conf"]
     assert folder.input_size == frontend["n_mels"] * frontend.get("lfr_m", 1)
     assert folder.input_size == 560 or variant not in REPORTED
@@ -80,14 +81,14 @@ def test_the_same_ingredients_give_the_same_folder_once(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = write(corpus, tmp_path)
-    monkeypatch.setattr("harness.speech.features.measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("harness.corpus.features.measure", lambda *_: pytest.fail("measured again"))
     assert write(corpus, tmp_path) == first
     assert list((tmp_path / "models").iterdir()) == [first.path]
-    assert first.path.name.startswith("paraformer-v8404-h320-slim-")
+    assert first.path.name.startswith("paraformer-v8404-h320-reduced-")
 
 
 def test_other_ingredients_give_another_folder(corpus: Corpus, tmp_path: Path) -> None:
-    shapes = [SHAPE, Shape(vocab_size=8501, hidden_size=320), Shape(vocab_size=8404, hidden_size=512)]
+    shapes = [SHAPE, Dimensions(vocab_size=8501, hidden_size=320), Dimensions(vocab_size=8404, hidden_size=512)]
     folders = {write(corpus, tmp_path, shape).path for shape in shapes}
     folders.add(write(corpus, tmp_path, variant="paraformer_streaming").path)
     folders.add(write(replace(corpus, sha256="other"), tmp_path).path)
@@ -109,13 +110,13 @@ def test_nothing_in_the_folder_names_the_machine(corpus: Corpus, tmp_path: Path)
 @pytest.mark.parametrize(
     ("shape", "error"),
     [
-        (Shape(vocab_size=8404, hidden_size=321), VariantError),
-        (Shape(vocab_size=4, hidden_size=320), VariantError),
-        (Shape(vocab_size=100, hidden_size=320), CorpusError),
+        (Dimensions(vocab_size=8404, hidden_size=321), VariantError),
+        (Dimensions(vocab_size=4, hidden_size=320), VariantError),
+        (Dimensions(vocab_size=100, hidden_size=320), CorpusError),
     ],
 )
 def test_a_shape_that_cannot_be_leaves_no_folder(
-    corpus: Corpus, tmp_path: Path, shape: Shape, error: type[Exception]
+    corpus: Corpus, tmp_path: Path, shape: Dimensions, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         write(corpus, tmp_path, shape)

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.cells import Scale, Shape
-from harness.model_folder import ModelFolder, write_model_folder
+from harness.core.cells import Depth, Dimensions
+from harness.corpus.corpus import Corpus, build_corpus, write_jsonl
+from harness.corpus.tokens import tokens_of
+from harness.environments.environment import Environment, probe, scrubbed_environment
 from harness.releases import default_cache, fetch, layout_path, load_lock, resolve
-from harness.speech.corpus import Corpus, build_corpus, write_jsonl
-from harness.speech.tokens import tokens_of
-from harness.stack import Stack, probe, scrubbed_environment
-from harness.variants import load_variant
+from harness.variants.catalogue import load_variant
+from harness.variants.model_folder import ModelFolder, write_model_folder
 
 pytestmark = pytest.mark.release
 
 ROOT = Path(__file__).parent.parent
-SHAPE = Shape(vocab_size=8404, hidden_size=320)
+SHAPE = Dimensions(vocab_size=8404, hidden_size=320)
 
 # Together they have every generation of funasr/tokenizer/char_tokenizer.py, funasr/download/*.py,
 # funasr/datasets/audio_datasets/index_ds.py and funasr/frontends/wav_frontend.py that treats its input differently.
@@ -33,7 +33,7 @@ HARD_TEXTS = ("今天 天气", "二〇二四年，你好", "打开 WiFi 看 A股
 
 
 @pytest.fixture(scope="session")
-def stack() -> Stack:
+def stack() -> Environment:
     """The interpreter that runs the tests, with torch."""
     pytest.importorskip("torch", reason="runs releases: install the `stack` extra")
     return probe()
@@ -58,7 +58,7 @@ def folders(corpus: Corpus, hard_corpus: Corpus, tmp_path_factory: pytest.TempPa
     cache = tmp_path_factory.mktemp("folders")
     pairs = [("paraformer", corpus), ("paraformer_streaming", corpus), ("paraformer", hard_corpus)]
     return [
-        write_model_folder(load_variant(variant), speech, cache, shape=SHAPE, scale=Scale.SLIM)
+        write_model_folder(load_variant(variant), speech, cache, dimensions=SHAPE, depth=Depth.REDUCED)
         for variant, speech in pairs
     ]
 
@@ -66,7 +66,7 @@ def folders(corpus: Corpus, hard_corpus: Corpus, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="module", params=VERSIONS)
 def answers(
     request: pytest.FixtureRequest,
-    stack: Stack,
+    stack: Environment,
     corpus: Corpus,
     folders: list[ModelFolder],
     tmp_path_factory: pytest.TempPathFactory,

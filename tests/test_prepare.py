@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from cli_scene import MATRIX, STACK, carry_releases, write_wave
 
-from harness.cells import Cell, Check, Device, Release
-from harness.errors import IntegrityError
-from harness.execute import Settings, build_plan
-from harness.matrix import Matrix, load_matrix
-from harness.prepare import VALIDATION_UTTERANCES, Prepared, lay_out_releases, prepare
+from harness.config.matrix import Matrix, load_matrix
+from harness.core.cells import Cell, Check, Device, Release
+from harness.core.errors import IntegrityError
+from harness.corpus.user_speech import OwnSpeech, read_own
 from harness.releases import layout_path, resolve
-from harness.speech.own import OwnSpeech, read_own
-from harness.variants import available
+from harness.run import Settings, build_plan
+from harness.run.prepare import VALIDATION_UTTERANCES, Prepared, lay_out_releases, prepare
+from harness.variants.catalogue import available
 
 ALL = MATRIX.replace('["construct", "loss_contract"]', '["import", "construct", "loss_contract", "finetune"]')
 
@@ -92,7 +92,7 @@ def test_properties_are_told_which_counter_examples_are_known(
 def test_an_import_is_asked_about_the_release_alone(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
     matrix = read(tmp_path, releases)
     request = ready(matrix, cache, tmp_path).request_for(only(matrix, Check.IMPORT))
-    assert set(request) == {"check", "release", "device", "precision", "stack_adaptations"}
+    assert set(request) == {"check", "release", "device", "precision", "environment_shims"}
 
 
 def test_a_finetune_cell_is_given_speech_and_settings(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
@@ -279,9 +279,9 @@ def test_a_release_is_entered_with_what_all_variants_need(tmp_path: Path, cache:
 
 def test_a_request_names_the_stacks_adaptations(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
     matrix = read(tmp_path, releases)
-    stack = replace(STACK, adaptations=("some-change",))
+    stack = replace(STACK, shims=("some-change",))
     prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=tmp_path)
-    assert all(prepared.request_for(cell)["stack_adaptations"] == ["some-change"] for cell in matrix.cells)
+    assert all(prepared.request_for(cell)["environment_shims"] == ["some-change"] for cell in matrix.cells)
 
 
 def test_a_variant_of_the_users_is_read_from_its_file(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
@@ -289,7 +289,7 @@ def test_a_variant_of_the_users_is_read_from_its_file(tmp_path: Path, cache: Pat
     (tmp_path / "mine.yaml").write_text(own.read_text("utf-8").replace("num_blocks: 2", "num_blocks: 1"), "utf-8")
     matrix = read(tmp_path, releases, ALL.replace('"paraformer"', '"mine.yaml"'))
     request = ready(matrix, cache, tmp_path).request_for(only(matrix, Check.CONSTRUCT))
-    assert Path(request["model_folder"]).name.startswith("mine-v8404-h320-slim-")
+    assert Path(request["model_folder"]).name.startswith("mine-v8404-h320-reduced-")
 
 
 def test_only_the_releases_of_the_cells_are_laid_out(tmp_path: Path, cache: Path) -> None:

@@ -13,12 +13,12 @@ from cli_scene import STACK
 from report_factory import RELEASES, cell, outcome
 from rich.console import Console
 
-from harness import progress, terminal
-from harness.cells import Cell, Check, Status
-from harness.execute import Plan, Settings, build_plan, events
-from harness.matrix import Matrix
-from harness.matrix.settings import FinetuneSettings, Limits
-from harness.progress import LINE_EVERY_SECONDS, Display, duration, stage
+from harness.config.matrix import Matrix
+from harness.config.settings import CellLimits, FinetuneSettings
+from harness.core.cells import Cell, Check, Status
+from harness.run import Plan, Settings, build_plan, events, progress
+from harness.run.progress import LINE_EVERY_SECONDS, Display, duration, stage
+from harness.text import terminal
 
 NEW = RELEASES[-1]
 
@@ -37,7 +37,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time as the display reads it; the last number is now."""
     now = [100.0]
-    monkeypatch.setattr("harness.progress.time.monotonic", lambda: now[-1])
+    monkeypatch.setattr("harness.run.progress.time.monotonic", lambda: now[-1])
     return now
 
 
@@ -50,7 +50,7 @@ def a_plan(*cells: Cell) -> Plan:
 
 
 MATRIX = Matrix(
-    name="m", source=Path("m.toml"), sha256="", description="", cells=(), releases=(), variants=(), limits=Limits(),
+    name="m", source=Path("m.toml"), sha256="", description="", cells=(), releases=(), variants=(), limits=CellLimits(),
     finetune=FinetuneSettings(),
 )  # fmt: skip
 

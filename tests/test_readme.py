@@ -7,22 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from harness.cells import Severity
-from harness.judge.known import load_known_issues
-from harness.judge.verdicts import judge
+from harness.core.cells import Severity
+from harness.core.release_order import Order, in_words
 from harness.releases import load_lock
-from harness.report.advice import ReleaseAnswer, Standing, VariantAdvice
-from harness.report.order import Order, in_words
+from harness.report.advice import ReleaseAnswer, ReleaseStanding, VariantAdvice
 from harness.report.summary import summarise
-from harness.runs import load_run
-from harness.variants import available
+from harness.rules.known_issues import load_known_issues
+from harness.rules.verdicts import judge
+from harness.run.store import load_run
+from harness.variants.catalogue import available
 
 ROOT = Path(__file__).parent.parent
 ATLAS = ROOT / "reports" / "atlas"
 BEGIN, END = "<!-- atlas -->", "<!-- /atlas -->"
 
 
-ANSWER = {Standing.TRAINS: "yes", Standing.FAILS: "no", Standing.PARTLY: "in part", Standing.UNKNOWN: "not known"}
+ANSWER = {
+    ReleaseStanding.TRAINS: "yes",
+    ReleaseStanding.FAILS: "no",
+    ReleaseStanding.PARTLY: "in part",
+    ReleaseStanding.UNKNOWN: "not known",
+}
 
 
 def told(advice: VariantAdvice, order: Order) -> list[str]:
@@ -30,7 +35,7 @@ def told(advice: VariantAdvice, order: Order) -> list[str]:
     rows: dict[tuple[str, str], list[str]] = defaultdict(list)
     for answer in advice.answers:
         wrong = any(reason.severity is Severity.WRONG for reason in answer.reasons)
-        word = ANSWER[answer.standing] + (", wrong" if wrong and answer.standing is Standing.TRAINS else "")
+        word = ANSWER[answer.standing] + (", wrong" if wrong and answer.standing is ReleaseStanding.TRAINS else "")
         rows[word, faults(answer)].append(answer.release)
     return [
         f"| `{advice.variant}` | {in_words(order.spans(releases))} | {word} | {text} |"

@@ -8,16 +8,16 @@ from functools import partial
 
 import pytest
 
-from harness.cells import Outcome, Release, Status
-from harness.commands.run import PRELOADED
-from harness.execute import Settings, build_plan, execute
-from harness.judge.checkpoint import settle_checkpoint
-from harness.judge.decode import settle_decode
-from harness.matrix import load_matrix
-from harness.prepare import lay_out_releases, prepare
+from harness.config.matrix import load_matrix
+from harness.core.cells import Outcome, Release, Status
+from harness.environments.environment import probe, scrubbed_environment
 from harness.releases import default_cache, resolve
-from harness.stack import probe, scrubbed_environment
-from harness.variants import available
+from harness.rules.checkpoint import apply_checkpoint_rule
+from harness.rules.decode import apply_decode_rule
+from harness.run import Settings, build_plan, execute
+from harness.run.preload import PRELOADED
+from harness.run.prepare import lay_out_releases, prepare
+from harness.variants.catalogue import available
 
 # Half a minute of a quiet processor; on a busy machine it may take a while.
 pytestmark = [pytest.mark.release, pytest.mark.timeout(1800)]
@@ -32,7 +32,7 @@ release = ["1.4.16"]
 variant = ["paraformer_streaming"]
 vocab_size = [8404]
 hidden_size = [320]
-scale = ["slim"]
+depth = ["reduced"]
 check = ["checkpoint@train_ds", "decode@train_ds"]
 device = ["cpu"]
 precision = ["fp32"]
@@ -46,7 +46,7 @@ batch_size = 2
 
 @pytest.fixture(scope="module")
 def outcomes(locked: tuple[Release, ...], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Outcome]:
-    """Both cells, by the names of their rungs, settled."""
+    """Both cells, by the names of their checks, settled."""
     pytest.importorskip("torch", reason="runs releases: install the `stack` extra")
     # Short, for the sockets that are made below it.
     room = tmp_path_factory.mktemp("s").resolve()
@@ -72,7 +72,7 @@ def outcomes(locked: tuple[Release, ...], tmp_path_factory: pytest.TempPathFacto
     found: dict[str, Outcome] = {}
 
     def keep(outcome: Outcome) -> None:
-        settled = settle_checkpoint if outcome.cell.check == "checkpoint" else settle_decode
+        settled = apply_checkpoint_rule if outcome.cell.check == "checkpoint" else apply_decode_rule
         assert outcome.status is Status.PASSED, outcome.reason
         found[outcome.cell.check] = settled(outcome)
 

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 from test_real_releases import Edit, carry_out
 
-from harness.cells import Outcome, Release, Status, Verdict
-from harness.judge.known import load_known_issues
-from harness.judge.verdicts import Judged, judge
-from harness.judge.yours import OWN_SETTINGS, attribute
-from harness.matrix import load_matrix
-from harness.prepare import lay_out_releases, prepare
+from harness.config.matrix import load_matrix
+from harness.core.cells import Outcome, Release, Status, Verdict
+from harness.core.evidence import OWN_SETTINGS
+from harness.environments.environment import probe
 from harness.releases import default_cache, fetch, layout_path, resolve
-from harness.stack import probe
-from harness.variants import available
+from harness.rules.known_issues import load_known_issues
+from harness.rules.user_errors import attribute
+from harness.rules.verdicts import JudgedOutcome, judge
+from harness.run.prepare import lay_out_releases, prepare
+from harness.variants.catalogue import available
 
 # Some minutes of two quiet processors; on a busy machine it may take a while.
 pytestmark = [pytest.mark.release, pytest.mark.timeout(3600)]
@@ -81,7 +82,7 @@ release = ["{release}"]
 variant = ["{variant}"]
 vocab_size = [8404]
 hidden_size = [320]
-scale = ["slim"]
+depth = ["reduced"]
 check = ["finetune@train_ds"]
 device = ["cpu"]
 precision = ["fp32"]
@@ -111,7 +112,9 @@ def write_variant(name: str, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def judged(locked: tuple[Release, ...], tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, str], Judged]:
+def judged(
+    locked: tuple[Release, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[tuple[str, str], JudgedOutcome]:
     """All cells, once, by the names of release and variant."""
     pytest.importorskip("torch", reason="runs releases: install the `stack` extra")
     room = tmp_path_factory.mktemp("f").resolve()
@@ -141,7 +144,7 @@ def _with(known: Mapping[str, object], outcome: Outcome) -> Outcome:
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "typo"])
 def test_a_sound_training_in_a_users_configuration_is_accused_of_nothing(
-    judged: Mapping[tuple[str, str], Judged], variant: str
+    judged: Mapping[tuple[str, str], JudgedOutcome], variant: str
 ) -> None:
     one = judged[SOUND, variant]
     assert (one.outcome.status, one.outcome.reason) == (Status.PASSED, "")
@@ -152,7 +155,7 @@ def test_a_sound_training_in_a_users_configuration_is_accused_of_nothing(
     assert "configuration" not in one.outcome.evidence["training"]["promises"]["not_asked"]
 
 
-def test_what_is_configured_is_what_is_in_force(judged: Mapping[tuple[str, str], Judged]) -> None:
+def test_what_is_configured_is_what_is_in_force(judged: Mapping[tuple[str, str], JudgedOutcome]) -> None:
     configs = {variant: judged[SOUND, variant].outcome.metrics["config_in_force"] for variant in VARIANTS}
     assert (configs["clip"]["optim"], configs["clip"]["grad_clip"]) == ("adamw", 1.0)
     assert configs["within"]["train_conf"]["validate_interval"] == 2
@@ -174,21 +177,21 @@ def test_what_is_configured_is_what_is_in_force(judged: Mapping[tuple[str, str],
     ],
 )
 def test_a_fault_in_the_same_configuration_is_accused(
-    judged: Mapping[tuple[str, str], Judged], release: str, variant: str, names: set[str]
+    judged: Mapping[tuple[str, str], JudgedOutcome], release: str, variant: str, names: set[str]
 ) -> None:
     one = judged[release, variant]
     assert names <= set(one.outcome.evidence["training"]["unmet"])
     assert one.verdict is Verdict.REGRESSION
 
 
-def test_clipping_that_is_bound_by_name_is_watched(judged: Mapping[tuple[str, str], Judged]) -> None:
+def test_clipping_that_is_bound_by_name_is_watched(judged: Mapping[tuple[str, str], JudgedOutcome]) -> None:
     outcome = judged["by_name", "paraformer"].outcome
     assert outcome.status is Status.PASSED
     assert all(norm is not None for norm in outcome.metrics["gradient_norms"])
     assert outcome.evidence["training"]["promises"]["reasons"]["clipping"] == ()
 
 
-def test_a_typo_is_the_users_and_names_the_key(judged: Mapping[tuple[str, str], Judged]) -> None:
+def test_a_typo_is_the_users_and_names_the_key(judged: Mapping[tuple[str, str], JudgedOutcome]) -> None:
     one = judged[SOUND, "typo"]
     assert one.verdict is Verdict.YOURS
     assert "typo.yaml sets `optim_conf.lrr: 0.1`" in one.sentence
@@ -197,7 +200,7 @@ def test_a_typo_is_the_users_and_names_the_key(judged: Mapping[tuple[str, str], 
 
 
 def test_a_failure_that_comes_without_the_users_settings_too_is_the_releases(
-    judged: Mapping[tuple[str, str], Judged],
+    judged: Mapping[tuple[str, str], JudgedOutcome],
 ) -> None:
     one = judged["raises", "clip"]
     assert one.outcome.failure is not None

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.cells import Cell, Check, Release, Severity, Verdict
-from harness.judge.code import CodePlace
-from harness.judge.known import KnownIssue, KnownIssues, load_known_issues
-from harness.judge.verdicts import Judged, judge
-from harness.runs import load_run
-from harness.variants import available
+from harness.core.cells import Cell, Check, Release, Severity, Verdict
+from harness.rules.code_that_ran import CodePlace
+from harness.rules.known_issues import KnownIssue, KnownIssues, load_known_issues
+from harness.rules.verdicts import JudgedOutcome, judge
+from harness.run.store import load_run
+from harness.variants.catalogue import available
 
 pytestmark = [pytest.mark.release, pytest.mark.timeout(1800)]
 
@@ -35,7 +35,7 @@ release = ["1.0.17"]
 variant = ["bicif_paraformer", "conformer"]
 vocab_size = [8404]
 hidden_size = [320]
-scale = ["slim"]
+depth = ["reduced"]
 check = ["construct", "loss_contract", "finetune@train"]
 device = ["cpu"]
 precision = ["fp32"]
@@ -91,7 +91,7 @@ def test_code_that_no_release_has_is_noticed(layout: Layout, locked: tuple[Relea
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Judged, ...]:
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[JudgedOutcome, ...]:
     room = tmp_path_factory.mktemp("known")
     (room / "matrix.toml").write_text(MATRIX, encoding="utf-8")
     command = [sys.executable, "-m", "harness", "run", str(room / "matrix.toml"), "-o", str(room / "run")]
@@ -100,7 +100,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Judged, ...]:
     return judge(load_run(room / "run").outcomes, ISSUES)
 
 
-def tuned(judged: tuple[Judged, ...], variant: str) -> Judged:
+def tuned(judged: tuple[JudgedOutcome, ...], variant: str) -> JudgedOutcome:
     return next(
         one
         for one in judged
@@ -110,7 +110,7 @@ def tuned(judged: tuple[Judged, ...], variant: str) -> Judged:
 
 @pytest.mark.parametrize("variant", ["bicif_paraformer", "conformer"])
 def test_the_samplers_and_the_trainers_faults_are_known_with_other_architectures(
-    judged: tuple[Judged, ...], variant: str
+    judged: tuple[JudgedOutcome, ...], variant: str
 ) -> None:
     one = tuned(judged, variant)
     assert one.verdict is Verdict.KNOWN
@@ -124,7 +124,7 @@ def test_the_samplers_and_the_trainers_faults_are_known_with_other_architectures
 
 
 def test_blamed_on_one_variants_own_code_the_same_fault_is_known_there_and_nowhere_else(
-    judged: tuple[Judged, ...],
+    judged: tuple[JudgedOutcome, ...],
 ) -> None:
     own = CodePlace.parse("funasr/models/bicif_paraformer/model.py:BiCifParaformer")
     issues = tuple(
@@ -137,7 +137,7 @@ def test_blamed_on_one_variants_own_code_the_same_fault_is_known_there_and_nowhe
     assert "steps" in other.sentence
 
 
-def test_a_release_records_the_classes_of_its_models_with_their_bases(judged: tuple[Judged, ...]) -> None:
+def test_a_release_records_the_classes_of_its_models_with_their_bases(judged: tuple[JudgedOutcome, ...]) -> None:
     built = {one.outcome.cell.variant: one.outcome for one in judged if one.outcome.cell.check is Check.CONSTRUCT}
     assert {
         "funasr/models/conformer/model.py:Conformer",

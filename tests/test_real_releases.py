@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from harness.cells import Outcome, Release, Status
-from harness.commands.run import PRELOADED
-from harness.execute import Settings, build_plan, execute
-from harness.judge.settle import settle
-from harness.matrix import Matrix, load_matrix
-from harness.prepare import Prepared, lay_out_releases, prepare
+from harness.config.matrix import Matrix, load_matrix
+from harness.core.cells import Outcome, Release, Status
+from harness.environments.environment import Environment, probe, scrubbed_environment
 from harness.releases import default_cache, fetch, layout_path, resolve
-from harness.stack import Stack, probe, scrubbed_environment
-from harness.variants import available
+from harness.rules.apply import apply_rules
+from harness.run import Settings, build_plan, execute
+from harness.run.preload import PRELOADED
+from harness.run.prepare import Prepared, lay_out_releases, prepare
+from harness.variants.catalogue import available
 
 # The run takes about a minute of two quiet processors; on a busy machine it may take a while.
 pytestmark = [pytest.mark.release, pytest.mark.timeout(1800)]
@@ -36,7 +36,7 @@ release = ["1.0.11", "1.0.12", "1.0.17", "1.0.18", "latest"]
 variant = ["paraformer_streaming", "paraformer"]
 vocab_size = [8404]
 hidden_size = [320]
-scale = ["slim"]
+depth = ["reduced"]
 check = ["construct", "loss_contract"]
 device = ["cpu"]
 precision = ["fp32"]
@@ -107,7 +107,7 @@ class Run:
         self, release: str, check: str, variant: str = "paraformer_streaming", shape: str = "v8404-h320"
     ) -> Outcome:
         release = self.labels.get(release, release)
-        return self.outcomes[f"{release}/{variant}/{shape}/slim/{check}/cpu-fp32"]
+        return self.outcomes[f"{release}/{variant}/{shape}/reduced/{check}/cpu-fp32"]
 
 
 def plant(locked: tuple[Release, ...], name: str, folder: Path) -> Path:
@@ -127,7 +127,7 @@ def plant(locked: tuple[Release, ...], name: str, folder: Path) -> Path:
     return folder / name
 
 
-def carry_out(matrix: Matrix, prepared: Prepared, stack: Stack, room: Path) -> dict[str, Outcome]:
+def carry_out(matrix: Matrix, prepared: Prepared, stack: Environment, room: Path) -> dict[str, Outcome]:
     settings = Settings(
         workspace=room / "tree",
         jobs=len(os.sched_getaffinity(0)),
@@ -144,7 +144,7 @@ def carry_out(matrix: Matrix, prepared: Prepared, stack: Stack, room: Path) -> d
     warnings: list[str] = []
 
     def keep(outcome: Outcome) -> None:
-        outcomes[outcome.cell.id] = settle(outcome)
+        outcomes[outcome.cell.id] = apply_rules(outcome)
 
     environment = scrubbed_environment(stack, room / "env", cache=prepared.cache)
     execute(plan, keep, python=stack.python, env=environment, on_warning=warnings.append)
@@ -346,11 +346,11 @@ def test_nothing_of_this_machine_is_in_any_outcome(run: Run) -> None:
 
 
 def used(outcome: Outcome) -> set[str]:
-    return set(outcome.adaptations) - {"torchaudio-without-native-libraries"}
+    return set(outcome.shims) - {"torchaudio-without-native-libraries"}
 
 
 @pytest.mark.parametrize(
-    ("release", "check", "adaptations"),
+    ("release", "check", "shims"),
     [
         ("1.0.17", "construct", {"import-what-is-needed"}),
         ("1.0.18", "construct", set()),
@@ -358,8 +358,6 @@ def used(outcome: Outcome) -> set[str]:
         ("latest", "finetune@train_ds", {"cuda-devices-mean-cpu"}),
     ],
 )
-def test_only_adaptations_that_were_made_use_of_are_told(
-    run: Run, release: str, check: str, adaptations: set[str]
-) -> None:
+def test_only_adaptations_that_were_made_use_of_are_told(run: Run, release: str, check: str, shims: set[str]) -> None:
     reads_audio: set[Any] = {"soundfile-reads-audio"} if "finetune" in check else set()
-    assert used(run.outcome(release, check)) - reads_audio == adaptations
+    assert used(run.outcome(release, check)) - reads_audio == shims

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from release_files import make_checkout, make_sdist, make_wheel, sha256_of
 
-from harness.errors import ReleaseError
+from harness.core.errors import ReleaseError
 from harness.releases.checkout import declared_requirements
 from harness.releases.local import read_local, unpack_wheel
 

@@ -9,7 +9,7 @@ import pytest
 from packaging.version import Version
 from release_files import make_index, make_sdist, make_wheel, sha256_of
 
-from harness.errors import FetchError, IntegrityError, MatrixError, StoreError
+from harness.core.errors import FetchError, IntegrityError, MatrixError, StoreError
 from harness.releases import load_lock, lock
 
 COMMITTED = Path(__file__).parent.parent / "matrices" / "releases.lock.toml"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cells import Release
-from harness.errors import IntegrityError
+from harness.core.cells import Release
+from harness.core.errors import IntegrityError
 from harness.releases import fetch, layout_path, load_lock, resolve
 
 pytestmark = pytest.mark.release

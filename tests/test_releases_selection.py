@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from release_files import make_checkout, make_wheel
 
-from harness.cells import Release
-from harness.errors import ReleaseError
+from harness.core.cells import Release
+from harness.core.errors import ReleaseError
 from harness.releases import resolve
 
 LOCKED = tuple(

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from report_factory import judged, run_of, tuned
 
-from harness.errors import StoreError
+from harness.core.errors import StoreError
 from harness.report import write_reports
 
 OUTCOMES = (tuned("1.4.0"), tuned("1.4.1"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcome, tuned
 
-from harness.cells import Check, Failure, Severity, Status
-from harness.matrix.expansion import import_cell
-from harness.report.advice import Standing, advise, standing
+from harness.config.expansion import import_cell
+from harness.core.cells import Check, Failure, Severity, Status
+from harness.core.release_order import Order, in_words
+from harness.report.advice import ReleaseStanding, advise, standing
 from harness.report.failures import group_failures
-from harness.report.levels import Level
-from harness.report.order import Order, in_words
+from harness.rules.levels import Level
 
 
 def advice_of(outcomes, published=RELEASES):
@@ -27,8 +27,8 @@ def good(release, variant="paraformer_streaming"):
     ]
 
 
-def bad(release, rung="loss_contract", **place):
-    return [outcome(cell(release, rung, **place), Status.FAILED, failure=loss_failure(320, 8404))]
+def bad(release, check="loss_contract", **place):
+    return [outcome(cell(release, check, **place), Status.FAILED, failure=loss_failure(320, 8404))]
 
 
 def test_the_newest_release_that_trains_is_the_one_to_install():
@@ -90,9 +90,9 @@ def test_a_trainer_that_did_not_get_to_say_whether_it_is_native_is_told_by_the_r
     assert (variant.newest, len(variant.partly), len(variant.other_trainer)) == ("1.4.0", 0, 1)
 
 
-def failed(rung, signature, release="1.4.0", **evidence):
+def failed(check, signature, release="1.4.0", **evidence):
     failure = Failure(type="E", message="It is so", signature=signature)
-    return outcome(cell(release, rung), Status.FAILED, failure=failure, evidence=evidence)
+    return outcome(cell(release, check), Status.FAILED, failure=failure, evidence=evidence)
 
 
 def test_a_release_that_trains_with_something_wrong_is_good_and_the_headline_names_it():
@@ -115,7 +115,7 @@ def test_a_release_that_trains_with_something_wrong_is_good_and_the_headline_nam
         "passed: import, construct, finetune; wrong: properties, data, checkpoint; not run: loss_contract, decode"
     )
     assert variant.of("1.4.0") == variant.latest
-    assert (variant.latest.standing, variant.latest.reasons) == (Standing.TRAINS, variant.besides)
+    assert (variant.latest.standing, variant.latest.reasons) == (ReleaseStanding.TRAINS, variant.besides)
 
 
 def test_a_release_that_trains_and_saves_something_else_is_good_only_in_part():
@@ -176,18 +176,18 @@ def test_a_release_whose_model_does_not_give_its_text_back_is_good_only_in_part(
 @pytest.mark.parametrize(
     ("statuses", "expected"),
     [
-        ({"construct": Status.PASSED}, Standing.PASSES),
-        ({"construct": Status.PASSED, "finetune@train_ds": Status.PASSED}, Standing.TRAINS),
-        ({"construct": Status.PASSED, "finetune@train_ds": Status.SKIPPED}, Standing.PASSES),
-        ({"construct": Status.SKIPPED}, Standing.UNKNOWN),
-        ({"construct": Status.ERRORED}, Standing.UNKNOWN),
-        ({"construct": Status.PASSED, "finetune@train_ds": Status.ERRORED}, Standing.UNKNOWN),
-        ({"construct": Status.CRASHED, "finetune@train_ds": Status.ERRORED}, Standing.FAILS),
-        ({"construct": Status.TIMED_OUT, "finetune@train_ds": Status.PASSED}, Standing.PARTLY),
+        ({"construct": Status.PASSED}, ReleaseStanding.PASSES),
+        ({"construct": Status.PASSED, "finetune@train_ds": Status.PASSED}, ReleaseStanding.TRAINS),
+        ({"construct": Status.PASSED, "finetune@train_ds": Status.SKIPPED}, ReleaseStanding.PASSES),
+        ({"construct": Status.SKIPPED}, ReleaseStanding.UNKNOWN),
+        ({"construct": Status.ERRORED}, ReleaseStanding.UNKNOWN),
+        ({"construct": Status.PASSED, "finetune@train_ds": Status.ERRORED}, ReleaseStanding.UNKNOWN),
+        ({"construct": Status.CRASHED, "finetune@train_ds": Status.ERRORED}, ReleaseStanding.FAILS),
+        ({"construct": Status.TIMED_OUT, "finetune@train_ds": Status.PASSED}, ReleaseStanding.PARTLY),
     ],
 )
 def test_what_was_not_learned_is_neither_good_nor_bad(statuses, expected):
-    found = judged([outcome(cell("1.4.0", rung), status) for rung, status in statuses.items()])
+    found = judged([outcome(cell("1.4.0", check), status) for check, status in statuses.items()])
     assert standing(found) is expected
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcome, tuned
 
-from harness.cells import Failure, Status
-from harness.judge.known import load_known_issues
-from harness.judge.verdicts import judge
-from harness.matrix.expansion import import_cell
+from harness.config.expansion import import_cell
+from harness.core.cells import Failure, Status
 from harness.report.answer_text import TITLE, answer
-from harness.runs import load_run
-from harness.variants import available
+from harness.rules.known_issues import load_known_issues
+from harness.rules.verdicts import judge
+from harness.run.store import load_run
+from harness.variants.catalogue import available
 
 ROOT = Path(__file__).parent.parent
 NEWEST = RELEASES[-1]
@@ -136,8 +136,8 @@ def test_the_committed_atlas_gives_the_answer_that_its_report_gives():
 def test_a_run_starts_without_the_parts_that_only_the_reports_need():
     code = (
         "import sys, harness.commands.run\n"
-        "print([name for name in ('jinja2', 'harness.report.summary', 'harness.report.html', 'harness.drift',"
-        " 'harness.boundaries', 'numpy', 'scipy') if name in sys.modules])"
+        "print([name for name in ('jinja2', 'harness.report.summary', 'harness.report.html', 'harness.compare.drift',"
+        " 'harness.compare.transitions', 'numpy', 'scipy') if name in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

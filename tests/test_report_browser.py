@@ -11,7 +11,7 @@ from page_reader import Page
 from report_factory import RELEASES, atlas, judged, run_of
 
 from harness.report import write_reports
-from harness.report.text import anchor
+from harness.text.plain import anchor
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
@@ -54,7 +54,7 @@ def test_the_page_loads_without_a_word_from_the_console(report, tmp_path):
 def test_a_link_of_the_grid_opens_the_evidence_that_it_leads_to(report, tmp_path):
     document, _ = browse(report.as_uri(), tmp_path)
     page = Page.of(document)
-    target = anchor("1.0.8/paraformer_streaming/v8404-h320/slim/loss_contract/cpu-fp32")
+    target = anchor("1.0.8/paraformer_streaming/v8404-h320/reduced/loss_contract/cpu-fp32")
     assert f"#{target}" in page.values("href")
     assert target in page.values("id")
     assert open_cards(document, target) == [False]

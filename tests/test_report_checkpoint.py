@@ -5,27 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import report_factory as factory
-from test_judge_checkpoint import drops_silently, loads_the_base_when_bare, sound
-from test_judge_decode import SAID, metrics
+from test_rules_checkpoint import drops_silently, loads_the_base_when_bare, sound
+from test_rules_decode import SAID, metrics
 
-from harness.cells import Status, Verdict
-from harness.judge.checkpoint import settle_checkpoint
-from harness.judge.decode import settle_decode
-from harness.judge.questions import Answer
-from harness.judge.verdicts import Judged
+from harness.core.cells import Status, Verdict
+from harness.core.release_order import Order
 from harness.report.checkpoint import WORDS, saved_groups
 from harness.report.decode import decoded
-from harness.report.levels import Level
-from harness.report.order import Order
+from harness.rules.checkpoint import apply_checkpoint_rule
+from harness.rules.decode import apply_decode_rule
+from harness.rules.levels import Level
+from harness.rules.questions import RuleAnswer
+from harness.rules.verdicts import JudgedOutcome
 
 ORDER = Order(labels=factory.RELEASES)
 
 
-def judged(release: str, rung: str, seen: dict[str, Any], **evidence: Any) -> Judged:
-    of = factory.cell(release, f"{rung}@train_ds")
+def judged(release: str, check: str, seen: dict[str, Any], **evidence: Any) -> JudgedOutcome:
+    of = factory.cell(release, f"{check}@train_ds")
     outcome = factory.outcome(of, metrics=seen, evidence=evidence)
-    settled = settle_checkpoint(outcome) if rung == "checkpoint" else settle_decode(outcome)
-    return Judged(outcome=settled, verdict=Verdict.AS_EXPECTED, sentence="")
+    settled = apply_checkpoint_rule(outcome) if check == "checkpoint" else apply_decode_rule(outcome)
+    return JudgedOutcome(outcome=settled, verdict=Verdict.AS_EXPECTED, sentence="")
 
 
 def test_a_sound_release_passes_and_its_questions_are_told() -> None:
@@ -33,7 +33,7 @@ def test_a_sound_release_passes_and_its_questions_are_told() -> None:
     assert item.outcome.status is Status.PASSED
     (group,) = saved_groups([item], ORDER)
     assert [question.name for question in group.questions] == list(WORDS)
-    assert {question.status for question in group.questions} == {Answer.HOLDS}
+    assert {question.status for question in group.questions} == {RuleAnswer.HOLDS}
     assert group.failing == ()
     assert [(one.kind, one.taken, one.dropped_count) for one in group.mismatches] == [
         ("vocabulary", 70, 1),
@@ -68,7 +68,7 @@ def test_releases_that_answer_alike_are_told_once() -> None:
 def test_other_rungs_and_cells_without_an_answer_are_passed_over() -> None:
     other = factory.outcome(factory.cell(factory.RELEASES[0], "construct"))
     blocked = factory.outcome(factory.cell(factory.RELEASES[0], "checkpoint@train"), Status.BLOCKED)
-    items = [Judged(outcome=outcome, verdict=Verdict.AS_EXPECTED, sentence="") for outcome in (other, blocked)]
+    items = [JudgedOutcome(outcome=outcome, verdict=Verdict.AS_EXPECTED, sentence="") for outcome in (other, blocked)]
     assert saved_groups(items, ORDER) == ()
     assert decoded(items, ORDER) == ()
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from harness.cells import Severity
+from harness.core.cells import Severity
+from harness.core.release_order import Order
 from harness.report.data import WORDS, data_questions
-from harness.report.order import Order
 
 ORDER = Order(labels=("1.0.0", "1.0.1", "1.1.0", "1.2.0"))
 
 
 @dataclass(frozen=True)
-class Rung:
+class Check:
     """A check by its name: the records ask for no more."""
 
     name: str
@@ -32,7 +32,7 @@ def item(release: str, entry: str, *questions: tuple[str, str], check: str = "da
             for name, status in questions
         ]
     }
-    cell = SimpleNamespace(check=Rung(check), entry=entry, release=release, id=f"{release}/{entry}")
+    cell = SimpleNamespace(check=Check(check), entry=entry, release=release, id=f"{release}/{entry}")
     wrong = {name for name, status in questions if status == "fails"}
     return SimpleNamespace(
         outcome=SimpleNamespace(cell=cell, evidence=evidence),

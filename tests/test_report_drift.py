@@ -9,9 +9,9 @@ from drift_scene import LOSSES, parting_of, recording_of, tuned_to
 from page_reader import Page
 from report_factory import judged, run_of
 
-from harness.drift.recordings import Place
-from harness.drift.storing import add_recording
-from harness.report.changing import drift_section
+from harness.compare.drift.recordings import RecordedPlace
+from harness.compare.drift.storing import add_recording
+from harness.report.changes import drift_section
 from harness.report.html import render_html
 from harness.report.markdown import render_markdown
 from harness.report.summary import Summary, summarise
@@ -35,7 +35,7 @@ def summary(folder: Path | None = None) -> Summary:
 def test_a_parting_that_both_trainers_show_is_told_once() -> None:
     drift = summary().drift
     assert drift is not None
-    assert [(turn.before, turn.after, len(turn.lanes)) for turn in drift.turns] == [
+    assert [(turn.before, turn.after, len(turn.series)) for turn in drift.turns] == [
         ("1.4.1", "1.4.3", 2),
         ("1.4.3", "1.4.4", 1),
     ]
@@ -46,7 +46,7 @@ def test_a_parting_that_both_trainers_show_is_told_once() -> None:
 def test_groups_have_the_curves_of_the_section_about_learning() -> None:
     found = summary()
     assert found.drift is not None
-    numbers = {group.curve.number for lane in found.drift.lanes for group in lane.groups}
+    numbers = {group.curve.number for lane in found.drift.series for group in lane.groups}
     assert numbers == {curve.number for curve in found.curves}
     page = Page.of(render_html(found))
     assert "drift" in page.values("id")
@@ -55,7 +55,7 @@ def test_groups_have_the_curves_of_the_section_about_learning() -> None:
 
 def test_what_was_recorded_is_told_on_the_page_and_in_markdown_and_escaped(tmp_path: Path) -> None:
     parting = parting_of(tuned_to("1.4.1"), tuned_to("1.4.3", OTHER))
-    place = Place(
+    place = RecordedPlace(
         kind="output_value", name="<i>pre|dictor</i>", code="funasr/models/paraformer/cif_predictor.py:2", detail=""
     )
     add_recording(tmp_path, recording_of(parting, first=place))

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from report_factory import RELEASES, SHAPES, atlas, blocked, cell, judged, loss_failure, outcome, training, tuned
 from strategies import outcomes as any_outcomes
 
-from harness.cells import Status
-from harness.matrix.expansion import import_cell
+from harness.config.expansion import import_cell
+from harness.core.cells import Status
+from harness.core.release_order import Order, in_words
+from harness.report.cell_details import facts_of
 from harness.report.evidence import build_cards
-from harness.report.facts import facts_of
 from harness.report.failures import group_failures
 from harness.report.learning import group_curves
-from harness.report.order import Order, in_words
 
 
 def cards_of(outcomes):
@@ -74,8 +74,8 @@ def test_the_reason_of_a_blocked_cell_does_not_split_a_row_by_release():
 
 
 def test_adaptations_tell_cells_apart():
-    plain, adapted = outcome(cell("1.4.0", "construct")), outcome(cell("1.4.1", "construct"), adaptations=("a",))
-    assert [card.adaptations for card in cards_of([plain, adapted])] == [(), ("a",)]
+    plain, adapted = outcome(cell("1.4.0", "construct")), outcome(cell("1.4.1", "construct"), shims=("a",))
+    assert [card.shims for card in cards_of([plain, adapted])] == [(), ("a",)]
 
 
 def test_the_end_of_the_log_is_kept_for_what_did_not_pass():

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from report_factory import ISSUE, ISSUES, RELEASES, SHAPES, blocked, cell, judged, loss_failure, outcome
 
-from harness.cells import Severity, Status, Verdict
-from harness.judge.known import KnownIssues
+from harness.core.cells import Severity, Status, Verdict
+from harness.core.release_order import Order, in_words
 from harness.report.failures import group_failures
-from harness.report.order import Order, in_words
+from harness.rules.known_issues import KnownIssues
 
 ORDER = Order.of(RELEASES, ())
 SIZES = {"v8404-h320": (320, 8404), "v8501-h320": (320, 8501), "v8404-h512": (512, 8404), "v8501-h512": (512, 8501)}
@@ -40,7 +40,7 @@ def test_the_same_failure_in_many_cells_is_one_group():
         "x.size(2) == self.size: 512 against 8501",
     ]
     (place,) = group.places
-    assert (place.rung, place.variant, len(place.shapes)) == ("loss_contract", "paraformer_streaming", 4)
+    assert (place.check_name, place.variant, len(place.shapes)) == ("loss_contract", "paraformer_streaming", 4)
     assert group.example.startswith("1.0.11/")
 
 
@@ -75,7 +75,7 @@ def test_blocked_cells_are_counted_with_what_blocks_them():
     broken = the_bug(RELEASES[6:7])
     above = blocked(cell(RELEASES[6], "finetune@train"), cell(RELEASES[6], "loss_contract"))
     (group,) = groups_of([*broken, above])
-    assert (group.cells, group.keeps_back) == (4, 1)
+    assert (group.cells, group.blocked_cells) == (4, 1)
 
 
 def test_passed_blocked_and_skipped_cells_are_no_failures():

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcome, tuned
 
-from harness.cells import Check, Failure, Status
-from harness.matrix.expansion import import_cell
+from harness.config.expansion import import_cell
+from harness.core.cells import Check, Failure, Status
+from harness.core.release_order import Order
 from harness.report.grid import Mark, build_grid
-from harness.report.levels import MEANING, NAME, SIGN, Level
-from harness.report.order import Order
+from harness.report.levels import MEANING, NAME, SIGN
+from harness.rules.levels import Level
 
 
 def grid_of(outcomes):
@@ -19,13 +20,13 @@ def grid_of(outcomes):
     return build_grid(found, Order.of({item.outcome.cell.release for item in found}, ()))
 
 
-def ladder(release, *statuses):
-    rungs = ("construct", "loss_contract")
-    return [outcome(cell(release, rung), status) for rung, status in zip(rungs, statuses, strict=False)]
+def chain(release, *statuses):
+    checks = ("construct", "loss_contract")
+    return [outcome(cell(release, check), status) for check, status in zip(checks, statuses, strict=False)]
 
 
 @pytest.mark.parametrize(
-    ("statuses", "sign", "words", "rung"),
+    ("statuses", "sign", "words", "check"),
     [
         ((Status.PASSED, Status.PASSED), "✓ L", "loss_contract passed", Check.LOSS_CONTRACT),
         ((Status.PASSED, Status.FAILED), "C ✗ L*", "construct passed, loss_contract broken", Check.LOSS_CONTRACT),
@@ -35,10 +36,10 @@ def ladder(release, *statuses):
         ((Status.PASSED, Status.SKIPPED), "C – L", "construct passed, loss_contract skipped", None),
     ],
 )
-def test_a_mark_shows_the_highest_rung_reached_and_the_lowest_that_failed(statuses, sign, words, rung):
-    mark = Mark.of(judged(ladder("1.4.0", *statuses)))
+def test_a_mark_shows_the_highest_rung_reached_and_the_lowest_that_failed(statuses, sign, words, check):
+    mark = Mark.of(judged(chain("1.4.0", *statuses)))
     assert (mark.sign, mark.words) == (sign, words)
-    assert rung in (None, mark.judged.outcome.cell.check)
+    assert check in (None, mark.judged.outcome.cell.check)
 
 
 @pytest.mark.parametrize(
@@ -119,11 +120,11 @@ def test_rows_are_releases_newest_first_and_columns_are_ladders_and_trainers():
         ("paraformer_streaming", "train_ds"),
     ]
     assert [mark.sign if mark else None for mark in grid.rows[1].marks] == ["✓ I", "✓ C", None, "✓ F", "✓ F"]
-    assert grid.one_place == "slim cpu-fp32"
+    assert grid.one_place == "reduced cpu-fp32"
 
 
 def test_neighbours_that_look_the_same_make_one_band():
-    grid = grid_of([item for release in RELEASES[:5] for item in ladder(release, Status.PASSED, Status.PASSED)])
+    grid = grid_of([item for release in RELEASES[:5] for item in chain(release, Status.PASSED, Status.PASSED)])
     assert [str(band.span) for band in grid.bands] == ["1.0.0 – 1.0.4 (5 releases)"]
 
 

@@ -26,11 +26,11 @@ from report_factory import (
 )
 from strategies import outcomes as any_outcomes
 
-from harness.cells import Cell, Frame, Status
-from harness.judge.known import KnownIssues
+from harness.core.cells import Cell, Frame, Status
 from harness.report.html import render_html
 from harness.report.summary import summarise
-from harness.report.text import anchor
+from harness.rules.known_issues import KnownIssues
+from harness.text.plain import anchor
 
 MOST_BYTES = 3 * 2**20
 
@@ -133,8 +133,8 @@ def _saying(words):
     }
     metrics = training() | {"stats": {words: [1, 2]}, "relative_change_by_group": {words: 1}}
     return [
-        outcome(Cell.parse("1.4.0/-/-/-/import/cpu-fp32"), evidence=evidence, adaptations=(words,)),
-        outcome(at, Status.FAILED, f"reason {words}", failure=failure, evidence=evidence, adaptations=(words,)),
+        outcome(Cell.parse("1.4.0/-/-/-/import/cpu-fp32"), evidence=evidence, shims=(words,)),
+        outcome(at, Status.FAILED, f"reason {words}", failure=failure, evidence=evidence, shims=(words,)),
         tuned("1.4.1", status=Status.FAILED, reason=f"reason {words}", metrics=metrics, evidence=evidence),
     ]
 
@@ -195,7 +195,7 @@ def test_an_address_that_is_no_report_does_not_become_a_link():
 
 def test_the_banner_is_there_without_a_gpu_and_gone_with_one():
     assert 'id="no-vram"><strong>Not measured on a GPU: no VRAM figure in this report.' in page_of([tuned("1.4.0")])
-    at = Cell.parse("1.4.0/paraformer/v8404-h320/published/finetune@train/cuda-bf16")
+    at = Cell.parse("1.4.0/paraformer/v8404-h320/full/finetune@train/cuda-bf16")
     metrics = training() | {"peak_allocated_bytes": 5 * 2**30, "peak_used_bytes": 6 * 2**30}
     on_gpu = page_of([outcome(at, metrics=metrics)], gpus=("H100",))
     assert 'id="no-vram"' not in on_gpu

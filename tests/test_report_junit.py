@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from report_factory import ISSUE, RELEASES, blocked, cell, judged, loss_failure, outcome
 from strategies import outcomes as any_outcomes
 
-from harness.cells import Severity, Status
-from harness.judge.known import KnownIssues
+from harness.core.cells import Severity, Status
 from harness.report.junit import render_junit
-from harness.runs.repeating import Repeating
+from harness.rules.known_issues import KnownIssues
+from harness.run.repeat_commands import Repeating
 
 FAILING = loss_failure(320, 8404)
 

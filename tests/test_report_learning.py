@@ -6,10 +6,10 @@ import math
 
 from report_factory import RELEASES, cell, judged, outcome, training, tuned
 
-from harness.cells import Status
+from harness.core.cells import Status
+from harness.core.release_order import Order, in_words
 from harness.report.learning import Training, curve_key, group_curves
-from harness.report.levels import Level
-from harness.report.order import Order, in_words
+from harness.rules.levels import Level
 
 ORDER = Order.of(RELEASES, ())
 

@@ -12,7 +12,7 @@ from report_factory import ISSUE, RELEASES, atlas, cell, judged, loss_failure, o
 from strategies import outcomes as any_outcomes
 from test_report_html import HOSTILE, _saying
 
-from harness.cells import Status
+from harness.core.cells import Status
 from harness.report.markdown import render_markdown
 from harness.report.summary import summarise
 

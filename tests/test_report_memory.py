@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_factory import judged, run_of, training, tuned
 
-from harness.cells import Device, Precision, Scale, Status
+from harness.core.cells import Depth, Device, Precision, Status
 from harness.report.html import render_html
 from harness.report.markdown import render_markdown
 from harness.report.memory import NOT_ON_A_GPU, cell_memory
+from harness.report.memory_chart import ChartBand, Timeline, draw
 from harness.report.summary import summarise
-from harness.report.timeline import Band, Timeline, draw
 
 MIB = 2**20
 STEPS = 8
@@ -62,7 +62,7 @@ def on_gpu(release="1.4.9", *, status=Status.PASSED, **metrics):
         },
         "utilisation": {"mean": 0.93, "samples": 12, "told": "measured"},
     }
-    cell = replace(one.cell, device=Device.CUDA, scale=Scale.PUBLISHED, precision=Precision.BF16)
+    cell = replace(one.cell, device=Device.CUDA, depth=Depth.FULL, precision=Precision.BF16)
     reason = "" if status is Status.PASSED else "OutOfMemoryError: planted"
     return replace(one, cell=cell, status=status, reason=reason, metrics={**one.metrics, **seen, **metrics})
 
@@ -190,8 +190,8 @@ WHOLE = Timeline(
     held=(300.0 * MIB, 310.0 * MIB, 320.0 * MIB),
     peak=(900.0 * MIB, 910.0 * MIB, 920.0 * MIB),
     bands=(
-        Band(kind="weights", name="weights", size=100.0 * MIB),
-        Band(kind="optimizer_state", name="optimizer state", size=200.0 * MIB),
+        ChartBand(kind="weights", name="weights", size=100.0 * MIB),
+        ChartBand(kind="optimizer_state", name="optimizer state", size=200.0 * MIB),
     ),
 )
 
@@ -239,7 +239,7 @@ sizes = st.lists(st.none() | st.floats(min_value=0, max_value=1e15) | st.just(ma
 
 @given(held=sizes, peak=sizes, band=st.floats(min_value=0, max_value=1e12))
 def test_any_course_gives_a_sound_picture(held, peak, band):
-    bands = (Band(kind="weights", name="weights", size=band),)
+    bands = (ChartBand(kind="weights", name="weights", size=band),)
     picture = draw(Timeline(what="x < y", held=held, peak=peak, bands=bands), title="</title><script>")
     if picture:
         ElementTree.fromstring(picture)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from harness.cells import Check, Severity
-from harness.report.order import Order
+from harness.core.cells import Check, Severity
+from harness.core.release_order import Order
 from harness.report.properties import WORDS, variant_properties
 
 ORDER = Order(labels=("1.0.0", "1.0.1", "1.1.0", "1.2.0"))

@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 
 from report_factory import RELEASES, atlas, cell, judged, loss_failure, outcome, run_of, tuned
 
-from harness.cells import Status
 from harness.cli import _parser
+from harness.core.cells import Status
 from harness.report.summary import summarise
 
 

@@ -11,10 +11,10 @@ import pytest
 from forked import Forked
 from own_scene import write_rows
 
-from harness.inside import release
-from harness.speech.jsonl import Row, read_rows
-from harness.speech.limits import Limits, left_out, rules_of
-from harness.tables import Problems
+from harness.config.toml_tables import Problems
+from harness.corpus.jsonl import JsonlRow, read_rows
+from harness.corpus.row_limits import RowLimits, left_out, rules_of
+from harness.worker.release import entry
 
 VERSIONS = (
     "1.0.0",
@@ -51,7 +51,7 @@ CONFS: tuple[dict[str, Any], ...] = (
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Row, ...]]:
+def rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[JsonlRow, ...]]:
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     written = [
         {"key": f"k{number}", "prompt": "<ASR>", "source": f"{number}.wav", "target": "好"}
@@ -70,7 +70,7 @@ def trained(overlay: str, path: str, rules: list[int], confs: list[dict[str, Any
     """By setting, the recordings that the release's own index and sampler let through; runs inside the release."""
     import torch
 
-    release.enter_partly(overlay, "")
+    entry.import_components_only(overlay, "")
     index_module = "funasr.datasets.audio_datasets.index_ds"
     __import__(index_module)
     __import__("funasr.datasets.audio_datasets.samplers")
@@ -121,13 +121,13 @@ def _batches(sampler: Any) -> list[list[int]]:
 @pytest.mark.release
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_releases_own_index_and_sampler_leave_out_the_same_rows(
-    version: str, rows: tuple[Path, tuple[Row, ...]], layout: Callable[[str], Path], forked: Forked
+    version: str, rows: tuple[Path, tuple[JsonlRow, ...]], layout: Callable[[str], Path], forked: Forked
 ) -> None:
     path, read = rows
     came = forked(trained, overlay=str(layout(version)), path=str(path), rules=rules_of(version), confs=list(CONFS))
     for conf, sources in zip(CONFS, came, strict=True):
         overrides = {f"dataset_conf.{name}": value for name, value in conf.items() if name == "batch_type"}
-        limits = Limits.of(conf, overrides)
+        limits = RowLimits.of(conf, overrides)
         expected = [row.source for row in read if not left_out(row, limits, rules_of(version))]
         if rules_of(version) < (1, 0, 6):
             assert sources == "KeyError: 'source_len'"
@@ -154,11 +154,11 @@ def test_the_first_releases_compare_the_sum_where_rows_are_complete(
     came = forked(trained, overlay=str(layout(version)), path=str(path), rules=rules_of(version), confs=list(CONFS[:4]))
     for conf, sources in zip(CONFS[:4], came, strict=True):
         read = read_rows(path, Problems(source=""))
-        expected = [row.source for row in read if not left_out(row, Limits.of(conf, {}), rules_of(version))]
+        expected = [row.source for row in read if not left_out(row, RowLimits.of(conf, {}), rules_of(version))]
         assert sources == expected[:-1], conf
 
 
-def a_row(**changed: Any) -> Row:
+def a_row(**changed: Any) -> JsonlRow:
     usual: dict[str, Any] = {
         "line": 1,
         "content": json.dumps({"target": "好", "sorce": "a.wav"}).encode(),
@@ -170,7 +170,7 @@ def a_row(**changed: Any) -> Row:
         "text_language": "",
         "lacking": (),
     }
-    return Row(**{**usual, **changed})
+    return JsonlRow(**{**usual, **changed})
 
 
 @pytest.mark.parametrize(
@@ -191,22 +191,22 @@ def a_row(**changed: Any) -> Row:
     ],
 )
 def test_a_reason_names_the_value_and_the_limit(row: dict[str, Any], version: str, reason: str) -> None:
-    assert left_out(a_row(**row), Limits(max_token_length=2048.0), rules_of(version)) == reason
+    assert left_out(a_row(**row), RowLimits(max_token_length=2048.0), rules_of(version)) == reason
 
 
 def test_a_raised_limit_leaves_the_one_that_nobody_named() -> None:
     one = a_row(source_len=2500.0)
-    raised = Limits(max_token_length=8000.0)
+    raised = RowLimits(max_token_length=8000.0)
     assert left_out(one, raised, rules_of("1.4.16")) == "source_len is 2500, above max_source_length 2048"
     assert left_out(one, raised, rules_of("1.0.23")) == ""
-    assert left_out(one, Limits(max_token_length=8000.0, max_source_length=8000.0), rules_of("1.4.16")) == ""
+    assert left_out(one, RowLimits(max_token_length=8000.0, max_source_length=8000.0), rules_of("1.4.16")) == ""
 
 
 def test_overrides_come_before_the_config() -> None:
     conf = {"max_token_length": 2048, "batch_type": "token", "shuffle": True}
-    limits = Limits.of(conf, {"dataset_conf.max_token_length": 500, "optim_conf.lr": 1})
+    limits = RowLimits.of(conf, {"dataset_conf.max_token_length": 500, "optim_conf.lr": 1})
     assert (limits.max_token_length, limits.batch_type) == (500.0, "example")
-    assert Limits.of(conf, {"dataset_conf.batch_type": "token"}).batch_type == "token"
+    assert RowLimits.of(conf, {"dataset_conf.batch_type": "token"}).batch_type == "token"
 
 
 @pytest.mark.parametrize(

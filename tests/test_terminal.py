@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from report_factory import ISSUES, LOSS_SIGNATURE, RELEASES, blocked, cell, outcome
 
-from harness.cells import Failure, Outcome, Status
-from harness.judge.verdicts import judge
-from harness.terminal import say, summary
+from harness.core.cells import Failure, Outcome, Status
+from harness.report.run_summary import summary
+from harness.rules.verdicts import judge
+from harness.text.terminal import say
 
 KNOWN = RELEASES[6]
 NEW = RELEASES[-1]

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 from report_factory import RELEASES, cell, outcome
 
-from harness.cells import Cell, Check, Outcome, Status
-from harness.execute import Settings, build_plan
-from harness.matrix import Matrix
-from harness.matrix.settings import RUNGS, DecodeSettings, FinetuneSettings, Limits, PropertiesSettings
-from harness.runs import load_run
-from harness.time_left import USUAL_SECONDS, TimeLeft, usual_seconds
+from harness.config.matrix import Matrix
+from harness.config.settings import CHECK_SETTINGS, CellLimits, DecodeSettings, FinetuneSettings, PropertiesSettings
+from harness.core.cells import Cell, Check, Outcome, Status
+from harness.run import Settings, build_plan
+from harness.run.store import load_run
+from harness.run.time_left import USUAL_SECONDS, TimeLeft, usual_seconds
 
 REPORTS = Path(__file__).parent.parent / "reports"
-RUNS = ("atlas", "properties", "rungs")
+RUNS = ("atlas", "properties", "later_checks")
 FIRST_TENTH, LOOKS = 0.1, 100
 DID_NOT_RUN = Status.BLOCKED, Status.SKIPPED
 
@@ -160,7 +160,7 @@ def slowed(one: Outcome) -> Outcome:
 
 def test_what_is_done_so_far_times_the_cells_left_would_be_wrong_by_more_than_that() -> None:
     # What was printed once: by cells, a run whose cheap checks come first seems nearly over when it has hardly begun.
-    replay, factors = in_other_order("rungs", 2, None), []
+    replay, factors = in_other_order("later_checks", 2, None), []
     total, done = len({one.cell for one in replay.moments}), 0
     for moment in replay.moments:
         done += moment.outcome is not None
@@ -188,9 +188,9 @@ def test_what_has_no_dependency_any_more_costs_nothing() -> None:
 
 
 def test_a_property_that_fails_keeps_nothing_from_being_run() -> None:
-    ladder = [cell(NEW, "properties"), cell(NEW, "finetune@train")]
-    left = TimeLeft([ladder], jobs=1)
-    left.settled(outcome(ladder[0], Status.FAILED, "a property fails", seconds=USUAL_SECONDS[Check.PROPERTIES]))
+    chain = [cell(NEW, "properties"), cell(NEW, "finetune@train")]
+    left = TimeLeft([chain], jobs=1)
+    left.settled(outcome(chain[0], Status.FAILED, "a property fails", seconds=USUAL_SECONDS[Check.PROPERTIES]))
     assert left.seconds(20.0) == USUAL_SECONDS[Check.FINETUNE]
 
 
@@ -200,8 +200,8 @@ def test_a_release_without_that_trainer_costs_nothing() -> None:
 
 
 def test_what_runs_has_so_much_less_to_go_and_never_nothing() -> None:
-    (tuned,) = ladder = [cell(NEW, "finetune@train")]
-    left = TimeLeft([ladder], jobs=1)
+    (tuned,) = chain = [cell(NEW, "finetune@train")]
+    left = TimeLeft([chain], jobs=1)
     left.started(tuned, 100.0)
     usual = USUAL_SECONDS[Check.FINETUNE]
     assert left.seconds(100.0 + usual / 2) == usual / 2
@@ -210,10 +210,14 @@ def test_what_runs_has_so_much_less_to_go_and_never_nothing() -> None:
 
 
 def test_what_a_matrix_asks_of_a_cell_is_part_of_what_it_takes() -> None:
-    rungs = {**RUNGS, Check.PROPERTIES: PropertiesSettings(examples=24), Check.DECODE: DecodeSettings(steps=400)}
+    checks = {
+        **CHECK_SETTINGS,
+        Check.PROPERTIES: PropertiesSettings(examples=24),
+        Check.DECODE: DecodeSettings(steps=400),
+    }
     matrix = Matrix(
         name="m", source=Path("m.toml"), sha256="", description="", cells=(), releases=(), variants=(),
-        limits=Limits(), finetune=FinetuneSettings(steps=50, seeds=1), rungs=rungs,
+        limits=CellLimits(), finetune=FinetuneSettings(steps=50, seeds=1), check_settings=checks,
     )  # fmt: skip
     usual = usual_seconds(matrix)
     assert usual[Check.PROPERTIES] == pytest.approx(USUAL_SECONDS[Check.PROPERTIES] / 10)

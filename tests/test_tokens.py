@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import CorpusError, VariantError
-from harness.speech.tokens import SPECIAL, check_vocab_size, make_token_list, seg_dict, tokens_of
+from harness.core.errors import CorpusError, VariantError
+from harness.corpus.tokens import SPECIAL, check_vocab_size, make_token_list, seg_dict, tokens_of
 
 TEXTS = ("今天天气真好", "火车几点出发")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from forked import Forked
 
-from harness.judge.unigram import Criterion, Unigram
+from harness.rules.unigram import Criterion, Unigram
 
 ROWS = [(3, 4, 5, 2), (6, 3, 2), (7, 8, 9, 10, 11, 2)]
 

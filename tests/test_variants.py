@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import variants
-from harness.cells import Scale, Shape
-from harness.errors import VariantError
-from harness.variants import available, load_variant, render
+from harness.core.cells import Depth, Dimensions
+from harness.core.errors import VariantError
+from harness.variants.catalogue import available, load_variant
+from harness.variants.variant import render
 
-PUBLISHED_SHAPE = Shape(vocab_size=8404, hidden_size=512)
+PUBLISHED_SHAPE = Dimensions(vocab_size=8404, hidden_size=512)
 
 # Typed from upstream's templates, not derived from the files under test.
 COMMON = {
@@ -166,40 +167,40 @@ def test_the_architectures_that_are_available_are_these() -> None:
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_the_published_scale_at_512_is_upstreams_template_key_by_key(name: str) -> None:
-    config = render(load_variant(name), shape=PUBLISHED_SHAPE, scale=Scale.PUBLISHED)
+    config = render(load_variant(name), dimensions=PUBLISHED_SHAPE, depth=Depth.FULL)
     assert changed(config, PUBLISHED[name]) == set()
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_slim_differs_in_blocks_and_feed_forward_width_only(name: str) -> None:
+def test_the_reduced_depth_differs_in_blocks_and_feed_forward_width_only(name: str) -> None:
     variant = load_variant(name)
-    slim = render(variant, shape=PUBLISHED_SHAPE, scale=Scale.SLIM)
-    assert changed(slim, PUBLISHED[name]) == {
+    reduced = render(variant, dimensions=PUBLISHED_SHAPE, depth=Depth.REDUCED)
+    assert changed(reduced, PUBLISHED[name]) == {
         "encoder_conf.num_blocks",
         "encoder_conf.linear_units",
         "decoder_conf.num_blocks",
         "decoder_conf.att_layer_num",
         "decoder_conf.linear_units",
     }
-    assert slim["encoder_conf"]["num_blocks"] == slim["decoder_conf"]["num_blocks"] == 2
-    assert slim["decoder_conf"]["att_layer_num"] == slim["decoder_conf"]["num_blocks"]
+    assert reduced["encoder_conf"]["num_blocks"] == reduced["decoder_conf"]["num_blocks"] == 2
+    assert reduced["decoder_conf"]["att_layer_num"] == reduced["decoder_conf"]["num_blocks"]
 
 
-@pytest.mark.parametrize("scale", Scale)
+@pytest.mark.parametrize("scale", Depth)
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_another_hidden_size_changes_its_holes_only(name: str, scale: Scale) -> None:
+def test_another_hidden_size_changes_its_holes_only(name: str, scale: Depth) -> None:
     variant = load_variant(name)
-    narrow = render(variant, shape=Shape(vocab_size=8404, hidden_size=320), scale=scale)
-    wide = render(variant, shape=Shape(vocab_size=8501, hidden_size=512), scale=scale)
+    narrow = render(variant, dimensions=Dimensions(vocab_size=8404, hidden_size=320), depth=scale)
+    wide = render(variant, dimensions=Dimensions(vocab_size=8501, hidden_size=512), depth=scale)
     assert changed(narrow, wide) == {"encoder_conf.output_size", "predictor_conf.idim"}
     assert (narrow["encoder_conf"]["output_size"], narrow["predictor_conf"]["idim"]) == (320, 320)
 
 
 def test_rendering_leaves_the_variant_as_it_was() -> None:
     variant = load_variant("paraformer")
-    config = render(variant, shape=Shape(vocab_size=8404, hidden_size=320), scale=Scale.SLIM)
+    config = render(variant, dimensions=Dimensions(vocab_size=8404, hidden_size=320), depth=Depth.REDUCED)
     config["encoder_conf"]["num_blocks"] = 99
-    assert changed(render(variant, shape=PUBLISHED_SHAPE, scale=Scale.PUBLISHED), PUBLISHED["paraformer"]) == set()
+    assert changed(render(variant, dimensions=PUBLISHED_SHAPE, depth=Depth.FULL), PUBLISHED["paraformer"]) == set()
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -217,12 +218,12 @@ def test_a_misspelt_name_gets_a_suggestion() -> None:
 @given(hidden_size=st.integers(min_value=1, max_value=4096))
 def test_a_hidden_size_is_refused_exactly_when_the_heads_do_not_divide_it(hidden_size: int) -> None:
     variant = load_variant("paraformer")
-    shape = Shape(vocab_size=8404, hidden_size=hidden_size)
+    shape = Dimensions(vocab_size=8404, hidden_size=hidden_size)
     if hidden_size % 4 == 0:
-        assert render(variant, shape=shape, scale=Scale.SLIM)["encoder_conf"]["output_size"] == hidden_size
+        assert render(variant, dimensions=shape, depth=Depth.REDUCED)["encoder_conf"]["output_size"] == hidden_size
         return
     with pytest.raises(VariantError) as caught:
-        render(variant, shape=shape, scale=Scale.SLIM)
+        render(variant, dimensions=shape, depth=Depth.REDUCED)
     told = str(caught.value)
     assert "4 attention heads of encoder_conf.attention_heads" in told
     assert "4 attention heads of decoder_conf.attention_heads" in told
@@ -232,19 +233,19 @@ def test_a_hidden_size_is_refused_exactly_when_the_heads_do_not_divide_it(hidden
 def test_the_nearest_hidden_sizes_suit_all_heads_at_once(tmp_path: Path) -> None:
     file = own_file(tmp_path, heads=["encoder_conf.attention_heads", "decoder_conf.attention_heads"])
     with pytest.raises(VariantError, match="510; the nearest sizes that fit are 504 and 516"):
-        render(load_variant(str(file)), shape=Shape(vocab_size=8404, hidden_size=510), scale=Scale.SLIM)
+        render(load_variant(str(file)), dimensions=Dimensions(vocab_size=8404, hidden_size=510), depth=Depth.REDUCED)
 
 
 @pytest.mark.parametrize("vocab_size", [1, 4])
 def test_a_vocabulary_without_room_for_text_is_refused(vocab_size: int) -> None:
-    shape = Shape(vocab_size=vocab_size, hidden_size=320)
+    shape = Dimensions(vocab_size=vocab_size, hidden_size=320)
     with pytest.raises(VariantError, match=rf"vocabulary of {vocab_size} is not larger than the 4 special tokens"):
-        render(load_variant("paraformer"), shape=shape, scale=Scale.SLIM)
+        render(load_variant("paraformer"), dimensions=shape, depth=Depth.REDUCED)
 
 
 def test_both_faults_of_a_shape_are_told_at_once() -> None:
     with pytest.raises(VariantError) as caught:
-        render(load_variant("paraformer"), shape=Shape(vocab_size=3, hidden_size=511), scale=Scale.SLIM)
+        render(load_variant("paraformer"), dimensions=Dimensions(vocab_size=3, hidden_size=511), depth=Depth.REDUCED)
     assert "3 problems" in str(caught.value)
 
 
@@ -255,7 +256,7 @@ def own_file(folder: Path, **changes: Any) -> Path:
             "schema": 1,
             "hidden_size": ["encoder_conf.output_size"],
             "vocab_size": ["ctc_conf.odim"],
-            "slim": {"encoder_conf.num_blocks": 1},
+            "reduced": {"encoder_conf.num_blocks": 1},
             "groups": {"encoder": ["encoder"], "head": ["ctc", "output"]},
             **changes,
         },
@@ -276,7 +277,7 @@ def own_file(folder: Path, **changes: Any) -> Path:
 
 def test_a_users_own_file_needs_no_python(tmp_path: Path) -> None:
     variant = load_variant(str(own_file(tmp_path)))
-    config = render(variant, shape=Shape(vocab_size=500, hidden_size=12), scale=Scale.SLIM)
+    config = render(variant, dimensions=Dimensions(vocab_size=500, hidden_size=12), depth=Depth.REDUCED)
     assert variant.name == "own"
     assert config["encoder_conf"] == {"output_size": 12, "attention_heads": 4, "num_blocks": 1}
     assert config["ctc_conf"] == {"odim": 500}
@@ -298,7 +299,7 @@ def test_all_faults_of_a_harness_block_are_told_at_once(tmp_path: Path) -> None:
         hiden_size=["x"],
         hidden_size=["encoder_conf.ouput_size"],
         heads=["model"],
-        slim={"encoder_conf.num_blocks": "few", "encoder_conf.blocks": 2},
+        reduced={"encoder_conf.num_blocks": "few", "encoder_conf.blocks": 2},
         groups={"encoder": "encoder"},
     )
     with pytest.raises(VariantError) as caught:
@@ -310,7 +311,7 @@ def test_all_faults_of_a_harness_block_are_told_at_once(tmp_path: Path) -> None:
         'encoder_conf.ouput_size is not in the config, did you mean "encoder_conf.output_size"?',
         "harness heads: model must be a whole number above 0 in the config, found 'Own'",
         "encoder_conf.num_blocks must be a whole number above 0, found 'few'",
-        "harness slim: encoder_conf.blocks is not in the config",
+        "harness reduced: encoder_conf.blocks is not in the config",
         "harness.groups encoder: expected a list of strings",
     ):
         assert expected in told

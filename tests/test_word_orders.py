@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.judge.deaf import TargetsWithPlaces
-from harness.speech.corpus import SENTENCES
-from harness.speech.word_orders import HELD_OUT, TRAINED, WORDS, WordOrders, build_word_orders, orders
+from harness.corpus.corpus import SENTENCES
+from harness.corpus.word_orders import HELD_OUT, TRAINED, WORDS, WordOrders, build_word_orders, orders
+from harness.rules.deaf_baseline import TargetsWithPlaces
 
 
 @pytest.fixture(scope="module")

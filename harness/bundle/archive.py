@@ -12,9 +12,9 @@ from pathlib import Path
 
 from harness.bundle import manifest
 from harness.bundle.manifest import Manifest, Part
-from harness.durable import replace_file, storage_error
+from harness.core.durable import replace_file, storage_error
 
-_STARTER = Path(__file__).parent / "starter.py"
+_STARTER = Path(__file__).parent / "bootstrap.py"
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 _PRESET = 2

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import harness
-from harness.cells import Cell
-from harness.errors import InputError
-from harness.matrix import Matrix
-from harness.model_folder import write_model_folder
+from harness.config.matrix import Matrix
+from harness.core.cells import Cell
+from harness.core.errors import InputError
+from harness.corpus import jsonl
+from harness.corpus.corpus import Corpus, build_corpus
+from harness.corpus.synthesis import SAMPLING_RATE
+from harness.corpus.user_files import carry
+from harness.corpus.user_speech import OwnSpeech, load_corpus, read_own
+from harness.corpus.word_orders import HELD_OUT_FILE, TRAIN_FILE, build_word_orders
 from harness.releases import fetch, layout_path
-from harness.speech import jsonl
-from harness.speech.corpus import Corpus, build_corpus
-from harness.speech.own import OwnSpeech, load_corpus, read_own
-from harness.speech.own_files import carry
-from harness.speech.synthesis import SAMPLING_RATE
-from harness.speech.word_orders import HELD_OUT_FILE, TRAIN_FILE, build_word_orders
-from harness.variants import load_variant
+from harness.variants.catalogue import load_variant
+from harness.variants.model_folder import write_model_folder
 
 SPEECH = "speech.jsonl"
 """The harness's corpus."""
@@ -42,7 +42,7 @@ class Contents:
     """Laid out as `cache/releases`."""
 
 
-def refuse_what_lies_here(matrix: Matrix) -> None:
+def reject_local_sources(matrix: Matrix) -> None:
     """A bundle carries what its lock and its harness name.
 
     Raises:
@@ -127,11 +127,11 @@ def carried_own(inputs: Path) -> tuple[Path | None, Path | None]:
 
 
 def _lay_out_models(cells: Sequence[Cell], corpus: Corpus, models: Path, cache: Path) -> None:
-    wanted = dict.fromkeys((cell.variant, cell.shape, cell.scale) for cell in cells)
+    wanted = dict.fromkeys((cell.variant, cell.dimensions, cell.depth) for cell in cells)
     models.mkdir()
     for variant, shape, scale in wanted:
         if variant and shape and scale:
-            folder = write_model_folder(load_variant(variant), corpus, cache, shape=shape, scale=scale).path
+            folder = write_model_folder(load_variant(variant), corpus, cache, dimensions=shape, depth=scale).path
             shutil.copytree(folder, models / folder.name)
 
 

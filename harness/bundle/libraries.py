@@ -10,8 +10,8 @@ from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 
 from harness.bundle.manifest import Library
-from harness.errors import InputError, StoreError
-from harness.releases import client
+from harness.core.errors import InputError, StoreError
+from harness.releases import package_index
 
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==")
 _IMPORTABLE = re.compile(r"(\w+?)(?:\.\w[\w-]*)?\.(?:py|so|pyd)")
@@ -31,7 +31,7 @@ def lay_out(names: Sequence[str], lock: Path, target: Path, *, python: str, plat
         FetchError: a library cannot be had for that Python and platform.
     """
     together = target / "together"
-    client.install_pins(_pins(names, lock), together, python=python, platform=platform)
+    package_index.install_pins(_pins(names, lock), together, python=python, platform=platform)
     found = {}
     for information in sorted(together.glob("*.dist-info")):
         metadata = HeaderParser().parsestr((information / "METADATA").read_text("utf-8", "replace"))

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.bundle.manifest import SCHEMA, Manifest
-from harness.durable import replace_file, storage_error
-from harness.errors import InputError, StoreError
-from harness.judge.settle import settle
-from harness.runs import OUTCOMES, RUN, LoadedRun, RunStore, load_run
+from harness.core.durable import replace_file, storage_error
+from harness.core.errors import InputError, StoreError
+from harness.rules.apply import apply_rules
+from harness.run.store import OUTCOMES, RUN, LoadedRun, RunStore, load_run
 
 TOLD = "result.json"
 KEPT = "bundle.json"
@@ -60,8 +60,8 @@ def write_result(run: Path, manifest: Manifest, path: Path) -> None:
         raise storage_error(error, path, "written") from error
 
 
-def take_in(path: Path, folder: Path | None) -> Path:
-    """Make a run's folder of a result: its outcomes held against their rungs' rules, and where they come from.
+def import_result(path: Path, folder: Path | None) -> Path:
+    """Make a run's folder of a result: its outcomes held against their checks' rules, and where they come from.
 
     Args:
         folder: The run's folder; `runs/<matrix>` if None. It must not hold a run.
@@ -80,7 +80,7 @@ def take_in(path: Path, folder: Path | None) -> Path:
         store.begin(provenance)
         replace_file(place / KEPT, (json.dumps(bundle, indent=1, ensure_ascii=False) + "\n").encode())
         for outcome in run.outcomes:
-            store.append(settle(outcome))
+            store.append(apply_rules(outcome))
     return place
 
 

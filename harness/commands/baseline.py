@@ -7,19 +7,19 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from harness.baselines import Acceptance, Baseline, Entry, Key, load_baselines, write_baseline
-from harness.baselines.accepting import Change, Offer, offer
-from harness.baselines.calibrating import calibrations
-from harness.baselines.figures import KINDS, LEAST_CURVES, LOSS_FIGURES, MIB
-from harness.baselines.noise import LEAST_REPEATS, allowed, as_share, centre_of
-from harness.cells import Device
-from harness.estimate.calibration import Calibration, write_calibration
-from harness.judge.verdicts import EXIT_EXPECTED
-from harness.report import figures
+from harness.core.cells import Device
+from harness.performance.baselines import Acceptance, Baseline, BaselineEntry, Key, load_baselines, write_baseline
+from harness.performance.baselines.accept import BaselineChange, Offer, offer
+from harness.performance.baselines.metrics import KINDS, LEAST_CURVES, LOSS_FIGURES, MIB
+from harness.performance.baselines.noise import LEAST_REPEATS, allowed, as_share, centre_of
+from harness.performance.prediction.calibrate import calibrations
+from harness.performance.prediction.calibration import Calibration, write_calibration
 from harness.report.baselines import shown, words_of
-from harness.runs import load_run
-from harness.runs.provenance import now
-from harness.terminal import say
+from harness.rules.verdicts import EXIT_EXPECTED
+from harness.run.provenance import now
+from harness.run.store import load_run
+from harness.text import units
+from harness.text.terminal import say
 
 
 def main(options: argparse.Namespace) -> int:
@@ -72,7 +72,7 @@ def _calibrated(calibration: Calibration) -> str:
     return (
         f"estimate --gpu {calibration.key}: context {_mib(calibration.context_bytes)} ({context}), "
         f"workspaces {_mib(calibration.workspace_bytes)} ({workspace} missed by the predictions), "
-        f"of {figures.plural(spread['trainings'], 'training')}"
+        f"of {units.plural(spread['trainings'], 'training')}"
     )
 
 
@@ -88,7 +88,7 @@ def _note(key: Key) -> str:
     return " (a CPU: this tells nothing of a GPU)" if key.device is Device.CPU else ""
 
 
-def _table(baseline: Baseline, changes: tuple[Change, ...]) -> Iterator[str]:
+def _table(baseline: Baseline, changes: tuple[BaselineChange, ...]) -> Iterator[str]:
     from tabulate import tabulate
 
     entries = {change.cell: baseline.cells[change.cell] for change in changes}
@@ -108,7 +108,7 @@ def _table(baseline: Baseline, changes: tuple[Change, ...]) -> Iterator[str]:
     yield tabulate(rows, headers=head, disable_numparse=True)
 
 
-def _difference(change: Change) -> str:
+def _difference(change: BaselineChange) -> str:
     if change.old is None:
         return "new"
     if change.new is None:
@@ -116,7 +116,7 @@ def _difference(change: Change) -> str:
     return "same" if change.old == change.new else f"{100 * (change.new / change.old - 1):+.3g} %"
 
 
-def _tolerance(figure: str, baseline: Baseline, entry: Entry, comparisons: int) -> str:
+def _tolerance(figure: str, baseline: Baseline, entry: BaselineEntry, comparisons: int) -> str:
     """What a run of all these cells is allowed; with other comparisons it is a little different."""
     values = entry.values(figure)
     if figure in LOSS_FIGURES and len(set(entry.curves)) == 1 and len(entry.curves) >= LEAST_CURVES:
@@ -131,7 +131,7 @@ def _tolerance(figure: str, baseline: Baseline, entry: Entry, comparisons: int) 
 
 
 def _about_losses(acceptance: Acceptance) -> Iterator[str]:
-    runs = figures.plural(len(acceptance.runs), "run")
+    runs = units.plural(len(acceptance.runs), "run")
     if len(acceptance.runs) < LEAST_CURVES:
         yield f"from {runs}: nothing has a tolerance"
     elif acceptance.equal_curves:

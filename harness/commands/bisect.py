@@ -11,30 +11,31 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from harness.boundaries.answers import Read, answer_of, curve_of
-from harness.boundaries.asking import Asker, Bench, enter_release
-from harness.boundaries.descending import Descent, History
-from harness.boundaries.executed import executed_files
-from harness.boundaries.finding import Boundary, Found, find
-from harness.boundaries.git import Repository
-from harness.boundaries.known import OnRecord, folders, on_record
-from harness.boundaries.notes import CommitNote, add_commits, write_json
-from harness.boundaries.row import Row, asked_of, row_of_releases
-from harness.boundaries.storing import BOUNDARIES, boundaries_json, commit_notes
-from harness.boundaries.telling import told, told_history
-from harness.cells import Cell, Device, Precision, Release, Scale, Shape, Status
 from harness.commands.common import cache_of
-from harness.commands.run import PRELOADED
-from harness.errors import InputError, VariantError
-from harness.execute import execute
-from harness.judge.verdicts import EXIT_EXPECTED, EXIT_FAULT
-from harness.matrix import Matrix, VariantSource, load_matrix
+from harness.compare.transitions.cached_outcomes import CachedOutcomes, folders, on_record
+from harness.compare.transitions.cell_answer import Read, answer_of, curve_of
+from harness.compare.transitions.commit_notes import CommitNote, add_commits, write_json
+from harness.compare.transitions.commit_search import CommitBisector, History
+from harness.compare.transitions.coverage import executed_files
+from harness.compare.transitions.find import Found, Transition, find
+from harness.compare.transitions.format import told, told_history
+from harness.compare.transitions.git import Repository
+from harness.compare.transitions.runner import CandidateRunner, SearchSettings, enter_release
+from harness.compare.transitions.search_space import SearchSpace, asked_of, row_of_releases
+from harness.compare.transitions.storing import BOUNDARIES, boundaries_json, commit_notes
+from harness.config.matrix import Matrix, VariantSource, load_matrix
+from harness.core.cells import Cell, Device, Dimensions, Precision, Release, Status
+from harness.core.errors import InputError, VariantError
+from harness.environments.environment import probe
 from harness.releases import load_lock, resolve
-from harness.runs import holds_run
-from harness.runs.provenance import now
-from harness.stack import probe
-from harness.terminal import say
-from harness.variants import available, load_variant, shape_problems
+from harness.rules.verdicts import EXIT_EXPECTED, EXIT_FAULT
+from harness.run import execute
+from harness.run.preload import PRELOADED
+from harness.run.provenance import now
+from harness.run.store import holds_run
+from harness.text.terminal import say
+from harness.variants.catalogue import available, load_variant
+from harness.variants.variant import shape_problems
 
 OUTPUT = Path("runs/bisections")
 
@@ -55,13 +56,13 @@ def main(options: argparse.Namespace) -> int:
     asked = asked_of(
         options.check,
         variant=source.name if source else None,
-        shape=shape,
-        scale=Scale(options.scale),
+        dimensions=shape,
+        depth=options.depth,
         device=Device(options.device),
         precision=Precision(options.precision),
     )
     row = row_of_releases(asked, _range(options, locked))
-    record = OnRecord(sightings={})
+    record = CachedOutcomes(sightings={})
     if not options.fresh:
         record = on_record(row, folders(), matrix=matrix.name, sha256=matrix.sha256, read=_read(options))
     for notice in record.notices:
@@ -91,7 +92,7 @@ class _Search:
         *,
         options: argparse.Namespace,
         matrix: Matrix,
-        row: Row,
+        row: SearchSpace,
         variants: Sequence[VariantSource],
         workspace: Path,
     ) -> None:
@@ -102,10 +103,10 @@ class _Search:
         self._workspace = workspace
 
     @cached_property
-    def _bench(self) -> Bench:
+    def _bench(self) -> SearchSettings:
         cache = cache_of(self._options)
         say("looking at the interpreter and its torch …")
-        return Bench(
+        return SearchSettings(
             matrix=self._matrix,
             stack=probe(cache=cache),
             cache=cache,
@@ -117,10 +118,10 @@ class _Search:
         )
 
     @cached_property
-    def ask(self) -> Asker:
+    def ask(self) -> CandidateRunner:
         """Asks the releases of the row."""
         bench = self._bench
-        return Asker(
+        return CandidateRunner(
             bench=bench,
             row=self._row,
             variants=self._variants,
@@ -129,10 +130,10 @@ class _Search:
             on_round=_say_round,
         )
 
-    def history(self, repository: Repository, boundary: Boundary) -> History:
+    def history(self, repository: Repository, boundary: Transition) -> History:
         """Search the commits of one boundary, print them, and note them for a run's report if that is asked."""
         print(f"\ncommits of {boundary.before.place.label} → {boundary.after.place.label}", flush=True)
-        descent = Descent(
+        descent = CommitBisector(
             repository=repository,
             bench=self._bench,
             asked=self._row.asked,
@@ -149,7 +150,7 @@ class _Search:
             self._note(notes)
         return history
 
-    def _executed(self, boundary: Boundary) -> tuple[str, ...]:
+    def _executed(self, boundary: Transition) -> tuple[str, ...]:
         places = (boundary.before.place, boundary.after.place)
         questions = [(place.release, place.cell) for place in places if place.release and place.cell]
         return executed_files(self._bench, questions, self._variants)
@@ -159,9 +160,9 @@ class _Search:
             say(f"noted in {add_commits(self._options.note, notes)}")
 
 
-def _model(options: argparse.Namespace) -> tuple[VariantSource | None, Shape | None]:
+def _model(options: argparse.Namespace) -> tuple[VariantSource | None, Dimensions | None]:
     try:
-        shape = Shape.parse(options.shape) if options.shape else None
+        shape = Dimensions.parse(options.shape) if options.shape else None
     except ValueError as error:
         raise InputError(str(error)) from None
     if options.variant is None:

@@ -10,20 +10,20 @@ from pathlib import Path
 
 from harness import __version__
 from harness.bundle import archive, libraries
-from harness.bundle.contents import gather, refuse_what_lies_here
+from harness.bundle.contents import gather, reject_local_sources
 from harness.bundle.manifest import Manifest
-from harness.bundle.needed import LEFT_OUT, libraries_for
-from harness.cells import Cell
+from harness.bundle.requirements import LEFT_OUT, libraries_for
 from harness.commands.common import arguments_of, cache_of, read_cells
-from harness.commands.own_speech import carried_lines, read_own_speech
-from harness.errors import HarnessError, InputError, SelectionError
-from harness.matrix import Matrix
-from harness.runs.provenance import code_state
-from harness.terminal import say
+from harness.commands.user_speech import carried_lines, read_own_speech
+from harness.config.matrix import Matrix
+from harness.core.cells import Cell
+from harness.core.errors import HarnessError, InputError, SelectionError
+from harness.run.provenance import code_state
+from harness.text.terminal import say
 
 _PYTHON = re.compile(r"3\.\d+")
 _PLATFORM = re.compile(r"\w+?-manylinux_\d+_\d+")
-BUT_IMPORT = "*/[!-]*/*/*/*/*"
+ALL_BUT_IMPORT = "*/[!-]*/*/*/*/*"
 """The cells that ask about a variant: all but those of `import`."""
 
 
@@ -39,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
     _refuse_odd_target(options)
     wanted = _wanted(options)
     own = read_own_speech(options)
-    refuse_what_lies_here(wanted.matrix)
+    reject_local_sources(wanted.matrix)
     say(f"{wanted.matrix.name}: {len(wanted.cells)} cells; making speech, model folders and releases ready …")
     with tempfile.TemporaryDirectory(prefix="fh-") as name:
         room = Path(name)
@@ -75,7 +75,7 @@ def main(options: argparse.Namespace) -> int:
         python=options.python,
         platform=options.platform,
         cells=tuple(cell.id for cell in wanted.cells),
-        selection=tuple(options.only) or (BUT_IMPORT,),
+        selection=tuple(options.only) or (ALL_BUT_IMPORT,),
         left_out=wanted.left_out,
         releases=tuple(dict.fromkeys(cell.release for cell in wanted.cells)),
         libraries=laid_out,

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from harness.cells import Cell, Release
-from harness.cli import BASELINES, KNOWN_ISSUES, LOCK
-from harness.errors import MatrixError
-from harness.matrix import Matrix, load_matrix, select
+from harness.commands.defaults import BASELINES, KNOWN_ISSUES, LOCK
+from harness.config.matrix import Matrix, load_matrix, select
+from harness.core.cells import Cell, Release
+from harness.core.errors import MatrixError
 from harness.releases import default_cache, load_lock, resolve
-from harness.runs.repeating import ELSEWHERE, near
-from harness.variants import available, load_variant, shape_problems
+from harness.run.repeat_commands import ELSEWHERE, near
+from harness.variants.catalogue import available, load_variant
+from harness.variants.variant import shape_problems
 
 
 def read_cells(options: argparse.Namespace, *, gpu_present: bool) -> tuple[Matrix, tuple[Cell, ...]]:
@@ -42,7 +43,7 @@ def read_cells(options: argparse.Namespace, *, gpu_present: bool) -> tuple[Matri
 
 
 def arguments_of(options: argparse.Namespace) -> tuple[str, ...]:
-    """The arguments of `run` that shape its outcomes, as the run keeps them; see `harness.runs.repeating`."""
+    """The arguments of `run` that shape its outcomes, as the run keeps them; see `harness.run.repeat_commands`."""
     words = [near(options.matrix)]
     for name, default in _SHAPING.items():
         value = getattr(options, name, default)
@@ -77,6 +78,6 @@ def locked_labels(lock: Path) -> tuple[str, ...]:
 def _misfits(matrix: Matrix) -> Iterator[str]:
     """Sizes of the matrix that one of its variants cannot have."""
     variants = {source.name: load_variant(str(source.path or source.name)) for source in matrix.variants}
-    for name, shape in dict.fromkeys((cell.variant, cell.shape) for cell in matrix.cells):
+    for name, shape in dict.fromkeys((cell.variant, cell.dimensions) for cell in matrix.cells):
         if name and shape:
             yield from (f"{name}: {problem}" for problem in shape_problems(variants[name], shape))

@@ -6,17 +6,17 @@ import argparse
 import difflib
 from pathlib import Path
 
-from harness.cells import Cell, Check, Release, Status
 from harness.commands.common import cache_of
-from harness.diagnose.asking import Asker
-from harness.diagnose.nearest import Record, about_property, read_record
-from harness.diagnose.text import terminal
-from harness.diagnose.work import Against, investigate, slug, store
-from harness.errors import InputError
-from harness.matrix import Matrix, load_matrix
+from harness.compare.diagnose.format import terminal
+from harness.compare.diagnose.investigate import ComparisonTarget, investigate, slug, store
+from harness.compare.diagnose.nearest import Record, about_property, read_record
+from harness.compare.diagnose.runner import TracedRunner
+from harness.config.matrix import Matrix, load_matrix
+from harness.core.cells import Cell, Check, Release, Status
+from harness.core.errors import InputError
 from harness.releases import load_lock, resolve
-from harness.terminal import say
-from harness.variants import available, load_variant
+from harness.text.terminal import say
+from harness.variants.catalogue import available, load_variant
 
 DEFAULT_MATRIX = Path("matrices/atlas.toml")
 OUTPUT = Path("runs/diagnoses")
@@ -37,10 +37,10 @@ def main(options: argparse.Namespace) -> int:
     against = _against(options, record, locked)
     releases = _releases(cell, against, locked)
     matrix = settings_of(options, record, locked)
-    _foresee(cell, matrix)
+    _validate_early(cell, matrix)
     known = record.seen.get(cell.release)
     say(_announced(cell, against))
-    asker = Asker.of(matrix, releases, cache=cache_of(options), jobs=options.jobs, warn=say)
+    asker = TracedRunner.of(matrix, releases, cache=cache_of(options), jobs=options.jobs, warn=say)
     outcome = known.outcome if known else None
     found = investigate(asker, cell, against, known=outcome, asked=record.asked, say=say)
     folder = options.output or OUTPUT / slug(cell, found.against)
@@ -52,28 +52,28 @@ def main(options: argparse.Namespace) -> int:
     return 0 if found.cause or found.status is Status.PASSED else 1
 
 
-def _against(options: argparse.Namespace, record: Record, locked: tuple[Release, ...]) -> Against | None:
+def _against(options: argparse.Namespace, record: Record, locked: tuple[Release, ...]) -> ComparisonTarget | None:
     """The release that the user names, else the nearest that passes; None where none is known, or none is needed."""
     if options.against:
         chosen = resolve(options.against, locked)
         if len(chosen) != 1:
             raise InputError(f"--against {options.against} means {len(chosen)} releases", next_step="name one")
-        return Against(label=chosen[0].label, why="named with --against", advice=record.advice())
+        return ComparisonTarget(label=chosen[0].label, why="named with --against", advice=record.advice())
     if record.status(record.cell.release) is Status.PASSED:
         return None
     nearest = next(iter(record.passing()), None)
     if nearest is None:
         return None
-    return Against(label=nearest, why=record.why(nearest), advice=record.advice())
+    return ComparisonTarget(label=nearest, why=record.why(nearest), advice=record.advice())
 
 
-def _announced(cell: Cell, against: Against | None) -> str:
+def _announced(cell: Cell, against: ComparisonTarget | None) -> str:
     if against is None:
         return f"running {cell.id} alone …"
     return f"running {cell.id} beside {against.label}: {against.why} …"
 
 
-def _releases(cell: Cell, against: Against | None, locked: tuple[Release, ...]) -> tuple[Release, ...]:
+def _releases(cell: Cell, against: ComparisonTarget | None, locked: tuple[Release, ...]) -> tuple[Release, ...]:
     wanted = [cell.release, *([against.label] if against else [])]
     by_label = {release.label: release for release in locked}
     missing = [label for label in wanted if label not in by_label]
@@ -95,7 +95,7 @@ def settings_of(options: argparse.Namespace, record: Record, locked: tuple[Relea
     return load_matrix(path, resolve=lambda spec: resolve(spec, locked), variants=available(), gpu_present=True)
 
 
-def _foresee(cell: Cell, matrix: Matrix) -> None:
+def _validate_early(cell: Cell, matrix: Matrix) -> None:
     """Raise for a variant that does not exist before seconds are spent on the stack."""
     if cell.variant and cell.variant not in {source.name for source in matrix.variants}:
         load_variant(cell.variant)

@@ -7,23 +7,23 @@ import shlex
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from harness.cells import Check
 from harness.commands.common import cache_of, locked_labels
-from harness.diagnose import Asker
-from harness.drift.causes import cause_of
-from harness.drift.curves import Lane, lanes
-from harness.drift.evidence import Parting, partings
-from harness.drift.storing import add_recording, load_recordings
-from harness.drift.telling import told
-from harness.drift.tracing import record
-from harness.errors import InputError, SelectionError
-from harness.judge.verdicts import EXIT_EXPECTED
-from harness.matrix import load_matrix
+from harness.compare.diagnose import TracedRunner
+from harness.compare.drift.causes import cause_of
+from harness.compare.drift.curves import CurveSeries, curve_series
+from harness.compare.drift.evidence import CurveDivergence, curve_divergences
+from harness.compare.drift.format import told
+from harness.compare.drift.storing import add_recording, load_recordings
+from harness.compare.drift.tracing import record
+from harness.config.matrix import load_matrix
+from harness.core.cells import Check
+from harness.core.errors import InputError, SelectionError
 from harness.releases import load_lock, resolve
-from harness.runs import LoadedRun, load_run
-from harness.runs.repeating import PROGRAM, Repeating
-from harness.terminal import say
-from harness.variants import available
+from harness.rules.verdicts import EXIT_EXPECTED
+from harness.run.repeat_commands import PROGRAM, Repeating
+from harness.run.store import LoadedRun, load_run
+from harness.text.terminal import say
+from harness.variants.catalogue import available
 
 ALL = "all"
 
@@ -34,7 +34,7 @@ def main(options: argparse.Namespace) -> int:
     for notice in run.notices:
         say(notice, style="yellow")
     found = _lanes(run, options.cell)
-    numbered = dict(enumerate((parting for lane in found for parting in partings(lane)), 1))
+    numbered = dict(enumerate((parting for lane in found for parting in curve_divergences(lane)), 1))
     done: set[str] = set()
     for number in _wanted(options.trace, numbered):
         parting = numbered[number]
@@ -65,10 +65,10 @@ def main(options: argparse.Namespace) -> int:
     return EXIT_EXPECTED
 
 
-def _lanes(run: LoadedRun, glob: str | None) -> tuple[Lane, ...]:
+def _lanes(run: LoadedRun, glob: str | None) -> tuple[CurveSeries, ...]:
     asked = [outcome for outcome in run.outcomes if outcome.cell.check is Check.FINETUNE]
     chosen = [outcome for outcome in asked if glob is None or fnmatchcase(outcome.cell.id, glob)]
-    found = lanes(chosen)
+    found = curve_series(chosen)
     if not found:
         which = f'"{glob}" matches no finetune cell with a loss curve' if glob else "no finetune cell has a loss curve"
         example = f"ids have the form of {asked[-1].cell.id}" if asked else "the run asked for no finetune"
@@ -78,7 +78,7 @@ def _lanes(run: LoadedRun, glob: str | None) -> tuple[Lane, ...]:
     return found
 
 
-def _wanted(trace: str | None, numbered: dict[int, Parting]) -> tuple[int, ...]:
+def _wanted(trace: str | None, numbered: dict[int, CurveDivergence]) -> tuple[int, ...]:
     """The partings that are to be recorded; those that differ in nothing but their length need no recording."""
     if trace is None:
         return ()
@@ -98,7 +98,7 @@ def _wanted(trace: str | None, numbered: dict[int, Parting]) -> tuple[int, ...]:
     return tuple(int(word) for word in words if word not in without)
 
 
-def _record(options: argparse.Namespace, run: LoadedRun, number: int, parting: Parting) -> None:
+def _record(options: argparse.Namespace, run: LoadedRun, number: int, parting: CurveDivergence) -> None:
     locked = load_lock(options.lock)
     known = {release.label for release in locked}
     if missing := {parting.before, parting.after} - known:
@@ -106,7 +106,7 @@ def _record(options: argparse.Namespace, run: LoadedRun, number: int, parting: P
         return
     path = options.matrix or Path("matrices") / f"{run.provenance.matrix}.toml"
     matrix = load_matrix(path, resolve=lambda spec: resolve(spec, locked), variants=available(), gpu_present=False)
-    asker = Asker.of(
+    asker = TracedRunner.of(
         matrix,
         [release for release in locked if release.label in (parting.before, parting.after)],
         cache=cache_of(options),

@@ -8,18 +8,19 @@ import json
 import os
 from pathlib import Path
 
-from harness.cells import Precision, Release, Scale, Shape
 from harness.commands.common import cache_of
-from harness.errors import InputError
-from harness.estimate.asking import Question, Room
-from harness.estimate.calibration import Calibration, read_calibration
-from harness.estimate.cards import Card
-from harness.estimate.prediction import Predictor
-from harness.estimate.text import Asked, Fit, plain, told
+from harness.core.cells import Dimensions, Precision, Release
+from harness.core.errors import InputError
+from harness.environments.environment import probe
+from harness.performance.prediction.calibration import Calibration, read_calibration
+from harness.performance.prediction.cards import GpuCard
+from harness.performance.prediction.format import Fit, PredictionRequest, plain, told
+from harness.performance.prediction.measure import MeasureContext, MeasureRequest
+from harness.performance.prediction.predictor import Predictor
 from harness.releases import load_lock, resolve
-from harness.stack import probe
-from harness.terminal import say
-from harness.variants import load_variant, render
+from harness.text.terminal import say
+from harness.variants.catalogue import load_variant
+from harness.variants.variant import render
 
 FRAME_SECONDS = 0.06
 """Of a stacked frame."""
@@ -37,7 +38,7 @@ def main(options: argparse.Namespace) -> int:
     calibration = _calibration(options)
     cache = cache_of(options)
     say(f"measuring {question.variant.name} with few blocks on the CPU …")
-    room = Room(stack=probe(cache=cache), cache=cache, threads=len(os.sched_getaffinity(0)), say=say)
+    room = MeasureContext(stack=probe(cache=cache), cache=cache, threads=len(os.sched_getaffinity(0)), say=say)
     predictor = Predictor.of(question, room, alone=None if cards else asked.utterances)
     predictor.at(asked.utterances)
     fits = [_fit(predictor, card, calibration) for card in cards]
@@ -48,17 +49,17 @@ def main(options: argparse.Namespace) -> int:
     return 1 if any(fit.account is None for fit in fits) else 0
 
 
-def read(options: argparse.Namespace) -> tuple[Question, Asked, tuple[Card, ...]]:
+def read(options: argparse.Namespace) -> tuple[MeasureRequest, PredictionRequest, tuple[GpuCard, ...]]:
     """What the options ask for, all of it read before anything is measured.
 
     Raises:
         InputError: what is wrong with it.
     """
-    cards = tuple(map(Card.parse, options.fit))
+    cards = tuple(map(GpuCard.parse, options.fit))
     variant = load_variant(options.variant)
     shape = _shape(options.shape)
-    scale = Scale(options.scale)
-    render(variant, shape=shape, scale=scale)
+    scale = options.depth
+    render(variant, dimensions=shape, depth=scale)
     seconds = options.seconds
     if not FRAME_SECONDS <= seconds <= LONGEST_SECONDS:
         raise InputError(
@@ -67,11 +68,11 @@ def read(options: argparse.Namespace) -> tuple[Question, Asked, tuple[Card, ...]
         )
     asked = _asked(options.batch, options.batch_type, seconds)
     characters = options.characters or max(2, round(seconds * CHARACTERS_PER_SECOND))
-    question = Question(
+    question = MeasureRequest(
         release=_release(options),
         variant=variant,
-        shape=shape,
-        scale=scale,
+        dimensions=shape,
+        depth=scale,
         precision=Precision(options.precision),
         frames=max(2, round(seconds / FRAME_SECONDS)),
         characters=max(2, characters),
@@ -79,7 +80,7 @@ def read(options: argparse.Namespace) -> tuple[Question, Asked, tuple[Card, ...]
     return question, asked, cards
 
 
-def _asked(stated: int, batch_type: str, seconds: float) -> Asked:
+def _asked(stated: int, batch_type: str, seconds: float) -> PredictionRequest:
     utterances = stated
     if batch_type == "token":
         utterances = stated // max(1, round(seconds / TOKEN_SECONDS))
@@ -94,12 +95,12 @@ def _asked(stated: int, batch_type: str, seconds: float) -> Asked:
             f"a batch of {utterances:,} utterances is more than any card holds",
             next_step=f"name one of at most {MOST_UTTERANCES:,}",
         )
-    return Asked(utterances=utterances, seconds=seconds, batch_type=batch_type, stated=stated)
+    return PredictionRequest(utterances=utterances, seconds=seconds, batch_type=batch_type, stated=stated)
 
 
-def _shape(text: str) -> Shape:
+def _shape(text: str) -> Dimensions:
     try:
-        return Shape.parse(text)
+        return Dimensions.parse(text)
     except ValueError as error:
         raise InputError(str(error), next_step="write vocabulary and hidden size, such as --shape v8404-h512") from None
 
@@ -120,7 +121,7 @@ def _calibration(options: argparse.Namespace) -> Calibration | None:
     return read_calibration(Path(options.baselines), options.gpu) if options.gpu else None
 
 
-def _fit(predictor: Predictor, card: Card, calibration: Calibration | None) -> Fit:
+def _fit(predictor: Predictor, card: GpuCard, calibration: Calibration | None) -> Fit:
     utterances = predictor.largest(card, calibration)
     account = predictor.at(utterances) if utterances else None
     return Fit(card=card, utterances=utterances, account=account)

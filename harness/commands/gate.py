@@ -9,26 +9,26 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cells import Release
 from harness.commands.common import cache_of
-from harness.diagnose.asking import Asker
-from harness.diagnose.diagnosis import Diagnosis
-from harness.diagnose.gate_text import Gate, comment, terminal
-from harness.diagnose.pairs import Pair, pair, questions, roots
-from harness.diagnose.patching import patched
-from harness.diagnose.work import Against, investigate, slug, store
-from harness.durable import replace_file, storage_error
-from harness.errors import InputError
-from harness.gpu import gpu_present
-from harness.matrix import Matrix, load_matrix, select
-from harness.progress import Display, stage
+from harness.compare.diagnose.diagnosis import Diagnosis
+from harness.compare.diagnose.investigate import ComparisonTarget, investigate, slug, store
+from harness.compare.diagnose.runner import TracedRunner
+from harness.compare.gate.format import Gate, comment, terminal
+from harness.compare.gate.pairs import CellPair, pair, questions, roots
+from harness.compare.gate.patching import patched
+from harness.config.matrix import Matrix, load_matrix, select
+from harness.core.cells import Release
+from harness.core.durable import replace_file, storage_error
+from harness.core.errors import InputError
+from harness.environments.gpu import gpu_present
 from harness.releases import fetch, layout_path, load_lock, resolve
-from harness.terminal import say
-from harness.variants import available
+from harness.run.progress import Display, stage
+from harness.text.terminal import say
+from harness.variants.catalogue import available
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class GateSource:
     """What is tried."""
 
     release: Release
@@ -72,20 +72,20 @@ def _one(spec: str, locked: tuple[Release, ...]) -> Release:
     return found[0]
 
 
-def _source(options: argparse.Namespace, locked: tuple[Release, ...], against: Release, room: Path) -> Source:
+def _source(options: argparse.Namespace, locked: tuple[Release, ...], against: Release, room: Path) -> GateSource:
     base = _one(options.source, locked) if options.source else against
     if options.apply is None:
-        return Source(release=base, of=base.filename if base.path else f"release {base.label}")
+        return GateSource(release=base, of=base.filename if base.path else f"release {base.label}")
     cache = cache_of(options)
     fetch([base], cache, jobs=1)
     release, outside = patched(layout_path(base, cache), options.apply, room / base.label)
     # Made ready at once: the folder that it was made in goes when the gate is done.
     fetch([release], cache, jobs=1)
     notices = (f"not part of any release, and left alone: {', '.join(outside)}",) if outside else ()
-    return Source(release=release, of=f"{base.label} with {options.apply.name}", notices=notices)
+    return GateSource(release=release, of=f"{base.label} with {options.apply.name}", notices=notices)
 
 
-def _gate(options: argparse.Namespace, matrix: Matrix, source: Source, against: Release) -> Gate:
+def _gate(options: argparse.Namespace, matrix: Matrix, source: GateSource, against: Release) -> Gate:
     mine = source.release
     if mine.label == against.label:
         raise InputError(f"{mine.label} cannot be held against itself", next_step="name another with --against")
@@ -94,7 +94,7 @@ def _gate(options: argparse.Namespace, matrix: Matrix, source: Source, against: 
     asked = tuple(each for each in asked if each[0] in wanted)
     say(f"{len(asked)} cells of {mine.label} and of {against.label} …")
     with stage("looking at the interpreter and its torch"):
-        asker = Asker.of(matrix, [mine, against], cache=cache_of(options), jobs=options.jobs, warn=say)
+        asker = TracedRunner.of(matrix, [mine, against], cache=cache_of(options), jobs=options.jobs, warn=say)
     cells = [cell for each in asked for cell in each]
     with Display(total=len(cells)) as display:
         outcomes = asker.run(cells, display)
@@ -111,12 +111,12 @@ def _gate(options: argparse.Namespace, matrix: Matrix, source: Source, against: 
     )
 
 
-def _diagnoses(options: argparse.Namespace, asker: Asker, pairs: list[Pair]) -> dict[str, Diagnosis]:
+def _diagnoses(options: argparse.Namespace, asker: TracedRunner, pairs: list[CellPair]) -> dict[str, Diagnosis]:
     found = {}
     for one in roots(pairs):
         cell = one.mine.cell
         say(f"why does {cell.id} fail …")
-        against = Against(label=one.other.cell.release, why="the release that the source is held against")
+        against = ComparisonTarget(label=one.other.cell.release, why="the release that the source is held against")
         diagnosis = investigate(asker, cell, against, known=one.mine, say=say)
         store(diagnosis, options.output / "diagnoses" / slug(cell, diagnosis.against))
         found[cell.id] = diagnosis

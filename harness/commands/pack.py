@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from harness.runs.packed import PACKED, pack
-from harness.terminal import say
+from harness.run.archive import PACKED, pack
+from harness.text.terminal import say
 
 
 def main(options: argparse.Namespace) -> int:

@@ -7,8 +7,8 @@ import datetime
 import os
 import sys
 
-from harness.cells import Release
 from harness.commands.common import cache_of
+from harness.core.cells import Release
 from harness.releases import fetch, layout_path, load_lock, lock, resolve
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.baselines import load_baselines
 from harness.commands.common import locked_labels
-from harness.commands.predicting import add_predictions
-from harness.errors import InputError
-from harness.judge.baseline import compare
-from harness.judge.known import load_known_issues
-from harness.judge.verdicts import exit_code, judge
+from harness.commands.predictions import add_predictions
+from harness.core.errors import InputError
+from harness.performance.baselines import load_baselines
+from harness.performance.baselines.compare import compare
 from harness.report import write_reports
 from harness.report.answer_text import answer
 from harness.report.baselines import line
-from harness.runs import load_run
-from harness.terminal import say, summary, width
-from harness.variants import available
+from harness.report.run_summary import summary
+from harness.rules.known_issues import load_known_issues
+from harness.rules.verdicts import exit_code, judge
+from harness.run.store import load_run
+from harness.text.terminal import say, width
+from harness.variants.catalogue import available
 
 
 def main(options: argparse.Namespace) -> int:
@@ -41,12 +42,12 @@ def main(options: argparse.Namespace) -> int:
 
 def _folder(options: argparse.Namespace) -> Path:
     """The run to report: one that lies here, or one that a bundle's result becomes."""
-    if (options.run is None) == (options.take_in is None):
+    if (options.run is None) == (options.import_result is None):
         raise InputError("report wants the folder of a run, or --import with the file of a bundle's result, not both")
     if options.run is not None:
         return Path(options.run)
-    from harness.bundle.result import take_in
+    from harness.bundle.result import import_result
 
-    folder = take_in(options.take_in, options.output)
+    folder = import_result(options.import_result, options.output)
     say(f"imported into {folder}")
     return folder

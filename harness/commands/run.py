@@ -11,39 +11,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.baselines import Baseline, load_baselines
-from harness.cells import Cell, Device, Outcome
 from harness.commands.common import arguments_of, cache_of, locked_labels, read_cells
-from harness.commands.own_speech import own_speech_lines, read_own_speech
-from harness.errors import MatrixError, NoGpuError, SelectionError
-from harness.execute import Plan, Settings, build_plan, execute
-from harness.judge.baseline import compare
-from harness.judge.known import KnownIssues, load_known_issues
-from harness.judge.settle import settle
-from harness.judge.stored import Stored, nothing_stored, stored_beside
-from harness.judge.verdicts import exit_code, judge
-from harness.prepare import Prepared, lay_out_releases, prepare
-from harness.progress import Display, Stage, stage
+from harness.commands.user_speech import own_speech_lines, read_own_speech
+from harness.core.cells import Cell, Device, Outcome
+from harness.core.errors import MatrixError, NoGpuError, SelectionError
+from harness.corpus.user_files import write_corrected
+from harness.environments.environment import Environment, probe, scrubbed_environment
+from harness.performance.baselines import Baseline, load_baselines
+from harness.performance.baselines.compare import compare
 from harness.report.answer_text import answer
 from harness.report.baselines import line
-from harness.runs import RunStore, StackFacts, collect_provenance, load_run
-from harness.runs.provenance import now
-from harness.speech.own_files import write_corrected
-from harness.stack import Stack, probe, scrubbed_environment
-from harness.terminal import say, summary, width
-from harness.variants import available
-
-PRELOADED = (
-    "numpy", "torch", "torch._dynamo", "torch.utils.data", "torch.distributed.fsdp", "torchaudio",
-    "torchaudio.compliance.kaldi", "scipy.signal", "librosa", "soundfile", "yaml", "omegaconf", "hydra", "tqdm",
-    "requests", "sentencepiece", "kaldiio", "jieba", "jamo", "jaconv", "torch_complex", "tensorboardX", "oss2",
-    "modelscope", "huggingface_hub", "tiktoken", "umap", "hdbscan", "editdistance", "rapidfuzz", "regex",
-    "safetensors", "websockets", "pydub", "hypothesis",
-)  # fmt: skip
-"""Third-party modules that the stack process imports for all releases; none of them may start a thread."""
-
-PRELOADED_FOR_TRAINERS = ("transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto")
-"""The same where releases are imported whole, for their trainers: for a few models only it would not pay."""
+from harness.report.run_summary import summary
+from harness.rules.apply import apply_rules
+from harness.rules.counterexamples import load_counterexamples
+from harness.rules.known_issues import KnownIssues, load_known_issues
+from harness.rules.verdicts import exit_code, judge
+from harness.run import Plan, Settings, build_plan, execute
+from harness.run.preload import PRELOADED, PRELOADED_FOR_TRAINERS
+from harness.run.prepare import Prepared, StoredExamples, lay_out_releases, no_stored_examples, prepare
+from harness.run.progress import Display, RunStage, stage
+from harness.run.provenance import now
+from harness.run.store import RunStore, StackFacts, collect_provenance, load_run
+from harness.text.terminal import say, width
+from harness.variants.catalogue import available
 
 NO_GPU = (
     "No GPU: torch sees none, so everything runs on the CPU and no VRAM is measured. "
@@ -63,12 +53,12 @@ class Bounds:
     """The ids of cells that can be run here; None for all."""
     left_out: frozenset[str] = frozenset()
     """Checks that nobody expects here."""
-    stored: Stored = nothing_stored
+    stored: StoredExamples = no_stored_examples
     """Counter-examples that are known, of a cell of `properties`."""
     arguments: tuple[str, ...] | None = None
     """What repeats the run at home; None for what was typed here."""
-    rule: Callable[[Outcome], Outcome] = settle
-    """Holds an outcome against its rung's rule, for which libraries are needed that another machine may have."""
+    rule: Callable[[Outcome], Outcome] = apply_rules
+    """Holds an outcome against its check's rule, for which libraries are needed that another machine may have."""
 
 
 def main(options: argparse.Namespace) -> int:
@@ -78,10 +68,10 @@ def main(options: argparse.Namespace) -> int:
         baselines=load_baselines(options.baselines),
         published=locked_labels(options.lock),
     )
-    output, cells = measure(options, Bounds(stored=stored_beside(expected.issues, options.known_issues)))
+    output, cells = measure(options, Bounds(stored=load_counterexamples(expected.issues, options.known_issues)))
     if any(cell.device is Device.CUDA for cell in cells):
         # Not above: a bundle brings what measures, and predicts nothing.
-        from harness.commands.predicting import add_predictions
+        from harness.commands.predictions import add_predictions
 
         with stage("predicting the memory of trainings on a GPU, as far as that is missing"):
             add_predictions(output, options)
@@ -96,7 +86,7 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
     Raises:
         HarnessError: why it cannot be run here.
     """
-    _foresee(options)
+    _validate_early(options)
     with stage(f"reading {options.jsonl}") if options.jsonl else contextlib.nullcontext():
         own = read_own_speech(options)
     cache = cache_of(options)
@@ -112,7 +102,7 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
         say(NO_GPU, style="bold yellow")
     matrix, cells = read_cells(options, gpu_present=stack.cuda_available)
     selected, cells = _within(cells, bounds)
-    _refuse_pretended_gpu(cells, stack)
+    _reject_missing_gpu(cells, stack)
     output = options.output or Path("runs") / matrix.name
     # Resolved, because a release's processes see this path by other names otherwise; short, for sockets' sake.
     workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
@@ -162,7 +152,7 @@ def _within(cells: tuple[Cell, ...], bounds: Bounds) -> tuple[tuple[Cell, ...], 
     return expected, kept
 
 
-def _foresee(options: argparse.Namespace) -> None:
+def _validate_early(options: argparse.Namespace) -> None:
     """Raise what is wrong with matrix and selection whatever the machine is, before seconds are spent to look at it."""
     try:
         read_cells(options, gpu_present=False)
@@ -170,7 +160,7 @@ def _foresee(options: argparse.Namespace) -> None:
         read_cells(options, gpu_present=True)
 
 
-def _refuse_pretended_gpu(cells: Sequence[Cell], stack: Stack) -> None:
+def _reject_missing_gpu(cells: Sequence[Cell], stack: Environment) -> None:
     asking = [cell.id for cell in cells if cell.device is Device.CUDA]
     if asking and not stack.cuda_available:
         # FunASR itself would go on with the CPU, and the outcome would be taken for a GPU's.
@@ -228,7 +218,7 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore) -> None:
 class _Counted:
     """Counts what is ready."""
 
-    def __init__(self, one: Stage, total: int) -> None:
+    def __init__(self, one: RunStage, total: int) -> None:
         self._stage, self._total, self._done = one, total, 0
 
     def __call__(self, _release: object) -> None:

@@ -8,16 +8,16 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.cells import Cell, Failure, Outcome
 from harness.commands.common import cache_of
-from harness.errors import InputError, StoreError
-from harness.judge.known import KnownIssues, load_known_issues
-from harness.judge.verdicts import Judged, judge
+from harness.core.cells import Cell, Failure, Outcome
+from harness.core.errors import InputError, StoreError
 from harness.releases import load_lock, resolve
-from harness.runs import LoadedRun, load_run, run_folders
-from harness.runs.repeating import FOLDERS, UNKNOWN_MATRIX, Repeating
-from harness.terminal import say
-from harness.variants import available
+from harness.rules.known_issues import KnownIssues, load_known_issues
+from harness.rules.verdicts import JudgedOutcome, judge
+from harness.run.repeat_commands import FOLDERS, UNKNOWN_MATRIX, Repeating
+from harness.run.store import LoadedRun, load_run, run_folders
+from harness.text.terminal import say
+from harness.variants.catalogue import available
 
 UNKNOWN = Repeating(arguments=(UNKNOWN_MATRIX,), selection=(), folder=None)
 """Of a run that nobody made yet."""
@@ -32,7 +32,7 @@ def main(options: argparse.Namespace) -> int:
     issues = load_known_issues(options.known_issues, variants=available())
     folders = options.run or sorted(run_folders(*FOLDERS))
     met: list[str] = []
-    shown: list[Judged] = []
+    shown: list[JudgedOutcome] = []
     for folder in folders:
         try:
             run = load_run(folder)
@@ -60,10 +60,10 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _report(one: Judged, options: argparse.Namespace) -> int:
+def _report(one: JudgedOutcome, options: argparse.Namespace) -> int:
     """Write the cell's findings as reports for upstream; 3 when a script did not show its fault."""
-    from harness.as_issue import write
-    from harness.stack import probe
+    from harness.environments.environment import probe
+    from harness.report.upstream import write
 
     cache = cache_of(options)
     (release,) = resolve(one.outcome.cell.release, load_lock(options.lock))
@@ -75,11 +75,11 @@ def _report(one: Judged, options: argparse.Namespace) -> int:
     return 0 if every else 3
 
 
-def _judged(run: LoadedRun, cell: Cell, issues: KnownIssues) -> Judged | None:
+def _judged(run: LoadedRun, cell: Cell, issues: KnownIssues) -> JudgedOutcome | None:
     return next((one for one in judge(run.outcomes, issues) if one.outcome.cell == cell), None)
 
 
-def _told(folder: Path, run: LoadedRun, one: Judged) -> Iterator[str]:
+def _told(folder: Path, run: LoadedRun, one: JudgedOutcome) -> Iterator[str]:
     outcome, origin = one.outcome, run.provenance
     yield f"{outcome.cell.id}"
     yield f"  run       {folder} (matrix {origin.matrix}, torch {origin.torch}, Python {origin.python})"
@@ -91,7 +91,7 @@ def _told(folder: Path, run: LoadedRun, one: Judged) -> Iterator[str]:
         yield f"  remedy    {issue.remedy}"
         yield from (f"  upstream  {report}" for report in issue.upstream)
     yield f"  measured  {outcome.started}, {outcome.seconds:.1f} s"
-    yield from (f"  adapted   {name}" for name in outcome.adaptations)
+    yield from (f"  adapted   {name}" for name in outcome.shims)
     yield from _numbers(outcome)
     yield from _evidence(outcome)
     if outcome.failure is not None:

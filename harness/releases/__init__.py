@@ -1,7 +1,7 @@
 """Which releases exist, which of them are meant, and the folder that each is laid out in."""
 
 from harness.releases.cache import default_cache, layout_path
-from harness.releases.layout import fetch
+from harness.releases.install import fetch
 from harness.releases.lockfile import LockChange, load_lock, lock
 from harness.releases.selection import resolve
 

@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.cells import Release
-from harness.errors import StoreError
+from harness.core.cells import Release
+from harness.core.errors import StoreError
 
 _ADVICE = {
     errno.ENOSPC: ("the disk is full", "make room, or set FUNASR_HARNESS_CACHE to a folder on another disk"),

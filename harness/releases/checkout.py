@@ -9,7 +9,7 @@ import shutil
 import tomllib
 from pathlib import Path
 
-from harness.errors import ReleaseError
+from harness.core.errors import ReleaseError
 from harness.releases.files import PACKAGE, file_sha256, unusable
 
 _DECLARING = ("setup.py", "pyproject.toml")

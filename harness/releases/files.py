@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from harness.cells import Release
-from harness.errors import IntegrityError, ReleaseError
+from harness.core.cells import Release
+from harness.core.errors import IntegrityError, ReleaseError
 
 PACKAGE = "funasr"
 """Name on the package index and of the package that is imported."""

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from packaging.version import InvalidVersion, Version
 
-from harness.cells import Release
-from harness.errors import ReleaseError
+from harness.core.cells import Release
+from harness.core.errors import ReleaseError
 from harness.releases import checkout
 from harness.releases.files import PACKAGE, file_sha256, unusable
 

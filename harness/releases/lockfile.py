@@ -11,12 +11,12 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from harness.cells import Release
-from harness.durable import replace_file, storage_error
-from harness.errors import IntegrityError
-from harness.releases import client
+from harness.config.toml_tables import Problems, Table, read_document, tables_of
+from harness.core.cells import Release
+from harness.core.durable import replace_file, storage_error
+from harness.core.errors import IntegrityError
+from harness.releases import package_index
 from harness.releases.files import PACKAGE
-from harness.tables import Problems, Table, read_document, tables_of
 
 SCHEMA = 1
 _KEYS = ("version", "filename", "sha256", "kind")
@@ -89,7 +89,7 @@ def lock(path: Path, *, today: datetime.date, on_found: Callable[[Release], None
     """
     locked = load_lock(path) if path.exists() else ()
     served: dict[str, tuple[Release, ...]] = {}
-    for files in client.published():
+    for files in package_index.published():
         served[files[0].version] = files
         if on_found:
             on_found(files[0])

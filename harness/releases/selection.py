@@ -10,8 +10,8 @@ from pathlib import Path
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from harness.cells import Release
-from harness.errors import ReleaseError
+from harness.core.cells import Release
+from harness.core.errors import ReleaseError
 from harness.releases.local import read_local
 
 _NEXT = "list those that exist: funasr-harness releases list"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.durable import replace_file, storage_error
-from harness.judge.standing import Comparison
-from harness.judge.verdicts import Judged
-from harness.runs import LoadedRun
+from harness.core.durable import replace_file, storage_error
+from harness.performance.baselines.comparison import RunComparison
+from harness.rules.verdicts import JudgedOutcome
+from harness.run.store import LoadedRun
 
 __all__ = ["ReportPaths", "write_reports"]
 
@@ -25,12 +25,12 @@ class ReportPaths:
 
 def write_reports(
     run: LoadedRun,
-    judged: Sequence[Judged],
+    judged: Sequence[JudgedOutcome],
     out_dir: Path,
     *,
     title: str = "",
     published: Sequence[str] = (),
-    against: Comparison | None = None,
+    against: RunComparison | None = None,
 ) -> ReportPaths:
     """Write `compatibility.html`, `compatibility.md` and `junit.xml`, each whole or not at all.
 

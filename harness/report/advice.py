@@ -7,20 +7,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.cells import Check, Severity, Status
-from harness.judge.verdicts import Judged
-from harness.matrix.expansion import native_entry
+from harness.config.expansion import native_entry
+from harness.core.cells import Check, Severity, Status
+from harness.core.release_order import Order, Span, installable
 from harness.report.failures import FailureGroup
-from harness.report.levels import NAME, Level, gravest
-from harness.report.order import Order, Span, installable
+from harness.report.levels import NAME
 from harness.report.reasons import Links, Reason, Releases, faults, unknown
+from harness.rules.levels import Level, gravest
+from harness.rules.verdicts import JudgedOutcome
 
-__all__ = ["Advice", "Reason", "ReleaseAnswer", "Standing", "Tested", "VariantAdvice", "advise", "standing"]
+__all__ = ["Advice", "Reason", "ReleaseAnswer", "ReleaseStanding", "Tested", "VariantAdvice", "advise", "standing"]
 
 SHORT_OF_BROKEN = (Severity.WRONG, Severity.MINOR)
 
 
-class Standing(StrEnum):
+class ReleaseStanding(StrEnum):
     """What a release is good for, with one variant."""
 
     TRAINS = "trains"
@@ -59,7 +60,7 @@ class ReleaseAnswer:
     """What was found with one variant in one release."""
 
     release: str
-    standing: Standing
+    standing: ReleaseStanding
     tested: Tested
     reasons: tuple[Reason, ...]
     """Everything that is wrong with it, the gravest first."""
@@ -111,7 +112,7 @@ class Advice:
     """Whether any fine-tune was asked for at all."""
 
 
-def advise(judged: Iterable[Judged], groups: Sequence[FailureGroup], order: Order) -> Advice:
+def advise(judged: Iterable[JudgedOutcome], groups: Sequence[FailureGroup], order: Order) -> Advice:
     """Draw the answer from all judged outcomes.
 
     Args:
@@ -119,8 +120,8 @@ def advise(judged: Iterable[Judged], groups: Sequence[FailureGroup], order: Orde
         groups: Where its failures are told; `()` where nothing is linked to.
         order: All releases that exist, those of the run among them.
     """
-    imports: dict[str, list[Judged]] = defaultdict(list)
-    cells: dict[str, dict[str, list[Judged]]] = defaultdict(lambda: defaultdict(list))
+    imports: dict[str, list[JudgedOutcome]] = defaultdict(list)
+    cells: dict[str, dict[str, list[JudgedOutcome]]] = defaultdict(lambda: defaultdict(list))
     tuned = False
     for item in judged:
         cell = item.outcome.cell
@@ -139,26 +140,26 @@ def advise(judged: Iterable[Judged], groups: Sequence[FailureGroup], order: Orde
     return Advice(variants=variants, newest_for_all=_newest(everywhere, order), fine_tuned=tuned)
 
 
-def standing(cells: Iterable[Judged]) -> Standing:
+def standing(cells: Iterable[JudgedOutcome]) -> ReleaseStanding:
     """What the cells of one release and variant say; those of the other trainer than its own are left out."""
     asked = _asked(cells)
     trained = any(item.outcome.cell.check is Check.FINETUNE and _answered(item) for item in asked)
     if any(item.severity is Severity.BROKEN for item in asked):
-        return Standing.PARTLY if trained else Standing.FAILS
-    bearing = [item for item in asked if item.outcome.cell.check.bears]
+        return ReleaseStanding.PARTLY if trained else ReleaseStanding.FAILS
+    bearing = [item for item in asked if item.outcome.cell.check.blocks_dependents]
     # That a release imports says nothing of a model that it does not have.
     if not any(_answered(item) for item in asked if item.outcome.cell.variant) or not all(map(_answered, bearing)):
-        return Standing.UNKNOWN
-    return Standing.TRAINS if trained else Standing.PASSES
+        return ReleaseStanding.UNKNOWN
+    return ReleaseStanding.TRAINS if trained else ReleaseStanding.PASSES
 
 
-def is_native(item: Judged) -> bool | None:
+def is_native(item: JudgedOutcome) -> bool | None:
     """Whether a cell is about the trainer that the release's own recipe calls; None if it was not found out."""
     native = item.outcome.evidence.get("entry_is_native")
     return native if isinstance(native, bool) else None
 
 
-def _asked(cells: Iterable[Judged]) -> list[Judged]:
+def _asked(cells: Iterable[JudgedOutcome]) -> list[JudgedOutcome]:
     """Cells about the release's own trainer that the release had to answer."""
     return [
         item
@@ -167,11 +168,11 @@ def _asked(cells: Iterable[Judged]) -> list[Judged]:
     ]
 
 
-def _answered(item: Judged) -> bool:
+def _answered(item: JudgedOutcome) -> bool:
     return Level.of(item).answers
 
 
-def _is_of_own_trainer(item: Judged) -> bool:
+def _is_of_own_trainer(item: JudgedOutcome) -> bool:
     cell = item.outcome.cell
     seen = is_native(item)
     return seen is not False and (seen or cell.entry in (None, native_entry(cell.release)))
@@ -181,10 +182,10 @@ def _variant(variant: str, releases: Releases, order: Order, *, links: Links) ->
     own = {label: [item for item in items if _is_of_own_trainer(item)] for label, items in releases.items()}
     standings = {label: standing(items) for label, items in releases.items()}
 
-    def of(*wanted: Standing) -> Releases:
+    def of(*wanted: ReleaseStanding) -> Releases:
         return {label: items for label, items in own.items() if standings[label] in wanted}
 
-    good = of(Standing.TRAINS, Standing.PASSES)
+    good = of(ReleaseStanding.TRAINS, ReleaseStanding.PASSES)
     others = {label: [item for item in releases[label] if not _is_of_own_trainer(item)] for label in good}
     answers = tuple(
         ReleaseAnswer(
@@ -197,21 +198,21 @@ def _variant(variant: str, releases: Releases, order: Order, *, links: Links) ->
     )
     return VariantAdvice(
         variant=variant,
-        trains=order.spans(of(Standing.TRAINS)),
+        trains=order.spans(of(ReleaseStanding.TRAINS)),
         tested=_together(answers, order),
-        passes=order.spans(of(Standing.PASSES)),
-        partly=faults(of(Standing.PARTLY), order, links, (Severity.BROKEN,)),
-        fails=faults(of(Standing.FAILS), order, links, (Severity.BROKEN,)),
-        unknown=unknown(of(Standing.UNKNOWN), order),
+        passes=order.spans(of(ReleaseStanding.PASSES)),
+        partly=faults(of(ReleaseStanding.PARTLY), order, links, (Severity.BROKEN,)),
+        fails=faults(of(ReleaseStanding.FAILS), order, links, (Severity.BROKEN,)),
+        unknown=unknown(of(ReleaseStanding.UNKNOWN), order),
         besides=faults(good, order, links, SHORT_OF_BROKEN),
         other_trainer=faults(others, order, links, Severity, trainer=True),
-        newest=_newest(frozenset(of(Standing.TRAINS)), order),
+        newest=_newest(frozenset(of(ReleaseStanding.TRAINS)), order),
         latest=answers[0],
         answers=answers,
     )
 
 
-def _tested(items: Sequence[Judged], spans: tuple[Span, ...]) -> Tested:
+def _tested(items: Sequence[JudgedOutcome], spans: tuple[Span, ...]) -> Tested:
     found: dict[Check, list[Level]] = defaultdict(list)
     for item in _asked(items):
         found[item.outcome.cell.check].append(Level.of(item))
@@ -222,7 +223,7 @@ def _together(answers: Iterable[ReleaseAnswer], order: Order) -> tuple[Tested, .
     """The checks of releases that train or pass, those that came out the same taken together."""
     labels: dict[tuple[tuple[Check, Level], ...], list[str]] = defaultdict(list)
     for answer in answers:
-        if answer.standing in (Standing.TRAINS, Standing.PASSES):
+        if answer.standing in (ReleaseStanding.TRAINS, ReleaseStanding.PASSES):
             labels[answer.tested.levels].append(answer.release)
     return tuple(Tested(spans=order.spans(own), levels=levels) for levels, own in labels.items())
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from harness.cells import Check, Severity
-from harness.judge.verdicts import Judged
-from harness.report.advice import Advice, ReleaseAnswer, Standing, VariantAdvice, advise
-from harness.report.figures import plural
-from harness.report.levels import NAME, Level
-from harness.report.order import Order, in_words
+from harness.core.cells import Check, Severity
+from harness.core.release_order import Order, in_words
+from harness.report.advice import Advice, ReleaseAnswer, ReleaseStanding, VariantAdvice, advise
+from harness.report.levels import NAME
 from harness.report.reasons import Reason
-from harness.report.text import one_line
+from harness.rules.levels import Level
+from harness.rules.verdicts import JudgedOutcome
+from harness.text.plain import one_line
+from harness.text.units import plural
 
 TITLE = "Which releases can be fine-tuned?"
 _MOST_REASONS = 3
@@ -21,7 +22,7 @@ _SAID_OF_THE_NEWEST = (Level.PASSED, Level.BROKEN, Level.FAULT, Level.YOURS)
 """Levels of which the checks are named; what is wrong or minor is told in full, and what was not run is no answer."""
 
 
-def answer(judged: Sequence[Judged], published: Sequence[str], *, width: int) -> str:
+def answer(judged: Sequence[JudgedOutcome], published: Sequence[str], *, width: int) -> str:
     """The answer for every variant; empty where no cell is about one.
 
     Args:
@@ -74,7 +75,7 @@ def _newest(latest: ReleaseAnswer) -> Iterator[_Line]:
     ]
     yield 1, f"the newest here, {latest.release}: {'; '.join(checks) or 'no check came to an answer'}"
     # Of a release that cannot be fine-tuned the reason stands above.
-    broken = [] if latest.standing is Standing.FAILS else [Severity.BROKEN]
+    broken = [] if latest.standing is ReleaseStanding.FAILS else [Severity.BROKEN]
     for severity in (*broken, Severity.WRONG):
         reasons = [reason for reason in latest.reasons if reason.severity is severity]
         yield from ((2, f"{severity}: {_phrase(reason)}") for reason in reasons[:_MOST_REASONS])

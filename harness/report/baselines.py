@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.baselines.figures import CURVE, KINDS, LOSS_FIGURES
-from harness.baselines.noise import ALPHA
-from harness.baselines.records import Baseline
-from harness.cells import Device
-from harness.judge.standing import Against, CellAgainst, Comparison, Standing
-from harness.report import figures
-from harness.report.markup import code, md
+from harness.core.cells import Device
+from harness.performance.baselines.comparison import CellComparison, MetricComparison, MetricStatus, RunComparison
+from harness.performance.baselines.metrics import CURVE, KINDS, LOSS_FIGURES
+from harness.performance.baselines.noise import ALPHA
+from harness.performance.baselines.records import Baseline
+from harness.text import units
+from harness.text.markdown import code, md
 
 ACCEPT = "funasr-harness baseline accept RUN RUN RUN"
 _MOST_LISTED = 20
@@ -20,7 +20,7 @@ _LONGEST_WORDS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class BaselineRow:
     """One figure of one cell, ready to be read."""
 
     cell: str
@@ -29,7 +29,7 @@ class Row:
     now: str
     difference: str
     bound: str
-    standing: Standing
+    standing: MetricStatus
     words: str
 
 
@@ -37,7 +37,7 @@ class Row:
 class Untold:
     """Cells of which nothing, or not this figure, could be told for one reason."""
 
-    standing: Standing
+    standing: MetricStatus
     reason: str
     cells: tuple[str, ...]
 
@@ -50,15 +50,15 @@ class BaselineView:
     """`3 cells: 1 changed, 2 within; 9 figures: 1 changed, 8 within`."""
     origins: tuple[str, ...]
     """A sentence for each baseline that the run was held against."""
-    changed: tuple[Row, ...]
-    others: tuple[Row, ...]
-    """Within, uncalibrated and without a figure."""
+    changed: tuple[BaselineRow, ...]
+    others: tuple[BaselineRow, ...]
+    """Within, without a baseline and without a figure."""
     untold: tuple[Untold, ...]
     alpha: float = ALPHA
     accept: str = ACCEPT
 
 
-def view(comparison: Comparison | None) -> BaselineView | None:
+def view(comparison: RunComparison | None) -> BaselineView | None:
     """What is told; None where there is no cell that a baseline could speak of, and none is expected."""
     if comparison is None or not _expected(comparison):
         return None
@@ -66,19 +66,21 @@ def view(comparison: Comparison | None) -> BaselineView | None:
     return BaselineView(
         tally=_tally(comparison.cells),
         origins=tuple(_origin(one) for one in comparison.baselines),
-        changed=tuple(row for row in rows if row.standing is Standing.CHANGED),
-        others=tuple(row for row in rows if row.standing is not Standing.CHANGED),
+        changed=tuple(row for row in rows if row.standing is MetricStatus.CHANGED),
+        others=tuple(row for row in rows if row.standing is not MetricStatus.CHANGED),
         untold=_untold(comparison.cells),
     )
 
 
-def line(comparison: Comparison, cells: Iterable[str] | None = None) -> str:
+def line(comparison: RunComparison, cells: Iterable[str] | None = None) -> str:
     """What is said at the end of a run, of all cells or of these; empty where there is nothing to compare."""
     wanted = None if cells is None else set(cells)
     mine = [one for one in comparison.cells if wanted is None or one.cell in wanted]
     if not mine or not _expected(comparison):
         return ""
-    changed = [_row(one.cell, figure) for one in mine for figure in one.figures if figure.standing is Standing.CHANGED]
+    changed = [
+        _row(one.cell, figure) for one in mine for figure in one.figures if figure.standing is MetricStatus.CHANGED
+    ]
     lines = [f"against the baseline: {_tally(mine)}"]
     lines += [f"  changed: {row.cell}: {_sentence(row)}" for row in changed[:_MOST_LISTED]]
     if len(changed) > _MOST_LISTED:
@@ -86,15 +88,15 @@ def line(comparison: Comparison, cells: Iterable[str] | None = None) -> str:
     lines += [f"  {_word(one.standing)}: {_cells(one)}: {one.reason}" for one in _untold(mine)]
     if changed:
         lines.append(f"  if it is meant, acknowledge it: {ACCEPT}")
-    elif any(one.standing is Standing.UNCALIBRATED for one in mine):
+    elif any(one.standing is MetricStatus.UNCALIBRATED for one in mine):
         lines.append(f"  a baseline takes three runs or more, on a machine that does nothing else: {ACCEPT}")
     return "\n".join(lines)
 
 
-def _expected(comparison: Comparison) -> bool:
+def _expected(comparison: RunComparison) -> bool:
     """Whether silence would be taken for a pass: on a GPU always, on a CPU only where a baseline was accepted."""
     on_gpu = any(f"/{Device.CUDA}-" in one.cell for one in comparison.cells)
-    calibrated = any(one.standing is not Standing.UNCALIBRATED for one in comparison.cells)
+    calibrated = any(one.standing is not MetricStatus.UNCALIBRATED for one in comparison.cells)
     return on_gpu or calibrated or bool(comparison.baselines)
 
 
@@ -121,17 +123,17 @@ def _explained(found: BaselineView) -> str:
         return f"Uncalibrated is neither a pass nor a failure. A baseline is made by {code(found.accept)}."
     return (
         "Changed is what lies beyond the noise of the baseline's repeats, for better or worse; by chance alone "
-        f"at most {figures.percent(found.alpha)} of runs show any. If it is meant: {code(found.accept)}."
+        f"at most {units.percent(found.alpha)} of runs show any. If it is meant: {code(found.accept)}."
     )
 
 
 def shown(figure: str, value: float | None) -> str:
     """A figure with its unit."""
     if figure == "step_seconds":
-        return figures.duration(value)
+        return units.duration(value)
     if figure in (CURVE, *LOSS_FIGURES):
-        return figures.loss(value)
-    return figures.UNKNOWN if value is None else f"{value / 2**20:,.1f} MiB"
+        return units.loss(value)
+    return units.UNKNOWN if value is None else f"{value / 2**20:,.1f} MiB"
 
 
 def words_of(figure: str) -> str:
@@ -139,43 +141,43 @@ def words_of(figure: str) -> str:
     return KINDS[figure].words if figure in KINDS else "losses, step by step"
 
 
-def _row(cell: str, one: Against) -> Row:
-    return Row(
+def _row(cell: str, one: MetricComparison) -> BaselineRow:
+    return BaselineRow(
         cell=cell,
         figure=words_of(one.figure),
         baseline=shown(one.figure, one.baseline),
         now=shown(one.figure, one.now),
-        difference=figures.UNKNOWN if one.difference is None else f"{100 * one.difference:+.3g} %",
-        bound=figures.UNKNOWN if one.bound is None else f"{100 * one.bound:.3g} %",
+        difference=units.UNKNOWN if one.difference is None else f"{100 * one.difference:+.3g} %",
+        bound=units.UNKNOWN if one.bound is None else f"{100 * one.bound:.3g} %",
         standing=one.standing,
         words=one.words,
     )
 
 
-def _sentence(row: Row) -> str:
+def _sentence(row: BaselineRow) -> str:
     told = f"{row.figure} {row.baseline} → {row.now}, {row.words}"
-    return told if row.difference == figures.UNKNOWN else f"{told} ({row.difference}, the noise allows {row.bound})"
+    return told if row.difference == units.UNKNOWN else f"{told} ({row.difference}, the noise allows {row.bound})"
 
 
-def _tally(cells: Sequence[CellAgainst]) -> str:
+def _tally(cells: Sequence[CellComparison]) -> str:
     standings = [figure.standing for one in cells for figure in one.figures if figure.figure]
-    told = figures.plural(len(cells), "cell") + ": " + _counts([one.standing for one in cells])
-    return f"{told}; {figures.plural(len(standings), 'figure')}: {_counts(standings)}" if standings else told
+    told = units.plural(len(cells), "cell") + ": " + _counts([one.standing for one in cells])
+    return f"{told}; {units.plural(len(standings), 'figure')}: {_counts(standings)}" if standings else told
 
 
-def _counts(standings: Sequence[Standing]) -> str:
-    return ", ".join(f"{count} {_word(word)}" for word in Standing if (count := standings.count(word)))
+def _counts(standings: Sequence[MetricStatus]) -> str:
+    return ", ".join(f"{count} {_word(word)}" for word in MetricStatus if (count := standings.count(word)))
 
 
-def _word(standing: Standing) -> str:
+def _word(standing: MetricStatus) -> str:
     return standing.replace("_", " ")
 
 
-def _untold(cells: Iterable[CellAgainst]) -> tuple[Untold, ...]:
-    found: dict[tuple[Standing, str], list[str]] = defaultdict(list)
+def _untold(cells: Iterable[CellComparison]) -> tuple[Untold, ...]:
+    found: dict[tuple[MetricStatus, str], list[str]] = defaultdict(list)
     for one in cells:
         for figure in one.figures:
-            if figure.standing in (Standing.UNCALIBRATED, Standing.NO_FIGURE):
+            if figure.standing in (MetricStatus.UNCALIBRATED, MetricStatus.NO_FIGURE):
                 name = f"{words_of(figure.figure)}: " if figure.figure else ""
                 found[figure.standing, name + figure.words].append(one.cell)
     return tuple(
@@ -184,7 +186,7 @@ def _untold(cells: Iterable[CellAgainst]) -> tuple[Untold, ...]:
 
 
 def _cells(one: Untold) -> str:
-    return one.cells[0] if len(one.cells) == 1 else f"{figures.plural(len(one.cells), 'cell')}, such as {one.cells[0]}"
+    return one.cells[0] if len(one.cells) == 1 else f"{units.plural(len(one.cells), 'cell')}, such as {one.cells[0]}"
 
 
 def _origin(baseline: Baseline) -> str:
@@ -196,12 +198,12 @@ def _origin(baseline: Baseline) -> str:
         else ""
     )
     return (
-        f"{baseline.key}: accepted {newest.accepted[:10]} from {figures.plural(len(newest.runs), 'run')} of "
+        f"{baseline.key}: accepted {newest.accepted[:10]} from {units.plural(len(newest.runs), 'run')} of "
         f"{newest.matrix} (sha256 {newest.matrix_sha256[:12]}…), harness {', '.join(sorted(commits))}.{note}"
     )
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[BaselineRow]) -> str:
     if not rows:
         return ""
     # Imported here: the command line answers `--help` without it.
@@ -215,5 +217,5 @@ def _table(rows: Sequence[Row]) -> str:
     return tabulate(told, headers=head, tablefmt="pipe", disable_numparse=True)
 
 
-def _told(row: Row) -> str:
+def _told(row: BaselineRow) -> str:
     return f"{_word(row.standing)}: {row.words}" if row.words else _word(row.standing)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cells import Check, Entry, Severity, Status
-from harness.judge.checkpoint import QUESTIONS
-from harness.judge.verdicts import Judged
-from harness.report.order import Order, Span
+from harness.core.cells import Check, Entry, Severity, Status
+from harness.core.release_order import Order, Span
+from harness.rules.checkpoint import QUESTIONS
+from harness.rules.verdicts import JudgedOutcome
 
 WORDS: Mapping[str, str] = {
     "resumes_at_epoch": "stopped between epochs, it goes on with the next one",
@@ -94,9 +94,9 @@ class SavedGroup:
         return tuple(question for question in self.questions if question.status == "fails")
 
 
-def saved_groups(judged: Iterable[Judged], order: Order) -> tuple[SavedGroup, ...]:
+def saved_groups(judged: Iterable[JudgedOutcome], order: Order) -> tuple[SavedGroup, ...]:
     """The `checkpoint` cells of a run that came to an answer, those of the newest release first."""
-    groups: dict[tuple[object, ...], list[Judged]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[JudgedOutcome]] = defaultdict(list)
     age = {label: number for number, label in enumerate(order.labels)}
     for item in sorted(judged, key=lambda one: age.get(one.outcome.cell.release, -1)):
         cell, answers = item.outcome.cell, _answers(item)
@@ -105,18 +105,18 @@ def saved_groups(judged: Iterable[Judged], order: Order) -> tuple[SavedGroup, ..
         if not answers:
             continue
         alike = tuple((answer.get("name"), answer.get("status")) for answer in answers)
-        groups[cell.variant, cell.shape, cell.scale, cell.entry, cell.device, cell.precision, alike].append(item)
+        groups[cell.variant, cell.dimensions, cell.depth, cell.entry, cell.device, cell.precision, alike].append(item)
     built = [(age.get(items[-1].outcome.cell.release, -1), _group(items, order)) for items in groups.values()]
     return tuple(group for _, group in sorted(built, key=lambda pair: (-pair[0], pair[1].variant, str(pair[1].entry))))
 
 
-def _group(items: Sequence[Judged], order: Order) -> SavedGroup:
+def _group(items: Sequence[JudgedOutcome], order: Order) -> SavedGroup:
     newest = items[-1].outcome
     cell = newest.cell
     return SavedGroup(
         variant=str(cell.variant),
         entry=cell.entry,
-        place=f"{cell.shape} {cell.scale} {cell.device}-{cell.precision}",
+        place=f"{cell.dimensions} {cell.depth} {cell.device}-{cell.precision}",
         spans=order.spans({item.outcome.cell.release for item in items}),
         questions=tuple(_question(answer, items[-1]) for answer in _answers(items[-1])),
         mismatches=_mismatches(items[-1]),
@@ -124,12 +124,12 @@ def _group(items: Sequence[Judged], order: Order) -> SavedGroup:
     )
 
 
-def _answers(item: Judged) -> list[Mapping[str, Any]]:
+def _answers(item: JudgedOutcome) -> list[Mapping[str, Any]]:
     found = item.outcome.evidence.get(QUESTIONS)
     return [answer for answer in found if isinstance(answer, Mapping)] if isinstance(found, Sequence) else []
 
 
-def _question(answer: Mapping[str, Any], item: Judged) -> SavedQuestion:
+def _question(answer: Mapping[str, Any], item: JudgedOutcome) -> SavedQuestion:
     name = str(answer.get("name"))
     return SavedQuestion(
         name=name,
@@ -140,7 +140,7 @@ def _question(answer: Mapping[str, Any], item: Judged) -> SavedQuestion:
     )
 
 
-def _mismatches(item: Judged) -> tuple[Mismatch, ...]:
+def _mismatches(item: JudgedOutcome) -> tuple[Mismatch, ...]:
     answer = next((one for one in _answers(item) if one.get("name") == "mismatch_said"), {})
     cases = (answer.get("example") or {}).get("cases") or ()
     return tuple(

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cells import Entry, Severity
-from harness.judge.verdicts import Judged
-from harness.report.order import Order, Span
+from harness.core.cells import Entry, Severity
+from harness.core.release_order import Order, Span
+from harness.rules.verdicts import JudgedOutcome
 
 DATA = "data"
-"""The rung."""
+"""The check."""
 FAILS, LISTED, NOT_ASKED, HOLDS = "fails", "listed", "not_asked", "holds"
 _GRAVITY = (FAILS, LISTED, HOLDS, NOT_ASKED)
 
@@ -92,7 +92,7 @@ WORDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
+class DataExample:
     """One thing that an example says."""
 
     name: str
@@ -111,7 +111,7 @@ class DataUse:
     spans: tuple[Span, ...]
     message: str
     """Of the newest of them."""
-    example: tuple[Example, ...]
+    example: tuple[DataExample, ...]
     cell: str
     """The id of a cell of the newest release."""
 
@@ -133,9 +133,9 @@ class DataQuestion:
         return f"data-{self.name}"
 
 
-def data_questions(judged: Iterable[Judged], order: Order) -> tuple[DataQuestion, ...]:
+def data_questions(judged: Iterable[JudgedOutcome], order: Order) -> tuple[DataQuestion, ...]:
     """Every question that the `data` cells asked, in the order of `WORDS`; the unknown ones come last."""
-    found: dict[str, dict[tuple[str, Entry | None], dict[str, tuple[Judged, Mapping[str, Any]]]]] = defaultdict(
+    found: dict[str, dict[tuple[str, Entry | None], dict[str, tuple[JudgedOutcome, Mapping[str, Any]]]]] = defaultdict(
         lambda: defaultdict(dict)
     )
     for item in judged:
@@ -151,7 +151,9 @@ def data_questions(judged: Iterable[Judged], order: Order) -> tuple[DataQuestion
 
 
 def _question(
-    name: str, groups: Mapping[tuple[str, Entry | None], Mapping[str, tuple[Judged, Mapping[str, Any]]]], order: Order
+    name: str,
+    groups: Mapping[tuple[str, Entry | None], Mapping[str, tuple[JudgedOutcome, Mapping[str, Any]]]],
+    order: Order,
 ) -> DataQuestion:
     keys = sorted(groups, key=lambda key: (_gravity(key[0]), str(key[1])))
     return DataQuestion(
@@ -163,7 +165,7 @@ def _question(
 
 
 def _use(
-    key: tuple[str, Entry | None], members: Mapping[str, tuple[Judged, Mapping[str, Any]]], order: Order
+    key: tuple[str, Entry | None], members: Mapping[str, tuple[JudgedOutcome, Mapping[str, Any]]], order: Order
 ) -> DataUse:
     newest = order.sorted(members)[-1]
     item, question = members[newest]
@@ -175,7 +177,7 @@ def _use(
         entry=key[1],
         spans=order.spans(members),
         message=str(question.get("message", "")),
-        example=tuple(Example(name=str(name), value=str(value)) for name, value in items if str(value)),
+        example=tuple(DataExample(name=str(name), value=str(value)) for name, value in items if str(value)),
         cell=item.outcome.cell.id,
     )
 

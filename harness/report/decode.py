@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cells import Check, Entry
-from harness.judge.decode import DECODING
-from harness.judge.verdicts import Judged
-from harness.report.levels import Level
-from harness.report.order import Order
+from harness.core.cells import Check, Entry
+from harness.core.release_order import Order
+from harness.rules.decode import DECODING
+from harness.rules.levels import Level
+from harness.rules.verdicts import JudgedOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class DecodedLine:
     """One utterance: what was said and what came back."""
 
     key: str
@@ -41,17 +41,17 @@ class Decoded:
     loaded_as: str
     """`folder`, or `config and checkpoint`."""
     reasons: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[DecodedLine, ...]
 
 
-def decoded(judged: Iterable[Judged], order: Order) -> tuple[Decoded, ...]:
+def decoded(judged: Iterable[JudgedOutcome], order: Order) -> tuple[Decoded, ...]:
     """The `decode` cells of a run that were judged, those of the newest release first."""
     age = {label: number for number, label in enumerate(order.labels)}
     found = [one for item in judged if (one := _decoded(item)) is not None]
     return tuple(sorted(found, key=lambda one: (-age.get(one.release, -1), one.variant, str(one.entry), one.place)))
 
 
-def _decoded(item: Judged) -> Decoded | None:
+def _decoded(item: JudgedOutcome) -> Decoded | None:
     outcome, cell = item.outcome, item.outcome.cell
     verdict = outcome.evidence.get(DECODING)
     if cell.check is not Check.DECODE or not isinstance(verdict, Mapping):
@@ -61,7 +61,7 @@ def _decoded(item: Judged) -> Decoded | None:
         release=cell.release,
         variant=str(cell.variant),
         entry=cell.entry,
-        place=f"{cell.shape} {cell.scale} {cell.device}-{cell.precision}",
+        place=f"{cell.dimensions} {cell.depth} {cell.device}-{cell.precision}",
         level=Level.of(item),
         steps=outcome.metrics.get("steps"),
         error_rate=verdict.get("error_rate"),
@@ -73,8 +73,8 @@ def _decoded(item: Judged) -> Decoded | None:
     )
 
 
-def _line(one: Mapping[str, Any]) -> Line:
-    return Line(
+def _line(one: Mapping[str, Any]) -> DecodedLine:
+    return DecodedLine(
         key=str(one.get("key")),
         reference=str(one.get("reference")),
         hypothesis=str(one.get("hypothesis")),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.cells import Outcome
-from harness.drift.causes import Cause, cause_of
-from harness.drift.curves import Lane, Stretch, kinship, lanes
-from harness.drift.evidence import Parting, partings
-from harness.drift.recordings import Recording
-from harness.judge.verdicts import Judged
+from harness.compare.drift.causes import DriftCause, cause_of
+from harness.compare.drift.curves import CurveSegment, CurveSeries, curve_series, relation
+from harness.compare.drift.evidence import CurveDivergence, curve_divergences
+from harness.compare.drift.recordings import DivergenceRecording
+from harness.core.cells import Outcome
+from harness.core.release_order import Order, Span
 from harness.report.learning import CurveGroup, CurveKey, curve_key
-from harness.report.order import Order, Span
+from harness.rules.verdicts import JudgedOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriftLane:
+class DriftSeries:
     """The releases of one question."""
 
     question: str
@@ -46,8 +46,8 @@ class Turn:
     after: str
     between: tuple[str, ...]
     """Published releases between the two of which no curve is known; none where the boundary is exact."""
-    lanes: tuple[str, ...]
-    cause: Cause
+    series: tuple[str, ...]
+    cause: DriftCause
     curves: tuple[CurveGroup, CurveGroup]
     recorded: bool
 
@@ -61,7 +61,7 @@ class Turn:
 class Drift:
     """All of it."""
 
-    lanes: tuple[DriftLane, ...]
+    series: tuple[DriftSeries, ...]
     turns: tuple[Turn, ...]
 
     @property
@@ -71,50 +71,55 @@ class Drift:
 
 
 def drift_of(
-    judged: Sequence[Judged], order: Order, curves: Mapping[CurveKey, CurveGroup], recordings: Mapping[str, Recording]
+    judged: Sequence[JudgedOutcome],
+    order: Order,
+    curves: Mapping[CurveKey, CurveGroup],
+    recordings: Mapping[str, DivergenceRecording],
 ) -> Drift | None:
     """The drift of a run; None where no two releases have a curve at the same question."""
-    found = [lane for lane in lanes(item.outcome for item in judged) if _releases(lane) > 1]
+    found = [lane for lane in curve_series(item.outcome for item in judged) if _releases(lane) > 1]
     if not found:
         return None
-    merged: dict[str, list[Parting]] = {}
-    for parting in (parting for lane in found for parting in partings(lane)):
+    merged: dict[str, list[CurveDivergence]] = {}
+    for parting in (parting for lane in found for parting in curve_divergences(lane)):
         merged.setdefault(parting.key, []).append(parting)
     turns = tuple(
         _turn(number, several, order, curves, recordings.get(key))
         for number, (key, several) in enumerate(merged.items(), 1)
     )
-    return Drift(lanes=tuple(_lane(lane, order, curves) for lane in found), turns=turns)
+    return Drift(series=tuple(_lane(lane, order, curves) for lane in found), turns=turns)
 
 
-def _releases(lane: Lane) -> int:
+def _releases(lane: CurveSeries) -> int:
     return sum(len(stretch.outcomes) for stretch in lane.stretches)
 
 
-def _lane(lane: Lane, order: Order, curves: Mapping[CurveKey, CurveGroup]) -> DriftLane:
-    return DriftLane(
+def _lane(lane: CurveSeries, order: Order, curves: Mapping[CurveKey, CurveGroup]) -> DriftSeries:
+    return DriftSeries(
         question=lane.name,
         groups=tuple(_group(lane, number, stretch, order, curves) for number, stretch in enumerate(lane.stretches)),
         without=order.spans({label for label, _ in lane.missing}),
     )
 
 
-def _group(lane: Lane, number: int, stretch: Stretch, order: Order, curves: Mapping[CurveKey, CurveGroup]) -> Group:
+def _group(
+    lane: CurveSeries, number: int, stretch: CurveSegment, order: Order, curves: Mapping[CurveKey, CurveGroup]
+) -> Group:
     broken = (f"breaks off: {stretch.broke_off}",) if stretch.broke_off else ()
     return Group(
         curve=_curve(stretch.outcomes[0], curves),
         spans=order.spans(set(stretch.releases)),
         steps=len(stretch.losses),
-        notes=(*broken, *kinship(lane, number)),
+        notes=(*broken, *relation(lane, number)),
     )
 
 
 def _turn(
     number: int,
-    several: Sequence[Parting],
+    several: Sequence[CurveDivergence],
     order: Order,
     curves: Mapping[CurveKey, CurveGroup],
-    recording: Recording | None,
+    recording: DivergenceRecording | None,
 ) -> Turn:
     one = several[0]
     first, last = order.labels.index(one.before), order.labels.index(one.after)
@@ -123,7 +128,7 @@ def _turn(
         before=one.before,
         after=one.after,
         between=order.labels[first + 1 : last],
-        lanes=tuple(parting.lane for parting in several),
+        series=tuple(parting.lane for parting in several),
         cause=cause_of(one, recording),
         curves=(_curve(one.mine, curves), _curve(one.other, curves)),
         recorded=recording is not None,

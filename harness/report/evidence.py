@@ -6,16 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.cells import Cell, Check, Outcome, Status, Verdict
-from harness.judge.verdicts import Judged
-from harness.report import figures
-from harness.report.facts import Fact, facts_of
+from harness.core.cells import Cell, Check, Outcome, Status, Verdict
+from harness.core.release_order import Order, Span
+from harness.report.cell_details import Fact, facts_of
 from harness.report.failures import FailureGroup, GroupKey, group_key
 from harness.report.learning import CurveGroup, CurveKey, Training, curve_key
-from harness.report.levels import Level
-from harness.report.order import Order, Span
-from harness.report.text import one_line, plain
-from harness.report.tracebacks import Line, shared_lines, structure
+from harness.report.tracebacks import TracebackLine, shared_lines, structure
+from harness.rules.levels import Level
+from harness.rules.verdicts import JudgedOutcome
+from harness.text import units
+from harness.text.plain import one_line, plain
 
 _LONGEST_LOG = 2000
 
@@ -35,7 +35,7 @@ class Member:
 class EvidenceRow:
     """Cells of one shape of which all the same was seen, times apart."""
 
-    shape: str
+    dimensions: str
     reason: str
     facts: tuple[Fact, ...]
     members: tuple[Member, ...]
@@ -46,26 +46,26 @@ class EvidenceRow:
     @property
     def seconds(self) -> str:
         """How long a cell took: from the quickest to the slowest."""
-        times = [figures.duration(member.seconds) for member in sorted(self.members, key=lambda item: item.seconds)]
+        times = [units.duration(member.seconds) for member in sorted(self.members, key=lambda item: item.seconds)]
         return times[0] if times[0] == times[-1] else f"{times[0]} – {times[-1]}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
-    """Cells of one variant and rung that ended alike, with one traceback."""
+class EvidenceCard:
+    """Cells of one variant and check that ended alike, with one traceback."""
 
     check: Check
     variant: str | None
     title: str
-    """Rung, variant and place."""
+    """Check, variant and place."""
     status: Status
     level: Level
     verdict: Verdict
     sentence: str
     """The judge's, where a cell passed against expectation."""
     group: FailureGroup | None
-    lines: tuple[Line, ...]
-    adaptations: tuple[str, ...]
+    lines: tuple[TracebackLine, ...]
+    shims: tuple[str, ...]
     log: str
     """The end of what the release printed in the newest of the cells, kept only when it did not pass."""
     cells: int
@@ -74,41 +74,41 @@ class Card:
 
 
 def build_cards(
-    judged: Iterable[Judged],
+    judged: Iterable[JudgedOutcome],
     order: Order,
     *,
     groups: Sequence[FailureGroup],
     curves: Mapping[CurveKey, CurveGroup],
-) -> tuple[Card, ...]:
-    """All evidence, by rung, then variant; every cell is in exactly one row of one card."""
-    cards: dict[tuple[object, ...], list[Judged]] = defaultdict(list)
+) -> tuple[EvidenceCard, ...]:
+    """All evidence, by check, then variant; every cell is in exactly one row of one card."""
+    cards: dict[tuple[object, ...], list[JudgedOutcome]] = defaultdict(list)
     age = {label: number for number, label in enumerate(order.labels)}
     for item in sorted(judged, key=lambda judged: age[judged.outcome.cell.release]):
         cards[_card_key(item)].append(item)
     links = {group.key: group for group in groups}
     built = [_card(items, order, links=links, curves=curves) for items in cards.values()]
     return tuple(
-        sorted(built, key=lambda card: (card.check.rung, card.title, list(Status).index(card.status), -card.cells))
+        sorted(built, key=lambda card: (card.check.position, card.title, list(Status).index(card.status), -card.cells))
     )
 
 
-def _card_key(item: Judged) -> tuple[object, ...]:
+def _card_key(item: JudgedOutcome) -> tuple[object, ...]:
     outcome, cell = item.outcome, item.outcome.cell
     return (
-        *(cell.check, cell.entry, cell.variant, cell.scale, cell.device, cell.precision),
+        *(cell.check, cell.entry, cell.variant, cell.depth, cell.device, cell.precision),
         *(outcome.status, Level.of(item), item.verdict, item.issue.id if item.issue else ""),
-        *(outcome.failure.signature if outcome.failure else "", structure(outcome.failure), outcome.adaptations),
+        *(outcome.failure.signature if outcome.failure else "", structure(outcome.failure), outcome.shims),
         *(defect.signature for defect in item.defects),
     )
 
 
 def _card(
-    members: Sequence[Judged],
+    members: Sequence[JudgedOutcome],
     order: Order,
     *,
     links: Mapping[GroupKey, FailureGroup],
     curves: Mapping[CurveKey, CurveGroup],
-) -> Card:
+) -> EvidenceCard:
     first, newest = members[0], members[-1].outcome
     outcome = first.outcome
     rows: dict[tuple[object, ...], list[Outcome]] = defaultdict(list)
@@ -116,7 +116,7 @@ def _card(
         seen = item.outcome
         rows[_shape_key(seen.cell), _reason(seen), facts_of(seen), curve_key(seen)].append(seen)
     log = newest.evidence.get("log_tail")
-    return Card(
+    return EvidenceCard(
         check=outcome.cell.check,
         variant=outcome.cell.variant,
         title=_title(outcome.cell),
@@ -126,7 +126,7 @@ def _card(
         sentence=first.sentence if first.verdict in (Verdict.UNEXPECTED_PASS, Verdict.YOURS) else "",
         group=links.get(group_key(first)),
         lines=shared_lines(item.outcome.failure for item in members if item.outcome.failure),
-        adaptations=outcome.adaptations,
+        shims=outcome.shims,
         log=plain(log)[-_LONGEST_LOG:] if isinstance(log, str) and outcome.status is not Status.PASSED else "",
         cells=len(members),
         spans=order.spans({item.outcome.cell.release for item in members}),
@@ -138,7 +138,7 @@ def _row(outcomes: Sequence[Outcome], order: Order, curves: Mapping[CurveKey, Cu
     first = outcomes[0]
     key = curve_key(first)
     return EvidenceRow(
-        shape=str(first.cell.shape) if first.cell.shape else "",
+        dimensions=str(first.cell.dimensions) if first.cell.dimensions else "",
         reason=_reason(first),
         facts=facts_of(first),
         members=tuple(
@@ -156,14 +156,14 @@ def _row(outcomes: Sequence[Outcome], order: Order, curves: Mapping[CurveKey, Cu
 
 
 def _title(cell: Cell) -> str:
-    rung = f"{cell.check}@{cell.entry}" if cell.entry else str(cell.check)
+    check = f"{cell.check}@{cell.entry}" if cell.entry else str(cell.check)
     if cell.variant is None:
-        return rung
-    return " · ".join(filter(None, (rung, cell.variant, cell.scale, f"{cell.device}-{cell.precision}")))
+        return check
+    return " · ".join(filter(None, (check, cell.variant, cell.depth, f"{cell.device}-{cell.precision}")))
 
 
 def _shape_key(cell: Cell) -> tuple[int, int]:
-    return (cell.shape.vocab_size, cell.shape.hidden_size) if cell.shape else (0, 0)
+    return (cell.dimensions.vocab_size, cell.dimensions.hidden_size) if cell.dimensions else (0, 0)
 
 
 def _reason(outcome: Outcome) -> str:

@@ -6,15 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from harness.cells import Check, Entry, Failure, Outcome, Severity, Status, Verdict
-from harness.judge.defects import Defect
-from harness.judge.findings import KIND
-from harness.judge.known import KnownIssue
-from harness.judge.severity import gravest
-from harness.judge.verdicts import Judged
-from harness.report.order import Order, Span
-from harness.report.text import one_line
-from harness.report.tracebacks import Line, shared_lines, structure
+from harness.core.cells import Check, Entry, Failure, Outcome, Severity, Status, Verdict
+from harness.core.release_order import Order, Span
+from harness.report.tracebacks import TracebackLine, shared_lines, structure
+from harness.rules.defects import Defect
+from harness.rules.findings import KIND
+from harness.rules.known_issues import KnownIssue
+from harness.rules.severity import gravest
+from harness.rules.verdicts import JudgedOutcome
+from harness.text.plain import one_line
 
 GroupKey = tuple[str, Verdict, str]
 """Signature, verdict, and the ids of the known issues."""
@@ -34,7 +34,7 @@ class Message:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class FailurePlace:
     """Where a failure shows."""
 
     variant: str | None
@@ -44,7 +44,7 @@ class Place:
     spans: tuple[Span, ...]
 
     @property
-    def rung(self) -> str:
+    def check_name(self) -> str:
         """`finetune@train_ds`."""
         return f"{self.check}@{self.entry}" if self.entry else str(self.check)
 
@@ -70,18 +70,18 @@ class FailureGroup:
     """The most frequent ones, first."""
     other_messages: int
     """How many different ones there are besides."""
-    lines: tuple[Line, ...]
+    lines: tuple[TracebackLine, ...]
     """The most frequent traceback, outermost first."""
     other_tracebacks: int
-    places: tuple[Place, ...]
+    places: tuple[FailurePlace, ...]
     releases: tuple[Span, ...]
     cells: int
-    keeps_back: int
+    blocked_cells: int
     """How many cells were blocked by these."""
     example: str
     """The id of a cell of the newest release."""
 
-    def holds(self, item: Judged) -> bool:
+    def holds(self, item: JudgedOutcome) -> bool:
         """Whether a cell is one of these."""
         return any(group_key(one) == self.key for one in _wrong_in(item))
 
@@ -98,7 +98,7 @@ class FailureGroup:
 
 
 def signature_of(outcome: Outcome) -> str:
-    """What a failure is grouped by; one without an exception, such as a time-out, goes by status and rung."""
+    """What a failure is grouped by; one without an exception, such as a time-out, goes by status and check."""
     return outcome.failure.signature if outcome.failure else f"{outcome.status}@{outcome.cell.check}"
 
 
@@ -107,20 +107,20 @@ def has_failed(outcome: Outcome) -> bool:
     return outcome.status not in _NOT_FAILURES
 
 
-def group_key(item: Judged) -> GroupKey:
+def group_key(item: JudgedOutcome) -> GroupKey:
     """Equal for failures that belong together: same signature, judged alike."""
     issues = (item.issue, *item.also) if item.issue else ()
     return (signature_of(item.outcome), item.verdict, " ".join(issue.id for issue in issues))
 
 
-def defect_key(item: Judged, defect: Defect) -> GroupKey:
+def defect_key(item: JudgedOutcome, defect: Defect) -> GroupKey:
     """The key of the group that a defect of a cell belongs to."""
     return group_key(_by_itself(item, defect) if _is_finding(defect) else item)
 
 
-def group_failures(judged: Sequence[Judged], order: Order) -> tuple[FailureGroup, ...]:
+def group_failures(judged: Sequence[JudgedOutcome], order: Order) -> tuple[FailureGroup, ...]:
     """Group what is wrong: what is not explained comes first, then the gravest, then what concerns most cells."""
-    groups: dict[GroupKey, list[Judged]] = defaultdict(list)
+    groups: dict[GroupKey, list[JudgedOutcome]] = defaultdict(list)
     for item in judged:
         for one in _wrong_in(item):
             groups[group_key(one)].append(one)
@@ -132,7 +132,7 @@ def group_failures(judged: Sequence[Judged], order: Order) -> tuple[FailureGroup
     )
 
 
-def _wrong_in(item: Judged) -> Iterator[Judged]:
+def _wrong_in(item: JudgedOutcome) -> Iterator[JudgedOutcome]:
     """What is wrong with a cell, each as if it were all: its failure, and every finding."""
     if has_failed(item.outcome):
         yield replace(item, defects=tuple(one for one in item.defects if not _is_finding(one)))
@@ -141,7 +141,7 @@ def _wrong_in(item: Judged) -> Iterator[Judged]:
             yield _by_itself(item, defect)
 
 
-def _by_itself(item: Judged, defect: Defect) -> Judged:
+def _by_itself(item: JudgedOutcome, defect: Defect) -> JudgedOutcome:
     """A cell as if this finding were its failure."""
     failure = Failure(type=KIND, message=defect.message, signature=defect.signature)
     known = Verdict.KNOWN if defect.issue else Verdict.REGRESSION
@@ -160,16 +160,16 @@ def _is_finding(defect: Defect) -> bool:
     return defect.signature.startswith(f"{KIND}@")
 
 
-def _rank(members: Sequence[Judged]) -> tuple[int, int]:
+def _rank(members: Sequence[JudgedOutcome]) -> tuple[int, int]:
     severity = _severity(members)
     return (_URGENCY.get(members[0].verdict, 2), list(Severity).index(severity) if severity else len(Severity))
 
 
-def _severity(members: Sequence[Judged]) -> Severity | None:
+def _severity(members: Sequence[JudgedOutcome]) -> Severity | None:
     return gravest(defect.severity for item in members for defect in item.defects)
 
 
-def _group(number: int, members: list[Judged], order: Order, *, followers: int) -> FailureGroup:
+def _group(number: int, members: list[JudgedOutcome], order: Order, *, followers: int) -> FailureGroup:
     outcomes = [item.outcome for item in members]
     newest = order.sorted({outcome.cell.release for outcome in outcomes})[-1]
     example = next(outcome for outcome in outcomes if outcome.cell.release == newest)
@@ -196,7 +196,7 @@ def _group(number: int, members: list[Judged], order: Order, *, followers: int) 
         places=_places(outcomes, order),
         releases=order.spans({outcome.cell.release for outcome in outcomes}),
         cells=len(outcomes),
-        keeps_back=followers,
+        blocked_cells=followers,
         example=example.cell.id,
     )
 
@@ -209,25 +209,29 @@ def _messages(outcomes: Sequence[Outcome]) -> tuple[Message, ...]:
     return tuple(sorted(found, key=lambda message: (-message.cells, message.text)))
 
 
-def _places(outcomes: Sequence[Outcome], order: Order) -> tuple[Place, ...]:
-    """By variant and rung; shapes with the same releases share a line."""
+def _places(outcomes: Sequence[Outcome], order: Order) -> tuple[FailurePlace, ...]:
+    """By variant and check; shapes with the same releases share a line."""
     releases: dict[tuple[str | None, Check, Entry | None], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for outcome in outcomes:
         cell = outcome.cell
-        releases[cell.variant, cell.check, cell.entry][str(cell.shape) if cell.shape else ""].add(cell.release)
-    places: list[Place] = []
+        releases[cell.variant, cell.check, cell.entry][str(cell.dimensions) if cell.dimensions else ""].add(
+            cell.release
+        )
+    places: list[FailurePlace] = []
     for (variant, check, entry), by_shape in releases.items():
         shapes: dict[tuple[Span, ...], list[str]] = defaultdict(list)
         for shape, labels in sorted(by_shape.items()):
             shapes[order.spans(labels)].append(shape)
         places.extend(
-            Place(variant=variant, check=check, entry=entry, shapes=tuple(filter(None, names)), spans=spans)
+            FailurePlace(variant=variant, check=check, entry=entry, shapes=tuple(filter(None, names)), spans=spans)
             for spans, names in shapes.items()
         )
-    return tuple(sorted(places, key=lambda place: (place.variant or "", place.check.rung, place.rung, place.shapes)))
+    return tuple(
+        sorted(places, key=lambda place: (place.variant or "", place.check.position, place.check_name, place.shapes))
+    )
 
 
-def _followers(judged: Sequence[Judged]) -> Counter[str]:
+def _followers(judged: Sequence[JudgedOutcome]) -> Counter[str]:
     """How many blocked cells stand on each failed one; each counts for the lowest that failed below it."""
     failed: dict[str, list[Outcome]] = defaultdict(list)
     for item in judged:
@@ -237,11 +241,13 @@ def _followers(judged: Sequence[Judged]) -> Counter[str]:
     for item in judged:
         cell = item.outcome.cell
         if item.outcome.status is Status.BLOCKED:
-            below = [other.cell for other in failed[cell.release] if cell.stands_on(other.cell)]
+            below = [other.cell for other in failed[cell.release] if cell.depends_on(other.cell)]
             if below:
-                counts[min(below, key=lambda other: other.check.rung).id] += 1
+                counts[min(below, key=lambda other: other.check.position).id] += 1
     return counts
 
 
 def _shapes(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    return tuple(str(shape) for shape in sorted({outcome.cell.shape for outcome in outcomes if outcome.cell.shape}))
+    return tuple(
+        str(shape) for shape in sorted({outcome.cell.dimensions for outcome in outcomes if outcome.cell.dimensions})
+    )

@@ -8,33 +8,34 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
-from harness.cells import Cell, Check, Device, Entry, Precision, Scale, Shape, Status, Verdict
-from harness.judge.verdicts import Judged
-from harness.report.levels import NAME, Level, sign
-from harness.report.order import Order, Span
-from harness.report.words import RUNG_LETTER, STATUS_NAME
+from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Precision, Status, Verdict
+from harness.core.release_order import Order, Span
+from harness.report.labels import CHECK_LETTER, STATUS_NAME
+from harness.report.levels import NAME, sign
+from harness.rules.levels import Level
+from harness.rules.verdicts import JudgedOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One ladder: variant × shape × scale × device × precision, with one column more for each trainer."""
+    """One chain: variant × shape × scale × device × precision, with one column more for each trainer."""
 
     variant: str | None
-    """None for the column of the `import` rung, which asks about the release alone."""
-    shape: Shape | None
-    scale: Scale | None
+    """None for the column of the `import` check, which asks about the release alone."""
+    dimensions: Dimensions | None
+    depth: Depth | None
     device: Device
     precision: Precision
     entry: Entry | None
-    """The trainer, in a column of `finetune` cells; None in the column of the rungs below."""
+    """The trainer, in a column of `finetune` cells; None in the column of the earlier checks."""
 
     @classmethod
     def of(cls, cell: Cell) -> Column:
         """The column that a cell belongs to."""
         return cls(
             variant=cell.variant,
-            shape=cell.shape,
-            scale=cell.scale,
+            dimensions=cell.dimensions,
+            depth=cell.depth,
             device=cell.device,
             precision=cell.precision,
             entry=cell.entry,
@@ -43,12 +44,12 @@ class Column:
     @property
     def place(self) -> str:
         """Scale, device and precision in one word each."""
-        return " ".join(filter(None, (self.scale, f"{self.device}-{self.precision}")))
+        return " ".join(filter(None, (self.depth, f"{self.device}-{self.precision}")))
 
     @property
     def sort_key(self) -> tuple[object, ...]:
-        """By variant, the rungs below `finetune` first, then by shape."""
-        shape = (self.shape.hidden_size, self.shape.vocab_size) if self.shape else (0, 0)
+        """By variant, the earlier checks `finetune` first, then by shape."""
+        shape = (self.dimensions.hidden_size, self.dimensions.vocab_size) if self.dimensions else (0, 0)
         return (self.variant or "", self.entry is not None, shape, self.place, self.entry or "")
 
 
@@ -62,18 +63,18 @@ class Mark:
     """The check that the mark is about, where it is not one that passed: the lowest that is broken, of those that
     others depend on where there is one; else the lowest that was not answered; else the lowest that is wrong, or
     minor."""
-    judged: Judged
+    judged: JudgedOutcome
     """The cell that the mark leads to: the one that it is about, else the highest that passed."""
 
     @classmethod
-    def of(cls, cells: Sequence[Judged]) -> Mark:
+    def of(cls, cells: Sequence[JudgedOutcome]) -> Mark:
         """The mark of a column's cells of one release; `cells` is not empty."""
-        ladder = sorted(cells, key=_rung)
-        passed = [judged for judged in ladder if Level.of(judged) is Level.PASSED]
-        others = sorted((judged for judged in ladder if judged not in passed), key=_concern)
+        chain = sorted(cells, key=_position)
+        passed = [judged for judged in chain if Level.of(judged) is Level.PASSED]
+        others = sorted((judged for judged in chain if judged not in passed), key=_concern)
         stop = next(iter(others), None)
-        halting = stop is not None and stop.outcome.cell.check.bears and not Level.of(stop).answers
-        below = [judged for judged in passed if stop is None or not halting or _rung(judged) < _rung(stop)]
+        halting = stop is not None and stop.outcome.cell.check.blocks_dependents and not Level.of(stop).answers
+        below = [judged for judged in passed if stop is None or not halting or _position(judged) < _position(stop)]
         return cls(
             reached=below[-1].outcome.cell.check if below else None,
             stopped=stop.outcome.cell.check if stop else None,
@@ -91,9 +92,9 @@ class Mark:
         lead = sign(self.judged)
         star = "*" if self.unexpected else ""
         if self.stopped is None:
-            return f"{lead} {RUNG_LETTER[self.reached]}{star}" if self.reached else lead + star
-        before = f"{RUNG_LETTER[self.reached]} " if self.reached else ""
-        return f"{before}{lead} {RUNG_LETTER[self.stopped]}{star}"
+            return f"{lead} {CHECK_LETTER[self.reached]}{star}" if self.reached else lead + star
+        before = f"{CHECK_LETTER[self.reached]} " if self.reached else ""
+        return f"{before}{lead} {CHECK_LETTER[self.stopped]}{star}"
 
     @property
     def unexpected(self) -> bool:
@@ -117,7 +118,7 @@ class Mark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class GridRow:
     """One release."""
 
     release: str
@@ -131,11 +132,11 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Band:
+class GridBand:
     """Neighbouring releases with identical rows."""
 
     span: Span
-    rows: tuple[Row, ...]
+    rows: tuple[GridRow, ...]
     """Newest first."""
 
 
@@ -144,11 +145,11 @@ class Grid:
     """Releases, newest first, by columns."""
 
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[GridRow, ...]
     order: Order
 
     @cached_property
-    def bands(self) -> tuple[Band, ...]:
+    def bands(self) -> tuple[GridBand, ...]:
         """The rows, with neighbours that look the same taken together."""
         bands = []
         for _, group in groupby(self.rows, key=lambda row: row.pattern):
@@ -156,7 +157,7 @@ class Grid:
             by_label = {row.release: row for row in rows}
             for span in reversed(self.order.spans(list(by_label))):
                 inside = self.order.labels[self.order.labels.index(span.first) : self.order.labels.index(span.last) + 1]
-                bands.append(Band(span=span, rows=tuple(by_label[label] for label in reversed(inside))))
+                bands.append(GridBand(span=span, rows=tuple(by_label[label] for label in reversed(inside))))
         return tuple(bands)
 
     @property
@@ -166,15 +167,15 @@ class Grid:
         return places.pop() if len(places) == 1 else ""
 
 
-def build_grid(judged: Iterable[Judged], order: Order) -> Grid:
+def build_grid(judged: Iterable[JudgedOutcome], order: Order) -> Grid:
     """Sort judged outcomes into the grid."""
-    cells: dict[str, dict[Column, list[Judged]]] = defaultdict(lambda: defaultdict(list))
+    cells: dict[str, dict[Column, list[JudgedOutcome]]] = defaultdict(lambda: defaultdict(list))
     for item in judged:
         cell = item.outcome.cell
         cells[cell.release][Column.of(cell)].append(item)
     columns = sorted({column for row in cells.values() for column in row}, key=lambda column: column.sort_key)
     rows = tuple(
-        Row(
+        GridRow(
             release=release,
             marks=tuple(Mark.of(cells[release][column]) if column in cells[release] else None for column in columns),
         )
@@ -183,14 +184,18 @@ def build_grid(judged: Iterable[Judged], order: Order) -> Grid:
     return Grid(columns=tuple(columns), rows=rows, order=order)
 
 
-def _rung(judged: Judged) -> int:
-    return judged.outcome.cell.check.rung
+def _position(judged: JudgedOutcome) -> int:
+    return judged.outcome.cell.check.position
 
 
-def _concern(judged: Judged) -> tuple[int, bool, int]:
+def _concern(judged: JudgedOutcome) -> tuple[int, bool, int]:
     """What a mark is about, first: what is broken, of that what others depend on, of that the lowest."""
     level = Level.of(judged)
     unanswered = (Level.FAULT, Level.YOURS, Level.NOT_RUN)
     ranks = [Level.BROKEN, Level.NOT_RUN, Level.WRONG, Level.MINOR]
     rank = ranks.index(Level.NOT_RUN if level in unanswered else level)
-    return (rank, rank < ranks.index(Level.WRONG) and not judged.outcome.cell.check.bears, _rung(judged))
+    return (
+        rank,
+        rank < ranks.index(Level.WRONG) and not judged.outcome.cell.check.blocks_dependents,
+        _position(judged),
+    )

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from harness.cells import Check
-from harness.report import curve, figures, levels, timeline, words
+from harness.core.cells import Check
+from harness.core.release_order import in_words
+from harness.report import labels, levels, loss_chart, memory_chart
 from harness.report.grid import Column, Grid
 from harness.report.learning import CurveGroup
 from harness.report.memory import CellMemory
-from harness.report.order import in_words
 from harness.report.summary import Summary
-from harness.report.text import anchor, plain, upstream_url
+from harness.rules.levels import Level
+from harness.text import units
+from harness.text.plain import anchor, plain, upstream_url
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -37,7 +39,7 @@ class Head:
     """A heading above some columns of the grid."""
 
     text: str
-    """Empty above the column of the `import` rung."""
+    """Empty above the column of the `import` check."""
     detail: str
     width: int
 
@@ -63,7 +65,7 @@ def render_html(summary: Summary) -> str:
         style=style,
         script=script,
         policy=_policy(style, script),
-        lede=words.LEDE,
+        lede=labels.LEDE,
     ).lstrip()
 
 
@@ -83,7 +85,7 @@ def grid_heads(grid: Grid) -> tuple[tuple[Head, ...], tuple[ColumnHead, ...]]:
 def _column_lines(column: Column, grid: Grid) -> tuple[str, ...]:
     if column.variant is None:
         return ()
-    shape = str(column.shape).split("-") if column.shape else []
+    shape = str(column.dimensions).split("-") if column.dimensions else []
     place = [] if grid.one_place else [column.place]
     return (*shape, *([str(column.entry)] if column.entry else []), *place)
 
@@ -104,27 +106,27 @@ def _environment() -> Environment:
     environment.filters.update(
         anchor=anchor,
         spans=in_words,
-        plural=figures.plural,
-        loss=figures.loss,
-        duration=figures.duration,
-        rate=figures.rate,
-        memory=figures.memory,
-        percent=figures.percent,
+        plural=units.plural,
+        loss=units.loss,
+        duration=units.duration,
+        rate=units.rate,
+        memory=units.memory,
+        percent=units.percent,
         upstream=upstream_url,
     )
     environment.globals.update(
-        sign=words.STATUS_SIGN,
+        sign=labels.STATUS_SIGN,
         level_sign=levels.SIGN,
         level_name=levels.NAME,
         level_meaning=levels.MEANING,
-        all_levels=tuple(reversed(levels.Level)),
-        status_name=words.STATUS_NAME,
-        status_meaning=words.STATUS_MEANING,
-        verdict_name=words.VERDICT_NAME,
-        verdict_meaning=words.VERDICT_MEANING,
-        letter=words.RUNG_LETTER,
-        rung_meaning=words.RUNG_MEANING,
-        native=words.NATIVE,
+        all_levels=tuple(reversed(Level)),
+        status_name=labels.STATUS_NAME,
+        status_meaning=labels.STATUS_MEANING,
+        verdict_name=labels.VERDICT_NAME,
+        verdict_meaning=labels.VERDICT_MEANING,
+        letter=labels.CHECK_LETTER,
+        rung_meaning=labels.CHECK_MEANING,
+        native=labels.NATIVE,
         all_checks=tuple(Check),
         draw=_draw,
         again=_again,
@@ -142,22 +144,26 @@ def _shown(value: Any) -> Any:
 
 
 def _draw(group: CurveGroup) -> Markup:
-    drawn = curve.draw(group.losses, group.epoch_losses, title=group.title, name=f"{group.anchor}-picture")
+    drawn = loss_chart.draw(group.losses, group.epoch_losses, title=group.title, name=f"{group.anchor}-picture")
     return drawn or Markup("<p>No loss was a finite number.</p>")
 
 
 def _again(group: CurveGroup) -> Markup:
     return (
-        curve.again(title=group.title, name=f"{group.anchor}-picture") if figures.finite(group.losses) else Markup("")
+        loss_chart.again(title=group.title, name=f"{group.anchor}-picture")
+        if units.finite(group.losses)
+        else Markup("")
     )
 
 
 def _spark(group: CurveGroup) -> Markup:
-    return curve.spark(group.losses)
+    return loss_chart.spark(group.losses)
 
 
 def _timeline(cell: CellMemory) -> Markup:
-    return timeline.draw(cell.timeline, title=f"Memory of {cell.id} over its steps") if cell.timeline else Markup("")
+    return (
+        memory_chart.draw(cell.timeline, title=f"Memory of {cell.id} over its steps") if cell.timeline else Markup("")
+    )
 
 
 def _asset(name: str) -> Markup:

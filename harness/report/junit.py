@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from harness.cells import Status, Verdict
-from harness.judge.verdicts import Judged
+from harness.core.cells import Status, Verdict
 from harness.report.failures import signature_of
-from harness.report.text import plain
-from harness.runs.repeating import Repeating
+from harness.rules.verdicts import JudgedOutcome
+from harness.run.repeat_commands import Repeating
+from harness.text.plain import plain
 
 _ELEMENT = {
     Verdict.REGRESSION: "failure",
@@ -21,7 +21,7 @@ _ELEMENT = {
 }
 
 
-def render_junit(judged: Sequence[Judged], *, title: str, repeat: Repeating) -> bytes:
+def render_junit(judged: Sequence[JudgedOutcome], *, title: str, repeat: Repeating) -> bytes:
     """One `testcase` per cell.
 
     Regressions and unexpected passes fail; a fault and a user's own input are errors; known ones are skipped.
@@ -43,7 +43,7 @@ def render_junit(judged: Sequence[Judged], *, title: str, repeat: Repeating) -> 
     return content + b"\n"
 
 
-def _case(item: Judged, repeat: Repeating) -> ElementTree.Element:
+def _case(item: JudgedOutcome, repeat: Repeating) -> ElementTree.Element:
     outcome = item.outcome
     case = ElementTree.Element(
         "testcase",
@@ -71,7 +71,7 @@ def _case(item: Judged, repeat: Repeating) -> ElementTree.Element:
     return case
 
 
-def _text(item: Judged, repeat: Repeating) -> str:
+def _text(item: JudgedOutcome, repeat: Repeating) -> str:
     outcome = item.outcome
     found = [f"{defect.severity}: {defect.signature}: {defect.title}" for defect in item.defects]
     lines = [outcome.reason, *found, f"repeat with: {repeat.show(outcome.cell.id)}"]

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from harness.cells import Check, Entry, Outcome, Shape, Verdict
-from harness.judge.verdicts import Judged
-from harness.report import figures
+from harness.core.cells import Check, Dimensions, Entry, Outcome, Verdict
+from harness.core.numbers import any_number, any_numbers
+from harness.core.release_order import Order, Span
 from harness.report.advice import is_native
-from harness.report.levels import Level
-from harness.report.order import Order, Span
+from harness.rules.levels import Level
+from harness.rules.verdicts import JudgedOutcome
+from harness.text import units
 
 CurveKey = tuple[object, ...]
 """Variant, shape, scale, device, precision, and every loss to the last digit."""
@@ -65,25 +66,25 @@ class Training:
     @classmethod
     def of(cls, metrics: Mapping[str, Any]) -> Self:
         """Read the metrics as they came; whatever is not of the expected kind counts as not had."""
-        steps = figures.finite(figures.numbers(metrics.get("step_seconds")))
+        steps = units.finite(any_numbers(metrics.get("step_seconds")))
         return cls(
             steps=_whole(metrics.get("steps")),
             steps_expected=_whole(metrics.get("steps_expected")),
-            losses=figures.numbers(metrics.get("losses")),
-            epoch_losses=figures.numbers(metrics.get("epoch_losses")),
+            losses=any_numbers(metrics.get("losses")),
+            epoch_losses=any_numbers(metrics.get("epoch_losses")),
             step_seconds=statistics.median(steps) if steps else None,
-            samples_per_second=figures.number(metrics.get("samples_per_second")),
-            audio_seconds_per_second=figures.number(metrics.get("audio_seconds_per_second")),
-            gradient_norms=figures.numbers(metrics.get("gradient_norms")),
-            learning_rates=figures.numbers(metrics.get("learning_rates")),
+            samples_per_second=any_number(metrics.get("samples_per_second")),
+            audio_seconds_per_second=any_number(metrics.get("audio_seconds_per_second")),
+            gradient_norms=any_numbers(metrics.get("gradient_norms")),
+            learning_rates=any_numbers(metrics.get("learning_rates")),
             statistics=tuple(
-                Statistic(name=name, values=figures.numbers(values)) for name, values in _items(metrics.get("stats"))
+                Statistic(name=name, values=any_numbers(values)) for name, values in _items(metrics.get("stats"))
             ),
             changes=named(metrics.get("relative_change_by_group")),
-            peak_resident_bytes=figures.number(metrics.get("peak_resident_bytes")),
-            peak_allocated_bytes=figures.number(metrics.get("peak_allocated_bytes")),
-            peak_reserved_bytes=figures.number(metrics.get("peak_reserved_bytes")),
-            peak_used_bytes=figures.number(metrics.get("peak_used_bytes")),
+            peak_resident_bytes=any_number(metrics.get("peak_resident_bytes")),
+            peak_allocated_bytes=any_number(metrics.get("peak_allocated_bytes")),
+            peak_reserved_bytes=any_number(metrics.get("peak_reserved_bytes")),
+            peak_used_bytes=any_number(metrics.get("peak_used_bytes")),
         )
 
 
@@ -108,7 +109,7 @@ class CurveGroup:
     number: int
     key: CurveKey
     variant: str | None
-    shape: Shape | None
+    dimensions: Dimensions | None
     place: str
     """Scale, device and precision."""
     losses: tuple[float | None, ...]
@@ -130,8 +131,8 @@ class CurveGroup:
     @property
     def title(self) -> str:
         """What the picture shows, for those who cannot see it."""
-        first, last = figures.loss(self.losses[0]), figures.loss(self.losses[-1])
-        return f"Loss of {self.variant} {self.shape} over {self.steps} optimizer steps: {first} to {last}"
+        first, last = units.loss(self.losses[0]), units.loss(self.losses[-1])
+        return f"Loss of {self.variant} {self.dimensions} over {self.steps} optimizer steps: {first} to {last}"
 
 
 def curve_key(outcome: Outcome) -> CurveKey | None:
@@ -140,13 +141,13 @@ def curve_key(outcome: Outcome) -> CurveKey | None:
     losses = outcome.metrics.get("losses")
     if cell.check is not Check.FINETUNE or not isinstance(losses, list | tuple) or not losses:
         return None
-    exact = tuple(map(repr, figures.numbers(losses)))
-    return (cell.variant, cell.shape, cell.scale, cell.device, cell.precision, exact)
+    exact = tuple(map(repr, any_numbers(losses)))
+    return (cell.variant, cell.dimensions, cell.depth, cell.device, cell.precision, exact)
 
 
-def group_curves(judged: Iterable[Judged], order: Order) -> dict[CurveKey, CurveGroup]:
+def group_curves(judged: Iterable[JudgedOutcome], order: Order) -> dict[CurveKey, CurveGroup]:
     """The curves by `curve_key`; numbered by variant and shape, the newest releases first."""
-    groups: dict[CurveKey, list[Judged]] = defaultdict(list)
+    groups: dict[CurveKey, list[JudgedOutcome]] = defaultdict(list)
     for item in judged:
         key = curve_key(item.outcome)
         if key is not None:
@@ -164,21 +165,21 @@ def group_curves(judged: Iterable[Judged], order: Order) -> dict[CurveKey, Curve
 
 def named(value: Any) -> tuple[Named, ...]:
     """A metric that is a number for each part of the model."""
-    return tuple(Named(name=name, value=figures.number(item)) for name, item in _items(value))
+    return tuple(Named(name=name, value=any_number(item)) for name, item in _items(value))
 
 
-def _group(number: int, key: CurveKey, members: list[Judged], order: Order) -> CurveGroup:
+def _group(number: int, key: CurveKey, members: list[JudgedOutcome], order: Order) -> CurveGroup:
     first = members[0].outcome
     training = Training.of(first.metrics)
-    uses: dict[tuple[object, ...], list[Judged]] = defaultdict(list)
+    uses: dict[tuple[object, ...], list[JudgedOutcome]] = defaultdict(list)
     for item in members:
         uses[item.outcome.cell.entry, is_native(item), Level.of(item), item.verdict].append(item)
     return CurveGroup(
         number=number,
         key=key,
         variant=first.cell.variant,
-        shape=first.cell.shape,
-        place=" ".join(filter(None, (first.cell.scale, f"{first.cell.device}-{first.cell.precision}"))),
+        dimensions=first.cell.dimensions,
+        place=" ".join(filter(None, (first.cell.depth, f"{first.cell.device}-{first.cell.precision}"))),
         losses=training.losses,
         epoch_losses=training.epoch_losses,
         releases=order.spans({item.outcome.cell.release for item in members}),
@@ -187,7 +188,7 @@ def _group(number: int, key: CurveKey, members: list[Judged], order: Order) -> C
     )
 
 
-def _use(members: list[Judged], order: Order) -> CurveUse:
+def _use(members: list[JudgedOutcome], order: Order) -> CurveUse:
     by_release = {item.outcome.cell.release: item for item in members}
     example = members[0]
     return CurveUse(

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.cells import Check, Status, Verdict
-from harness.report import curve, figures, words
+from harness.core.cells import Check, Status, Verdict
+from harness.core.release_order import Span, in_words
+from harness.report import labels
 from harness.report.advice import SHORT_OF_BROKEN, Reason, VariantAdvice
 from harness.report.baselines import baselines_section
-from harness.report.changing import boundaries_section, drift_section
+from harness.report.changes import boundaries_section, drift_section
 from harness.report.failures import FailureGroup, GroupKey, Message, defect_key, group_key, has_failed
 from harness.report.grid import Column, Grid, Mark
+from harness.report.later_checks import upper_rungs
 from harness.report.learning import CurveGroup, CurveKey, CurveUse, curve_key
-from harness.report.levels import MEANING, NAME, SIGN, Level
-from harness.report.markup import block, code, md
+from harness.report.levels import MEANING, NAME, SIGN
 from harness.report.memory_table import memory_section
-from harness.report.order import Span, in_words
-from harness.report.rungs import upper_rungs
 from harness.report.summary import Summary
-from harness.report.text import upstream_url
-from harness.runs.repeating import Repeating
+from harness.rules.levels import Level
+from harness.run.repeat_commands import Repeating
+from harness.text import units
+from harness.text.markdown import block, code, md
+from harness.text.plain import upstream_url
+from harness.text.sparkline import bars
 
 _MOST_LINES = 5
 _LONGEST_RANGE = 4000
@@ -50,10 +53,10 @@ def _head(summary: Summary) -> list[str]:
     notices = "\n".join(f"> {md(notice)}" for notice in setting.notices)
     facts = _table(("", ""), [(f"**{md(fact.name)}**", md(fact.text)) for fact in setting.facts])
     tallies = ", ".join(f"{SIGN[tally.word]} {tally.cells:,} {NAME[tally.word]}" for tally in summary.levels)
-    counts = f"{figures.plural(summary.cells, 'cell')} of {figures.plural(summary.releases, 'release')}"
+    counts = f"{units.plural(summary.cells, 'cell')} of {units.plural(summary.releases, 'release')}"
     return [
         f"# {md(summary.title)}",
-        md(words.LEDE, at_most=2000),
+        md(labels.LEDE, at_most=2000),
         banner,
         notices,
         facts,
@@ -81,7 +84,7 @@ def _answer(summary: Summary) -> list[str]:
 def _checks(variant: VariantAdvice, release: str) -> str:
     """Which checks passed with a variant in a release, and how many faults are told below."""
     answer = variant.of(release)
-    faults = f" ({figures.plural(len(answer.reasons), 'fault')} below)" if answer.reasons else ""
+    faults = f" ({units.plural(len(answer.reasons), 'fault')} below)" if answer.reasons else ""
     return f"- {md(variant.variant)}: {md(answer.tested.in_words)}{faults}"
 
 
@@ -135,7 +138,7 @@ def _grid(summary: Summary) -> list[str]:
         )
         for band in grid.bands
     ]
-    letters = ", ".join(f"{words.RUNG_LETTER[check]} {md(check)}" for check in summary.checks)
+    letters = ", ".join(f"{labels.CHECK_LETTER[check]} {md(check)}" for check in summary.checks)
     signs = ", ".join(f"{SIGN[tally.word]} {NAME[tally.word]}" for tally in summary.levels)
     place = f" All of it: {md(grid.one_place)}." if grid.one_place else ""
     return [
@@ -152,7 +155,7 @@ def _grid(summary: Summary) -> list[str]:
 def _column(column: Column, grid: Grid) -> str:
     if column.variant is None:
         return "import"
-    parts = [column.variant, str(column.shape), "" if grid.one_place else column.place, str(column.entry or "")]
+    parts = [column.variant, str(column.dimensions), "" if grid.one_place else column.place, str(column.entry or "")]
     return "<br>".join(md(part) for part in parts if part)
 
 
@@ -189,15 +192,15 @@ def _failures(summary: Summary) -> list[str]:
 
 def _failure(group: FailureGroup, repeat: Repeating) -> list[str]:
     known = group.issue if group.verdict is Verdict.KNOWN else None
-    more = f" and {figures.plural(len(group.also), 'more finding')}" if known and group.also else ""
-    judged = words.VERDICT_NAME[group.verdict] + (", not yet explained" if known and not group.explained else "")
-    blocked = f"; keeps {figures.plural(group.keeps_back, 'more cell')} from being run" if group.keeps_back else ""
-    statuses = ", ".join(words.STATUS_NAME[status] for status in group.statuses)
+    more = f" and {units.plural(len(group.also), 'more finding')}" if known and group.also else ""
+    judged = labels.VERDICT_NAME[group.verdict] + (", not yet explained" if known and not group.explained else "")
+    blocked = f"; keeps {units.plural(group.blocked_cells, 'more cell')} from being run" if group.blocked_cells else ""
+    statuses = ", ".join(labels.STATUS_NAME[status] for status in group.statuses)
     grave = f"{SIGN[Level(group.severity)]} {group.severity} · " if group.severity else ""
     parts = [
         f'<a id="{group.anchor}"></a>',
         f"### F{group.number}. {md(known.title if known else group.signature)}{more}",
-        f"{md(grave)}**{md(judged)}** · {md(statuses)} · {figures.plural(group.cells, 'cell')}{blocked}",
+        f"{md(grave)}**{md(judged)}** · {md(statuses)} · {units.plural(group.cells, 'cell')}{blocked}",
     ]
     if known:
         for issue in (known, *group.also):
@@ -211,11 +214,11 @@ def _failure(group: FailureGroup, repeat: Repeating) -> list[str]:
     parts.append("\n".join(_message(group.type, message) for message in group.messages))
     parts.append(
         _table(
-            ("model", "rung", "shapes", "releases"),
+            ("model", "check", "shapes", "releases"),
             [
                 (
                     md(place.variant or "all"),
-                    md(place.rung),
+                    md(place.check_name),
                     md(", ".join(place.shapes)),
                     md(in_words(place.spans), at_most=_LONGEST_RANGE),
                 )
@@ -231,7 +234,7 @@ def _failure(group: FailureGroup, repeat: Repeating) -> list[str]:
 
 def _message(kind: str, message: Message) -> str:
     text = f"{kind}: {message.text}" if message.text else kind
-    return f"- {code(text)} ({figures.plural(message.cells, 'cell')})"
+    return f"- {code(text)} ({units.plural(message.cells, 'cell')})"
 
 
 def _learning(summary: Summary) -> list[str]:
@@ -240,11 +243,11 @@ def _learning(summary: Summary) -> list[str]:
     rows = [
         (
             f'<a id="{group.anchor}"></a>K{group.number}',
-            f"{md(str(group.variant))}<br>{md(str(group.shape))}"
+            f"{md(str(group.variant))}<br>{md(str(group.dimensions))}"
             + ("" if summary.grid.one_place else f"<br>{md(group.place)}"),
-            figures.loss(group.epoch_losses[0] if group.epoch_losses else None),
-            curve.bars(group.losses),
-            figures.loss(group.epoch_losses[-1] if group.epoch_losses else None),
+            units.loss(group.epoch_losses[0] if group.epoch_losses else None),
+            bars(group.losses),
+            units.loss(group.epoch_losses[-1] if group.epoch_losses else None),
             str(group.steps),
             _uses(group),
         )
@@ -265,7 +268,7 @@ def _learning(summary: Summary) -> list[str]:
 
 def _without_curve(summary: Summary) -> str:
     missing = summary.without_curve
-    return f" {figures.plural(missing, 'more fine-tune')} came to no step, so without a curve." if missing else ""
+    return f" {units.plural(missing, 'more fine-tune')} came to no step, so without a curve." if missing else ""
 
 
 def _uses(group: CurveGroup) -> str:
@@ -273,8 +276,8 @@ def _uses(group: CurveGroup) -> str:
 
 
 def _use(use: CurveUse) -> str:
-    native = f" ({words.NATIVE[use.native]})" if words.NATIVE[use.native] else ""
-    verdict = "" if use.verdict is Verdict.AS_EXPECTED else f", **{words.VERDICT_NAME[use.verdict]}**"
+    native = f" ({labels.NATIVE[use.native]})" if labels.NATIVE[use.native] else ""
+    verdict = "" if use.verdict is Verdict.AS_EXPECTED else f", **{labels.VERDICT_NAME[use.verdict]}**"
     spans = md(in_words(use.spans), at_most=_LONGEST_RANGE)
     return f"{SIGN[use.level]} {md(str(use.entry))}{native}: {spans}{verdict}"
 
@@ -284,29 +287,31 @@ def _surroundings(summary: Summary) -> list[str]:
         (code(entry.module), str(entry.releases), md(in_words(entry.spans), at_most=_LONGEST_RANGE))
         for entry in summary.undeclared
     ]
-    adaptations = "\n".join(
-        f"- **{md(entry.name)}** ({figures.plural(entry.cells, 'cell')}): {md(entry.meaning, at_most=1000)}"
-        for entry in summary.adaptations
+    shims = "\n".join(
+        f"- **{md(entry.name)}** ({units.plural(entry.cells, 'cell')}): {md(entry.meaning, at_most=1000)}"
+        for entry in summary.shims
     )
     return [
         "## Modules that are needed but not declared",
         _table(("module", "releases", "which"), modules) if modules else "None was seen.",
         "## What the harness changed so that releases run here",
-        adaptations or "Nothing: no adaptation was made use of.",
+        shims or "Nothing: no compatibility shim was made use of.",
     ]
 
 
 def _reading(summary: Summary) -> list[str]:
     commands = "\n".join(f"# {command.name}\n{command.text}".rstrip() for command in summary.commands)
-    rungs = [(words.RUNG_LETTER[check], md(check), md(words.RUNG_MEANING[check])) for check in Check]
+    checks = [(labels.CHECK_LETTER[check], md(check), md(labels.CHECK_MEANING[check])) for check in Check]
     levels = [(SIGN[level], NAME[level], MEANING[level]) for level in reversed(Level)]
-    statuses = [(words.STATUS_SIGN[word], md(words.STATUS_NAME[word]), words.STATUS_MEANING[word]) for word in Status]
-    verdicts = [(md(words.VERDICT_NAME[word]), words.VERDICT_MEANING[word]) for word in Verdict]
+    statuses = [
+        (labels.STATUS_SIGN[word], md(labels.STATUS_NAME[word]), labels.STATUS_MEANING[word]) for word in Status
+    ]
+    verdicts = [(md(labels.VERDICT_NAME[word]), labels.VERDICT_MEANING[word]) for word in Verdict]
     return [
         "## How to read it, and how to repeat it",
         block(commands),
         "The page `compatibility.html` has the evidence of every single cell, and `outcomes.jsonl` the raw figures.",
-        _table(("", "rung", "what passes it"), rungs),
+        _table(("", "check", "what passes it"), checks),
         _table(("", "level", "meaning"), levels),
         _table(("", "status", "meaning"), statuses),
         _table(("verdict", "meaning"), verdicts),

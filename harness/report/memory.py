@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cells import Cell, Check, Device, Outcome, Status
-from harness.estimate.beside import MEASURED, error_of
-from harness.judge.verdicts import Judged
-from harness.report import figures
+from harness.core.cells import Cell, Check, Device, Outcome, Status
+from harness.core.numbers import any_number, any_numbers
+from harness.core.release_order import Order
+from harness.performance.prediction.prediction_error import MEASURED, error_of
 from harness.report.learning import Named
-from harness.report.order import Order
-from harness.report.timeline import Band, Timeline
+from harness.report.memory_chart import ChartBand, Timeline
+from harness.rules.verdicts import JudgedOutcome
+from harness.text import units
 
 NOT_ON_A_GPU = "not measured on a GPU"
 PARTS = {
@@ -65,11 +66,11 @@ class Shortage:
         where = f"{self.phase}, step {self.step + 1}" if self.step or self.phase in PHASES else self.phase
         parts = [f"Memory ran out ({where})"]
         if self.requested is not None:
-            parts.append(f"{figures.memory(self.requested)} more were asked for")
+            parts.append(f"{units.memory(self.requested)} more were asked for")
         if self.allocated is not None:
-            parts.append(f"{figures.memory(self.allocated)} allocated and {figures.memory(self.reserved)} reserved")
+            parts.append(f"{units.memory(self.allocated)} allocated and {units.memory(self.reserved)} reserved")
         if self.capacity is not None:
-            parts.append(f"the device has {figures.memory(self.capacity)}, of which {figures.memory(self.free)} free")
+            parts.append(f"the device has {units.memory(self.capacity)}, of which {units.memory(self.free)} free")
         if self.largest_phase:
             parts.append(f"most was allocated in this phase so far: {self.largest_phase}")
         return "; ".join(parts) + ". Take a smaller batch; funasr-harness estimate tells which one fits."
@@ -125,7 +126,7 @@ class MemoryGroup:
         return tuple(seen if self.on_gpu else seen[-1:])
 
 
-def memory_groups(judged: Iterable[Judged], order: Order) -> tuple[MemoryGroup, ...]:
+def memory_groups(judged: Iterable[JudgedOutcome], order: Order) -> tuple[MemoryGroup, ...]:
     """Every fine-tune whose memory or time by phase is known."""
     groups: dict[tuple[str, ...], list[Outcome]] = defaultdict(list)
     for item in judged:
@@ -153,7 +154,7 @@ def is_measured(outcome: Outcome) -> bool:
 def cell_memory(outcome: Outcome) -> CellMemory:
     """Read the metrics as they came; whatever is not of the expected kind counts as not had."""
     metrics, cell = outcome.metrics, outcome.cell
-    warm_up = int(figures.number(metrics.get("warmup_steps")) or 0)
+    warm_up = int(any_number(metrics.get("warmup_steps")) or 0)
     phases = _phases(_mapping(metrics.get("phase_seconds")), warm_up)
     busy = _mapping(metrics.get("utilisation"))
     known = [one.seconds for one in phases if one.seconds is not None]
@@ -163,18 +164,18 @@ def cell_memory(outcome: Outcome) -> CellMemory:
         release=cell.release,
         status=outcome.status,
         on_gpu=cell.device is Device.CUDA,
-        allocated=figures.number(metrics.get("peak_allocated_bytes")),
-        reserved=figures.number(metrics.get("peak_reserved_bytes")),
-        used=figures.number(metrics.get("peak_used_bytes")),
-        resident=figures.number(metrics.get("peak_resident_bytes")),
-        parts=tuple(Named(name=words, value=figures.number(parts.get(name))) for name, words in PARTS.items()),
+        allocated=any_number(metrics.get("peak_allocated_bytes")),
+        reserved=any_number(metrics.get("peak_reserved_bytes")),
+        used=any_number(metrics.get("peak_used_bytes")),
+        resident=any_number(metrics.get("peak_resident_bytes")),
+        parts=tuple(Named(name=words, value=any_number(parts.get(name))) for name, words in PARTS.items()),
         peak=_peak(_mapping(metrics.get("memory_peak"))),
         step_seconds=sum(known) if known else None,
         phases=phases,
         warm_up=warm_up,
-        audio_seconds_per_second=figures.number(metrics.get("audio_seconds_per_second")),
-        busy=figures.number(busy.get("mean")),
-        busy_samples=int(figures.number(busy.get("samples")) or 0),
+        audio_seconds_per_second=any_number(metrics.get("audio_seconds_per_second")),
+        busy=any_number(busy.get("mean")),
+        busy_samples=int(any_number(busy.get("samples")) or 0),
         busy_told=str(busy.get("told") or NOT_ON_A_GPU),
         shortage=_shortage(metrics.get("out_of_memory")),
         notes=(
@@ -186,14 +187,14 @@ def cell_memory(outcome: Outcome) -> CellMemory:
 
 
 def _key(cell: Cell) -> tuple[str, ...]:
-    place = f"{cell.scale or ''} {cell.device}-{cell.precision}".strip()
-    return (str(cell.variant), str(cell.shape), place, f"{cell.check}@{cell.entry}")
+    place = f"{cell.depth or ''} {cell.device}-{cell.precision}".strip()
+    return (str(cell.variant), str(cell.dimensions), place, f"{cell.check}@{cell.entry}")
 
 
 def _phases(seconds: Mapping[str, Any], warm_up: int) -> tuple[PhaseTime, ...]:
     medians: dict[str, float | None] = {}
     for name in PHASES:
-        known = figures.finite(figures.numbers(seconds.get(name))[warm_up:])
+        known = units.finite(any_numbers(seconds.get(name))[warm_up:])
         medians[name] = statistics.median(known) if known else None
     total = sum(one for one in medians.values() if one is not None)
     return tuple(
@@ -203,15 +204,15 @@ def _phases(seconds: Mapping[str, Any], warm_up: int) -> tuple[PhaseTime, ...]:
 
 
 def _peak(told: Mapping[str, Any]) -> str:
-    step = figures.number(told.get("step"))
+    step = any_number(told.get("step"))
     return "" if step is None else f"{told.get('phase')}, step {int(step) + 1}"
 
 
 def _notes(device: Mapping[str, Any], *, used: Any) -> Iterator[str]:
     start = _mapping(device.get("at_start"))
     if device.get("clean_at_start") is False:
-        others = int(figures.number(start.get("other_processes")) or 0)
-        held = figures.memory(figures.number(start.get("used_bytes")))
+        others = int(any_number(start.get("other_processes")) or 0)
+        held = units.memory(any_number(start.get("used_bytes")))
         yield (
             f"The device was not clean when the training began (other processes on it: {others}; in use: {held}): "
             "these figures are not the training's alone."
@@ -227,10 +228,10 @@ def _notes(device: Mapping[str, Any], *, used: Any) -> Iterator[str]:
 def _predicted(metrics: Mapping[str, Any]) -> Iterator[str]:
     told = []
     for name in MEASURED:
-        error, predicted = error_of(metrics, name), figures.number(metrics.get(name.replace("peak", "predicted")))
+        error, predicted = error_of(metrics, name), any_number(metrics.get(name.replace("peak", "predicted")))
         if error is not None:
             word = name.removeprefix("peak_").removesuffix("_bytes")
-            told.append(f"{word} {figures.memory(predicted)} ({error:+.1%} of what was measured)")
+            told.append(f"{word} {units.memory(predicted)} ({error:+.1%} of what was measured)")
     if told:
         yield f"Predicted without a GPU: {', '.join(told)}."
 
@@ -239,29 +240,29 @@ def _shortage(value: Any) -> Shortage | None:
     if not isinstance(value, Mapping):
         return None
     return Shortage(
-        requested=figures.number(value.get("requested_bytes")),
-        free=figures.number(value.get("free_bytes")),
-        capacity=figures.number(value.get("capacity_bytes")),
-        allocated=figures.number(value.get("allocated_bytes")),
-        reserved=figures.number(value.get("reserved_bytes")),
+        requested=any_number(value.get("requested_bytes")),
+        free=any_number(value.get("free_bytes")),
+        capacity=any_number(value.get("capacity_bytes")),
+        allocated=any_number(value.get("allocated_bytes")),
+        reserved=any_number(value.get("reserved_bytes")),
         phase=str(value.get("phase") or "unknown"),
         largest_phase=str(value.get("largest_phase") or ""),
-        step=int(figures.number(value.get("step")) or 0),
+        step=int(any_number(value.get("step")) or 0),
     )
 
 
 def _timeline(metrics: Mapping[str, Any], parts: Mapping[str, Any], *, on_gpu: bool) -> Timeline | None:
-    held = figures.numbers(metrics.get("held_bytes"))
-    if not figures.finite(held):
+    held = any_numbers(metrics.get("held_bytes"))
+    if not units.finite(held):
         return None
     if not on_gpu:
         return Timeline(what="resident memory of the process", held=held)
-    sizes = [(name, figures.number(parts.get(name))) for name in COUNTED]
+    sizes = [(name, any_number(parts.get(name))) for name in COUNTED]
     return Timeline(
         what="GPU memory held by tensors",
         held=held,
-        peak=figures.numbers(metrics.get("peak_allocated_by_step")),
-        bands=tuple(Band(kind=name, name=PARTS[name], size=size) for name, size in sizes if size is not None),
+        peak=any_numbers(metrics.get("peak_allocated_by_step")),
+        bands=tuple(ChartBand(kind=name, name=PARTS[name], size=size) for name, size in sizes if size is not None),
     )
 
 

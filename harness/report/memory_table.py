@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.report import figures
-from harness.report.markup import md
 from harness.report.memory import NOT_ON_A_GPU, CellMemory, MemoryGroup
+from harness.text import units
+from harness.text.markdown import md
 
 _HEAD = (
     "model, release", "allocated", "reserved", "used", "weights", "gradients", "optimizer state", "activations",
@@ -42,20 +42,20 @@ def _row(group: MemoryGroup, cell: CellMemory) -> list[str]:
     def gpu(text: str) -> str:
         return text if cell.on_gpu else NOT_ON_A_GPU
 
-    parts = {part.name: figures.memory(part.value) for part in cell.parts}
+    parts = {part.name: units.memory(part.value) for part in cell.parts}
     phases = {phase.name: phase for phase in cell.phases}
-    busy = figures.percent(cell.busy) if cell.busy is not None else md(cell.busy_told)
+    busy = units.percent(cell.busy) if cell.busy is not None else md(cell.busy_told)
     return [
         f"{md(group.title)}<br>{md(cell.release)}",
-        *(gpu(figures.memory(size)) for size in (cell.allocated, cell.reserved, cell.used)),
+        *(gpu(units.memory(size)) for size in (cell.allocated, cell.reserved, cell.used)),
         *(parts[name] for name in ("weights", "gradients", "optimizer state")),
         gpu(parts["activations"]),
-        figures.duration(cell.step_seconds),
+        units.duration(cell.step_seconds),
         *(_time(phases[name].seconds, phases[name].share) for name in ("data", "forward", "backward", "optimizer")),
-        figures.rate(cell.audio_seconds_per_second),
+        units.rate(cell.audio_seconds_per_second),
         busy,
     ]
 
 
 def _time(seconds: float | None, share: float | None) -> str:
-    return f"{figures.duration(seconds)} ({figures.percent(share)})" if share is not None else figures.duration(seconds)
+    return f"{units.duration(seconds)} ({units.percent(share)})" if share is not None else units.duration(seconds)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cells import Check, Severity
-from harness.judge.verdicts import Judged
-from harness.report.order import Order, Span
-from harness.report.text import plain
+from harness.core.cells import Check, Severity
+from harness.core.release_order import Order, Span
+from harness.rules.verdicts import JudgedOutcome
+from harness.text.plain import plain
 
 FAILS, KNOWN, HOLDS, NOT_ASKED, DOES_NOT_APPLY = "fails", "known", "holds", "not_asked", "does_not_apply"
 _GRAVITY = (FAILS, KNOWN, HOLDS, NOT_ASKED, DOES_NOT_APPLY)
@@ -93,9 +93,9 @@ class VariantProperties:
         return f"properties-{self.variant}"
 
 
-def variant_properties(judged: Iterable[Judged], order: Order) -> tuple[VariantProperties, ...]:
+def variant_properties(judged: Iterable[JudgedOutcome], order: Order) -> tuple[VariantProperties, ...]:
     """The cells that came to asking, by variant; the properties in the order of `WORDS`, unknown ones last."""
-    cells: dict[str, list[Judged]] = defaultdict(list)
+    cells: dict[str, list[JudgedOutcome]] = defaultdict(list)
     age = {label: number for number, label in enumerate(order.labels)}
     for item in sorted(judged, key=lambda one: age.get(one.outcome.cell.release, -1)):
         cell = item.outcome.cell
@@ -104,8 +104,8 @@ def variant_properties(judged: Iterable[Judged], order: Order) -> tuple[VariantP
     return tuple(_variant(name, members, order) for name, members in sorted(cells.items()))
 
 
-def _variant(name: str, members: list[Judged], order: Order) -> VariantProperties:
-    found: dict[str, dict[str, list[tuple[Judged, Mapping[str, Any]]]]] = defaultdict(lambda: defaultdict(list))
+def _variant(name: str, members: list[JudgedOutcome], order: Order) -> VariantProperties:
+    found: dict[str, dict[str, list[tuple[JudgedOutcome, Mapping[str, Any]]]]] = defaultdict(lambda: defaultdict(list))
     for item in members:
         for entry in _asked(item):
             found[str(entry.get("name"))][str(entry.get("status"))].append((item, entry))
@@ -120,12 +120,12 @@ def _variant(name: str, members: list[Judged], order: Order) -> VariantPropertie
     )
 
 
-def _row(name: str, found: Mapping[str, list[tuple[Judged, Mapping[str, Any]]]], order: Order) -> PropertyRow:
+def _row(name: str, found: Mapping[str, list[tuple[JudgedOutcome, Mapping[str, Any]]]], order: Order) -> PropertyRow:
     uses = tuple(_use(name, status, found[status], order) for status in sorted(found, key=_gravity))
     return PropertyRow(name=name, words=WORDS.get(name, name), status=uses[0].status, uses=uses)
 
 
-def _use(name: str, status: str, members: list[tuple[Judged, Mapping[str, Any]]], order: Order) -> PropertyUse:
+def _use(name: str, status: str, members: list[tuple[JudgedOutcome, Mapping[str, Any]]], order: Order) -> PropertyUse:
     newest, entry = members[-1]
     return PropertyUse(
         status=status,
@@ -146,12 +146,12 @@ def _gravity(status: str) -> int:
     return _GRAVITY.index(status) if status in _GRAVITY else 0
 
 
-def _asked(item: Judged) -> list[Mapping[str, Any]]:
+def _asked(item: JudgedOutcome) -> list[Mapping[str, Any]]:
     entries = item.outcome.evidence.get("properties")
     return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list | tuple) else []
 
 
-def _counterexample(item: Judged, name: str) -> str:
+def _counterexample(item: JudgedOutcome, name: str) -> str:
     entries = item.outcome.evidence.get("counterexamples")
     for entry in entries if isinstance(entries, list | tuple) else ():
         if isinstance(entry, Mapping) and entry.get("property") == name:

@@ -6,18 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.cells import Check, Severity, Shape, Status, Verdict
-from harness.judge.defects import Defect
-from harness.judge.verdicts import Judged
+from harness.core.cells import Check, Dimensions, Severity, Status, Verdict
+from harness.core.release_order import Order, Span
 from harness.report.failures import GroupKey, defect_key
-from harness.report.order import Order, Span
-from harness.report.text import one_line, sentence
-from harness.report.words import RUNG_FAILS, STATUS_NAME
+from harness.report.labels import RUNG_FAILS, STATUS_NAME
+from harness.rules.defects import Defect
+from harness.rules.verdicts import JudgedOutcome
+from harness.text.plain import one_line, sentence
 
 Links = Mapping[GroupKey, str]
 """The fragments that lead to groups of failures."""
 
-Releases = Mapping[str, Sequence[Judged]]
+Releases = Mapping[str, Sequence[JudgedOutcome]]
 """Judged cells by release."""
 
 _LONGEST = 300
@@ -47,7 +47,7 @@ class _Fault:
     title: str
     anchor: str
     entries: set[str] = field(default_factory=set)
-    shapes: set[Shape] = field(default_factory=set)
+    shapes: set[Dimensions] = field(default_factory=set)
 
 
 def faults(
@@ -79,7 +79,7 @@ def faults(
         )
         for (severity, check, text), own in anchors.items()
     ]
-    found.sort(key=lambda reason: reason.check.rung if reason.check else 0)
+    found.sort(key=lambda reason: reason.check.position if reason.check else 0)
     found.sort(key=lambda reason: age[reason.spans[-1].last], reverse=True)
     ranks = list(Severity)
     return tuple(sorted(found, key=lambda reason: ranks.index(reason.severity or ranks[-1])))
@@ -94,7 +94,7 @@ def unknown(releases: Releases, order: Order) -> tuple[Reason, ...]:
     return tuple(sorted(found, key=lambda reason: order.labels.index(reason.spans[-1].last), reverse=True))
 
 
-def _faults(items: Sequence[Judged], links: Links, trainer: bool) -> Iterator[tuple[_Fault, str]]:
+def _faults(items: Sequence[JudgedOutcome], links: Links, trainer: bool) -> Iterator[tuple[_Fault, str]]:
     """The faults of one release, each with its sentence."""
     found: dict[tuple[Check, str], _Fault] = {}
     for item in items:
@@ -109,7 +109,7 @@ def _faults(items: Sequence[Judged], links: Links, trainer: bool) -> Iterator[tu
                 ),
             )  # fmt: skip
             fault.entries |= {str(cell.entry)} if cell.entry and trainer else set()
-            fault.shapes |= {cell.shape} if cell.shape else set()
+            fault.shapes |= {cell.dimensions} if cell.dimensions else set()
     for fault in found.values():
         yield fault, sentence(f"{_what(fault)}{_where(fault, items)}: {fault.title}")
 
@@ -119,16 +119,16 @@ def _what(fault: _Fault) -> str:
     return what + (f" with {' and '.join(sorted(fault.entries))}" if fault.entries else "")
 
 
-def _where(fault: _Fault, items: Sequence[Judged]) -> str:
+def _where(fault: _Fault, items: Sequence[JudgedOutcome]) -> str:
     asked = {
-        item.outcome.cell.shape
+        item.outcome.cell.dimensions
         for item in items
         if item.outcome.cell.check is fault.check and item.outcome.status is not Status.SKIPPED
     }
     return f" at {', '.join(map(str, sorted(fault.shapes)))} only" if len(fault.shapes) < len(asked - {None}) else ""
 
 
-def _title(item: Judged, defect: Defect) -> str:
+def _title(item: JudgedOutcome, defect: Defect) -> str:
     if defect.issue:
         return one_line(defect.issue.title) + ("" if defect.issue.explained else " (not yet explained)")
     outcome = item.outcome
@@ -142,7 +142,7 @@ def _title(item: Judged, defect: Defect) -> str:
     return f"{one_line(told, at_most=_LONGEST)} (not yet explained)"
 
 
-def _why_unknown(items: Sequence[Judged]) -> str:
+def _why_unknown(items: Sequence[JudgedOutcome]) -> str:
     for item in items:
         if item.verdict is Verdict.YOURS:
             return sentence(one_line(item.sentence, at_most=_LONGEST))

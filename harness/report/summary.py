@@ -7,31 +7,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from harness.boundaries.notes import load_commits
-from harness.cells import Check, Outcome, Status, Verdict
-from harness.drift.storing import load_recordings
-from harness.judge.standing import Comparison
-from harness.judge.verdicts import Judged
+from harness.compare.drift.storing import load_recordings
+from harness.compare.transitions.commit_notes import load_commits
+from harness.compare.transitions.recorded import Boundaries, boundaries_of
+from harness.core.cells import Check, Outcome, Status, Verdict
+from harness.core.release_order import Order
+from harness.performance.baselines.comparison import RunComparison
 from harness.report.advice import Advice, advise
 from harness.report.baselines import BaselineView, view
-from harness.report.boundaries import Boundaries, boundaries_of
+from harness.report.cell_details import Fact
 from harness.report.checkpoint import SavedGroup, saved_groups
 from harness.report.data import DataQuestion, data_questions
 from harness.report.decode import Decoded, decoded
+from harness.report.dependencies_and_shims import ShimUse, Undeclared, shims_used, undeclared_modules
 from harness.report.drift import Drift, drift_of
-from harness.report.evidence import Card, build_cards
-from harness.report.facts import Fact
+from harness.report.evidence import EvidenceCard, build_cards
 from harness.report.failures import FailureGroup, group_failures
 from harness.report.grid import Grid, build_grid
 from harness.report.learning import CurveGroup, curve_key, group_curves
-from harness.report.levels import Level
 from harness.report.memory import MemoryGroup, memory_groups
-from harness.report.order import Order
 from harness.report.properties import VariantProperties, variant_properties
-from harness.report.setting import Setting, read_setting
-from harness.report.surroundings import AdaptationUse, Undeclared, adaptations_used, undeclared_modules
-from harness.runs import LoadedRun
-from harness.runs.repeating import Repeating
+from harness.report.run_info import RunInfo, read_run_info
+from harness.rules.levels import Level
+from harness.rules.verdicts import JudgedOutcome
+from harness.run.repeat_commands import Repeating
+from harness.run.store import LoadedRun
 
 TITLE = "Which FunASR releases can be fine-tuned?"
 
@@ -39,7 +39,7 @@ Word = TypeVar("Word", Status, Verdict, Level)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tally(Generic[Word]):
+class VerdictCounts(Generic[Word]):
     """How many cells ended with a status, a verdict or a level."""
 
     word: Word
@@ -51,14 +51,14 @@ class Summary:
     """All that is known, from the answer down to the single cell."""
 
     title: str
-    setting: Setting
+    setting: RunInfo
     cells: int
     releases: int
     checks: tuple[Check, ...]
-    """The rungs that were asked for, lowest first."""
-    statuses: tuple[Tally[Status], ...]
-    levels: tuple[Tally[Level], ...]
-    verdicts: tuple[Tally[Verdict], ...]
+    """The checks that were asked for, lowest first."""
+    statuses: tuple[VerdictCounts[Status], ...]
+    levels: tuple[VerdictCounts[Level], ...]
+    verdicts: tuple[VerdictCounts[Verdict], ...]
     advice: Advice
     grid: Grid
     failures: tuple[FailureGroup, ...]
@@ -76,9 +76,9 @@ class Summary:
     data: tuple[DataQuestion, ...]
     saved: tuple[SavedGroup, ...]
     decoded: tuple[Decoded, ...]
-    cards: tuple[Card, ...]
+    cards: tuple[EvidenceCard, ...]
     undeclared: tuple[Undeclared, ...]
-    adaptations: tuple[AdaptationUse, ...]
+    shims: tuple[ShimUse, ...]
     example: str
     """The id of some cell, for the commands that repeat one."""
 
@@ -97,11 +97,11 @@ class Summary:
 
 def summarise(
     run: LoadedRun,
-    judged: Sequence[Judged],
+    judged: Sequence[JudgedOutcome],
     *,
     title: str = TITLE,
     published: Sequence[str] = (),
-    against: Comparison | None = None,
+    against: RunComparison | None = None,
 ) -> Summary:
     """Draw everything that the reports say from a run's judged outcomes.
 
@@ -120,7 +120,7 @@ def summarise(
     asked = {item.outcome.cell.check for item in judged}
     return Summary(
         title=title,
-        setting=read_setting(run.provenance, judged, run.notices),
+        setting=read_run_info(run.provenance, judged, run.notices),
         cells=len(judged),
         releases=len(releases),
         checks=tuple(check for check in Check if check in asked),
@@ -142,7 +142,7 @@ def summarise(
         decoded=decoded(judged, order),
         cards=build_cards(judged, order, groups=failures, curves=curves),
         undeclared=undeclared_modules(judged, order),
-        adaptations=adaptations_used(judged, order),
+        shims=shims_used(judged, order),
         repeat=Repeating.of(run.provenance, run.folder),
         example=failures[0].example if failures else next((item.outcome.cell.id for item in judged), "CELL_ID"),
     )
@@ -153,6 +153,6 @@ def _has_no_curve(outcome: Outcome) -> bool:
     return asked and curve_key(outcome) is None
 
 
-def _tally(kind: type[Word], found: Sequence[Word]) -> tuple[Tally[Word], ...]:
+def _tally(kind: type[Word], found: Sequence[Word]) -> tuple[VerdictCounts[Word], ...]:
     counts = Counter(found)
-    return tuple(Tally(word=word, cells=counts[word]) for word in kind if counts[word])
+    return tuple(VerdictCounts(word=word, cells=counts[word]) for word in kind if counts[word])

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.cells import Failure
+from harness.core.cells import Failure
 
 Structure = tuple[tuple[str, str, str], ...]
 """File, function and code of each frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class TracebackLine:
     """One frame that several tracebacks share."""
 
     file: str
@@ -35,7 +35,7 @@ def structure(failure: Failure | None) -> Structure:
     return tuple((frame.file, frame.function, frame.code.strip()) for frame in failure.frames)
 
 
-def shared_lines(failures: Iterable[Failure]) -> tuple[Line, ...]:
+def shared_lines(failures: Iterable[Failure]) -> tuple[TracebackLine, ...]:
     """The frames of tracebacks of one structure, with the range of their line numbers.
 
     Raises:
@@ -43,7 +43,7 @@ def shared_lines(failures: Iterable[Failure]) -> tuple[Line, ...]:
     """
     stacks = [failure.frames for failure in failures]
     return tuple(
-        Line(
+        TracebackLine(
             file=frames[0].file,
             function=frames[0].function,
             code=frames[0].code.strip(),

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import VariantError, listing
-from harness.speech.synthesis import SAMPLING_RATE
-from harness.tables import Problems, Table, did_you_mean
-from harness.variants import Variant, look_up
-from harness.variants import anatomy as anatomies
+from harness.config.toml_tables import Problems, Table, did_you_mean
+from harness.core.errors import VariantError, listing
+from harness.corpus.synthesis import SAMPLING_RATE
+from harness.variants import architecture as anatomies
+from harness.variants.config_paths import look_up
+from harness.variants.variant import Variant
 
 SCHEMA = 1
 """Version of the `harness` block."""
@@ -22,7 +23,7 @@ _KEYS = (
     "hidden_size",
     "vocab_size",
     "heads",
-    "slim",
+    "reduced",
     "groups",
     "inputs",
     "tables",
@@ -36,14 +37,14 @@ _TOKENIZERS = ("CharTokenizer",)
 
 _INPUTS = ("speech", "speech_lengths", "text", "text_lengths")
 _FURTHER_INPUTS = ("hotword_pad", "hotword_lengths", "seaco_label_pad")
-"""What `harness.inside.batch_making` can make besides."""
+"""What `harness.worker.release.batch_making` can make besides."""
 
 _EXAMPLE = """begin the file with a block such as
 harness:
   schema: 1
   hidden_size: [encoder_conf.output_size, predictor_conf.idim]
   heads: [encoder_conf.attention_heads, decoder_conf.attention_heads]
-  slim: {encoder_conf.num_blocks: 2, decoder_conf.num_blocks: 2, decoder_conf.att_layer_num: 2}
+  reduced: {encoder_conf.num_blocks: 2, decoder_conf.num_blocks: 2, decoder_conf.att_layer_num: 2}
   groups: {encoder: [encoder], predictor: [predictor], decoder: [decoder]}"""
 
 
@@ -61,14 +62,18 @@ def read(path: Path, *, source: str) -> Variant:
         raise VariantError(f"{source} has no `harness` block", next_step=_EXAMPLE)
     if not isinstance(block, Mapping):
         raise VariantError(f"{source}: `harness` must be a mapping", next_step=_EXAMPLE)
-    table = Table(values={str(key): value for key, value in block.items()}, place="harness", problems=problems)
+    values = {str(key): value for key, value in block.items()}
+    if "slim" in values:
+        # The name that the key had at first.
+        values.setdefault("reduced", values.pop("slim"))
+    table = Table(values=values, place="harness", problems=problems)
     table.only(_KEYS)
     if table.values.get("schema") != SCHEMA:
         problems.add(table.at("schema"), f"must be {SCHEMA}")
     paths = {
         key: _paths(table, key, config, needed=key == "hidden_size") for key in ("hidden_size", "vocab_size", "heads")
     }
-    slim = _slim(table, config)
+    reduced = _reduced(table, config)
     groups = _groups(table)
     inputs = _inputs(table)
     tables, training = _tables(table, config), _training(table)
@@ -83,7 +88,7 @@ def read(path: Path, *, source: str) -> Variant:
         sha256=hashlib.sha256(raw).hexdigest(),
         source=described or "",
         **paths,
-        slim=slim,
+        reduced=reduced,
         groups=groups,
         inputs=inputs,
         tables=tables,
@@ -126,15 +131,15 @@ def _paths(table: Table, key: str, config: Mapping[str, Any], *, needed: bool) -
     return paths
 
 
-def _slim(table: Table, config: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
-    block = table.values.get("slim", {})
+def _reduced(table: Table, config: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    block = table.values.get("reduced", {})
     if not isinstance(block, Mapping):
-        table.problems.add(table.at("slim"), "expected a mapping of paths to numbers")
+        table.problems.add(table.at("reduced"), "expected a mapping of paths to numbers")
         return ()
     for path, value in block.items():
-        _check_size(table, "slim", str(path), config)
+        _check_size(table, "reduced", str(path), config)
         if not _is_size(value):
-            table.problems.add(table.at("slim"), f"{path} must be a whole number above 0, found {value!r}")
+            table.problems.add(table.at("reduced"), f"{path} must be a whole number above 0, found {value!r}")
     return tuple((str(path), value) for path, value in block.items())
 
 

@@ -13,9 +13,9 @@ import pytest
 from scoreboard import Board
 from sizes import SIZES, Size
 
-from harness.cells import Release
+from harness.core.cells import Release
+from harness.environments.environment import Environment, probe
 from harness.releases import default_cache, load_lock
-from harness.stack import Stack, probe
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,7 @@ def harness_cache(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stack(harness_cache: Path) -> Stack:
+def stack(harness_cache: Path) -> Environment:
     return probe(cache=harness_cache)
 
 
@@ -74,7 +74,7 @@ def _board() -> Board:
 
 
 @pytest.fixture(scope="session")
-def board(pytestconfig: pytest.Config, stack: Stack) -> Iterator[Board]:
+def board(pytestconfig: pytest.Config, stack: Environment) -> Iterator[Board]:
     """Where a benchmark puts its figures; written when all are done, printed below."""
     board = _board()
     board.torch = stack.torch_version

@@ -12,10 +12,12 @@ from pathlib import Path
 
 def main(request_path: str, result_path: str) -> None:
     request = json.loads(Path(request_path).read_text("utf-8"))
-    from harness.inside import adaptations, contract, failures, release
+    from harness.worker.checks import contract
+    from harness.worker.process import failures
+    from harness.worker.release import entry, shims
 
-    release.put_on_path(request["release"]["overlay"])
-    adaptations.apply(request["device"])
+    entry.put_on_path(request["release"]["overlay"])
+    shims.apply(request["device"])
     try:
         import funasr  # noqa: F401
 

@@ -64,18 +64,20 @@ def _forked(request: dict[str, Any], observed: bool, folder: Path) -> Ends:
 def _train(request: dict[str, Any], observed: bool) -> Ends:
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    from harness.inside import adaptations, children, finetune, observe
+    from harness.worker.checks import finetune
+    from harness.worker.release import shims
+    from harness.worker.trainer import children, recorder
 
     spent = [0.0]
     if observed:
-        _time_the_observer(observe.Observer, spent)
+        _time_the_observer(recorder.TrainingRecorder, spent)
     else:
-        observe.Observer.attach = lambda *_: None  # type: ignore[method-assign]
+        recorder.TrainingRecorder.attach = lambda *_: None  # type: ignore[method-assign]
     ends: Ends = []
     register_optimizer_step_post_hook(lambda *_: ends.append((time.perf_counter(), time.process_time(), spent[0])))
-    adaptations.apply(request["device"])
+    shims.apply(request["device"])
     # As the check does it in a child of its own; here this process is one.
-    room = children.Room(Path.cwd())
+    room = children.ChildContext(Path.cwd())
     finetune.train(request, request["seed"], room)
     if bool(room.answer["metrics"]["steps"]) != observed:
         raise SystemExit("the observer was there, or not, against what was asked")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from harness.runs.provenance import now, this_machine
+from harness.run.provenance import now, this_machine
 
 _GIB = 1024**3
 

@@ -15,13 +15,13 @@ import pytest
 from scoreboard import Board, Figure
 from sizes import Size
 
-from harness.cells import Release
+from harness.core.cells import Release
 from harness.releases import fetch, layout_path
 
 pytestmark = pytest.mark.bench
 
 JOBS = 2 * (os.cpu_count() or 1)
-"""As `harness.prepare` has it."""
+"""As `harness.run.prepare` has it."""
 
 
 def seconds_to_fetch(releases: tuple[Release, ...], cache: Path) -> float:

@@ -16,14 +16,14 @@ import pytest
 from scoreboard import Board, Figure
 from sizes import Size
 
-from harness.cells import Release
-from harness.commands.run import PRELOADED
-from harness.matrix import load_matrix
-from harness.prepare import lay_out_releases, prepare
+from harness.config.matrix import load_matrix
+from harness.core.cells import Release
+from harness.corpus.corpus import build_corpus, write_jsonl
+from harness.environments.environment import Environment, scrubbed_environment
 from harness.releases import resolve
-from harness.speech.corpus import build_corpus, write_jsonl
-from harness.stack import Stack, scrubbed_environment
-from harness.variants import available
+from harness.run.preload import PRELOADED
+from harness.run.prepare import lay_out_releases, prepare
+from harness.variants.catalogue import available
 
 pytestmark = pytest.mark.bench
 
@@ -42,7 +42,7 @@ release = ["latest"]
 variant = ["paraformer_streaming"]
 vocab_size = [8404]
 hidden_size = [320]
-scale = ["auto"]
+depth = ["auto"]
 check = ["finetune@train_ds"]
 
 [finetune]
@@ -52,7 +52,7 @@ utterances = {utterances}
 """
 
 
-def order_of(folder: Path, stack: Stack, cache: Path, published: Sequence[Release], size: Size) -> dict[str, Any]:
+def order_of(folder: Path, stack: Environment, cache: Path, published: Sequence[Release], size: Size) -> dict[str, Any]:
     """What `observed_training.py` is to do: trainings with epochs long enough to have steps within them."""
     wanted = BATCH * size.epoch
     spoken = build_corpus(cache).utterances
@@ -125,7 +125,7 @@ def inner_steps(ends: Sequence[float], epoch: int) -> list[float]:
 
 def test_being_watched_costs_a_training_next_to_nothing(
     tmp_path_factory: pytest.TempPathFactory,
-    stack: Stack,
+    stack: Environment,
     harness_cache: Path,
     published: tuple[Release, ...],
     size: Size,

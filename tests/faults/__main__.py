@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.core.errors import HarnessError
 from harness.releases import default_cache
 
 from .catalogue import FAULTS
@@ -53,8 +53,8 @@ def _power(options: argparse.Namespace) -> int:
 
 
 def _chosen(fault: Fault, globs: Sequence[str]) -> bool:
-    """By name, by family, or by the rung that must see it."""
-    names = (fault.name, str(fault.family), str(fault.expected.rung))
+    """By name, by family, or by the check that must see it."""
+    names = (fault.name, str(fault.family), str(fault.expected.check))
     return not globs or any(fnmatchcase(name, glob) for name in names for glob in globs)
 
 
@@ -64,7 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("table", help="write the table of faults in docs/power.md")
     power = commands.add_parser("power", help="plant the faults and tell which are seen")
     power.add_argument(
-        "--only", nargs="+", action="extend", default=[], metavar="GLOB", help="faults by name, family or expected rung"
+        "--only",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="GLOB",
+        help="faults by name, family or expected check",
     )
     most = max(REPEATS.values())
     power.add_argument(

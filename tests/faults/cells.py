@@ -10,18 +10,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness.cells import Cell, Check, Entry, Release
-from harness.errors import ReleaseError
-from harness.matrix import Matrix, load_matrix
-from harness.prepare import Prepared
-from harness.variants import available
+from harness.config.matrix import Matrix, load_matrix
+from harness.core.cells import Cell, Check, Entry, Release
+from harness.core.errors import ReleaseError
+from harness.run.prepare import Prepared
+from harness.variants.catalogue import available
 
 from .configurations import CONFIGURATIONS, VARIANTS, Configuration, named
 from .inject import release_of
 from .records import Fault
 
 WITH_ENTRY = tuple(check for check in Check if check.through_trainer)
-"""The rungs that name a trainer's entry point."""
+"""The checks that name a trainer's entry point."""
 
 REPEATS: Mapping[Check, int] = MappingProxyType(
     {
@@ -34,7 +34,7 @@ REPEATS: Mapping[Check, int] = MappingProxyType(
         Check.DECODE: 1,
     }
 )
-"""How often each rung is asked of the sound release, each time with another seed; what takes long less often."""
+"""How often each check is asked of the sound release, each time with another seed; what takes long less often."""
 
 _CHANGED = "variants"
 """The folder of the variants' files that configurations change, beside the matrix."""
@@ -151,10 +151,10 @@ def _words(checks: Iterable[Check], entry: Entry) -> list[str]:
 
 
 def _about(label: str, fault: Fault) -> str:
-    """A fault's rungs, asked of its copy or of the sound release."""
-    shape = DECODING_SHAPE if fault.expected.rung is Check.DECODE else SHAPE
+    """A fault's checks, asked of its copy or of the sound release."""
+    shape = DECODING_SHAPE if fault.expected.check is Check.DECODE else SHAPE
     changed = _file(named(fault.variant, fault.configuration)) if fault.configuration else fault.variant
-    return _include(label, [changed], _words(fault.rungs, fault.entry), shape)
+    return _include(label, [changed], _words(fault.checks, fault.entry), shape)
 
 
 def _file(variant: str) -> str:
@@ -162,7 +162,7 @@ def _file(variant: str) -> str:
 
 
 def _include(label: str, variants: Sequence[str], checks: Sequence[str], shape: Mapping[str, Sequence[int]]) -> str:
-    keys: dict[str, object] = {"release": [label], "variant": variants, **shape, "scale": ["slim"], "check": checks}
+    keys: dict[str, object] = {"release": [label], "variant": variants, **shape, "depth": ["reduced"], "check": checks}
     keys["device"] = ["cpu"]
     return "\n".join(["[[include]]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()), ""])
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from harness.cells import Check
-from harness.variants import load_variant
+from harness.core.cells import Check
+from harness.variants.catalogue import load_variant
 
 VARIANTS = ("paraformer", "paraformer_streaming")
 ON_THE_MODEL = (Check.CONSTRUCT, Check.LOSS_CONTRACT)
@@ -32,7 +32,7 @@ class Configuration:
     """Further settings of the trainer, by dotted path."""
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Values of the model's config, by dotted path."""
-    slim: Mapping[str, int] = field(default_factory=dict, hash=False)
+    reduced: Mapping[str, int] = field(default_factory=dict, hash=False)
     """Dimensions of the reduced depth, by dotted path."""
     checks: tuple[Check, ...] = ON_THE_MODEL
 
@@ -45,7 +45,7 @@ class Configuration:
         data = copy.deepcopy(yaml.safe_load(load_variant(variant).path.read_text("utf-8")))
         block = data["harness"]
         block["training"] = {**block.get("training", {}), **self.training}
-        block["slim"] = {**block["slim"], **self.slim}
+        block["reduced"] = {**block["reduced"], **self.reduced}
         for path, value in self.config.items():
             *parents, last = path.split(".")
             place = data
@@ -137,7 +137,7 @@ CONFIGURATIONS: Mapping[str, Configuration] = {
         Configuration(
             name="deeper",
             title="Four blocks of the encoder and three of the decoder.",
-            slim={"encoder_conf.num_blocks": 4, "decoder_conf.num_blocks": 3, "decoder_conf.att_layer_num": 3},
+            reduced={"encoder_conf.num_blocks": 4, "decoder_conf.num_blocks": 3, "decoder_conf.att_layer_num": 3},
         ),
         Configuration(
             name="eight-heads",

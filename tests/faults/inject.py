@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from harness.cells import Release
+from harness.core.cells import Release
 from harness.releases.cache import layout_path, settle, workroom
 from harness.releases.files import PACKAGE
 

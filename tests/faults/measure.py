@@ -13,20 +13,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cells import Cell, Check, Outcome
-from harness.commands.run import PRELOADED, PRELOADED_FOR_TRAINERS
-from harness.execute import Settings, build_plan, execute
-from harness.judge.known import load_known_issues
-from harness.judge.settle import settle
-from harness.judge.stored import stored_beside
-from harness.matrix import Matrix
-from harness.prepare import prepare
-from harness.progress import Display
+from harness.config.matrix import Matrix
+from harness.core.cells import Cell, Check, Outcome
+from harness.environments.environment import probe, scrubbed_environment
 from harness.releases import fetch, load_lock, resolve
-from harness.runs import Provenance, RunStore, StackFacts, collect_provenance
-from harness.runs.provenance import now
-from harness.stack import probe, scrubbed_environment
-from harness.variants import available
+from harness.rules.apply import apply_rules
+from harness.rules.counterexamples import load_counterexamples
+from harness.rules.known_issues import load_known_issues
+from harness.run import Settings, build_plan, execute
+from harness.run.preload import PRELOADED, PRELOADED_FOR_TRAINERS
+from harness.run.prepare import prepare
+from harness.run.progress import Display
+from harness.run.provenance import now
+from harness.run.store import Provenance, RunStore, StackFacts, collect_provenance
+from harness.variants.catalogue import available
 
 from .cells import Scheme, requests
 from .configurations import CONFIGURATIONS
@@ -65,7 +65,7 @@ def measure(
     """Plant the faults, ask them and the sound release, and score what comes.
 
     Args:
-        repeats: How often each rung is asked of the sound release.
+        repeats: How often each check is asked of the sound release.
         output: The run's folder, as `funasr-harness run` keeps one.
         jobs: Cells at once; one per processor if None.
 
@@ -100,7 +100,7 @@ def _carry_out(
 ) -> tuple[list[Outcome], Provenance]:
     stack = probe(cache=cache)
     issues = load_known_issues(KNOWN_ISSUES, variants=available())
-    stored = stored_beside(issues, KNOWN_ISSUES)
+    stored = load_counterexamples(issues, KNOWN_ISSUES)
     prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=workspace, stored=stored)
     release_for, request_for = requests(prepared, scheme)
     settings = Settings(
@@ -122,7 +122,7 @@ def _carry_out(
             display.follow(plan, matrix, stack, cache)
 
             def on_outcome(outcome: Outcome) -> None:
-                settled = settle(outcome)
+                settled = apply_rules(outcome)
                 store.append(settled)
                 display.done(settled)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from harness.cells import Check, Entry, Severity, Status
+from harness.core.cells import Check, Entry, Severity, Status
 
 SOUND = "1.4.16"
 """The release that the faults are planted in."""
@@ -90,23 +90,23 @@ BY_RUNG: Mapping[Check, Severity] = MappingProxyType(
 class Expected:
     """What must come of a fault."""
 
-    rung: Check | None
-    """The lowest rung that must see it; None when the command line itself must refuse."""
+    check: Check | None
+    """The lowest check that must see it; None when the command line itself must refuse."""
     status: Status = Status.FAILED
     signature: str = "*"
     """A glob that the failure's signature must match; `*` where the finding has no one name."""
     severity: Severity | None = None
-    """How grave it must be called; None where the rung says it (`BY_RUNG`)."""
+    """How grave it must be called; None where the check says it (`BY_RUNG`)."""
     or_graver: bool = False
     """Whether it may be called graver: where the fault may keep a short training from learning, or shows in several
     properties."""
 
     def accepts(self, severity: Severity | None) -> bool:
         """Whether this is the right severity; what the command line refuses and what is skipped has none."""
-        if self.rung is None or self.status is Status.SKIPPED or severity is None:
-            return severity is None and (self.rung is None or self.status is Status.SKIPPED)
-        right, gravest_first = self.severity or BY_RUNG[self.rung], list(Severity)
-        if self.or_graver or self.rung is Check.PROPERTIES:
+        if self.check is None or self.status is Status.SKIPPED or severity is None:
+            return severity is None and (self.check is None or self.status is Status.SKIPPED)
+        right, gravest_first = self.severity or BY_RUNG[self.check], list(Severity)
+        if self.or_graver or self.check is Check.PROPERTIES:
             return gravest_first.index(severity) <= gravest_first.index(right)
         return severity is right
 
@@ -126,7 +126,7 @@ class Fault:
     expected: Expected
     variant: str = "paraformer_streaming"
     entry: Entry = Entry.TRAIN_DS
-    """Through which of the release's trainers the rungs above `properties` go."""
+    """Through which of the release's trainers the later checks `properties` go."""
     configuration: str = ""
     """The one of `configurations.CONFIGURATIONS` that its cells have; empty for the variant as it is."""
 
@@ -136,13 +136,13 @@ class Fault:
         return tuple(dict.fromkeys(file for edit in self.edits for file in edit.files))
 
     @property
-    def rungs(self) -> tuple[Check, ...]:
-        """The rungs to run: the expected one, and those below that could see it or cost nothing.
+    def checks(self) -> tuple[Check, ...]:
+        """The checks to run: the expected one, and those below that could see it or cost nothing.
 
         `properties` of code that is not the model's, and `data` of code that is not the datasets', would answer
         for the sound release once more.
         """
-        highest = self.expected.rung
+        highest = self.expected.check
         if highest is None:
             return ()
         touched = {file.partition("/")[0] for file in self.files}
@@ -153,4 +153,4 @@ class Fault:
             needed.add(Check.DATA)
         # What resumes was trained before. Decoding trains for itself, and wide models that train thrice take long.
         needed |= {Check.FINETUNE} if highest is Check.CHECKPOINT else set()
-        return tuple(check for check in Check if check in needed and check.rung <= highest.rung)
+        return tuple(check for check in Check if check in needed and check.position <= highest.position)

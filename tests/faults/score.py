@@ -9,30 +9,30 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
-from harness.cells import Cell, Check, Outcome, Severity, Status, Verdict
-from harness.judge.defects import defects_of
-from harness.judge.known import FAILURES, KnownIssues
-from harness.judge.severity import gravest
-from harness.judge.verdicts import Judged, judge
+from harness.core.cells import Cell, Check, Outcome, Severity, Status, Verdict
+from harness.rules.defects import defects_of
+from harness.rules.known_issues import FAILURES, KnownIssues
+from harness.rules.severity import gravest
+from harness.rules.verdicts import JudgedOutcome, judge
 
 from .configurations import VARIANTS
 from .records import Fault
 
 SHARE_ASKED = 0.95
-"""Of the planted faults, caught with the expected rung and status."""
+"""Of the planted faults, caught with the expected check and status."""
 
 
 class Sight(StrEnum):
     """How a fault was seen."""
 
     CAUGHT = "caught"
-    """On the expected rung, with the expected status and evidence."""
+    """On the expected check, with the expected status and evidence."""
     EARLY = "caught early"
-    """On a rung below the expected one."""
+    """On a earlier check the expected one."""
     WRONG = "wrong"
-    """On the expected rung with another status or other evidence, or the rung could not be asked."""
+    """On the expected check with another status or other evidence, or the check could not be asked."""
     ESCAPED = "escaped"
-    """On no rung."""
+    """On no check."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Seen:
 
     fault: Fault
     sight: Sight
-    rung: Check | None = None
+    check: Check | None = None
     """Where it was seen; None when it was not, or by the command line."""
     status: str = ""
     signature: str = ""
@@ -67,12 +67,12 @@ class Soundness:
     """What came of the sound release, asked again and again."""
 
     repeats: Mapping[str, int]
-    """Cells by rung."""
+    """Cells by check."""
     configured: int
     """Of them, those in configurations other than the default."""
-    accused: tuple[Judged, ...]
+    accused: tuple[JudgedOutcome, ...]
     """Failures that no known issue of the release explains."""
-    unmeasured: tuple[Judged, ...]
+    unmeasured: tuple[JudgedOutcome, ...]
     """Cells from which nothing was learned."""
     known: int
     """Cells that fail with a known issue of the release, as listed."""
@@ -89,28 +89,28 @@ def share_graded(seen: Sequence[Seen]) -> float:
 
 
 def sight_of(fault: Fault, outcomes: Mapping[Cell, Outcome], sound: Mapping[tuple[object, ...], Outcome]) -> Seen:
-    """Hold the outcomes of a faulty copy against what was expected, the lowest rung first.
+    """Hold the outcomes of a faulty copy against what was expected, the lowest check first.
 
     Args:
         outcomes: Of the copy's cells.
         sound: The sound release's outcomes, by `question`: what it says of itself is no sign of the fault.
     """
-    ladder = sorted(outcomes.values(), key=lambda outcome: outcome.cell.check.rung)
-    seconds = sum(outcome.seconds for outcome in ladder)
-    severity = gravest(_severities(ladder, sound))
+    chain = sorted(outcomes.values(), key=lambda outcome: outcome.cell.check.position)
+    seconds = sum(outcome.seconds for outcome in chain)
+    severity = gravest(_severities(chain, sound))
     expected = fault.expected
-    for outcome in ladder:
+    for outcome in chain:
         if not _accuses(outcome, sound.get(question(outcome.cell)), expected.status):
             continue
-        rung = outcome.cell.check
+        check = outcome.cell.check
         told = {**_told(outcome, seconds), "severity": severity}
-        if expected.rung is not None and rung.rung < expected.rung.rung:
+        if expected.check is not None and check.position < expected.check.position:
             return Seen(fault=fault, sight=Sight.EARLY, **told)
         fits = outcome.status is expected.status and fnmatchcase(str(told["signature"]), expected.signature)
         return Seen(fault=fault, sight=Sight.CAUGHT if fits else Sight.WRONG, **told)
-    highest = next((outcome for outcome in ladder if outcome.cell.check is expected.rung), None)
+    highest = next((outcome for outcome in chain if outcome.cell.check is expected.check), None)
     if highest is None:
-        return Seen(fault=fault, sight=Sight.WRONG, reason="the expected rung was not asked", seconds=seconds)
+        return Seen(fault=fault, sight=Sight.WRONG, reason="the expected check was not asked", seconds=seconds)
     if highest.status in (Status.PASSED, Status.SKIPPED):
         return Seen(fault=fault, sight=Sight.ESCAPED, reason=highest.reason, seconds=seconds)
     if highest.status in FAILURES:
@@ -121,7 +121,7 @@ def sight_of(fault: Fault, outcomes: Mapping[Cell, Outcome], sound: Mapping[tupl
 
 def question(cell: Cell) -> tuple[object, ...]:
     """What a cell asks, whichever the release."""
-    return (cell.variant, cell.shape, cell.scale, cell.check, cell.entry, cell.device, cell.precision)
+    return (cell.variant, cell.dimensions, cell.depth, cell.check, cell.entry, cell.device, cell.precision)
 
 
 def soundness(outcomes: Iterable[Outcome], issues: KnownIssues) -> Soundness:
@@ -136,9 +136,9 @@ def soundness(outcomes: Iterable[Outcome], issues: KnownIssues) -> Soundness:
     )
 
 
-def _severities(ladder: Iterable[Outcome], sound: Mapping[tuple[object, ...], Outcome]) -> Iterator[Severity]:
+def _severities(chain: Iterable[Outcome], sound: Mapping[tuple[object, ...], Outcome]) -> Iterator[Severity]:
     """Of everything that is wrong with these cells and not with the sound release's."""
-    for outcome in ladder:
+    for outcome in chain:
         own = sound.get(question(outcome.cell))
         known = {defect.signature for defect in defects_of(own, ())} if own else set()
         yield from (defect.severity for defect in defects_of(outcome, ()) if defect.signature not in known)
@@ -156,7 +156,7 @@ def _signature(outcome: Outcome) -> str:
 
 def _told(outcome: Outcome, seconds: float) -> dict[str, Any]:
     return {
-        "rung": outcome.cell.check,
+        "check": outcome.cell.check,
         "status": str(outcome.status),
         "signature": _signature(outcome),
         "reason": outcome.reason,

@@ -10,10 +10,10 @@ from typing import Any
 
 from tabulate import tabulate
 
-from harness.cells import Check, Status
-from harness.durable import replace_file
-from harness.judge.verdicts import Judged
-from harness.report.markup import code, md
+from harness.core.cells import Check, Status
+from harness.core.durable import replace_file
+from harness.rules.verdicts import JudgedOutcome
+from harness.text.markdown import code, md
 
 from .measure import Power
 from .records import BY_RUNG, Fault
@@ -73,7 +73,7 @@ def table(power: Power, *, fmt: str) -> str:
             str(one.fault.family),
             _expectation(one.fault, marked=fmt == "github"),
             str(one.sight),
-            f"{one.rung or '-'}: {one.status}" if one.status else "-",
+            f"{one.check or '-'}: {one.status}" if one.status else "-",
             f"{one.severity or '-'}{'' if one.graded or not one.counts else f', is {grave(one.fault)}'}",
             (code(one.signature) if fmt == "github" and one.signature else one.signature) or "-",
             f"{one.seconds:.1f}",
@@ -113,10 +113,10 @@ def catalogue(faults: Sequence[Fault]) -> str:
 def grave(fault: Fault) -> str:
     """How grave a fault is, in words."""
     expected = fault.expected
-    if expected.rung is None or expected.status is Status.SKIPPED:
+    if expected.check is None or expected.status is Status.SKIPPED:
         return "-"
-    graver = " or graver" if expected.or_graver or expected.rung is Check.PROPERTIES else ""
-    return f"{expected.severity or BY_RUNG[expected.rung]}{graver}"
+    graver = " or graver" if expected.or_graver or expected.check is Check.PROPERTIES else ""
+    return f"{expected.severity or BY_RUNG[expected.check]}{graver}"
 
 
 def update(page: Path, faults: Sequence[Fault]) -> bool:
@@ -137,9 +137,9 @@ def with_table(text: str, faults: Sequence[Fault]) -> str:
 
 def _expectation(fault: Fault, *, marked: bool) -> str:
     expected = fault.expected
-    if expected.rung is None:
+    if expected.check is None:
         return "the command line refuses"
-    told = f"{expected.rung}: {expected.status}"
+    told = f"{expected.check}: {expected.status}"
     if expected.signature == "*":
         return told
     return f"{told}, {code(expected.signature) if marked else expected.signature}"
@@ -161,14 +161,14 @@ def _seen(one: Seen) -> dict[str, Any]:
         "title": fault.title,
         "files": [f"funasr/{name}" for name in fault.files],
         "expected": {
-            "rung": fault.expected.rung,
+            "check": fault.expected.check,
             "status": str(fault.expected.status),
             "signature": fault.expected.signature,
             "severity": grave(fault),
         },
         "verdict": str(one.sight),
         "seen": {
-            "rung": one.rung,
+            "check": one.check,
             "status": one.status,
             "signature": one.signature,
             "reason": one.reason,
@@ -178,7 +178,7 @@ def _seen(one: Seen) -> dict[str, Any]:
     }
 
 
-def _judged(one: Judged) -> dict[str, Any]:
+def _judged(one: JudgedOutcome) -> dict[str, Any]:
     outcome = one.outcome
     signature = outcome.failure.signature if outcome.failure else None
     return {"cell": outcome.cell.id, "status": str(outcome.status), "signature": signature, "reason": outcome.reason}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.cells import Check, Entry, Severity
+from harness.core.cells import Check, Entry, Severity
 
 from ..records import Edit, Expected, Family, Fault
 from .trainers import DS, PLAIN
@@ -13,8 +13,8 @@ AVERAGE = ("train_utils/average_nbest_models.py",)
 LOADING = ("train_utils/load_pretrained_model.py",)
 TOKENIZER = ("tokenizer/abs_tokenizer.py",)
 
-_CHECKPOINT = Expected(rung=Check.CHECKPOINT)
-_DECODE = Expected(rung=Check.DECODE)
+_CHECKPOINT = Expected(check=Check.CHECKPOINT)
+_DECODE = Expected(check=Check.DECODE)
 _RESUME = 'if os.path.isfile(ckpt):\n                    checkpoint = torch.load(ckpt, map_location="cpu")'
 _SAVE = "elif self.rank == 0:"
 

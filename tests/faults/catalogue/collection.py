@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from harness.cells import Check, Status
+from harness.core.cells import Check, Status
 
 from ..records import Edit, Expected, Family, Fault
 
-_REFUSED = Expected(rung=None)
+_REFUSED = Expected(check=None)
 
 FAULTS = (
     Fault(
@@ -34,6 +34,6 @@ FAULTS = (
                 new="",
             ),
         ),
-        expected=Expected(rung=Check.CONSTRUCT, status=Status.SKIPPED),
+        expected=Expected(check=Check.CONSTRUCT, status=Status.SKIPPED),
     ),
 )

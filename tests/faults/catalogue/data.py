@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.cells import Check, Severity
+from harness.core.cells import Check, Severity
 
 from ..records import Edit, Expected, Family, Fault
 
@@ -13,7 +13,7 @@ INDEX = ("datasets/audio_datasets/index_ds.py",)
 SAMPLERS = ("datasets/audio_datasets/samplers.py",)
 FRONTEND = ("frontends/wav_frontend.py",)
 
-_DATA = Expected(rung=Check.DATA)
+_DATA = Expected(check=Check.DATA)
 _AUDIO = "class AudioDataset(torch.utils.data.Dataset):"
 _SAMPLER = "class CustomDistributedBatchSampler(Sampler):"
 _ONLINE = "class WavFrontendOnline("
@@ -45,7 +45,7 @@ FAULTS = (
                 below=_SAMPLER,
             ),
         ),
-        expected=Expected(rung=Check.DATA, signature="DataDiffers@*ranks*"),
+        expected=Expected(check=Check.DATA, signature="DataDiffers@*ranks*"),
     ),
     Fault(
         name="text-of-next-row",
@@ -96,7 +96,7 @@ FAULTS = (
         family=Family.FEATURES,
         title="The features are not scaled by the statistics that the config names.",
         edits=(Edit(files=FRONTEND, old="mat = self.apply_cmvn(mat, self.cmvn)", new="pass", below=_ONLINE),),
-        expected=Expected(rung=Check.DATA, signature="DataDiffers@*cmvn*"),
+        expected=Expected(check=Check.DATA, signature="DataDiffers@*cmvn*"),
     ),
     Fault(
         name="end-of-audio-cut",
@@ -111,6 +111,6 @@ FAULTS = (
                 below=_AUDIO,
             ),
         ),
-        expected=Expected(rung=Check.DATA, signature="DataDiffers@*frames*"),
+        expected=Expected(check=Check.DATA, signature="DataDiffers@*frames*"),
     ),
 )

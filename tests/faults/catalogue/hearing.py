@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.cells import Check, Entry, Severity
+from harness.core.cells import Check, Entry, Severity
 
 from ..records import Edit, Expected, Family, Fault
 from .losses import DECODERS, MODEL, STREAMING
@@ -18,7 +18,7 @@ VARIANTS = ("paraformer", "paraformer_streaming")
 MASKS = ("models/specaug/mask_along_axis.py",)
 PREDICTOR = ("models/paraformer/cif_predictor.py",)
 
-_NOT_HEARD = Expected(rung=Check.FINETUNE, signature="NotTrained@*hearing*", severity=Severity.BROKEN)
+_NOT_HEARD = Expected(check=Check.FINETUNE, signature="NotTrained@*hearing*", severity=Severity.BROKEN)
 _FEATURES = "        with autocast(False):\n\n            # Data augmentation\n"
 """Where `Paraformer.encode`, which the streaming model inherits, is handed the features."""
 _ENCODED = "            encoder_out = encoder_out[0]\n\n        return encoder_out, encoder_out_lens"
@@ -31,7 +31,7 @@ _MEMORY = "memory_mask = myutils.sequence_mask(hlens, device=memory.device)[:, N
 
 
 def _unheard(path: str) -> Expected:
-    return Expected(rung=Check.LOSS_CONTRACT, signature=f"FramesUnheard@{path}")
+    return Expected(check=Check.LOSS_CONTRACT, signature=f"FramesUnheard@{path}")
 
 
 def _in_both(name: str, title: str, edits: tuple[Edit, ...], expected: Expected) -> Iterator[Fault]:
@@ -174,13 +174,13 @@ FAULTS = (
         "encoder-output-zeroed",
         "What the encoder gives is multiplied by zero",
         _encoded("        encoder_out = encoder_out * 0\n"),
-        Expected(rung=Check.LOSS_CONTRACT, signature="NoGradient@encoder"),
+        Expected(check=Check.LOSS_CONTRACT, signature="NoGradient@encoder"),
     ),
     *_in_both(
         "encoder-output-detached",
         "What the encoder gives is cut off from it, for the decoder and the predictor",
         _encoded("        encoder_out = encoder_out.detach()\n"),
-        Expected(rung=Check.LOSS_CONTRACT, signature="NoGradient@encoder"),
+        Expected(check=Check.LOSS_CONTRACT, signature="NoGradient@encoder"),
     ),
     *_in_both(
         "encoder-output-averaged",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.cells import Check, Severity, Status
+from harness.core.cells import Check, Severity, Status
 
 from ..records import Edit, Expected, Family, Fault
 
@@ -23,9 +23,11 @@ def _size(new: str) -> tuple[Edit, ...]:
     return (Edit(files=MODEL, old=LOSS_SIZE.old, new=f"size={new},", below=LOSS_SIZE.below),)
 
 
-_WRONG_SIZE = Expected(rung=Check.CONSTRUCT, signature="LossBuiltForOtherVocabulary@criterion_att")
-_PROPERTY = Expected(rung=Check.PROPERTIES)
-_ASSERTED = Expected(rung=Check.LOSS_CONTRACT, signature="AssertionError@funasr/losses/label_smoothing_loss.py:forward")
+_WRONG_SIZE = Expected(check=Check.CONSTRUCT, signature="LossBuiltForOtherVocabulary@criterion_att")
+_PROPERTY = Expected(check=Check.PROPERTIES)
+_ASSERTED = Expected(
+    check=Check.LOSS_CONTRACT, signature="AssertionError@funasr/losses/label_smoothing_loss.py:forward"
+)
 SCORED = "olens = tgt_mask.sum(1)\n        if self.output_layer is not None and return_hidden is False:"
 """Where the decoder's `forward` decides whether it projects."""
 _NEVER_SCORED = "olens = tgt_mask.sum(1)\n        if False:"
@@ -83,7 +85,7 @@ FAULTS = (
                 new="decoder_out_1st.view(-1, decoder_out_1st.size(2))",
             ),
         ),
-        expected=Expected(rung=Check.LOSS_CONTRACT, signature="LossWidth@criterion_att"),
+        expected=Expected(check=Check.LOSS_CONTRACT, signature="LossWidth@criterion_att"),
     ),
     Fault(
         name="hidden-states-padded",
@@ -97,7 +99,7 @@ FAULTS = (
                 below=SCORED,
             ),
         ),
-        expected=Expected(rung=Check.LOSS_CONTRACT, signature="ProjectionNotCalled@decoder.output_layer"),
+        expected=Expected(check=Check.LOSS_CONTRACT, signature="ProjectionNotCalled@decoder.output_layer"),
     ),
     Fault(
         name="padding-index-blank",
@@ -111,7 +113,7 @@ FAULTS = (
                 below="self.criterion_att = LabelSmoothingLoss(",
             ),
         ),
-        expected=Expected(rung=Check.LOSS_CONTRACT),
+        expected=Expected(check=Check.LOSS_CONTRACT),
     ),
     Fault(
         name="padding-index-end",
@@ -224,7 +226,7 @@ FAULTS = (
                 new="loss = (loss_att + loss_pre * self.predictor_weight).detach()",
             ),
         ),
-        expected=Expected(rung=Check.LOSS_CONTRACT, signature="NoGradient@loss"),
+        expected=Expected(check=Check.LOSS_CONTRACT, signature="NoGradient@loss"),
     ),
     Fault(
         name="attention-loss-detached",
@@ -237,14 +239,14 @@ FAULTS = (
                 new="loss = loss_att.detach() + loss_pre * self.predictor_weight",
             ),
         ),
-        expected=Expected(rung=Check.LOSS_CONTRACT, signature="NoGradient@decoder"),
+        expected=Expected(check=Check.LOSS_CONTRACT, signature="NoGradient@decoder"),
     ),
     Fault(
         name="predictor-loss-dropped",
         family=Family.PREDICTOR_LOSS,
         title="The predictor's loss is reckoned and logged, and left out of the sum.",
         edits=(Edit(files=STREAMING, old="loss = loss_att + loss_pre * self.predictor_weight", new="loss = loss_att"),),
-        expected=replace(Expected(rung=Check.LOSS_CONTRACT, signature="LossNotTheSum@model"), severity=Severity.WRONG),
+        expected=replace(Expected(check=Check.LOSS_CONTRACT, signature="LossNotTheSum@model"), severity=Severity.WRONG),
     ),
     Fault(
         name="predictor-loss-scaled-away",
@@ -257,7 +259,7 @@ FAULTS = (
                 new="self.predictor_weight = predictor_weight * 1e-6",
             ),
         ),
-        expected=replace(Expected(rung=Check.LOSS_CONTRACT, signature="LossNotTheSum@model"), severity=Severity.WRONG),
+        expected=replace(Expected(check=Check.LOSS_CONTRACT, signature="LossNotTheSum@model"), severity=Severity.WRONG),
         variant="paraformer",
     ),
     Fault(
@@ -285,6 +287,6 @@ FAULTS = (
                 below="class LabelSmoothingLoss",
             ),
         ),
-        expected=Expected(rung=Check.LOSS_CONTRACT, status=Status.TIMED_OUT),
+        expected=Expected(check=Check.LOSS_CONTRACT, status=Status.TIMED_OUT),
     ),
 )

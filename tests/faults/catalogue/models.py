@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.cells import Check, Severity
+from harness.core.cells import Check, Severity
 
 from ..records import Edit, Expected, Family, Fault
 from .losses import DECODERS, MODEL, SCORED, STREAMING
@@ -13,8 +13,8 @@ CHUNKS = ("models/scama/chunk_utilis.py",)
 CHUNK_ENCODER = ("models/scama/encoder.py",)
 PREDICTOR = ("models/paraformer/cif_predictor.py",)
 
-_PROPERTY = Expected(rung=Check.PROPERTIES)
-_CONTRACT = Expected(rung=Check.LOSS_CONTRACT)
+_PROPERTY = Expected(check=Check.PROPERTIES)
+_CONTRACT = Expected(check=Check.LOSS_CONTRACT)
 _OUTPUT = "self.output_layer = torch.nn.Linear(attention_dim, vocab_size)"
 _DECODER = "class ParaformerSANMDecoder(BaseTransformerDecoder):"
 _CALLED = "encoder_out, encoder_out_lens, sematic_embeds, ys_pad_lens, scama_mask"
@@ -35,7 +35,7 @@ FAULTS = (
             "return_hidden: bool = False,\n        chunk_mask: torch.Tensor = None,",
         ),
         expected=Expected(
-            rung=Check.LOSS_CONTRACT, signature="AssertionError@funasr/losses/label_smoothing_loss.py:forward"
+            check=Check.LOSS_CONTRACT, signature="AssertionError@funasr/losses/label_smoothing_loss.py:forward"
         ),
     ),
     Fault(
@@ -71,14 +71,14 @@ FAULTS = (
         family=Family.OUTPUT_LAYER,
         title="The decoder has no projection to the vocabulary.",
         edits=_decoder(_OUTPUT, "self.output_layer = None"),
-        expected=Expected(rung=Check.CONSTRUCT, signature="NoProjection@model"),
+        expected=Expected(check=Check.CONSTRUCT, signature="NoProjection@model"),
     ),
     Fault(
         name="output-layer-transposed",
         family=Family.OUTPUT_LAYER,
         title="The projection is built from the vocabulary to the hidden size.",
         edits=_decoder(_OUTPUT, "self.output_layer = torch.nn.Linear(vocab_size, attention_dim)"),
-        expected=Expected(rung=Check.CONSTRUCT, signature="ProjectionOfOtherWidth@decoder.output_layer"),
+        expected=Expected(check=Check.CONSTRUCT, signature="ProjectionOfOtherWidth@decoder.output_layer"),
     ),
     Fault(
         name="output-layer-untied",
@@ -93,14 +93,14 @@ FAULTS = (
                 below=SCORED,
             ),
         ),
-        expected=Expected(rung=Check.LOSS_CONTRACT, signature="ProjectionNotCalled@decoder.output_layer"),
+        expected=Expected(check=Check.LOSS_CONTRACT, signature="ProjectionNotCalled@decoder.output_layer"),
     ),
     Fault(
         name="output-layer-is-embedding",
         family=Family.OUTPUT_LAYER,
         title="The projection shares its weights with the embedding, which the config does not ask for.",
         edits=_decoder(_OUTPUT, f"{_OUTPUT}\n            self.output_layer.weight = self.embed[0].weight"),
-        expected=replace(Expected(rung=Check.CONSTRUCT, signature="SharedWeights@decoder.*"), severity=Severity.WRONG),
+        expected=replace(Expected(check=Check.CONSTRUCT, signature="SharedWeights@decoder.*"), severity=Severity.WRONG),
     ),
     Fault(
         name="encoder-detached",
@@ -114,7 +114,7 @@ FAULTS = (
                 "            encoder_out = encoder_out.detach()",
             ),
         ),
-        expected=Expected(rung=Check.LOSS_CONTRACT, signature="NoGradient@encoder"),
+        expected=Expected(check=Check.LOSS_CONTRACT, signature="NoGradient@encoder"),
     ),
     Fault(
         name="encoder-frozen",
@@ -123,14 +123,14 @@ FAULTS = (
         edits=(
             Edit(files=MODEL, old="self.encoder = encoder\n", new="self.encoder = encoder.requires_grad_(False)\n"),
         ),
-        expected=Expected(rung=Check.CONSTRUCT, signature="Frozen@encoder"),
+        expected=Expected(check=Check.CONSTRUCT, signature="Frozen@encoder"),
     ),
     Fault(
         name="output-layer-frozen",
         family=Family.FROZEN,
         title="The projection to the vocabulary alone is frozen.",
         edits=_decoder(_OUTPUT, f"{_OUTPUT}.requires_grad_(False)"),
-        expected=Expected(rung=Check.CONSTRUCT, signature="Frozen@decoder.output_layer"),
+        expected=Expected(check=Check.CONSTRUCT, signature="Frozen@decoder.output_layer"),
     ),
     Fault(
         name="decoder-block-in-a-list",
@@ -145,14 +145,14 @@ FAULTS = (
                 "self.decoders3(x, tgt_mask, memory, memory_mask)", "self.last[0](x, tgt_mask, memory, memory_mask)"
             ),
         ),
-        expected=Expected(rung=Check.CONSTRUCT, signature="Unregistered@decoder.last*"),
+        expected=Expected(check=Check.CONSTRUCT, signature="Unregistered@decoder.last*"),
     ),
     Fault(
         name="predictor-unregistered",
         family=Family.FROZEN,
         title="The predictor is put beside the model's modules, so that no optimizer and no checkpoint knows of it.",
         edits=(Edit(files=MODEL, old="self.predictor = predictor\n", new='self.__dict__["predictor"] = predictor\n'),),
-        expected=Expected(rung=Check.CONSTRUCT, signature="Unregistered@predictor"),
+        expected=Expected(check=Check.CONSTRUCT, signature="Unregistered@predictor"),
     ),
     Fault(
         name="target-count-one-less",
@@ -214,7 +214,7 @@ FAULTS = (
             "memory_mask = myutils.sequence_mask(hlens, device=memory.device)[:, None, :]",
             "memory_mask = 1 - myutils.sequence_mask(hlens, device=memory.device)[:, None, :]",
         ),
-        expected=Expected(rung=Check.LOSS_CONTRACT, signature="FramesUnheard@decoder"),
+        expected=Expected(check=Check.LOSS_CONTRACT, signature="FramesUnheard@decoder"),
         variant="paraformer",
     ),
     Fault(
@@ -267,7 +267,7 @@ FAULTS = (
                 new="input_mask = torch.zeros_like(nonpad_positions)",
             ),
         ),
-        expected=Expected(rung=Check.PROPERTIES),
+        expected=Expected(check=Check.PROPERTIES),
     ),
     Fault(
         name="sampler-shows-targets-by-share",
@@ -280,7 +280,7 @@ FAULTS = (
                 new="input_mask_expand_dim = (~input_mask).unsqueeze(2)",
             ),
         ),
-        expected=Expected(rung=Check.PROPERTIES),
+        expected=Expected(check=Check.PROPERTIES),
     ),
     Fault(
         name="dropout-in-evaluation",

@@ -5,7 +5,7 @@ The latter show under a configuration of `tests/faults/configurations.py` and no
 
 from __future__ import annotations
 
-from harness.cells import Check, Entry, Severity
+from harness.core.cells import Check, Entry, Severity
 
 from ..records import Edit, Expected, Family, Fault
 from .checkpoints import LOADING
@@ -16,12 +16,12 @@ SECOND_DECODER = ("models/e_paraformer/decoder.py",)
 """Registers the decoder of models/paraformer/decoder.py once more; in a full import, this copy wins."""
 
 _LOADED = "dst_state[k] = src_state[k_src]"
-_START = Expected(rung=Check.FINETUNE, signature="NotTrained@*start*", severity=Severity.BROKEN)
+_START = Expected(check=Check.FINETUNE, signature="NotTrained@*start*", severity=Severity.BROKEN)
 _MEMORY = "memory_mask = myutils.sequence_mask(hlens, device=memory.device)[:, None, :]"
 
 
 def _not_trained(conditions: str) -> Expected:
-    return Expected(rung=Check.FINETUNE, signature=f"NotTrained@{conditions}", or_graver=True)
+    return Expected(check=Check.FINETUNE, signature=f"NotTrained@{conditions}", or_graver=True)
 
 
 def _loading(name: str, title: str, new: str, *, entry: Entry = Entry.TRAIN_DS) -> Fault:
@@ -144,7 +144,7 @@ FAULTS = (
                 below="class ParaformerSANMDecoder(BaseTransformerDecoder):",
             ),
         ),
-        expected=Expected(rung=Check.LOSS_CONTRACT, signature="FramesUnheard@decoder"),
+        expected=Expected(check=Check.LOSS_CONTRACT, signature="FramesUnheard@decoder"),
         variant="paraformer",
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.cells import Check, Entry, Severity
+from harness.core.cells import Check, Entry, Severity
 
 from ..records import Edit, Expected, Family, Fault
 
@@ -14,7 +14,7 @@ BIN_DS = ("bin/train_ds.py",)
 BIN_PLAIN = ("bin/train.py",)
 STREAMING = ("models/paraformer_streaming/model.py",)
 
-_TRAINED = Expected(rung=Check.FINETUNE)
+_TRAINED = Expected(check=Check.FINETUNE)
 _FORWARD = "def forward_step("
 _UPDATE = "def update_step("
 _EPOCH = "def train_epoch("
@@ -22,7 +22,7 @@ _LOG = "    def log(\n"
 
 
 def _not_trained(conditions: str) -> Expected:
-    return Expected(rung=Check.FINETUNE, signature=f"NotTrained@{conditions}")
+    return Expected(check=Check.FINETUNE, signature=f"NotTrained@{conditions}")
 
 
 FAULTS = (
@@ -146,7 +146,7 @@ FAULTS = (
         ),
         # The weights are NaN from then on, and the predictor's next forward pass counts NaN tokens.
         expected=replace(
-            Expected(rung=Check.FINETUNE, signature="RuntimeError@funasr/models/paraformer/cif_predictor.py:cif_v1"),
+            Expected(check=Check.FINETUNE, signature="RuntimeError@funasr/models/paraformer/cif_predictor.py:cif_v1"),
             severity=Severity.BROKEN,
         ),
     ),

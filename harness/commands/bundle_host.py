@@ -1,0 +1,88 @@
+"""A bundle at work: the ordinary run of its matrix on the host's torch, and one file with what came out.
+
+Called by `starter`, once the bundle is unpacked and what the host lacks is on the path. Nothing is judged or reported
+here: the libraries for that are at home.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+from pathlib import Path
+
+from harness.bundle import manifest as manifests
+from harness.bundle.contents import LOCK, SPEECH, carried_own
+from harness.bundle.manifest import Manifest
+from harness.bundle.result import write_result
+from harness.commands.guard import guarded
+from harness.commands.run import Bounds, measure
+from harness.core.cells import Outcome, Status
+from harness.run.preload import PRELOADED, PRELOADED_FOR_TRAINERS
+from harness.run.store import OUTCOMES, load_run
+from harness.text.terminal import say
+
+MORE_THAN_CARRIED = 2**31
+"""The rows of a user's file were chosen when the bundle was made: all that it carries are trained on."""
+
+
+def main(root: str, given: argparse.Namespace) -> int:
+    """Run what the bundle holds and `--only` selects; returns the exit status: 0, or 3 if something was not learned."""
+    return guarded(lambda: _run(Path(root), given), debug=given.debug)
+
+
+def _run(root: Path, given: argparse.Namespace) -> int:
+    manifest = Manifest.from_json(json.loads((root / manifests.NAME).read_text("utf-8")))
+    run = root / "runs" / manifest.matrix
+    output = Path(given.output or f"{manifest.matrix}-result.zip").expanduser().absolute()
+    try:
+        _, cells = measure(_options(root, manifest, run, given), _bounds(manifest))
+    finally:
+        # Also of a run that was stopped: what was measured is worth bringing home.
+        if (run / OUTCOMES).is_file():
+            write_result(run, manifest, output)
+            say(f"result: {output}\nat home: funasr-harness report --import {output.name}")
+    statuses = {outcome.cell.id: outcome.status for outcome in load_run(run).outcomes}
+    missing = [cell.id for cell in cells if statuses.get(cell.id, Status.ERRORED) is Status.ERRORED]
+    return 3 if missing else 0
+
+
+def _options(root: Path, manifest: Manifest, run: Path, given: argparse.Namespace) -> argparse.Namespace:
+    inputs = root / "inputs"
+    own, valid = carried_own(inputs)
+    return argparse.Namespace(
+        matrix=inputs / manifest.matrix_file,
+        lock=inputs / LOCK,
+        jsonl=own,
+        valid=valid,
+        root=inputs,
+        rows=MORE_THAN_CARRIED if own else None,
+        carried=inputs / SPEECH,
+        cache=root / "cache",
+        output=run,
+        only=given.only or list(manifest.selection),
+        jobs=given.jobs,
+        fresh=False,
+        require_gpu=given.require_gpu,
+    )
+
+
+def _bounds(manifest: Manifest) -> Bounds:
+    here, for_trainers = (
+        tuple(name for name in names if importlib.util.find_spec(name.partition(".")[0]))
+        for names in (PRELOADED, PRELOADED_FOR_TRAINERS)
+    )
+    cells = frozenset(manifest.cells)
+    return Bounds(
+        preload=here,
+        preload_for_trainers=for_trainers,
+        cells=cells,
+        left_out=frozenset(manifest.left_out),
+        arguments=manifest.arguments,
+        rule=_as_it_is,
+    )
+
+
+def _as_it_is(outcome: Outcome) -> Outcome:
+    """Whether what was measured meets its check's rule is judged at home, where the statistics' libraries are."""
+    return outcome

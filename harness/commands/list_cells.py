@@ -1,0 +1,16 @@
+"""`cells`: what a matrix would run."""
+
+from __future__ import annotations
+
+import argparse
+
+from harness.commands.common import read_cells
+from harness.environments.gpu import gpu_present
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print one id a line."""
+    _, cells = read_cells(options, gpu_present=gpu_present())
+    for cell in cells:
+        print(cell.id)
+    return 0

@@ -1,0 +1,1 @@
+"""One release or commit compared with another: diagnosis, transitions, drift, the gate."""

@@ -1,0 +1,181 @@
+"""Parameters and defaults of the functions that ran, and the objects of their files, as griffe reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from harness.compare.diagnose.source import ReleaseSource
+
+
+class Of(StrEnum):
+    """What a change is a change of."""
+
+    PARAMETER_ADDED = "parameter_added"
+    PARAMETER_REMOVED = "parameter_removed"
+    PARAMETER_RENAMED = "parameter_renamed"
+    PARAMETER_MOVED = "parameter_moved"
+    DEFAULT_CHANGED = "default_changed"
+    OBJECT_ADDED = "object_added"
+    OBJECT_REMOVED = "object_removed"
+    KEY_ADDED = "key_added"
+    KEY_REMOVED = "key_removed"
+    KEY_DEFAULT = "key_default"
+    KEY_RENAMED = "key_renamed"
+    REGISTERED = "registered"
+    UNREGISTERED = "unregistered"
+    REGISTERED_ELSEWHERE = "registered_elsewhere"
+    RETURN_LENGTH = "return_length"
+    YAML_KEY_ADDED = "yaml_key_added"
+    YAML_KEY_REMOVED = "yaml_key_removed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiChange:
+    """One change of what a caller, a config or a file can say."""
+
+    of: Of
+    file: str
+    function: str
+    """With its class; empty for what is not a function's."""
+    name: str
+    """The parameter, key, object or registry's name."""
+    text: str
+    """One line, which names both releases by their places: the first is `is`, the other `was`."""
+    line: int | None = None
+    """In the first release; None where it has nothing of it."""
+    was: str = ""
+    """The other release's name, default, place or length."""
+    now: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parameter:
+    name: str
+    place: int
+    """Counted from 1, `self` left out; 0 for one that is given by keyword only."""
+    default: str | None
+
+
+def parameter_changes(file: str, function: str, mine: ReleaseSource, theirs: ReleaseSource) -> Iterator[ApiChange]:
+    """What changed in the parameters of one function that both releases have."""
+    one, other = _griffe(file, function, mine), _griffe(file, function, theirs)
+    if one is None or other is None:
+        return
+    here, there = _parameters(one), _parameters(other)
+    gone = [name for name in there if name not in here]
+    new = [name for name in here if name not in there]
+    renamed = _renamed(here, there, gone, new)
+
+    def change(of: Of, name: str, text: str, was: str = "", now: str = "") -> ApiChange:
+        return ApiChange(of=of, file=file, function=function, name=name, text=text, line=one.lineno, was=was, now=now)
+
+    for was, now in renamed.items():
+        yield change(Of.PARAMETER_RENAMED, now, f"parameter `{now}` was `{was}`", was, now)
+    for name in gone:
+        if name not in renamed:
+            yield change(Of.PARAMETER_REMOVED, name, f"parameter `{name}` is missing")
+    for name in new:
+        if name not in renamed.values():
+            yield change(Of.PARAMETER_ADDED, name, f"parameter `{name}` is there, was not")
+    for name, parameter in here.items():
+        before = there.get(name)
+        if before is None:
+            continue
+        if before.place != parameter.place:
+            text = f"parameter `{name}` is at place {parameter.place}, was at {before.place}"
+            yield change(Of.PARAMETER_MOVED, name, text, str(before.place), str(parameter.place))
+        if before.default != parameter.default:
+            text = f"default of `{name}` is {parameter.default}, was {before.default}"
+            yield change(Of.DEFAULT_CHANGED, name, text, str(before.default), str(parameter.default))
+
+
+def object_changes(file: str, mine: ReleaseSource, theirs: ReleaseSource) -> Iterator[ApiChange]:
+    """Functions, classes and module attributes that only one of the releases has in this file."""
+    one, other = _module(file, mine), _module(file, theirs)
+    here = dict(_objects(one)) if one is not None else {}
+    there = dict(_objects(other)) if other is not None else {}
+    for name in _outermost(there.keys() - here.keys()):
+        text = f"{there[name].kind.value} `{name}` is missing"
+        yield ApiChange(of=Of.OBJECT_REMOVED, file=file, function="", name=name, text=text)
+    for name in _outermost(here.keys() - there.keys()):
+        found = here[name]
+        yield ApiChange(
+            of=Of.OBJECT_ADDED,
+            file=file,
+            function="",
+            name=name,
+            text=f"{found.kind.value} `{name}` is there, was not",
+            line=found.lineno,
+        )
+
+
+def _outermost(names: Collection[str]) -> list[str]:
+    """These names without the methods of classes that are among them."""
+    return sorted(name for name in names if name.rpartition(".")[0] not in names)
+
+
+def _renamed(
+    here: dict[str, _Parameter], there: dict[str, _Parameter], gone: list[str], new: list[str]
+) -> dict[str, str]:
+    """Old names by what took their place with the same default; only where no two could have."""
+    found: dict[str, str] = {}
+    for name in gone:
+        same = [other for other in new if here[other].place == there[name].place]
+        if len(same) == 1 and here[same[0]].default == there[name].default:
+            found[name] = same[0]
+    return found
+
+
+def _parameters(function: Any) -> dict[str, _Parameter]:
+    found: dict[str, _Parameter] = {}
+    place = 0
+    for parameter in function.parameters:
+        kind = parameter.kind.value if parameter.kind else ""
+        if parameter.name in ("self", "cls") and not found:
+            continue
+        if "variadic" in kind:
+            continue
+        place += 1
+        by_keyword = kind == "keyword-only"
+        default = None if parameter.default is None else str(parameter.default)
+        found[parameter.name] = _Parameter(name=parameter.name, place=0 if by_keyword else place, default=default)
+    return found
+
+
+def _objects(module: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, member in module.members.items():
+        if member.is_alias:
+            continue
+        yield f"{prefix}{name}", member
+        if member.is_class:
+            yield from ((f"{prefix}{name}.{inner}", one) for inner, one in member.members.items() if one.is_function)
+
+
+def _griffe(file: str, function: str, source: ReleaseSource) -> Any:
+    module = _module(file, source)
+    for part in function.split("."):
+        if module is None:
+            return None
+        module = module.members.get(part)
+    return module if module is not None and not module.is_alias and module.is_function else None
+
+
+_modules: dict[tuple[str, str], Any] = {}
+
+
+def _module(file: str, source: ReleaseSource) -> Any:
+    """What griffe makes of one file by reading it; None where there is none, or it is no Python."""
+    key = (str(source.overlay), file)
+    if key not in _modules:
+        import griffe
+
+        try:
+            text = (source.overlay / file).read_text(encoding="utf-8", errors="replace")
+            name = file.removesuffix(".py").replace("/", ".")
+            _modules[key] = griffe.visit(name, filepath=source.overlay / file, code=text)
+        except (OSError, SyntaxError, ValueError):
+            _modules[key] = None
+    return _modules[key]

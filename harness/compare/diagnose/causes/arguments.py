@@ -1,0 +1,163 @@
+"""Causes in a call: an argument that lands elsewhere, two that are swapped, one that is left to another default."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from harness.compare.diagnose.api import Of
+from harness.compare.diagnose.causes.cause import Cause, before, consequence, expression, runs, written
+from harness.compare.diagnose.divergence import SHAPES, VALUES, Divergence, DivergenceKind, moved_arguments, ordinal
+from harness.compare.diagnose.evidence import Evidence, literal
+from harness.compare.diagnose.traces import Argument, Call
+
+_AFTER = SHAPES | VALUES | {DivergenceKind.RAISED}
+
+
+def moved(evidence: Evidence) -> Cause | None:
+    """A positional argument lands in another parameter, and what that parameter decides goes another way.
+
+    Held only where no module parts in shape before, and the call itself ends otherwise or leaves out a module.
+    """
+    parting = next((each for each in evidence.partings if each.kind is DivergenceKind.BINDING), None)
+    if parting is None or parting.mine is None or parting.other is None:
+        return None
+    if any(each.kind in SHAPES for each in before(evidence, parting)):
+        return None
+    call, found = parting.mine, moved_arguments(parting.mine, parting.other)
+    left_out = _left_out(evidence, parting)
+    if left_out is None and not _ends_otherwise(evidence, parting):
+        return None
+    for one in found:
+        mechanism = _decides(evidence, call, one.mine, left_out) if left_out else ""
+        if left_out and not mechanism:
+            continue
+        given = expression(evidence.mine, call.caller, one.mine.parameter, one.place)
+        what = f"`{given}`" if given else "an argument"
+        nth = ordinal(one.place)
+        sentence = (
+            f"{written(call.caller)} passes {what} as {nth} positional argument to {runs(call)}, whose {nth} parameter"
+            f" is `{one.mine.parameter}`; in {evidence.other.label} it is `{one.other.parameter}`."
+        )
+        return Cause(rule="moved_argument", sentence=f"{sentence}{mechanism}")
+    return None
+
+
+def _left_out(evidence: Evidence, around: Divergence) -> Divergence | None:
+    """The first module within a call that is not called."""
+    return next(
+        (
+            each
+            for each in evidence.partings
+            if each.kind is DivergenceKind.NOT_CALLED and each.is_module and _is_below(each.name, around.name)
+        ),
+        None,
+    )
+
+
+def _is_below(name: str, above: str) -> bool:
+    return bool(name) and (not above or name.startswith(f"{above}."))
+
+
+def _ends_otherwise(evidence: Evidence, parting: Divergence) -> bool:
+    kinds = {DivergenceKind.OUTPUT_SHAPE, DivergenceKind.OUTPUT_VALUE, DivergenceKind.RAISED}
+    return any(each.my_place == parting.my_place and each.kind in kinds for each in evidence.partings)
+
+
+def _decides(evidence: Evidence, call: Call, argument: Argument, left_out: Divergence) -> str:
+    """The condition on this parameter that keeps the module from being called, as a sentence; empty without one."""
+    function = evidence.mine.source.function(call.file, call.function)
+    if function is None:
+        return ""
+    attribute = left_out.name.removeprefix(f"{call.name}.").partition(".")[0]
+    for node in ast.walk(function):
+        if not isinstance(node, ast.If) or argument.parameter not in _names(node.test):
+            continue
+        wanted = f"self.{attribute}"
+        in_body, in_else = _mentions(node.body, wanted), _mentions(node.orelse, wanted)
+        if in_body == in_else:
+            continue
+        verb = "does not hold" if in_body else "holds"
+        return (
+            f" With {argument.value} in `{argument.parameter}`, `{ast.unparse(node.test)}` (line {node.lineno}) {verb},"
+            f" and `{left_out.label}`{evidence.widths(left_out.name)} is never called{consequence(evidence)}."
+        )
+    return ""
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def _mentions(body: list[ast.stmt], attribute: str) -> bool:
+    calls = (each for node in body for each in ast.walk(node) if isinstance(each, ast.Call))
+    return any(ast.unparse(call.func).startswith(attribute) for call in calls)
+
+
+def swapped(evidence: Evidence) -> Cause | None:
+    """Two arguments change places: what one parameter gets is what the other gets in the other release."""
+    kinds = (DivergenceKind.INPUT_SHAPE, DivergenceKind.INPUT_VALUE)
+    for parting in evidence.partings:
+        if parting.kind not in kinds or parting.mine is None or parting.other is None:
+            continue
+        if any(each.kind in _AFTER for each in before(evidence, parting) if each.my_place != parting.my_place):
+            return None
+        for one, two in _crosswise(parting.mine, parting.other):
+            call = parting.mine
+            sentence = (
+                f"{written(call.caller)} gives {runs(call)} two arguments the other way round: `{one}` gets what is"
+                f" `{two}` in {evidence.other.label}, and `{two}` what is `{one}`{consequence(evidence)}."
+            )
+            return Cause(rule="swapped_arguments", sentence=sentence)
+    return None
+
+
+def _crosswise(mine: Call, other: Call) -> Iterator[tuple[str, str]]:
+    names = [argument.parameter for argument in mine.arguments if other.argument(argument.parameter)]
+    here = {argument.parameter: argument.value.content for argument in mine.arguments}
+    there = {argument.parameter: argument.value.content for argument in other.arguments}
+    for place, one in enumerate(names):
+        for two in names[place + 1 :]:
+            if here[one] != here[two] and here[one] == there[two] and here[two] == there[one]:
+                yield one, two
+
+
+def changed_default(evidence: Evidence) -> Cause | None:
+    """A parameter that the caller leaves out has another default, and the call ends otherwise."""
+    pairs = [
+        each
+        for each in evidence.partings
+        if each.mine and each.other and each.kind in (DivergenceKind.INPUT_SHAPE, DivergenceKind.INPUT_VALUE)
+    ]
+    for parting in pairs:
+        call, other = parting.mine, parting.other
+        if call is None or other is None or not _ends_otherwise(evidence, parting):
+            continue
+        if any(each.kind in _AFTER for each in before(evidence, parting) if each.my_place != parting.my_place):
+            return None
+        for change in evidence.api_of(call.file, call.function, Of.DEFAULT_CHANGED):
+            mine, theirs = call.argument(change.name), other.argument(change.name)
+            if mine is None or theirs is None or not _left_to_default(evidence, call, change.name):
+                continue
+            if mine.value.plain != literal(change.now) or theirs.value.plain != literal(change.was):
+                continue
+            sentence = (
+                f"{written(call.caller)} leaves `{change.name}` of {runs(call)} to its default, which is {change.now}"
+                f" and in {evidence.other.label} {change.was}{consequence(evidence)}."
+            )
+            return Cause(
+                rule="changed_default", sentence=sentence, setting=f"pass `{change.name}={change.was}` explicitly"
+            )
+    return None
+
+
+def _left_to_default(evidence: Evidence, call: Call, parameter: str) -> bool:
+    argument = call.argument(parameter)
+    if argument is not None and argument.how:
+        return argument.how == "default"
+    site = call.caller
+    node = evidence.mine.source.call_at(site.file, site.line, site.column) if site else None
+    if node is None or any(word.arg in (None, parameter) for word in node.keywords):
+        return False
+    names = [each.parameter for each in call.arguments]
+    return not any(isinstance(each, ast.Starred) for each in node.args) and len(node.args) <= names.index(parameter)

@@ -1,0 +1,221 @@
+"""A diagnosis as a record: what was compared, what was found, and the cause where the evidence supports one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness.compare.diagnose.api import ApiChange
+from harness.compare.diagnose.causes import find_cause
+from harness.compare.diagnose.causes.cause import change_told, expression
+from harness.compare.diagnose.causes.code import arises_in
+from harness.compare.diagnose.changes import FunctionChange
+from harness.compare.diagnose.divergence import Divergence, DivergenceKind, moved_arguments, ordinal
+from harness.compare.diagnose.evidence import Evidence
+from harness.compare.diagnose.shape_trace import ShapeRow, shape_trace
+from harness.compare.diagnose.traces import Call
+from harness.core.cells import Cell, Outcome, Status
+
+SCHEMA = 1
+"""Version of the form of diagnosis.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReboundArgument:
+    """An argument that landed in another parameter than in the passing release."""
+
+    call: str
+    """The module that is called."""
+    caller: str
+    """File and line of the call."""
+    given: str
+    """The expression that is passed, or what it was."""
+    place: int
+    """Among the positional arguments, counted from 1."""
+    was: str
+    """The parameter in the passing release."""
+    now: str
+    value: str
+    signature: str
+    """The parameters of the function in the failing release, in order; and in the passing one."""
+    other_signature: str
+
+    @property
+    def text(self) -> str:
+        """`fifth positional argument: was chunk_mask, is return_hidden`."""
+        return f"{ordinal(self.place)} positional argument: was `{self.was}`, is `{self.now}`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What is told of a cell."""
+
+    cell: Cell
+    against: str
+    """The release that it was held against; empty where none was."""
+    why: str
+    """Why that one."""
+    status: Status
+    reason: str
+    against_status: Status | None = None
+    against_reason: str = ""
+    first: str = ""
+    """The first module that differs, in a clause."""
+    parted_in: int | None = None
+    """The forward pass that was compared, counted from 0."""
+    shape_trace: tuple[ShapeRow, ...] = ()
+    calls: tuple[ReboundArgument, ...] = ()
+    changes: tuple[FunctionChange, ...] = ()
+    """On the way of the failure first."""
+    api: tuple[ApiChange, ...] = ()
+    executed: int = 0
+    """How many functions of the release ran."""
+    rule: str = ""
+    cause: str = ""
+    """One sentence or two; empty where the evidence supports none."""
+    advice: str = ""
+    setting: str = ""
+    known: tuple[str, ...] = ()
+    """What is known where no cause is."""
+    unknown: tuple[str, ...] = ()
+    example: str = ""
+    """Of a property, the counter-example that was held against it."""
+    seconds: float = 0.0
+    notices: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """As diagnosis.json holds it; docs/diagnose.md tells the form."""
+        data = asdict(self)
+        data["cell"] = self.cell.id
+        data["calls"] = [{**asdict(each), "text": each.text} for each in self.calls]
+        return {"schema": SCHEMA, **data}
+
+
+def diagnose(evidence: Evidence, *, why: str, advice: str, example: str = "") -> Diagnosis:
+    """Compare a failing cell with a passing one, and find the cause."""
+    mine, other = evidence.mine.traced.outcome, evidence.other.traced.outcome
+    cause = find_cause(evidence)
+    ordered = tuple(sorted(evidence.changes, key=lambda change: not _on_the_way(evidence, change)))
+    return Diagnosis(
+        cell=mine.cell,
+        against=other.cell.release,
+        why=why,
+        status=mine.status,
+        reason=mine.reason,
+        against_status=other.status,
+        against_reason=other.reason,
+        first=told(evidence, evidence.first) if evidence.first else "",
+        parted_in=evidence.number if evidence.passes else None,
+        shape_trace=shape_trace(evidence),
+        calls=tuple(_landed(evidence)),
+        changes=ordered,
+        api=evidence.api,
+        executed=len(evidence.mine.ran()),
+        rule=cause.rule if cause else "",
+        cause=cause.sentence if cause else "",
+        advice=advice,
+        setting=cause.setting if cause else "",
+        known=() if cause else tuple(_known(evidence)),
+        unknown=() if cause else tuple(_unknown(evidence)),
+        example=example,
+    )
+
+
+def told(evidence: Evidence, parting: Divergence) -> str:
+    """A parting in a clause."""
+    name = f"`{parting.label}`{evidence.widths(parting.name)}"
+    match parting.kind:
+        case DivergenceKind.NOT_CALLED if evidence.never_called(parting):
+            return f"{name} exists and was never called"
+        case DivergenceKind.NOT_CALLED:
+            return f"{name} is called once less"
+        case DivergenceKind.CALLED_BESIDES:
+            return f"{name} is called besides"
+        case DivergenceKind.WEIGHTS:
+            return f"{name} begins with other weights"
+        case DivergenceKind.RAISED:
+            return f"{name} raises {parting.detail}"
+        case DivergenceKind.INPUT_SHAPE | DivergenceKind.INPUT_VALUE:
+            return f"{name} is given {parting.detail}"
+        case DivergenceKind.GRADIENT:
+            return f"{name} gets {parting.detail}"
+        case _:
+            return f"{name} gives {parting.detail}"
+
+
+def _landed(evidence: Evidence) -> Iterator[ReboundArgument]:
+    for parting in evidence.partings:
+        if parting.kind is not DivergenceKind.BINDING or parting.mine is None or parting.other is None:
+            continue
+        call, other = parting.mine, parting.other
+        for each in moved_arguments(call, other):
+            given = expression(evidence.mine, call.caller, each.mine.parameter, each.place)
+            yield ReboundArgument(
+                call=call.label,
+                caller=str(call.caller or ""),
+                given=given,
+                place=each.place,
+                was=each.other.parameter,
+                now=each.mine.parameter,
+                value=str(each.mine.value),
+                signature=_signature(call),
+                other_signature=_signature(other),
+            )
+
+
+def _signature(call: Call) -> str:
+    return f"{call.function}({', '.join(argument.parameter for argument in call.arguments)})"
+
+
+def _on_the_way(evidence: Evidence, change: FunctionChange) -> bool:
+    """Whether a function lies on the way of the failure: in its traceback, or around where it parts."""
+    failure = evidence.failure
+    names = {(frame.file, frame.function) for frame in failure.frames} if failure else set()
+    if (change.file, change.function.rpartition(".")[2]) in names:
+        return True
+    calls = [call for parting in evidence.partings[:5] for call in (parting.mine, parting.other) if call]
+    places = {(call.file, call.function) for call in calls}
+    places |= {(call.caller.file, call.caller.function) for call in calls if call.caller}
+    return (change.file, change.function) in places
+
+
+def _known(evidence: Evidence) -> Iterator[str]:
+    """What can be said without a cause."""
+    mine, other = evidence.mine, evidence.other
+    if failure := evidence.failure:
+        yield f"in {mine.label} it ends in {failure.signature.replace('@', ' in ')}"
+    if where := mine.innermost:
+        file, function, line = where
+        text = mine.source.line(file, line)
+        if not other.source.has(file):
+            yield f"{other.label} has no {file}"
+        elif text and other.source.function(file, function) is None:
+            yield f"{other.label} has no `{function}` in {file}"
+        elif text and evidence.change_of(file, function):
+            yield f"`{function}`, where it ends, is not the same in {other.label}"
+    if first := evidence.first:
+        yield f"the first module that differs: {told(evidence, first)}"
+    if found := arises_in(evidence):
+        change = found[1]
+        place = f"`{change.function}` ({change.file}:{change.line})"
+        yield f"the first difference arises in {place}: {change_told(change, other.label)}"
+    count = len(evidence.changes)
+    plural = "" if count == 1 else "s"
+    yield f"{count} function{plural} that ran differ{'s' if count == 1 else ''} between {mine.label} and {other.label}"
+
+
+def _unknown(evidence: Evidence) -> Iterator[str]:
+    if evidence.mine.trace is None or evidence.other.trace is None:
+        yield "what ran in each of the two: no recording came of it"
+    elif evidence.passes is None and evidence.mine.trace.passes:
+        yield "where the two part: they recorded no common forward pass"
+    if not evidence.changes:
+        yield "what brought it: nothing that ran differs in the release's own code"
+    else:
+        yield "which of the changes brought it"
+
+
+def passing(outcome: Outcome, why: str = "") -> Diagnosis:
+    """Of a cell that passes: there is nothing to explain."""
+    return Diagnosis(cell=outcome.cell, against="", why=why, status=outcome.status, reason=outcome.reason)

@@ -1,0 +1,188 @@
+"""A diagnosis in words, for the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tabulate import tabulate
+
+from harness.compare.diagnose.changes import FunctionChange
+from harness.compare.diagnose.diagnosis import Diagnosis
+from harness.core.cells import Status
+from harness.text.markdown import block, code, md
+from harness.text.plain import plain
+
+MOST_FUNCTIONS = 8
+MOST_LINES = 40
+MOST_API = 12
+
+
+def terminal(one: Diagnosis) -> str:
+    """What the command prints."""
+    return plain("\n".join(_terminal(one)))
+
+
+def _terminal(one: Diagnosis) -> Iterator[str]:
+    yield one.cell.id
+    yield f"  {one.status}{': ' + one.reason if one.reason else ''}"
+    if not one.against:
+        return
+    yield f"held against {one.against} ({one.against_status}): {one.why}"
+    yield from (f"  {notice}" for notice in one.notices)
+    yield from _cause(one)
+    if one.first:
+        yield ""
+        yield f"The first module that differs: {one.first}"
+    if one.shape_trace:
+        yield ""
+        yield _title(one)
+        yield _table(one)
+    for call in one.calls:
+        yield ""
+        yield f"The call that led there: {call.caller} calls {call.call}"
+        yield f"  {call.text} (here {call.given or 'a value'}: {call.value})"
+        yield f"  {one.cell.release:>10}  {call.signature}"
+        yield f"  {one.against:>10}  {call.other_signature}"
+    if one.changes:
+        yield ""
+        yield f"What changed in what ran ({_counted(one)}; - {one.against}, + {one.cell.release}):"
+        yield from diff(one.changes)
+    if one.api:
+        yield ""
+        yield f"Signatures, keys, results, registries (is: {one.cell.release}, was: {one.against}):"
+        yield from _api(one)
+    if one.example:
+        yield ""
+        yield "The counter-example:"
+        yield from (f"  {line}" for line in one.example.splitlines())
+
+
+def _cause(one: Diagnosis) -> Iterator[str]:
+    yield ""
+    if one.cause:
+        both = one.status is Status.PASSED and one.against_status is Status.PASSED
+        yield f"{'Why their values differ' if both else 'Cause'}: {one.cause}"
+    elif one.status is Status.PASSED and one.against_status is Status.PASSED:
+        yield (
+            "Nothing fails in either."
+            if not one.first
+            else "Nothing fails in either, and their values are not the same."
+        )
+    elif one.status is not Status.PASSED or one.against_status is not Status.PASSED:
+        yield "The cause is not known."
+        yield from (f"  known: {each}" for each in one.known)
+        yield from (f"  not known: {each}" for each in one.unknown)
+    if one.advice:
+        yield f"What to do: {one.advice}"
+    if one.setting:
+        yield f"Or: {one.setting}."
+
+
+def _title(one: Diagnosis) -> str:
+    return f"The way of the dimensions (forward pass {one.parted_in}; first tensor of each result):"
+
+
+def _table(one: Diagnosis, tablefmt: str = "simple") -> str:
+    rows = [
+        (
+            ("> " if row.first else "") + row.module,
+            row.class_name,
+            row.given,
+            row.expected,
+            row.found if row.found != row.expected else "the same",
+            row.note,
+        )
+        for row in one.shape_trace
+    ]
+    headers = ("module", "class", "is given", f"gives in {one.against}", f"in {one.cell.release}", "")
+    return tabulate(rows, headers=headers, tablefmt=tablefmt)
+
+
+def _counted(one: Diagnosis) -> str:
+    count = len(one.changes)
+    return f"{count} of {one.executed} functions"
+
+
+def diff(changes: Sequence[FunctionChange]) -> Iterator[str]:
+    """The changed statements with their lines, as many as fit a screen."""
+    left = MOST_LINES
+    for change in changes[:MOST_FUNCTIONS]:
+        yield f"  {change.place}"
+        if change.is_whole:
+            yield "    + only here" if change.other_line is None else "    - not here"
+            continue
+        for edit in change.edits:
+            lines = [("-", line) for line in edit.other] + [("+", line) for line in edit.mine]
+            for sign, line in lines[: max(0, left)]:
+                yield f"    {sign} {line.number:>4}  {'  ' * line.depth}{_shortened(line.text)}"
+            left -= len(lines)
+        if left <= 0:
+            yield "    …"
+            break
+    if len(changes) > MOST_FUNCTIONS:
+        yield f"  … and {len(changes) - MOST_FUNCTIONS} functions more, in diagnosis.json"
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 140 else line[:138] + " …"
+
+
+def _api(one: Diagnosis) -> Iterator[str]:
+    for each in one.api[:MOST_API]:
+        place = f"{each.file}:{each.line}" if each.line else each.file
+        yield f"  {place} {each.function + ': ' if each.function else ''}{each.text}"
+    if len(one.api) > MOST_API:
+        yield f"  … and {len(one.api) - MOST_API} more, in diagnosis.json"
+
+
+def markdown(one: Diagnosis, *, level: int = 1) -> str:
+    """The same as Markdown; what a release said cannot break it."""
+    return "\n\n".join(_markdown(one, level)) + "\n"
+
+
+def told(text: str) -> str:
+    """A sentence as Markdown; what it quotes between backticks looks like code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return md(text, at_most=4000)
+    return "".join(code(part, at_most=1000) if odd % 2 else _plain(part) for odd, part in enumerate(parts))
+
+
+def _plain(part: str) -> str:
+    """One line of plain text with the spaces at its ends, which part it from the code beside it."""
+    before = " " if part[:1].isspace() else ""
+    after = " " if part[-1:].isspace() and part.strip() else ""
+    return f"{before}{md(part, at_most=4000)}{after}"
+
+
+def _markdown(one: Diagnosis, level: int) -> Iterator[str]:
+    head = "#" * level
+    yield f"{head} {md(one.cell.id)}"
+    yield f"**{md(one.status)}**{': ' + md(one.reason, at_most=1000) if one.reason else ''}"
+    if not one.against:
+        return
+    yield f"Held against {md(one.against)} ({md(str(one.against_status))}): {md(one.why)}."
+    yield "\n".join(told(line) for line in _cause(one) if line)
+    if one.first:
+        yield f"The first module that differs: {told(one.first)}."
+    if one.shape_trace:
+        yield md(_title(one))
+        yield block(_table(one))
+    for call in one.calls:
+        lines = [
+            f"{call.caller} calls {call.call}: {call.text} (here {call.given or 'a value'}: {call.value})",
+            f"{one.cell.release:>10}  {call.signature}",
+            f"{one.against:>10}  {call.other_signature}",
+        ]
+        yield "The call that led there:"
+        yield block("\n".join(lines))
+    if one.changes:
+        yield f"What changed in what ran ({md(_counted(one))}; - {md(one.against)}, + {md(one.cell.release)}):"
+        yield block("\n".join(diff(one.changes)))
+    if one.api:
+        yield f"Signatures, keys, results, registries (is: {md(one.cell.release)}, was: {md(one.against)}):"
+        yield block("\n".join(_api(one)))
+    if one.example:
+        yield "The counter-example:"
+        yield block(one.example)

@@ -1,0 +1,120 @@
+"""From a cell to its diagnosis: ask the failing release and a passing one, compare, and find the cause."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.compare.diagnose.diagnosis import Diagnosis, diagnose, passing
+from harness.compare.diagnose.evidence import ComparedSide, Evidence
+from harness.compare.diagnose.format import markdown
+from harness.compare.diagnose.runner import Traced, TracedRunner
+from harness.core.cells import Cell, Check, Outcome, Status
+from harness.core.durable import replace_file, storage_error
+
+PASSES = (0, 1, 2, 3)
+"""Of a property: it runs a model a few times. Of all else the first forward pass is recorded whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonTarget:
+    """The release that a cell is held against."""
+
+    label: str
+    why: str
+    advice: str = ""
+    """What a user can do, in a sentence."""
+
+
+def investigate(
+    asker: TracedRunner,
+    cell: Cell,
+    against: ComparisonTarget | None,
+    *,
+    known: Outcome | None = None,
+    asked: str = "",
+    say: Callable[[str], None] = lambda _: None,
+) -> Diagnosis:
+    """Run a cell beside the same of another release and compare them.
+
+    Args:
+        against: None where no release is known in which it passes: then it is run alone.
+        known: What a run tells of the cell: the counter-example of a property is taken from it.
+        asked: The property that it is about; the first that failed if it is empty.
+        say: Gets sentences for the person who waits.
+
+    Raises:
+        HarnessError: one of the two cannot be asked.
+    """
+    began = time.monotonic()
+    wish, example = _wish(cell, known, asked)
+    if against is None:
+        traced = asker.ask({cell: wish})[cell]
+        return replace(passing(traced.outcome), seconds=time.monotonic() - began)
+    mine, other = _both(asker, cell, replace(cell, release=against.label), wish, say=say)
+    evidence = Evidence(mine=ComparedSide(traced=mine), other=ComparedSide(traced=other))
+    # A release that passes needs no other, and one that is no remedy is not recommended.
+    advice = against.advice if mine.outcome.status is not Status.PASSED else ""
+    found = diagnose(evidence, why=against.why, advice=advice, example=example)
+    return replace(found, seconds=time.monotonic() - began, notices=tuple(_notices(mine, other)))
+
+
+def _wish(cell: Cell, known: Outcome | None, asked: str) -> tuple[dict[str, Any], str]:
+    """What is to be recorded; of a property the one that fails, on its counter-example."""
+    if cell.check is not Check.PROPERTIES or known is None:
+        return {"passes": [0]}, ""
+    examples = known.evidence.get("counterexamples") or []
+    first = next((each for each in examples if asked in ("", each["property"])), None)
+    if first is None:
+        return {"passes": list(PASSES)}, ""
+    return {"passes": list(PASSES), "property": first["property"], "example": first["config"]}, first["config"]
+
+
+def _both(
+    asker: TracedRunner, cell: Cell, other: Cell, wish: Mapping[str, Any], *, say: Callable[[str], None]
+) -> tuple[Traced, Traced]:
+    answers = asker.ask({cell: wish, other: wish})
+    mine, theirs = answers[cell], answers[other]
+    died = mine.trace.died_in if mine.trace else None
+    if died is not None and died.number > 0 and theirs.trace and theirs.trace.numbered(died.number) is None:
+        # Only now is it known which pass is to be compared.
+        say(f"{cell.release} died in forward pass {died.number}; recording that one in both")
+        answers = asker.ask({each: {**wish, "passes": [0, died.number]} for each in (cell, other)})
+        mine, theirs = answers[cell], answers[other]
+    return mine, theirs
+
+
+def _notices(mine: Traced, other: Traced) -> list[str]:
+    found = []
+    if mine.outcome.status is Status.PASSED:
+        found.append(f"{mine.outcome.cell.release} passes here")
+    if other.outcome.status is not Status.PASSED:
+        found.append(f"{other.outcome.cell.release} does not pass here: {other.outcome.status}: {other.outcome.reason}")
+    return found
+
+
+def store(one: Diagnosis, folder: Path) -> tuple[Path, Path]:
+    """Write diagnosis.json and diagnosis.md.
+
+    Raises:
+        StoreError: they cannot be written.
+    """
+    paths = (folder / "diagnosis.json", folder / "diagnosis.md")
+    texts = (json.dumps(one.to_json(), indent=1, ensure_ascii=False, default=str) + "\n", markdown(one))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in zip(paths, texts, strict=True):
+            replace_file(path, text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise storage_error(error, folder, "written") from error
+    return paths
+
+
+def slug(cell: Cell, against: str) -> str:
+    """The name of a diagnosis's folder."""
+    name = cell.id.replace("/", "~")
+    return f"{name}~against-{against}" if against else name

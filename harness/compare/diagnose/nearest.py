@@ -1,0 +1,160 @@
+"""The nearest release in which a cell passes, and where a user can go from one in which it fails: taken from runs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from harness.core.cells import Cell, Outcome, Status
+from harness.core.errors import InputError, StoreError
+from harness.run.store import load_run, run_folders
+
+RUN_FOLDERS = ("runs", "reports")
+"""Where runs lie when the user names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedStatus:
+    """What a run tells of a cell."""
+
+    outcome: Outcome
+    run: Path
+    matrix: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What runs tell of one question to all releases."""
+
+    cell: Cell
+    """The question, put to the release that is asked about."""
+    seen: Mapping[str, RecordedStatus]
+    """By release; of several runs what was measured last."""
+    published: Sequence[str]
+    """All published releases, oldest first."""
+    notices: tuple[str, ...] = ()
+    asked: str = ""
+    """Of a cell of `properties`, the property that it is about; empty is all of them."""
+
+    def status(self, label: str) -> Status | None:
+        """What became of the cell in this release; None where no run tells."""
+        found = self.seen.get(label)
+        if found is None or not self.asked:
+            return found.outcome.status if found else None
+        return property_statuses(found.outcome).get(self.asked)
+
+    def _signature(self, label: str) -> str:
+        found = self.seen.get(label)
+        failure = found.outcome.failure if found and not self.asked else None
+        return failure.signature if failure else ""
+
+    @property
+    def place(self) -> float:
+        """Where the release stands among the published ones; a local one just after that of its version."""
+        return _place(self.cell.release, self.published)
+
+    def passing(self) -> list[str]:
+        """The published releases in which it passes, the nearest first; of two equally near the later one."""
+        found = [
+            label for label in self.published if self.status(label) is Status.PASSED and label != self.cell.release
+        ]
+        return sorted(found, key=lambda label: (abs(self._away(label)), -self._away(label)))
+
+    def _away(self, label: str) -> float:
+        return self.published.index(label) - self.place
+
+    def why(self, label: str) -> str:
+        """Why this one was chosen, in a clause."""
+        run = self.seen[label].run
+        between = round(abs(self._away(label)) + 0.49) - 1
+        side = "later" if self._away(label) > 0 else "earlier"
+        apart = "next to it" if between <= 0 else f"{between} published release{'s' if between > 1 else ''} between"
+        return f"the nearest release in which this cell passes ({run}); {side}, {apart}"
+
+    def advice(self) -> str:
+        """What a user can do about the release: a sentence; empty where no run tells of a release that passes."""
+        later = [label for label in self.published if self.published.index(label) > self.place]
+        earlier = [label for label in self.published if self.published.index(label) < self.place]
+        upward = next((label for label in later if self.status(label) is Status.PASSED), None)
+        downward = next((label for label in reversed(earlier) if self.status(label) is Status.PASSED), None)
+        if upward:
+            beyond = later[later.index(upward) :]
+            failing = [label for label in beyond if self.status(label) in _BROKEN]
+            same = [label for label in failing if self._signature(label) == self._signature(self.cell.release)]
+            but = f", but not to {_listed(same)}" if same else ""
+            otherwise = [label for label in failing if label not in same]
+            newest = f"; {beyond[-1]}, the newest, passes too" if self.status(beyond[-1]) is Status.PASSED else ""
+            apart = f"; {_listed(otherwise)} fail{'s' if len(otherwise) == 1 else ''} otherwise" if otherwise else ""
+            return f"Upgrade to {upward} or later{but}{newest if beyond[-1] != upward else ''}{apart}."
+        if downward:
+            return f"Go back to {downward}: in no later release that was run does this cell pass."
+        return ""
+
+
+_BROKEN = (Status.FAILED, Status.CRASHED, Status.TIMED_OUT, Status.OUT_OF_MEMORY)
+
+
+_OF_PROPERTIES = {"holds": Status.PASSED, "fails": Status.FAILED, "known": Status.FAILED}
+
+
+def property_statuses(outcome: Outcome) -> dict[str, Status]:
+    """What became of each property that a cell of `properties` asked."""
+    told = outcome.evidence.get("properties") or []
+    return {each["name"]: _OF_PROPERTIES[each["status"]] for each in told if each["status"] in _OF_PROPERTIES}
+
+
+def about_property(record: Record, name: str = "") -> Record:
+    """The record of one property: the one that is named, or the first that fails and holds in some release.
+
+    Raises:
+        InputError: the cell asked no property of this name.
+    """
+    own = record.seen.get(record.cell.release)
+    statuses = property_statuses(own.outcome) if own else {}
+    if name and statuses and name not in statuses:
+        near = difflib.get_close_matches(name, list(statuses), n=3)
+        cause = f"near ones are {', '.join(near)}" if near else ""
+        raise InputError(
+            f"{record.cell.id} asked no property {name!r}", cause=cause, next_step="see docs/properties.md"
+        )
+    failing = [name] if name else [each for each, status in statuses.items() if status is Status.FAILED]
+    records = [replace(record, asked=each) for each in failing]
+    return next((each for each in records if each.passing()), records[0] if records else record)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "")
+
+
+def read_record(cell: Cell, published: Sequence[str], folders: Sequence[Path] | None = None) -> Record:
+    """What the runs in these folders tell of a cell's question; by default all under runs/ and reports/."""
+    seen: dict[str, RecordedStatus] = {}
+    notices = []
+    for folder in sorted(run_folders(*RUN_FOLDERS)) if folders is None else folders:
+        try:
+            run = load_run(folder)
+        except StoreError as error:
+            notices.append(f"passed over: {error.what}")
+            continue
+        for outcome in run.outcomes:
+            label = outcome.cell.release
+            if replace(outcome.cell, release=cell.release) != cell:
+                continue
+            known = seen.get(label)
+            if known is None or outcome.started > known.outcome.started:
+                seen[label] = RecordedStatus(outcome=outcome, run=folder, matrix=run.provenance.matrix)
+    return Record(cell=cell, seen=seen, published=published, notices=tuple(notices))
+
+
+def _place(label: str, published: Sequence[str]) -> float:
+    if label in published:
+        return float(published.index(label))
+    try:
+        version = Version(label)
+        return sum(Version(each) <= version for each in published) - 0.5
+    except InvalidVersion:
+        return len(published) - 0.5

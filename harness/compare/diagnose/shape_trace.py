@@ -1,0 +1,130 @@
+"""The way of the dimensions through the model: what each part should put out, and what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.compare.diagnose.alignment import align
+from harness.compare.diagnose.divergence import DivergenceKind
+from harness.compare.diagnose.evidence import Evidence
+from harness.compare.diagnose.traces import Call, TracedPass, Value
+
+_MOST_ROWS = 30
+_DEEP = 2
+"""How deep below the model the parts are shown; what parts is shown however deep it lies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeRow:
+    """One call."""
+
+    module: str
+    class_name: str
+    given: str
+    """What it was given in the failing release: its tensors' shapes."""
+    expected: str
+    """What it puts out in the passing one."""
+    found: str
+    """What it put out."""
+    note: str
+    first: bool = False
+    """Whether it is the first that differs."""
+
+
+def shape_trace(evidence: Evidence) -> tuple[ShapeRow, ...]:
+    """The calls of the model's parts in the order of time, at most a screenful; empty where nothing was recorded."""
+    if evidence.passes is None:
+        return ()
+    mine, other = evidence.passes
+    aligned = align(mine, other)
+    mates = {theirs: here for here, theirs in aligned.pairs}
+    notes = _notes(evidence)
+    first = evidence.first
+    rows = []
+    for place, call in enumerate(other.calls):
+        if call.kind != "module" or not call.name:
+            continue
+        here = mates.get(place)
+        shown = _depth(other, place) <= _DEEP and call.name.count(".") < _DEEP
+        is_first = first is not None and first.other_place == place
+        if not (shown or is_first):
+            continue
+        rows.append(_row(call, mine.calls[here] if here is not None else None, notes.get(place, ""), first=is_first))
+    rows += [_row(None, mine.calls[place], "called besides", first=False) for place in _besides(mine, aligned.extra)]
+    return tuple(_cut(rows))
+
+
+def _depth(one: TracedPass, place: int) -> int:
+    return sum(1 for above in one.above(place) if one.calls[above].kind == "module")
+
+
+def _besides(mine: TracedPass, extra: tuple[int, ...]) -> Iterator[int]:
+    return (place for place in extra if mine.calls[place].kind == "module" and _depth(mine, place) <= _DEEP)
+
+
+def _notes(evidence: Evidence) -> dict[int, str]:
+    """By the other pass's place, the first thing that is to be said of a call."""
+    words = {
+        DivergenceKind.BINDING: "argument landed elsewhere",
+        DivergenceKind.INPUT_SHAPE: "given another shape",
+        DivergenceKind.OUTPUT_SHAPE: "gives another shape",
+        DivergenceKind.RAISED: "raises",
+        DivergenceKind.INPUT_VALUE: "given other values",
+        DivergenceKind.OUTPUT_VALUE: "gives other values",
+        DivergenceKind.NOT_CALLED: "never called",
+        DivergenceKind.NOT_REACHED: "not reached",
+    }
+    found: dict[int, str] = {}
+    strong = (DivergenceKind.RAISED, DivergenceKind.BINDING, DivergenceKind.INPUT_SHAPE, DivergenceKind.OUTPUT_SHAPE)
+    for kinds in (strong, tuple(words)):
+        for each in evidence.partings:
+            if each.kind in kinds and each.other_place is not None:
+                text = words.get(each.kind, "")
+                if each.kind is DivergenceKind.NOT_CALLED and not evidence.never_called(each):
+                    text = "not called here"
+                detail = f" {each.detail}" if each.kind is DivergenceKind.RAISED else ""
+                found.setdefault(each.other_place, f"{text}{detail}")
+    return found
+
+
+def _row(other: Call | None, mine: Call | None, note: str, *, first: bool) -> ShapeRow:
+    call = other or mine
+    return ShapeRow(
+        module=call.name if call else "",
+        class_name=call.class_name if call else "",
+        given=_given(mine) if mine else "",
+        expected=_put_out(other) if other else "—",
+        found=_put_out(mine) if mine else "—",
+        note=note,
+        first=first,
+    )
+
+
+def _given(call: Call) -> str:
+    shapes = [str(list(tensor.shape or ())) for argument in call.arguments for tensor in argument.value.tensors()]
+    return ", ".join(shapes[:2]) + (" …" if len(shapes) > 2 else "")
+
+
+def _put_out(call: Call) -> str:
+    if call.raised:
+        return call.raised
+    if call.output is None:
+        return "—"
+    return _shape(call.output)
+
+
+def _shape(value: Value) -> str:
+    tensors = list(value.tensors())
+    if not tensors:
+        return str(value)
+    return str(list(tensors[0].shape or ()))
+
+
+def _cut(rows: list[ShapeRow]) -> list[ShapeRow]:
+    if len(rows) <= _MOST_ROWS:
+        return rows
+    said = [place for place, row in enumerate(rows) if row.note or row.first]
+    around = {near for place in said for near in (place - 1, place, place + 1)}
+    kept = [row for place, row in enumerate(rows) if place in around or row.module.count(".") == 0]
+    return kept[:_MOST_ROWS]

@@ -1,0 +1,142 @@
+"""Both sides of a parting run again with a recorder: where in a step they part, and what changed in what ran."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from harness.compare.diagnose import Trace, Traced, TracedRunner
+from harness.compare.diagnose.changes import FunctionChange, executed_changes
+from harness.compare.diagnose.divergence import SHAPES, VALUES, DivergenceKind
+from harness.compare.diagnose.divergence import Divergence as Difference
+from harness.compare.diagnose.divergence import divergences as differences
+from harness.compare.diagnose.runner import trace_pair
+from harness.compare.drift.curves import losses_of
+from harness.compare.drift.evidence import CurveDivergence
+from harness.compare.drift.recordings import DivergenceRecording, RecordedEdit, RecordedPlace, TrainingStage
+from harness.core.cells import Outcome
+
+MOST_PASSES = 30
+"""Of a training more forward passes than this are not recorded whole."""
+MOST_EDITS = 12
+"""How many changed statements of a function are kept."""
+
+
+TARGETS = "text"
+"""The parameter of a model's forward that takes the tokens to say."""
+
+
+class Where(TypedDict):
+    """The fields of a recording that say where two trainings part."""
+
+    stage: TrainingStage
+    at: int | None
+    first: RecordedPlace | None
+    same_targets: bool | None
+    within: RecordedPlace | None
+
+
+def record(asker: TracedRunner, parting: CurveDivergence) -> DivergenceRecording:
+    """Run both sides of a parting up to the step at which their losses part, and compare what was recorded.
+
+    Args:
+        asker: Knows both releases.
+        parting: Whose losses differ at some step.
+    """
+    last = min(parting.loss.step if parting.loss else 1, MOST_PASSES)
+    # In the order of time: the newer release is told against the older.
+    newer, older = trace_pair(asker, parting.other.cell, parting.mine.cell, {"passes": list(range(last))})
+    changes: tuple[FunctionChange, ...] = ()
+    if newer.trace and older.trace:
+        changes = executed_changes((older.trace, older.overlay), (newer.trace, newer.overlay))
+    where = _where(newer.trace, older.trace, last)
+    return DivergenceRecording(
+        key=parting.key,
+        passes=last,
+        repeated=_repeats(newer, parting.other, last) and _repeats(older, parting.mine, last),
+        **where,
+        # What is compiled is not seen to run; the file that it stands in is told all the same by what calls it.
+        changes=tuple(_change(change) for change in changes if change.ran or change.other_ran),
+        same_functions=not changes,
+    )
+
+
+def _repeats(traced: Traced, known: Outcome, steps: int) -> bool:
+    now, then = losses_of(traced.outcome)[:steps], losses_of(known)[:steps]
+    return bool(now) and list(map(repr, now)) == list(map(repr, then))
+
+
+def _where(newer: Trace | None, older: Trace | None, passes: int) -> Where:
+    """The stage, the step, the first module that parts, and what else is known of it."""
+    nowhere = Where(stage=TrainingStage.NONE, at=None, first=None, same_targets=None, within=None)
+    if newer is None or older is None:
+        return nowhere
+    for number in range(passes):
+        found = differences(newer, older, number=number)
+        first = next((one for one in found if one.is_module and one.kind in VALUES | SHAPES), None)
+        if first is None:
+            continue
+        if first.kind is DivergenceKind.WEIGHTS:
+            # The weights of a pass are what the step before made of them.
+            stage = TrainingStage.UPDATE if number else TrainingStage.START
+            return Where(stage=stage, at=max(number, 1), first=_place(first), same_targets=None, within=None)
+        stage = _stage(first, found)
+        return Where(
+            stage=stage,
+            at=number + 1,
+            first=_place(first),
+            same_targets=_same_targets(first) if stage is TrainingStage.DATA else None,
+            within=_within(first, found) if stage is TrainingStage.MODEL else None,
+        )
+    return nowhere
+
+
+def _same_targets(first: Difference) -> bool | None:
+    """Whether both calls of the model were given the same tokens to say."""
+    if first.mine is None or first.other is None:
+        return None
+    mine, other = first.mine.argument(TARGETS), first.other.argument(TARGETS)
+    return None if mine is None or other is None else mine.value.content == other.value.content
+
+
+def _stage(first: Difference, found: Sequence[Difference]) -> TrainingStage:
+    if first.kind is DivergenceKind.GRADIENT:
+        return TrainingStage.GRADIENT
+    if first.kind in (DivergenceKind.INPUT_VALUE, DivergenceKind.INPUT_SHAPE) and not first.name:
+        return TrainingStage.DATA
+    drawn = any(one.kind is DivergenceKind.DRAWS and one.my_place == first.my_place and one.is_module for one in found)
+    return TrainingStage.DRAWS if first.kind is DivergenceKind.OUTPUT_VALUE and drawn else TrainingStage.MODEL
+
+
+def _within(first: Difference, found: Sequence[Difference]) -> RecordedPlace | None:
+    """The innermost function whose arguments are the same and whose result is not, up to where the module ends."""
+    differing = {one.my_place for one in found if one.kind in (DivergenceKind.INPUT_VALUE, DivergenceKind.INPUT_SHAPE)}
+    for one in found:
+        if one.moment > first.moment:
+            break
+        if (
+            not one.is_module
+            and one.kind in (DivergenceKind.OUTPUT_VALUE, DivergenceKind.OUTPUT_SHAPE)
+            and one.my_place not in differing
+        ):
+            return _place(one)
+    return None
+
+
+def _place(one: Difference) -> RecordedPlace:
+    call = one.call
+    # The model's own forward is watched by the harness, so that its place would be the harness's.
+    code = call.place if call and call.file.startswith("funasr/") else ""
+    return RecordedPlace(kind=str(one.kind), name=one.label, code=code, detail=one.detail)
+
+
+def _change(change: FunctionChange) -> RecordedEdit:
+    older = [str(line.text) for edit in change.edits for line in edit.mine]
+    newer = [str(line.text) for edit in change.edits for line in edit.other]
+    return RecordedEdit(
+        file=change.file,
+        function=change.function,
+        older=tuple(older[:MOST_EDITS]),
+        newer=tuple(newer[:MOST_EDITS]),
+        more=max(0, len(older) - MOST_EDITS) + max(0, len(newer) - MOST_EDITS),
+    )

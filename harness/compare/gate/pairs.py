@@ -1,0 +1,93 @@
+"""The cells of two releases in pairs: what is regressed, fixed or the same, and what says nothing of the two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from harness.core.cells import Cell, Outcome, Status
+from harness.core.evidence import BLOCKED_BY
+
+
+class Result(StrEnum):
+    """What a pair tells of the source, held against the release."""
+
+    REGRESSED = "regressed"
+    FIXED = "fixed"
+    SAME = "same"
+    SPURIOUS = "spurious"
+    """They differ, and that is not the source's doing; or it cannot be told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellPair:
+    """One question, put to the source and to the release that it is held against."""
+
+    mine: Outcome
+    other: Outcome
+    result: Result
+    reason: str = ""
+    """Why it is spurious, and whatever else is to be said."""
+    follows: str = ""
+    """The id of the cell that blocks this one in the source."""
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the harness or the machine kept one of them from being answered."""
+        return Status.ERRORED in (self.mine.status, self.other.status)
+
+
+def questions(cells: Iterable[Cell], mine: str, other: str) -> tuple[tuple[Cell, Cell], ...]:
+    """What a matrix asks of any release, asked of these two."""
+    asked = dict.fromkeys(replace(cell, release="") for cell in cells)
+    return tuple((replace(cell, release=mine), replace(cell, release=other)) for cell in asked)
+
+
+def pair(mine: Outcome, other: Outcome) -> CellPair:
+    """Hold two outcomes of one question against each other."""
+    result, reason = _held(mine, other)
+    follows = str(mine.evidence.get(BLOCKED_BY, "")) if mine.status is Status.BLOCKED else ""
+    return CellPair(mine=mine, other=other, result=result, reason=reason, follows=follows)
+
+
+def _held(mine: Outcome, other: Outcome) -> tuple[Result, str]:
+    match mine.status, other.status:
+        case (Status.ERRORED, _):
+            return Result.SPURIOUS, f"a fault of the harness or the machine: {mine.reason}"
+        case (_, Status.ERRORED):
+            return Result.SPURIOUS, f"a fault of the harness or the machine in the release: {other.reason}"
+        case (Status.PASSED, Status.PASSED) | (Status.SKIPPED, Status.SKIPPED) | (Status.BLOCKED, Status.BLOCKED):
+            return Result.SAME, ""
+        case (Status.PASSED, Status.SKIPPED):
+            return Result.SAME, f"only the source has it: {other.reason}"
+        case (Status.SKIPPED, Status.PASSED):
+            return Result.REGRESSED, f"the source no longer has it: {mine.reason}"
+        case (Status.PASSED, _):
+            return Result.FIXED, ""
+        case (_, Status.PASSED):
+            return Result.REGRESSED, ""
+        case (Status.BLOCKED, _) | (_, Status.BLOCKED):
+            return Result.SPURIOUS, "both fail, on different checks"
+        case (Status.SKIPPED, _) | (_, Status.SKIPPED):
+            return Result.SPURIOUS, "one fails where the other does not have it"
+    return _both_fail(mine, other)
+
+
+def _both_fail(mine: Outcome, other: Outcome) -> tuple[Result, str]:
+    signatures = [one.failure.signature if one.failure else str(one.status) for one in (mine, other)]
+    if mine.status is other.status and signatures[0] == signatures[1]:
+        return Result.SAME, "both fail, in the same way"
+    return Result.SPURIOUS, f"both fail, differently: {signatures[0]} instead of {signatures[1]}"
+
+
+def roots(pairs: Sequence[CellPair]) -> tuple[CellPair, ...]:
+    """The regressions to be explained: those that follow from no other, one of each way of failing."""
+    found: dict[tuple[object, ...], CellPair] = {}
+    for one in pairs:
+        if one.result is not Result.REGRESSED or one.follows or one.mine.status is Status.SKIPPED:
+            continue
+        failure = one.mine.failure
+        cell = one.mine.cell
+        found.setdefault((cell.variant, cell.check, failure.signature if failure else one.mine.status), one)
+    return tuple(found.values())

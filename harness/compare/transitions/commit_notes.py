@@ -1,0 +1,90 @@
+"""`commits.json` beside a run's outcomes: the commits that made its boundaries, so that its report can tell them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.cells import with_present_ids
+from harness.core.durable import replace_file, storage_error
+from harness.core.errors import StoreError
+
+COMMITS = "commits.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitNote:
+    """A commit that made a boundary, as a run's report tells it."""
+
+    asked: str
+    """What was asked, a cell's id without the release."""
+    before: str
+    """Labels of the releases on both sides."""
+    after: str
+    commit: str
+    author: str
+    date: str
+    subject: str
+    files: tuple[str, ...]
+    """Those that it changes and that ran in the cell."""
+    among: int
+    """How many commits before it could not be judged, of which it may be one."""
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        replace_file(path, text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise storage_error(error, path, "written") from error
+
+
+def add_commits(folder: Path, notes: Sequence[CommitNote]) -> Path:
+    """Add commits to those that a run's report tells; what was told of the same boundary and question goes.
+
+    Raises:
+        StoreError: the file cannot be read or written.
+    """
+    replaced = {(note.asked, note.before, note.after) for note in notes}
+    kept = [note for note in load_commits(folder) if (note.asked, note.before, note.after) not in replaced]
+    path = folder / COMMITS
+    write_json(path, {"schema": SCHEMA, "commits": [asdict(note) for note in (*kept, *notes)]})
+    return path
+
+
+def load_commits(folder: Path) -> tuple[CommitNote, ...]:
+    """The commits that were found for a run's boundaries; none where nothing was asked.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    path = folder / COMMITS
+    try:
+        data = json.loads(with_present_ids(path.read_text("utf-8")))
+        return _notes(data)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(
+            f"{path} does not say which commits made the boundaries: {error}",
+            cause="the file was edited, or written by another version of the harness",
+            next_step="remove it, and ask again with: funasr-harness bisect --git PATH --note RUN",
+        ) from error
+
+
+def _notes(data: Mapping[str, Any]) -> tuple[CommitNote, ...]:
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"schema {data['schema']}, this harness reads {SCHEMA}")
+    return tuple(CommitNote(**{**note, "files": tuple(note["files"])}) for note in data["commits"])

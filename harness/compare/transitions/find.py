@@ -1,0 +1,155 @@
+"""The search itself: what is on record, the ends twice, then round by round what the search asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.compare.transitions import search
+from harness.compare.transitions.cached_outcomes import Observation
+from harness.compare.transitions.cell_answer import CellAnswer
+from harness.compare.transitions.search_space import Candidate, SearchSpace
+
+Ask = Callable[[Sequence[int]], Mapping[int, Observation]]
+"""Runs the cells of some places, each in a process of its own, and gives a sighting of every one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransitionSide:
+    """One side of a boundary."""
+
+    place: Candidate
+    answer: CellAnswer
+    sightings: tuple[Observation, ...]
+    """Each time that it was seen."""
+
+    @property
+    def inconsistent(self) -> bool:
+        """Whether it gave different answers."""
+        return len({one.answer for one in self.sightings}) > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transition:
+    """Two neighbours among the judged places with different answers."""
+
+    before: TransitionSide
+    after: TransitionSide
+    passed_over: tuple[tuple[Candidate, str], ...]
+    """What lies between and cannot be judged, with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search has seen."""
+
+    row: SearchSpace
+    seen: Mapping[int, tuple[Observation, ...]]
+    """By place, each sighting in the order of time; what is on record comes first."""
+    exhaustive: bool
+    stopped: bool = False
+    """Whether an end gave different answers, so that nothing could be searched between."""
+
+    @property
+    def answers(self) -> dict[int, CellAnswer | None]:
+        """The first answer of each place."""
+        return {number: sightings[0].answer for number, sightings in self.seen.items()}
+
+    @property
+    def boundaries(self) -> tuple[Transition, ...]:
+        """Every one that was found, oldest first; none where the search was stopped."""
+        if self.stopped:
+            return ()
+        return tuple(
+            Transition(
+                before=self._side(gap.before),
+                after=self._side(gap.after),
+                passed_over=tuple((self.row.places[n], self.seen[n][0].reason) for n in gap.passed_over),
+            )
+            for gap in search.gaps(self.answers)
+        )
+
+    @property
+    def inconsistent(self) -> tuple[int, ...]:
+        """Places that gave different answers."""
+        return tuple(n for n in sorted(self.seen) if len({one.answer for one in self.seen[n]}) > 1)
+
+    @property
+    def passed_over(self) -> tuple[int, ...]:
+        """Places that cannot be judged."""
+        return tuple(n for n in sorted(self.seen) if self.seen[n][0].answer is None)
+
+    @property
+    def cells_run(self) -> int:
+        """How many cells were run for this search, repetitions included; what could not be laid out ran nothing."""
+        return sum(one.ran for several in self.seen.values() for one in several)
+
+    @property
+    def cells_cached(self) -> int:
+        """How many answers were on record."""
+        return sum(one.cached for several in self.seen.values() for one in several)
+
+    @property
+    def unseen(self) -> tuple[tuple[int, int], ...]:
+        """First and last of each stretch that was not asked."""
+        return () if self.stopped else search.unseen(self.answers)
+
+    def _side(self, number: int) -> TransitionSide:
+        sightings = self.seen[number]
+        answer = sightings[0].answer
+        if answer is None:
+            raise ValueError(f"place {number} was not judged")
+        return TransitionSide(place=self.row.places[number], answer=answer, sightings=sightings)
+
+
+def find(row: SearchSpace, ask: Ask | None, *, known: Mapping[int, Observation], exhaustive: bool = False) -> Found:
+    """Search a row.
+
+    Args:
+        row: What is asked; at least one place.
+        ask: Runs cells; None to search only what is on record.
+        known: What is on record, by place.
+        exhaustive: Ask every place.
+    """
+    walk = _Walk(row=row, ask=ask, seen={number: [sighting] for number, sighting in known.items()})
+    count = len(row.places)
+    if ask is None:
+        return walk.found(exhaustive=exhaustive)
+    while wanted := search.ends(count, walk.answers()):
+        walk.look(wanted)
+    judged = sorted(number for number, answer in walk.answers().items() if answer is not None)
+    if not judged:
+        return walk.found(exhaustive=exhaustive)
+    walk.look(tuple(dict.fromkeys((judged[0], judged[-1]))))
+    if walk.inconsistent():
+        return walk.found(exhaustive=exhaustive, stopped=True)
+    while wanted := search.next_round(count, walk.answers(), exhaustive=exhaustive):
+        walk.look(wanted)
+    sides = {number for gap in search.gaps(walk.answers()) for number in (gap.before, gap.after)}
+    once = tuple(n for n in sorted(sides) if len(walk.seen[n]) == 1 and not walk.seen[n][0].cached)
+    if once:
+        walk.look(once)
+    return walk.found(exhaustive=exhaustive)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Walk:
+    row: SearchSpace
+    ask: Ask | None
+    seen: dict[int, list[Observation]]
+
+    def look(self, places: Sequence[int]) -> None:
+        """See some places once more."""
+        assert self.ask is not None
+        for number, sighting in self.ask(places).items():
+            self.seen.setdefault(number, []).append(sighting)
+
+    def answers(self) -> dict[int, CellAnswer | None]:
+        return {number: sightings[0].answer for number, sightings in self.seen.items()}
+
+    def inconsistent(self) -> bool:
+        return any(len({one.answer for one in several}) > 1 for several in self.seen.values())
+
+    def found(self, *, exhaustive: bool, stopped: bool = False) -> Found:
+        seen = {number: tuple(self.seen[number]) for number in sorted(self.seen)}
+        return Found(row=self.row, seen=seen, exhaustive=exhaustive, stopped=stopped)

@@ -1,0 +1,162 @@
+"""What a search found, in words for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.compare.transitions import search
+from harness.compare.transitions.cached_outcomes import Observation
+from harness.compare.transitions.commit_search import Culprit, History
+from harness.compare.transitions.find import Found, Transition, TransitionSide
+from harness.compare.transitions.git import Repository
+from harness.text.plain import one_line, plain
+
+MOST_DIFF_LINES = 120
+"""How much of a diff is printed; what is left out is said."""
+
+
+def told(found: Found) -> Iterator[str]:
+    """The whole search, line by line, without the commits."""
+    row = found.row
+    places = row.places
+    yield f"{row.asked.name}: {_span(found, 0, len(places) - 1)}"
+    if found.stopped:
+        yield from _torn(found)
+        return
+    boundaries = found.boundaries
+    for number, boundary in enumerate(boundaries, 1):
+        yield ""
+        yield from _boundary(number, boundary)
+    if not boundaries:
+        yield ""
+        yield from _no_boundary(found)
+    yield ""
+    yield from _reckoning(found)
+
+
+def _span(found: Found, first: int, last: int) -> str:
+    places = found.row.places
+    count = last - first + 1
+    if count == 1:
+        return places[first].label
+    return f"{places[first].label} – {places[last].label} ({count} releases)"
+
+
+def _torn(found: Found) -> Iterator[str]:
+    yield ""
+    yield "The search was stopped: an end does not give the same answer each time, so nothing between can be trusted."
+    for number in found.inconsistent:
+        yield f"  {found.row.places[number].label}"
+        for sighting in found.seen[number]:
+            yield f"    {_sighting(sighting)}"
+
+
+def _boundary(number: int, boundary: Transition) -> Iterator[str]:
+    yield f"boundary {number}: {boundary.before.place.label} → {boundary.after.place.label}"
+    yield from _side("before", boundary.before)
+    yield from _side("after", boundary.after)
+    for place, reason in boundary.passed_over:
+        yield f"  passed over {place.label}: {one_line(reason)}"
+
+
+def _side(word: str, side: TransitionSide) -> Iterator[str]:
+    yield f"  {word:<7}{side.place.label}: {plain(str(side.answer))}, {_seen(side.sightings)}"
+    if side.inconsistent:
+        yield "         but not each time:"
+        yield from (f"           {_sighting(sighting)}" for sighting in side.sightings)
+
+
+def _seen(sightings: Sequence[Observation]) -> str:
+    origins = list(dict.fromkeys(one.origin for one in sightings if one.cached))
+    run = sum(not one.cached for one in sightings)
+    parts = [f"on record in {', '.join(origins)}"] if origins else []
+    parts += [f"run {'once' if run == 1 else 'twice' if run == 2 else f'{run} times'} now"] if run else []
+    return " and ".join(parts)
+
+
+def _sighting(sighting: Observation) -> str:
+    where = f"on record in {sighting.origin}" if sighting.cached else "run now"
+    words = str(sighting.answer) if sighting.answer else f"not judged: {sighting.reason}"
+    return f"{where} ({sighting.started or 'no time'}): {one_line(words)}"
+
+
+def _no_boundary(found: Found) -> Iterator[str]:
+    answers = [answer for answer in found.answers.values() if answer is not None]
+    if not answers:
+        yield "no release could be judged:"
+        for number in found.passed_over:
+            yield f"  {found.row.places[number].label}: {one_line(found.seen[number][0].reason)}"
+        return
+    yield f"no boundary: {plain(str(answers[0]))} in all {len(answers)} that were judged"
+
+
+def _reckoning(found: Found) -> Iterator[str]:
+    count, boundaries = len(found.row.places), len(found.boundaries)
+    limit = f" (the search by grid and halves may run {search.bound(count, boundaries)})"
+    yield (
+        f"{boundaries} boundar{'y' if boundaries == 1 else 'ies'}; {found.cells_run} cells run"
+        f"{'' if found.exhaustive else limit}, {found.cells_cached} answers on record"
+    )
+    if found.passed_over:
+        labels = ", ".join(found.row.places[number].label for number in found.passed_over)
+        yield f"passed over, because they cannot be judged: {labels}"
+    inconsistent = ", ".join(found.row.places[number].label for number in found.inconsistent)
+    if inconsistent:
+        yield f"not the same each time: {inconsistent}"
+    unseen = found.unseen
+    if not unseen:
+        yield "Every release that can be judged was asked or lies beside a boundary: there is no other boundary."
+        return
+    stretches = ", ".join(_span(found, first, last) for first, last in unseen)
+    longest = max(last - first + 1 for first, last in unseen)
+    yield (
+        f"Not asked, because both neighbours agree: {stretches}. A failure that comes and goes within one of these "
+        f"(at most {longest} releases) is not excluded; --exhaustive asks them all."
+    )
+
+
+def told_history(history: History, repository: Repository, executed: Sequence[str]) -> Iterator[str]:
+    """The commits of one boundary.
+
+    Args:
+        history: What the commits gave.
+        repository: Where they are.
+        executed: The funasr files that ran in the cell, before or after; a diff is restricted to them.
+    """
+    for word, origin in (("before", history.before), ("after", history.after)):
+        yield f"  {word:<7}commit {origin}" if origin else f"  {word:<7}no commit"
+    if history.problem:
+        yield f"  {history.problem}"
+    for culprit in history.culprits:
+        yield from _culprit(culprit, repository, executed)
+    if history.founds:
+        commits = sum(len(found.row.places) for found in history.founds)
+        passed = sum(len(found.passed_over) for found in history.founds)
+        yield f"  {history.cells_run} cells run over {commits} commits" + (
+            f"; {passed} passed over, because they cannot be judged" if passed else ""
+        )
+
+
+def _culprit(culprit: Culprit, repository: Repository, executed: Sequence[str]) -> Iterator[str]:
+    commit = culprit.commit
+    yield f"  commit {commit.short} by {plain(commit.author)}, {commit.date}: {plain(commit.subject)}"
+    yield from (f"    {line}" for line in plain(commit.body).splitlines() if line.strip())
+    yield f"    from {plain(str(culprit.before))}"
+    yield f"    to   {plain(str(culprit.after))}"
+    if culprit.branches:
+        yield f"    came with {', '.join(f'merge {merge[:12]}' for merge in culprit.branches)}"
+    if culprit.among:
+        yield f"    or one of the {len(culprit.among)} before it, which cannot be judged: {_short(culprit.among)}"
+    changed = repository.changed(culprit.base, commit.hash)
+    mine = [name for name in changed if name in set(executed)]
+    files = "1 file" if len(changed) == 1 else f"{len(changed)} files"
+    yield f"    changes {files}, of which {len(mine)} ran in this cell" + (":" if mine else "")
+    lines = repository.diff(culprit.base, commit.hash, mine).splitlines()
+    yield from (f"    {plain(line)}" for line in lines[:MOST_DIFF_LINES])
+    if len(lines) > MOST_DIFF_LINES:
+        rest = f"git diff {culprit.base[:12]} {commit.short} -- {' '.join(mine)}"
+        yield f"    … {len(lines) - MOST_DIFF_LINES} more lines: {rest}"
+
+
+def _short(commits: Sequence[str]) -> str:
+    return ", ".join(commit[:12] for commit in commits)

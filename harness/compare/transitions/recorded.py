@@ -1,0 +1,205 @@
+"""Where an answer changes from one release to the next: told from a run's outcomes alone, with the cause if known."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from harness.compare.transitions.cell_answer import CellAnswer, answer_of
+from harness.compare.transitions.commit_notes import CommitNote
+from harness.core.cells import Cell, Status, Verdict
+from harness.core.release_order import Order, Span
+from harness.rules.known_issues import KnownIssue
+from harness.rules.levels import Level, gravest
+from harness.rules.verdicts import JudgedOutcome
+
+_SOUND = (Status.PASSED, Status.SKIPPED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """Neighbouring releases with one answer."""
+
+    answer: CellAnswer
+    level: Level
+    """The gravest among the cells."""
+    spans: tuple[Span, ...]
+    """One, unless releases that cannot be judged lie between."""
+    issues: tuple[KnownIssue, ...]
+    """The known issues that explain it; none for what passed or is not listed."""
+    reason: str
+    """Of the newest outcome, for what was skipped."""
+    example: str
+    """The id of a cell of the newest release."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is to be explained."""
+        return self.answer.status in _SOUND
+
+    @property
+    def explained(self) -> bool:
+        """Whether what fails has a cause on record."""
+        return self.sound or (bool(self.issues) and all(issue.explained for issue in self.issues))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedChange:
+    """A boundary: between two neighbouring intervals."""
+
+    before: str
+    """The last release of the older interval."""
+    after: str
+    older: Interval
+    newer: Interval
+    unasked: tuple[str, ...]
+    """Published releases between the two that were not asked, or could not be judged."""
+    commits: tuple[CommitNote, ...]
+
+    @property
+    def explained(self) -> bool:
+        """Whether each of its sides that fails has a cause on record."""
+        return self.older.explained and self.newer.explained
+
+    @property
+    def ends(self) -> tuple[KnownIssue, ...]:
+        """Issues that are gone in the newer release."""
+        return tuple(issue for issue in self.older.issues if issue not in self.newer.issues)
+
+    @property
+    def begins(self) -> tuple[KnownIssue, ...]:
+        """Issues that are new in it."""
+        return tuple(issue for issue in self.newer.issues if issue not in self.older.issues)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """Questions to which the releases gave the same answers in the same order."""
+
+    number: int
+    questions: tuple[str, ...]
+    """Ids of cells without the release."""
+    intervals: tuple[Interval, ...]
+    changes: tuple[RecordedChange, ...]
+
+    @property
+    def anchor(self) -> str:
+        """The fragment that leads here."""
+        return f"course-{self.number}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundaries:
+    """All boundaries of a run."""
+
+    courses: tuple[Course, ...]
+    """Those with a boundary, in the order of the questions."""
+    steady: int
+    """How many questions have one answer in every release that could be judged."""
+
+    @property
+    def changes(self) -> int:
+        """How many boundaries there are, each counted once for each course."""
+        return sum(len(course.changes) for course in self.courses)
+
+    @property
+    def unexplained(self) -> int:
+        """How many of them have a failing side without a cause."""
+        return sum(not change.explained for course in self.courses for change in course.changes)
+
+
+def boundaries_of(
+    judged: Sequence[JudgedOutcome], order: Order, commits: Iterable[CommitNote] = ()
+) -> Boundaries | None:
+    """The boundaries of a run; None where no question was asked of two releases."""
+    by_id = {item.outcome.cell.id: item.outcome for item in judged}
+    rows: dict[str, dict[str, tuple[JudgedOutcome, CellAnswer]]] = defaultdict(dict)
+    for item in judged:
+        answer = answer_of(item.outcome, by_id)
+        if answer.judged:
+            cell = item.outcome.cell
+            rows[_question(cell)][cell.release] = (item, answer)
+    asked = {name: row for name, row in rows.items() if len(row) > 1}
+    if not asked:
+        return None
+    notes: dict[tuple[str, str, str], list[CommitNote]] = defaultdict(list)
+    for note in commits:
+        notes[note.asked, note.before, note.after].append(note)
+    courses: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    told: dict[tuple[object, ...], tuple[tuple[Interval, ...], tuple[RecordedChange, ...]]] = {}
+    steady = 0
+    for name, row in asked.items():
+        intervals = _intervals(row, order)
+        if len(intervals) < 2:
+            steady += 1
+            continue
+        changes = _changes(name, intervals, row, order, notes)
+        key = tuple((one.answer, one.spans, one.issues) for one in intervals)
+        courses[key].append(name)
+        if key not in told or any(change.commits for change in changes):
+            told[key] = (intervals, changes)
+    ordered = sorted(courses.items(), key=lambda course: course[1])
+    return Boundaries(
+        courses=tuple(
+            Course(number=number, questions=tuple(names), intervals=told[key][0], changes=told[key][1])
+            for number, (key, names) in enumerate(ordered, 1)
+        ),
+        steady=steady,
+    )
+
+
+def _question(cell: Cell) -> str:
+    return cell.id.partition("/")[2]
+
+
+def _intervals(row: dict[str, tuple[JudgedOutcome, CellAnswer]], order: Order) -> tuple[Interval, ...]:
+    groups: list[list[str]] = []
+    for label in order.sorted(row):
+        if groups and row[groups[-1][-1]][1] == row[label][1]:
+            groups[-1].append(label)
+        else:
+            groups.append([label])
+    return tuple(_interval(labels, row, order) for labels in groups)
+
+
+def _interval(labels: Sequence[str], row: dict[str, tuple[JudgedOutcome, CellAnswer]], order: Order) -> Interval:
+    newest, answer = row[labels[-1]]
+    members = [row[label][0] for label in labels]
+    known = [item for item in members if item.verdict is Verdict.KNOWN and item.issue is not None]
+    issues = dict.fromkeys(issue for item in known for issue in (item.issue, *item.also) if issue is not None)
+    # A release among them that no issue explains leaves the whole unexplained.
+    whole = len(known) == len(members)
+    return Interval(
+        answer=answer,
+        level=gravest([Level.of(item) for item in members]),
+        spans=order.spans(labels),
+        issues=tuple(issues) if whole else (),
+        reason=newest.outcome.reason if answer.status is Status.SKIPPED else "",
+        example=newest.outcome.cell.id,
+    )
+
+
+def _changes(
+    name: str,
+    intervals: Sequence[Interval],
+    row: dict[str, tuple[JudgedOutcome, CellAnswer]],
+    order: Order,
+    notes: dict[tuple[str, str, str], list[CommitNote]],
+) -> tuple[RecordedChange, ...]:
+    changes = []
+    for older, newer in pairwise(intervals):
+        before, after = older.spans[-1].last, newer.spans[0].first
+        first, last = order.labels.index(before), order.labels.index(after)
+        changes.append(
+            RecordedChange(
+                before=before,
+                after=after,
+                older=older,
+                newer=newer,
+                unasked=tuple(label for label in order.labels[first + 1 : last] if label not in row),
+                commits=tuple(notes[name, before, after]),
+            )
+        )
+    return tuple(changes)

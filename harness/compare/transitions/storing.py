@@ -1,0 +1,104 @@
+"""What a search found, as `boundaries.json` holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from harness.compare.transitions.cached_outcomes import Observation
+from harness.compare.transitions.commit_notes import CommitNote
+from harness.compare.transitions.commit_search import Culprit, History
+from harness.compare.transitions.find import Found, Transition, TransitionSide
+from harness.compare.transitions.git import Repository
+
+BOUNDARIES = "boundaries.json"
+SCHEMA = 1
+
+
+def boundaries_json(found: Found, histories: Sequence[History], made: str) -> dict[str, Any]:
+    """What is stored of a search; `histories` in the order of the boundaries, or none."""
+    row = found.row
+    return {
+        "schema": SCHEMA,
+        "asked": row.asked.name,
+        "made": made,
+        "first": row.places[0].label,
+        "last": row.places[-1].label,
+        "places": len(row.places),
+        "exhaustive": found.exhaustive,
+        "stopped": found.stopped,
+        "cells_run": found.cells_run,
+        "cells_cached": found.cells_cached,
+        "boundaries": [
+            _boundary(one, histories[number] if number < len(histories) else None)
+            for number, one in enumerate(found.boundaries)
+        ],
+        "unseen": [[row.places[first].label, row.places[last].label] for first, last in found.unseen],
+        "inconsistent": [row.places[number].label for number in found.inconsistent],
+        "seen": {row.places[n].label: [_sighting(one) for one in several] for n, several in found.seen.items()},
+    }
+
+
+def _boundary(boundary: Transition, history: History | None) -> dict[str, Any]:
+    return {
+        "before": _side(boundary.before),
+        "after": _side(boundary.after),
+        "passed_over": [{"release": place.label, "reason": reason} for place, reason in boundary.passed_over],
+        "commits": None if history is None else _history(history),
+    }
+
+
+def _side(side: TransitionSide) -> dict[str, Any]:
+    return {"release": side.place.label, **side.answer.to_json()}
+
+
+def _sighting(sighting: Observation) -> dict[str, Any]:
+    return {
+        "answer": sighting.answer.to_json() if sighting.answer else None,
+        "reason": sighting.reason,
+        "origin": sighting.origin,
+        "started": sighting.started,
+    }
+
+
+def _history(history: History) -> dict[str, Any]:
+    return {
+        "before": asdict(history.before) if history.before else None,
+        "after": asdict(history.after) if history.after else None,
+        "problem": history.problem,
+        "cells_run": history.cells_run,
+        "culprits": [_culprit(culprit) for culprit in history.culprits],
+    }
+
+
+def _culprit(culprit: Culprit) -> dict[str, Any]:
+    return {
+        "commit": asdict(culprit.commit),
+        "base": culprit.base,
+        "before": culprit.before.to_json(),
+        "after": culprit.after.to_json(),
+        "among": list(culprit.among),
+        "branches": list(culprit.branches),
+    }
+
+
+def commit_notes(
+    asked: str, boundary: Transition, history: History, repository: Repository, executed: Sequence[str]
+) -> tuple[CommitNote, ...]:
+    """The commits of one boundary, for a run's report."""
+    ran = frozenset(executed)
+    return tuple(
+        CommitNote(
+            asked=asked,
+            before=boundary.before.place.label,
+            after=boundary.after.place.label,
+            commit=culprit.commit.hash,
+            author=culprit.commit.author,
+            date=culprit.commit.date,
+            subject=culprit.commit.subject,
+            files=tuple(name for name in repository.changed(culprit.base, culprit.commit.hash) if name in ran),
+            among=len(culprit.among),
+        )
+        for culprit in history.culprits
+    )

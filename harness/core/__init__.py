@@ -1,0 +1,1 @@
+"""What every part shares: cells, outcomes, errors, versions, numbers, and files that outlive a kill."""

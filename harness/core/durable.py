@@ -1,0 +1,164 @@
+"""Files that outlive a kill or a full disk: locks, whole writes, atomic replacement, and errors that say what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+from harness.core.errors import BusyError, StoreError
+
+_CAUSES = {
+    errno.ENOSPC: ("the disk is full", "free some space and run the same command: it goes on from there"),
+    errno.EDQUOT: ("your quota is used up", "free some space and run the same command: it goes on from there"),
+    errno.EFBIG: (
+        "a limit on the size of files",
+        "raise it (ulimit -f) and run the same command: it goes on from there",
+    ),
+    errno.EIO: ("the disk reports an error", "check the disk, then run the same command: it goes on from there"),
+    errno.EACCES: ("no permission", "write elsewhere with -o, or correct the permissions"),
+    errno.EPERM: ("no permission", "write elsewhere with -o, or correct the permissions"),
+    errno.EROFS: ("the file system is read-only", "write elsewhere with -o"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "write elsewhere with -o"),
+    errno.EEXIST: ("there is a file of that name, not a folder", "write elsewhere with -o"),
+    errno.EISDIR: ("there is a folder of that name", "write elsewhere with -o"),
+}
+
+_UNFORESEEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Of these one can say what to do without knowing what was being done."""
+
+
+def storage_error(error: OSError, path: Path, deed: str) -> StoreError:
+    """What to tell the user when `path` could not be opened, written or read (`deed`)."""
+    number = error.errno or 0
+    cause, next_step = _CAUSES.get(number, ("", "write elsewhere with -o"))
+    return StoreError(f"{path} cannot be {deed}: {error.strerror or error}", cause=cause, next_step=next_step)
+
+
+def unforeseen_storage_error(error: OSError) -> StoreError | None:
+    """The same for an error that came from anywhere; None when it is not about room or permissions."""
+    if error.errno not in _UNFORESEEN:
+        return None
+    return storage_error(error, Path(os.fsdecode(error.filename or "a file")), "written")
+
+
+def take_lock(path: Path) -> int:
+    """Lock a file for this process alone, and write the process's id into it; `release_lock` or its end lets go.
+
+    The file stays when the lock is let go: removing it would let two processes hold two files of one name.
+
+    Raises:
+        BusyError: another process holds it.
+        OSError: the file cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise _busy(path.parent, holder) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def release_lock(descriptor: int) -> None:
+    """Let go of a lock, even if a process that was forked meanwhile has the descriptor too."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def _busy(folder: Path, holder: str) -> BusyError:
+    cause = "the same command was started twice"
+    if holder.isdecimal() and not _alive(int(holder)):
+        cause = "it has ended, but a process that it started still runs"
+    return BusyError(
+        f"another run writes to {folder} (process {holder or 'unknown'})",
+        cause=cause,
+        next_step="wait for it to end, or write elsewhere with -o",
+    )
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write every byte; the operating system may take a long content in parts."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's list of names as durable as the files in it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put `content` in the place of `path`, so that at every moment the old or the new one is there, whole."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _write_new(draft, content)
+        draft.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def set_aside(path: Path, word: str) -> Path:
+    """Rename a file to `name.word-1.ending`, or the next number that is free."""
+    target = free_name(path, word)
+    path.rename(target)
+    return target
+
+
+def cut_tail(path: Path, keep: int) -> Path:
+    """Move what follows the first `keep` bytes into a file of its own beside it, `name.torn-1.ending`."""
+    tail = path.read_bytes()[keep:]
+    target = free_name(path, "torn")
+    # The copy is on disk before the original loses it: a kill between the two leaves it twice, not lost.
+    _write_new(target, tail)
+    sync_folder(path.parent)
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.ftruncate(descriptor, keep)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return target
+
+
+def free_name(path: Path, word: str) -> Path:
+    """`name.word-1.ending` beside `path`, or with the first number that is free."""
+    number = 1
+    while (target := path.with_name(f"{path.stem}.{word}-{number}{path.suffix}")).exists():
+        number += 1
+    return target
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        write_all(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Where releases run: the interpreter with torch and third-party libraries, and the GPU."""

@@ -1,0 +1,1 @@
+"""What a training takes: baselines of a machine, and the prediction of GPU memory."""

@@ -1,0 +1,206 @@
+"""A run held against the baseline of its machine: what is within the noise, and what changed, either way.
+
+A cell is `no_baseline` where there is no baseline for its GPU or processor, driver, torch and precision, none for the
+cell, or one of another matrix or corpus; a figure also where the baseline has too few repeats to tell its noise from,
+or repeats that scatter too much. That is neither a pass nor a failure. What lies beyond the noise is `changed`: slower
+and faster, more memory and less, and other losses alike, because an improvement that nobody acknowledges hides the next
+worsening.
+
+Losses are held step by step where every repeat of every cell gave the same to the last digit, as on a CPU. Where they
+did not, the first step's loss and the mean of all are held against the noise of those. The noise, its source and its
+error rates are in `harness/performance/baselines/noise.py`; what is smaller than a figure's floor is never a change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness.core.cells import Outcome
+from harness.performance.baselines.comparison import CellComparison, MetricComparison, MetricStatus, RunComparison
+from harness.performance.baselines.keys import Key, NoKey, key_of
+from harness.performance.baselines.metrics import (
+    CURVE,
+    KINDS,
+    LEAST_CURVES,
+    LOSS_FIGURES,
+    LOSS_FLOOR,
+    STORED,
+    MeasuredTraining,
+    comparable,
+    measured,
+)
+from harness.performance.baselines.noise import LEAST_REPEATS, Noise, allowed, as_share, centre_of
+from harness.performance.baselines.records import Acceptance, Baseline, BaselineEntry
+from harness.run.provenance import Provenance
+
+
+def compare(outcomes: Sequence[Outcome], origin: Provenance, baselines: Iterable[Baseline]) -> RunComparison:
+    """Hold the judged outcomes of a run, made where `origin` says, against the baselines.
+
+    Outcomes that a baseline could not speak of are left out: other checks, and what did not pass, which the verdicts
+    are about, unless a baseline has the cell.
+    """
+    known = {one.key: one for one in baselines}
+    found = [one for outcome in outcomes if (one := _matched(outcome, origin, known)) is not None]
+    comparisons = sum(len(one.asked) for one in found)
+    used = {one.cell.key for one in found if one.asked or any(figure.figure for figure in one.cell.figures)}
+    return RunComparison(
+        cells=tuple(_held(one, comparisons) for one in found),
+        baselines=tuple(one for key, one in known.items() if key in used),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A figure that is to be held against noise."""
+
+    figure: str
+    now: float
+    repeats: tuple[float, ...]
+    noise: Noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Matched:
+    """A cell with what was found for it, before it is known how many comparisons the run makes."""
+
+    cell: CellComparison
+    """With what is settled already."""
+    asked: tuple[_Asked, ...] = ()
+
+
+def _matched(outcome: Outcome, origin: Provenance, known: Mapping[Key, Baseline]) -> _Matched | None:
+    key = key_of(outcome, origin)
+    name = outcome.cell.id
+    if isinstance(key, NoKey):
+        return _whole(name, None, MetricStatus.UNCALIBRATED, key.reason) if comparable(outcome) else None
+    baseline = known.get(key)
+    entry = baseline.cells.get(name) if baseline else None
+    if not comparable(outcome):
+        return _whole(name, key, MetricStatus.NO_FIGURE, f"it {outcome.status}") if entry else None
+    if baseline is None or entry is None:
+        lack = f"no baseline for {key}" if baseline is None else "the baseline does not have this cell"
+        return _whole(name, key, MetricStatus.UNCALIBRATED, lack)
+    acceptance = baseline.acceptance_of(entry)
+    if other := _other_work(acceptance, origin):
+        return _whole(name, key, MetricStatus.UNCALIBRATED, other)
+    return _figures(CellComparison(cell=name, key=key, figures=()), measured(outcome.metrics), baseline, entry)
+
+
+def _whole(name: str, key: Key | None, standing: MetricStatus, words: str) -> _Matched:
+    figure = MetricComparison(figure="", standing=standing, words=words)
+    return _Matched(cell=CellComparison(cell=name, key=key, figures=(figure,)))
+
+
+def _other_work(acceptance: Acceptance, origin: Provenance) -> str:
+    """Why a cell of the same name was not the same work; empty where it was."""
+    if acceptance.matrix_sha256 != origin.matrix_sha256:
+        return f"the baseline is of another matrix ({acceptance.matrix}, sha256 {acceptance.matrix_sha256[:12]}…)"
+    if acceptance.corpus_sha256 != origin.corpus_sha256:
+        return "the baseline is of another corpus"
+    return ""
+
+
+def _figures(cell: CellComparison, now: MeasuredTraining, baseline: Baseline, entry: BaselineEntry) -> _Matched:
+    settled, asked = [], []
+    acceptance, tolerated = baseline.acceptance_of(entry), baseline.tolerated(entry)
+    names = list(STORED)
+    if acceptance.equal_curves or len(entry.curves) < LEAST_CURVES or now.curve is None:
+        settled.append(_curve(now.curve, entry.curves))
+    elif len({len(now.curve), *map(len, entry.curves)}) > 1:
+        settled.append(_another_length(now.curve, entry.curves[-1]))
+    else:
+        names += LOSS_FIGURES
+    for name in names:
+        value, repeats = now.value(name), entry.values(name)
+        if value is not None and name in tolerated:
+            asked.append(_Asked(figure=name, now=value, repeats=repeats, noise=acceptance.noise[name]))
+        elif value is not None or repeats:
+            settled.append(_unasked(name, value, repeats))
+    return _Matched(cell=replace(cell, figures=tuple(settled)), asked=tuple(asked))
+
+
+def _unasked(name: str, value: float | None, repeats: Sequence[float]) -> MetricComparison:
+    centre = centre_of(repeats) if repeats else None
+    if value is None:
+        return MetricComparison(
+            figure=name, standing=MetricStatus.NO_FIGURE, words="no figure in this run", baseline=centre
+        )
+    words = _too_few(len(repeats)) if repeats else "no figure in the baseline"
+    return MetricComparison(
+        figure=name,
+        standing=MetricStatus.UNCALIBRATED,
+        words=words,
+        baseline=centre,
+        now=value,
+        difference=value / centre - 1 if centre else None,
+    )
+
+
+def _too_few(repeats: int) -> str:
+    return f"its noise is not known: measured {repeats} of {LEAST_REPEATS} times that are needed"
+
+
+def _curve(now: Sequence[float] | None, curves: Sequence[Sequence[float]]) -> MetricComparison:
+    """Losses held step by step; every repeat had the same."""
+    if now is None:
+        return MetricComparison(figure=CURVE, standing=MetricStatus.NO_FIGURE, words="no figure in this run")
+    if len(curves) < LEAST_CURVES:
+        words = _too_few(len(curves))
+        return MetricComparison(figure=CURVE, standing=MetricStatus.UNCALIBRATED, words=words, now=now[-1])
+    then = curves[-1]
+    if len(now) != len(then):
+        return _another_length(now, then)
+    apart = [abs(a - b) / max(abs(b), 1e-12) for a, b in zip(now, then, strict=True)]
+    worst = max(range(len(apart)), key=apart.__getitem__)
+    beyond = [step for step, one in enumerate(apart, 1) if one > LOSS_FLOOR]
+    return MetricComparison(
+        figure=CURVE,
+        standing=MetricStatus.CHANGED if beyond else MetricStatus.WITHIN,
+        words=f"other losses from step {beyond[0]} on" if beyond else "",
+        baseline=then[worst],
+        now=now[worst],
+        difference=(now[worst] - then[worst]) / max(abs(then[worst]), 1e-12),
+        bound=LOSS_FLOOR,
+    )
+
+
+def _another_length(now: Sequence[float], then: Sequence[float]) -> MetricComparison:
+    words = f"other losses: {len(now)} steps where the baseline has {len(then)}"
+    return MetricComparison(figure=CURVE, standing=MetricStatus.CHANGED, words=words, baseline=then[-1], now=now[-1])
+
+
+def _held(one: _Matched, comparisons: int) -> CellComparison:
+    order = [*KINDS, CURVE]
+    held = [*one.cell.figures, *(_against(asked, comparisons) for asked in one.asked)]
+    held.sort(key=lambda figure: order.index(figure.figure) if figure.figure else -1)
+    return replace(one.cell, figures=tuple(held))
+
+
+def _against(asked: _Asked, comparisons: int) -> MetricComparison:
+    kind, centre = KINDS[asked.figure], centre_of(asked.repeats)
+    noise = allowed(asked.noise, asked.repeats, comparisons=comparisons)
+    bound = max(noise, math.log1p(kind.relative_floor))
+    difference, share = asked.now / centre - 1, as_share(bound)
+    if share is None:
+        return MetricComparison(
+            figure=asked.figure,
+            standing=MetricStatus.UNCALIBRATED,
+            words="its repeats scatter so much that it could double unseen",
+            baseline=centre,
+            now=asked.now,
+            difference=difference,
+        )
+    beyond = abs(math.log(asked.now / centre)) > bound and abs(asked.now - centre) > kind.floor
+    direction = kind.up if asked.now > centre else kind.down
+    return MetricComparison(
+        figure=asked.figure,
+        standing=MetricStatus.CHANGED if beyond else MetricStatus.WITHIN,
+        words=direction if beyond else "",
+        baseline=centre,
+        now=asked.now,
+        difference=difference,
+        bound=max(share, kind.floor / centre),
+    )

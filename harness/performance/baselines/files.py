@@ -1,0 +1,79 @@
+"""Baselines on disk: one file of strict JSON for each key, laid out to be read and compared line by line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from harness.core.durable import replace_file, storage_error
+from harness.core.errors import StoreError
+from harness.performance.baselines.records import Baseline
+
+
+def load_baselines(folder: Path) -> tuple[Baseline, ...]:
+    """All baselines of a folder; none where there is no such folder.
+
+    Raises:
+        StoreError: a file cannot be read, or is no baseline, or not the one that its name says.
+    """
+    try:
+        paths = sorted(folder.glob("*.json"))
+        return tuple(_read(path) for path in paths)
+    except OSError as error:
+        raise storage_error(error, folder, "read") from error
+
+
+def write_baseline(baseline: Baseline, folder: Path) -> Path:
+    """Write a baseline in the place of an older one, whole or not at all.
+
+    Raises:
+        StoreError: it could not be written; the older one is still there.
+    """
+    path = folder / f"{baseline.key.name}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(path, text_of(baseline).encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise storage_error(error, path, "written") from error
+    return path
+
+
+def text_of(baseline: Baseline) -> str:
+    """The file's text; numbers of one figure stand in one line."""
+    return _laid_out(baseline.to_json(), "") + "\n"
+
+
+def _laid_out(value: Any, indent: str) -> str:
+    """JSON, a field a line, but lists of plain values in one."""
+    deeper = indent + "  "
+    if isinstance(value, Mapping) and value:
+        told = [f"{deeper}{json.dumps(key)}: {_laid_out(item, deeper)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(told) + f"\n{indent}}}"
+    if isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value):
+        return "[\n" + ",\n".join(deeper + _laid_out(item, deeper) for item in value) + f"\n{indent}]"
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+
+
+def _read(path: Path) -> Baseline:
+    try:
+        return _parsed(path)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise StoreError(
+            f"{path} is not a baseline: {error}",
+            cause="the file was edited, damaged, renamed, or written by another version of the harness",
+            next_step=f"take it back from git (git checkout -- {path}), "
+            "or remove it and accept runs anew: funasr-harness baseline accept RUN RUN RUN",
+        ) from error
+
+
+def _parsed(path: Path) -> Baseline:
+    baseline = Baseline.from_json(json.loads(path.read_bytes(), parse_constant=_not_strict))
+    if path.stem != baseline.key.name:
+        raise ValueError(f"its key is that of {baseline.key.name}.json")
+    return baseline
+
+
+def _not_strict(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not strict JSON")

@@ -1,0 +1,203 @@
+"""Carrying a measured step to a batch of another size.
+
+All utterances are of one length, so every tensor's size is affine in their number: `a + b · utterances`. Two measured
+batches give `a` and `b` of each. Where the release loops over the utterances, a larger batch makes more tensors; such
+stretches are told by their sums (what they free, what outlives them, by where it ends, and how high they rise), and
+those are affine too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.core.errors import HarnessError
+from harness.performance.prediction.recording import Birth, End, Event, Label, Ref, Step, StepSegment, StorageUse
+
+MOST_PIECES = 32
+
+Group = tuple[Label | None, bool, StorageUse]
+"""Where the storages of a group end, whether in the step after, and what they are for."""
+
+
+class CarryError(HarnessError):
+    """What was measured does not show how the step grows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPair:
+    """The same step with two batches."""
+
+    small: Step
+    large: Step
+    sizes: tuple[int, int]
+
+    def at(self, utterances: int) -> Step:
+        """The step with another number of utterances.
+
+        Raises:
+            CarryError: the two steps do not match.
+        """
+        if utterances == self.sizes[0]:
+            return self.small
+        small, large = self._evened
+        share = (utterances - self.sizes[0]) / (self.sizes[1] - self.sizes[0])
+        return tuple(_between(one, other, share) for one, other in zip(small, large, strict=True))
+
+    @cached_property
+    def _evened(self) -> tuple[Step, Step]:
+        return _even(self.small, self.large)
+
+
+def _between(small: StepSegment, large: StepSegment, share: float) -> StepSegment:
+    events: list[Event] = []
+    for one, other in zip(small.events, large.events, strict=True):
+        if isinstance(one, Birth) and isinstance(other, Birth):
+            size = max(0.0, one.size + (other.size - one.size) * share)
+            events.append(Birth(size=size, use=one.use))
+        else:
+            events.append(one)
+    return StepSegment(label=small.label, events=tuple(events))
+
+
+def _even(small: Step, large: Step) -> tuple[Step, Step]:
+    """Both steps with the same events: stretches that differ in them are told by their sums."""
+    if [one.label for one in small] != [one.label for one in large]:
+        raise CarryError(
+            "a batch of another size takes another way through the model",
+            next_step="ask for this batch's own size only, without --fit",
+        )
+    uneven: set[Label] = set()
+    while True:
+        first, second = _summed(small, large, uneven)
+        found = {
+            one.label for one, other in zip(first, second, strict=True) if _form(one.events) != _form(other.events)
+        } - uneven
+        if not found:
+            return first, second
+        uneven |= found
+
+
+def _form(events: tuple[Event, ...]) -> list[object]:
+    return [event.use if isinstance(event, Birth) else event.ref for event in events]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shared:
+    """What both steps are told by in their uneven stretches, so that they have the same events."""
+
+    places: Mapping[Label, Mapping[Group, int]]
+    """The order of the groups; one that only one of the steps has, has no size in the other."""
+    frees: Mapping[Label, list[Ref]]
+    pieces: Mapping[Label, int]
+    """In how many pieces the passing tensors of a stretch are told: an allocator serves small ones otherwise."""
+
+
+def _summed(small: Step, large: Step, uneven: set[Label]) -> tuple[Step, Step]:
+    if not uneven:
+        return small, large
+    one, other = _Sums(small, uneven), _Sums(large, uneven)
+    groups = {label: sorted({*one.groups[label], *other.groups[label]}, key=str) for label in uneven}
+    shared = _Shared(
+        places={label: {group: place for place, group in enumerate(found)} for label, found in groups.items()},
+        frees={label: _agreed(one.frees[label], other.frees[label]) for label in uneven},
+        pieces={label: _pieces(other.highest[label], other.largest.get(label, 0.0)) for label in uneven},
+    )
+    return one.step(shared), other.step(shared)
+
+
+def _pieces(highest: float, largest: float) -> int:
+    return min(MOST_PIECES, max(1, round(highest / largest))) if largest else 1
+
+
+def _agreed(one: list[Ref], other: list[Ref]) -> list[Ref]:
+    return [*one, *(ref for ref in other if ref not in one)]
+
+
+class _Sums:
+    """One step whose uneven stretches are to be summed."""
+
+    def __init__(self, step: Step, uneven: set[Label]) -> None:
+        self._step = step
+        self._uneven = uneven
+        self._sizes: dict[tuple[Label, int], float] = {}
+        self.groups: dict[Label, dict[Group, float]] = {label: {} for label in uneven}
+        self.frees: dict[Label, list[Ref]] = {label: [] for label in uneven}
+        """What an uneven stretch frees of even ones."""
+        self.highest: dict[Label, float] = {}
+        """The most that lives at once in an uneven stretch, above what lived when it began."""
+        self.largest: dict[Label, float] = {}
+        """The largest tensor that it makes."""
+        ends = {
+            (event.ref.label, event.ref.ordinal): (stretch.label, event.ref.earlier)
+            for stretch in step
+            for event in stretch.events
+            if isinstance(event, End)
+        }
+        for stretch in step:
+            births = [event for event in stretch.events if isinstance(event, Birth)]
+            self._sizes |= {(stretch.label, ordinal): event.size for ordinal, event in enumerate(births)}
+        for stretch in step:
+            if stretch.label in uneven:
+                self._sum(stretch, ends)
+
+    def _sum(self, stretch: StepSegment, ends: Mapping[tuple[Label, int], tuple[Label, bool]]) -> None:
+        label, level, highest, ordinal = stretch.label, 0.0, 0.0, 0
+        for event in stretch.events:
+            if isinstance(event, End):
+                level -= self._sizes[event.ref.label, event.ref.ordinal]
+                if event.ref.label not in self._uneven:
+                    self.frees[label].append(event.ref)
+                continue
+            level += event.size
+            highest = max(highest, level)
+            where, later = ends.get((label, ordinal), (None, False))
+            if where != label or later:
+                group = (where, later, event.use)
+                self.groups[label][group] = self.groups[label].get(group, 0.0) + event.size
+            self.largest[label] = max(self.largest.get(label, 0.0), event.size)
+            ordinal += 1
+        self.highest[label] = highest
+
+    def step(self, shared: _Shared) -> Step:
+        """The step with its uneven stretches summed."""
+        freed: dict[Label, list[Ref]] = {}
+        for label, groups in shared.places.items():
+            for (where, later, _), place in groups.items():
+                if where is not None:
+                    freed.setdefault(where, []).append(Ref(label=label, ordinal=place, earlier=later))
+        stretches = []
+        for stretch in self._step:
+            label = stretch.label
+            if label in self._uneven:
+                refs = [*shared.frees[label], *freed.get(label, ())]
+                events = tuple(self._summed(label, refs, shared))
+            else:
+                kept = [event for event in stretch.events if not self._into_uneven(event)]
+                events = (*kept, *(End(ref=ref) for ref in freed.get(label, ())))
+            stretches.append(StepSegment(label=label, events=events))
+        return tuple(stretches)
+
+    def _summed(self, label: Label, refs: list[Ref], shared: _Shared) -> Iterator[Event]:
+        """What the stretch frees, what outlives it, and on top as much as makes it as high as it was."""
+        places, level = shared.places[label], 0.0
+        for ref in refs:
+            level -= self._size(ref, shared)
+            yield End(ref=ref)
+        for group in sorted(places, key=places.__getitem__):
+            size = self.groups[label].get(group, 0.0)
+            level += size
+            yield Birth(size=size, use=group[2])
+        pieces, above = shared.pieces[label], max(0.0, self.highest[label] - level)
+        yield from (Birth(size=above / pieces, use=StorageUse.TEMPORARY) for _ in range(pieces))
+        yield from (End(ref=Ref(label=label, ordinal=len(places) + piece, earlier=False)) for piece in range(pieces))
+
+    def _size(self, ref: Ref, shared: _Shared) -> float:
+        if ref.label not in self._uneven:
+            return self._sizes.get((ref.label, ref.ordinal), 0.0)
+        group = next(group for group, place in shared.places[ref.label].items() if place == ref.ordinal)
+        return self.groups[ref.label].get(group, 0.0)
+
+    def _into_uneven(self, event: Event) -> bool:
+        return isinstance(event, End) and event.ref.label in self._uneven

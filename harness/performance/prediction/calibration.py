@@ -1,0 +1,74 @@
+"""What was measured once on a GPU and holds for every training there: its context and the libraries' workspaces."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.durable import replace_file, storage_error
+from harness.core.errors import InputError
+
+FILE = "calibration.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Bytes that a GPU's driver and libraries take besides tensors."""
+
+    key: str
+    """The folder's name: GPU, driver, torch and precision."""
+    context_bytes: int
+    """Of the process, outside torch's allocator."""
+    workspace_bytes: int
+    """Of libraries such as cuBLAS, within torch's allocator."""
+    origin: dict[str, Any]
+    """The GPU, driver, torch and precision; from which runs, of how many trainings, and the least and most of each."""
+
+
+def write_calibration(calibration: Calibration, baselines: Path) -> Path:
+    """Write a calibration in the place of an older one, whole or not at all.
+
+    Raises:
+        StoreError: it could not be written; the older one is still there.
+    """
+    path = baselines / calibration.key / FILE
+    told = {name: value for name, value in asdict(calibration).items() if name != "key"}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, (json.dumps(told, indent=2, allow_nan=False) + "\n").encode())
+    except OSError as error:
+        raise storage_error(error, path, "written") from error
+    return path
+
+
+def read_calibration(baselines: Path, key: str) -> Calibration:
+    """The calibration of a baseline.
+
+    Raises:
+        InputError: there is none, or it is no calibration.
+    """
+    known = sorted(path.parent.name for path in baselines.glob(f"*/{FILE}"))
+    if key not in known:
+        raise InputError(
+            f'there is no calibration of a GPU "{key}" under {baselines}',
+            cause=f"there are {', '.join(known)}" if known else "none was measured yet",
+            next_step="leave --gpu out: what only a GPU can tell is then left open",
+        )
+    path = baselines / key / FILE
+    found = _read(path)
+    if found is None:
+        raise InputError(f"{path} is no calibration", next_step="mend the file, or leave --gpu out")
+    context, workspace, origin = found
+    return Calibration(key=key, context_bytes=context, workspace_bytes=workspace, origin=origin)
+
+
+def _read(path: Path) -> tuple[int, int, dict[str, Any]] | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        context, workspace, origin = data["context_bytes"], data["workspace_bytes"], data["origin"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    legal = isinstance(context, int) and isinstance(workspace, int) and isinstance(origin, dict)
+    return (context, workspace, origin) if legal else None

@@ -1,0 +1,197 @@
+"""A prediction for people and for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tabulate import tabulate
+
+from harness.performance.prediction.account import PHASES, Account
+from harness.performance.prediction.calibration import Calibration
+from harness.performance.prediction.cards import MARGIN, GpuCard
+from harness.performance.prediction.predictor import NOT_ON_A_GPU, Predictor, exact, figures
+from harness.performance.prediction.recording import StorageUse
+
+SCHEMA = 1
+_PHASE_NAMES = {"forward": "forward pass", "backward": "backward pass", "update": "optimizer's step"}
+_HOW = {
+    StorageUse.WEIGHT: "exact: the parameters' shapes",
+    StorageUse.GRADIENT: "exact: as large as what is trained",
+    StorageUse.OPTIMIZER: "exact: the optimizer's tensors",
+    StorageUse.ACTIVATION: "measured on the CPU, repeated for each block",
+    StorageUse.TEMPORARY: "measured on the CPU; the optimizer's by rule",
+    StorageUse.BATCH: "exact: the batch's shapes",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """The answer to `--fit`."""
+
+    card: GpuCard
+    utterances: int
+    """0 when not even one fits."""
+    account: Account | None
+    """Of a batch of so many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionRequest:
+    """The batch that was asked for, in the user's words."""
+
+    utterances: int
+    seconds: float
+    batch_type: str
+    """`example` or `token`, as FunASR's `dataset_conf.batch_type`."""
+    stated: int
+    """The batch as it was stated, in that unit."""
+
+
+def told(predictor: Predictor, asked: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None) -> str:
+    """What the command prints."""
+    return "\n".join(_lines(predictor, asked, fits, calibration))
+
+
+def _lines(
+    predictor: Predictor, asked: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None
+) -> Iterator[str]:
+    question = predictor.question
+    found = predictor.at(asked.utterances)
+    yield (
+        f"{question.variant.name} {question.dimensions} {question.depth}, FunASR {question.release.label}, "
+        f"{question.precision}, {predictor.optimizer.name}"
+    )
+    yield _batch(predictor, asked)
+    yield ""
+    whole = exact(predictor)
+    rows = []
+    for use in StorageUse:
+        if found.parts[use] or use in whole:
+            rows.append((use.value, _size(found.parts[use]), _size(whole[use]) if use in whole else "", _HOW[use]))
+        if use is StorageUse.ACTIVATION:
+            rows += [(f"- {where}", _size(size), "", "") for where, size in by_module(found.activations).items()]
+    rows.append(("allocator's rounding", _size(found.rounding), "", "by rule"))
+    header = ("part", "at the peak", "in all", "how it is known")
+    yield tabulate(rows, headers=header, colalign=("left", "right", "right", "left"), disable_numparse=True)
+    yield ""
+    told = figures(found, calibration)
+    calibrated = f"calibrated with {calibration.key}" if calibration else f"uncalibrated, {NOT_ON_A_GPU}"
+    phases = ", ".join(f"{_PHASE_NAMES[name]} {_size(found.by_phase[name])}" for name in PHASES)
+    yield f"peak allocated  {_size(told['predicted_allocated_bytes'])}, in the {_PHASE_NAMES[found.phase]} ({phases})"
+    yield f"peak reserved   {_size(told['predicted_reserved_bytes'])} (the allocator's published rules; {calibrated})"
+    yield f"context and workspaces: {_context(calibration)}"
+    yield from (f"doubtful: {doubt}" for doubt in predictor.doubts)
+    for fit in fits:
+        yield from _fit(fit, asked, calibration)
+
+
+def by_module(activations: Mapping[str, int]) -> dict[str, int]:
+    """The activations by the module whose blocks made them, the largest first.
+
+    `elsewhere` is outside of all stacks of blocks: embedding, predictor, sampler, projection onto the vocabulary, loss.
+    """
+    found: Counter[str] = Counter()
+    for place, size in activations.items():
+        found[f"{place.partition('.')[0]}'s blocks" if place else "elsewhere"] += size
+    return dict(found.most_common())
+
+
+def _batch(predictor: Predictor, asked: PredictionRequest) -> str:
+    question = predictor.question
+    stated = f" (batch_type=token, batch_size={asked.stated:,})" if asked.batch_type == "token" else ""
+    return (
+        f"a batch of {_utterances(asked.utterances)} of {asked.seconds:g} s{stated}: "
+        f"{question.frames} stacked frames and {question.characters} characters each"
+    )
+
+
+def _fit(fit: Fit, asked: PredictionRequest, calibration: Calibration | None) -> Iterator[str]:
+    yield ""
+    card = f"a card of {fit.card.name} ({_size(fit.card.size)})"
+    if fit.account is None:
+        yield f"{card} does not hold a training step of even one utterance of {asked.seconds:g} s"
+    else:
+        peak = figures(fit.account, calibration)["predicted_reserved_bytes"]
+        tokens = f", batch_type=token with batch_size={_tokens(fit.utterances, asked.seconds):,}"
+        yield f"{card} holds {_utterances(fit.utterances)} of {asked.seconds:g} s at most{tokens}"
+        parts = ", ".join(f"{use} {_size(size)}" for use, size in fit.account.parts.items() if size)
+        yield f"  predicted: reserved {_size(peak)}, allocated {_size(fit.account.allocated)} ({parts})"
+    known = "" if calibration else f" for the context and the workspaces, which were {NOT_ON_A_GPU}"
+    yield f"  margin: {_size(fit.card.margin)} ({MARGIN:.0%} of the card) are left free{known}"
+
+
+def _context(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return NOT_ON_A_GPU
+    return (
+        f"{_size(calibration.context_bytes)} and {_size(calibration.workspace_bytes)}, "
+        f"measured on {calibration.origin.get('gpu', calibration.key)}"
+    )
+
+
+def _utterances(count: int) -> str:
+    return f"{count:,} utterance{'' if count == 1 else 's'}"
+
+
+def _tokens(utterances: int, seconds: float) -> int:
+    """The batch in frames of 10 ms, as `batch_type=token` counts."""
+    return utterances * round(seconds * 100)
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def plain(
+    predictor: Predictor, asked: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None
+) -> dict[str, Any]:
+    """What `--json` prints: bytes."""
+    question = predictor.question
+    found = predictor.at(asked.utterances)
+    return {
+        "schema": SCHEMA,
+        "release": question.release.label,
+        "variant": question.variant.name,
+        "vocab_size": question.dimensions.vocab_size,
+        "hidden_size": question.dimensions.hidden_size,
+        "depth": question.depth,
+        "precision": question.precision,
+        "optimizer": predictor.optimizer.name,
+        "utterances": asked.utterances,
+        "seconds_each": asked.seconds,
+        "frames_each": question.frames,
+        "characters_each": question.characters,
+        **_account(found, calibration),
+        "weights_bytes": predictor.weights_bytes,
+        "gradient_bytes": predictor.gradient_bytes,
+        "optimizer_state_bytes": exact(predictor)[StorageUse.OPTIMIZER],
+        "context_bytes": calibration.context_bytes if calibration else None,
+        "workspace_bytes": calibration.workspace_bytes if calibration else None,
+        "calibration": calibration.key if calibration else None,
+        "doubts": list(predictor.doubts),
+        "fit": [_plain_fit(fit, asked, calibration) for fit in fits],
+    }
+
+
+def _plain_fit(fit: Fit, asked: PredictionRequest, calibration: Calibration | None) -> dict[str, Any]:
+    return {
+        "card": fit.card.name,
+        "card_bytes": fit.card.size,
+        "margin_bytes": fit.card.margin,
+        "utterances": fit.utterances,
+        "tokens": _tokens(fit.utterances, asked.seconds),
+        **(_account(fit.account, calibration) if fit.account else {}),
+    }
+
+
+def _account(found: Account, calibration: Calibration | None) -> dict[str, Any]:
+    return {
+        **figures(found, calibration),
+        "peak_phase": found.phase,
+        "activations_at_peak_bytes": by_module(found.activations),
+        "parts_at_peak_bytes": {use.value: size for use, size in found.parts.items()} | {"rounding": found.rounding},
+        "peak_by_phase_bytes": dict(found.by_phase),
+    }

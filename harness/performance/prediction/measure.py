@@ -1,0 +1,206 @@
+"""Having a release measured: its model with few blocks, a step of training on the CPU."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Outcome, Precision, Release, Status
+from harness.core.errors import HarnessError, ReleaseError
+from harness.corpus.corpus import build_corpus
+from harness.environments.environment import Environment, scrubbed_environment
+from harness.performance.prediction.depth import LEAST_MEASURED
+from harness.performance.prediction.recording import BlockStack as Measured
+from harness.performance.prediction.recording import StepRecording
+from harness.releases import fetch, layout_path
+from harness.run import Settings, build_plan, execute
+from harness.variants.model_folder import write_model_folder
+from harness.variants.variant import Variant, render
+
+MEMORY_BYTES = 8 << 30
+TIMEOUT_SECONDS = 900.0
+_PRELOADED = ("numpy", "torch", "torchaudio.compliance.kaldi", "yaml", "omegaconf")
+_DEPTHS = ("num_blocks", "att_layer_num", "tp_blocks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureRequest:
+    """What is to be measured."""
+
+    release: Release
+    variant: Variant
+    dimensions: Dimensions
+    depth: Depth
+    precision: Precision
+    frames: int
+    """Stacked frames of 60 ms of each utterance."""
+    characters: int
+    """Tokens of each utterance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureContext:
+    """Where it is measured."""
+
+    stack: Environment
+    cache: Path
+    threads: int
+    say: Callable[[str], None]
+
+
+def measure(question: MeasureRequest, batches: Sequence[int], room: MeasureContext) -> StepRecording:
+    """A training step of the release's model with few blocks, at real widths and lengths, once for each batch.
+
+    Args:
+        batches: Numbers of utterances, the smallest first.
+
+    Raises:
+        ReleaseError: the release cannot build the model, or cannot make the step.
+        HarnessError: the release, the speech or the stack cannot be had.
+    """
+    fetch([question.release], room.cache, jobs=1)
+    recording = _measured(question, batches, room, LEAST_MEASURED)
+    lacking = too_few(recording.stacks)
+    # Some decoders keep their last block apart, so that their stack is shorter than the config says.
+    return _measured(question, batches, room, LEAST_MEASURED + lacking) if lacking else recording
+
+
+def too_few(stacks: Sequence[Measured]) -> int:
+    """How many blocks more must be measured, so that a stack can be carried to its full depth."""
+    return max((LEAST_MEASURED - one.measured for one in stacks if one.full > one.measured), default=0)
+
+
+def _measured(question: MeasureRequest, batches: Sequence[int], room: MeasureContext, blocks: int) -> StepRecording:
+    cell = Cell(
+        release=question.release.label,
+        variant=question.variant.name,
+        dimensions=question.dimensions,
+        depth=question.depth,
+        # No check of the chain is asked; the process tree wants the name of one.
+        check=Check.LOSS_CONTRACT,
+        entry=None,
+        device=Device.CPU,
+        precision=Precision.FP32,
+    )
+    workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
+    try:
+        request = _request(question, batches, room, blocks)
+        outcome = _run(cell, request, room, workspace)
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+    return _read(outcome, question)
+
+
+def shallow(variant: Variant, depth: Depth, blocks: int = LEAST_MEASURED) -> Variant:
+    """The variant with only as many blocks a stack as are measured; reduced ones have few as they are."""
+    if depth is Depth.REDUCED:
+        return variant
+    depths: list[tuple[str, int]] = []
+    for name, conf in variant.config.items():
+        if isinstance(conf, Mapping):
+            depths += [(f"{name}.{key}", value) for key, value in _few(conf, blocks).items()]
+    return replace(variant, reduced=tuple(depths))
+
+
+def _few(conf: Mapping[str, Any], least: int) -> dict[str, int]:
+    """As many blocks of each kind as it takes to have one whose neighbours are neither the first nor the last."""
+    found = {key: min(conf[key], least) for key in _DEPTHS if isinstance(conf.get(key), int)}
+    blocks, attending = conf.get("num_blocks"), conf.get("att_layer_num")
+    if not isinstance(blocks, int):
+        return {}
+    if isinstance(attending, int) and attending <= blocks:
+        # The others are a stack of their own.
+        found["num_blocks"] = found["att_layer_num"] + min(blocks - attending, least)
+    else:
+        # The first block may stand apart, because it takes features of another width.
+        found["num_blocks"] = min(blocks, least + 1)
+        found.pop("att_layer_num", None)
+    return found
+
+
+def _request(question: MeasureRequest, batches: Sequence[int], room: MeasureContext, blocks: int) -> dict[str, Any]:
+    variant, shape, scale = question.variant, question.dimensions, question.depth
+    corpus = build_corpus(room.cache)
+    full = write_model_folder(variant, corpus, room.cache, dimensions=shape, depth=scale)
+    few = write_model_folder(shallow(variant, scale, blocks), corpus, room.cache, dimensions=shape, depth=Depth.REDUCED)
+    told = variant.anatomy.told(render(variant, dimensions=shape, depth=scale))
+    return {
+        "check": "footprint",
+        "release": _release(question, room.cache),
+        "device": Device.CPU,
+        "environment_shims": list(room.stack.shims),
+        "components": sorted(variant.components),
+        "model_folder": str(few.path),
+        "vocab_size": shape.vocab_size,
+        "seed": 0,
+        "contract": {**told, "inputs": list(variant.inputs), "frame_seconds": variant.frame_seconds},
+        "footprint": {
+            "full_folder": str(full.path),
+            "batches": list(batches),
+            "frames": question.frames,
+            "tokens": question.characters,
+            "precision": question.precision,
+            "threads": room.threads,
+        },
+    }
+
+
+def _release(question: MeasureRequest, cache: Path) -> dict[str, Any]:
+    return {
+        "label": question.release.label,
+        "version": question.release.version,
+        "overlay": str(layout_path(question.release, cache)),
+        "components": sorted(question.variant.components),
+        "whole": False,
+    }
+
+
+def _run(cell: Cell, request: Mapping[str, Any], room: MeasureContext, workspace: Path) -> Outcome:
+    settings = Settings(
+        workspace=workspace / "tree",
+        jobs=1,
+        memory_bytes=MEMORY_BYTES,
+        timeout_seconds={cell.check: TIMEOUT_SECONDS},
+        preload=_PRELOADED,
+        sys_path=tuple(str(path) for path in room.stack.extra_paths),
+        places={str(room.cache): "<cache>", str(workspace): "<workspace>"},
+    )
+    plan = build_plan(
+        [cell], settings, release_for=lambda _: dict(request["release"]), request_for=lambda _: dict(request)
+    )
+    outcomes: list[Outcome] = []
+    environment = scrubbed_environment(room.stack, workspace / "env", cache=room.cache)
+    # Threads that wait do not keep a processor busy that another has use for.
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"
+    execute(plan, outcomes.append, python=room.stack.python, env=environment, on_warning=room.say)
+    return outcomes[0]
+
+
+def _read(outcome: Outcome, question: MeasureRequest) -> StepRecording:
+    name = f"{question.release.label}, {question.variant.name} at {question.dimensions}"
+    match outcome.status:
+        case Status.PASSED:
+            try:
+                return StepRecording.from_json(outcome.evidence["footprint"])
+            except (KeyError, ValueError, TypeError) as error:
+                raise HarnessError(f"what was measured of {name} cannot be read: {error!r}") from error
+        case Status.SKIPPED:
+            raise ReleaseError(
+                f"there is nothing to predict for FunASR {name} in {question.precision}: {outcome.reason}",
+                next_step="name another release with --release, or another --precision",
+            )
+        case Status.FAILED:
+            raise ReleaseError(
+                f"FunASR {name} cannot be trained, so there is nothing to predict: {outcome.reason}",
+                cause=f"a fault of the release ({outcome.failure.signature})" if outcome.failure else "",
+                next_step="name another release with --release, one whose loss_contract passes",
+            )
+        case _:
+            raise HarnessError(
+                f"FunASR {name} was not measured: {outcome.status}: {outcome.reason}",
+                next_step="try a shorter --seconds, or see the machine's memory",
+            )

@@ -1,0 +1,188 @@
+"""The package index, through uv's own command: its settings, its cache, its credentials."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from harness.core.cells import Release
+from harness.core.errors import FetchError, HarnessError, StoreError
+from harness.releases.files import PACKAGE, mismatch
+
+_PATIENCE_SECONDS = 600.0
+_COMPUTED = re.compile(r"Computed:\s+sha256:([0-9a-f]{64})")
+_ADDRESS = re.compile(r"\b[a-z][a-z+]*://\S+")
+_OFFLINE = ("error sending request", "dns error", "timed out", "network was disabled")
+_CHECK_INDEX = (
+    "check the network, the proxy and uv's settings (UV_INDEX_URL, UV_OFFLINE, uv.toml); "
+    "where there is no network, put the releases' wheels into the folder `files` of the cache"
+)
+
+
+def published() -> Iterator[tuple[Release, ...]]:
+    """Every published 1.x release, newest first, each as its files: wheels before the sdist.
+
+    uv has no command that lists versions, so each step asks for the newest one below the last.
+    Withdrawn releases and pre-releases are left out, as uv leaves them out; so are releases that
+    state another Python than the one that runs this.
+
+    Raises:
+        FetchError: the index could not be reached, or has no such package.
+    """
+    bound = "2"
+    while files := _newest_below(bound):
+        yield files
+        bound = files[0].version
+    if bound == "2":
+        raise FetchError(
+            f"the package index has no 1.x release of {PACKAGE}",
+            cause="uv is set to an index that does not carry it, or to work without a network",
+            next_step="look at uv's settings: UV_INDEX_URL, UV_OFFLINE, uv.toml",
+        )
+
+
+def install_published(release: Release, target: Path) -> None:
+    """Lay a published release out in an empty folder.
+
+    uv compares the file's hash with the one demanded before it gives anything of it away,
+    and builds an sdist, in an environment of its own, only after that.
+
+    Raises:
+        IntegrityError: the index serves another file than the one that was locked.
+        FetchError: the index could not be reached, or does not serve the release.
+        StoreError: the disk is full.
+    """
+    demand = f"{PACKAGE}=={release.version} --hash=sha256:{release.sha256}\n"
+    # A wheel needs no code run; that none is run to lay one out is worth saying.
+    source = ("--no-build",) if release.kind == "wheel" else ("--no-binary", PACKAGE)
+    _install(release, target, ("--require-hashes", *source, "-r", "-"), demand)
+
+
+def install_sdist(release: Release, sdist: Path, target: Path) -> None:
+    """Build and lay out an sdist whose hash has been compared already.
+
+    Raises:
+        FetchError: it cannot be built; what building needs could not be fetched.
+        StoreError: the disk is full.
+    """
+    _install(release, target, (str(sdist.absolute()),), "")
+
+
+def install_pins(pins: str, target: Path, *, python: str, platform: str) -> None:
+    """Lay libraries out together, at pinned versions and hashes, for an interpreter that need not be here.
+
+    Args:
+        pins: Lines of a requirements file, each with its hashes.
+        python: Such as `3.12`.
+        platform: As uv names it, such as `x86_64-manylinux_2_28`.
+
+    Raises:
+        FetchError: the index could not be reached, or has no such file for that Python and platform.
+        StoreError: the disk is full.
+    """
+    where = ("--python-version", python, "--python-platform", platform, "--target", str(target))
+    options = ("--no-deps", "--require-hashes", "--no-compile-bytecode", "--link-mode", "copy")
+    done = _uv(("pip", "install", *options, *where, "-r", "-"), pins)
+    if done.returncode:
+        raise _failure(f"cannot fetch the libraries for Python {python} on {platform}", done.stderr, None)
+
+
+def _install(release: Release, target: Path, what: tuple[str, ...], demand: str) -> None:
+    options = ("--no-deps", "--no-compile-bytecode", "--python", sys.executable, "--target", str(target))
+    # Links would tie the layout to uv's cache: what a release writes into its own files would end up there.
+    done = _uv(("pip", "install", "--link-mode", "copy", *options, *what), demand)
+    if done.returncode:
+        raise _failure(f"cannot fetch release {release.label}", done.stderr, release)
+
+
+def _newest_below(bound: str) -> tuple[Release, ...]:
+    arguments = ("pip", "compile", "--no-deps", "--no-header", "--format", "pylock.toml", "--python", sys.executable)
+    done = _uv((*arguments, "-"), f"{PACKAGE}>=1,<{bound}\n")
+    if done.returncode and "No solution found" in done.stderr and "network was disabled" not in done.stderr:
+        return ()
+    if done.returncode:
+        raise _failure(f"cannot ask the package index for the releases of {PACKAGE}", done.stderr, None)
+    return _files_of(tomllib.loads(done.stdout)["packages"][0])
+
+
+def _files_of(package: Mapping[str, Any]) -> tuple[Release, ...]:
+    """The files of one package of a `pylock.toml` (PEP 751); of each address only the file's name is kept."""
+    files = [("wheel", wheel) for wheel in package.get("wheels", ())]
+    files += [("sdist", package["sdist"])] if "sdist" in package else []
+    return tuple(
+        Release(
+            label=package["version"],
+            version=package["version"],
+            kind=kind,
+            filename=file.get("name") or unquote(PurePosixPath(urlsplit(file.get("url") or file["path"]).path).name),
+            sha256=file["hashes"]["sha256"],
+        )
+        for kind, file in files
+    )
+
+
+# uv asks sysconfig where it is, and Python 3.11 fills sysconfig's table without a lock: a second thread that asks
+# meanwhile gets None.
+_ASKING = threading.Lock()
+
+
+def _uv(arguments: tuple[str, ...], text: str) -> subprocess.CompletedProcess[str]:
+    command = [_find_uv(), *arguments, "--quiet", "--no-progress", "--color", "never"]
+    try:
+        return subprocess.run(
+            command, check=False, input=text, capture_output=True, text=True, timeout=_PATIENCE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        what = f"uv gave no answer in {_PATIENCE_SECONDS:.0f} seconds"
+        raise FetchError(what, cause="the index is slow or unreachable", next_step=_CHECK_INDEX) from None
+    except OSError as error:
+        what = f"uv cannot be started: {error.strerror}"
+        raise FetchError(what, next_step="reinstall it: python -m pip install --force-reinstall uv") from error
+
+
+def _find_uv() -> str:
+    """The uv that is installed beside the harness, or else the one on the user's path.
+
+    Raises:
+        FetchError: there is none.
+    """
+    try:
+        with _ASKING:
+            return str(importlib.import_module("uv").find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        pass
+    found = shutil.which("uv")
+    if found is None:
+        raise FetchError(
+            "uv is not there; releases are fetched with it",
+            cause="the harness was installed without its dependencies",
+            next_step="python -m pip install uv",
+        )
+    return found
+
+
+def _failure(what: str, stderr: str, release: Release | None) -> HarnessError:
+    """What uv's complaint means. Addresses are taken out: they may hold credentials, and reports are published."""
+    if "No space left on device" in stderr:
+        return StoreError(what, cause="the disk is full", next_step="make room and run the command again")
+    if release is not None and "Hash mismatch" in stderr:
+        got = _COMPUTED.search(stderr)
+        return mismatch(release, got[1] if got else "another one")
+    told = [line.strip() for line in _ADDRESS.sub("<address>", stderr).splitlines() if line.strip()]
+    last = "\n    ".join(told[-6:]) or "uv said nothing"
+    if any(sign in stderr for sign in _OFFLINE):
+        return FetchError(f"{what}\n    {last}", cause="the package index cannot be reached", next_step=_CHECK_INDEX)
+    return FetchError(
+        f"{what}\n    {last}",
+        cause="the package index does not serve it, or it cannot be built here",
+        next_step="run the command again; if it stays so, leave this release out of the selection",
+    )

@@ -1,0 +1,149 @@
+"""What each status, verdict, check and compatibility shim means, in the words that a reader meets."""
+
+from __future__ import annotations
+
+from harness.core.cells import Check, Status, Verdict
+
+LEDE = (
+    "FunASR is a toolkit for speech recognition, and people fine-tune its Paraformer models with the trainer that "
+    "comes with each release. For each release this report tells whether a model builds at a given vocabulary and "
+    "hidden size, whether its loss fits what the model puts out, and whether the release's own trainer brings that "
+    "loss down. All of it was run and measured; nothing is taken from release notes."
+)
+
+CHECK_LETTER: dict[Check, str] = {
+    Check.IMPORT: "I",
+    Check.CONSTRUCT: "C",
+    Check.LOSS_CONTRACT: "L",
+    Check.PROPERTIES: "P",
+    Check.DATA: "D",
+    Check.FINETUNE: "F",
+    Check.CHECKPOINT: "S",
+    Check.DECODE: "T",
+}
+
+CHECK_MEANING: dict[Check, str] = {
+    Check.IMPORT: "the release imports; third-party modules that it needs but does not declare are listed",
+    Check.CONSTRUCT: (
+        "the model builds at this shape, and its loss is made for as many classes as the layer before it puts out"
+    ),
+    Check.LOSS_CONTRACT: (
+        "one forward and one backward pass: what enters the loss is as wide as the vocabulary, "
+        "the loss is finite, and a gradient reaches every part of the model"
+    ),
+    Check.PROPERTIES: (
+        "the loss fits, padding counts for nothing and the future does not leak, over drawn shapes, lengths and "
+        "settings; a counter-example is shown where one was found"
+    ),
+    Check.DATA: (
+        "what reaches the model is what the files say: each utterance once an epoch, its text, its length, "
+        "normalised as configured"
+    ),
+    Check.FINETUNE: (
+        "the release's own trainer runs on speech: the steps are taken, the loss is finite at each of them "
+        "and falls, and the parameters change"
+    ),
+    Check.CHECKPOINT: (
+        "what was saved resumes where it stopped, averages and loads; a checkpoint of another shape is noticed"
+    ),
+    Check.DECODE: "after fine-tuning, the saved model is loaded anew and gives the text of its utterances back",
+}
+
+RUNG_FAILS: dict[Check, str] = {
+    Check.IMPORT: "The release does not import",
+    Check.CONSTRUCT: "The model does not build",
+    Check.LOSS_CONTRACT: "The loss does not fit",
+    Check.PROPERTIES: "A property of the model does not hold",
+    Check.DATA: "The trainer is fed something else than the files say",
+    Check.FINETUNE: "Fine-tuning fails",
+    Check.CHECKPOINT: "What was saved does not resume, average or load as it should",
+    Check.DECODE: "The fine-tuned model does not give its utterances back",
+}
+
+STATUS_SIGN: dict[Status, str] = {
+    Status.PASSED: "✓",
+    Status.FAILED: "✗",
+    Status.BLOCKED: "∙",
+    Status.SKIPPED: "–",
+    Status.TIMED_OUT: "T",
+    Status.CRASHED: "!",
+    Status.OUT_OF_MEMORY: "M",
+    Status.ERRORED: "?",
+}
+
+STATUS_NAME: dict[Status, str] = {status: status.replace("_", " ") for status in Status}
+
+STATUS_MEANING: dict[Status, str] = {
+    Status.PASSED: "the check found nothing wrong",
+    Status.FAILED: "the release did something wrong",
+    Status.BLOCKED: "not run, because a earlier check did not pass",
+    Status.SKIPPED: "not run, because the question does not arise here",
+    Status.TIMED_OUT: "ended by the harness after its time limit",
+    Status.CRASHED: "the process died without an answer",
+    Status.OUT_OF_MEMORY: "the memory limit was reached",
+    Status.ERRORED: "the harness or the machine failed; this says nothing about the release",
+}
+
+VERDICT_NAME: dict[Verdict, str] = {
+    Verdict.AS_EXPECTED: "as expected",
+    Verdict.KNOWN: "known",
+    Verdict.REGRESSION: "not yet explained",
+    Verdict.UNEXPECTED_PASS: "unexpected pass",
+    Verdict.FOLLOWS: "follows",
+    Verdict.YOURS: "your input",
+    Verdict.FAULT: "fault of the machine",
+}
+
+VERDICT_MEANING: dict[Verdict, str] = {
+    Verdict.AS_EXPECTED: "passed or skipped, and nothing said otherwise",
+    Verdict.KNOWN: "failed exactly as the list of known issues says, or stands on a cell that did",
+    Verdict.REGRESSION: "failed, and no known issue has this signature: a regression until someone finds the cause",
+    Verdict.UNEXPECTED_PASS: "passed although a known issue says that it fails: the list is out of date",
+    Verdict.FOLLOWS: "blocked by a cell that is itself not yet explained or a fault",
+    Verdict.YOURS: "failed because of a key, a value or a file that you gave: it says nothing against the release",
+    Verdict.FAULT: "the harness or the machine is to blame: nothing was learned about the release",
+}
+
+ADAPTATION_MEANING: dict[str, str] = {
+    "cuda-calls-stay-on-cpu": (
+        "The release calls .cuda() whether or not there is a GPU. On the CPU the harness gives the tensor or module "
+        "back unchanged. On a GPU nothing is changed."
+    ),
+    "cuda-devices-mean-cpu": (
+        "The release's trainer sets its device to a number, which torch reads as a GPU, or sends the model to a GPU "
+        "whatever device was asked for. On the CPU the harness reads that as the CPU. On a GPU nothing is changed."
+    ),
+    "soundfile-reads-audio": (
+        "torchaudio.load needs torchcodec from torchaudio 2.9 on. Where that is not installed, the harness reads "
+        "audio files through soundfile; the samples are the same."
+    ),
+    "forced-alignment-in-python": (
+        "torchaudio's forced alignment needs a native library. Where that is missing, the harness finds the same path "
+        "in Python."
+    ),
+    "import-what-is-needed": (
+        "Checks of the model alone import the modules that register its components, and do not run "
+        "funasr/__init__.py, which imports every module of the release. Where several modules register one component, "
+        "they are imported in the order in which a full import comes to them, so that the same class is left."
+    ),
+    "processes-without-gpus": (
+        "The release's trainers give each process a GPU. On the CPU the harness lets torch.cuda.set_device do nothing, "
+        "and DistributedDataParallel gets no device ids. On GPUs nothing is changed."
+    ),
+    "torchaudio-without-native-libraries": (
+        "torchaudio's native libraries are built for CUDA and do not load beside a CPU build of torch. The harness "
+        "imports torchaudio from a copy without them, which its loader allows for."
+    ),
+}
+
+NATIVE: dict[bool | None, str] = {
+    True: "native",
+    False: "not native",
+    None: "",
+}
+"""Whether the trainer is the one that the release's own `finetune.sh` calls."""
+
+
+def shim_meaning(name: str) -> str:
+    """What a compatibility shim does, in words."""
+    return ADAPTATION_MEANING.get(name, "This report has no description of this compatibility shim.")

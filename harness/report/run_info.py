@@ -1,0 +1,113 @@
+"""What was run, and on what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.core.cells import Check, Device, Status
+from harness.core.numbers import any_number
+from harness.report.cell_details import Fact
+from harness.rules.verdicts import JudgedOutcome
+from harness.run.provenance import Provenance
+from harness.text import units
+
+_NOT_MEASURED = frozenset((Status.SKIPPED, Status.BLOCKED, Status.ERRORED))
+_LIBRARIES = ("torchaudio", "numpy", "transformers", "librosa", "scipy")
+"""The libraries whose version a reader may ask for first; `run.json` has all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """Where the outcomes come from, ready to be read."""
+
+    facts: tuple[Fact, ...]
+    on_gpu: bool
+    """Whether any cell was measured on a GPU."""
+    banner: str
+    """Why there is no VRAM figure in the report; empty when there is one."""
+    notices: tuple[str, ...]
+    """What the reader should know before trusting the rest: an unfinished run, a selection, a mixed harness."""
+    matrix: str
+    harness: str
+    """Version and commit."""
+
+
+def read_run_info(provenance: Provenance, judged: Iterable[JudgedOutcome], notices: Iterable[str] = ()) -> RunInfo:
+    """Put the provenance into words."""
+    on_gpu = [item for item in judged if item.outcome.cell.device is Device.CUDA and _measured(item)]
+    return RunInfo(
+        facts=_facts(provenance),
+        on_gpu=bool(on_gpu),
+        banner=_banner(on_gpu),
+        notices=(*_notices(provenance), *notices),
+        matrix=provenance.matrix,
+        harness=_harness(provenance),
+    )
+
+
+def _banner(on_gpu: list[JudgedOutcome]) -> str:
+    if not on_gpu:
+        return "Not measured on a GPU: no VRAM figure in this report."
+    trained = [item.outcome for item in on_gpu if item.outcome.cell.check is Check.FINETUNE]
+    if any(any_number(outcome.metrics.get("peak_allocated_bytes")) is not None for outcome in trained):
+        return ""
+    return "No VRAM figure in this report: no fine-tune was measured on the GPU."
+
+
+def _measured(item: JudgedOutcome) -> bool:
+    return item.outcome.status not in _NOT_MEASURED
+
+
+def _facts(provenance: Provenance) -> tuple[Fact, ...]:
+    libraries = [f"{name} {provenance.libraries[name]}" for name in _LIBRARIES if name in provenance.libraries]
+    graphics = ", ".join(provenance.gpus) or "none"
+    driver = f", driver {provenance.driver}" if provenance.driver else ""
+    cuda = f" (CUDA {provenance.cuda})" if provenance.cuda else " (CPU build)"
+    memory = f", {provenance.memory_bytes / 2**30:.0f} GiB of memory" if provenance.memory_bytes else ""
+    return (
+        Fact(name="Date", text=_dates(provenance)),
+        Fact(name="Host", text=provenance.host),
+        Fact(
+            name="Processor",
+            text=f"{provenance.processor}, {units.plural(provenance.cpu_count, 'core')} in use{memory}",
+        ),
+        Fact(name="GPU", text=graphics + driver),
+        Fact(name="Python and torch", text=f"Python {provenance.python}, torch {provenance.torch}{cuda}"),
+        Fact(name="Libraries", text=", ".join(libraries) or "see run.json"),
+        Fact(name="Harness", text=_harness(provenance)),
+        Fact(
+            name="Matrix",
+            text=f"{provenance.matrix}, {units.plural(provenance.cells, 'cell')}, "
+            f"sha256 {provenance.matrix_sha256[:12]}…",
+        ),
+        *([Fact(name="Speech", text=provenance.speech)] if provenance.speech else []),
+    )
+
+
+def _dates(provenance: Provenance) -> str:
+    begun = provenance.started.replace("T", " ").removesuffix("Z")
+    if provenance.finished is None:
+        return f"begun {begun} UTC"
+    ended = provenance.finished.replace("T", " ").removesuffix("Z")
+    if ended[:10] == begun[:10]:
+        ended = ended[11:]
+    return f"{begun} to {ended} UTC"
+
+
+def _harness(provenance: Provenance) -> str:
+    commit = f", commit {provenance.harness_commit[:12]}" if provenance.harness_commit else ""
+    changed = " with changes" if provenance.harness_dirty else ""
+    return f"{provenance.harness_version}{commit}{changed}"
+
+
+def _notices(provenance: Provenance) -> list[str]:
+    found = []
+    if provenance.finished is None:
+        found.append("The run was not finished when this report was made.")
+    if provenance.selection:
+        found.append(f"Only a part of the matrix was selected: {', '.join(provenance.selection)}.")
+    if provenance.earlier_commits:
+        found.append(f"Some outcomes are by other commits of the harness: {', '.join(provenance.earlier_commits)}.")
+    found += provenance.notices
+    return found

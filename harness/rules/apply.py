@@ -1,0 +1,45 @@
+"""An outcome whose check ended well is held against its check's rule, and fails when that is not met."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from types import MappingProxyType
+
+from harness.core.cells import Check, Failure, Outcome, Status
+from harness.rules.checkpoint import apply_checkpoint_rule
+from harness.rules.decode import apply_decode_rule
+from harness.rules.training import judge_training
+from harness.rules.user_errors import attribute
+from harness.rules.user_rows import apply_user_rows
+
+TRAINING = "training"
+"""The key in the evidence of a `finetune` cell that holds the verdict's figures."""
+
+
+def apply_rules(outcome: Outcome) -> Outcome:
+    """The outcome with its check's verdict in it; one that did not end well, or whose check has no rule, as it is.
+
+    Where a user's file has no row to train on there is nothing else to judge.
+    """
+    by_file = apply_user_rows(outcome)
+    if by_file is not outcome:
+        return by_file
+    rule = _RULES.get(outcome.cell.check)
+    return attribute(rule(outcome) if rule and outcome.status is Status.PASSED else outcome)
+
+
+def apply_training_rule(outcome: Outcome) -> Outcome:
+    """The outcome of a `finetune` cell with the training verdict in it."""
+    verdict = judge_training(outcome.metrics)
+    evidence = {**outcome.evidence, TRAINING: asdict(verdict)}
+    if verdict.passed:
+        return replace(outcome, evidence=evidence)
+    reason = "; ".join(verdict.reasons)
+    failure = Failure(type="NotTrained", message=reason, signature="NotTrained@" + "+".join(verdict.unmet))
+    return replace(outcome, status=Status.FAILED, reason=reason, failure=failure, evidence=evidence)
+
+
+_RULES: Mapping[Check, Callable[[Outcome], Outcome]] = MappingProxyType(
+    {Check.FINETUNE: apply_training_rule, Check.CHECKPOINT: apply_checkpoint_rule, Check.DECODE: apply_decode_rule}
+)

@@ -1,0 +1,195 @@
+"""Does a release learn as fast as the release before it? Asked of the outcomes of one run, seeds paired.
+
+Two releases that compute the same give the same losses from the same seed, to the last digit on a CPU. Where their
+curves differ, the difference is held against how far trainings of different seeds lie apart, for a change that only
+draws other random numbers moves a curve as another seed does:
+
+- the figure of a training is the mean of its attention losses over all steps, in units of the constant prediction's;
+- the spread is the standard deviation of that figure over the seeds of a release, pooled over all distinct sets of
+  curves of the same variant, shape, scale, device and precision in the run (releases with equal curves count once);
+- a release is slower or suspiciously faster than its reference when their means over the shared seeds differ by more
+  than t(1 - alpha / (2 m), degrees of freedom) * spread * sqrt(2 / n), Student's t for n seeds, with Bonferroni's m
+  comparisons of distinct curves. `PACE_ALPHA` bounds the chance that a run of sound releases sees any such difference,
+  as long as seeds scatter normally.
+
+The reference is the newest release of the run that is older, passed, and went through the same entry point; the oldest
+has none. One seed has no spread, so it is not asked: the verdict never rests on a single seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from packaging.version import InvalidVersion, Version
+
+from harness.core.cells import Check, Failure, Outcome, Status
+from harness.core.evidence import USER_ROWS
+from harness.core.numbers import count, mapping, mean, numbers, sequence, whole
+from harness.rules.unigram import Criterion, Unigram, UnigramTargets, step_losses
+
+PACE_ALPHA = 0.01
+"""The chance that a run accuses any release whose seeds merely scatter."""
+
+PACE = "pace"
+"""The key in the evidence of a `finetune` cell that holds the comparison."""
+
+Place = tuple[object, ...]
+"""Variant, shape, scale, device, precision, how many of a user's rows."""
+Figures = Mapping[int, float]
+"""Mean loss over the constant prediction's, by seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convergence:
+    """One release against its reference."""
+
+    reference: str
+    """The id of the cell that it is compared with."""
+    seeds: int
+    difference: float
+    """Mean over the shared seeds, in units of the constant prediction's loss; positive is slower."""
+    bound: float | None
+    """What the seeds' scatter allows; None where it could not be had, or need not because the curves are the same."""
+    spread: float | None
+    degrees_of_freedom: int
+    same: bool
+    """Whether the curves are equal to the last digit."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is neither slower nor faster than the noise allows."""
+        return self.same or self.bound is None or abs(self.difference) <= self.bound
+
+
+def apply_convergence(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """The outcomes with each comparison in its evidence; one that is beyond the bound has failed."""
+    found = convergence(outcomes)
+    return tuple(_settle(outcome, found.get(outcome.cell.id)) for outcome in outcomes)
+
+
+def convergence(outcomes: Iterable[Outcome]) -> dict[str, Convergence]:
+    """The comparison of each `finetune` cell that has a reference, by its id."""
+    places: dict[Place, list[tuple[Outcome, Figures]]] = defaultdict(list)
+    for outcome in outcomes:
+        figures = _figures(outcome)
+        if len(figures) >= 2:
+            cell = outcome.cell
+            # Releases that train on other rows of a user's file cannot be compared.
+            rows = mapping(outcome.metrics.get(USER_ROWS)).get("expected")
+            places[cell.variant, cell.dimensions, cell.depth, cell.device, cell.precision, rows].append(
+                (outcome, figures)
+            )
+    return {name: one for members in places.values() for name, one in _compare(members).items()}
+
+
+def _settle(outcome: Outcome, found: Convergence | None) -> Outcome:
+    if found is None:
+        return outcome
+    evidence = {**outcome.evidence, PACE: asdict(found)}
+    if found.kept:
+        return replace(outcome, evidence=evidence)
+    speed = "slower" if found.difference > 0 else "faster"
+    reason = (
+        f"It learns {speed} than {found.reference.partition('/')[0]}: over {found.seeds} seeds its loss differs by "
+        f"{found.difference:+.3f} of the constant prediction's, where their scatter allows {found.bound:.3f}."
+    )
+    failure = Failure(type="NotTrained", message=reason, signature="NotTrained@pace")
+    return replace(outcome, status=Status.FAILED, reason=reason, failure=failure, evidence=evidence)
+
+
+def _compare(members: Sequence[tuple[Outcome, Figures]]) -> dict[str, Convergence]:
+    pairs = []
+    ordered = sorted(members, key=lambda member: _age(member[0].cell.release))
+    for number, (outcome, figures) in enumerate(ordered):
+        if outcome.status is not Status.PASSED:
+            continue
+        earlier = [
+            one
+            for one in ordered[:number]
+            if one[0].cell.entry == outcome.cell.entry
+            and one[0].cell.release != outcome.cell.release
+            and one[0].status is Status.PASSED
+        ]
+        if earlier:
+            pairs.append((outcome, figures, earlier[-1]))
+    distinct = {tuple(sorted(figures.items())) for _, figures in members}
+    spread, freedom = _spread(distinct)
+    compared = {
+        frozenset((tuple(sorted(figures.items())), tuple(sorted(other.items()))))
+        for _, figures, (_, other) in pairs
+        if figures != other
+    }
+    return {
+        outcome.cell.id: _pace(figures, reference, (spread, freedom), comparisons=max(len(compared), 1))
+        for outcome, figures, reference in pairs
+    }
+
+
+def _pace(
+    figures: Figures, reference: tuple[Outcome, Figures], noise: tuple[float | None, int], *, comparisons: int
+) -> Convergence:
+    spread, freedom = noise
+    shared = sorted(figures.keys() & reference[1].keys())
+    differences = [figures[seed] - reference[1][seed] for seed in shared]
+    same = bool(shared) and not any(differences)
+    bound = None
+    if spread is not None and freedom > 0 and len(shared) >= 2 and not same:
+        from scipy.stats import t
+
+        quantile = float(t.ppf(1 - PACE_ALPHA / (2 * comparisons), freedom))
+        bound = quantile * spread * math.sqrt(2 / len(shared))
+    return Convergence(
+        reference=reference[0].cell.id,
+        seeds=len(shared),
+        difference=mean(differences) if differences else 0.0,
+        bound=bound,
+        spread=spread,
+        degrees_of_freedom=freedom,
+        same=same,
+    )
+
+
+def _spread(curves: Iterable[tuple[tuple[int, float], ...]]) -> tuple[float | None, int]:
+    """The pooled standard deviation over seeds, and its degrees of freedom."""
+    squares, freedom = 0.0, 0
+    for curve in curves:
+        values = [value for _, value in curve]
+        centre = mean(values)
+        squares += math.fsum((value - centre) ** 2 for value in values)
+        freedom += len(values) - 1
+    return (math.sqrt(squares / freedom), freedom) if freedom else (None, 0)
+
+
+def _figures(outcome: Outcome) -> Figures:
+    """Each seed's mean loss over the constant prediction's; a training without one is left out."""
+    if outcome.cell.check is not Check.FINETUNE:
+        return {}
+    found = {}
+    for training in sequence(outcome.metrics.get("trainings")):
+        told = mapping(training)
+        seed, value = count(told.get("seed")), training_figure(told)
+        if seed is not None and value is not None:
+            found[seed] = value
+    return found
+
+
+def training_figure(training: Mapping[str, object]) -> float | None:
+    """The mean over the steps of the attention loss over the constant prediction's; None where it cannot be had."""
+    criterion, targets = Criterion.of(training.get("criterion")), UnigramTargets.of(training.get("targets"))
+    losses = whole(numbers(mapping(training.get("stats")).get("loss_att")))
+    if criterion is None or targets is None or losses is None or len(losses) != len(targets.steps):
+        return None
+    constant = step_losses(Unigram.of(criterion, targets.counts()), targets)
+    if any(one <= 0.0 for one in constant):
+        return None
+    return mean([loss / one for loss, one in zip(losses, constant, strict=True)])
+
+
+def _age(release: str) -> tuple[int, Version | str]:
+    try:
+        return (1, Version(release))
+    except InvalidVersion:
+        return (0, release)

@@ -1,0 +1,162 @@
+"""Does the model give back what it was trained on? The character error rate, and whether it proves anything.
+
+The rate is jiwer's `cer`: insertions, deletions and substitutions of characters over the characters of the references
+(Levenshtein distance), all utterances together. White space does not count: Mandarin is written without.
+
+The proof has two sides. The trained model's rate must not lie above the stated bound, and the same model untrained, put
+through the same inference, must lie at `UNTRAINED_LEAST` or above. An inference that gave the text back without having
+learned it would show there, and so would a bound that nothing can miss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from harness.core.cells import Failure, Outcome, Status
+from harness.core.numbers import mapping
+from harness.rules.recipe import departure
+
+DECODING = "decoding"
+"""The key in the evidence of a `decode` cell that holds the verdict's figures."""
+
+UNTRAINED_LEAST = 0.8
+"""A model that guesses among thousands of characters has nearly all of them wrong, or gives nothing: rates from 1 up.
+Measured: untrained models of every release tried lie at 1.0 and above."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoken:
+    """One utterance: what was said and what was made of it."""
+
+    key: str
+    reference: str
+    hypothesis: str
+    error_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeVerdict:
+    """Whether the text came back, and the figures that say so."""
+
+    passed: bool
+    proves: bool
+    """Whether the untrained model fails by far, without which nothing is proven either way."""
+    unmet: tuple[str, ...]
+    """By name: `weights`, `error_rate`, `untrained`."""
+    reasons: tuple[str, ...]
+    error_rate: float | None
+    untrained_error_rate: float | None
+    allowed: float | None
+    utterances: tuple[Spoken, ...]
+    not_observed: str = ""
+    """Why a text that did not come back says nothing: the configuration in force trains less than the check's own."""
+
+
+def judge_decode(metrics: Mapping[str, Any]) -> DecodeVerdict:
+    """Hold the metrics of a `decode` cell against the rule at the head of this module; it never raises."""
+    references, allowed = _texts(metrics.get("references")), _number(metrics.get("error_rate_allowed"))
+    hypotheses, untrained = _texts(metrics.get("hypotheses")), _texts(metrics.get("untrained_hypotheses"))
+    rate, idle = error_rate(references, hypotheses), error_rate(references, untrained)
+    found = {
+        "weights": _about_weights(metrics),
+        "error_rate": _about_rate(rate, allowed),
+        "untrained": _about_untrained(idle),
+    }
+    other = _departure(metrics) if found["error_rate"] and rate is not None else ""
+    if other:
+        found["error_rate"] = ""
+    keys = _texts(metrics.get("keys")) or [str(number) for number, _ in enumerate(references, 1)]
+    return DecodeVerdict(
+        passed=not any(found.values()),
+        proves=not found["untrained"],
+        unmet=tuple(name for name, reason in found.items() if reason),
+        reasons=tuple(reason for reason in found.values() if reason),
+        error_rate=rate,
+        untrained_error_rate=idle,
+        allowed=allowed,
+        utterances=tuple(
+            Spoken(key=key, reference=said, hypothesis=made, error_rate=error_rate([said], [made]) or 0.0)
+            for key, said, made in zip(keys, references, hypotheses, strict=False)
+        ),
+        not_observed=other,
+    )
+
+
+def _departure(metrics: Mapping[str, Any]) -> str:
+    schedule, steps = mapping(metrics.get("schedule")), metrics.get("steps")
+    recipe = {**schedule, "steps": steps}
+    return departure({**metrics, "recipe": recipe, "promises": schedule, "steps_expected": steps})
+
+
+def error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float | None:
+    """The character error rate over all utterances; None where there is nothing to compare, or not as many."""
+    import jiwer
+
+    said, made = ([_without_space(text) for text in texts] for texts in (references, hypotheses))
+    if not said or len(said) != len(made) or not all(said):
+        return None
+    return float(jiwer.cer(said, made))
+
+
+def _without_space(text: str) -> str:
+    return "".join(text.split())
+
+
+def _about_weights(metrics: Mapping[str, Any]) -> str:
+    count, tensors = metrics.get("weights_differ_count"), metrics.get("weights_tensors")
+    if not isinstance(count, int) or not isinstance(tensors, int) or not tensors:
+        return "It is not known which weights were in memory after loading."
+    if count:
+        names = ", ".join(str(name) for name in list(metrics.get("weights_differ") or ())[:3])
+        return f"After loading, {count} of {tensors} tensors are not those that the training ended with: {names}."
+    return ""
+
+
+def _about_rate(rate: float | None, allowed: float | None) -> str:
+    if rate is None or allowed is None:
+        return "There is no text to compare."
+    if not rate <= allowed:
+        return f"The character error rate is {rate:.3f}; {allowed:.3f} is allowed."
+    return ""
+
+
+def _about_untrained(rate: float | None) -> str:
+    if rate is None:
+        return "It is not known what the untrained model gives."
+    if rate < UNTRAINED_LEAST:
+        return (
+            f"The untrained model already has a character error rate of {rate:.3f}, so the trained one proves nothing."
+        )
+    return ""
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return []
+    return [str(text) for text in value]
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def apply_decode_rule(outcome: Outcome) -> Outcome:
+    """The outcome with the verdict in it; it fails when the text did not come back, and proves nothing when the
+    untrained model gives it too."""
+    verdict = judge_decode(outcome.metrics)
+    evidence = {**outcome.evidence, DECODING: asdict(verdict)}
+    if verdict.passed:
+        return replace(outcome, evidence=evidence)
+    reason = " ".join(verdict.reasons)
+    if "weights" in verdict.unmet:
+        place = "folder" if outcome.evidence.get("loaded_as") == "folder" else "config"
+        failure = Failure(type="WeightsDiffer", message=reason, signature=f"WeightsDiffer@{place}")
+    else:
+        failure = Failure(type="NotDecoded", message=reason, signature="NotDecoded@" + "+".join(verdict.unmet))
+    status = Status.FAILED if verdict.proves else Status.ERRORED
+    return replace(outcome, status=status, reason=reason, failure=failure, evidence=evidence)

@@ -1,0 +1,243 @@
+"""Did the model learn to hear? What is right must be right because of the speech, and of the right part of it.
+
+After each training the model scores every text with the speech that belongs to it, with the speech of other utterances
+and with silence (`harness.worker.trainer.hearing`). For a model that hears nothing the scores of one text have the same
+distribution whichever speech it is given, so each of them is equally likely to be that of the text's own speech.
+Over that choice, independent for each text, the sum of the scores of the own speech has an exact distribution; the
+probability of a sum as high as the one that was seen is the test's p.
+
+Asked of each seed's training, in evaluation mode and in training mode:
+
+- the own speech scores higher than that of others, over the first half of the tokens and over the second half, each at
+  `ALPHA`: whoever hears the beginning only is right about the beginning only;
+- the own speech scores higher than silence, at `ALPHA`;
+- of what a model can be right about only by hearing, at least `LEAST_SHARE` is right.
+
+All of it has to hold, so a model that hears nothing passes at most once in 1 / `ALPHA` trainings.
+
+This is required of models that score a text without being shown it: Paraformers, by their first pass. A decoder that is
+shown the tokens before each (teacher forcing) brings its loss down by them long before it hears, so where it is no
+better with its own speech that is reported as not observed.
+
+Of every model: it takes the same batch in both modes, for validation is in evaluation mode. And with another's speech
+it is not right more often than all the tokens before each allow; a model that is sees the tokens that it is to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.core.numbers import mapping, number, sequence
+
+ALPHA = 1e-3
+"""How often a model that hears nothing would be taken for one that does."""
+
+LEAST_SHARE = 0.2
+"""Of (own - other) / (all - other): models that could not hear had up to 0.06, one whose predictor could not had 0.11;
+see docs/learning.md."""
+
+READING_DEVIATIONS = 5.0
+"""Standard deviations above what the tokens before each allow."""
+
+HELD_OUT = "held_out"
+"""What `of` says where the texts are orders of words that the training never had."""
+
+MODES = ("evaluation", "training")
+
+Scores = tuple[tuple[float, ...], ...]
+"""By text: the score of each part of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeardInMode:
+    """What one mode of one training says."""
+
+    mode: str
+    own: float
+    """The mean score of the own speech: a share of the tokens, or a negative loss."""
+    other: float
+    silence: float
+    share: float | None
+    """(own - other) / (1 - other), and 0 where there is nothing left to hear; None where losses are compared, which
+    have no upper end."""
+    by_loss: bool = False
+    p_parts: tuple[float, ...]
+    """Own against others, for each half of the tokens; for the whole where losses are compared."""
+    p_silence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HearingVerdict:
+    """Whether one training taught the model to hear."""
+
+    seed: int | None
+    of: str
+    """`held_out` or `training`: the utterances that were compared."""
+    texts: int
+    modes: tuple[HeardInMode, ...]
+    reasons: tuple[str, ...]
+    """Empty where it hears, or where that was not observed."""
+    not_observed: str
+    """Why nothing is known, of one mode or of both; empty where there is nothing of the kind."""
+    first_pass: bool = True
+    """Whether what was scored was shown none of the right tokens."""
+
+
+def judge_hearing(training: Mapping[str, Any], seed: int | None) -> HearingVerdict:
+    """Apply the rule at the head of this module to one training; it never raises."""
+    seen = mapping(training.get("hearing"))
+    nothing = HearingVerdict(seed=seed, of="", texts=0, modes=(), reasons=(), not_observed="")
+    if not seen:
+        return _replace(nothing, "the harness that recorded this training did not look")
+    if seen.get("not_observed"):
+        return _replace(nothing, str(seen["not_observed"]))
+    tokens = _scores(seen.get("tokens"))
+    by_loss = seen.get("score") == "loss"
+    modes, missing, raised = [], [], []
+    for name in MODES:
+        told = mapping(mapping(seen.get("modes")).get(name))
+        mode = None if told.get("raised") else _mode(name, told, tokens, by_loss)
+        if told.get("raised"):
+            raised.append(f"In {name} mode the forward pass ended in {told['raised']}.")
+        elif mode is None:
+            missing.append(f"{name} mode: its scores are not whole")
+        else:
+            modes.append(mode)
+    if not modes:
+        # What no mode can take was made wrongly here.
+        missing, raised = missing + raised, []
+    first_pass = seen.get("first_pass") is not False
+    choices = 1 + min(
+        (len(sequence(mapping(one).get("others"))) for one in mapping(seen.get("modes")).values()), default=0
+    )
+    least = _Least(speech=float(choices) ** -len(tokens), silence=2.0 ** -len(tokens))
+    deaf = [reason for mode in modes for reason in _about(mode, least)]
+    if modes:
+        missing += least.too_high(len(tokens))
+    if deaf and not first_pass:
+        missing.append(f"the decoder is shown the tokens before each, and these steps taught it no more: {deaf[0]}")
+    of, texts = str(seen.get("of")), len(tokens)
+    reads = [reason for mode in modes for reason in _about_reading(mode, tokens)] if of == HELD_OUT else []
+    return HearingVerdict(
+        seed=seed,
+        of=of,
+        texts=texts,
+        modes=tuple(modes),
+        reasons=(*raised, *reads, *(deaf if first_pass else ())),
+        not_observed="; ".join(missing),
+        first_pass=first_pass,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Least:
+    """The least p that so few texts can give; where it is above `ALPHA` a test says nothing, whatever is heard."""
+
+    speech: float
+    silence: float
+
+    def too_high(self, texts: int) -> Iterator[str]:
+        """Why a test was not made."""
+        for against, p in (("other speech", self.speech), ("silence", self.silence)):
+            if p > ALPHA:
+                yield f"{texts} texts are too few for the test against {against}: its p is {p:.2g} at least"
+
+
+def exact_p(scores: Sequence[Sequence[float]]) -> float:
+    """P(a sum as high as that of the first scores | in each row any of its scores is the first, equally likely).
+
+    Exact, over ranks: within a row every score is replaced by the number of scores that it beats, ties by half.
+    """
+    import numpy as np
+
+    distribution, observed = np.ones(1), 0
+    for row in scores:
+        ranks = [sum((other < one) + 0.5 * (other == one) for other in row) - 0.5 for one in row]
+        doubled = [round(2 * rank) for rank in ranks]
+        step = np.zeros(max(doubled) + 1)
+        for rank in doubled:
+            step[rank] += 1 / len(doubled)
+        distribution = np.convolve(distribution, step)
+        observed += doubled[0]
+    return float(min(1.0, distribution[observed:].sum()))
+
+
+def _mode(name: str, told: Mapping[str, object], tokens: Scores, by_loss: bool) -> HeardInMode | None:
+    own, silence = _scores(told.get("own")), _scores(told.get("silence"))
+    others = [_scores(one) for one in sequence(told.get("others"))]
+    sets = (own, silence, *others)
+    if not tokens or not others or any(len(one) != len(tokens) for one in sets):
+        return None
+    parts = len(own[0])
+    if any(len(row) != parts for one in sets for row in one):
+        return None
+    # Where no text has a second half, nothing is said about it.
+    spoken = [part for part in range(parts) if by_loss or any(row[part] for row in tokens)]
+    total = float(len(tokens)) if by_loss else sum(map(sum, tokens))
+    means = [sum(map(sum, one)) / total for one in sets]
+    other = sum(means[2:]) / len(others)
+    return HeardInMode(
+        mode=name,
+        own=means[0],
+        other=other,
+        silence=means[1],
+        share=None if by_loss else (means[0] - other) / (1.0 - other) if other < 1.0 else 0.0,
+        by_loss=by_loss,
+        p_parts=tuple(
+            exact_p([[one[row][part] for one in (own, *others)] for row in range(len(tokens))]) for part in spoken
+        ),
+        p_silence=exact_p([[sum(own[row]), sum(silence[row])] for row in range(len(tokens))]),
+    )
+
+
+def _about(mode: HeardInMode, least: _Least) -> Iterator[str]:
+    scores = "" if mode.share is None else f"{mode.own:.1%} of the tokens are right with the utterance's own speech, "
+    against = scores and f"{mode.other:.1%} with another's and {mode.silence:.1%} with silence"
+    for part, p in zip(_names(mode), mode.p_parts, strict=True):
+        if p > ALPHA >= least.speech:
+            figures = f" ({against}; p = {p:.2g})" if against else f" (p = {p:.2g})"
+            yield f"In {mode.mode} mode the output{part} does not depend on the speech{figures}."
+    if mode.p_silence > ALPHA >= least.silence:
+        yield f"In {mode.mode} mode the output is as good with silence (p = {mode.p_silence:.2g})."
+    if mode.share is not None and mode.share < LEAST_SHARE:
+        yield (
+            f"In {mode.mode} mode {mode.share:.1%} of what can only be heard is heard ({against}); "
+            f"at least {LEAST_SHARE:.0%} is required."
+        )
+
+
+def _about_reading(mode: HeardInMode, tokens: Scores) -> Iterator[str]:
+    """Of orders of words: each token is one of those not said before it, so the k-th of n is right once in n-k+1."""
+    counts = [round(sum(row)) for row in tokens]
+    total = sum(counts)
+    if mode.by_loss or not total:
+        return
+    known = sum(1 / (count - place) for count in counts for place in range(count)) / total
+    if mode.other > known + READING_DEVIATIONS * (known * (1 - known) / total) ** 0.5:
+        yield (
+            f"In {mode.mode} mode {mode.other:.1%} of the tokens are right with another's speech, where who knows all "
+            f"tokens before each can be right at {known:.1%}: the decoder sees the tokens that it is to say."
+        )
+
+
+def _names(mode: HeardInMode) -> tuple[str, ...]:
+    return ("",) if len(mode.p_parts) == 1 else (" for the first half of the text", " for the second half")
+
+
+def _scores(data: object) -> Scores:
+    rows = []
+    for row in sequence(data):
+        values = [number(value) for value in sequence(row)]
+        known = tuple(value for value in values if value is not None)
+        if not known or len(known) != len(values):
+            return ()
+        rows.append(known)
+    return tuple(rows)
+
+
+def _replace(verdict: HearingVerdict, why: str) -> HearingVerdict:
+    from dataclasses import replace
+
+    return replace(verdict, not_observed=why)

@@ -1,0 +1,270 @@
+"""Did the model learn? The rule, its sources and its error rates are in docs/learning.md.
+
+Each seed's training has to meet all but the third, which takes all of them together.
+
+- `unigram`: over the last epoch the attention loss is below what a constant prediction of the corpus's unigram
+  distribution reaches on the same batches, by at least `GAIN` of the way from there to the lowest loss there is, 0.
+- `accuracy`: in the last epoch the decoder's first pass got more tokens right than the best prediction that hears
+  nothing (`harness/rules/deaf_baseline.py`): by a binomial test at `ACCURACY_ALPHA`.
+- `trend`: the losses, in units of the constant prediction's, fall: Page's trend test over the epochs with the seeds as
+  blocks, at `TREND_ALPHA`. A single seed has no blocks; there the Mann-Kendall test is made over the steps.
+- `hearing`: after the training, what is right is right because of the speech (`harness/rules/hearing.py`).
+
+`unigram` and `trend` rest on the loss, which is that of the decoder's second pass: Paraformer's sampler shows it the
+right tokens at most of the places where its first pass was wrong, and the loss is taken at those places too. They say
+that something was learned, and nothing about hearing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from harness.core.numbers import count, mapping, mean, number, numbers, sequence, whole
+from harness.rules.deaf_baseline import TargetsWithPlaces
+from harness.rules.hearing import HearingVerdict, judge_hearing
+from harness.rules.unigram import Criterion, Unigram, UnigramTargets, step_losses
+
+GAIN = 0.25
+"""Sound trainings gained 0.69 to 0.81 when this was set, in six releases and both variants; one that says the same
+whatever it hears gains nothing."""
+
+ACCURACY_ALPHA = 1e-3
+"""How often a guesser that is right as often as the constant prediction, by chance, would be taken for a learner."""
+
+TREND_ALPHA = 0.01
+"""How often a training whose epochs come in no order would be taken for one that falls; three epochs of three seeds
+can meet it."""
+
+LEAST_EPOCHS = 3
+"""Below that there is no order to speak of."""
+
+CONDITIONS = ("unigram", "accuracy", "trend", "hearing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedFigures:
+    """One training against the constant prediction."""
+
+    seed: int | None
+    first_loss: float
+    """Attention loss, mean over the first epoch."""
+    last_loss: float
+    constant_loss: float
+    """What the constant prediction costs on the last epoch's batches."""
+    gain: float
+    """The share of the way from the constant prediction's loss to 0 that the last epoch's has gone; negative above."""
+    epochs: tuple[float, ...]
+    """Each epoch's attention loss over the constant prediction's."""
+    first_accuracy: float
+    last_accuracy: float
+    constant_accuracy: float
+    """The share that is right without hearing anything."""
+    accuracy_p: float | None
+    """Of the last epoch's right tokens, were each right with that share; None where every utterance is alone with its
+    length, so that all of it can be right without hearing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningVerdict:
+    """Whether a fine-tuning learned, with the figures that say so."""
+
+    reasons: Mapping[str, tuple[str, ...]]
+    """By condition, all of `CONDITIONS`; empty where it is met."""
+    seeds: tuple[SeedFigures, ...]
+    """Those trainings whose figures could be had."""
+    trend_test: str | None
+    """`page` over several seeds, `mann-kendall` of one; None where neither could be made."""
+    trend_p: float | None
+    hearing: tuple[HearingVerdict, ...] = ()
+    """Of each seed's training."""
+
+
+def judge_learning(trainings: Sequence[Mapping[str, Any]]) -> LearningVerdict:
+    """Hold the trainings of a cell, one for each seed, against the rule at the head of this module.
+
+    What is missing or no number counts against the training; it never raises.
+    """
+    read = [(training.get("seed"), _read(training)) for training in trainings]
+    hearing = tuple(judge_hearing(training, count(training.get("seed"))) for training in trainings)
+    learned = [one for _, one in read if isinstance(one, _Training)]
+    known = tuple(_figures(one) for one in learned)
+    unknown = tuple(f"Seed {seed}: {text}" for seed, text in read if isinstance(text, str))
+    unknown = unknown or (() if read else ("No training was seen.",))
+    test, p = _trend([one.epochs for one in known], [one.steps for one in learned]) if not unknown else (None, None)
+    return LearningVerdict(
+        reasons={
+            "unigram": (*unknown, *_about(known, _about_gain)),
+            "accuracy": (*unknown, *_about(known, _about_accuracy)),
+            "trend": unknown or _about_trend(test, p, known),
+            "hearing": _about_hearing(hearing) if hearing else unknown,
+        },
+        seeds=known,
+        trend_test=test,
+        trend_p=p,
+        hearing=hearing,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """One training whose figures are all there, one of each for every step."""
+
+    seed: int | None
+    losses: Sequence[float]
+    accuracies: Sequence[float]
+    constant: Sequence[float]
+    """The constant prediction's losses."""
+    targets: UnigramTargets
+    places: TargetsWithPlaces | None
+    """None in records from before places were recorded."""
+    unigram: Unigram
+    epochs: Sequence[range]
+    """The steps of each epoch."""
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """Each step's attention loss over the constant prediction's."""
+        return tuple(loss / bound for loss, bound in zip(self.losses, self.constant, strict=True))
+
+
+def _read(training: Mapping[str, Any]) -> _Training | str:
+    """The training, or why it cannot be judged."""
+    criterion, targets = Criterion.of(training.get("criterion")), UnigramTargets.of(training.get("targets"))
+    if criterion is None or targets is None:
+        return "it is not known what the label-smoothing loss was to be computed for."
+    stats = mapping(training.get("stats"))
+    losses, accuracies = whole(numbers(stats.get("loss_att"))), whole(numbers(stats.get("acc")))
+    if losses is None or accuracies is None:
+        return "the attention loss or the accuracy of a step is missing or not a finite number."
+    counts = [count(value) for value in sequence(training.get("steps_of_epochs"))]
+    sizes = [size for size in counts if size]
+    if len(sizes) != len(counts) or not sum(sizes) == len(losses) == len(accuracies) == len(targets.steps):
+        return "its losses, accuracies and targets are not of the same steps."
+    unigram = Unigram.of(criterion, targets.counts())
+    constant = step_losses(unigram, targets)
+    if any(one <= 0.0 for one in constant):
+        return "the constant prediction has nothing to lose: every token is the same."
+    ends = list(accumulate(sizes))
+    return _Training(
+        seed=count(training.get("seed")),
+        losses=losses,
+        accuracies=accuracies,
+        constant=constant,
+        targets=targets,
+        places=TargetsWithPlaces.of(training.get("targets")),
+        unigram=unigram,
+        epochs=[range(end - size, end) for end, size in zip(ends, sizes, strict=True)],
+    )
+
+
+def _figures(one: _Training) -> SeedFigures:
+    means = [mean([one.losses[step] for step in epoch]) for epoch in one.epochs]
+    bounds = [mean([one.constant[step] for step in epoch]) for epoch in one.epochs]
+    accuracy = _accuracy(one)
+    return SeedFigures(
+        seed=one.seed,
+        first_loss=means[0],
+        last_loss=means[-1],
+        constant_loss=bounds[-1],
+        gain=1.0 - means[-1] / bounds[-1],
+        epochs=tuple(loss / bound for loss, bound in zip(means, bounds, strict=True)),
+        first_accuracy=accuracy.first,
+        last_accuracy=accuracy.last,
+        constant_accuracy=accuracy.chance,
+        accuracy_p=accuracy.p,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Accuracy:
+    first: float
+    last: float
+    chance: float
+    p: float | None
+
+
+def _accuracy(one: _Training) -> _Accuracy:
+    """The first pass in the first epoch and in the last, beside what needs no hearing.
+
+    The binomial distribution has a heavier upper tail than the sum of places with different shares (Hoeffding 1956),
+    so the mean share accuses rather than excuses.
+    """
+    if one.places is not None:
+        first, last = (one.places.right_in(epoch) for epoch in (one.epochs[0], one.epochs[-1]))
+        p = _binomial(last.right, last.places, last.deaf) if last.places else None
+        return _Accuracy(first=first.share, last=last.share, chance=last.deaf, p=p)
+    before, (hits, total) = (_right(one.accuracies, one.targets, epoch) for epoch in (one.epochs[0], one.epochs[-1]))
+    chance = one.unigram.accuracy
+    return _Accuracy(
+        first=before[0] / before[1], last=hits / total, chance=chance, p=_binomial(round(hits), total, chance)
+    )
+
+
+def _right(accuracies: Sequence[float], targets: UnigramTargets, span: range) -> tuple[float, int]:
+    """How many tokens of these steps were right, and of how many."""
+    return sum(accuracies[step] * targets.tokens(step) for step in span), sum(map(targets.tokens, span))
+
+
+def _binomial(hits: int, total: int, chance: float) -> float:
+    """P(at least so many hits | each hits with `chance`), exactly."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(min(max(hits, 0), total), total, min(chance, 1.0), alternative="greater").pvalue)
+
+
+def _trend(epochs: Sequence[Sequence[float]], steps: Sequence[Sequence[float]]) -> tuple[str | None, float | None]:
+    """The test's name and its p, of each seed's epochs or of the one seed's steps.
+
+    Both are None where epochs are too few, or not the same number for each seed.
+    """
+    lengths = {len(block) for block in epochs}
+    if len(lengths) != 1 or min(lengths) < LEAST_EPOCHS:
+        return None, None
+    from scipy.stats import kendalltau, page_trend_test
+
+    if len(epochs) == 1:
+        (one,) = steps
+        if len(set(one)) == 1:
+            return "mann-kendall", 1.0
+        return "mann-kendall", number(float(kendalltau(range(len(one)), one, alternative="less").pvalue))
+    falling = list(range(lengths.pop(), 0, -1))
+    return "page", float(page_trend_test([list(block) for block in epochs], predicted_ranks=falling).pvalue)
+
+
+def _about(known: Sequence[SeedFigures], about: Any) -> tuple[str, ...]:
+    return tuple(f"Seed {one.seed}: {text}" for one in known if (text := about(one)))
+
+
+def _about_gain(one: SeedFigures) -> str | None:
+    if one.gain >= GAIN:
+        return None
+    return (
+        f"the attention loss came to {one.last_loss:.4g} in the last epoch, where a constant prediction that never "
+        f"listens costs {one.constant_loss:.4g}; at most {(1 - GAIN) * one.constant_loss:.4g} is required."
+    )
+
+
+def _about_accuracy(one: SeedFigures) -> str | None:
+    if one.accuracy_p is None or (one.accuracy_p <= ACCURACY_ALPHA and one.last_accuracy > one.first_accuracy):
+        return None
+    return (
+        f"{one.last_accuracy:.1%} of the tokens were right in the last epoch ({one.first_accuracy:.1%} in the first), "
+        f"where {one.constant_accuracy:.1%} can be right without hearing (p = {one.accuracy_p:.2g})."
+    )
+
+
+def _about_hearing(verdicts: Sequence[HearingVerdict]) -> tuple[str, ...]:
+    return tuple(f"Seed {one.seed}: {reason}" for one in verdicts for reason in one.reasons)
+
+
+def _about_trend(test: str | None, p: float | None, known: Sequence[SeedFigures]) -> tuple[str, ...]:
+    if p is None:
+        lengths = ", ".join(str(len(one.epochs)) for one in known) or "no"
+        return (f"Too few epochs for a trend test, or unequal numbers: {lengths}.",)
+    if p <= TREND_ALPHA:
+        return ()
+    name = "Page's trend test" if test == "page" else "the Mann-Kendall test"
+    return (f"The losses do not fall beyond chance: {name} gives p = {p:.2g}, at most {TREND_ALPHA} is required.",)

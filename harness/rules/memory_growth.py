@@ -1,0 +1,194 @@
+"""Does memory grow from step to step, and never stop? That is how a training dies at night, whatever its peak is.
+
+What is asked of a series of bytes, one for each optimizer step:
+
+- its slope, by Theil and Sen's estimator, is more than a least size;
+- each half of it still grows by more than half of that size: a jump is no growth, wherever it lies;
+- by the Mann-Kendall test its rise is no chance, at `GROWTH_ALPHA`.
+
+Without a GPU the series is the process's resident memory, which an allocator moves in pieces of its own: what is asked
+is its second half, against 1 to 8 MiB a step. On a GPU it is what tensors hold there, which is exact, but hangs on the
+batch: steps are compared with those that had the same batch, once all batches were met (Sen's slope and Kendall's test
+by season, R. M. Hirsch, J. R. Slack and R. A. Smith, Water Resources Research 18, 1982), against 256 KiB a step.
+A GPU's peak of each step is asked in the same way, where it was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, combinations
+from statistics import median
+from typing import Any
+
+from harness.core.numbers import count, mapping, number, numbers, sequence, whole
+
+GROWTH_BYTES = 8 * 1024**2
+"""A step, without a GPU. Sound trainings were seen to grow by up to 2.5 MiB a step (1.0.0, by fragments) while they
+are short; one copy of the gradients of the smallest published width is 28 MiB."""
+
+GROWTH_SHARE = 0.5
+"""Of the trained parameters, for models so small that a copy of their gradients each step stays below that bound."""
+
+LEAST_GROWTH_BYTES = 1024**2
+"""A step; models 64 wide were seen to grow by 0.4 MiB."""
+
+GPU_GROWTH_BYTES = 256 * 1024
+"""A step. The harness itself keeps each step's losses, statistics and token ids on the GPU until the training is over:
+a few tens of KiB. A leak of this size fills a card of 80 GB in 300 000 steps."""
+
+GROWTH_ALPHA = 1e-3
+"""Of the Mann-Kendall test of the same steps: memory that wanders does not grow."""
+
+LEAST_STEPS = 12
+"""Fewer say nothing."""
+
+LEAST_VISITS = 3
+"""Times that a batch has to come again, so that a slope can be told from a jump."""
+
+SERIES = {"held_bytes": "Memory", "peak_allocated_by_step": "The peak of the GPU's allocated memory"}
+"""What is asked, and the beginning of what is said of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryGrowth:
+    """How one series of bytes grew."""
+
+    slope: float
+    """Bytes a step."""
+    lasting: float
+    """The smaller of the two halves' slopes."""
+    p: float
+    """Of steps in no order, to rise so much or more."""
+    by_batch: bool
+    """Whether steps of the same batch were compared; else all of the second half."""
+
+
+def growth_reasons(metrics: Mapping[str, Any], trainable_bytes: float | None) -> tuple[str, ...] | None:
+    """A sentence for each series that grows; None where there is none that is long enough."""
+    on_gpu = number(metrics.get("peak_allocated_bytes")) is not None
+    bound = GPU_GROWTH_BYTES if on_gpu else growth_allowed(trainable_bytes)
+    batches = _batches(metrics) if on_gpu else None
+    found = {
+        name: growth(series, batches)
+        for name in SERIES
+        if (series := whole(numbers(metrics.get(name)))) is not None and len(series) >= LEAST_STEPS
+    }
+    if not found:
+        return None
+    return tuple(
+        f"{SERIES[name]} grew by {_size(one.slope)} a step{_span(one)}, and never stopped."
+        for name, one in found.items()
+        if one.slope > bound and one.lasting > bound / 2 and one.p <= GROWTH_ALPHA / len(found)
+    )
+
+
+def growth_allowed(trainable_bytes: float | None) -> float:
+    """Bytes that memory may grow by at each step without a GPU, for a model with parameters of so many bytes."""
+    if trainable_bytes is None:
+        return GROWTH_BYTES
+    return min(GROWTH_BYTES, max(LEAST_GROWTH_BYTES, GROWTH_SHARE * trainable_bytes))
+
+
+def growth(series: Sequence[float], batches: Sequence[object] | None = None) -> MemoryGrowth:
+    """How a series of bytes grew.
+
+    Args:
+        series: Bytes after each step, or at its peak; `LEAST_STEPS` or more.
+        batches: For each step what it was fed, equal for equal batches; None where that is not known or all one.
+    """
+    first = _met_again(batches) if batches is not None and len(batches) == len(series) else None
+    if batches is None or first is None:
+        later, seasons = series[len(series) // 2 :], None
+    else:
+        later, seasons = series[first:], batches[first:]
+    half = len(later) // 2
+    halves = (
+        _slope(later[:half], seasons[:half] if seasons else None),
+        _slope(later[half:], seasons[half:] if seasons else None),
+    )
+    return MemoryGrowth(
+        slope=_slope(later, seasons), lasting=min(halves), p=_p(later, seasons), by_batch=seasons is not None
+    )
+
+
+def _met_again(batches: Sequence[object]) -> int | None:
+    """The first step whose batch came before; None unless from there on each comes again `LEAST_VISITS` times.
+
+    What happens once, when a batch is met for the first time, is over by then.
+    """
+    seen: set[object] = set()
+    for step, batch in enumerate(batches):
+        if batch in seen:
+            visits = Counter(batches[step:])
+            return step if len(seen) == len(visits) and min(visits.values()) >= LEAST_VISITS else None
+        seen.add(batch)
+    return None
+
+
+def _batches(metrics: Mapping[str, Any]) -> list[object] | None:
+    """What each step was fed, by the rows that entered its loss; by its place in the epoch where those are unknown."""
+    rows = sequence(mapping(metrics.get("targets")).get("steps"))
+    if rows:
+        return [repr(step) for step in rows]
+    sizes = [count(size) or 0 for size in sequence(metrics.get("steps_of_epochs"))]
+    if len(set(sizes)) != 1:
+        return None
+    begins = accumulate(sizes, initial=0)
+    return [step - begin for begin, size in zip(begins, sizes, strict=False) for step in range(begin, begin + size)]
+
+
+def _slope(series: Sequence[float], seasons: Sequence[object] | None) -> float:
+    """The median of the slopes between any two steps, of the same batch where there are `seasons`; 0 without any."""
+    slopes = [
+        (series[later] - series[step]) / (later - step)
+        for steps in _alike(len(series), seasons)
+        for step, later in combinations(steps, 2)
+    ]
+    return median(slopes) if slopes else 0.0
+
+
+def _alike(steps: int, seasons: Sequence[object] | None) -> list[list[int]]:
+    """The numbers of the steps, those of one batch together."""
+    if seasons is None:
+        return [list(range(steps))]
+    found: dict[object, list[int]] = defaultdict(list)
+    for step, batch in enumerate(seasons):
+        found[batch].append(step)
+    return list(found.values())
+
+
+def _p(series: Sequence[float], seasons: Sequence[object] | None) -> float:
+    """One-sided, against no order; NaN, which is below no level, where all are equal."""
+    if seasons is None:
+        from scipy.stats import kendalltau
+
+        return float(kendalltau(range(len(series)), series, alternative="greater").pvalue)
+    score, variance = 0, 0.0
+    for steps in _alike(len(series), seasons):
+        values = [series[step] for step in steps]
+        score += sum((b > a) - (b < a) for a, b in combinations(values, 2))
+        ties = sum(_weight(times) for times in Counter(values).values())
+        variance += (_weight(len(values)) - ties) / 18
+    if variance <= 0:
+        return math.nan
+    from scipy.stats import norm
+
+    # With the usual correction for continuity.
+    return float(norm.sf((score - (score > 0) + (score < 0)) / math.sqrt(variance)))
+
+
+def _weight(values: int) -> float:
+    return float(values * (values - 1) * (2 * values + 5))
+
+
+def _size(size: float) -> str:
+    return f"{size / 1024**2:.1f} MiB" if size >= 1024**2 else f"{size / 1024:.0f} KiB"
+
+
+def _span(one: MemoryGrowth) -> str:
+    if one.by_batch:
+        return ", steps with the same batch compared"
+    return " over the second half of the training"

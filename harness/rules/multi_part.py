@@ -1,0 +1,97 @@
+"""Findings of several parts: `DataDiffers@long+path_aishell` is two things that are wrong with one cell.
+
+Each part may have a known issue of its own, with its own range of releases and its own cause. The cell is known when
+the issues that are listed for it explain every part, and all of them still show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.core.cells import Outcome
+from harness.rules.known_issues import KnownIssue
+
+_FINDING = re.compile(r"(?P<kind>[A-Z]\w*)@(?P<names>[a-z0-9_]+(?:\+[a-z0-9_]+)*)")
+
+_ALWAYS = frozenset({"steps", "losses", "parameters"})
+"""What every rule about a training has asked, whatever else it asks since."""
+_LEARNED = frozenset({"unigram", "accuracy", "trend"})
+_NOT_ASKED = ("not_asked", "does_not_apply")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompoundSignature:
+    """A check's own finding, taken apart."""
+
+    kind: str
+    names: frozenset[str]
+
+    @classmethod
+    def of(cls, signature: str) -> CompoundSignature | None:
+        """Read a signature; None for that of a traceback, whose place is a file."""
+        match = _FINDING.fullmatch(signature)
+        return cls(kind=match["kind"], names=frozenset(match["names"].split("+"))) if match else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """How the listed issues account for a finding."""
+
+    issues: tuple[KnownIssue, ...]
+    """Those of which a signature shows."""
+    unexplained: tuple[str, ...]
+    """Parts of the finding that no issue lists."""
+    absent: tuple[KnownIssue, ...]
+    """Issues that list parts of such a finding, none of which shows."""
+
+
+def conflicts_with(outcome: Outcome, issue: KnownIssue) -> bool:
+    """Whether that an issue does not show in an outcome says anything: not of what the cell was never asked."""
+    if not issue.expects_failure:
+        return False
+    asked = _asked(outcome)
+    findings = [CompoundSignature.of(signature) for signature in issue.failing]
+    return asked is None or not findings or any(one is None or one.names <= asked for one in findings)
+
+
+def _asked(outcome: Outcome) -> frozenset[str] | None:
+    """The parts that the cell's check asked about; None where it does not say."""
+    training = outcome.evidence.get("training")
+    if isinstance(training, Mapping):
+        promises = training.get("promises")
+        reasons = promises.get("reasons") if isinstance(promises, Mapping) else None
+        learned = _LEARNED if isinstance(training.get("learning"), Mapping) else frozenset()
+        return _ALWAYS | learned | (frozenset(reasons) if isinstance(reasons, Mapping) else frozenset())
+    for key in ("questions", "properties"):
+        entries = outcome.evidence.get(key)
+        if isinstance(entries, list | tuple):
+            told = [entry for entry in entries if isinstance(entry, Mapping)]
+            return frozenset(str(entry.get("name")) for entry in told if entry.get("status") not in _NOT_ASKED)
+    return None
+
+
+def explain(outcome: Outcome, listed: Sequence[KnownIssue]) -> Explanation | None:
+    """Hold a finding's parts against the issues that cover its cell; None when the failure is no such finding."""
+    finding = CompoundSignature.of(outcome.failure.signature) if outcome.failure else None
+    if finding is None:
+        return None
+    shown: list[KnownIssue] = []
+    absent: list[KnownIssue] = []
+    explained: set[str] = set()
+    for issue in listed:
+        own = [
+            one
+            for signature in issue.signatures
+            if (one := CompoundSignature.of(signature)) and one.kind == finding.kind
+        ]
+        showing = [one for one in own if one.names <= finding.names]
+        for one in showing:
+            explained |= one.names
+        if showing:
+            shown.append(issue)
+        elif own and conflicts_with(outcome, issue):
+            absent.append(issue)
+    unexplained = tuple(sorted(finding.names - explained))
+    return Explanation(issues=tuple(shown), unexplained=unexplained, absent=tuple(absent))

@@ -1,0 +1,189 @@
+"""What became of a cell: decided from its result file *and* from how its process ended, so that silence is no pass."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.core import wire
+from harness.core.cells import Cell, Failure, Frame, Outcome, Status
+from harness.run import crash_traces
+from harness.run.events import Finished, ReleaseDied
+from harness.run.result_file import CellResult, read_answer
+
+LOG_LINES = 30
+"""How much of what a cell printed goes with an outcome that is no pass."""
+_LONGEST_LINE = 500
+_LONGEST_WORDS = 200
+_MEMORY_TYPES = frozenset({"MemoryError", "OutOfMemoryError"})
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "you tried to allocate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellArtifacts:
+    """What a cell left on disk; the log and the frames without folders of this machine, so that places can be named."""
+
+    result: str | None = None
+    """Text of the result file; None if there is none."""
+    log: str = ""
+    """The end of what it printed."""
+    frames: tuple[Frame, ...] = ()
+    """Where it hung, crashed or exited, outermost first."""
+    enter_error: str | None = None
+    """What went wrong when its release was entered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decision:
+    status: Status
+    reason: str
+    kind: str = ""
+    """The failure's type, unless the answer holds a failure."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+def decide(cell: Cell, event: Finished | ReleaseDied, remains: CellArtifacts) -> Outcome:
+    """The outcome of a cell whose process has ended."""
+    answer, fault = read_answer(remains.result)
+    decision = _judge(event, answer, fault, remains)
+    failure = answer.failure if answer and not decision.kind else None
+    if decision.kind:
+        frames = crash_traces.without_tree(remains.frames)
+        signature = f"{decision.kind}@{crash_traces.place(frames)}"
+        failure = Failure(type=decision.kind, message=decision.reason, frames=frames, signature=signature)
+    outcome = Outcome(
+        cell=cell,
+        status=decision.status,
+        reason=decision.reason,
+        failure=failure,
+        metrics={**_peak(event), **(answer.metrics if answer else {})},
+        evidence={**(answer.evidence if answer else {}), **decision.evidence},
+        shims=answer.shims if answer else (),
+        seconds=event.seconds,
+        started=event.started,
+    )
+    return replace(outcome, evidence={**outcome.evidence, **_circumstances(outcome, event, remains)})
+
+
+def errored(cell: Cell, reason: str, started: str = "") -> Outcome:
+    """The outcome of a cell that the harness or the machine kept from being answered."""
+    return Outcome(cell=cell, status=Status.ERRORED, reason=reason, started=started or wire.now())
+
+
+def log_tail(text: str) -> list[str]:
+    """The last lines, none of them endless."""
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.replace("\r\n", "\n").rstrip().split("\n")]
+    return [line if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] + " […]" for line in lines[-LOG_LINES:]]
+
+
+def _judge(event: Finished | ReleaseDied, answer: CellResult | None, fault: str, remains: CellArtifacts) -> _Decision:
+    """How the process ended goes before what it said."""
+    if isinstance(event, ReleaseDied):
+        return _release_died(event, remains)
+    if event.over_memory:
+        return _Decision(
+            status=Status.OUT_OF_MEMORY,
+            reason=f"its processes held more than the {event.memory_bytes / 2**30:.3g} GiB they were allowed",
+            kind="MemoryLimit",
+        )
+    if event.timed_out:
+        return _timed_out(event.timeout_seconds, remains)
+    if event.exit_code != 0:
+        return _ended_badly(event, answer, remains)
+    if remains.result is None:
+        return _crashed("exited with 0 before it gave a result", "Exit0", remains)
+    if answer is None:
+        return _Decision(status=Status.ERRORED, reason=f"the result file is malformed: {fault}")
+    if _is_memory(answer) and answer.status in (Status.FAILED, Status.ERRORED):
+        return _Decision(status=Status.OUT_OF_MEMORY, reason=answer.reason)
+    return _Decision(status=answer.status, reason=answer.reason)
+
+
+def _release_died(event: ReleaseDied, remains: CellArtifacts) -> _Decision:
+    when = "while the release was entered for it" if event.entering else "while it ran"
+    if event.timed_out:
+        return _Decision(
+            status=Status.TIMED_OUT,
+            reason=f"entering the release was not done after {event.timeout_seconds:g} s; {_place_words(remains)}",
+            kind="Timeout",
+        )
+    if event.exit_code == wire.OWN_FAULT:
+        return _Decision(status=Status.ERRORED, reason=f"the harness failed in the release's process {when}")
+    how, kind = how_ended(event.exit_code, event.signal)
+    return _Decision(status=Status.CRASHED, reason=f"its release's process {how} {when}", kind=kind)
+
+
+def _timed_out(limit: float, remains: CellArtifacts) -> _Decision:
+    reason = f"not done after {limit:g} s; {_place_words(remains)}"
+    return _Decision(status=Status.TIMED_OUT, reason=reason, kind="Timeout")
+
+
+def _place_words(remains: CellArtifacts) -> str:
+    where = crash_traces.place(crash_traces.without_tree(remains.frames))
+    return "where it hung could not be seen" if where == "unknown" else f"it hung in {where}"
+
+
+def _ended_badly(event: Finished, answer: CellResult | None, remains: CellArtifacts) -> _Decision:
+    how, kind = how_ended(event.exit_code, event.signal)
+    evidence = {"result_before_the_end": str(answer.status)} if answer else {}
+    if event.signal == signal.SIGKILL and event.oom_killed:
+        reason = "killed by the kernel, which had no memory left"
+        return _Decision(status=Status.OUT_OF_MEMORY, reason=reason, kind="KernelOutOfMemory", evidence=evidence)
+    if answer:
+        reason = f"gave a result ({answer.status}), and then {how}"
+        return _Decision(status=Status.CRASHED, reason=reason, kind=kind, evidence=evidence)
+    if event.exit_code == wire.OWN_FAULT:
+        words = _last_words(remains)
+        return _Decision(status=Status.ERRORED, reason=f"the harness failed in the cell's process{words}")
+    return _crashed(f"{how} before it gave a result", kind, remains)
+
+
+def _crashed(reason: str, kind: str, remains: CellArtifacts) -> _Decision:
+    return _Decision(status=Status.CRASHED, reason=reason + _last_words(remains), kind=kind)
+
+
+def how_ended(exit_code: int | None, signum: int | None) -> tuple[str, str]:
+    """In words, and as the type of a failure."""
+    if signum is not None:
+        try:
+            name = signal.Signals(signum).name
+        except ValueError:
+            name = f"SIG{signum}"
+        return f"was ended by {name}", name
+    if exit_code is not None:
+        return f"exited with {exit_code}", f"Exit{exit_code}"
+    return "could not be ended", "Unkillable"
+
+
+def _last_words(remains: CellArtifacts) -> str:
+    lines = [line.strip() for line in log_tail(remains.log) if line.strip()]
+    return f"; its last words: {lines[-1][:_LONGEST_WORDS]}" if lines else ""
+
+
+def _peak(event: Finished | ReleaseDied) -> dict[str, Any]:
+    peak = event.peak_resident_bytes if isinstance(event, Finished) else None
+    return {} if peak is None else {"peak_resident_bytes": peak}
+
+
+def _circumstances(outcome: Outcome, event: Finished | ReleaseDied, remains: CellArtifacts) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    if isinstance(event, Finished) and event.leftovers_killed:
+        seen["leftovers_killed"] = event.leftovers_killed
+    if isinstance(event, Finished) and event.survivors:
+        seen["survivors"] = event.survivors
+    if outcome.status in (Status.PASSED, Status.SKIPPED):
+        return seen
+    if remains.log.strip() and "log_tail" not in outcome.evidence:
+        seen["log_tail"] = "\n".join(log_tail(remains.log))
+    if remains.enter_error:
+        seen["enter_error"] = remains.enter_error
+    return seen
+
+
+def _is_memory(answer: CellResult) -> bool:
+    if answer.failure is None:
+        return False
+    message = answer.failure.message.lower()
+    kind = answer.failure.type.rpartition(".")[2]
+    return kind in _MEMORY_TYPES or (kind == "RuntimeError" and any(words in message for words in _MEMORY_WORDS))

@@ -1,0 +1,86 @@
+"""Outcomes as lines of strict JSON, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from harness.core.cells import Outcome, upgraded
+from harness.core.errors import StoreError
+from harness.run.archive import read_outcomes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a file of outcomes holds."""
+
+    outcomes: tuple[Outcome, ...]
+    """One for each cell, the last written, in the order in which the cells were first written."""
+    truncated: bool
+    """Whether the last line was cut short."""
+
+
+def line_of(outcome: Outcome) -> bytes:
+    """One line, its end included.
+
+    NaN and the infinities, which strict JSON cannot spell, become the strings "nan", "inf" and "-inf";
+    a half of a surrogate pair, which UTF-8 cannot spell, is escaped as JSON does and comes back as it was.
+    """
+    text = json.dumps(_strict(outcome.to_json()), allow_nan=False, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def read_lines(path: Path) -> Content:
+    """Read a file of outcomes, packed or not.
+
+    Raises:
+        StoreError: a whole line is not an outcome, and the message names its number; or the packed file is damaged.
+        OSError: the file cannot be read.
+    """
+    raw = read_outcomes(path)
+    whole = raw.rfind(b"\n") + 1
+    outcomes: dict[str, Outcome] = {}
+    # Split as bytes: `str.splitlines` would also break at U+2028, which a text may hold.
+    for number, line in enumerate(raw[:whole].split(b"\n")[:-1], 1):
+        outcome = _outcome(line, path, number)
+        outcomes[outcome.cell.id] = outcome
+    return Content(outcomes=tuple(outcomes.values()), truncated=whole < len(raw))
+
+
+def _outcome(line: bytes, path: Path, number: int) -> Outcome:
+    try:
+        return _parsed(line)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        said = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        raise StoreError(
+            f"line {number} of {path} is not an outcome: {said}",
+            cause="the file was edited, damaged, or written by another version of the harness",
+            next_step="remove the line to have its cell run again, or start afresh with --fresh",
+        ) from error
+
+
+def _parsed(line: bytes) -> Outcome:
+    data = upgraded(json.loads(line, parse_constant=_not_strict))
+    outcome = Outcome.from_json(data)
+    if outcome.to_json()["cell"] != data["cell"]:
+        raise ValueError("its id and its cell contradict each other")
+    return outcome
+
+
+def _not_strict(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not strict JSON")
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        # str(float("nan")) is "nan", whatever its sign.
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return value

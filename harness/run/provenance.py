@@ -1,0 +1,306 @@
+"""Where a run's outcomes come from: `run.json`.
+
+What is written here is published with the results, so it names no host, no user and no folder of the
+machine: a path is relative to the folder in which the run was started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from harness import __version__
+from harness.config.matrix import Matrix
+
+SCHEMA = 1
+"""Version of the form of `run.json`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackFacts:
+    """What the stack's own interpreter says of itself; the outside cannot know it."""
+
+    python: str
+    torch: str
+    cuda: str | None
+    """The CUDA that torch was built for; None for a CPU build."""
+    libraries: Mapping[str, str]
+    """Version by distribution name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a run is made on, as far as it can be told without torch."""
+
+    host: str
+    """Operating system and architecture, never the host's name."""
+    processor: str
+    cpu_count: int
+    """Processors that this process may use."""
+    memory_bytes: int | None
+    gpus: tuple[str, ...]
+    """Names of the GPUs, in the driver's order; empty when there is none or no driver."""
+    driver: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where the outcomes of one run come from."""
+
+    schema: int = SCHEMA
+    host: str
+    """Operating system and architecture, never the host's name."""
+    processor: str
+    cpu_count: int
+    memory_bytes: int | None
+    gpus: tuple[str, ...]
+    driver: str | None
+    python: str
+    torch: str
+    cuda: str | None
+    libraries: Mapping[str, str]
+    """Version by distribution name."""
+    matrix: str
+    """The matrix's name."""
+    matrix_sha256: str
+    cells: int
+    """How many the matrix has, selected or not."""
+    selection: tuple[str, ...]
+    """The globs that cells were selected by; empty means all."""
+    corpus_sha256: str | None
+    """None while no cell needed speech."""
+    harness_version: str
+    harness_commit: str | None
+    """None when the harness does not run from a git checkout."""
+    harness_dirty: bool | None
+    """Whether its code differs from the commit's."""
+    arguments: tuple[str, ...] = ()
+    """What was typed after `funasr-harness run`, as far as it shapes the outcomes: the matrix and options with their
+    values, paths as `harness.run.repeat_commands.near` gives them. Empty in a run of an older harness."""
+    earlier_commits: tuple[str, ...] = ()
+    """Other commits of the harness that wrote into this run before it was gone on with; `+` marks changed code."""
+    speech: str | None = None
+    """What is trained and validated on, in words; None while no cell needed speech, and in older runs."""
+    notices: tuple[str, ...] = ()
+    """What is odd about a user's own files, and what the harness did with them."""
+    started: str
+    """UTC, ISO 8601, to the second."""
+    finished: str | None = None
+    """None while it runs, or when it was broken off."""
+    selected: int | None = None
+    """How many cells outcomes are expected of; None in a run that was made before this was noted."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as `run.json` holds it."""
+        return asdict(self) | {"libraries": dict(sorted(self.libraries.items()))}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is of another schema, or a field is missing or unknown.
+        """
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"run of schema {data.get('schema')}, this harness reads {SCHEMA}")
+        expected = {field.name for field in fields(cls)}
+        # Older runs say nothing of these.
+        data = {"speech": None, "notices": (), "arguments": (), "selected": None, **data}
+        if set(data) != expected:
+            raise ValueError(f"fields missing or unknown: {', '.join(sorted(set(data) ^ expected))}")
+        lists = {name: tuple(data[name]) for name in ("gpus", "selection", "arguments", "earlier_commits", "notices")}
+        return cls(**{**data, **lists})
+
+    def differences(self, other: Provenance) -> tuple[str, ...]:
+        """Why outcomes of these two must not stand in one run; empty when they may.
+
+        Only what is made on one machine with one stack from one matrix and corpus can be compared.
+        """
+        found = [
+            f"{name.replace('_', ' ')}: {_told(mine)} there, {_told(others)} now"
+            for name in _MUST_AGREE
+            if (mine := getattr(self, name)) != (others := getattr(other, name))
+        ]
+        corpora = {self.corpus_sha256, other.corpus_sha256} - {None}
+        if len(corpora) > 1:
+            found.append("corpus: its files differ")
+        for name in sorted({*self.libraries, *other.libraries}):
+            mine, others = self.libraries.get(name), other.libraries.get(name)
+            if mine != others:
+                found.append(f"{name}: {_told(mine)} there, {_told(others)} now")
+        return tuple(found)
+
+    def merge_resumed(self, now: Provenance) -> Provenance:
+        """This run, continued by `now`: it began when this began, and covers what either selected."""
+        commits = dict.fromkeys((*self.earlier_commits, self.code))
+        commits.pop(now.code, None)
+        union = tuple(dict.fromkeys((*self.selection, *now.selection))) if self.selection and now.selection else ()
+        return replace(
+            now,
+            started=self.started,
+            selection=union,
+            corpus_sha256=now.corpus_sha256 or self.corpus_sha256,
+            earlier_commits=tuple(commits),
+            selected=max((one for one in (self.selected, now.selected) if one is not None), default=None),
+        )
+
+    def missing(self, outcomes: int) -> int:
+        """How many cells of which an outcome is expected have none, of a run with so many outcomes.
+
+        Of a part of a matrix that was selected before the number was noted, nobody knows.
+        """
+        expected = self.selected if self.selected is not None else 0 if self.selection else self.cells
+        return max(0, expected - outcomes)
+
+    @property
+    def code(self) -> str:
+        """The harness's code in one word: `1a2b3c`, with `+` when changed, or the version without git."""
+        return (
+            f"{self.harness_commit}{'+' if self.harness_dirty else ''}" if self.harness_commit else self.harness_version
+        )
+
+
+_MUST_AGREE = (
+    *("matrix", "matrix_sha256", "python", "torch", "cuda"),
+    *("host", "processor", "cpu_count", "gpus", "driver"),
+)
+
+
+def collect_provenance(
+    matrix: Matrix,
+    stack: StackFacts,
+    *,
+    corpus_sha256: str | None,
+    selection: Sequence[str] = (),
+    speech: str | None = None,
+    notices: Sequence[str] = (),
+    arguments: Sequence[str] = (),
+    selected: int | None = None,
+) -> Provenance:
+    """All that is to be known before the first cell runs."""
+    machine = this_machine()
+    commit, dirty = _commit(Path(__file__).parent)
+    return Provenance(
+        host=machine.host,
+        processor=machine.processor,
+        cpu_count=machine.cpu_count,
+        memory_bytes=machine.memory_bytes,
+        gpus=machine.gpus,
+        driver=machine.driver,
+        python=stack.python,
+        torch=stack.torch,
+        cuda=stack.cuda,
+        libraries=stack.libraries,
+        matrix=matrix.name,
+        matrix_sha256=matrix.sha256,
+        cells=len(matrix.cells),
+        selection=tuple(selection),
+        arguments=tuple(arguments),
+        corpus_sha256=corpus_sha256,
+        harness_version=__version__,
+        harness_commit=commit,
+        harness_dirty=dirty,
+        started=now(),
+        speech=speech,
+        notices=tuple(notices),
+        selected=selected,
+    )
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def code_state() -> tuple[str | None, bool | None]:
+    """The commit that the harness runs from, and whether its code differs; None outside a git checkout."""
+    return _commit(Path(__file__).parents[1])
+
+
+def this_machine() -> Machine:
+    """The machine as the operating system and the GPU's driver describe it."""
+    gpus, driver = _gpus()
+    affinity = getattr(os, "sched_getaffinity", None)
+    return Machine(
+        host=platform.platform(),
+        processor=_processor(),
+        cpu_count=len(affinity(0)) if affinity else os.cpu_count() or 1,
+        memory_bytes=_memory(),
+        gpus=gpus,
+        driver=driver,
+    )
+
+
+def _processor() -> str:
+    try:
+        described = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        described = ""
+    model = re.search(r"^model name\s*:\s*(.+)$", described, re.MULTILINE)
+    return model[1].strip() if model else platform.processor() or platform.machine()
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _gpus() -> tuple[tuple[str, ...], str | None]:
+    """Names and driver; nothing where there is no driver, which is how most machines are."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return (), None
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return tuple(str(pynvml.nvmlDeviceGetName(handle)) for handle in handles), str(
+            pynvml.nvmlSystemGetDriverVersion()
+        )
+    except pynvml.NVMLError:
+        return (), None
+    finally:
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _commit(folder: Path) -> tuple[str | None, bool | None]:
+    """The commit that `folder` is checked out from, and whether what is tracked or new in it differs."""
+    # Installed into an environment within some other checkout, the code has no commit: git does not track it.
+    tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+    commit = _git(folder, "rev-parse", "HEAD") if tracked else None
+    changes = _git(folder, "status", "--porcelain", "--", ".") if commit else None
+    return (commit, bool(changes)) if commit and changes is not None else (None, None)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    # A git hook that runs the harness sets GIT_DIR for a repository of its own.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            [git, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _told(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

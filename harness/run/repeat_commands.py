@@ -1,0 +1,93 @@
+"""Command lines that repeat a run or show a cell of it, as its user would type them in the folder where it was started.
+
+`run.json` keeps the arguments that shaped a run. Paths below the folder in which it was started are kept relative to
+it, and of others the file's name alone, behind a word that a shell takes for no path of its own: what is published with
+a run names no folder of the machine.
+"""
+
+from __future__ import annotations
+
+import glob
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from harness.run.provenance import Provenance
+
+PROGRAM = "funasr-harness"
+ELSEWHERE = "<elsewhere>"
+UNKNOWN_MATRIX = "MATRIX"
+AGAIN = "runs/again"
+"""Where a cell is run again: the folder of its run has an outcome of it already."""
+FOLDERS = ("runs", "reports")
+"""Where runs are looked for when none is named."""
+_FOR_SHOW = ("--known-issues", "--lock")
+"""The options that `show` has as well."""
+
+
+def near(path: Path) -> str:
+    """A path as it may be kept: relative to the current folder where it lies below it."""
+    whole, here = path.expanduser().resolve(), Path.cwd().resolve()
+    if whole.is_relative_to(here):
+        return str(whole.relative_to(here))
+    return f"{ELSEWHERE}/{whole.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeating:
+    """What a run's commands have in common."""
+
+    arguments: tuple[str, ...]
+    """Of `run`: the matrix, then options with their values; without a selection and a folder."""
+    selection: tuple[str, ...]
+    folder: str | None
+    """Where the run lies, or None where it is found without being named."""
+
+    @classmethod
+    def of(cls, provenance: Provenance, folder: Path | None) -> Self:
+        """A run made by an older harness kept the matrix's name alone, and is taken to have had no options."""
+        lies = None if folder is None else near(folder)
+        if lies and lies.partition("/")[0] in FOLDERS and lies.count("/") == 1:
+            lies = None
+        return cls(
+            arguments=provenance.arguments or (_named(provenance.matrix),),
+            selection=provenance.selection,
+            folder=lies,
+        )
+
+    def show(self, cell: str) -> str:
+        """Prints everything known about one cell."""
+        where = ("--run", self.folder) if self.folder else ()
+        return _line("show", cell, *where, *self._options(_FOR_SHOW))
+
+    def again(self, cell: str) -> str:
+        """Runs this one cell again, apart from all other outcomes."""
+        return _line("run", *self.arguments, "--only", glob.escape(cell), "-o", AGAIN, "--fresh")
+
+    def whole(self) -> str:
+        """Runs all that the run was asked for."""
+        return _line("run", *self.arguments, *(word for pattern in self.selection for word in ("--only", pattern)))
+
+    @property
+    def hint(self) -> str:
+        """What is to be put in place of `ELSEWHERE`; empty where nothing is."""
+        words = (*self.arguments, self.folder or "")
+        if not any(word.startswith(ELSEWHERE) for word in words):
+            return ""
+        return f"{ELSEWHERE}: the folder in which you keep it; it is not below the one that the run was started in"
+
+    def _options(self, names: Sequence[str]) -> tuple[str, ...]:
+        pairs = zip(self.arguments, self.arguments[1:], strict=False)
+        return tuple(word for pair in pairs if pair[0] in names for word in pair)
+
+
+def _named(matrix: str) -> str:
+    """The path of a matrix as far as it can be known from its name."""
+    path = Path("matrices") / f"{matrix}.toml"
+    return str(path) if path.is_file() else UNKNOWN_MATRIX
+
+
+def _line(*words: str) -> str:
+    return shlex.join((PROGRAM, *words))

@@ -1,0 +1,1 @@
+"""Text for people: units, escaping, Markdown, the terminal. It imports nothing of the harness."""

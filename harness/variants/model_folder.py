@@ -1,0 +1,101 @@
+"""The folder that FunASR's `AutoModel` and trainers take in place of a published model's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.cells import Depth, Dimensions
+from harness.corpus.corpus import Corpus
+from harness.corpus.tokens import make_token_list, seg_dict
+from harness.variants.variant import Variant, render
+
+CHECKPOINT = "model.pt"
+"""The initial checkpoint's file name; a release makes the file, as only it can build the model."""
+
+CONFIGURATION: dict[str, Any] = {
+    "framework": "pytorch",
+    "task": "auto-speech-recognition",
+    "model": {"type": "funasr"},
+    "pipeline": {"type": "funasr-pipeline"},
+    "model_name_in_hub": {"ms": "", "hf": ""},
+    "file_path_metas": {
+        "init_param": CHECKPOINT,
+        "config": "config.yaml",
+        # `seg_dict` is the tokenizer's own parameter in every release that has one (since 1.0.6), and what FunASR
+        # itself sets when it finds no configuration.json; `seg_dict_file`, its second name, came with 1.0.20.
+        "tokenizer_conf": {"token_list": "tokens.json", "seg_dict": "seg_dict"},
+        "frontend_conf": {"cmvn_file": "am.mvn"},
+    },
+}
+"""What configuration.json says; FunASR documents its form in docs/tutorial/Tables.md ("Path resolution").
+
+A file that does not exist is passed over. Release 1.0.0 leaves out what comes after `tokenizer_conf`
+(`add_file_root_path` returns from the first inner mapping) and so trains without am.mvn.
+"""
+
+# Raise it when the same ingredients would come out as other files.
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFolder:
+    """A folder as published models have it, without the initial checkpoint."""
+
+    path: Path
+    sha256: str
+    """Over what the folder is made from; part of its name."""
+    input_size: int
+    """Width of the features that the model takes."""
+    token_list: tuple[str, ...]
+    """In the order of their ids."""
+
+
+def write_model_folder(
+    variant: Variant, corpus: Corpus, cache: Path, *, dimensions: Dimensions, depth: Depth
+) -> ModelFolder:
+    """Write the model folder under `cache`, unless it is there already.
+
+    Several cells share it: whoever adds a checkpoint adds it to a copy.
+
+    Raises:
+        VariantError: the variant cannot have this shape.
+        CorpusError: the corpus has more distinct characters than the vocabulary has room for.
+        StoreError: `cache` cannot be written to.
+    """
+    from harness.corpus.features import Frontend, measure
+    from harness.releases.cache import settle, workroom
+
+    config = render(variant, dimensions=dimensions, depth=depth)
+    tokens = make_token_list(corpus.texts, dimensions.vocab_size)
+    frontend = Frontend.of(config["frontend_conf"])
+    ingredients = json.dumps([_FORMAT, CONFIGURATION, config, tokens, corpus.sha256])
+    sha256 = hashlib.sha256(ingredients.encode()).hexdigest()
+    cache = cache.absolute()
+    folder = cache / "models" / f"{variant.name}-{dimensions}-{depth}-{sha256[:16]}"
+    if not folder.is_dir():
+        statistics = measure(corpus, frontend)
+        files = {
+            "config.yaml": _yaml(config),
+            "configuration.json": json.dumps(CONFIGURATION, indent=2) + "\n",
+            "tokens.json": json.dumps(tokens, ensure_ascii=False, indent=0) + "\n",
+            "seg_dict": seg_dict(tokens, corpus.texts),
+            "am.mvn": statistics.am_mvn(),
+        }
+        with workroom(cache) as room:
+            made = room / "model"
+            made.mkdir()
+            for name, text in files.items():
+                (made / name).write_text(text, encoding="utf-8")
+            settle(made, folder)
+    return ModelFolder(path=folder, sha256=sha256, input_size=frontend.size, token_list=tokens)
+
+
+def _yaml(config: dict[str, Any]) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    return text

@@ -1,0 +1,152 @@
+"""Questions about rows with fields left out or more of them, and about paths of many kinds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.worker.checks.data import vocabulary
+from harness.worker.checks.data.answers import DataAnswer, fails, holds, listed, not_asked
+from harness.worker.checks.data.scene import DataCheckContext, ReleaseRaised
+from harness.worker.checks.data.speech import MadeUtterance, write_wave
+from harness.worker.release import findings
+
+LEFT_OUT: dict[str, dict[str, Any]] = {
+    "row_without_key": {"key": None},
+    "row_without_prompt": {"prompt": None},
+    "row_without_source_len": {"source_len": None},
+    "row_without_target_len": {"target_len": None},
+    "row_with_more_fields": {"speaker": "one", "wav_id": 7},
+    "row_with_text_field": {"text": "今天"},
+    "row_without_target": {"target": None},
+    "row_without_source": {"source": None},
+}
+
+
+REQUIRED = ("row_without_prompt", "row_without_source_len", "row_without_target_len")
+"""Fields that releases can do without; the harness's own rows have them all the same."""
+STOPS = "it stops the training with"
+
+
+def ask(scene: DataCheckContext) -> Iterator[DataAnswer]:
+    """All questions about rows and paths."""
+    before, after = scene.plain[0], scene.plain[5]
+    answers = {}
+    for name, fields in LEFT_OUT.items():
+        odd = replace(scene.plain[2], key=name, fields=fields)
+        answers[name] = _among(name, scene, [before, odd, after], odd, ordinary=False)
+    yield from answers.values()
+    _note_required([answers[name] for name in REQUIRED])
+    yield _blank_line(scene, [before, after])
+    for name, place in _places(scene.here).items():
+        # What a program of one group's own machines turns paths like this into is worth knowing, and it stops.
+        odd = _moved(scene.plain[2], name, place)
+        yield _among(name, scene, [before, odd, after], odd, ordinary=name != "path_cpfs01")
+    yield _path_with_aishell(scene)
+    yield _missing(scene, before, after)
+
+
+def _note_required(answers: list[DataAnswer]) -> None:
+    """What the harness's own rows excuse, for they have every field."""
+    stopping = [answer for answer in answers if answer.message.startswith(STOPS)]
+    if stopping:
+        fields = [answer.name.removeprefix("row_without_") for answer in stopping]
+        error = stopping[0].message.removeprefix(STOPS).strip()
+        findings.note(
+            "row-field-required",
+            f"A row without {' or '.join(fields)} stops the training: {error}.",
+            "funasr/datasets/audio_datasets/index_ds.py",
+            fields=fields,
+        )
+
+
+def _places(here: Path) -> dict[str, str]:
+    return {
+        "path_with_space": str(here / "wav" / "with a space" / "one two.wav"),
+        "path_unicode": str(here / "wav" / "语音 é" / "天气.wav"),
+        "path_relative": os.path.relpath(here / "wav" / "relative.wav"),
+        "path_cpfs01": str(here / "cpfs01" / "one.wav"),
+    }
+
+
+def _moved(one: MadeUtterance, key: str, place: str) -> MadeUtterance:
+    write_wave(Path(place), one.samples)
+    return replace(one, key=key, source=place)
+
+
+def _among(
+    name: str, scene: DataCheckContext, utterances: list[MadeUtterance], odd: MadeUtterance, *, ordinary: bool
+) -> DataAnswer:
+    """Whether all of these rows arrive as they are, the odd one and its neighbours."""
+    said = json.dumps(odd.row(), ensure_ascii=False).replace(str(scene.here), "…")
+    try:
+        items = scene.items(utterances)
+        rows = [items.row(number) for number in range(len(items))]
+    except ReleaseRaised as raised:
+        message = f"{STOPS} {raised}".replace(str(scene.here), "…")
+        return (fails if ordinary else listed)(name, message, utterance=odd.key, file=said)
+    expected = scene.expected(utterances)
+    for row in rows:
+        _, problem = expected.owner(row)
+        if problem:
+            return fails(name, problem, utterance=odd.key, file=said, arrived=row.describe())
+    if len(rows) != len(utterances):
+        if "source" in name or "target" in name:
+            return listed(name, "the row is passed over", utterance=odd.key, file=said)
+        return fails(name, f"of {len(utterances)} rows {len(rows)} arrive", utterance=odd.key, file=said)
+    return holds(name)
+
+
+def _blank_line(scene: DataCheckContext, utterances: list[MadeUtterance]) -> DataAnswer:
+    name, path = "row_blank_line", scene.rows(utterances)
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write("\n")
+    try:
+        items = scene.items(path)
+    except ReleaseRaised as raised:
+        return listed(name, f"an empty line at the end stops the training with {raised}")
+    if len(items) != len(utterances):
+        return fails(name, f"of {len(utterances)} rows and an empty line {len(items)} rows are made")
+    return holds(name)
+
+
+def _path_with_aishell(scene: DataCheckContext) -> DataAnswer:
+    """The same row under two paths: with a word of the corpus' name in it, releases since 1.0.15 join its words."""
+    name = "path_aishell"
+    text = "他 说 hello" if scene.feeding.seg_dict else "他 说"
+    plain = replace(_moved(scene.plain[2], "elsewhere", str(scene.here / "wav" / "mine" / "one.wav")), text=text)
+    odd = replace(_moved(plain, name, str(scene.here / "wav" / "aishell" / "one.wav")), text=text)
+    if plain.row()["source_len"] != odd.row()["source_len"]:
+        return not_asked(name, "the two rows differ in more than the path")
+    try:
+        items = scene.items([plain, odd])
+        first, second = items.row(0), items.row(1)
+    except ReleaseRaised as raised:
+        return fails(name, f"it raises {raised}")
+    if first.ids != second.ids:
+        message = "where the path contains `aishell` the spaces of the text are removed, so that its words are others"
+        arrived = f"{vocabulary.names(second.ids)}; under another path {vocabulary.names(first.ids)}"
+        return fails(name, message, utterance=odd.key, file=text, arrived=arrived)
+    return holds(name)
+
+
+def _missing(scene: DataCheckContext, before: MadeUtterance, after: MadeUtterance) -> DataAnswer:
+    """A file that does not exist must stop the training, or be said to be missing."""
+    name, gone = "path_missing", str(scene.here / "wav" / "gone.wav")
+    odd = replace(scene.plain[2], key=name, source=gone)
+    said = "wav/gone.wav, which does not exist"
+    try:
+        items = scene.items([before, odd, after])
+        rows = [items.row(number) for number in range(len(items))]
+    except ReleaseRaised as raised:
+        if "gone.wav" in str(raised.failure.get("message", "")):
+            return holds(name, f"it stops the training with {raised.failure['type']}, which names the file")
+        return listed(name, f"it stops the training, but {raised} does not name the file", utterance=name, file=said)
+    if items.heard.admits(("gone.wav",)):
+        return listed(name, "the release says so and goes on", utterance=name, file=said)
+    arrived = rows[1].describe() if len(rows) > 1 else "nothing"
+    return fails(name, f"{len(rows)} of 3 rows arrive, and nothing is said", utterance=name, file=said, arrived=arrived)

@@ -1,0 +1,258 @@
+"""Whether the loss depends on every frame of speech, by gradients: of the features, along the decoder, the predictor.
+
+A frame is heard where the gradient of the loss with respect to it is not zero. A frame that is masked, replaced or cut
+off has a gradient of exactly zero, so there is no bound to choose. Padded frames are not looked at.
+
+- `features`: of the model's input.
+- `decoder`: of the encoder's output, as far as it goes through what the decoder is handed as its memory.
+- `predictor`: of the encoder's output, as far as it goes through the acoustic embeddings that the predictor gives. To a
+  decoder that is handed token ids (SCAMA's, UniASR's) a predictor gives alignments and no embeddings: there it is what
+  the predictor is handed, whatever it makes of it.
+
+A sound model does not hear every frame in every pass. SpecAug hides some: a frame counts when one of `MOST_MASKS` draws
+of SpecAug lets it through, to which the gradient at SpecAug's output is carried through further calls of SpecAug alone.
+And where rounding leaves the predictor's weights a little below the number of tokens, the last token never fires: an
+utterance all of whose other tokens the sampler replaced is then heard by no embedding, and a streaming decoder's last
+token attends to nothing. So frames are gathered over several passes (see `harness.worker.checks.contract`).
+
+What a model does with the frames that it hears (whether it mixes up their order, or takes their mean) no gradient says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.worker.checks.taps import Tap, first, is_whole
+
+MOST_MASKS = 64
+"""Draws of SpecAug at most; a sound one has let every frame through after about five. One that hides a frame half of
+the time hides it 64 times in a row with a probability of 5e-20."""
+
+_PART = re.compile(r"(encoder|predictor|decoder)(\d*)")
+
+Counts = Mapping[str, Sequence[Sequence[int]]]
+"""Of each path and utterance: heard frames, frames that there are."""
+
+
+class FramesHeard:
+    """Watches forward and backward passes of a network, and changes no value in them.
+
+    Args:
+        groups: A variant's groups of parameters; encoders, predictors and decoders are found by their names.
+        config: The model's, as `AutoModel` completed it.
+    """
+
+    def __init__(self, network: Any, groups: Mapping[str, Sequence[str]], config: Mapping[str, Any]) -> None:
+        self._config = config
+        self._heard: dict[str, list[list[bool]]] = {}
+        """Of each path, utterance and frame: whether a pass has heard it."""
+        self._features: Any = None
+        self._lengths: list[int] = []
+        self._specaug: Any = None
+        self._specaug_call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self._masked, self._unmasked = Tap(), Tap()
+        self._encoders: dict[str, Tap] = {}
+        """This and the next three by the number in the part's name: `encoder2` is "2"."""
+        self._places: dict[str, list[Any]] = {}
+        self._decoders: dict[str, Tap] = {}
+        self._predictors: dict[str, tuple[Tap, Tap]] = {}
+        """What each is handed, and what it gives."""
+        self._spelling: set[str] = set()
+        """Numbers of the decoders that are handed token ids."""
+        self._stride = 1
+        """Frames of the features for one of the first encoder's output."""
+        self._attach(network, groups)
+
+    def listen(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Begin a pass: the batch, with features of which a gradient is recorded."""
+        for tap in self._taps():
+            tap.clear()
+        self._places.clear()
+        self._features = batch["speech"].detach().clone().requires_grad_()
+        self._lengths = batch["speech_lengths"].reshape(-1).tolist()
+        # A leaf must not be changed in place, and encoders do that with their input.
+        return {name: tensor.clone() for name, tensor in {**batch, "speech": self._features}.items()}
+
+    def gather(self) -> bool:
+        """After a backward pass, whose graph must still be there; whether every frame has been heard by now.
+
+        A path is missing where the model has no such part, or did not call it.
+        """
+        for tap in self._taps():
+            tap.close()
+        self._add("features", self._of_features())
+        for path, number, tap in self._paths():
+            source = number if number in self._encoders else ""
+            encoder = self._encoders.get(source)
+            if tap.used and encoder is not None and encoder.nodes and source in self._places:
+                reached = _nonzero(tap.back_to(encoder.nodes[0]), encoder.nodes[0])
+                rows = zip(self._places[source], reached, strict=True)
+                self._add(path, [(places & row).any(dim=-1).tolist() for places, row in rows])
+        return misfit(self.counts()) is None
+
+    def counts(self) -> dict[str, list[list[int]]]:
+        """What was gathered so far, see `Counts`."""
+        counts = {path: [[sum(row), len(row)] for row in rows] for path, rows in self._heard.items()}
+        for row, heard in enumerate(self._heard.get("features", ())):
+            # What a strided convolution leaves over at an utterance's end, less than a stride, is no frame to be heard.
+            left_over = next((number for number, one in enumerate(reversed(heard)) if one), len(heard))
+            if left_over < self._stride:
+                counts["features"][row][1] -= left_over
+        return counts
+
+    def _add(self, path: str, rows: list[list[bool]]) -> None:
+        before = self._heard.get(path, rows)
+        self._heard[path] = [[a or b for a, b in zip(*both, strict=True)] for both in zip(before, rows, strict=True)]
+
+    def _taps(self) -> Iterator[Tap]:
+        yield from (self._masked, self._unmasked, *self._encoders.values(), *self._decoders.values())
+        for pair in self._predictors.values():
+            yield from pair
+
+    def _paths(self) -> Iterator[tuple[str, str, Tap]]:
+        # At a ratio of 1 the sampler replaces every embedding of a model that knows nothing yet.
+        replaced = (self._config.get("model_conf") or {}).get("sampling_ratio", 0.0) >= 1.0
+        for number, (handed, given) in self._predictors.items():
+            yield f"predictor{number}", number, handed if replaced or number in self._spelling else given
+        for number, handed in self._decoders.items():
+            yield f"decoder{number}", number, handed
+
+    def _attach(self, network: Any, groups: Mapping[str, Sequence[str]]) -> None:
+        import torch
+
+        specaug = getattr(network, "specaug", None)
+        if isinstance(specaug, torch.nn.Module):
+            self._specaug = specaug
+            specaug.register_forward_pre_hook(self._before_specaug, with_kwargs=True)
+            self._unmasked.before(specaug)
+            self._masked.behind(specaug)
+        for group, prefixes in groups.items():
+            named = _PART.fullmatch(group)
+            module = getattr(network, prefixes[0], None) if prefixes else None
+            if named is None or not isinstance(module, torch.nn.Module):
+                continue
+            part, number = named.groups()
+            if part == "encoder":
+                self._encoders[number] = tap = Tap()
+                module.register_forward_hook(self._after_encoder(number), with_kwargs=True)
+                tap.behind(module)
+            elif part == "decoder":
+                self._decoders[number] = tap = Tap()
+                module.register_forward_pre_hook(self._before_decoder(number), with_kwargs=True)
+                tap.before(module)
+            else:
+                self._predictors[number] = handed, given = Tap(), Tap()
+                handed.before(module)
+                given.behind(module)
+
+    def _before_specaug(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._specaug_call = args, kwargs
+
+    def _after_encoder(self, number: str) -> Any:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            given, source = first(output), first([*args, *kwargs.values()])
+            if given is None or source is None or given.dim() != 3 or number in self._places:
+                return
+            chunks = getattr(module, "overlap_chunk_cls", None)
+            lengths = [one for one in (*args, *kwargs.values()) if is_whole(one)]
+            if chunks is None and isinstance(output, tuple):
+                lengths = [one for one in output if is_whole(one)] or lengths
+            if not lengths and given.shape[1] != source.shape[1]:
+                return
+            frames = lengths[0].reshape(-1).tolist() if lengths else self._lengths
+            self._places[number] = [_laid_out(count, given, chunks) for count in frames]
+            if not number:
+                self._stride = max(1, source.shape[1] // given.shape[1])
+
+        return hook
+
+    def _before_decoder(self, number: str) -> Any:
+        def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if any(is_whole(one) and one.dim() == 2 and one.shape[1] > 1 for one in (*args, *kwargs.values())):
+                self._spelling.add(number)
+
+        return hook
+
+    def _of_features(self) -> list[list[bool]]:
+        heard = _nonzero(self._features.grad, self._features)
+        for row, length in enumerate(self._lengths):
+            heard[row, length:] = True
+        for _ in range(MOST_MASKS):
+            if bool(heard.all()):
+                break
+            through = self._through_another_mask()
+            if through is None:
+                break
+            heard |= through
+        return [row[:length] for row, length in zip(heard.tolist(), self._lengths, strict=True)]
+
+    def _through_another_mask(self) -> Any:
+        """Which frames another draw of SpecAug lets through to the loss; None where that cannot be said."""
+        import torch
+
+        if not self._masked.gradients or not self._unmasked.nodes:
+            return None
+        unmasked, gradient = self._unmasked.nodes[0], self._masked.gradients[0]
+        if _may_hide_all(self._config.get("specaug_conf") or {}, min(self._lengths)):
+            output = unmasked
+        else:
+            args, kwargs = self._specaug_call
+            # Its `forward`, because the hooks are for the pass itself.
+            output = first(self._specaug.forward(unmasked.clone(), *args[1:], **kwargs))
+        if output is None or output.shape != gradient.shape or not output.requires_grad:
+            return None
+        back = torch.autograd.grad(output, self._features, gradient, retain_graph=True, allow_unused=True)[0]
+        return _nonzero(back, self._features)
+
+
+def misfit(counts: Counts) -> tuple[str, str] | None:
+    """The first path along which frames are not heard, and what is wrong; None when all are."""
+    for path, rows in counts.items():
+        missing = [(number, there - heard, there) for number, (heard, there) in enumerate(rows) if heard < there]
+        if missing:
+            along = "" if path == "features" else f" along the {path}"
+            unheard, every = sum(count for _, count, _ in missing), sum(there for _, there in rows)
+            told = ", ".join(f"{count} of the {there} of utterance {number}" for number, count, there in missing)
+            return path, f"the loss does not depend{along} on {unheard} of {every} frames of speech: {told}"
+    return None
+
+
+def _laid_out(count: int, output: Any, chunks: Any) -> Any:
+    """Where an utterance's frames lie in an encoder's output: `[frames, places]`, True where one does.
+
+    An encoder that works in chunks (`overlap_chunk` in funasr/models/scama/chunk_utilis.py) gives chunk after chunk,
+    before each what its convolution looks back on, and in each frames of its neighbours on both sides: a frame lies
+    in several places.
+    """
+    import torch
+
+    width = output.shape[1]
+    found = torch.zeros(count, width, dtype=torch.bool, device=output.device)
+    for frame in range(count):
+        places = [frame]
+        if chunks is not None:
+            size, stride, shift = chunks.chunk_size_cur, chunks.stride_cur, chunks.shfit_fsmn
+            within = [(chunk, frame + chunks.pad_left_cur - chunk * stride) for chunk in range(-(-count // stride))]
+            places = [chunk * (size + shift) + shift + row for chunk, row in within if 0 <= row < size]
+        found[frame, [place for place in places if place < width]] = True
+    return found
+
+
+def _may_hide_all(masks: Mapping[str, Any], frames: int) -> bool:
+    """Whether the configured time masks may be as wide as so many frames: then no number of draws need uncover all."""
+    number = masks.get("num_time_mask", 2) if masks.get("apply_time_mask", True) else 0
+    width, share = masks.get("time_mask_width_range") or 0, masks.get("time_mask_width_ratio_range") or 0
+    widest = max(width) if isinstance(width, list | tuple) else width
+    largest = max(share) if isinstance(share, list | tuple) else share
+    return bool(number * max(widest, largest * frames) >= frames)
+
+
+def _nonzero(gradient: Any, like: Any) -> Any:
+    """`[batch, frames]`: where the gradient is not zero."""
+    import torch
+
+    if gradient is None:
+        return torch.zeros(like.shape[:2], dtype=torch.bool, device=like.device)
+    return (gradient != 0).any(dim=-1)

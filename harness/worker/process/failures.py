@@ -1,0 +1,102 @@
+"""What went wrong, and whose doing it was.
+
+An exception belongs to the release when one of its frames does and the innermost frame is not the harness's own:
+a third-party library that the release called is the release's business, a hook of ours is not.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+from typing import Any
+
+_HARNESS = {str(Path(__file__).parents[2]), str(Path(__file__).resolve().parents[2])}
+"""By both names: a release's process may have imported this package through a link."""
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")})
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+_LONGEST_MESSAGE = 2000
+_MOST_FRAMES = 12
+
+
+def relative(path: str, overlay: str) -> str:
+    """A file's path without anything of this machine: `funasr/…`, `torch/…`, `harness/…` or the bare name."""
+    for root in (overlay, *sorted(_LIBRARIES, key=len, reverse=True)):
+        if path.startswith(root + os.sep):
+            return path[len(root) + 1 :]
+    for root in _HARNESS:
+        if path.startswith(root + os.sep):
+            return "harness/" + path[len(root) + 1 :]
+    # Libraries that a virtual environment sees through its wall lie in folders that only the host knows.
+    _, folder, library = path.replace("dist-packages/", "site-packages/").rpartition("/site-packages/")
+    if folder and library:
+        return library
+    return path if path.startswith("<") else Path(path).name
+
+
+def frames(error: BaseException, overlay: str) -> list[dict[str, Any]]:
+    """The traceback's frames, outermost first."""
+    found = [
+        {
+            "file": relative(entry.filename, overlay),
+            "line": entry.lineno or 0,
+            "function": entry.name,
+            "code": entry.line or "",
+        }
+        for entry in traceback.extract_tb(error.__traceback__)
+    ]
+    if isinstance(error, SyntaxError) and error.filename:
+        # The file that cannot be compiled has run nothing, so the traceback lacks it.
+        place = relative(error.filename, overlay)
+        code = (error.text or "").strip()
+        found.append({"file": place, "line": error.lineno or 0, "function": "<module>", "code": code})
+    return found
+
+
+def describe(error: BaseException, overlay: str) -> dict[str, Any]:
+    """The `failure` of an outcome; its frames start where the release's code is first entered."""
+    every = frames(error, overlay)
+    first = next((index for index, frame in enumerate(every) if _is_release(frame)), 0)
+    kept = every[first:]
+    if len(kept) > _MOST_FRAMES:
+        kept = kept[: _MOST_FRAMES // 2] + kept[-_MOST_FRAMES // 2 :]
+    innermost = next((frame for frame in reversed(every) if _is_release(frame)), every[-1] if every else None)
+    place = f"{innermost['file']}:{innermost['function']}" if innermost else "unknown"
+    message = " ".join(str(error).split())
+    if isinstance(error, AssertionError) and not message and innermost:
+        message = innermost["code"]
+    return {
+        "type": type(error).__name__,
+        "message": message.replace(overlay + os.sep, "")[:_LONGEST_MESSAGE],
+        "frames": kept,
+        "signature": f"{type(error).__name__}@{place}",
+    }
+
+
+def status_of(error: BaseException, overlay: str) -> str:
+    """`failed` (the release's doing), `out_of_memory`, or `errored` (ours or the machine's)."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _allocator_gave_up(error):
+        return "out_of_memory"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO):
+        return "errored"
+    every = frames(error, overlay)
+    if not any(_is_release(frame) for frame in every):
+        return "errored"
+    ours = every[-1]["file"].startswith("harness/")
+    return "errored" if ours else "failed"
+
+
+def finding(kind: str, place: str, message: str) -> dict[str, Any]:
+    """A failure that no exception announced: the check itself found it."""
+    return {"type": kind, "message": message, "frames": [], "signature": f"{kind}@{place}"}
+
+
+def _is_release(frame: dict[str, Any]) -> bool:
+    return bool(frame["file"].startswith("funasr/"))
+
+
+def _allocator_gave_up(error: BaseException) -> bool:
+    """Torch's allocator on a CPU, the CUDA runtime itself, or a library of it that wants a workspace."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)

@@ -1,0 +1,343 @@
+"""A release's process: it enters the release once, and runs its cells one after the other in children.
+
+A cell takes only itself along, and leaves nothing: its orphans become children of this process, which ends them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import importlib
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from harness.core import processes, wire
+from harness.worker.process import cell_process as cells
+from harness.worker.process.handoff import ModelHandoff
+from harness.worker.process.output import Log
+
+_LOOK_SECONDS = 0.1
+_TRACE_SECONDS = 0.5
+_DYING_SECONDS = 10.0
+_MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
+"""The unit of `ru_maxrss`, see getrusage(2)."""
+
+
+@dataclass(kw_only=True)
+class Watched:
+    """What is seen of a cell while it runs."""
+
+    pid: int
+    log: Log
+    trace: Path
+    deadline: float
+    """On the monotonic clock, as is the next."""
+    next_look: float
+    timed_out: bool = False
+    over_memory: bool = False
+    status: int | None = None
+    """As wait4 gives it, once the cell has ended."""
+    usage: resource.struct_rusage | None = None
+
+    def has_ended(self) -> bool:
+        """Reap the cell if it has ended."""
+        if self.status is None:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                self.status, self.usage = status, usage
+        return self.status is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A successor that the last cell's process left."""
+
+    pid: int
+    number: int
+    """The cell that it is for."""
+    succession: ModelHandoff
+
+    @classmethod
+    def of(cls, succession: ModelHandoff, following: wire.CellOrder) -> Waiting | None:
+        """What is there once the cell's process has ended."""
+        pid = succession.successor()
+        if pid is None:
+            succession.refuse()
+            return None
+        return cls(pid=pid, number=following.number, succession=succession)
+
+
+class ReleaseWorker:
+    """The cells of one release, in the release's own process."""
+
+    def __init__(self, order: wire.StackOrder, batch: wire.BatchOrder, done: dict[int, bool]) -> None:
+        self._order = order
+        self._batch = batch
+        self._done = done
+        self._files = wire.Workspace(root=order.workspace)
+        self._stop = processes.StopSignal()
+        self._parent = os.getppid()
+        self._entered = False
+        self._waiting: Waiting | None = None
+        self._oom_kills = processes.oom_kills()
+
+    def run(self) -> None:
+        """Run every cell, or say on which it would have stood."""
+        for cell, following in zip(self._batch.cells, (*self._batch.cells[1:], None), strict=True):
+            missing = [number for number in cell.depends_on if not self._done.get(number, False)]
+            if self._waiting and (missing or self._waiting.number != cell.number):
+                self._dismiss()
+            if missing:
+                self._files.emit("blocked", number=cell.number, by=missing)
+                self._done[cell.number] = False
+                continue
+            if not cell.fresh and not self._entered:
+                self._enter(cell)
+            self._run_cell(cell, following if following and _hands_on(cell, following) else None)
+        self._files.emit("batch_done", batch=self._batch.index)
+
+    def _enter(self, cell: wire.CellOrder) -> None:
+        """Enter the release, on behalf of the first cell that needs it.
+
+        There is no supervising meanwhile, so the kernel ends this process if the stack process ends.
+        """
+        self._files.emit("entering", number=cell.number)
+        processes.die_with_parent(self._parent)
+        error = None
+        with self._files.trace(cell.number).open("w", encoding="utf-8") as trace:
+            faulthandler.enable(trace)
+            faulthandler.register(signal.SIGUSR1, trace)
+            below = [str(self._files.result(number)) for number in cell.depends_on]
+            try:
+                importlib.import_module(self._order.checks_module).enter({**self._batch.release, "below": below})
+            except BaseException as caught:
+                traceback.print_exc()
+                error = "".join(traceback.format_exception_only(caught)).strip()
+            faulthandler.unregister(signal.SIGUSR1)
+            faulthandler.disable()
+        self._entered = True
+        left = processes.sweep()
+        self._stop.listen()
+        processes.die_with_parent(self._parent, signal.SIGTERM)
+        if left.killed:
+            self._files.emit("warning", text=f"entering the release left {left.killed} processes, ended")
+        # the cells share these pages as long as nobody writes to them
+        gc.freeze()
+        self._files.emit("entered", number=cell.number, error=error)
+
+    def _run_cell(self, cell: wire.CellOrder, following: wire.CellOrder | None) -> None:
+        """Run one cell; where its process may leave a successor, `following` is the cell that it is for."""
+        scratch = self._files.scratch(cell.number)
+        scratch.mkdir()
+        start, started = time.monotonic(), wire.now()
+        self._files.emit("started", number=cell.number, started=started)
+        succession = ModelHandoff.open() if following else None
+        watched = self._take_over(cell) or self._fork(cell, following, succession)
+        if succession:
+            succession.in_release()
+        self._watch(watched)
+        if not processes.can_look():
+            processes.kill_group(watched.pid)
+        self._waiting = Waiting.of(succession, following) if succession and following else None
+        left = processes.sweep(keep=[self._waiting.pid] if self._waiting else [])
+        watched.log.close()
+        passed = self._report(cell, watched, left, (start, started))
+        self._done[cell.number] = passed
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    def _take_over(self, cell: wire.CellOrder) -> Watched | None:
+        """Let the successor that the last cell left answer this one, if it is there and was left for it."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return None
+        waiting.succession.begin()
+        return self._watched(cell, waiting.pid, waiting.succession.output.read)
+
+    def _dismiss(self) -> None:
+        """End a successor that is not wanted, before anybody takes it for what another cell left behind."""
+        waiting, self._waiting = self._waiting, None
+        if waiting:
+            waiting.succession.refuse()
+            processes.kill(waiting.pid)
+            os.waitpid(waiting.pid, 0)
+
+    def _task(self, cell: wire.CellOrder) -> cells.Task:
+        return cells.Task(
+            checks_module=self._order.checks_module,
+            request=cell.request,
+            result=self._files.result(cell.number),
+            trace=self._files.trace(cell.number),
+        )
+
+    def _fork(self, cell: wire.CellOrder, following: wire.CellOrder | None, succession: ModelHandoff | None) -> Watched:
+        task = self._task(cell)
+        request = task.result.with_suffix(".request.json")
+        if cell.fresh:
+            task.save(request, self._order.sys_path)
+        read, write = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            with _leaving_on_error():
+                os.close(read)
+                self._stop.forget()
+                if succession:
+                    succession.in_cell()
+                cells.detach(parent=parent, scratch=self._files.scratch(cell.number), output=write)
+                if cell.fresh:
+                    cells.exec_fresh_interpreter(request, task.result)
+                cells.perform(task, self._next(following, succession, parent))
+        os.close(write)
+        return self._watched(cell, pid, read)
+
+    def _next(
+        self, following: wire.CellOrder | None, succession: ModelHandoff | None, parent: int
+    ) -> cells.Next | None:
+        if following is None or succession is None:
+            return None
+        scratch = self._files.scratch(following.number)
+        return cells.Next(task=self._task(following), scratch=scratch, parent=parent, succession=succession)
+
+    def _watched(self, cell: wire.CellOrder, pid: int, output: int) -> Watched:
+        now = time.monotonic()
+        return Watched(
+            pid=pid,
+            log=Log(self._files.log(cell.number), output),
+            trace=self._files.trace(cell.number),
+            deadline=now + cell.timeout_seconds,
+            next_look=now + _LOOK_SECONDS,
+        )
+
+    def _watch(self, watched: Watched) -> None:
+        """Sleep until the cell has ended, or end it."""
+        while not watched.has_ended():
+            now = time.monotonic()
+            if now >= watched.deadline:
+                watched.timed_out = True
+                self._ask_where_it_hangs(watched)
+                return self._end(watched)
+            if now >= watched.next_look:
+                before = time.thread_time()
+                if self._uses_too_much(watched):
+                    watched.over_memory = True
+                    return self._end(watched)
+                # looking closely costs the kernel a walk over all pages: no more than a twentieth of the time
+                spent = time.thread_time() - before
+                watched.next_look = now + max(_LOOK_SECONDS, 20 * spent)
+            self._wait(watched, min(watched.deadline, watched.next_look) - now)
+        return None
+
+    def _wait(self, watched: Watched, timeout: float) -> None:
+        descriptors = [self._stop.wake] + ([watched.log.pipe] if watched.log.pipe is not None else [])
+        processes.wait_readable(descriptors, timeout=timeout, pid=watched.pid)
+        watched.log.drain()
+        self._stop.hush()
+        if self._stop.asked or os.getppid() != self._parent:
+            processes.kill_group(watched.pid)
+            processes.sweep()
+            os._exit(128 + signal.SIGTERM)
+
+    def _uses_too_much(self, watched: Watched) -> bool:
+        # those that the cell orphaned are below this process and not below the cell
+        everything = {watched.pid, *processes.descendants(os.getpid())}
+        if processes.resident_bytes(everything) <= self._order.memory_bytes:
+            return False
+        return processes.own_bytes(everything) > self._order.memory_bytes
+
+    def _ask_where_it_hangs(self, watched: Watched) -> None:
+        """Give the cell a moment to write a traceback; one that hangs with its signals blocked will not."""
+        processes.kill(watched.pid, signal.SIGUSR1)
+        end, before = time.monotonic() + _TRACE_SECONDS, -1
+        while time.monotonic() < end and not watched.has_ended():
+            self._wait(watched, _TRACE_SECONDS / 10)
+            size = watched.trace.stat().st_size if watched.trace.exists() else 0
+            if size and size == before:
+                return
+            before = size
+
+    def _end(self, watched: Watched) -> None:
+        processes.kill_group(watched.pid)
+        processes.kill(watched.pid)
+        end = time.monotonic() + _DYING_SECONDS
+        while not watched.has_ended() and time.monotonic() < end:
+            self._wait(watched, 1.0)
+
+    def _report(self, cell: wire.CellOrder, watched: Watched, left: processes.Sweep, began: tuple[float, str]) -> bool:
+        start, started = began
+        code = os.waitstatus_to_exitcode(watched.status) if watched.status is not None else None
+        signum = -code if code is not None and code < 0 else None
+        oom_kills = processes.oom_kills() if signum == signal.SIGKILL else self._oom_kills
+        well = code == 0 and not (watched.timed_out or watched.over_memory)
+        passed = well and wire.passed(self._files.result(cell.number))
+        self._files.emit(
+            "finished",
+            number=cell.number,
+            passed=passed,
+            exit_code=code if signum is None else None,
+            signal=signum,
+            timed_out=watched.timed_out,
+            timeout_seconds=cell.timeout_seconds,
+            over_memory=watched.over_memory,
+            memory_bytes=self._order.memory_bytes,
+            oom_killed=oom_kills > self._oom_kills,
+            leftovers_killed=left.killed,
+            survivors=len(left.survivors),
+            seconds=round(time.monotonic() - start, 6),
+            started=started,
+            peak_resident_bytes=watched.usage.ru_maxrss * _MAXRSS_BYTES if watched.usage else None,
+        )
+        self._oom_kills = oom_kills
+        return passed
+
+
+def _hands_on(cell: wire.CellOrder, following: wire.CellOrder) -> bool:
+    """Whether the process of `cell` may leave a successor for the one after it."""
+    return following.continues and cell.number in following.depends_on and not (cell.fresh or following.fresh)
+
+
+@contextlib.contextmanager
+def _leaving_on_error() -> Iterator[None]:
+    """In a forked child nothing may come back to the parent's code."""
+    try:
+        yield
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(wire.OWN_FAULT)
+
+
+def serve(order: wire.StackOrder, batch: wire.BatchOrder, done: dict[int, bool], *, parent: int) -> NoReturn:
+    """In the forked child of the stack process: be this release's process until its cells are done."""
+    status = wire.OWN_FAULT
+    files = wire.Workspace(root=order.workspace)
+    try:
+        processes.die_with_parent(parent)
+        processes.adopt_orphans()
+        log = os.open(files.release_log(batch.index), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        running = ReleaseWorker(order, batch, done)
+        processes.die_with_parent(parent, signal.SIGTERM)
+        running.run()
+        status = 0
+    except BaseException as error:
+        with contextlib.suppress(BaseException):
+            traceback.print_exc()
+            files.emit("warning", text=f"the release's process failed: {type(error).__name__}: {error}")
+    finally:
+        with contextlib.suppress(BaseException):
+            processes.sweep()
+        os._exit(status)

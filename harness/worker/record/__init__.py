@@ -1,0 +1,1 @@
+"""Recordings of a step: calls and tensor shapes, and the memory of every tensor."""

@@ -1,0 +1,317 @@
+"""Records what ran: every module's call and every call of a function of the release, in the order in which they began.
+
+Modules are seen where torch calls them, in `torch.nn.Module.__call__`; the release's own functions through Python's
+profiling hook, which sees every function that begins and ends. Neither changes what is computed: tensors are read,
+no random number is drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from types import CodeType, FrameType, TracebackType
+from typing import Any
+
+from harness.worker.record.tracing import network as networks
+from harness.worker.record.tracing.places import Places, bound
+from harness.worker.record.tracing.values import summary
+
+MOST_OF_A_FUNCTION = 12
+"""Calls of one function within a pass that are recorded; those of a loop tell nothing new."""
+MOST_BUILT = 600
+MOST_CALLS = 6000
+
+
+@dataclass
+class RecordedPass:
+    """One call of the model, or a stretch outside of one."""
+
+    number: int
+    """Counted from 0 over the forward passes of training."""
+    whole: bool
+    """Whether the values are recorded, and not only the forms."""
+    training: bool
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    raised: str | None = None
+    weights: dict[str, str] = field(default_factory=dict)
+    gradients: dict[str, Any] = field(default_factory=dict)
+    open: list[int] = field(default_factory=list)
+    """The calls that have begun and not ended, outermost first."""
+    frames: dict[int, tuple[CodeType, int]] = field(default_factory=dict)
+    """Which record belongs to which frame, by the frame's identity."""
+    times: Counter[CodeType] = field(default_factory=Counter)
+
+    def plain(self) -> dict[str, Any]:
+        """As it crosses the border."""
+        names = ("number", "whole", "training", "raised", "calls", "weights", "gradients")
+        return {name: getattr(self, name) for name in names}
+
+
+class CallRecorder:
+    """Watches this process from `start` on; `told` is plain data at any moment."""
+
+    def __init__(self, overlay: str, model_class: str, wanted: Collection[int]) -> None:
+        self._places = Places(overlay)
+        self._model_class = model_class
+        self._wanted = frozenset(wanted)
+        self._executed: Counter[CodeType] = Counter()
+        self._modules: list[dict[str, Any]] = []
+        self._built: list[dict[str, Any]] = []
+        self._building: list[tuple[FrameType, int]] = []
+        self._passes: list[RecordedPass] = []
+        self._current: RecordedPass | None = None
+        self._expected: Any = None
+        """The module whose forward is about to begin."""
+        self._names: dict[int, str] = {}
+        self._count = 0
+        self._busy = False
+        self.network: Any = None
+        self._original: Callable[..., Any] | None = None
+
+    def start(self) -> None:
+        """Put the hooks in place."""
+        import torch
+        from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+        recorder, original = self, torch.nn.Module.__call__
+        self._original = original
+
+        def called(module: Any, *args: Any, **kwargs: Any) -> Any:
+            return recorder._called(original, module, args, kwargs)
+
+        torch.nn.Module.__call__ = called
+        register_optimizer_step_pre_hook(self._stepping)
+        sys.setprofile(self._profile)
+
+    def stop(self) -> None:
+        """Take the hooks away."""
+        import torch
+
+        sys.setprofile(None)
+        if self._original is not None:
+            torch.nn.Module.__call__ = self._original
+
+    def told(self) -> dict[str, Any]:
+        """All that was seen so far."""
+        self.note_gradients()
+        return {
+            "schema": 1,
+            "model": self._model_class,
+            "modules": self._modules,
+            "built": self._built,
+            "passes": [one.plain() for one in self._passes],
+            "functions": [
+                {**place, "times": times}
+                for code, times in self._executed.items()
+                if (place := self._places.function(code)) is not None
+            ],
+        }
+
+    def know(self, network: Any) -> None:
+        """Take down what a model is made of; the first one counts."""
+        if self.network is None:
+            self.network, self._modules = network, networks.modules(network, self._places)
+
+    def note_gradients(self) -> None:
+        """Take down the gradients of the last recorded pass, if there are any and they were not taken down yet."""
+        done = [one for one in self._passes if one.whole and one.training]
+        if self.network is None or not done or done[-1].gradients or done[-1].raised:
+            return
+        if any(parameter.grad is not None for parameter in self.network.parameters()):
+            done[-1].gradients = networks.gradients(self.network)
+
+    def _stepping(self, _optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        if self._count - 1 in self._wanted:
+            self.note_gradients()
+
+    # --- modules ------------------------------------------------------------------------------------------------
+
+    def _called(self, original: Any, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._current is None:
+            if type(module).__name__ != self._model_class:
+                return original(module, *args, **kwargs)
+            return self._whole_pass(original, module, args, kwargs)
+        index = self._begin_module(self._current, module, args, kwargs)
+        if index is None:
+            return original(module, *args, **kwargs)
+        try:
+            output = original(module, *args, **kwargs)
+        except BaseException as error:
+            self._end(self._current, index, raised=type(error).__name__)
+            raise
+        self._end(self._current, index, output=output)
+        return output
+
+    def _whole_pass(self, original: Any, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        import torch
+
+        training = bool(module.training and torch.is_grad_enabled())
+        number = self._count if training else -1
+        one = RecordedPass(number=number, whole=training and number in self._wanted, training=training)
+        self._busy = True
+        self.know(module)
+        self._names = {id(each): name for name, each in module.named_modules()}
+        if one.whole:
+            one.weights = networks.weights(module)
+        self._busy = False
+        self._count += training
+        self._current = one
+        index = self._begin_module(one, module, args, kwargs)
+        try:
+            output = original(module, *args, **kwargs)
+        except BaseException as error:
+            one.raised = type(error).__name__
+            if index is not None:
+                self._end(one, index, raised=one.raised)
+            self._mark(one, error.__traceback__)
+            self._passes.append(one)
+            raise
+        else:
+            if index is not None:
+                self._end(one, index, output=output)
+            if one.whole:
+                self._passes.append(one)
+            return output
+        finally:
+            self._current = None
+
+    def _begin_module(
+        self, one: RecordedPass, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> int | None:
+        if len(one.calls) >= MOST_CALLS:
+            return None
+        self._busy = True
+        try:
+            arguments, problem = bound(module.forward, args, kwargs)
+            kind = type(module)
+            record = {
+                "kind": "module",
+                "name": self._names.get(id(module), f"<{kind.__name__}>"),
+                "class": kind.__name__,
+                **(self._places.of_class(kind) or {"file": "", "line": 0, "function": f"{kind.__name__}.forward"}),
+                "caller": self._places.call(sys._getframe(1)),
+                "arguments": self._arguments(arguments, whole=one.whole),
+                "binding_error": problem,
+                "drawn": _drawn() if one.whole else "",
+            }
+            self._expected = module
+            return self._add(one, record)
+        finally:
+            self._busy = False
+
+    def _arguments(self, arguments: list[tuple[str, str, Any]], *, whole: bool) -> list[dict[str, Any]]:
+        return [
+            {"parameter": parameter, "how": how, "value": summary(value, whole=whole)}
+            for parameter, how, value in arguments
+        ]
+
+    def _add(self, one: RecordedPass, record: dict[str, Any]) -> int:
+        record |= {"parent": one.open[-1] if one.open else None, "ended": False, "raised": None, "output": None}
+        one.calls.append(record)
+        one.open.append(len(one.calls) - 1)
+        return len(one.calls) - 1
+
+    def _end(self, one: RecordedPass, index: int, *, output: Any = None, raised: str | None = None) -> None:
+        while one.open and one.open[-1] >= index:
+            one.open.pop()
+        record = one.calls[index]
+        if raised:
+            record["raised"] = raised
+            return
+        self._busy = True
+        record["ended"], record["output"] = True, summary(output, whole=one.whole)
+        self._busy = False
+
+    # --- functions ----------------------------------------------------------------------------------------------
+
+    def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
+        if self._busy or event not in ("call", "return"):
+            return
+        code = frame.f_code
+        place = self._places.function(code)
+        if place is None:
+            return
+        if event == "call":
+            self._executed[code] += 1
+            if self._current is not None:
+                self._begin_function(self._current, frame, place)
+            elif code.co_name == "__init__" and len(self._built) < MOST_BUILT:
+                self._building_begins(frame, place)
+        elif self._current is not None:
+            self._function_ends(self._current, frame, argument)
+
+    def _begin_function(self, one: RecordedPass, frame: FrameType, place: dict[str, Any]) -> None:
+        code, expected = frame.f_code, self._expected
+        if expected is not None and code.co_name == "forward":
+            self._expected = None
+            if frame.f_locals.get(code.co_varnames[0] if code.co_varnames else "") is expected:
+                return
+        one.times[code] += 1
+        if one.times[code] > MOST_OF_A_FUNCTION or len(one.calls) >= MOST_CALLS:
+            return
+        self._busy = True
+        record = {
+            "kind": "function",
+            "name": place["function"],
+            "class": "",
+            **{key: place[key] for key in ("file", "line", "function")},
+            "caller": self._places.call(frame.f_back),
+            "arguments": self._arguments(_locals(frame), whole=one.whole),
+            "binding_error": "",
+            "drawn": _drawn() if one.whole else "",
+        }
+        one.frames[id(frame)] = (code, self._add(one, record))
+        self._busy = False
+
+    def _function_ends(self, one: RecordedPass, frame: FrameType, result: Any) -> None:
+        code, index = one.frames.get(id(frame), (None, -1))
+        if code is frame.f_code and index in one.open:
+            self._end(one, index, output=result)
+
+    def _mark(self, one: RecordedPass, trace: TracebackType | None) -> None:
+        """An exception that passes through a function looks to the profiling hook like a return of None."""
+        while trace is not None:
+            code, index = one.frames.get(id(trace.tb_frame), (None, -1))
+            if code is trace.tb_frame.f_code:
+                one.calls[index] |= {"ended": False, "output": None, "raised": one.raised}
+            trace = trace.tb_next
+
+    def _building_begins(self, frame: FrameType, place: dict[str, Any]) -> None:
+        """The construction of an object of the release: what its class was given."""
+        self._busy = True
+        owner = frame.f_locals.get(frame.f_code.co_varnames[0] if frame.f_code.co_varnames else "")
+        self._built.append(
+            {
+                "class": type(owner).__name__,
+                **{key: place[key] for key in ("file", "line", "function")},
+                "caller": self._places.call(frame.f_back),
+                "arguments": self._arguments(_locals(frame), whole=False),
+            }
+        )
+        self._busy = False
+
+
+def _locals(frame: FrameType) -> list[tuple[str, str, Any]]:
+    """The arguments that a function has just been entered with; how they were passed is not seen here."""
+    code = frame.f_code
+    count = code.co_argcount + code.co_kwonlyargcount
+    names = list(code.co_varnames[:count])
+    values = frame.f_locals
+    found = [(name, "", values[name]) for name in names if name in values and name not in ("self", "cls")]
+    rest = list(code.co_varnames[count:])
+    if code.co_flags & 0x04 and rest:
+        name = rest.pop(0)
+        found += [(f"*{name}[{place}]", "", value) for place, value in enumerate(values.get(name, ()))]
+    if code.co_flags & 0x08 and rest:
+        found += [(key, f"**{rest[0]}", value) for key, value in values.get(rest[0], {}).items()]
+    return found
+
+
+def _drawn() -> str:
+    """The state of torch's generator: two runs that drew the same so far have the same."""
+    import torch
+
+    return hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()[:8]

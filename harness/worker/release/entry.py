@@ -1,0 +1,212 @@
+"""Entering a release: its layout on the path, and only those of its modules that the checks need.
+
+`import funasr` imports every submodule, which takes seconds and is the `import` check's question.
+The other checks import what registers the components that a config names, under a package object
+that has the release's path but has not run its `__init__`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.machinery
+import math
+import os
+import re
+import sys
+import types
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+_REGISTER = re.compile(r"""^[ \t]*@tables\.register\(\s*["'](\w+)["']\s*,\s*["']([\w.-]+)["']""", re.MULTILINE)
+_EXPORTS = {"AutoModel": "funasr.auto.auto_model", "AutoFrontend": "funasr.auto.auto_frontend"}
+
+
+class NotInRelease(Exception):
+    """The release does not have what the cell is about."""
+
+    def __init__(self, reason: str, name: str) -> None:
+        super().__init__(reason)
+        self.name = name
+        """As `harness.releases.first_releases` has it: `model_classes/Paraformer`, `entry/train_ds`."""
+
+
+def require_entry(overlay: str, entry: str) -> None:
+    """See that the release has an entry point.
+
+    Raises:
+        NotInRelease: it has none of that name.
+    """
+    if not os.path.exists(os.path.join(overlay, "funasr", "bin", f"{entry}.py")):  # noqa: PTH110, PTH118
+        raise NotInRelease(f"the release ships no funasr/bin/{entry}.py", f"entry/{entry}")
+
+
+class _Package(types.ModuleType):
+    """Stands for `funasr` until somebody asks for what its `__init__` would export."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _EXPORTS:
+            return getattr(importlib.import_module(_EXPORTS[name]), name)
+        raise AttributeError(f"module 'funasr' has no attribute {name!r}")
+
+
+def put_on_path(overlay: str) -> None:
+    """Make `funasr` mean the release in `overlay`, and nothing else."""
+    sys.path[:] = [overlay, *(entry for entry in sys.path if entry != overlay)]
+    importlib.invalidate_caches()
+
+
+def import_components_only(overlay: str, version: str) -> None:
+    """Put the release on the path behind a package object that has run none of its code."""
+    put_on_path(overlay)
+    package = _Package("funasr")
+    folder = os.path.join(overlay, "funasr")  # noqa: PTH118 - strings throughout: this is what importlib takes
+    package.__path__ = [folder]
+    package.__file__ = os.path.join(folder, "__init__.py")  # noqa: PTH118
+    package.__version__ = version  # type: ignore[attr-defined]
+    package.__spec__ = importlib.machinery.ModuleSpec("funasr", None, origin=package.__file__, is_package=True)
+    package.__spec__.submodule_search_locations = [folder]
+    sys.modules["funasr"] = package
+
+
+def import_all(overlay: str) -> None:
+    """`import funasr` as a user's job does it, all submodules included; whatever it raises is the caller's."""
+    leave()
+    put_on_path(overlay)
+    # Without it hydra turns an exception into a printed text and an exit code, and the frames are lost.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    importlib.import_module("funasr")
+
+
+def is_imported(overlay: str) -> bool:
+    """Whether `funasr` is this release, as a whole or in part."""
+    package = sys.modules.get("funasr")
+    return package is not None and str(getattr(package, "__file__", "")).startswith(overlay + os.sep)
+
+
+def is_partial() -> bool:
+    """Whether `funasr/__init__.py` has not been run."""
+    return isinstance(sys.modules.get("funasr"), _Package)
+
+
+def leave() -> None:
+    """Forget every module of the release, so that a full `import funasr` starts from nothing."""
+    for name in [name for name in sys.modules if name == "funasr" or name.startswith("funasr.")]:
+        del sys.modules[name]
+
+
+@functools.cache
+def registrations(overlay: str) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Which modules register which component: `("encoder_classes", "SANMEncoder") -> ("funasr.models.sanm.encoder",)`.
+
+    Read from the source text, so that nothing has to be imported to know it; once for all cells of a release. Several
+    modules stand in the order of their names, which says nothing of whose class is left after `import funasr`.
+    """
+    found: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for folder, folders, names in os.walk(os.path.join(overlay, "funasr")):  # noqa: PTH118
+        folders.sort()
+        for name in sorted(names):
+            if not name.endswith(".py"):
+                continue
+            path = os.path.join(folder, name)  # noqa: PTH118
+            with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+                text = file.read()
+            if "tables.register" not in text:
+                continue
+            module = path[len(overlay) + 1 : -3].replace(os.sep, ".").removesuffix(".__init__")
+            for table, component in _REGISTER.findall(text):
+                found[table, component][module] = None
+    return {pair: tuple(modules) for pair, modules in found.items()}
+
+
+@dataclass(frozen=True)
+class FullImport:
+    """In which order a full import of a release came to its registering modules."""
+
+    rows: tuple[tuple[str, str, str], ...]
+    """Table, name and module of each registration."""
+
+    def modules(self, pair: tuple[str, str]) -> tuple[str, ...]:
+        """Those that register a component, in order."""
+        return tuple(dict.fromkeys(module for table, name, module in self.rows if (table, name) == pair))
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Where in the order each module began to register."""
+        return {module: number for number, (_, _, module) in reversed(list(enumerate(self.rows)))}
+
+
+_seen: dict[str, FullImport] = {}
+
+
+def remember(overlay: str, full: FullImport) -> None:
+    """Note what a full import of the release showed; processes forked from this one know it too."""
+    if full.rows:
+        _seen[overlay] = full
+
+
+def depends_on_order(overlay: str, components: Iterable[tuple[str, str]]) -> bool:
+    """Whether several modules may register one of these, and no full import has shown whose class is left."""
+    if overlay in _seen:
+        return False
+    index = registrations(overlay)
+    return any(len(index.get(pair, ())) > 1 for pair in components)
+
+
+def import_components(overlay: str, components: Iterable[tuple[str, str]]) -> None:
+    """Import the modules that register these components, so that the registry holds what a full import leaves.
+
+    Where a full import was seen, in its order: of two modules that register one name the later wins. 1.2.2 and later
+    do so with `ParaformerSANMDecoder`, whose class is then that of `e_paraformer`.
+
+    Raises:
+        NotInRelease: the release registers no such component.
+    """
+    components = list(components)
+    for table, name in components:
+        if not _modules(overlay, (table, name)):
+            raise NotInRelease(f"the release has no {table.removesuffix('_classes')} {name!r}", f"{table}/{name}")
+    for module, pair in _registering(overlay, components):
+        _import_registering(overlay, module, pair)
+
+
+def import_what_is_there(overlay: str, components: Iterable[tuple[str, str]]) -> None:
+    """The same, passing over what the release does not have and what does not import."""
+    for module, pair in _registering(overlay, components):
+        with contextlib.suppress(Exception):
+            _import_registering(overlay, module, pair)
+
+
+def _modules(overlay: str, pair: tuple[str, str]) -> tuple[str, ...]:
+    """The modules to import for a component, those that a later one overrules among them; empty if there is none."""
+    full = _seen.get(overlay)
+    return (full.modules(pair) if full else ()) or registrations(overlay).get(pair, ())[:1]
+
+
+def _registering(overlay: str, components: Iterable[tuple[str, str]]) -> list[tuple[str, tuple[str, str]]]:
+    """The modules to import in the order of the full import, each with a component that it registers."""
+    places = _seen[overlay].places if overlay in _seen else {}
+    found: dict[str, tuple[str, str]] = {}
+    for pair in components:
+        found |= dict.fromkeys(_modules(overlay, pair), pair)
+    return sorted(found.items(), key=lambda one: places.get(one[0], math.inf))
+
+
+def _import_registering(overlay: str, module: str, pair: tuple[str, str]) -> None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        # Up to 1.0.5, and in 1.1.13, a second registration is refused, by one of these two.
+        refused = isinstance(error, AssertionError | ValueError) and _is_registered(*pair)
+        # `import funasr` passes over a module that does not import, and this one's class was not the last.
+        overruled = module in _modules(overlay, pair)[:-1]
+        if not (refused or overruled):
+            raise
+
+
+def _is_registered(table: str, name: str) -> bool:
+    tables = importlib.import_module("funasr.register").tables
+    return name in getattr(tables, table, {})

@@ -1,0 +1,214 @@
+"""Which class each key of a release's registry stands for, and which modules registered it.
+
+FunASR builds a model from names: `encoder: SANMEncoder` is looked up in `tables.encoder_classes`. Where two modules
+register one name, the later one wins, so the class depends on what was imported and in which order. A full
+`import funasr`, as a user's job does it, decides; what a check imported has to come to the same.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.abc
+import importlib.machinery
+import inspect
+import sys
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+MODULE = "funasr.register"
+EVIDENCE = "registry"
+"""The key in the evidence of an `import` cell: `registrations` in their order, and `winners` by key."""
+CHOSEN = "classes"
+"""The key in the evidence of every other cell with a variant: the class behind each key that its config names."""
+DUPLICATE = "duplicate-registration"
+REFUSED = "registration-refused"
+
+_wanted: list[tuple[str, str]] = []
+_told_by_children: dict[str, str] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """One call of `tables.register`."""
+
+    table: str
+    name: str
+    module: str
+    class_name: str
+    refused: str = ""
+    """What the release raised instead of registering it: 1.0.0 to 1.0.5 and 1.1.13 refuse a name that is taken."""
+
+    @property
+    def key(self) -> str:
+        """As in the evidence: `encoder_classes/SANMEncoder`."""
+        return key_of(self.table, self.name)
+
+    @property
+    def place(self) -> str:
+        """Module and class: `funasr.models.sanm.encoder:SANMEncoder`."""
+        return f"{self.module}:{self.class_name}"
+
+
+class RegistryRecorder(importlib.abc.MetaPathFinder):
+    """Notes each registration from the moment at which the release's register is imported."""
+
+    def __init__(self) -> None:
+        self.registrations: list[Registration] = []
+        self._same_code: dict[str, bool] = {}
+        self._classes: dict[str, Any] = {}
+
+    def find_spec(self, fullname: str, path: Any, _target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        """Find the register as Python would, and hook its tables once its code has run."""
+        if fullname != MODULE:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def run_and_hook(module: ModuleType) -> None:
+                run(module)
+                self._hook(getattr(module, "tables", None))
+
+            spec.loader.exec_module = run_and_hook  # type: ignore[method-assign]
+        return spec
+
+    def told(self) -> dict[str, Any]:
+        """For the evidence: `registrations` as lists of table, name, module, class and what refused it; `winners`."""
+        rows = [[one.table, one.name, one.module, one.class_name, one.refused] for one in self.registrations]
+        return {"registrations": rows, "winners": winners()}
+
+    def findings(self) -> list[dict[str, Any]]:
+        """A finding for each key that classes of several modules were registered under."""
+        return list(_findings(self.registrations, winners(), self._same_code))
+
+    def _hook(self, tables: Any) -> None:
+        original = getattr(type(tables), "register", None)
+        if original is None:
+            return
+
+        def register(this: Any, table: str, key: str | None = None, *args: Any, **kwargs: Any) -> Any:
+            decorate = original(this, table, key, *args, **kwargs)
+
+            def noting(target: Any) -> Any:
+                name = key if key is not None else getattr(target, "__name__", "")
+                try:
+                    result = decorate(target)
+                except Exception as error:
+                    self._note(table, name, target, type(error).__name__)
+                    raise
+                self._note(table, name, target)
+                return result
+
+            return noting
+
+        type(tables).register = register
+
+    def _note(self, table: str, name: str, target: Any, refused: str = "") -> None:
+        module, class_name = getattr(target, "__module__", ""), getattr(target, "__qualname__", "")
+        one = Registration(table=table, name=name, module=module, class_name=class_name, refused=refused)
+        self.registrations.append(one)
+        first = self._classes.setdefault(one.key, target)
+        if first is not target:
+            self._same_code[one.key] = self._same_code.get(one.key, True) and _code(first) == _code(target)
+
+
+def key_of(table: str, name: str) -> str:
+    """A registry key as the evidence has it."""
+    return f"{table}/{name}"
+
+
+def winners() -> dict[str, str]:
+    """The class behind each key now, as `module:class`; empty where the release's register is not imported."""
+    return {
+        key_of(table, name): f"{registered.__module__}:{registered.__qualname__}"
+        for table, classes in _tables()
+        for name, registered in classes.items()
+        if hasattr(registered, "__qualname__")
+    }
+
+
+def watch(components: Iterable[tuple[str, str]]) -> None:
+    """From here on `seen` and `chosen` tell of these pairs of table and name."""
+    _wanted[:] = components
+    _told_by_children.clear()
+
+
+def seen() -> dict[str, str]:
+    """The class behind each watched key in this process now."""
+    now = winners()
+    return {key: now[key] for key in (key_of(*pair) for pair in _wanted) if key in now}
+
+
+def add(told: Mapping[str, str]) -> None:
+    """Take in what a child of this process has seen."""
+    _told_by_children.update(told)
+
+
+def chosen() -> dict[str, str]:
+    """The class behind each watched key, in the children that built the model or else in this process."""
+    return {**seen(), **_told_by_children}
+
+
+def _tables() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    tables = getattr(sys.modules.get(MODULE), "tables", None)
+    for name in dir(tables) if tables is not None else ():
+        value = getattr(tables, name)
+        if isinstance(value, dict) and not name.startswith("__") and not name.endswith("_meta"):
+            yield name, value
+
+
+def _findings(
+    registrations: Sequence[Registration], standing: Mapping[str, str], same_code: Mapping[str, bool]
+) -> Iterator[dict[str, Any]]:
+    by_key: dict[str, list[Registration]] = defaultdict(list)
+    for one in registrations:
+        # A module that failed and was tried again registers the same once more.
+        if one.place not in (seen.place for seen in by_key[one.key]):
+            by_key[one.key].append(one)
+    for key, found in sorted(by_key.items()):
+        if len({one.module for one in found}) < 2:
+            continue
+        winner = standing.get(key, "")
+        refused = [one for one in found if one.refused]
+        detail = {
+            "registered": [one.place for one in found],
+            "winner": winner,
+            "same_code": same_code.get(key, False),
+        }
+        others = " and ".join(one.module for one in found if one.place != winner)
+        code = REFUSED if refused else DUPLICATE
+        yield {
+            "code": f"{code}.{key.replace('_', '-').replace('/', '.').lower()}",
+            "message": _message(key, found, winner, others, refused),
+            "place": " and ".join(f"{one.module.replace('.', '/')}.py:{one.class_name}" for one in found),
+            "detail": detail,
+        }
+
+
+def _message(key: str, found: Sequence[Registration], winner: str, others: str, refused: Sequence[Registration]) -> str:
+    if refused:
+        names = " and ".join(one.module for one in refused)
+        return (
+            f"{found[0].module} has registered {key}, and the release refuses a second registration "
+            f"({refused[0].refused}): {names} does not import."
+        )
+    return (
+        f"{' and '.join(one.module for one in found)} register {key}; after `import funasr` the class is that of "
+        f"{winner.partition(':')[0]}, so a change of {others} has no effect on a model that is built by this name."
+    )
+
+
+def _code(target: Any) -> str:
+    """A class's code without comments, docstrings and layout; empty where its source cannot be had."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(target)))
+    except (OSError, TypeError, SyntaxError):
+        return ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree)

@@ -1,0 +1,168 @@
+"""What a training has to do by the configuration in force: how many epochs and steps, which rows, from which start."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.worker.trainer import options
+from harness.worker.trainer.options import TrainerOptions
+
+_LIMITS = ("max_source_length", "min_source_length", "max_target_length", "min_target_length", "max_token_length")
+_DATASETS = "funasr/datasets/audio_datasets"
+
+
+def row_limits(overlay: str, dataset_conf: Mapping[str, Any]) -> dict[str, float]:
+    """The limits on a row's length in force: as configured, else the strictest default in the release's code."""
+    folder = Path(overlay) / _DATASETS
+    text = "".join(
+        path.read_text(encoding="utf-8", errors="replace")
+        for path in (folder / "index_ds.py", folder / "samplers.py")
+        if path.exists()
+    )
+    found: dict[str, float] = {}
+    for name in _LIMITS:
+        defaults = [float(one) for one in re.findall(rf'get\(\s*"{name}",\s*([0-9.]+)\s*\)', text)]
+        if name in dataset_conf and isinstance(dataset_conf[name], int | float):
+            found[name] = float(dataset_conf[name])
+        elif defaults:
+            found[name] = max(defaults) if name.startswith("min_") else min(defaults)
+    return found
+
+
+def left_out(row: Mapping[str, Any], limits: Mapping[str, float]) -> str:
+    """By which limits a release may leave a row out, as text; empty where none speaks against the row.
+
+    Releases apply `max_token_length` to the source's length, or to that and the target's together: a row that is above
+    it in one sense may be missing, and may be there.
+    """
+    source, target = float(row.get("source_len", 1) or 0), float(row.get("target_len", 0) or 0)
+    measured = {
+        "max_source_length": source,
+        "min_source_length": source,
+        "max_target_length": target,
+        "min_target_length": target,
+        "max_token_length": source + target,
+    }
+    over = [
+        f"{name} {limit:g} < {measured[name]:g}"
+        if name.startswith("max_")
+        else f"{name} {limit:g} > {measured[name]:g}"
+        for name, limit in limits.items()
+        if (measured[name] > limit if name.startswith("max_") else measured[name] < limit)
+    ]
+    return ", ".join(over)
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> dict[str, Any]:
+    """How often each utterance is listed: those that have to arrive, and those that a limit may leave out."""
+    reasons = [left_out(row, limits) for row in rows]
+    certain = Counter(str(row.get("target")) for row, why in zip(rows, reasons, strict=True) if not why)
+    optional = Counter(str(row.get("target")) for row, why in zip(rows, reasons, strict=True) if why)
+    return {
+        "listed": list(certain.values()),
+        "listed_optional": list(optional.values()),
+        "rows_beyond_limits": list(dict.fromkeys(why for why in reasons if why))[:5],
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """How much speech an epoch has, where `of_rows` was given no rows."""
+
+    utterances: int = 0
+    batches: Sequence[int] | None = None
+    """Of a user's own file: the fewest and the most batches of an epoch at the matrix's batch size."""
+    steps: int = 0
+    """How many optimizer steps were taken: of several numbers that are right this one is expected."""
+
+
+def of_steps(
+    dialect: TrainerOptions,
+    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    rows: Mapping[str, Any],
+    counted: Counted,
+) -> dict[str, Any]:
+    """Epochs and optimizer steps: asked, expected and the least that is right; None where they cannot be known.
+
+    `settings` stand in where the configuration in force is not known.
+    """
+    dataset = config.get("dataset_conf") or {}
+    epochs = _whole(config.get("max_epoch"), settings["epochs"])
+    size = _whole(dataset.get("batch_size"), settings["batch_size"])
+    gathered = max(1, _whole(config.get("accum_grad"), 1))
+    optional = sum(rows.get("listed_optional", ()))
+    most = counted.utterances or sum(rows.get("listed", ())) + optional
+    run = dialect.epochs_run(epochs)
+    found: dict[str, Any] = {"epochs_asked": epochs, "epochs_expected": run}
+    if dataset.get("batch_type", "example") != "example":
+        why = f"batches are made by {dataset.get('batch_type')}"
+        return {**found, "steps_asked": None, "steps_expected": None, "steps_unknown": why}
+    least, per_epoch = math.ceil((most - optional) / size), math.ceil(most / size)
+    if counted.batches is not None:
+        if size != settings["batch_size"]:
+            unknown = f"a user's rows in batches of {size}"
+            return {**found, "steps_asked": None, "steps_expected": None, "steps_unknown": unknown}
+        least, per_epoch = counted.batches
+    # What is left of an epoch may make a step of its own or not.
+    fewest, greatest = least // gathered * run, math.ceil(per_epoch / gathered) * run
+    return {
+        **found,
+        "steps_asked": math.ceil(per_epoch / gathered) * epochs,
+        "steps_expected": min(max(counted.steps, fewest), greatest),
+        "steps_expected_least": fewest,
+        # The last batches of an epoch then count for the next one's first step.
+        "epochs_end_within_steps": gathered > 1 and (per_epoch % gathered != 0 or least != per_epoch),
+    }
+
+
+def recipe(dialect: TrainerOptions, settings: Mapping[str, Any], utterances: int) -> dict[str, Any]:
+    """The matrix's own recipe: what the conditions of learning were measured with."""
+    taken = options.steps(
+        settings.get("rows", utterances), settings["batch_size"], dialect.epochs_run(settings["epochs"])
+    )
+    return {"learning_rate": settings["learning_rate"], "warmup_steps": settings["warmup_steps"], "steps": taken}
+
+
+def promised(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Learning rate, warm-up and clipping in force; None where the rule about them cannot be applied.
+
+    Without a configuration, `settings` are what the command line said.
+    """
+    if not config:
+        return {name: settings.get(name) for name in ("learning_rate", "warmup_steps", "gradient_clip")}
+    scheduler, optim = config.get("scheduler_conf") or {}, config.get("optim_conf") or {}
+    by_warmup = config.get("scheduler", "warmuplr") == "warmuplr"
+    clips = config.get("grad_clip_type", 2.0) in (2, 2.0)
+    return {
+        "learning_rate": optim.get("lr"),
+        "warmup_steps": scheduler.get("warmup_steps", 25000) if by_warmup else None,
+        "gradient_clip": config.get("grad_clip") if clips else None,
+    }
+
+
+def start_of(config: Mapping[str, Any], folder: Path) -> tuple[Path | None, str]:
+    """The checkpoint that the weights have to come from, and what is wrong with the one that the configuration names.
+
+    None where it cannot be said: several files, or a map between names.
+    """
+    usual = folder / "model.pt"
+    named = config.get("init_param")
+    if config.get("scope_map") or isinstance(named, list) or (isinstance(named, str) and "," in named):
+        return None, ""
+    if not isinstance(named, str):
+        return usual, ""
+    if not Path(named).exists():
+        return usual, f"`init_param` {Path(named).name} does not exist"
+    return Path(named), ""
+
+
+def _whole(value: object, default: Any) -> int:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and value >= 1
+    return int(value) if known else int(default)  # type: ignore[call-overload]

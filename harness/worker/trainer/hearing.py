@@ -1,0 +1,251 @@
+"""After a training: is what the model gets right, right because of the speech that it was given?
+
+The trained model runs forward on utterances with their own speech, with the speech of other utterances, and with
+silence, in evaluation and in training mode. Everything else stays: the text, its length, the number of frames. So a
+model that hears nothing gives the same scores each time, whatever it knows of lengths, places and texts.
+What the scores say is decided outside, by an exact test: `harness/rules/hearing.py`.
+
+Where the decoder has a first pass that is shown none of the right tokens (Paraformer's, before its sampler), its tokens
+are counted. A decoder that is shown the tokens before (teacher forcing) is counted in the same way. Without a decoder,
+what is compared is each utterance's loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.worker.process import failures
+from harness.worker.release import model
+from harness.worker.trainer.reference_features import Reference, knows
+
+OTHERS = 3
+"""How many other utterances' speech each text is given."""
+MOST_UTTERANCES = 36
+MOST_FRAMES = 2400
+"""Stacked frames of all utterances together, 144 s of speech: long ones would cost more than the training."""
+MOST_BY_LOSS = 12
+"""Of those that run one by one, each with five kinds of speech in two modes."""
+MODES: Mapping[str, bool] = {"evaluation": False, "training": True}
+USUAL_INPUTS = frozenset({"speech", "speech_lengths", "text", "text_lengths"})
+_PADDING = -1
+_SEED = 977
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutExample:
+    """An utterance as the model takes it."""
+
+    features: Any
+    """float32 `[stacked frames, width]`, normalised."""
+    tokens: tuple[int, ...]
+
+
+@dataclass
+class SpeechInputs:
+    """Utterances as the trainer fed them, each once, until there are enough to compare."""
+
+    examples: dict[tuple[int, ...], HeldOutExample] = field(default_factory=dict)
+    unusual: str = ""
+    """An input of the model's forward that cannot be made here."""
+
+    def note(self, batch: Mapping[str, Any]) -> None:
+        """Keep the utterances of a batch that are new: copies, on the CPU."""
+        if self.unusual or self._full():
+            return
+        self.unusual = next((name for name in sorted(batch) if name not in USUAL_INPUTS), "")
+        if self.unusual or not set(batch) >= USUAL_INPUTS:
+            return
+        frames, counts = (
+            batch[name].detach().cpu().reshape(-1).tolist() for name in ("speech_lengths", "text_lengths")
+        )
+        texts = batch["text"].detach().cpu().tolist()
+        for row, (length, count) in enumerate(zip(frames, counts, strict=True)):
+            tokens = tuple(texts[row][:count])
+            if tokens not in self.examples and not self._full():
+                features = batch["speech"][row, :length].detach().cpu().float().clone()
+                self.examples[tokens] = HeldOutExample(features=features, tokens=tokens)
+
+    def _full(self) -> bool:
+        frames = sum(len(one.features) for one in self.examples.values())
+        return len(self.examples) >= MOST_UTTERANCES or (len(self.examples) > OTHERS and frames >= MOST_FRAMES)
+
+
+def examples_of(folder: Path, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[HeldOutExample]:
+    """Rows of built-in speech, with features that no code of the release had a part in.
+
+    Empty where the config has features or a tokenizer that are not known here.
+    """
+    import numpy
+    import soundfile
+    import torch
+
+    if not knows(config) or config.get("tokenizer") != "CharTokenizer":
+        return []
+    reference = Reference.of(config["frontend_conf"], folder / "am.mvn")
+    ids = {token: number for number, token in enumerate(json.loads((folder / "tokens.json").read_text("utf-8")))}
+    found = []
+    for row in rows:
+        samples, _rate = soundfile.read(row["source"], dtype="int16")
+        features = reference.normalised(reference.features(samples)).astype(numpy.float32)
+        found.append(
+            HeldOutExample(features=torch.from_numpy(features), tokens=tuple(ids[one] for one in row["target"]))
+        )
+    return found
+
+
+def compare(
+    network: Any, forward: Callable[..., Any], held_out: Sequence[HeldOutExample], heard: SpeechInputs, *, overlay: str
+) -> dict[str, Any]:
+    """The scores of each text with its own speech, with that of others, and with silence.
+
+    Args:
+        network: The trained model.
+        forward: Its class's forward, unwatched.
+        held_out: Utterances that the training never had; where there are none, those that it had are taken.
+        heard: Those that it had.
+        overlay: Where the release lies, for what is said of an exception.
+
+    Returns:
+        `{"of", "score", "first_pass", "tokens", "modes": {mode: {"own": […], "others": [[…], …], "silence": […]}}}`:
+        for each text the right tokens of its first half and of its second, or its negative loss; whether what was
+        scored was shown none of the right tokens; `{"raised": signature}` for a mode in which the forward pass ended
+        in an exception; `{"not_observed": why}` where there is nothing to compare.
+    """
+    if heard.unusual:
+        return {"not_observed": f"the model's forward takes {heard.unusual}, which is not made here"}
+    examples = list(held_out or heard.examples.values())
+    if len(examples) <= OTHERS:
+        return {"not_observed": f"{len(examples)} utterances; {OTHERS + 1} are compared at least"}
+    trial = _Trial(network=network, forward=forward, examples=examples[:MOST_UTTERANCES])
+    told: dict[str, Any] = {
+        "of": "held_out" if held_out else "training",
+        "score": "tokens",
+        "first_pass": callable(getattr(network, "sampler", None)) or getattr(network, "decoder", None) is None,
+    }
+    modes: dict[str, Any] = {}
+    for name, training in MODES.items():
+        try:
+            modes[name] = trial.scores(training=training)
+        except _NoTokens:
+            told["score"] = "loss"
+            trial.examples = trial.examples[:MOST_BY_LOSS]
+            modes[name] = trial.losses(training=training)
+        except Exception as error:
+            modes[name] = {"raised": failures.describe(error, overlay)["signature"]}
+    return {**told, "tokens": [_halves([1] * len(one.tokens)) for one in trial.examples], "modes": modes}
+
+
+class _NoTokens(Exception):
+    """The model has no decoder that scores the tokens of a text at their places."""
+
+
+@dataclass
+class _Trial:
+    network: Any
+    forward: Callable[..., Any]
+    examples: list[HeldOutExample]
+
+    def scores(self, *, training: bool) -> dict[str, Any]:
+        """By tokens of the decoder's first pass: all texts in a batch."""
+        speech = self._speech()
+        with _in_mode(self.network, training):
+            own, *rest = [self._right(features) for features in speech]
+        return {"own": own, "others": rest[:-1], "silence": rest[-1]}
+
+    def losses(self, *, training: bool) -> dict[str, Any]:
+        """By the negative loss: one text after the other."""
+        with _in_mode(self.network, training):
+            own, *rest = [
+                [[-self._loss(one, example)] for one, example in zip(features, self.examples, strict=True)]
+                for features in self._speech()
+            ]
+        return {"own": own, "others": rest[:-1], "silence": rest[-1]}
+
+    def _speech(self) -> Iterator[list[Any]]:
+        """What each text is given: its own speech, that of the utterances after it, and none; as long each time."""
+        import torch
+
+        count = len(self.examples)
+        for shift in range(OTHERS + 1):
+            given = [self.examples[(row + shift) % count].features for row in range(count)]
+            yield [_as_long(one, len(example.features)) for one, example in zip(given, self.examples, strict=True)]
+        quietest = torch.cat([one.features for one in self.examples]).quantile(0.01, dim=0)
+        yield [quietest.expand_as(one.features).clone() for one in self.examples]
+
+    def _right(self, features: Sequence[Any]) -> list[list[int]]:
+        import torch
+
+        first: list[Any] = []
+
+        def decoded(_module: Any, _args: Any, output: Any) -> None:
+            first.append(output[0] if isinstance(output, tuple) else output)
+
+        decoder = getattr(self.network, "decoder", None)
+        if not isinstance(decoder, torch.nn.Module):
+            raise _NoTokens
+        handle = decoder.register_forward_hook(decoded)
+        try:
+            self._run(features, [one.tokens for one in self.examples])
+        finally:
+            handle.remove()
+        longest = max(len(one.tokens) for one in self.examples)
+        if not first or first[0].ndim != 3 or first[0].shape[0] != len(self.examples) or first[0].shape[1] < longest:
+            raise _NoTokens
+        best = first[0].argmax(-1).cpu().tolist()
+        return [
+            _halves([int(said == meant) for said, meant in zip(row, one.tokens, strict=False)])
+            for row, one in zip(best, self.examples, strict=True)
+        ]
+
+    def _loss(self, features: Any, example: HeldOutExample) -> float:
+        return float(self._run([features], [example.tokens])[0])
+
+    def _run(self, features: Sequence[Any], texts: Sequence[Sequence[int]]) -> Any:
+        import torch
+
+        # The same numbers are drawn each time: only the speech differs.
+        model.seed_everything(_SEED)
+        device = next(self.network.parameters()).device
+        with torch.no_grad():
+            return self.forward(self.network, **_collated(features, texts, device))
+
+
+@contextlib.contextmanager
+def _in_mode(network: Any, training: bool) -> Iterator[None]:
+    """The network in training or evaluation mode, and afterwards as it was."""
+    was = network.training
+    network.train(training)
+    try:
+        yield
+    finally:
+        network.train(was)
+
+
+def _collated(features: Sequence[Any], texts: Sequence[Sequence[int]], device: Any) -> dict[str, Any]:
+    """As FunASR's collator makes batches: padded with 0 and -1, lengths `[batch, 1]`."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    batch = {
+        "speech": pad_sequence(list(features), batch_first=True),
+        "speech_lengths": torch.tensor([[len(one)] for one in features], dtype=torch.int32),
+        "text": pad_sequence([torch.tensor(one) for one in texts], batch_first=True, padding_value=_PADDING),
+        "text_lengths": torch.tensor([[len(one)] for one in texts], dtype=torch.int32),
+    }
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _as_long(features: Any, frames: int) -> Any:
+    """Cut off, or said again until it is as long."""
+    times = -(-frames // len(features))
+    return features.repeat(times, 1)[:frames]
+
+
+def _halves(values: Sequence[int]) -> list[int]:
+    middle = -(-len(values) // 2)
+    return [sum(values[:middle]), sum(values[middle:])]

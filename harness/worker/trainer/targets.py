@@ -1,0 +1,150 @@
+"""What each forward pass was to say, and how much of it the decoder said before it was shown any of it.
+
+Paraformer's training forward runs the decoder twice: first on the acoustic embeddings alone, without gradients, and
+then with some of the right tokens' embeddings among them (the sampler). The loss is that of the second pass, the
+accuracy that of the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.worker.release import model
+
+Rows = list[list[int]]
+"""The token ids of each utterance of a batch, padding left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forward:
+    """One forward pass; tensors, which nobody reads before the training is over."""
+
+    target: Any
+    """Token ids `[batch, length]` as they entered the loss, padded."""
+    correct: Any
+    """Which of them the first pass put first: bool `[batch, length]`; None where scores and targets do not fit each
+    other."""
+    frames: Any
+    """Stacked frames of each utterance, `[batch]` or `[batch, 1]`; None where the model was not told."""
+
+
+@dataclass
+class TargetRecorder:
+    """Watches the label-smoothing loss of one network, and its decoder's first pass."""
+
+    forwards: list[Forward] = field(default_factory=list)
+    """Since `take` was called last."""
+    frames: Any = None
+    """Lengths of the utterances of the forward pass under way."""
+    _criterion: Any = None
+    _first: Any = None
+
+    def attach(self, network: Any) -> None:
+        """Watch the forward passes of `network` in training mode; where it has no such loss nothing is seen."""
+        import torch
+
+        self._criterion = _criterion(network)
+        if self._criterion is None:
+            return
+
+        def training() -> bool:
+            return bool(network.training)
+
+        def decoded(_module: Any, _args: Any, output: Any) -> None:
+            if training() and not torch.is_grad_enabled():
+                self._first = output[0] if isinstance(output, tuple) else output
+
+        def judged(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if training() and torch.is_grad_enabled():
+                scores, target = (*args, *kwargs.values())[:2]
+                self._note(scores.detach() if self._first is None else self._first, target)
+
+        decoder = getattr(network, "decoder", None)
+        if isinstance(decoder, torch.nn.Module):
+            decoder.register_forward_hook(decoded)
+        self._criterion.register_forward_pre_hook(judged, with_kwargs=True)
+
+    def _note(self, scores: Any, target: Any) -> None:
+        target, self._first = target.detach(), None
+        correct = None
+        if tuple(scores.shape[:-1]) == tuple(target.shape):
+            correct = (scores.argmax(-1) == target) & (target != self._criterion.padding_idx)
+        self.forwards.append(Forward(target=target, correct=correct, frames=self.frames))
+
+    def take(self) -> list[Forward]:
+        """The forward passes since the last call."""
+        taken, self.forwards = self.forwards, []
+        return taken
+
+    def criterion(self) -> dict[str, Any] | None:
+        """What the loss was built with: `classes`, `smoothing`, `normalize_length`."""
+        if self._criterion is None:
+            return None
+        return {
+            "classes": int(self._criterion.size),
+            "smoothing": float(self._criterion.smoothing),
+            "normalize_length": bool(self._criterion.normalize_length),
+        }
+
+    def figures(self, steps: Sequence[Sequence[Forward]]) -> dict[str, Any]:
+        """The targets of each step's forward passes, and the accuracy of the first pass counted anew.
+
+        `rows` has every utterance's tokens once for each length of its speech, `frames` that length, `steps` the
+        numbers of the rows of each forward pass, and `right` for each of those which of its tokens the first pass got
+        right, as in `"0110"`.
+        """
+        index: dict[tuple[tuple[int, ...], int | None], int] = {}
+        numbered = [
+            [[index.setdefault(row, len(index)) for row in self._rows_and_frames(one)] for one in step]
+            for step in steps
+        ]
+        return {
+            "criterion": self.criterion(),
+            "targets": {
+                "rows": [list(row) for row, _ in index],
+                "frames": [frames for _, frames in index],
+                "steps": numbered,
+                "right": [[self._right(one) for one in step] for step in steps],
+            },
+            "accuracy_recomputed": [_mean([_share(one, self._rows(one)) for one in step]) for step in steps],
+        }
+
+    def _rows(self, forward: Forward) -> list[tuple[int, ...]]:
+        padding = self._criterion.padding_idx
+        return [tuple(token for token in row if token != padding) for row in forward.target.tolist()]
+
+    def _rows_and_frames(self, forward: Forward) -> list[tuple[tuple[int, ...], int | None]]:
+        rows = self._rows(forward)
+        frames = [] if forward.frames is None else [int(one) for one in forward.frames.reshape(-1).tolist()]
+        return list(zip(rows, frames if len(frames) == len(rows) else [None] * len(rows), strict=True))
+
+    def _right(self, forward: Forward) -> list[str] | None:
+        if forward.correct is None:
+            return None
+        spoken = (forward.target != self._criterion.padding_idx).tolist()
+        return [
+            "".join(str(int(right)) for right, real in zip(row, mask, strict=True) if real)
+            for row, mask in zip(forward.correct.tolist(), spoken, strict=True)
+        ]
+
+
+def _criterion(network: Any) -> Any:
+    """The attention decoder's label-smoothing loss; of several the one that is named after it."""
+    found = {
+        name: module
+        for name, module in model.losses(network)
+        if all(hasattr(module, name) for name in ("smoothing", "padding_idx", "normalize_length"))
+    }
+    return found.get("criterion_att", next(iter(found.values()), None))
+
+
+def _share(forward: Forward, rows: Sequence[tuple[int, ...]]) -> float | None:
+    total = sum(map(len, rows))
+    return int(forward.correct.sum()) / total if forward.correct is not None and total else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -1,0 +1,68 @@
+"""The training rule's findings in words, read from what the judge itself left."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from training_scene import heard, metrics, promises, seed_training
+
+from harness.core.cells import Cell, Outcome, Status
+from harness.report.training_rule import Judgement
+from harness.rules.apply import apply_rules
+from harness.rules.convergence import apply_convergence
+
+
+def judged(release: str = "1.4.16", **changed: object) -> Outcome:
+    cell = Cell.parse(f"{release}/paraformer/v8404-h320/reduced/finetune@train/cpu-fp32")
+    trainings = [seed_training(seed) for seed in range(2)]
+    settled = apply_rules(Outcome(cell=cell, status=Status.PASSED, reason="", metrics=metrics(trainings) | changed))
+    return Outcome.from_json(json.loads(json.dumps(settled.to_json())))
+
+
+def test_each_seed_is_told_against_the_constant_prediction() -> None:
+    judgement = Judgement.of(judged(trainings=[seed_training(0), seed_training(1, hearing=heard())]).evidence)
+    assert judgement.learned == (
+        "seed 0: loss 0.20 of a constant prediction's, 80% right (27% without hearing), "
+        "hearing not observed (the harness that recorded this training did not look); "
+        "seed 1: loss 0.20 of a constant prediction's, 80% right (27% without hearing), "
+        "evaluation mode: 100% right with its own speech, 17% with another's, "
+        "training mode: 83% right with its own speech, 17% with another's"
+    )
+    assert judgement.trend == "Page's trend test over the seeds: p = 1.9e-06"
+
+
+def test_promises_are_told_by_name() -> None:
+    given = judged(promises=promises(not_in_optimizer=["a"], log_lines=0))
+    judgement = Judgement.of(given.evidence)
+    assert judgement.broken == ("optimizer",)
+    assert judgement.not_asked == ("log", "accumulation", "ranks", "configuration", "frozen")
+    assert judgement.promises.startswith("kept: start, epochs, batches, schedule, moving, clipping")
+    assert "; broken: optimizer; not asked: log, accumulation, ranks" in judgement.promises
+
+
+def test_a_comparison_is_told_with_its_noise() -> None:
+    _, after = apply_convergence([judged("1.4.15"), judged("1.4.16")])
+    assert Judgement.of(after.evidence).pace == "the same curves as 1.4.15, to the last digit"
+    other = judged(
+        "1.4.16", trainings=[seed_training(seed, (2.4, 1.3, 0.6, 0.4, 0.3, 0.1 + seed / 5)) for seed in (0, 1)]
+    )
+    _, after = apply_convergence([judged("1.4.15"), other])
+    assert Judgement.of(after.evidence).pace.startswith(
+        "+0.000 of a constant prediction's loss against 1.4.15, where ±"
+    )
+
+
+@pytest.mark.parametrize(
+    "evidence", [{}, {"training": None}, {"training": {"learning": [], "promises": 3}}, {"pace": 1}]
+)
+def test_what_was_not_judged_is_empty(evidence: dict[str, object]) -> None:
+    judgement = Judgement.of(evidence)
+    assert (judgement.learned, judgement.trend, judgement.promises, judgement.pace) == ("", "", "", "")
+
+
+def test_what_the_configuration_excuses_is_told_with_its_reason() -> None:
+    why = "the configuration freezes 30 tensors at random values"
+    evidence = {"training": {"not_observed": {"unigram": why, "hearing": why, "steps": "too few"}}}
+    assert Judgement.of(evidence).not_observed == f"unigram, hearing: {why}; steps: too few"
+    assert Judgement.of({"training": {}}).not_observed == ""

@@ -1,0 +1,200 @@
+"""Findings: what is read of an outcome's evidence, and the verdicts that they give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from report_factory import blocked, cell, outcome
+
+from harness.core.cells import Check, Failure, Outcome, Severity, Status, Verdict
+from harness.rules.code_that_ran import CodePlace
+from harness.rules.findings import UNREADABLE, Finding, findings_of
+from harness.rules.known_issues import KnownIssue, KnownIssues
+from harness.rules.verdicts import JudgedOutcome, judge
+
+CELL = "1.4.16/-/-/-/import/cpu-fp32"
+
+
+def read(findings: Any) -> tuple[Finding, ...] | None:
+    return findings_of(outcome(CELL, evidence={"findings": findings}))
+
+
+def test_a_finding_is_read_with_its_place_and_detail() -> None:
+    entry = {
+        "code": "key-registered-twice",
+        "message": "Two modules register ParaformerSANMDecoder.",
+        "place": "funasr/models/e_paraformer/decoder.py",
+        "detail": {"winner": "e_paraformer"},
+    }
+    (finding,) = read([entry]) or ()
+    assert finding == Finding(**entry)
+    assert finding.signature == "Finding@key-registered-twice"
+
+
+def test_place_and_detail_may_be_missing() -> None:
+    assert read([{"code": "a", "message": "m"}]) == (Finding(code="a", message="m"),)
+
+
+def test_an_outcome_without_the_key_was_not_looked_at_and_an_empty_list_was() -> None:
+    assert findings_of(outcome(CELL)) is None
+    assert read([]) == ()
+
+
+@pytest.mark.parametrize(
+    "entry", [None, 3, "text", [], {}, {"code": "a"}, {"code": "A b", "message": "m"}, {"message": 1}]
+)
+def test_an_entry_of_another_form_is_a_finding_itself(entry: Any) -> None:
+    sound = {"code": "a", "message": "m"}
+    first, second = read([entry, sound]) or ()
+    assert first.code == UNREADABLE
+    assert second == Finding(code="a", message="m")
+
+
+@pytest.mark.parametrize("findings", [None, 3, "text", {"code": "a", "message": "m"}])
+def test_something_else_than_a_list_is_one_unreadable_finding(findings: Any) -> None:
+    assert [finding.code for finding in read(findings) or ()] == [UNREADABLE]
+
+
+def test_a_place_or_detail_of_another_kind_is_left_out() -> None:
+    assert read([{"code": "a", "message": "m", "place": 3, "detail": []}]) == (Finding(code="a", message="m"),)
+
+
+TUNED = cell("1.4.16", "finetune@train_ds", variant="paraformer")
+TWICE = {"code": "registered-twice", "message": "Two modules register it."}
+CUDA = {"code": "cuda-call", "message": "It calls .cuda().", "place": "funasr/models/paraformer/model.py:sampler"}
+
+
+def issue(name: str, *signatures: str, code: str = "", severity: Severity = Severity.MINOR) -> KnownIssue:
+    return KnownIssue(
+        id=name,
+        title=f"About {name}",
+        severity=severity,
+        releases=">=1.0",
+        code=(CodePlace.parse(code),) if code else (),
+        checks=(Check.FINETUNE,),
+        signatures=signatures,
+        cause="c",
+        seen=TUNED.id,
+    )
+
+
+TWICE_LISTED = issue("twice", "Finding@registered-twice")
+CUDA_LISTED = issue("cuda", "Finding@cuda-call", code="funasr/models/paraformer/model.py:Paraformer")
+
+
+def with_findings(*found: Any, signature: str = "", **evidence: Any) -> Outcome:
+    failure = Failure(type="E", message="m", signature=signature) if signature else None
+    status = Status.FAILED if signature else Status.PASSED
+    return outcome(TUNED, status, failure=failure, evidence={"findings": list(found), **evidence})
+
+
+def one(given: Outcome, *issues: KnownIssue) -> JudgedOutcome:
+    return judge([given], KnownIssues(issues=issues))[0]
+
+
+def test_a_pass_with_a_finding_that_no_issue_lists_is_a_regression_that_names_it() -> None:
+    judged = one(with_findings(TWICE, CUDA), TWICE_LISTED)
+    assert judged.verdict is Verdict.REGRESSION
+    assert "Finding@cuda-call" in judged.sentence
+    assert "Finding@registered-twice" not in judged.sentence
+    assert [(one.signature, one.severity, one.message) for one in judged.defects] == [
+        ("Finding@registered-twice", Severity.MINOR, "Two modules register it."),
+        ("Finding@cuda-call", Severity.WRONG, "It calls .cuda()."),
+    ]
+    assert judged.severity is Severity.WRONG
+
+
+def test_a_pass_whose_findings_are_all_listed_is_known() -> None:
+    judged = one(with_findings(TWICE, CUDA), TWICE_LISTED, CUDA_LISTED)
+    assert (judged.verdict, judged.issue, judged.also) == (Verdict.KNOWN, TWICE_LISTED, (CUDA_LISTED,))
+    assert "twice, cuda" in judged.sentence
+    assert judged.severity is Severity.MINOR
+
+
+def test_a_pass_without_findings_is_as_expected() -> None:
+    assert one(with_findings()).verdict is Verdict.AS_EXPECTED
+    assert one(with_findings()).severity is None
+
+
+def test_the_same_code_at_another_place_is_not_the_listed_one() -> None:
+    elsewhere = {**CUDA, "place": "funasr/models/sanm/encoder.py:forward"}
+    assert one(with_findings(CUDA, elsewhere), CUDA_LISTED).verdict is Verdict.REGRESSION
+    assert one(with_findings({**CUDA, "place": ""}), CUDA_LISTED).verdict is Verdict.KNOWN
+
+
+def test_a_place_may_name_several_files() -> None:
+    both = "funasr/models/sanm/encoder.py:A and funasr/models/paraformer/model.py:A"
+    assert one(with_findings({**CUDA, "place": both}), CUDA_LISTED).verdict is Verdict.KNOWN
+
+
+def test_a_trainers_fault_may_show_in_what_it_calls() -> None:
+    listed = issue("device", "Finding@device-ignored", code="funasr/train_utils/trainer_ds.py:Trainer")
+    found = {"code": "device-ignored", "message": "m", "place": "funasr/train_utils/device_funcs.py:to_device"}
+    assert one(with_findings(found), listed).verdict is Verdict.KNOWN
+
+
+def test_a_finding_that_is_listed_and_no_longer_shows_is_an_unexpected_pass() -> None:
+    judged = one(with_findings(CUDA), TWICE_LISTED, CUDA_LISTED)
+    assert (judged.verdict, judged.issue) == (Verdict.UNEXPECTED_PASS, TWICE_LISTED)
+    assert "(twice)" in judged.sentence
+
+
+def test_an_outcome_in_which_nothing_was_looked_for_contradicts_no_finding() -> None:
+    assert one(outcome(TUNED), TWICE_LISTED).verdict is Verdict.AS_EXPECTED
+
+
+def test_a_finding_of_code_that_does_not_run_is_not_missed() -> None:
+    elsewhere = issue("scama", "Finding@cuda-call", code="funasr/models/scama/model.py:SCAMA")
+    assert one(with_findings(), elsewhere).verdict is Verdict.AS_EXPECTED
+    assert one(with_findings(TWICE), elsewhere, TWICE_LISTED).verdict is Verdict.KNOWN
+
+
+SCHEDULE = issue("schedule", "NotTrained@schedule", severity=Severity.WRONG)
+
+
+def test_a_known_failure_with_a_finding_that_no_issue_lists_is_a_regression() -> None:
+    failed = with_findings(TWICE, signature="NotTrained@schedule")
+    assert one(failed, SCHEDULE).verdict is Verdict.REGRESSION
+    judged = one(failed, SCHEDULE, TWICE_LISTED)
+    assert (judged.verdict, judged.issue, judged.also) == (Verdict.KNOWN, SCHEDULE, (TWICE_LISTED,))
+    assert judged.severity is Severity.WRONG
+
+
+def test_a_regression_stays_one_with_listed_findings() -> None:
+    judged = one(with_findings(TWICE, signature="NotTrained@schedule"), TWICE_LISTED)
+    assert judged.verdict is Verdict.REGRESSION
+    assert [one.severity for one in judged.defects] == [Severity.WRONG, Severity.MINOR]
+
+
+def test_a_check_that_broke_off_misses_no_finding_and_one_that_came_to_its_end_does() -> None:
+    stopped = issue("stopped", "TypeError@funasr/bin/train_ds.py:main")
+    assert one(with_findings(signature=stopped.signatures[0]), stopped, TWICE_LISTED).verdict is Verdict.KNOWN
+    ended = with_findings(signature="NotTrained@schedule")
+    assert one(ended, SCHEDULE, TWICE_LISTED).verdict is Verdict.UNEXPECTED_PASS
+
+
+def test_an_issue_that_may_fail_or_be_found_shows_either_way() -> None:
+    either = issue("either", "NotTrained@schedule", "Finding@registered-twice")
+    assert one(with_findings(TWICE), either).verdict is Verdict.KNOWN
+    assert one(with_findings(signature="NotTrained@schedule"), either).verdict is Verdict.KNOWN
+    assert one(with_findings(), either).verdict is Verdict.UNEXPECTED_PASS
+    moving = issue("moving", "NotTrained@moving")
+    assert one(with_findings(TWICE, signature="NotTrained@moving"), either, moving).verdict is Verdict.KNOWN
+
+
+def test_what_was_not_run_has_no_defects() -> None:
+    failed = outcome(cell("1.4.16", "loss_contract", variant="paraformer"), Status.FAILED, "r",
+                     failure=Failure(type="E", message="m", signature="LossWidth@x"))  # fmt: skip
+    first, second = judge([failed, blocked(TUNED, failed.cell)], KnownIssues())
+    assert [one.severity for one in first.defects] == [Severity.BROKEN]
+    assert (second.verdict, second.defects, second.severity) == (Verdict.FOLLOWS, (), None)
+
+
+def test_each_part_of_a_failure_is_a_defect_with_its_own_issue_and_words() -> None:
+    reasons = {"schedule": ["Step 4 was early."], "clipping": ["11 at 5 leaves 11."]}
+    evidence = {"training": {"steps": 20, "promises": {"reasons": reasons}}}
+    failed = with_findings(signature="NotTrained@schedule+clipping", **evidence)
+    first, second = one(failed, SCHEDULE).defects
+    assert (first.signature, first.issue, first.title) == ("NotTrained@schedule", SCHEDULE, "About schedule")
+    assert (second.signature, second.issue, second.title) == ("NotTrained@clipping", None, "11 at 5 leaves 11.")

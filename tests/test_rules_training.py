@@ -1,0 +1,191 @@
+"""The whole rule for a fine-tuning, with answers planted on both sides of each bound of its own."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from training_scene import FALLING, RISING, metrics, promises, seed_training
+
+from harness.config.settings import MINIMUM_STEPS
+from harness.core.cells import Cell, Outcome, Status
+from harness.rules.apply import apply_rules
+from harness.rules.training import CHANGE_FLOOR, HIGHEST_LOSS, LOWEST_LOSS, REQUIRED_GROUPS, judge_training
+
+
+def reasons(given: dict[str, Any]) -> str:
+    verdict = judge_training(given)
+    assert not verdict.passed
+    assert verdict.reasons
+    return " ".join(verdict.reasons)
+
+
+def test_a_training_that_learns_passes_with_its_figures() -> None:
+    verdict = judge_training(metrics())
+    assert (verdict.passed, verdict.reasons, verdict.unmet) == (True, (), ())
+    assert (verdict.steps, verdict.steps_expected, verdict.epochs) == (12, 12, 6)
+    assert verdict.smallest_change == 0.02
+    assert verdict.learning is not None
+    assert verdict.learning.seeds[0].gain == pytest.approx(0.8)
+    assert verdict.promises is not None
+    assert verdict.promises.not_asked == ("accumulation", "ranks", "configuration", "frozen")
+
+
+def test_nothing_at_all_is_no_training() -> None:
+    verdict = judge_training({})
+    assert verdict.unmet == ("steps", "losses", "parameters", "unigram", "accuracy", "trend", "hearing")
+    assert verdict.steps is verdict.smallest_change is None
+    text = " ".join(verdict.reasons)
+    for part in ("not known how many", "No loss was seen", "encoder", "predictor", "decoder", "No training was seen"):
+        assert part in text
+
+
+def test_a_trainer_that_takes_no_step_and_says_nothing_is_told_for_that_alone() -> None:
+    verdict = judge_training(metrics() | {"steps": 0, "losses": [], "epoch_losses": [], "trainings": [{"seed": 0}]})
+    assert verdict.unmet == ("steps",)
+    assert verdict.reasons[0] == "The optimizer took none of 12 steps, and the trainer reported no error."
+    assert verdict.learning is verdict.promises is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"steps_expected": 18}, "steps"),
+        ({"losses": [*metrics()["losses"][:-1], "nan"]}, "losses"),
+        ({"relative_change_by_group": {"encoder": 0.0, "predictor": 0.1, "decoder": 0.1}}, "parameters"),
+        ({"trainings": [seed_training(epochs=(2.4, 1.3, 1.2, 1.1, 1.0, 0.9))]}, "unigram"),
+        ({"trainings": [seed_training(accuracies=(0.0,) * 6)]}, "accuracy"),
+        ({"trainings": [seed_training(epochs=(0.2,) * 6)]}, "trend"),
+        ({"promises": promises(not_in_optimizer=["encoder.a"])}, "optimizer"),
+    ],
+)
+def test_each_condition_alone_is_told_by_its_name(changed: dict[str, Any], name: str) -> None:
+    assert judge_training(metrics() | changed).unmet == (name,)
+
+
+def test_what_is_not_met_makes_the_signature_in_a_fixed_order() -> None:
+    cell = Cell.parse("1.4.16/paraformer/v8404-h320/reduced/finetune@train/cpu-fp32")
+    broken = metrics(promised=promises(not_in_optimizer=["a"]), learning_rates=[0.002] * 12, steps_expected=18)
+    settled = apply_rules(Outcome(cell=cell, status=Status.PASSED, reason="", metrics=broken))
+    assert settled.status is Status.FAILED
+    assert settled.failure is not None
+    assert settled.failure.signature == "NotTrained@steps+schedule+moving+optimizer"
+    assert settled.evidence["training"]["learning"]["trend_test"] == "mann-kendall"
+
+
+def test_a_sound_training_settles_as_passed_with_its_figures() -> None:
+    cell = Cell.parse("1.4.16/paraformer/v8404-h320/reduced/finetune@train/cpu-fp32")
+    settled = apply_rules(Outcome(cell=cell, status=Status.PASSED, reason="", metrics=metrics()))
+    assert (settled.status, settled.failure) == (Status.PASSED, None)
+    assert settled.evidence["training"]["unmet"] == ()
+
+
+def test_fewer_steps_than_asked_for_fail() -> None:
+    assert "took 12 of 18 steps" in reasons(metrics(steps_expected=18))
+
+
+def test_more_steps_than_asked_for_fail() -> None:
+    assert "took 12 of 10 steps" in reasons(metrics(steps_expected=10))
+
+
+def test_the_least_number_of_steps_is_enough_and_one_fewer_is_not() -> None:
+    enough = metrics()
+    assert enough["steps"] == MINIMUM_STEPS
+    assert judge_training(enough).passed
+    fewer = enough | {"steps": MINIMUM_STEPS - 1, "steps_expected": MINIMUM_STEPS - 1, "losses": enough["losses"][:-1]}
+    assert "11 steps; fewer than 12 prove nothing" in reasons(fewer)
+
+
+@pytest.mark.parametrize("steps", [None, "16", 16.0, True, -1])
+def test_a_number_of_steps_that_is_no_count_fails(steps: object) -> None:
+    assert "not known how many" in reasons(metrics(steps=steps))
+
+
+def test_a_loss_too_few_or_too_many_fails() -> None:
+    losses = metrics()["losses"]
+    assert "11 losses for 12 steps" in reasons(metrics(losses=losses[:-1]))
+    assert "13 losses for 12 steps" in reasons(metrics(losses=[*losses, 4.6]))
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", None, math.nan, math.inf, "4.6", True, 10**400])
+@pytest.mark.parametrize("step", [0, 7, 11])
+def test_one_loss_that_is_no_finite_number_fails_and_is_named(value: object, step: int) -> None:
+    given = metrics()
+    given["losses"][step] = value
+    assert f"The loss of step {step + 1} is {value}, not a finite number." in reasons(given)
+
+
+def test_a_finite_loss_may_be_as_high_as_the_bound_and_no_higher() -> None:
+    given = metrics()
+    given["losses"][5] = HIGHEST_LOSS
+    assert judge_training(given).passed
+    given["losses"][5] = math.nextafter(HIGHEST_LOSS, math.inf)
+    assert "The loss of step 6 is 10000, which no loss of this task can be." in reasons(given)
+
+
+def test_a_loss_may_be_rounded_below_zero_and_no_lower() -> None:
+    given = metrics()
+    given["losses"][11] = LOWEST_LOSS
+    assert judge_training(given).passed
+    given["losses"][11] = 2 * LOWEST_LOSS
+    assert "step 12" in reasons(given)
+
+
+@pytest.mark.parametrize("group", REQUIRED_GROUPS)
+def test_a_group_that_is_missing_fails(group: str) -> None:
+    given = metrics()
+    del given["relative_change_by_group"][group]
+    assert f"Nothing is known of the {group}'s parameters." in reasons(given)
+    assert judge_training(given).smallest_change is None
+
+
+@pytest.mark.parametrize("group", REQUIRED_GROUPS)
+@pytest.mark.parametrize("change", [None, "nan", "inf", math.nan])
+def test_a_change_that_is_no_finite_number_fails(group: str, change: object) -> None:
+    given = metrics()
+    given["relative_change_by_group"][group] = change
+    assert f"The {group}'s parameters changed by {change}" in reasons(given)
+
+
+@pytest.mark.parametrize("group", REQUIRED_GROUPS)
+def test_a_group_has_to_move_by_more_than_the_floor(group: str) -> None:
+    given = metrics()
+    given["relative_change_by_group"][group] = math.nextafter(CHANGE_FLOOR, 1)
+    assert judge_training(given).passed
+    for still in (CHANGE_FLOOR, 1.2e-7, 0.0):
+        given["relative_change_by_group"][group] = still
+        assert f"The {group}'s parameters did not move" in reasons(given)
+
+
+@pytest.mark.parametrize("changes", [None, [], "encoder"])
+def test_changes_of_another_kind_are_changes_that_are_not_known(changes: object) -> None:
+    assert "Nothing is known of the encoder" in reasons(metrics(relative_change_by_group=changes))
+
+
+def test_a_loss_that_falls_by_a_sixth_while_the_model_learns_nothing_fails() -> None:
+    """The upstream story: a loss that fell by 16 % in a model that had stopped learning."""
+    epochs = [1.6 * (1 - 0.16 * part / 5) for part in range(6)]
+    fallen = [seed_training(seed, epochs, accuracies=(0.25,) * 6) for seed in range(3)]
+    assert judge_training(metrics(fallen)).unmet == ("unigram", "accuracy")
+
+
+@pytest.mark.parametrize("name", sorted(metrics()))
+@pytest.mark.parametrize("value", [None, True, -1, math.nan, "nan", [], [None], [[]], {}, 10**400])
+def test_whatever_is_reported_is_judged_without_an_exception(name: str, value: object) -> None:
+    verdict = judge_training(metrics() | {name: value})
+    assert verdict.passed == (not verdict.reasons)
+
+
+def test_seeds_are_judged_each_by_itself() -> None:
+    trainings = [seed_training(0), seed_training(1, FALLING, (*RISING[:-1], 0.3))]
+    assert judge_training(metrics(trainings)).unmet == ("accuracy",)
+
+
+def test_the_groups_that_a_training_names_are_those_that_must_move() -> None:
+    """A model without a predictor is not asked for one, and one with further parts is."""
+    moved = {"encoder": 0.1, "decoder": 0.1, "hotwords": 0.0}
+    named = {**metrics(), "relative_change_by_group": moved, "groups": ["encoder", "decoder"]}
+    assert "parameters" not in judge_training(named).unmet
+    assert "parameters" in judge_training({**named, "groups": ["encoder", "decoder", "hotwords"]}).unmet
+    assert "parameters" in judge_training({**named, "groups": []}).unmet

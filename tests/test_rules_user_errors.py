@@ -1,0 +1,140 @@
+"""What is a user's own doing: each kind, beside a failure of the release in the same configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.cells import Cell, Failure, Frame, Outcome, Status, Verdict
+from harness.core.evidence import OWN_SETTINGS
+from harness.rules.apply import apply_rules
+from harness.rules.known_issues import KnownIssues
+from harness.rules.user_errors import CONTROL
+from harness.rules.verdicts import judge
+from harness.variants.catalogue import available, load_variant
+from harness.variants.user_settings import own_settings
+
+CELL = Cell.parse("1.4.16/mine/v8404-h320/reduced/finetune@train_ds/cpu-fp32")
+MAIN = "funasr/bin/train_ds.py:main"
+MODEL = "funasr/models/paraformer/model.py:forward"
+
+
+def failed(
+    kind: str,
+    message: str,
+    settings: dict[str, Any] | None = None,
+    *,
+    place: str = MAIN,
+    control: object = None,
+    rows: str = "",
+    near: dict[str, str] | None = None,
+) -> Outcome:
+    """A cell that ended with this exception, with what is known of the user's own beside it."""
+    evidence: dict[str, Any] = {}
+    if settings is not None:
+        evidence[OWN_SETTINGS] = {"file": "mine.yaml", "settings": settings, "near": near or {}}
+    if control is not None:
+        evidence[CONTROL] = control
+    if rows:
+        evidence["user_rows"] = {"file": rows, "listed": 3, "trainable": 3, "reasons": []}
+    file, _, function = place.partition(":")
+    frame = Frame(file=file, line=1, function=function, code="")
+    failure = Failure(type=kind, message=message, frames=(frame,), signature=f"{kind}@{place}")
+    return Outcome(cell=CELL, status=Status.FAILED, reason=message, failure=failure, evidence=evidence)
+
+
+LRR = "Adam.__init__() got an unexpected keyword argument 'lrr'"
+SAME = {"failure": f"TypeError@{MAIN}"}
+PASSES = {"failure": None}
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        failed("TypeError", LRR, {"optim_conf.lrr": 0.1}),
+        failed("KeyError", "'lrr'", {"optim_conf.lrr": 0.1}),
+        failed("NameError", "name 'encoder' is not defined", {"freeze_param": "[encoder]"}),
+        failed("KeyError", "'adamm'", {"optim": "adamm"}),
+        failed("AssertionError", "assert optim in optim_classes", {"optim": "adamm"}),
+        failed("FileNotFoundError", "[Errno 2] … 'noise.scp'", {"dataset_conf.noise": "/data/noise.scp"}),
+        failed("ValueError", "not enough values to unpack", {"optim": "adamw"}, control=PASSES),
+        failed("NotTrained", "`init_param` a.pt does not exist: …", {"init_param": "/a.pt"}, place="start"),
+        failed("LibsndfileError", "Error opening '/speech/a.wav': unknown format", rows="mine.jsonl"),
+        failed("JSONDecodeError", "Expecting value in mine.jsonl", rows="mine.jsonl"),
+    ],
+)
+def test_what_names_the_users_own_is_theirs(outcome: Outcome) -> None:
+    (judged,) = judge([apply_rules(outcome)], KnownIssues())
+    assert judged.verdict is Verdict.YOURS
+    assert "mine" in judged.sentence
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        # The same configuration, and a failure that does not come from it.
+        failed("TypeError", "forward() got an unexpected keyword argument 'return_hidden'", {"optim_conf.lrr": 0.1}),
+        failed("AttributeError", "'ParaformerStreaming' object has no attribute 'step_cur'", {"optim": "adamw"}),
+        failed("AttributeError", "'X' object has no attribute 'encoder'", {"freeze_param": "[encoder]"}),
+        failed("AssertionError", "assert size == self.size", {"model_conf.size": 3}, place=MODEL),
+        # Without the user's settings it ends alike, whatever it names.
+        failed("TypeError", LRR, {"optim_conf.lrr": 0.1}, control=SAME),
+        failed("ValueError", "planted", {"optim": "adamw"}, control={"failure": "OSError@funasr/bin/train_ds.py:main"}),
+        # Findings of the harness's own are about the release.
+        failed("NotTrained", "`optim_conf.lr` is 0.1 by …, and the trainer works with 0.2", {"optim_conf.lr": 0.1}),
+        failed("NotTrained", "`init_param` a.pt does not exist", {"init_param": "/a.pt"}, place="start+schedule"),
+        # Nothing of the user's own.
+        failed("TypeError", LRR),
+        failed("LibsndfileError", "Error opening 'a.wav'"),
+        failed("RuntimeError", "CUDA error", rows="mine.jsonl"),
+    ],
+)
+def test_what_does_not_come_from_the_user_stays_a_regression(outcome: Outcome) -> None:
+    (judged,) = judge([apply_rules(outcome)], KnownIssues())
+    assert judged.verdict is Verdict.REGRESSION
+
+
+def test_the_sentence_names_file_key_and_the_nearest_key() -> None:
+    settled = apply_rules(failed("TypeError", LRR, {"optim_conf.lrr": 0.1}, near={"optim_conf.lrr": "optim_conf.lr"}))
+    (judged,) = judge([settled], KnownIssues())
+    assert judged.sentence == (
+        f"It failed: mine.yaml sets `optim_conf.lrr: 0.1`, which the release ends at: TypeError: {LRR}; "
+        'did you mean "optim_conf.lr"?'
+    )
+
+
+def test_a_pass_has_nothing_to_attribute() -> None:
+    passed = Outcome(
+        cell=CELL, status=Status.SKIPPED, reason="", evidence={OWN_SETTINGS: {"file": "m", "settings": {"optim": "x"}}}
+    )
+    assert apply_rules(passed) is passed
+
+
+def write_variant(folder: Path, training: str, config: tuple[str, str] = ("", "")) -> Path:
+    text = (Path(__file__).parent.parent / "harness/variants/paraformer.yaml").read_text("utf-8")
+    text = text.replace("harness:\n", f"harness:\n  training: {training}\n", 1).replace(*config, 1)
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_settings_of_a_users_variant_are_what_differs_from_the_harness_s(tmp_path: Path) -> None:
+    path = write_variant(tmp_path, "{optim_conf.lrr: 0.1, optim: adamw}", ("grad_clip: 5", "grad_clip: 1.0"))
+    own = own_settings(load_variant(str(path)))
+    assert own == {
+        "file": "mine.yaml",
+        "settings": {"train_conf.grad_clip": 1.0, "optim_conf.lrr": 0.1, "optim": "adamw"},
+        "near": {"optim_conf.lrr": "optim_conf.lr"},
+    }
+
+
+@pytest.mark.parametrize("name", available())
+def test_a_variant_of_the_harness_s_own_sets_nothing_of_its_own(name: str) -> None:
+    variant = load_variant(name)
+    own = own_settings(variant)["settings"]
+    assert (
+        set(own) <= set(variant.training)
+        or sum(load_variant(other).config["model"] == variant.config["model"] for other in available()) > 1
+    )

@@ -1,0 +1,119 @@
+"""Runs packed for keeping: the same bytes within, read by everything, unpacked when a run goes on."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from test_run_store import WHERE, outcome
+
+from harness.cli import main
+from harness.core.durable import take_lock
+from harness.core.errors import BusyError, StoreError
+from harness.run.archive import PACKED, pack
+from harness.run.store import RunStore, holds_run, load_run, run_folders
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "reports" / "atlas"
+    with RunStore.open(place) as store:
+        store.begin(WHERE)
+        store.append(outcome(1))
+        store.append(outcome(2))
+    return place
+
+
+def test_a_packed_run_reads_as_before(folder: Path) -> None:
+    before, raw = load_run(folder), (folder / "outcomes.jsonl").read_bytes()
+    sizes = pack(folder)
+    assert not (folder / "outcomes.jsonl").exists()
+    assert sizes == (len(raw), (folder / PACKED).stat().st_size)
+    assert gzip.decompress((folder / PACKED).read_bytes()) == raw
+    assert load_run(folder) == before
+    assert holds_run(folder)
+    assert list(run_folders(folder.parent)) == [folder]
+
+
+def test_equal_outcomes_pack_to_equal_files(folder: Path, tmp_path: Path) -> None:
+    raw = (folder / "outcomes.jsonl").read_bytes()
+    pack(folder)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "outcomes.jsonl").write_bytes(raw)
+    pack(other)
+    assert (other / PACKED).read_bytes() == (folder / PACKED).read_bytes()
+
+
+def test_a_run_that_goes_on_is_unpacked_and_loses_nothing(folder: Path) -> None:
+    raw = (folder / "outcomes.jsonl").read_bytes()
+    pack(folder)
+    with RunStore.open(folder) as store:
+        assert [one.cell for one in store.load()] == [outcome(1).cell, outcome(2).cell]
+        assert not (folder / PACKED).exists()
+        store.append(outcome(3))
+    assert (folder / "outcomes.jsonl").read_bytes().startswith(raw)
+    assert len(load_run(folder).outcomes) == 3
+
+
+def test_fresh_sets_a_packed_run_aside(folder: Path) -> None:
+    raw = (folder / "outcomes.jsonl").read_bytes()
+    pack(folder)
+    with RunStore.open(folder, fresh=True) as store:
+        assert store.load() == ()
+    assert (folder / "outcomes.before-1.jsonl").read_bytes() == raw
+    assert not (folder / PACKED).exists()
+
+
+def test_what_was_measured_since_goes_before_what_was_packed(folder: Path) -> None:
+    raw = (folder / "outcomes.jsonl").read_bytes()
+    pack(folder)
+    (folder / "outcomes.jsonl").write_bytes(raw.splitlines(keepends=True)[0])
+    assert len(load_run(folder).outcomes) == 1
+    with RunStore.open(folder) as store:
+        assert len(store.load()) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: content[: len(content) // 2], lambda _: b"no gzip", lambda content: content[:-8] + b"\0" * 8],
+    ids=["cut short", "of another kind", "another checksum"],
+)
+def test_a_damaged_file_is_one_clear_error(folder: Path, damage) -> None:  # type: ignore[no-untyped-def]
+    pack(folder)
+    packed = folder / PACKED
+    packed.write_bytes(damage(packed.read_bytes()))
+    for deed in (load_run, RunStore.open):
+        with pytest.raises(StoreError, match=r"outcomes\.jsonl\.gz is damaged"):
+            deed(folder)
+    assert packed.exists()
+
+
+def test_what_unpacks_to_more_than_a_run_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack(folder)
+    monkeypatch.setattr("harness.run.archive._MOST_BYTES", 10)
+    with pytest.raises(StoreError, match="more than any run holds"):
+        load_run(folder)
+
+
+def test_packing_refuses_what_is_being_written(folder: Path) -> None:
+    lock = take_lock(folder / "lock")
+    with pytest.raises(BusyError):
+        pack(folder)
+    assert lock
+
+
+def test_packing_refuses_a_line_that_is_cut_short(folder: Path) -> None:
+    raw = (folder / "outcomes.jsonl").read_bytes()
+    (folder / "outcomes.jsonl").write_bytes(raw[:-5])
+    with pytest.raises(StoreError, match="cut short"):
+        pack(folder)
+    assert (folder / "outcomes.jsonl").read_bytes() == raw[:-5]
+
+
+def test_the_command_says_what_it_saved_and_refuses_twice(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pack", str(folder)]) == 0
+    assert "outcomes.jsonl.gz: " in capsys.readouterr().err
+    assert main(["pack", str(folder)]) != 0
+    assert "packed already" in capsys.readouterr().err

@@ -1,0 +1,134 @@
+"""Cells become batches: by release, by chain when releases are few, and each check after those it stands on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from execute_scene import make_cell
+
+from harness.core import wire
+from harness.core.cells import Cell, Check, Device, Entry, Outcome, Status
+from harness.core.evidence import BLOCKED_BY
+from harness.run import Plan, Settings, build_plan
+
+
+def plan_of(cells: Sequence[Cell], *, jobs: int = 2, gpus: int = 1, prior: Sequence[Outcome] = ()) -> Plan:
+    settings = Settings(
+        workspace=Path("/nowhere"),
+        jobs=jobs,
+        gpus=gpus,
+        memory_bytes=1 << 30,
+        timeout_seconds=dict.fromkeys(Check, 60.0),
+    )
+    return build_plan(
+        cells,
+        settings,
+        release_for=lambda label: {"label": label},
+        request_for=lambda cell: {"cell": cell.id},
+        prior=prior,
+    )
+
+
+def chain(number: int, release: str = "1.0.0", **others: Any) -> list[Cell]:
+    return [make_cell(number, release=release, check=check, **others) for check in Check]
+
+
+def checks(plan: Plan) -> list[list[Check]]:
+    return [[planned.cell.check for planned in batch.cells] for batch in plan.batches]
+
+
+def test_many_releases_make_a_batch_each_lowest_rungs_first() -> None:
+    cells = [cell for release in ("1", "2", "3", "4") for number in (0, 1) for cell in reversed(chain(number, release))]
+    plan = plan_of(cells)
+    assert [batch.release["label"] for batch in plan.batches] == ["1", "2", "3", "4"]
+    upper = list(Check)[1:]
+    assert checks(plan) == [[Check.IMPORT, *upper, *upper]] * 4
+
+
+def test_few_releases_are_split_by_ladder_and_wait_for_their_import() -> None:
+    plan = plan_of([*chain(0), *chain(1)])
+    upper = list(Check)[1:]
+    assert checks(plan) == [[Check.IMPORT], upper, upper]
+    imported = plan.batches[0].cells[0].number
+    assert all(planned.depends_on[0] == imported for batch in plan.batches[1:] for planned in batch.cells)
+
+
+def test_the_longest_ladders_of_a_split_run_start_first() -> None:
+    short, long = chain(0)[1:3], chain(1)[1:]
+    plan = plan_of([*short, *long])
+    assert [len(batch.cells) for batch in plan.batches] == [len(long), len(short)]
+
+
+def test_one_job_keeps_a_release_in_one_batch() -> None:
+    assert len(plan_of([*chain(0), *chain(1)], jobs=1).batches) == 1
+
+
+def test_cells_on_a_gpu_run_one_after_the_other() -> None:
+    plan = plan_of([*chain(0), make_cell(0, device=Device.CUDA)], jobs=8)
+    assert plan.settings.jobs == 1
+    assert plan_of(chain(0), jobs=8).settings.jobs == 8
+
+
+def test_several_gpus_have_a_cell_each() -> None:
+    cells = [*chain(0), *(make_cell(number, device=Device.CUDA) for number in range(3))]
+    plan = plan_of(cells, jobs=8, gpus=2)
+    assert plan.settings.jobs == 2
+    assert {planned.cell.device: planned.gpus for planned in plan.planned().values()} == {Device.CPU: 0, Device.CUDA: 1}
+    assert plan_of(cells, jobs=1, gpus=2).settings.jobs == 1
+
+
+def test_a_cell_stands_on_all_lower_rungs_of_its_ladder_that_bear_lowest_first() -> None:
+    plan = plan_of([*reversed(chain(0)), *chain(1)])
+    planned = {each.cell: each for each in plan.planned().values()}
+    by_number = plan.planned()
+    decode = planned[chain(0)[-1]]
+    bearing = [Check.IMPORT, Check.CONSTRUCT, Check.LOSS_CONTRACT, Check.FINETUNE]
+    below = [by_number[number].cell for number in decode.depends_on]
+    assert below == [cell for cell in chain(0) if cell.check in bearing]
+
+
+def test_the_two_entry_points_are_siblings() -> None:
+    cells = [make_cell(0, check=Check.FINETUNE, entry=entry) for entry in Entry]
+    assert [planned.depends_on for planned in plan_of(cells).planned().values()] == [(), ()]
+
+
+def test_a_cell_named_twice_is_planned_once() -> None:
+    assert len(plan_of([make_cell(0), make_cell(0)]).planned()) == 1
+
+
+def test_what_is_on_record_is_left_out_and_what_stands_on_a_failure_is_decided() -> None:
+    cells = chain(0)
+    failed = Outcome(cell=cells[1], status=Status.FAILED, reason="it did")
+    plan = plan_of(cells, prior=[failed])
+    assert [planned.cell for planned in plan.planned().values()] == [cells[0]]
+    assert [outcome.cell for outcome in plan.decided] == cells[2:]
+    assert {outcome.status for outcome in plan.decided} == {Status.BLOCKED}
+    assert {outcome.evidence[BLOCKED_BY] for outcome in plan.decided} == {cells[1].id}
+
+
+def test_what_stands_on_a_skipped_rung_on_record_is_skipped() -> None:
+    cells = chain(0)
+    plan = plan_of(cells, prior=[Outcome(cell=cells[1], status=Status.SKIPPED, reason="no such model")])
+    assert {(outcome.status, outcome.reason) for outcome in plan.decided} == {(Status.SKIPPED, "no such model")}
+
+
+def test_failures_of_another_ladder_or_release_block_nothing() -> None:
+    others = [make_cell(1), make_cell(0, release="2.0.0")]
+    prior = [Outcome(cell=cell, status=Status.FAILED, reason="it did") for cell in others]
+    assert plan_of([make_cell(0)], prior=prior).decided == ()
+
+
+def test_the_inside_reads_what_the_outside_wrote(tmp_path: Path) -> None:
+    plan = plan_of([*chain(0), *chain(1)])
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(plan.to_json({0: True})))
+    order = wire.StackOrder.load(path)
+    assert order.done == {0: True}
+    read = [cell for batch in order.batches for cell in batch.cells]
+    written = [planned for batch in plan.batches for planned in batch.cells if planned.number != 0]
+    assert [(cell.number, cell.fresh, cell.depends_on, cell.request) for cell in read] == [
+        (planned.number, planned.fresh, planned.depends_on, planned.request) for planned in written
+    ]

@@ -1,0 +1,122 @@
+"""A variant's own settings reach every check about a trainer, without those that a check makes itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_release
+
+from harness.worker.checks import accumulation, finetune, ranks
+from harness.worker.checks.data import feed
+from harness.worker.release import model
+from harness.worker.trainer import options, speech, training_run
+from harness.worker.trainer.children import ChildContext
+from harness.worker.trainer.training_run import ReleaseTrainer, TrainingTrace
+
+OVERRIDES = {
+    "optim": "adamw",
+    "dataset": "AudioDatasetHotword",
+    "freeze_param": "encoder",
+    "optim_conf.weight_decay": 0.1,
+    "train_conf.max_epoch": 77,
+    "dataset_conf.batch_size": 9,
+    "optim_conf.lr": 0.5,
+}
+REACH = {name: OVERRIDES[name] for name in ("optim", "dataset", "freeze_param", "optim_conf.weight_decay")}
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> Path:
+    return tiny_release.write_release(tmp_path / "release")
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The command lines that trainers are given."""
+    lines: list[dict[str, Any]] = []
+
+    def note(_entry: str, words: dict[str, Any], **_: Any) -> None:
+        lines.append(dict(words))
+
+    monkeypatch.setattr(finetune, "run_trainer", note)
+    monkeypatch.setattr(finetune, "_run_trainer", note)
+    monkeypatch.setattr(finetune, "_enter_whole", lambda *_: None)
+    return lines
+
+
+def request_of(overlay: Path, room: Path) -> dict[str, Any]:
+    rows = room / "rows.jsonl"
+    rows.write_text('{"key": "a", "source": "a.wav", "target": "t"}\n', encoding="utf-8")
+    settings = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "overrides": OVERRIDES}
+    data = {"train": str(rows), "valid": str(rows), "utterances": 1, "frame_seconds": 0.06}
+    folder = tiny_release.write_model_folder(room / "folder")
+    return tiny_release.request(overlay, "finetune", folder, finetune=settings, data=data)
+
+
+def check_reach(words: dict[str, Any]) -> None:
+    assert {name: words[name] for name in REACH} == REACH
+    assert words["train_conf.max_epoch"] != 77
+    assert words["dataset_conf.batch_size"] != 9
+    assert words["optim_conf.lr"] != 0.5
+
+
+def test_they_reach_checkpoint_and_decode(
+    overlay: Path, tmp_path: Path, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingTrace, "attach", lambda *_: None)
+    recipe = {"epochs": 2, "batch_size": 2, "learning_rate": 0.001, "warmup_steps": 4}
+    request = {**request_of(overlay, tmp_path), "entry": "train"}
+    ReleaseTrainer.of(request, tmp_path, **recipe).run(tmp_path / "exp", TrainingTrace())
+    check_reach(said[0])
+
+
+def test_they_reach_data(
+    overlay: Path, tmp_path: Path, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed.importlib, "import_module", lambda _: type("Module", (), {"main": None}))
+    dialect, feeding = options.of(str(overlay), "1.0.0", "train"), options.feeding(str(overlay))
+    trainer = feed.DataTrainer("train", "Tiny", tmp_path, dialect, feeding, options.shared(OVERRIDES))
+    with pytest.raises(RuntimeError, match="without calling its main"):
+        trainer.start("train.jsonl", "valid.jsonl")
+    check_reach(said[0])
+
+
+@pytest.mark.parametrize("extra", ["accumulation", "ranks"])
+def test_they_reach_the_small_trainings(
+    overlay: Path, tmp_path: Path, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, extra: str
+) -> None:
+    request = request_of(overlay, tmp_path)
+    monkeypatch.setattr(speech, "copy_folder", lambda *_: tmp_path / "model")
+    if extra == "ranks":
+        keys = (ranks.WEIGHTS, ranks.LOSSES, ranks.NORMS, ranks.ROWS)
+        monkeypatch.setattr(ranks, "_take_weights", lambda *_: {key: [] for key in keys})
+        ranks._train(request, tmp_path, 1)
+    else:
+        for name in ("quieten", "_batches_seen", "_leave_at_first_step"):
+            monkeypatch.setattr(accumulation, name, lambda *_: [])
+        accumulation._train(request, (2, None), tmp_path, ChildContext(tmp_path))
+    check_reach(said[0])
+
+
+def test_finetune_is_given_all_of_them(overlay: Path) -> None:
+    words = options.of(str(overlay), "1.0.0", "train").overrides(
+        {
+            **dict.fromkeys(("model_folder", "train", "valid", "seed", "device", "output_dir"), "x"),
+            **{"batch_size": 2, "epochs": 3, "learning_rate": 0.1, "warmup_steps": 1, "overrides": OVERRIDES},
+        }
+    )
+    assert {name: words[name] for name in OVERRIDES} == OVERRIDES
+
+
+def test_every_start_is_written_by_the_one_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_release.write_model_folder(tmp_path / "folder")
+    written: list[int] = []
+    monkeypatch.setattr(model, "write_start", lambda _folder, path, seed: (path.touch(), written.append(seed)))
+    pytest.importorskip("omegaconf")
+    speech.copy_folder(str(folder), tmp_path / "one", 3)
+    training_run.lay_out_base(str(folder), tmp_path / "other", 4)
+    assert written == [3, 4]
+    assert (tmp_path / "one/model.pt").exists()
+    assert (tmp_path / "other/model.pt").exists()

@@ -1,0 +1,263 @@
+"""Which class a registry key stands for: recorded of a full import, and the same after a partial one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_release
+from forked import Forked
+
+from harness.variants.catalogue import load_variant
+from harness.worker.checks import dispatch
+from harness.worker.release import entry, registry
+
+REGISTER = """
+class RegisterTables:
+    decoder_classes = {}
+    decoder_classes_meta = {"Decoder": ["text"]}
+
+    def register(self, register_tables_key, key=None):
+        def decorator(target_class):
+            registry = getattr(self, register_tables_key)
+            name = key if key is not None else target_class.__name__
+            REFUSING
+            registry[name] = target_class
+            return target_class
+        return decorator
+
+tables = RegisterTables()
+"""
+REFUSING = {
+    "": REGISTER.replace("REFUSING", "pass"),
+    "AssertionError": REGISTER.replace("REFUSING", "assert name not in registry"),
+    "ValueError": REGISTER.replace("REFUSING", "if name in registry: raise ValueError(name)"),
+}
+SWALLOWING = """
+import importlib, pkgutil
+for info in pkgutil.walk_packages(__path__, "funasr."):
+    try:
+        importlib.import_module(info.name)
+    except Exception:
+        pass
+"""
+
+
+def decoder(name: str = "Decoder", body: str = "pass", *, before: str = "", after: str = "") -> str:
+    """A module that registers a class."""
+    register = f'@tables.register("decoder_classes", "{name}")\nclass {name}:\n    {body}\n'
+    return f"from funasr.register import tables\n{before}\n\n{register}\n{after}\n"
+
+
+def write(overlay: Path, files: dict[str, str], refusing: str = "") -> str:
+    return str(tiny_release.write_package(overlay, {"register.py": REFUSING[refusing], **files}, init=SWALLOWING))
+
+
+KEY = ("decoder_classes", "Decoder")
+TWO = {"models/a.py": decoder(), "models/z.py": decoder()}
+
+
+def imported(overlay: str) -> dict[str, Any]:
+    """What is recorded of a full import."""
+    recorder = registry.RegistryRecorder()
+    sys.meta_path.insert(0, recorder)
+    entry.import_all(overlay)
+    return {**recorder.told(), "findings": recorder.findings()}
+
+
+def test_every_registration_is_recorded_in_order_with_the_class_that_is_left(forked: Forked, tmp_path: Path) -> None:
+    overlay = write(tmp_path, {**TWO, "models/m.py": decoder("Other")})
+    seen = forked(imported, overlay=overlay)
+    assert seen["registrations"] == [
+        ["decoder_classes", "Decoder", "funasr.models.a", "Decoder", ""],
+        ["decoder_classes", "Other", "funasr.models.m", "Other", ""],
+        ["decoder_classes", "Decoder", "funasr.models.z", "Decoder", ""],
+    ]
+    assert seen["winners"] == {
+        "decoder_classes/Decoder": "funasr.models.z:Decoder",
+        "decoder_classes/Other": "funasr.models.m:Other",
+    }
+
+
+@pytest.mark.parametrize(("body", "same"), [("pass", True), ('"""Another text."""', True), ("x = 1", False)])
+def test_a_key_that_two_modules_register_is_a_finding_that_says_whose_class_is_left(
+    forked: Forked, tmp_path: Path, body: str, same: bool
+) -> None:
+    overlay = write(tmp_path, {**TWO, "models/z.py": decoder(body=body)})
+    (finding,) = forked(imported, overlay=overlay)["findings"]
+    assert finding["code"] == "duplicate-registration.decoder-classes.decoder"
+    assert finding["place"] == "funasr/models/a.py:Decoder and funasr/models/z.py:Decoder"
+    assert finding["detail"] == {
+        "registered": ["funasr.models.a:Decoder", "funasr.models.z:Decoder"],
+        "winner": "funasr.models.z:Decoder",
+        "same_code": same,
+    }
+    assert "the class is that of funasr.models.z, so a change of funasr.models.a has no effect" in finding["message"]
+
+
+@pytest.mark.parametrize("kind", ["AssertionError", "ValueError"])
+def test_a_registration_that_the_release_refuses_is_a_finding_of_its_own(
+    forked: Forked, tmp_path: Path, kind: str
+) -> None:
+    seen = forked(imported, overlay=write(tmp_path, TWO, refusing=kind))
+    assert seen["winners"] == {"decoder_classes/Decoder": "funasr.models.a:Decoder"}
+    (finding,) = seen["findings"]
+    assert finding["code"] == "registration-refused.decoder-classes.decoder"
+    assert finding["message"].endswith(f"({kind}): funasr.models.z does not import.")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"models/a.py": decoder(), "models/z.py": decoder("Other")},
+        {"models/a.py": decoder(), "models/z.py": "from funasr.models.a import Decoder"},
+        # The same class under its key once more, from another module.
+        {
+            "models/a.py": decoder(),
+            "models/z.py": "from funasr.models.a import Decoder\nfrom funasr.register import tables\n"
+            'tables.register("decoder_classes", "Decoder")(Decoder)',
+        },
+        # A module that fails after it registered, and is imported again: each time it makes a new class.
+        {"models/a.py": decoder(after="raise RuntimeError"), "models/z.py": "import funasr.models.a"},
+        {"models/a.py": decoder(after='tables.register("decoder_classes", "Decoder")(Decoder)')},
+    ],
+)
+def test_a_sound_release_has_no_finding(forked: Forked, tmp_path: Path, files: dict[str, str]) -> None:
+    seen = forked(imported, overlay=write(tmp_path, files))
+    assert seen["findings"] == []
+    assert seen["winners"]["decoder_classes/Decoder"] == "funasr.models.a:Decoder"
+
+
+def partly(overlay: str, components: list[list[str]], registrations: list[list[str]]) -> dict[str, str]:
+    """The classes after a partial import, that of a full import being on record or not."""
+    pairs = [(table, name) for table, name in components]
+    registry.watch(pairs)
+    entry.remember(overlay, entry.FullImport(tuple((table, name, place) for table, name, place, *_ in registrations)))
+    entry.import_components_only(overlay, "1.0.0")
+    entry.import_components(overlay, pairs)
+    assert entry.is_partial()
+    return registry.seen()
+
+
+@pytest.mark.parametrize("refusing", list(REFUSING))
+def test_a_partial_import_leaves_the_class_of_the_full_one(forked: Forked, tmp_path: Path, refusing: str) -> None:
+    # z is imported first, by a module that comes before it: a then overrules it, or is refused.
+    files = {"models/_first.py": decoder("First", before="import funasr.models.z"), **TWO}
+    overlay = write(tmp_path, files, refusing)
+    full = forked(imported, overlay=overlay)
+    winner = {"decoder_classes/Decoder": "funasr.models.a:Decoder" if not refusing else "funasr.models.z:Decoder"}
+    assert full["winners"] | winner == full["winners"]
+    rows = full["registrations"]
+    assert forked(partly, overlay=overlay, components=[list(KEY)], registrations=rows) == winner
+
+
+def test_modules_come_in_the_full_imports_order_across_keys(forked: Forked, tmp_path: Path) -> None:
+    # The second key's first module imports a module of the first key: in the full import that was there already.
+    files = {
+        "models/a.py": decoder("Decoder"),
+        "models/b.py": decoder("Decoder"),
+        "models/c.py": decoder("Another", before="import funasr.models.b"),
+    }
+    overlay = write(tmp_path, files)
+    full = forked(imported, overlay=overlay)
+    pairs = [["decoder_classes", "Another"], list(KEY)]
+    found = forked(partly, overlay=overlay, components=pairs, registrations=full["registrations"])
+    assert found == full["winners"]
+
+
+def test_a_module_whose_class_is_overruled_may_fail_as_in_a_full_import(forked: Forked, tmp_path: Path) -> None:
+    overlay = write(tmp_path, {**TWO, "models/a.py": decoder(after="raise ImportError('planted')")})
+    full = forked(imported, overlay=overlay)
+    found = forked(partly, overlay=overlay, components=[list(KEY)], registrations=full["registrations"])
+    assert found == {"decoder_classes/Decoder": "funasr.models.z:Decoder"}
+
+
+def entered(overlay: str, below: list[str]) -> dict[str, Any]:
+    """The classes of a cell after its release was entered as the process tree does it, and whether it is in part."""
+    pairs = [KEY]
+    registry.watch(pairs)
+    entering = {"overlay": overlay, "version": "1.0.0", "components": [list(KEY)], "whole": False, "below": below}
+    dispatch.enter(entering)
+    dispatch._enter_for(pairs, overlay, "1.0.0")
+    return {"classes": registry.seen(), "partial": entry.is_partial()}
+
+
+def test_the_order_comes_from_the_result_of_the_import_check(forked: Forked, tmp_path: Path) -> None:
+    overlay = write(tmp_path / "release", TWO)
+    told = forked(imported, overlay=overlay)
+    (tmp_path / "import.json").write_text(json.dumps({"status": "passed", "evidence": {"registry": told}}))
+    (tmp_path / "other.json").write_text(json.dumps({"status": "passed", "evidence": {}}))
+    below = [str(tmp_path / name) for name in ("gone.json", "other.json", "import.json")]
+    winner = {"decoder_classes/Decoder": "funasr.models.z:Decoder"}
+    assert forked(entered, overlay=overlay, below=below) == {"classes": winner, "partial": True}
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_without_that_result_a_key_of_two_modules_makes_the_import_whole(
+    forked: Forked, tmp_path: Path, broken: bool
+) -> None:
+    overlay = write(tmp_path, TWO)
+    if broken:
+        (tmp_path / "funasr/__init__.py").write_text("raise RuntimeError('planted')")
+    seen = forked(entered, overlay=overlay, below=[])
+    # Where the whole import fails there is none to be like, and the check goes on as far as it can.
+    name = "a" if broken else "z"
+    assert seen == {"classes": {"decoder_classes/Decoder": f"funasr.models.{name}:Decoder"}, "partial": broken}
+
+
+def test_where_one_module_registers_it_the_import_stays_partial(forked: Forked, tmp_path: Path) -> None:
+    overlay = write(
+        tmp_path, {"models/a.py": decoder(), "models/z.py": "# @tables.register('decoder_classes', 'Decoder')"}
+    )
+    seen = forked(entered, overlay=overlay, below=[])
+    assert seen == {"classes": {"decoder_classes/Decoder": "funasr.models.a:Decoder"}, "partial": True}
+
+
+PARAFORMER = "decoder_classes/ParaformerSANMDecoder"
+
+
+@pytest.mark.release
+@pytest.mark.parametrize(
+    ("version", "winner", "duplicate"),
+    [
+        ("1.0.18", "funasr.models.paraformer.decoder:ParaformerSANMDecoder", False),
+        ("1.2.2", "funasr.models.e_paraformer.decoder:ParaformerSANMDecoder", True),
+        ("1.4.16", "funasr.models.e_paraformer.decoder:ParaformerSANMDecoder", True),
+    ],
+)
+def test_in_real_releases_the_partial_import_builds_from_the_winners(
+    forked: Forked, layout: Callable[[str], Path], version: str, winner: str, duplicate: bool
+) -> None:
+    overlay = str(layout(version))
+    full = forked(imported_with_stack, overlay=overlay)
+    assert full["winners"][PARAFORMER] == winner
+    code = "duplicate-registration.decoder-classes.paraformersanmdecoder"
+    assert (code in [one["code"] for one in full["findings"]]) is duplicate
+    pairs = [list(pair) for pair in load_variant("paraformer").components]
+    found = forked(partly_with_stack, overlay=overlay, components=pairs, registrations=full["registrations"])
+    assert found == {key: full["winners"][key] for key in found}
+    assert found[PARAFORMER] == winner
+
+
+def imported_with_stack(overlay: str) -> dict[str, Any]:
+    """The same with the libraries that the harness gives a release."""
+    _with_stack()
+    return imported(overlay)
+
+
+def partly_with_stack(overlay: str, components: list[list[str]], registrations: list[list[str]]) -> dict[str, str]:
+    """The same with the libraries that the harness gives a release."""
+    _with_stack()
+    return partly(overlay, components, registrations)
+
+
+def _with_stack() -> None:
+    from harness.environments.environment import probe
+
+    sys.path[:0] = [str(path) for path in probe().extra_paths]
+    importlib.invalidate_caches()

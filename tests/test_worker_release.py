@@ -1,0 +1,156 @@
+"""Entering a release: only what is needed is imported, from where the release itself would have it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_release
+from forked import Forked
+
+from harness.worker.release import entry
+
+MODULE = """
+from funasr.register import tables
+
+@tables.register("model_classes", "Model")
+class Model:
+    pass
+"""
+
+
+def write(overlay: Path, files: dict[str, str], init: str = "") -> str:
+    return str(tiny_release.write_package(overlay, {"register.py": tiny_release.REGISTER, **files}, init=init))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('@tables.register("model_classes", "A")', {("model_classes", "A")}),
+        ("@tables.register('model_classes', 'A.b-c')", {("model_classes", "A.b-c")}),
+        ('@tables.register(\n    "model_classes",\n    "A"\n)', {("model_classes", "A")}),
+        ('@tables.register("x", "A")\n@tables.register("x", "B")\nclass A: ...', {("x", "A"), ("x", "B")}),
+        ('if True:\n    @tables.register("x", "A")\n    class A: ...', {("x", "A")}),
+        ('# @tables.register("x", "A")', set()),
+        ("@tables.register(table, name)", set()),
+        ("print('nothing')", set()),
+    ],
+)
+def test_registrations_are_read_from_the_text(tmp_path: Path, text: str, found: set[tuple[str, str]]) -> None:
+    overlay = write(tmp_path, {"models/a/model.py": text})
+    assert entry.registrations(overlay) == dict.fromkeys(found, ("funasr.models.a.model",))
+
+
+def test_a_package_is_named_without_its_init(tmp_path: Path) -> None:
+    overlay = write(tmp_path, {"models/a/__init__.py": '@tables.register("model_classes", "A")'})
+    assert entry.registrations(overlay) == {("model_classes", "A"): ("funasr.models.a",)}
+
+
+def test_only_python_counts_and_odd_bytes_are_passed_over(tmp_path: Path) -> None:
+    overlay = write(tmp_path, {"models/notes.txt": '@tables.register("model_classes", "Text")'})
+    (tmp_path / "funasr/models/odd.py").write_bytes(b'# \xff\xfe\n@tables.register("model_classes", "Odd")\n')
+    assert entry.registrations(overlay) == {("model_classes", "Odd"): ("funasr.models.odd",)}
+
+
+def test_modules_that_register_the_same_stand_by_name_however_the_disk_lists_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overlay = write(
+        tmp_path, {f"models/{name}.py": MODULE for name in ("m/model", "z/model", "a/model", "a/cif", "a/x", "k/model")}
+    )
+    walk = entry.os.walk
+
+    def backwards(top: str) -> Any:
+        for folder, folders, names in walk(top):
+            folders.sort(reverse=True)
+            yield folder, folders, sorted(names, reverse=True)
+
+    monkeypatch.setattr(entry.os, "walk", backwards)
+    names = ("a.cif", "a.model", "a.x", "k.model", "m.model", "z.model")
+    assert entry.registrations(overlay)["model_classes", "Model"] == tuple(f"funasr.models.{name}" for name in names)
+
+
+def enter(overlay: str, components: list[list[str]]) -> dict[str, Any]:
+    entry.import_components_only(overlay, "1.2.3")
+    try:
+        entry.import_components(overlay, [(table, name) for table, name in components])
+    except entry.NotInRelease as absent:
+        return {"absent": str(absent)}
+    import funasr
+
+    return {
+        "imported": sorted(name for name in sys.modules if name.partition(".")[0] == "funasr"),
+        "version": funasr.__version__,
+        "front": sys.path[0],
+        "spec": funasr.__spec__.submodule_search_locations,
+        "strange": hasattr(funasr, "strange"),
+        "auto": funasr.AutoModel.__module__ if Path(overlay, "funasr/auto").exists() else None,
+    }
+
+
+def test_the_packages_own_code_is_not_run(forked: Forked, tmp_path: Path) -> None:
+    files = {"models/a/model.py": MODULE, "models/b/model.py": 'raise RuntimeError("not needed")'}
+    overlay = write(tmp_path, files, init='raise RuntimeError("the package was imported whole")')
+    seen = forked(enter, overlay=overlay, components=[["model_classes", "Model"]])
+    assert seen == {
+        "imported": ["funasr", "funasr.models", "funasr.models.a", "funasr.models.a.model", "funasr.register"],
+        "version": "1.2.3",
+        "front": overlay,
+        "spec": [f"{overlay}/funasr"],
+        "strange": False,
+        "auto": None,
+    }
+
+
+def test_what_the_init_would_export_is_there_when_asked_for(forked: Forked, tmp_path: Path) -> None:
+    overlay = write(tmp_path, {"auto/auto_model.py": "class AutoModel: ...\n"}, init="raise RuntimeError")
+    assert forked(enter, overlay=overlay, components=[])["auto"] == "funasr.auto.auto_model"
+
+
+def test_a_component_that_a_release_lacks_is_told_by_its_kind(forked: Forked, tmp_path: Path) -> None:
+    overlay = write(tmp_path, {"models/a/model.py": MODULE})
+    seen = forked(enter, overlay=overlay, components=[["encoder_classes", "SANMEncoderChunkOpt"]])
+    assert seen == {"absent": "the release has no encoder 'SANMEncoderChunkOpt'"}
+
+
+def enter_twice(first: str, second: str) -> list[Any]:
+    seen = []
+    for overlay in (first, second):
+        entry.import_all(overlay)
+        import funasr
+        from funasr import sub
+
+        seen.append([funasr.__file__, sub.__file__])
+    return [*seen, sys.path.count(first), sys.path.count(second), sys.path[0]]
+
+
+def test_leaving_a_release_forgets_it(forked: Forked, tmp_path: Path) -> None:
+    first, second = (write(tmp_path / name, {"sub.py": ""}) for name in ("first", "second"))
+    seen = forked(enter_twice, first=first, second=second)
+    wanted = [[f"{overlay}/funasr/__init__.py", f"{overlay}/funasr/sub.py"] for overlay in (first, second)]
+    assert seen == [*wanted, 1, 1, second]
+
+
+def states(overlay: str, other: str) -> list[list[bool]]:
+    """Whether a release is entered, whether another is, and whether it is in part; before, in part, wholly, after."""
+    seen = []
+
+    def look() -> None:
+        seen.append([entry.is_imported(overlay), entry.is_imported(other), entry.is_partial()])
+
+    look()
+    entry.import_components_only(overlay, "1.0.0")
+    look()
+    entry.import_all(overlay)
+    look()
+    entry.leave()
+    look()
+    return seen
+
+
+def test_it_is_known_how_far_a_release_is_entered(forked: Forked, tmp_path: Path) -> None:
+    overlay = write(tmp_path / "release", {})
+    seen = forked(states, overlay=overlay, other=str(tmp_path / "rel"))
+    assert seen == [[False, False, False], [True, False, True], [True, False, False], [False, False, False]]

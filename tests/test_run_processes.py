@@ -91,7 +91,7 @@ def test_waiting_is_sleeping_until_the_time_is_over(child: subprocess.Popen[byte
 
 POORER_SYSTEM = """
 import ctypes, os, pathlib
-from harness.inside import processes
+from harness.core import processes
 
 def no_library(*_args, **_kwargs):
     raise OSError("planted: no prctl")

@@ -369,7 +369,7 @@ def test_a_limit_on_the_size_of_files_stops_the_run_with_all_that_was_measured(t
     process = child(
         f"""
         import resource
-        from harness.errors import StoreError
+        from harness.core.errors import StoreError
         store = RunStore.open(folder)
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
         number = 0

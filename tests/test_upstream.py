@@ -16,9 +16,11 @@ from harness.core.cells import Dimensions, Failure, Frame, Outcome, Release, Sta
 from harness.core.errors import InputError
 from harness.environments.environment import Environment, probe
 from harness.releases import default_cache, layout_path, resolve
-from harness.report.upstream import contract_script, parts, trial, write
+from harness.report.upstream import trial, write
+from harness.report.upstream.contract_script import contract_script, sizes
 from harness.report.upstream.document import document
 from harness.report.upstream.finding import UpstreamFinding, findings
+from harness.report.upstream.scripts import DATA_ENDINGS, PROPERTY_ENDINGS, SHOWN, data_script, property_script
 from harness.rules.known_issues import KnownIssues, load_known_issues
 from harness.rules.verdicts import JudgedOutcome, judge
 from harness.run.store import load_run
@@ -61,7 +63,7 @@ def committed(run: str, cell: str, issues: KnownIssues) -> JudgedOutcome:
 
 def failing(kind: str, place: str, *frames: Frame) -> JudgedOutcome:
     """A regression of the streaming model's contract."""
-    record = {"schema": 1, "id": STREAMING, "status": "failed", "reason": "it fails", "failure": None}
+    record = {"schema": 2, "id": STREAMING, "status": "failed", "reason": "it fails", "failure": None}
     rest = {"metrics": {}, "evidence": {}, "shims": [], "seconds": 0.1, "started": "2026-01-01T00:00:00Z"}
     failure = Failure(type=kind, message="it fails", frames=frames, signature=f"{kind}@{place}")
     outcome = replace(Outcome.from_json({**record, **rest}), failure=failure)
@@ -118,8 +120,8 @@ def test_where_no_script_can_be_made_the_report_says_so(issues: KnownIssues) -> 
 def test_a_finding_of_any_architecture_gives_a_script(name: str, kind: str) -> None:
     variant = load_variant(name)
     judged = failing(kind, "encoder")
-    shape = next(iter(contract_script.shapes(variant, Dimensions(vocab_size=30000, hidden_size=320))))
-    text = contract_script.script(judged.outcome, variant, shape, title="a title")
+    tiny = next(iter(sizes(variant, Dimensions(vocab_size=30000, hidden_size=320))))
+    text = contract_script(judged.outcome, variant, tiny, title="a title")
     assert text is not None
     ast.parse(text)
 
@@ -130,9 +132,52 @@ def test_a_kind_of_finding_that_no_script_shows_gives_none() -> None:
     assert found.why_none == "no script is known for this kind of finding"
 
 
+HOSTILE = """a "quoted" 'text' \\ {braces} {{ config }} \n\u2028\x00 \"\"\" end"""
+
+
 def test_a_title_cannot_leave_its_docstring() -> None:
-    text = parts.fill(parts.HEAD, {"TITLE": parts.docstring('a """ b \\ c'), "RELEASE": "1.0.0"})
-    assert ast.get_docstring(ast.parse(text)) is not None
+    text = data_script({"name": "long", "message": "m"}, title=HOSTILE, release=HOSTILE)
+    tree = ast.parse(text.replace("\x00", ""))
+    assert ast.get_docstring(tree) is not None
+    assert [type(one).__name__ for one in tree.body].count("Expr") == 1
+
+
+def test_a_text_of_a_finding_is_a_literal_in_its_script() -> None:
+    question = {"name": "text_x", "message": "became <unk>", "example": {"file": HOSTILE}}
+    text = data_script(question, title="t", release="1.0.0")
+    (value,) = (
+        one.value
+        for one in ast.parse(text).body
+        if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name) and one.targets[0].id == "TEXT"
+    )
+    assert ast.literal_eval(value) == HOSTILE
+
+
+@pytest.mark.parametrize("place", ['x"); import os; ("', "x}{1/0}", "a b"])
+def test_a_place_that_is_no_path_of_a_module_gives_no_script(place: str) -> None:
+    (found,) = findings(failing("LossNotCalled", place), load_variant("paraformer"))
+    assert found.scripts == ()
+
+
+def test_an_exception_s_place_is_a_literal_in_its_script() -> None:
+    frame = Frame(file="funasr/x.py", line=1, function="f", code="f()")
+    (found,) = findings(failing('E"', 'funasr/x.py:f") or exit("', frame), load_variant("paraformer"))
+    for text in found.scripts:
+        constants = {one.value for one in ast.walk(ast.parse(text)) if isinstance(one, ast.Constant)}
+        assert {'E"', 'f") or exit("'} <= constants
+
+
+@pytest.mark.parametrize("name", sorted(PROPERTY_ENDINGS))
+def test_each_property_with_a_script_has_its_function(name: str) -> None:
+    example = "{example: {frames: [4], tokens: [1], seed: 0}, model: M, model_conf: {}}"
+    text = property_script(name, "m", example, title="t", release="1.0.0", shims=())
+    assert "main" in {one.name for one in ast.parse(text).body if isinstance(one, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("name", sorted(DATA_ENDINGS))
+def test_each_question_of_the_data_with_a_script_has_its_function(name: str) -> None:
+    text = data_script({"name": name, "message": "m"}, title="t", release="1.0.0")
+    assert "main" in {one.name for one in ast.parse(text).body if isinstance(one, ast.FunctionDef)}
 
 
 def tried(script: str, tmp_path: Path) -> trial.Trial:
@@ -183,4 +228,4 @@ def test_the_script_shows_the_reported_bug_where_it_is_and_not_where_it_is_mende
         layout(version)
         (release,) = resolve(version, locked)
         status[version] = trial.run(found.scripts[0], release, stack, cache=default_cache()).exit_status
-    assert status == {"1.0.17": parts.SHOWN, "1.0.18": 0}
+    assert status == {"1.0.17": SHOWN, "1.0.18": 0}

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import tiny_release
 
-from harness.worker.checks import accumulation, finetune, ranks
+from harness.worker.checks import accumulation, ranks
 from harness.worker.checks.data import feed
 from harness.worker.release import model
-from harness.worker.trainer import options, speech, training_run
+from harness.worker.trainer import launch, options, speech, training_run
 from harness.worker.trainer.children import ChildContext
 from harness.worker.trainer.training_run import ReleaseTrainer, TrainingTrace
 
@@ -40,9 +40,8 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def note(_entry: str, words: dict[str, Any], **_: Any) -> None:
         lines.append(dict(words))
 
-    monkeypatch.setattr(finetune, "run_trainer", note)
-    monkeypatch.setattr(finetune, "_run_trainer", note)
-    monkeypatch.setattr(finetune, "_enter_whole", lambda *_: None)
+    monkeypatch.setattr(launch, "run_trainer", note)
+    monkeypatch.setattr(launch, "enter_whole", lambda *_: None)
     return lines
 
 

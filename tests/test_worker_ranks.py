@@ -12,8 +12,9 @@ import tiny_release
 from forked import Forked
 
 from harness.rules.trainer_invariants import judge_invariants
-from harness.worker.checks import dispatch, finetune, ranks
+from harness.worker.checks import dispatch, ranks
 from harness.worker.release import shims
+from harness.worker.trainer import launch
 
 SETTINGS = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "processes": 2, "gpus": 0}
 
@@ -103,8 +104,8 @@ def test_on_gpus_they_talk_by_nccl_and_the_device_is_asked_for_its_noise(
 ) -> None:
     request = request_of(overlay, tmp_path, device=device)
     said: list[dict[str, Any]] = []
-    monkeypatch.setattr(finetune, "_enter_whole", lambda *_: None)
-    monkeypatch.setattr(finetune, "run_trainer", lambda _entry, words: said.append(words))
+    monkeypatch.setattr(launch, "enter_whole", lambda *_: None)
+    monkeypatch.setattr(launch, "run_trainer", lambda _entry, words: said.append(words))
     monkeypatch.setattr(ranks, "_take_weights", lambda *_: {key: [] for key in KEYS})
     ranks._train(request, tmp_path, 1)
     assert [words["backend"] for words in said] == [backend]

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.core.cells import Check, Dimensions, Outcome, Status
-from harness.report.upstream import contract_script, data_script, property_script
+from harness.report.upstream.contract_script import contract_script, sizes
+from harness.report.upstream.scripts import EXPECTED, data_script, property_script
 from harness.rules.known_issues import KnownIssue
 from harness.rules.verdicts import JudgedOutcome
 from harness.variants.variant import Variant
 
+_EXPECTED_TEXT = "No token that the list has should become <unk>, and none should be invented."
 _ON_THE_MODEL = (Check.CONSTRUCT, Check.LOSS_CONTRACT)
 
 
@@ -78,8 +80,8 @@ def _of_model(judged: JudgedOutcome, variant: Variant | None) -> UpstreamFinding
 
 
 def _made(outcome: Outcome, variant: Variant, dimensions: Dimensions, title: str) -> Iterator[str]:
-    for one in contract_script.shapes(variant, dimensions):
-        if text := contract_script.script(outcome, variant, one, title=title):
+    for one in sizes(variant, dimensions):
+        if text := contract_script(outcome, variant, one, title=title):
             yield text
 
 
@@ -102,7 +104,7 @@ def _of_properties(judged: JudgedOutcome) -> Iterator[UpstreamFinding]:
         name, message = str(found["property"]), str(found["message"])
         issue = _named(issues, name)
         title = issue.title if issue else f"{outcome.cell.variant}: {message}"
-        text = property_script.script(
+        text = property_script(
             name,
             message,
             str(found["config"]),
@@ -114,7 +116,7 @@ def _of_properties(judged: JudgedOutcome) -> Iterator[UpstreamFinding]:
             name=name,
             title=title,
             what=message,
-            expected=property_script.EXPECTED.get(name, f"The property {name} should hold."),
+            expected=EXPECTED.get(name, f"The property {name} should hold."),
             issue=issue,
             scripts=(text,) if text else (),
             why_none="" if text else "no script is known for this property",
@@ -130,12 +132,12 @@ def _of_questions(judged: JudgedOutcome) -> Iterator[UpstreamFinding]:
         issue = _named(issues, name)
         title = issue.title if issue else f"{outcome.cell.check}: {question['message']}"
         in_data = outcome.cell.check is Check.DATA
-        text = data_script.script(question, title=title, release=outcome.cell.release) if in_data else ""
+        text = data_script(question, title=title, release=outcome.cell.release) if in_data else ""
         yield UpstreamFinding(
             name=name,
             title=title,
             what=str(question["message"]),
-            expected=data_script.expected(name) if text else "See the documentation of this check.",
+            expected=EXPECTED.get(name, _EXPECTED_TEXT) if text else "See the documentation of this check.",
             issue=issue,
             scripts=(text,) if text else (),
             why_none="" if text else "it takes a training, or more of the trainer than a short script can hold",

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.core.cells import Release
 from harness.environments.environment import Environment, scrubbed_environment
 from harness.releases import layout_path
-from harness.report.upstream.parts import SHOWN
+from harness.report.upstream.scripts import SHOWN
 from harness.run.scrub import Scrubber
 
 PATIENCE_SECONDS = 300.0

@@ -219,7 +219,7 @@ def _try_fbank(python: Path, paths: tuple[Path, ...], error: str) -> None:
 
 
 def _ask(python: Path, arguments: tuple[str, ...], extra_paths: tuple[Path, ...]) -> dict[str, Any]:
-    """Run `describe_stack.py` in an interpreter and read its answer."""
+    """Run `describe_environment.py` in an interpreter and read its answer."""
     with tempfile.TemporaryDirectory(prefix="stack-") as folder:
         result = Path(folder) / "result.json"
         # The user's own HOME, so that packages of their own are found; their PYTHONPATH is not part of a stack.

@@ -1,4 +1,4 @@
-"""Says what an interpreter has: `python describe_stack.py RESULT.json`, or `... RESULT.json fbank` for one trial.
+"""Says what an interpreter has: `python describe_environment.py RESULT.json`, or `... RESULT.json fbank` for one trial.
 
 Standard library only until torch is asked for, and written so that older Pythons can run it.
 The result is written before each step that may end the interpreter, so that the outside can tell how far it came.

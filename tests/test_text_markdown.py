@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.text.markdown import block, code, md
+from harness.text.markdown import block, code, markdown_environment, md, render_template
 from harness.text.plain import one_line
 
 HOSTILE = (
@@ -56,3 +56,25 @@ def test_no_text_ends_its_own_block(text):
     fence = lines[0].removesuffix("text")
     assert lines[-1] == fence
     assert not any(fence in line for line in lines[1:-1])
+
+
+def rendered(tmp_path, template, **values):
+    (tmp_path / "x.md.j2").write_text(template, encoding="utf-8")
+    return render_template(markdown_environment(tmp_path), "x.md.j2", **values)
+
+
+@pytest.mark.parametrize("template", ["{{ x }}", "{% macro m(y) %}{{ y }}{% endmacro %}{{ m(x) }}", "{{ [x]|join }}"])
+def test_a_template_escapes_whatever_it_prints(tmp_path, template):
+    assert rendered(tmp_path, template, x="a | <b> `c`") == md("a | <b> `c`") + "\n"
+
+
+def test_a_template_keeps_blank_lines_within_a_block_of_code_only(tmp_path):
+    text = rendered(tmp_path, "a\n\n\n\n{{ x|block }}\n\n\n\nb\n", x="one\n\n\n```\ntwo")
+    assert text == "a\n\n````text\none\n\n\n```\ntwo\n````\n\nb\n"
+
+
+def test_a_table_in_a_template_keeps_its_columns_whatever_is_in_them(tmp_path):
+    rows = "{% filter table %}\n | name\n{% for x in xs %}\n{{ x }} | {{ x|code }}\n{% endfor %}\n{% endfilter %}"
+    lines = rendered(tmp_path, rows, xs=["a|b", "\n", "|"]).splitlines()
+    assert {line.count("|") for line in lines} == {3}
+    assert len(lines) == 5

@@ -12,11 +12,9 @@ from harness.performance.baselines.metrics import CURVE, KINDS, LOSS_FIGURES
 from harness.performance.baselines.noise import ALPHA
 from harness.performance.baselines.records import Baseline
 from harness.text import units
-from harness.text.markdown import code, md
 
 ACCEPT = "funasr-harness baseline accept RUN RUN RUN"
 _MOST_LISTED = 20
-_LONGEST_WORDS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +38,13 @@ class Untold:
     standing: MetricStatus
     reason: str
     cells: tuple[str, ...]
+
+    @property
+    def cells_in_words(self) -> str:
+        """The one cell, or how many and the first of them."""
+        if len(self.cells) == 1:
+            return self.cells[0]
+        return f"{units.plural(len(self.cells), 'cell')}, such as {self.cells[0]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +90,7 @@ def line(comparison: RunComparison, cells: Iterable[str] | None = None) -> str:
     lines += [f"  changed: {row.cell}: {_sentence(row)}" for row in changed[:_MOST_LISTED]]
     if len(changed) > _MOST_LISTED:
         lines.append(f"  … and {len(changed) - _MOST_LISTED} more, in the report")
-    lines += [f"  {_word(one.standing)}: {_cells(one)}: {one.reason}" for one in _untold(mine)]
+    lines += [f"  {_word(one.standing)}: {one.cells_in_words}: {one.reason}" for one in _untold(mine)]
     if changed:
         lines.append(f"  if it is meant, acknowledge it: {ACCEPT}")
     elif any(one.standing is MetricStatus.UNCALIBRATED for one in mine):
@@ -98,33 +103,6 @@ def _expected(comparison: RunComparison) -> bool:
     on_gpu = any(f"/{Device.CUDA}-" in one.cell for one in comparison.cells)
     calibrated = any(one.standing is not MetricStatus.UNCALIBRATED for one in comparison.cells)
     return on_gpu or calibrated or bool(comparison.baselines)
-
-
-def baselines_section(found: BaselineView | None) -> list[str]:
-    """The section of the Markdown report."""
-    if found is None:
-        return []
-    return [
-        '<a id="baselines"></a>',
-        "## Against the baseline",
-        f"{md(found.tally[:1].upper() + found.tally[1:])}. {_explained(found)}",
-        "\n".join(f"- {md(origin, at_most=_LONGEST_WORDS)}" for origin in found.origins),
-        _table(found.changed),
-        "\n".join(
-            f"- {md(_word(one.standing))}: {md(_cells(one))}: {md(one.reason, at_most=_LONGEST_WORDS)}"
-            for one in found.untold
-        ),
-        _table(found.others),
-    ]
-
-
-def _explained(found: BaselineView) -> str:
-    if not found.origins:
-        return f"Uncalibrated is neither a pass nor a failure. A baseline is made by {code(found.accept)}."
-    return (
-        "Changed is what lies beyond the noise of the baseline's repeats, for better or worse; by chance alone "
-        f"at most {units.percent(found.alpha)} of runs show any. If it is meant: {code(found.accept)}."
-    )
 
 
 def shown(figure: str, value: float | None) -> str:
@@ -185,10 +163,6 @@ def _untold(cells: Iterable[CellComparison]) -> tuple[Untold, ...]:
     )
 
 
-def _cells(one: Untold) -> str:
-    return one.cells[0] if len(one.cells) == 1 else f"{units.plural(len(one.cells), 'cell')}, such as {one.cells[0]}"
-
-
 def _origin(baseline: Baseline) -> str:
     newest = max(baseline.acceptances, key=lambda one: one.accepted)
     commits = {(run.harness_commit or run.harness_version)[:12] for run in newest.runs}
@@ -201,21 +175,3 @@ def _origin(baseline: Baseline) -> str:
         f"{baseline.key}: accepted {newest.accepted[:10]} from {units.plural(len(newest.runs), 'run')} of "
         f"{newest.matrix} (sha256 {newest.matrix_sha256[:12]}…), harness {', '.join(sorted(commits))}.{note}"
     )
-
-
-def _table(rows: Sequence[BaselineRow]) -> str:
-    if not rows:
-        return ""
-    # Imported here: the command line answers `--help` without it.
-    from tabulate import tabulate
-
-    told = [
-        (code(row.cell), *map(md, (row.figure, row.baseline, row.now, row.difference, row.bound, _told(row))))
-        for row in rows
-    ]
-    head = ("cell", "figure", "baseline", "now", "difference", "noise allows", "")
-    return tabulate(told, headers=head, tablefmt="pipe", disable_numparse=True)
-
-
-def _told(row: BaselineRow) -> str:
-    return f"{_word(row.standing)}: {row.words}" if row.words else _word(row.standing)

@@ -76,7 +76,7 @@ STATUS_NAME: dict[Status, str] = {status: status.replace("_", " ") for status in
 STATUS_MEANING: dict[Status, str] = {
     Status.PASSED: "the check found nothing wrong",
     Status.FAILED: "the release did something wrong",
-    Status.BLOCKED: "not run, because a earlier check did not pass",
+    Status.BLOCKED: "not run, because an earlier check did not pass",
     Status.SKIPPED: "not run, because the question does not arise here",
     Status.TIMED_OUT: "ended by the harness after its time limit",
     Status.CRASHED: "the process died without an answer",

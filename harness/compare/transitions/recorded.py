@@ -14,6 +14,7 @@ from harness.core.release_order import Order, Span
 from harness.rules.known_issues import KnownIssue
 from harness.rules.levels import Level, gravest
 from harness.rules.verdicts import JudgedOutcome
+from harness.text.units import plural
 
 _SOUND = (Status.PASSED, Status.SKIPPED)
 
@@ -44,6 +45,13 @@ class Interval:
         """Whether what fails has a cause on record."""
         return self.sound or (bool(self.issues) and all(issue.explained for issue in self.issues))
 
+    @property
+    def why(self) -> str:
+        """The titles of the issues that explain it; else why it was skipped, or that nobody has explained it."""
+        if self.issues:
+            return "; ".join(issue.title + ("" if issue.explained else ": not yet explained") for issue in self.issues)
+        return self.reason if self.sound else "not yet explained"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedChange:
@@ -72,6 +80,20 @@ class RecordedChange:
     def begins(self) -> tuple[KnownIssue, ...]:
         """Issues that are new in it."""
         return tuple(issue for issue in self.newer.issues if issue not in self.older.issues)
+
+    @property
+    def sentence(self) -> str:
+        """Which issues begin and end here, and what was not measured between the two."""
+        said = [f"begins: {issue.title}. Cause: {issue.cause}" for issue in self.begins]
+        said += [f"ends: {issue.title}." for issue in self.ends]
+        if not said and self.explained:
+            said = [self.newer.reason or self.older.reason or "neither side fails"]
+        if not self.explained:
+            said.append("Not yet explained in full." if said else "not yet explained")
+        if self.unasked:
+            labels = ", ".join(self.unasked)
+            said.append(f"Not asked between the two: {plural(len(self.unasked), 'release')} ({labels}).")
+        return " ".join(said)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -55,8 +57,8 @@ _DOTTED = re.compile(r"[A-Za-z0-9_.]*")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-class PythonSource(str):
-    """Text that a template may print as it is, because a filter made it safe."""
+class PythonSource(Markup):
+    """Text that a template prints as it is, because a filter made it safe."""
 
     __slots__ = ()
 
@@ -150,7 +152,7 @@ def _environment() -> Environment:
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
-        autoescape=False,  # noqa: S701 - Python, not HTML; `finalize` makes a literal of every value
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

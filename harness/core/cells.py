@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+from harness.core.evidence.common import CellEvidence
+from harness.core.evidence.parsing import EvidenceMismatch, parse
+from harness.core.evidence.records import RECORDS
+from harness.core.evidence.training import TrainingEvidence, TrainingMetrics
+
+Record = TypeVar("Record")
 
 SCHEMA = 2
 """Version of the format of an outcome on disk."""
@@ -266,6 +273,52 @@ class Outcome:
     seconds: float = 0.0
     started: str = ""
     """UTC, ISO 8601, to the second."""
+    _parsed: dict[type, tuple[Mapping[str, Any], object]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """By class: what was parsed, and the record."""
+
+    @property
+    def common(self) -> CellEvidence:
+        """The evidence of any check.
+
+        Raises:
+            EvidenceMismatch: it does not have its form; an outcome that `as_declared` gave always has.
+        """
+        return self._record(RECORDS[self.cell.check][1], self.evidence, "evidence")  # type: ignore[no-any-return]
+
+    @property
+    def training(self) -> TrainingMetrics | None:
+        """The metrics of a `finetune` cell; None for another check. Raises as `common` does."""
+        return self.metrics_as(TrainingMetrics)
+
+    @property
+    def training_evidence(self) -> TrainingEvidence | None:
+        """The evidence of a `finetune` cell; None for another check. Raises as `common` does."""
+        found = self.common
+        return found if isinstance(found, TrainingEvidence) else None
+
+    def metrics_as(self, kind: type[Record]) -> Record | None:
+        """The metrics, if `kind` is the record of the cell's check; None otherwise. Raises as `common` does."""
+        if RECORDS[self.cell.check][0] is not kind:
+            return None
+        return self._record(kind, self.metrics, "metrics")
+
+    def as_declared(self) -> Outcome:
+        """This outcome; in its place an `errored` one where metrics or evidence do not have the form of its check."""
+        try:
+            self.metrics_as(RECORDS[self.cell.check][0])
+            _ = self.common
+        except EvidenceMismatch as error:
+            reason = f"its result is malformed: {error}"
+            return replace(self, status=Status.ERRORED, reason=reason, failure=None, metrics={}, evidence={})
+        return self
+
+    def _record(self, kind: type[Record], data: Mapping[str, Any], place: str) -> Record:
+        known = self._parsed.get(kind)
+        if known is None or known[0] is not data:
+            known = self._parsed[kind] = (data, parse(kind, data, place=place))
+        return known[1]  # type: ignore[return-value]
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as the store writes it: a JSON object of the design's form."""
@@ -343,14 +396,30 @@ def upgraded(data: Mapping[str, Any]) -> Mapping[str, Any]:
     evidence = dict(data["evidence"])
     if "blocked_by" in evidence:
         evidence["blocked_by"] = with_present_ids(str(evidence["blocked_by"]))
+    metrics = _with_present_keys(data["metrics"]) if cell.check is Check.CHECKPOINT else data["metrics"]
     return {
         **present,
         "schema": SCHEMA,
         "id": cell.id,
         "reason": with_present_ids(data["reason"]),
+        "metrics": metrics,
         "evidence": evidence,
         "shims": data["adaptations"],
     }
+
+
+def _with_present_keys(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Metrics of `checkpoint` with the key `equals`, which was `is`."""
+    loading = metrics.get("loading")
+    if not isinstance(loading, Mapping):
+        return metrics
+    renamed = {
+        name: {"equals" if key == "is" else key: value for key, value in loaded.items()}
+        if isinstance(loaded, Mapping)
+        else loaded
+        for name, loaded in loading.items()
+    }
+    return {**metrics, "loading": renamed}
 
 
 class Verdict(StrEnum):

@@ -28,11 +28,11 @@ def _loads(loading: Mapping[str, Any], key: str, name: str) -> RuleQuestion:
     if key == "folder" and not loading.get("folder_has_configuration"):
         return not_asked(name, "the trainer leaves no configuration.json; see bare_folder_loads")
     said = [str(line) for line in sequence(loaded, "said")]
-    example = {"is": loaded.get("is"), "said": said, "tensors": loaded.get("differs")}
+    example = {"is": loaded.get("equals"), "said": said, "tensors": loaded.get("differs")}
     if loaded.get("failure"):
         text = f"it stops: {loaded['failure'].get('reason')}"
         return listed(name, text) if key == "bare" else fails(name, text)
-    held = [str(file) for file in loaded.get("is") or ()]
+    held = [str(file) for file in loaded.get("equals") or ()]
     if any(file.startswith(wanted) if key == "average" else file == wanted for file in held):
         text = f"what is in memory is {wanted}, tensor by tensor"
         return holds(name, text, example)

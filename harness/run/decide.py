@@ -45,7 +45,7 @@ class _Decision:
 
 def decide(cell: Cell, event: Finished | ReleaseDied, remains: CellArtifacts) -> Outcome:
     """The outcome of a cell whose process has ended."""
-    answer, fault = read_answer(remains.result)
+    answer, fault = read_answer(remains.result, cell.check)
     decision = _judge(event, answer, fault, remains)
     failure = answer.failure if answer and not decision.kind else None
     if decision.kind:

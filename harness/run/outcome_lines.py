@@ -68,7 +68,7 @@ def _parsed(line: bytes) -> Outcome:
     outcome = Outcome.from_json(data)
     if outcome.to_json()["cell"] != data["cell"]:
         raise ValueError("its id and its cell contradict each other")
-    return outcome
+    return outcome.as_declared()
 
 
 def _not_strict(constant: str) -> NoReturn:

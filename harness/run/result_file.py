@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.core.cells import Failure, Status
+from harness.core.cells import Check, Failure, Status
+from harness.core.evidence.parsing import parse
+from harness.core.evidence.records import RECORDS
 
 _FROM_INSIDE = frozenset(Status) - {Status.BLOCKED, Status.CRASHED}
 """What a check can say of itself; `timed_out` where it stopped in time to say how far it came."""
@@ -25,13 +27,13 @@ class CellResult:
     shims: tuple[str, ...]
 
 
-def read_answer(text: str | None) -> tuple[CellResult | None, str]:
-    """The answer, or what is wrong with it."""
+def read_answer(text: str | None, check: Check) -> tuple[CellResult | None, str]:
+    """The answer, or what is wrong with it; its metrics and evidence have the form that the check declares."""
     if text is None:
         return None, "there is none"
     try:
-        return _parse(json.loads(text, parse_constant=_refuse)), ""
-    except (ValueError, TypeError, AttributeError) as error:
+        return _parse(json.loads(text, parse_constant=_refuse), check), ""
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         return None, str(error)
     except KeyError as error:
         return None, f"the key {error} is missing"
@@ -41,7 +43,7 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _parse(data: Any) -> CellResult:
+def _parse(data: Any, check: Check) -> CellResult:
     if not isinstance(data, dict):
         raise TypeError("it is no JSON object")
     status = Status(data["status"])
@@ -50,9 +52,10 @@ def _parse(data: Any) -> CellResult:
     reason = data["reason"]
     if not isinstance(reason, str) or bool(reason.strip()) == (status is Status.PASSED):
         raise ValueError(f"{status} with the reason {reason!r}")
-    for name in ("metrics", "evidence"):
+    for name, record in zip(("metrics", "evidence"), RECORDS[check], strict=True):
         if not isinstance(data[name], dict):
             raise TypeError(f"{name} is no JSON object")
+        parse(record, data[name], place=name)
     failure = data["failure"]
     return CellResult(
         status=status,

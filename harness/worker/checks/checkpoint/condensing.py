@@ -33,7 +33,7 @@ def summarised(metrics: dict[str, Any]) -> dict[str, Any]:
         if loaded is None:
             continue
         held = loaded.pop("weights")
-        loaded["is"] = _same(held, {**weights, "the base": base}, "") if held else None
+        loaded["equals"] = _same(held, {**weights, "the base": base}, "") if held else None
         loaded["differs"] = differing(weights.get("model.pt"), held)
     return metrics
 

@@ -57,9 +57,9 @@ def sound() -> Metrics:
         },
         "mismatch": cases,
         "loading": {
-            "average": {**loaded, "is": ["model.pt.avg2"]},
-            "folder": {**loaded, "is": ["model.pt", "model.pt.ep2"]},
-            "bare": {**loaded, "is": ["model.pt", "model.pt.ep2"]},
+            "average": {**loaded, "equals": ["model.pt.avg2"]},
+            "folder": {**loaded, "equals": ["model.pt", "model.pt.ep2"]},
+            "bare": {**loaded, "equals": ["model.pt", "model.pt.ep2"]},
             "folder_has_configuration": True,
         },
     }
@@ -149,15 +149,15 @@ def ranks_by_what_nobody_computed(metrics: Metrics) -> None:
 
 
 def loads_the_base(metrics: Metrics) -> None:
-    metrics["loading"]["folder"]["is"] = ["the base"]
+    metrics["loading"]["folder"]["equals"] = ["the base"]
 
 
 def loads_the_base_when_bare(metrics: Metrics) -> None:
-    metrics["loading"]["bare"]["is"] = ["the base"]
+    metrics["loading"]["bare"]["equals"] = ["the base"]
 
 
 def loads_no_average(metrics: Metrics) -> None:
-    metrics["loading"]["average"]["is"] = []
+    metrics["loading"]["average"]["equals"] = []
 
 
 def drops_silently(metrics: Metrics) -> None:
@@ -319,12 +319,12 @@ def test_saving_that_could_not_be_watched_accuses_nobody() -> None:
 
 def test_what_is_refused_or_said_aloud_is_listed() -> None:
     metrics = sound()
-    metrics["loading"]["bare"] |= {"is": [], "said": ["error, init_param does not exist"]}
+    metrics["loading"]["bare"] |= {"equals": [], "said": ["error, init_param does not exist"]}
     metrics["mismatch"][0] |= {"began": False, "failure": {"reason": "size mismatch"}, "left_out": []}
     questions = ask(metrics)
     assert questions["bare_folder_loads"].status is RuleAnswer.LISTED
     assert questions["mismatch_said"].status is RuleAnswer.LISTED
-    metrics["loading"]["bare"] |= {"is": None, "failure": {"reason": "no such file"}}
+    metrics["loading"]["bare"] |= {"equals": None, "failure": {"reason": "no such file"}}
     assert ask(metrics)["bare_folder_loads"].status is RuleAnswer.LISTED
 
 
@@ -449,18 +449,18 @@ def one_validation_gave_no_accuracy(metrics: Metrics) -> None:
 
 def says_that_it_loads_nothing(metrics: Metrics) -> None:
     for name in ("average", "folder", "bare"):
-        metrics["loading"][name] |= {"is": [], "said": ["error, init_param does not exist"], "differs": ["a", "b"]}
+        metrics["loading"][name] |= {"equals": [], "said": ["error, init_param does not exist"], "differs": ["a", "b"]}
 
 
 def loads_another_of_its_files(metrics: Metrics) -> None:
     """That its name begins alike does not make it the one that was saved last."""
     for name in ("folder", "bare"):
-        metrics["loading"][name]["is"] = ["model.pt.best", "model.pt.ep1"]
+        metrics["loading"][name]["equals"] = ["model.pt.best", "model.pt.ep1"]
 
 
 def loading_raises(metrics: Metrics) -> None:
     for name in ("average", "folder", "bare"):
-        metrics["loading"][name] |= {"is": None, "failure": {"reason": "no such file"}}
+        metrics["loading"][name] |= {"equals": None, "failure": {"reason": "no such file"}}
 
 
 def refuses_what_it_should_drop(metrics: Metrics) -> None:

@@ -167,17 +167,22 @@ def _add_bisect(commands: Commands) -> None:
     _add_places(parser)
 
 
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON record to standard output")
+
+
 def _add_drift(commands: Commands) -> None:
-    parser = _command(commands, "drift", "group the releases of a run by their loss curves, and say where groups part")
+    parser = _command(commands, "drift", "group the releases of a run by their loss curves, and say where they diverge")
     parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     parser.add_argument("--cell", metavar="GLOB", help="only finetune cells whose id matches")
     parser.add_argument(
         "--trace",
         metavar="WHICH",
-        help='run both sides of these partings again with a recorder: "all", or numbers such as "1,3"',
+        help='run both sides of these divergences again with a recorder: "all", or numbers such as "1,3"',
     )
     parser.add_argument("--matrix", type=Path, metavar="FILE", help="its settings (default: the run's own matrix)")
     parser.add_argument("--jobs", type=_positive, metavar="N", help="cells at once (default: one per processor)")
+    _add_json(parser)
     _add_places(parser)
 
 

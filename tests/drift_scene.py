@@ -8,7 +8,7 @@ from typing import Any
 from report_factory import loss_failure, training, tuned
 
 from harness.compare.drift.curves import CurveSeries, curve_series
-from harness.compare.drift.evidence import CurveDivergence, curve_divergences
+from harness.compare.drift.divergences import CurveDivergence, curve_divergences
 from harness.compare.drift.recordings import DivergenceRecording, RecordedEdit, RecordedPlace, TrainingStage
 from harness.core.cells import Outcome, Status
 
@@ -23,28 +23,28 @@ def tuned_to(release: str, losses: Sequence[float | str] = LOSSES, entry: str = 
     return tuned(release, entry, metrics={**plain, **metrics}, evidence={"entry_is_native": True, "dialect": dialect})
 
 
-def broken_off(release: str, losses: Sequence[float] = LOSSES[:1]) -> Outcome:
+def stopped_early(release: str, losses: Sequence[float] = LOSSES[:1]) -> Outcome:
     """A fine-tune that stopped after some steps."""
     one = tuned_to(release, losses)
     return Outcome(**{**vars(one), "status": Status.FAILED, "reason": "it stopped", "failure": loss_failure(1, 2)})
 
 
-def lane_of(*outcomes: Outcome) -> CurveSeries:
-    (lane,) = curve_series(outcomes)
-    return lane
+def series_of(*outcomes: Outcome) -> CurveSeries:
+    (series,) = curve_series(outcomes)
+    return series
 
 
-def parting_of(before: Outcome, after: Outcome) -> CurveDivergence:
-    (parting,) = curve_divergences(lane_of(before, after))
-    return parting
+def divergence_of(before: Outcome, after: Outcome) -> CurveDivergence:
+    (divergence,) = curve_divergences(series_of(before, after))
+    return divergence
 
 
 def recording_of(
-    parting: CurveDivergence, stage: TrainingStage = TrainingStage.MODEL, **fields: Any
+    divergence: CurveDivergence, stage: TrainingStage = TrainingStage.MODEL, **fields: Any
 ) -> DivergenceRecording:
     """A recording in which a module parts, with one change in its file and one elsewhere."""
     given: dict[str, Any] = {
-        "key": parting.key,
+        "key": divergence.key,
         "passes": 1,
         "repeated": True,
         "stage": stage,

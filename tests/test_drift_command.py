@@ -14,8 +14,8 @@ from report_factory import run_of
 
 from harness import cli
 from harness.commands import drift
-from harness.compare.drift.evidence import CurveDivergence
-from harness.compare.drift.storing import load_recordings
+from harness.compare.drift.divergences import CurveDivergence
+from harness.compare.drift.recordings import load_recordings
 from harness.run.outcome_lines import line_of
 
 ROOT = Path(__file__).parent.parent
@@ -44,9 +44,9 @@ def test_groups_and_partings_are_printed(run: Path, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr()
     assert f"funasr-harness drift {run} --trace 1" in printed.err.replace("\n", "")
     said = printed.out
-    assert "1.4.0 – 1.4.1 (2 releases)" in said
-    assert "parting 1: 1.4.1 → 1.4.2: not yet explained" in said
-    assert "parting 2: 1.4.2 → 1.4.3: another number of steps (feeding or schedule)" in said
+    assert "1.4.0, 1.4.1 " in said
+    assert "divergence 1: 1.4.1 → 1.4.2: not yet explained" in said
+    assert "divergence 2: 1.4.2 → 1.4.3: another number of steps (feeding or schedule)" in said
     assert "Not measured between the two: 1.4.4, 1.4.5." in said
     asked = "--check finetune@train --variant paraformer_streaming --shape v8404-h320 --depth reduced"
     assert f"funasr-harness bisect --by curve {asked} --device cpu --precision fp32 --good 1.4.3 --bad 1.4.6" in said
@@ -58,21 +58,32 @@ def test_groups_and_partings_are_printed(run: Path, capsys: pytest.CaptureFixtur
         assert asked in (("1.4.3", "1.4.6"), (str(run), "1"))
 
 
+def test_the_analysis_is_printed_as_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["drift", str(run), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["schema"] == 1
+    assert [(one["before"], one["after"]) for one in record["divergences"]] == [
+        ("1.4.1", "1.4.2"),
+        ("1.4.2", "1.4.3"),
+        ("1.4.3", "1.4.6"),
+    ]
+
+
 def test_what_is_recorded_is_kept_beside_the_run_and_told(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded: list[str] = []
 
-    def record(_asker: Any, parting: CurveDivergence) -> Any:
-        recorded.append(parting.after)
-        return recording_of(parting)
+    def record(_asker: Any, divergence: CurveDivergence) -> Any:
+        recorded.append(divergence.after)
+        return recording_of(divergence)
 
     monkeypatch.setattr(drift, "record", record)
     monkeypatch.setattr(drift.TracedRunner, "of", lambda *_args, **_others: None)
     assert cli.main(["drift", str(run), "--trace", "all"]) == 0
     assert recorded == ["1.4.2"]
     assert len(load_recordings(run)) == 1
-    assert "the model computes otherwise (computation)" in capsys.readouterr().out
+    assert "the model computes something else (computation)" in capsys.readouterr().out
     assert cli.main(["drift", str(run), "--trace", "2"]) == 0
     assert recorded == ["1.4.2"]
     assert "nothing to record" in capsys.readouterr().err
@@ -81,8 +92,8 @@ def test_what_is_recorded_is_kept_beside_the_run_and_told(
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (["--trace", "7"], "7 is no number of a parting"),
-        (["--trace", "first"], "first is no number of a parting"),
+        (["--trace", "7"], "7 is no number of a divergence"),
+        (["--trace", "first"], "first is no number of a divergence"),
         (["--cell", "*nothing*"], '"*nothing*" matches no finetune cell'),
     ],
 )

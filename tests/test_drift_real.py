@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from drift_scene import parting_of, tuned_to
+from drift_scene import divergence_of, tuned_to
 
 from harness.compare.diagnose import TracedRunner
-from harness.compare.drift.causes import Sort, cause_of
+from harness.compare.drift.causes import DriftKind, cause_of
 from harness.compare.drift.recordings import TrainingStage
 from harness.compare.drift.tracing import record
 from harness.config.matrix import load_matrix
@@ -65,17 +65,17 @@ def test_a_numeric_change_is_named_with_its_module_and_its_statement(
     # The losses are made up: what is asked here is where the two part, not at which step.
     sides = [tuned_to(label, losses) for label, losses in ((SOUND, (9.0, 8.0)), (planted.label, (8.9, 8.0)))]
     mine, other = (replace(side, cell=cells[side.cell.release]) for side in sides)
-    parting = parting_of(mine, other)
+    divergence = divergence_of(mine, other)
     # One step, because they part in the first: fewer than a matrix may ask for, which is to be judged as well.
     brief = replace(matrix, finetune=replace(matrix.finetune, steps=1, utterances=4, distinct=4))
     asker = TracedRunner.of(brief, matrix.releases, cache=default_cache(), jobs=1)
-    recording = record(asker, parting)
+    recording = record(asker, divergence)
     assert (recording.stage, recording.at) == (TrainingStage.MODEL, 1)
     assert recording.first is not None
     assert recording.first.name == "predictor"
     assert [change.function for change in recording.changes] == ["CifPredictorV2.forward"]
-    cause = cause_of(parting, recording)
-    assert cause.sort is Sort.MODEL
+    cause = cause_of(divergence, recording)
+    assert cause.kind is DriftKind.MODEL
     (change,) = cause.changes
     assert "1e-06" in change.newer[0] or "1e-6" in change.newer[0]
     assert not recording.repeated

@@ -1,16 +1,15 @@
-"""The section about drift: groups with their curves, partings with what is known of each."""
+"""The section about drift: groups with their curves, divergences with what is known of each."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from drift_scene import LOSSES, parting_of, recording_of, tuned_to
+from drift_scene import LOSSES, divergence_of, recording_of, tuned_to
 from page_reader import Page
 from report_factory import judged, run_of
 
-from harness.compare.drift.recordings import RecordedPlace
-from harness.compare.drift.storing import add_recording
+from harness.compare.drift.recordings import RecordedPlace, add_recording
 from harness.report.html import render_html
 from harness.report.markdown import render_markdown
 from harness.report.summary import Summary, summarise
@@ -34,18 +33,18 @@ def summary(folder: Path | None = None) -> Summary:
 def test_a_parting_that_both_trainers_show_is_told_once() -> None:
     drift = summary().drift
     assert drift is not None
-    assert [(turn.before, turn.after, len(turn.series)) for turn in drift.turns] == [
+    assert [(one.before, one.after, len(one.series)) for one in drift.divergences] == [
         ("1.4.1", "1.4.3", 2),
         ("1.4.3", "1.4.4", 1),
     ]
     assert drift.unexplained == 1
-    assert drift.turns[0].between == ("1.4.2",)
+    assert drift.divergences[0].between == ("1.4.2",)
 
 
 def test_groups_have_the_curves_of_the_section_about_learning() -> None:
     found = summary()
     assert found.drift is not None
-    numbers = {group.curve.number for lane in found.drift.series for group in lane.groups}
+    numbers = {found.curve(group.example).number for series in found.drift.series for group in series.groups}
     assert numbers == {curve.number for curve in found.curves}
     page = Page.of(render_html(found))
     assert "drift" in page.values("id")
@@ -53,16 +52,18 @@ def test_groups_have_the_curves_of_the_section_about_learning() -> None:
 
 
 def test_what_was_recorded_is_told_on_the_page_and_in_markdown_and_escaped(tmp_path: Path) -> None:
-    parting = parting_of(tuned_to("1.4.1"), tuned_to("1.4.3", OTHER))
+    divergence = divergence_of(tuned_to("1.4.1"), tuned_to("1.4.3", OTHER))
     place = RecordedPlace(
         kind="output_value", name="<i>pre|dictor</i>", code="funasr/models/paraformer/cif_predictor.py:2", detail=""
     )
-    add_recording(tmp_path, recording_of(parting, first=place))
+    add_recording(tmp_path, recording_of(divergence, first=place))
     found = summary(tmp_path)
     assert found.drift is not None
     assert found.drift.unexplained == 0
     page = Page.of(render_html(found))
-    assert "`<i>pre|dictor</i>` (funasr/models/paraformer/cif_predictor.py:2) is the first module to part" in page.text
+    assert (
+        "`<i>pre|dictor</i>` (funasr/models/paraformer/cif_predictor.py:2) is the first module to differ" in page.text
+    )
     said = render_markdown(found)
     assert "&#60;i&#62;pre&#124;dictor" in said
     assert "+ acoustic_embeds = cif_v1(hidden)" in said

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from harness.commands.defaults import BASELINES, KNOWN_ISSUES, LOCK
 from harness.config.matrix import Matrix, load_matrix, select
 from harness.core.cells import Cell, Release
 from harness.core.errors import MatrixError
+from harness.core.wire import strict
 from harness.releases import default_cache, load_lock, resolve
 from harness.run.repeat_commands import ELSEWHERE, near
 from harness.variants.catalogue import available, load_variant
@@ -81,3 +84,8 @@ def _misfits(matrix: Matrix) -> Iterator[str]:
     for name, shape in dict.fromkeys((cell.variant, cell.dimensions) for cell in matrix.cells):
         if name and shape:
             yield from (f"{name}: {problem}" for problem in shape_problems(variants[name], shape))
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print a record as strict JSON to standard output; what JSON has no number for is "nan", "inf" or "-inf"."""
+    print(json.dumps(strict(record), indent=1, ensure_ascii=False, allow_nan=False))

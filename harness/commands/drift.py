@@ -1,23 +1,23 @@
-"""`drift`: the releases of a run in groups of equal loss curves, where the groups part, and why as far as is known."""
+"""`drift`: the releases of a run in groups of equal loss curves, where the groups diverge, and why as far as known."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from harness.commands.common import cache_of, locked_labels
+from harness.commands.common import cache_of, locked_labels, print_json
 from harness.compare.diagnose import TracedRunner
-from harness.compare.drift.causes import cause_of
-from harness.compare.drift.curves import CurveSeries, curve_series
-from harness.compare.drift.evidence import CurveDivergence, curve_divergences
-from harness.compare.drift.format import told
-from harness.compare.drift.storing import add_recording, load_recordings
+from harness.compare.drift.analysis import Drift, Drifted, drift_of
+from harness.compare.drift.format import render_drift
+from harness.compare.drift.recordings import add_recording, load_recordings
 from harness.compare.drift.tracing import record
 from harness.config.matrix import load_matrix
-from harness.core.cells import Check
+from harness.core.cells import Check, Outcome
 from harness.core.errors import InputError, SelectionError
+from harness.core.release_order import Order
 from harness.releases import load_lock, resolve
 from harness.rules.verdicts import EXIT_EXPECTED
 from harness.run.repeat_commands import PROGRAM, Repeating
@@ -29,34 +29,23 @@ ALL = "all"
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the groups and partings; with `--trace`, run both sides of some again and keep what was recorded."""
+    """Print the groups and divergences; with `--trace`, run both sides of some again and keep what was recorded."""
     run = load_run(options.run)
     for notice in run.notices:
         say(notice, style="yellow")
-    found = _lanes(run, options.cell)
-    numbered = dict(enumerate((parting for lane in found for parting in curve_divergences(lane)), 1))
-    done: set[str] = set()
-    for number in _wanted(options.trace, numbered):
-        parting = numbered[number]
-        # Where both trainers part from the same curve to the same, one recording serves both.
-        if parting.key not in done:
-            _record(options, run, number, parting)
-        done.add(parting.key)
-    recordings = load_recordings(options.run)
-    published = locked_labels(options.lock)
-    matrix = str(options.matrix or Repeating.of(run.provenance, run.folder).arguments[0])
-    parts = []
-    for lane in found:
-        mine = {number: parting for number, parting in numbered.items() if parting.lane == lane.name}
-        parts.append("\n".join(told(lane, mine, recordings, published=published, matrix=matrix)))
-    print("\n\n".join(parts))
-    open_ = [
-        number
-        for number, parting in numbered.items()
-        if parting.loss and parting.key not in recordings and not cause_of(parting, None).explained
-    ]
-    if open_:
-        numbers = ",".join(map(str, open_))
+    outcomes = _chosen(run, options.cell)
+    order = Order.of({outcome.cell.release for outcome in run.outcomes}, locked_labels(options.lock))
+    found = _analysis(run, outcomes, order, options.cell)
+    wanted = _wanted(options.trace, {one.number: one for one in found.divergences})
+    for one in wanted:
+        _record(options, run, one)
+    if wanted:
+        found = _analysis(run, outcomes, order, options.cell)
+    if options.json:
+        print_json(found.to_json())
+        return EXIT_EXPECTED
+    print(render_drift(found, matrix=str(options.matrix or Repeating.of(run.provenance, run.folder).arguments[0])))
+    if numbers := ",".join(str(one.number) for one in found.divergences if one.can_be_recorded):
         # As it was called, so that the numbers mean the same.
         chosen = ["--cell", options.cell] if options.cell else []
         settings = ["--matrix", str(options.matrix)] if options.matrix else []
@@ -65,53 +54,60 @@ def main(options: argparse.Namespace) -> int:
     return EXIT_EXPECTED
 
 
-def _lanes(run: LoadedRun, glob: str | None) -> tuple[CurveSeries, ...]:
-    asked = [outcome for outcome in run.outcomes if outcome.cell.check is Check.FINETUNE]
-    chosen = [outcome for outcome in asked if glob is None or fnmatchcase(outcome.cell.id, glob)]
-    found = curve_series(chosen)
-    if not found:
+def _chosen(run: LoadedRun, glob: str | None) -> list[Outcome]:
+    return [outcome for outcome in run.outcomes if glob is None or fnmatchcase(outcome.cell.id, glob)]
+
+
+def _analysis(run: LoadedRun, outcomes: Sequence[Outcome], order: Order, glob: str | None) -> Drift:
+    found = drift_of(outcomes, order, load_recordings(run.folder) if run.folder else {})
+    if found is None:
+        asked = [outcome for outcome in run.outcomes if outcome.cell.check is Check.FINETUNE]
         which = f'"{glob}" matches no finetune cell with a loss curve' if glob else "no finetune cell has a loss curve"
-        example = f"ids have the form of {asked[-1].cell.id}" if asked else "the run asked for no finetune"
+        example = f"ids have the form of {asked[-1].cell.id}" if asked else "the run has no finetune cell"
         raise SelectionError(
             f"{which} in this run", cause=example, next_step="run one: funasr-harness run matrices/atlas.toml"
         )
     return found
 
 
-def _wanted(trace: str | None, numbered: dict[int, CurveDivergence]) -> tuple[int, ...]:
-    """The partings that are to be recorded; those that differ in nothing but their length need no recording."""
+def _wanted(trace: str | None, numbered: Mapping[int, Drifted]) -> tuple[Drifted, ...]:
+    """The divergences that are to be recorded; those that differ in nothing but their length need no recording."""
     if trace is None:
         return ()
     if trace == ALL:
-        return tuple(number for number, parting in numbered.items() if parting.loss)
+        return tuple(one for one in numbered.values() if one.divergence.loss)
     words = [word.strip() for word in trace.split(",")]
     wrong = [word for word in words if not word.isdecimal() or int(word) not in numbered]
     if wrong:
         raise InputError(
-            f"--trace: {', '.join(wrong)} is no number of a parting",
+            f"--trace: {', '.join(wrong)} is no number of a divergence",
             cause=f"this selection has {len(numbered)}, numbered from 1",
             next_step='list them without --trace, then give their numbers or "all"',
         )
-    without = [word for word in words if numbered[int(word)].loss is None]
+    without = [word for word in words if numbered[int(word)].divergence.loss is None]
     for word in without:
-        say(f"parting {word}: one curve is the beginning of the other, so there is nothing to record")
-    return tuple(int(word) for word in words if word not in without)
+        say(f"divergence {word}: one curve is the beginning of the other, so there is nothing to record")
+    return tuple(numbered[int(word)] for word in words if word not in without)
 
 
-def _record(options: argparse.Namespace, run: LoadedRun, number: int, parting: CurveDivergence) -> None:
+def _record(options: argparse.Namespace, run: LoadedRun, one: Drifted) -> None:
+    number, divergence = one.number, one.divergence
     locked = load_lock(options.lock)
     known = {release.label for release in locked}
-    if missing := {parting.before, parting.after} - known:
-        say(f"parting {number}: {', '.join(sorted(missing))} is not published, and cannot be run again", style="yellow")
+    if missing := {divergence.before, divergence.after} - known:
+        say(
+            f"divergence {number}: {', '.join(sorted(missing))} is not published, and cannot be run again",
+            style="yellow",
+        )
         return
     path = options.matrix or Path("matrices") / f"{run.provenance.matrix}.toml"
     matrix = load_matrix(path, resolve=lambda spec: resolve(spec, locked), variants=available(), gpu_present=False)
     asker = TracedRunner.of(
         matrix,
-        [release for release in locked if release.label in (parting.before, parting.after)],
+        [release for release in locked if release.label in (divergence.before, divergence.after)],
         cache=cache_of(options),
         jobs=options.jobs,
         warn=lambda text: say(text, style="yellow"),
     )
-    say(f"recording parting {number}: {parting.before} and {parting.after} …")
-    say(f"kept in {add_recording(options.run, record(asker, parting))}")
+    say(f"recording divergence {number}: {divergence.before} and {divergence.after} …")
+    say(f"kept in {add_recording(options.run, record(asker, divergence))}")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from harness.compare.drift.storing import load_recordings
+from harness.compare.drift.analysis import Drift, drift_of
+from harness.compare.drift.recordings import load_recordings
 from harness.compare.transitions.commit_notes import load_commits
 from harness.compare.transitions.recorded import Boundaries, boundaries_of
 from harness.core.cells import Check, Outcome, Status, Verdict
@@ -20,7 +21,6 @@ from harness.report.checkpoint import SavedGroup, saved_groups
 from harness.report.data import DataQuestion, data_questions
 from harness.report.decode import Decoded, decoded
 from harness.report.dependencies_and_shims import ShimUse, Undeclared, shims_used, undeclared_modules
-from harness.report.drift import Drift, drift_of
 from harness.report.evidence import EvidenceCard, build_cards
 from harness.report.failures import FailureGroup, group_failures
 from harness.report.grid import Grid, build_grid
@@ -84,6 +84,11 @@ class Summary:
 
     repeat: Repeating
 
+    def curve(self, outcome: Outcome) -> CurveGroup:
+        """The curve of a fine-tune that has one."""
+        key = curve_key(outcome)
+        return next(group for group in self.curves if group.key == key)
+
     @property
     def commands(self) -> tuple[Fact, ...]:
         """How to see and repeat what the report tells: a command under what it does."""
@@ -134,7 +139,12 @@ def summarise(
         curves=tuple(curves.values()),
         without_curve=sum(_has_no_curve(item.outcome) for item in judged),
         memory=memory_groups(judged, order),
-        drift=drift_of(judged, order, curves, load_recordings(run.folder) if run.folder else {}),
+        drift=drift_of(
+            [item.outcome for item in judged],
+            order,
+            load_recordings(run.folder) if run.folder else {},
+            fewest_releases=2,
+        ),
         properties=variant_properties(judged, order),
         data=data_questions(judged, order),
         saved=saved_groups(judged, order),

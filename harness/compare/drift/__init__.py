@@ -1,5 +1,6 @@
-"""Releases grouped by the losses that they train to: on a CPU equal releases give equal losses to the last digit.
+"""Releases grouped by the losses that they train to: on a CPU equal releases give bit-identical losses.
 
-`curves` groups the releases of a run, `evidence` holds neighbouring groups against each other by what was measured,
-`tracing` runs both sides again with a recorder, `causes` says what the evidence supports, `storing` keeps it.
+`curves` groups the releases of a run, `divergences` compares neighbouring groups by their metrics, `tracing` runs both
+sides again with a recorder, `recordings` keeps that, `causes` says what the evidence supports, and `analysis` puts it
+together for `format`, the report and JSON.
 """

@@ -1,4 +1,4 @@
-"""The loss curves of a run's releases, in stretches of releases whose curves are equal to the last digit."""
+"""The loss curves of a run's releases, in segments of releases whose curves are equal bit for bit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CurveSegment:
     """Neighbouring releases with one curve."""
 
     digest: str
-    """Of the losses, to the last digit."""
+    """Of the losses, bit for bit."""
     outcomes: tuple[Outcome, ...]
     """Oldest release first."""
 
@@ -37,14 +37,16 @@ class CurveSegment:
 
     @property
     def dialects(self) -> tuple[tuple[str, ...], ...]:
-        """The ways in which these releases' trainers had to be asked, each once."""
+        """The notes on these releases' trainer options, each once."""
         return tuple(dict.fromkeys(dialect_of(outcome) for outcome in self.outcomes))
 
     @property
-    def broke_off(self) -> str:
+    def stopped_early(self) -> str:
         """The signature of what ended the training of all of them; empty where one ran to its end."""
-        ends = {one.failure.signature if one.failure else str(one.status) for one in self.outcomes if _broke_off(one)}
-        return ", ".join(sorted(ends)) if all(map(_broke_off, self.outcomes)) else ""
+        ends = {
+            one.failure.signature if one.failure else str(one.status) for one in self.outcomes if _stopped_early(one)
+        }
+        return ", ".join(sorted(ends)) if all(map(_stopped_early, self.outcomes)) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,26 +57,26 @@ class CurveSeries:
     """The cell's id without the release."""
     cell: Cell
     """Of some release."""
-    stretches: tuple[CurveSegment, ...]
+    segments: tuple[CurveSegment, ...]
     """Oldest first."""
     missing: tuple[tuple[str, str], ...]
     """Releases without a curve, oldest first, each with the reason."""
 
     def between(self, number: int) -> tuple[str, ...]:
-        """Releases without a curve between a stretch and the next."""
-        before, after = self.stretches[number].releases[-1], self.stretches[number + 1].releases[0]
+        """Releases without a curve between a segment and the next."""
+        before, after = self.segments[number].releases[-1], self.segments[number + 1].releases[0]
         first, last = release_order(before), release_order(after)
         return tuple(label for label, _ in self.missing if first < release_order(label) < last)
 
 
 def curve_series(outcomes: Iterable[Outcome]) -> tuple[CurveSeries, ...]:
-    """The lanes of a run, by name; those without any curve are left out."""
+    """The series of a run, by name; those without any curve are left out."""
     by_name: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         if outcome.cell.check is Check.FINETUNE:
             by_name[series_name(outcome.cell)].append(outcome)
-    found = (_lane(name, members) for name, members in sorted(by_name.items()))
-    return tuple(lane for lane in found if lane.stretches)
+    found = (_series(name, members) for name, members in sorted(by_name.items()))
+    return tuple(series for series in found if series.segments)
 
 
 def series_name(cell: Cell) -> str:
@@ -88,14 +90,14 @@ def losses_of(outcome: Outcome) -> Losses:
 
 
 def digest_of(losses: Losses) -> str:
-    """Equal for curves that are equal to the last digit, NaN being equal to NaN; empty for no curve."""
+    """Equal for curves that are equal bit for bit, NaN being equal to NaN; empty for no curve."""
     if not losses:
         return ""
     return hashlib.sha256(json.dumps([repr(loss) for loss in losses]).encode()).hexdigest()[:16]
 
 
 def dialect_of(outcome: Outcome) -> tuple[str, ...]:
-    """How this release's trainer had to be asked in other words than the newest."""
+    """How this release's trainer options differ from those of the newest."""
     notes = outcome.evidence.get("dialect")
     return tuple(map(str, notes)) if isinstance(notes, Sequence) and not isinstance(notes, str) else ()
 
@@ -105,19 +107,19 @@ def is_prefix(shorter: Losses, longer: Losses) -> bool:
     return len(shorter) < len(longer) and list(map(repr, shorter)) == list(map(repr, longer[: len(shorter)]))
 
 
-def relation(lane: CurveSeries, number: int) -> tuple[str, ...]:
-    """Whether a stretch's curve came before in its lane, or is the beginning of another's."""
-    mine = lane.stretches[number]
+def relation(series: CurveSeries, number: int) -> tuple[str, ...]:
+    """Whether a segment's curve came before in its series, or is the beginning of another's."""
+    mine = series.segments[number]
     notes = [
-        f"the curve of {other.releases[0]} again" for other in lane.stretches[:number] if other.digest == mine.digest
+        f"the curve of {other.releases[0]} again" for other in series.segments[:number] if other.digest == mine.digest
     ][:1]
-    beginnings = [other for other in lane.stretches if is_prefix(mine.losses, other.losses)]
+    beginnings = [other for other in series.segments if is_prefix(mine.losses, other.losses)]
     if beginnings:
         notes.append(f"the beginning of the curve of {beginnings[-1].releases[0]}")
     return tuple(notes)
 
 
-def _lane(name: str, members: Sequence[Outcome]) -> CurveSeries:
+def _series(name: str, members: Sequence[Outcome]) -> CurveSeries:
     ordered = sorted(members, key=lambda outcome: release_order(outcome.cell.release))
     rows: list[tuple[str, list[Outcome]]] = []
     missing = []
@@ -129,12 +131,12 @@ def _lane(name: str, members: Sequence[Outcome]) -> CurveSeries:
             rows[-1][1].append(outcome)
         else:
             rows.append((digest, [outcome]))
-    stretches = tuple(CurveSegment(digest=digest, outcomes=tuple(several)) for digest, several in rows)
-    return CurveSeries(name=name, cell=ordered[-1].cell, stretches=stretches, missing=tuple(missing))
+    segments = tuple(CurveSegment(digest=digest, outcomes=tuple(several)) for digest, several in rows)
+    return CurveSeries(name=name, cell=ordered[-1].cell, segments=segments, missing=tuple(missing))
 
 
-def _broke_off(outcome: Outcome) -> bool:
+def _stopped_early(outcome: Outcome) -> bool:
     if outcome.status in (Status.TIMED_OUT, Status.CRASHED, Status.OUT_OF_MEMORY):
         return True
-    # A finding of the judge comes after a training that ran to its end.
+    # A finding of the rules comes after a training that ran to its end.
     return outcome.status is Status.FAILED and outcome.failure is not None and bool(outcome.failure.frames)

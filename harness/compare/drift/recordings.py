@@ -1,22 +1,33 @@
-"""What two recordings of a parting say, as it is kept beside a run's outcomes."""
+"""What two recordings of a divergence say, and `drift.json` beside a run's outcomes, which keeps it for the report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from harness.core.cells import with_present_ids
+from harness.core.durable import replace_file, storage_error
+from harness.core.errors import StoreError
+
+DRIFT = "drift.json"
+SCHEMA = 1
 
 
 class TrainingStage(StrEnum):
-    """Where in a training step two releases part."""
+    """Where in a training step two releases diverge."""
 
     START = "start"
-    """The model began with other weights."""
+    """The model had other initial weights."""
     DATA = "data"
-    """Something else entered the model."""
+    """The model got another input."""
     DRAWS = "draws"
-    """The model was given the same, and drew other random numbers."""
+    """The model got the same input, and drew other random numbers."""
     MODEL = "model"
-    """From the same input, weights and random numbers the forward pass made something else."""
+    """With the same input, weights and random numbers the forward pass gave something else."""
     GRADIENT = "gradient"
     """The forward pass was the same, the gradients are not."""
     UPDATE = "update"
@@ -52,24 +63,81 @@ class RecordedEdit:
 
 @dataclass(frozen=True, kw_only=True)
 class DivergenceRecording:
-    """What two recordings of a parting say."""
+    """What two recordings of a divergence say."""
 
     key: str
-    """Of the parting, see `evidence.Parting.key`."""
+    """Of the divergence, see `divergences.CurveDivergence.key`."""
     passes: int
     """How many forward passes of training were recorded, from the first."""
     repeated: bool
     """Whether both trainings took the very losses that the run has on record, as far as they were recorded."""
     stage: TrainingStage
     at: int | None
-    """The optimizer step, counted from 1, at which they part; None where they do not."""
+    """The optimizer step, counted from 1, at which they diverge; None where they do not."""
     first: RecordedPlace | None
-    """The first module that parts."""
+    """The first module that differs."""
     same_targets: bool | None
-    """Whether the model was to say the same in that step; None where it is not asked, or not seen."""
+    """Whether the target tokens of that step are equal; None where that is no question, or not seen."""
     within: RecordedPlace | None
     """The first function of the release that gave something else from the same arguments, within that module."""
     changes: tuple[RecordedEdit, ...]
     """Functions that ran in either and differ in their statements."""
     same_functions: bool
     """Whether no function that ran differs."""
+
+
+def load_recordings(folder: Path) -> dict[str, DivergenceRecording]:
+    """The recordings of a run's divergences, by the divergence's key; none where nothing was recorded.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    path = folder / DRIFT
+    try:
+        data = json.loads(with_present_ids(path.read_text("utf-8")))
+        return _recordings(data)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreError(
+            f"{path} is no record of divergences: {error}",
+            cause="the file was edited, or written by another version of the harness",
+            next_step="remove it, and record anew with: funasr-harness drift RUN --trace all",
+        ) from error
+
+
+def add_recording(folder: Path, recording: DivergenceRecording) -> Path:
+    """Keep a recording, in the place of an earlier one of the same divergence.
+
+    Raises:
+        StoreError: the file cannot be read or written.
+    """
+    known = load_recordings(folder) | {recording.key: recording}
+    path = folder / DRIFT
+    text = json.dumps(
+        {"schema": SCHEMA, "recordings": [asdict(known[key]) for key in sorted(known)]},
+        indent=1,
+        ensure_ascii=False,
+        allow_nan=False,
+    )
+    try:
+        replace_file(path, f"{text}\n".encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise storage_error(error, path, "written") from error
+    return path
+
+
+def _recordings(data: Mapping[str, Any]) -> dict[str, DivergenceRecording]:
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"schema {data['schema']}, this harness reads {SCHEMA}")
+    return {one["key"]: _recording(one) for one in data["recordings"]}
+
+
+def _recording(data: Mapping[str, Any]) -> DivergenceRecording:
+    changes = tuple(
+        RecordedEdit(**{**one, "older": tuple(one["older"]), "newer": tuple(one["newer"])}) for one in data["changes"]
+    )
+    places = {name: RecordedPlace(**data[name]) if data[name] else None for name in ("first", "within")}
+    return DivergenceRecording(**{**data, **places, "stage": TrainingStage(data["stage"]), "changes": changes})

@@ -1,4 +1,4 @@
-"""Both sides of a parting run again with a recorder: where in a step they part, and what changed in what ran."""
+"""Runs both sides of a divergence again with a recorder: where they differ, and which executed code changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.compare.diagnose.divergence import Divergence as Difference
 from harness.compare.diagnose.divergence import divergences as differences
 from harness.compare.diagnose.runner import trace_pair
 from harness.compare.drift.curves import losses_of
-from harness.compare.drift.evidence import CurveDivergence
+from harness.compare.drift.divergences import CurveDivergence
 from harness.compare.drift.recordings import DivergenceRecording, RecordedEdit, RecordedPlace, TrainingStage
 from harness.core.cells import Outcome
 
@@ -23,11 +23,11 @@ MOST_EDITS = 12
 
 
 TARGETS = "text"
-"""The parameter of a model's forward that takes the tokens to say."""
+"""The parameter of a model's forward that takes the target tokens."""
 
 
 class Where(TypedDict):
-    """The fields of a recording that say where two trainings part."""
+    """The fields of a recording that say where two trainings diverge."""
 
     stage: TrainingStage
     at: int | None
@@ -36,26 +36,26 @@ class Where(TypedDict):
     within: RecordedPlace | None
 
 
-def record(asker: TracedRunner, parting: CurveDivergence) -> DivergenceRecording:
-    """Run both sides of a parting up to the step at which their losses part, and compare what was recorded.
+def record(asker: TracedRunner, divergence: CurveDivergence) -> DivergenceRecording:
+    """Run both sides of a divergence up to the first step with different losses, and compare what was recorded.
 
     Args:
         asker: Knows both releases.
-        parting: Whose losses differ at some step.
+        divergence: Whose losses differ at some step.
     """
-    last = min(parting.loss.step if parting.loss else 1, MOST_PASSES)
-    # In the order of time: the newer release is told against the older.
-    newer, older = trace_pair(asker, parting.other.cell, parting.mine.cell, {"passes": list(range(last))})
+    last = min(divergence.loss.step if divergence.loss else 1, MOST_PASSES)
+    # The newer release is compared with the older one.
+    newer, older = trace_pair(asker, divergence.other.cell, divergence.mine.cell, {"passes": list(range(last))})
     changes: tuple[FunctionChange, ...] = ()
     if newer.trace and older.trace:
         changes = executed_changes((older.trace, older.overlay), (newer.trace, newer.overlay))
     where = _where(newer.trace, older.trace, last)
     return DivergenceRecording(
-        key=parting.key,
+        key=divergence.key,
         passes=last,
-        repeated=_repeats(newer, parting.other, last) and _repeats(older, parting.mine, last),
+        repeated=_repeats(newer, divergence.other, last) and _repeats(older, divergence.mine, last),
         **where,
-        # What is compiled is not seen to run; the file that it stands in is told all the same by what calls it.
+        # Compiled code is not seen to run; what calls it names its file all the same.
         changes=tuple(_change(change) for change in changes if change.ran or change.other_ran),
         same_functions=not changes,
     )
@@ -67,7 +67,7 @@ def _repeats(traced: Traced, known: Outcome, steps: int) -> bool:
 
 
 def _where(newer: Trace | None, older: Trace | None, passes: int) -> Where:
-    """The stage, the step, the first module that parts, and what else is known of it."""
+    """The stage, the step, the first module that differs, and what else is known of it."""
     nowhere = Where(stage=TrainingStage.NONE, at=None, first=None, same_targets=None, within=None)
     if newer is None or older is None:
         return nowhere
@@ -92,7 +92,7 @@ def _where(newer: Trace | None, older: Trace | None, passes: int) -> Where:
 
 
 def _same_targets(first: Difference) -> bool | None:
-    """Whether both calls of the model were given the same tokens to say."""
+    """Whether both calls of the model had the same target tokens."""
     if first.mine is None or first.other is None:
         return None
     mine, other = first.mine.argument(TARGETS), first.other.argument(TARGETS)

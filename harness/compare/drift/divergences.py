@@ -1,7 +1,7 @@
-"""Two neighbouring stretches held against each other by what their trainings measured; nothing is run for it.
+"""Compares neighbouring segments of a series by the metrics of their trainings; runs nothing.
 
-What a step's loss rests on comes in this order: the batch, the weights, the forward pass. The weights rest on the
-gradients, the learning rate and the optimizer of the steps before. The first figure that differs tells where to look.
+A step's loss depends on the batch, the weights and the forward pass. The weights depend on the gradients, the learning
+rate and the optimizer of the steps before. So the first metric that differs shows where to look.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from harness.core.numbers import any_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Apart:
-    """The first step at which one figure differs."""
+class FirstDifference:
+    """The first step at which one metric differs."""
 
     figure: str
     """`loss`, `learning rate`, `gradient norm`, or the name of a statistic."""
@@ -28,7 +28,7 @@ class Apart:
 
     @property
     def relative(self) -> float | None:
-        """How far they are apart, relative to the larger; None where one is no finite number."""
+        """The difference, relative to the larger value; None where one is no finite number."""
         if self.mine is None or self.other is None or not math.isfinite(self.mine) or not math.isfinite(self.other):
             return None
         return abs(self.mine - self.other) / (max(abs(self.mine), abs(self.other)) or 1.0)
@@ -36,13 +36,13 @@ class Apart:
 
 @dataclass(frozen=True, kw_only=True)
 class CurveDivergence:
-    """Where a stretch ends and the next begins."""
+    """Where a segment ends and the next begins."""
 
-    lane: str
+    series: str
     number: int
-    """Of the parting in its lane, from 0."""
+    """Of the divergence in its series, from 0."""
     before: str
-    """The last release of the older stretch."""
+    """The last release of the older segment."""
     after: str
     """The first of the newer."""
     between: tuple[str, ...]
@@ -52,51 +52,51 @@ class CurveDivergence:
     digests: tuple[str, str]
     steps: tuple[int, int]
     """How many optimizer steps each has."""
-    loss: Apart | None
+    loss: FirstDifference | None
     """None where one curve is the beginning of the other."""
-    figures: tuple[Apart, ...]
-    """The other figures that differ, first the one that differs first."""
+    figures: tuple[FirstDifference, ...]
+    """The other metrics that differ, in the order of the step."""
     same_rows: bool | None
-    """Whether the same utterances were in the batch of the step at which the losses part; None if not known."""
+    """Whether the batch of the first step with different losses has the same utterances; None if not known."""
     dialect_gone: tuple[str, ...]
     dialect_new: tuple[str, ...]
     same_beginning: bool
     """Whether one curve is the beginning of the other."""
-    broke_off: tuple[str, str]
+    stopped_early: tuple[str, str]
     """What ended each training early, if anything did."""
 
     @property
     def key(self) -> str:
-        """What a recording of it is stored under: the same for both trainers where their curves are."""
-        rest, _, entry = self.lane.partition("@")
-        lane = f"{rest}/{entry.partition('/')[2]}" if entry else rest
-        return f"{lane} {self.before} {self.after} {self.digests[0]} {self.digests[1]}"
+        """The key of its recording: the same for both trainers where their curves are equal."""
+        rest, _, entry = self.series.partition("@")
+        series = f"{rest}/{entry.partition('/')[2]}" if entry else rest
+        return f"{series} {self.before} {self.after} {self.digests[0]} {self.digests[1]}"
 
     @property
     def same_asked(self) -> bool:
-        """Whether both trainers were asked in the same words."""
+        """Whether both trainers got the same options."""
         return not self.dialect_gone and not self.dialect_new
 
 
-def curve_divergences(lane: CurveSeries) -> tuple[CurveDivergence, ...]:
-    """Where the curves of a lane change, oldest first."""
+def curve_divergences(series: CurveSeries) -> tuple[CurveDivergence, ...]:
+    """Where the curves of a series change, oldest first."""
     return tuple(
-        _parting(lane, number, lane.stretches[number], lane.stretches[number + 1])
-        for number in range(len(lane.stretches) - 1)
+        _divergence(series, number, series.segments[number], series.segments[number + 1])
+        for number in range(len(series.segments) - 1)
     )
 
 
-def _parting(lane: CurveSeries, number: int, before: CurveSegment, after: CurveSegment) -> CurveDivergence:
+def _divergence(series: CurveSeries, number: int, before: CurveSegment, after: CurveSegment) -> CurveDivergence:
     mine, other = before.outcomes[-1], after.outcomes[0]
     one, two = losses_of(mine), losses_of(other)
     loss = _first(("loss", one, two))
     dialects = dialect_of(mine), dialect_of(other)
     return CurveDivergence(
-        lane=lane.name,
+        series=series.name,
         number=number,
         before=mine.cell.release,
         after=other.cell.release,
-        between=lane.between(number),
+        between=series.between(number),
         mine=mine,
         other=other,
         digests=(before.digest, after.digest),
@@ -107,11 +107,11 @@ def _parting(lane: CurveSeries, number: int, before: CurveSegment, after: CurveS
         dialect_gone=tuple(note for note in dialects[0] if note not in dialects[1]),
         dialect_new=tuple(note for note in dialects[1] if note not in dialects[0]),
         same_beginning=is_prefix(one, two) or is_prefix(two, one),
-        broke_off=(before.broke_off, after.broke_off),
+        stopped_early=(before.stopped_early, after.stopped_early),
     )
 
 
-def _figures(mine: Outcome, other: Outcome) -> tuple[Apart, ...]:
+def _figures(mine: Outcome, other: Outcome) -> tuple[FirstDifference, ...]:
     rows = [
         ("learning rate", _numbers(mine, "learning_rates"), _numbers(other, "learning_rates")),
         ("gradient norm", _numbers(mine, "gradient_norms"), _numbers(other, "gradient_norms")),
@@ -120,24 +120,24 @@ def _figures(mine: Outcome, other: Outcome) -> tuple[Apart, ...]:
     if isinstance(stats[0], Mapping) and isinstance(stats[1], Mapping):
         names = [name for name in stats[0] if name in stats[1] and name != "loss"]
         rows += [(name, any_numbers(stats[0][name]), any_numbers(stats[1][name])) for name in names]
-    found = [apart for row in rows if (apart := _first(row))]
-    return tuple(sorted(found, key=lambda apart: apart.step))
+    found = [difference for row in rows if (difference := _first(row))]
+    return tuple(sorted(found, key=lambda difference: difference.step))
 
 
 def _numbers(outcome: Outcome, name: str) -> tuple[float | None, ...]:
     return any_numbers(outcome.metrics.get(name))
 
 
-def _first(row: tuple[str, Sequence[float | None], Sequence[float | None]]) -> Apart | None:
+def _first(row: tuple[str, Sequence[float | None], Sequence[float | None]]) -> FirstDifference | None:
     name, mine, other = row
     for step, (one, two) in enumerate(zip(mine, other, strict=False), 1):
         if repr(one) != repr(two):
-            return Apart(figure=name, step=step, mine=one, other=two)
+            return FirstDifference(figure=name, step=step, mine=one, other=two)
     return None
 
 
 def _same_rows(mine: Outcome, other: Outcome, step: int) -> bool | None:
-    """Whether both steps' forward passes were given the same targets, as token ids."""
+    """Whether both steps' forward passes had the same targets, as token ids."""
     one, two = _rows(mine, step), _rows(other, step)
     return None if one is None or two is None else one == two
 

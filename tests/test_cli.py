@@ -159,7 +159,7 @@ def test_what_trainers_alone_import_is_preloaded_for_trainers_alone(world: World
 
 
 def test_all_problems_of_a_matrix_are_told_at_once_with_place_and_suggestion(world: World) -> None:
-    text = MATRIX.replace('"paraformer"', '"paraformer_straming"').replace("depth", "detph")
+    text = MATRIX.replace('"paraformer"', '"paraformer_straming"').replace("scale", "scael")
     world.matrix.write_text(text.replace("construct", "constrict") + "\n[limit]\n")
     for command in ("cells", "run"):
         world.never("probe")
@@ -167,7 +167,7 @@ def test_all_problems_of_a_matrix_are_told_at_once_with_place_and_suggestion(wor
             world.call(command, "matrices/small.toml"),
             "matrices/small.toml: 4 problems",
             '- limit: unknown key, did you mean "limits"?',
-            '- [axes] detph: unknown key, did you mean "depth"?',
+            '- [axes] scael: unknown key, did you mean "scale"?',
             '- [axes] check: "constrict" is no check, did you mean "construct"?',
             '- [axes] variant: "paraformer_straming" is no variant, did you mean "paraformer_streaming"?',
             "next: correct matrices/small.toml",

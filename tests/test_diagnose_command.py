@@ -155,7 +155,7 @@ def test_nothing_is_run_again_until_it_passes_and_the_time_limits_are_the_matrix
         world.tree.failing = {cell: failed} if len(once) <= 1 else {}
 
     # The stand-in's outcomes have no figures that a rule could judge.
-    world.monkeypatch.setattr(runner, "apply_rules", lambda outcome: outcome)
+    world.monkeypatch.setattr(runner, "settle", lambda outcome: outcome)
     world.tree.asked.clear()
     world.tree.before_each = fails_the_first_time
     said = gate(world, "--source", str(checkout), "--no-diagnosis")

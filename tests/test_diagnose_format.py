@@ -20,7 +20,7 @@ def diagnosis(**fields: object) -> Diagnosis:
 
 def test_the_cause_comes_before_the_evidence() -> None:
     text = terminal(
-        diagnosis(cause="`a` is `b`.", first="`decoder` exists and was never called", shape_trace=(ROW,), advice="Go.")
+        diagnosis(cause="`a` is `b`.", first="`decoder` exists and was never called", way=(ROW,), advice="Go.")
     )
     assert text.index("Cause: `a` is `b`.") < text.index("What to do: Go.") < text.index("> decoder")
 
@@ -46,6 +46,6 @@ def test_foreign_text_breaks_neither_terminal_nor_page() -> None:
 
 
 def test_the_stored_form_can_be_read_by_a_program() -> None:
-    stored = diagnosis(shape_trace=(ROW,), cause="c", rule="r").to_json()
+    stored = diagnosis(way=(ROW,), cause="c", rule="r").to_json()
     assert (stored["schema"], stored["cell"], stored["rule"]) == (1, CELL.id, "r")
-    assert stored["shape_trace"][0]["first"] is True
+    assert stored["way"][0]["first"] is True

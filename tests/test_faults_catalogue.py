@@ -1,4 +1,4 @@
-"""The catalogue of planted faults: whole, plantable, described in the docs as it is; and what is made of outcomes."""
+"""The catalogue of planted faults: whole, plantable, and as reports/planted_faults.md has it; and its scores."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_what_is_shipped_twice_is_the_same_in_both_files(layout: Callable[[str],
         assert len({(package / name).read_text("utf-8") for name in files}) == 1
 
 
-def test_the_docs_have_the_catalogue_as_it_is() -> None:
+def test_the_committed_table_has_the_catalogue_as_it_is() -> None:
     text = PAGE.read_text("utf-8")
     assert text == written.with_table(text, FAULTS), "write it anew: python -m tests.faults table"
 

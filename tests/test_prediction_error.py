@@ -107,7 +107,7 @@ def test_report_adds_what_is_predicted_and_tells_the_error(world: World, monkeyp
     assert "predictions added: 1" in said.err
     ((question, utterances),) = asked
     assert (question.frames, question.characters, utterances) == (120, 33, 4)
-    assert (str(question.depth), str(question.precision), question.release.label) == ("full", "bf16", "1.4.16")
+    assert (str(question.depth), str(question.precision), question.release.label) == ("published", "bf16", "1.4.16")
     (outcome,) = load_run(folder).outcomes
     assert outcome.metrics == {**training().metrics, **TOLD}
     markdown = (folder / "compatibility.md").read_text("utf-8")

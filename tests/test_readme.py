@@ -1,8 +1,12 @@
-"""What the README says of the atlas is what the committed atlas says."""
+"""What the READMEs say of the atlas is what the committed atlas says, in English and in Chinese."""
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,16 +15,19 @@ from harness.core.cells import Severity
 from harness.core.release_order import Order, in_words
 from harness.releases import load_lock
 from harness.report.advice import ReleaseAnswer, ReleaseStanding, VariantAdvice
-from harness.report.summary import summarise
+from harness.report.summary import Summary, summarise
 from harness.rules.known_issues import load_known_issues
 from harness.rules.verdicts import judge
 from harness.run.store import load_run
+from harness.text.plain import sentence
 from harness.variants.catalogue import available
 
 ROOT = Path(__file__).parent.parent
 ATLAS = ROOT / "reports" / "atlas"
+ISSUES = load_known_issues(ROOT / "matrices" / "known_issues.toml", variants=available())
+CHINESE = tomllib.loads((ROOT / "tests" / "readme_zh.toml").read_text(encoding="utf-8"))
 BEGIN, END = "<!-- atlas -->", "<!-- /atlas -->"
-
+HEADINGS = ("model", "releases", "can be fine-tuned", "what is wrong")
 
 ANSWER = {
     ReleaseStanding.TRAINS: "yes",
@@ -29,39 +36,102 @@ ANSWER = {
     ReleaseStanding.UNKNOWN: "not known",
 }
 
+Translate = Callable[[str], str]
 
-def told(advice: VariantAdvice, order: Order) -> list[str]:
+
+def rows_of(advice: VariantAdvice, order: Order, translate: Translate) -> list[str]:
     """A row for releases with the same answer and the same faults, newest first."""
     rows: dict[tuple[str, str], list[str]] = defaultdict(list)
     for answer in advice.answers:
         wrong = any(reason.severity is Severity.WRONG for reason in answer.reasons)
         word = ANSWER[answer.standing] + (", wrong" if wrong and answer.standing is ReleaseStanding.TRAINS else "")
-        rows[word, faults(answer)].append(answer.release)
+        rows[translate(word), faults(answer, translate)].append(answer.release)
     return [
-        f"| `{advice.variant}` | {in_words(order.spans(releases))} | {word} | {text} |"
+        f"| `{advice.variant}` | {translate(in_words(order.spans(releases)))} | {word} | {text} |"
         for (word, text), releases in rows.items()
     ]
 
 
-def faults(answer: ReleaseAnswer) -> str:
+def faults(answer: ReleaseAnswer, translate: Translate) -> str:
     """`**broken**: one. **wrong**: another.`, with every fault in it."""
     texts: dict[str, list[str]] = defaultdict(list)
     for reason in answer.reasons:
-        texts[str(reason.severity)].append(reason.text)
+        texts[str(reason.severity)].append(translate(reason.text))
     return " ".join(f"**{severity}**: {' '.join(found)}" for severity, found in texts.items())
 
 
+def english(text: str) -> str:
+    return text
+
+
+def chinese(text: str, phrases: dict[str, dict[str, str]] = CHINESE) -> str:
+    """A cell of the table in Chinese.
+
+    Raises:
+        KeyError: tests/readme_zh.toml lacks a phrase.
+    """
+    if re.match(r"\d", text):
+        return re.sub(r" \((\d+) releases\)", r"（\1 个版本）", text).replace(", ", "、")
+    if text in phrases["words"]:
+        return phrases["words"][text]
+    for issue in ISSUES.issues:
+        if text.endswith(end := f": {sentence(issue.title)}"):
+            prefix, place = re.fullmatch(r"(.+?)(?: at (.+) only)?", text.removesuffix(end)).groups()
+            shown = prefix if prefix == prefix.lower() else phrases["prefixes"][prefix]
+            return f"{shown}{f'（仅 {place}）' if place else ''}：{phrases['titles'][issue.id]}。"
+    raise KeyError(text)
+
+
+def table_of(summary: Summary, translate: Translate) -> str:
+    rows = [row for advice in summary.advice.variants for row in rows_of(advice, summary.grid.order, translate)]
+    return "\n".join([f"| {' | '.join(map(translate, HEADINGS))} |", "| --- | --- | --- | --- |", *rows])
+
+
+def table_in(page: str) -> str:
+    return page.partition(BEGIN)[2].partition(END)[0].strip()
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
-def table() -> str:
+def summary() -> Summary:
     run = load_run(ATLAS)
-    issues = load_known_issues(ROOT / "matrices" / "known_issues.toml", variants=available())
     published = [release.label for release in load_lock(ROOT / "matrices" / "releases.lock.toml")]
-    summary = summarise(run, judge(run.outcomes, issues), title="", published=published)
-    rows = [row for advice in summary.advice.variants for row in told(advice, summary.grid.order)]
-    return "\n".join(["| model | releases | can be fine-tuned | what is wrong |", "| --- | --- | --- | --- |", *rows])
+    return summarise(run, judge(run.outcomes, ISSUES), title="", published=published)
 
 
-def test_the_table_of_the_atlas_is_the_one_that_the_atlas_gives(table: str) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    written = text.partition(BEGIN)[2].partition(END)[0].strip()
-    assert written == table, f"the table should be:\n{table}"
+@pytest.mark.parametrize(("name", "translate"), [("README.md", english), ("README.zh.md", chinese)])
+def test_the_table_of_the_atlas_is_the_one_that_the_atlas_gives(
+    name: str, translate: Translate, summary: Summary
+) -> None:
+    wanted = table_of(summary, translate)
+    assert table_in(text_of(name)) == wanted, f"the table of {name} should be:\n{wanted}"
+
+
+@pytest.mark.parametrize(("name", "translate"), [("README.md", english), ("README.zh.md", chinese)])
+@pytest.mark.parametrize(
+    ("right", "planted"), [("1.0.29", "1.0.30"), ("| `paraformer` | 1.0.28 |", "| `paraformer` | 1.0.27 |")]
+)
+def test_a_wrong_table_is_found(name: str, translate: Translate, right: str, planted: str, summary: Summary) -> None:
+    page = text_of(name)
+    assert right in table_in(page)
+    assert table_in(page.replace(right, planted)) != table_of(summary, translate)
+
+
+def test_a_title_without_a_translation_is_found(summary: Summary) -> None:
+    with pytest.raises(KeyError, match="schedule-runs-ahead"):
+        table_of(summary, partial(chinese, phrases={**CHINESE, "titles": {}}))
+    assert set(CHINESE["titles"]) <= {issue.id for issue in ISSUES.issues}
+
+
+def numbers_of_cards(page: str) -> list[str]:
+    """The rows of the table of predicted batches."""
+    return re.findall(r"^\| \d+ GB \|.*\|$", page, flags=re.MULTILINE)
+
+
+def test_the_predicted_batches_are_the_same_wherever_they_are_shown() -> None:
+    first, *others = (numbers_of_cards(text_of(name)) for name in ("docs/performance.md", "README.md", "README.zh.md"))
+    assert len(first) == 4
+    assert others == [first, first]

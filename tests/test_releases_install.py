@@ -158,12 +158,12 @@ def test_one_failure_leaves_what_was_done_before_it(tmp_path: Path, cache: Path)
 
 KILLED = {
     "while unpacking": ("local.unpack_wheel", "(target / 'funasr').mkdir(); (target / 'funasr/__init__.py').touch()"),
-    "before moving": ("install.settle", "pass"),
+    "before moving": ("layout.settle", "pass"),
 }
 CHILD = """
     import sys
     from pathlib import Path
-    from harness.releases import install, local
+    from harness.releases import layout, local
     from harness.releases.local import read_local
 
     kept = {name}
@@ -175,7 +175,7 @@ CHILD = """
         kept(file, target)
 
     {name} = stop
-    install.fetch([read_local(Path(sys.argv[1]))], Path(sys.argv[2]), jobs=1)
+    layout.fetch([read_local(Path(sys.argv[1]))], Path(sys.argv[2]), jobs=1)
     print("done", flush=True)
 """
 

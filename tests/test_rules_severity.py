@@ -68,8 +68,8 @@ def test_every_condition_of_a_decode_has_a_severity() -> None:
 
 
 def test_every_finding_of_the_contract_has_a_severity() -> None:
-    kinds = set(literals(INSIDE / "checks" / "contract.py", frozenset({"_failed"})))
-    source = (INSIDE / "checks" / "contract.py").read_text() + (INSIDE / "release" / "structure.py").read_text()
+    kinds = set(literals(INSIDE / "contract.py", frozenset({"_failed"})))
+    source = (INSIDE / "contract.py").read_text() + (INSIDE / "structure.py").read_text()
     kinds |= set(re.findall(r'"((?:No|Loss|Projection|Unregistered|Frozen|Shared)[A-Za-z]*)"', source)) - {"Loss"}
     assert len(kinds) > 10
     assert kinds - severity.CONTRACT.keys() == set()
@@ -79,7 +79,7 @@ def test_every_question_about_the_data_has_a_severity() -> None:
     checks = load_run(ROOT / "reports" / "later_checks").outcomes
     asked = {e["name"] for one in checks if one.cell.check is Check.DATA for e in one.evidence.get("questions", ())}
     functions = frozenset({"holds", "fails", "listed", "not_asked"})
-    for module in sorted((INSIDE / "checks" / "data").glob("*.py")):
+    for module in sorted((INSIDE / "data").glob("*.py")):
         asked |= set(literals(module, functions))
     assert len(asked) > 60
     assert [name for name in asked if name not in severity.DATA_BROKEN and of_data(name) is Severity.BROKEN] == []

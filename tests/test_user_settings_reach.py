@@ -93,7 +93,7 @@ def test_they_reach_the_small_trainings(
         monkeypatch.setattr(ranks, "_take_weights", lambda *_: {key: [] for key in keys})
         ranks._train(request, tmp_path, 1)
     else:
-        for name in ("disable_randomness", "_batches_seen", "_leave_at_first_step"):
+        for name in ("quieten", "_batches_seen", "_leave_at_first_step"):
             monkeypatch.setattr(accumulation, name, lambda *_: [])
         accumulation._train(request, (2, None), tmp_path, ChildContext(tmp_path))
     check_reach(said[0])

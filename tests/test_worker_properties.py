@@ -43,7 +43,7 @@ KNOWN = {
         "predictor_fires_for_every_token",
     },
 }
-"""What 1.4.16 does not keep; see docs/properties.md."""
+"""What 1.4.16 does not keep; see docs/checks.md#properties."""
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ class DecodeSettings:
     batch_size: int = 2
     learning_rate: float = 0.001
     error_rate: float = 0.5
-    """The highest character error rate with which the utterances count as known; measured, see docs/decode.md."""
+    """The highest character error rate with which the utterances count as known: docs/checks.md#decode."""
 
 
 @dataclass(frozen=True, kw_only=True)

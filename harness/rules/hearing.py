@@ -36,7 +36,7 @@ ALPHA = 1e-3
 
 LEAST_SHARE = 0.2
 """Of (own - other) / (all - other): models that could not hear had up to 0.06, one whose predictor could not had 0.11;
-see docs/learning.md."""
+see docs/checks.md#rules-for-learning."""
 
 READING_DEVIATIONS = 5.0
 """Standard deviations above what the tokens before each allow."""

@@ -1,4 +1,4 @@
-"""Did the model learn? The rule, its sources and its error rates are in docs/learning.md.
+"""Did the model learn? The rule, its sources and its error rates are in docs/checks.md#rules-for-learning.
 
 Each seed's training has to meet all but the third, which takes all of them together.
 

@@ -1,4 +1,4 @@
-"""What a trainer promises and may silently not keep. Each promise has a name; docs/learning.md has their sources.
+"""What a trainer must keep and may silently break. Names and sources: docs/checks.md#trainer-invariants.
 
 A promise that could not be looked at counts as not asked, and is named so: a release whose log has another form, or a
 matrix that does not ask for the small extra trainings.

@@ -1,4 +1,4 @@
-"""`python -m tests.faults power`: plant, ask, score. `python -m tests.faults table`: the table in `docs/power.md`."""
+"""`python -m tests.faults power`: plant, run, score. `python -m tests.faults table`: reports/planted_faults.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .records import Fault
 from .score import SHARE_ASKED, share, share_graded
 from .written import headlines, table, update, write
 
-PAGE = ROOT / "docs" / "power.md"
+PAGE = ROOT / "reports" / "planted_faults.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +61,7 @@ def _chosen(fault: Fault, globs: Sequence[str]) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("table", help="write the table of faults in docs/power.md")
+    commands.add_parser("table", help="write the table of faults in reports/planted_faults.md")
     power = commands.add_parser("power", help="plant the faults and tell which are seen")
     power.add_argument(
         "--only",

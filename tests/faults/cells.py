@@ -61,7 +61,7 @@ seeds = 2
 examples = 200
 
 [decode]
-# What is found in what was decoded is grave; the sound release passes the bound after as many steps (docs/decode.md).
+# The sound release passes the bound after as many steps (docs/checks.md#decode).
 steps = 160
 """
 

@@ -1,4 +1,4 @@
-"""What a power run writes, and the table of faults in the docs."""
+"""What a power run writes, and the committed table of faults."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def write(power: Power, folder: Path) -> tuple[Path, Path]:
 
 
 def catalogue(faults: Sequence[Fault]) -> str:
-    """The table of the docs: each fault, what is wrong, and what must come of it."""
+    """The committed table: each fault, what is wrong, and what must come of it."""
     rows = [
         (code(fault.name), str(fault.family), fault.title, grave(fault), _expectation(fault, marked=True))
         for fault in faults
@@ -120,7 +120,7 @@ def grave(fault: Fault) -> str:
 
 
 def update(page: Path, faults: Sequence[Fault]) -> bool:
-    """Write the table between its marks in a page of the docs; whether that changed anything."""
+    """Write the table between its marks in a page; whether that changed anything."""
     text = page.read_text("utf-8")
     new = with_table(text, faults)
     if new != text:

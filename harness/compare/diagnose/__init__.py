@@ -1,6 +1,6 @@
 """Why a cell fails: a failing release beside one in which the same cell passes, compared call by call.
 
-What it does, how it decides and what it cannot see is told in docs/diagnose.md.
+Its rules and limits: docs/investigating.md#diagnose-why-a-cell-fails.
 """
 
 from harness.compare.diagnose.divergence import Divergence, divergences, first_divergence

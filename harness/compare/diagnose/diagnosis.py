@@ -85,7 +85,7 @@ class Diagnosis:
     notices: tuple[str, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
-        """As diagnosis.json holds it; docs/diagnose.md tells the form."""
+        """As diagnosis.json holds it; the form is in docs/investigating.md#file-formats."""
         data = asdict(self)
         data["cell"] = self.cell.id
         data["calls"] = [{**asdict(each), "text": each.text} for each in self.calls]

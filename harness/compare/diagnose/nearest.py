@@ -119,7 +119,7 @@ def about_property(record: Record, name: str = "") -> Record:
         near = difflib.get_close_matches(name, list(statuses), n=3)
         cause = f"near ones are {', '.join(near)}" if near else ""
         raise InputError(
-            f"{record.cell.id} asked no property {name!r}", cause=cause, next_step="see docs/properties.md"
+            f"{record.cell.id} asked no property {name!r}", cause=cause, next_step="see docs/checks.md#properties"
         )
     failing = [name] if name else [each for each, status in statuses.items() if status is Status.FAILED]
     records = [replace(record, asked=each) for each in failing]

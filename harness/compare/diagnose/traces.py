@@ -1,6 +1,6 @@
 """A recording as typed values: what `harness.worker.record.tracing` tells of one cell.
 
-The fields are those of the JSON in an outcome's evidence under `trace`; docs/diagnose.md tells the form.
+The fields are those of the JSON in an outcome's evidence under `trace`: docs/investigating.md#file-formats.
 """
 
 from __future__ import annotations

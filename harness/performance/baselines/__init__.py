@@ -1,7 +1,7 @@
 """Baselines: what fine-tunes took on a machine when somebody looked and accepted it, with the noise of its repeats.
 
-One file for each machine, torch and precision, under `reports/baselines/`; see docs/baselines.md. What runs are held
-against is in `harness/performance/baselines/compare.py`.
+One file for each machine, torch and precision, under `reports/baselines/`; see docs/performance.md#baselines.
+Runs are compared with them in `harness/performance/baselines/compare.py`.
 """
 
 from harness.performance.baselines.files import load_baselines, write_baseline

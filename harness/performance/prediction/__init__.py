@@ -1,4 +1,4 @@
-"""How much GPU memory a training step will take, told without a GPU: see docs/estimate.md.
+"""How much GPU memory a training step will take, predicted without a GPU: docs/performance.md#memory-prediction.
 
 What `harness.worker.record.memory_profile` saw of a model with few blocks is read (`recording`), carried to another
 batch

@@ -1,7 +1,7 @@
 """The `data` check: what the trainer is fed is what the user gave.
 
 The release's own loaders are driven over files that are made for the questions; no model is trained.
-Each module asks about one subject; `docs/data.md` says what is asked and what counts as a failure.
+Each module asks about one subject; `docs/checks.md#data` says what is asked and what counts as a failure.
 """
 
 from __future__ import annotations

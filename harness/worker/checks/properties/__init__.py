@@ -1,6 +1,6 @@
 """The `properties` check: what is true of a variant's models whatever their shape, searched for a counter-example.
 
-What each property says, where it comes from and what it does not say is told in docs/properties.md.
+Each property, its source and its limits: docs/checks.md#properties.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ A request with `trace` is answered as ever, and its evidence holds the recording
     property    of a cell of `properties`: the one property to ask, and
     example     the counter-example to hold against it.
 
-What the recording holds is told in docs/diagnose.md.
+The recording's format: docs/investigating.md#file-formats.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from report_factory import loss_failure, training, tuned
@@ -26,7 +27,7 @@ def tuned_to(release: str, losses: Sequence[float | str] = LOSSES, entry: str = 
 def stopped_early(release: str, losses: Sequence[float] = LOSSES[:1]) -> Outcome:
     """A fine-tune that stopped after some steps."""
     one = tuned_to(release, losses)
-    return Outcome(**{**vars(one), "status": Status.FAILED, "reason": "it stopped", "failure": loss_failure(1, 2)})
+    return replace(one, status=Status.FAILED, reason="it stopped", failure=loss_failure(1, 2))
 
 
 def series_of(*outcomes: Outcome) -> CurveSeries:

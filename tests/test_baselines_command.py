@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ def test_without_a_baseline_a_gpu_is_uncalibrated_and_the_run_ends_as_it_would(w
     assert "against the baseline: 1 cell: 1 uncalibrated" in said.err
     assert "no baseline for Imaginary GPU 80GB, driver 550, torch 2.9.1+cu128, bf16" in said.err
     for text in (markdown, html):
-        assert "Against the baseline" in text
+        assert "Compared with the baseline" in text
         assert "neither a pass nor a failure" in text
 
 
@@ -161,7 +162,7 @@ def test_within_the_noise_all_is_well_and_a_cpus_baseline_is_called_one(world: W
 def test_a_failure_stays_one_whatever_the_baseline(world: World) -> None:
     accept(world, run(0), run(1), run(2))
     failed = cell(status=Status.FAILED)
-    said, _, _ = report(world, run(9, type(failed)(**{**failed.__dict__, "failure": loss_failure(1, 2)})))
+    said, _, _ = report(world, run(9, replace(failed, failure=loss_failure(1, 2))))
     assert said.status == 1
     assert "1 no figure" in said.err
     assert "changed:" not in said.err
@@ -180,7 +181,7 @@ def test_without_a_baseline_a_cpu_says_nothing_of_one(world: World) -> None:
     said, markdown, html = report(world, run(9))
     assert said.status == 0
     assert "baseline:" not in said.err
-    assert "Against the baseline" not in markdown
+    assert "Compared with the baseline" not in markdown
     assert 'id="baselines"' not in html
 
 
@@ -188,7 +189,7 @@ def test_a_run_with_nothing_to_compare_says_nothing_of_baselines(world: World) -
     said, markdown, html = report(world, run(9, cell(CPU_CELL.replace("finetune@train_ds", "loss_contract"))))
     assert said.status == 0
     assert "baseline:" not in said.err
-    assert "Against the baseline" not in markdown
+    assert "Compared with the baseline" not in markdown
     assert 'id="baselines"' not in html
 
 

@@ -1,4 +1,4 @@
-"""The section about boundaries: told from outcomes alone, each explained or said not to be."""
+"""The section about transitions: told from outcomes alone, each explained or said not to be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from page_reader import Page
 from report_factory import ISSUE, ISSUES, atlas, blocked, cell, judged, loss_failure, outcome, run_of
 
 from harness.compare.transitions.commit_notes import CommitNote, add_commits
-from harness.compare.transitions.recorded import Boundaries, boundaries_of
+from harness.compare.transitions.recorded import RecordedTransitions, recorded_transitions
 from harness.core.cells import Outcome, Status
 from harness.core.release_order import Order
 from harness.report.html import render_html
@@ -27,20 +27,20 @@ def contract(release: str) -> Outcome:
     return outcome(at, Status.FAILED, failure=loss_failure(320, 8404)) if failing else outcome(at)
 
 
-def found(outcomes: Iterable[Outcome], issues: KnownIssues = ISSUES, **others: object) -> Boundaries:
+def found(outcomes: Iterable[Outcome], issues: KnownIssues = ISSUES, **others: object) -> RecordedTransitions:
     several = judged(outcomes, issues)
     order = Order.of({one.outcome.cell.release for one in several}, others.pop("published", ()))
-    section = boundaries_of(several, order, **others)
+    section = recorded_transitions(several, order, **others)
     assert section is not None
     return section
 
 
-def test_each_interval_has_its_answer_and_each_boundary_its_issue() -> None:
+def test_each_interval_has_its_answer_and_each_transition_its_issue() -> None:
     section = found(map(contract, VERSIONS))
-    (course,) = section.courses
-    assert [str(one.answer.status) for one in course.intervals] == ["passed", "failed", "passed"]
-    assert [one.level for one in course.intervals] == [Level.PASSED, Level.BROKEN, Level.PASSED]
-    begins, ends = course.changes
+    (history,) = section.histories
+    assert [str(one.answer.status) for one in history.intervals] == ["passed", "failed", "passed"]
+    assert [one.level for one in history.intervals] == [Level.PASSED, Level.BROKEN, Level.PASSED]
+    begins, ends = history.changes
     assert (begins.before, begins.after) == ("1.0.5", "1.0.6")
     assert begins.begins == (ISSUE,)
     assert ends.ends == (ISSUE,)
@@ -50,13 +50,15 @@ def test_each_interval_has_its_answer_and_each_boundary_its_issue() -> None:
 def test_a_failure_that_no_issue_explains_is_not_yet_explained() -> None:
     section = found(map(contract, VERSIONS), KnownIssues())
     assert section.unexplained == 2
-    assert [one.why for course in section.courses for one in course.intervals if not one.sound] == ["not yet explained"]
-    assert [change.sentence for change in section.courses[0].changes] == ["not yet explained"] * 2
+    assert [one.why for history in section.histories for one in history.intervals if not one.sound] == [
+        "not yet explained"
+    ]
+    assert [change.sentence for change in section.histories[0].changes] == ["not yet explained"] * 2
     open_ended = replace(ISSUE, cause="Not yet explained.")
     assert found(map(contract, VERSIONS), KnownIssues(issues=(open_ended,))).unexplained == 2
 
 
-def test_a_failure_that_comes_and_goes_has_all_its_boundaries() -> None:
+def test_a_failure_that_comes_and_goes_has_all_its_transitions() -> None:
     failing = {"1.0.6", "1.0.9", "1.0.10"}
     outcomes = [
         outcome(cell(release, "construct"), Status.FAILED, failure=loss_failure(1, 2))
@@ -64,8 +66,8 @@ def test_a_failure_that_comes_and_goes_has_all_its_boundaries() -> None:
         else outcome(cell(release, "construct"))
         for release in VERSIONS
     ]
-    (course,) = found(outcomes).courses
-    assert [(one.before, one.after) for one in course.changes] == [
+    (history,) = found(outcomes).histories
+    assert [(one.before, one.after) for one in history.changes] == [
         ("1.0.5", "1.0.6"),
         ("1.0.6", "1.0.7"),
         ("1.0.8", "1.0.9"),
@@ -79,30 +81,30 @@ def test_a_blocked_cell_changes_where_the_rung_below_does() -> None:
         below = contract(release)
         above = cell(release, "finetune@train")
         outcomes += [below, outcome(above) if below.status is Status.PASSED else blocked(above, below.cell)]
-    courses = {course.questions[0].split("/")[3]: course for course in found(outcomes).courses}
-    above = courses["finetune@train"]
+    histories = {history.questions[0].split("/")[3]: history for history in found(outcomes).histories}
+    above = histories["finetune@train"]
     assert above.intervals[1].answer.below == "loss_contract"
     assert above.intervals[1].issues == (ISSUE,)
 
 
 def test_releases_that_were_not_asked_between_two_answers_are_named() -> None:
     asked = [contract(release) for release in ("1.0.4", "1.0.8", "1.0.13")]
-    (course,) = found(asked, published=VERSIONS).courses
-    assert course.changes[0].unasked == ("1.0.5", "1.0.6", "1.0.7")
+    (history,) = found(asked, published=VERSIONS).histories
+    assert history.changes[0].unmeasured == ("1.0.5", "1.0.6", "1.0.7")
 
 
-def test_questions_with_the_same_course_are_told_once_and_steady_ones_counted() -> None:
+def test_questions_with_the_same_history_are_told_once_and_steady_ones_counted() -> None:
     section = found(atlas(tuple(f"1.0.{number}" for number in range(31))))
-    names = [name for course in section.courses for name in course.questions]
+    names = [name for history in section.histories for name in history.questions]
     assert len(names) == len(set(names))
-    assert len(section.courses) < len(names)
+    assert len(section.histories) < len(names)
     assert section.steady > 0
 
 
 def test_a_run_of_one_release_has_no_such_section() -> None:
     one = [contract("1.0.4")]
-    assert boundaries_of(judged(one), Order.of(["1.0.4"], ())) is None
-    assert 'id="boundaries"' not in render_markdown(summarise(run_of(one), judged(one)))
+    assert recorded_transitions(judged(one), Order.of(["1.0.4"], ())) is None
+    assert 'id="transitions"' not in render_markdown(summarise(run_of(one), judged(one)))
 
 
 def test_the_commits_beside_a_run_are_told_on_the_page_and_escaped(tmp_path) -> None:
@@ -121,7 +123,7 @@ def test_the_commits_beside_a_run_are_told_on_the_page_and_escaped(tmp_path) -> 
     outcomes = [contract(release) for release in VERSIONS]
     summary = summarise(replace(run_of(outcomes), folder=tmp_path), judged(outcomes))
     page = Page.of(render_html(summary))
-    assert "boundaries" in page.values("id")
+    assert "transitions" in page.values("id")
     assert "Commit a1a1a1a1a1a1 by <blink>An Author</blink>, 2024-03-01: a | subject" in page.text
     assert "blink" not in page.tags
     said = render_markdown(summary)

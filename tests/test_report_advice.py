@@ -124,7 +124,7 @@ def test_a_release_that_trains_and_saves_something_else_is_good_only_in_part():
     assert (variant.newest, variant.besides, variant.tested) == (None, (), ())
     (reason,) = variant.partly
     assert reason.severity is Severity.BROKEN
-    assert reason.text.startswith("What was saved does not resume, average or load as it should: saved_whole:")
+    assert reason.text.startswith("The saved model does not resume, average or load as it should: saved_whole:")
     assert variant.latest.tested.checks(Level.BROKEN) == (Check.CHECKPOINT,)
 
 

@@ -12,8 +12,8 @@ from report_factory import RELEASES, cell, judged, outcome
 from harness.config.expansion import import_cell
 from harness.core.release_order import Order, in_words
 from harness.environments import environment
-from harness.report.dependencies_and_shims import shims_used, undeclared_modules
-from harness.report.labels import ADAPTATION_MEANING
+from harness.report.labels import SHIM_MEANING
+from harness.report.run_info import shims_used, undeclared_modules
 from harness.worker.release import shims
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +55,7 @@ def notes_of(tree: ast.AST) -> Iterator[ast.expr]:
 
 
 def test_every_shim_that_can_be_noted_has_its_description_in_the_reports_and_in_the_design():
-    assert set(ADAPTATION_MEANING) == set(shims.SHIMS)
+    assert set(SHIM_MEANING) == set(shims.SHIMS)
     assert environment.WITHOUT_NATIVE_LIBRARIES in shims.SHIMS
     table = re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs/design.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(shims.SHIMS) <= set(table)

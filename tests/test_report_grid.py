@@ -11,7 +11,7 @@ from harness.config.expansion import import_cell
 from harness.core.cells import Check, Failure, Status
 from harness.core.release_order import Order
 from harness.report.grid import Mark, build_grid
-from harness.report.levels import MEANING, NAME, SIGN
+from harness.report.labels import LEVEL_MEANING, LEVEL_NAME, LEVEL_SIGN
 from harness.rules.levels import Level
 
 
@@ -92,8 +92,8 @@ def test_a_mark_is_about_what_is_gravest():
 
 
 def test_every_level_has_a_sign_and_a_word_of_its_own():
-    assert len({SIGN[level] for level in Level}) == len(Level)
-    assert len({NAME[level] for level in Level}) == len({MEANING[level] for level in Level}) == len(Level)
+    assert len({LEVEL_SIGN[level] for level in Level}) == len(Level)
+    assert len({LEVEL_NAME[level] for level in Level}) == len({LEVEL_MEANING[level] for level in Level}) == len(Level)
 
 
 def test_a_known_failure_has_no_star():

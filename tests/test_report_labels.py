@@ -14,7 +14,7 @@ from harness.worker.release import shims
     [
         (Check, labels.CHECK_LETTER),
         (Check, labels.CHECK_MEANING),
-        (Check, labels.RUNG_FAILS),
+        (Check, labels.CHECK_FAILS),
         (Status, labels.STATUS_SIGN),
         (Status, labels.STATUS_NAME),
         (Status, labels.STATUS_MEANING),
@@ -33,7 +33,7 @@ def test_no_sign_means_two_things(table):
 
 def test_each_adaptation_that_the_harness_can_make_is_described():
     assert shims.SHIMS
-    assert [name for name in shims.SHIMS if name not in labels.ADAPTATION_MEANING] == []
+    assert [name for name in shims.SHIMS if name not in labels.SHIM_MEANING] == []
 
 
 def test_an_adaptation_without_a_description_is_no_error():

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.report.loss_chart import again, draw, spark
-from harness.text.sparkline import bars
+from harness.text.units import bars
 
 SVG = "{http://www.w3.org/2000/svg}"
 losses = st.lists(st.none() | st.floats(), max_size=40)

@@ -6,7 +6,7 @@ import pytest
 from report_factory import ISSUES, LOSS_SIGNATURE, RELEASES, blocked, cell, outcome
 
 from harness.core.cells import Failure, Outcome, Status
-from harness.report.run_summary import summary
+from harness.report.terminal import summary
 from harness.rules.verdicts import judge
 from harness.text.terminal import say
 

@@ -11,9 +11,8 @@ from harness.core.errors import InputError
 from harness.performance.baselines import load_baselines
 from harness.performance.baselines.compare import compare
 from harness.report import write_reports
-from harness.report.answer_text import answer
 from harness.report.baselines import line
-from harness.report.run_summary import summary
+from harness.report.terminal import answer, summary
 from harness.rules.known_issues import load_known_issues
 from harness.rules.verdicts import exit_code, judge
 from harness.run.store import load_run

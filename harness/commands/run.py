@@ -19,9 +19,8 @@ from harness.corpus.user_files import write_corrected
 from harness.environments.environment import Environment, probe, scrubbed_environment
 from harness.performance.baselines import Baseline, load_baselines
 from harness.performance.baselines.compare import compare
-from harness.report.answer_text import answer
 from harness.report.baselines import line
-from harness.report.run_summary import summary
+from harness.report.terminal import answer, summary
 from harness.rules.apply import apply_rules
 from harness.rules.counterexamples import load_counterexamples
 from harness.rules.known_issues import KnownIssues, load_known_issues

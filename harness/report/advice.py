@@ -11,7 +11,7 @@ from harness.config.expansion import native_entry
 from harness.core.cells import Check, Severity, Status
 from harness.core.release_order import Order, Span, installable
 from harness.report.failures import FailureGroup
-from harness.report.levels import NAME
+from harness.report.labels import LEVEL_NAME
 from harness.report.reasons import Links, Reason, Releases, faults, unknown
 from harness.rules.levels import Level, gravest
 from harness.rules.verdicts import JudgedOutcome
@@ -51,7 +51,7 @@ class Tested:
     @property
     def in_words(self) -> str:
         """`passed: import, construct; wrong: finetune; not run: decode`."""
-        found = ((NAME[level], ", ".join(self.checks(level))) for level in reversed(Level))
+        found = ((LEVEL_NAME[level], ", ".join(self.checks(level))) for level in reversed(Level))
         return "; ".join(f"{name}: {checks}" for name, checks in found if checks)
 
 

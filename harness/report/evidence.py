@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from harness.core.cells import Cell, Check, Outcome, Status, Verdict
 from harness.core.release_order import Order, Span
 from harness.report.cell_details import Fact, facts_of
-from harness.report.failures import FailureGroup, GroupKey, group_key
+from harness.report.failures import FailureGroup, GroupKey, TracebackLine, group_key, shared_lines, structure
 from harness.report.learning import CurveGroup, CurveKey, Training, curve_key
-from harness.report.tracebacks import TracebackLine, shared_lines, structure
 from harness.rules.levels import Level
 from harness.rules.verdicts import JudgedOutcome
 from harness.text import units

@@ -1,14 +1,13 @@
-"""Failures and findings grouped by signature: one group is one thing that is wrong, wherever it shows."""
+"""Failures and findings grouped by signature: one group is one thing that is wrong, in all cells that show it."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.core.cells import Check, Entry, Failure, Outcome, Severity, Status, Verdict
 from harness.core.release_order import Order, Span
-from harness.report.tracebacks import TracebackLine, shared_lines, structure
 from harness.rules.defects import Defect
 from harness.rules.findings import KIND
 from harness.rules.known_issues import KnownIssue
@@ -250,4 +249,51 @@ def _followers(judged: Sequence[JudgedOutcome]) -> Counter[str]:
 def _shapes(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     return tuple(
         str(shape) for shape in sorted({outcome.cell.dimensions for outcome in outcomes if outcome.cell.dimensions})
+    )
+
+
+Structure = tuple[tuple[str, str, str], ...]
+"""File, function and code of each frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracebackLine:
+    """One frame that several tracebacks share."""
+
+    file: str
+    function: str
+    code: str
+    first: int
+    """The lowest line number that it has in any of them, and the highest."""
+    last: int
+
+    @property
+    def place(self) -> str:
+        """`funasr/losses/label_smoothing_loss.py:64`, or `…:64–71` where releases differ."""
+        return f"{self.file}:{self.first}" + (f"–{self.last}" if self.last != self.first else "")
+
+
+def structure(failure: Failure | None) -> Structure:
+    """A traceback without its line numbers."""
+    if failure is None:
+        return ()
+    return tuple((frame.file, frame.function, frame.code.strip()) for frame in failure.frames)
+
+
+def shared_lines(failures: Iterable[Failure]) -> tuple[TracebackLine, ...]:
+    """The frames of tracebacks of one structure, with the range of their line numbers.
+
+    Raises:
+        ValueError: the tracebacks are of different lengths.
+    """
+    stacks = [failure.frames for failure in failures]
+    return tuple(
+        TracebackLine(
+            file=frames[0].file,
+            function=frames[0].function,
+            code=frames[0].code.strip(),
+            first=min(frame.line for frame in frames),
+            last=max(frame.line for frame in frames),
+        )
+        for frames in zip(*stacks, strict=True)
     )

@@ -10,8 +10,7 @@ from itertools import groupby
 
 from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Precision, Status, Verdict
 from harness.core.release_order import Order, Span
-from harness.report.labels import CHECK_LETTER, STATUS_NAME
-from harness.report.levels import NAME, sign
+from harness.report.labels import CHECK_LETTER, LEVEL_NAME, STATUS_NAME, cell_sign
 from harness.rules.levels import Level
 from harness.rules.verdicts import JudgedOutcome
 
@@ -89,7 +88,7 @@ class Mark:
     @property
     def sign(self) -> str:
         """Sign and letter, such as `✓ L` or `C ✗ L`, with a star when unexpected: legible without colour."""
-        lead = sign(self.judged)
+        lead = cell_sign(self.judged)
         star = "*" if self.unexpected else ""
         if self.stopped is None:
             return f"{lead} {CHECK_LETTER[self.reached]}{star}" if self.reached else lead + star
@@ -105,7 +104,7 @@ class Mark:
     def words(self) -> str:
         """The sign in words."""
         status = self.judged.outcome.status
-        told = NAME[self.level] if status in (Status.PASSED, Status.FAILED) else STATUS_NAME[status]
+        told = LEVEL_NAME[self.level] if status in (Status.PASSED, Status.FAILED) else STATUS_NAME[status]
         passed = f"{self.reached} passed" if self.reached else ""
         stopped = f"{self.stopped} {told}" if self.stopped else ""
         return ", ".join(filter(None, (passed, stopped)))

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from harness.core.cells import Check
 from harness.core.release_order import in_words
-from harness.report import labels, levels, loss_chart, memory_chart
+from harness.report import labels, loss_chart, memory_chart
 from harness.report.grid import Column, Grid
 from harness.report.learning import CurveGroup
 from harness.report.memory import CellMemory
@@ -65,7 +65,7 @@ def render_html(summary: Summary) -> str:
         style=style,
         script=script,
         policy=_policy(style, script),
-        lede=labels.LEDE,
+        introduction=labels.INTRODUCTION,
     ).lstrip()
 
 
@@ -116,16 +116,16 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         sign=labels.STATUS_SIGN,
-        level_sign=levels.SIGN,
-        level_name=levels.NAME,
-        level_meaning=levels.MEANING,
+        level_sign=labels.LEVEL_SIGN,
+        level_name=labels.LEVEL_NAME,
+        level_meaning=labels.LEVEL_MEANING,
         all_levels=tuple(reversed(Level)),
         status_name=labels.STATUS_NAME,
         status_meaning=labels.STATUS_MEANING,
         verdict_name=labels.VERDICT_NAME,
         verdict_meaning=labels.VERDICT_MEANING,
         letter=labels.CHECK_LETTER,
-        rung_meaning=labels.CHECK_MEANING,
+        check_meaning=labels.CHECK_MEANING,
         native=labels.NATIVE,
         all_checks=tuple(Check),
         draw=_draw,

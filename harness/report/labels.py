@@ -1,14 +1,16 @@
-"""What each status, verdict, check and compatibility shim means, in the words that a reader meets."""
+"""What each level, status, verdict, check and compatibility shim is called and means."""
 
 from __future__ import annotations
 
 from harness.core.cells import Check, Status, Verdict
+from harness.rules.levels import Level
+from harness.rules.verdicts import JudgedOutcome
 
-LEDE = (
+INTRODUCTION = (
     "FunASR is a toolkit for speech recognition, and people fine-tune its Paraformer models with the trainer that "
-    "comes with each release. For each release this report tells whether a model builds at a given vocabulary and "
-    "hidden size, whether its loss fits what the model puts out, and whether the release's own trainer brings that "
-    "loss down. All of it was run and measured; nothing is taken from release notes."
+    "comes with each release. For each release this report says whether a model builds at a given vocabulary and "
+    "hidden size, whether its loss fits the output of the model, and whether the release's own trainer reduces that "
+    "loss. All of it was run and measured; nothing is taken from release notes."
 )
 
 CHECK_LETTER: dict[Check, str] = {
@@ -25,15 +27,15 @@ CHECK_LETTER: dict[Check, str] = {
 CHECK_MEANING: dict[Check, str] = {
     Check.IMPORT: "the release imports; third-party modules that it needs but does not declare are listed",
     Check.CONSTRUCT: (
-        "the model builds at this shape, and its loss is made for as many classes as the layer before it puts out"
+        "the model builds with these dimensions, and its loss has as many classes as the layer before it outputs"
     ),
     Check.LOSS_CONTRACT: (
         "one forward and one backward pass: what enters the loss is as wide as the vocabulary, "
         "the loss is finite, and a gradient reaches every part of the model"
     ),
     Check.PROPERTIES: (
-        "the loss fits, padding counts for nothing and the future does not leak, over drawn shapes, lengths and "
-        "settings; a counter-example is shown where one was found"
+        "the loss fits, padding has no effect and the future does not leak, over random dimensions, lengths and "
+        "settings; a counterexample is shown where one was found"
     ),
     Check.DATA: (
         "what reaches the model is what the files say: each utterance once an epoch, its text, its length, "
@@ -44,20 +46,20 @@ CHECK_MEANING: dict[Check, str] = {
         "and falls, and the parameters change"
     ),
     Check.CHECKPOINT: (
-        "what was saved resumes where it stopped, averages and loads; a checkpoint of another shape is noticed"
+        "the saved model resumes where it stopped, averages and loads; a checkpoint of other dimensions is noticed"
     ),
-    Check.DECODE: "after fine-tuning, the saved model is loaded anew and gives the text of its utterances back",
+    Check.DECODE: "after fine-tuning, the saved model is loaded again and decodes the text of its utterances",
 }
 
-RUNG_FAILS: dict[Check, str] = {
+CHECK_FAILS: dict[Check, str] = {
     Check.IMPORT: "The release does not import",
     Check.CONSTRUCT: "The model does not build",
     Check.LOSS_CONTRACT: "The loss does not fit",
     Check.PROPERTIES: "A property of the model does not hold",
-    Check.DATA: "The trainer is fed something else than the files say",
+    Check.DATA: "The trainer receives something else than the files say",
     Check.FINETUNE: "Fine-tuning fails",
-    Check.CHECKPOINT: "What was saved does not resume, average or load as it should",
-    Check.DECODE: "The fine-tuned model does not give its utterances back",
+    Check.CHECKPOINT: "The saved model does not resume, average or load as it should",
+    Check.DECODE: "The fine-tuned model does not decode its utterances",
 }
 
 STATUS_SIGN: dict[Status, str] = {
@@ -78,7 +80,7 @@ STATUS_MEANING: dict[Status, str] = {
     Status.FAILED: "the release did something wrong",
     Status.BLOCKED: "not run, because an earlier check did not pass",
     Status.SKIPPED: "not run, because the question does not arise here",
-    Status.TIMED_OUT: "ended by the harness after its time limit",
+    Status.TIMED_OUT: "stopped by the harness at its time limit",
     Status.CRASHED: "the process died without an answer",
     Status.OUT_OF_MEMORY: "the memory limit was reached",
     Status.ERRORED: "the harness or the machine failed; this says nothing about the release",
@@ -95,19 +97,19 @@ VERDICT_NAME: dict[Verdict, str] = {
 }
 
 VERDICT_MEANING: dict[Verdict, str] = {
-    Verdict.AS_EXPECTED: "passed or skipped, and nothing said otherwise",
-    Verdict.KNOWN: "failed exactly as the list of known issues says, or stands on a cell that did",
+    Verdict.AS_EXPECTED: "passed or skipped, and no known issue says otherwise",
+    Verdict.KNOWN: "failed exactly as the list of known issues says, or depends on a cell that did",
     Verdict.REGRESSION: "failed, and no known issue has this signature: a regression until someone finds the cause",
     Verdict.UNEXPECTED_PASS: "passed although a known issue says that it fails: the list is out of date",
     Verdict.FOLLOWS: "blocked by a cell that is itself not yet explained or a fault",
-    Verdict.YOURS: "failed because of a key, a value or a file that you gave: it says nothing against the release",
-    Verdict.FAULT: "the harness or the machine is to blame: nothing was learned about the release",
+    Verdict.YOURS: "failed because of a key, a value or a file of yours: this says nothing about the release",
+    Verdict.FAULT: "the harness or the machine failed: this says nothing about the release",
 }
 
-ADAPTATION_MEANING: dict[str, str] = {
+SHIM_MEANING: dict[str, str] = {
     "cuda-calls-stay-on-cpu": (
-        "The release calls .cuda() whether or not there is a GPU. On the CPU the harness gives the tensor or module "
-        "back unchanged. On a GPU nothing is changed."
+        "The release calls .cuda() whether or not there is a GPU. On the CPU the harness returns the tensor or module "
+        "unchanged. On a GPU nothing is changed."
     ),
     "cuda-devices-mean-cpu": (
         "The release's trainer sets its device to a number, which torch reads as a GPU, or sends the model to a GPU "
@@ -146,4 +148,39 @@ NATIVE: dict[bool | None, str] = {
 
 def shim_meaning(name: str) -> str:
     """What a compatibility shim does, in words."""
-    return ADAPTATION_MEANING.get(name, "This report has no description of this compatibility shim.")
+    return SHIM_MEANING.get(name, "This report has no description of this compatibility shim.")
+
+
+LEVEL_SIGN: dict[Level, str] = {
+    Level.BROKEN: "✗",
+    Level.FAULT: "?",
+    Level.YOURS: "Y",
+    Level.NOT_RUN: "∙",
+    Level.WRONG: "≠",
+    Level.MINOR: "≈",
+    Level.PASSED: "✓",
+}
+"""Legible without colour."""
+
+LEVEL_NAME: dict[Level, str] = {level: level.value.replace("_", " ") for level in Level} | {
+    Level.FAULT: "fault of the machine",
+    Level.YOURS: "your input",
+}
+
+LEVEL_MEANING: dict[Level, str] = {
+    Level.BROKEN: "the model cannot be trained, or the result is not the model",
+    Level.FAULT: "the harness or the machine failed; this says nothing about the release",
+    Level.YOURS: "a key, a value or a file of the user's is the cause; this says nothing about the release",
+    Level.NOT_RUN: "not asked for, or a check that it depends on did not pass, or the question does not arise here",
+    Level.WRONG: "it trains something other than configured",
+    Level.MINOR: "a deviation that does not change what is learned",
+    Level.PASSED: "the check found nothing wrong",
+}
+
+_OWN_SIGN = (Status.TIMED_OUT, Status.CRASHED, Status.OUT_OF_MEMORY, Status.SKIPPED)
+
+
+def cell_sign(item: JudgedOutcome) -> str:
+    """The sign of one cell: its level's, or of its status where that says more."""
+    status = item.outcome.status
+    return STATUS_SIGN[status] if status in _OWN_SIGN else LEVEL_SIGN[Level.of(item)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.text import units
-from harness.text.sparkline import is_drawable
+from harness.text.units import is_drawable
 
 _WIDTH, _HEIGHT = 400, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 12, 38

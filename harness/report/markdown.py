@@ -16,18 +16,17 @@ from harness.core.release_order import Span, in_words
 from harness.report import labels
 from harness.report.advice import SHORT_OF_BROKEN
 from harness.report.cell_details import Fact
-from harness.report.failures import GroupKey, defect_key, group_key, has_failed
+from harness.report.failures import GroupKey, TracebackLine, defect_key, group_key, has_failed
 from harness.report.grid import Column, Grid, GridBand, Mark
+from harness.report.labels import LEVEL_MEANING, LEVEL_NAME, LEVEL_SIGN
 from harness.report.learning import CurveKey, Named, curve_key
-from harness.report.levels import MEANING, NAME, SIGN
 from harness.report.memory import NOT_ON_A_GPU, PhaseTime
 from harness.report.summary import Summary
-from harness.report.tracebacks import TracebackLine
 from harness.rules.levels import SHORT_OF_PASSED, Level
 from harness.text import units
 from harness.text.markdown import markdown_environment, md, render_template
 from harness.text.plain import upstream_url
-from harness.text.sparkline import bars
+from harness.text.units import bars
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -110,11 +109,11 @@ def _environment() -> Environment:
         commands=_commands,
     )
     environment.globals.update(
-        introduction=labels.LEDE,
+        introduction=labels.INTRODUCTION,
         sign=labels.STATUS_SIGN,
-        level_sign=SIGN,
-        level_name=NAME,
-        level_meaning=MEANING,
+        level_sign=LEVEL_SIGN,
+        level_name=LEVEL_NAME,
+        level_meaning=LEVEL_MEANING,
         all_levels=tuple(reversed(Level)),
         short_of_broken=tuple(map(Level, SHORT_OF_BROKEN)),
         short_of_passed=SHORT_OF_PASSED,

@@ -10,24 +10,22 @@ from typing import Generic, TypeVar
 from harness.compare.drift.analysis import Drift, drift_of
 from harness.compare.drift.recordings import load_recordings
 from harness.compare.transitions.commit_notes import load_commits
-from harness.compare.transitions.recorded import Boundaries, boundaries_of
+from harness.compare.transitions.recorded import RecordedTransitions, recorded_transitions
 from harness.core.cells import Check, Outcome, Status, Verdict
 from harness.core.release_order import Order
 from harness.performance.baselines.comparison import RunComparison
 from harness.report.advice import Advice, advise
 from harness.report.baselines import BaselineView, view
 from harness.report.cell_details import Fact
-from harness.report.checkpoint import SavedGroup, saved_groups
 from harness.report.data import DataQuestion, data_questions
-from harness.report.decode import Decoded, decoded
-from harness.report.dependencies_and_shims import ShimUse, Undeclared, shims_used, undeclared_modules
 from harness.report.evidence import EvidenceCard, build_cards
 from harness.report.failures import FailureGroup, group_failures
 from harness.report.grid import Grid, build_grid
 from harness.report.learning import CurveGroup, curve_key, group_curves
 from harness.report.memory import MemoryGroup, memory_groups
 from harness.report.properties import VariantProperties, variant_properties
-from harness.report.run_info import RunInfo, read_run_info
+from harness.report.run_info import RunInfo, ShimUse, Undeclared, read_run_info, shims_used, undeclared_modules
+from harness.report.saved_model import Decoded, SavedGroup, decoded, saved_groups
 from harness.rules.levels import Level
 from harness.rules.verdicts import JudgedOutcome
 from harness.run.repeat_commands import Repeating
@@ -62,8 +60,8 @@ class Summary:
     advice: Advice
     grid: Grid
     failures: tuple[FailureGroup, ...]
-    boundaries: Boundaries | None
-    """None where no question was asked of two releases."""
+    transitions: RecordedTransitions | None
+    """None where no question was measured in two releases."""
     curves: tuple[CurveGroup, ...]
     without_curve: int
     """How many fine-tunes that were asked for came to no step."""
@@ -135,7 +133,7 @@ def summarise(
         advice=advise(judged, failures, order),
         grid=build_grid(judged, order),
         failures=failures,
-        boundaries=boundaries_of(judged, order, load_commits(run.folder) if run.folder else ()),
+        transitions=recorded_transitions(judged, order, load_commits(run.folder) if run.folder else ()),
         curves=tuple(curves.values()),
         without_curve=sum(_has_no_curve(item.outcome) for item in judged),
         memory=memory_groups(judged, order),

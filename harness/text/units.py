@@ -1,9 +1,10 @@
-"""Numbers with units, for people; the raw ones stay in `outcomes.jsonl`."""
+"""Numbers with units and loss curves as text; the raw figures stay in `outcomes.jsonl`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeGuard
 
 UNKNOWN = "–"
 """Shown where a number could not be had: never a made-up one."""
@@ -67,3 +68,23 @@ def percent(value: float | None) -> str:
 def plural(amount: int, thing: str) -> str:
     """`1 cell`, `2 cells`."""
     return f"{amount:,} {thing}{'' if amount == 1 else 's'}"
+
+
+_BARS = "▁▂▃▄▅▆▇█"
+_HIGHEST = 1e300
+
+
+def bars(losses: Sequence[float | None]) -> str:
+    """The curve as block characters, for Markdown; a loss that is not finite is `×`."""
+    known = [loss for loss in losses if is_drawable(loss)]
+    if not known:
+        return "×" * len(losses)
+    low, span = min(known), (max(known) - min(known)) or 1.0
+    return "".join(
+        _BARS[round((loss - low) / span * (len(_BARS) - 1))] if is_drawable(loss) else "×" for loss in losses
+    )
+
+
+def is_drawable(loss: float | None) -> TypeGuard[float]:
+    """Whether a chart can show the loss: it is finite, and so are differences of such."""
+    return loss is not None and math.isfinite(loss) and abs(loss) < _HIGHEST

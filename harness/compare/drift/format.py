@@ -12,7 +12,7 @@ from harness.core.release_order import in_words
 from harness.run.repeat_commands import PROGRAM
 from harness.text import units
 from harness.text.plain import plain
-from harness.text.sparkline import bars
+from harness.text.units import bars
 
 
 def render_drift(drift: Drift, *, matrix: str) -> str:

@@ -1,4 +1,4 @@
-"""Where an answer changes from one release to the next: told from a run's outcomes alone, with the cause if known."""
+"""Where the result of a check changes from one release to the next: from a run's outcomes alone, with known causes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Interval:
     level: Level
     """The gravest among the cells."""
     spans: tuple[Span, ...]
-    """One, unless releases that cannot be judged lie between."""
+    """One, unless releases without a result are between."""
     issues: tuple[KnownIssue, ...]
     """The known issues that explain it; none for what passed or is not listed."""
     reason: str
@@ -37,7 +37,7 @@ class Interval:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is to be explained."""
+        """Whether there is nothing to explain."""
         return self.answer.status in _SOUND
 
     @property
@@ -54,16 +54,16 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordedChange:
-    """A boundary: between two neighbouring intervals."""
+class RecordedTransition:
+    """A transition between two neighbouring intervals."""
 
     before: str
     """The last release of the older interval."""
     after: str
     older: Interval
     newer: Interval
-    unasked: tuple[str, ...]
-    """Published releases between the two that were not asked, or could not be judged."""
+    unmeasured: tuple[str, ...]
+    """Published releases between the two without a result."""
     commits: tuple[CommitNote, ...]
 
     @property
@@ -90,52 +90,52 @@ class RecordedChange:
             said = [self.newer.reason or self.older.reason or "neither side fails"]
         if not self.explained:
             said.append("Not yet explained in full." if said else "not yet explained")
-        if self.unasked:
-            labels = ", ".join(self.unasked)
-            said.append(f"Not asked between the two: {plural(len(self.unasked), 'release')} ({labels}).")
+        if self.unmeasured:
+            labels = ", ".join(self.unmeasured)
+            said.append(f"Not measured between the two: {plural(len(self.unmeasured), 'release')} ({labels}).")
         return " ".join(said)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
-    """Questions to which the releases gave the same answers in the same order."""
+class AnswerHistory:
+    """Questions (cells without the release) with the same results in the same order."""
 
     number: int
     questions: tuple[str, ...]
     """Ids of cells without the release."""
     intervals: tuple[Interval, ...]
-    changes: tuple[RecordedChange, ...]
+    changes: tuple[RecordedTransition, ...]
 
     @property
     def anchor(self) -> str:
         """The fragment that leads here."""
-        return f"course-{self.number}"
+        return f"history-{self.number}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Boundaries:
-    """All boundaries of a run."""
+class RecordedTransitions:
+    """All transitions of a run."""
 
-    courses: tuple[Course, ...]
-    """Those with a boundary, in the order of the questions."""
+    histories: tuple[AnswerHistory, ...]
+    """Those with a transition, in the order of the questions."""
     steady: int
     """How many questions have one answer in every release that could be judged."""
 
     @property
     def changes(self) -> int:
-        """How many boundaries there are, each counted once for each course."""
-        return sum(len(course.changes) for course in self.courses)
+        """How many transitions there are, each counted once for each history."""
+        return sum(len(history.changes) for history in self.histories)
 
     @property
     def unexplained(self) -> int:
         """How many of them have a failing side without a cause."""
-        return sum(not change.explained for course in self.courses for change in course.changes)
+        return sum(not change.explained for history in self.histories for change in history.changes)
 
 
-def boundaries_of(
+def recorded_transitions(
     judged: Sequence[JudgedOutcome], order: Order, commits: Iterable[CommitNote] = ()
-) -> Boundaries | None:
-    """The boundaries of a run; None where no question was asked of two releases."""
+) -> RecordedTransitions | None:
+    """The transitions of a run; None where no question was measured in two releases."""
     by_id = {item.outcome.cell.id: item.outcome for item in judged}
     rows: dict[str, dict[str, tuple[JudgedOutcome, CellAnswer]]] = defaultdict(dict)
     for item in judged:
@@ -149,8 +149,8 @@ def boundaries_of(
     notes: dict[tuple[str, str, str], list[CommitNote]] = defaultdict(list)
     for note in commits:
         notes[note.asked, note.before, note.after].append(note)
-    courses: dict[tuple[object, ...], list[str]] = defaultdict(list)
-    told: dict[tuple[object, ...], tuple[tuple[Interval, ...], tuple[RecordedChange, ...]]] = {}
+    histories: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    told: dict[tuple[object, ...], tuple[tuple[Interval, ...], tuple[RecordedTransition, ...]]] = {}
     steady = 0
     for name, row in asked.items():
         intervals = _intervals(row, order)
@@ -159,13 +159,13 @@ def boundaries_of(
             continue
         changes = _changes(name, intervals, row, order, notes)
         key = tuple((one.answer, one.spans, one.issues) for one in intervals)
-        courses[key].append(name)
+        histories[key].append(name)
         if key not in told or any(change.commits for change in changes):
             told[key] = (intervals, changes)
-    ordered = sorted(courses.items(), key=lambda course: course[1])
-    return Boundaries(
-        courses=tuple(
-            Course(number=number, questions=tuple(names), intervals=told[key][0], changes=told[key][1])
+    ordered = sorted(histories.items(), key=lambda history: history[1])
+    return RecordedTransitions(
+        histories=tuple(
+            AnswerHistory(number=number, questions=tuple(names), intervals=told[key][0], changes=told[key][1])
             for number, (key, names) in enumerate(ordered, 1)
         ),
         steady=steady,
@@ -209,18 +209,18 @@ def _changes(
     row: dict[str, tuple[JudgedOutcome, CellAnswer]],
     order: Order,
     notes: dict[tuple[str, str, str], list[CommitNote]],
-) -> tuple[RecordedChange, ...]:
+) -> tuple[RecordedTransition, ...]:
     changes = []
     for older, newer in pairwise(intervals):
         before, after = older.spans[-1].last, newer.spans[0].first
         first, last = order.labels.index(before), order.labels.index(after)
         changes.append(
-            RecordedChange(
+            RecordedTransition(
                 before=before,
                 after=after,
                 older=older,
                 newer=newer,
-                unasked=tuple(label for label in order.labels[first + 1 : last] if label not in row),
+                unmeasured=tuple(label for label in order.labels[first + 1 : last] if label not in row),
                 commits=tuple(notes[name, before, after]),
             )
         )

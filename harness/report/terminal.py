@@ -1,14 +1,17 @@
-"""The answer as a run ends with it in the terminal: a few lines for each variant, legible without colour."""
+"""The end of a run in the terminal: the answer for each variant, then statuses by check and what needs attention."""
 
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from harness.core.cells import Check, Severity
+from tabulate import tabulate
+
+from harness.core.cells import Check, Severity, Status, Verdict
 from harness.core.release_order import Order, in_words
 from harness.report.advice import Advice, ReleaseAnswer, ReleaseStanding, VariantAdvice, advise
-from harness.report.levels import NAME
+from harness.report.labels import LEVEL_NAME
 from harness.report.reasons import Reason
 from harness.rules.levels import Level
 from harness.rules.verdicts import JudgedOutcome
@@ -71,7 +74,9 @@ def _listed(title: str, reasons: Sequence[Reason]) -> Iterator[_Line]:
 def _newest(latest: ReleaseAnswer) -> Iterator[_Line]:
     """What the checks of the newest release came to, and what is wrong with it."""
     checks = [
-        f"{NAME[level]}: {', '.join(found)}" for level in _SAID_OF_THE_NEWEST if (found := latest.tested.checks(level))
+        f"{LEVEL_NAME[level]}: {', '.join(found)}"
+        for level in _SAID_OF_THE_NEWEST
+        if (found := latest.tested.checks(level))
     ]
     yield 1, f"the newest here, {latest.release}: {'; '.join(checks) or 'no check came to an answer'}"
     # Of a release that cannot be fine-tuned the reason stands above.
@@ -103,3 +108,31 @@ def _wrapped(text: str, depth: int, width: int) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+_MOST_LISTED = 20
+
+_NEEDS_ATTENTION = (Verdict.REGRESSION, Verdict.UNEXPECTED_PASS, Verdict.YOURS, Verdict.FAULT)
+
+
+def _why(one: JudgedOutcome) -> str:
+    """Of a user's own input the judge's sentence says more than the release's exception."""
+    return one.sentence if one.verdict is Verdict.YOURS else one.outcome.reason or one.sentence
+
+
+def summary(judged: Sequence[JudgedOutcome]) -> str:
+    """The table at the end of a run: statuses by check, then what needs a person's attention."""
+    checks = list(
+        dict.fromkeys(one.outcome.cell.check for one in sorted(judged, key=lambda j: j.outcome.cell.check.position))
+    )
+    counts = Counter((one.outcome.cell.check, one.outcome.status) for one in judged)
+    statuses = [status for status in Status if any(counts[check, status] for check in checks)]
+    rows = [(str(check), *(counts[check, status] or "" for status in statuses)) for check in checks]
+    table = tabulate(rows, headers=("check", *map(str, statuses)))
+    verdicts = Counter(one.verdict for one in judged)
+    lines = [table, "", ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in Verdict if verdicts[verdict])]
+    attention = [one for one in judged if one.verdict in _NEEDS_ATTENTION]
+    lines += [f"  {one.verdict}: {one.outcome.cell.id}: {_why(one)}" for one in attention[:_MOST_LISTED]]
+    if len(attention) > _MOST_LISTED:
+        lines.append(f"  … and {len(attention) - _MOST_LISTED} more, in the report")
+    return "\n".join(lines)

@@ -10,8 +10,7 @@ from test_rules_decode import SAID, metrics
 
 from harness.core.cells import Status, Verdict
 from harness.core.release_order import Order
-from harness.report.checkpoint import WORDS, saved_groups
-from harness.report.decode import decoded
+from harness.report.saved_model import WORDS, decoded, saved_groups
 from harness.rules.checkpoint import apply_checkpoint_rule
 from harness.rules.decode import apply_decode_rule
 from harness.rules.levels import Level

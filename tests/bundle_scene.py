@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.bundle import archive
-from harness.bundle.manifest import Library, Manifest
+from harness.bundle.archive import Library, Manifest
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 PLATFORM = f"{platform.machine()}-manylinux_2_17"

@@ -15,6 +15,28 @@ from harness.releases import default_cache, fetch, layout_path, load_lock, resol
 LOCK = Path(__file__).parent.parent / "matrices" / "releases.lock.toml"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shard", metavar="I/N", help="run part I of N of the test files (default: all)")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep one shard. A file's tests stay together: what it measures once for all of them is measured once."""
+    if not (shard := config.getoption("--shard")):
+        return
+    try:
+        number, count = (int(part) for part in shard.split("/"))
+    except ValueError:
+        raise pytest.UsageError(f"--shard {shard}: write it as 1/4") from None
+    if not 1 <= number <= count:
+        raise pytest.UsageError(f"--shard {shard}: there is no part {number} of {count}")
+    # Of the files that -m and -k left, so that the parts are of similar size.
+    files = sorted({item.path for item in items})
+    kept = set(files[number - 1 :: count])
+    config.hook.pytest_deselected(items=[item for item in items if item.path not in kept])
+    items[:] = [item for item in items if item.path in kept]
+
+
 @pytest.fixture(scope="session")
 def locked() -> tuple[Release, ...]:
     """The published releases that the committed lock names, oldest first."""

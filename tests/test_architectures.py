@@ -13,8 +13,8 @@ from test_variants import COMMON, DECODER, ENCODER, changed, own_file
 
 from harness.core.cells import Depth, Dimensions
 from harness.core.errors import VariantError
+from harness.variants.architecture import look_up
 from harness.variants.catalogue import available, load_variant
-from harness.variants.config_paths import look_up
 from harness.variants.variant import render, shape_problems
 from harness.worker.checks import dispatch
 from harness.worker.release import ctc_alignment, shims
@@ -110,7 +110,7 @@ def test_every_width_of_another_hidden_size_is_a_hole(name: str) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_loss_and_what_it_is_the_sum_of_are_stated(name: str) -> None:
     variant = load_variant(name)
-    told = variant.anatomy.told(render(variant, dimensions=shape_of(name), depth=Depth.REDUCED))
+    told = variant.anatomy.to_dict(render(variant, dimensions=shape_of(name), depth=Depth.REDUCED))
     assert told["losses"]
     assert all(isinstance(weight, int | float) for weight in told["loss_is"].values())
     assert any(told["loss_is"].values())
@@ -119,7 +119,7 @@ def test_the_loss_and_what_it_is_the_sum_of_are_stated(name: str) -> None:
 
 def test_weights_are_products_of_numbers_paths_and_their_complements() -> None:
     variant = load_variant("uniasr")
-    told = variant.anatomy.told(variant.config)
+    told = variant.anatomy.to_dict(variant.config)
     assert told["loss_is"] == {"loss_att": 0.5, "loss_pre": 0.5, "loss_att2": 0.5, "loss_pre2": 0.5}
     assert told["projection_width"] == {"decoder.output_layer": 256}
 

@@ -39,10 +39,10 @@ def test_what_would_change_is_shown_before_it_is_written(world: World) -> None:
     names = folders(world, run(0), run(1), run(2))
     said = world.call("baseline", "accept", *names)
     assert said.status == 0
-    assert "Imaginary CPU @ 2.00GHz, 2 cores, torch 2.13.0+cpu, fp32 (a CPU: this tells nothing of a GPU)" in said.out
+    assert "Imaginary CPU @ 2.00GHz, 2 cores, torch 2.13.0+cpu, fp32 (a CPU: says nothing about a GPU)" in said.out
     (step,) = [line for line in said.out.splitlines() if "step time" in line]
     assert step.split() == [CPU_CELL, "step", "time", "–", "500", "ms", "new", "17.7", "%"]
-    assert "the losses came again to the last digit" in said.out
+    assert "the losses are bit-identical in every repeat" in said.out
     assert "nothing was written; say --yes to write it" in said.err
     assert stored(world) == []
     assert world.call("baseline", "accept", *names, "--yes").status == 0
@@ -71,9 +71,9 @@ def test_at_a_terminal_a_person_is_asked(
 
 def test_it_may_lie_elsewhere(world: World) -> None:
     names = folders(world, run(0))
-    assert world.call("baseline", "accept", *names, "--into", "elsewhere", "--yes").status == 0
+    assert world.call("baseline", "accept", *names, "--baselines", "elsewhere", "--yes").status == 0
     assert stored(world) == []
-    assert "1.4.16" in world.call("baseline", "show", "--into", "elsewhere").out
+    assert "1.4.16" in world.call("baseline", "show", "--baselines", "elsewhere").out
 
 
 def test_show_tells_each_baseline_with_its_origin(world: World) -> None:

@@ -22,7 +22,7 @@ FAILED = {
     "reason": "planted",
     "failure": Failure(type="AssertionError", message="m", signature="AssertionError@funasr/a.py:f"),
 }
-ASKED = ("--variant", "paraformer", "--shape", "v8404-h320", "--check", "loss_contract")
+ASKED = ("--variant", "paraformer", "--dimensions", "v8404-h320", "--check", "loss_contract")
 NAME = "{}/paraformer/v8404-h320/reduced/loss_contract/cpu-fp32"
 STORED = Path("runs/bisections/paraformer-v8404-h320-reduced-loss_contract-cpu-fp32/boundaries.json")
 
@@ -127,7 +127,7 @@ def test_good_and_bad_bound_the_search_whichever_is_older(call: Call, world: Wor
     ("options", "asked", "what"),
     [
         (("--good", "1.4.8"), ASKED, "1.4.8 was named good, and it failed"),
-        (("--good", "1.4.15", "--bad", "1.4.15"), ASKED, "one release has no boundary"),
+        (("--good", "1.4.15", "--bad", "1.4.15"), ASKED, "one release has no transition"),
         (("--good", "9.9"), ASKED, "no such release"),
         ((), (*ASKED[:4], "--check", "losses"), 'no such check: "losses"'),
         ((), (*ASKED[:4], "--check", "finetune"), "leaves open which trainer is meant"),

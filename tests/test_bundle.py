@@ -14,8 +14,8 @@ import pytest
 from bundle_scene import HERE, PLATFORM
 from cli_scene import CELL, World, make_world, write_wave
 
-from harness.bundle import bootstrap, libraries, requirements
-from harness.bundle.result import KEPT
+from harness.bundle import bootstrap, libraries
+from harness.bundle.result import ORIGIN
 from harness.commands import bundle_host, run
 from harness.core.cells import Check, Outcome, Status
 from harness.core.errors import FetchError, InputError, StoreError
@@ -43,7 +43,7 @@ def lay_out_pins(pins: str, target: Path, **_: str) -> None:
 def world(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> World:
     world = make_world(tmp_path / "w", tmp_path / "cache", capsys, monkeypatch)
     monkeypatch.setattr(package_index, "install_pins", lay_out_pins)
-    names = requirements.libraries_for(Check)
+    names = libraries.libraries_for(Check)
     (world.folder / "requirements.lock").write_text("".join(PIN.format(name, "0" * 64) for name in names))
     write_wave(world.folder / "one.wav")
     row = {"key": "one", "source": "one.wav", "target": "你好"}
@@ -90,10 +90,10 @@ def test_a_matrix_goes_out_and_its_report_comes_home(world: World, monkeypatch: 
     assert (world.output / "compatibility.html").is_file()
     assert len(world.written()) == 4
     told_of = json.loads((world.output / "run.json").read_text())
-    kept = json.loads((world.output / KEPT).read_text())
+    kept = json.loads((world.output / ORIGIN).read_text())
     assert told_of["matrix"] == kept["matrix"] == "small"
     assert told_of["harness_commit"] == kept["harness_commit"]
-    assert kept["left_out"] == {"import": requirements.LEFT_OUT[Check.IMPORT]}
+    assert kept["left_out"] == {"import": libraries.LEFT_OUT[Check.IMPORT]}
 
 
 def test_a_users_rows_are_trained_on_there_as_they_were_chosen_here(world: World) -> None:
@@ -170,7 +170,7 @@ def test_a_result_is_not_mixed_into_another_run(world: World) -> None:
     world.call("report", "--import", "out.zip")
     said = world.call("report", "--import", "out.zip")
     assert said.status == StoreError.exit_code
-    assert "runs/small holds a run already" in said.err
+    assert "runs/small has a run already" in said.err
 
 
 @pytest.mark.parametrize("name", ["outcomes.jsonl", "run.json", "result.json"])
@@ -201,7 +201,7 @@ def test_a_checkout_in_the_matrix_is_refused(world: World, tmp_path: Path) -> No
     world.write_matrix('release = ["1.4.15", "latest"]', 'release = ["../checkout"]')
     said = world.call("bundle", "matrices/small.toml", "-o", "small.pyz", "--cache", str(world.cache))
     assert said.status == InputError.exit_code
-    assert "names what lies on this machine: 1.9.9+local." in said.err
+    assert "names files of this machine: 1.9.9+local." in said.err
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_library_that_the_lock_does_not_pin_is_named(world: World) -> None:
 
 def test_a_library_that_is_not_laid_out_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_index, "install_pins", lambda pins, target, **_: lay_out_pins("six==1.0", target))
-    with pytest.raises(StoreError, match="not laid out: numpy"):
+    with pytest.raises(StoreError, match="not installed: numpy"):
         libraries.lay_out(("numpy", "six"), Path("requirements.lock"), Path("x"), python="3.12", platform=PLATFORM)
 
 
@@ -250,7 +250,7 @@ def test_a_module_of_a_common_name_does_not_stand_for_a_library() -> None:
 
 def test_the_lock_pins_every_library_that_a_bundle_may_need() -> None:
     lock = Path(__file__).parent.parent / "requirements.lock"
-    assert libraries._pins(requirements.libraries_for(Check), lock).count("==")
+    assert libraries._pins(libraries.libraries_for(Check), lock).count("==")
 
 
 def test_an_index_that_cannot_be_reached_is_one_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import json
 import os
 import re
@@ -10,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +21,22 @@ import pytest
 import signals
 from cli_scene import CELL, MATRIX, Said, World, carry_releases, make_world, write_lock, write_wave
 
+from harness.cli import _MODULES
 from harness.commands import run
+from harness.commands.arguments import SHELLS, make_parser
+from harness.commands.exit_status import AFTER_CTRL_C, BY_COMMAND, guarded
+from harness.commands.options import default_lock
 from harness.commands.run import Bounds, _within
 from harness.core import errors
 from harness.core.cells import Cell, Failure, Outcome, Status
 from harness.core.errors import HarnessError, SelectionError
+from harness.releases import load_lock
 from harness.run import Plan
 from harness.run.preload import PRELOADED, PRELOADED_FOR_TRAINERS
 from harness.run.store import RunStore
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("run", "cells", "releases", "report", "show")
+COMMANDS = tuple(BY_COMMAND)
 PATIENCE = 600.0
 """Seconds after which something that has to come is given up; nothing is measured against it."""
 
@@ -63,7 +70,8 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
     script = (
         "import sys, harness.cli\n"
         "try:\n    harness.cli.main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
-        "heavy = {'torch', 'numpy', 'rich', 'funasr', 'yaml', 'jinja2', 'soundfile', 'pynvml', 'tabulate', 'uv'}\n"
+        "heavy = {'torch', 'numpy', 'rich', 'funasr', 'yaml', 'jinja2', 'soundfile', 'pynvml', 'tabulate', 'uv',"
+        " 'shtab'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     done = subprocess.run(
@@ -74,9 +82,161 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
 
 
 def test_every_exit_status_of_an_error_is_in_the_help(world: World) -> None:
-    told = {int(number) for number in re.findall(r"^  (\d+) ", world.call("--help").out, re.MULTILINE)}
+    listed = {int(number) for number in re.findall(r"^  (\d+) ", world.call("--help").out, re.MULTILINE)}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, HarnessError)]
-    assert {kind.exit_code for kind in kinds} | {0, 1, 130} == told
+    assert {kind.exit_code for kind in kinds} | {0, 1, 130} == listed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_has_its_exit_statuses_and_what_ctrl_c_leaves(world: World, command: str) -> None:
+    text = " ".join(world.call(command, "--help").out.partition("exit status:")[2].split())
+    for status, meaning in BY_COMMAND[command].items():
+        assert f"{status} {meaning}" in text
+    assert f"130 interrupted with Ctrl-C; {AFTER_CTRL_C[command]}" in text
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and those of its commands and their actions."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for one in action.choices.values():
+                yield from parsers(one)
+
+
+def test_every_command_has_its_statuses_and_a_module() -> None:
+    names = {parser.get_default("command") for parser in parsers(make_parser())} - {None}
+    assert names == set(BY_COMMAND) == set(AFTER_CTRL_C) - {"bundle_host"}
+    for name in names:
+        assert importlib.util.find_spec(f"harness.commands.{_MODULES.get(name, name)}"), name
+
+
+def test_every_option_has_a_help_text_with_its_default() -> None:
+    for parser in parsers(make_parser()):
+        assert not parser.allow_abbrev
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction) or action.help is argparse.SUPPRESS:
+                continue
+            assert action.help, f"{parser.prog} {action.dest}"
+            takes_a_value = action.option_strings and action.nargs != 0
+            in_required_group = any(action in g._group_actions for g in parser._mutually_exclusive_groups if g.required)
+            if takes_a_value and not action.required and not in_required_group:
+                assert "(default: " in action.help, f"{parser.prog} {action.option_strings}"
+
+
+@pytest.mark.parametrize(
+    ("former", "today"),
+    [
+        (["cells", "pr"], ["list", "pr"]),
+        (["baseline", "show", "--into", "x"], ["baseline", "show", "--baselines", "x"]),
+        (["drift", "r", "--cell", "x"], ["drift", "r", "--only", "x"]),
+        (["bisect", "--check", "x", "--shape", "y"], ["bisect", "--check", "x", "--dimensions", "y"]),
+        (["bisect", "--check", "x", "--scale", "slim"], ["bisect", "--check", "x", "--depth", "reduced"]),
+        (
+            ["estimate", "--variant", "x", "--batch", "1", "--shape", "y", "--scale", "published"],
+            ["estimate", "--variant", "x", "--batch", "1", "--dimensions", "y", "--depth", "full"],
+        ),
+    ],
+)
+def test_former_names_still_work_and_are_in_no_help(former: list[str], today: list[str]) -> None:
+    parser = make_parser()
+    assert parser.parse_args(former) == parser.parse_args(today)
+    for one in parsers(parser):
+        assert not re.search(r"--(into|cell|shape|scale)\b", one.format_help())
+
+
+def test_an_option_may_not_be_abbreviated(world: World) -> None:
+    said = world.run("--fres")
+    assert said.status == 2
+    assert "unrecognized arguments: --fres" in said.err
+
+
+@pytest.mark.parametrize("arguments", [["-q", "run"], ["run", "-q"], ["--quiet", "run"]])
+def test_quiet_leaves_progress_out_and_keeps_warnings_and_the_result(world: World, arguments: list[str]) -> None:
+    said = world.call(*arguments, "matrices/small.toml", "--cache", str(world.cache))
+    assert said.status == 0
+    assert "looking at the interpreter" not in said.err
+    assert "No GPU" in said.err
+    assert "4 as_expected" in said.err
+
+
+def test_verbose_prints_the_files_and_every_outcome(world: World) -> None:
+    plain, verbose = world.run(), world.run("--fresh", "-v")
+    cell = CELL.format("construct")
+    for part in (f"matrix: {Path('matrices/small.toml')}", f"cache: {world.cache}", f"passed, 0.0 s: {cell}"):
+        assert part in verbose.err
+        assert part not in plain.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ctrl_c_says_what_is_true_of_the_command(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert guarded(interrupted, command=command, debug=False) == 130
+    assert capsys.readouterr().err == f"interrupted; {AFTER_CTRL_C[command]}\n"
+
+
+def test_another_system_than_linux_is_named_as_the_reason(world: World) -> None:
+    world.monkeypatch.setattr(sys, "platform", "darwin")
+    is_one_clear_error(world.call("list", "pr"), "runs on Linux only", "darwin", "WSL 2", status=3)
+    assert world.call("--help").status == 0
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_can_complete_commands_and_options(world: World, shell: str) -> None:
+    said = world.call("completion", shell)
+    assert said.status == 0
+    assert {"diagnose", "--baselines", "--fresh"} <= set(re.findall(r"[\w-]+", said.out))
+
+
+def test_bash_takes_the_script_and_completes_with_it(world: World) -> None:
+    (world.folder / "script").write_text(world.call("completion", "bash").out)
+    typed = "source ./script; COMP_WORDS=(funasr-harness est); COMP_CWORD=1; _shtab_funasr_harness; echo $COMPREPLY"
+    done = subprocess.run(["bash", "-c", typed], cwd=world.folder, capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("estimate", "")
+
+
+# Built-in matrices, lock and known issues.
+
+
+def test_a_matrix_of_the_working_folder_comes_before_a_built_in_one(world: World) -> None:
+    assert world.call("list", "small").out == world.call("list", "matrices/small.toml").out
+    world.write_matrix()
+    world.matrix.rename(world.folder / "matrices" / "pr.toml")
+    assert world.call("list", "pr").out.startswith("1.4.15/")
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_all(world: World) -> None:
+    is_one_clear_error(world.call("list", "nightli"), 'did you mean "nightly"?', "atlas, findings, gpu", "path of a")
+
+
+def test_an_empty_folder_has_the_built_in_matrices_lock_and_known_issues(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert "1.4.16/paraformer/v8404-h320/reduced/construct/cpu-fp32" in world.call("list", "pr").out
+    assert "1.4.16" in world.call("releases", "list", "latest").out
+    is_one_clear_error(world.call("report", "runs/x"), "holds no run", status=3)
+
+
+def test_a_new_lock_is_written_into_the_working_folder_and_no_built_in_file_is_changed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    built_in = default_lock().read_bytes()
+    served = load_lock(default_lock())[-1:]
+    monkeypatch.setattr("harness.releases.lockfile.package_index.published", lambda: iter([served]))
+    said = world.call("releases", "lock")
+    assert said.status == 0, said.err
+    assert default_lock() == Path("matrices/releases.lock.toml")
+    assert load_lock(default_lock())[-1:] == served
+    monkeypatch.chdir(tmp_path)
+    assert default_lock().read_bytes() == built_in
 
 
 def test_the_package_runs_as_a_module() -> None:
@@ -86,8 +246,8 @@ def test_the_package_runs_as_a_module() -> None:
     assert re.fullmatch(r"funasr-harness \d+\.\d+\.\S+\n", done.stdout)
 
 
-def test_cells_prints_ids_and_nothing_else(world: World) -> None:
-    said = world.call("cells", "matrices/small.toml")
+def test_list_prints_ids_and_nothing_else(world: World) -> None:
+    said = world.call("list", "matrices/small.toml")
     assert (said.status, said.err) == (0, "")
     assert said.out.splitlines() == [
         "1.4.15/paraformer/v8404-h320/reduced/construct/cpu-fp32",
@@ -97,13 +257,13 @@ def test_cells_prints_ids_and_nothing_else(world: World) -> None:
     ]
 
 
-def test_cells_prints_those_that_are_selected(world: World) -> None:
-    said = world.call("cells", "matrices/small.toml", "--only", "1.4.16/*", "--only", "*/construct/*")
+def test_list_prints_those_that_are_selected(world: World) -> None:
+    said = world.call("list", "matrices/small.toml", "--only", "1.4.16/*", "--only", "*/construct/*")
     assert [line.split("/")[0] for line in said.out.splitlines()] == ["1.4.15", "1.4.16", "1.4.16"]
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
-    command = [sys.executable, "-m", "harness", "cells", "matrices/atlas.toml"]
+    command = [sys.executable, "-m", "harness", "list", "matrices/atlas.toml"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -136,13 +296,13 @@ def test_releases_are_listed_with_what_is_laid_out(world: World) -> None:
     assert said.status == 0
     rows = [line.split() for line in said.out.splitlines()[2:]]
     assert [row[:2] for row in rows] == [["1.4.15", "wheel"], ["1.4.16", "wheel"]]
-    assert rows[1][-2:] == ["laid", "out"]
+    assert rows[1][-1] == "installed"
 
 
 def test_a_release_is_fetched(world: World, tmp_path: Path) -> None:
     carry_releases(tmp_path / "own")
     said = world.call("releases", "fetch", "latest", "--cache", str(tmp_path / "own"))
-    assert (said.status, said.out) == (0, "laid out 1.4.16\n")
+    assert (said.status, said.out) == (0, "installed 1.4.16\n")
 
 
 # Files that cannot be used.
@@ -159,15 +319,15 @@ def test_what_trainers_alone_import_is_preloaded_for_trainers_alone(world: World
 
 
 def test_all_problems_of_a_matrix_are_told_at_once_with_place_and_suggestion(world: World) -> None:
-    text = MATRIX.replace('"paraformer"', '"paraformer_straming"').replace("scale", "scael")
+    text = MATRIX.replace('"paraformer"', '"paraformer_straming"').replace("depth", "detph")
     world.matrix.write_text(text.replace("construct", "constrict") + "\n[limit]\n")
-    for command in ("cells", "run"):
+    for command in ("list", "run"):
         world.never("probe")
         is_one_clear_error(
             world.call(command, "matrices/small.toml"),
             "matrices/small.toml: 4 problems",
             '- limit: unknown key, did you mean "limits"?',
-            '- [axes] scael: unknown key, did you mean "scale"?',
+            '- [axes] detph: unknown key, did you mean "depth"?',
             '- [axes] check: "constrict" is no check, did you mean "construct"?',
             '- [axes] variant: "paraformer_straming" is no variant, did you mean "paraformer_streaming"?',
             "next: correct matrices/small.toml",
@@ -176,7 +336,7 @@ def test_all_problems_of_a_matrix_are_told_at_once_with_place_and_suggestion(wor
 
 def test_a_release_that_does_not_exist_is_told_with_its_place(world: World) -> None:
     world.write_matrix('"1.4.15"', '"1.4.99"')
-    said = world.call("cells", "matrices/small.toml")
+    said = world.call("list", "matrices/small.toml")
     is_one_clear_error(said, "- [axes] release: no such release: 1.4.99", "the nearest are 1.4.15, 1.4.16")
     said = world.call("releases", "fetch", "1.4.99")
     is_one_clear_error(said, "no such release: 1.4.99", "funasr-harness releases list")
@@ -186,7 +346,7 @@ def test_sizes_that_no_model_can_have_are_told_before_anything_is_begun(world: W
     text = MATRIX.replace("[320]", "[320, 321, 514]").replace("[8404]", "[8404, 4]")
     world.matrix.write_text(text)
     world.never("probe")
-    for command in ("cells", "run"):
+    for command in ("list", "run"):
         said = world.call(command, "matrices/small.toml")
         is_one_clear_error(
             said,
@@ -202,17 +362,17 @@ def test_sizes_that_no_model_can_have_are_told_before_anything_is_begun(world: W
 def test_a_file_of_the_users_that_is_no_variant_is_told(world: World) -> None:
     (world.folder / "matrices" / "mine.yaml").write_text("model: Paraformer\n")
     world.write_matrix('"paraformer"', '"mine.yaml"')
-    is_one_clear_error(world.call("cells", "matrices/small.toml"), "mine.yaml has no `harness` block")
+    is_one_clear_error(world.call("list", "matrices/small.toml"), "mine.yaml has no `harness` block")
 
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["cells", "matrices/smal.toml"], ["matrices/smal.toml", "did you mean matrices/small.toml?"]),
-        (["cells", "matrix/small.toml"], ["matrix/small.toml", "did you mean matrices/small.toml?"]),
-        (["cells", "elsewhere/x.toml"], ["no folder elsewhere", "where the harness was cloned"]),
-        (["cells", "x.toml"], ["x.toml", "give the path of a file that exists"]),
-        (["cells", "matrices"], ["matrices", "Is a directory"]),
+        (["list", "matrices/smal.toml"], ["matrices/smal.toml", "did you mean matrices/small.toml?"]),
+        (["list", "matrix/small.toml"], ["matrix/small.toml", "did you mean matrices/small.toml?"]),
+        (["list", "elsewhere/x.toml"], ["no folder elsewhere", "where the harness was cloned"]),
+        (["list", "x.toml"], ["x.toml", "give the path of a file that exists"]),
+        (["list", "matrices"], ["matrices", "Is a directory"]),
         (["run", "matrices/smal.toml"], ["did you mean matrices/small.toml?"]),
         (
             ["run", "matrices/small.toml", "--lock", "matrices/release.lock.toml"],
@@ -235,7 +395,7 @@ def test_a_missing_file_is_told_with_the_one_that_was_meant(
 
 def test_a_mistyped_matrix_is_told_before_a_missing_lock(world: World) -> None:
     (world.folder / "matrices" / "releases.lock.toml").unlink()
-    is_one_clear_error(world.call("cells", "matrices/smal.toml"), "matrices/smal.toml: 1 problem")
+    is_one_clear_error(world.call("list", "matrices/smal.toml"), "matrices/smal.toml: 1 problem")
 
 
 def test_a_wheel_with_another_hash_than_the_locks_is_refused(world: World, tmp_path: Path) -> None:
@@ -259,9 +419,9 @@ def test_a_wheel_with_another_hash_than_the_locks_is_refused(world: World, tmp_p
 
 def test_a_selection_that_matches_nothing_is_told(world: World) -> None:
     world.never("probe")
-    for command in ("cells", "run"):
+    for command in ("list", "run"):
         said = world.call(command, "matrices/small.toml", "--only", "*/construct/*", "--only", "1.4.1x/*")
-        is_one_clear_error(said, '"1.4.1x/*" matches none of the 4 cells', "funasr-harness cells MATRIX")
+        is_one_clear_error(said, '"1.4.1x/*" matches none of the 4 cells', "funasr-harness list MATRIX")
 
 
 # Speech that cannot be used.
@@ -436,7 +596,12 @@ def test_a_full_disk_ends_the_run_with_3_and_what_was_measured_stays(world: Worl
         said = world.run()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    is_one_clear_error(said, "outcomes.jsonl cannot be written: File too large", "it goes on from there", status=3)
+    is_one_clear_error(
+        said,
+        "outcomes.jsonl cannot be written: File too large",
+        "raise it (ulimit -f) and run the same command again",
+        status=3,
+    )
     assert len(world.written()) == 2
     world.tree.before_each = lambda cell: None
     assert world.run().status == 0
@@ -602,7 +767,7 @@ def test_show_does_not_invent_the_path_of_a_matrix(world: World) -> None:
 def test_what_is_no_cell_id_is_told(world: World) -> None:
     for name in ("1.4.16", "a/b/c/d/e/f", "1.4.16/paraformer/8404/reduced/construct/cpu-fp32"):
         said = world.call("show", name)
-        is_one_clear_error(said, f"not a cell id: '{name}'", "funasr-harness cells")
+        is_one_clear_error(said, f"not a cell id: '{name}'", "funasr-harness list")
 
 
 def test_a_cell_that_was_never_run_is_told_with_near_ones(world: World) -> None:
@@ -621,7 +786,7 @@ def test_show_passes_over_a_run_that_has_only_just_begun(world: World) -> None:
     with RunStore.open(world.folder / "runs" / "other"):
         said = world.call("show", CELL.format("construct"))
     assert said.status == 0
-    assert "passed over: runs/other/run.json is missing" in said.err
+    assert "skipped: runs/other/run.json is missing" in said.err
     assert "status    passed" in said.out
 
 

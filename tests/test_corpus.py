@@ -131,7 +131,7 @@ def test_part_of_a_corpus_can_be_written(built: Corpus, tmp_path: Path) -> None:
 
 
 def test_a_jsonl_that_cannot_be_written_is_told(built: Corpus, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot write"):
+    with pytest.raises(StoreError, match="cannot be written"):
         write_jsonl(built.utterances, tmp_path / "absent" / "train.jsonl")
 
 

@@ -53,7 +53,10 @@ def test_it_tells_which_release_it_chose_and_stores_what_it_found(world: World) 
     world.run()
     said = diagnose(world, LOSS)
     assert said.status == 1, said.err
-    assert "beside 1.4.15: the nearest release in which this cell passes (runs/small); earlier, next to it" in said.err
+    assert (
+        "and the same cell of 1.4.15: the nearest release in which this cell passes (runs/small); earlier, next to it"
+        in said.err
+    )
     assert "The cause is not known." in said.out
     assert "known: in 1.4.16 it ends in AssertionError in funasr/__init__.py:<module>" in said.out
     assert "What to do: Go back to 1.4.15" in said.out
@@ -85,7 +88,7 @@ def test_without_a_release_in_which_it_passes_it_says_so(world: World) -> None:
     world.run()
     said = diagnose(world, LOSS)
     assert said.status == 1
-    assert "No run tells of a release in which paraformer/v8404-h320/reduced/loss_contract/cpu-fp32 passes" in said.err
+    assert "No run has a release in which paraformer/v8404-h320/reduced/loss_contract/cpu-fp32 passes" in said.err
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,7 @@ def test_nothing_is_run_again_until_it_passes_and_the_time_limits_are_the_matrix
         world.tree.failing = {cell: failed} if len(once) <= 1 else {}
 
     # The stand-in's outcomes have no figures that a rule could judge.
-    world.monkeypatch.setattr(runner, "settle", lambda outcome: outcome)
+    world.monkeypatch.setattr(runner, "apply_rules", lambda outcome: outcome)
     world.tree.asked.clear()
     world.tree.before_each = fails_the_first_time
     said = gate(world, "--source", str(checkout), "--no-diagnosis")
@@ -194,7 +197,7 @@ def test_a_patch_is_laid_over_the_release(world: World) -> None:
     ("arguments", "told"),
     [
         ([], "nothing to try"),
-        (["--source", "1.4.16"], "cannot be held against itself"),
+        (["--source", "1.4.16"], "cannot be compared with itself"),
         (["--source", "all"], "all means 2 releases"),
         (["--apply", "none.patch"], "cannot be read"),
     ],

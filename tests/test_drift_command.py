@@ -48,7 +48,7 @@ def test_groups_and_partings_are_printed(run: Path, capsys: pytest.CaptureFixtur
     assert "divergence 1: 1.4.1 → 1.4.2: not yet explained" in said
     assert "divergence 2: 1.4.2 → 1.4.3: another number of steps (feeding or schedule)" in said
     assert "Not measured between the two: 1.4.4, 1.4.5." in said
-    asked = "--check finetune@train --variant paraformer_streaming --shape v8404-h320 --scale reduced"
+    asked = "--check finetune@train --variant paraformer_streaming --dimensions v8404-h320 --depth reduced"
     assert f"funasr-harness bisect --by curve {asked} --device cpu --precision fp32 --good 1.4.3 --bad 1.4.6" in said
     assert said.count("Not measured") == 1
     for line in re.findall(r"funasr-harness (?:drift|bisect) .*", f"{said}\n{printed.err}"):
@@ -94,7 +94,7 @@ def test_what_is_recorded_is_kept_beside_the_run_and_told(
     [
         (["--trace", "7"], "7 is no number of a divergence"),
         (["--trace", "first"], "first is no number of a divergence"),
-        (["--cell", "*nothing*"], '"*nothing*" matches no finetune cell'),
+        (["--only", "*nothing*"], '"*nothing*" matches no finetune cell'),
     ],
 )
 def test_what_cannot_be_told_is_one_clear_error(

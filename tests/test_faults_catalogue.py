@@ -22,8 +22,8 @@ from faults.score import Sight
 from harness.core.cells import Cell, Check, Entry, Failure, Outcome, Release, Severity, Status
 from harness.releases.cache import layout_path
 from harness.rules.known_issues import KnownIssues
+from harness.variants.architecture import look_up
 from harness.variants.catalogue import load_variant
-from harness.variants.config_paths import look_up
 
 NAMES = [fault.name for fault in FAULTS]
 

@@ -338,7 +338,7 @@ utterances = 8
         "[limits] memory_bytes: expected a whole number of at least 268435456, found 6",
         '[limits] timeout_seconds finetun: unknown key, did you mean "finetune"?',
         "[limits] timeout_seconds construct: expected a number above 0, found -1",
-        "[finetune] steps: 11 optimizer steps; the judge asks for at least 12",
+        "[finetune] steps: 11 optimizer steps; the rules need at least 12",
         "[finetune] steps: 11 steps end within an epoch of 2 (8 utterances in batches of 4); take a multiple of it",
         '[[exclude]] #1 device: "auto" is no device, legal here: cpu, cuda',
         '[axes] varaint: unknown key, did you mean "variant"?',
@@ -429,7 +429,7 @@ def test_the_learning_rate_is_a_number_above_zero(load: Load, value: str) -> Non
 
 def test_a_training_that_could_not_be_judged_is_a_problem(load: Load) -> None:
     [problem] = problems(load, SMALL + "[finetune]\nsteps = 16\nutterances = 32\n")
-    assert "16 steps in epochs of 8 make 2; the judge asks for at least 3 epochs" in problem
+    assert "16 steps in epochs of 8 make 2; the rules need at least 3 epochs" in problem
 
 
 def test_more_utterances_than_rows_are_a_problem(load: Load) -> None:
@@ -528,7 +528,7 @@ def test_a_glob_that_matches_nothing_is_an_error_even_beside_one_that_does(load:
     cells = load(SMALL).cells
     with pytest.raises(SelectionError, match=r'"9\.\*" matches none of the 1 cells') as caught:
         select(cells, ["1.*", "9.*"])
-    assert "funasr-harness cells" in caught.value.next_step
+    assert "funasr-harness list" in caught.value.next_step
 
 
 def test_a_part_of_an_id_is_answered_with_the_glob_that_was_meant(load: Load) -> None:

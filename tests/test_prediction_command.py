@@ -12,6 +12,7 @@ from estimate_recordings import recording
 
 from harness import cli
 from harness.commands import estimate as command
+from harness.commands.arguments import make_parser
 from harness.core.cells import Depth, Dimensions, Precision, Release
 from harness.core.errors import InputError, ReleaseError
 from harness.performance.prediction import measure
@@ -24,7 +25,7 @@ from harness.performance.prediction.recording import BlockStack, StepRecording, 
 from harness.performance.prediction.training_steps import optimizer_of
 from harness.variants.catalogue import load_variant
 
-USUAL = ("estimate", "--variant", "paraformer_streaming", "--shape", "v8404-h512", "--batch", "4")
+USUAL = ("estimate", "--variant", "paraformer_streaming", "--dimensions", "v8404-h512", "--batch", "4")
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +40,8 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "said"),
     [
         (("--variant", "parafromer_streaming"), 'there is no variant "parafromer_streaming"'),
-        (("--shape", "8404x512"), "does not state dimensions"),
-        (("--shape", "v8404-h510"), "do not divide a hidden size of 510"),
+        (("--dimensions", "8404x512"), "does not state dimensions"),
+        (("--dimensions", "v8404-h510"), "do not divide a hidden size of 510"),
         (("--fit", "24 apples"), "no size of a GPU's memory"),
         (("--fit", "0GB"), "no size of a GPU's memory"),
         (("--seconds", "0"), "no length of an utterance"),
@@ -72,7 +73,7 @@ def test_a_batch_of_none_is_refused(arguments: tuple[str, ...], capsys: pytest.C
 
 
 def test_a_batch_in_tokens_holds_as_many_utterances_as_fit_it() -> None:
-    options = cli._parser().parse_args([*USUAL, "--batch", "6000", "--batch-type", "token", "--seconds", "10"])
+    options = make_parser().parse_args([*USUAL, "--batch", "6000", "--batch-type", "token", "--seconds", "10"])
     question, asked, cards = command.read(options)
     assert (asked.utterances, cards) == (6, ())
     assert (question.frames, question.characters) == (167, 33)
@@ -221,7 +222,7 @@ def test_gradients_that_got_lost_on_the_way_are_told(predictor: Predictor) -> No
 
 
 def test_several_cards_are_told_one_after_the_other(predictor: Predictor) -> None:
-    options = cli._parser().parse_args([*USUAL, "--fit", "16GB", "--fit", "80GiB"])
+    options = make_parser().parse_args([*USUAL, "--fit", "16GB", "--fit", "80GiB"])
     _, _, cards = command.read(options)
     fits = [command._fit(predictor, card, None) for card in cards]
     small, large = (fit.utterances for fit in fits)

@@ -60,7 +60,16 @@ def test_a_release_with_the_reported_bug_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    arguments = ("--variant", "paraformer_streaming", "--shape", "v8404-h320", "--scale", "reduced", "--batch", "2")
+    arguments = (
+        "--variant",
+        "paraformer_streaming",
+        "--dimensions",
+        "v8404-h320",
+        "--depth",
+        "reduced",
+        "--batch",
+        "2",
+    )
     assert cli.main(["estimate", *arguments, "--seconds", "1", "--release", "1.0.12"]) == 2
     error = capsys.readouterr().err
     assert "FunASR 1.0.12, paraformer_streaming at v8404-h320 cannot be trained" in error

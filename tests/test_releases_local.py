@@ -10,8 +10,7 @@ import pytest
 from release_files import make_checkout, make_sdist, make_wheel, sha256_of
 
 from harness.core.errors import ReleaseError
-from harness.releases.checkout import declared_requirements
-from harness.releases.local import read_local, unpack_wheel
+from harness.releases.local import declared_requirements, read_local, unpack_wheel
 
 
 @pytest.mark.parametrize("make", [make_wheel, make_sdist])

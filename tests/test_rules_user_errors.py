@@ -13,8 +13,7 @@ from harness.rules.apply import apply_rules
 from harness.rules.known_issues import KnownIssues
 from harness.rules.user_errors import CONTROL
 from harness.rules.verdicts import judge
-from harness.variants.catalogue import available, load_variant
-from harness.variants.user_settings import own_settings
+from harness.variants.catalogue import available, load_variant, own_settings
 
 CELL = Cell.parse("1.4.16/mine/v8404-h320/reduced/finetune@train_ds/cpu-fp32")
 MAIN = "funasr/bin/train_ds.py:main"

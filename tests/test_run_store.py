@@ -401,7 +401,7 @@ def test_a_full_disk_stops_the_run_with_a_word_on_what_to_do(tmp_path: Path) -> 
         with pytest.raises(StoreError, match="No space left on device") as caught:
             store.append(outcome(2))
         assert caught.value.cause == "the disk is full"
-        assert "run the same command: it goes on from there" in caught.value.next_step
+        assert "run the same command again" in caught.value.next_step
         assert store.load() == (outcome(1),)
         # What cannot be cut back to whole lines takes no more of them.
         with pytest.raises(StoreError, match="takes no more outcomes"):

@@ -38,7 +38,7 @@ def test_the_order_of_texts_does_not_change_the_ids() -> None:
 def test_the_smallest_vocabulary_that_fits_is_accepted_and_one_less_is_refused() -> None:
     distinct = len(set("".join(TEXTS)))
     assert make_token_list(TEXTS, distinct + 4)[3:-1] == tuple(sorted(set("".join(TEXTS))))
-    with pytest.raises(CorpusError, match=f"ask for a vocabulary of at least {distinct + 4}"):
+    with pytest.raises(CorpusError, match=f"choose a vocabulary of at least {distinct + 4}"):
         make_token_list(TEXTS, distinct + 3)
 
 

@@ -133,7 +133,7 @@ def test_few_rows_that_every_release_trains_on_are_laid_out_for_other_trainings(
 
 def test_a_place_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "speech").write_text("a file")
-    with pytest.raises(StoreError, match="cannot write"):
+    with pytest.raises(StoreError, match="cannot be written"):
         laid_out(read_own(write_rows(Path("mine.jsonl"), fields("one.wav"))), tmp_path)
 
 

@@ -1,18 +1,102 @@
-"""The bundle as a file: parts as tar.xz, alike from the same content, in a zip that Python runs."""
+"""The bundle as a file: a manifest and parts as tar.xz, in a zip that Python runs; the same content, the same bytes."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import lzma
 import tarfile
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, Self
 
-from harness.bundle import manifest
-from harness.bundle.manifest import Manifest, Part
-from harness.core.durable import replace_file, storage_error
+from harness.core.durable import write_file
+
+SCHEMA = 1
+"""Version of the form of a bundle and of the result that it gives."""
+
+MANIFEST_NAME = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """A library that the host may lack."""
+
+    version: str
+    modules: tuple[str, ...]
+    """What it is known by; a host that has all of them keeps its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One packed file of the bundle."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that is known of a bundle without unpacking it."""
+
+    schema: int = SCHEMA
+    matrix: str
+    """The matrix's name; its file is `matrices/<name of the file>` in the part `inputs`."""
+    matrix_file: str
+    matrix_sha256: str
+    python: str
+    """Such as `3.12`: what the libraries were built for."""
+    platform: str
+    """As uv names it, such as `x86_64-manylinux_2_28`."""
+    cells: tuple[str, ...]
+    """Ids of all cells that can be run there, with a GPU or without."""
+    selection: tuple[str, ...]
+    """The globs that stand for those cells within their matrix."""
+    left_out: Mapping[str, str]
+    """Checks of the matrix that are not in the bundle, and why."""
+    releases: tuple[str, ...]
+    libraries: Mapping[str, Library]
+    """By the distribution's name."""
+    harness_version: str
+    harness_commit: str | None
+    harness_dirty: bool | None
+    parts: Mapping[str, Part]
+    """By the name of the file in the bundle."""
+    arguments: tuple[str, ...] = ()
+    """Of `funasr-harness run`, to run the same at home."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as the bundle holds it."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """The bytes that its hash is made of, as text."""
+        return json.dumps(self.to_json(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is of another schema, or a field is missing or unknown.
+        """
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"bundle of schema {data.get('schema')}, this harness reads {SCHEMA}")
+        expected = {field.name for field in fields(cls)}
+        data = {"arguments": (), **data}
+        if set(data) != expected:
+            raise ValueError(f"fields missing or unknown: {', '.join(sorted(set(data) ^ expected))}")
+        lists = {name: tuple(data[name]) for name in ("cells", "selection", "releases", "arguments")}
+        libraries = {
+            name: Library(version=stated["version"], modules=tuple(stated["modules"]))
+            for name, stated in data["libraries"].items()
+        }
+        parts = {name: Part(**stated) for name, stated in data["parts"].items()}
+        return cls(**{**data, **lists, "libraries": libraries, "parts": parts})
+
 
 _STARTER = Path(__file__).parent / "bootstrap.py"
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
@@ -27,19 +111,19 @@ def pack(folders: Mapping[str, Path]) -> bytes:
     Sorted and without times or owners, so that the same files give the same bytes.
     """
     packed = io.BytesIO()
-    # Files that are alike lie near one another, and six releases differ in little: most of it is one dictionary.
+    # Similar files are neighbours, and releases differ little, so that xz finds most of a release in the one before.
     with (
         lzma.open(packed, "wb", preset=_PRESET) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for name, folder in sorted(folders.items()):
-            for file in sorted(folder.rglob("*"), key=_alike):
+            for file in sorted(folder.rglob("*"), key=_by_name):
                 if file.is_file() and "__pycache__" not in file.parts:
                     _add(archive, f"{name}/{file.relative_to(folder).as_posix()}", file)
     return packed.getvalue()
 
 
-def _alike(file: Path) -> tuple[str, str]:
+def _by_name(file: Path) -> tuple[str, str]:
     return file.name, str(file)
 
 
@@ -55,7 +139,7 @@ def part_of(content: bytes) -> Part:
     return Part(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
-def write_bundle(path: Path, told: Manifest, parts: Mapping[str, bytes]) -> str:
+def write_bundle(path: Path, manifest: Manifest, parts: Mapping[str, bytes]) -> str:
     """Write the bundle whole or not at all; returns its sha256.
 
     Raises:
@@ -63,15 +147,11 @@ def write_bundle(path: Path, told: Manifest, parts: Mapping[str, bytes]) -> str:
     """
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w") as bundle:
-        texts = {"__main__.py": _STARTER.read_text("utf-8"), manifest.NAME: told.text()}
+        texts = {"__main__.py": _STARTER.read_text("utf-8"), MANIFEST_NAME: manifest.text()}
         for name, text in texts.items():
             bundle.writestr(zipfile.ZipInfo(name, _LONG_AGO), text.encode(), zipfile.ZIP_DEFLATED)
         for name, content in sorted(parts.items()):
             bundle.writestr(zipfile.ZipInfo(name, _LONG_AGO), content, zipfile.ZIP_STORED)
     content = written.getvalue()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
-    except OSError as error:
-        raise storage_error(error, path, "written") from error
+    write_file(path, content)
     return hashlib.sha256(content).hexdigest()

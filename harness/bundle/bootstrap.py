@@ -60,7 +60,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         with open_bundle(os.path.dirname(os.path.abspath(__file__))) as bundle:
             manifest, digest = read_manifest(bundle)
             if options.command == "info":
-                print(told(manifest))
+                print(description(manifest))
                 return 0
             check_host(manifest)
             have = look_at_host(manifest)
@@ -84,20 +84,27 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def read_options(arguments: Optional[List[str]]) -> argparse.Namespace:
-    """What is asked for; argparse ends the process when it makes no sense."""
+    """The parsed arguments; argparse ends the process if they are wrong."""
     parser = argparse.ArgumentParser(
-        prog="python bundle.pyz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python bundle.pyz",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    run = commands.add_parser("run", help="run the matrix on this host's own torch")
+    run = commands.add_parser("run", help="run the matrix on this host's own torch", allow_abbrev=False)
     run.add_argument("-o", "--output", metavar="FILE", help="the result (default: <matrix>-result.zip)")
     run.add_argument("--only", action="append", default=[], metavar="GLOB", help="only cells whose id matches")
-    run.add_argument("--cache", metavar="DIR", help="unpack here and keep it; a run that was stopped goes on from it")
+    run.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="unpack here and keep it; the same command then resumes a run",
+    )
     run.add_argument("--jobs", type=int, metavar="N", help="cells at once on a CPU (default: one per processor)")
     run.add_argument("--require-gpu", action="store_true", help="fail when torch finds no GPU")
     run.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    info = commands.add_parser("info", help="say what is in the bundle")
+    info = commands.add_parser("info", help="say what is in the bundle", allow_abbrev=False)
     info.set_defaults(cache=None)
     return parser.parse_args(arguments)
 
@@ -178,7 +185,7 @@ def look_at_host(manifest: Any) -> Dict[str, bool]:
         [sys.executable, "-c", LOOK, json.dumps(names)],
         stdout=subprocess.PIPE,
         env=environment,
-        # Not the user's folder: what lies there is not installed.
+        # Not the user's folder: the modules in it are not installed.
         cwd=tempfile.gettempdir(),
     )
     try:
@@ -265,7 +272,7 @@ def start(root: str, manifest: Any, have: Dict[str, bool], options: argparse.Nam
     return int(started)
 
 
-def told(manifest: Any) -> str:
+def description(manifest: Any) -> str:
     """The manifest in words."""
     libraries = ["%s %s" % (name, library["version"]) for name, library in sorted(manifest["libraries"].items())]
     lines = [

@@ -1,4 +1,4 @@
-"""What goes into a bundle, found or made at home and laid into folders as the host will have them."""
+"""What goes into a bundle, found or made here and copied into folders as the host will have them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Contents:
 
 
 def reject_local_sources(matrix: Matrix) -> None:
-    """A bundle carries what its lock and its harness name.
+    """Reject a matrix that names files of this machine: a bundle carries published releases and built-in variants.
 
     Raises:
         InputError: the matrix names a file or folder of this machine.
@@ -52,7 +52,7 @@ def reject_local_sources(matrix: Matrix) -> None:
     local += [source.name for source in matrix.variants if source.path]
     if local:
         raise InputError(
-            f"{matrix.source} names what lies on this machine: {', '.join(local)}",
+            f"{matrix.source} names files of this machine: {', '.join(local)}",
             cause="a bundle carries published releases and the harness's own variants only",
             next_step="leave these out with --only, or in a matrix of their own",
         )
@@ -68,14 +68,14 @@ def gather(
     own: OwnSpeech | None = None,
     rows: int | None = None,
 ) -> Contents:
-    """Lay everything but the libraries into folders under `room`.
+    """Copy everything but the libraries into folders under `room`.
 
     Args:
         own: The user's own speech in place of the harness's corpus.
-        rows: How many of its rows are carried, if it is said.
+        rows: How many of its rows are carried; None for the default.
 
     Raises:
-        HarnessError: what cannot be had, and why.
+        HarnessError: something is missing or cannot be made.
     """
     contents = Contents(code=room / "code", inputs=room / "inputs", models=room / "models", releases=room / "releases")
     shutil.copytree(
@@ -98,7 +98,7 @@ def _lay_out_built_in(inputs: Path, cache: Path) -> Corpus:
 
 
 def _lay_out_speech(corpus: Corpus, inputs: Path, name: str) -> Corpus:
-    """The utterances as a jsonl file beside their recordings; what is read back from it is the same corpus."""
+    """The utterances as a jsonl file with their recordings; what is read back from it is the same corpus."""
     rows = []
     for utterance in corpus.utterances:
         file = Path("audio", f"{utterance.key}{utterance.path.suffix}")
@@ -107,13 +107,13 @@ def _lay_out_speech(corpus: Corpus, inputs: Path, name: str) -> Corpus:
         rows.append(jsonl.row(utterance.key, file, utterance.samples * 1000 / SAMPLING_RATE, utterance.text))
     (inputs / name).write_text("".join(rows), encoding="utf-8")
     carried = load_corpus(inputs / name)
-    # The model folders' names hold this hash: with another the host would make them anew, and could not.
+    # The model folders' names hold this hash: with another hash the host would have to make them again, and could not.
     assert carried.sha256 == corpus.sha256
     return carried
 
 
 def _carry(own: OwnSpeech, rows: int | None, inputs: Path) -> Corpus:
-    """The user's rows beside their recordings."""
+    """The user's rows with their recordings."""
     carry(own, inputs, (OWN, OWN_VALID), rows=rows)
     train, valid = carried_own(inputs)
     assert train is not None

@@ -5,13 +5,58 @@ from __future__ import annotations
 import csv
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 
-from harness.bundle.manifest import Library
+from harness.bundle.archive import Library
+from harness.core.cells import Check
 from harness.core.errors import InputError, StoreError
 from harness.releases import package_index
+
+OUTSIDE = ("packaging", "pyyaml", "rich", "tabulate", "nvidia-ml-py", "numpy", "soundfile", "cffi", "pycparser")
+"""What the harness itself imports up to the outcomes; judging and reporting need more, and are done at home."""
+
+INSIDE = {
+    "omegaconf": "FunASR reads its configs with it",
+    "antlr4-python3-runtime": "omegaconf's grammar",
+    "hydra-core": "the trainers' command line",
+    "tqdm": "the trainers and AutoModel",
+    "librosa": "funasr.utils.load_utils or index_ds import it in every release, and call nothing of it for wav files",
+    "lazy-loader": "librosa itself; by it librosa's own libraries are imported only when they are used",
+    "tensorboardx": "the trainers write their losses with it",
+    "protobuf": "tensorboardx",
+    "requests": "funasr.download and the contextual models import it",
+    "urllib3": "requests",
+    "idna": "requests",
+    "certifi": "requests",
+    "charset-normalizer": "requests",
+    "jaconv": "the text cleaner, which the datasets' preprocessors import",
+    "jamo": "the phoneme tokenizer, imported with the one that is used",
+    "pytorch-wpe": "the default frontend",
+    "kaldiio": "funasr.utils.load_utils reads Kaldi's archives with it",
+    "torch-complex": "the default frontend imports it, and says so on standard output where it is missing",
+    "sentencepiece": "one of the tokenizers, registered with the one that is used",
+    "six": "funasr.metrics.common, which the models' accuracy is computed with, up to 1.3",
+    "editdistance": "the same, in releases that compute error rates with it",
+    "rapidfuzz": "the same, in the releases that took it up in place of editdistance",
+}
+"""What is needed within a release, and by what."""
+
+OF_CHECKS = {Check.PROPERTIES: ("hypothesis", "sortedcontainers")}
+"""What further checks need besides."""
+
+LEFT_OUT = {
+    Check.IMPORT: "it needs every library that a release declares, several hundred megabytes",
+}
+"""Checks that no bundle holds, and why."""
+
+
+def libraries_for(checks: Iterable[Check]) -> tuple[str, ...]:
+    """The distributions that cells of these checks need, in the order of their names."""
+    more = {name for check in checks for name in OF_CHECKS.get(check, ())}
+    return tuple(sorted({*OUTSIDE, *INSIDE, *more}))
+
 
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==")
 _IMPORTABLE = re.compile(r"(\w+?)(?:\.\w[\w-]*)?\.(?:py|so|pyd)")
@@ -41,7 +86,7 @@ def lay_out(names: Sequence[str], lock: Path, target: Path, *, python: str, plat
         found[name] = Library(version=str(metadata["Version"]), modules=_modules(name, files))
     if absent := sorted(set(names) - set(found)):
         raise StoreError(
-            f"libraries were not laid out: {', '.join(absent)}", cause="their pins are for another platform"
+            f"libraries were not installed: {', '.join(absent)}", cause="their pins are for another platform"
         )
     for left in together.rglob("*"):
         if left.is_file() and left.suffix == ".so":
@@ -65,12 +110,12 @@ def _pins(names: Sequence[str], lock: Path) -> str:
         if match := _PIN.match(pin):
             pins.setdefault(_normal(match[1]), []).append(pin)
     if absent := [name for name in names if name not in pins]:
-        raise InputError(f"{lock} does not pin {', '.join(absent)}", next_step="make it anew: nox -s lock")
+        raise InputError(f"{lock} does not pin {', '.join(absent)}", next_step="make it again: nox -s lock")
     return "\n".join(pin for name in names for pin in pins[name]) + "\n"
 
 
 def _recorded(information: Path) -> list[PurePosixPath]:
-    """The files of one distribution that lie within the folder it was laid out in; scripts do not count."""
+    """The files of one distribution within the folder that it was installed in; scripts do not count."""
     with (information / "RECORD").open(encoding="utf-8", newline="") as file:
         paths = [PurePosixPath(row[0]) for row in csv.reader(file) if row]
     return [path for path in paths if ".." not in path.parts and not path.is_absolute() and path.parts[0] != "bin"]

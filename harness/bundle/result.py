@@ -1,4 +1,4 @@
-"""The one file that a bundle gives, and how it becomes a run at home."""
+"""The result file of a bundle, and how it is imported as a run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.bundle.manifest import SCHEMA, Manifest
-from harness.core.durable import replace_file, storage_error
+from harness.bundle.archive import SCHEMA, Manifest
+from harness.core.durable import write_file, write_json
 from harness.core.errors import InputError, StoreError
 from harness.rules.apply import apply_rules
 from harness.run.store import OUTCOMES, RUN, LoadedRun, RunStore, load_run
 
-TOLD = "result.json"
-KEPT = "bundle.json"
-"""What an imported run's folder holds beside `run.json`: from which bundle it comes."""
+DESCRIPTION = "result.json"
+ORIGIN = "bundle.json"
+"""The file of an imported run that says from which bundle it comes."""
 
 _FILES = (OUTCOMES, RUN)
 _MOST_BYTES = 1 << 30
@@ -32,7 +32,7 @@ def write_result(run: Path, manifest: Manifest, path: Path) -> None:
         StoreError: it cannot be written.
     """
     contents = {name: (run / name).read_bytes() for name in _FILES}
-    told = {
+    description = {
         "schema": SCHEMA,
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
         "bundle": {
@@ -50,25 +50,21 @@ def write_result(run: Path, manifest: Manifest, path: Path) -> None:
     }
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(TOLD, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+        archive.writestr(DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False) + "\n")
         for name, content in contents.items():
             archive.writestr(name, content)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, written.getvalue())
-    except OSError as error:
-        raise storage_error(error, path, "written") from error
+    write_file(path, written.getvalue())
 
 
 def import_result(path: Path, folder: Path | None) -> Path:
-    """Make a run's folder of a result: its outcomes held against their checks' rules, and where they come from.
+    """Make a run's folder of a result file: its outcomes with their checks' rules applied, and their origin.
 
     Args:
         folder: The run's folder; `runs/<matrix>` if None. It must not hold a run.
 
     Raises:
         InputError: the file is no result, or is damaged.
-        StoreError: the folder holds a run already, or cannot be written.
+        StoreError: the folder has a run already, or cannot be written.
     """
     contents, bundle = _read(path)
     run = _loaded(path, contents)
@@ -76,9 +72,9 @@ def import_result(path: Path, folder: Path | None) -> Path:
     place = folder or Path("runs") / provenance.matrix
     with RunStore.open(place) as store:
         if store.load():
-            raise StoreError(f"{place} holds a run already", next_step="import into another folder, with -o")
+            raise StoreError(f"{place} has a run already", next_step="import into another folder, with -o")
         store.begin(provenance)
-        replace_file(place / KEPT, (json.dumps(bundle, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(place / ORIGIN, bundle)
         for outcome in run.outcomes:
             store.append(apply_rules(outcome))
     return place
@@ -89,18 +85,18 @@ def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > _MOST_BYTES:
                 raise _unusable(path, "it is larger than any run")
-            told = json.loads(archive.read(TOLD))
+            description = json.loads(archive.read(DESCRIPTION))
             contents = {name: archive.read(name) for name in _FILES}
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         raise _unusable(path, f"it is not what a bundle's run wrote ({error})") from None
-    if not isinstance(told, dict) or told.get("schema") != SCHEMA:
+    if not isinstance(description, dict) or description.get("schema") != SCHEMA:
         raise _unusable(path, "it is of another schema: the bundle was made by another version of the harness")
     for name, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != told["files"].get(name):
+        if hashlib.sha256(content).hexdigest() != description["files"].get(name):
             raise _unusable(path, f"{name} in it is not what was written")
-    return contents, dict(told["bundle"])
+    return contents, dict(description["bundle"])
 
 
 def _loaded(path: Path, contents: dict[str, bytes]) -> LoadedRun:
@@ -118,5 +114,5 @@ def _unusable(path: Path, cause: str) -> InputError:
     return InputError(
         f"{path} is no result of a bundle, or is damaged",
         cause=cause,
-        next_step="bring the file home again: it is the one that `python bundle.pyz run` wrote",
+        next_step="copy the file from the host again: it is the one that `python bundle.pyz run` wrote",
     )

@@ -1,4 +1,4 @@
-"""`baseline`: accept what runs took on this machine as the measure of later ones, and show what is accepted."""
+"""`baseline`: accept time and memory of runs on this machine as the baseline of later runs, and show baselines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from harness.commands.exit_status import FINE
 from harness.core.cells import Device
+from harness.core.wire import now
 from harness.performance.baselines import Acceptance, Baseline, BaselineEntry, Key, load_baselines, write_baseline
 from harness.performance.baselines.accept import BaselineChange, Offer, offer
 from harness.performance.baselines.metrics import KINDS, LEAST_CURVES, LOSS_FIGURES, MIB
@@ -15,15 +17,13 @@ from harness.performance.baselines.noise import LEAST_REPEATS, allowed, as_share
 from harness.performance.prediction.calibrate import calibrations
 from harness.performance.prediction.calibration import Calibration, write_calibration
 from harness.report.baselines import shown, words_of
-from harness.rules.verdicts import EXIT_EXPECTED
-from harness.run.provenance import now
 from harness.run.store import load_run
 from harness.text import units
 from harness.text.terminal import say
 
 
 def main(options: argparse.Namespace) -> int:
-    """Do what was asked for."""
+    """Run the action."""
     actions: Mapping[str, Callable[[argparse.Namespace], int]] = {"accept": _accept, "show": _show}
     return actions[options.action](options)
 
@@ -31,23 +31,23 @@ def main(options: argparse.Namespace) -> int:
 def _accept(options: argparse.Namespace) -> int:
     """Show what would change, and write it when that is confirmed."""
     runs = [load_run(folder) for folder in options.run]
-    made = offer(runs, load_baselines(options.into), accepted=now())
+    made = offer(runs, load_baselines(options.baselines), accepted=now())
     for warning in made.warnings:
         say(f"warning: {warning}", style="yellow")
     learned = calibrations(runs)
     print("\n".join((*_offered(made), *map(_calibrated, learned))))
     if not options.yes and not _confirmed():
         say("nothing was written; say --yes to write it")
-        return EXIT_EXPECTED
+        return FINE
     for baseline in made.baselines:
-        say(f"written: {write_baseline(baseline, options.into)}")
+        say(f"written: {write_baseline(baseline, options.baselines)}")
     for calibration in learned:
-        say(f"written: {write_calibration(calibration, options.into)}")
-    return EXIT_EXPECTED
+        say(f"written: {write_calibration(calibration, options.baselines)}")
+    return FINE
 
 
 def _confirmed() -> bool:
-    """Whether a person at a terminal says yes; without one there is nobody to ask."""
+    """Whether a person at a terminal confirms; False without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     sys.stderr.write("write this? [y/N] ")
@@ -85,7 +85,7 @@ def _mib(size: int) -> str:
 
 
 def _note(key: Key) -> str:
-    return " (a CPU: this tells nothing of a GPU)" if key.device is Device.CPU else ""
+    return " (a CPU: says nothing about a GPU)" if key.device is Device.CPU else ""
 
 
 def _table(baseline: Baseline, changes: tuple[BaselineChange, ...]) -> Iterator[str]:
@@ -135,18 +135,18 @@ def _about_losses(acceptance: Acceptance) -> Iterator[str]:
     if len(acceptance.runs) < LEAST_CURVES:
         yield f"from {runs}: nothing has a tolerance"
     elif acceptance.equal_curves:
-        yield f"from {runs}: the losses came again to the last digit, so they are held step by step"
+        yield f"from {runs}: the losses are bit-identical in every repeat, so they are compared step by step"
     else:
-        yield f"from {runs}: the losses differ between repeats, so they are held against that noise"
+        yield f"from {runs}: the losses differ between repeats, so they are compared within that noise"
 
 
 def _show(options: argparse.Namespace) -> int:
     """Print every baseline with its origin."""
-    found = load_baselines(options.into)
+    found = load_baselines(options.baselines)
     if not found:
-        say(f"no baseline in {options.into}; make one with: funasr-harness baseline accept RUN RUN RUN")
-    print("\n\n".join("\n".join(_shown(one, options.into)) for one in found), end="\n" if found else "")
-    return EXIT_EXPECTED
+        say(f"no baseline in {options.baselines}; make one with: funasr-harness baseline accept RUN RUN RUN")
+    print("\n\n".join("\n".join(_shown(one, options.baselines)) for one in found), end="\n" if found else "")
+    return FINE
 
 
 def _shown(baseline: Baseline, folder: Path) -> Iterator[str]:

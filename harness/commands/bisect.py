@@ -1,4 +1,4 @@
-"""`bisect`: every boundary between one answer and another, over the releases and then over the commits between two."""
+"""`bisect`: every transition between one answer and another, over releases and then the commits between two."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.commands.common import cache_of
+from harness.commands.exit_status import FAULT, FINE
+from harness.commands.options import BISECTIONS
 from harness.compare.transitions.cached_outcomes import CachedOutcomes, folders, on_record
 from harness.compare.transitions.cell_answer import Read, answer_of, curve_of
-from harness.compare.transitions.commit_notes import CommitNote, add_commits, write_json
+from harness.compare.transitions.commit_notes import CommitNote, add_commits
 from harness.compare.transitions.commit_search import CommitBisector, History
 from harness.compare.transitions.coverage import executed_files
 from harness.compare.transitions.find import Found, Transition, find
@@ -24,20 +26,18 @@ from harness.compare.transitions.runner import CandidateRunner, SearchSettings, 
 from harness.compare.transitions.search_space import SearchSpace, asked_of, row_of_releases
 from harness.compare.transitions.storing import BOUNDARIES, boundaries_json, commit_notes
 from harness.config.matrix import Matrix, VariantSource, load_matrix
-from harness.core.cells import Cell, Device, Dimensions, Precision, Release, Status
+from harness.core.cells import Cell, Depth, Device, Dimensions, Precision, Release, Status
+from harness.core.durable import write_json
 from harness.core.errors import InputError, VariantError
+from harness.core.wire import now
 from harness.environments.environment import probe
 from harness.releases import load_lock, resolve
-from harness.rules.verdicts import EXIT_EXPECTED, EXIT_FAULT
 from harness.run import execute
 from harness.run.preload import PRELOADED
-from harness.run.provenance import now
 from harness.run.store import holds_run
 from harness.text.terminal import say
 from harness.variants.catalogue import available, load_variant
 from harness.variants.variant import shape_problems
-
-OUTPUT = Path("runs/bisections")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -57,7 +57,7 @@ def main(options: argparse.Namespace) -> int:
         options.check,
         variant=source.name if source else None,
         dimensions=shape,
-        depth=options.depth,
+        depth=options.depth or (Depth.REDUCED if options.device == Device.CPU else Depth.FULL),
         device=Device(options.device),
         precision=Precision(options.precision),
     )
@@ -77,11 +77,11 @@ def main(options: argparse.Namespace) -> int:
         _check_ends(options, found)
         print("\n".join(told(found)), flush=True)
         histories = [] if repository is None else [search.history(repository, one) for one in found.boundaries]
-    place = (options.output or OUTPUT / asked.slug) / BOUNDARIES
+    place = (options.output or BISECTIONS / asked.slug) / BOUNDARIES
     write_json(place, boundaries_json(found, histories, now()))
     say(f"stored in {place}")
     nothing = not any(answer is not None for answer in found.answers.values())
-    return EXIT_FAULT if found.stopped or nothing else EXIT_EXPECTED
+    return FAULT if found.stopped or nothing else FINE
 
 
 class _Search:
@@ -131,7 +131,7 @@ class _Search:
         )
 
     def history(self, repository: Repository, boundary: Transition) -> History:
-        """Search the commits of one boundary, print them, and note them for a run's report if that is asked."""
+        """Search the commits of one boundary, print them, and store them for a run's report with --note."""
         print(f"\ncommits of {boundary.before.place.label} → {boundary.after.place.label}", flush=True)
         descent = CommitBisector(
             repository=repository,
@@ -162,7 +162,7 @@ class _Search:
 
 def _model(options: argparse.Namespace) -> tuple[VariantSource | None, Dimensions | None]:
     try:
-        shape = Dimensions.parse(options.shape) if options.shape else None
+        shape = Dimensions.parse(options.dimensions) if options.dimensions else None
     except ValueError as error:
         raise InputError(str(error)) from None
     if options.variant is None:
@@ -182,7 +182,7 @@ def _range(options: argparse.Namespace, locked: Sequence[Release]) -> tuple[Rele
     numbers = sorted(locked.index(release) for release in named)
     last = numbers[1] if len(numbers) > 1 else len(locked) - 1
     if numbers[0] == last:
-        raise InputError("one release has no boundary", next_step="give --good and --bad two different releases")
+        raise InputError("one release has no transition", next_step="give --good and --bad two different releases")
     return tuple(locked[numbers[0] : last + 1])
 
 
@@ -198,7 +198,7 @@ def _read(options: argparse.Namespace) -> Read:
 
 
 def _check_ends(options: argparse.Namespace, found: Found) -> None:
-    """What was named good has to pass, and what was named bad must not; where curves are asked, both only bound."""
+    """--good has to pass and --bad must not; with --by curve they only limit the range."""
     if options.by == "curve":
         return
     wanted: tuple[tuple[str | None, str, Callable[[Status], bool]], ...] = (
@@ -212,7 +212,7 @@ def _check_ends(options: argparse.Namespace, found: Found) -> None:
                 raise InputError(
                     f"{spec} was named {word}, and it {answer}",
                     cause="it is the other way round, or the check is another one",
-                    next_step="leave out --good and --bad: every boundary is searched then",
+                    next_step="leave out --good and --bad: then every transition is searched",
                 )
 
 

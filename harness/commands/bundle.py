@@ -10,11 +10,10 @@ from pathlib import Path
 
 from harness import __version__
 from harness.bundle import archive, libraries
+from harness.bundle.archive import Manifest
 from harness.bundle.contents import gather, reject_local_sources
-from harness.bundle.manifest import Manifest
-from harness.bundle.requirements import LEFT_OUT, libraries_for
-from harness.commands.common import arguments_of, cache_of, read_cells
-from harness.commands.user_speech import carried_lines, read_own_speech
+from harness.bundle.libraries import LEFT_OUT, libraries_for
+from harness.commands.common import arguments_of, cache_of, carried_lines, read_cells, read_own_speech
 from harness.config.matrix import Matrix
 from harness.core.cells import Cell
 from harness.core.errors import HarnessError, InputError, SelectionError

@@ -11,11 +11,10 @@ import importlib.util
 import json
 from pathlib import Path
 
-from harness.bundle import manifest as manifests
+from harness.bundle.archive import MANIFEST_NAME, Manifest
 from harness.bundle.contents import LOCK, SPEECH, carried_own
-from harness.bundle.manifest import Manifest
 from harness.bundle.result import write_result
-from harness.commands.guard import guarded
+from harness.commands.exit_status import FAULT, FINE, guarded
 from harness.commands.run import Bounds, measure
 from harness.core.cells import Outcome, Status
 from harness.run.preload import PRELOADED, PRELOADED_FOR_TRAINERS
@@ -28,11 +27,11 @@ MORE_THAN_CARRIED = 2**31
 
 def main(root: str, given: argparse.Namespace) -> int:
     """Run what the bundle holds and `--only` selects; returns the exit status: 0, or 3 if something was not learned."""
-    return guarded(lambda: _run(Path(root), given), debug=given.debug)
+    return guarded(lambda: _run(Path(root), given), command="bundle_host", debug=given.debug)
 
 
 def _run(root: Path, given: argparse.Namespace) -> int:
-    manifest = Manifest.from_json(json.loads((root / manifests.NAME).read_text("utf-8")))
+    manifest = Manifest.from_json(json.loads((root / MANIFEST_NAME).read_text("utf-8")))
     run = root / "runs" / manifest.matrix
     output = Path(given.output or f"{manifest.matrix}-result.zip").expanduser().absolute()
     try:
@@ -44,7 +43,7 @@ def _run(root: Path, given: argparse.Namespace) -> int:
             say(f"result: {output}\nat home: funasr-harness report --import {output.name}")
     statuses = {outcome.cell.id: outcome.status for outcome in load_run(run).outcomes}
     missing = [cell.id for cell in cells if statuses.get(cell.id, Status.ERRORED) is Status.ERRORED]
-    return 3 if missing else 0
+    return FAULT if missing else FINE
 
 
 def _options(root: Path, manifest: Manifest, run: Path, given: argparse.Namespace) -> argparse.Namespace:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.commands.defaults import BASELINES, KNOWN_ISSUES, LOCK
+from harness.commands.options import BASELINES, default_known_issues, default_lock
 from harness.config.matrix import Matrix, load_matrix, select
 from harness.core.cells import Cell, Release
-from harness.core.errors import MatrixError
-from harness.core.wire import strict
+from harness.core.durable import json_text
+from harness.core.errors import InputError, MatrixError
+from harness.corpus.notices import notices_of
+from harness.corpus.user_files import MOST_ROWS
+from harness.corpus.user_speech import OwnSpeech, read_own
 from harness.releases import default_cache, load_lock, resolve
+from harness.run.prepare import Speech
 from harness.run.repeat_commands import ELSEWHERE, near
+from harness.text.terminal import say_detail
 from harness.variants.catalogue import available, load_variant
 from harness.variants.variant import shape_problems
 
@@ -29,11 +34,12 @@ def read_cells(options: argparse.Namespace, *, gpu_present: bool) -> tuple[Matri
         SelectionError: a selection matches nothing.
     """
 
-    # Read when a release is asked for: a mistyped matrix is the nearer mistake, and is told first.
+    # Read only when a release is looked up, so that a mistyped matrix is reported before a missing lock.
     @cache
     def locked() -> tuple[Release, ...]:
         return load_lock(options.lock)
 
+    say_detail(f"matrix: {options.matrix}\nlock: {options.lock}")
     matrix = load_matrix(
         options.matrix,
         resolve=lambda spec: resolve(spec, locked()),
@@ -48,7 +54,9 @@ def read_cells(options: argparse.Namespace, *, gpu_present: bool) -> tuple[Matri
 def arguments_of(options: argparse.Namespace) -> tuple[str, ...]:
     """The arguments of `run` that shape its outcomes, as the run keeps them; see `harness.run.repeat_commands`."""
     words = [near(options.matrix)]
-    for name, default in _SHAPING.items():
+    defaults = {"known_issues": default_known_issues(), "lock": default_lock(), "baselines": BASELINES}
+    for name in ("jsonl", "valid", *defaults):
+        default = defaults.get(name)
         value = getattr(options, name, default)
         if value is not None and value != default:
             words += [f"--{name.replace('_', '-')}", near(value)]
@@ -61,16 +69,16 @@ def arguments_of(options: argparse.Namespace) -> tuple[str, ...]:
     return (*words, *(["--require-gpu"] if getattr(options, "require_gpu", False) else []))
 
 
-_SHAPING: Mapping[str, Path | None] = {
-    "jsonl": None,
-    "valid": None, "known_issues": KNOWN_ISSUES, "lock": LOCK, "baselines": BASELINES
-}  # fmt: skip
-"""Options that name files, with their defaults."""
-
-
 def cache_of(options: argparse.Namespace) -> Path:
     """The cache that the options name, or the default one; absolute, as a release's processes run elsewhere."""
-    return Path(options.cache).expanduser().absolute() if options.cache else default_cache()
+    cache = Path(options.cache).expanduser().absolute() if options.cache else default_cache()
+    say_detail(f"cache: {cache}")
+    return cache
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print a record as strict JSON to standard output; what JSON has no number for is "nan", "inf" or "-inf"."""
+    print(json_text(record), end="")
 
 
 def locked_labels(lock: Path) -> tuple[str, ...]:
@@ -86,6 +94,51 @@ def _misfits(matrix: Matrix) -> Iterator[str]:
             yield from (f"{name}: {problem}" for problem in shape_problems(variants[name], shape))
 
 
-def print_json(record: Mapping[str, Any]) -> None:
-    """Print a record as strict JSON to standard output; what JSON has no number for is "nan", "inf" or "-inf"."""
-    print(json.dumps(strict(record), indent=1, ensure_ascii=False, allow_nan=False))
+@dataclass(frozen=True, kw_only=True)
+class SpeechLine:
+    """One line for the terminal."""
+
+    text: str
+    style: str = ""
+
+
+def read_own_speech(options: argparse.Namespace) -> OwnSpeech | None:
+    """The user's files; None where the harness's corpus is to be used.
+
+    Raises:
+        CorpusError: a file that FunASR could not train on.
+        InputError: options without the file that they are about.
+    """
+    if options.jsonl is None:
+        for name in ("valid", "rows"):
+            if getattr(options, name, None) is not None:
+                raise InputError(
+                    f"--{name} says something about a file of your own, and there is none",
+                    next_step="name the training rows with --jsonl",
+                )
+        return None
+    return read_own(options.jsonl, valid=getattr(options, "valid", None), root=getattr(options, "root", None))
+
+
+def own_speech_lines(speech: Speech) -> list[SpeechLine]:
+    """What is said of the user's files before anything runs: what is used, and then what is odd about it."""
+    if speech.own is None:
+        return []
+    return [SpeechLine(text=speech.used), *(SpeechLine(text=notice, style="yellow") for notice in speech.notices)]
+
+
+def carried_lines(own: OwnSpeech | None, rows: int | None) -> list[SpeechLine]:
+    """What is said of the user's files when they are put into a bundle."""
+    if own is None:
+        return []
+    name, listed = own.train.path.name, len(own.train.rows)
+    carried = min(listed, MOST_ROWS if rows is None else rows)
+    changed = f"{name}: `source` is rewritten to the recording's place in the bundle; every other byte is as it was"
+    lines = [
+        SpeechLine(text=changed),
+        *(SpeechLine(text=one, style="yellow") for file in own.files for one in notices_of(file)),
+    ]
+    if carried < listed:
+        part = f"{name}: {carried} of its {listed} rows are carried, evenly spaced; --rows {listed} carries all"
+        lines.append(SpeechLine(text=part, style="yellow"))
+    return lines

@@ -1,16 +1,18 @@
-"""`diagnose`: why a cell fails, told by running it beside a release in which it passes."""
+"""`diagnose`: why a cell fails, by comparing it with a release in which it passes."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-from pathlib import Path
 
 from harness.commands.common import cache_of
+from harness.commands.exit_status import FAULT, FINE, FOUND
+from harness.commands.options import DIAGNOSES
 from harness.compare.diagnose.format import terminal
 from harness.compare.diagnose.investigate import ComparisonTarget, investigate, slug, store
 from harness.compare.diagnose.nearest import Record, about_property, read_record
 from harness.compare.diagnose.runner import TracedRunner
+from harness.config.built_in import matrix_path, shipped_file
 from harness.config.matrix import Matrix, load_matrix
 from harness.core.cells import Cell, Check, Release, Status
 from harness.core.errors import InputError
@@ -18,16 +20,15 @@ from harness.releases import load_lock, resolve
 from harness.text.terminal import say
 from harness.variants.catalogue import available, load_variant
 
-DEFAULT_MATRIX = Path("matrices/atlas.toml")
-OUTPUT = Path("runs/diagnoses")
+DEFAULT_MATRIX = "atlas"
 
 
 def main(options: argparse.Namespace) -> int:
-    """Diagnose a cell; 0 when it passes or its cause was found, 1 when it fails and the cause is not known."""
+    """Diagnose a cell; 0 if it passes, 1 if it fails, 3 if it could not be measured here."""
     try:
         cell = Cell.parse(options.cell)
     except ValueError as error:
-        raise InputError(str(error), next_step="list the ids with: funasr-harness cells matrices/atlas.toml") from None
+        raise InputError(str(error), next_step="list the ids with: funasr-harness list atlas") from None
     locked = load_lock(options.lock)
     record = read_record(cell, [release.label for release in locked], options.run)
     for notice in record.notices:
@@ -43,13 +44,20 @@ def main(options: argparse.Namespace) -> int:
     asker = TracedRunner.of(matrix, releases, cache=cache_of(options), jobs=options.jobs, warn=say)
     outcome = known.outcome if known else None
     found = investigate(asker, cell, against, known=outcome, asked=record.asked, say=say)
-    folder = options.output or OUTPUT / slug(cell, found.against)
+    folder = options.output or DIAGNOSES / slug(cell, found.against)
     print(terminal(found))
     if not found.against:
-        return _alone(cell, found.status)
+        _say_alone(cell, found.status)
+        return _exit_status(found.status)
     paths = store(found, folder)
     say(f"diagnosis: {paths[0]}\n           {paths[1]}   ({found.seconds:.1f} s)")
-    return 0 if found.cause or found.status is Status.PASSED else 1
+    return _exit_status(found.status)
+
+
+def _exit_status(status: Status) -> int:
+    if status is Status.ERRORED:
+        return FAULT
+    return FINE if status in (Status.PASSED, Status.SKIPPED) else FOUND
 
 
 def _against(options: argparse.Namespace, record: Record, locked: tuple[Release, ...]) -> ComparisonTarget | None:
@@ -70,7 +78,7 @@ def _against(options: argparse.Namespace, record: Record, locked: tuple[Release,
 def _announced(cell: Cell, against: ComparisonTarget | None) -> str:
     if against is None:
         return f"running {cell.id} alone …"
-    return f"running {cell.id} beside {against.label}: {against.why} …"
+    return f"running {cell.id} and the same cell of {against.label}: {against.why} …"
 
 
 def _releases(cell: Cell, against: ComparisonTarget | None, locked: tuple[Release, ...]) -> tuple[Release, ...]:
@@ -88,10 +96,10 @@ def _releases(cell: Cell, against: ComparisonTarget | None, locked: tuple[Releas
 
 
 def settings_of(options: argparse.Namespace, record: Record, locked: tuple[Release, ...]) -> Matrix:
-    """The matrix whose settings hold: the one named, else that of the run that tells of the cell, else the atlas."""
+    """The matrix whose settings are used: --matrix, or else that of the run with the cell, or else the atlas."""
     seen = record.seen.get(record.cell.release) or next(iter(record.seen.values()), None)
-    own = Path("matrices") / f"{seen.matrix}.toml" if seen else DEFAULT_MATRIX
-    path = options.matrix or (own if own.is_file() else DEFAULT_MATRIX)
+    own = shipped_file(f"{seen.matrix}.toml") if seen else None
+    path = options.matrix or (own if own and own.is_file() else matrix_path(DEFAULT_MATRIX))
     return load_matrix(path, resolve=lambda spec: resolve(spec, locked), variants=available(), gpu_present=True)
 
 
@@ -101,13 +109,12 @@ def _validate_early(cell: Cell, matrix: Matrix) -> None:
         load_variant(cell.variant)
 
 
-def _alone(cell: Cell, status: Status) -> int:
+def _say_alone(cell: Cell, status: Status) -> None:
     if status is Status.PASSED:
         say("It passes: there is nothing to diagnose. --against V compares its values with those of another release.")
-        return 0
+        return
     say(
-        f"No run tells of a release in which {cell.id.partition('/')[2]} passes, so it cannot be held against any."
-        " Name one with --against, or run the cell for more releases first.",
+        f"No run has a release in which {cell.id.partition('/')[2]} passes, so there is nothing to compare with."
+        " Name a release with --against, or run the cell for more releases first.",
         style="yellow",
     )
-    return 1

@@ -6,20 +6,20 @@ import argparse
 import shlex
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from harness.commands.common import cache_of, locked_labels, print_json
+from harness.commands.exit_status import FINE
 from harness.compare.diagnose import TracedRunner
 from harness.compare.drift.analysis import Drift, Drifted, drift_of
 from harness.compare.drift.format import render_drift
 from harness.compare.drift.recordings import add_recording, load_recordings
 from harness.compare.drift.tracing import record
+from harness.config.built_in import matrix_path
 from harness.config.matrix import load_matrix
 from harness.core.cells import Check, Outcome
 from harness.core.errors import InputError, SelectionError
 from harness.core.release_order import Order
 from harness.releases import load_lock, resolve
-from harness.rules.verdicts import EXIT_EXPECTED
 from harness.run.repeat_commands import PROGRAM, Repeating
 from harness.run.store import LoadedRun, load_run
 from harness.text.terminal import say
@@ -33,40 +33,39 @@ def main(options: argparse.Namespace) -> int:
     run = load_run(options.run)
     for notice in run.notices:
         say(notice, style="yellow")
-    outcomes = _chosen(run, options.cell)
+    outcomes = _chosen(run, options.only)
     order = Order.of({outcome.cell.release for outcome in run.outcomes}, locked_labels(options.lock))
-    found = _analysis(run, outcomes, order, options.cell)
+    found = _analysis(run, outcomes, order, options.only)
     wanted = _wanted(options.trace, {one.number: one for one in found.divergences})
     for one in wanted:
         _record(options, run, one)
     if wanted:
-        found = _analysis(run, outcomes, order, options.cell)
+        found = _analysis(run, outcomes, order, options.only)
     if options.json:
         print_json(found.to_json())
-        return EXIT_EXPECTED
+        return FINE
     print(render_drift(found, matrix=str(options.matrix or Repeating.of(run.provenance, run.folder).arguments[0])))
     if numbers := ",".join(str(one.number) for one in found.divergences if one.can_be_recorded):
         # As it was called, so that the numbers mean the same.
-        chosen = ["--cell", options.cell] if options.cell else []
+        chosen = [word for glob in options.only for word in ("--only", glob)]
         settings = ["--matrix", str(options.matrix)] if options.matrix else []
         line = shlex.join([PROGRAM, "drift", str(options.run), *chosen, *settings, "--trace", numbers])
         say(f"to learn more, run both sides again: {line}")
-    return EXIT_EXPECTED
+    return FINE
 
 
-def _chosen(run: LoadedRun, glob: str | None) -> list[Outcome]:
-    return [outcome for outcome in run.outcomes if glob is None or fnmatchcase(outcome.cell.id, glob)]
+def _chosen(run: LoadedRun, globs: Sequence[str]) -> list[Outcome]:
+    return [one for one in run.outcomes if not globs or any(fnmatchcase(one.cell.id, glob) for glob in globs)]
 
 
-def _analysis(run: LoadedRun, outcomes: Sequence[Outcome], order: Order, glob: str | None) -> Drift:
+def _analysis(run: LoadedRun, outcomes: Sequence[Outcome], order: Order, globs: Sequence[str]) -> Drift:
     found = drift_of(outcomes, order, load_recordings(run.folder) if run.folder else {})
     if found is None:
         asked = [outcome for outcome in run.outcomes if outcome.cell.check is Check.FINETUNE]
-        which = f'"{glob}" matches no finetune cell with a loss curve' if glob else "no finetune cell has a loss curve"
+        named = " and ".join(f'"{glob}"' for glob in globs)
+        which = f"{named} matches no finetune cell with a loss curve" if globs else "no finetune cell has a loss curve"
         example = f"ids have the form of {asked[-1].cell.id}" if asked else "the run has no finetune cell"
-        raise SelectionError(
-            f"{which} in this run", cause=example, next_step="run one: funasr-harness run matrices/atlas.toml"
-        )
+        raise SelectionError(f"{which} in this run", cause=example, next_step="run one: funasr-harness run atlas")
     return found
 
 
@@ -100,7 +99,7 @@ def _record(options: argparse.Namespace, run: LoadedRun, one: Drifted) -> None:
             style="yellow",
         )
         return
-    path = options.matrix or Path("matrices") / f"{run.provenance.matrix}.toml"
+    path = options.matrix or matrix_path(run.provenance.matrix)
     matrix = load_matrix(path, resolve=lambda spec: resolve(spec, locked), variants=available(), gpu_present=False)
     asker = TracedRunner.of(
         matrix,

@@ -1,15 +1,15 @@
-"""`estimate`: how much GPU memory a training step takes and which batch fits a card, told without a GPU."""
+"""`estimate`: how much GPU memory a training step takes and which batch fits a card, predicted without a GPU."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import os
 from pathlib import Path
 
-from harness.commands.common import cache_of
-from harness.core.cells import Dimensions, Precision, Release
+from harness.commands.common import cache_of, print_json
+from harness.commands.exit_status import FINE, FOUND
+from harness.core.cells import Depth, Dimensions, Precision, Release
 from harness.core.errors import InputError
 from harness.environments.environment import probe
 from harness.performance.prediction.calibration import Calibration, read_calibration
@@ -43,22 +43,22 @@ def main(options: argparse.Namespace) -> int:
     predictor.at(asked.utterances)
     fits = [_fit(predictor, card, calibration) for card in cards]
     if options.json:
-        print(json.dumps(plain(predictor, asked, fits, calibration), indent=1, ensure_ascii=False))
+        print_json(plain(predictor, asked, fits, calibration))
     else:
         print(told(predictor, asked, fits, calibration))
-    return 1 if any(fit.account is None for fit in fits) else 0
+    return FOUND if any(fit.account is None for fit in fits) else FINE
 
 
 def read(options: argparse.Namespace) -> tuple[MeasureRequest, PredictionRequest, tuple[GpuCard, ...]]:
-    """What the options ask for, all of it read before anything is measured.
+    """What the options request, all of it read before anything is measured.
 
     Raises:
         InputError: what is wrong with it.
     """
     cards = tuple(map(GpuCard.parse, options.fit))
     variant = load_variant(options.variant)
-    shape = _shape(options.shape)
-    scale = options.depth
+    shape = _shape(options.dimensions)
+    scale = options.depth or Depth.FULL
     render(variant, dimensions=shape, depth=scale)
     seconds = options.seconds
     if not FRAME_SECONDS <= seconds <= LONGEST_SECONDS:
@@ -102,7 +102,7 @@ def _shape(text: str) -> Dimensions:
     try:
         return Dimensions.parse(text)
     except ValueError as error:
-        raise InputError(str(error), next_step="write vocabulary and hidden size, such as --shape v8404-h512") from None
+        raise InputError(str(error), next_step="write them as in --dimensions v8404-h512") from None
 
 
 def _release(options: argparse.Namespace) -> Release:

@@ -1,9 +1,8 @@
-"""`gate`: a checkout, a wheel or a patch held against a release, cell by cell, with the cause of each regression."""
+"""`gate`: compares a checkout, a wheel or a patch with a release, cell by cell, with the cause of each regression."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from harness.compare.gate.pairs import CellPair, pair, questions, roots
 from harness.compare.gate.patching import patched
 from harness.config.matrix import Matrix, load_matrix, select
 from harness.core.cells import Release
-from harness.core.durable import replace_file, storage_error
+from harness.core.durable import write_file, write_json
 from harness.core.errors import InputError
-from harness.environments.gpu import gpu_present
+from harness.environments.environment import gpu_present
 from harness.releases import fetch, layout_path, load_lock, resolve
 from harness.run.progress import Display, stage
 from harness.text.terminal import say
@@ -88,7 +87,7 @@ def _source(options: argparse.Namespace, locked: tuple[Release, ...], against: R
 def _gate(options: argparse.Namespace, matrix: Matrix, source: GateSource, against: Release) -> Gate:
     mine = source.release
     if mine.label == against.label:
-        raise InputError(f"{mine.label} cannot be held against itself", next_step="name another with --against")
+        raise InputError(f"{mine.label} cannot be compared with itself", next_step="name another with --against")
     asked = questions(matrix.cells, mine.label, against.label)
     wanted = set(select([one for one, _ in asked], options.only))
     asked = tuple(each for each in asked if each[0] in wanted)
@@ -116,7 +115,7 @@ def _diagnoses(options: argparse.Namespace, asker: TracedRunner, pairs: list[Cel
     for one in roots(pairs):
         cell = one.mine.cell
         say(f"why does {cell.id} fail …")
-        against = ComparisonTarget(label=one.other.cell.release, why="the release that the source is held against")
+        against = ComparisonTarget(label=one.other.cell.release, why="the release that the source is compared with")
         diagnosis = investigate(asker, cell, against, known=one.mine, say=say)
         store(diagnosis, options.output / "diagnoses" / slug(cell, diagnosis.against))
         found[cell.id] = diagnosis
@@ -124,11 +123,6 @@ def _diagnoses(options: argparse.Namespace, asker: TracedRunner, pairs: list[Cel
 
 
 def _write(gate: Gate, folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(gate.to_json(), indent=1, ensure_ascii=False, default=str) + "\n"
-        replace_file(folder / "gate.json", text.encode("utf-8", "backslashreplace"))
-        replace_file(folder / "gate.md", comment(gate).encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise storage_error(error, folder, "written") from error
+    write_json(folder / "gate.json", gate.to_json())
+    write_file(folder / "gate.md", comment(gate))
     return folder / "gate.md"

@@ -1,4 +1,4 @@
-"""What `run` and `report` do for a run on a GPU: store what `estimate` predicts beside what was measured."""
+"""What `run` and `report` do for a run on a GPU: store the prediction of `estimate` with what was measured."""
 
 from __future__ import annotations
 

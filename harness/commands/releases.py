@@ -1,15 +1,17 @@
-"""`releases`: which published releases there are, recorded in the lock, laid out in the cache."""
+"""`releases`: list the published releases, record them in the lock, install them in the cache."""
 
 from __future__ import annotations
 
 import argparse
 import datetime
 import os
-import sys
+from pathlib import Path
 
 from harness.commands.common import cache_of
+from harness.config.built_in import FOLDER, LOCK_NAME, built_in_folder
 from harness.core.cells import Release
 from harness.releases import fetch, layout_path, load_lock, lock, resolve
+from harness.text.terminal import say
 
 
 def main(options: argparse.Namespace) -> int:
@@ -22,7 +24,7 @@ def _list(options: argparse.Namespace) -> int:
 
     cache = cache_of(options)
     rows = [
-        (release.label, release.kind, release.sha256[:12], "laid out" if layout_path(release, cache).is_dir() else "")
+        (release.label, release.kind, release.sha256[:12], "installed" if layout_path(release, cache).is_dir() else "")
         for release in _chosen(options)
     ]
     print(tabulate(rows, headers=("release", "kind", "sha256", "cache")))
@@ -31,7 +33,10 @@ def _list(options: argparse.Namespace) -> int:
 
 def _lock(options: argparse.Namespace) -> int:
     today = datetime.datetime.now(datetime.UTC).date()
-    change = lock(options.lock, today=today, on_found=lambda release: print(f"found {release.label}", file=sys.stderr))
+    # A built-in lock belongs to the installed package; the new one is the working folder's.
+    own = Path(FOLDER) / LOCK_NAME if options.lock.parent == built_in_folder() else options.lock
+    change = lock(own, today=today, base=options.lock, on_found=lambda release: say(f"found {release.label}"))
+    say(f"lock: {own}")
     print(change)
     return 0
 
@@ -39,7 +44,7 @@ def _lock(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     chosen = _chosen(options)
     jobs = options.jobs or 2 * (os.cpu_count() or 1)
-    fetch(chosen, cache_of(options), jobs=jobs, on_done=lambda release: print(f"laid out {release.label}"))
+    fetch(chosen, cache_of(options), jobs=jobs, on_done=lambda release: print(f"installed {release.label}"))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`report`: the reports of a run, written anew from its outcomes."""
+"""`report`: the reports of a run, written again from its outcomes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.report.terminal import answer, summary
 from harness.rules.known_issues import load_known_issues
 from harness.rules.verdicts import exit_code, judge
 from harness.run.store import load_run
-from harness.text.terminal import say, width
+from harness.text.terminal import say, say_result, width
 from harness.variants.catalogue import available
 
 
@@ -34,15 +34,15 @@ def main(options: argparse.Namespace) -> int:
     paths = write_reports(run, judged, options.output or folder, published=published, against=against)
     for path in (paths.html, paths.markdown, paths.junit):
         print(path)
-    told = answer(judged, published, width=width())
-    say("\n".join(filter(None, (told and f"\n{told}\n", summary(judged), line(against)))))
+    text = answer(judged, published, width=width())
+    say_result("\n".join(filter(None, (text and f"\n{text}\n", summary(judged), line(against)))))
     return exit_code(judged, changed=against.changed(), missing=run.missing)
 
 
 def _folder(options: argparse.Namespace) -> Path:
-    """The run to report: one that lies here, or one that a bundle's result becomes."""
+    """The folder of the run to report: the one named, or the one that a bundle's result is imported into."""
     if (options.run is None) == (options.import_result is None):
-        raise InputError("report wants the folder of a run, or --import with the file of a bundle's result, not both")
+        raise InputError("report needs either the folder of a run or --import with the result file of a bundle")
     if options.run is not None:
         return Path(options.run)
     from harness.bundle.result import import_result

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.commands.common import arguments_of, cache_of, locked_labels, read_cells
-from harness.commands.user_speech import own_speech_lines, read_own_speech
+from harness.commands.common import arguments_of, cache_of, locked_labels, own_speech_lines, read_cells, read_own_speech
 from harness.core.cells import Cell, Device, Outcome
 from harness.core.errors import MatrixError, NoGpuError, SelectionError
+from harness.core.wire import now
 from harness.corpus.user_files import write_corrected
 from harness.environments.environment import Environment, probe, scrubbed_environment
 from harness.performance.baselines import Baseline, load_baselines
@@ -29,9 +29,8 @@ from harness.run import Plan, Settings, build_plan, execute
 from harness.run.preload import PRELOADED, PRELOADED_FOR_TRAINERS
 from harness.run.prepare import Prepared, StoredExamples, lay_out_releases, no_stored_examples, prepare
 from harness.run.progress import Display, RunStage, stage
-from harness.run.provenance import now
 from harness.run.store import RunStore, StackFacts, collect_provenance, load_run
-from harness.text.terminal import say, width
+from harness.text.terminal import say, say_result, width
 from harness.variants.catalogue import available
 
 NO_GPU = (
@@ -294,7 +293,7 @@ def _conclude(output: Path, cells: Sequence[Cell], expected: _Expected) -> int:
     selected = {cell.id for cell in cells}
     mine = [one for one in judged if one.outcome.cell.id in selected]
     told = answer(mine, expected.published, width=width())
-    say("\n".join(filter(None, (told and f"\n{told}\n", summary(mine), line(against, selected)))))
+    say_result("\n".join(filter(None, (told and f"\n{told}\n", summary(mine), line(against, selected)))))
     for notice in run.notices:
         say(notice, style="bold yellow")
     say(f"reports: {paths.html}\n         {paths.markdown}\n         {paths.junit}")

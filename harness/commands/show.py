@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.commands.common import cache_of
+from harness.commands.exit_status import FAULT, FINE
 from harness.core.cells import Cell, Failure, Outcome
 from harness.core.errors import InputError, StoreError
 from harness.releases import load_lock, resolve
@@ -20,15 +21,15 @@ from harness.text.terminal import say
 from harness.variants.catalogue import available
 
 UNKNOWN = Repeating(arguments=(UNKNOWN_MATRIX,), selection=(), folder=None)
-"""Of a run that nobody made yet."""
+"""How a run that does not exist yet would be made."""
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print what each run knows of the cell; an error when none has met it."""
+    """Print what each run knows of the cell; an error if no run has it."""
     try:
         cell = Cell.parse(options.cell)
     except ValueError as error:
-        raise InputError(str(error), next_step="list the ids with: funasr-harness cells matrices/atlas.toml") from None
+        raise InputError(str(error), next_step="list the ids with: funasr-harness list atlas") from None
     issues = load_known_issues(options.known_issues, variants=available())
     folders = options.run or sorted(run_folders(*FOLDERS))
     met: list[str] = []
@@ -39,8 +40,8 @@ def main(options: argparse.Namespace) -> int:
         except StoreError as error:
             if options.run:
                 raise
-            # One among all that lie here; perhaps it has only just begun.
-            say(f"passed over: {error.what}", style="yellow")
+            # One of all runs in the folder; perhaps it has only just begun.
+            say(f"skipped: {error.what}", style="yellow")
             continue
         met += [outcome.cell.id for outcome in run.outcomes]
         one = _judged(run, cell, issues)
@@ -57,7 +58,7 @@ def main(options: argparse.Namespace) -> int:
         )
     if options.as_issue is not None:
         return _report(next((one for one in reversed(shown) if one.outcome.failure), shown[-1]), options)
-    return 0
+    return FINE
 
 
 def _report(one: JudgedOutcome, options: argparse.Namespace) -> int:
@@ -72,7 +73,7 @@ def _report(one: JudgedOutcome, options: argparse.Namespace) -> int:
     for written in write(one, release, probe(cache=cache), cache=cache, folder=folder):
         print(f"{written.folder}: {written.sentence}")
         every &= written.trial is None or written.trial.shown
-    return 0 if every else 3
+    return FINE if every else FAULT
 
 
 def _judged(run: LoadedRun, cell: Cell, issues: KnownIssues) -> JudgedOutcome | None:

@@ -30,10 +30,10 @@ Word = TypeVar("Word", bound=StrEnum)
 
 @dataclass(frozen=True, kw_only=True)
 class VariantSource:
-    """Where a variant of the matrix comes from."""
+    """A variant of the matrix, and its file."""
 
     name: str
-    """As it stands in cell ids."""
+    """As in cell ids."""
     path: Path | None = None
     """The user's YAML file; None for one of the harness's own."""
 
@@ -52,7 +52,7 @@ class AxesReader:
     """By name."""
 
     def product(self, table: Table, base: Table) -> Product | None:
-        """The product that a table stands for; keys that it leaves out are taken from `base`.
+        """The product that a table describes; keys that it leaves out are taken from `base`.
 
         None when an axis is missing or wrong, which is noted.
         """
@@ -168,10 +168,10 @@ def _with_depth(table: Table) -> Table:
 
 
 def _gpu_only(table: Table) -> bool:
-    told = table.values.get(WHEN)
-    if told not in (None, GPU):
-        table.problems.add(table.at(WHEN), f'expected "{GPU}", or nothing, found {told!r}')
-    return told == GPU
+    stated = table.values.get(WHEN)
+    if stated not in (None, GPU):
+        table.problems.add(table.at(WHEN), f'expected "{GPU}", or nothing, found {stated!r}')
+    return stated == GPU
 
 
 def _is_path(spec: str) -> bool:

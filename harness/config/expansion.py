@@ -35,7 +35,7 @@ QUESTIONS: Mapping[str, tuple[Question, ...]] = dict(_questions())
 
 
 def native_entry(release: str) -> Entry:
-    """The entry point that this release's own finetune.sh calls, told by the release's label."""
+    """The entry point that this release's own finetune.sh calls, by the release's label."""
     try:
         return Entry.TRAIN_DS if Version(release).release >= NATIVE_DS_SINCE else Entry.TRAIN
     except InvalidVersion:
@@ -53,7 +53,7 @@ class Product:
     variants: tuple[str, ...] = ()
     shapes: tuple[Dimensions, ...] = ()
     scales: tuple[Depth | None, ...] = ()
-    """None is `auto`: published on a GPU, reduced without."""
+    """None is `auto`: full on a GPU, reduced on a CPU."""
     devices: tuple[Device | None, ...] = ()
     """None is `auto`: the GPU where there is one."""
     precisions: tuple[Precision, ...] = ()
@@ -65,7 +65,7 @@ class Product:
 class Exclusion:
     """Drops the cells that match every key that is given; None is a key that is not.
 
-    An `import` cell has no variant, shape or scale, and its device and precision are nominal:
+    An `import` cell has no variant, dimensions or depth, and its device and precision are nominal:
     an exclusion that gives any of these says nothing about it.
     """
 
@@ -98,7 +98,7 @@ class Exclusion:
 def expand(one: Product, *, gpu_present: bool) -> Iterator[Cell]:
     """The cells of one product, in no particular order and perhaps more than once.
 
-    Where `auto` gives the CPU, precisions that only a GPU is asked for are left out:
+    Where `auto` gives the CPU, precisions that only a GPU has are left out:
     a matrix for a GPU also means something on a machine that has none.
     """
     if one.gpu_only and not gpu_present:
@@ -133,7 +133,7 @@ def _answered_by(cell: Cell) -> tuple[Question, ...]:
 
 
 def import_cell(release: str) -> Cell:
-    """The one `import` cell of a release: it asks about the release alone."""
+    """The one `import` cell of a release: it is about the release alone."""
     return Cell(
         release=release,
         variant=None,

@@ -26,13 +26,14 @@ when = "gpu"                        # only where there is a GPU; may be left out
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.config.axes import AxesReader, Resolve, VariantSource
-from harness.config.cell_filter import select
 from harness.config.expansion import Product, expand, in_order, kept, release_order, runs_on
 from harness.config.settings import (
     CHECK_SETTINGS,
@@ -45,6 +46,7 @@ from harness.config.settings import (
 )
 from harness.config.toml_tables import Problems, Table, read_document, table_of, tables_of
 from harness.core.cells import Cell, Check, Device, Release
+from harness.core.errors import SelectionError
 
 __all__ = ["CellLimits", "FinetuneSettings", "Matrix", "Resolve", "VariantSource", "load_matrix", "select"]
 
@@ -65,9 +67,9 @@ class Matrix:
     cells: tuple[Cell, ...]
     """Each once, in the order of `harness.config.expansion.in_order`."""
     releases: tuple[Release, ...]
-    """Those that a cell asks about, oldest first."""
+    """Those that a cell is about, oldest first."""
     variants: tuple[VariantSource, ...]
-    """Those that a cell asks about, by name."""
+    """Those that a cell is about, by name."""
     limits: CellLimits
     finetune: FinetuneSettings
     check_settings: Mapping[Check, CheckSettings] = field(default_factory=lambda: CHECK_SETTINGS)
@@ -144,7 +146,7 @@ def _cells(top: Table, reader: AxesReader, *, gpu_present: bool) -> tuple[Cell, 
     for place in vanished if cells else ():
         problems.add(place, "has no cell left: everything that it lists is excluded")
     if not cells and not problems.found:
-        problems.add("the matrix", "has no cell: everything is excluded, or asks for a GPU where there is none")
+        problems.add("the matrix", "has no cell: everything is excluded, or needs a GPU where there is none")
     return in_order(cells)
 
 
@@ -155,5 +157,39 @@ def _note_precisions(one: Product, cells: Sequence[Cell], problems: Problems) ->
         ):
             problems.add(
                 f"{one.place} precision",
-                f'"{precision}" is for a GPU, and cells on the CPU ask for it; use device = ["cuda"] or ["auto"]',
+                f'"{precision}" is for a GPU, and cells on the CPU have it; use device = ["cuda"] or ["auto"]',
             )
+
+
+def select(cells: Sequence[Cell], globs: Sequence[str]) -> tuple[Cell, ...]:
+    """The cells whose id matches one of the globs, in the order given; all of them when there are no globs.
+
+    `*` matches any characters, slashes included: `1.0.*/paraformer/*`, `*finetune*`.
+
+    Raises:
+        SelectionError: a glob matches nothing, even if others do: that is more often a typing error than intended.
+    """
+    ids = [cell.id for cell in cells]
+    # The depths under the names that they had in earlier reports.
+    globs = [glob.replace("/slim/", "/reduced/").replace("/published/", "/full/") for glob in globs]
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for name in ids):
+            raise _nothing_matches(glob, ids)
+    return tuple(cell for cell in cells if not globs or any(fnmatchcase(cell.id, glob) for glob in globs))
+
+
+def _nothing_matches(glob: str, ids: Sequence[str]) -> SelectionError:
+    part = f"*{glob.strip('*')}*"
+    within = sum(fnmatchcase(name, part) for name in ids)
+    near = difflib.get_close_matches(glob.replace("*", ""), ids, n=3, cutoff=0.6)
+    if within:
+        cause = f'a glob must match the whole id: "{part}" matches {within} of them'
+    elif near:
+        cause = f"near ids are {', '.join(near)}"
+    else:
+        cause = f"ids have the form of {ids[-1]}" if ids else "the matrix has no cells"
+    return SelectionError(
+        f'"{glob}" matches none of the {len(ids)} cells',
+        cause=cause,
+        next_step="list the ids with: funasr-harness list MATRIX",
+    )

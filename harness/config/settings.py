@@ -1,4 +1,4 @@
-"""What a matrix says besides its cells: the limits of a cell, and how a release's trainer is asked to train."""
+"""What a matrix says besides its cells: the limits of a cell, and the settings of a release's trainer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CellLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings:
-    """How a release's trainer is asked to train."""
+    """Settings of a release's trainer."""
 
     steps: int = 49
     """Optimizer steps; whole epochs."""
@@ -85,7 +85,7 @@ class FinetuneSettings:
         """Why such a training could never be judged; empty when it can."""
         found = []
         if self.steps < MINIMUM_STEPS:
-            found.append(f"{self.steps} optimizer steps; the judge asks for at least {MINIMUM_STEPS}")
+            found.append(f"{self.steps} optimizer steps; the rules need at least {MINIMUM_STEPS}")
         if self.distinct > self.utterances:
             found.append(f"{self.utterances} rows cannot hold {self.distinct} utterances")
         if self.steps % self.steps_per_epoch:
@@ -96,7 +96,7 @@ class FinetuneSettings:
         if self.epochs < MINIMUM_EPOCHS:
             found.append(
                 f"{self.steps} steps in epochs of {self.steps_per_epoch} make {self.epochs}; "
-                f"the judge asks for at least {MINIMUM_EPOCHS} epochs"
+                f"the rules need at least {MINIMUM_EPOCHS} epochs"
             )
         return tuple(found)
 
@@ -141,7 +141,7 @@ NO_SECONDS = (
     "no longer a setting, because a clock made a slow machine search less: every property draws its number of examples;"
     " set examples, and limit the time with [limits] timeout_seconds = { properties = 900 }"
 )
-"""What a matrix is told that was written when the search had a processor time of its own."""
+"""The error for a matrix that was written when the search had a processor time of its own."""
 
 CheckSettings = PropertiesSettings | DecodeSettings | CheckpointSettings
 CHECK_SETTINGS: Mapping[Check, CheckSettings] = MappingProxyType(

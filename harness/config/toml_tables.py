@@ -1,7 +1,7 @@
-"""Reading TOML tables so that all problems of a file are told at once.
+"""Reading TOML tables so that all problems of a file are reported together.
 
 A reader returns None for a value that is missing or wrong, having noted the problem with its place;
-the caller goes on, and `Problems.stop_if_any` raises them together at the end.
+the caller continues, and `Problems.stop_if_any` raises them together at the end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Problems:
     _known: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def add(self, place: str, text: str) -> None:
-        """Note one problem; the same one is told once."""
+        """Note one problem; the same one is noted once."""
         line = f"{place}: {text}"
         if line not in self._known:
             self._known.add(line)
@@ -103,7 +103,7 @@ def _instead_of(path: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One table of a document, with the place that its problems are told at."""
+    """One table of a document, with the place that its problems are reported with."""
 
     values: Mapping[str, Any]
     place: str
@@ -151,7 +151,7 @@ class Table:
         return float(value)
 
     def texts(self, key: str, *, lone: bool = False, empty: bool = False) -> tuple[str, ...] | None:
-        """A list of strings; with `lone`, one string stands for a list of one."""
+        """A list of strings; with `lone`, one string is taken as a list of one."""
         value = self.values.get(key)
         if lone and isinstance(value, str):
             value = [value]

@@ -5,43 +5,59 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.core.errors import BusyError, StoreError
+from harness.core.wire import strict
 
+_AGAIN = "and run the same command again"
 _CAUSES = {
-    errno.ENOSPC: ("the disk is full", "free some space and run the same command: it goes on from there"),
-    errno.EDQUOT: ("your quota is used up", "free some space and run the same command: it goes on from there"),
-    errno.EFBIG: (
-        "a limit on the size of files",
-        "raise it (ulimit -f) and run the same command: it goes on from there",
-    ),
-    errno.EIO: ("the disk reports an error", "check the disk, then run the same command: it goes on from there"),
-    errno.EACCES: ("no permission", "write elsewhere with -o, or correct the permissions"),
-    errno.EPERM: ("no permission", "write elsewhere with -o, or correct the permissions"),
-    errno.EROFS: ("the file system is read-only", "write elsewhere with -o"),
-    errno.ENOTDIR: ("a part of the path is a file, not a folder", "write elsewhere with -o"),
-    errno.EEXIST: ("there is a file of that name, not a folder", "write elsewhere with -o"),
-    errno.EISDIR: ("there is a folder of that name", "write elsewhere with -o"),
+    errno.ENOSPC: ("the disk is full", f"free some space, or {{elsewhere}}, {_AGAIN}"),
+    errno.EDQUOT: ("your quota is used up", f"free some space, or {{elsewhere}}, {_AGAIN}"),
+    errno.EFBIG: ("a limit on the size of files", f"raise it (ulimit -f) {_AGAIN}"),
+    errno.EIO: ("the disk reports an error", f"check the disk {_AGAIN}"),
+    errno.EACCES: ("no permission", "{elsewhere}, or correct the permissions"),
+    errno.EPERM: ("no permission", "{elsewhere}, or correct the permissions"),
+    errno.EROFS: ("the file system is read-only", "{elsewhere}"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "{elsewhere}"),
+    errno.EEXIST: ("there is a file of that name, not a folder", "{elsewhere}"),
+    errno.EISDIR: ("there is a folder of that name", "{elsewhere}"),
 }
+"""Likely cause and next step by error number."""
 
 _UNFORESEEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS)
 """Of these one can say what to do without knowing what was being done."""
 
 
-def storage_error(error: OSError, path: Path, deed: str) -> StoreError:
-    """What to tell the user when `path` could not be opened, written or read (`deed`)."""
-    number = error.errno or 0
-    cause, next_step = _CAUSES.get(number, ("", "write elsewhere with -o"))
-    return StoreError(f"{path} cannot be {deed}: {error.strerror or error}", cause=cause, next_step=next_step)
+def storage_error(error: OSError, path: Path, deed: str, *, elsewhere: str = "write elsewhere with -o") -> StoreError:
+    """The error for a `path` that could not be opened, written or read.
+
+    Args:
+        deed: "opened", "written" or "read".
+        elsewhere: How the user makes the command use another place.
+    """
+    cause, next_step = _CAUSES.get(error.errno or 0, ("", "{elsewhere}"))
+    return StoreError(
+        f"{path} cannot be {deed}: {error.strerror or error}",
+        cause=cause,
+        next_step=next_step.format(elsewhere=elsewhere),
+    )
 
 
 def unforeseen_storage_error(error: OSError) -> StoreError | None:
-    """The same for an error that came from anywhere; None when it is not about room or permissions."""
+    """The same for an error from anywhere; None if it is not about space or permissions."""
     if error.errno not in _UNFORESEEN:
         return None
     return storage_error(error, Path(os.fsdecode(error.filename or "a file")), "written")
+
+
+def is_about_storage(error: OSError) -> bool:
+    """Whether an error is about space, permissions, or a file in the place of a folder or the reverse."""
+    return error.errno in _CAUSES
 
 
 def take_lock(path: Path) -> int:
@@ -122,6 +138,38 @@ def replace_file(path: Path, content: bytes) -> None:
             draft.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all, and make its folder if it is missing.
+
+    Text is written as UTF-8; half of a surrogate pair, which UTF-8 cannot spell, is escaped.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content)
+    except OSError as error:
+        raise storage_error(error, path, "written") from error
+
+
+def write_json(path: Path, data: Mapping[str, Any], *, indent: int = 1) -> None:
+    """Write strict JSON with a field a line, whole or not at all; NaN and the infinities become strings.
+
+    Raises:
+        StoreError: it cannot be written.
+        TypeError: a value is not JSON's.
+    """
+    write_file(path, json_text(data, indent=indent))
+
+
+def json_text(data: Mapping[str, Any], *, indent: int = 1) -> str:
+    """Strict JSON with a field a line; NaN and the infinities become the strings "nan", "inf" and "-inf"."""
+    return json.dumps(strict(data), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def set_aside(path: Path, word: str) -> Path:

@@ -1,1 +1,1 @@
-"""Speech whose text is known, and what a model must be told about it: tokens and feature statistics."""
+"""Speech whose text is known, and what a model needs for it: tokens and feature statistics."""

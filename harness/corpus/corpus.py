@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.errors import StoreError
+from harness.core.durable import storage_error
 from harness.corpus import jsonl as jsonl_form
 from harness.corpus import synthesis
 
@@ -64,7 +64,7 @@ class Corpus:
 
     utterances: tuple[Utterance, ...]
     sha256: str
-    """Over keys, texts and the bytes of the audio files; not over where they lie."""
+    """Over keys, texts and the bytes of the audio files; not over their paths."""
     origin: str
     """Where they come from, in words and without paths, for the report."""
     all_texts: tuple[str, ...] | None = None
@@ -151,9 +151,7 @@ def write_jsonl(utterances: Iterable[Utterance], path: Path) -> None:
     try:
         path.write_text("".join(rows), encoding="utf-8")
     except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {error.strerror}", next_step="make room, or choose another place"
-        ) from error
+        raise storage_error(error, path, "written") from error
 
 
 def _synthesize(folder: Path, made: Synthesized) -> None:

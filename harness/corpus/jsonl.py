@@ -40,7 +40,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JsonlRow:
-    """A row that FunASR reads, as it lies in the file."""
+    """A row that FunASR reads, with its bytes in the file."""
 
     line: int
     """Counted from 1."""
@@ -132,7 +132,7 @@ def with_value(row: JsonlRow, field: str, value: object) -> bytes:
 
 
 def value_span(text: str, field: str) -> tuple[int, int]:
-    """Where the value of a field stands in a JSON object; of several of one name the last, which `json.loads` takes.
+    """The place of a field's value in a JSON object; of several of one name the last, which `json.loads` takes.
 
     Raises:
         KeyError: the object has no such field.

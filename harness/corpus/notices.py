@@ -9,8 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from harness.corpus.jsonl import JsonlRow
-from harness.corpus.length_units import Unit, unit_of, wrong
-from harness.corpus.row_limits import LeftOut
+from harness.corpus.row_limits import LeftOut, Unit, unit_of, wrong
 from harness.corpus.tokens import unspeakable
 from harness.corpus.user_speech import HEADERS, OwnFile, evenly
 
@@ -24,7 +23,7 @@ HEARD = 200
 """Recordings of a file that are read for silence, evenly spaced."""
 
 QUICK = 30.0
-"""Characters a second that nobody speaks: Mandarin has some 5, the letters of English some 15."""
+"""Characters a second, more than anybody speaks: Mandarin has some 5, the letters of English some 15."""
 
 
 def notices_of(file: OwnFile) -> Iterator[str]:
@@ -53,12 +52,12 @@ def not_trained(file: OwnFile, left_out: Sequence[LeftOut], where: str, *, used:
     reasons: dict[str, list[str]] = defaultdict(list)
     for one in left_out:
         reasons[one.reason].append(f"line {one.line}")
-    told = [f"{some(lines)}: {reason}" for reason, lines in list(reasons.items())[:NAMED]]
-    more = len(reasons) - len(told)
+    shown = [f"{some(lines)}: {reason}" for reason, lines in list(reasons.items())[:NAMED]]
+    more = len(reasons) - len(shown)
     if more:
-        told.append(f"and {sum(len(lines) for lines in list(reasons.values())[NAMED:])} more rows")
+        shown.append(f"and {sum(len(lines) for lines in list(reasons.values())[NAMED:])} more rows")
     none = "no row" if count == total else f"{total - count} of {total} rows"
-    return f"{file.path.name}: FunASR {used} on {none} ({where}). {'; '.join(told)}."
+    return f"{file.path.name}: FunASR {used} on {none} ({where}). {'; '.join(shown)}."
 
 
 def corrections(file: OwnFile) -> dict[int, int]:
@@ -91,8 +90,8 @@ def _about_lengths(file: OwnFile) -> Iterator[str]:
         )
         off = [one for one in off if not one[1].is_in(unit)]
     if off:
-        told = [f"line {line} says {one.stated:g}, its recording has {one.frames}" for line, one in off]
-        yield f"{file.path.name}: `source_len` is not the recording's length in frames of 10 ms: {some(told)}."
+        lines = [f"line {line} says {one.stated:g}, its recording has {one.frames}" for line, one in off]
+        yield f"{file.path.name}: `source_len` is not the recording's length in frames of 10 ms: {some(lines)}."
 
 
 def _about_pairs(file: OwnFile) -> Iterator[str]:
@@ -102,8 +101,8 @@ def _about_pairs(file: OwnFile) -> Iterator[str]:
             texts[row.source].append(row)
     pairs = [rows for rows in texts.values() if len({row.target for row in rows}) > 1]
     if pairs:
-        told = [" and ".join(f"line {row.line}" for row in rows[:2]) for rows in pairs]
-        yield f"{file.path.name}: one recording with several texts: {some(told)}."
+        groups = [" and ".join(f"line {row.line}" for row in rows[:2]) for rows in pairs]
+        yield f"{file.path.name}: one recording with several texts: {some(groups)}."
 
 
 def _about_recordings(file: OwnFile) -> Iterator[str]:

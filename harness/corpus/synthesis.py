@@ -114,20 +114,20 @@ def _in_slot(spoken: bytes, length: int) -> NDArray[np.float64]:
 
 
 def _in_a_process(folder: Path, request: str) -> dict[str, str | int]:
-    asked, answered = folder / "request.json", folder / "answer.json"
-    asked.write_text(request, encoding="utf-8")
+    request_file, answer_file = folder / "request.json", folder / "answer.json"
+    request_file.write_text(request, encoding="utf-8")
     # -I: neither the user's PYTHONPATH nor the current folder can put a module in the child's way.
-    command = [sys.executable, "-I", espeak.__file__, str(asked), str(answered)]
+    command = [sys.executable, "-I", espeak.__file__, str(request_file), str(answer_file)]
     try:
         child = subprocess.run(
             command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_PATIENCE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         raise _broken(f"espeak-ng did not end within {_PATIENCE_SECONDS:g} s") from None
-    if not answered.is_file():
+    if not answer_file.is_file():
         said = child.stderr.decode(errors="replace").strip().splitlines()
         raise _broken(f"espeak-ng ended with status {child.returncode} ({said[-1] if said else 'it said nothing'})")
-    answer: dict[str, str | int] = json.loads(answered.read_text(encoding="utf-8"))
+    answer: dict[str, str | int] = json.loads(answer_file.read_text(encoding="utf-8"))
     if "error" in answer:
         raise _broken(str(answer["error"]))
     return answer

@@ -1,4 +1,4 @@
-"""The token list: exactly as many tokens as asked, those of the corpus among them."""
+"""The token list: exactly as many tokens as requested, with those of the corpus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import chain, count, islice
 from harness.core.errors import CorpusError, VariantError
 
 LEADING = ("<blank>", "<s>", "</s>")
-"""The ids 0, 1, 2: what the models' configurations take as blank, begin and end unless told otherwise."""
+"""The ids 0, 1, 2: what the models' configurations take as blank, begin and end unless configured otherwise."""
 
 UNKNOWN = "<unk>"
 """The last token, as in the token lists that are published with Paraformer models."""
@@ -62,8 +62,8 @@ def make_token_list(texts: Iterable[str], vocab_size: int) -> tuple[str, ...]:
     if len(spoken) > room:
         raise CorpusError(
             f"the corpus has {len(spoken)} distinct characters, "
-            f"and a vocabulary of {vocab_size} has room for {room} beside the {len(SPECIAL)} special tokens",
-            next_step=f"ask for a vocabulary of at least {len(spoken) + len(SPECIAL)}, or choose a smaller corpus",
+            f"and a vocabulary of {vocab_size} has room for {room} besides the {len(SPECIAL)} special tokens",
+            next_step=f"choose a vocabulary of at least {len(spoken) + len(SPECIAL)}, or choose a smaller corpus",
         )
     taken = {*SPECIAL, *spoken}
     filler = islice((token for token in _fillers() if token not in taken), room - len(spoken))
@@ -74,12 +74,12 @@ def check_vocab_size(vocab_size: int) -> None:
     """Refuse a vocabulary in which no text has room.
 
     Raises:
-        VariantError: it is not larger than the special tokens are many.
+        VariantError: it is not larger than the number of special tokens.
     """
     if vocab_size <= len(SPECIAL):
         raise VariantError(
             f"a vocabulary of {vocab_size} is too small: {len(SPECIAL)} tokens are special ({', '.join(SPECIAL)})",
-            next_step="ask for a larger vocabulary, such as 8404",
+            next_step="choose a larger vocabulary, such as 8404",
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.core.errors import StoreError
+from harness.core.durable import storage_error
 from harness.corpus.jsonl import JsonlRow, completed, with_value
 from harness.corpus.notices import corrections, notices_of
 from harness.corpus.row_limits import LeftOut, RowLimits, left_out, rules_of
@@ -26,7 +26,7 @@ _RULES = tuple(map(rules_of, ("1.0.6", "1.0.18", "1.0.26")))
 
 @dataclass(frozen=True, kw_only=True)
 class OwnRows:
-    """A user's speech, laid out for a run."""
+    """A user's speech, as files for a run."""
 
     speech: OwnSpeech
     given: OwnFile
@@ -70,9 +70,7 @@ def lay_out(speech: OwnSpeech, folder: Path, *, limits: Mapping[str, RowLimits],
     try:
         return _lay_out(speech, folder, limits, MOST_ROWS if rows is None else rows)
     except OSError as error:
-        raise StoreError(
-            f"cannot write to {folder}: {error.strerror}", next_step="make room, or choose another place"
-        ) from error
+        raise storage_error(error, folder, "written") from error
 
 
 def _lay_out(speech: OwnSpeech, folder: Path, limits: Mapping[str, RowLimits], most: int) -> OwnRows:

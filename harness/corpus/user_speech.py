@@ -1,4 +1,4 @@
-"""A user's own speech: a jsonl file as it lies, and what is found out about it before anything runs.
+"""A user's own speech: an unchanged jsonl file, and what is found out about it before anything runs.
 
 The file goes to FunASR's trainer byte for byte. Here it is read once, by FunASR's rules, for what the harness itself
 has to know: which rows there are, how long their recordings are, and what texts the token list has to hold.
@@ -16,8 +16,7 @@ from harness.core.errors import CorpusError, listing
 from harness.corpus import synthesis
 from harness.corpus.corpus import SHORTEST_SAMPLES, Corpus, Utterance, content_hash
 from harness.corpus.jsonl import JsonlRow, read_rows, value_span
-from harness.corpus.length_units import Length
-from harness.corpus.row_limits import LeftOut, RowLimits, left_out, rules_of
+from harness.corpus.row_limits import LeftOut, Length, RowLimits, left_out, rules_of
 
 HEADERS = 2000
 """Recordings of which the length is read; of a longer file so many, evenly spaced."""
@@ -144,7 +143,7 @@ def read_own(jsonl: Path, *, valid: Path | None = None, root: Path | None = None
 
 
 def load_corpus(jsonl: Path) -> Corpus:
-    """The corpus of a file that the harness wrote beside its recordings, as a bundle carries it.
+    """The corpus of a file that the harness wrote with its recordings, as a bundle carries it.
 
     Raises:
         CorpusError: it is damaged.
@@ -191,7 +190,7 @@ def evenly(items: Sequence[int], count: int) -> list[int]:
 
 
 def own_hash(files: Iterable[OwnFile]) -> str:
-    """SHA-256 over the files' bytes but for where the recordings lie, and over the recordings that were measured."""
+    """SHA-256 over the files' bytes without the places of the recordings, and over the measured recordings."""
     total = hashlib.sha256()
     for file in files:
         for row in file.rows:
@@ -228,7 +227,7 @@ def _find(row: JsonlRow, folder: Path, jsonl: Path, problems: Problems) -> Path 
     if not Path(row.source).is_absolute():
         hint = f" (FunASR reads relative paths from the working directory, {folder}"
         home = jsonl.absolute().parent
-        hint += f"; it lies in the file's folder: run the command in {home})" if (home / row.source).is_file() else ")"
+        hint += f"; it is in the file's folder: run the command in {home})" if (home / row.source).is_file() else ")"
     problems.add(place, f"no such audio file: {row.source}{hint}")
     return None
 

@@ -18,17 +18,17 @@ from harness.corpus.corpus import Corpus, Synthesized, build_synthesized
 from harness.corpus.user_speech import load_corpus
 
 WORDS = "水海书天火茶"
-"""One syllable each, no two alike; the built-in sentences have them all, so that no token list changes."""
+"""One syllable each, all different; the built-in sentences have them all, so that no token list changes."""
 
 SLOT_SECONDS = 0.3
 """What each word takes: five stacked frames."""
 
 TRAINED = 24
 HELD_OUT = 36
-"""Multiples of the number of words: each word stands at each place equally often."""
+"""Multiples of the number of words: each word is at each place equally often."""
 
 TRAIN_FILE, HELD_OUT_FILE = "words.jsonl", "held_out.jsonl"
-"""Their names where they are carried along."""
+"""Their names in a bundle."""
 
 _SEED = 20240127
 
@@ -62,7 +62,7 @@ def load_word_orders(folder: Path) -> WordOrders:
 
 
 def orders(count: int) -> tuple[str, ...]:
-    """So many different orders; in each run of `len(WORDS)` of them each word stands at each place once.
+    """`count` different orders; in each run of `len(WORDS)` of them each word is at each place once.
 
     Each run is a Latin square: the cyclic one with its rows, columns and symbols in random order.
     """

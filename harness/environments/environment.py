@@ -1,6 +1,6 @@
-"""The stack: an interpreter with torch and third-party libraries, on which releases are laid.
+"""The Python environment: an interpreter with torch and third-party libraries, in which releases run.
 
-torch is never imported here. The interpreter describes itself in a process of its own and answers by a file.
+torch is never imported here. The interpreter describes itself in a process of its own and writes its answer to a file.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def probe(python: str | Path = sys.executable, *, cache: Path | None = None) -> 
 
     Args:
         python: The interpreter's executable, or its name on the user's path.
-        cache: Where a copy of torchaudio may be laid out; the default cache if None.
+        cache: Where a copy of torchaudio may be put; the default cache if None.
 
     Raises:
         StackError: torch or torchaudio is missing or does not import.
@@ -100,7 +100,7 @@ def probe(python: str | Path = sys.executable, *, cache: Path | None = None) -> 
     # Not resolved: a virtual environment's interpreter is a link, and what it links to has other packages.
     python = Path(shutil.which(python) or python).absolute()
     brought = tuple(Path(folder).absolute() for folder in os.environ.get(LIBRARIES, "").split(os.pathsep) if folder)
-    found = _ask(python, (), brought)
+    found = _describe(python, (), brought)
     torch = found["torch"]
     if torch is None:
         raise _no_torch(python, found["torch_error"], installed=any(n.lower() == "torch" for n in found["libraries"]))
@@ -125,14 +125,14 @@ def scrubbed_environment(stack: Environment, workspace: Path, *, cache: Path | N
     """The environment of a release's processes: nothing of the user's but what reaches the GPU and the path.
 
     The folders that it names are made, and one with nothing in it but this package, by a link: so
-    `python -m harness.worker` works from anywhere, and what is installed beside the harness stays unseen
+    `python -m harness.worker` works from anywhere, and what is installed next to the harness stays invisible
     by another interpreter. Keep `workspace` short: sockets are made under TMPDIR, and their names may have 107 bytes.
 
     Args:
         stack: Its extra paths come first.
         workspace: A folder for this run; everything that a release writes by itself ends up in it.
         cache: Where bytecode, and what numba compiles, outlast the run; without it neither is kept.
-            Compiling torch and its companions anew costs a run most of a minute.
+            Compiling torch and its companions again costs a run most of a minute.
     """
     workspace = workspace.absolute()
     environment = _passed_through() | _FIXED
@@ -141,7 +141,7 @@ def scrubbed_environment(stack: Environment, workspace: Path, *, cache: Path | N
         place.mkdir(parents=True, exist_ok=True)
         environment[name] = str(place)
     if cache is not None:
-        # Not beside the sources: the user's environment and the layouts of releases stay as they are.
+        # Not next to the sources: the user's environment and the installed releases stay as they are.
         environment["PYTHONPYCACHEPREFIX"] = str(cache.absolute() / "bytecode")
         environment["NUMBA_CACHE_DIR"] = str(cache.absolute() / "numba")
         del environment["PYTHONDONTWRITEBYTECODE"]
@@ -174,7 +174,7 @@ def _adapt_torchaudio(stack: Environment, folder: str | None, error: str, cache:
     """The stack with a torchaudio that imports.
 
     The package index carries torchaudio for CUDA only; on a CPU build of torch its native libraries
-    miss `libc10_cuda.so`. Without the files its loader goes on without them, and `compliance.kaldi`,
+    miss `libc10_cuda.so`. Without the files its loader works without them, and `compliance.kaldi`,
     all that FunASR uses, is Python.
     """
     if folder is None:
@@ -207,22 +207,22 @@ def _native_libraries(folder: str, names: list[str]) -> list[str]:
 
 def _try_fbank(python: Path, paths: tuple[Path, ...], error: str) -> None:
     try:
-        shape = _ask(python, ("fbank",), paths)["shape"]
+        shape = _describe(python, ("fbank",), paths)["shape"]
     except StackError as trouble:
         shape, error = None, trouble.what
     if not shape or shape[-1] != 80:
         raise StackError(
             f"torchaudio does not work in {python}, nor does a copy of it without its native libraries\n    {error}",
-            cause="it is damaged, or too new or too old for the torch beside it",
+            cause="it is damaged, or too new or too old for the torch that is installed with it",
             next_step="install the torchaudio that goes with this torch",
         )
 
 
-def _ask(python: Path, arguments: tuple[str, ...], extra_paths: tuple[Path, ...]) -> dict[str, Any]:
+def _describe(python: Path, arguments: tuple[str, ...], extra_paths: tuple[Path, ...]) -> dict[str, Any]:
     """Run `describe_environment.py` in an interpreter and read its answer."""
     with tempfile.TemporaryDirectory(prefix="stack-") as folder:
         result = Path(folder) / "result.json"
-        # The user's own HOME, so that packages of their own are found; their PYTHONPATH is not part of a stack.
+        # The user's own HOME, so that packages of their own are found; their PYTHONPATH is not part of an environment.
         environment = _passed_through() | _FIXED | {"HOME": str(Path.home()), "TMPDIR": folder}
         environment["PYTHONPATH"] = os.pathsep.join(str(path) for path in extra_paths)
         # Written once, bytecode makes every later import of torch several times as fast.
@@ -260,6 +260,22 @@ def _no_torch(python: Path, error: str, *, installed: bool) -> StackError:
         )
     return StackError(
         f"{python} has no torch; releases cannot run without it",
-        cause="the harness was installed without its stack, or this is not the interpreter that has torch",
+        cause="the harness was installed without the `stack` extra, or this is not the interpreter that has torch",
         next_step=f"{python} -m pip install torch torchaudio, or name another interpreter",
     )
+
+
+def gpu_present() -> bool:
+    """Whether NVML finds at least one device; False without a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return False
+    try:
+        return int(pynvml.nvmlDeviceGetCount()) > 0
+    except pynvml.NVMLError:
+        return False
+    finally:
+        pynvml.nvmlShutdown()

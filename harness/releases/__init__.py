@@ -1,4 +1,4 @@
-"""Which releases exist, which of them are meant, and the folder that each is laid out in."""
+"""Which releases exist, which of them a text names, and the folder that each is installed in."""
 
 from harness.releases.cache import default_cache, layout_path
 from harness.releases.install import fetch

@@ -1,4 +1,4 @@
-"""Where laid out releases are kept, and how a folder gets there whole or not at all."""
+"""The cache of installed releases: a folder gets there whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.cells import Release
-from harness.core.errors import StoreError
+from harness.core.durable import is_about_storage, storage_error
 
-_ADVICE = {
-    errno.ENOSPC: ("the disk is full", "make room, or set FUNASR_HARNESS_CACHE to a folder on another disk"),
-    errno.EDQUOT: ("your quota is used up", "make room, or set FUNASR_HARNESS_CACHE to a folder on another disk"),
-}
-_NO_ACCESS = ("the folder cannot be written to", "set FUNASR_HARNESS_CACHE to a folder of your own")
+_ELSEWHERE = "set FUNASR_HARNESS_CACHE to another folder"
 
 
 def default_cache() -> Path:
@@ -32,9 +28,9 @@ def default_cache() -> Path:
 
 
 def layout_path(release: Release, cache: Path) -> Path:
-    """The folder to put at the front of `sys.path` for this release; whole if it is there at all.
+    """The folder to put at the front of `sys.path` for this release; complete if it exists.
 
-    Named by label and hash, so that what was laid out from one file is never taken for another's.
+    Named by label and hash, so that releases of the same label from different files are kept apart.
     """
     return cache / "releases" / f"{release.label}-{release.sha256[:16]}"
 
@@ -82,7 +78,7 @@ def settle(made: Path, place: Path) -> None:
 
 @contextlib.contextmanager
 def storing(place: Path) -> Iterator[None]:
-    """Tell the errors of a full disk or a closed folder in words.
+    """Turn an OSError about space or permissions into a StoreError.
 
     Raises:
         StoreError: in place of such an OSError.
@@ -90,11 +86,9 @@ def storing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (*_ADVICE, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if not is_about_storage(error):
             raise
-        cause, next_step = _ADVICE.get(error.errno or 0, _NO_ACCESS)
-        what = f"cannot write to {place}: {error.strerror}"
-        raise StoreError(what, cause=cause, next_step=next_step) from error
+        raise storage_error(error, place, "written", elsewhere=_ELSEWHERE) from error
 
 
 @contextlib.contextmanager
@@ -108,7 +102,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _sweep(rooms: Path) -> None:
-    """Remove the rooms whose owner is dead; called with the gate held, so that no room is half made."""
+    """Remove the folders of dead processes. The caller holds the gate, so that no folder is half made."""
     for room in rooms.iterdir():
         if not room.is_dir():
             continue

@@ -1,4 +1,4 @@
-"""Laying releases out: each in a folder of its own, once, checked against its hash before anything is unpacked.
+"""Installing releases: each in a folder of its own, once, its hash verified before anything is unpacked.
 
 Nothing is compiled to bytecode here. Measured: compiling a release takes 1.2 s, and what a check imports
 of it is read from source within a tenth of a second of what it takes from bytecode.
@@ -13,23 +13,23 @@ from pathlib import Path
 
 from harness.core.cells import Release
 from harness.core.errors import FetchError, ReleaseError
-from harness.releases import checkout, local, package_index
+from harness.releases import local, package_index
 from harness.releases.cache import carried_path, layout_path, settle, workroom
-from harness.releases.files import PACKAGE, file_sha256, mismatch
+from harness.releases.local import PACKAGE, file_sha256, mismatch
 
 
 def fetch(
     releases: Sequence[Release], cache: Path, *, jobs: int, on_done: Callable[[Release], None] | None = None
 ) -> None:
-    """Lay out every release that is not laid out yet, and return when all are.
+    """Install every release that is not installed yet, and return when all are.
 
-    Can be interrupted at any moment and called by several processes at once: a layout is made
+    Can be interrupted at any moment and called by several processes at once: a release is installed
     in a folder of this process alone and moved into place when it is whole.
 
     Args:
         releases: As `resolve` gives them.
         cache: Filled as needed; see `layout_path`.
-        jobs: How many are laid out at the same time.
+        jobs: How many are installed at the same time.
         on_done: Called in this thread with each release that is there, as soon as it is.
 
     Raises:
@@ -38,32 +38,32 @@ def fetch(
         ReleaseError: a file or checkout of the user's is not a FunASR release, or has changed meanwhile.
         StoreError: the disk is full, or the cache cannot be written to.
     """
-    tell = on_done or (lambda _: None)
+    report = on_done or (lambda _: None)
     missing = []
     for release in dict.fromkeys(releases):
         if layout_path(release, cache).is_dir():
-            tell(release)
+            report(release)
         else:
             missing.append(release)
     if not missing:
         return
     with workroom(cache) as room, ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-        pending = {pool.submit(_lay_out, release, cache, room): release for release in missing}
-        _wait(pool, pending, tell)
+        pending = {pool.submit(_install, release, cache, room): release for release in missing}
+        _wait(pool, pending, report)
 
 
-def _wait(pool: ThreadPoolExecutor, pending: dict[Future[None], Release], tell: Callable[[Release], None]) -> None:
+def _wait(pool: ThreadPoolExecutor, pending: dict[Future[None], Release], report: Callable[[Release], None]) -> None:
     try:
         for future in as_completed(pending):
             future.result()
-            tell(pending[future])
+            report(pending[future])
     except BaseException:
         # What is done stays done; what has not begun would meet the same fault, or is no longer wanted.
         pool.shutdown(wait=False, cancel_futures=True)
         raise
 
 
-def _lay_out(release: Release, cache: Path, room: Path) -> None:
+def _install(release: Release, cache: Path, room: Path) -> None:
     place = layout_path(release, cache)
     made = room / place.name
     made.mkdir()
@@ -79,13 +79,13 @@ def _lay_out(release: Release, cache: Path, room: Path) -> None:
     shutil.rmtree(made / "bin", ignore_errors=True)
     (made / ".lock").unlink(missing_ok=True)
     if not (made / PACKAGE / "__init__.py").is_file():
-        what = f"release {release.label} holds no {PACKAGE} package"
+        what = f"release {release.label} has no {PACKAGE} package"
         raise FetchError(what, cause=f"{release.filename} is not a FunASR release", next_step="leave it out")
     settle(made, place)
 
 
 def _unpack(release: Release, file: Path, made: Path, room: Path) -> None:
-    """Unpack or build a file that lies here. A copy is hashed and unpacked: the original may change in between."""
+    """Unpack or build a local file. A copy is hashed and unpacked, because the original may change in between."""
     own = room / "files" / made.name / release.filename
     own.parent.mkdir(parents=True)
     try:
@@ -102,14 +102,14 @@ def _unpack(release: Release, file: Path, made: Path, room: Path) -> None:
 
 def _copy(release: Release, root: Path, made: Path) -> None:
     try:
-        got = checkout.copy(root, made)
+        got = local.copy_checkout(root, made)
     except FileNotFoundError:
         raise _changed(release, root, "a file of it has gone") from None
     if got != release.sha256:
         raise _changed(release, root, "it was edited since the run began")
-    checkout.make_importable(made, release.version)
+    local.make_importable(made, release.version)
 
 
 def _changed(release: Release, path: Path, cause: str) -> ReleaseError:
-    what = f"release {release.label}: {path} is no longer what it was"
+    what = f"release {release.label}: {path} has changed"
     return ReleaseError(what, cause=cause, next_step="run the command again")

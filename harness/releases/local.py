@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import os
+import shutil
 import stat
 import tarfile
+import tomllib
 import zipfile
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
@@ -11,9 +16,33 @@ from pathlib import Path, PurePosixPath
 from packaging.version import InvalidVersion, Version
 
 from harness.core.cells import Release
-from harness.core.errors import ReleaseError
-from harness.releases import checkout
-from harness.releases.files import PACKAGE, file_sha256, unusable
+from harness.core.errors import IntegrityError, ReleaseError
+
+PACKAGE = "funasr"
+"""Name on the package index and of the package that is imported."""
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unusable(path: Path, cause: str) -> ReleaseError:
+    """The error for something that the user named and that is no FunASR release."""
+    next_step = "give a wheel, an sdist or a checkout of FunASR 1.x"
+    return ReleaseError(f"not a FunASR release: {path}", cause=cause, next_step=next_step)
+
+
+def mismatch(release: Release, got: str) -> IntegrityError:
+    """The error for a file that is not the one which was locked."""
+    return IntegrityError(
+        f"release {release.label}: {release.filename} is not the file that was locked\n"
+        f"    expected sha256 {release.sha256}\n    got      sha256 {got}",
+        cause="the file was replaced or damaged, or the index is not the one that the lock was made from",
+        next_step="do not use it; find out where it came from, then fetch again or make the lock again",
+    )
+
 
 _INIT = f"{PACKAGE}/__init__.py"
 
@@ -27,8 +56,8 @@ def read_local(path: Path) -> Release:
     path = path.expanduser().resolve()
     try:
         if path.is_dir():
-            checkout.declared_requirements(path)
-            kind, version, sha256 = "checkout", checkout.stated_version(path), checkout.sha256(path)
+            declared_requirements(path)
+            kind, version, sha256 = "checkout", stated_version(path), checkout_sha256(path)
         elif not path.exists():
             raise ReleaseError(f"no such release: {path}", next_step="give a wheel, an sdist or a checkout that exists")
         elif path.name.endswith(".whl"):
@@ -107,3 +136,94 @@ def _stated_version(path: Path, metadata: bytes) -> str:
     if not stated:
         raise unusable(path, "its metadata state no version")
     return str(stated)
+
+
+_DECLARING = ("setup.py", "pyproject.toml")
+
+
+def stated_version(root: Path) -> str:
+    """The version in `funasr/version.txt`, where FunASR's own setup.py reads it in every 1.x release.
+
+    Raises:
+        ReleaseError: the folder is no checkout.
+    """
+    if not (root / PACKAGE / "__init__.py").is_file():
+        if (root / "__init__.py").is_file() and root.name == PACKAGE:
+            above = f"give the folder above: {root.parent}"
+            raise ReleaseError(f"not a FunASR checkout: {root}", cause="it is the package itself", next_step=above)
+        raise unusable(root, f"there is no {PACKAGE}/__init__.py in it")
+    stated = root / PACKAGE / "version.txt"
+    if not stated.is_file():
+        raise unusable(root, f"there is no {PACKAGE}/version.txt in it")
+    return stated.read_text("utf-8", "replace").strip()
+
+
+def checkout_sha256(root: Path) -> str:
+    """The sha256 over name and hash of every file that counts, in the order of their names.
+
+    Those are the files of the package, and those next to it that declare what it requires.
+    """
+    digest = hashlib.sha256()
+    for name in _files(root):
+        digest.update(f"{file_sha256(root / name)}  {name}\n".encode())
+    return digest.hexdigest()
+
+
+def copy_checkout(root: Path, target: Path) -> str:
+    """Copy what counts of a checkout and give the hash of what was really copied."""
+    for name in _files(root):
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / name, place)
+    return checkout_sha256(target)
+
+
+def make_importable(copied: Path, version: str) -> None:
+    """Turn a copy into what an installed release looks like: the package and its metadata, nothing else."""
+    lines = ["Metadata-Version: 2.1", f"Name: {PACKAGE}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {requirement}" for requirement in declared_requirements(copied)]
+    metadata = copied / f"{PACKAGE}-{version}.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for name in _DECLARING:
+        (copied / name).unlink(missing_ok=True)
+
+
+def declared_requirements(root: Path) -> list[str]:
+    """What a checkout requires, read without running any of its code; empty if it does not say so in these places.
+
+    FunASR's setup.py has kept it in one literal, `requirements = {"install": [...], ...}`, throughout 1.x;
+    `[project] dependencies` in pyproject.toml is where it would move to.
+
+    Raises:
+        ReleaseError: one of the two files cannot be read.
+    """
+    try:
+        return _declared(root)
+    except (SyntaxError, ValueError) as error:
+        raise unusable(root, f"its setup.py or pyproject.toml cannot be read: {error}") from error
+
+
+def _declared(root: Path) -> list[str]:
+    if (root / "pyproject.toml").is_file():
+        project = tomllib.loads((root / "pyproject.toml").read_text("utf-8")).get("project", {})
+        if "dependencies" in project:
+            return [str(requirement) for requirement in project["dependencies"]]
+    if not (root / "setup.py").is_file():
+        return []
+    for node in ast.walk(ast.parse((root / "setup.py").read_text("utf-8"))):
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "install" and isinstance(value, ast.List):
+                    return [str(item.value) for item in value.elts if isinstance(item, ast.Constant)]
+    return []
+
+
+def _files(root: Path) -> list[str]:
+    """The files that count, relative to `root`, sorted; without what Python compiled."""
+    found = [name for name in _DECLARING if (root / name).is_file()]
+    for folder, subfolders, names in os.walk(root / PACKAGE):
+        subfolders[:] = [name for name in subfolders if name != "__pycache__"]
+        files = (Path(folder, name) for name in names if not name.endswith((".pyc", ".pyo")))
+        found += [file.relative_to(root).as_posix() for file in files if file.is_file()]
+    return sorted(found)

@@ -13,17 +13,17 @@ from packaging.version import InvalidVersion, Version
 
 from harness.config.toml_tables import Problems, Table, read_document, tables_of
 from harness.core.cells import Release
-from harness.core.durable import replace_file, storage_error
+from harness.core.durable import write_file
 from harness.core.errors import IntegrityError
 from harness.releases import package_index
-from harness.releases.files import PACKAGE
+from harness.releases.local import PACKAGE
 
 SCHEMA = 1
 _KEYS = ("version", "filename", "sha256", "kind")
 _SUFFIXES = {"wheel": ".whl", "sdist": ".tar.gz"}
 _HEADER = f"""\
 # Every published 1.x release of {PACKAGE}, oldest first: made by `funasr-harness releases lock`, not by hand.
-# A release is laid out only from a file whose sha256 is the one here.
+# A release is installed only from a file whose sha256 is the one here.
 
 schema = {SCHEMA}
 package = "{PACKAGE}"
@@ -32,7 +32,7 @@ package = "{PACKAGE}"
 
 @dataclass(frozen=True, kw_only=True)
 class LockChange:
-    """What making the lock anew has changed."""
+    """What a new lock changed."""
 
     added: tuple[Release, ...]
     """Published since; oldest first."""
@@ -44,7 +44,7 @@ class LockChange:
     def __str__(self) -> str:
         lines = [f"{len(self.added)} added, {len(self.kept)} unchanged, {len(self.gone)} no longer served"]
         lines += [f"  + {release.version} ({release.kind})" for release in self.added]
-        lines += [f"  ? {release.version} is locked, and the index serves it no more" for release in self.gone]
+        lines += [f"  ? {release.version} is locked, and the index no longer serves it" for release in self.gone]
         return "\n".join(lines)
 
 
@@ -73,12 +73,19 @@ def load_lock(path: Path) -> tuple[Release, ...]:
     return tuple(sorted(whole, key=_age))
 
 
-def lock(path: Path, *, today: datetime.date, on_found: Callable[[Release], None] | None = None) -> LockChange:
-    """Ask the package index for every published release and write the lock; untouched if nothing is new.
+def lock(
+    path: Path,
+    *,
+    today: datetime.date,
+    base: Path | None = None,
+    on_found: Callable[[Release], None] | None = None,
+) -> LockChange:
+    """Record every published release of the package index in the lock, which is not written if nothing is new.
 
     Args:
-        path: The lock; made if it is not there.
+        path: The lock; created if it is missing.
         today: The date that the lock is given.
+        base: Another lock, whose releases are taken over if `path` is not there.
         on_found: Called with each release as it is found, newest first.
 
     Raises:
@@ -87,7 +94,8 @@ def lock(path: Path, *, today: datetime.date, on_found: Callable[[Release], None
         MatrixError: the lock that is there cannot be read.
         StoreError: the lock cannot be written.
     """
-    locked = load_lock(path) if path.exists() else ()
+    known_lock = path if path.exists() else base
+    locked = load_lock(known_lock) if known_lock else ()
     served: dict[str, tuple[Release, ...]] = {}
     for files in package_index.published():
         served[files[0].version] = files
@@ -134,10 +142,7 @@ def _write(path: Path, releases: Sequence[Release], today: datetime.date) -> Non
         # What JSON calls a string is a basic string of TOML.
         pairs = (f"{key} = {json.dumps(getattr(release, key))}\n" for key in _KEYS)
         blocks.append("[[release]]\n" + "".join(pairs))
-    try:
-        replace_file(path, "\n".join(blocks).encode("utf-8"))
-    except OSError as error:
-        raise storage_error(error, path, "written") from error
+    write_file(path, "\n".join(blocks))
 
 
 def _read_release(table: Table) -> Release | None:
@@ -145,7 +150,7 @@ def _read_release(table: Table) -> Release | None:
     version, filename, sha256, kind = (table.text(key) for key in _KEYS)
     if not (version and filename and sha256 and kind):
         return None
-    told = len(table.problems.found)
+    before = len(table.problems.found)
     try:
         Version(version)
     except InvalidVersion:
@@ -156,7 +161,7 @@ def _read_release(table: Table) -> Release | None:
         table.problems.add(table.at("filename"), f'"{filename}" is not the name of a {kind} of {PACKAGE} {version}')
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         table.problems.add(table.at("sha256"), f'expected 64 hexadecimal digits, found "{sha256}"')
-    if len(table.problems.found) > told:
+    if len(table.problems.found) > before:
         return None
     return Release(label=version, version=version, kind=kind, filename=filename, sha256=sha256)
 
@@ -164,7 +169,7 @@ def _read_release(table: Table) -> Release | None:
 def _note_repeats(key: str, values: Sequence[str], problems: Problems) -> None:
     for value in dict.fromkeys(values):
         if values.count(value) > 1:
-            problems.add(f"[[release]] {key}", f'"{value}" stands there {values.count(value)} times')
+            problems.add(f"[[release]] {key}", f'"{value}" is there {values.count(value)} times')
 
 
 def _age(release: Release) -> Version:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from harness.core.cells import Release
 from harness.core.errors import FetchError, HarnessError, StoreError
-from harness.releases.files import PACKAGE, mismatch
+from harness.releases.local import PACKAGE, mismatch
 
 _PATIENCE_SECONDS = 600.0
 _COMPUTED = re.compile(r"Computed:\s+sha256:([0-9a-f]{64})")
@@ -31,7 +31,7 @@ _CHECK_INDEX = (
 def published() -> Iterator[tuple[Release, ...]]:
     """Every published 1.x release, newest first, each as its files: wheels before the sdist.
 
-    uv has no command that lists versions, so each step asks for the newest one below the last.
+    uv has no command that lists versions, so each step gets the newest version below the last one.
     Withdrawn releases and pre-releases are left out, as uv leaves them out; so are releases that
     state another Python than the one that runs this.
 
@@ -51,9 +51,9 @@ def published() -> Iterator[tuple[Release, ...]]:
 
 
 def install_published(release: Release, target: Path) -> None:
-    """Lay a published release out in an empty folder.
+    """Install a published release in an empty folder.
 
-    uv compares the file's hash with the one demanded before it gives anything of it away,
+    uv compares the file's hash with the one demanded before it unpacks anything of it,
     and builds an sdist, in an environment of its own, only after that.
 
     Raises:
@@ -62,13 +62,13 @@ def install_published(release: Release, target: Path) -> None:
         StoreError: the disk is full.
     """
     demand = f"{PACKAGE}=={release.version} --hash=sha256:{release.sha256}\n"
-    # A wheel needs no code run; that none is run to lay one out is worth saying.
+    # Installing a wheel runs no code of it, and uv must not build one.
     source = ("--no-build",) if release.kind == "wheel" else ("--no-binary", PACKAGE)
     _install(release, target, ("--require-hashes", *source, "-r", "-"), demand)
 
 
 def install_sdist(release: Release, sdist: Path, target: Path) -> None:
-    """Build and lay out an sdist whose hash has been compared already.
+    """Build and install an sdist whose hash has been compared already.
 
     Raises:
         FetchError: it cannot be built; what building needs could not be fetched.
@@ -78,7 +78,7 @@ def install_sdist(release: Release, sdist: Path, target: Path) -> None:
 
 
 def install_pins(pins: str, target: Path, *, python: str, platform: str) -> None:
-    """Lay libraries out together, at pinned versions and hashes, for an interpreter that need not be here.
+    """Install libraries together, at pinned versions and hashes, for an interpreter that need not be here.
 
     Args:
         pins: Lines of a requirements file, each with its hashes.
@@ -110,7 +110,7 @@ def _newest_below(bound: str) -> tuple[Release, ...]:
     if done.returncode and "No solution found" in done.stderr and "network was disabled" not in done.stderr:
         return ()
     if done.returncode:
-        raise _failure(f"cannot ask the package index for the releases of {PACKAGE}", done.stderr, None)
+        raise _failure(f"cannot get the releases of of {PACKAGE}", done.stderr, None)
     return _files_of(tomllib.loads(done.stdout)["packages"][0])
 
 
@@ -130,9 +130,9 @@ def _files_of(package: Mapping[str, Any]) -> tuple[Release, ...]:
     )
 
 
-# uv asks sysconfig where it is, and Python 3.11 fills sysconfig's table without a lock: a second thread that asks
+# uv asks sysconfig where it is, and Python 3.11 fills sysconfig's table without a lock: a second thread that calls it
 # meanwhile gets None.
-_ASKING = threading.Lock()
+_FINDING_UV = threading.Lock()
 
 
 def _uv(arguments: tuple[str, ...], text: str) -> subprocess.CompletedProcess[str]:
@@ -142,7 +142,7 @@ def _uv(arguments: tuple[str, ...], text: str) -> subprocess.CompletedProcess[st
             command, check=False, input=text, capture_output=True, text=True, timeout=_PATIENCE_SECONDS
         )
     except subprocess.TimeoutExpired:
-        what = f"uv gave no answer in {_PATIENCE_SECONDS:.0f} seconds"
+        what = f"uv did not finish in {_PATIENCE_SECONDS:.0f} seconds"
         raise FetchError(what, cause="the index is slow or unreachable", next_step=_CHECK_INDEX) from None
     except OSError as error:
         what = f"uv cannot be started: {error.strerror}"
@@ -150,20 +150,20 @@ def _uv(arguments: tuple[str, ...], text: str) -> subprocess.CompletedProcess[st
 
 
 def _find_uv() -> str:
-    """The uv that is installed beside the harness, or else the one on the user's path.
+    """The uv that is installed with the harness, or else the one on the user's path.
 
     Raises:
         FetchError: there is none.
     """
     try:
-        with _ASKING:
+        with _FINDING_UV:
             return str(importlib.import_module("uv").find_uv_bin())
     except (ImportError, FileNotFoundError):
         pass
     found = shutil.which("uv")
     if found is None:
         raise FetchError(
-            "uv is not there; releases are fetched with it",
+            "uv is missing; releases are fetched with it",
             cause="the harness was installed without its dependencies",
             next_step="python -m pip install uv",
         )
@@ -177,8 +177,8 @@ def _failure(what: str, stderr: str, release: Release | None) -> HarnessError:
     if release is not None and "Hash mismatch" in stderr:
         got = _COMPUTED.search(stderr)
         return mismatch(release, got[1] if got else "another one")
-    told = [line.strip() for line in _ADDRESS.sub("<address>", stderr).splitlines() if line.strip()]
-    last = "\n    ".join(told[-6:]) or "uv said nothing"
+    lines = [line.strip() for line in _ADDRESS.sub("<address>", stderr).splitlines() if line.strip()]
+    last = "\n    ".join(lines[-6:]) or "uv printed nothing"
     if any(sign in stderr for sign in _OFFLINE):
         return FetchError(f"{what}\n    {last}", cause="the package index cannot be reached", next_step=_CHECK_INDEX)
     return FetchError(

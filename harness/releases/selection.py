@@ -1,4 +1,4 @@
-"""From what a person writes (`latest`, `>=1.0.12,<1.1`, a path) to the releases that are meant."""
+"""From a text (`latest`, `>=1.0.12,<1.1`, a path) to the releases that it names."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def resolve(spec: str, locked: Sequence[Release]) -> tuple[Release, ...]:
         locked: The published releases, oldest first, as `load_lock` gives them.
 
     Raises:
-        ReleaseError: nothing is meant by it, or what lies at the path is no FunASR release.
+        ReleaseError: there is no such release, or the path is no FunASR release.
     """
     spec = spec.strip()
     if "/" in spec or spec.endswith((".whl", ".tar.gz")):
         return (read_local(Path(spec)),)
     if not locked:
-        raise ReleaseError("the lock holds no release", next_step="make it anew: funasr-harness releases lock")
+        raise ReleaseError("the lock holds no release", next_step="make it again: funasr-harness releases lock")
     if spec == "all":
         return tuple(locked)
     if spec == "latest":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.durable import replace_file, storage_error
+from harness.core.durable import write_file
 from harness.performance.baselines.comparison import RunComparison
 from harness.rules.verdicts import JudgedOutcome
 from harness.run.store import LoadedRun
@@ -56,15 +56,7 @@ def write_reports(
     paths = ReportPaths(
         html=out_dir / "compatibility.html", markdown=out_dir / "compatibility.md", junit=out_dir / "junit.xml"
     )
-    _write(paths.html, render_html(summary).encode("utf-8"))
-    _write(paths.markdown, render_markdown(summary).encode("utf-8"))
-    _write(paths.junit, render_junit(judged, title=title, repeat=summary.repeat))
+    write_file(paths.html, render_html(summary).encode("utf-8"))
+    write_file(paths.markdown, render_markdown(summary).encode("utf-8"))
+    write_file(paths.junit, render_junit(judged, title=title, repeat=summary.repeat))
     return paths
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
-    except OSError as error:
-        raise storage_error(error, path, "written") from error

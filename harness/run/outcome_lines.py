@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from harness.core.cells import Outcome, upgraded
 from harness.core.errors import StoreError
+from harness.core.wire import strict
 from harness.run.archive import read_outcomes
 
 
@@ -30,7 +29,7 @@ def line_of(outcome: Outcome) -> bytes:
     NaN and the infinities, which strict JSON cannot spell, become the strings "nan", "inf" and "-inf";
     a half of a surrogate pair, which UTF-8 cannot spell, is escaped as JSON does and comes back as it was.
     """
-    text = json.dumps(_strict(outcome.to_json()), allow_nan=False, ensure_ascii=False)
+    text = json.dumps(strict(outcome.to_json()), allow_nan=False, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
@@ -73,14 +72,3 @@ def _parsed(line: bytes) -> Outcome:
 
 def _not_strict(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not strict JSON")
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        # str(float("nan")) is "nan", whatever its sign.
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return value

@@ -21,9 +21,8 @@ from harness.corpus.user_speech import OwnSpeech, load_corpus
 from harness.corpus.word_orders import WordOrders, build_word_orders, load_word_orders
 from harness.environments.environment import Environment
 from harness.releases import fetch, layout_path
-from harness.variants.catalogue import load_variant
+from harness.variants.catalogue import load_variant, own_settings
 from harness.variants.model_folder import ModelFolder, write_model_folder
-from harness.variants.user_settings import own_settings
 from harness.variants.variant import Variant, render
 
 VALIDATION_UTTERANCES = 4
@@ -112,7 +111,7 @@ class Prepared:
     """Releases with a cell about a trainer on the CPU: those are imported whole, once for all their cells.
     On a GPU each cell imports for itself, because an import that asks for the GPU must not be forked from."""
     own_variants: Mapping[str, Any] = field(default_factory=dict)
-    """Of the user's own variants what they set, see `harness.variants.user_settings`."""
+    """Of the user's own variants what they set, see `harness.variants.catalogue`."""
 
     def release_for(self, label: str) -> dict[str, Any]:
         """What a release's process needs to enter it."""
@@ -325,7 +324,7 @@ def prepare(
 
 def _contract(variant: Variant, dimensions: Dimensions, depth: Depth) -> dict[str, Any]:
     """What the contract is told of the architecture; see `harness.variants.architecture`."""
-    told = variant.anatomy.told(render(variant, dimensions=dimensions, depth=depth))
+    told = variant.anatomy.to_dict(render(variant, dimensions=dimensions, depth=depth))
     return {**told, "inputs": list(variant.inputs), "frame_seconds": variant.frame_seconds}
 
 

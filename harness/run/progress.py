@@ -23,7 +23,7 @@ from harness.core.cells import Cell, Outcome, Status
 from harness.environments.environment import Environment
 from harness.run import Plan, events
 from harness.run.time_left import TimeLeft, usual_seconds
-from harness.text.terminal import console, say
+from harness.text.terminal import console, is_quiet, say, say_detail
 
 LINE_EVERY_SECONDS = 10.0
 """How often a run says how far it is where there is no terminal to draw on: half of the 20 seconds that are promised,
@@ -84,7 +84,7 @@ class Display:
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
             console=console(),
-            disable=not console().is_terminal or bool(os.environ.get("CI")),
+            disable=not console().is_terminal or is_quiet() or bool(os.environ.get("CI")),
         )
         self._task = self._progress.add_task("cells", total=total, left="")
 
@@ -125,6 +125,7 @@ class Display:
         """A cell has its outcome."""
         self._running.pop(outcome.cell.id, None)
         self._counts[outcome.status] += 1
+        say_detail(f"{outcome.status}, {outcome.seconds:.1f} s: {outcome.cell.id}")
         if self._left:
             self._left.settled(outcome)
         self._progress.advance(self._task)

@@ -14,12 +14,12 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from harness import __version__
 from harness.config.matrix import Matrix
+from harness.core.wire import now
 
 SCHEMA = 1
 """Version of the form of `run.json`."""
@@ -214,11 +214,6 @@ def collect_provenance(
         notices=tuple(notices),
         selected=selected,
     )
-
-
-def now() -> str:
-    """UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def code_state() -> tuple[str | None, bool | None]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from harness.config.built_in import is_built_in_matrix, shipped_file
 from harness.run.provenance import Provenance
 
 PROGRAM = "funasr-harness"
@@ -28,10 +29,12 @@ _FOR_SHOW = ("--known-issues", "--lock")
 
 
 def near(path: Path) -> str:
-    """A path as it may be kept: relative to the current folder where it lies below it."""
+    """A path as it may be kept: relative to the current folder if it is below it; of a built-in matrix, its name."""
     whole, here = path.expanduser().resolve(), Path.cwd().resolve()
     if whole.is_relative_to(here):
         return str(whole.relative_to(here))
+    if is_built_in_matrix(whole):
+        return whole.stem
     return f"{ELSEWHERE}/{whole.name}"
 
 
@@ -84,9 +87,9 @@ class Repeating:
 
 
 def _named(matrix: str) -> str:
-    """The path of a matrix as far as it can be known from its name."""
-    path = Path("matrices") / f"{matrix}.toml"
-    return str(path) if path.is_file() else UNKNOWN_MATRIX
+    """What names a matrix in a command: its path below the current folder, or its name if it is built in."""
+    path = shipped_file(f"{matrix}.toml")
+    return near(path) if path.is_file() else UNKNOWN_MATRIX
 
 
 def _line(*words: str) -> str:

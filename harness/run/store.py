@@ -24,12 +24,12 @@ from harness.core.cells import Cell, Outcome, Status
 from harness.core.durable import (
     cut_tail,
     release_lock,
-    replace_file,
     set_aside,
     storage_error,
     sync_folder,
     take_lock,
     write_all,
+    write_json,
 )
 from harness.core.errors import StoreError
 from harness.core.evidence import BLOCKED_BY
@@ -197,12 +197,7 @@ class RunStore:
         return there.merge_resumed(provenance)
 
     def _write_run(self, provenance: Provenance) -> None:
-        path = self.folder / RUN
-        text = json.dumps(provenance.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-        try:
-            replace_file(path, text.encode("utf-8", "backslashreplace"))
-        except OSError as error:
-            raise storage_error(error, path, "written") from error
+        write_json(self.folder / RUN, provenance.to_json(), indent=2)
 
     def _take_back(self, size: int) -> None:
         """Cut off what a failed write left, so that the next line does not begin within it."""

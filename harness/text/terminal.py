@@ -1,6 +1,8 @@
-"""What the user reads on the terminal."""
+"""What the user reads on the terminal, and how much of it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.text import Text
@@ -10,8 +12,27 @@ _console = Console(stderr=True, highlight=False, soft_wrap=True)
 _LOG_WIDTH = 100
 
 
+@dataclass
+class _Verbosity:
+    level: int = 0
+    """Below 0: results and warnings only. Above 0: details too."""
+
+
+_verbosity = _Verbosity()
+
+
+def set_verbosity(level: int) -> None:
+    """How much is printed from here on: -1 for `--quiet`, 0, or 1 for `--verbose`."""
+    _verbosity.level = level
+
+
+def is_quiet() -> bool:
+    """Whether progress and notes are left out."""
+    return _verbosity.level < 0
+
+
 def console() -> Console:
-    """Where the harness talks to its user: standard error."""
+    """The console of the harness's messages: standard error."""
     return _console
 
 
@@ -21,5 +42,17 @@ def width() -> int:
 
 
 def say(text: str, style: str = "") -> None:
-    """Print a text that is no markup, whatever it holds."""
+    """Print a text, whatever characters it has; `--quiet` leaves it out unless it has a style, as warnings have."""
+    if style or not is_quiet():
+        say_result(text, style)
+
+
+def say_result(text: str, style: str = "") -> None:
+    """Print a text that `--quiet` does not leave out: what the command was called for."""
     _console.print(Text(text, style=style))
+
+
+def say_detail(text: str) -> None:
+    """Print a text with `--verbose` only."""
+    if _verbosity.level > 0:
+        _console.print(Text(text, style="dim"))

@@ -8,7 +8,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config.toml_tables import Table, did_you_mean
-from harness.variants.config_paths import look_up
+
+
+def look_up(config: Mapping[str, Any], path: str) -> object:
+    """The value at a dotted path.
+
+    Raises:
+        KeyError: the path leads nowhere.
+    """
+    value: object = config
+    for key in path.split("."):
+        if not isinstance(value, Mapping):
+            raise KeyError(path)
+        value = value[key]
+    return value
+
+
+def put(config: dict[str, Any], path: str, value: int) -> None:
+    *parents, last = path.split(".")
+    for key in parents:
+        config = config[key]
+    config[last] = value
+
 
 KEYS = ("losses", "loss_is", "without_loss", "projection_width", "labels_before_text", "no_hotword")
 
@@ -32,18 +53,18 @@ class Anatomy:
     labels_before_text: tuple[tuple[int, ...], ...] = ()
     """Token ids that come before the text, for each place those that it may be."""
     no_hotword: str | None = None
-    """The path of the label that stands where no hotword is."""
+    """The path of the label in the place of a hotword where there is none."""
 
     def largest_label(self, config: Mapping[str, Any]) -> int:
-        """The largest token id that the architecture itself asks for; -1 when it asks for none."""
+        """The largest token id that the architecture itself needs; -1 if it needs none."""
         labels = [label for place in self.labels_before_text for label in place]
         if self.no_hotword:
             labels.append(int(str(_value(config, self.no_hotword))))
         return max(labels, default=-1)
 
-    def told(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def to_dict(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """For the contract's request, with the paths looked up in a rendered config; empty when nothing is stated."""
-        told: dict[str, Any] = {
+        stated: dict[str, Any] = {
             "losses": {name: list(feeding) for name, feeding in self.losses.items()},
             "loss_is": {name: _weight(config, factors) for name, factors in self.loss_is.items()},
             "without_loss": list(self.without_loss),
@@ -51,7 +72,7 @@ class Anatomy:
             "labels_before_text": [list(place) for place in self.labels_before_text],
             "no_hotword": _value(config, self.no_hotword) if self.no_hotword else None,
         }
-        return {key: value for key, value in told.items() if value not in ({}, [], None)}
+        return {key: value for key, value in stated.items() if value not in ({}, [], None)}
 
 
 def read_anatomy(table: Table, config: Mapping[str, Any]) -> Anatomy:

@@ -11,7 +11,7 @@ from harness.config.toml_tables import Problems, Table, did_you_mean
 from harness.core.errors import VariantError, listing
 from harness.corpus.synthesis import SAMPLING_RATE
 from harness.variants import architecture as anatomies
-from harness.variants.config_paths import look_up
+from harness.variants.architecture import look_up
 from harness.variants.variant import Variant
 
 SCHEMA = 1
@@ -103,7 +103,7 @@ def _bytes(path: Path, source: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         there = sorted(other.name for other in path.parent.glob("*.yaml"))
-        hint = did_you_mean(path.name, there) if there else "no YAML file lies there"
+        hint = did_you_mean(path.name, there) if there else "no YAML file is there"
         raise VariantError(f"{source} cannot be read: {error.strerror}", next_step=hint) from None
 
 
@@ -113,8 +113,8 @@ def _parse(raw: bytes, source: str) -> dict[str, Any]:
     try:
         config = yaml.safe_load(raw)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        told = " ".join(str(error).split())
-        raise VariantError(f"{source} is not YAML: {told}", next_step=f"correct {source}") from None
+        text = " ".join(str(error).split())
+        raise VariantError(f"{source} is not YAML: {text}", next_step=f"correct {source}") from None
     if not isinstance(config, dict):
         raise VariantError(
             f"{source} must be a mapping, as FunASR's configs are; found {type(config).__name__}", next_step=_EXAMPLE

@@ -1,4 +1,4 @@
-"""Architectures: FunASR configs with holes for the shape, one YAML file each.
+"""Architectures: FunASR configs with placeholders for the dimensions, one YAML file each.
 
 A file is a config as FunASR has it, with a `harness` block on top that says what the harness must know about it;
 another architecture needs another file and no Python.
@@ -16,8 +16,7 @@ from typing import Any
 from harness.core.cells import Depth, Dimensions
 from harness.core.errors import VariantError, listing
 from harness.corpus.tokens import SPECIAL
-from harness.variants.architecture import Anatomy
-from harness.variants.config_paths import look_up, put
+from harness.variants.architecture import Anatomy, look_up, put
 
 _NOT_REGISTERED = ("optim", "scheduler", "dataset")
 """FunASR keeps optimizers and schedulers in dictionaries of their own; datasets matter to the trainer alone."""
@@ -36,9 +35,9 @@ class Variant:
     source: str
     """Where the config comes from, in words."""
     hidden_size: tuple[str, ...]
-    """Paths that take the shape's hidden size."""
+    """Paths that take the hidden size."""
     vocab_size: tuple[str, ...]
-    """Paths that take the vocabulary's size; FunASR tells it to most models itself."""
+    """Paths that take the vocabulary's size; FunASR passes it to most models itself."""
     heads: tuple[str, ...]
     """Paths of numbers that must divide the hidden size."""
     reduced: tuple[tuple[str, int], ...]
@@ -54,13 +53,13 @@ class Variant:
     anatomy: Anatomy = field(hash=False)
     """What is particular about its training."""
     config: Mapping[str, Any] = field(hash=False, repr=False)
-    """FunASR's part of the file, at the published scale; `render` fills its holes."""
+    """FunASR's part of the file, at full depth; `render` fills its placeholders."""
 
     @property
     def components(self) -> tuple[tuple[str, str], ...]:
         """FunASR's registry tables and the names that the config takes from them: `("encoder_classes", "SANMEncoder")`.
 
-        A name stands under the table's own key (`encoder: SANMEncoder`) beside a mapping of its arguments;
+        A name is the value of the table's own key (`encoder: SANMEncoder`), next to a mapping of its arguments;
         where the key is another (`encoder2`), `tables` says which table is meant.
         """
         config = self.config
@@ -76,14 +75,14 @@ class Variant:
 
 
 def render(variant: Variant, *, dimensions: Dimensions, depth: Depth) -> dict[str, Any]:
-    """The complete FunASR config of a variant at a shape and scale, without the paths of the model folder's files.
+    """The complete FunASR config of a variant at dimensions and a depth, without the paths of the model folder's files.
 
     Raises:
         VariantError: attention heads do not divide the hidden size, or the vocabulary has no room for text.
     """
     if problems := shape_problems(variant, dimensions):
         raise VariantError(
-            listing(f"{variant.name} at {dimensions}", problems), next_step="choose another shape in the matrix"
+            listing(f"{variant.name} at {dimensions}", problems), next_step="choose other dimensions in the matrix"
         )
     config = copy.deepcopy(dict(variant.config))
     fillings = [(path, dimensions.hidden_size) for path in variant.hidden_size]
@@ -96,7 +95,7 @@ def render(variant: Variant, *, dimensions: Dimensions, depth: Depth) -> dict[st
 
 
 def shape_problems(variant: Variant, dimensions: Dimensions) -> tuple[str, ...]:
-    """Why a variant cannot have a shape; empty when it can."""
+    """Why a variant cannot have these dimensions; empty if it can."""
     return (
         *_head_problems(variant, dimensions.hidden_size),
         *_vocab_problems(dimensions.vocab_size),

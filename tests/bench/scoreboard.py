@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from harness.run.provenance import now, this_machine
+from harness.core.wire import now
+from harness.run.provenance import this_machine
 
 _GIB = 1024**3
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.core.cells import Release
 from harness.releases.cache import layout_path, settle, workroom
-from harness.releases.files import PACKAGE
+from harness.releases.local import PACKAGE
 
 from .records import Edit, Fault
 

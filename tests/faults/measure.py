@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.config.matrix import Matrix
 from harness.core.cells import Cell, Check, Outcome
+from harness.core.wire import now
 from harness.environments.environment import probe, scrubbed_environment
 from harness.releases import fetch, load_lock, resolve
 from harness.rules.apply import apply_rules
@@ -24,7 +25,6 @@ from harness.run import Settings, build_plan, execute
 from harness.run.preload import PRELOADED, PRELOADED_FOR_TRAINERS
 from harness.run.prepare import prepare
 from harness.run.progress import Display
-from harness.run.provenance import now
 from harness.run.store import Provenance, RunStore, StackFacts, collect_provenance
 from harness.variants.catalogue import available
 

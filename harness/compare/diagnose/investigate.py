@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from harness.compare.diagnose.evidence import ComparedSide, Evidence
 from harness.compare.diagnose.format import markdown
 from harness.compare.diagnose.runner import Traced, TracedRunner
 from harness.core.cells import Cell, Check, Outcome, Status
-from harness.core.durable import replace_file, storage_error
+from harness.core.durable import write_file, write_json
 
 PASSES = (0, 1, 2, 3)
 """Of a property: it runs a model a few times. Of all else the first forward pass is recorded whole."""
@@ -104,13 +103,8 @@ def store(one: Diagnosis, folder: Path) -> tuple[Path, Path]:
         StoreError: they cannot be written.
     """
     paths = (folder / "diagnosis.json", folder / "diagnosis.md")
-    texts = (json.dumps(one.to_json(), indent=1, ensure_ascii=False, default=str) + "\n", markdown(one))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in zip(paths, texts, strict=True):
-            replace_file(path, text.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise storage_error(error, folder, "written") from error
+    write_json(paths[0], one.to_json())
+    write_file(paths[1], markdown(one))
     return paths
 
 

@@ -58,7 +58,7 @@ def _bisect(divergence: CurveDivergence, matrix: str) -> str:
     asked = {
         "--check": f"{cell.check}@{cell.entry}",
         "--variant": cell.variant,
-        "--shape": cell.dimensions,
+        "--dimensions": cell.dimensions,
         "--depth": cell.depth,
         "--device": cell.device,
         "--precision": cell.precision,

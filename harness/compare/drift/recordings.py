@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.cells import with_present_ids
-from harness.core.durable import replace_file, storage_error
+from harness.core.durable import storage_error, write_json
 from harness.core.errors import StoreError
 
 DRIFT = "drift.json"
@@ -116,16 +116,7 @@ def add_recording(folder: Path, recording: DivergenceRecording) -> Path:
     """
     known = load_recordings(folder) | {recording.key: recording}
     path = folder / DRIFT
-    text = json.dumps(
-        {"schema": SCHEMA, "recordings": [asdict(known[key]) for key in sorted(known)]},
-        indent=1,
-        ensure_ascii=False,
-        allow_nan=False,
-    )
-    try:
-        replace_file(path, f"{text}\n".encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise storage_error(error, path, "written") from error
+    write_json(path, {"schema": SCHEMA, "recordings": [asdict(known[key]) for key in sorted(known)]})
     return path
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from harness.core.cells import Release
 from harness.core.errors import InputError, ReleaseError
-from harness.releases.files import PACKAGE
-from harness.releases.local import read_local
+from harness.releases.local import PACKAGE, read_local
 
 _PATHS = re.compile(r"^(?:---|\+\+\+) ([^\t\r\n]+)", re.MULTILINE)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.cells import with_present_ids
-from harness.core.durable import replace_file, storage_error
+from harness.core.durable import storage_error, write_json
 from harness.core.errors import StoreError
 
 COMMITS = "commits.json"
@@ -33,20 +33,6 @@ class CommitNote:
     """Those that it changes and that ran in the cell."""
     among: int
     """How many commits before it could not be judged, of which it may be one."""
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        replace_file(path, text.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise storage_error(error, path, "written") from error
 
 
 def add_commits(folder: Path, notes: Sequence[CommitNote]) -> Path:

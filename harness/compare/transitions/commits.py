@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 from harness.compare.transitions.git import Repository, Unreadable
 from harness.core.cells import Release
 from harness.core.errors import ReleaseError
-from harness.releases.files import PACKAGE
-from harness.releases.local import read_local
+from harness.releases.local import PACKAGE, read_local
 
 VERSION_FILE = f"{PACKAGE}/version.txt"
 """Where FunASR's setup.py reads the version that it builds."""

@@ -74,7 +74,7 @@ def asked_of(
         return CellTemplate(cell=import_cell(LABEL))
     if variant is None or dimensions is None:
         raise InputError(
-            f"{check} is asked of a model", next_step="name one: --variant paraformer_streaming --shape v8404-h320"
+            f"{check} is asked of a model", next_step="name one: --variant paraformer_streaming --dimensions v8404-h320"
         )
     cell = Cell(
         release=LABEL,

@@ -11,7 +11,7 @@ NAMED_ROWS = 50
 """Rows that are left out are named up to so many."""
 
 OWN_SETTINGS = "own_settings"
-"""The key in a cell's evidence that holds what the user's own variant sets, see `harness.variants.user_settings`."""
+"""The key in a cell's evidence that holds what the user's own variant sets, see `harness.variants.catalogue`."""
 
 BLOCKED_BY = "blocked_by"
 """The key in the evidence of a blocked cell that holds the id of the cell that blocks it."""

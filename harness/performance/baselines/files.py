@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.core.durable import replace_file, storage_error
+from harness.core.durable import storage_error, write_file
 from harness.core.errors import StoreError
 from harness.performance.baselines.records import Baseline
 
@@ -32,11 +32,7 @@ def write_baseline(baseline: Baseline, folder: Path) -> Path:
         StoreError: it could not be written; the older one is still there.
     """
     path = folder / f"{baseline.key.name}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text_of(baseline).encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise storage_error(error, path, "written") from error
+    write_file(path, text_of(baseline))
     return path
 
 

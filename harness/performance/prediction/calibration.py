@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.core.durable import replace_file, storage_error
+from harness.core.durable import write_json
 from harness.core.errors import InputError
 
 FILE = "calibration.json"
@@ -35,11 +35,7 @@ def write_calibration(calibration: Calibration, baselines: Path) -> Path:
     """
     path = baselines / calibration.key / FILE
     told = {name: value for name, value in asdict(calibration).items() if name != "key"}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, (json.dumps(told, indent=2, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise storage_error(error, path, "written") from error
+    write_json(path, told, indent=2)
     return path
 
 

@@ -127,7 +127,7 @@ def _request(question: MeasureRequest, batches: Sequence[int], room: MeasureCont
     corpus = build_corpus(room.cache)
     full = write_model_folder(variant, corpus, room.cache, dimensions=shape, depth=scale)
     few = write_model_folder(shallow(variant, scale, blocks), corpus, room.cache, dimensions=shape, depth=Depth.REDUCED)
-    told = variant.anatomy.told(render(variant, dimensions=shape, depth=scale))
+    told = variant.anatomy.to_dict(render(variant, dimensions=shape, depth=scale))
     return {
         "check": "footprint",
         "release": _release(question, room.cache),

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.core.cells import Depth, Dimensions, Outcome
 from harness.report.upstream.scripts import is_dotted, render_script
-from harness.variants.config_paths import look_up
+from harness.variants.architecture import look_up
 from harness.variants.variant import Variant, render
 
 _FRAMES = (40, 33, 28, 21)
@@ -78,7 +78,7 @@ def contract_script(outcome: Outcome, variant: Variant, dimensions: Dimensions, 
 
 
 def _weights(variant: Variant, config: Mapping[str, Any]) -> dict[str, float]:
-    told: dict[str, float] = variant.anatomy.told(config).get("loss_is", {})
+    told: dict[str, float] = variant.anatomy.to_dict(config).get("loss_is", {})
     if told:
         return told
     conf = config["model_conf"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from harness.commands.common import read_cells
-from harness.environments.gpu import gpu_present
+from harness.environments.environment import gpu_present
 
 
 def main(options: argparse.Namespace) -> int:

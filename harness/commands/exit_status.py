@@ -1,0 +1,143 @@
+"""Exit statuses: what each command returns and why, and how its errors and Ctrl-C become a message and a status."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from harness.core.errors import HarnessError
+
+FINE, FOUND, BAD_INPUT, FAULT, NO_GPU, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+GENERAL: Mapping[int, str] = {
+    FINE: "fine: the command did its work, and nothing is wrong with what it looked at",
+    FOUND: "something was found that is wrong with what it looked at",
+    BAD_INPUT: "bad input: an option, matrix, release, variant or speech file that cannot be used",
+    FAULT: "a fault of the harness or of the machine: nothing, or not everything, was learned",
+    NO_GPU: "torch finds no GPU, and --require-gpu was given or the matrix names the device cuda",
+    INTERRUPTED: "interrupted with Ctrl-C",
+}
+"""What an exit status means in every command."""
+
+_RUN = {
+    FINE: "as expected: every cell passed, was skipped, or failed as the known issues say",
+    FOUND: "a regression, a pass where a failure is listed, or a value that differs from this machine's baseline",
+    BAD_INPUT: "bad input; or a cell failed because of a key, value or file of your own, and nothing worse happened",
+    FAULT: "a fault of the harness or of the machine: a cell errored or has no outcome",
+}
+_PLAIN = {BAD_INPUT: "bad input", FAULT: "a fault of the harness or of the machine"}
+
+BY_COMMAND: Mapping[str, Mapping[int, str]] = {
+    "run": {**_RUN, NO_GPU: GENERAL[NO_GPU]},
+    "list": {FINE: "the cells were listed", **_PLAIN},
+    "releases": {
+        FINE: "the releases were listed, locked or fetched",
+        BAD_INPUT: "bad input, such as a release that does not exist",
+        FAULT: "the package index cannot be reached, a file's hash is wrong, or the disk is full",
+    },
+    "report": _RUN,
+    "show": {
+        FINE: "what is known of the cell was printed, whatever its outcome; with --as-issue, every script that was"
+        " run shows its fault",
+        BAD_INPUT: "bad input, or no run has the cell",
+        FAULT: "a run cannot be read; or a script of --as-issue did not show its fault",
+    },
+    "diagnose": {
+        FINE: "the cell passes, or is skipped in that release",
+        FOUND: "the cell fails; the diagnosis says whether a cause was found",
+        BAD_INPUT: "bad input",
+        FAULT: "the cell could not be measured here",
+    },
+    "gate": {
+        FINE: "nothing regressed",
+        FOUND: "at least one cell regressed",
+        BAD_INPUT: "bad input, such as a patch that does not apply",
+        FAULT: "a cell errored, and nothing regressed",
+    },
+    "bisect": {
+        FINE: "the transitions were found, or there is none",
+        BAD_INPUT: "bad input, such as a release that was named good and fails",
+        FAULT: "no cell could be judged, or an end of the search gave different answers in two runs",
+    },
+    "drift": {FINE: "the groups of loss curves were printed", **_PLAIN},
+    "bundle": {FINE: "the bundle was written", **_PLAIN},
+    "baseline": {FINE: "the baselines were shown, written, or left as they are", **_PLAIN},
+    "estimate": {
+        FINE: "the prediction was printed; the batch of one utterance fits every card of --fit",
+        FOUND: "not even one utterance fits a card of --fit",
+        **_PLAIN,
+    },
+    "pack": {FINE: "every run was compressed", **_PLAIN},
+    "completion": {FINE: "the script was printed", **_PLAIN},
+}
+"""The statuses that a command returns, and what they mean there. `INTERRUPTED` is possible in all of them."""
+
+AFTER_CTRL_C: Mapping[str, str] = {
+    "run": "what was measured is kept, and the same command resumes the run",
+    "list": "nothing was written",
+    "releases": "installed releases stay in the cache, and the lock is replaced as a whole or not at all",
+    "report": "the run's outcomes are kept; run the command again to write the reports",
+    "show": "the runs are unchanged",
+    "diagnose": "nothing of it is kept, and the same command starts over",
+    "gate": "nothing of it is kept, and the same command starts over",
+    "bisect": "nothing of it is kept, and the same command starts over",
+    "drift": "the run's outcomes are unchanged, and recordings that were completed are kept",
+    "bundle": "no bundle was written",
+    "baseline": "baselines that were reported as written are kept, the others are unchanged",
+    "estimate": "nothing of it is kept, and the same command starts over",
+    "pack": "a run's outcomes are replaced as a whole or not at all",
+    "completion": "nothing was written",
+    "bundle_host": "what was measured is in the result file; with --cache the same command resumes the run",
+}
+"""What is true of a command after Ctrl-C; `bundle_host` is `run` within a bundle."""
+
+
+def epilog(command: str | None) -> str:
+    """The statuses of one command as its `--help` shows them; without a command, the meanings common to all."""
+    meanings = dict(GENERAL) if command is None else dict(BY_COMMAND[command])
+    meanings[INTERRUPTED] = GENERAL[INTERRUPTED] + (f"; {AFTER_CTRL_C[command]}" if command else "")
+    return "\n".join(("exit status:", *(_entry(status, text) for status, text in sorted(meanings.items()))))
+
+
+def _entry(status: int, text: str) -> str:
+    import textwrap
+
+    return textwrap.fill(text, 100, initial_indent=f"  {status:<5}", subsequent_indent=" " * 7)
+
+
+def guarded(call: Callable[[], int], *, command: str, debug: bool) -> int:
+    """Call a command's function; print its error or what Ctrl-C left, and return the exit status."""
+    try:
+        return call()
+    except KeyboardInterrupt:
+        print(f"interrupted; {AFTER_CTRL_C[command]}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `funasr-harness list … | head` is not an error; stdout must not complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        shown = error if isinstance(error, HarnessError) else _unforeseen(error)
+        print(f"error: {shown}", file=sys.stderr)
+        return shown.exit_code
+
+
+def _unforeseen(error: Exception) -> HarnessError:
+    """An error that no code expected, in words: Python's own exit status 1 would mean a regression."""
+    if isinstance(error, OSError):
+        # Not above: it needs `fcntl`, and the message about a system without it must still be printed.
+        from harness.core.durable import unforeseen_storage_error
+
+        if storage := unforeseen_storage_error(error):
+            return storage
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return HarnessError(
+        f"{type(error).__name__}: {error}",
+        cause=f"a fault of the harness itself, in {Path(place.filename).name}, line {place.lineno}",
+        next_step="run the same command with --debug, and report what it prints",
+    )

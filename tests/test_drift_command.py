@@ -14,6 +14,7 @@ from report_factory import run_of
 
 from harness import cli
 from harness.commands import drift
+from harness.commands.arguments import make_parser
 from harness.compare.drift.divergences import CurveDivergence
 from harness.compare.drift.recordings import load_recordings
 from harness.run.outcome_lines import line_of
@@ -53,8 +54,8 @@ def test_groups_and_partings_are_printed(run: Path, capsys: pytest.CaptureFixtur
     assert said.count("Not measured") == 1
     for line in re.findall(r"funasr-harness (?:drift|bisect) .*", f"{said}\n{printed.err}"):
         # What is printed is understood as it stands: the same command with nothing left open.
-        options = cli._parser().parse_args(shlex.split(line)[1:])
-        asked = (options.good, options.bad) if options.module == "bisect" else (str(options.run), options.trace)
+        options = make_parser().parse_args(shlex.split(line)[1:])
+        asked = (options.good, options.bad) if options.command == "bisect" else (str(options.run), options.trace)
         assert asked in (("1.4.3", "1.4.6"), (str(run), "1"))
 
 

@@ -40,6 +40,14 @@ def test_no_command_has_a_status_that_the_general_table_lacks() -> None:
         assert {FINE, FAULT} <= set(statuses) <= set(GENERAL)
 
 
+def test_the_documentation_has_every_status_of_every_command() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "reading-reports.md").read_text(encoding="utf-8")
+    for command, statuses in BY_COMMAND.items():
+        rows = [f"| {status} | {meaning} |" for status, meaning in statuses.items()]
+        first, *others = rows
+        assert "\n".join([f"| `{command}` {first}", *(f"|  {row}" for row in others)]) in text
+
+
 RUN = ("runs/small",)
 ASKED = ("--matrix", "matrices/small.toml")
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from report_factory import RELEASES, atlas, cell, judged, loss_failure, outcome, run_of, tuned
 
-from harness.cli import _parser
+from harness.commands.arguments import make_parser
 from harness.core.cells import Status
 from harness.report.summary import summarise
 
@@ -54,4 +54,4 @@ def test_the_program_understands_the_commands():
     for command in summary_of([outcome(cell("1.4.0", "construct"))]).commands:
         program, *arguments = shlex.split(command.text)
         assert program == "funasr-harness"
-        _parser().parse_args(arguments)
+        make_parser().parse_args(arguments)

@@ -17,7 +17,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "harness"
-SHARED = ("harness.core.wire", "harness.core.processes")
+SHARED = (
+    *("harness.core.wire", "harness.core.processes", "harness.core.checks"),
+    *(
+        f"harness.core.evidence.{path.stem}"
+        for path in sorted((PACKAGE / "core" / "evidence").glob("*.py"))
+        if path.stem != "parsing"
+    ),
+)
 """What both worlds import: the standard library is enough for it."""
 
 

@@ -93,7 +93,7 @@ def test_a_matrix_goes_out_and_its_report_comes_home(world: World, monkeypatch: 
     kept = json.loads((world.output / ORIGIN).read_text())
     assert told_of["matrix"] == kept["matrix"] == "small"
     assert told_of["harness_commit"] == kept["harness_commit"]
-    assert kept["left_out"] == {"import": libraries.LEFT_OUT[Check.IMPORT]}
+    assert kept["left_out"] == {"import": Check.IMPORT.facts.not_in_bundles}
 
 
 def test_a_users_rows_are_trained_on_there_as_they_were_chosen_here(world: World) -> None:

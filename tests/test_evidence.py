@@ -18,7 +18,6 @@ from harness.core.evidence.checkpoint import CheckpointMetrics
 from harness.core.evidence.common import CellEvidence, Finding
 from harness.core.evidence.parsing import EvidenceMismatch, parse
 from harness.core.evidence.questions import AnswerStatus
-from harness.core.evidence.records import RECORDS
 from harness.core.evidence.training import Absent, TrainingMetrics
 from harness.run.archive import read_outcomes
 from harness.run.outcome_lines import line_of, read_lines
@@ -40,17 +39,20 @@ def metrics(**values: Any) -> TrainingMetrics:
 def test_every_key_of_a_committed_run_is_declared(run: str) -> None:
     for line in read_outcomes(REPORTS / run / "outcomes.jsonl").splitlines():
         one = Outcome.from_json(json.loads(line))
-        for kind, data, place in zip(RECORDS[one.cell.check], (one.metrics, one.evidence), PLACES, strict=True):
+        for kind, data, place in zip(of(one.cell.check), (one.metrics, one.evidence), PLACES, strict=True):
             parse(kind, data, place=f"{one.cell.id} {place}", strict=True)
 
 
 PLACES = ("metrics", "evidence")
 
 
+def of(check: Check) -> tuple[type, type]:
+    return check.facts.metrics, check.facts.evidence
+
+
 def test_each_check_has_records_of_its_own() -> None:
-    assert set(RECORDS) == set(Check)
-    assert len({kind for pair in RECORDS.values() for kind in pair}) == 2 * len(Check)
-    assert all(issubclass(evidence, CellEvidence) for _, evidence in RECORDS.values())
+    assert len({kind for check in Check for kind in of(check)}) == 2 * len(Check)
+    assert all(issubclass(check.facts.evidence, CellEvidence) for check in Check)
 
 
 def records(kind: type) -> Iterator[type]:
@@ -63,7 +65,7 @@ def records(kind: type) -> Iterator[type]:
 
 
 def test_records_are_frozen_and_take_keywords_only() -> None:
-    for kind in {one for pair in RECORDS.values() for top in pair for one in records(top)}:
+    for kind in {one for check in Check for top in of(check) for one in records(top)}:
         assert kind.__dataclass_params__.frozen, kind
         assert all(field.kw_only for field in dataclasses.fields(kind)), kind
 
@@ -147,7 +149,7 @@ def test_a_finding_has_a_code_in_kebab_case(code: str) -> None:
 
 
 def test_an_unknown_answer_is_a_mismatch() -> None:
-    kind = RECORDS[Check.DATA][1]
+    kind = Check.DATA.facts.evidence
     with pytest.raises(
         EvidenceMismatch, match=r"questions\[0\].status: expected one of holds, fails, listed, not_asked"
     ):

@@ -43,18 +43,10 @@ INSIDE = {
 }
 """What is needed within a release, and by what."""
 
-OF_CHECKS = {Check.PROPERTIES: ("hypothesis", "sortedcontainers")}
-"""What further checks need besides."""
-
-LEFT_OUT = {
-    Check.IMPORT: "it needs every library that a release declares, several hundred megabytes",
-}
-"""Checks that no bundle holds, and why."""
-
 
 def libraries_for(checks: Iterable[Check]) -> tuple[str, ...]:
     """The distributions that cells of these checks need, in the order of their names."""
-    more = {name for check in checks for name in OF_CHECKS.get(check, ())}
+    more = {name for check in checks for name in check.facts.libraries}
     return tuple(sorted({*OUTSIDE, *INSIDE, *more}))
 
 

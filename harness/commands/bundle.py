@@ -12,7 +12,7 @@ from harness import __version__
 from harness.bundle import archive, libraries
 from harness.bundle.archive import Manifest
 from harness.bundle.contents import gather, reject_local_sources
-from harness.bundle.libraries import LEFT_OUT, libraries_for
+from harness.bundle.libraries import libraries_for
 from harness.commands.common import arguments_of, cache_of, carried_lines, read_cells, read_own_speech
 from harness.config.matrix import Matrix
 from harness.core.cells import Cell
@@ -103,8 +103,8 @@ def _wanted(options: argparse.Namespace) -> _Wanted:
     if matrix is None:
         assert trouble is not None
         raise trouble
-    left_out = {str(cell.check): LEFT_OUT[cell.check] for cell in found if cell.check in LEFT_OUT}
-    kept = tuple(cell for cell in found if cell.check not in LEFT_OUT)
+    left_out = {str(cell.check): why for cell in found if (why := cell.check.facts.not_in_bundles)}
+    kept = tuple(cell for cell in found if not cell.check.facts.not_in_bundles)
     if not kept:
         raise SelectionError(
             "nothing is left for the bundle",

@@ -9,23 +9,13 @@ from typing import Any
 
 from harness.config.axes import GPU
 from harness.config.toml_tables import Table
-from harness.core.cells import Check
+from harness.core.checks import Check, named_object
 
 LEAST_MEMORY_BYTES = 256 * 1024**2
 """An interpreter with torch needs more than this, so a smaller limit is a slip of the unit."""
 
 DEFAULT_TIMEOUT_SECONDS: Mapping[Check, float] = MappingProxyType(
-    {
-        Check.IMPORT: 120.0,
-        Check.CONSTRUCT: 60.0,
-        Check.LOSS_CONTRACT: 60.0,
-        # Far above the ten seconds that it takes: what it searches must not depend on how busy the machine is.
-        Check.PROPERTIES: 900.0,
-        Check.DATA: 180.0,
-        Check.FINETUNE: 600.0,
-        Check.CHECKPOINT: 600.0,
-        Check.DECODE: 900.0,
-    }
+    {check: check.facts.timeout_seconds for check in Check}
 )
 
 MINIMUM_STEPS = 12
@@ -145,7 +135,7 @@ NO_SECONDS = (
 
 CheckSettings = PropertiesSettings | DecodeSettings | CheckpointSettings
 CHECK_SETTINGS: Mapping[Check, CheckSettings] = MappingProxyType(
-    {Check.PROPERTIES: PropertiesSettings(), Check.CHECKPOINT: CheckpointSettings(), Check.DECODE: DecodeSettings()}
+    {check: named_object("harness.config", check.facts.settings)() for check in Check if check.facts.settings}
 )
 """The checks that have a table of their own in a matrix, with their defaults."""
 

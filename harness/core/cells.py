@@ -13,47 +13,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from harness.core.checks import Check as Check
 from harness.core.evidence.common import CellEvidence
 from harness.core.evidence.parsing import EvidenceMismatch, parse
-from harness.core.evidence.records import RECORDS
 from harness.core.evidence.training import TrainingEvidence, TrainingMetrics
 
 Record = TypeVar("Record")
 
 SCHEMA = 2
 """Version of the format of an outcome on disk."""
-
-
-class Check(StrEnum):
-    """One question about a cell. A check depends on the earlier ones that block their dependents."""
-
-    IMPORT = "import"
-    CONSTRUCT = "construct"
-    LOSS_CONTRACT = "loss_contract"
-    PROPERTIES = "properties"
-    DATA = "data"
-    FINETUNE = "finetune"
-    CHECKPOINT = "checkpoint"
-    DECODE = "decode"
-
-    @property
-    def position(self) -> int:
-        """Its place in the order of checks, 0 for the first."""
-        return list(Check).index(self)
-
-    @property
-    def blocks_dependents(self) -> bool:
-        """Whether a failure blocks the later checks.
-
-        A model trains with a broken property, on data that differs from the user's files, and without being able to
-        resume. So nothing depends on these three.
-        """
-        return self not in (Check.PROPERTIES, Check.DATA, Check.CHECKPOINT)
-
-    @property
-    def through_trainer(self) -> bool:
-        """Whether it runs one of the release's trainers; its cells name the entry point."""
-        return self in (Check.DATA, Check.FINETUNE, Check.CHECKPOINT, Check.DECODE)
 
 
 class Entry(StrEnum):
@@ -285,7 +253,7 @@ class Outcome:
         Raises:
             EvidenceMismatch: it does not have its form; an outcome that `as_declared` gave always has.
         """
-        return self._record(RECORDS[self.cell.check][1], self.evidence, "evidence")  # type: ignore[no-any-return]
+        return self._record(self.cell.check.facts.evidence, self.evidence, "evidence")
 
     @property
     def training(self) -> TrainingMetrics | None:
@@ -300,14 +268,14 @@ class Outcome:
 
     def metrics_as(self, kind: type[Record]) -> Record | None:
         """The metrics, if `kind` is the record of the cell's check; None otherwise. Raises as `common` does."""
-        if RECORDS[self.cell.check][0] is not kind:
+        if self.cell.check.facts.metrics is not kind:
             return None
         return self._record(kind, self.metrics, "metrics")
 
     def as_declared(self) -> Outcome:
         """This outcome; in its place an `errored` one where metrics or evidence do not have the form of its check."""
         try:
-            self.metrics_as(RECORDS[self.cell.check][0])
+            self.metrics_as(self.cell.check.facts.metrics)
             _ = self.common
         except EvidenceMismatch as error:
             reason = f"its result is malformed: {error}"

@@ -30,12 +30,8 @@ def facts_of(outcome: Outcome) -> tuple[Fact, ...]:
         Check.IMPORT: _import_facts,
         Check.CONSTRUCT: _construct_facts,
         Check.LOSS_CONTRACT: _contract_facts,
-        Check.PROPERTIES: _no_facts,
-        Check.DATA: _no_facts,
         Check.FINETUNE: _finetune_facts,
-        Check.CHECKPOINT: _no_facts,
-        Check.DECODE: _no_facts,
-    }[outcome.cell.check]
+    }.get(outcome.cell.check, _no_facts)
     facts = reader(outcome.metrics, outcome.evidence)
     message = one_line(outcome.failure.message, at_most=2000) if outcome.failure else ""
     told = Fact(name="message", text=message if message not in one_line(outcome.reason, at_most=10**6) else "")

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Precision, Status, Verdict
 from harness.core.release_order import Order, Span
-from harness.report.labels import CHECK_LETTER, LEVEL_NAME, STATUS_NAME, cell_sign
+from harness.report.labels import LEVEL_NAME, STATUS_NAME, cell_sign
 from harness.rules.levels import Level
 from harness.rules.verdicts import JudgedOutcome
 
@@ -91,9 +91,9 @@ class Mark:
         lead = cell_sign(self.judged)
         star = "*" if self.unexpected else ""
         if self.stopped is None:
-            return f"{lead} {CHECK_LETTER[self.reached]}{star}" if self.reached else lead + star
-        before = f"{CHECK_LETTER[self.reached]} " if self.reached else ""
-        return f"{before}{lead} {CHECK_LETTER[self.stopped]}{star}"
+            return f"{lead} {self.reached.facts.letter}{star}" if self.reached else lead + star
+        before = f"{self.reached.facts.letter} " if self.reached else ""
+        return f"{before}{lead} {self.stopped.facts.letter}{star}"
 
     @property
     def unexpected(self) -> bool:

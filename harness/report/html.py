@@ -124,8 +124,6 @@ def _environment() -> Environment:
         status_meaning=labels.STATUS_MEANING,
         verdict_name=labels.VERDICT_NAME,
         verdict_meaning=labels.VERDICT_MEANING,
-        letter=labels.CHECK_LETTER,
-        check_meaning=labels.CHECK_MEANING,
         native=labels.NATIVE,
         all_checks=tuple(Check),
         draw=_draw,

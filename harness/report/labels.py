@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.core.cells import Check, Status, Verdict
+from harness.core.cells import Status, Verdict
 from harness.rules.levels import Level
 from harness.rules.verdicts import JudgedOutcome
 
@@ -12,55 +12,6 @@ INTRODUCTION = (
     "hidden size, whether its loss fits the output of the model, and whether the release's own trainer reduces that "
     "loss. All of it was run and measured; nothing is taken from release notes."
 )
-
-CHECK_LETTER: dict[Check, str] = {
-    Check.IMPORT: "I",
-    Check.CONSTRUCT: "C",
-    Check.LOSS_CONTRACT: "L",
-    Check.PROPERTIES: "P",
-    Check.DATA: "D",
-    Check.FINETUNE: "F",
-    Check.CHECKPOINT: "S",
-    Check.DECODE: "T",
-}
-
-CHECK_MEANING: dict[Check, str] = {
-    Check.IMPORT: "the release imports; third-party modules that it needs but does not declare are listed",
-    Check.CONSTRUCT: (
-        "the model builds with these dimensions, and its loss has as many classes as the layer before it outputs"
-    ),
-    Check.LOSS_CONTRACT: (
-        "one forward and one backward pass: what enters the loss is as wide as the vocabulary, "
-        "the loss is finite, and a gradient reaches every part of the model"
-    ),
-    Check.PROPERTIES: (
-        "the loss fits, padding has no effect and the future does not leak, over random dimensions, lengths and "
-        "settings; a counterexample is shown where one was found"
-    ),
-    Check.DATA: (
-        "what reaches the model is what the files say: each utterance once an epoch, its text, its length, "
-        "normalised as configured"
-    ),
-    Check.FINETUNE: (
-        "the release's own trainer runs on speech: the steps are taken, the loss is finite at each of them "
-        "and falls, and the parameters change"
-    ),
-    Check.CHECKPOINT: (
-        "the saved model resumes where it stopped, averages and loads; a checkpoint of other dimensions is noticed"
-    ),
-    Check.DECODE: "after fine-tuning, the saved model is loaded again and decodes the text of its utterances",
-}
-
-CHECK_FAILS: dict[Check, str] = {
-    Check.IMPORT: "The release does not import",
-    Check.CONSTRUCT: "The model does not build",
-    Check.LOSS_CONTRACT: "The loss does not fit",
-    Check.PROPERTIES: "A property of the model does not hold",
-    Check.DATA: "The trainer receives something else than the files say",
-    Check.FINETUNE: "Fine-tuning fails",
-    Check.CHECKPOINT: "The saved model does not resume, average or load as it should",
-    Check.DECODE: "The fine-tuned model does not decode its utterances",
-}
 
 STATUS_SIGN: dict[Status, str] = {
     Status.PASSED: "✓",

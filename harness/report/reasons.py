@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from harness.core.cells import Check, Dimensions, Severity, Status, Verdict
 from harness.core.release_order import Order, Span
 from harness.report.failures import GroupKey, defect_key
-from harness.report.labels import CHECK_FAILS, STATUS_NAME
+from harness.report.labels import STATUS_NAME
 from harness.rules.defects import Defect
 from harness.rules.verdicts import JudgedOutcome
 from harness.text.plain import one_line, sentence
@@ -115,7 +115,7 @@ def _faults(items: Sequence[JudgedOutcome], links: Links, trainer: bool) -> Iter
 
 
 def _what(fault: _Fault) -> str:
-    what = CHECK_FAILS[fault.check] if fault.severity is Severity.BROKEN else str(fault.check)
+    what = fault.check.facts.failing if fault.severity is Severity.BROKEN else str(fault.check)
     return what + (f" with {' and '.join(sorted(fault.entries))}" if fault.entries else "")
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from types import MappingProxyType
 
-from harness.core.cells import Check, Failure, Outcome, Status
-from harness.rules.checkpoint import apply_checkpoint_rule
-from harness.rules.decode import apply_decode_rule
+from harness.core.cells import Failure, Outcome, Status
+from harness.core.checks import named_object
 from harness.rules.training import judge_training
 from harness.rules.user_errors import attribute
 from harness.rules.user_rows import apply_user_rows
@@ -25,8 +22,10 @@ def apply_rules(outcome: Outcome) -> Outcome:
     by_file = apply_user_rows(outcome)
     if by_file is not outcome:
         return by_file
-    rule = _RULES.get(outcome.cell.check)
-    return attribute(rule(outcome) if rule and outcome.status is Status.PASSED else outcome)
+    rule = outcome.cell.check.facts.rule
+    if rule and outcome.status is Status.PASSED:
+        outcome = named_object("harness.rules", rule)(outcome)
+    return attribute(outcome)
 
 
 def apply_training_rule(outcome: Outcome) -> Outcome:
@@ -38,8 +37,3 @@ def apply_training_rule(outcome: Outcome) -> Outcome:
     reason = "; ".join(verdict.reasons)
     failure = Failure(type="NotTrained", message=reason, signature="NotTrained@" + "+".join(verdict.unmet))
     return replace(outcome, status=Status.FAILED, reason=reason, failure=failure, evidence=evidence)
-
-
-_RULES: Mapping[Check, Callable[[Outcome], Outcome]] = MappingProxyType(
-    {Check.FINETUNE: apply_training_rule, Check.CHECKPOINT: apply_checkpoint_rule, Check.DECODE: apply_decode_rule}
-)

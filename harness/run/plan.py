@@ -12,18 +12,6 @@ from harness.core import wire
 from harness.core.cells import Cell, Check, Device, Outcome, Status
 from harness.run.blocking import blocked
 
-_WEIGHT = {
-    Check.IMPORT: 5.0,
-    Check.CONSTRUCT: 0.3,
-    Check.LOSS_CONTRACT: 0.4,
-    Check.PROPERTIES: 20.0,
-    Check.DATA: 10.0,
-    Check.FINETUNE: 30.0,
-    Check.CHECKPOINT: 60.0,
-    Check.DECODE: 120.0,
-}
-"""Rough seconds, for the order in which batches are started; nothing else depends on them."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -223,7 +211,7 @@ def _split(planned: Sequence[PlannedCell], jobs: int) -> list[list[PlannedCell]]
 
 
 def _weight(group: Sequence[PlannedCell]) -> float:
-    return sum(_WEIGHT[each.cell.check] for each in group)
+    return sum(each.cell.check.facts.usual_seconds for each in group)
 
 
 def _chain(cell: Cell) -> tuple[object, ...]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from harness.core.cells import Check, Failure, Status
 from harness.core.evidence.parsing import parse
-from harness.core.evidence.records import RECORDS
 
 _FROM_INSIDE = frozenset(Status) - {Status.BLOCKED, Status.CRASHED}
 """What a check can say of itself; `timed_out` where it stopped in time to say how far it came."""
@@ -52,7 +51,7 @@ def _parse(data: Any, check: Check) -> CellResult:
     reason = data["reason"]
     if not isinstance(reason, str) or bool(reason.strip()) == (status is Status.PASSED):
         raise ValueError(f"{status} with the reason {reason!r}")
-    for name, record in zip(("metrics", "evidence"), RECORDS[check], strict=True):
+    for name, record in (("metrics", check.facts.metrics), ("evidence", check.facts.evidence)):
         if not isinstance(data[name], dict):
             raise TypeError(f"{name} is no JSON object")
         parse(record, data[name], place=name)

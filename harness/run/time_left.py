@@ -25,21 +25,7 @@ from harness.config.matrix import Matrix
 from harness.config.settings import DecodeSettings, PropertiesSettings
 from harness.core.cells import Cell, Check, Entry, Outcome, Status
 
-USUAL_SECONDS: Mapping[Check, float] = MappingProxyType(
-    {
-        Check.IMPORT: 13.0,
-        Check.CONSTRUCT: 0.5,
-        Check.LOSS_CONTRACT: 1.0,
-        Check.PROPERTIES: 17.0,
-        Check.DATA: 3.5,
-        Check.FINETUNE: 24.0,
-        Check.CHECKPOINT: 31.0,
-        Check.DECODE: 68.0,
-    }
-)
-"""Medians of the cells that ran in `reports/atlas` (import, construct, loss_contract, finetune), `reports/properties`
-(properties) and `reports/later_checks` (data, checkpoint, decode): two cores, two jobs, reduced depth on the CPU. Only
-their ratios matter, and these only until the first cells of a check are done."""
+USUAL_SECONDS: Mapping[Check, float] = MappingProxyType({check: check.facts.usual_seconds for check in Check})
 
 _STEPS, _EXAMPLES, _DECODE_STEPS = 75, 240, 200
 """What a cell of `finetune` (three trainings of 25 steps), `properties` and `decode` did there."""

@@ -9,28 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.core.checks import Check, named_object
 from harness.worker.process import failures
 from harness.worker.release import entry, findings, registry, shims
 
-CHECKS = {
-    "import": "checks.importing.check",
-    "construct": "checks.contract.construct",
-    "loss_contract": "checks.contract.loss_contract",
-    "properties": "checks.properties.check",
+FURTHER = {
     "properties.example": "checks.properties.check_example",
-    "data": "checks.data.check",
-    "finetune": "checks.finetune.check",
-    "checkpoint": "checks.checkpoint.check",
-    "decode": "checks.decode.check",
     "footprint": "record.memory_profile.measure",
     "trained_peak": "record.memory_profile.trained.peak",
 }
-"""The function of `harness.worker` that answers each check. Its module is imported when the check runs.
+"""What is measured besides the checks of a matrix: one example of a property, and what a prediction of memory needs."""
 
-`footprint` and `trained_peak` are not checks of a matrix: `harness.performance.prediction` runs them."""
 
-ON_THE_MODEL = ("construct", "loss_contract", "properties", "footprint")
-"""Checks that need the model's own modules only; the others import the release whole."""
+def _on_the_model(check: str) -> bool:
+    return check == "footprint" or (check not in FURTHER and Check(check).facts.on_the_model)
 
 
 def enter(entering: Mapping[str, Any]) -> None:
@@ -77,10 +69,8 @@ def _enter_for(components: Sequence[tuple[str, str]], overlay: str, version: str
 
 
 def _answering(check: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    module, _, function = CHECKS[check].rpartition(".")
-    answering: Callable[[Mapping[str, Any]], dict[str, Any]] = getattr(
-        importlib.import_module(f"harness.worker.{module}"), function
-    )
+    named = FURTHER[check] if check in FURTHER else Check(check).facts.measure
+    answering: Callable[[Mapping[str, Any]], dict[str, Any]] = named_object("harness.worker", named)
     return answering
 
 
@@ -88,7 +78,7 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     """Answer one cell's question.
 
     Returns:
-        `status`, `reason`, `failure`, `metrics`, `evidence`, `compatibility shims`, as an outcome holds them.
+        `status`, `reason`, `failure`, `metrics`, `evidence`, `shims`, as an outcome holds them.
     """
     overlay = request["release"]["overlay"]
     check = request["check"]
@@ -100,7 +90,7 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         if check != "import":
             shims.apply(request["device"])
-        if check in ON_THE_MODEL:
+        if _on_the_model(check):
             _enter_for(components, overlay, request["release"]["version"])
         one_example = "property" in request.get("trace", {})
         answering = _answering("properties.example" if one_example else check)

@@ -71,6 +71,7 @@ def test_every_boundary_is_printed_and_stored(call: Call, world: World) -> None:
     limit = re.search(r"may run (\d+)", said.out)
     assert limit is not None
     assert len(world.tree.asked) <= int(limit[1])
+    assert json.loads(call("--json").out)["boundaries"] == stored()["boundaries"]
 
 
 def test_answers_on_record_are_used_and_fresh_ignores_them(call: Call, world: World) -> None:

@@ -727,7 +727,7 @@ def test_show_tells_what_is_known_of_a_cell_and_how_to_repeat_it(world: World) -
         "reason": "handed 320, built for 8404",
         "failure": failure,
         "metrics": {"loss": None},
-        "evidence": {"loss_inputs": [{"width": 320, "classes": 8404}]},
+        "evidence": {"loss_inputs": [{"name": "criterion", "width": 320, "classes": 8404}]},
         "shims": ("cuda-calls-stay-on-cpu",),
     }
     world.run()
@@ -736,13 +736,18 @@ def test_show_tells_what_is_known_of_a_cell_and_how_to_repeat_it(world: World) -
     for part in (
         "status    failed: handed 320, built for 8404",
         "verdict   regression",
-        "adapted   cuda-calls-stay-on-cpu",
+        "shim      cuda-calls-stay-on-cpu",
         "loss = null",
-        '{"width": 320, "classes": 8404}',
+        '{"name": "criterion", "width": 320, "classes": 8404}',
         "signature AssertionError@funasr/x.py:f",
         f"again     funasr-harness run matrices/small.toml --only {cell} -o runs/again --fresh",
     ):
         assert part in said.out
+    record = json.loads(world.call("show", cell, "--json").out)
+    assert (record["schema"], record["cell"]) == (1, cell)
+    (run,) = record["runs"]
+    assert (run["verdict"], run["outcome"]["status"]) == ("regression", "failed")
+    assert run["again"].startswith("funasr-harness run matrices/small.toml")
 
 
 def test_the_command_that_show_gives_runs_that_cell(world: World) -> None:

@@ -63,7 +63,15 @@ def test_it_tells_which_release_it_chose_and_stores_what_it_found(world: World) 
     folder = world.folder / "runs" / "diagnoses" / slug(Cell.parse(LOSS), "1.4.15")
     stored = json.loads((folder / "diagnosis.json").read_text(encoding="utf-8"))
     assert (stored["cell"], stored["against"], stored["cause"]) == (LOSS, "1.4.15", "")
-    assert "held against" in (folder / "diagnosis.md").read_text(encoding="utf-8").lower()
+    assert "compared with 1.4.15" in (folder / "diagnosis.md").read_text(encoding="utf-8").lower()
+
+
+def test_the_diagnosis_is_printed_as_json(world: World) -> None:
+    world.tree.failing[LOSS] = FAILED
+    world.run()
+    said = diagnose(world, LOSS, "--json")
+    record = json.loads(said.out)
+    assert (record["schema"], record["cell"], record["against"], record["cause"]) == (1, LOSS, "1.4.15", "")
 
 
 def test_a_cell_that_passes_is_run_alone_and_needs_no_diagnosis(world: World) -> None:
@@ -141,6 +149,8 @@ def test_a_regression_is_told_with_its_diagnosis_and_ends_with_1(world: World) -
     stored = json.loads((world.folder / "runs/gate/gate.json").read_text(encoding="utf-8"))
     assert stored["counts"] == {"regressed": 1, "fixed": 0, "same": 1, "spurious": 0}
     assert list(stored["diagnoses"]) == [f"{label}/paraformer/v8404-h320/reduced/loss_contract/cpu-fp32"]
+    said = gate(world, "--source", str(checkout), "--json")
+    assert (said.status, json.loads(said.out)) == (1, {**stored, "diagnoses": json.loads(said.out)["diagnoses"]})
 
 
 def test_nothing_is_run_again_until_it_passes_and_the_time_limits_are_the_matrixs(world: World) -> None:

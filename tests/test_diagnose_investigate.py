@@ -60,13 +60,13 @@ def test_what_dies_in_a_later_pass_is_asked_again_with_that_pass() -> None:
     asker = FakeAsker()
     found = look(asker)
     assert [asked["1.0.0"] for asked in asker.asked] == [{"passes": [0]}, {"passes": [0, 3]}]
-    assert found.parted_in == 3
+    assert found.compared_pass == 3
     assert found.advice == "Go back."
 
 
 def test_what_dies_in_the_first_pass_is_asked_once() -> None:
     asker = FakeAsker(died_in=0)
-    assert look(asker).parted_in == 0
+    assert look(asker).compared_pass == 0
     assert len(asker.asked) == 1
 
 

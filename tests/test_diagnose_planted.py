@@ -150,7 +150,7 @@ def test_a_gradient_that_is_cut_off_is_the_only_change(forked: Forked, tmp_path:
 
 def test_where_nothing_changed_no_cause_is_made_up(forked: Forked, tmp_path: Path) -> None:
     found, evidence = compare(forked, tmp_path, {"def weighted": "# a comment, and nothing else\ndef weighted"})
-    assert evidence.partings == ()
+    assert evidence.divergences == ()
     assert (found.cause, found.changes, found.rule) == ("", (), "")
 
 
@@ -184,6 +184,6 @@ def test_another_difference_in_shape_is_not_taken_for_the_cause_of_a_finding(for
     found, evidence = compare(forked, tmp_path, edits)
     assert found.status is Status.FAILED
     assert "predictor" in found.reason
-    assert any(each.kind is DivergenceKind.INPUT_SHAPE for each in evidence.partings)
+    assert any(each.kind is DivergenceKind.INPUT_SHAPE for each in evidence.divergences)
     assert found.cause == ""
     assert any("the first difference arises in `Tiny.forward`" in each for each in found.known)

@@ -139,6 +139,7 @@ def _add_show(commands: Commands) -> None:
         " that release (default: no; without DIR, into the folder issues)",
     )
     add_known_issues(parser)
+    add_json(parser)
     add_places(parser)
 
 
@@ -159,6 +160,7 @@ def _add_diagnose(commands: Commands) -> None:
         "-o", "--output", type=Path, metavar="DIR", help=f"folder of the diagnosis (default: {DIAGNOSES}/CELL)"
     )
     add_jobs(parser)
+    add_json(parser)
     add_places(parser)
 
 
@@ -187,6 +189,7 @@ def _add_gate(commands: Commands) -> None:
     )
     add_jobs(parser)
     parser.add_argument("--no-diagnosis", action="store_true", help="leave out the diagnosis of each regression")
+    add_json(parser)
     add_places(parser)
 
 
@@ -231,6 +234,7 @@ def _add_bisect(commands: Commands) -> None:
         "-o", "--output", type=Path, metavar="DIR", help=f"folder of the result (default: {BISECTIONS}/CELL)"
     )
     add_jobs(parser)
+    add_json(parser)
     add_places(parser)
 
 

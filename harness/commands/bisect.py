@@ -6,12 +6,12 @@ import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from harness.commands.common import cache_of
+from harness.commands.common import cache_of, print_json
 from harness.commands.exit_status import FAULT, FINE
 from harness.commands.options import BISECTIONS
 from harness.compare.transitions.cached_outcomes import CachedOutcomes, folders, on_record
@@ -75,10 +75,13 @@ def main(options: argparse.Namespace) -> int:
             row, None if options.cached_only else search.ask, known=record.sightings, exhaustive=options.exhaustive
         )
         _check_ends(options, found)
-        print("\n".join(told(found)), flush=True)
+        _print(options, told(found))
         histories = [] if repository is None else [search.history(repository, one) for one in found.boundaries]
     place = (options.output or BISECTIONS / asked.slug) / BOUNDARIES
-    write_json(place, boundaries_json(found, histories, now()))
+    stored = boundaries_json(found, histories, now())
+    write_json(place, stored)
+    if options.json:
+        print_json(stored)
     say(f"stored in {place}")
     nothing = not any(answer is not None for answer in found.answers.values())
     return FAULT if found.stopped or nothing else FINE
@@ -132,7 +135,7 @@ class _Search:
 
     def history(self, repository: Repository, boundary: Transition) -> History:
         """Search the commits of one boundary, print them, and store them for a run's report with --note."""
-        print(f"\ncommits of {boundary.before.place.label} → {boundary.after.place.label}", flush=True)
+        _print(self._options, ["", f"commits of {boundary.before.place.label} → {boundary.after.place.label}"])
         descent = CommitBisector(
             repository=repository,
             bench=self._bench,
@@ -144,7 +147,7 @@ class _Search:
         )
         history = descent.between(boundary)
         executed = self._executed(boundary) if history.culprits else ()
-        print("\n".join(told_history(history, repository, executed)), flush=True)
+        _print(self._options, told_history(history, repository, executed))
         if self._options.note:
             notes = commit_notes(self._row.asked.name, boundary, history, repository, executed)
             self._note(notes)
@@ -223,6 +226,12 @@ def _check_note(options: argparse.Namespace) -> None:
         raise InputError("--note keeps commits, and without --git none is searched", next_step="give --git PATH too")
     if not holds_run(options.note):
         raise InputError(f"{options.note} holds no run", next_step="give the folder of a run, such as reports/atlas")
+
+
+def _print(options: argparse.Namespace, lines: Iterable[str]) -> None:
+    """Print lines at once, unless only the record is to be printed."""
+    if not options.json:
+        print("\n".join(lines), flush=True)
 
 
 def _say_round(cells: Sequence[Cell]) -> None:

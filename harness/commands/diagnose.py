@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 
-from harness.commands.common import cache_of
+from harness.commands.common import cache_of, print_json
 from harness.commands.exit_status import FAULT, FINE, FOUND
 from harness.commands.options import DIAGNOSES
 from harness.compare.diagnose.format import terminal
@@ -45,7 +45,10 @@ def main(options: argparse.Namespace) -> int:
     outcome = known.outcome if known else None
     found = investigate(asker, cell, against, known=outcome, asked=record.asked, say=say)
     folder = options.output or DIAGNOSES / slug(cell, found.against)
-    print(terminal(found))
+    if options.json:
+        print_json(found.to_json())
+    else:
+        print(terminal(found))
     if not found.against:
         _say_alone(cell, found.status)
         return _exit_status(found.status)

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.commands.common import cache_of
+from harness.commands.common import cache_of, print_json
 from harness.compare.diagnose.diagnosis import Diagnosis
 from harness.compare.diagnose.investigate import ComparisonTarget, investigate, slug, store
 from harness.compare.diagnose.runner import TracedRunner
@@ -59,7 +59,10 @@ def main(options: argparse.Namespace) -> int:
         gate = _gate(options, matrix, source, against)
     finally:
         shutil.rmtree(room, ignore_errors=True)
-    print(terminal(gate))
+    if options.json:
+        print_json(gate.to_json())
+    else:
+        print(terminal(gate))
     say(f"for a comment: {_write(gate, options.output)}")
     return gate.exit_code
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from harness.commands.common import cache_of
+from harness.commands.common import cache_of, print_json
 from harness.commands.exit_status import FAULT, FINE
-from harness.core.cells import Cell, Failure, Outcome
+from harness.core.cells import Cell
 from harness.core.errors import InputError, StoreError
 from harness.releases import load_lock, resolve
+from harness.report.one_cell import RunOfCell, cell_json, render_cell
 from harness.rules.known_issues import KnownIssues, load_known_issues
 from harness.rules.verdicts import JudgedOutcome, judge
 from harness.run.repeat_commands import FOLDERS, UNKNOWN_MATRIX, Repeating
@@ -33,7 +31,7 @@ def main(options: argparse.Namespace) -> int:
     issues = load_known_issues(options.known_issues, variants=available())
     folders = options.run or sorted(run_folders(*FOLDERS))
     met: list[str] = []
-    shown: list[JudgedOutcome] = []
+    shown: list[RunOfCell] = []
     for folder in folders:
         try:
             run = load_run(folder)
@@ -46,8 +44,7 @@ def main(options: argparse.Namespace) -> int:
         met += [outcome.cell.id for outcome in run.outcomes]
         one = _judged(run, cell, issues)
         if one is not None:
-            print("\n".join(_told(folder, run, one)))
-            shown.append(one)
+            shown.append(RunOfCell(folder=folder, provenance=run.provenance, judged=one))
     if not shown:
         where = ", ".join(map(str, folders)) or "no run in runs/ or reports/"
         near = difflib.get_close_matches(cell.id, dict.fromkeys(met), n=3, cutoff=0.9)
@@ -56,8 +53,13 @@ def main(options: argparse.Namespace) -> int:
             cause=f"near ids that were run are {', '.join(near)}" if near else "",
             next_step=f"run it with: {UNKNOWN.again(cell.id)}, where MATRIX is a matrix that has it",
         )
+    if options.json:
+        print_json(cell_json(cell.id, shown))
+    else:
+        print("\n".join(map(render_cell, shown)))
     if options.as_issue is not None:
-        return _report(next((one for one in reversed(shown) if one.outcome.failure), shown[-1]), options)
+        judged = [one.judged for one in shown]
+        return _report(next((one for one in reversed(judged) if one.outcome.failure), judged[-1]), options)
     return FINE
 
 
@@ -70,58 +72,13 @@ def _report(one: JudgedOutcome, options: argparse.Namespace) -> int:
     (release,) = resolve(one.outcome.cell.release, load_lock(options.lock))
     folder = options.as_issue / one.outcome.cell.id.replace("/", "_")
     every = True
+    # With --json the record is all of standard output.
+    tell = say if options.json else print
     for written in write(one, release, probe(cache=cache), cache=cache, folder=folder):
-        print(f"{written.folder}: {written.sentence}")
+        tell(f"{written.folder}: {written.sentence}")
         every &= written.trial is None or written.trial.shown
     return FINE if every else FAULT
 
 
 def _judged(run: LoadedRun, cell: Cell, issues: KnownIssues) -> JudgedOutcome | None:
     return next((one for one in judge(run.outcomes, issues) if one.outcome.cell == cell), None)
-
-
-def _told(folder: Path, run: LoadedRun, one: JudgedOutcome) -> Iterator[str]:
-    outcome, origin = one.outcome, run.provenance
-    yield f"{outcome.cell.id}"
-    yield f"  run       {folder} (matrix {origin.matrix}, torch {origin.torch}, Python {origin.python})"
-    yield f"  status    {outcome.status}{': ' + outcome.reason if outcome.reason else ''}"
-    yield f"  verdict   {one.verdict}: {one.sentence}"
-    yield from (f"  {defect.severity:<9} {defect.signature}: {defect.title}" for defect in one.defects)
-    for issue in (one.issue, *one.also) if one.issue else ():
-        yield f"  cause     {issue.cause}"
-        yield f"  remedy    {issue.remedy}"
-        yield from (f"  upstream  {report}" for report in issue.upstream)
-    yield f"  measured  {outcome.started}, {outcome.seconds:.1f} s"
-    yield from (f"  adapted   {name}" for name in outcome.shims)
-    yield from _numbers(outcome)
-    yield from _evidence(outcome)
-    if outcome.failure is not None:
-        yield from _traceback(outcome.failure)
-    repeat = Repeating.of(origin, folder)
-    yield f"  again     {repeat.again(outcome.cell.id)}"
-    if repeat.hint:
-        yield f"            {repeat.hint}"
-
-
-def _numbers(outcome: Outcome) -> Iterator[str]:
-    for name, value in outcome.metrics.items():
-        yield f"  {name} = {json.dumps(value, ensure_ascii=False)}"
-
-
-def _evidence(outcome: Outcome) -> Iterator[str]:
-    for name, value in outcome.evidence.items():
-        if isinstance(value, Sequence) and not isinstance(value, str) and value:
-            yield f"  {name}:"
-            yield from (
-                f"    {item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)}" for item in value
-            )
-        elif value not in (None, "", [], {}):
-            yield f"  {name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-
-
-def _traceback(failure: Failure) -> Iterator[str]:
-    yield f"  signature {failure.signature}"
-    for frame in failure.frames:
-        yield f'    File "{frame.file}", line {frame.line}, in {frame.function}'
-        yield f"      {frame.code}"
-    yield f"    {failure.type}: {failure.message}"

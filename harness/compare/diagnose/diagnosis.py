@@ -1,4 +1,4 @@
-"""A diagnosis as a record: what was compared, what was found, and the cause where the evidence supports one."""
+"""A diagnosis as a record: what was compared, what differs, and the cause where the evidence supports one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class ReboundArgument:
-    """An argument that landed in another parameter than in the passing release."""
+    """An argument that is bound to another parameter than in the passing release."""
 
     call: str
     """The module that is called."""
@@ -49,11 +49,11 @@ class ReboundArgument:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What is told of a cell."""
+    """The diagnosis of a cell."""
 
     cell: Cell
     against: str
-    """The release that it was held against; empty where none was."""
+    """The release that it was compared with; empty where none was."""
     why: str
     """Why that one."""
     status: Status
@@ -62,12 +62,12 @@ class Diagnosis:
     against_reason: str = ""
     first: str = ""
     """The first module that differs, in a clause."""
-    parted_in: int | None = None
+    compared_pass: int | None = None
     """The forward pass that was compared, counted from 0."""
     shape_trace: tuple[ShapeRow, ...] = ()
     calls: tuple[ReboundArgument, ...] = ()
     changes: tuple[FunctionChange, ...] = ()
-    """On the way of the failure first."""
+    """Those on the path of the failure first."""
     api: tuple[ApiChange, ...] = ()
     executed: int = 0
     """How many functions of the release ran."""
@@ -80,7 +80,7 @@ class Diagnosis:
     """What is known where no cause is."""
     unknown: tuple[str, ...] = ()
     example: str = ""
-    """Of a property, the counter-example that was held against it."""
+    """Of a property, the counterexample that was found."""
     seconds: float = 0.0
     notices: tuple[str, ...] = field(default=())
 
@@ -96,7 +96,7 @@ def diagnose(evidence: Evidence, *, why: str, advice: str, example: str = "") ->
     """Compare a failing cell with a passing one, and find the cause."""
     mine, other = evidence.mine.traced.outcome, evidence.other.traced.outcome
     cause = find_cause(evidence)
-    ordered = tuple(sorted(evidence.changes, key=lambda change: not _on_the_way(evidence, change)))
+    ordered = tuple(sorted(evidence.changes, key=lambda change: not _on_the_path(evidence, change)))
     return Diagnosis(
         cell=mine.cell,
         against=other.cell.release,
@@ -105,10 +105,10 @@ def diagnose(evidence: Evidence, *, why: str, advice: str, example: str = "") ->
         reason=mine.reason,
         against_status=other.status,
         against_reason=other.reason,
-        first=told(evidence, evidence.first) if evidence.first else "",
-        parted_in=evidence.number if evidence.passes else None,
+        first=clause_of(evidence, evidence.first) if evidence.first else "",
+        compared_pass=evidence.number if evidence.passes else None,
         shape_trace=shape_trace(evidence),
-        calls=tuple(_landed(evidence)),
+        calls=tuple(_rebound(evidence)),
         changes=ordered,
         api=evidence.api,
         executed=len(evidence.mine.ran()),
@@ -122,33 +122,33 @@ def diagnose(evidence: Evidence, *, why: str, advice: str, example: str = "") ->
     )
 
 
-def told(evidence: Evidence, parting: Divergence) -> str:
-    """A parting in a clause."""
-    name = f"`{parting.label}`{evidence.widths(parting.name)}"
-    match parting.kind:
-        case DivergenceKind.NOT_CALLED if evidence.never_called(parting):
+def clause_of(evidence: Evidence, divergence: Divergence) -> str:
+    """A divergence in a clause."""
+    name = f"`{divergence.label}`{evidence.widths(divergence.name)}"
+    match divergence.kind:
+        case DivergenceKind.NOT_CALLED if evidence.never_called(divergence):
             return f"{name} exists and was never called"
         case DivergenceKind.NOT_CALLED:
             return f"{name} is called once less"
-        case DivergenceKind.CALLED_BESIDES:
-            return f"{name} is called besides"
+        case DivergenceKind.EXTRA_CALL:
+            return f"{name} is an extra call"
         case DivergenceKind.WEIGHTS:
             return f"{name} begins with other weights"
         case DivergenceKind.RAISED:
-            return f"{name} raises {parting.detail}"
+            return f"{name} raises {divergence.detail}"
         case DivergenceKind.INPUT_SHAPE | DivergenceKind.INPUT_VALUE:
-            return f"{name} is given {parting.detail}"
+            return f"{name} is given {divergence.detail}"
         case DivergenceKind.GRADIENT:
-            return f"{name} gets {parting.detail}"
+            return f"{name} gets {divergence.detail}"
         case _:
-            return f"{name} gives {parting.detail}"
+            return f"{name} gives {divergence.detail}"
 
 
-def _landed(evidence: Evidence) -> Iterator[ReboundArgument]:
-    for parting in evidence.partings:
-        if parting.kind is not DivergenceKind.BINDING or parting.mine is None or parting.other is None:
+def _rebound(evidence: Evidence) -> Iterator[ReboundArgument]:
+    for divergence in evidence.divergences:
+        if divergence.kind is not DivergenceKind.BINDING or divergence.mine is None or divergence.other is None:
             continue
-        call, other = parting.mine, parting.other
+        call, other = divergence.mine, divergence.other
         for each in moved_arguments(call, other):
             given = expression(evidence.mine, call.caller, each.mine.parameter, each.place)
             yield ReboundArgument(
@@ -168,13 +168,13 @@ def _signature(call: Call) -> str:
     return f"{call.function}({', '.join(argument.parameter for argument in call.arguments)})"
 
 
-def _on_the_way(evidence: Evidence, change: FunctionChange) -> bool:
-    """Whether a function lies on the way of the failure: in its traceback, or around where it parts."""
+def _on_the_path(evidence: Evidence, change: FunctionChange) -> bool:
+    """Whether a function is on the path of the failure: in its traceback, or around the first divergences."""
     failure = evidence.failure
     names = {(frame.file, frame.function) for frame in failure.frames} if failure else set()
     if (change.file, change.function.rpartition(".")[2]) in names:
         return True
-    calls = [call for parting in evidence.partings[:5] for call in (parting.mine, parting.other) if call]
+    calls = [call for divergence in evidence.divergences[:5] for call in (divergence.mine, divergence.other) if call]
     places = {(call.file, call.function) for call in calls}
     places |= {(call.caller.file, call.caller.function) for call in calls if call.caller}
     return (change.file, change.function) in places
@@ -195,7 +195,7 @@ def _known(evidence: Evidence) -> Iterator[str]:
         elif text and evidence.change_of(file, function):
             yield f"`{function}`, where it ends, is not the same in {other.label}"
     if first := evidence.first:
-        yield f"the first module that differs: {told(evidence, first)}"
+        yield f"the first module that differs: {clause_of(evidence, first)}"
     if found := arises_in(evidence):
         change = found[1]
         place = f"`{change.function}` ({change.file}:{change.line})"

@@ -19,17 +19,17 @@ class DivergenceKind(StrEnum):
 
     WEIGHTS = "weights"
     """The parameters that the pass began with."""
-    DRAWS = "draws"
+    RNG_STATE = "draws"
     """The state of the random generator when the call began."""
     BINDING = "binding"
-    """An argument landed in another parameter."""
+    """An argument is bound to another parameter."""
     INPUT_SHAPE = "input_shape"
     INPUT_VALUE = "input_value"
     NOT_CALLED = "not_called"
     """It is called in the other and not in this one, though this one came past the place."""
     NOT_REACHED = "not_reached"
     """It is called in the other; this one broke off before."""
-    CALLED_BESIDES = "called_besides"
+    EXTRA_CALL = "called_besides"
     """It is called in this one and not in the other."""
     RAISED = "raised"
     OUTPUT_SHAPE = "output_shape"
@@ -38,7 +38,7 @@ class DivergenceKind(StrEnum):
 
 
 SHAPES = frozenset(
-    {DivergenceKind.INPUT_SHAPE, DivergenceKind.OUTPUT_SHAPE, DivergenceKind.NOT_CALLED, DivergenceKind.CALLED_BESIDES}
+    {DivergenceKind.INPUT_SHAPE, DivergenceKind.OUTPUT_SHAPE, DivergenceKind.NOT_CALLED, DivergenceKind.EXTRA_CALL}
 )
 """What can make a loss not fit."""
 VALUES = frozenset(
@@ -130,7 +130,7 @@ def _calls(mine: TracedPass, theirs: TracedPass, aligned: Alignment) -> Iterator
         before = max((other for one, other in aligned.pairs if one < place), default=-1)
         call = mine.calls[place]
         yield Divergence(
-            kind=DivergenceKind.CALLED_BESIDES,
+            kind=DivergenceKind.EXTRA_CALL,
             name=call.name,
             number=mine.number,
             moment=(before + 0.5, 0, place),
@@ -150,7 +150,7 @@ def _pair(mine: TracedPass, theirs: TracedPass, places: tuple[int, int]) -> Iter
     begins: Moment = (places[1], 0, 0)
     ends: Moment = (theirs.last_within(places[1]), 1, -places[1])
 
-    def parting(kind: DivergenceKind, moment: Moment, detail: str) -> Divergence:
+    def divergence(kind: DivergenceKind, moment: Moment, detail: str) -> Divergence:
         return Divergence(
             kind=kind,
             name=one.name,
@@ -164,23 +164,23 @@ def _pair(mine: TracedPass, theirs: TracedPass, places: tuple[int, int]) -> Iter
         )
 
     if whole and one.drawn != other.drawn:
-        yield parting(DivergenceKind.DRAWS, (places[1], 0, -2), "other random numbers were drawn before")
+        yield divergence(DivergenceKind.RNG_STATE, (places[1], 0, -2), "other random numbers were drawn before")
     if moved := moved_arguments(one, other):
-        yield parting(DivergenceKind.BINDING, (places[1], 0, -1), moved[0].text)
+        yield divergence(DivergenceKind.BINDING, (places[1], 0, -1), moved[0].text)
     for kind, detail in _inputs(one, other, whole=whole):
-        yield parting(kind, begins, detail)
+        yield divergence(kind, begins, detail)
     if one.raised and not other.raised:
-        yield parting(DivergenceKind.RAISED, ends, one.raised)
+        yield divergence(DivergenceKind.RAISED, ends, one.raised)
     elif one.output is not None and other.output is not None:
         if one.output.form != other.output.form:
-            yield parting(DivergenceKind.OUTPUT_SHAPE, ends, f"{one.output} instead of {other.output}")
+            yield divergence(DivergenceKind.OUTPUT_SHAPE, ends, f"{one.output} instead of {other.output}")
         elif whole and one.output.content != other.output.content:
-            yield parting(DivergenceKind.OUTPUT_VALUE, ends, _apart(one.output, other.output))
+            yield divergence(DivergenceKind.OUTPUT_VALUE, ends, _difference(one.output, other.output))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """A positional argument that landed in another parameter than in the other release."""
+    """A positional argument that is bound to another parameter than in the other release."""
 
     place: int
     """Among the positional arguments, counted from 1."""
@@ -212,8 +212,8 @@ def ordinal(number: int) -> str:
 
 
 def _inputs(one: Call, other: Call, *, whole: bool) -> Iterator[tuple[DivergenceKind, str]]:
-    """At most one difference of form and one of value, of arguments that landed in the same parameter."""
-    # What landed elsewhere is told as that, and not once more as a difference of each parameter that it touches.
+    """At most one difference of form and one of value, of arguments that are bound to the same parameter."""
+    # A rebound argument is reported once, and not again as a difference of each parameter that it touches.
     told = {name for each in moved_arguments(one, other) for name in (each.mine.parameter, each.other.parameter)}
     shared = [
         (argument, found)
@@ -226,11 +226,11 @@ def _inputs(one: Call, other: Call, *, whole: bool) -> Iterator[tuple[Divergence
             return
     for mine, theirs in shared:
         if whole and mine.value.content != theirs.value.content:
-            yield DivergenceKind.INPUT_VALUE, f"{mine.parameter}: {_apart(mine.value, theirs.value)}"
+            yield DivergenceKind.INPUT_VALUE, f"{mine.parameter}: {_difference(mine.value, theirs.value)}"
             return
 
 
-def _apart(one: Value, other: Value) -> str:
+def _difference(one: Value, other: Value) -> str:
     """How two values of one form differ."""
     for mine, theirs in zip(_leaves(one), _leaves(other), strict=False):
         if mine.content == theirs.content:

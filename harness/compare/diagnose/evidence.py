@@ -109,7 +109,7 @@ class Evidence:
         return (found[0], found[1]) if found[0] and found[1] else None
 
     @cached_property
-    def partings(self) -> tuple[Divergence, ...]:
+    def divergences(self) -> tuple[Divergence, ...]:
         """All differences of these passes, in the order of time."""
         mine, other = self.mine.trace, self.other.trace
         return divergences(mine, other, number=self.number) if mine and other else ()
@@ -117,7 +117,7 @@ class Evidence:
     @cached_property
     def first(self) -> Divergence | None:
         """The first module that differs: in never being called where there is one, else in shape, else in value."""
-        modules = [each for each in self.partings if each.is_module]
+        modules = [each for each in self.divergences if each.is_module]
         if found := next((each for each in modules if self.never_called(each)), None):
             return found
         for kinds in (SHAPES, VALUES | {DivergenceKind.RAISED}):
@@ -125,10 +125,12 @@ class Evidence:
                 return found
         return None
 
-    def never_called(self, parting: Divergence) -> bool:
+    def never_called(self, divergence: Divergence) -> bool:
         """Whether a module exists, is called in the other recording, and in this one not a single time."""
         mine = self.mine.trace
-        return parting.kind is DivergenceKind.NOT_CALLED and mine is not None and not mine.called.get(parting.name)
+        return (
+            divergence.kind is DivergenceKind.NOT_CALLED and mine is not None and not mine.called.get(divergence.name)
+        )
 
     @cached_property
     def settings(self) -> tuple[ComparedSettings, ...]:
@@ -199,7 +201,7 @@ class Evidence:
         return tuple(one.name for one in trace.modules if one.class_name == class_name) if trace else ()
 
     def shows(self, class_name: str) -> str:
-        """Where a change in the construction of this class is seen: a setting that differs, or the first parting.
+        """Where a change in the construction of this class is seen: a setting that differs, or the first divergence.
 
         Returns:
             In words; empty where it is not seen at all.

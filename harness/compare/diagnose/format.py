@@ -1,4 +1,4 @@
-"""A diagnosis in words, for the terminal and as Markdown."""
+"""Formats a diagnosis for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _terminal(one: Diagnosis) -> Iterator[str]:
     yield f"  {one.status}{': ' + one.reason if one.reason else ''}"
     if not one.against:
         return
-    yield f"held against {one.against} ({one.against_status}): {one.why}"
+    yield f"compared with {one.against} ({one.against_status}): {one.why}"
     yield from (f"  {notice}" for notice in one.notices)
     yield from _cause(one)
     if one.first:
@@ -39,21 +39,21 @@ def _terminal(one: Diagnosis) -> Iterator[str]:
         yield _table(one)
     for call in one.calls:
         yield ""
-        yield f"The call that led there: {call.caller} calls {call.call}"
+        yield f"The call before it: {call.caller} calls {call.call}"
         yield f"  {call.text} (here {call.given or 'a value'}: {call.value})"
         yield f"  {one.cell.release:>10}  {call.signature}"
         yield f"  {one.against:>10}  {call.other_signature}"
     if one.changes:
         yield ""
-        yield f"What changed in what ran ({_counted(one)}; - {one.against}, + {one.cell.release}):"
+        yield f"Changed code that ran ({_counted(one)}; - {one.against}, + {one.cell.release}):"
         yield from diff(one.changes)
     if one.api:
         yield ""
-        yield f"Signatures, keys, results, registries (is: {one.cell.release}, was: {one.against}):"
+        yield f"Changed signatures, keys, results and registries (is: {one.cell.release}, was: {one.against}):"
         yield from _api(one)
     if one.example:
         yield ""
-        yield "The counter-example:"
+        yield "The counterexample:"
         yield from (f"  {line}" for line in one.example.splitlines())
 
 
@@ -63,11 +63,7 @@ def _cause(one: Diagnosis) -> Iterator[str]:
         both = one.status is Status.PASSED and one.against_status is Status.PASSED
         yield f"{'Why their values differ' if both else 'Cause'}: {one.cause}"
     elif one.status is Status.PASSED and one.against_status is Status.PASSED:
-        yield (
-            "Nothing fails in either."
-            if not one.first
-            else "Nothing fails in either, and their values are not the same."
-        )
+        yield ("Nothing fails in either." if not one.first else "Nothing fails in either, and their values differ.")
     elif one.status is not Status.PASSED or one.against_status is not Status.PASSED:
         yield "The cause is not known."
         yield from (f"  known: {each}" for each in one.known)
@@ -79,7 +75,7 @@ def _cause(one: Diagnosis) -> Iterator[str]:
 
 
 def _title(one: Diagnosis) -> str:
-    return f"The way of the dimensions (forward pass {one.parted_in}; first tensor of each result):"
+    return f"Shape trace (forward pass {one.compared_pass}; first tensor of each result):"
 
 
 def _table(one: Diagnosis, tablefmt: str = "simple") -> str:
@@ -88,13 +84,14 @@ def _table(one: Diagnosis, tablefmt: str = "simple") -> str:
             ("> " if row.first else "") + row.module,
             row.class_name,
             row.given,
+            row.found,
             row.expected,
-            row.found if row.found != row.expected else "the same",
+            "yes" if row.found == row.expected else "no",
             row.note,
         )
         for row in one.shape_trace
     ]
-    headers = ("module", "class", "is given", f"gives in {one.against}", f"in {one.cell.release}", "")
+    headers = ("module", "class", "input", f"output {one.cell.release}", f"output {one.against}", "identical", "")
     return tabulate(rows, headers=headers, tablefmt=tablefmt)
 
 
@@ -109,7 +106,7 @@ def diff(changes: Sequence[FunctionChange]) -> Iterator[str]:
     for change in changes[:MOST_FUNCTIONS]:
         yield f"  {change.place}"
         if change.is_whole:
-            yield "    + only here" if change.other_line is None else "    - not here"
+            yield "    + new" if change.other_line is None else "    - removed"
             continue
         for edit in change.edits:
             lines = [("-", line) for line in edit.other] + [("+", line) for line in edit.mine]
@@ -120,7 +117,7 @@ def diff(changes: Sequence[FunctionChange]) -> Iterator[str]:
             yield "    …"
             break
     if len(changes) > MOST_FUNCTIONS:
-        yield f"  … and {len(changes) - MOST_FUNCTIONS} functions more, in diagnosis.json"
+        yield f"  … and {len(changes) - MOST_FUNCTIONS} more functions, in diagnosis.json"
 
 
 def _shortened(text: str) -> str:
@@ -141,8 +138,8 @@ def markdown(one: Diagnosis, *, level: int = 1) -> str:
     return "\n\n".join(_markdown(one, level)) + "\n"
 
 
-def told(text: str) -> str:
-    """A sentence as Markdown; what it quotes between backticks looks like code."""
+def sentence_markdown(text: str) -> str:
+    """A sentence as Markdown; what it quotes between backticks becomes code."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
         return md(text, at_most=4000)
@@ -150,7 +147,7 @@ def told(text: str) -> str:
 
 
 def _plain(part: str) -> str:
-    """One line of plain text with the spaces at its ends, which part it from the code beside it."""
+    """One line of plain text with the spaces at its ends, which separate it from code."""
     before = " " if part[:1].isspace() else ""
     after = " " if part[-1:].isspace() and part.strip() else ""
     return f"{before}{md(part, at_most=4000)}{after}"
@@ -162,10 +159,10 @@ def _markdown(one: Diagnosis, level: int) -> Iterator[str]:
     yield f"**{md(one.status)}**{': ' + md(one.reason, at_most=1000) if one.reason else ''}"
     if not one.against:
         return
-    yield f"Held against {md(one.against)} ({md(str(one.against_status))}): {md(one.why)}."
-    yield "\n".join(told(line) for line in _cause(one) if line)
+    yield f"Compared with {md(one.against)} ({md(str(one.against_status))}): {md(one.why)}."
+    yield "\n".join(sentence_markdown(line) for line in _cause(one) if line)
     if one.first:
-        yield f"The first module that differs: {told(one.first)}."
+        yield f"The first module that differs: {sentence_markdown(one.first)}."
     if one.shape_trace:
         yield md(_title(one))
         yield block(_table(one))
@@ -175,14 +172,14 @@ def _markdown(one: Diagnosis, level: int) -> Iterator[str]:
             f"{one.cell.release:>10}  {call.signature}",
             f"{one.against:>10}  {call.other_signature}",
         ]
-        yield "The call that led there:"
+        yield "The call before it:"
         yield block("\n".join(lines))
     if one.changes:
-        yield f"What changed in what ran ({md(_counted(one))}; - {md(one.against)}, + {md(one.cell.release)}):"
+        yield f"Changed code that ran ({md(_counted(one))}; - {md(one.against)}, + {md(one.cell.release)}):"
         yield block("\n".join(diff(one.changes)))
     if one.api:
-        yield f"Signatures, keys, results, registries (is: {md(one.cell.release)}, was: {md(one.against)}):"
+        yield f"Changed signatures, keys, results and registries (is: {md(one.cell.release)}, was: {md(one.against)}):"
         yield block("\n".join(_api(one)))
     if one.example:
-        yield "The counter-example:"
+        yield "The counterexample:"
         yield block(one.example)

@@ -1,4 +1,4 @@
-"""The way of the dimensions through the model: what each part should put out, and what it did."""
+"""The shape trace: the tensor shapes that each module of the model should return, and those that it returned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.compare.diagnose.traces import Call, TracedPass, Value
 
 _MOST_ROWS = 30
 _DEEP = 2
-"""How deep below the model the parts are shown; what parts is shown however deep it lies."""
+"""Modules are shown down to this depth below the model; one that diverges is shown at any depth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +22,11 @@ class ShapeRow:
     module: str
     class_name: str
     given: str
-    """What it was given in the failing release: its tensors' shapes."""
+    """The shapes of its input tensors in the failing release."""
     expected: str
-    """What it puts out in the passing one."""
+    """Its output in the passing release."""
     found: str
-    """What it put out."""
+    """Its output in the failing release."""
     note: str
     first: bool = False
     """Whether it is the first that differs."""
@@ -51,7 +51,7 @@ def shape_trace(evidence: Evidence) -> tuple[ShapeRow, ...]:
         if not (shown or is_first):
             continue
         rows.append(_row(call, mine.calls[here] if here is not None else None, notes.get(place, ""), first=is_first))
-    rows += [_row(None, mine.calls[place], "called besides", first=False) for place in _besides(mine, aligned.extra)]
+    rows += [_row(None, mine.calls[place], "extra call", first=False) for place in _extra(mine, aligned.extra)]
     return tuple(_cut(rows))
 
 
@@ -59,26 +59,26 @@ def _depth(one: TracedPass, place: int) -> int:
     return sum(1 for above in one.above(place) if one.calls[above].kind == "module")
 
 
-def _besides(mine: TracedPass, extra: tuple[int, ...]) -> Iterator[int]:
+def _extra(mine: TracedPass, extra: tuple[int, ...]) -> Iterator[int]:
     return (place for place in extra if mine.calls[place].kind == "module" and _depth(mine, place) <= _DEEP)
 
 
 def _notes(evidence: Evidence) -> dict[int, str]:
-    """By the other pass's place, the first thing that is to be said of a call."""
+    """By the other pass's place, the first note on a call."""
     words = {
-        DivergenceKind.BINDING: "argument landed elsewhere",
-        DivergenceKind.INPUT_SHAPE: "given another shape",
-        DivergenceKind.OUTPUT_SHAPE: "gives another shape",
+        DivergenceKind.BINDING: "argument bound to another parameter",
+        DivergenceKind.INPUT_SHAPE: "other input shape",
+        DivergenceKind.OUTPUT_SHAPE: "other output shape",
         DivergenceKind.RAISED: "raises",
-        DivergenceKind.INPUT_VALUE: "given other values",
-        DivergenceKind.OUTPUT_VALUE: "gives other values",
+        DivergenceKind.INPUT_VALUE: "other input values",
+        DivergenceKind.OUTPUT_VALUE: "other output values",
         DivergenceKind.NOT_CALLED: "never called",
         DivergenceKind.NOT_REACHED: "not reached",
     }
     found: dict[int, str] = {}
     strong = (DivergenceKind.RAISED, DivergenceKind.BINDING, DivergenceKind.INPUT_SHAPE, DivergenceKind.OUTPUT_SHAPE)
     for kinds in (strong, tuple(words)):
-        for each in evidence.partings:
+        for each in evidence.divergences:
             if each.kind in kinds and each.other_place is not None:
                 text = words.get(each.kind, "")
                 if each.kind is DivergenceKind.NOT_CALLED and not evidence.never_called(each):

@@ -116,7 +116,7 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Argument:
-    """What landed in one parameter."""
+    """The argument of one parameter."""
 
     parameter: str
     how: str
@@ -167,7 +167,7 @@ class Call:
         return f"{self.file}:{self.line}" if self.file else ""
 
     def argument(self, parameter: str) -> Argument | None:
-        """What landed in this parameter."""
+        """The argument of this parameter."""
         return next((one for one in self.arguments if one.parameter == parameter), None)
 
     @classmethod

@@ -104,7 +104,9 @@ def _stage(first: Difference, found: Sequence[Difference]) -> TrainingStage:
         return TrainingStage.GRADIENT
     if first.kind in (DivergenceKind.INPUT_VALUE, DivergenceKind.INPUT_SHAPE) and not first.name:
         return TrainingStage.DATA
-    drawn = any(one.kind is DivergenceKind.DRAWS and one.my_place == first.my_place and one.is_module for one in found)
+    drawn = any(
+        one.kind is DivergenceKind.RNG_STATE and one.my_place == first.my_place and one.is_module for one in found
+    )
     return TrainingStage.DRAWS if first.kind is DivergenceKind.OUTPUT_VALUE and drawn else TrainingStage.MODEL
 
 

@@ -1,4 +1,4 @@
-"""What a gate found, as a table for the terminal and as Markdown fit for a pull request's comment."""
+"""The result of a gate: a record, a table for the terminal, and Markdown for a comment on a pull request."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from harness.compare.diagnose.diagnosis import Diagnosis
 from harness.compare.diagnose.format import markdown
 from harness.compare.gate.pairs import CellPair, Result
 from harness.core.cells import Cell, Status
-from harness.text.markdown import code, md
+from harness.text.markdown import code, md, table
 from harness.text.plain import one_line, plain
+from harness.text.units import plural
 
 _SIGNS = {Result.REGRESSED: "❌", Result.FIXED: "✅", Result.SAME: "➖", Result.SPURIOUS: "❔"}
 _MOST_SAME = 60
@@ -25,7 +26,7 @@ class Gate:
     """A whole gate."""
 
     source: str
-    """The label of what was tried."""
+    """The label of the source under test."""
     of: str
     """Where it comes from, in words."""
     against: str
@@ -42,13 +43,13 @@ class Gate:
 
     @property
     def exit_code(self) -> int:
-        """1 when something regressed, 3 when a fault kept something from being answered, else 0."""
+        """1 when something regressed, 3 when a fault of harness or machine left a cell without a result, else 0."""
         if self.counts[Result.REGRESSED]:
             return 1
         return 3 if any(one.is_fault for one in self.pairs) else 0
 
     def to_json(self) -> dict[str, Any]:
-        """As gate.json holds it."""
+        """As `gate.json` and `gate --json` have it."""
         return {
             "schema": 1,
             "source": self.source,
@@ -107,7 +108,7 @@ def _question(cell: Cell) -> str:
 
 def _why(one: CellPair) -> str:
     if one.follows:
-        return f"stands on {one.follows.partition('/')[2]}"
+        return f"depends on {one.follows.partition('/')[2]}"
     told = one.mine.reason if one.result is Result.REGRESSED else one.other.reason if one.result is Result.FIXED else ""
     return one_line("; ".join(filter(None, (one.reason, told))), at_most=120)
 
@@ -120,7 +121,7 @@ def comment(gate: Gate) -> str:
 def _comment(gate: Gate) -> Iterator[str]:
     yield f"## Fine-tuning: {md(_verdict(gate))}"
     yield (
-        f"{md(gate.of)}, held against FunASR {md(gate.against)} cell by cell on one machine in one run"
+        f"{md(gate.of)}, compared with FunASR {md(gate.against)} cell by cell on one machine in one run"
         f" (matrix {code(gate.matrix)}): {md(_counted(gate))}."
     )
     shown = _shown(gate.pairs)
@@ -141,20 +142,24 @@ def _comment(gate: Gate) -> Iterator[str]:
 
 def _verdict(gate: Gate) -> str:
     if count := gate.counts[Result.REGRESSED]:
-        return f"{count} cell{'s' if count != 1 else ''} regressed"
+        return f"{plural(count, 'cell')} regressed"
     if count := gate.counts[Result.FIXED]:
-        return f"{count} cell{'s' if count != 1 else ''} fixed, none regressed"
+        return f"{plural(count, 'cell')} fixed, none regressed"
     return "nothing regressed"
 
 
 def _table(gate: Gate, pairs: Sequence[CellPair]) -> str:
-    head = f"| | cell | {md(gate.against)} | {md(gate.source)} | why |\n| --- | --- | --- | --- | --- |"
     rows = [
-        f"| {_SIGNS[one.result]} {one.result} | {code(_question(one.mine.cell))} | {_word(one.other.status)}"
-        f" | {_word(one.mine.status)} | {md(_why(one))} |"
+        (
+            f"{_SIGNS[one.result]} {one.result}",
+            code(_question(one.mine.cell)),
+            _word(one.other.status),
+            _word(one.mine.status),
+            md(_why(one)),
+        )
         for one in pairs
     ]
-    return "\n".join((head, *rows))
+    return table(("", "cell", md(gate.against), md(gate.source), "why"), rows)
 
 
 def _word(status: Status) -> str:

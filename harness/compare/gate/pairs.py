@@ -1,4 +1,4 @@
-"""The cells of two releases in pairs: what is regressed, fixed or the same, and what says nothing of the two."""
+"""The cells of two releases in pairs: which regressed, are fixed or the same, and which are no evidence."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from harness.core.evidence import BLOCKED_BY
 
 
 class Result(StrEnum):
-    """What a pair tells of the source, held against the release."""
+    """What a pair says of the source, compared with the release."""
 
     REGRESSED = "regressed"
     FIXED = "fixed"
     SAME = "same"
     SPURIOUS = "spurious"
-    """They differ, and that is not the source's doing; or it cannot be told."""
+    """They differ, but not because of the source; or that cannot be known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellPair:
-    """One question, put to the source and to the release that it is held against."""
+    """One check of the source and of the release that it is compared with."""
 
     mine: Outcome
     other: Outcome
     result: Result
     reason: str = ""
-    """Why it is spurious, and whatever else is to be said."""
+    """Why it is spurious, and other remarks."""
     follows: str = ""
     """The id of the cell that blocks this one in the source."""
 
     @property
     def is_fault(self) -> bool:
-        """Whether the harness or the machine kept one of them from being answered."""
+        """Whether a fault of the harness or the machine left one of them without a result."""
         return Status.ERRORED in (self.mine.status, self.other.status)
 
 
@@ -45,13 +45,13 @@ def questions(cells: Iterable[Cell], mine: str, other: str) -> tuple[tuple[Cell,
 
 
 def pair(mine: Outcome, other: Outcome) -> CellPair:
-    """Hold two outcomes of one question against each other."""
-    result, reason = _held(mine, other)
+    """Compare two outcomes of one question."""
+    result, reason = _compared(mine, other)
     follows = str(mine.evidence.get(BLOCKED_BY, "")) if mine.status is Status.BLOCKED else ""
     return CellPair(mine=mine, other=other, result=result, reason=reason, follows=follows)
 
 
-def _held(mine: Outcome, other: Outcome) -> tuple[Result, str]:
+def _compared(mine: Outcome, other: Outcome) -> tuple[Result, str]:
     match mine.status, other.status:
         case (Status.ERRORED, _):
             return Result.SPURIOUS, f"a fault of the harness or the machine: {mine.reason}"
@@ -82,7 +82,7 @@ def _both_fail(mine: Outcome, other: Outcome) -> tuple[Result, str]:
 
 
 def roots(pairs: Sequence[CellPair]) -> tuple[CellPair, ...]:
-    """The regressions to be explained: those that follow from no other, one of each way of failing."""
+    """The regressions to explain: those that follow from no other, one for each signature."""
     found: dict[tuple[object, ...], CellPair] = {}
     for one in pairs:
         if one.result is not Result.REGRESSED or one.follows or one.mine.status is Status.SKIPPED:

@@ -19,14 +19,14 @@ def moved(evidence: Evidence) -> Cause | None:
 
     Held only where no module parts in shape before, and the call itself ends otherwise or leaves out a module.
     """
-    parting = next((each for each in evidence.partings if each.kind is DivergenceKind.BINDING), None)
-    if parting is None or parting.mine is None or parting.other is None:
+    divergence = next((each for each in evidence.divergences if each.kind is DivergenceKind.BINDING), None)
+    if divergence is None or divergence.mine is None or divergence.other is None:
         return None
-    if any(each.kind in SHAPES for each in before(evidence, parting)):
+    if any(each.kind in SHAPES for each in before(evidence, divergence)):
         return None
-    call, found = parting.mine, moved_arguments(parting.mine, parting.other)
-    left_out = _left_out(evidence, parting)
-    if left_out is None and not _ends_otherwise(evidence, parting):
+    call, found = divergence.mine, moved_arguments(divergence.mine, divergence.other)
+    left_out = _left_out(evidence, divergence)
+    if left_out is None and not _ends_otherwise(evidence, divergence):
         return None
     for one in found:
         mechanism = _decides(evidence, call, one.mine, left_out) if left_out else ""
@@ -48,7 +48,7 @@ def _left_out(evidence: Evidence, around: Divergence) -> Divergence | None:
     return next(
         (
             each
-            for each in evidence.partings
+            for each in evidence.divergences
             if each.kind is DivergenceKind.NOT_CALLED and each.is_module and _is_below(each.name, around.name)
         ),
         None,
@@ -59,9 +59,9 @@ def _is_below(name: str, above: str) -> bool:
     return bool(name) and (not above or name.startswith(f"{above}."))
 
 
-def _ends_otherwise(evidence: Evidence, parting: Divergence) -> bool:
+def _ends_otherwise(evidence: Evidence, divergence: Divergence) -> bool:
     kinds = {DivergenceKind.OUTPUT_SHAPE, DivergenceKind.OUTPUT_VALUE, DivergenceKind.RAISED}
-    return any(each.my_place == parting.my_place and each.kind in kinds for each in evidence.partings)
+    return any(each.my_place == divergence.my_place and each.kind in kinds for each in evidence.divergences)
 
 
 def _decides(evidence: Evidence, call: Call, argument: Argument, left_out: Divergence) -> str:
@@ -97,13 +97,13 @@ def _mentions(body: list[ast.stmt], attribute: str) -> bool:
 def swapped(evidence: Evidence) -> Cause | None:
     """Two arguments change places: what one parameter gets is what the other gets in the other release."""
     kinds = (DivergenceKind.INPUT_SHAPE, DivergenceKind.INPUT_VALUE)
-    for parting in evidence.partings:
-        if parting.kind not in kinds or parting.mine is None or parting.other is None:
+    for divergence in evidence.divergences:
+        if divergence.kind not in kinds or divergence.mine is None or divergence.other is None:
             continue
-        if any(each.kind in _AFTER for each in before(evidence, parting) if each.my_place != parting.my_place):
+        if any(each.kind in _AFTER for each in before(evidence, divergence) if each.my_place != divergence.my_place):
             return None
-        for one, two in _crosswise(parting.mine, parting.other):
-            call = parting.mine
+        for one, two in _crosswise(divergence.mine, divergence.other):
+            call = divergence.mine
             sentence = (
                 f"{written(call.caller)} gives {runs(call)} two arguments the other way round: `{one}` gets what is"
                 f" `{two}` in {evidence.other.label}, and `{two}` what is `{one}`{consequence(evidence)}."
@@ -126,14 +126,14 @@ def changed_default(evidence: Evidence) -> Cause | None:
     """A parameter that the caller leaves out has another default, and the call ends otherwise."""
     pairs = [
         each
-        for each in evidence.partings
+        for each in evidence.divergences
         if each.mine and each.other and each.kind in (DivergenceKind.INPUT_SHAPE, DivergenceKind.INPUT_VALUE)
     ]
-    for parting in pairs:
-        call, other = parting.mine, parting.other
-        if call is None or other is None or not _ends_otherwise(evidence, parting):
+    for divergence in pairs:
+        call, other = divergence.mine, divergence.other
+        if call is None or other is None or not _ends_otherwise(evidence, divergence):
             continue
-        if any(each.kind in _AFTER for each in before(evidence, parting) if each.my_place != parting.my_place):
+        if any(each.kind in _AFTER for each in before(evidence, divergence) if each.my_place != divergence.my_place):
             return None
         for change in evidence.api_of(call.file, call.function, Of.DEFAULT_CHANGED):
             mine, theirs = call.argument(change.name), other.argument(change.name)

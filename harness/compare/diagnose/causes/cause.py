@@ -81,17 +81,17 @@ def expression(side: ComparedSide, site: Site | None, parameter: str, place: int
 
 def consequence(evidence: Evidence) -> str:
     """How it ends, as a clause after a colon; empty where there is nothing to add."""
-    raised = [each for each in evidence.partings if each.kind is DivergenceKind.RAISED]
-    for parting in sorted(raised, key=lambda each: each.moment):
-        for found in evidence.partings:
-            if found.kind is DivergenceKind.INPUT_SHAPE and found.my_place == parting.my_place:
-                return f": `{parting.label}` is handed {found.detail.partition(': ')[2]}"
-    wrong = [each for each in evidence.partings if each.is_module and each.kind is DivergenceKind.INPUT_SHAPE]
+    raised = [each for each in evidence.divergences if each.kind is DivergenceKind.RAISED]
+    for divergence in sorted(raised, key=lambda each: each.moment):
+        for found in evidence.divergences:
+            if found.kind is DivergenceKind.INPUT_SHAPE and found.my_place == divergence.my_place:
+                return f": `{divergence.label}` is handed {found.detail.partition(': ')[2]}"
+    wrong = [each for each in evidence.divergences if each.is_module and each.kind is DivergenceKind.INPUT_SHAPE]
     if wrong:
         return f": `{wrong[-1].label}` is handed {wrong[-1].detail.partition(': ')[2]}"
     return ""
 
 
-def before(evidence: Evidence, parting: Divergence) -> tuple[Divergence, ...]:
+def before(evidence: Evidence, divergence: Divergence) -> tuple[Divergence, ...]:
     """What parts before this, in modules."""
-    return tuple(each for each in evidence.partings if each.moment < parting.moment and each.is_module)
+    return tuple(each for each in evidence.divergences if each.moment < divergence.moment and each.is_module)

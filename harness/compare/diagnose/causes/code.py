@@ -32,7 +32,9 @@ def replaced_call(evidence: Evidence) -> Cause | None:
             continue
         kinds = SHAPES if other_form else SHAPES | VALUES
         earlier = [
-            each for each in evidence.partings if each.is_module and each.kind in kinds and each.moment < other.moment
+            each
+            for each in evidence.divergences
+            if each.is_module and each.kind in kinds and each.moment < other.moment
         ]
         if earlier or one.caller is None or two.caller is None:
             continue
@@ -54,10 +56,10 @@ def replaced_call(evidence: Evidence) -> Cause | None:
 
 def _replacements(evidence: Evidence) -> Iterator[tuple[Divergence, Divergence]]:
     """Functions that only one recording calls, from the same function, in the order of time."""
-    extra = [each for each in evidence.partings if each.kind is DivergenceKind.CALLED_BESIDES and not each.is_module]
+    extra = [each for each in evidence.divergences if each.kind is DivergenceKind.EXTRA_CALL and not each.is_module]
     missing = [
         each
-        for each in evidence.partings
+        for each in evidence.divergences
         if each.kind in (DivergenceKind.NOT_CALLED, DivergenceKind.NOT_REACHED) and not each.is_module
     ]
     for one in extra:
@@ -77,13 +79,13 @@ def _stands_for(change: FunctionChange, one: str, two: str) -> bool:
 
 
 def _leads_to_the_failure(evidence: Evidence) -> bool:
-    """Whether the failure is one of shapes, or of what is called: else a parting in shape may be another matter.
+    """Whether the failure is one of shapes, or of what is called: else a divergence in shape may be another matter.
 
     It is where what raised was given another shape, or raised first of all; without an exception, where the finding
     names a module that parts in shape.
     """
-    raised = [each for each in evidence.partings if each.kind is DivergenceKind.RAISED]
-    shapes = [each for each in evidence.partings if each.kind in SHAPES]
+    raised = [each for each in evidence.divergences if each.kind is DivergenceKind.RAISED]
+    shapes = [each for each in evidence.divergences if each.kind in SHAPES]
     if raised:
         inner = min(raised, key=lambda each: each.moment)
         own = any(each.my_place == inner.my_place for each in shapes)
@@ -114,7 +116,7 @@ def changed_where_it_parts(evidence: Evidence) -> Cause | None:
     """The function in which the first difference arises is not the same in both releases.
 
     That which differs first in time differs by its own code: all that it was given, and all that it called before, is
-    equal. A failure is explained by a parting in shape that leads to it; where nothing fails, values count too.
+    equal. A failure is explained by a divergence in shape that leads to it; where nothing fails, values count too.
     """
     found = arises_in(evidence)
     if found is None:
@@ -132,9 +134,9 @@ def changed_where_it_parts(evidence: Evidence) -> Cause | None:
 def arises_in(evidence: Evidence) -> tuple[Divergence, FunctionChange] | None:
     """The first difference, of shapes where there is one, and the function it arises in, if that changed a little."""
     structural = SHAPES | {DivergenceKind.RAISED}
-    first = next((each for each in evidence.partings if _counts(each) and each.kind in structural), None)
+    first = next((each for each in evidence.divergences if _counts(each) and each.kind in structural), None)
     if first is None:
-        first = next((each for each in evidence.partings if _counts(each) and each.kind in VALUES), None)
+        first = next((each for each in evidence.divergences if _counts(each) and each.kind in VALUES), None)
     place = _responsible(first) if first is not None else None
     change = evidence.change_of(*place) if place else None
     if first is None or change is None or change.is_whole or change.statements > _MOST_EDITS:
@@ -142,39 +144,39 @@ def arises_in(evidence: Evidence) -> tuple[Divergence, FunctionChange] | None:
     return first, change
 
 
-def _counts(parting: Divergence) -> bool:
-    """A function that is called besides, or no more, is no difference by itself."""
-    return parting.is_module or parting.kind not in (
+def _counts(divergence: Divergence) -> bool:
+    """A function that is an extra call, or no more, is no difference by itself."""
+    return divergence.is_module or divergence.kind not in (
         DivergenceKind.NOT_CALLED,
-        DivergenceKind.CALLED_BESIDES,
+        DivergenceKind.EXTRA_CALL,
         DivergenceKind.NOT_REACHED,
     )
 
 
-def _responsible(parting: Divergence) -> tuple[str, str] | None:
+def _responsible(divergence: Divergence) -> tuple[str, str] | None:
     """The function whose code makes the difference: its own for a result, its caller's for what it is given."""
-    call = parting.call
+    call = divergence.call
     if call is None:
         return None
-    if parting.kind in (DivergenceKind.OUTPUT_SHAPE, DivergenceKind.OUTPUT_VALUE, DivergenceKind.RAISED):
+    if divergence.kind in (DivergenceKind.OUTPUT_SHAPE, DivergenceKind.OUTPUT_VALUE, DivergenceKind.RAISED):
         return call.file, call.function
     return (call.caller.file, call.caller.function) if call.caller else None
 
 
-def _happens(parting: Divergence, evidence: Evidence) -> str:
-    if parting.call is None:
+def _happens(divergence: Divergence, evidence: Evidence) -> str:
+    if divergence.call is None:
         return "The two part"
-    match parting.kind:
+    match divergence.kind:
         case DivergenceKind.NOT_CALLED:
-            return f"`{parting.label}`{evidence.widths(parting.name)} is never called"
-        case DivergenceKind.CALLED_BESIDES:
-            return f"`{parting.label}` is called besides"
+            return f"`{divergence.label}`{evidence.widths(divergence.name)} is never called"
+        case DivergenceKind.EXTRA_CALL:
+            return f"`{divergence.label}` is an extra call"
         case DivergenceKind.RAISED:
-            return f"{runs(parting.call)} raises {parting.detail}"
+            return f"{runs(divergence.call)} raises {divergence.detail}"
         case DivergenceKind.INPUT_SHAPE | DivergenceKind.INPUT_VALUE:
-            return f"{runs(parting.call)} is given {parting.detail}"
+            return f"{runs(divergence.call)} is given {divergence.detail}"
         case _:
-            return f"From equal inputs {runs(parting.call)} gives {parting.detail}"
+            return f"From equal inputs {runs(divergence.call)} gives {divergence.detail}"
 
 
 def _tail(first: Divergence, evidence: Evidence) -> str:

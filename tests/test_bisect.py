@@ -58,15 +58,15 @@ def stored() -> dict[str, Any]:
 def test_every_boundary_is_printed_and_stored(call: Call, world: World) -> None:
     said = call()
     assert said.status == 0
-    assert "boundary 1: 1.4.6 → 1.4.7" in said.out
-    assert "boundary 2: 1.4.11 → 1.4.12" in said.out
+    assert "transition 1: 1.4.6 → 1.4.7" in said.out
+    assert "transition 2: 1.4.11 → 1.4.12" in said.out
     assert "failed (AssertionError@funasr/a.py:f), run twice now" in said.out
     assert [(one["before"]["release"], one["after"]["release"]) for one in stored()["boundaries"]] == [
         ("1.4.6", "1.4.7"),
         ("1.4.11", "1.4.12"),
     ]
     assert stored()["cells_run"] == len(world.tree.asked)
-    limit = re.search(r"may run (\d+)", said.out)
+    limit = re.search(r"bisection runs (\d+)", said.out)
     assert limit is not None
     assert len(world.tree.asked) <= int(limit[1])
     assert json.loads(call("--json").out)["boundaries"] == stored()["boundaries"]
@@ -80,13 +80,13 @@ def test_answers_on_record_are_used_and_fresh_ignores_them(call: Call, world: Wo
     world.tree.asked.clear()
     said = call()
     assert sorted(world.tree.asked) == sorted(NAME.format(version) for version in (VERSIONS[0], VERSIONS[-1]))
-    assert "on record in runs/small" in said.out
-    assert "there is no other boundary" in said.out
+    assert "cached in runs/small" in said.out
+    assert "there is no other transition" in said.out
     world.tree.asked.clear()
     call("--fresh")
     assert len(world.tree.asked) > 6
     world.tree.asked.clear()
-    assert "boundary 2: 1.4.11 → 1.4.12" in call("--cached-only").out
+    assert "transition 2: 1.4.11 → 1.4.12" in call("--cached-only").out
     assert world.tree.asked == []
 
 
@@ -98,7 +98,7 @@ def test_an_end_that_changes_its_mind_ends_the_search_with_status_3(call: Call, 
     world.tree.before_each = waver
     said = call()
     assert said.status == 3
-    assert "The search was stopped" in said.out
+    assert "The search stopped" in said.out
     assert stored()["inconsistent"] == [VERSIONS[-1]]
     assert stored()["boundaries"] == []
 
@@ -111,14 +111,14 @@ def test_a_release_that_does_not_install_is_passed_over(call: Call, world: World
     lock.write_text("\n".join(lines))
     said = call("--exhaustive")
     assert said.status == 0
-    assert "boundary 1: 1.4.6 → 1.4.8" in said.out
-    assert "passed over 1.4.7: it cannot be laid out" in said.out
+    assert "transition 1: 1.4.6 → 1.4.8" in said.out
+    assert "skipped 1.4.7: it cannot be laid out" in said.out
 
 
 def test_good_and_bad_bound_the_search_whichever_is_older(call: Call, world: World) -> None:
     said = call("--good", "1.4.15", "--bad", "1.4.10")
-    assert "boundary 1: 1.4.11 → 1.4.12" in said.out
-    assert "boundary 2" not in said.out
+    assert "transition 1: 1.4.11 → 1.4.12" in said.out
+    assert "transition 2" not in said.out
     assert not any(name.startswith("1.4.3/") for name in world.tree.asked)
 
 
@@ -147,7 +147,7 @@ def test_what_cannot_be_asked_is_one_clear_error(
 
 
 def test_the_import_of_a_release_needs_no_model(call: Call) -> None:
-    assert "no boundary: passed" in call(asked=("--check", "import")).out
+    assert "no transition: passed" in call(asked=("--check", "import")).out
 
 
 def test_the_commits_of_a_boundary_are_searched_and_noted_for_a_runs_report(

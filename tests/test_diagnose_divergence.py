@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 
-from harness.compare.diagnose.alignment import align
-from harness.compare.diagnose.divergence import DivergenceKind, divergences, first_divergence, moved_arguments, ordinal
+from harness.compare.diagnose.divergence import (
+    DivergenceKind,
+    align,
+    divergences,
+    first_divergence,
+    moved_arguments,
+    ordinal,
+)
 from harness.compare.diagnose.traces import Trace, Value
 
 

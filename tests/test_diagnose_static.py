@@ -9,7 +9,7 @@ import pytest
 from harness.compare.diagnose.api import Of
 from harness.compare.diagnose.changes import function_changes
 from harness.compare.diagnose.source import MODULE, ReleaseSource
-from harness.compare.diagnose.static import api_changes
+from harness.compare.diagnose.static_changes import api_changes
 
 FILE = "funasr/models/m.py"
 

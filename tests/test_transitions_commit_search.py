@@ -16,7 +16,7 @@ from harness.compare.transitions.cell_answer import CellAnswer
 from harness.compare.transitions.commit_search import CommitBisector
 from harness.compare.transitions.commit_search import History as Commits
 from harness.compare.transitions.find import Transition, TransitionSide
-from harness.compare.transitions.format import told_history
+from harness.compare.transitions.format import render_history
 from harness.compare.transitions.git import Repository
 from harness.compare.transitions.search_space import Candidate
 from harness.compare.transitions.storing import commit_notes
@@ -117,7 +117,7 @@ def test_the_breaking_commit_is_named_with_its_author_and_message(scene: Scene) 
     assert found.problem == ""
     assert len(runner.asked) < 14
     repository = Repository.open(history.folder)
-    said = "\n".join(told_history(found, repository, [MODEL]))
+    said = "\n".join(render_history(found, repository, [MODEL]))
     assert f"commit {breaking[:12]} by A. Author, 2024-03-07T12:00:00+08:00: narrower" in said
     assert "because" in said
     assert "changes 3 files, of which 1 ran in this cell" in said
@@ -143,9 +143,9 @@ def test_a_commit_that_cannot_be_imported_or_laid_out_is_passed_over(scene: Scen
     (culprit,) = found.culprits
     assert culprit.commit.hash == breaking
     assert culprit.among == (unbuildable, gone)
-    said = "\n".join(told_history(found, Repository.open(history.folder), [MODEL]))
+    said = "\n".join(render_history(found, Repository.open(history.folder), [MODEL]))
     assert "or one of the 2 before it, which cannot be judged" in said
-    assert "2 passed over" in said
+    assert "2 skipped" in said
 
 
 def test_a_break_that_came_with_a_merge_is_found_on_its_branch(scene: Scene) -> None:

@@ -7,7 +7,7 @@ from boundaries_scene import BAD, GOOD, OTHER, oracle, row_of
 from harness.compare.transitions.cached_outcomes import Observation
 from harness.compare.transitions.commit_notes import CommitNote, add_commits, load_commits
 from harness.compare.transitions.find import Found, find
-from harness.compare.transitions.format import told
+from harness.compare.transitions.format import render_search
 from harness.compare.transitions.storing import boundaries_json
 
 
@@ -16,7 +16,7 @@ def borders(found: Found) -> list[tuple[str, str]]:
 
 
 def text(found: Found) -> str:
-    return "\n".join(told(found))
+    return "\n".join(render_search(found))
 
 
 def test_both_ends_and_both_sides_of_a_boundary_are_run_twice() -> None:
@@ -45,7 +45,7 @@ def test_an_end_that_changes_its_answer_stops_the_search_and_what_was_seen_is_to
     assert found.boundaries == ()
     assert ask.asked == [0, 3, 0, 3]
     said = text(found)
-    assert "The search was stopped" in said
+    assert "The search stopped" in said
     assert "1.0.3" in said
     assert "run now (no time): passed" in said
     assert f"run now (no time): {BAD}" in said
@@ -55,15 +55,15 @@ def test_a_side_of_a_boundary_that_changes_its_answer_is_told() -> None:
     found = find(row_of(4), oracle(BAD, (BAD, GOOD), GOOD, GOOD), known={})
     assert not found.stopped
     assert found.inconsistent == (1,)
-    assert "but not each time" in text(found)
-    assert "not the same each time: 1.0.1" in text(found)
+    assert "but other results in repeats" in text(found)
+    assert "inconsistent (different results in repeats): 1.0.1" in text(found)
 
 
 def test_a_release_that_cannot_be_judged_is_passed_over_and_said_so() -> None:
     found = find(row_of(5), oracle(BAD, BAD, None, GOOD, GOOD), known={})
     (boundary,) = found.boundaries
     assert [(place.label, reason) for place, reason in boundary.passed_over] == [("1.0.2", "it does not install")]
-    assert "passed over 1.0.2: it does not install" in text(found)
+    assert "skipped 1.0.2: it does not install" in text(found)
     assert found.cells_run == 8
 
 
@@ -79,15 +79,15 @@ def test_what_is_on_record_is_not_run_again_but_for_the_ends() -> None:
     found = find(row_of(4), ask, known=known)
     assert sorted(ask.asked) == [0, 3]
     assert (found.cells_run, found.cells_cached) == (2, 4)
-    assert "on record in reports/atlas" in text(found)
-    assert "there is no other boundary" in text(found)
+    assert "cached in reports/atlas" in text(found)
+    assert "there is no other transition" in text(found)
 
 
 def test_an_end_that_contradicts_what_is_on_record_stops_the_search_and_names_the_record() -> None:
     known = {0: Observation(answer=GOOD, origin="runs/old", started="2026-01-01T00:00:00Z")}
     found = find(row_of(3), oracle(BAD, BAD, GOOD), known=known)
     assert found.stopped
-    assert "on record in runs/old (2026-01-01T00:00:00Z): passed" in text(found)
+    assert "cached in runs/old (2026-01-01T00:00:00Z): passed" in text(found)
 
 
 def test_without_anything_to_ask_only_what_is_on_record_is_searched() -> None:
@@ -101,8 +101,8 @@ def test_stretches_that_were_not_asked_are_named() -> None:
     count = 40
     found = find(row_of(count), oracle(*[GOOD] * count), known={})
     said = text(found)
-    assert "no boundary: passed in all" in said
-    assert "is not excluded; --exhaustive asks them all" in said
+    assert "no transition: passed in all" in said
+    assert "is possible; --exhaustive measures them all" in said
 
 
 def test_what_is_stored_names_each_boundary_with_statuses_and_signatures() -> None:

@@ -17,7 +17,7 @@ from harness.compare.transitions.commit_notes import CommitNote, add_commits
 from harness.compare.transitions.commit_search import CommitBisector, History
 from harness.compare.transitions.coverage import executed_files
 from harness.compare.transitions.find import Found, Transition, find
-from harness.compare.transitions.format import told, told_history
+from harness.compare.transitions.format import render_history, render_search
 from harness.compare.transitions.git import Repository
 from harness.compare.transitions.runner import CandidateRunner, enter_release
 from harness.compare.transitions.search_space import SearchSpace, asked_of, row_of_releases
@@ -70,7 +70,7 @@ def main(options: argparse.Namespace) -> int:
             row, None if options.cached_only else search.ask, known=record.sightings, exhaustive=options.exhaustive
         )
         _check_ends(options, found)
-        _print(options, told(found))
+        _print(options, render_search(found))
         histories = [] if repository is None else [search.history(repository, one) for one in found.boundaries]
     place = (options.output or BISECTIONS / asked.slug) / BOUNDARIES
     stored = boundaries_json(found, histories, now())
@@ -129,7 +129,7 @@ class _Search:
         )
         history = descent.between(boundary)
         executed = self._executed(boundary) if history.culprits else ()
-        _print(self._options, told_history(history, repository, executed))
+        _print(self._options, render_history(history, repository, executed))
         if self._options.note:
             notes = commit_notes(self._row.asked.name, boundary, history, repository, executed)
             self._note(notes)

@@ -14,7 +14,7 @@ from harness.compare.diagnose.changes import FunctionChange, executed_files, fun
 from harness.compare.diagnose.divergence import SHAPES, VALUES, Divergence, DivergenceKind, divergences
 from harness.compare.diagnose.runner import Traced
 from harness.compare.diagnose.source import ReleaseSource
-from harness.compare.diagnose.static import api_changes
+from harness.compare.diagnose.static_changes import api_changes
 from harness.compare.diagnose.traces import Built, Trace, TracedPass
 from harness.core.cells import Failure
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.compare.diagnose.alignment import align
-from harness.compare.diagnose.divergence import DivergenceKind
+from harness.compare.diagnose.divergence import DivergenceKind, align
 from harness.compare.diagnose.evidence import Evidence
 from harness.compare.diagnose.traces import Call, TracedPass, Value
 

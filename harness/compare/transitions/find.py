@@ -1,4 +1,4 @@
-"""The search itself: what is on record, the ends twice, then round by round what the search asks for."""
+"""The search itself: cached results, the ends twice, then round by round what the search needs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from harness.compare.transitions.cell_answer import CellAnswer
 from harness.compare.transitions.search_space import Candidate, SearchSpace
 
 Ask = Callable[[Sequence[int]], Mapping[int, Observation]]
-"""Runs the cells of some places, each in a process of its own, and gives a sighting of every one."""
+"""Runs the cells of some places, each in its own process, and returns an observation of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransitionSide:
-    """One side of a boundary."""
+    """One side of a transition."""
 
     place: Candidate
     answer: CellAnswer
     sightings: tuple[Observation, ...]
-    """Each time that it was seen."""
+    """One for each time that it was measured."""
 
     @property
     def inconsistent(self) -> bool:
@@ -36,7 +36,7 @@ class Transition:
     before: TransitionSide
     after: TransitionSide
     passed_over: tuple[tuple[Candidate, str], ...]
-    """What lies between and cannot be judged, with the reason."""
+    """Places between the two that cannot be judged, with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +45,10 @@ class Found:
 
     row: SearchSpace
     seen: Mapping[int, tuple[Observation, ...]]
-    """By place, each sighting in the order of time; what is on record comes first."""
+    """By place, the observations in the order of time; cached ones come first."""
     exhaustive: bool
     stopped: bool = False
-    """Whether an end gave different answers, so that nothing could be searched between."""
+    """Whether repeats of an end gave different answers, so that a search between them is impossible."""
 
     @property
     def answers(self) -> dict[int, CellAnswer | None]:
@@ -81,17 +81,17 @@ class Found:
 
     @property
     def cells_run(self) -> int:
-        """How many cells were run for this search, repetitions included; what could not be laid out ran nothing."""
+        """How many cells were run for this search, repetitions included; what could not be installed ran nothing."""
         return sum(one.ran for several in self.seen.values() for one in several)
 
     @property
     def cells_cached(self) -> int:
-        """How many answers were on record."""
+        """How many answers were cached."""
         return sum(one.cached for several in self.seen.values() for one in several)
 
     @property
     def unseen(self) -> tuple[tuple[int, int], ...]:
-        """First and last of each stretch that was not asked."""
+        """First and last of each segment that was not measured."""
         return () if self.stopped else search.unseen(self.answers)
 
     def _side(self, number: int) -> TransitionSide:

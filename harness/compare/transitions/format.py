@@ -1,4 +1,4 @@
-"""What a search found, in words for a terminal."""
+"""Formats the result of a search for the terminal."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from harness.compare.transitions.commit_search import Culprit, History
 from harness.compare.transitions.find import Found, Transition, TransitionSide
 from harness.compare.transitions.git import Repository
 from harness.text.plain import one_line, plain
+from harness.text.units import plural
 
 MOST_DIFF_LINES = 120
 """How much of a diff is printed; what is left out is said."""
 
 
-def told(found: Found) -> Iterator[str]:
+def render_search(found: Found) -> Iterator[str]:
     """The whole search, line by line, without the commits."""
     row = found.row
     places = row.places
     yield f"{row.asked.name}: {_span(found, 0, len(places) - 1)}"
     if found.stopped:
-        yield from _torn(found)
+        yield from _inconsistent(found)
         return
-    boundaries = found.boundaries
-    for number, boundary in enumerate(boundaries, 1):
+    transitions = found.boundaries
+    for number, one in enumerate(transitions, 1):
         yield ""
-        yield from _boundary(number, boundary)
-    if not boundaries:
+        yield from _transition(number, one)
+    if not transitions:
         yield ""
-        yield from _no_boundary(found)
+        yield from _no_transition(found)
     yield ""
     yield from _reckoning(found)
 
@@ -42,81 +43,81 @@ def _span(found: Found, first: int, last: int) -> str:
     return f"{places[first].label} – {places[last].label} ({count} releases)"
 
 
-def _torn(found: Found) -> Iterator[str]:
+def _inconsistent(found: Found) -> Iterator[str]:
     yield ""
-    yield "The search was stopped: an end does not give the same answer each time, so nothing between can be trusted."
+    yield "The search stopped: repeats of an end give different results, so no result between can be trusted."
     for number in found.inconsistent:
         yield f"  {found.row.places[number].label}"
         for sighting in found.seen[number]:
-            yield f"    {_sighting(sighting)}"
+            yield f"    {_observation(sighting)}"
 
 
-def _boundary(number: int, boundary: Transition) -> Iterator[str]:
-    yield f"boundary {number}: {boundary.before.place.label} → {boundary.after.place.label}"
-    yield from _side("before", boundary.before)
-    yield from _side("after", boundary.after)
-    for place, reason in boundary.passed_over:
-        yield f"  passed over {place.label}: {one_line(reason)}"
+def _transition(number: int, one: Transition) -> Iterator[str]:
+    yield f"transition {number}: {one.before.place.label} → {one.after.place.label}"
+    yield from _side("before", one.before)
+    yield from _side("after", one.after)
+    for place, reason in one.passed_over:
+        yield f"  skipped {place.label}: {one_line(reason)}"
 
 
 def _side(word: str, side: TransitionSide) -> Iterator[str]:
     yield f"  {word:<7}{side.place.label}: {plain(str(side.answer))}, {_seen(side.sightings)}"
     if side.inconsistent:
-        yield "         but not each time:"
-        yield from (f"           {_sighting(sighting)}" for sighting in side.sightings)
+        yield "         but other results in repeats:"
+        yield from (f"           {_observation(sighting)}" for sighting in side.sightings)
 
 
 def _seen(sightings: Sequence[Observation]) -> str:
     origins = list(dict.fromkeys(one.origin for one in sightings if one.cached))
     run = sum(not one.cached for one in sightings)
-    parts = [f"on record in {', '.join(origins)}"] if origins else []
+    parts = [f"cached in {', '.join(origins)}"] if origins else []
     parts += [f"run {'once' if run == 1 else 'twice' if run == 2 else f'{run} times'} now"] if run else []
     return " and ".join(parts)
 
 
-def _sighting(sighting: Observation) -> str:
-    where = f"on record in {sighting.origin}" if sighting.cached else "run now"
-    words = str(sighting.answer) if sighting.answer else f"not judged: {sighting.reason}"
-    return f"{where} ({sighting.started or 'no time'}): {one_line(words)}"
+def _observation(one: Observation) -> str:
+    where = f"cached in {one.origin}" if one.cached else "run now"
+    words = str(one.answer) if one.answer else f"not judged: {one.reason}"
+    return f"{where} ({one.started or 'no time'}): {one_line(words)}"
 
 
-def _no_boundary(found: Found) -> Iterator[str]:
+def _no_transition(found: Found) -> Iterator[str]:
     answers = [answer for answer in found.answers.values() if answer is not None]
     if not answers:
         yield "no release could be judged:"
         for number in found.passed_over:
             yield f"  {found.row.places[number].label}: {one_line(found.seen[number][0].reason)}"
         return
-    yield f"no boundary: {plain(str(answers[0]))} in all {len(answers)} that were judged"
+    yield f"no transition: {plain(str(answers[0]))} in all {len(answers)} that could be judged"
 
 
 def _reckoning(found: Found) -> Iterator[str]:
-    count, boundaries = len(found.row.places), len(found.boundaries)
-    limit = f" (the search by grid and halves may run {search.bound(count, boundaries)})"
+    count, transitions = len(found.row.places), len(found.boundaries)
+    limit = f" (grid search plus bisection runs {search.bound(count, transitions)} at most)"
     yield (
-        f"{boundaries} boundar{'y' if boundaries == 1 else 'ies'}; {found.cells_run} cells run"
-        f"{'' if found.exhaustive else limit}, {found.cells_cached} answers on record"
+        f"{plural(transitions, 'transition')}; {found.cells_run} cells run"
+        f"{'' if found.exhaustive else limit}, {found.cells_cached} cached results"
     )
     if found.passed_over:
         labels = ", ".join(found.row.places[number].label for number in found.passed_over)
-        yield f"passed over, because they cannot be judged: {labels}"
+        yield f"skipped, because they cannot be judged: {labels}"
     inconsistent = ", ".join(found.row.places[number].label for number in found.inconsistent)
     if inconsistent:
-        yield f"not the same each time: {inconsistent}"
+        yield f"inconsistent (different results in repeats): {inconsistent}"
     unseen = found.unseen
     if not unseen:
-        yield "Every release that can be judged was asked or lies beside a boundary: there is no other boundary."
+        yield "Every release that can be judged was measured: there is no other transition."
         return
-    stretches = ", ".join(_span(found, first, last) for first, last in unseen)
+    segments = ", ".join(_span(found, first, last) for first, last in unseen)
     longest = max(last - first + 1 for first, last in unseen)
     yield (
-        f"Not asked, because both neighbours agree: {stretches}. A failure that comes and goes within one of these "
-        f"(at most {longest} releases) is not excluded; --exhaustive asks them all."
+        f"Not measured, because both neighbours agree: {segments}. A failure that comes and goes within one of these "
+        f"(at most {longest} releases) is possible; --exhaustive measures them all."
     )
 
 
-def told_history(history: History, repository: Repository, executed: Sequence[str]) -> Iterator[str]:
-    """The commits of one boundary.
+def render_history(history: History, repository: Repository, executed: Sequence[str]) -> Iterator[str]:
+    """The commits of one transition.
 
     Args:
         history: What the commits gave.
@@ -133,7 +134,7 @@ def told_history(history: History, repository: Repository, executed: Sequence[st
         commits = sum(len(found.row.places) for found in history.founds)
         passed = sum(len(found.passed_over) for found in history.founds)
         yield f"  {history.cells_run} cells run over {commits} commits" + (
-            f"; {passed} passed over, because they cannot be judged" if passed else ""
+            f"; {passed} skipped, because they cannot be judged" if passed else ""
         )
 
 

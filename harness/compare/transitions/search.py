@@ -1,16 +1,16 @@
-"""Which places of a row to ask next, so that every boundary between neighbours is found or it is known what was not.
+"""Which releases or commits to measure next, so that the search finds every transition or says what it left out.
 
-The places are releases from oldest to newest, or commits. The search goes by rounds:
+The places are releases, oldest first, or commits. The search goes by rounds:
 
 1. the ends: the outermost places that can be judged;
-2. a grid: in every stretch between two judged places that agree, so many places that no stretch is longer than an
-   n-th of the row, n being the whole part of log2(n places) plus one;
-3. between two judged neighbours that differ, the place nearest their middle, until nothing lies between them.
+2. a grid: between two judged places with the same answer, enough places that no segment is longer than an n-th of the
+   row, where n is the whole part of log2(n places) plus one;
+3. bisection: between two judged neighbours with different answers, the place nearest their middle, until none is left.
 
-A place that cannot be judged is passed over for the one nearest to it. With one boundary in a row of n places the
-third step asks at most about log2(n) - log2(log2(n)) more, so that all of it stays under 2 log2(n) + 6 for each
-boundary, repetitions included. What it cannot exclude is a stretch of other answers that lies wholly between two
-places of the grid that agree; `unseen` says which places were not asked. `exhaustive` asks them all.
+Where a place cannot be judged, the nearest one that can takes its turn. With one transition among n places, step 3
+measures about log2(n) - log2(log2(n)) more, so that the whole search stays under 2 log2(n) + 6 per transition,
+repetitions included. It cannot exclude a segment of other answers that is entirely between two places of the grid with
+the same answer; `unseen` says which places were not measured. `exhaustive` measures them all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Answers = Mapping[int, Hashable | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """Two neighbouring judged places with different answers, and what lies between them unjudged."""
+    """Two neighbouring judged places with different answers, and the places between them that cannot be judged."""
 
     before: int
     after: int
@@ -35,12 +35,12 @@ class Gap:
 
 
 def next_round(count: int, answers: Answers, *, exhaustive: bool = False) -> tuple[int, ...]:
-    """The places to ask now, in order; none when the search is at its end.
+    """The places to measure now, in order; none when the search is complete.
 
     Args:
         count: How many places there are, numbered from 0.
         answers: What is known of them.
-        exhaustive: Ask every place.
+        exhaustive: Measure every place.
     """
     if exhaustive:
         return tuple(place for place in range(count) if place not in answers)
@@ -68,9 +68,9 @@ def unseen(answers: Answers) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def bound(count: int, boundaries: int) -> int:
-    """How many cells may be run at most: 2 log2(count) + 6 for each boundary, and as for one where there is none."""
-    return max(1, boundaries) * math.floor(2 * math.log2(max(count, 2)) + 6)
+def bound(count: int, transitions: int) -> int:
+    """How many cells may be run at most: 2 log2(count) + 6 for each transition, and as for one where there is none."""
+    return max(1, transitions) * math.floor(2 * math.log2(max(count, 2)) + 6)
 
 
 def stride(count: int) -> int:

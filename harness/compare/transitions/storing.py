@@ -1,4 +1,4 @@
-"""What a search found, as `boundaries.json` holds it."""
+"""The record of a search: `boundaries.json` and `bisect --json`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA = 1
 
 
 def boundaries_json(found: Found, histories: Sequence[History], made: str) -> dict[str, Any]:
-    """What is stored of a search; `histories` in the order of the boundaries, or none."""
+    """What is stored of a search; `histories` in the order of the transitions, or none."""
     row = found.row
     return {
         "schema": SCHEMA,
@@ -86,7 +86,7 @@ def _culprit(culprit: Culprit) -> dict[str, Any]:
 def commit_notes(
     asked: str, boundary: Transition, history: History, repository: Repository, executed: Sequence[str]
 ) -> tuple[CommitNote, ...]:
-    """The commits of one boundary, for a run's report."""
+    """The commits of one transition, for a run's report."""
     ran = frozenset(executed)
     return tuple(
         CommitNote(

@@ -1,16 +1,18 @@
-"""What a signature does not tell: keys read from mappings, what is registered under which name, lengths of results."""
+"""Static differences of two releases in the code that a cell ran: keys, results, registries, YAML, signatures."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from harness.compare.diagnose.api import ApiChange, Of
+from harness.compare.diagnose.api import ApiChange, Of, object_changes, parameter_changes
+from harness.compare.diagnose.changes import FunctionChange
 from harness.compare.diagnose.source import Definition, ReleaseSource
 from harness.worker.release.entry import registrations
 
@@ -173,3 +175,31 @@ def _keys(content: Any, prefix: str) -> Iterator[str]:
         for key, value in content.items():
             yield f"{prefix}{key}"
             yield from _keys(value, f"{prefix}{key}.")
+
+
+def api_changes(
+    changed: Sequence[FunctionChange], files: Sequence[str], mine: ReleaseSource, theirs: ReleaseSource
+) -> tuple[ApiChange, ...]:
+    """What changed in parameters, defaults, keys, results, objects and registries.
+
+    Args:
+        changed: The functions that ran and differ; in all others nothing of the sort can have changed.
+        files: The files of which something ran.
+    """
+    touched = sorted({each.file for each in changed})
+    return tuple(
+        chain(
+            _of_functions(changed, mine, theirs),
+            chain.from_iterable(object_changes(file, mine, theirs) for file in touched),
+            registry_changes(mine, theirs, files),
+            yaml_changes(mine, theirs, files),
+        )
+    )
+
+
+def _of_functions(changed: Sequence[FunctionChange], mine: ReleaseSource, theirs: ReleaseSource) -> Iterator[ApiChange]:
+    for each in changed:
+        if each.is_whole:
+            continue
+        for compare in (parameter_changes, key_changes, return_changes):
+            yield from compare(each.file, each.function, mine, theirs)

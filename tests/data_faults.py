@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 from harness.worker.checks import data
-from harness.worker.checks.data import contents, epochs, limits, rows, sizes
+from harness.worker.checks.data import batch_sizes, contents, epochs, limits, rows
 from harness.worker.release import shims
 from harness.worker.trainer import options
 
@@ -23,7 +23,7 @@ Plant = Callable[[Any], AbstractContextManager[Any]]
 class Fault:
     """What is planted, who should find it, and under which name."""
 
-    subject: Any
+    test: Any
     question: str
     plant: Plant
 
@@ -36,16 +36,18 @@ def ask(request: dict[str, Any], paths: list[str], faults: bool) -> dict[str, An
     if not faults:
         return {"result": result}
     Path("again").mkdir()
-    dialect = options.of(request["release"]["overlay"], request["release"]["version"], request["entry"])
-    scene = data.set_up(request, dialect, Path("again").absolute())
-    return {"result": result, "faults": {name: _found(scene, fault) for name, fault in FAULTS.items()}}
+    trainer_options = options.trainer_options(
+        request["release"]["overlay"], request["release"]["version"], request["entry"]
+    )
+    context = data.set_up(request, trainer_options, Path("again").absolute())
+    return {"result": result, "faults": {name: _found(context, fault) for name, fault in FAULTS.items()}}
 
 
-def _found(scene: Any, fault: Fault) -> dict[str, Any]:
-    with fault.plant(scene):
-        for answer in fault.subject.ask(scene):
+def _found(context: Any, fault: Fault) -> dict[str, Any]:
+    with fault.plant(context):
+        for answer in fault.test(context):
             if answer.name == fault.question:
-                plain: dict[str, Any] = answer.plain()
+                plain: dict[str, Any] = answer.to_dict()
                 return plain
     raise AssertionError(f"nobody asked {fault.question}")
 
@@ -93,8 +95,8 @@ def _quieter(_dataset: Any, _index: int, item: Mapping[str, Any], _original: Any
 
 
 @contextlib.contextmanager
-def _without_cmvn(scene: Any) -> Iterator[None]:
-    frontend = scene.trainer._given["frontend"]
+def _without_cmvn(context: Any) -> Iterator[None]:
+    frontend = context.trainer._given["frontend"]
     with mock.patch.multiple(frontend, cmvn_file=None, cmvn=None):
         yield
 
@@ -138,11 +140,11 @@ def _epoch_is_not_told(_scene: Any) -> AbstractContextManager[Any]:
     return mock.patch.object(samplers.CustomDistributedBatchSampler, "set_epoch")
 
 
-def _another_file(scene: Any) -> AbstractContextManager[Any]:
+def _another_file(context: Any) -> AbstractContextManager[Any]:
     from funasr.datasets.audio_datasets import datasets
 
     original = datasets.load_audio_text_image_video
-    stand_in = scene.plain[2].source
+    stand_in = context.plain[2].source
 
     def load(source: str, **kwargs: Any) -> Any:
         return original(source if Path(source).exists() else stand_in, **kwargs)
@@ -164,31 +166,37 @@ def _longer_batches(_scene: Any) -> AbstractContextManager[Any]:
 
 
 FAULTS: Mapping[str, Fault] = {
-    "the last batch is dropped": Fault(epochs, "once", _batches(lambda _, batches: batches[:-1])),
-    "a batch comes twice": Fault(epochs, "once", _batches(lambda _, batches: [*batches, batches[0]])),
-    "a batch is empty": Fault(epochs, "once", _batches(lambda _, batches: [[], *batches])),
+    "the last batch is dropped": Fault(epochs.check_epochs, "once", _batches(lambda _, batches: batches[:-1])),
+    "a batch comes twice": Fault(epochs.check_epochs, "once", _batches(lambda _, batches: [*batches, batches[0]])),
+    "a batch is empty": Fault(epochs.check_epochs, "once", _batches(lambda _, batches: [[], *batches])),
     "a batch is missing and the count is not": Fault(
-        epochs, "steps", _batches(lambda sampler, batches: batches[: -1 if sampler.shuffle else None])
+        epochs.check_epochs, "steps", _batches(lambda sampler, batches: batches[: -1 if sampler.shuffle else None])
     ),
-    "every epoch has the same order": Fault(epochs, "shuffle", _epoch_is_not_told),
+    "every epoch has the same order": Fault(epochs.check_epochs, "shuffle", _epoch_is_not_told),
     "validation keeps an utterance back": Fault(
-        epochs,
+        epochs.check_epochs,
         "validation",
         _batches(lambda sampler, batches: batches if sampler.is_training else [batches[0]]),
     ),
     "the last rank has a batch less": Fault(
-        sizes, "ranks", _batches(lambda sampler, batches: batches[: -1 if sampler.rank else None])
+        batch_sizes.check_batch_sizes,
+        "ranks",
+        _batches(lambda sampler, batches: batches[: -1 if sampler.rank else None]),
     ),
-    "batches by frames are three times too large": Fault(sizes, "batches_sorted", _longer_batches),
-    "every token is unknown": Fault(contents, "text_plain", _all_unknown),
-    "the text is that of the next row": Fault(contents, "text_plain", _item(_text_of_the_next)),
-    "a frame is cut off": Fault(contents, "frames", _item(_one_frame_less)),
-    "the features are halved": Fault(contents, "features", _item(_quieter)),
-    "am.mvn is not applied": Fault(contents, "cmvn", _without_cmvn),
-    "padding is not silence": Fault(contents, "padding", _padded_with_one),
-    "a row is left out": Fault(contents, "rows_read", _rows_filtered(lambda row: row["source_len"] != 33)),
+    "batches by frames are three times too large": Fault(
+        batch_sizes.check_batch_sizes, "batches_sorted", _longer_batches
+    ),
+    "every token is unknown": Fault(contents.check_contents, "text_plain", _all_unknown),
+    "the text is that of the next row": Fault(contents.check_contents, "text_plain", _item(_text_of_the_next)),
+    "a frame is cut off": Fault(contents.check_contents, "frames", _item(_one_frame_less)),
+    "the features are halved": Fault(contents.check_contents, "features", _item(_quieter)),
+    "am.mvn is not applied": Fault(contents.check_contents, "cmvn", _without_cmvn),
+    "padding is not silence": Fault(contents.check_contents, "padding", _padded_with_one),
+    "a row is left out": Fault(
+        contents.check_contents, "rows_read", _rows_filtered(lambda row: row["source_len"] != 33)
+    ),
     "long utterances are left out": Fault(
-        limits, "long_within_limit", _rows_filtered(lambda row: row["source_len"] < 1000)
+        limits.check_limits, "long_within_limit", _rows_filtered(lambda row: row["source_len"] < 1000)
     ),
-    "another file stands in for one that is missing": Fault(rows, "path_missing", _another_file),
+    "another file stands in for one that is missing": Fault(rows.check_rows, "path_missing", _another_file),
 }

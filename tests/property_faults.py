@@ -11,9 +11,9 @@ from typing import Any
 from unittest import mock
 
 from harness.worker.checks import properties
+from harness.worker.checks.properties.property import ModelUnderTest
 from harness.worker.checks.properties.searching import search
-from harness.worker.checks.properties.subject import Subject
-from harness.worker.release import entry, shims
+from harness.worker.release import importer, shims
 
 Plant = Callable[[], AbstractContextManager[Any]]
 EXAMPLES, EXAMPLES_TO_HOLD = 12, 6
@@ -35,9 +35,9 @@ def ask(subjects: dict[str, dict[str, Any]], components: list[list[str]], paths:
     sys.path[:0] = paths
     shims.apply("cpu")
     overlay = next(iter(subjects.values()))["overlay"]
-    entry.import_components_only(overlay, "1.4.16")
-    entry.import_components(overlay, [(table, name) for table, name in components])
-    known = {variant: Subject(**fields) for variant, fields in subjects.items()}
+    importer.import_components_only(overlay, "1.4.16")
+    importer.import_components(overlay, [(table, name) for table, name in components])
+    known = {variant: ModelUnderTest(**fields) for variant, fields in subjects.items()}
     return {
         "faults": {name: _ask(fault.asked, known[fault.variant], fault.plant) for name, fault in FAULTS.items()},
         "repairs": {
@@ -53,12 +53,12 @@ def check(request: dict[str, Any], paths: list[str]) -> dict[str, Any]:
     """The whole check on the release as it is."""
     sys.path[:0] = paths
     shims.apply("cpu")
-    entry.import_components_only(request["release"]["overlay"], request["release"]["version"])
-    entry.import_components(request["release"]["overlay"], [tuple(pair) for pair in request["components"]])
+    importer.import_components_only(request["release"]["overlay"], request["release"]["version"])
+    importer.import_components(request["release"]["overlay"], [tuple(pair) for pair in request["components"]])
     return properties.check(request)
 
 
-def _ask(name: str, subject: Subject, plant: Plant, *, examples: int = EXAMPLES) -> dict[str, Any]:
+def _ask(name: str, subject: ModelUnderTest, plant: Plant, *, examples: int = EXAMPLES) -> dict[str, Any]:
     with plant():
         found = search(_named(name), subject, examples=examples, seed=0)
     return asdict(found)
@@ -319,7 +319,7 @@ FAULTS: Mapping[str, Fault] = {
         OFFLINE, "labels_outside_the_vocabulary_are_refused", "labels are accepted", _labels_clamped
     ),
     "one frame less told": Fault(
-        OFFLINE, "lengths_agree", "frames that the decoder is told of",
+        OFFLINE, "lengths_agree", "frame counts passed to the decoder",
         _encoded(lambda states, lengths: (states, lengths - (lengths < lengths.max()).int())),
     ),
     "one token less counted": Fault(

@@ -17,9 +17,8 @@ from harness.variants.architecture import look_up
 from harness.variants.catalogue import available, load_variant
 from harness.variants.variant import render, shape_problems
 from harness.worker.checks import dispatch
-from harness.worker.release import ctc_alignment, shims
-from harness.worker.release import entry as release
-from harness.worker.release.batch_making import FRAMES, TOKENS, make_batch
+from harness.worker.release import importer, shims
+from harness.worker.release.batches import FRAMES, TOKENS, make_batch
 
 OTHERS = tuple(name for name in available() if name not in ("paraformer", "paraformer_streaming"))
 CONTEXTUAL, HYBRID = "contextual_paraformer", "conformer"
@@ -324,7 +323,7 @@ def aligned(seed: int) -> dict[str, Any]:
         for path in itertools.product(range(3), repeat=5)
         if collapsed(path) == text
     }
-    path, places = ctc_alignment.forced_align(scores, torch.tensor([text]))
+    path, places = shims.align_ctc(scores, torch.tensor([text]))
     return {"path": path[0].tolist(), "score": float(places.sum()), "best": max(worth.values()), "paths": list(worth)}
 
 
@@ -339,7 +338,7 @@ def too_short() -> str:
     import torch
 
     try:
-        ctc_alignment.forced_align(torch.zeros(1, 2, 3), torch.tensor([[1, 1]]))
+        shims.align_ctc(torch.zeros(1, 2, 3), torch.tensor([[1, 1]]))
     except RuntimeError as error:
         return str(error)
     return ""
@@ -407,9 +406,9 @@ def imported(overlay: str, first: str) -> str:
     """Whose decoder is in the table when this module was imported before it is asked for."""
     import importlib
 
-    release.import_components_only(overlay, "1.0.5")
+    importer.import_components_only(overlay, "1.0.5")
     importlib.import_module(first)
-    release.import_components(overlay, [("decoder_classes", "Twice")])
+    importer.import_components(overlay, [("decoder_classes", "Twice")])
     found = importlib.import_module("funasr.register").tables.decoder_classes["Twice"]
     return str(found.__module__)
 

@@ -14,7 +14,7 @@ from own_scene import write_rows
 from harness.config.toml_tables import Problems
 from harness.corpus.jsonl import JsonlRow, read_rows
 from harness.corpus.row_limits import RowLimits, left_out, rules_of
-from harness.worker.release import entry
+from harness.worker.release import importer
 
 VERSIONS = (
     "1.0.0",
@@ -70,7 +70,7 @@ def trained(overlay: str, path: str, rules: list[int], confs: list[dict[str, Any
     """By setting, the recordings that the release's own index and sampler let through; runs inside the release."""
     import torch
 
-    entry.import_components_only(overlay, "")
+    importer.import_components_only(overlay, "")
     index_module = "funasr.datasets.audio_datasets.index_ds"
     __import__(index_module)
     __import__("funasr.datasets.audio_datasets.samplers")

@@ -75,7 +75,7 @@ def test_an_older_cell_that_did_not_run_does_not_show_that_the_release_had_it(st
 
 
 def test_a_question_that_does_not_arise_stays_skipped() -> None:
-    reason = "the questions are about texts that the CharTokenizer reads, the config names SentencepiecesTokenizer"
+    reason = "the data tests need the CharTokenizer, and the config names SentencepiecesTokenizer"
     outcomes = [skipped(release, None, reason=reason, check="data@train") for release in ("1.4.15", "1.4.16")]
     assert apply_absence_rule(outcomes) == tuple(outcomes)
 

@@ -22,7 +22,7 @@ from harness.run.store import load_run
 from harness.worker.checks.properties import PROPERTIES as ASKED_PROPERTIES
 
 ROOT = Path(__file__).parent.parent
-INSIDE = ROOT / "harness" / "worker"
+CHECKS = ROOT / "harness" / "worker" / "checks"
 
 
 def failed(check: str, signature: str, status: Status = Status.FAILED, **fields: object) -> Severity:
@@ -68,8 +68,9 @@ def test_every_condition_of_a_decode_has_a_severity() -> None:
 
 
 def test_every_finding_of_the_contract_has_a_severity() -> None:
-    kinds = set(literals(INSIDE / "contract.py", frozenset({"_failed"})))
-    source = (INSIDE / "contract.py").read_text() + (INSIDE / "structure.py").read_text()
+    modules = [CHECKS / "construct.py", CHECKS / "loss_contract.py"]
+    kinds = {kind for module in modules for kind in literals(module, frozenset({"failed"}))}
+    source = "".join(module.read_text(encoding="utf-8") for module in modules)
     kinds |= set(re.findall(r'"((?:No|Loss|Projection|Unregistered|Frozen|Shared)[A-Za-z]*)"', source)) - {"Loss"}
     assert len(kinds) > 10
     assert kinds - severity.CONTRACT.keys() == set()
@@ -79,7 +80,7 @@ def test_every_question_about_the_data_has_a_severity() -> None:
     checks = load_run(ROOT / "reports" / "later_checks").outcomes
     asked = {e["name"] for one in checks if one.cell.check is Check.DATA for e in one.evidence.get("questions", ())}
     functions = frozenset({"holds", "fails", "listed", "not_asked"})
-    for module in sorted((INSIDE / "data").glob("*.py")):
+    for module in sorted((CHECKS / "data").glob("*.py")):
         asked |= set(literals(module, functions))
     assert len(asked) > 60
     assert [name for name in asked if name not in severity.DATA_BROKEN and of_data(name) is Severity.BROKEN] == []

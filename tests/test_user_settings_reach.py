@@ -9,11 +9,11 @@ import pytest
 import tiny_release
 
 from harness.worker.checks import accumulation, ranks
-from harness.worker.checks.data import feed
+from harness.worker.checks.data import loader_capture
 from harness.worker.release import model
-from harness.worker.trainer import launch, options, speech, training_run
+from harness.worker.trainer import launch, options
 from harness.worker.trainer.children import ChildContext
-from harness.worker.trainer.training_run import ReleaseTrainer, TrainingTrace
+from harness.worker.trainer.training_trace import ReleaseTrainer, TrainingTrace
 
 OVERRIDES = {
     "optim": "adamw",
@@ -41,7 +41,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         lines.append(dict(words))
 
     monkeypatch.setattr(launch, "run_trainer", note)
-    monkeypatch.setattr(launch, "enter_whole", lambda *_: None)
+    monkeypatch.setattr(launch, "import_model_class", lambda *_: None)
     return lines
 
 
@@ -74,9 +74,14 @@ def test_they_reach_checkpoint_and_decode(
 def test_they_reach_data(
     overlay: Path, tmp_path: Path, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed.importlib, "import_module", lambda _: type("Module", (), {"main": None}))
-    dialect, feeding = options.of(str(overlay), "1.0.0", "train"), options.feeding(str(overlay))
-    trainer = feed.DataTrainer("train", "Tiny", tmp_path, dialect, feeding, options.shared(OVERRIDES))
+    monkeypatch.setattr(loader_capture.importlib, "import_module", lambda _: type("Module", (), {"main": None}))
+    trainer_options, dataset_options = (
+        options.trainer_options(str(overlay), "1.0.0", "train"),
+        options.dataset_options(str(overlay)),
+    )
+    trainer = loader_capture.DataTrainer(
+        "train", "Tiny", tmp_path, trainer_options, dataset_options, options.shared_overrides(OVERRIDES)
+    )
     with pytest.raises(RuntimeError, match="without calling its main"):
         trainer.start("train.jsonl", "valid.jsonl")
     check_reach(said[0])
@@ -87,20 +92,20 @@ def test_they_reach_the_small_trainings(
     overlay: Path, tmp_path: Path, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, extra: str
 ) -> None:
     request = request_of(overlay, tmp_path)
-    monkeypatch.setattr(speech, "copy_folder", lambda *_: tmp_path / "model")
+    monkeypatch.setattr(launch, "copy_folder", lambda *_: tmp_path / "model")
     if extra == "ranks":
         keys = (ranks.WEIGHTS, ranks.LOSSES, ranks.NORMS, ranks.ROWS)
-        monkeypatch.setattr(ranks, "_take_weights", lambda *_: {key: [] for key in keys})
-        ranks._train(request, tmp_path, 1)
+        monkeypatch.setattr(ranks, "_record_steps", lambda *_: {key: [] for key in keys})
+        ranks.train(request, tmp_path, 1)
     else:
-        for name in ("quieten", "_batches_seen", "_leave_at_first_step"):
+        for name in ("disable_randomness", "_batches_seen", "_leave_at_first_step"):
             monkeypatch.setattr(accumulation, name, lambda *_: [])
-        accumulation._train(request, (2, None), tmp_path, ChildContext(tmp_path))
+        accumulation.train(request, (2, None), tmp_path, ChildContext(tmp_path))
     check_reach(said[0])
 
 
 def test_finetune_is_given_all_of_them(overlay: Path) -> None:
-    words = options.of(str(overlay), "1.0.0", "train").overrides(
+    words = options.trainer_options(str(overlay), "1.0.0", "train").overrides(
         {
             **dict.fromkeys(("model_folder", "train", "valid", "seed", "device", "output_dir"), "x"),
             **{"batch_size": 2, "epochs": 3, "learning_rate": 0.1, "warmup_steps": 1, "overrides": OVERRIDES},
@@ -114,8 +119,8 @@ def test_every_start_is_written_by_the_one_function(tmp_path: Path, monkeypatch:
     written: list[int] = []
     monkeypatch.setattr(model, "write_start", lambda _folder, path, seed: (path.touch(), written.append(seed)))
     pytest.importorskip("omegaconf")
-    speech.copy_folder(str(folder), tmp_path / "one", 3)
-    training_run.lay_out_base(str(folder), tmp_path / "other", 4)
+    launch.copy_folder(str(folder), tmp_path / "one", 3)
+    launch.copy_folder(str(folder), tmp_path / "other", 4, launch.WITHOUT_DITHER)
     assert written == [3, 4]
     assert (tmp_path / "one/model.pt").exists()
     assert (tmp_path / "other/model.pt").exists()

@@ -19,7 +19,7 @@ from harness.config.toml_tables import Problems
 from harness.corpus.corpus import build_corpus
 from harness.corpus.jsonl import read_rows
 from harness.releases import default_cache
-from harness.worker.release import entry
+from harness.worker.release import importer
 
 pytestmark = [pytest.mark.release, pytest.mark.timeout(1800)]
 
@@ -151,7 +151,7 @@ def test_a_file_of_which_no_row_is_trained_is_the_users_and_never_a_pass(folder:
 
 def index_of(overlay: str, path: str) -> str:
     """What the release's index makes of a file: the rows' number, or what it raises."""
-    entry.import_components_only(overlay, "")
+    importer.import_components_only(overlay, "")
     __import__("funasr.datasets.audio_datasets.index_ds")
     from funasr.register import tables
 

@@ -10,10 +10,10 @@ import pytest
 import tiny_release
 from forked import Forked
 
-from harness.worker.checks import contract, dispatch
-from harness.worker.release import batch_making
+from harness.worker.checks import dispatch, loss_contract
+from harness.worker.release import batches
 
-EVERY_FRAME = [[length, length] for length in batch_making.FRAMES]
+EVERY_FRAME = [[length, length] for length in batches.FRAMES]
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -157,16 +157,16 @@ def test_frames_that_do_not_reach_the_loss_are_counted(
     answer = ask(forked, overlay, tmp_path / "model", "loss_contract", fault)
     assert (answer["status"], answer["failure"]["signature"]) == ("failed", f"FramesUnheard@{path}")
     told = answer["evidence"]["frames_heard"]
-    assert told.pop(path) == [[count, length] for count, length in zip(heard, batch_making.FRAMES, strict=True)]
+    assert told.pop(path) == [[count, length] for count, length in zip(heard, batches.FRAMES, strict=True)]
     if path != "features":
         assert all(counts == EVERY_FRAME for counts in told.values())
     missing = [
         f"{length - count} of the {length} of utterance {row}"
-        for row, (count, length) in enumerate(zip(heard, batch_making.FRAMES, strict=True))
+        for row, (count, length) in enumerate(zip(heard, batches.FRAMES, strict=True))
         if count < length
     ]
     along = "" if path == "features" else f" along the {path}"
-    frames = f"{sum(batch_making.FRAMES) - sum(heard)} of {sum(batch_making.FRAMES)} frames of speech"
+    frames = f"{sum(batches.FRAMES) - sum(heard)} of {sum(batches.FRAMES)} frames of speech"
     assert answer["reason"] == f"the loss does not depend{along} on {frames}: {', '.join(missing)}"
 
 
@@ -202,7 +202,10 @@ def test_parameters_that_the_yaml_excuses_are_a_finding_where_no_gradient_reache
     ("ratio", "unreached"), [(0.0, ("decoder.embed",)), (0, ("decoder.embed",)), (0.75, ()), (None, ())]
 )
 def test_without_a_sampler_nothing_embeds_the_targets(ratio: float | None, unreached: tuple[str, ...]) -> None:
-    assert contract._without_sampler({"model_conf": {} if ratio is None else {"sampling_ratio": ratio}}) == unreached
+    assert (
+        loss_contract.parameters_without_sampler({"model_conf": {} if ratio is None else {"sampling_ratio": ratio}})
+        == unreached
+    )
 
 
 def test_a_loss_that_is_the_sum_of_its_parts_keeps_the_contract(forked: Forked, overlay: Path, tmp_path: Path) -> None:
@@ -221,15 +224,15 @@ def test_a_part_that_is_reported_and_left_out_of_the_loss_is_found(
 def test_nothing_is_said_of_losses_that_the_model_does_not_report() -> None:
     parts = {"loss_att": 2.0, "loss_pre": 1.0}
     weights = {"ctc_weight": 0.0, "predictor_weight": 1.0}
-    assert contract._sum_misfit(3.0, parts, weights) is None
-    assert contract._sum_misfit(2.0, parts, weights) is not None
-    assert contract._sum_misfit(2.0, {"loss_att": 2.0}, weights) is None
-    assert contract._sum_misfit(2.0, parts, {}) is None
-    assert contract._sum_misfit(2.0, {**parts, "pre_loss_att": 1.0}, weights) is None
-    assert contract._sum_misfit(2.0, parts, {"ctc_weight": 0.5, "predictor_weight": 1.0}) is None
+    assert loss_contract.sum_misfit(3.0, parts, weights) is None
+    assert loss_contract.sum_misfit(2.0, parts, weights) is not None
+    assert loss_contract.sum_misfit(2.0, {"loss_att": 2.0}, weights) is None
+    assert loss_contract.sum_misfit(2.0, parts, {}) is None
+    assert loss_contract.sum_misfit(2.0, {**parts, "pre_loss_att": 1.0}, weights) is None
+    assert loss_contract.sum_misfit(2.0, parts, {"ctc_weight": 0.5, "predictor_weight": 1.0}) is None
     both = {**parts, "loss_ctc": 4.0}
-    assert contract._sum_misfit(4.0, both, {"ctc_weight": 0.5, "predictor_weight": 1.0}) is None
-    assert contract._sum_misfit(3.0, both, {"ctc_weight": 0.5, "predictor_weight": 1.0}) is not None
+    assert loss_contract.sum_misfit(4.0, both, {"ctc_weight": 0.5, "predictor_weight": 1.0}) is None
+    assert loss_contract.sum_misfit(3.0, both, {"ctc_weight": 0.5, "predictor_weight": 1.0}) is not None
 
 
 def test_what_autograd_raises_is_the_releases_doing(forked: Forked, overlay: Path, tmp_path: Path) -> None:
@@ -269,13 +272,13 @@ def test_the_seed_decides_the_loss_to_the_last_digit(forked: Forked, overlay: Pa
 
 
 def batch_of_shape(vocab_size: int) -> dict[str, Any]:
-    batch = batch_making.make_batch(5, vocab_size, 0, "cpu")
+    batch = batches.make_batch(5, vocab_size, 0, "cpu")
     return {name: [list(tensor.shape), str(tensor.dtype), tensor.tolist()] for name, tensor in batch.items()}
 
 
 def test_the_batch_is_one_that_the_collator_could_have_made(forked: Forked) -> None:
     batch = forked(batch_of_shape, vocab_size=23)
-    frames, tokens = list(batch_making.FRAMES), list(batch_making.TOKENS)
+    frames, tokens = list(batches.FRAMES), list(batches.TOKENS)
     assert batch["speech"][:2] == [[4, max(frames), 5], "torch.float32"]
     assert batch["speech_lengths"] == [[4, 1], "torch.int32", [[length] for length in frames]]
     assert batch["text_lengths"] == [[4, 1], "torch.int32", [[length] for length in tokens]]
@@ -283,7 +286,7 @@ def test_the_batch_is_one_that_the_collator_could_have_made(forked: Forked) -> N
     assert shape == [4, max(tokens)]
     for row, length in zip(text, tokens, strict=True):
         assert all(0 <= token < 23 for token in row[:length])
-        assert row[length:] == [batch_making.PADDING] * (max(tokens) - length)
+        assert row[length:] == [batches.PADDING] * (max(tokens) - length)
     assert {0, 22} <= set(text[0])
     for row, length in zip(batch["speech"][2], frames, strict=True):
         assert all(value == 0.0 for frame in row[length:] for value in frame)

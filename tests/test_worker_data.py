@@ -14,17 +14,32 @@ from hypothesis import strategies as st
 
 from harness.corpus.features import Frontend, Statistics, features
 from harness.worker.checks import data
-from harness.worker.checks.data import vocabulary
-from harness.worker.checks.data.answers import AnswerStatus, DataAnswer, fails, holds, listed, not_asked
-from harness.worker.checks.data.arrivals import Expected, ReceivedRow, RowCounts
+from harness.worker.checks.data import inputs
+from harness.worker.checks.data.answers import (
+    AnswerStatus,
+    DataAnswer,
+    Expected,
+    ReceivedRow,
+    RowCounts,
+    fails,
+    holds,
+    listed,
+    not_asked,
+)
+from harness.worker.checks.data.context import CapturedLogs, capture_logs
 from harness.worker.checks.data.epochs import worst
-from harness.worker.checks.data.listening import CapturedLogs, listening
-from harness.worker.checks.data.speech import MadeUtterance, SpeechSource, write_rows, write_wave
-from harness.worker.checks.data.vocabulary import TOKENS, Reading
-from harness.worker.trainer.reference_features import Reference, knows, read_am_mvn
+from harness.worker.checks.data.inputs import (
+    TOKENS,
+    CharTokenization,
+    MadeUtterance,
+    SpeechSource,
+    write_rows,
+    write_wave,
+)
+from harness.worker.trainer.reference_features import ReferenceFrontend, is_supported, read_am_mvn
 
 CONF = {"fs": 16000, "window": "hamming", "n_mels": 80, "frame_length": 25, "frame_shift": 10, "lfr_m": 7, "lfr_n": 6}
-READING = Reading(seg_dict=True, spaces=False)
+READING = CharTokenization(seg_dict=True, spaces=False)
 
 
 def am_mvn(folder: Path, size: int = 560) -> Path:
@@ -35,8 +50,8 @@ def am_mvn(folder: Path, size: int = 560) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    return Reference.of(CONF, am_mvn(tmp_path_factory.mktemp("statistics")))
+def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceFrontend:
+    return ReferenceFrontend.of(CONF, am_mvn(tmp_path_factory.mktemp("statistics")))
 
 
 def noise(samples: int) -> Any:
@@ -50,7 +65,7 @@ def test_the_reference_agrees_with_another_implementation_of_kaldis_features(
 ) -> None:
     conf = {**CONF, "lfr_m": lfr_m, "lfr_n": lfr_n}
     write_wave(tmp_path / "one.wav", noise(samples))
-    reference = Reference.of(conf, am_mvn(tmp_path, 80 * lfr_m))
+    reference = ReferenceFrontend.of(conf, am_mvn(tmp_path, 80 * lfr_m))
     other = features(tmp_path / "one.wav", Frontend.of(conf))
     made = reference.features(noise(samples))
     assert made.shape == other.shape == (reference.frames(samples), 80 * lfr_m)
@@ -60,7 +75,7 @@ def test_the_reference_agrees_with_another_implementation_of_kaldis_features(
 
 @given(samples=st.integers(400, 40_000))
 def test_frames_are_counted_as_they_come(samples: int) -> None:
-    reference = Reference(n_mels=80, window=400, shift=160, lfr_m=7, lfr_n=6, shifts=0, scales=1)
+    reference = ReferenceFrontend(n_mels=80, window=400, shift=160, lfr_m=7, lfr_n=6, shifts=0, scales=1)
     starts = range(0, samples - 400 + 1, 160)
     assert reference.frames(samples) == len(starts[::6])
     assert reference.frames(399) == 0
@@ -72,7 +87,7 @@ def test_am_mvn_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert scales == pytest.approx(1 / np.linspace(1, 3, 560))
 
 
-def test_normalised_speech_is_shifted_before_it_is_scaled(reference: Reference) -> None:
+def test_normalised_speech_is_shifted_before_it_is_scaled(reference: ReferenceFrontend) -> None:
     plain = np.full((1, 560), 9.0)
     assert reference.normalised(plain)[0, 0] == pytest.approx(4.0)
     assert reference.normalised(plain)[0, -1] == pytest.approx(0.0)
@@ -89,7 +104,7 @@ def test_normalised_speech_is_shifted_before_it_is_scaled(reference: Reference) 
     ],
 )
 def test_only_features_that_it_computes_are_held_against_the_reference(config: dict[str, Any], known: bool) -> None:
-    assert knows(config) is known
+    assert is_supported(config) is known
 
 
 @pytest.mark.parametrize(
@@ -106,15 +121,15 @@ def test_only_features_that_it_computes_are_held_against_the_reference(config: d
     ],
 )
 def test_a_text_is_read_character_by_character(text: str, with_dict: str, without: str, old: str) -> None:
-    readings = (READING, Reading(seg_dict=False, spaces=False), Reading(seg_dict=False, spaces=True))
+    readings = (READING, CharTokenization(seg_dict=False, spaces=False), CharTokenization(seg_dict=False, spaces=True))
     assert [" ".join(reading.tokens(text)) for reading in readings] == [with_dict, without, old]
-    assert vocabulary.names(READING.ids(text)) == with_dict
+    assert inputs.token_text(READING.ids(text)) == with_dict
 
 
 def test_the_token_list_has_no_token_twice_and_lacks_what_it_should() -> None:
     assert len(set(TOKENS)) == len(TOKENS)
-    assert not {vocabulary.ABSENT, vocabulary.ABSENT_SYMBOL} & set(TOKENS)
-    texts = {vocabulary.plain_text(number) for number in range(40)}
+    assert not {inputs.ABSENT, inputs.ABSENT_SYMBOL} & set(TOKENS)
+    texts = {inputs.plain_text(number) for number in range(40)}
     assert len(texts) == 40
     assert set("".join(texts)) <= set(TOKENS)
 
@@ -126,7 +141,7 @@ def utterance(key: str, text: str, samples: int) -> MadeUtterance:
 ONE, TWO = utterance("one", "今天", 4000), utterance("two", "天气真", 9000)
 
 
-def row(text: str, samples: int, reference: Reference) -> ReceivedRow:
+def row(text: str, samples: int, reference: ReferenceFrontend) -> ReceivedRow:
     return ReceivedRow(ids=READING.ids(text), frames=reference.frames(samples), features=None)
 
 
@@ -138,18 +153,18 @@ def row(text: str, samples: int, reference: Reference) -> ReceivedRow:
         ("今天", 6000, "one", "one has 4 frames, 6 arrive"),
         ("真", 9000, "two", "two should be 天 气 真; 真 arrives"),
         ("", 4000, "one", "one should be 今 天; nothing arrives"),
-        ("真", 6000, None, "a row arrives that no utterance explains: 6 frames, tokens: 真"),
+        ("真", 6000, None, "a row arrives that belongs to no utterance: 6 frames, tokens: 真"),
     ],
 )
 def test_a_row_is_held_against_the_utterance_whose_it_is(
-    reference: Reference, text: str, samples: int, owner: str | None, problem: str
+    reference: ReferenceFrontend, text: str, samples: int, owner: str | None, problem: str
 ) -> None:
     expected = Expected(utterances=[ONE, TWO], reading=READING, reference=reference)
     found, said = expected.owner(row(text, samples, reference))
     assert (found.key if found else None, said) == (owner, problem)
 
 
-def test_what_is_lost_repeated_wrong_and_empty_is_counted(reference: Reference) -> None:
+def test_what_is_lost_repeated_wrong_and_empty_is_counted(reference: ReferenceFrontend) -> None:
     expected = Expected(utterances=[ONE, TWO], reading=READING, reference=reference)
     one, wrong = row("今天", 4000, reference), row("今天", 9000, reference)
     tally = RowCounts.of(expected, [[one, one], [], [one]])
@@ -159,7 +174,7 @@ def test_what_is_lost_repeated_wrong_and_empty_is_counted(reference: Reference) 
 
 
 @pytest.mark.parametrize(
-    ("line", "admits"),
+    ("line", "mentions"),
     [
         ("total_num of samplers: 3, rows1.jsonl", False),
         ("{'dropout_rate': 0.1, 'filter_length_min': -1}", False),
@@ -173,19 +188,19 @@ def test_what_is_lost_repeated_wrong_and_empty_is_counted(reference: Reference) 
         ("the utterance is too long", True),
     ],
 )
-def test_a_word_about_leaving_out_is_heard(line: str, admits: bool) -> None:
-    assert CapturedLogs(lines=[line]).admits(["seconds21"]) is admits
+def test_a_word_about_leaving_out_is_heard(line: str, mentions: bool) -> None:
+    assert CapturedLogs(lines=[line]).mentions(["seconds21"]) is mentions
 
 
 def test_logs_warnings_and_prints_are_heard() -> None:
     import logging
     import warnings
 
-    with listening() as heard:
+    with capture_logs() as logs:
         logging.info("logged %s", 1)
         warnings.warn("warned", stacklevel=1)
         print("printed")
-    assert heard.lines == ["logged 1", "warned", "printed"]
+    assert logs.lines == ["logged 1", "warned", "printed"]
 
 
 def test_a_failure_names_its_questions_in_order() -> None:
@@ -193,7 +208,7 @@ def test_a_failure_names_its_questions_in_order() -> None:
     verdict = data.verdict(answers)
     assert verdict["status"] == "failed"
     assert verdict["failure"]["signature"] == "DataDiffers@once+steps"
-    assert verdict["reason"] == "2 of 4 questions fail: once: one; steps: two"
+    assert verdict["reason"] == "2 of 4 tests fail: once: one; steps: two"
     assert data.verdict([fails("once", "one")])["reason"] == "once: one"
     assert data.verdict([holds("ranks"), listed("long", "l")]) == {"status": "passed", "reason": ""}
 
@@ -201,12 +216,12 @@ def test_a_failure_names_its_questions_in_order() -> None:
 def test_the_gravest_answer_counts() -> None:
     answers = [holds("a"), listed("a", "l"), fails("a", "first"), fails("a", "second")]
     assert worst(answers).message == "first"
-    assert worst(answers[:2]).standing is AnswerStatus.LISTED
+    assert worst(answers[:2]).status is AnswerStatus.LISTED
 
 
 def test_an_answer_is_plain_data() -> None:
     answer = fails("long", "never arrives", utterance="one", file="source_len 2100")
-    assert json.loads(json.dumps(answer.plain())) == {
+    assert json.loads(json.dumps(answer.to_dict())) == {
         "name": "long",
         "status": "fails",
         "message": "never arrives",
@@ -233,12 +248,12 @@ def test_speech_is_cut_without_gaps_and_begins_again_at_its_end(tmp_path: Path) 
     write_wave(tmp_path / "two.wav", np.stack([noise(500), noise(500)], axis=1), 8000)
     rows = [{"source": str(tmp_path / name)} for name in ("one.wav", "two.wav")]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
-    voice = SpeechSource(tmp_path / "train.jsonl")
-    whole = voice.cut(4000)
+    speech = SpeechSource(tmp_path / "train.jsonl")
+    whole = speech.cut(4000)
     assert whole.dtype == np.int16
     assert 0.6 < np.abs(whole / 32767).max() < 0.8
-    assert (voice.cut(4000) == whole).all()
-    assert (voice.cut(300) == whole[:300]).all()
+    assert (speech.cut(4000) == whole).all()
+    assert (speech.cut(300) == whole[:300]).all()
 
 
 def test_a_wave_file_has_its_rate_and_channels(tmp_path: Path) -> None:

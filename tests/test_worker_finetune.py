@@ -241,7 +241,7 @@ def read_by_hydra(values: list[Any]) -> list[Any]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parser = OverridesParser.create()
-    return [parser.parse_override(f"++key={launch._quoted(value)}").value() for value in values]
+    return [parser.parse_override(f"++key={launch.quoted(value)}").value() for value in values]
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ import pytest
 from forked import Forked
 
 from harness.worker.checks import frames_heard
-from harness.worker.release import entry
+from harness.worker.release import importer
 
 LENGTHS = (9, 7)
 GROUPS = {"encoder": ["encoder"], "predictor": ["predictor"], "decoder": ["decoder"]}
 
 
 def listened(kind: str, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What is counted of one of the networks below, and whether listening changed its loss."""
+    """What is counted of one of the networks below, and whether frames changed its loss."""
     import torch
 
     torch.manual_seed(0)
@@ -27,12 +27,12 @@ def listened(kind: str, config: Mapping[str, Any] | None = None) -> dict[str, An
     with torch.no_grad():
         torch.manual_seed(1)
         alone = float(network(**{**batch, "speech": speech.clone()}))
-    listening = frames_heard.FramesHeard(network, GROUPS, config or {})
+    frames = frames_heard.FramesHeard(network, GROUPS, config or {})
     torch.manual_seed(1)
-    loss = network(**listening.listen(batch))
+    loss = network(**frames.begin_pass(batch))
     loss.backward(retain_graph=True)
-    listening.gather()
-    return {"counts": listening.counts(), "same": float(loss.detach()) == alone}
+    frames.gather()
+    return {"counts": frames.counts(), "same": float(loss.detach()) == alone}
 
 
 def a_network(torch: Any, forward: Callable[..., Any], **parts: Any) -> Any:
@@ -181,12 +181,12 @@ def by_turns(passes: int) -> list[dict[str, Any]]:
     encoder = a_module(torch, lambda self, speech, lengths: (self.linear(speech), lengths.reshape(-1)))
     network = a_network(torch, forward, encoder=encoder)
     network.passes = 0
-    listening = frames_heard.FramesHeard(network, GROUPS, {})
+    frames = frames_heard.FramesHeard(network, GROUPS, {})
     told = []
     for _ in range(passes):
         batch = {"speech": torch.randn(2, 9, 4), "speech_lengths": torch.tensor(LENGTHS), "text": torch.ones(2, 3)}
-        network(**listening.listen(batch)).backward(retain_graph=True)
-        told.append({"complete": listening.gather(), **listening.counts()})
+        network(**frames.begin_pass(batch)).backward(retain_graph=True)
+        told.append({"complete": frames.gather(), **frames.counts()})
     return told
 
 
@@ -210,7 +210,7 @@ def test_frames_are_gathered_over_passes(forked: Forked) -> None:
     ],
 )
 def test_how_wide_masks_may_be_is_read_from_the_config(masks: dict[str, Any], covers: bool) -> None:
-    assert frames_heard._may_hide_all(masks, 21) is covers
+    assert frames_heard.may_hide_all(masks, 21) is covers
 
 
 def test_the_first_path_with_missing_frames_is_named() -> None:
@@ -226,7 +226,7 @@ def laid_out(overlay: str, size: int, stride: int, before: int, lengths: list[in
     """Of each utterance, whether its frames lie where the release's chunking puts them."""
     import torch
 
-    entry.import_components_only(overlay, "1.4.16")
+    importer.import_components_only(overlay, "1.4.16")
     from funasr.models.scama.chunk_utilis import overlap_chunk
 
     chunks = overlap_chunk(chunk_size=(size,), stride=(stride,), pad_left=(before,), shfit_fsmn=5)
@@ -235,7 +235,7 @@ def laid_out(overlay: str, size: int, stride: int, before: int, lengths: list[in
     same = []
     for length, places in zip(lengths, chunked, strict=True):
         expected = torch.tensor(added[: int(places), before : before + length].T != 0)
-        found = frames_heard._laid_out(length, output, chunks)[:, : int(places)]
+        found = frames_heard.frame_positions(length, output, chunks)[:, : int(places)]
         same.append(bool((found == expected).all()) and bool(found.any(dim=-1).all()))
     return same
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from forked import Forked
 
-from harness.worker.trainer.gradients import MEASURED_EVERY, MEASURED_FIRST
+from harness.worker.trainer.parameters import MEASURED_EVERY, MEASURED_FIRST
 
 
 def train(
@@ -15,7 +15,7 @@ def train(
 ) -> dict[str, Any]:
     import torch
 
-    from harness.worker.trainer.gradients import Gradients
+    from harness.worker.trainer.parameters import Gradients
 
     torch.manual_seed(0)
     model = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 3), "b": torch.nn.Linear(3, 3), "c": torch.nn.Linear(3, 1)})
@@ -41,7 +41,7 @@ def train(
         if not keep:
             optimizer.zero_grad(set_to_none=not zeroed)
             model.zero_grad(set_to_none=not zeroed)
-    return {**gradients.figures(), "norms": norms}
+    return {**gradients.metrics(), "norms": norms}
 
 
 def test_a_sound_training_has_nothing_to_tell(forked: Forked) -> None:

@@ -139,4 +139,4 @@ def few() -> Any:
 
 def test_what_cannot_be_compared_is_said(forked: Forked) -> None:
     assert "hotword_pad" in forked(unusual)["not_observed"]
-    assert forked(few) == {"not_observed": f"0 utterances; {OTHERS + 1} are compared at least"}
+    assert forked(few) == {"not_observed": f"0 utterances; the comparison needs {OTHERS + 1}"}

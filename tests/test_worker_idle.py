@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from harness.worker.trainer import idle
-from harness.worker.trainer.idle import Idle
+from harness.worker.trainer import phases
+from harness.worker.trainer.phases import IdleTime
 
 
 def test_a_step_that_sleeps_was_idle() -> None:
-    seen = Idle()
+    seen = IdleTime()
     seen.begin()
     time.sleep(0.2)
     seen.end()
@@ -28,7 +28,7 @@ def test_a_step_that_works_was_not_idle_though_others_take_its_processor() -> No
         while time.monotonic() < end:
             pass
         os._exit(0)
-    seen = Idle()
+    seen = IdleTime()
     began = time.perf_counter()
     seen.begin()
     end = time.thread_time() + 0.3
@@ -55,7 +55,7 @@ def test_a_thread_that_waits_for_another_that_works_is_not_idle() -> None:
 
     other = threading.Thread(target=work)
     other.start()
-    seen = Idle()
+    seen = IdleTime()
     seen.begin()
     began = time.perf_counter()
     worked.wait()
@@ -67,14 +67,14 @@ def test_a_thread_that_waits_for_another_that_works_is_not_idle() -> None:
 
 
 def test_where_the_system_does_not_count_nothing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setattr(idle, "TASKS", tmp_path / "none")
-    seen = Idle()
+    monkeypatch.setattr(phases, "TASKS", tmp_path / "none")
+    seen = IdleTime()
     seen.begin()
     seen.end()
-    assert seen.figures() == {"idle_seconds": [None], "running_seconds": [None]}
+    assert seen.metrics() == {"idle_seconds": [None], "running_seconds": [None]}
 
 
 def test_a_step_that_was_not_seen_to_begin_is_not_known() -> None:
-    seen = Idle()
+    seen = IdleTime()
     seen.end()
     assert seen.idle == [None]

@@ -280,6 +280,6 @@ def test_a_fault_of_the_check_itself_is_none_of_the_releases(
     monkeypatch.setattr(importing, "_try_import", planted)
     child = os.fork()
     if child == 0:
-        importing._in_child("/nowhere", importing.Hidden([], "/nowhere"))
+        importing.import_in_child("/nowhere", importing.Hidden([], "/nowhere"))
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == wire.OWN_FAULT

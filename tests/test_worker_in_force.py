@@ -142,7 +142,7 @@ def test_a_setting_that_the_release_works_with_otherwise_is_named(
     trainer = Trainer()
     vars(trainer).update(held)
     force = in_force.InForce(trainer=trainer, config={**CONFIG, **config}, source="trainer")
-    differs = force.differs(in_force.asked(CONFIG, {"train_conf.max_epoch": 5, "seed": 3}))
+    differs = force.differs(in_force.configured(CONFIG, {"train_conf.max_epoch": 5, "seed": 3}))
     assert [one["key"] for one in differs] == ([key] if key else [])
     metrics = {"promises": {"configuration": differs, "configuration_source": "trainer"}}
     assert bool(judge_invariants(metrics).reasons["configuration"]) == bool(key)
@@ -150,7 +150,7 @@ def test_a_setting_that_the_release_works_with_otherwise_is_named(
 
 def test_a_configuration_that_was_not_found_accuses_nobody() -> None:
     force = in_force.InForce()
-    assert (force.plain(), force.differs(in_force.asked(CONFIG, {}))) == ({}, [])
+    assert (force.to_dict(), force.differs(in_force.configured(CONFIG, {}))) == ({}, [])
     metrics = {"promises": {"configuration": [], "configuration_source": None}}
     assert "configuration" in judge_invariants(metrics).not_asked
 
@@ -182,7 +182,7 @@ ROWS = [
 
 
 def test_rows_beyond_a_limit_need_not_arrive() -> None:
-    found = expectation.of_rows(ROWS, LIMITS)
+    found = expectation.expected_rows(ROWS, LIMITS)
     assert (found["listed"], found["listed_optional"]) == ([2], [1, 1, 1])
     assert found["rows_beyond_limits"] == [
         "max_token_length 100 < 103",
@@ -204,7 +204,7 @@ def test_rows_beyond_a_limit_need_not_arrive() -> None:
     ],
 )
 def test_rows_within_the_limits_have_to(arrived: dict[int, int], steps: int, accused: set[str]) -> None:
-    rows = expectation.of_rows(ROWS, LIMITS)
+    rows = expectation.expected_rows(ROWS, LIMITS)
     wanted = {"steps_expected": min(steps, 3), "steps_expected_least": 1, "epochs_expected": 1}
     batches = [row for row, times in arrived.items() for _ in range(times)]
     metrics = {
@@ -242,14 +242,16 @@ class OneEpochEach:
     ],
 )
 def test_steps_follow_from_the_configuration(config: dict[str, Any], expected: int | None, least: int | None) -> None:
-    found = expectation.of_steps(OneEpochEach(), config, SETTINGS, {"listed": [4] * 5}, expectation.Counted(steps=99))  # type: ignore[arg-type]
+    found = expectation.expected_steps(
+        OneEpochEach(), config, SETTINGS, {"listed": [4] * 5}, expectation.EpochSize(steps=99)
+    )  # type: ignore[arg-type]
     assert (found["steps_expected"], found.get("steps_expected_least")) == (expected, least)
 
 
 @pytest.mark.parametrize(("taken", "expected"), [(5, 6), (6, 6), (7, 7), (9, 9), (10, 9), (0, 6)])
 def test_of_two_numbers_of_steps_that_are_right_the_one_that_was_taken_is_expected(taken: int, expected: int) -> None:
-    counted = expectation.Counted(batches=[2, 3], steps=taken)
-    found = expectation.of_steps(OneEpochEach(), {}, {**SETTINGS, "epochs": 3}, {}, counted)  # type: ignore[arg-type]
+    counted = expectation.EpochSize(batches=[2, 3], steps=taken)
+    found = expectation.expected_steps(OneEpochEach(), {}, {**SETTINGS, "epochs": 3}, {}, counted)  # type: ignore[arg-type]
     assert found["steps_expected"] == expected
 
 
@@ -265,7 +267,7 @@ def test_of_two_numbers_of_steps_that_are_right_the_one_that_was_taken_is_expect
 def test_schedule_and_clipping_follow_from_it(
     config: dict[str, Any], rate: float | None, warmup: int | None, clip: float | None
 ) -> None:
-    found = expectation.promised(config, SETTINGS)
+    found = expectation.expected_schedule(config, SETTINGS)
     assert (found["learning_rate"], found["warmup_steps"], found["gradient_clip"]) == (rate, warmup, clip)
 
 
@@ -285,12 +287,12 @@ def bound_by_name(overlay: str) -> list[bool]:
 
     import torch
 
-    from harness.worker.release import entry
+    from harness.worker.release import importer
     from harness.worker.trainer import memory
     from harness.worker.trainer.recorder import TrainingRecorder
-    from harness.worker.trainer.training_run import TrainingTrace
+    from harness.worker.trainer.training_trace import TrainingTrace
 
-    entry.import_all(overlay)
+    importer.import_all(overlay)
     module = importlib.import_module("funasr.train_utils.bound_by_name")
     model_class: Any = type("Model", (torch.nn.Module,), {"forward": lambda self: None})
     plain = (module.save, module.clip)

@@ -44,7 +44,7 @@ def test_the_numbers_of_a_line_are_read_by_name(line: str, expected: dict[str, A
 
 def test_differences_are_the_worst_of_each_name() -> None:
     steps = [{"acc": 0.0101, RETURNED: 8.7712}, {"acc": 0.5, RETURNED: 8.771, "unheard_of": 3.0}]
-    found = LogLines(lines=[NEW, NEW]).figures(steps)
+    found = LogLines(lines=[NEW, NEW]).metrics(steps)
     assert found["log_lines"] == 2
     assert found["log_differences"] == pytest.approx({"acc": 0.49, RETURNED: 0.0002})
 
@@ -54,11 +54,11 @@ def test_differences_are_the_worst_of_each_name() -> None:
 )
 def test_what_is_no_number_equals_itself_alone(printed: str, known: float, apart: float) -> None:
     line = f"train, (loss_avg_rank: {printed})"
-    assert LogLines(lines=[line]).figures([{RETURNED: known}])["log_differences"] == {RETURNED: apart}
+    assert LogLines(lines=[line]).metrics([{RETURNED: known}])["log_differences"] == {RETURNED: apart}
 
 
 def test_without_lines_nothing_is_compared() -> None:
-    assert LogLines().figures([{"acc": 1.0}]) == {"log_lines": 0, "log_differences": {}}
+    assert LogLines().metrics([{"acc": 1.0}]) == {"log_lines": 0, "log_differences": {}}
 
 
 def listen() -> list[str]:

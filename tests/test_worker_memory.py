@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from forked import Forked
 
-from harness.worker.trainer import gpu_use, gpu_utilisation, memory
+from harness.worker.trainer import gpu_use, memory
 
 ALLOCATED, RESERVED = 10_000, 20_000
 UUID = "0b1e8a7c-0000-0000-0000-000000000001"
@@ -124,9 +124,9 @@ def test_a_look_begins_a_new_peak_and_the_runs_own_is_kept() -> None:
     meter.reset()
     cuda.hold(7_000, 12_000)
     cuda.hold(6_000, 12_000)
-    assert meter.look() == memory.Look(allocated=6_000, peak=7_000, reserved=12_000)
+    assert meter.sample_allocator() == memory.AllocatorSample(allocated=6_000, peak=7_000, reserved=12_000)
     cuda.hold(6_500, 12_000)
-    assert meter.look() == memory.Look(allocated=6_500, peak=6_500, reserved=12_000)
+    assert meter.sample_allocator() == memory.AllocatorSample(allocated=6_500, peak=6_500, reserved=12_000)
     peaks = meter.peaks()
     assert (peaks["peak_allocated_bytes"], peaks["peak_reserved_bytes"]) == (7_000, 12_000)
 
@@ -217,7 +217,7 @@ class Closed(FakeNvml):
         (None, gpu_use.NO_NVML, None, None),
         (BrokenNvml([]), gpu_use.NO_DEVICE, None, None),
         (Closed([]), gpu_use.REFUSED, None, 12_345),
-        (FakeNvml([[(ME, None)]]), gpu_use.WITHHELD, 0, 12_345),
+        (FakeNvml([[(ME, None)]]), gpu_use.MEMORY_WITHHELD, 0, 12_345),
         (FakeNvml([[]]), gpu_use.NOT_LISTED, 0, 12_345),
         (FakeNvml([[(OTHER, 5)]]), gpu_use.NOT_LISTED, 1, 12_345),
         (FakeNvml([[(ME, 5)]]), gpu_use.MEASURED, 0, 12_345),
@@ -228,19 +228,19 @@ class Closed(FakeNvml):
 def test_a_look_says_what_was_seen_or_why_not(
     nvml: Any, told: str, others: int | None, device_bytes: int | None
 ) -> None:
-    use = gpu_use.look(FakeCuda(), nvml)
-    assert (use.told, use.others, use.device_bytes) == (told, others, device_bytes)
+    use = gpu_use.read_gpu_use(FakeCuda(), nvml)
+    assert (use.status, use.others, use.device_bytes) == (told, others, device_bytes)
     assert use.process_bytes == (5 if told == gpu_use.MEASURED else None)
 
 
 def test_a_part_of_a_gpu_is_called_one() -> None:
-    assert gpu_use.look(FakeCuda(), Partitioned([[(ME, 5)]])).kind == "MIG"
-    assert gpu_use.look(FakeCuda(), FakeNvml([[(ME, 5)]])).kind == "GPU"
+    assert gpu_use.read_gpu_use(FakeCuda(), Partitioned([[(ME, 5)]])).kind == "MIG"
+    assert gpu_use.read_gpu_use(FakeCuda(), FakeNvml([[(ME, 5)]])).kind == "GPU"
 
 
 def test_a_torch_without_uuids_is_a_device_that_nvml_does_not_know() -> None:
     old = types.SimpleNamespace(current_device=lambda: 0, get_device_properties=lambda _: types.SimpleNamespace())
-    assert gpu_use.look(old, FakeNvml([[(ME, 5)]])).told == gpu_use.NO_DEVICE
+    assert gpu_use.read_gpu_use(old, FakeNvml([[(ME, 5)]])).status == gpu_use.NO_DEVICE
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_whether_a_device_is_clean_is_unknown_where_this_process_is_never_listed
 def busy(nvml: Any, steps: int, monkeypatch: pytest.MonkeyPatch, *, seconds: float = 1.0) -> dict[str, Any]:
     """What is told after so many steps of so many seconds."""
     ticks = iter(seconds * step for step in range(1000))
-    monkeypatch.setattr(gpu_utilisation, "time", types.SimpleNamespace(perf_counter=ticks.__next__))
+    monkeypatch.setattr(gpu_use, "time", types.SimpleNamespace(perf_counter=ticks.__next__))
     meter = memory.CudaMeter(FakeCuda(), nvml)
     for _ in range(steps):
         meter.sample()
@@ -272,12 +272,12 @@ def busy(nvml: Any, steps: int, monkeypatch: pytest.MonkeyPatch, *, seconds: flo
 
 def test_the_gpu_was_as_busy_as_the_mean_of_the_looks_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml([[(ME, 5)]], busy=[90, 70, 80])
-    told = busy(nvml, gpu_utilisation.WARM_UP_SAMPLES + 3, monkeypatch)
+    told = busy(nvml, gpu_use.WARM_UP_SAMPLES + 3, monkeypatch)
     assert told == {"mean": pytest.approx(0.8), "samples": 3, "told": gpu_use.MEASURED}
 
 
 def test_short_steps_share_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = busy(FakeNvml([[(ME, 5)]]), gpu_utilisation.WARM_UP_SAMPLES + 10, monkeypatch, seconds=0.1)
+    told = busy(FakeNvml([[(ME, 5)]]), gpu_use.WARM_UP_SAMPLES + 10, monkeypatch, seconds=0.1)
     assert told["samples"] == 2
 
 
@@ -286,8 +286,8 @@ def test_short_steps_share_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (None, 9, gpu_use.NO_NVML),
         (BrokenNvml([]), 9, gpu_use.NO_DEVICE),
-        (Partitioned([[(ME, 5)]]), 9, gpu_utilisation.WITHHELD),
-        (FakeNvml([[(ME, 5)]]), 2, gpu_utilisation.TOO_SHORT),
+        (Partitioned([[(ME, 5)]]), 9, gpu_use.UTILISATION_WITHHELD),
+        (FakeNvml([[(ME, 5)]]), 2, gpu_use.TOO_SHORT),
     ],
 )
 def test_how_busy_a_gpu_was_is_null_with_a_reason(
@@ -298,7 +298,7 @@ def test_how_busy_a_gpu_was_is_null_with_a_reason(
 
 def test_without_a_gpu_its_clock_parts_and_utilisation_are_not_pretended() -> None:
     meter = memory.meter("cpu")
-    assert (meter.look(), meter.context()) == (None, None)
+    assert (meter.sample_allocator(), meter.context()) == (None, None)
     assert meter.utilisation() == {"mean": None, "samples": 0, "told": "not measured on a GPU"}
     assert meter.clock().name == "perf_counter"
 

@@ -18,14 +18,14 @@ def entered(what: str) -> list[list[int]]:
     """The events of a few operations, and the peak."""
     import torch
 
-    from harness.worker.record.memory_profile.ledger import AllocationLog
+    from harness.worker.record.memory_profile.allocation_log import AllocationLog
 
-    ledger = AllocationLog()
+    log = AllocationLog()
     kept = torch.ones(100)
-    ledger.know([kept])
-    ledger.begin_step()
-    ledger.begin("forward")
-    with ledger:
+    log.exclude([kept])
+    log.begin_step()
+    log.begin_section("forward")
+    with log:
         match what:
             case "views":
                 one = torch.zeros(8, 4)
@@ -39,12 +39,12 @@ def entered(what: str) -> list[list[int]]:
                 result = (weight * 2).exp()
                 total = result.sum()
                 del result
-                ledger.begin("backward")
+                log.begin_section("backward")
                 total.backward()
             case "passing":
                 one = (torch.zeros(1000) + 1.0) + 2.0
-        events = [event for stretch in ledger.steps[0] for event in stretch["events"]]
-        return [[ledger.peak], *(list(event) for event in events)]
+        events = [event for section in log.steps[0] for event in section["events"]]
+        return [[log.peak], *(list(event) for event in events)]
 
 
 def kept_by_dropout(*, as_on_cuda: bool, p: float = 0.1, training: bool = True) -> int:
@@ -53,17 +53,17 @@ def kept_by_dropout(*, as_on_cuda: bool, p: float = 0.1, training: bool = True) 
 
     import torch
 
-    from harness.worker.record.memory_profile.ledger import AllocationLog
-    from harness.worker.record.memory_profile.likeness import as_on_cuda as likeness
+    from harness.worker.record.memory_profile.allocation_log import AllocationLog
+    from harness.worker.record.memory_profile.cuda_equivalence import as_on_cuda as likeness
 
-    ledger = AllocationLog()
+    log = AllocationLog()
     values = torch.ones(1000, requires_grad=True)
-    ledger.know([values])
-    ledger.begin_step()
-    ledger.begin("forward")
-    with likeness() if as_on_cuda else contextlib.nullcontext(), ledger:
+    log.exclude([values])
+    log.begin_step()
+    log.begin_section("forward")
+    with likeness() if as_on_cuda else contextlib.nullcontext(), log:
         result = torch.nn.functional.dropout(values, p, training)
-        live = ledger._live
+        live = log._live
     assert result.shape == values.shape
     return live
 
@@ -72,15 +72,15 @@ def autocast() -> dict[str, str]:
     """Which precision operations have in a step of half precision."""
     import torch
 
-    from harness.worker.record.memory_profile.ledger import AllocationLog
-    from harness.worker.record.memory_profile.likeness import as_on_cuda
+    from harness.worker.record.memory_profile.allocation_log import AllocationLog
+    from harness.worker.record.memory_profile.cuda_equivalence import as_on_cuda
 
     linear, norm = torch.nn.Linear(8, 8), torch.nn.LayerNorm(8)
-    ledger = AllocationLog()
-    ledger.begin_step()
-    ledger.begin("forward")
+    log = AllocationLog()
+    log.begin_step()
+    log.begin_section("forward")
     found = {}
-    with as_on_cuda(), torch.autocast("cuda", dtype=torch.float16), ledger:
+    with as_on_cuda(), torch.autocast("cuda", dtype=torch.float16), log:
         hidden = linear(torch.randn(2, 8))
         found["linear"] = str(hidden.dtype)
         found["softmax"] = str(torch.softmax(hidden, -1).dtype)
@@ -97,8 +97,8 @@ def recorded(blocks: int, full: int, batches: list[int], *, halved: bool = False
     """A recording of a small model with equal blocks, as `measure` makes it."""
     import torch
 
-    from harness.worker.record.memory_profile import structure
-    from harness.worker.record.memory_profile.stepping import Stepping
+    from harness.worker.record.memory_profile import block_stacks, tensor_sizes
+    from harness.worker.record.memory_profile.training_steps import StepProfiler
 
     class Block(torch.nn.Module):
         def __init__(self) -> None:
@@ -126,14 +126,14 @@ def recorded(blocks: int, full: int, batches: list[int], *, halved: bool = False
 
     torch.manual_seed(0)
     network, larger = Network(blocks), Network(full)
-    stepping = Stepping(network, ("blocks",), "bf16" if halved else "fp32")
+    stepping = StepProfiler(network, ("blocks",), "bf16" if halved else "fp32")
     steps = stepping.steps([{"speech": torch.randn(size, 20, 8)} for size in batches])
     return {
         "schema": 1,
-        "parameters": structure.tensors(larger.named_parameters()),
+        "parameters": tensor_sizes(larger.named_parameters()),
         "buffers": [],
         "without_gradient": sorted(stepping.without_gradient),
-        "stacks": {name: list(found) for name, found in structure.stacks(network, larger).items()},
+        "stacks": {name: list(found) for name, found in block_stacks(network, larger).items()},
         "batches": batches,
         "before": steps[0],
         "steps": steps[1:],
@@ -144,12 +144,12 @@ def without_values() -> dict[str, Any]:
     """What a layer is built with where its values are not wanted, and afterwards."""
     import torch
 
-    from harness.worker.record.memory_profile.structure import _no_values
+    from harness.worker.record.memory_profile import without_initial_values
 
     called = []
     original = torch.Tensor.uniform_
     torch.Tensor.uniform_ = lambda self, *args, **kwargs: called.append(1) or original(self, *args, **kwargs)
-    with _no_values():
+    with without_initial_values():
         shape = list(torch.nn.Linear(70, 30).weight.shape)
     within = len(called)
     torch.nn.Linear(7, 3)
@@ -203,7 +203,7 @@ def test_half_precision_is_where_a_gpu_has_it(forked: Forked) -> None:
 
 def sizes(one: StepRecording, utterances: int, *, deep: bool) -> list[object]:
     step = deepen(one.steps[utterances], one.stacks) if deep else one.steps[utterances]
-    return [(stretch.label, [event.size for event in stretch.events if isinstance(event, Birth)]) for stretch in step]
+    return [(section.label, [event.size for event in section.events if isinstance(event, Birth)]) for section in step]
 
 
 @pytest.mark.parametrize("halved", [False, True])

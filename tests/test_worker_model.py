@@ -94,10 +94,10 @@ def test_the_seed_reaches_every_generator(forked: Forked) -> None:
 
 
 def built(overlay: str, folder: str, seed: int) -> dict[str, Any]:
-    from harness.worker.release import entry
+    from harness.worker.release import importer
 
-    entry.import_components_only(overlay, "1.0.0")
-    entry.import_components(overlay, [("model_classes", "Tiny")])
+    importer.import_components_only(overlay, "1.0.0")
+    importer.import_components(overlay, [("model_classes", "Tiny")])
     network, config = model.build(folder, "cpu", seed)
     return {
         "weight": network.encoder.weight.tolist(),
@@ -144,7 +144,7 @@ def damped() -> dict[str, list[float]]:
     found = {}
     for name in names:
         value = torch.ones(6, 1)
-        model._damp(name, value)
+        model.damp(name, value)
         found[name] = value.flatten().tolist()
     return found
 

@@ -40,17 +40,21 @@ def newest(overlay: Path, **others: str) -> str:
 
 
 def test_the_newest_dialect_needs_no_note(tmp_path: Path) -> None:
-    dialect = options.of(newest(tmp_path), "1.4.16", "train")
-    assert (dialect.native_entry, dialect.batch_sampler, dialect.notes) == ("train", "BatchSampler", ())
-    assert (dialect.extra_epoch, dialect.validates_on_training_set) == (False, False)
+    trainer_options = options.trainer_options(newest(tmp_path), "1.4.16", "train")
+    assert (trainer_options.native_entry, trainer_options.batch_sampler, trainer_options.notes) == (
+        "train",
+        "BatchSampler",
+        (),
+    )
+    assert (trainer_options.extra_epoch, trainer_options.validates_on_training_set) == (False, False)
 
 
 def test_a_release_without_the_usual_sampler_is_asked_for_the_one_it_has(tmp_path: Path) -> None:
     overlay = newest(tmp_path, **{SAMPLERS: '@tables.register("x", "DynamicBatchLocalShuffleSampler")'})
-    dialect = options.of(overlay, "1.0.0", "train")
-    assert dialect.overrides(TRAINING)["dataset_conf.batch_sampler"] == "DynamicBatchLocalShuffleSampler"
-    assert len(dialect.notes) == 1
-    assert SAMPLERS in dialect.notes[0]
+    trainer_options = options.trainer_options(overlay, "1.0.0", "train")
+    assert trainer_options.overrides(TRAINING)["dataset_conf.batch_sampler"] == "DynamicBatchLocalShuffleSampler"
+    assert len(trainer_options.notes) == 1
+    assert SAMPLERS in trainer_options.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +67,9 @@ def test_a_release_without_the_usual_sampler_is_asked_for_the_one_it_has(tmp_pat
     ],
 )
 def test_a_loop_that_counts_its_last_epoch_from_0_is_noticed(tmp_path: Path, loop: str) -> None:
-    dialect = options.of(newest(tmp_path, **{"bin/train.py": loop}), "1.0.18", "train")
-    assert dialect.extra_epoch
-    assert (dialect.epochs_run(4), len(dialect.notes)) == (5, 1)
+    trainer_options = options.trainer_options(newest(tmp_path, **{"bin/train.py": loop}), "1.0.18", "train")
+    assert trainer_options.extra_epoch
+    assert (trainer_options.epochs_run(4), len(trainer_options.notes)) == (5, 1)
 
 
 @pytest.mark.parametrize("entry", ["train", "train_ds"])
@@ -75,7 +79,7 @@ def test_a_loop_that_counts_its_last_epoch_from_0_is_noticed(tmp_path: Path, loo
 def test_each_entry_has_the_loop_of_its_own_trainer(tmp_path: Path, entry: str, place: str) -> None:
     overlay = newest(tmp_path, **{place: ONE_MORE})
     own = place.endswith(f"/{entry}.py") or place.endswith(f"/{entry.replace('train', 'trainer')}.py")
-    assert options.of(overlay, "1.0.18", entry).extra_epoch is own
+    assert options.trainer_options(overlay, "1.0.18", entry).extra_epoch is own
 
 
 @pytest.mark.parametrize(
@@ -85,9 +89,9 @@ def test_a_release_that_samples_its_validation_by_the_training_set_is_given_that
     tmp_path: Path, sampler_for: str, valid: str
 ) -> None:
     text = f"batch_sampler_val = batch_sampler_class({sampler_for}, is_training=False)\n{AS_ASKED}"
-    dialect = options.of(newest(tmp_path, **{"bin/train.py": text}), "1.0.0", "train")
-    assert dialect.overrides(TRAINING)["valid_data_set_list"] == valid
-    assert len(dialect.notes) == (sampler_for == "dataset_tr")
+    trainer_options = options.trainer_options(newest(tmp_path, **{"bin/train.py": text}), "1.0.0", "train")
+    assert trainer_options.overrides(TRAINING)["valid_data_set_list"] == valid
+    assert len(trainer_options.notes) == (sampler_for == "dataset_tr")
 
 
 @pytest.mark.parametrize(
@@ -105,11 +109,11 @@ def test_the_native_entry_is_the_one_that_finetune_sh_calls(
     tmp_path: Path, version: str, ships_ds: bool, native: str
 ) -> None:
     more = {"bin/train_ds.py": AS_ASKED} if ships_ds else {}
-    assert options.of(newest(tmp_path, **more), version, "train").native_entry == native
+    assert options.trainer_options(newest(tmp_path, **more), version, "train").native_entry == native
 
 
 def test_the_command_line_asks_for_the_training_of_the_cell(tmp_path: Path) -> None:
-    overrides = options.of(newest(tmp_path), "1.4.16", "train").overrides(TRAINING)
+    overrides = options.trainer_options(newest(tmp_path), "1.4.16", "train").overrides(TRAINING)
     assert overrides["model"] == "/model"
     assert (overrides["train_data_set_list"], overrides["valid_data_set_list"]) == ("/train.jsonl", "/valid.jsonl")
     assert (overrides["train_conf.max_epoch"], overrides["dataset_conf.batch_size"]) == (5, 4)
@@ -119,7 +123,7 @@ def test_the_command_line_asks_for_the_training_of_the_cell(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("utterances", "batch", "epochs", "steps"), [(16, 4, 4, 16), (17, 4, 4, 20), (1, 4, 3, 3)])
 def test_every_utterance_arrives_once_an_epoch(utterances: int, batch: int, epochs: int, steps: int) -> None:
-    assert options.steps(utterances, batch, epochs) == steps
+    assert options.optimizer_steps(utterances, batch, epochs) == steps
 
 
 @pytest.mark.release
@@ -143,12 +147,12 @@ def test_real_releases_speak_as_their_code_says(
         if not (overlay / "funasr" / "bin" / f"{entry}.py").exists():
             assert (entry, native) == ("train_ds", "train")
             continue
-        dialect = options.of(str(overlay), version, entry)
+        trainer_options = options.trainer_options(str(overlay), version, entry)
         seen = {
-            "sampler": dialect.batch_sampler != "BatchSampler",
-            "epoch": dialect.extra_epoch,
-            "validation": dialect.validates_on_training_set,
+            "sampler": trainer_options.batch_sampler != "BatchSampler",
+            "epoch": trainer_options.extra_epoch,
+            "validation": trainer_options.validates_on_training_set,
         }
-        assert dialect.native_entry == native
+        assert trainer_options.native_entry == native
         assert {name for name, departs in seen.items() if departs} == departures
-        assert len(dialect.notes) == len(departures)
+        assert len(trainer_options.notes) == len(departures)

@@ -15,8 +15,8 @@ from test_worker_finetune import train as fine_tune
 from test_worker_memory import FakeCuda
 
 from harness.worker.process import failures
-from harness.worker.trainer import clocks, gpu_use, memory, memory_parts, out_of_memory, precision, recorder
-from harness.worker.trainer.memory_parts import Parts
+from harness.worker.trainer import gpu_use, memory, memory_parts, options, phases, recorder
+from harness.worker.trainer.memory_parts import MemoryParts
 from harness.worker.trainer.phases import (
     BACKWARD,
     DATA,
@@ -54,7 +54,7 @@ def train(*, observed: bool = True, loader: bool = True, slow: str = "", gpu: bo
     pace = SlowOnly()
     if slow:
         # In a child of its own, which ends with the training.
-        for module in (clocks, recorder):
+        for module in (phases, recorder):
             mock.patch.object(module, "time", pace).start()
 
     class Data(torch.utils.data.Dataset):  # type: ignore[misc]
@@ -186,7 +186,7 @@ def shared() -> int:
 
     model = torch.nn.Sequential(torch.nn.Linear(4, 4, bias=False), torch.nn.Linear(4, 4, bias=False))
     model[1].weight = torch.nn.Parameter(model[0].weight[:2])
-    counted = Parts()
+    counted = MemoryParts()
     counted.before_first_forward(model)
     return counted.weights or 0
 
@@ -274,7 +274,7 @@ class Tensor:
         return self.size
 
 
-def step(gpu: Gpu, phases: Phases, counted: Parts, network: Network, activations: int = A) -> None:
+def step(gpu: Gpu, phases: Phases, counted: MemoryParts, network: Network, activations: int = A) -> None:
     """One training step as the observer sees it, with an autograd that says when it begins and ends."""
     number = len(phases.steps)
     state = S if number else 0
@@ -300,12 +300,16 @@ def step(gpu: Gpu, phases: Phases, counted: Parts, network: Network, activations
     phases.enter(OTHER)
 
 
-def trained(gpu: Gpu, activations: list[int]) -> tuple[memory.CudaMeter, Phases, Parts]:
+def trained(gpu: Gpu, activations: list[int]) -> tuple[memory.CudaMeter, Phases, MemoryParts]:
     """A training on a stand-in for a GPU, with so large activations in each step."""
     meter = memory.CudaMeter(gpu, None)
     gpu.allocated, gpu.reserved = [W, W], [W, W]
     meter.reset()
-    phases, counted, network = Phases(clock=meter.clock(), look=meter.look), Parts(), Network()
+    phases, counted, network = (
+        Phases(clock=meter.clock(), sample_allocator=meter.sample_allocator),
+        MemoryParts(),
+        Network(),
+    )
     counted.before_first_forward(network)
     phases.begin(0.0)
     for size in activations:
@@ -317,7 +321,7 @@ def test_on_a_gpu_the_phases_are_its_own_time_and_read_when_all_is_done() -> Non
     gpu = Gpu()
     _, phases, _ = trained(gpu, [A, A])
     assert gpu.synchronized == 0, "a border must not wait for the GPU"
-    told = phases.figures()
+    told = phases.metrics()
     assert told["phase_clock"] == "CUDA events"
     assert told["phase_seconds"] == {
         "data": None,
@@ -332,12 +336,12 @@ def test_on_a_gpu_the_phases_are_its_own_time_and_read_when_all_is_done() -> Non
 
 def test_a_gpu_that_has_come_to_grief_has_no_times() -> None:
     _, phases, _ = trained(Gpu(dead=True), [A])
-    assert phases.figures()["phase_seconds"] is None
+    assert phases.metrics()["phase_seconds"] is None
 
 
 def test_the_peak_is_told_by_step_and_by_phase_and_its_parts_with_it() -> None:
     meter, phases, counted = trained(Gpu(), [A, A, 3 * A, A])
-    told = memory_parts.figures(counted, phases, context=None)
+    told = memory_parts.metrics(counted, phases, context=None)
     most = W + S + 3 * A + 70
     assert told["peak_allocated_by_step"] == [W + A + 70, W + S + A + 70, most, W + S + A + 70]
     assert told["peak_allocated_by_phase"]["forward"] == [W + A + 50, W + S + A + 50, most - 20, W + S + A + 50]
@@ -357,7 +361,7 @@ def test_the_peak_is_told_by_step_and_by_phase_and_its_parts_with_it() -> None:
 
 def test_growth_from_step_to_step_is_seen() -> None:
     _, phases, counted = trained(Gpu(), [A, A + 1, A + 2, A + 3])
-    course = memory_parts.figures(counted, phases, context=None)["peak_allocated_by_step"]
+    course = memory_parts.metrics(counted, phases, context=None)["peak_allocated_by_step"]
     assert [later - earlier for earlier, later in pairwise(course[1:])] == [1, 1]
 
 
@@ -388,7 +392,7 @@ def test_the_moment_in_which_memory_ran_out_is_told() -> None:
     meter, phases, _ = trained(gpu, [A])
     phases.enter(FORWARD)
     gpu.hold(12_345, 23_456)
-    told = out_of_memory.moment(OutOfMemoryError(MESSAGE), "/nowhere", meter, phases)["out_of_memory"]
+    told = memory_parts.out_of_memory_metrics(OutOfMemoryError(MESSAGE), "/nowhere", meter, phases)["out_of_memory"]
     assert told.pop("resident_bytes") > 0
     assert told == {
         "requested_bytes": 5 * 2**29,
@@ -405,20 +409,20 @@ def test_the_moment_in_which_memory_ran_out_is_told() -> None:
 def test_an_error_without_figures_in_its_words_leaves_them_null() -> None:
     meter, phases, _ = trained(Gpu(), [])
     error = RuntimeError("CUDA error: out of memory")
-    told = out_of_memory.moment(error, "/nowhere", meter, phases)["out_of_memory"]
+    told = memory_parts.out_of_memory_metrics(error, "/nowhere", meter, phases)["out_of_memory"]
     assert told["requested_bytes"] is told["capacity_bytes"] is told["free_bytes"] is None
 
 
 def test_another_error_is_no_want_of_memory() -> None:
     meter, phases, _ = trained(Gpu(), [])
-    assert out_of_memory.moment(ValueError("planted"), "/nowhere", meter, phases) == {}
+    assert memory_parts.out_of_memory_metrics(ValueError("planted"), "/nowhere", meter, phases) == {}
 
 
 def test_a_training_that_runs_out_of_memory_says_when_and_what_to_do(forked: Forked, tmp_path: Path) -> None:
     overlay = tiny_release.write_release(tmp_path / "release")
     answer = fine_tune(forked, overlay, tmp_path, "eats_memory")
     assert answer["status"] == "out_of_memory"
-    assert answer["reason"].endswith(out_of_memory.ADVICE["cpu"])
+    assert answer["reason"].endswith(memory_parts.ADVICE["cpu"])
     told = answer["metrics"]["out_of_memory"]
     assert (told["phase"], told["step"], told["allocated_bytes"]) == ("forward", 0, None)
 
@@ -439,7 +443,7 @@ def test_mixed_precision_is_asked_for_where_the_trainer_has_a_word_for_it(
     tmp_path: Path, entry: str, asked: str, words: dict[str, bool] | None
 ) -> None:
     overlay = tiny_release.write_package(tmp_path, {"train_utils/trainer.py": TRAINER})
-    assert precision.words(str(overlay), entry, asked) == words
+    assert options.precision_overrides(str(overlay), entry, asked) == words
 
 
 def test_a_precision_that_the_trainer_does_not_have_is_skipped(forked: Forked, tmp_path: Path) -> None:
@@ -451,11 +455,11 @@ def test_a_precision_that_the_trainer_does_not_have_is_skipped(forked: Forked, t
 
 def test_a_border_costs_one_look_at_the_clock_and_one_at_the_memory() -> None:
     # A step has a dozen of them; what that comes to is measured in tests/bench/test_observation.py.
-    clock, look = mock.Mock(wraps=clocks.HostClock()), mock.Mock(return_value=None)
-    phases = Phases(clock=clock, look=look)
-    phases.begin(0.0)
+    clock, look = mock.Mock(wraps=phases.HostClock()), mock.Mock(return_value=None)
+    observed = Phases(clock=clock, sample_allocator=look)
+    observed.begin(0.0)
     for _ in range(12):
-        phases.enter(OTHER)
+        observed.enter(OTHER)
     assert (clock.mark.call_count, look.call_count) == (13, 13)
     assert len(clock.mock_calls) == 13
 

@@ -11,10 +11,9 @@ import pytest
 from forked import Forked
 
 from harness.worker.checks import properties
-from harness.worker.checks.properties import drawing, searching
-from harness.worker.checks.properties.drawing import Example, Wish
-from harness.worker.checks.properties.running import Undecided, Violation
-from harness.worker.checks.properties.subject import Property, Subject
+from harness.worker.checks.properties import examples, searching
+from harness.worker.checks.properties.examples import Example, ExampleSpec
+from harness.worker.checks.properties.property import ModelUnderTest, Property, Undecided, Violation
 
 BASE: dict[str, Any] = {
     "model": "Made",
@@ -30,36 +29,36 @@ BASE: dict[str, Any] = {
 }
 
 
-def subject(base: dict[str, Any] | None = None) -> Subject:
-    return Subject(base=base or BASE, overlay="/nowhere", groups={}, vocab_size=8404, hidden_size=320)
+def subject(base: dict[str, Any] | None = None) -> ModelUnderTest:
+    return ModelUnderTest(base=base or BASE, overlay="/nowhere", groups={}, vocab_size=8404, hidden_size=320)
 
 
-def too_many_rows(example: Example, _subject: Subject) -> None:
+def too_many_rows(example: Example, _subject: ModelUnderTest) -> None:
     if len(example.frames) > 2:
         raise Violation(f"{len(example.frames)} rows")
 
 
-def says_nothing(example: Example, _subject: Subject) -> None:
+def says_nothing(example: Example, _subject: ModelUnderTest) -> None:
     raise Undecided
 
 
-def holds(example: Example, _subject: Subject) -> None:
+def holds(example: Example, _subject: ModelUnderTest) -> None:
     return
 
 
-def many_ways_down(example: Example, _subject: Subject) -> None:
+def many_ways_down(example: Example, _subject: ModelUnderTest) -> None:
     """What fails has much that can be made smaller, in small steps."""
     if sum(example.frames) + example.vocab_size > 30:
         raise Violation("large")
 
 
-def wrong(example: Example, _subject: Subject) -> None:
+def wrong(example: Example, _subject: ModelUnderTest) -> None:
     raise KeyError("ours")
 
 
 def look(holding: str, examples: int = 50, over_after: int | None = None, **more: Any) -> dict[str, Any]:
     seed = more.pop("seed", 0)
-    asked = Property(name=holding, wish=Wish(**more), holds=globals()[holding])
+    asked = Property(name=holding, spec=ExampleSpec(**more), holds=globals()[holding])
     found = searching.search(asked, subject(), examples=examples, seed=seed, is_over=limit(over_after))
     return {"status": found.status, "message": found.message, "examples": found.examples, "text": found.counterexample}
 
@@ -74,22 +73,22 @@ def judged(holding: str) -> int:
     """How many examples a search judges in all, those of shrinking among them."""
     count = 0
 
-    def counted(example: Example, one: Subject) -> None:
+    def counted(example: Example, one: ModelUnderTest) -> None:
         nonlocal count
         count += 1
         globals()[holding](example, one)
 
-    found = searching.search(Property(name=holding, wish=Wish(), holds=counted), subject(), examples=50, seed=0)
+    found = searching.search(Property(name=holding, spec=ExampleSpec(), holds=counted), subject(), examples=50, seed=0)
     return count - found.examples
 
 
 def answer(over_after: int | None) -> dict[str, Any]:
     """The whole check's answer about two made-up properties, one of which fails."""
-    both = tuple(Property(name=name, wish=Wish(), holds=globals()[name]) for name in ("too_many_rows", "holds"))
+    both = tuple(Property(name=name, spec=ExampleSpec(), holds=globals()[name]) for name in ("too_many_rows", "holds"))
     request = {"seed": 0, "settings": {"examples": 40, "timeout_seconds": 60.0}}
     with (
         mock.patch.object(properties, "PROPERTIES", both),
-        mock.patch.object(properties, "_subject", return_value=subject()),
+        mock.patch.object(properties, "model_under_test", return_value=subject()),
         mock.patch.object(properties, "_not_for", return_value=""),
         mock.patch.object(properties, "_limit", return_value=limit(over_after)),
     ):
@@ -99,7 +98,7 @@ def answer(over_after: int | None) -> dict[str, Any]:
 def look_wrongly() -> str:
     try:
         look("wrong")
-    except searching.OwnFault as fault:
+    except searching.HarnessFault as fault:
         return str(fault)
     return "nothing was raised"
 
@@ -108,11 +107,11 @@ def drawn(count: int, seed: int = 0, **more: Any) -> list[Any]:
     """The examples that are drawn, as plain values."""
     kept: list[Example] = []
 
-    def keep(example: Example, _subject: Subject) -> None:
+    def keep(example: Example, _subject: ModelUnderTest) -> None:
         kept.append(example)
 
     searching.search(
-        Property(name="keep", wish=Wish(**more), holds=keep), subject(), examples=count, seed=seed,
+        Property(name="keep", spec=ExampleSpec(**more), holds=keep), subject(), examples=count, seed=seed,
     )  # fmt: skip
     return [[dict(one.config), one.frames, one.tokens, one.targets, one.key, one.text] for one in kept]
 
@@ -123,12 +122,12 @@ def reread(text: str) -> list[Any]:
 
 
 def stored(text: str, holding: str) -> dict[str, Any] | None:
-    found = searching.replay(Property(name=holding, wish=Wish(), holds=globals()[holding]), subject(), text)
+    found = searching.replay(Property(name=holding, spec=ExampleSpec(), holds=globals()[holding]), subject(), text)
     return None if found is None else {"status": found.status, "message": found.message, "text": found.counterexample}
 
 
 def own() -> list[Any]:
-    one = drawing.own_shape(BASE, Wish(), vocab_size=8404, hidden_size=320)
+    one = examples.own_dimensions(BASE, ExampleSpec(), vocab_size=8404, hidden_size=320)
     return [dict(one.config), one.frames, one.tokens]
 
 
@@ -231,7 +230,7 @@ def test_wishes_are_met(forked: Forked) -> None:
         dropout=0.2,
     ):
         assert 2 <= len(frames) <= 3
-        assert frames[0] == drawing.MOST_FRAMES > max(frames[1:])
+        assert frames[0] == examples.MOST_FRAMES > max(frames[1:])
         assert min(targets) >= 1
         assert config["model_conf"]["ctc_weight"] == 0.3
         assert config["model_conf"]["predictor_bias"] == 0
@@ -263,7 +262,7 @@ def references(smoothing: float, by_token: bool) -> list[float]:
     """The loss of one batch by its definition, by torch's, and by hand where nothing is smoothed."""
     import torch
 
-    from harness.worker.checks.properties.loss import definition, in_terms_of_torch, scores_and_targets
+    from harness.worker.checks.properties.loss import by_cross_entropy, definition, scores_and_targets
 
     config = {"vocab_size": 7, "model_conf": {}}
     scores, targets = scores_and_targets(Example(config=config, frames=(9, 9), tokens=(4, 2), seed=1))
@@ -273,7 +272,7 @@ def references(smoothing: float, by_token: bool) -> list[float]:
     )
     return [
         float(definition(scores, targets, **settings)[0].detach()),
-        float(in_terms_of_torch(scores, targets, **settings).detach()),
+        float(by_cross_entropy(scores, targets, **settings).detach()),
         float(plain.detach()) / (6 if by_token else 2),
     ]
 

@@ -104,9 +104,9 @@ def test_on_gpus_they_talk_by_nccl_and_the_device_is_asked_for_its_noise(
 ) -> None:
     request = request_of(overlay, tmp_path, device=device)
     said: list[dict[str, Any]] = []
-    monkeypatch.setattr(launch, "enter_whole", lambda *_: None)
+    monkeypatch.setattr(launch, "import_model_class", lambda *_: None)
     monkeypatch.setattr(launch, "run_trainer", lambda _entry, words: said.append(words))
-    monkeypatch.setattr(ranks, "_take_weights", lambda *_: {key: [] for key in KEYS})
-    ranks._train(request, tmp_path, 1)
+    monkeypatch.setattr(ranks, "_record_steps", lambda *_: {key: [] for key in KEYS})
+    ranks.train(request, tmp_path, 1)
     assert [words["backend"] for words in said] == [backend]
-    assert ranks._singles(request) == singles
+    assert ranks.single_trainings(request) == singles

@@ -11,7 +11,7 @@ import pytest
 from forked import Forked
 from own_scene import write_rows
 
-from harness.worker.trainer.received_rows import Arriving, lines_of
+from harness.worker.trainer.received_rows import ReceivedRowsRecorder, lines_of
 
 ROWS = [{"source": f"{n}.wav", "target": f"字 {n}", "source_len": n} for n in range(6)]
 LINES = [2, 3, 5, 7, 8, 9]
@@ -58,7 +58,7 @@ def train(
             return batch
 
     dataset_class = release_in_miniature(kept, replaces={int(one): other for one, other in replaces.items()})
-    arriving, network = Arriving(), Model()
+    arriving, network = ReceivedRowsRecorder(), Model()
     arriving.attach(Model)
     train_set, valid_set = dataset_class(), dataset_class()
     for _epoch in range(2):
@@ -70,7 +70,7 @@ def train(
         network.eval()
         with torch.no_grad():
             network([valid_set[number] for number in range(len(kept))])
-    return arriving.figures(path, LINES, [2, 3, 5, 7, 9], 2)
+    return arriving.metrics(path, LINES, [2, 3, 5, 7, 9], 2)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from forked import Forked
 
 from harness.variants.catalogue import load_variant
 from harness.worker.checks import dispatch
-from harness.worker.release import entry, registry
+from harness.worker.release import importer, registry
 
 REGISTER = """
 class RegisterTables:
@@ -66,8 +66,8 @@ def imported(overlay: str) -> dict[str, Any]:
     """What is recorded of a full import."""
     recorder = registry.RegistryRecorder()
     sys.meta_path.insert(0, recorder)
-    entry.import_all(overlay)
-    return {**recorder.told(), "findings": recorder.findings()}
+    importer.import_all(overlay)
+    return {**recorder.to_dict(), "findings": recorder.findings()}
 
 
 def test_every_registration_is_recorded_in_order_with_the_class_that_is_left(forked: Forked, tmp_path: Path) -> None:
@@ -137,10 +137,12 @@ def partly(overlay: str, components: list[list[str]], registrations: list[list[s
     """The classes after a partial import, that of a full import being on record or not."""
     pairs = [(table, name) for table, name in components]
     registry.watch(pairs)
-    entry.remember(overlay, entry.FullImport(tuple((table, name, place) for table, name, place, *_ in registrations)))
-    entry.import_components_only(overlay, "1.0.0")
-    entry.import_components(overlay, pairs)
-    assert entry.is_partial()
+    importer.remember(
+        overlay, importer.FullImport(tuple((table, name, place) for table, name, place, *_ in registrations))
+    )
+    importer.import_components_only(overlay, "1.0.0")
+    importer.import_components(overlay, pairs)
+    assert importer.is_partial()
     return registry.seen()
 
 
@@ -183,8 +185,8 @@ def entered(overlay: str, below: list[str]) -> dict[str, Any]:
     registry.watch(pairs)
     entering = {"overlay": overlay, "version": "1.0.0", "components": [list(KEY)], "whole": False, "below": below}
     dispatch.enter(entering)
-    dispatch._enter_for(pairs, overlay, "1.0.0")
-    return {"classes": registry.seen(), "partial": entry.is_partial()}
+    dispatch.import_for(pairs, overlay, "1.0.0")
+    return {"classes": registry.seen(), "partial": importer.is_partial()}
 
 
 def test_the_order_comes_from_the_result_of_the_import_check(forked: Forked, tmp_path: Path) -> None:

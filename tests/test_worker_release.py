@@ -10,7 +10,7 @@ import pytest
 import tiny_release
 from forked import Forked
 
-from harness.worker.release import entry
+from harness.worker.release import importer
 
 MODULE = """
 from funasr.register import tables
@@ -40,18 +40,18 @@ def write(overlay: Path, files: dict[str, str], init: str = "") -> str:
 )
 def test_registrations_are_read_from_the_text(tmp_path: Path, text: str, found: set[tuple[str, str]]) -> None:
     overlay = write(tmp_path, {"models/a/model.py": text})
-    assert entry.registrations(overlay) == dict.fromkeys(found, ("funasr.models.a.model",))
+    assert importer.registrations(overlay) == dict.fromkeys(found, ("funasr.models.a.model",))
 
 
 def test_a_package_is_named_without_its_init(tmp_path: Path) -> None:
     overlay = write(tmp_path, {"models/a/__init__.py": '@tables.register("model_classes", "A")'})
-    assert entry.registrations(overlay) == {("model_classes", "A"): ("funasr.models.a",)}
+    assert importer.registrations(overlay) == {("model_classes", "A"): ("funasr.models.a",)}
 
 
 def test_only_python_counts_and_odd_bytes_are_passed_over(tmp_path: Path) -> None:
     overlay = write(tmp_path, {"models/notes.txt": '@tables.register("model_classes", "Text")'})
     (tmp_path / "funasr/models/odd.py").write_bytes(b'# \xff\xfe\n@tables.register("model_classes", "Odd")\n')
-    assert entry.registrations(overlay) == {("model_classes", "Odd"): ("funasr.models.odd",)}
+    assert importer.registrations(overlay) == {("model_classes", "Odd"): ("funasr.models.odd",)}
 
 
 def test_modules_that_register_the_same_stand_by_name_however_the_disk_lists_them(
@@ -60,23 +60,23 @@ def test_modules_that_register_the_same_stand_by_name_however_the_disk_lists_the
     overlay = write(
         tmp_path, {f"models/{name}.py": MODULE for name in ("m/model", "z/model", "a/model", "a/cif", "a/x", "k/model")}
     )
-    walk = entry.os.walk
+    walk = importer.os.walk
 
     def backwards(top: str) -> Any:
         for folder, folders, names in walk(top):
             folders.sort(reverse=True)
             yield folder, folders, sorted(names, reverse=True)
 
-    monkeypatch.setattr(entry.os, "walk", backwards)
+    monkeypatch.setattr(importer.os, "walk", backwards)
     names = ("a.cif", "a.model", "a.x", "k.model", "m.model", "z.model")
-    assert entry.registrations(overlay)["model_classes", "Model"] == tuple(f"funasr.models.{name}" for name in names)
+    assert importer.registrations(overlay)["model_classes", "Model"] == tuple(f"funasr.models.{name}" for name in names)
 
 
 def enter(overlay: str, components: list[list[str]]) -> dict[str, Any]:
-    entry.import_components_only(overlay, "1.2.3")
+    importer.import_components_only(overlay, "1.2.3")
     try:
-        entry.import_components(overlay, [(table, name) for table, name in components])
-    except entry.NotInRelease as absent:
+        importer.import_components(overlay, [(table, name) for table, name in components])
+    except importer.NotInRelease as absent:
         return {"absent": str(absent)}
     import funasr
 
@@ -118,7 +118,7 @@ def test_a_component_that_a_release_lacks_is_told_by_its_kind(forked: Forked, tm
 def enter_twice(first: str, second: str) -> list[Any]:
     seen = []
     for overlay in (first, second):
-        entry.import_all(overlay)
+        importer.import_all(overlay)
         import funasr
         from funasr import sub
 
@@ -138,14 +138,14 @@ def states(overlay: str, other: str) -> list[list[bool]]:
     seen = []
 
     def look() -> None:
-        seen.append([entry.is_imported(overlay), entry.is_imported(other), entry.is_partial()])
+        seen.append([importer.is_imported(overlay), importer.is_imported(other), importer.is_partial()])
 
     look()
-    entry.import_components_only(overlay, "1.0.0")
+    importer.import_components_only(overlay, "1.0.0")
     look()
-    entry.import_all(overlay)
+    importer.import_all(overlay)
     look()
-    entry.leave()
+    importer.unload()
     look()
     return seen
 

@@ -10,7 +10,7 @@ import pytest
 import tiny_release
 from forked import Forked
 
-from harness.worker.release import entry, findings, shims
+from harness.worker.release import findings, importer, shims
 
 
 def after_applying(device: str, calls: list[str]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def found(overlay: str, in_forward: bool) -> list[dict[str, Any]]:
     """The findings after the release's code was called, on the way through its forward pass or past it."""
     import torch
 
-    entry.import_components_only(overlay, "1.0.0")
+    importer.import_components_only(overlay, "1.0.0")
     model = importlib.import_module("funasr.model")
     shims.apply("cpu")
     model.Model()(torch.ones(2)) if in_forward else model.collect(torch.ones(2))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from forked import Forked
 
-from harness.worker.release import structure
+from harness.worker.checks import construct
 
 
 def examined(fault: str, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -39,8 +39,8 @@ def examined(fault: str, config: Mapping[str, Any] | None = None) -> dict[str, A
         model.__dict__["first"], model.note = model.encoder[0], {"sizes": [1, 2], "function": len}
         model.mask = [torch.zeros(2)]
         model.again = [model.encoder]
-    found = structure.describe(model)
-    return {"found": found, "misfit": structure.misfit(found, config or {})}
+    found = construct.unreachable_parts(model)
+    return {"found": found, "misfit": construct.structural_fault(found, config or {})}
 
 
 def test_a_whole_model_has_nothing_out_of_reach(forked: Forked) -> None:
@@ -87,7 +87,7 @@ def test_a_switch_that_is_off_asks_for_nothing(forked: Forked, fault: str, confi
 
 def test_a_finding_names_three_parts_and_counts_the_rest() -> None:
     found = {"unregistered": ["a", "b", "c", "d", "e"], "frozen": [], "shared": []}
-    misfit = structure.misfit(found, {})
+    misfit = construct.structural_fault(found, {})
     assert misfit is not None
     assert misfit[1] == "a+b+c"
     assert "a, b, c and 2 more" in misfit[2]

@@ -54,7 +54,7 @@ def watch(
     first = seen.take()
     model.eval()(target)
     assert seen.take() == []
-    return seen.figures([first[:1], first[1:], []])
+    return seen.metrics([first[:1], first[1:], []])
 
 
 def test_the_tokens_are_told_without_padding_each_utterance_once(forked: Forked) -> None:
@@ -101,7 +101,7 @@ def without() -> dict[str, Any]:
 
     seen = TargetRecorder()
     seen.attach(torch.nn.Linear(2, 2))
-    return seen.figures([[], []])
+    return seen.metrics([[], []])
 
 
 @pytest.mark.parametrize("name", ["criterion", "targets", "accuracy_recomputed"])

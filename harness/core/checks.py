@@ -95,7 +95,7 @@ class Check(StrEnum):
     CONSTRUCT = (
         "construct",
         CheckFacts(
-            measure="checks.contract.construct",
+            measure="checks.construct.construct",
             metrics=ConstructMetrics,
             evidence=ConstructEvidence,
             letter="C",
@@ -112,7 +112,7 @@ class Check(StrEnum):
     LOSS_CONTRACT = (
         "loss_contract",
         CheckFacts(
-            measure="checks.contract.loss_contract",
+            measure="checks.loss_contract.loss_contract",
             metrics=ContractMetrics,
             evidence=ContractEvidence,
             letter="L",

@@ -5,7 +5,7 @@ was not, where a file is not what its name says, and where something goes wrong 
 or says aloud before it goes on, is listed: its user knows. What a release does not offer is not asked.
 
 Runs are compared on the same machine. On a CPU equal weights and an equal batch give an equal loss, because every
-forward pass is seeded from its batch (`harness.worker.trainer.training_run`); `LOSS_TOLERANCE` allows for
+forward pass is seeded from its batch (`harness.worker.trainer.training_trace`); `LOSS_TOLERANCE` allows for
 rounding only.
 Where the device does not repeat itself, the uninterrupted run is made twice, and `NOISE_FACTOR` times the largest
 difference of the two is allowed instead.

@@ -37,7 +37,7 @@ _TOKENIZERS = ("CharTokenizer",)
 
 _INPUTS = ("speech", "speech_lengths", "text", "text_lengths")
 _FURTHER_INPUTS = ("hotword_pad", "hotword_lengths", "seaco_label_pad")
-"""What `harness.worker.release.batch_making` can make besides."""
+"""What `harness.worker.release.batches` can make besides."""
 
 _EXAMPLE = """begin the file with a block such as
 harness:

@@ -1,1 +1,1 @@
-"""What runs within one release: standard library, torch, numpy, funasr, and nothing of the outside."""
+"""What runs within one release's process: standard library, torch, numpy and funasr; nothing from the outside."""

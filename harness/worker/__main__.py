@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main(arguments: list[str]) -> int:
-    """Run one of the two commands; both end the process themselves when all is well."""
+    """Run one of the two commands; on success both end the process themselves."""
     match arguments:
         case ["serve", plan, parent]:
             from harness.worker.process import scheduler

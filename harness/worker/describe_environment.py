@@ -1,7 +1,7 @@
-"""Says what an interpreter has: `python describe_environment.py RESULT.json`, or `... RESULT.json fbank` for one trial.
+"""Describes an interpreter: `python describe_environment.py RESULT.json`, or `... RESULT.json fbank` for a trial.
 
-Standard library only until torch is asked for, and written so that older Pythons can run it.
-The result is written before each step that may end the interpreter, so that the outside can tell how far it came.
+Standard library only until torch is imported, and compatible with older Pythons. The result is written before each step
+that may end the interpreter, so that the outside knows how far the script came.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 
 def describe(result: str) -> None:
-    """Write everything that the outside needs to know about this interpreter."""
+    """Write all facts about this interpreter that the outside needs."""
     spec = importlib.util.find_spec("torchaudio")
     found: dict[str, Any] = {
         "python_version": platform.python_version(),
@@ -37,7 +37,7 @@ def describe(result: str) -> None:
 
 
 def try_fbank(result: str) -> None:
-    """Compute the features that FunASR's frontends compute, and write the shape `[frames, mels]`."""
+    """Compute the features of FunASR's frontends once, and write their shape `[frames, mels]`."""
     _write(result, {"shape": None})
     torch = importlib.import_module("torch")
     kaldi = importlib.import_module("torchaudio.compliance.kaldi")
@@ -69,7 +69,7 @@ def _libraries() -> dict[str, str]:
     versions: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
-        # Of two with the same name the first on the path is the one that is imported.
+        # Of two distributions with one name, the first on the path is imported.
         if name:
             versions.setdefault(name, distribution.version)
     return versions

@@ -12,16 +12,18 @@ from pathlib import Path
 
 def main(request_path: str, result_path: str) -> None:
     request = json.loads(Path(request_path).read_text("utf-8"))
-    from harness.worker.checks import contract
+    from harness.worker.checks import construct, loss_contract
     from harness.worker.process import failures
-    from harness.worker.release import entry, shims
+    from harness.worker.release import importer, shims
 
-    entry.put_on_path(request["release"]["overlay"])
+    importer.put_on_path(request["release"]["overlay"])
     shims.apply(request["device"])
     try:
         import funasr  # noqa: F401
 
-        result = {"construct": contract.construct, "loss_contract": contract.loss_contract}[request["check"]](request)
+        result = {"construct": construct.construct, "loss_contract": loss_contract.loss_contract}[request["check"]](
+            request
+        )
     except Exception as error:
         result = {"status": "failed", "reason": str(failures.describe(error, request["release"]["overlay"]))}
     Path(result_path).write_text(json.dumps({"status": result["status"], "reason": result["reason"]}), "utf-8")

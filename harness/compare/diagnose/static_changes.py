@@ -14,7 +14,7 @@ import yaml
 from harness.compare.diagnose.api import ApiChange, Of, object_changes, parameter_changes
 from harness.compare.diagnose.changes import FunctionChange
 from harness.compare.diagnose.source import Definition, ReleaseSource
-from harness.worker.release.entry import registrations
+from harness.worker.release.importer import registrations
 
 
 @dataclass(frozen=True, kw_only=True)

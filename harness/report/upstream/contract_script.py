@@ -92,7 +92,7 @@ def _input_size(variant: Variant) -> int:
 
 
 def _inputs(variant: Variant, vocab_size: int) -> dict[str, Any]:
-    """The batch's token ids and what comes with them, as `harness.worker.release.batch_making` makes them."""
+    """The batch's token ids and what comes with them, as `harness.worker.release.batches` makes them."""
     drawn = random.Random(0)  # noqa: S311 - token ids, no secret
     texts = [[drawn.randrange(3, vocab_size) for _ in range(count)] for count in _TOKENS]
     # A text of one token twice in a row wants more frames of CTC than the shortest utterance has.

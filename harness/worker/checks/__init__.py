@@ -1,1 +1,1 @@
-"""The checks: what is measured in a release, one module or package each."""
+"""The checks: what is measured in a release, one module or package per check."""

@@ -1,12 +1,13 @@
-"""Gradients accumulated over k batches against the mean of the gradients of these batches.
+"""Compares gradients accumulated over k batches with the mean of those batches' gradients.
 
-Everything that is drawn at random is switched off, each batch is one utterance, and two utterances take turns: of one
-utterance alone the last batch's gradient would be the mean as well. The loss is a mean over tokens of a batch, so what
-k batches accumulate to is the mean of what each gives: a trainer that only adds gives k times as much, one that loses a
-batch gives another. What each gives is taken from a training on that utterance alone.
-A batch k times as large is not computed: up to 1.1.16 the CIF predictor finds one token more or fewer by a rounding
-that depends on the shape of the batch (`cif` in funasr/models/paraformer/cif_predictor.py; 1.1.17 took `cif_v1`), and
-that is not the trainer's doing.
+All randomness is disabled, each batch is one utterance, and two utterances alternate: with one utterance alone, the
+last batch's gradient would equal the mean. The loss is a mean over the tokens of a batch, so the gradient accumulated
+over k batches is the mean of their gradients. A trainer that only adds gives k times as much; one that loses a batch
+gives another value. The gradient of each utterance comes from a training on that utterance alone.
+
+A batch k times as large is not used: up to 1.1.16 the CIF predictor finds one token more or fewer by a rounding that
+depends on the batch's shape (`cif` in funasr/models/paraformer/cif_predictor.py; 1.1.17 uses `cif_v1`). That is not the
+trainer's fault.
 """
 
 from __future__ import annotations
@@ -18,27 +19,26 @@ from pathlib import Path
 from typing import Any
 
 from harness.worker.release import model
-from harness.worker.trainer import children, launch, options, speech
+from harness.worker.trainer import children, launch, options
 
 UNCLIPPED = 1e9
-"""Clipping would make gradients of any size equal."""
+"""A clipping threshold that is never reached: clipping would give gradients of any size one norm."""
 UTTERANCES = 2
 STEPS = 2
-"""Of which one is enough, but some samplers lose an epoch's last batch."""
-WITHOUT_DITHER = {"frontend_conf": {"dither": 0.0}}
+"""One step would do, but some samplers lose an epoch's last batch."""
 
 
 def compare(request: Mapping[str, Any], batches: int) -> dict[str, Any]:
-    """Both gradients' norms and their relative difference; `failure` where accumulating ends in an exception."""
+    """The norms of both gradients and their relative difference; `failure` if a training raises."""
     kept = Path.cwd() / "gradients"
     kept.mkdir()
     found: dict[str, Any] = {"batches": batches, "utterances": UTTERANCES}
     answer = None
     for number in range(UTTERANCES):
-        answer = launch.apart(request, f"alone-{number}", partial(_train, request, (1, number), kept))
+        answer = launch.run_in_child(request, f"alone-{number}", partial(train, request, (1, number), kept))
         if answer.failure:
             return found | {"failure": answer.failure["signature"]}
-    parts = launch.apart(request, "accumulated", partial(_train, request, (batches, None), kept))
+    parts = launch.run_in_child(request, "accumulated", partial(train, request, (batches, None), kept))
     shutil.rmtree(kept, ignore_errors=True)
     if parts.failure:
         return found | {"failure": parts.failure["signature"]}
@@ -49,37 +49,41 @@ def compare(request: Mapping[str, Any], batches: int) -> dict[str, Any]:
     }
 
 
-def _train(request: Mapping[str, Any], asked: tuple[int, int | None], kept: Path, room: children.ChildContext) -> None:
+def train(
+    request: Mapping[str, Any], setting: tuple[int, int | None], kept: Path, context: children.ChildContext
+) -> None:
     """Train up to the first optimizer step.
 
-    `asked` is how many batches are accumulated for it, and the number of the one utterance, or None for all in turn.
+    Args:
+        asked: The number of batches to accumulate; and the index of the one utterance, or None for all in turn.
+        kept: The folder with the gradients of the utterances.
     """
-    accumulate, number = asked
+    accumulate, number = setting
     overlay, entry, seed = request["release"]["overlay"], request["entry"], request["seed"]
-    model_class = launch.enter_whole(overlay, request["model_class"])
-    dialect = options.of(overlay, request["release"]["version"], entry)
-    folder = speech.copy_folder(request["model_folder"], room.path / "model", seed, WITHOUT_DITHER)
-    every = speech.read_rows(speech.few_rows(request))[:UTTERANCES]
+    model_class = launch.import_model_class(overlay, request["model_class"])
+    trainer_options = options.trainer_options(overlay, request["release"]["version"], entry)
+    folder = launch.copy_folder(request["model_folder"], context.path / "model", seed, launch.WITHOUT_DITHER)
+    every = launch.read_rows(launch.few_rows(request))[:UTTERANCES]
     chosen = every if number is None else [every[number % len(every)]]
-    rows = speech.repeated(chosen, len(chosen), STEPS * max(accumulate, len(chosen)))
+    rows = launch.repeated(chosen, len(chosen), STEPS * max(accumulate, len(chosen)))
     training = {
-        **launch.base(request, seed),
-        "overrides": options.shared(request["finetune"].get("overrides", {})),
+        **launch.base_training(request, seed),
+        "overrides": options.shared_overrides(request["finetune"].get("overrides", {})),
         "batch_size": 1,
         "epochs": 1,
         "model_folder": str(folder),
-        "train": str(speech.write_rows(rows, room.path / "train.jsonl")),
-        "output_dir": str(room.path / "exp"),
+        "train": str(launch.write_rows(rows, context.path / "train.jsonl")),
+        "output_dir": str(context.path / "exp"),
         "in_order": True,
     }
     networks = disable_randomness(model_class, seed)
-    _leave_at_first_step(networks, _batches_seen(model_class), (accumulate, kept), room)
-    words = {"train_conf.accum_grad": accumulate, "train_conf.grad_clip": UNCLIPPED}
-    launch.run_trainer(entry, {**dialect.overrides(training), **words})
+    _leave_at_first_step(networks, _batches_seen(model_class), (accumulate, kept), context)
+    overrides = {"train_conf.accum_grad": accumulate, "train_conf.grad_clip": UNCLIPPED}
+    launch.run_trainer(entry, {**trainer_options.overrides(training), **overrides})
 
 
 def disable_randomness(model_class: Any, seed: int) -> list[Any]:
-    """Switch off what is drawn at random in the training's forward passes; gives the list that will hold the model."""
+    """Disable dropout, masking and sampling in training forward passes; returns a list that will hold the model."""
     import torch
 
     forward = model_class.forward
@@ -92,7 +96,7 @@ def disable_randomness(model_class: Any, seed: int) -> list[Any]:
             for module in network.modules():
                 if isinstance(module, torch.nn.Dropout):
                     module.p = 0.0
-        # What is left to draw, such as the size of a chunk, is the same in every pass.
+        # Remaining draws, such as the chunk size, are the same in every pass.
         model.seed_everything(seed)
         return forward(network, *args, **kwargs)
 
@@ -101,14 +105,14 @@ def disable_randomness(model_class: Any, seed: int) -> list[Any]:
 
 
 def _batches_seen(model_class: Any) -> list[str]:
-    """A list that will hold the batch of each forward pass in training mode, by the hash of its features."""
-    from harness.worker.trainer.training_run import fingerprint
+    """A list that will hold, per training forward pass, the hash of the batch's features."""
+    from harness.worker.trainer.training_trace import state_hash
 
     forward, seen = model_class.forward, []
 
     def watched(network: Any, *args: Any, **kwargs: Any) -> Any:
         if network.training:
-            seen.append(fingerprint(kwargs.get("speech", args[0] if args else None)).partition("[")[0])
+            seen.append(state_hash(kwargs.get("speech", args[0] if args else None)).partition("[")[0])
         return forward(network, *args, **kwargs)
 
     model_class.forward = watched
@@ -116,33 +120,33 @@ def _batches_seen(model_class: Any) -> list[str]:
 
 
 def _leave_at_first_step(
-    networks: list[Any], seen: list[str], asked: tuple[int, Path], room: children.ChildContext
+    networks: list[Any], seen: list[str], setting: tuple[int, Path], context: children.ChildContext
 ) -> None:
-    """Before the first optimizer step keep the gradient of one batch, or compare that of several, and leave."""
+    """Before the first optimizer step, save one batch's gradient or compare several; then end the child."""
     import torch
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-    batches, kept = asked
+    batches, kept = setting
 
     def leave(_optimizer: Any, _args: Any, _kwargs: Any) -> None:
         named = networks[0].named_parameters()
         gradient = {name: one.grad.detach().double().cpu() for name, one in named if one.grad is not None}
         norm = _norm(gradient)
-        room.answer["norm"] = norm
+        context.answer["norm"] = norm
         if batches == 1:
             torch.save(gradient, kept / seen[0])
-            room.leave()
-        # A batch that is not one of the utterances says nothing about accumulation.
+            context.leave()
+        # Other batches than these utterances prove nothing about accumulation.
         if all((kept / name).exists() for name in seen):
             mean = _mean([torch.load(kept / name, weights_only=True) for name in seen], batches)
             size = max(norm, _norm(mean))
-            apart = {
+            difference = {
                 name: gradient.get(name, 0.0) - mean.get(name, torch.zeros(()))
                 for name in gradient.keys() | mean.keys()
             }
-            room.answer["norm_of_mean"] = _norm(mean)
-            room.answer["relative_difference"] = _norm(apart) / size if size else None
-        room.leave()
+            context.answer["norm_of_mean"] = _norm(mean)
+            context.answer["relative_difference"] = _norm(difference) / size if size else None
+        context.leave()
 
     register_optimizer_step_pre_hook(leave)
 

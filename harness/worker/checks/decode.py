@@ -1,7 +1,7 @@
-"""The `decode` check: trained until it knows a few utterances, saved, loaded anew, and asked for their text.
+"""The `decode` check: overfit a few utterances, save, load again, and decode them.
 
-The training is the release's own, and so are loading and decoding. Each happens in a process of its own, so that
-nothing but files goes from one to the next. How good the text is, is judged outside.
+Training, loading and decoding are the release's own. Each runs in its own process, so that only files pass from one to
+the next. The text is judged outside.
 """
 
 from __future__ import annotations
@@ -11,18 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.worker.release import entry as release
-from harness.worker.release.loading import by_config, documented
+from harness.worker.release import importer
+from harness.worker.release.model import load_as_documented, load_checkpoint
 from harness.worker.trainer import launch
 from harness.worker.trainer.children import ChildContext, ChildResult, in_child
-from harness.worker.trainer.speech import few_rows
-from harness.worker.trainer.training_run import (
+from harness.worker.trainer.training_trace import (
     ReleaseTrainer,
     TrainingTrace,
-    lay_out_base,
-    lay_out_speech,
-    weights,
-    write_jsonl,
+    parameter_hashes,
 )
 
 DEFAULTS: Mapping[str, Any] = {
@@ -33,66 +29,66 @@ DEFAULTS: Mapping[str, Any] = {
     "error_rate": 0.5,
 }
 WARMUP_STEPS = 20
-"""Without a rise of some steps, the rate that makes a small model learn quickly makes it diverge."""
+"""Without warm-up, the learning rate that makes a small model learn quickly makes it diverge."""
 CHUNKS: Mapping[str, Any] = {"chunk_size": [0, 10, 5], "encoder_chunk_look_back": 4, "decoder_chunk_look_back": 1}
-"""As in examples/industrial_data_pretraining/paraformer_streaming/demo.py: 600 ms each, 300 ms of what follows."""
+"""As in examples/industrial_data_pretraining/paraformer_streaming/demo.py: chunks of 600 ms with 300 ms look-ahead."""
 SAMPLES_OF_FRAME = 960
-"""Of one stacked frame of 60 ms at 16 kHz; the demo cuts by it."""
+"""Samples of one stacked frame of 60 ms at 16 kHz; the demo cuts by it."""
 OUTPUT = "exp"
 MOST_NAMES = 20
 
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Train, load, decode; the metrics hold what was said and what the model, trained and untrained, makes of it."""
+    """Train, load and decode; the metrics hold the references and the hypotheses of the trained and untrained model."""
     overlay, entry, here = request["release"]["overlay"], request["entry"], Path.cwd()
-    release.require_entry(overlay, entry)
+    importer.require_entry(overlay, entry)
     settings = {**DEFAULTS, **request.get("settings", {})}
     trainer, rows = _trainer(request, settings, here)
     output, device = here / "train" / OUTPUT, request["device"]
 
     if device == "cpu":
-        # Once for all children. On a GPU each child imports for itself: what has looked for one cannot be forked from.
-        launch.enter_whole(overlay, request["model_class"])
+        # Once for all children. On a GPU each child imports by itself: a process that initialised CUDA cannot fork.
+        launch.import_model_class(overlay, request["model_class"])
 
-    def lay_out(_room: ChildContext) -> None:
-        lay_out_base(request["model_folder"], trainer.folder, request["seed"], dither=True)
+    def lay_out(_context: ChildContext) -> None:
+        launch.copy_folder(request["model_folder"], trainer.folder, request["seed"])
 
-    def train(room: ChildContext) -> None:
-        watch = TrainingTrace(seeds_batches=False)
-        room.answer = watch.seen
-        trainer.run(output, watch)
-        if watch.network is not None:
-            watch.seen["last_weights"] = weights(watch.network)
-            watch.seen["config_in_force"] = watch.configuration()
+    def train(context: ChildContext) -> None:
+        trace = TrainingTrace(seeds_batches=False)
+        context.answer = trace.seen
+        trainer.run(output, trace)
+        if trace.network is not None:
+            trace.seen["last_weights"] = parameter_hashes(trace.network)
+            trace.seen["config_in_force"] = trace.configuration()
 
-    def load(room: ChildContext) -> None:
-        auto = documented(output, device)
-        room.answer["weights"] = weights(auto.model)
-        room.answer["hypotheses"] = [decoded(auto, row["source"]) for row in rows]
+    def load(context: ChildContext) -> None:
+        auto = load_as_documented(output, device)
+        context.answer["weights"] = parameter_hashes(auto.model)
+        context.answer["hypotheses"] = [decoded(auto, row["source"]) for row in rows]
 
-    def stay_untrained(room: ChildContext) -> None:
-        auto = by_config(output, trainer.folder / "model.pt", device)
-        room.answer["hypotheses"] = [decoded(auto, row["source"]) for row in rows]
+    def stay_untrained(context: ChildContext) -> None:
+        auto = load_checkpoint(output, trainer.folder / "model.pt", device)
+        context.answer["hypotheses"] = [decoded(auto, row["source"]) for row in rows]
 
-    dialect = trainer.dialect
-    evidence = {"entry_is_native": entry == dialect.native_entry, "dialect": list(dialect.notes)}
+    trainer_options = trainer.trainer_options
+    evidence = {"entry_is_native": entry == trainer_options.native_entry, "dialect": list(trainer_options.notes)}
     answers: dict[str, ChildResult] = {}
     for name, work in (("base", lay_out), ("train", train), ("load", load), ("untrained", stay_untrained)):
-        answers[name] = in_child(here / name, overlay, functools.partial(_entered, trainer, work))
+        answers[name] = in_child(here / name, overlay, functools.partial(_with_model_class, trainer, work))
         if answers[name].failure:
-            broken = _broken(name, answers[name].failure or {})
+            broken = _ended_early(name, answers[name].failure or {})
             return {**broken, "metrics": _metrics(answers, rows, settings), "evidence": evidence}
     evidence["loaded_as"] = "folder" if (output / "configuration.json").exists() else "config and checkpoint"
     return {"status": "passed", "reason": "", "metrics": _metrics(answers, rows, settings), "evidence": evidence}
 
 
-def _entered(trainer: ReleaseTrainer, work: Callable[[ChildContext], None], room: ChildContext) -> None:
-    launch.enter_whole(trainer.overlay, trainer.model_class)
-    work(room)
+def _with_model_class(trainer: ReleaseTrainer, work: Callable[[ChildContext], None], context: ChildContext) -> None:
+    launch.import_model_class(trainer.overlay, trainer.model_class)
+    work(context)
 
 
 def decoded(auto: Any, source: str) -> str:
-    """What the model's own inference makes of an audio file; chunk by chunk where it is a streaming model."""
+    """The text of an audio file by the model's own inference; chunk by chunk for a streaming model."""
     if not hasattr(auto.model, "generate_chunk"):
         return "".join(str(result["text"]) for result in auto.generate(input=source, disable_pbar=True))
     import soundfile
@@ -112,12 +108,12 @@ def decoded(auto: Any, source: str) -> str:
 def _trainer(
     request: Mapping[str, Any], settings: Mapping[str, Any], here: Path
 ) -> tuple[ReleaseTrainer, Sequence[Mapping[str, Any]]]:
-    """One long epoch over the same few utterances: what is saved is saved once."""
+    """One long epoch over the same few utterances, so that the model is saved once."""
     recipe = {name: settings[name] for name in ("batch_size", "learning_rate")}
     trainer = ReleaseTrainer.of(request, here, epochs=1, warmup_steps=WARMUP_STEPS, **recipe)
-    rows = lay_out_speech(few_rows(request), trainer.valid, settings["utterances"])
+    rows = launch.shortest_rows(launch.few_rows(request), trainer.valid, settings["utterances"])
     times = -(-settings["steps"] * settings["batch_size"] // len(rows))
-    write_jsonl([{**row, "key": f"{row['key']}-{turn}"} for turn in range(times) for row in rows], trainer.train)
+    launch.write_rows([{**row, "key": f"{row['key']}-{turn}"} for turn in range(times) for row in rows], trainer.train)
     return trainer, rows
 
 
@@ -147,7 +143,7 @@ def _metrics(
     }
 
 
-def _broken(name: str, failure: Mapping[str, Any]) -> dict[str, Any]:
+def _ended_early(name: str, failure: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(failure)
     status, reason = kept.pop("status"), kept.pop("reason")
     doing = {"load": "loading and decoding it: ", "untrained": "decoding the untrained model: "}.get(name, "")

@@ -1,21 +1,21 @@
-"""Whether the loss depends on every frame of speech, by gradients: of the features, along the decoder, the predictor.
+"""Whether the loss depends on every frame of speech, by gradients: of the features, along decoder and predictor.
 
-A frame is heard where the gradient of the loss with respect to it is not zero. A frame that is masked, replaced or cut
-off has a gradient of exactly zero, so there is no bound to choose. Padded frames are not looked at.
+A frame is heard if the gradient of the loss with respect to it is not zero. A frame that is masked, replaced or cut off
+has a gradient of exactly zero, so no threshold is needed. Padded frames are ignored.
 
-- `features`: of the model's input.
-- `decoder`: of the encoder's output, as far as it goes through what the decoder is handed as its memory.
-- `predictor`: of the encoder's output, as far as it goes through the acoustic embeddings that the predictor gives. To a
-  decoder that is handed token ids (SCAMA's, UniASR's) a predictor gives alignments and no embeddings: there it is what
-  the predictor is handed, whatever it makes of it.
+- `features`: the gradient of the model's input.
+- `decoder`: the gradient of the encoder's output through the memory that the decoder receives.
+- `predictor`: the gradient of the encoder's output through the predictor's acoustic embeddings. For decoders that
+  receive token ids (SCAMA's, UniASR's) the predictor gives alignments and no embeddings; then it is the gradient
+  through the predictor's input.
 
-A sound model does not hear every frame in every pass. SpecAug hides some: a frame counts when one of `MOST_MASKS` draws
-of SpecAug lets it through, to which the gradient at SpecAug's output is carried through further calls of SpecAug alone.
-And where rounding leaves the predictor's weights a little below the number of tokens, the last token never fires: an
-utterance all of whose other tokens the sampler replaced is then heard by no embedding, and a streaming decoder's last
-token attends to nothing. So frames are gathered over several passes (see `harness.worker.checks.contract`).
+A sound model does not hear every frame in every pass. SpecAug hides some: a frame counts if one of `MOST_MASKS` draws
+of SpecAug lets it through; the gradient at SpecAug's output is propagated through further calls of SpecAug alone. And
+if rounding leaves the sum of the predictor's weights a little below the number of tokens, the last token never fires.
+An utterance all of whose other tokens the sampler replaced is then heard by no embedding, and a streaming decoder's
+last token attends to nothing. So frames are collected over several passes (see `harness.worker.checks.loss_contract`).
 
-What a model does with the frames that it hears (whether it mixes up their order, or takes their mean) no gradient says.
+Gradients do not show what a model does with the frames that it hears, such as permuting or averaging them.
 """
 
 from __future__ import annotations
@@ -27,58 +27,58 @@ from typing import Any
 from harness.worker.checks.taps import Tap, first, is_whole
 
 MOST_MASKS = 64
-"""Draws of SpecAug at most; a sound one has let every frame through after about five. One that hides a frame half of
+"""Maximum draws of SpecAug; a sound one has let every frame through after about five. A mask that hides a frame half of
 the time hides it 64 times in a row with a probability of 5e-20."""
 
 _PART = re.compile(r"(encoder|predictor|decoder)(\d*)")
 
-Counts = Mapping[str, Sequence[Sequence[int]]]
-"""Of each path and utterance: heard frames, frames that there are."""
+FrameCounts = Mapping[str, Sequence[Sequence[int]]]
+"""Per path and utterance: heard frames, all frames."""
 
 
 class FramesHeard:
-    """Watches forward and backward passes of a network, and changes no value in them.
+    """Observes forward and backward passes of a network without changing a value.
 
     Args:
-        groups: A variant's groups of parameters; encoders, predictors and decoders are found by their names.
-        config: The model's, as `AutoModel` completed it.
+        groups: A variant's parameter groups; encoders, predictors and decoders are found by their names.
+        config: The model's config, as `AutoModel` completed it.
     """
 
     def __init__(self, network: Any, groups: Mapping[str, Sequence[str]], config: Mapping[str, Any]) -> None:
         self._config = config
         self._heard: dict[str, list[list[bool]]] = {}
-        """Of each path, utterance and frame: whether a pass has heard it."""
+        """Per path, utterance and frame: whether a pass has heard it."""
         self._features: Any = None
         self._lengths: list[int] = []
         self._specaug: Any = None
         self._specaug_call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._masked, self._unmasked = Tap(), Tap()
         self._encoders: dict[str, Tap] = {}
-        """This and the next three by the number in the part's name: `encoder2` is "2"."""
+        """This and the next three are keyed by the number in the part's name: `encoder2` is "2"."""
         self._places: dict[str, list[Any]] = {}
         self._decoders: dict[str, Tap] = {}
         self._predictors: dict[str, tuple[Tap, Tap]] = {}
-        """What each is handed, and what it gives."""
+        """The input and the output of each."""
         self._spelling: set[str] = set()
-        """Numbers of the decoders that are handed token ids."""
+        """Numbers of the decoders that receive token ids."""
         self._stride = 1
-        """Frames of the features for one of the first encoder's output."""
+        """Frames of the features per frame of the first encoder's output."""
         self._attach(network, groups)
 
-    def listen(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Begin a pass: the batch, with features of which a gradient is recorded."""
+    def begin_pass(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Begin a pass: returns the batch, with features whose gradient is recorded."""
         for tap in self._taps():
             tap.clear()
         self._places.clear()
         self._features = batch["speech"].detach().clone().requires_grad_()
         self._lengths = batch["speech_lengths"].reshape(-1).tolist()
-        # A leaf must not be changed in place, and encoders do that with their input.
+        # Encoders change their input in place, which is not allowed for a leaf tensor.
         return {name: tensor.clone() for name, tensor in {**batch, "speech": self._features}.items()}
 
     def gather(self) -> bool:
-        """After a backward pass, whose graph must still be there; whether every frame has been heard by now.
+        """Collect the heard frames after a backward pass with a retained graph; whether every frame has been heard.
 
-        A path is missing where the model has no such part, or did not call it.
+        A path is missing if the model has no such part, or did not call it.
         """
         for tap in self._taps():
             tap.close()
@@ -93,10 +93,10 @@ class FramesHeard:
         return misfit(self.counts()) is None
 
     def counts(self) -> dict[str, list[list[int]]]:
-        """What was gathered so far, see `Counts`."""
+        """The counts so far, see `FrameCounts`."""
         counts = {path: [[sum(row), len(row)] for row in rows] for path, rows in self._heard.items()}
         for row, heard in enumerate(self._heard.get("features", ())):
-            # What a strided convolution leaves over at an utterance's end, less than a stride, is no frame to be heard.
+            # The remainder of a strided convolution at an utterance's end, less than a stride, does not count.
             left_over = next((number for number, one in enumerate(reversed(heard)) if one), len(heard))
             if left_over < self._stride:
                 counts["features"][row][1] -= left_over
@@ -112,7 +112,7 @@ class FramesHeard:
             yield from pair
 
     def _paths(self) -> Iterator[tuple[str, str, Tap]]:
-        # At a ratio of 1 the sampler replaces every embedding of a model that knows nothing yet.
+        # At a ratio of 1 the sampler replaces every embedding of an untrained model.
         replaced = (self._config.get("model_conf") or {}).get("sampling_ratio", 0.0) >= 1.0
         for number, (handed, given) in self._predictors.items():
             yield f"predictor{number}", number, handed if replaced or number in self._spelling else given
@@ -162,7 +162,7 @@ class FramesHeard:
             if not lengths and given.shape[1] != source.shape[1]:
                 return
             frames = lengths[0].reshape(-1).tolist() if lengths else self._lengths
-            self._places[number] = [_laid_out(count, given, chunks) for count in frames]
+            self._places[number] = [frame_positions(count, given, chunks) for count in frames]
             if not number:
                 self._stride = max(1, source.shape[1] // given.shape[1])
 
@@ -189,17 +189,17 @@ class FramesHeard:
         return [row[:length] for row, length in zip(heard.tolist(), self._lengths, strict=True)]
 
     def _through_another_mask(self) -> Any:
-        """Which frames another draw of SpecAug lets through to the loss; None where that cannot be said."""
+        """Which frames another draw of SpecAug lets through to the loss; None if that is unknown."""
         import torch
 
         if not self._masked.gradients or not self._unmasked.nodes:
             return None
         unmasked, gradient = self._unmasked.nodes[0], self._masked.gradients[0]
-        if _may_hide_all(self._config.get("specaug_conf") or {}, min(self._lengths)):
+        if may_hide_all(self._config.get("specaug_conf") or {}, min(self._lengths)):
             output = unmasked
         else:
             args, kwargs = self._specaug_call
-            # Its `forward`, because the hooks are for the pass itself.
+            # `forward` directly, because the hooks belong to the observed pass.
             output = first(self._specaug.forward(unmasked.clone(), *args[1:], **kwargs))
         if output is None or output.shape != gradient.shape or not output.requires_grad:
             return None
@@ -207,24 +207,24 @@ class FramesHeard:
         return _nonzero(back, self._features)
 
 
-def misfit(counts: Counts) -> tuple[str, str] | None:
-    """The first path along which frames are not heard, and what is wrong; None when all are."""
+def misfit(counts: FrameCounts) -> tuple[str, str] | None:
+    """The first path along which frames are not heard, and the message; None if all are heard."""
     for path, rows in counts.items():
         missing = [(number, there - heard, there) for number, (heard, there) in enumerate(rows) if heard < there]
         if missing:
             along = "" if path == "features" else f" along the {path}"
             unheard, every = sum(count for _, count, _ in missing), sum(there for _, there in rows)
-            told = ", ".join(f"{count} of the {there} of utterance {number}" for number, count, there in missing)
-            return path, f"the loss does not depend{along} on {unheard} of {every} frames of speech: {told}"
+            details = ", ".join(f"{count} of the {there} of utterance {number}" for number, count, there in missing)
+            return path, f"the loss does not depend{along} on {unheard} of {every} frames of speech: {details}"
     return None
 
 
-def _laid_out(count: int, output: Any, chunks: Any) -> Any:
-    """Where an utterance's frames lie in an encoder's output: `[frames, places]`, True where one does.
+def frame_positions(count: int, output: Any, chunks: Any) -> Any:
+    """The positions of an utterance's frames in an encoder's output: bool `[frames, positions]`.
 
-    An encoder that works in chunks (`overlap_chunk` in funasr/models/scama/chunk_utilis.py) gives chunk after chunk,
-    before each what its convolution looks back on, and in each frames of its neighbours on both sides: a frame lies
-    in several places.
+    An encoder with chunks (`overlap_chunk` in funasr/models/scama/chunk_utilis.py) outputs chunk after chunk. Each
+    chunk starts with the look-back of its convolution and contains frames of its neighbours on both sides, so a frame
+    has several positions.
     """
     import torch
 
@@ -240,8 +240,8 @@ def _laid_out(count: int, output: Any, chunks: Any) -> Any:
     return found
 
 
-def _may_hide_all(masks: Mapping[str, Any], frames: int) -> bool:
-    """Whether the configured time masks may be as wide as so many frames: then no number of draws need uncover all."""
+def may_hide_all(masks: Mapping[str, Any], frames: int) -> bool:
+    """Whether the configured time masks may cover this number of frames: then no number of draws need uncover all."""
     number = masks.get("num_time_mask", 2) if masks.get("apply_time_mask", True) else 0
     width, share = masks.get("time_mask_width_range") or 0, masks.get("time_mask_width_ratio_range") or 0
     widest = max(width) if isinstance(width, list | tuple) else width
@@ -250,7 +250,7 @@ def _may_hide_all(masks: Mapping[str, Any], frames: int) -> bool:
 
 
 def _nonzero(gradient: Any, like: Any) -> Any:
-    """`[batch, frames]`: where the gradient is not zero."""
+    """`[batch, frames]`: True where the gradient is not zero."""
     import torch
 
     if gradient is None:

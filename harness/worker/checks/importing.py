@@ -1,9 +1,9 @@
-"""The `import` check: does the release import, and does its metadata declare what it needs for that?
+"""The `import` check: does the release import, and does its metadata declare what it needs?
 
-It runs in a process of its own that has imported nothing yet. Every library outside the closure of what the release
-declares (plus torch and torchaudio, which FunASR leaves to its users) is made invisible, as it would be on a machine
-with nothing else installed. When the import fails for want of one of them, that one is noted, made visible,
-and the import is tried again in a fresh child.
+It runs in its own process, which has imported nothing yet. Every library outside the closure of the release's declared
+requirements (plus torch and torchaudio, which FunASR leaves to its users) is hidden, as on a machine with nothing else
+installed. If the import fails because one of them is missing, that one is recorded and made visible, and the import is
+tried again in a fresh child.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from typing import Any
 
 from harness.core import wire
 from harness.worker.process import failures
-from harness.worker.release import entry, registry
+from harness.worker.release import importer, registry
 
 LEFT_TO_THE_USER = ("torch", "torchaudio")
-"""What FunASR's installation guide tells its users to install themselves."""
+"""Libraries that FunASR's installation guide tells users to install themselves."""
 _MOST_TRIES = 12
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Import the whole release on nothing but what it declares."""
+    """Import the whole release with nothing but its declared requirements."""
     overlay = request["release"]["overlay"]
-    entry.put_on_path(overlay)
+    importer.put_on_path(overlay)
     declared = declared_requirements(overlay)
     hidden = Hidden(declared, overlay)
     sys.meta_path.insert(0, hidden)
     importlib.import_module("torch")
     undeclared: list[str] = []
     for _ in range(_MOST_TRIES):
-        answer = _in_child(overlay, hidden)
+        answer = import_in_child(overlay, hidden)
         missing = answer.get("missing")
         if answer["imported"] or missing is None or missing in undeclared:
             break
         undeclared.append(missing)
         hidden.show(missing)
-    # Only children import the release; from here on this process needs libraries of its own.
+    # Only children import the release; from here on this process needs its own libraries.
     sys.meta_path.remove(hidden)
     evidence = {
         "declared": declared,
@@ -75,7 +75,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def declared_requirements(overlay: str) -> list[str]:
-    """Names of the distributions that the release requires unconditionally, normalised."""
+    """Normalised names of the distributions that the release requires unconditionally."""
     found = set()
     for distribution in importlib.metadata.distributions(name="funasr", path=[overlay]):
         for line in distribution.requires or []:
@@ -87,7 +87,7 @@ def declared_requirements(overlay: str) -> list[str]:
 
 
 def unmet_requirements(overlay: str) -> list[dict[str, str]]:
-    """Requirements that the stack does not meet: a distribution that is absent, or one of another version."""
+    """Requirements that the environment does not meet: a missing distribution, or one of another version."""
     from packaging.requirements import Requirement
 
     found = []
@@ -107,7 +107,7 @@ def unmet_requirements(overlay: str) -> list[dict[str, str]]:
 
 
 class Hidden(importlib.abc.MetaPathFinder):
-    """Hides every installed library outside the closure of what a release declares."""
+    """Hides every installed library outside the closure of a release's declared requirements."""
 
     def __init__(self, declared: Sequence[str], overlay: str) -> None:
         self._overlay = overlay
@@ -117,7 +117,7 @@ class Hidden(importlib.abc.MetaPathFinder):
         }
         self._visible = _closure([*declared, *LEFT_TO_THE_USER])
         self.asked_for: set[str] = set()
-        """Hidden modules that the release's own code asked for."""
+        """Hidden modules that the release's own code tried to import."""
 
     def find_spec(self, fullname: str, _path: Any, _target: Any = None) -> importlib.machinery.ModuleSpec | None:
         top = fullname.partition(".")[0]
@@ -129,11 +129,11 @@ class Hidden(importlib.abc.MetaPathFinder):
         raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
 
     def show(self, module: str) -> None:
-        """Make a module visible, with all that its distribution requires."""
+        """Make a module visible, with everything that its distribution requires."""
         self._visible |= _closure(sorted(self._providers.get(module, {_normal(module)})))
 
     def knows(self, module: str) -> bool:
-        """Whether the stack has the module at all."""
+        """Whether the environment has the module."""
         return module in self._providers
 
     def _asked_by_release(self) -> bool:
@@ -144,7 +144,7 @@ class Hidden(importlib.abc.MetaPathFinder):
 
 
 def _closure(names: Sequence[str]) -> set[str]:
-    """These distributions and all that they require, as installed in the stack."""
+    """These distributions and everything that they require, as installed in the environment."""
     seen: set[str] = set()
     waiting = [_normal(name) for name in names]
     while waiting:
@@ -164,8 +164,8 @@ def _closure(names: Sequence[str]) -> set[str]:
     return seen
 
 
-def _in_child(overlay: str, hidden: Hidden) -> dict[str, Any]:
-    """Try the import in a child, so that the next try starts from a clean slate."""
+def import_in_child(overlay: str, hidden: Hidden) -> dict[str, Any]:
+    """Try the import in a child, so that the next attempt starts in a fresh process."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -184,7 +184,7 @@ def _in_child(overlay: str, hidden: Hidden) -> dict[str, Any]:
         text = answer.read()
     _, status = os.waitpid(child, 0)
     if status or not text:
-        # The check's own process ends as its child did, so that the outcome tells of it.
+        # The check's own process ends as its child did, so that the outcome records it.
         if os.WIFSIGNALED(status):
             os.kill(os.getpid(), os.WTERMSIG(status))
         os._exit(os.waitstatus_to_exitcode(status))
@@ -215,8 +215,8 @@ def _try_import(overlay: str, hidden: Hidden) -> dict[str, Any]:
         "imported": True,
         "seconds": seconds,
         "modules_imported": loaded,
-        # Before submodules are tried again: what a user's `import funasr` leaves is asked.
-        "registry": recorder.told(),
+        # Before submodules are imported again: the registry as a user's `import funasr` leaves it.
+        "registry": recorder.to_dict(),
         "findings": recorder.findings(),
         "submodule_errors": _submodule_errors(package, overlay),
         "asked_for": sorted(hidden.asked_for),
@@ -224,7 +224,7 @@ def _try_import(overlay: str, hidden: Hidden) -> dict[str, Any]:
 
 
 def _submodule_errors(package: Any, overlay: str) -> list[dict[str, str]]:
-    """Submodules that did not import with the package: most releases pass over them without a word."""
+    """Submodules that failed to import with the package: most releases ignore them silently."""
     stated: Mapping[str, str] = getattr(package, "get_import_errors", dict)()
     errors = []
     for info in pkgutil.walk_packages(package.__path__, "funasr.", onerror=lambda _: None):

@@ -1,4 +1,4 @@
-"""Taps: places in a forward pass where the gradient of what passes is kept, while the values stay as they are."""
+"""Taps: points of a forward pass at which gradients are recorded while the values stay unchanged."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass
 class Tap:
-    """One place; what passes while no gradients are recorded is not looked at."""
+    """One point; tensors that pass while gradients are disabled are ignored."""
 
     nodes: list[Any] = field(default_factory=list)
-    """What passed, in order."""
+    """The tensors that passed, in order."""
     gradients: dict[int, Any] = field(default_factory=dict)
-    """Of the loss, by the node's place in `nodes`; the backward pass fills it."""
+    """The loss's gradient by the index in `nodes`; the backward pass fills it."""
     detached: int = 0
-    """How often something passed that depends on no input."""
+    """Number of tensors that passed without depending on an input."""
     _hooks: list[Any] = field(default_factory=list)
 
     @property
@@ -30,13 +30,13 @@ class Tap:
         self.nodes, self.gradients, self.detached = [], {}, 0
 
     def close(self) -> None:
-        """Keep no more gradients: the pass is over, and going back along parts of it must add nothing."""
+        """Record no more gradients: backward passes along parts of the graph must add nothing."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
 
     def through(self, tensor: Any) -> Any:
-        """The same values in a tensor of their own, which may be changed in place."""
+        """The same values in a new tensor, which may be changed in place."""
         import torch
 
         if not torch.is_grad_enabled():
@@ -50,9 +50,9 @@ class Tap:
         return node.clone()
 
     def back_to(self, source: Any) -> Any:
-        """The loss's gradient with respect to `source` as far as it passes here; None where none of it does.
+        """The part of the loss's gradient with respect to `source` that flows through this tap; None if none does.
 
-        The graph of the forward pass must still be there.
+        The graph of the forward pass must still exist.
         """
         import torch
 
@@ -67,7 +67,7 @@ class Tap:
         module.register_forward_pre_hook(self._handed, with_kwargs=True)
 
     def behind(self, module: Any) -> None:
-        """Put the tap behind the first tensor that a module gives."""
+        """Put the tap behind the first tensor of a module's output."""
         module.register_forward_hook(lambda _module, _args, output: replaced(output, self.through))
 
     def _handed(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -82,7 +82,7 @@ class Tap:
 
 
 def replaced(output: Any, through: Callable[[Any], Any]) -> Any:
-    """What a module gave, its first tensor passed through; None where it gave none first."""
+    """A module's output with its first tensor passed through; None if it does not start with a tensor."""
     if is_signal(output):
         return through(output)
     if type(output) in (tuple, list) and output:
@@ -92,21 +92,21 @@ def replaced(output: Any, through: Callable[[Any], Any]) -> Any:
 
 
 def first(output: Any) -> Any:
-    """The first tensor of what a module gave; None where it gave none first."""
+    """The first tensor of a module's output; None if it does not start with a tensor."""
     if is_signal(output):
         return output
     return first(output[0]) if type(output) in (tuple, list) and output else None
 
 
 def is_signal(value: Any) -> bool:
-    """Whether it is a tensor of real numbers: features, hidden states, embeddings."""
+    """Whether it is a floating-point tensor: features, hidden states, embeddings."""
     import torch
 
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is a tensor of whole numbers: lengths or token ids."""
+    """Whether it is an integer tensor: lengths or token ids."""
     import torch
 
     return isinstance(value, torch.Tensor) and not value.is_floating_point() and value.dtype != torch.bool

@@ -1,12 +1,11 @@
-"""Does a decoder that is shown the tokens before each (teacher forcing) see the token itself?
+"""Does a decoder with teacher forcing see the token that it has to predict?
 
-Its scores for a token are to depend on the tokens before it. One that sees the token brings its loss down by copying,
-learns nothing about speech, and says nothing sensible once no text is given. Two forward passes in evaluation mode
-differ in the last token of each text alone: whatever the decoder puts out for that token and for those before it has to
-be the same.
+Its scores for a token should depend on the previous tokens only. A decoder that sees the token lowers its loss by
+copying, learns nothing about speech, and fails once no text is given. Two forward passes in evaluation mode differ only
+in the last token of each text: the decoder's outputs for that token and for those before it must be equal.
 
-Paraformers are left out: their decoder's first pass is shown no tokens, and of their second the loss leaves out those
-that it was shown.
+Paraformers are excluded: their decoder's first pass receives no tokens, and the loss of the second leaves out the
+tokens that it received.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from collections.abc import Mapping
 from typing import Any
 
 TOLERANCE = 1e-4
-"""Relative to the largest score. The two passes have the same shapes, so that sound decoders differ by nothing."""
+"""Relative to the largest score. The two passes have equal shapes, so sound decoders do not differ at all."""
 
 CODE = "decoder-sees-its-token"
 
 
 def difference(network: Any, batch: Mapping[str, Any], vocab_size: int) -> float | None:
-    """How far the scores for the last token and those before move with that token, relative to the largest score.
+    """The largest change of scores up to the last token when that token changes, relative to the largest score.
 
-    None where the model has no such decoder, or where its forward pass cannot be made in evaluation mode.
+    None if the model has no such decoder, or if its forward pass fails in evaluation mode.
     """
     import torch
 
@@ -35,16 +34,16 @@ def difference(network: Any, batch: Mapping[str, Any], vocab_size: int) -> float
     for row, length in enumerate(lengths):
         changed[row, length - 1] = _another(int(text[row, length - 1]), vocab_size)
     scores = [_scores(network, decoder, {**batch, "text": one}) for one in (text, changed)]
-    # With the begin of sentence before the text there is one place more than tokens.
+    # With the start of sentence there is one position more than tokens.
     if any(one is None or one.ndim != 3 or one.shape[1] != max(lengths) + 1 for one in scores):
         return None
     first, second = scores
-    apart = max(float((first[row, :length] - second[row, :length]).abs().max()) for row, length in enumerate(lengths))
-    return apart / max(float(first.abs().max()), 1e-12)
+    change = max(float((first[row, :length] - second[row, :length]).abs().max()) for row, length in enumerate(lengths))
+    return change / max(float(first.abs().max()), 1e-12)
 
 
 def _scores(network: Any, decoder: Any, batch: Mapping[str, Any]) -> Any:
-    """What the decoder puts out when it is called first; None where it is not reached."""
+    """The output of the decoder's first call, `[batch, length, vocab]`; None if it is not called."""
     import torch
 
     seen: list[Any] = []
@@ -58,7 +57,7 @@ def _scores(network: Any, decoder: Any, batch: Mapping[str, Any]) -> Any:
         with torch.no_grad():
             network(**batch)
     except Exception:
-        # What comes after the decoder is another matter: some releases cannot evaluate.
+        # Exceptions after the decoder do not matter here: some releases cannot evaluate.
         return seen[0] if seen else None
     finally:
         handle.remove()
@@ -67,5 +66,5 @@ def _scores(network: Any, decoder: Any, batch: Mapping[str, Any]) -> Any:
 
 
 def _another(token: int, vocab_size: int) -> int:
-    """An ordinary token that is not this one."""
+    """An ordinary token other than this one."""
     return vocab_size // 2 if token != vocab_size // 2 else vocab_size // 2 - 1

@@ -1,6 +1,7 @@
-"""What is wrong with a release and does not decide a cell: what a compatibility shim, a YAML or an option excuses.
+"""Findings: faults of a release that do not decide a cell, because a shim, a YAML or an option avoids them.
 
-Whatever notices such a fault notes it here, in the process in which it was seen; the cell's evidence holds all of them.
+Code that detects such a fault notes it here, in its own process; the cell's evidence holds all findings. Also the
+outcome fields of a cell that a failure decides.
 """
 
 from __future__ import annotations
@@ -10,48 +11,50 @@ from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any
 
+from harness.worker.process import failures
+
 EVIDENCE = "findings"
 
 _noted: dict[tuple[str, str], dict[str, Any]] = {}
 
 
 def note(code: str, message: str, place: str = "", **detail: Any) -> None:
-    """Note a fault, once for each place.
+    """Note a fault, once per place.
 
     Args:
         code: In kebab-case; the signature of a known issue is `Finding@CODE`.
         message: One sentence.
         place: `funasr/….py:function`, or a key.
-        detail: What was seen, as JSON can say it.
+        detail: JSON-serialisable details.
     """
     _noted.setdefault((code, place), _entry(code, message, place, detail))
 
 
 def add(entries: Iterable[Mapping[str, Any]]) -> None:
-    """Take in what a child of this process noted."""
+    """Add the findings of a child process."""
     for entry in entries:
         _noted.setdefault((entry["code"], entry.get("place", "")), dict(entry))
 
 
 def clear() -> None:
-    """Forget what another cell noted in this process."""
+    """Remove the findings of a previous cell in this process."""
     _noted.clear()
 
 
 def noted() -> list[dict[str, Any]]:
-    """All that was noted so far, in order."""
+    """All findings so far, in order."""
     return list(_noted.values())
 
 
 def release_frame(frame: FrameType | None) -> FrameType | None:
-    """The innermost frame of the release's own code, from this one outwards; None where it is none of its doing."""
+    """The innermost frame of the release's own code, from this one outwards; None if there is none."""
     while frame is not None and not _is_release(frame):
         frame = frame.f_back
     return frame
 
 
 def in_forward(frame: FrameType | None) -> bool:
-    """Whether a forward pass of the release's is under way."""
+    """Whether a forward pass of the release is on the stack."""
     while frame is not None:
         if frame.f_code.co_name == "forward" and _is_release(frame):
             return True
@@ -60,7 +63,7 @@ def in_forward(frame: FrameType | None) -> bool:
 
 
 def place_of(frame: FrameType) -> str:
-    """`funasr/….py:function` of a frame of the release's."""
+    """`funasr/….py:function` of a frame of the release."""
     file = frame.f_code.co_filename[len(_folder()) :].lstrip("/\\").replace("\\", "/")
     return f"funasr/{file}:{frame.f_code.co_name}"
 
@@ -71,7 +74,7 @@ def _is_release(frame: FrameType) -> bool:
 
 
 def _folder() -> str:
-    """Where the release's package lies; empty where none is imported."""
+    """The folder of the release's package; empty if none is imported."""
     package = sys.modules.get("funasr")
     return str(next(iter(getattr(package, "__path__", ())), ""))
 
@@ -81,3 +84,20 @@ def _entry(code: str, message: str, place: str, detail: Mapping[str, Any]) -> di
     if place:
         entry["place"] = place
     return {**entry, "detail": dict(detail)} if detail else entry
+
+
+def failed(kind: str, place: str, message: str) -> dict[str, Any]:
+    """`status`, `reason` and `failure` of a cell that a finding decides."""
+    return {"status": "failed", "reason": message, "failure": failures.finding(kind, place, message)}
+
+
+def raised(error: BaseException, overlay: str) -> dict[str, Any]:
+    """`status`, `reason` and `failure` of a cell that an exception ended."""
+    failure = failures.describe(error, overlay)
+    return {"status": failures.status_of(error, overlay), "reason": reason_of(failure), "failure": failure}
+
+
+def reason_of(failure: Mapping[str, Any], message: str = "") -> str:
+    """One sentence about a failure: its type, its place, and `message` or else its own."""
+    kind, _, place = failure["signature"].partition("@")
+    return f"{kind} in {place}: {message or failure['message'] or 'no message'}"

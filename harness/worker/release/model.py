@@ -1,10 +1,12 @@
-"""Building the model as the release's own users do, and finding one's way in it."""
+"""Building a model, writing a start checkpoint, loading a fine-tuned model, and finding the parts of a model."""
 
 from __future__ import annotations
 
 import random
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -18,31 +20,43 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def read_config(folder: str | Path, *, resolve: bool = True) -> dict[str, Any]:
+    """The `config.yaml` of a model folder as plain data; `resolve` replaces OmegaConf's interpolations."""
+    from omegaconf import OmegaConf
+
+    config: Any = OmegaConf.to_container(OmegaConf.load(Path(folder) / "config.yaml"), resolve=resolve)
+    return dict(config)
+
+
 _kept: list[tuple[tuple[str, str, int], Any, Mapping[str, Any]]] = []
 
 
 def keep(network: Any, config: Mapping[str, Any], made_of: tuple[str, str, int]) -> None:
-    """Leave a model that nothing has touched since it was built to the next `build` with the same arguments.
+    """Keep an unused model for the next `build` with the same arguments.
 
-    That is in this process or in a successor of it, see `harness.worker.process.handoff`.
+    In this process or in a fork of it, see `harness.worker.process.handoff`.
     """
     _kept[:] = [(made_of, network, config)]
 
 
-def build(folder: str, device: str, seed: int) -> tuple[Any, Mapping[str, Any]]:
-    """The model of a model folder through the release's own `AutoModel`, with the config as `AutoModel` completed it.
+def kept_network() -> Any | None:
+    """The model that waits for the next `build`; None if there is none."""
+    return _kept[0][1] if _kept else None
 
-    The config is handed over whole, as `funasr.bin.train_ds` does once the hub's code has read the folder:
-    with `model_conf` given, `AutoModel` looks for nothing on a hub.
+
+def build(folder: str, device: str, seed: int) -> tuple[Any, Mapping[str, Any]]:
+    """The model of a folder, built by the release's own `AutoModel`; and the config as `AutoModel` completed it.
+
+    The whole config is passed, as `funasr.bin.train_ds` does once the hub's code has read the folder: with `model_conf`
+    given, `AutoModel` does not contact a hub.
     """
     kept, _kept[:] = list(_kept), []
     for made_of, network, completed in kept:
         if made_of == (folder, device, seed):
             return network, completed
     from funasr.auto.auto_model import AutoModel
-    from omegaconf import OmegaConf
 
-    config: Any = OmegaConf.to_container(OmegaConf.load(f"{folder}/config.yaml"), resolve=True)
+    config = read_config(folder)
     config["tokenizer_conf"]["token_list"] = f"{folder}/tokens.json"
     config["frontend_conf"]["cmvn_file"] = f"{folder}/am.mvn"
     seed_everything(seed)
@@ -50,33 +64,33 @@ def build(folder: str, device: str, seed: int) -> tuple[Any, Mapping[str, Any]]:
     return auto.model, auto.kwargs
 
 
-FAR_FROM_ANY_SEED = 9_000_000
-"""Added to a training's seed: a start built with the trainer's own seed equals a model that loaded nothing."""
-_SHIFT = 1e-3
-"""Relative to a tensor's own root mean square: enough to tell it from a usual initial value bit by bit, and too little
-to matter for what is learned from there."""
+START_SEED_OFFSET = 9_000_000
+"""Added to a training's seed: a start built with the trainer's own seed would equal a model that loaded nothing."""
+_RELATIVE_NOISE = 1e-3
+"""Relative to a tensor's root mean square: enough to differ bitwise from usual initial values, too little to affect
+training."""
 UNDAMPED_BLOCKS = 2
-"""As many as a model of reduced depth has: its start is not damped."""
+"""Models of reduced depth have no more blocks, so their start is not damped."""
 DAMPING = 0.02
-"""With it the Paraformer of full depth (50 and 16 blocks, v8404-h320) heard 0.85 of what can only be heard after 120
-steps at 0.0005; without it, after 36 steps at 0.002, nothing."""
+"""With it the Paraformer of full depth (50 and 16 blocks, v8404-h320) learned 0.85 of what only speech can teach after
+120 steps at 0.0005; without it, after 36 steps at 0.002, nothing."""
 _BLOCK = re.compile(r"(?:en|de)coders\.(\d+)\.")
 _LEAST_SCALE = 0.05
-"""Of tensors that begin as zeros, such as biases."""
+"""For tensors that start as zeros, such as biases."""
 
 
 def write_start(folder: str, path: Any, seed: int) -> None:
-    """Write a checkpoint that no training of this seed could begin with unless it loads it.
+    """Write a checkpoint that a training with this seed can only start from by loading it.
 
-    The weights are of another seed, and each tensor is shifted: layer norms, biases and running statistics begin with
-    the same ones and zeros whatever the seed.
-    What blocks beyond the second add to their input is damped, as in initialisations that scale residual branches with
-    depth: from other random weights 50 blocks learn nothing in as many steps as a test can take.
+    The weights come from another seed, and each tensor gets noise: layer norms, biases and running statistics start as
+    the same ones and zeros with any seed. The residual contributions of blocks beyond the second are damped, as in
+    initialisations that scale residual branches with depth: from other random weights 50 blocks learn nothing in as
+    many steps as a test can take.
     """
     import torch
 
-    network, _ = build(folder, "cpu", seed + FAR_FROM_ANY_SEED)
-    drawn = torch.Generator().manual_seed(seed + FAR_FROM_ANY_SEED)
+    network, _ = build(folder, "cpu", seed + START_SEED_OFFSET)
+    drawn = torch.Generator().manual_seed(seed + START_SEED_OFFSET)
     learned = {name for name, _ in network.named_parameters()}
     state: dict[str, Any] = {}
     shared: dict[int, Any] = {}
@@ -87,17 +101,17 @@ def write_start(folder: str, path: Any, seed: int) -> None:
             continue
         plain = value.detach().clone()
         if plain.is_floating_point() and (name in learned or name.endswith(("running_mean", "running_var"))):
-            scale = max(float(plain.double().square().mean() ** 0.5), _LEAST_SCALE) * _SHIFT
+            scale = max(float(plain.double().square().mean() ** 0.5), _LEAST_SCALE) * _RELATIVE_NOISE
             noise = torch.randn(plain.shape, generator=drawn, dtype=torch.float32) * scale
             # A variance must stay above 0.
             plain += (noise.abs() if name.endswith("running_var") else noise).to(plain.dtype)
-            _damp(name, plain)
+            damp(name, plain)
         state[name] = shared[value.data_ptr()] = plain
     torch.save(state, path)
 
 
-def _damp(name: str, value: Any) -> None:
-    """Make small what a deep block adds to its input: attention's and feed-forward's last layer, and SAN-M's memory.
+def damp(name: str, value: Any) -> None:
+    """Reduce a deep block's residual contribution: last layers of attention and feed-forward, and SAN-M's memory.
 
     SAN-M's memory is a sum over its values, the last third of `linear_q_k_v`.
     """
@@ -118,7 +132,7 @@ def losses(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def projections(model: Any) -> Iterator[tuple[str, Any]]:
-    """The linear layers that put out scores over the vocabulary: attention decoders', hotwords' and CTC's."""
+    """The linear layers that output scores over the vocabulary: of attention decoders, hotwords and CTC."""
     import torch
 
     for name, module in model.named_modules():
@@ -128,7 +142,7 @@ def projections(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def ctc_losses(model: Any) -> Iterator[tuple[str, Any]]:
-    """CTC losses, with their names; they are built for no number of classes and take scores of any width."""
+    """CTC losses, with their names; they take scores of any width."""
     import torch
 
     for name, module in model.named_modules():
@@ -136,14 +150,57 @@ def ctc_losses(model: Any) -> Iterator[tuple[str, Any]]:
             yield name, module
 
 
-def below(name: str, prefixes: Sequence[str]) -> bool:
-    """Whether a parameter's name is one of these, or begins with one of them and a dot."""
+def has_prefix(name: str, prefixes: Sequence[str]) -> bool:
+    """Whether a parameter's name is one of these, or starts with one of them and a dot."""
     return any(name == prefix or name.startswith(prefix.rstrip(".") + ".") for prefix in prefixes)
 
 
 def group_of(name: str, groups: Mapping[str, Sequence[str]]) -> str:
     """The group (encoder, predictor, decoder, …) whose prefixes the parameter's name starts with, else `other`."""
     for group, prefixes in groups.items():
-        if below(name, prefixes):
+        if has_prefix(name, prefixes):
             return group
     return "other"
+
+
+def code(network: Any) -> list[str]:
+    """The release's own classes in a model, with base classes, each as `funasr/models/ctc/ctc.py:CTC`.
+
+    The code that runs depends on the class that was built, not on the name in the config: two modules may register one
+    name.
+    """
+    kinds = {kind for module in network.modules() for kind in type(module).__mro__}
+    return sorted({f"{_file(kind)}:{kind.__qualname__}" for kind in kinds if kind.__module__.startswith("funasr.")})
+
+
+def _file(kind: type) -> str:
+    """The file of a class, as a path below the release's folder."""
+    path = kind.__module__.replace(".", "/")
+    made_in = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    return f"{path}/__init__.py" if made_in.endswith("__init__.py") else f"{path}.py"
+
+
+def load_folder(folder: Path, device: str = "cpu") -> Any:
+    """Load a folder with a configuration.json as documented: `AutoModel(model=folder)`."""
+    from funasr import AutoModel
+
+    return AutoModel(model=str(folder), device=device, disable_update=True)
+
+
+def load_checkpoint(folder: Path, checkpoint: Path, device: str = "cpu") -> Any:
+    """Load a folder without a configuration.json as documented: its config.yaml, and a checkpoint as `init_param`.
+
+    As `python -m funasr.bin.inference --config-path … ++init_param=…` does; token list and feature statistics are in
+    the config that the trainer saved.
+    """
+    from funasr import AutoModel
+
+    settings: Mapping[str, Any] = {"init_param": str(checkpoint), "device": device, "disable_update": True}
+    return AutoModel(**{**read_config(folder), **settings})
+
+
+def load_as_documented(folder: Path, device: str = "cpu") -> Any:
+    """Load the trainer's last checkpoint in the way that the documentation gives for such a folder."""
+    if (folder / "configuration.json").exists():
+        return load_folder(folder, device)
+    return load_checkpoint(folder, folder / "model.pt", device)

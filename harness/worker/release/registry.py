@@ -1,8 +1,8 @@
-"""Which class each key of a release's registry stands for, and which modules registered it.
+"""The class behind each key of a release's registry, and the modules that registered it.
 
-FunASR builds a model from names: `encoder: SANMEncoder` is looked up in `tables.encoder_classes`. Where two modules
-register one name, the later one wins, so the class depends on what was imported and in which order. A full
-`import funasr`, as a user's job does it, decides; what a check imported has to come to the same.
+FunASR builds a model from names: `encoder: SANMEncoder` is looked up in `tables.encoder_classes`. If two modules
+register one name, the later one wins, so the class depends on the order of imports. A full `import funasr`, as in a
+user's job, is the reference; a check's own imports must give the same classes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any
 
 MODULE = "funasr.register"
 EVIDENCE = "registry"
-"""The key in the evidence of an `import` cell: `registrations` in their order, and `winners` by key."""
+"""Evidence of an `import` cell: `registrations` in their order, and `winners` by key."""
 CHOSEN = "classes"
-"""The key in the evidence of every other cell with a variant: the class behind each key that its config names."""
+"""Evidence of every other cell with a variant: the class behind each key of its config."""
 DUPLICATE = "duplicate-registration"
 REFUSED = "registration-refused"
 
-_wanted: list[tuple[str, str]] = []
-_told_by_children: dict[str, str] = {}
+_watched: list[tuple[str, str]] = []
+_from_children: dict[str, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Registration:
     module: str
     class_name: str
     refused: str = ""
-    """What the release raised instead of registering it: 1.0.0 to 1.0.5 and 1.1.13 refuse a name that is taken."""
+    """The exception type with which the release refused it: 1.0.0 to 1.0.5 and 1.1.13 refuse a name that is taken."""
 
     @property
     def key(self) -> str:
@@ -54,7 +54,7 @@ class Registration:
 
 
 class RegistryRecorder(importlib.abc.MetaPathFinder):
-    """Notes each registration from the moment at which the release's register is imported."""
+    """Records each registration from the import of the release's register on."""
 
     def __init__(self) -> None:
         self.registrations: list[Registration] = []
@@ -76,13 +76,13 @@ class RegistryRecorder(importlib.abc.MetaPathFinder):
             spec.loader.exec_module = run_and_hook  # type: ignore[method-assign]
         return spec
 
-    def told(self) -> dict[str, Any]:
-        """For the evidence: `registrations` as lists of table, name, module, class and what refused it; `winners`."""
+    def to_dict(self) -> dict[str, Any]:
+        """`registrations` as lists of table, name, module, class and refusing exception; and `winners`."""
         rows = [[one.table, one.name, one.module, one.class_name, one.refused] for one in self.registrations]
         return {"registrations": rows, "winners": winners()}
 
     def findings(self) -> list[dict[str, Any]]:
-        """A finding for each key that classes of several modules were registered under."""
+        """A finding for each key under which classes of several modules were registered."""
         return list(_findings(self.registrations, winners(), self._same_code))
 
     def _hook(self, tables: Any) -> None:
@@ -117,12 +117,12 @@ class RegistryRecorder(importlib.abc.MetaPathFinder):
 
 
 def key_of(table: str, name: str) -> str:
-    """A registry key as the evidence has it."""
+    """A registry key in the form of the evidence."""
     return f"{table}/{name}"
 
 
 def winners() -> dict[str, str]:
-    """The class behind each key now, as `module:class`; empty where the release's register is not imported."""
+    """The class behind each key now, as `module:class`; empty if the release's register is not imported."""
     return {
         key_of(table, name): f"{registered.__module__}:{registered.__qualname__}"
         for table, classes in _tables()
@@ -132,25 +132,25 @@ def winners() -> dict[str, str]:
 
 
 def watch(components: Iterable[tuple[str, str]]) -> None:
-    """From here on `seen` and `chosen` tell of these pairs of table and name."""
-    _wanted[:] = components
-    _told_by_children.clear()
+    """Set the pairs of table and name that `seen` and `chosen` report."""
+    _watched[:] = components
+    _from_children.clear()
 
 
 def seen() -> dict[str, str]:
-    """The class behind each watched key in this process now."""
+    """The class behind each watched key, in this process now."""
     now = winners()
-    return {key: now[key] for key in (key_of(*pair) for pair in _wanted) if key in now}
+    return {key: now[key] for key in (key_of(*pair) for pair in _watched) if key in now}
 
 
-def add(told: Mapping[str, str]) -> None:
-    """Take in what a child of this process has seen."""
-    _told_by_children.update(told)
+def add(classes: Mapping[str, str]) -> None:
+    """Add the classes that a child process saw."""
+    _from_children.update(classes)
 
 
 def chosen() -> dict[str, str]:
     """The class behind each watched key, in the children that built the model or else in this process."""
-    return {**seen(), **_told_by_children}
+    return {**seen(), **_from_children}
 
 
 def _tables() -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -166,7 +166,7 @@ def _findings(
 ) -> Iterator[dict[str, Any]]:
     by_key: dict[str, list[Registration]] = defaultdict(list)
     for one in registrations:
-        # A module that failed and was tried again registers the same once more.
+        # A module that failed and was imported again registers the same class again.
         if one.place not in (seen.place for seen in by_key[one.key]):
             by_key[one.key].append(one)
     for key, found in sorted(by_key.items()):
@@ -203,7 +203,7 @@ def _message(key: str, found: Sequence[Registration], winner: str, others: str, 
 
 
 def _code(target: Any) -> str:
-    """A class's code without comments, docstrings and layout; empty where its source cannot be had."""
+    """A class's code without comments, docstrings and layout; empty if its source is not available."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(target)))
     except (OSError, TypeError, SyntaxError):

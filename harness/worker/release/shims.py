@@ -1,11 +1,12 @@
-"""Compatibility shims: named changes that let a release run here; a cell reports those that it made use of.
+"""Compatibility shims: named changes that let a release run here. A cell reports the shims that took effect.
 
-What a shim excuses is a fault of the release for whoever runs it without: it is noted among the cell's findings.
+Without the shim a user meets the fault that it hides, so each use is noted among the findings of the cell.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,30 +14,29 @@ from typing import Any
 from harness.worker.release import findings
 
 CUDA_CALLS = "cuda-calls-stay-on-cpu"
-"""`.cuda()` gives the tensor or module back: many releases call it in the training forward, GPU or not."""
+"""`.cuda()` returns the tensor or module unchanged: many releases call it in the training forward without a GPU."""
 CUDA_DEVICES = "cuda-devices-mean-cpu"
 """`.to(0)` and `.to("cuda")` mean the CPU: `train_ds.main` sets the trainer's device to an integer, and before 1.1.17
-its `warp_model` sends the model to `cuda` whatever device was asked for."""
+its `warp_model` sends the model to `cuda` whatever the configured device."""
 SOUNDFILE = "soundfile-reads-audio"
-"""`torchaudio.load` is answered by soundfile: from 2.9 on torchaudio wants torchcodec for it."""
+"""`torchaudio.load` reads with soundfile: from 2.9 on torchaudio needs torchcodec."""
 ALIGNMENT = "forced-alignment-in-python"
-"""`torchaudio.functional.forced_align` is answered by `ctc_alignment` where torchaudio's own wants a native
-library that is not there."""
+"""`torchaudio.functional.forced_align` uses `align_ctc` if torchaudio's native library is missing."""
 
 PARTIAL_IMPORT = "import-what-is-needed"
 """`funasr/__init__.py` was not run, the needed modules were imported directly."""
 WITHOUT_GPUS = "processes-without-gpus"
-"""`torch.cuda.set_device` does nothing, and `DistributedDataParallel` gets no device ids: trainers take it for granted
-that their processes have GPUs."""
+"""`torch.cuda.set_device` does nothing, and `DistributedDataParallel` gets no device ids: trainers assume that their
+processes have GPUs."""
 WITHOUT_NATIVE_LIBRARIES = "torchaudio-without-native-libraries"
-"""torchaudio is imported from a copy that lacks `lib/*.so`: the harness lays it out, and says so in the request."""
+"""torchaudio is imported from a copy without `lib/*.so`: the harness makes it, and names the shim in the request."""
 
 SHIMS = (CUDA_CALLS, CUDA_DEVICES, SOUNDFILE, ALIGNMENT, PARTIAL_IMPORT, WITHOUT_GPUS, WITHOUT_NATIVE_LIBRARIES)
 """All of them; the reports describe each."""
 
 CUDA_IN_FORWARD = "cuda-call-in-forward"
 DEVICE_IGNORED = "device-ignored"
-"""Codes of what the first two excuse."""
+"""Codes of the findings that the first two shims hide."""
 
 _used: set[str] = set()
 
@@ -52,7 +52,7 @@ def note(name: str) -> None:
 
 
 def apply(device: str) -> None:
-    """Put the compatibility shims in place that a run on `device` may need; on a GPU only those for torchaudio."""
+    """Install the compatibility shims that a run on `device` may need; on a GPU only those for torchaudio."""
     _read_audio_with_soundfile()
     _align_without_native_library()
     if device == "cpu":
@@ -96,22 +96,22 @@ def _to_cpu_for_cuda(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _note_excused(what: str) -> None:
-    """Note what the release does, where it is the release that does it."""
+    """Note the call as a finding if the release's own code made it."""
     caller = sys._getframe(2)
     frame = findings.release_frame(caller)
     if frame is None:
         return
     place = findings.place_of(frame)
     if findings.in_forward(frame):
-        message = f"{place} {what} in the forward pass, whatever device was asked for: without a GPU it ends there."
+        message = f"{place} {what} in the forward pass, whatever device is configured: without a GPU it raises."
         findings.note(CUDA_IN_FORWARD, message, place)
     else:
-        message = f"{place} {what}, where the CPU was asked for: without a GPU it ends there."
+        message = f"{place} {what}, although the CPU is configured: without a GPU it raises."
         findings.note(DEVICE_IGNORED, message, place)
 
 
 def _is_cuda(device: Any) -> bool:
-    """Whether `device` names a GPU: an index, a string, or a torch.device; a tensor or dtype in its place does not."""
+    """Whether `device` names a GPU: an index, a string or a torch.device; not a tensor or dtype in its place."""
     if type(device) is int:
         return True
     kind = device if isinstance(device, str) else getattr(device, "type", None)
@@ -158,9 +158,53 @@ def _align_without_native_library() -> None:
         except RuntimeError as error:
             if "alignment extension" not in str(error):
                 raise
-        from harness.worker.release import ctc_alignment
-
         _used.add(ALIGNMENT)
-        return ctc_alignment.forced_align(log_probs, targets, blank=kwargs.get("blank", 0))
+        return align_ctc(log_probs, targets, blank=kwargs.get("blank", 0))
 
     functional.forced_align = forced_align
+
+
+def align_ctc(log_probs: Any, targets: Any, blank: int = 0) -> tuple[Any, Any]:
+    """The most likely CTC path of a text, as `torchaudio.functional.forced_align`; batch of one, Viterbi recursion.
+
+    The text has a blank before, between and after its tokens. Each frame advances by none, one, or two positions; by
+    two only over a blank between different tokens (Graves et al. 2006, section 4.1, with max in place of the sum).
+
+    Args:
+        log_probs: `[1, frames, classes]`.
+        targets: Token ids `[1, tokens]`, without blanks.
+
+    Returns:
+        The path `[1, frames]`, and the log probability of each of its positions `[1, frames]`.
+
+    Raises:
+        RuntimeError: there are fewer frames than tokens plus the blanks between equal tokens.
+    """
+    import torch
+
+    scores, tokens = log_probs[0], [int(token) for token in targets[0]]
+    if len(scores) < len(tokens) + sum(one == other for one, other in itertools.pairwise(tokens)):
+        raise RuntimeError("targets length is too long for CTC")
+    places = torch.full((2 * len(tokens) + 1,), blank)
+    places[1::2] = torch.tensor(tokens, dtype=places.dtype)
+    skips = torch.zeros(len(places), dtype=torch.bool)
+    skips[2:] = (places[2:] != blank) & (places[2:] != places[:-2])
+    never = torch.tensor(float("-inf"), dtype=scores.dtype)
+    best = torch.full((len(places),), float("-inf"), dtype=scores.dtype)
+    best[:2] = scores[0, places[:2]]
+    came = []
+    for frame in scores[1:]:
+        by_one = torch.cat([never[None], best[:-1]])
+        by_two = torch.where(skips, torch.cat([never.expand(2), best])[: len(best)], never)
+        best, steps = torch.stack([best, by_one, by_two]).max(dim=0)
+        best = best + frame[places]
+        came.append(steps)
+    place = len(places) - 1
+    if len(places) > 1 and best[-2] > best[-1]:
+        place -= 1
+    path = [place]
+    for steps in reversed(came):
+        place -= int(steps[place])
+        path.append(place)
+    found = places[path[::-1]]
+    return found[None].to(targets.dtype), scores[torch.arange(len(scores)), found][None]

@@ -1,1 +1,1 @@
-"""A release's own trainer: running it, observing it, and what it has to do by its configuration."""
+"""A release's own trainer: running it, observing it, and what its configuration requires."""

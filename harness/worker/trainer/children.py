@@ -1,7 +1,7 @@
-"""Doing something in a forked child of the cell's process: a run that ends there, hooks that are gone with it.
+"""Running work in a forked child of the cell's process, whose hooks and state end with it.
 
-The cell's process itself computes nothing with torch, so a fork of it is sound, and each child is as fresh as the
-interpreter of a user who starts the next command.
+The cell's process itself computes nothing with torch, so it can be forked safely, and each child is as fresh as a new
+interpreter.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.core import processes, wire
-from harness.worker.process import failures
 from harness.worker.release import findings, registry, shims
 
 RESULT = "result.json"
-SAID = "said.txt"
+OUTPUT = "said.txt"
 
-before_leaving: list[Callable[[], None]] = []
-"""Called in each child before it answers, however its work went."""
+before_exit: list[Callable[[], None]] = []
+"""Called in each child before it writes its result."""
 
 
 class ChildEnded(Exception):
-    """A child ended without an answer: it crashed, or something in it left."""
+    """A child ended without a result: it crashed, or something in it called exit."""
 
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
@@ -38,14 +37,14 @@ class ChildEnded(Exception):
 
 @dataclass
 class ChildContext:
-    """What a child works with: a folder of its own, and the answer that it fills while it goes on."""
+    """A child's folder and the answer that it fills."""
 
     path: Path
     answer: dict[str, Any] = field(default_factory=dict)
-    """Plain data; whatever is in it when the child ends is what the parent gets."""
+    """Plain data; the parent gets its content at the child's end, however that comes."""
 
     def leave(self) -> NoReturn:
-        """End the child as a kill would: nothing that the release would still have done is done."""
+        """End the child at once, like a kill: the release's code does not continue."""
         _answer(self.path, {"value": self.answer, "error": None})
         _flush()
         os._exit(0)
@@ -53,23 +52,27 @@ class ChildContext:
 
 @dataclass(frozen=True, kw_only=True)
 class ChildResult:
-    """What came of a child."""
+    """The result of a child."""
 
     value: dict[str, Any]
-    """What the child had put in its answer when it ended."""
+    """The child's answer at its end."""
     failure: dict[str, Any] | None
-    """As in an outcome, with `status` and `reason` besides; None where nothing was raised."""
-    said: str
-    """All that was printed and logged, in order."""
+    """As in an outcome, with `status` and `reason`; None if nothing was raised."""
+    output: str
+    """Everything that was printed and logged, in order."""
+
+
+RunChild = Callable[[str, Callable[[ChildContext], None]], ChildResult]
+"""Runs work in a child whose folder has this name."""
 
 
 def in_child(path: Path, overlay: str, work: Callable[[ChildContext], None]) -> ChildResult:
-    """Do `work` in a forked child with `path` as its directory, made for it, and wait for its end.
+    """Run `work` in a forked child with the new folder `path` as its working directory, and wait for its end.
 
-    What `work` raises is told as an outcome tells it; `SystemExit` with a status of 0 is an ordinary end.
+    An exception of `work` becomes the result's failure; `SystemExit` with status 0 is a normal end.
 
     Raises:
-        ChildEnded: the child ended without an answer.
+        ChildEnded: the child ended without a result.
     """
     path.mkdir(parents=True, exist_ok=True)
     _flush()
@@ -77,8 +80,8 @@ def in_child(path: Path, overlay: str, work: Callable[[ChildContext], None]) -> 
     if child == 0:
         _perform(path, parent, overlay, work)
     _, status = os.waitpid(child, 0)
-    said = (path / SAID).read_text(encoding="utf-8", errors="replace") if (path / SAID).exists() else ""
-    print(said, end="")
+    output = (path / OUTPUT).read_text(encoding="utf-8", errors="replace") if (path / OUTPUT).exists() else ""
+    print(output, end="")
     if not (path / RESULT).exists():
         code = os.waitstatus_to_exitcode(status)
         raise ChildEnded(f"the child of {path.name!r} ended with status {code}", code)
@@ -87,7 +90,7 @@ def in_child(path: Path, overlay: str, work: Callable[[ChildContext], None]) -> 
         shims.note(name)
     registry.add(result["classes"])
     findings.add(result["findings"])
-    return ChildResult(value=result["value"], failure=result["error"], said=said)
+    return ChildResult(value=result["value"], failure=result["error"], output=output)
 
 
 def _perform(path: Path, parent: int, overlay: str, work: Callable[[ChildContext], None]) -> NoReturn:
@@ -95,14 +98,14 @@ def _perform(path: Path, parent: int, overlay: str, work: Callable[[ChildContext
     try:
         processes.die_with_parent(parent)
         os.chdir(path)
-        _redirect(path / SAID)
-        room, failure = ChildContext(path), None
+        _redirect(path / OUTPUT)
+        context, failure = ChildContext(path), None
         try:
-            work(room)
+            work(context)
         except (Exception, SystemExit) as error:
             traceback.print_exc()
             failure = _failure(error, overlay)
-        _answer(path, {"value": room.answer, "error": failure})
+        _answer(path, {"value": context.answer, "error": failure})
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -114,17 +117,12 @@ def _perform(path: Path, parent: int, overlay: str, work: Callable[[ChildContext
 def _failure(error: BaseException, overlay: str) -> dict[str, Any] | None:
     if isinstance(error, SystemExit) and not error.code:
         return None
-    failure = failures.describe(error, overlay)
-    kind, _, place = failure["signature"].partition("@")
-    return {
-        **failure,
-        "status": failures.status_of(error, overlay),
-        "reason": f"{kind} in {place}: {failure['message'] or 'no message'}",
-    }
+    ended = findings.raised(error, overlay)
+    return {**ended.pop("failure"), **ended}
 
 
 def _redirect(said: Path) -> None:
-    """Everything that is written to standard output and error, by whatever means, goes to one file."""
+    """Redirect file descriptors 1 and 2 to one file."""
     target = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(target, stream)
@@ -132,7 +130,7 @@ def _redirect(said: Path) -> None:
 
 
 def _answer(path: Path, result: Mapping[str, Any]) -> None:
-    for last_word in before_leaving:
+    for last_word in before_exit:
         last_word()
     noted = {"shims": shims.used(), "classes": registry.seen(), "findings": findings.noted()}
     wire.write_json(path / RESULT, {**result, **noted})

@@ -1,4 +1,4 @@
-"""What a training has to do by the configuration in force: how many epochs and steps, which rows, from which start."""
+"""What a training must do according to its configuration: epochs, steps, rows, schedule and start checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DATASETS = "funasr/datasets/audio_datasets"
 
 
 def row_limits(overlay: str, dataset_conf: Mapping[str, Any]) -> dict[str, float]:
-    """The limits on a row's length in force: as configured, else the strictest default in the release's code."""
+    """The limits on a row's length: as configured, else the strictest default in the release's code."""
     folder = Path(overlay) / _DATASETS
     text = "".join(
         path.read_text(encoding="utf-8", errors="replace")
@@ -36,10 +36,10 @@ def row_limits(overlay: str, dataset_conf: Mapping[str, Any]) -> dict[str, float
 
 
 def left_out(row: Mapping[str, Any], limits: Mapping[str, float]) -> str:
-    """By which limits a release may leave a row out, as text; empty where none speaks against the row.
+    """The limits by which a release may leave a row out, as text; empty if there is none.
 
-    Releases apply `max_token_length` to the source's length, or to that and the target's together: a row that is above
-    it in one sense may be missing, and may be there.
+    Releases apply `max_token_length` to the source's length, or to the sum of source and target. A row that exceeds it
+    in only one of these senses may be missing or not.
     """
     source, target = float(row.get("source_len", 1) or 0), float(row.get("target_len", 0) or 0)
     measured = {
@@ -59,8 +59,8 @@ def left_out(row: Mapping[str, Any], limits: Mapping[str, float]) -> str:
     return ", ".join(over)
 
 
-def of_rows(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> dict[str, Any]:
-    """How often each utterance is listed: those that have to arrive, and those that a limit may leave out."""
+def expected_rows(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> dict[str, Any]:
+    """How often each utterance is listed: those that must arrive, and those that a limit may exclude."""
     reasons = [left_out(row, limits) for row in rows]
     certain = Counter(str(row.get("target")) for row, why in zip(rows, reasons, strict=True) if not why)
     optional = Counter(str(row.get("target")) for row, why in zip(rows, reasons, strict=True) if why)
@@ -72,26 +72,26 @@ def of_rows(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> d
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counted:
-    """How much speech an epoch has, where `of_rows` was given no rows."""
+class EpochSize:
+    """The amount of speech of an epoch, if `expected_rows` was given no rows."""
 
     utterances: int = 0
     batches: Sequence[int] | None = None
     """Of a user's own file: the fewest and the most batches of an epoch at the matrix's batch size."""
     steps: int = 0
-    """How many optimizer steps were taken: of several numbers that are right this one is expected."""
+    """Optimizer steps taken: if several numbers are valid, this one is expected."""
 
 
-def of_steps(
-    dialect: TrainerOptions,
+def expected_steps(
+    trainer_options: TrainerOptions,
     config: Mapping[str, Any],
     settings: Mapping[str, Any],
     rows: Mapping[str, Any],
-    counted: Counted,
+    counted: EpochSize,
 ) -> dict[str, Any]:
-    """Epochs and optimizer steps: asked, expected and the least that is right; None where they cannot be known.
+    """Epochs and optimizer steps: configured, expected and the lowest valid; None if they are unknown.
 
-    `settings` stand in where the configuration in force is not known.
+    `settings` are used if the effective configuration is unknown.
     """
     dataset = config.get("dataset_conf") or {}
     epochs = _whole(config.get("max_epoch"), settings["epochs"])
@@ -99,7 +99,7 @@ def of_steps(
     gathered = max(1, _whole(config.get("accum_grad"), 1))
     optional = sum(rows.get("listed_optional", ()))
     most = counted.utterances or sum(rows.get("listed", ())) + optional
-    run = dialect.epochs_run(epochs)
+    run = trainer_options.epochs_run(epochs)
     found: dict[str, Any] = {"epochs_asked": epochs, "epochs_expected": run}
     if dataset.get("batch_type", "example") != "example":
         why = f"batches are made by {dataset.get('batch_type')}"
@@ -110,30 +110,30 @@ def of_steps(
             unknown = f"a user's rows in batches of {size}"
             return {**found, "steps_asked": None, "steps_expected": None, "steps_unknown": unknown}
         least, per_epoch = counted.batches
-    # What is left of an epoch may make a step of its own or not.
+    # The remainder of an epoch may be a step of its own or not.
     fewest, greatest = least // gathered * run, math.ceil(per_epoch / gathered) * run
     return {
         **found,
         "steps_asked": math.ceil(per_epoch / gathered) * epochs,
         "steps_expected": min(max(counted.steps, fewest), greatest),
         "steps_expected_least": fewest,
-        # The last batches of an epoch then count for the next one's first step.
+        # The last batches of an epoch then belong to the next one's first step.
         "epochs_end_within_steps": gathered > 1 and (per_epoch % gathered != 0 or least != per_epoch),
     }
 
 
-def recipe(dialect: TrainerOptions, settings: Mapping[str, Any], utterances: int) -> dict[str, Any]:
-    """The matrix's own recipe: what the conditions of learning were measured with."""
-    taken = options.steps(
-        settings.get("rows", utterances), settings["batch_size"], dialect.epochs_run(settings["epochs"])
+def recipe(trainer_options: TrainerOptions, settings: Mapping[str, Any], utterances: int) -> dict[str, Any]:
+    """The matrix's own recipe, for which the thresholds of learning were measured."""
+    taken = options.optimizer_steps(
+        settings.get("rows", utterances), settings["batch_size"], trainer_options.epochs_run(settings["epochs"])
     )
     return {"learning_rate": settings["learning_rate"], "warmup_steps": settings["warmup_steps"], "steps": taken}
 
 
-def promised(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Learning rate, warm-up and clipping in force; None where the rule about them cannot be applied.
+def expected_schedule(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Effective learning rate, warm-up and clipping; None if their rule does not apply.
 
-    Without a configuration, `settings` are what the command line said.
+    Without a configuration, `settings` are those of the command line.
     """
     if not config:
         return {name: settings.get(name) for name in ("learning_rate", "warmup_steps", "gradient_clip")}
@@ -147,10 +147,10 @@ def promised(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str
     }
 
 
-def start_of(config: Mapping[str, Any], folder: Path) -> tuple[Path | None, str]:
-    """The checkpoint that the weights have to come from, and what is wrong with the one that the configuration names.
+def start_checkpoint(config: Mapping[str, Any], folder: Path) -> tuple[Path | None, str]:
+    """The checkpoint that the weights must come from, and a message if the configured one does not exist.
 
-    None where it cannot be said: several files, or a map between names.
+    None if it is unknown: several files, or a mapping between names.
     """
     usual = folder / "model.pt"
     named = config.get("init_param")

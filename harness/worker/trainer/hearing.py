@@ -1,13 +1,12 @@
-"""After a training: is what the model gets right, right because of the speech that it was given?
+"""After a training: is the model right because of the speech that it was given?
 
 The trained model runs forward on utterances with their own speech, with the speech of other utterances, and with
-silence, in evaluation and in training mode. Everything else stays: the text, its length, the number of frames. So a
-model that hears nothing gives the same scores each time, whatever it knows of lengths, places and texts.
-What the scores say is decided outside, by an exact test: `harness/rules/hearing.py`.
+silence, in evaluation and in training mode. Text, text length and number of frames stay the same. So a model that
+ignores the speech gives the same scores each time, whatever it knows of lengths, positions and texts. An exact test
+decides outside: `harness/rules/hearing.py`.
 
-Where the decoder has a first pass that is shown none of the right tokens (Paraformer's, before its sampler), its tokens
-are counted. A decoder that is shown the tokens before (teacher forcing) is counted in the same way. Without a decoder,
-what is compared is each utterance's loss.
+If the decoder's first pass receives no target tokens (Paraformer's, before its sampler), its correct tokens are
+counted. A decoder with teacher forcing is scored in the same way. Without a decoder, each utterance's loss is compared.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from typing import Any
 
 from harness.worker.process import failures
 from harness.worker.release import model
-from harness.worker.trainer.reference_features import Reference, knows
+from harness.worker.trainer.reference_features import ReferenceFrontend, is_supported
 
 OTHERS = 3
-"""How many other utterances' speech each text is given."""
+"""Number of other utterances whose speech each text is given."""
 MOST_UTTERANCES = 36
 MOST_FRAMES = 2400
-"""Stacked frames of all utterances together, 144 s of speech: long ones would cost more than the training."""
+"""Stacked frames of all utterances together, 144 s of speech: more would take longer than the training."""
 MOST_BY_LOSS = 12
-"""Of those that run one by one, each with five kinds of speech in two modes."""
+"""Utterances that run one by one, each with five kinds of speech in two modes."""
 MODES: Mapping[str, bool] = {"evaluation": False, "training": True}
 USUAL_INPUTS = frozenset({"speech", "speech_lengths", "text", "text_lengths"})
 _PADDING = -1
@@ -38,7 +37,7 @@ _SEED = 977
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutExample:
-    """An utterance as the model takes it."""
+    """An utterance in the form of the model's input."""
 
     features: Any
     """float32 `[stacked frames, width]`, normalised."""
@@ -47,14 +46,14 @@ class HeldOutExample:
 
 @dataclass
 class SpeechInputs:
-    """Utterances as the trainer fed them, each once, until there are enough to compare."""
+    """Distinct utterances as the trainer fed them, until there are enough to compare."""
 
     examples: dict[tuple[int, ...], HeldOutExample] = field(default_factory=dict)
     unusual: str = ""
-    """An input of the model's forward that cannot be made here."""
+    """The name of a forward input that the comparison cannot make; else empty."""
 
     def note(self, batch: Mapping[str, Any]) -> None:
-        """Keep the utterances of a batch that are new: copies, on the CPU."""
+        """Copy the batch's new utterances to the CPU."""
         if self.unusual or self._full():
             return
         self.unusual = next((name for name in sorted(batch) if name not in USUAL_INPUTS), "")
@@ -76,17 +75,17 @@ class SpeechInputs:
 
 
 def examples_of(folder: Path, config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[HeldOutExample]:
-    """Rows of built-in speech, with features that no code of the release had a part in.
+    """Rows of built-in speech, with features that are computed without the release's code.
 
-    Empty where the config has features or a tokenizer that are not known here.
+    Empty if the config has features or a tokenizer that the reference does not support.
     """
     import numpy
     import soundfile
     import torch
 
-    if not knows(config) or config.get("tokenizer") != "CharTokenizer":
+    if not is_supported(config) or config.get("tokenizer") != "CharTokenizer":
         return []
-    reference = Reference.of(config["frontend_conf"], folder / "am.mvn")
+    reference = ReferenceFrontend.of(config["frontend_conf"], folder / "am.mvn")
     ids = {token: number for number, token in enumerate(json.loads((folder / "tokens.json").read_text("utf-8")))}
     found = []
     for row in rows:
@@ -99,30 +98,35 @@ def examples_of(folder: Path, config: Mapping[str, Any], rows: Sequence[Mapping[
 
 
 def compare(
-    network: Any, forward: Callable[..., Any], held_out: Sequence[HeldOutExample], heard: SpeechInputs, *, overlay: str
+    network: Any,
+    forward: Callable[..., Any],
+    held_out: Sequence[HeldOutExample],
+    trained_on: SpeechInputs,
+    *,
+    overlay: str,
 ) -> dict[str, Any]:
-    """The scores of each text with its own speech, with that of others, and with silence.
+    """The scores of each text with its own speech, with that of other utterances, and with silence.
 
     Args:
         network: The trained model.
-        forward: Its class's forward, unwatched.
-        held_out: Utterances that the training never had; where there are none, those that it had are taken.
-        heard: Those that it had.
-        overlay: Where the release lies, for what is said of an exception.
+        forward: The original forward of its class.
+        held_out: Utterances that the training never saw; if empty, those of the training are used.
+        heard: Utterances of the training.
+        overlay: The release's install prefix, for the signature of an exception.
 
     Returns:
         `{"of", "score", "first_pass", "tokens", "modes": {mode: {"own": […], "others": [[…], …], "silence": […]}}}`:
-        for each text the right tokens of its first half and of its second, or its negative loss; whether what was
-        scored was shown none of the right tokens; `{"raised": signature}` for a mode in which the forward pass ended
-        in an exception; `{"not_observed": why}` where there is nothing to compare.
+            for each text the correct tokens of its first and second half, or its negative loss; `first_pass`: whether
+            the scored pass received no target tokens; `{"raised": signature}` for a mode in which the forward pass
+            raised; `{"not_observed": why}` if there is nothing to compare.
     """
-    if heard.unusual:
-        return {"not_observed": f"the model's forward takes {heard.unusual}, which is not made here"}
-    examples = list(held_out or heard.examples.values())
+    if trained_on.unusual:
+        return {"not_observed": f"the model's forward takes {trained_on.unusual}, which the comparison cannot make"}
+    examples = list(held_out or trained_on.examples.values())
     if len(examples) <= OTHERS:
-        return {"not_observed": f"{len(examples)} utterances; {OTHERS + 1} are compared at least"}
+        return {"not_observed": f"{len(examples)} utterances; the comparison needs {OTHERS + 1}"}
     trial = _Trial(network=network, forward=forward, examples=examples[:MOST_UTTERANCES])
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "of": "held_out" if held_out else "training",
         "score": "tokens",
         "first_pass": callable(getattr(network, "sampler", None)) or getattr(network, "decoder", None) is None,
@@ -132,16 +136,16 @@ def compare(
         try:
             modes[name] = trial.scores(training=training)
         except _NoTokens:
-            told["score"] = "loss"
+            result["score"] = "loss"
             trial.examples = trial.examples[:MOST_BY_LOSS]
             modes[name] = trial.losses(training=training)
         except Exception as error:
             modes[name] = {"raised": failures.describe(error, overlay)["signature"]}
-    return {**told, "tokens": [_halves([1] * len(one.tokens)) for one in trial.examples], "modes": modes}
+    return {**result, "tokens": [_halves([1] * len(one.tokens)) for one in trial.examples], "modes": modes}
 
 
 class _NoTokens(Exception):
-    """The model has no decoder that scores the tokens of a text at their places."""
+    """The model has no decoder that scores the tokens of a text at their positions."""
 
 
 @dataclass
@@ -151,7 +155,7 @@ class _Trial:
     examples: list[HeldOutExample]
 
     def scores(self, *, training: bool) -> dict[str, Any]:
-        """By tokens of the decoder's first pass: all texts in a batch."""
+        """By tokens of the decoder's first pass: all texts in one batch."""
         speech = self._speech()
         with _in_mode(self.network, training):
             own, *rest = [self._right(features) for features in speech]
@@ -167,7 +171,7 @@ class _Trial:
         return {"own": own, "others": rest[:-1], "silence": rest[-1]}
 
     def _speech(self) -> Iterator[list[Any]]:
-        """What each text is given: its own speech, that of the utterances after it, and none; as long each time."""
+        """The speech for each text: its own, that of other utterances, and silence; with equal numbers of frames."""
         import torch
 
         count = len(self.examples)
@@ -208,7 +212,7 @@ class _Trial:
     def _run(self, features: Sequence[Any], texts: Sequence[Sequence[int]]) -> Any:
         import torch
 
-        # The same numbers are drawn each time: only the speech differs.
+        # Equal random numbers each time: only the speech differs.
         model.seed_everything(_SEED)
         device = next(self.network.parameters()).device
         with torch.no_grad():
@@ -217,7 +221,7 @@ class _Trial:
 
 @contextlib.contextmanager
 def _in_mode(network: Any, training: bool) -> Iterator[None]:
-    """The network in training or evaluation mode, and afterwards as it was."""
+    """Set training or evaluation mode, and restore the previous one."""
     was = network.training
     network.train(training)
     try:
@@ -227,7 +231,7 @@ def _in_mode(network: Any, training: bool) -> Iterator[None]:
 
 
 def _collated(features: Sequence[Any], texts: Sequence[Sequence[int]], device: Any) -> dict[str, Any]:
-    """As FunASR's collator makes batches: padded with 0 and -1, lengths `[batch, 1]`."""
+    """In the form of FunASR's collator: padded with 0 and -1, lengths `[batch, 1]`."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
@@ -241,7 +245,7 @@ def _collated(features: Sequence[Any], texts: Sequence[Sequence[int]], device: A
 
 
 def _as_long(features: Any, frames: int) -> Any:
-    """Cut off, or said again until it is as long."""
+    """The features `[frames, width]` cut or repeated to this number of frames."""
     times = -(-frames // len(features))
     return features.repeat(times, 1)[:frames]
 

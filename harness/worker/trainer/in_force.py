@@ -1,8 +1,8 @@
-"""The configuration that a training runs with, read from the release's own frames while it trains.
+"""The effective configuration of a training, read from the release's own stack frames while it trains.
 
-What a rule expects of a training follows from this, and not from what the harness wished for. It is looked up once, at
-the first forward pass, on the stack: `main` of `funasr/bin` holds the merged configuration, and the trainer's method
-holds the trainer. Where neither is found, the `config.yaml` that the trainer saved is read instead.
+The rules' expectations follow from it, not from what the harness requested. It is read once, at the first forward pass:
+`main` of `funasr/bin` holds the merged configuration, and a method of the trainer holds the trainer. If neither is on
+the stack, the `config.yaml` that the trainer saved is read.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _MOST_NAMES = 20
 
 @dataclass
 class InForce:
-    """What was found on the stack of one training."""
+    """The effective configuration of one training."""
 
     trainer: Any = None
     config: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
-    """Where it was read: `trainer`, `main` or `config.yaml`; None where it could not be."""
+    """Where it was read: `trainer`, `main` or `config.yaml`; None if nowhere."""
 
-    def look(self) -> None:
-        """Called within the first forward pass: take the configuration down."""
+    def read_frames(self) -> None:
+        """Read the configuration; call it within the first forward pass."""
         for frame in _frames():
             holder = frame.f_locals.get("self")
             if self.trainer is None and hasattr(holder, "max_epoch"):
@@ -51,15 +51,15 @@ class InForce:
             self.source = "trainer" if self.trainer is not None else "main"
 
     def read_saved(self, output: Path) -> None:
-        """Where nothing was found on the stack: what the trainer saved."""
+        """If nothing was on the stack, read what the trainer saved."""
         if self.config or not (output / "config.yaml").exists():
             return
         from omegaconf import OmegaConf
 
         self.config, self.source = _section(OmegaConf.load(output / "config.yaml")), "config.yaml"
 
-    def plain(self) -> dict[str, Any]:
-        """Names, settings and sections, each as JSON can say it; empty where nothing was found."""
+    def to_dict(self) -> dict[str, Any]:
+        """Names, settings and sections as JSON-serialisable data; empty if nothing was found."""
         if not self.config:
             return {}
         train = self.config.get("train_conf") or {}
@@ -69,15 +69,17 @@ class InForce:
                 found[name] = _plain(getattr(self.trainer, name))
         return {"source": self.source, **self.config, **found}
 
-    def differs(self, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Settings that the release works with otherwise than the command line and the model folder say.
+    def differs(self, configured: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Settings whose effective value differs from the command line and the model folder.
 
-        `asked` is by dotted path. The configuration that `main` works with is compared, and the trainer's attributes.
+        Args:
+            configured: Values by dotted path; they are compared with `main`'s configuration and the trainer's
+                attributes.
         """
         found = []
-        for path, value in asked.items():
+        for path, value in configured.items():
             section, _, name = path.partition(".")
-            # Where a release looks for the checkpoint is its own affair; `start` compares what it holds.
+            # Releases rewrite the checkpoint's path; the comparison of start weights covers it.
             if section not in (*SECTIONS, *TOP) or section == "init_param" or not self.config:
                 continue
             seen: object = self.config.get(section)
@@ -90,21 +92,21 @@ class InForce:
         return found
 
 
-def asked(folder: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
-    """What the model folder's config and the command line say, by dotted path; the command line counts."""
+def configured(folder: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The configured values by dotted path: the model folder's config, overridden by the command line."""
     found = {name: folder[name] for name in TOP if name in folder}
     for section in SECTIONS:
         found |= {f"{section}.{name}": value for name, value in (folder.get(section) or {}).items()}
-    return {**found, **words}
+    return {**found, **overrides}
 
 
-def section(asked: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """One section of what was asked, by the last part of its paths."""
-    return {path.removeprefix(f"{name}."): value for path, value in asked.items() if path.startswith(f"{name}.")}
+def section(configured: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The values of one section, by their names without the section."""
+    return {path.removeprefix(f"{name}."): value for path, value in configured.items() if path.startswith(f"{name}.")}
 
 
 def epoch() -> int | None:
-    """The number of the epoch that the trainer is in, by its own count; None where it has no such variable."""
+    """The trainer's own number of the current epoch; None if it has no such variable."""
     for frame in _frames():
         number = frame.f_locals.get("epoch")
         if isinstance(number, int):
@@ -113,15 +115,15 @@ def epoch() -> int | None:
 
 
 def frozen_by(config: Mapping[str, Any], names: Sequence[str], still: Collection[str] = ()) -> list[str]:
-    """The parameters that a configuration asks to keep as they are.
+    """The parameters that a configuration freezes.
 
-    With `lora_only` those are the weights that have an adapter beside them, and what else the release has marked as not
-    trainable (`still`): it leaves other parts trainable than the adapters, such as Paraformer's predictor.
+    With `lora_only` those are the weights with an adapter, and what else the release has marked as not trainable
+    (`still`): it leaves further parts trainable than the adapters, such as Paraformer's predictor.
     """
-    asked = config.get("freeze_param")
-    prefixes = asked.strip("[]() ").split(",") if isinstance(asked, str) else asked or ()
+    configured = config.get("freeze_param")
+    prefixes = configured.strip("[]() ").split(",") if isinstance(configured, str) else configured or ()
     prefixes = [str(prefix).strip(" '\"") for prefix in prefixes]
-    frozen = [name for name in names if any(model.below(name, [prefix]) for prefix in prefixes if prefix)]
+    frozen = [name for name in names if any(model.has_prefix(name, [prefix]) for prefix in prefixes if prefix)]
     if config.get("lora_only"):
         adapted = {f"{name.rpartition('.lora_')[0]}.weight" for name in names if ".lora_" in name}
         frozen += [name for name in names if name in adapted or name in still]
@@ -131,7 +133,7 @@ def frozen_by(config: Mapping[str, Any], names: Sequence[str], still: Collection
 def trained(
     network: Any, before: Mapping[str, Any], config: Mapping[str, Any], groups: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Which parameters the configuration freezes, and which of those moved all the same."""
+    """Which parameters the configuration freezes, and which of those changed nevertheless."""
     import torch
 
     named = dict(network.named_parameters())
@@ -165,7 +167,7 @@ def _section(given: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON can say it: OmegaConf's containers as Python's own, what is no number, text or container by its type."""
+    """JSON-serialisable: containers of OmegaConf as Python's own, other objects by their type's name."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping) or hasattr(value, "items"):
@@ -175,10 +177,10 @@ def _plain(value: Any) -> Any:
     return type(value).__name__
 
 
-def _other(asked: object, seen: object) -> bool:
-    """Whether a scalar is another; `1e-3` given as text is the number."""
-    if isinstance(asked, str) or isinstance(seen, str):
-        return isinstance(asked, str) and isinstance(seen, str) and asked != seen
-    if isinstance(asked, bool | int | float):
-        return not isinstance(seen, bool | int | float) or float(asked) != float(seen)
+def _other(configured: object, seen: object) -> bool:
+    """Whether a scalar differs; `1e-3` given as text equals the number."""
+    if isinstance(configured, str) or isinstance(seen, str):
+        return isinstance(configured, str) and isinstance(seen, str) and configured != seen
+    if isinstance(configured, bool | int | float):
+        return not isinstance(seen, bool | int | float) or float(configured) != float(seen)
     return False

@@ -1,47 +1,48 @@
-"""Running a release's own trainer: what it is given, the command line, and a child of its own."""
+"""Starting a release's own trainer: rows, model folder, command line, and a child process of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.worker.release import entry as release
-from harness.worker.trainer import children, speech
+from harness.worker.release import importer, model
+from harness.worker.trainer import children
 
 
 def run_trainer(entry: str, overrides: Mapping[str, Any], *, root: str | None = None) -> None:
-    """`python funasr/bin/train.py ++model=… …`, in this process so that its hooks can watch.
+    """`python funasr/bin/train.py ++model=… …`, in this process so that hooks can observe it.
 
-    `root` is the working directory, where the rows have paths that are relative to a user's; nothing is written there.
+    `root` is the working directory if the rows' paths are relative to a user's; nothing is written there.
     """
     module = importlib.import_module(f"funasr.bin.{entry}")
-    sys.argv = [f"{entry}.py", *(f"++{name}={_quoted(value)}" for name, value in overrides.items())]
+    sys.argv = [f"{entry}.py", *(f"++{name}={quoted(value)}" for name, value in overrides.items())]
     if root is None:
         module.main_hydra()
         return
-    # Hydra keeps the command line in a folder of its own below the working directory unless it is given another.
-    sys.argv.append(f"hydra.run.dir={_quoted(str(Path.cwd() / 'hydra'))}")
+    # Hydra writes the command line to a folder below the working directory unless it is given another.
+    sys.argv.append(f"hydra.run.dir={quoted(str(Path.cwd() / 'hydra'))}")
     with contextlib.chdir(root):
         module.main_hydra()
 
 
-def _quoted(value: Any) -> str:
-    """A value as hydra's grammar reads it back unchanged; there a backslash means itself unless a quote follows."""
+def quoted(value: Any) -> str:
+    """A value that hydra's grammar reads back unchanged; a backslash is literal there unless a quote follows."""
     if not isinstance(value, str):
         return str(value)
     escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"
 
 
-def base(request: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """What `Dialect.overrides` is told in every training of the cell."""
+def base_training(request: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The input of `TrainerOptions.overrides` that all trainings of the cell share."""
     return {
         **request["finetune"],
         "device": request["device"],
@@ -51,42 +52,44 @@ def base(request: Mapping[str, Any], seed: int) -> dict[str, Any]:
     }
 
 
-def lay_out(request: Mapping[str, Any], here: Path, seed: int) -> dict[str, Any]:
-    """Model folder with a seeded checkpoint, rows, and the output folder, of this training alone."""
+def prepare_training(request: Mapping[str, Any], here: Path, seed: int) -> dict[str, Any]:
+    """Write the model folder with a seeded checkpoint and the rows of one training; returns its settings."""
     settings, data = request["finetune"], request["data"]
-    folder = speech.copy_folder(request["model_folder"], here / "model", seed)
+    folder = copy_folder(request["model_folder"], here / "model", seed)
     train: str = data["train"]
     rows: list[dict[str, Any]] = []
     if "rows" in settings:
-        rows = speech.repeated(speech.read_rows(train), settings["distinct"], settings["rows"])
-        train = str(speech.write_rows(rows, here / "train.jsonl"))
+        rows = repeated(read_rows(train), settings["distinct"], settings["rows"])
+        train = str(write_rows(rows, here / "train.jsonl"))
     return {
-        **base(request, seed),
+        **base_training(request, seed),
         "model_folder": str(folder),
         "train": train,
         "output_dir": str(here / "exp"),
         "in_order": "rows" in settings or "own" in data,
         "rows": rows,
-        "gradient_clip": speech.config(folder).get("train_conf", {}).get("grad_clip"),
+        "gradient_clip": model.read_config(folder, resolve=False).get("train_conf", {}).get("grad_clip"),
     }
 
 
-def enter_whole(overlay: str, name: str) -> Any:
-    """The model's class, in the release as a user's training job has it: imported whole."""
-    if release.is_partial() or not release.is_imported(overlay):
-        release.import_all(overlay)
+def import_model_class(overlay: str, name: str) -> Any:
+    """The model's class, after importing the whole release as a user's training job does."""
+    if importer.is_partial() or not importer.is_imported(overlay):
+        importer.import_all(overlay)
     from funasr.register import tables
 
     model_class = tables.model_classes.get(name)
     if model_class is None:
-        raise release.NotInRelease(f"the release has no model {name!r}", f"model_classes/{name}")
+        raise importer.NotInRelease(f"the release has no model {name!r}", f"model_classes/{name}")
     return model_class
 
 
-def apart(request: Mapping[str, Any], name: str, work: Callable[[children.ChildContext], None]) -> children.ChildResult:
-    """Do `work` in a child with a folder of its own; where that ended without an answer this process ends likewise.
+def run_in_child(
+    request: Mapping[str, Any], name: str, work: Callable[[children.ChildContext], None]
+) -> children.ChildResult:
+    """Run `work` in a child with its own folder; if that ends without a result, this process ends alike.
 
-    The folder goes afterwards: a checkpoint an epoch makes gigabytes over the trainings of a cell.
+    The folder is deleted afterwards: a checkpoint per epoch adds up to gigabytes over the trainings of a cell.
     """
     path = Path.cwd() / name
     try:
@@ -97,3 +100,64 @@ def apart(request: Mapping[str, Any], name: str, work: Callable[[children.ChildC
         os._exit(ended.status or 1)
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+WITHOUT_DITHER = {"frontend_conf": {"dither": 0.0}}
+"""Config changes for trainings that are compared: dither is drawn at random while the data is loaded."""
+
+
+def read_rows(source: str) -> list[dict[str, Any]]:
+    """The rows of a jsonl file."""
+    # Not `splitlines`, which would also split a text at U+2028.
+    return [json.loads(line) for line in Path(source).read_text(encoding="utf-8").split("\n") if line.strip()]
+
+
+def few_rows(request: Mapping[str, Any]) -> str:
+    """The file for trainings that need only a few sound rows with absolute paths, and not the user's."""
+    data = request["data"]
+    return str(data.get("small", data["train"]))
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """Write a jsonl file in the form of FunASR's datasets; returns its path."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def shortest_rows(source: str, path: Path, count: int) -> list[dict[str, Any]]:
+    """Write the `count` shortest utterances of a jsonl file to `path`, in their order in the file, and return them.
+
+    The shortest, because a step takes as long as its longest utterance.
+    """
+    rows = read_rows(source)
+    chosen = sorted(sorted(range(len(rows)), key=lambda row: rows[row].get("source_len", 0))[:count])
+    write_rows([rows[row] for row in chosen], path)
+    return [rows[row] for row in chosen]
+
+
+def repeated(rows: Sequence[Mapping[str, Any]], distinct: int, count: int) -> list[dict[str, Any]]:
+    """The first `distinct` rows repeated until there are `count`, each with its own key.
+
+    Saving and validating after each epoch takes as long as several steps, so short epochs are avoided.
+    """
+    chosen = rows[: min(distinct, count)]
+    numbered = ((number, chosen[number % len(chosen)]) for number in range(count))
+    return [{**row, "key": f"{row.get('key', 'row')}-{number}"} for number, row in numbered]
+
+
+def copy_folder(source: str, here: Path, seed: int, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
+    """Copy a model folder and write its start checkpoint, see `model.write_start`.
+
+    Args:
+        changes: New values by config section and key.
+    """
+    from omegaconf import OmegaConf
+
+    shutil.copytree(source, here)
+    if changes:
+        changed = model.read_config(here, resolve=False)
+        for section, values in changes.items():
+            changed[section] = {**(changed.get(section) or {}), **values}
+        OmegaConf.save(OmegaConf.create(changed), here / "config.yaml")
+    model.write_start(str(here), here / "model.pt", seed)
+    return here

@@ -1,8 +1,8 @@
-"""What the trainer tells its user of each step: the lines of its log, or of its progress bar.
+"""The trainer's own report of each step: log lines, or the description of its progress bar.
 
-FunASR up to 1.0.17 writes them into the description of a tqdm bar (`Train epoch: 0/3, …, (loss: 6.542), …`, or
-`<time>, rank: 0, epoch: 0/3, …`), later ones log them (`train, rank: 0, …, (loss_avg_rank: 6.542), …`). All add the
-statistics (`[('acc', 0.1), …]`), round to three decimals, and tell of validation in lines of the same form.
+Up to 1.0.17 FunASR writes them into the description of a tqdm bar (`Train epoch: 0/3, …, (loss: 6.542), …`, or `<time>,
+rank: 0, epoch: 0/3, …`); later releases log them (`train, rank: 0, …, (loss_avg_rank: 6.542), …`). All append the
+statistics (`[('acc', 0.1), …]`), round to three decimals, and report validation in lines of the same form.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OF_VALIDATION = re.compile(r"val, |.*\bvalidation epoch")
 _LOSS = re.compile(r"\(loss(?:_avg_rank)?: ([^)\s]+)\)")
 _STATISTIC = re.compile(r"\('(\w+)', ([^)\s]+)\)")
 RETURNED = "returned loss"
-"""What stands for the loss of the step itself; a statistic of the name `loss` stands beside it in most lines."""
+"""The name of the step's loss itself; most lines also have a statistic named `loss`."""
 
 
 class _Handler(logging.Handler):
@@ -38,7 +38,7 @@ class LogLines:
     lines: list[str] = field(default_factory=list)
 
     def attach(self) -> None:
-        """Listen from now on. Hydra puts its own handlers in place of all others, so this comes after its start."""
+        """Start to collect. Hydra replaces all logging handlers, so call this after its start."""
         logging.getLogger().addHandler(_Handler(self.lines))
         try:
             from tqdm import tqdm
@@ -53,14 +53,14 @@ class LogLines:
 
         tqdm.set_description = set_description
 
-    def figures(self, steps: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
-        """Hold each line against the loss and the statistics of its forward pass.
+    def metrics(self, steps: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
+        """Compare each line with the loss and the statistics of its forward pass.
 
         Args:
             steps: For each forward pass its statistics by name; under `RETURNED` the loss that the model returned.
 
         Returns:
-            `log_lines`: how many were found; `log_differences`: the worst of them, for each name that is logged at all.
+            `log_lines`: their number; `log_differences`: the largest difference for each logged name.
         """
         differences: dict[str, float] = {}
         for line, known in zip(map(read, self.lines), steps, strict=False):

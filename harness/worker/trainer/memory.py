@@ -1,75 +1,62 @@
-"""How much memory a training run took: of the process everywhere, of the GPU where there is one.
+"""The memory of a training run: of the process, and of the GPU if there is one.
 
-The GPU's figures come from torch's allocator (allocated, reserved) and from NVML (what the process holds on the device,
-context and all). What cannot be had is None, never a guess.
+GPU memory is measured by torch's allocator (allocated, reserved) and by NVML (the process's memory on the device,
+including the context). Values that cannot be measured are None.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness.worker.trainer import gpu_use
-from harness.worker.trainer.clocks import Clock, HostClock, StreamClock
-from harness.worker.trainer.gpu_utilisation import NO_GPU, Utilisation
+from harness.worker.trainer.gpu_use import NO_GPU, Utilisation
+from harness.worker.trainer.phases import AllocatorSample, Clock, HostClock, StreamClock
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _ASKED_FIRST, _ASKED_EVERY = 4, 16
-"""NVML's list of processes takes milliseconds to come. What a process holds grows with what its allocator holds, so it
-is asked when that grew, after the first steps, and now and then."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
-    """One look at torch's allocator, in bytes."""
-
-    allocated: int
-    """Held by tensors now."""
-    peak: int
-    """The most since the look before."""
-    reserved: int
-    """Held by the allocator now."""
+"""Listing processes by NVML takes milliseconds. A process's memory grows with its allocator's, so the list is read when
+that grew, after the first steps, and occasionally."""
 
 
 class Meter(Protocol):
     """Measures peaks between `reset` and `peaks`."""
 
     def reset(self) -> None:
-        """Forget what was before."""
+        """Restart the peaks."""
 
     def sample(self) -> None:
-        """Called after each optimizer step, for figures that have no peak of their own."""
+        """Called after each optimizer step, for values without a peak of their own."""
 
     def held(self) -> int | None:
-        """Bytes held now: of the GPU by tensors, where there is one; else of the machine by this process."""
+        """Bytes held now: by tensors on the GPU if there is one, else resident bytes of this process."""
 
     def peaks(self) -> dict[str, int | None]:
         """Bytes: `peak_resident_bytes`, `peak_allocated_bytes`, `peak_reserved_bytes`, `peak_used_bytes`."""
 
     def device(self) -> dict[str, Any]:
-        """The GPU as the run found it and as it is now; empty where there is none."""
+        """The state of the GPU at the start and now; empty without a GPU."""
 
     def clock(self) -> Clock:
-        """For the borders within a step."""
+        """The clock for the phases of a step."""
 
-    def look(self) -> Look | None:
-        """At the allocator, which begins to keep a new peak with it; None without a GPU."""
+    def sample_allocator(self) -> AllocatorSample | None:
+        """A reading of the allocator, which restarts its peak; None without a GPU."""
 
     def context(self) -> int | None:
-        """Bytes that the process held on the GPU besides what the allocator did, when it held most."""
+        """Bytes of the process on the GPU beyond the allocator's, at the process's peak."""
 
     def utilisation(self) -> dict[str, Any]:
-        """How busy the GPU was: `mean` from 0 to 1, of how many `samples`, and what is `told` of it."""
+        """Utilisation of the GPU: `mean` from 0 to 1, number of `samples`, and `told`, the reason if there are none."""
 
 
 class ProcessMeter:
-    """Peak resident memory of this process; there is no GPU."""
+    """Peak resident memory of this process, without a GPU."""
 
     def reset(self) -> None:
-        # Writing 5 resets the high-water mark (proc(5), clear_refs); a kernel without it keeps the older, higher mark.
+        # Writing 5 resets the high-water mark (proc(5), clear_refs); kernels without it keep the older, higher mark.
         try:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         except OSError:
@@ -95,7 +82,7 @@ class ProcessMeter:
     def clock(self) -> Clock:
         return HostClock()
 
-    def look(self) -> Look | None:
+    def sample_allocator(self) -> AllocatorSample | None:
         return None
 
     def context(self) -> int | None:
@@ -106,7 +93,7 @@ class ProcessMeter:
 
 
 class CudaMeter(ProcessMeter):
-    """Adds the GPU's figures, of torch's current device."""
+    """Adds the memory of torch's current GPU."""
 
     def __init__(self, cuda: Any, nvml: Any | None) -> None:
         self._cuda = cuda
@@ -114,10 +101,10 @@ class CudaMeter(ProcessMeter):
         self._used: int | None = None
         self._context: int | None = None
         self._samples = self._reserved_when_asked = 0
-        # Kept here, because each look at the allocator makes it forget its own.
+        # Kept here, because each reading restarts the allocator's own peaks.
         self._allocated = self._reserved = 0
-        # Before the first tensor of this process: what is in use now is someone else's, or a context's.
-        self._found = gpu_use.look(cuda, nvml)
+        # Before the first tensor of this process: memory in use now belongs to other processes or contexts.
+        self._found = gpu_use.read_gpu_use(cuda, nvml)
         self._last = self._found
         self._utilisation = Utilisation(cuda, nvml)
 
@@ -130,17 +117,17 @@ class CudaMeter(ProcessMeter):
     def clock(self) -> Clock:
         return StreamClock(self._cuda)
 
-    def look(self) -> Look | None:
+    def sample_allocator(self) -> AllocatorSample | None:
         look, reserved = self._stats()
         self._cuda.reset_peak_memory_stats()
         self._allocated, self._reserved = max(self._allocated, look.peak), max(self._reserved, reserved)
         return look
 
-    def _stats(self) -> tuple[Look, int]:
-        """And the peak of what was reserved. Nested, because torch needs far longer to flatten them."""
+    def _stats(self) -> tuple[AllocatorSample, int]:
+        """A reading of the allocator, and the peak of reserved bytes. Nested statistics: torch flattens them slowly."""
         stats = self._cuda.memory_stats_as_nested_dict()
         allocated, reserved = _all_pools(stats, "allocated_bytes"), _all_pools(stats, "reserved_bytes")
-        look = Look(allocated=allocated["current"], peak=allocated["peak"], reserved=reserved["current"])
+        look = AllocatorSample(allocated=allocated["current"], peak=allocated["peak"], reserved=reserved["current"])
         return look, reserved["peak"]
 
     def sample(self) -> None:
@@ -148,11 +135,11 @@ class CudaMeter(ProcessMeter):
         reserved = self._stats()[0].reserved
         number, self._samples = self._samples, self._samples + 1
         if number < _ASKED_FIRST or number % _ASKED_EVERY == 0 or reserved > self._reserved_when_asked:
-            self._ask(reserved)
+            self._sample_nvml(reserved)
 
-    def _ask(self, reserved: int) -> None:
+    def _sample_nvml(self, reserved: int) -> None:
         self._reserved_when_asked = reserved
-        look = gpu_use.look(self._cuda, self._nvml)
+        look = gpu_use.read_gpu_use(self._cuda, self._nvml)
         if look.process_bytes is not None:
             self._last = look
             if look.process_bytes > (self._used or 0):
@@ -168,11 +155,11 @@ class CudaMeter(ProcessMeter):
         return self._context
 
     def utilisation(self) -> dict[str, Any]:
-        return self._utilisation.figures()
+        return self._utilisation.metrics()
 
     def peaks(self) -> dict[str, int | None]:
         look, reserved = self._stats()
-        self._ask(look.reserved)
+        self._sample_nvml(look.reserved)
         return {
             **super().peaks(),
             "peak_allocated_bytes": max(self._allocated, look.peak),
@@ -181,13 +168,13 @@ class CudaMeter(ProcessMeter):
         }
 
     def device(self) -> dict[str, Any]:
-        """Asked while an out-of-memory error is on its way, it tells the allocator's figures of that moment."""
+        """During an out-of-memory exception these are the allocator's values at that moment."""
         found, stats = self._found, self._cuda.memory_stats_as_nested_dict()
         now, _ = self._stats()
-        # A container may number processes anew; one that is listed by its own number at some time is not in such a one.
+        # A container may have its own PIDs; a process that is ever listed by its own PID is not in such a container.
         others = found.others if not found.others or found.listed or self._last.listed else None
         return {
-            "used_told": self._last.told,
+            "used_told": self._last.status,
             "kind": self._last.kind,
             "at_start": {"used_bytes": found.device_bytes, "other_processes": others},
             "clean_at_start": None if others is None else others == 0,
@@ -201,12 +188,12 @@ class CudaMeter(ProcessMeter):
 
 
 def _all_pools(stats: Mapping[str, Any], name: str) -> Mapping[str, int]:
-    """A figure over all of the allocator's pools; before CUDA is used there is none, and nothing is held."""
+    """A statistic over all pools of the allocator; zero before CUDA is used."""
     return stats.get(name, {}).get("all", {"current": 0, "peak": 0})  # type: ignore[no-any-return]
 
 
 def resident_bytes() -> int | None:
-    """What this process holds in memory now, shared pages included; None where there is no /proc."""
+    """Resident bytes of this process, shared pages included; None without /proc."""
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""What each release's trainer accepts, as data: which words it wants for the same wish, and where that is written.
+"""What each release's trainer, dataset and samplers accept, read from the release's own code.
 
-A failure that comes from speaking the wrong dialect would be the harness's fault, not the release's.
+An option that a release does not know would be the harness's fault and not the release's.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _ONE_MORE_EPOCH = re.compile(r"range\(\s*(?:self|trainer)\.start_epoch\s*,\s*(?:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerOptions:
-    """How to ask this release for the training that the cell is about."""
+    """How to configure the cell's training for this release."""
 
     native_entry: str
-    """`train` or `train_ds`: what the release's own finetune.sh calls."""
+    """`train` or `train_ds`: the entry point that the release's own finetune.sh calls."""
     batch_sampler: str
     extra_epoch: bool
-    """Whether the trainer runs from epoch 0 up to and including `max_epoch`: one more than asked."""
+    """Whether the trainer runs from epoch 0 up to and including `max_epoch`: one more than configured."""
     loop: str
     """The file with the loop over the epochs."""
     validates_on_training_set: bool
-    """Whether validation has to be given the training set: the sampler for it is made over the training set's rows."""
+    """Whether validation needs the training set: its sampler is built over the training set's rows."""
     notes: tuple[str, ...]
-    """Each departure from the newest dialect, with where it was read."""
+    """Each difference from the newest release, with its source."""
 
     def overrides(self, training: Mapping[str, Any]) -> dict[str, Any]:
         """The `++key=value` pairs of the trainer's command line, as finetune.sh gives them."""
@@ -61,16 +61,16 @@ class TrainerOptions:
         }
 
     def in_order(self, training: Mapping[str, Any]) -> dict[str, Any]:
-        """The words for batches of rows in the file's order, for a training that asks for it.
+        """Overrides for batches of rows in the file's order, if the training needs it.
 
-        Samplers up to 1.0.17 sort by length what they have in their buffer, so that holds one batch.
+        Samplers up to 1.0.17 sort their buffer by length, so the buffer holds one batch.
         """
         if not training.get("in_order"):
             return {}
         return {"dataset_conf.shuffle": False, "dataset_conf.buffer_size": training["batch_size"]}
 
     def epochs_run(self, epochs: int) -> int:
-        """How many epochs the trainer runs when it is asked for `epochs`."""
+        """How many epochs the trainer runs if `epochs` are configured."""
         return epochs + self.extra_epoch
 
 
@@ -85,21 +85,21 @@ MADE_BY_CHECKS = frozenset(
         *("train_conf.keep_nbest_models", "train_conf.avg_nbest_model", "train_conf.avg_keep_nbest_models_type"),
     }
 )
-"""Settings that the checks other than `finetune` make themselves: how long, how often it saves, in which batches."""
+"""Settings that all checks but `finetune` set themselves: duration, saving, batches."""
 
 
-def shared(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a variant's own settings those that hold in every check about a trainer."""
+def shared_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The variant's own settings that apply in every check with a trainer."""
     return {path: value for path, value in overrides.items() if path not in MADE_BY_CHECKS}
 
 
-def steps(utterances: int, batch_size: int, epochs: int) -> int:
-    """Optimizer steps of a run in which every utterance arrives once an epoch."""
+def optimizer_steps(utterances: int, batch_size: int, epochs: int) -> int:
+    """Optimizer steps of a run in which every utterance arrives once per epoch."""
     return math.ceil(utterances / batch_size) * epochs
 
 
-def of(overlay: str, version: str, entry: str) -> TrainerOptions:
-    """The dialect of the release in `overlay`, read from its own code."""
+def trainer_options(overlay: str, version: str, entry: str) -> TrainerOptions:
+    """The trainer options of the release in `overlay`, read from its own code."""
     package = Path(overlay) / "funasr"
     notes = []
     samplers = _text(package / "datasets/audio_datasets/samplers.py")
@@ -133,30 +133,30 @@ def of(overlay: str, version: str, entry: str) -> TrainerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetOptions:
-    """What a release's dataset, samplers and tokenizer know of: what cannot be said to it is not asked."""
+    """What a release's dataset, samplers and tokenizer support; the rest is not tested."""
 
     loaders_in_main: bool
-    """Whether `bin/train.py` builds the loaders itself and hands them to its trainer, once for all epochs; later
-    releases have a class for it, which builds them for each epoch."""
+    """Whether `bin/train.py` builds the loaders itself, once for all epochs; later releases have a class that builds
+    them for each epoch."""
     required_fields: bool
     """Whether a row must have `prompt`, `source_len` and `target_len`."""
     seg_dict: bool
     space_is_token: bool
     token_batches: bool
-    """Whether `batch_type: token` is a word; before, there were `example` and `length`."""
+    """Whether there is `batch_type: token`; earlier releases have `example` and `length`."""
     sorted_batches: bool
-    """Whether `sort_size` asks for batches of utterances of like length."""
+    """Whether `sort_size` gives batches of utterances of similar length."""
     espnet_batches: bool
     row_limits: bool
-    """Whether `max_source_length` and its likes leave rows out."""
+    """Whether `max_source_length` and similar settings exclude rows."""
     start_step: bool
     list_files: bool
-    """Whether a text file that names jsonl files can be given, to be read in `data_split_num` slices."""
+    """Whether a text file that lists jsonl files is accepted, to be read in `data_split_num` slices."""
     notes: tuple[str, ...]
 
 
-def feeding(overlay: str) -> DatasetOptions:
-    """What the release in `overlay` knows of, read from its own code."""
+def dataset_options(overlay: str) -> DatasetOptions:
+    """The dataset options of the release in `overlay`, read from its own code."""
     package = Path(overlay) / "funasr"
     folder = package / "datasets/audio_datasets"
     index, samplers = _text(folder / "index_ds.py"), _text(folder / "samplers.py")
@@ -188,3 +188,33 @@ def feeding(overlay: str) -> DatasetOptions:
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+FP32 = "fp32"
+
+
+def precision_overrides(overlay: str, entry: str, precision: str) -> dict[str, bool] | None:
+    """The `++key=value` pairs for a precision at this entry point; None if its trainer lacks it.
+
+    `train_utils/trainer.py` has `use_fp16` since 1.0.11 and `use_bf16` since 1.3.4, `train_utils/trainer_ds.py` both
+    from its beginning. A trainer ignores unknown settings silently, so an unsupported precision would train, and be
+    measured, in fp32.
+    """
+    if precision == FP32:
+        return {}
+    name = f"use_{precision}"
+    path = trainer_file(overlay, entry)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return {f"train_conf.{name}": True} if re.search(rf"\b{name}: bool\b", text) else None
+
+
+def trainer_file(overlay: str, entry: str) -> Path:
+    """The module with the trainer of an entry point."""
+    return Path(overlay) / "funasr" / "train_utils" / ("trainer_ds.py" if entry == "train_ds" else "trainer.py")
+
+
+def missing_precision(entry: str, precision: str) -> str:
+    """Why a cell of this precision is skipped."""
+    return (
+        f"the release's {trainer_file('', entry).name} has no use_{precision}: it trains in fp32 whatever is configured"
+    )

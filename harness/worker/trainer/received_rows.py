@@ -1,8 +1,7 @@
-"""Which rows of a user's file reach a training step: read from the release's own datasets while its trainer runs.
+"""Which rows of a user's file reach a training step, read from the release's own datasets during the training.
 
-A dataset of FunASR holds the rows that it kept in `index_ds.contents`, and is asked for them by number. What it was
-asked for between two forward passes in training mode is what the second of them was given, as long as the process that
-trains also loads.
+A dataset of FunASR keeps its rows in `index_ds.contents` and reads them by number. The rows that were read between two
+training forward passes are the input of the second, if the training process itself loads the data.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from pathlib import Path
 from typing import Any
 
 NAMED = 50
-"""Rows are named up to so many."""
+"""Most rows that the metrics list."""
 
 
 @dataclass
-class Arriving:
-    """Watches the datasets of one training."""
+class ReceivedRowsRecorder:
+    """Observes the datasets of one training."""
 
     _loaded: list[tuple[Any, int]] = field(default_factory=list)
-    """Index and number of each row that was read since the forward pass before."""
+    """Index object and number of each row that was read since the last forward pass."""
     _trained: list[tuple[Any, int]] = field(default_factory=list)
     _last: tuple[Any, int] | None = None
     _forwards: int = 0
 
     def attach(self, model_class: Any) -> None:
-        """Watch all datasets that the release has registered, and the forward passes of the model."""
+        """Observe all registered datasets of the release, and the model's forward passes."""
         import torch
         from funasr.register import tables
 
@@ -58,14 +57,14 @@ class Arriving:
         if self._last is not None:
             self._loaded.append(self._last)
 
-    def figures(self, path: str, lines: Sequence[int], expected: Sequence[int], epochs: int | None) -> dict[str, Any]:
-        """What arrived of the file that the trainer was given.
+    def metrics(self, path: str, lines: Sequence[int], expected: Sequence[int], epochs: int | None) -> dict[str, Any]:
+        """Which rows of the trainer's file arrived.
 
         Args:
-            path: The file.
-            lines: Of each of its rows, the line in the user's own file.
-            expected: Those that the release's own limits allow.
-            epochs: How many there were.
+            path: The trainer's file.
+            lines: For each of its rows, the line in the user's own file.
+            expected: Lines that the release's own limits allow.
+            epochs: Number of epochs.
         """
         sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         found: dict[str, Any] = {"sha256": sha256, "listed": len(lines), "expected": len(expected)}
@@ -82,7 +81,7 @@ class Arriving:
         }
 
     def _by_line(self, path: str, lines: Sequence[int]) -> Counter[int] | None:
-        """How often each line was trained on; None where it could not be seen."""
+        """How often each line was trained on; None if unknown."""
         if self._forwards and not self._trained:
             return None
         counted: Counter[int] = Counter()
@@ -98,7 +97,7 @@ class Arriving:
 
 
 def _note_reads(one: Any, note: Callable[[Any, Any], None]) -> None:
-    """Have each call of a class's `__getitem__` noted, after it."""
+    """Call `note` after each call of a class's `__getitem__`."""
     original = one.__getitem__
 
     @functools.wraps(original)
@@ -111,7 +110,7 @@ def _note_reads(one: Any, note: Callable[[Any, Any], None]) -> None:
 
 
 def lines_of(contents: Any, path: str, lines: Sequence[int]) -> list[int] | None:
-    """The line of each row that a release kept, which are the file's in their order; None where they are not."""
+    """The line of each row that a release kept, in the file's order; None if they are not the file's rows."""
     if not isinstance(contents, list):
         return None
     found, rows = [], iter(zip(rows_of(path), lines, strict=True))
@@ -132,7 +131,7 @@ def rows_of(path: str) -> list[dict[str, Any]]:
 def _is(row: Mapping[str, Any], kept: Any) -> bool:
     if not isinstance(kept, Mapping) or "source" not in row:
         return False
-    # Releases change some paths, and some texts' spaces; the rest is the row's.
+    # Releases change some paths and spaces; everything else is as in the row.
     paths = [str(one["source"]).replace("/cpfs01", "/cpfs_speech/data") for one in (row, kept)]
     texts = [str(one["target"]).replace(" ", "") for one in (row, kept)]
     lengths = [one.get("source_len", 1) for one in (row, kept)]

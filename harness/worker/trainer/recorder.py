@@ -1,7 +1,8 @@
-"""Watching a training run from outside: nothing of the trainer is replaced, everything is read through hooks.
+"""Observes one training run for its metrics, through hooks; nothing of the trainer is replaced.
 
-Losses and statistics stay tensors until the run is over: reading one earlier would make the GPU wait
-and would show up in the step times that are measured here.
+Losses and statistics stay tensors until the run is over: reading one earlier would make the GPU wait and would show in
+the measured step times. `training_trace.TrainingTrace` differs: it hashes weights and batches to compare two runs bit
+by bit, seeds each batch, and measures neither time nor memory.
 """
 
 from __future__ import annotations
@@ -10,43 +11,40 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from harness.worker.release import model
-from harness.worker.release.rebinding import rebind
+from harness.worker.release.importer import rebind
 from harness.worker.trainer import in_force, memory
 from harness.worker.trainer import memory_parts as parts
-from harness.worker.trainer.gradients import Gradients
 from harness.worker.trainer.hearing import SpeechInputs
-from harness.worker.trainer.idle import Idle
 from harness.worker.trainer.log_lines import RETURNED, LogLines
-from harness.worker.trainer.memory_parts import Parts
-from harness.worker.trainer.phases import FORWARD, HARNESS, OPTIMIZER, OTHER, Phases
+from harness.worker.trainer.memory_parts import MemoryParts
+from harness.worker.trainer.parameters import Gradients, ParameterChanges
+from harness.worker.trainer.phases import FORWARD, HARNESS, OPTIMIZER, OTHER, IdleTime, Phases
 from harness.worker.trainer.targets import Forward, TargetRecorder
 
 
 @dataclass
 class Step:
-    """One optimizer step, as it is seen from outside."""
+    """The observations of one optimizer step."""
 
     losses: list[Any]
-    """Of each forward pass in training mode since the step before: scalar tensors."""
+    """Losses of the training forward passes since the previous step: scalar tensors."""
     stats: list[Mapping[str, Any]]
     targets: list[Forward]
     epoch: int
     learning_rate: float
     gradient_norm: Any
-    """What gradient clipping found before it clipped; None where the trainer does not clip."""
+    """The norm that gradient clipping returned, from before it clipped; None if the trainer does not clip."""
     ended: float
     """`time.perf_counter()` after the step."""
     held: int | None
-    """Bytes held after the step: of the GPU by tensors where there is one, of the machine by the process elsewhere."""
+    """Bytes held after the step: by tensors on the GPU if there is one, else resident bytes of the process."""
 
 
 @dataclass
 class TrainingRecorder:
-    """Collects the steps of one training run."""
+    """Collects the steps of one training run for the metrics of `finetune`."""
 
     meter: memory.Meter
     steps: list[Step] = field(default_factory=list)
@@ -54,43 +52,41 @@ class TrainingRecorder:
     started: float | None = None
     samples: int = 0
     largest: tuple[int, int, int] | None = None
-    """Utterances, stacked frames of the longest and tokens of its longest text, of the batch with most frames."""
+    """The batch with most frames: utterances, stacked frames of the longest, tokens of the longest text."""
     frames: list[Any] = field(default_factory=list)
-    """Lengths of the utterances of each forward pass: tensors `[batch]` or `[batch, 1]`, in stacked frames."""
+    """Utterance lengths of each forward pass in stacked frames: tensors `[batch]` or `[batch, 1]`."""
     network: Any = None
     forward: Any = None
-    """The model's own forward, unwatched."""
-    heard: SpeechInputs | None = None
-    """Where the utterances are kept that the trainer feeds, if they are wanted."""
+    """The original forward of the model's class."""
+    speech_inputs: SpeechInputs | None = None
+    """Collects the utterances that the trainer feeds; None if they are not needed."""
     targets: TargetRecorder = field(default_factory=TargetRecorder)
     gradients: Gradients = field(default_factory=Gradients)
+    changes: ParameterChanges = field(default_factory=ParameterChanges)
     log: LogLines = field(default_factory=LogLines)
-    idle: Idle = field(default_factory=Idle)
-    parts: Parts = field(default_factory=Parts)
+    idle: IdleTime = field(default_factory=IdleTime)
+    parts: MemoryParts = field(default_factory=MemoryParts)
     in_force: in_force.InForce = field(default_factory=in_force.InForce)
     phases: Phases = field(init=False)
-    _before: dict[str, Any] = field(default_factory=dict)
-    _buffers: dict[str, Any] = field(default_factory=dict)
-    """Running statistics before the first forward pass, which changes them."""
     _losses: list[Any] = field(default_factory=list)
     _stats: list[Mapping[str, Any]] = field(default_factory=list)
     _norm: Any = None
     _epoch: int = 0
     _numbered: bool = False
-    """Whether the trainer's own number of the epoch could be read."""
+    """Whether the trainer's own number of the epoch was found."""
     _on_cpu: bool = False
     _training: bool = False
-    """Which mode the trainer switched to last."""
+    """The mode that the trainer set last."""
     _evaluated: bool = False
-    """Whether the trainer switched to evaluation since the last step. Where it has no number of the epoch that can be
-    read, this is taken for the end of one: every trainer switches then, even when there is nothing to validate on."""
+    """Whether the trainer switched to evaluation since the last step. Without a number of the epoch, this marks an
+    epoch's end: every trainer switches then, even without validation data."""
     _handles: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.phases = Phases(clock=self.meter.clock(), look=self.meter.look)
+        self.phases = Phases(clock=self.meter.clock(), sample_allocator=self.meter.sample_allocator)
 
     def attach(self, model_class: Any) -> None:
-        """Watch every forward pass of `model_class`, every optimizer step and every clipping of gradients."""
+        """Observe the forward passes of `model_class`, optimizer steps and gradient clipping."""
         import torch
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -121,13 +117,8 @@ class TrainingRecorder:
         self.phases.enter(HARNESS)
         if self.network is None:
             self.network = network
-            self.in_force.look()
-            self._before = {name: parameter.detach().cpu().clone() for name, parameter in network.named_parameters()}
-            self._buffers = {
-                name: value.detach().cpu().clone()
-                for name, value in network.state_dict().items()
-                if name not in self._before and value.is_floating_point()
-            }
+            self.in_force.read_frames()
+            self.changes.attach(network)
             self.targets.attach(network)
             self.gradients.attach(network)
             self.log.attach()
@@ -153,11 +144,11 @@ class TrainingRecorder:
         if "speech_lengths" in kwargs:
             self.targets.frames = kwargs["speech_lengths"].detach()
             self.frames.append(self.targets.frames)
-        if self.heard is not None:
-            self.heard.note(kwargs)
+        if self.speech_inputs is not None:
+            self.speech_inputs.note(kwargs)
 
     def _see_size(self, speech: Any, text: Any) -> None:
-        """The batch as the collator padded it: memory goes by that, not by what is in it."""
+        """The dimensions of the padded batch, which determine memory."""
         if getattr(speech, "ndim", 0) < 2 or getattr(text, "ndim", 0) != 2:
             return
         size = (int(speech.shape[0]), int(speech.shape[1]), int(text.shape[1]))
@@ -216,9 +207,11 @@ class TrainingRecorder:
         return clip_grad_norm_
 
     def metrics(self, groups: Mapping[str, Sequence[str]], frame_seconds: float) -> dict[str, Any]:
-        """What was seen, as plain numbers in raw units; null where there was nothing to see.
+        """The observations as plain numbers in raw units; null if there are none.
 
-        `frame_seconds` is the shift of one stacked frame: LFR's n times the frame shift.
+        Args:
+            groups: Prefixes of parameter names by group.
+            frame_seconds: The shift of one stacked frame: LFR's n times the frame shift.
         """
         losses = [_mean([_number(loss) for loss in step.losses]) for step in self.steps]
         ends = [step.ended for step in self.steps]
@@ -237,7 +230,7 @@ class TrainingRecorder:
             "epoch_losses": [_mean(values) for _, values in sorted(by_epoch.items())],
             "stats": self._stats_by_name(),
             "steps_of_epochs": [sum(step.epoch == epoch for step in self.steps) for epoch in sorted(by_epoch)],
-            **self.targets.figures([step.targets for step in self.steps]),
+            **self.targets.metrics([step.targets for step in self.steps]),
             "gradient_norms": [_number(step.gradient_norm) for step in self.steps],
             "learning_rates": [step.learning_rate for step in self.steps],
             "step_seconds": seconds,
@@ -245,15 +238,15 @@ class TrainingRecorder:
             "held_bytes": [step.held for step in self.steps],
             "samples_per_second": self.samples / total if total else None,
             "audio_seconds_per_second": audio / total if total and audio else None,
-            **self._changes(groups),
-            **self.phases.figures(),
-            **parts.figures(self.parts, self.phases, self.meter.context()),
+            **self.changes.metrics(groups),
+            **self.phases.metrics(),
+            **parts.metrics(self.parts, self.phases, self.meter.context()),
             "utilisation": self.meter.utilisation(),
             **self.meter.peaks(),
             **({"device": device} if (device := self.meter.device()) else {}),
             "promises": {
-                **self.gradients.figures(),
-                **self.log.figures(self._forwards()),
+                **self.gradients.metrics(),
+                **self.log.metrics(self._forwards()),
                 **self._idling(),
                 "epochs_numbered": self._numbered,
                 "forwards": sum(len(step.losses) for step in self.steps),
@@ -262,8 +255,8 @@ class TrainingRecorder:
         }
 
     def _idling(self) -> dict[str, list[float | None]]:
-        """Nothing on a GPU: there the thread waits for the device, as it should."""
-        return self.idle.figures() if self._on_cpu else {}
+        """Empty on a GPU: there the thread waits for the device, as it should."""
+        return self.idle.metrics() if self._on_cpu else {}
 
     def _forwards(self) -> list[dict[str, float | None]]:
         return [
@@ -273,13 +266,13 @@ class TrainingRecorder:
         ]
 
     def _loss_difference(self) -> float | None:
-        """How far the statistic `loss` ever lay from the loss that was returned beside it, relative to it."""
-        apart = []
+        """The largest relative difference between the statistic `loss` and the returned loss."""
+        differences = []
         for forward in self._forwards():
             returned, stated = forward[RETURNED], forward.get("loss")
             if returned is not None and stated is not None and returned == returned:
-                apart.append(abs(stated - returned) / max(abs(returned), 1e-12))
-        return max(apart, default=None)
+                differences.append(abs(stated - returned) / max(abs(returned), 1e-12))
+        return max(differences, default=None)
 
     def _stats_by_name(self) -> dict[str, list[float | None]]:
         names = {name for step in self.steps for stats in step.stats for name in stats}
@@ -287,53 +280,6 @@ class TrainingRecorder:
             name: [_mean([_number(stats.get(name)) for stats in step.stats]) for step in self.steps]
             for name in sorted(names)
         }
-
-    def trained_by(self, config: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        """Which parameters the configuration freezes, and which of those moved all the same; empty where none began."""
-        return {} if self.network is None else in_force.trained(self.network, self._before, config, groups)
-
-    def started_elsewhere(self, checkpoint: Path, excludes: object = None, *, whole: bool = True) -> list[str]:
-        """Parameters and running statistics that were not the checkpoint's when training began; where none began, none.
-
-        Args:
-            checkpoint: The file.
-            excludes: Beginnings of names that the configuration leaves out of loading.
-            whole: Whether the file holds the whole model at its own shapes; else only what fits is compared.
-        """
-        import torch
-
-        if self.network is None:
-            return []
-        given = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        given = given.get("state_dict", given)
-        left = excludes.split(",") if isinstance(excludes, str) else list(excludes or ())  # type: ignore[call-overload]
-        began = {**self._before, **self._buffers}
-        return [
-            name
-            for name, value in began.items()
-            if not any(name.startswith(str(prefix)) for prefix in left)
-            and (whole or (name in given and given[name].shape == value.shape))
-            and (name not in given or not torch.equal(given[name], value))
-        ]
-
-    def _changes(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        """How far each group of parameters moved: norm of the change over norm of where it started."""
-        asked = {"groups": list(groups)}
-        if self.network is None:
-            return {**asked, "relative_change_by_group": {}, "parameters_unchanged": []}
-        moved: dict[str, float] = defaultdict(float)
-        size: dict[str, float] = defaultdict(float)
-        unchanged = []
-        for name, parameter in self.network.named_parameters():
-            before = self._before[name].double()
-            change = float((parameter.detach().cpu().double() - before).square().sum())
-            group = model.group_of(name, groups)
-            moved[group] += change
-            size[group] += float(before.square().sum())
-            if change == 0.0:
-                unchanged.append(name)
-        relative = {group: (moved[group] / size[group]) ** 0.5 if size[group] else None for group in moved}
-        return {**asked, "relative_change_by_group": relative, "parameters_unchanged": unchanged}
 
 
 def _detached(value: Any) -> Any:
@@ -343,7 +289,7 @@ def _detached(value: Any) -> Any:
 def _number(value: Any) -> float | None:
     if value is None:
         return None
-    # On the processor: where a GPU ran out of memory there is none for this either.
+    # On the CPU: a GPU that ran out of memory has none for this either.
     return float(value.cpu().double().mean()) if hasattr(value, "double") else float(value)
 
 

@@ -1,9 +1,9 @@
-"""What the frontend should make of speech, computed here from the definitions.
+"""Reference features of speech, computed from the definitions without the release's code.
 
-Log mel energies after Kaldi (`compute-fbank-feats`: 25 ms windows every 10 ms, snipped at the end, without their mean,
-pre-emphasised by 0.97, Hamming window, power spectrum, triangles that are even on the mel scale from 20 Hz up),
-`lfr_m` frames stacked at every `lfr_n`-th (Sak et al. 2015, "low frame rate"), then the shift and scale of `am.mvn`.
-No dither: the model folder that the questions use switches it off.
+Log mel energies after Kaldi (`compute-fbank-feats`: 25 ms windows every 10 ms, snipped at the end, mean removed,
+pre-emphasis 0.97, Hamming window, power spectrum, triangles that are even on the mel scale from 20 Hz up), `lfr_m`
+frames stacked at every `lfr_n`-th (Sak et al. 2015, "low frame rate"), then the shift and scale of `am.mvn`. No dither:
+the data check's model folder disables it.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from pathlib import Path
 from typing import Any
 
 RATE = 16000
-"""Samples a second of what reaches the frontend."""
+"""Samples per second of the frontend's input."""
 _PREEMPHASIS = 0.97
 _LOWEST_HERTZ = 20.0
 _EPSILON = 1.1920928955078125e-07
-"""Of fp32: the least energy whose logarithm Kaldi takes."""
+"""Machine epsilon of fp32: the smallest energy whose logarithm Kaldi takes."""
 _FRONTENDS = ("WavFrontend", "WavFrontendOnline")
 
 
-def knows(config: Mapping[str, Any]) -> bool:
-    """Whether the features of this config are those that are computed here."""
+def is_supported(config: Mapping[str, Any]) -> bool:
+    """Whether the config's features are those that are computed here."""
     conf = config.get("frontend_conf", {})
     usual = conf.get("fs", RATE) == RATE and conf.get("window", "hamming") == "hamming"
     return usual and config.get("frontend") in _FRONTENDS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reference:
-    """The features that a config asks for."""
+class ReferenceFrontend:
+    """The features of a config."""
 
     n_mels: int
     window: int
@@ -41,13 +41,13 @@ class Reference:
     lfr_m: int
     lfr_n: int
     shifts: Any
-    """`[lfr_m * n_mels]`, added."""
+    """`[lfr_m * n_mels]`, added first."""
     scales: Any
-    """`[lfr_m * n_mels]`, multiplied with after that."""
+    """`[lfr_m * n_mels]`, multiplied after that."""
 
     @classmethod
-    def of(cls, frontend_conf: Mapping[str, Any], am_mvn: Path) -> Reference:
-        """Of a config's `frontend_conf` and the statistics that belong to it."""
+    def of(cls, frontend_conf: Mapping[str, Any], am_mvn: Path) -> ReferenceFrontend:
+        """From a config's `frontend_conf` and its statistics."""
         shifts, scales = read_am_mvn(am_mvn)
         return cls(
             n_mels=int(frontend_conf.get("n_mels", 80)),
@@ -60,7 +60,7 @@ class Reference:
         )
 
     def frames(self, samples: int) -> int:
-        """Stacked frames of so many samples: windows that fit, of which every `lfr_n`-th begins a stack."""
+        """Stacked frames of a number of samples: windows that fit, every `lfr_n`-th of which begins a stack."""
         if samples < self.window:
             return 0
         return -(-(1 + (samples - self.window) // self.shift) // self.lfr_n)
@@ -68,7 +68,7 @@ class Reference:
     def features(self, samples: Any) -> Any:
         """Before normalisation: float64 `[stacked frames, lfr_m * n_mels]` of int16 `[samples]`.
 
-        FunASR's frontends scale samples from ±1 to 16 bits, so what the file holds is used as it is.
+        FunASR's frontends scale samples from ±1 to 16 bits, so the file's values are used directly.
         """
         import numpy
 
@@ -78,7 +78,7 @@ class Reference:
         return energies[places.clip(0, len(energies) - 1)].reshape(len(places), -1)
 
     def normalised(self, features: Any) -> Any:
-        """Shifted and scaled as `am.mvn` says."""
+        """Shifted and scaled according to `am.mvn`."""
         return (features + self.shifts) * self.scales
 
     def _log_mel(self, samples: Any) -> Any:
@@ -94,7 +94,7 @@ class Reference:
         return numpy.log(numpy.maximum(power @ self._triangles(points).T, _EPSILON))
 
     def _triangles(self, points: int) -> Any:
-        """`[n_mels, points // 2 + 1]`: the weight of each of the spectrum's bins in each mel band."""
+        """`[n_mels, points // 2 + 1]`: the weight of each spectral bin in each mel band."""
         import numpy
 
         def mel(hertz: Any) -> Any:

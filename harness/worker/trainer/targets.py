@@ -1,8 +1,8 @@
-"""What each forward pass was to say, and how much of it the decoder said before it was shown any of it.
+"""The targets of each forward pass, and the tokens that the decoder predicts before it receives any of them.
 
-Paraformer's training forward runs the decoder twice: first on the acoustic embeddings alone, without gradients, and
-then with some of the right tokens' embeddings among them (the sampler). The loss is that of the second pass, the
-accuracy that of the first.
+Paraformer's training forward runs the decoder twice: first on the acoustic embeddings alone, without gradients, then
+with the embeddings of some target tokens among them (the sampler). The loss is that of the second pass, the accuracy
+that of the first.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ Rows = list[list[int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """One forward pass; tensors, which nobody reads before the training is over."""
+    """One forward pass; tensors, which are not read before the training is over."""
 
     target: Any
     """Token ids `[batch, length]` as they entered the loss, padded."""
     correct: Any
-    """Which of them the first pass put first: bool `[batch, length]`; None where scores and targets do not fit each
-    other."""
+    """Whether the first pass scored the target highest: bool `[batch, length]`; None if scores and targets have
+    different shapes."""
     frames: Any
-    """Stacked frames of each utterance, `[batch]` or `[batch, 1]`; None where the model was not told."""
+    """Stacked frames of each utterance, `[batch]` or `[batch, 1]`; None if the model received none."""
 
 
 @dataclass
 class TargetRecorder:
-    """Watches the label-smoothing loss of one network, and its decoder's first pass."""
+    """Observes the label-smoothing loss of one network, and its decoder's first pass."""
 
     forwards: list[Forward] = field(default_factory=list)
-    """Since `take` was called last."""
+    """Since the last call of `take`."""
     frames: Any = None
-    """Lengths of the utterances of the forward pass under way."""
+    """Utterance lengths of the current forward pass."""
     _criterion: Any = None
     _first: Any = None
 
     def attach(self, network: Any) -> None:
-        """Watch the forward passes of `network` in training mode; where it has no such loss nothing is seen."""
+        """Observe the training forward passes of `network`; without such a loss nothing is recorded."""
         import torch
 
         self._criterion = _criterion(network)
@@ -79,7 +79,7 @@ class TargetRecorder:
         return taken
 
     def criterion(self) -> dict[str, Any] | None:
-        """What the loss was built with: `classes`, `smoothing`, `normalize_length`."""
+        """The arguments of the loss: `classes`, `smoothing`, `normalize_length`."""
         if self._criterion is None:
             return None
         return {
@@ -88,12 +88,12 @@ class TargetRecorder:
             "normalize_length": bool(self._criterion.normalize_length),
         }
 
-    def figures(self, steps: Sequence[Sequence[Forward]]) -> dict[str, Any]:
-        """The targets of each step's forward passes, and the accuracy of the first pass counted anew.
+    def metrics(self, steps: Sequence[Sequence[Forward]]) -> dict[str, Any]:
+        """The targets of each step's forward passes, and the recomputed accuracy of the first pass.
 
-        `rows` has every utterance's tokens once for each length of its speech, `frames` that length, `steps` the
-        numbers of the rows of each forward pass, and `right` for each of those which of its tokens the first pass got
-        right, as in `"0110"`.
+        `rows` has every utterance's tokens once for each length of its speech, `frames` that length, `steps` the row
+        numbers of each forward pass, and `right` for each of those which of its tokens the first pass got right, as in
+        `"0110"`.
         """
         index: dict[tuple[tuple[int, ...], int | None], int] = {}
         numbered = [
@@ -131,7 +131,7 @@ class TargetRecorder:
 
 
 def _criterion(network: Any) -> Any:
-    """The attention decoder's label-smoothing loss; of several the one that is named after it."""
+    """The attention decoder's label-smoothing loss; of several the one with that name."""
     found = {
         name: module
         for name, module in model.losses(network)

@@ -1,6 +1,6 @@
 """The `checkpoint` check: what the release's own trainer saves, resumes from, averages and loads.
 
-It only measures. What is promised, and whether it was kept, is decided outside, in `harness/rules/checkpoint.py`.
+The check only measures. `harness/rules/checkpoint.py` judges the measurements outside.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.worker.checks.checkpoint import files, loading, mismatch, resuming, trials
-from harness.worker.checks.checkpoint.condensing import summarised
-from harness.worker.release import entry as release
+from harness.worker.checks.checkpoint import files, loading, resuming, trials
+from harness.worker.checks.checkpoint.files import summarise
+from harness.worker.release import importer
 from harness.worker.trainer import launch
 from harness.worker.trainer.children import ChildContext, ChildResult, in_child
-from harness.worker.trainer.speech import few_rows
-from harness.worker.trainer.training_run import ReleaseTrainer, lay_out_base, lay_out_speech
+from harness.worker.trainer.training_trace import ReleaseTrainer
 
 DEFAULTS: Mapping[str, Any] = {
     "utterances": 6,
@@ -25,62 +24,66 @@ DEFAULTS: Mapping[str, Any] = {
     "learning_rate": 0.001,
     "warmup_steps": 4,
 }
-"""Two epochs of three batches: the least in which a run can be stopped between epochs, and twice within one."""
+"""Two epochs of three batches: the fewest with which a run can stop between epochs, and twice within one."""
 
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Train, stop, resume, average, load; the outcome's metrics hold what was seen of each run and file."""
+    """Train, stop, resume, average and load; the metrics hold the observations of each run and file."""
     overlay, entry = request["release"]["overlay"], request["entry"]
-    release.require_entry(overlay, entry)
+    importer.require_entry(overlay, entry)
     here = Path.cwd()
     trainer = _trainer(request, here)
     if request["device"] == "cpu":
-        # Once for all children. On a GPU each child imports for itself: what has looked for one cannot be forked from.
-        launch.enter_whole(overlay, request["model_class"])
-    ask = functools.partial(_ask, here, trainer)
-    base = ask("base", lambda _room: lay_out_base(request["model_folder"], trainer.folder, request["seed"]))
+        # Once for all children. On a GPU each child imports by itself: a process that initialised CUDA cannot fork.
+        launch.import_model_class(overlay, request["model_class"])
+    run_child = functools.partial(_run_child, here, trainer)
+    base = run_child("base", functools.partial(_write_base, request, trainer))
     if base.failure:
-        return _broken(base)
-    whole = ask("whole", functools.partial(resuming.uninterrupted, trainer, here))
-    dialect = trainer.dialect
-    evidence = {"entry_is_native": entry == dialect.native_entry, "dialect": list(dialect.notes)}
+        return _ended_early(base)
+    whole = run_child("whole", functools.partial(resuming.uninterrupted, trainer, here))
+    trainer_options = trainer.trainer_options
+    evidence = {"entry_is_native": entry == trainer_options.native_entry, "dialect": list(trainer_options.notes)}
     if whole.failure:
-        return {**_broken(whole), "evidence": evidence}
+        return {**_ended_early(whole), "evidence": evidence}
     metrics: dict[str, Any] = {
-        "whole": _seen(whole),
-        "resumed": resuming.between_epochs(trainer, here, ask),
-        **resuming.within_epochs(trainer, here, ask),
-        "files": files.read(here / "whole" / resuming.OUTPUT, ask),
-        "mismatch": mismatch.cases(trainer, request, here, ask),
-        "loading": loading.cases(trainer, here, ask),
-        "trials": trials.cases(trainer, here, ask),
+        "whole": _to_dict(whole),
+        "resumed": resuming.between_epochs(trainer, here, run_child),
+        **resuming.within_epochs(trainer, here, run_child),
+        "files": files.read(here / "whole" / resuming.OUTPUT, run_child),
+        "mismatch": loading.mismatch_cases(trainer, request, here, run_child),
+        "loading": loading.loading_cases(trainer, here, run_child),
+        "trials": trials.trial_cases(trainer, here, run_child),
     }
     if request["device"] != "cpu":
-        metrics["again"] = _seen(ask("again", functools.partial(resuming.again, trainer)))
-    return {"status": "passed", "reason": "", "metrics": summarised(metrics), "evidence": evidence}
+        metrics["again"] = _to_dict(run_child("again", functools.partial(resuming.repeat, trainer)))
+    return {"status": "passed", "reason": "", "metrics": summarise(metrics), "evidence": evidence}
+
+
+def _write_base(request: Mapping[str, Any], trainer: ReleaseTrainer, _context: ChildContext) -> None:
+    launch.copy_folder(request["model_folder"], trainer.folder, request["seed"], launch.WITHOUT_DITHER)
 
 
 def _trainer(request: Mapping[str, Any], here: Path) -> ReleaseTrainer:
     settings = {**DEFAULTS, **request.get("settings", {})}
     recipe = {name: settings[name] for name in ("epochs", "batch_size", "learning_rate", "warmup_steps")}
     trainer = ReleaseTrainer.of(request, here, **recipe)
-    lay_out_speech(few_rows(request), trainer.train, settings["utterances"])
-    lay_out_speech(str(trainer.train), trainer.valid, settings["batch_size"])
+    launch.shortest_rows(launch.few_rows(request), trainer.train, settings["utterances"])
+    launch.shortest_rows(str(trainer.train), trainer.valid, settings["batch_size"])
     return trainer
 
 
-def _ask(here: Path, trainer: ReleaseTrainer, name: str, work: Callable[[ChildContext], None]) -> ChildResult:
-    def entered(room: ChildContext) -> None:
-        launch.enter_whole(trainer.overlay, trainer.model_class)
-        work(room)
+def _run_child(here: Path, trainer: ReleaseTrainer, name: str, work: Callable[[ChildContext], None]) -> ChildResult:
+    def entered(context: ChildContext) -> None:
+        launch.import_model_class(trainer.overlay, trainer.model_class)
+        work(context)
 
     return in_child(here / name, trainer.overlay, entered)
 
 
-def _seen(answer: ChildResult) -> dict[str, Any]:
+def _to_dict(answer: ChildResult) -> dict[str, Any]:
     return {**answer.value, "failure": answer.failure}
 
 
-def _broken(answer: ChildResult) -> dict[str, Any]:
+def _ended_early(answer: ChildResult) -> dict[str, Any]:
     failure = dict(answer.failure or {})
     return {"status": failure.pop("status"), "reason": failure.pop("reason"), "failure": failure}

@@ -1,46 +1,44 @@
-"""Reading what a run saved: which checkpoint is whose mean, which is the best, and whether any lacks a tensor."""
+"""Reading saved checkpoints: hashes, scores, members of the average; and the differences that an outcome reports."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.worker.trainer.children import ChildContext, ChildResult
-from harness.worker.trainer.training_run import fingerprint
-
-Ask = Callable[[str, Callable[[ChildContext], None]], ChildResult]
+from harness.worker.trainer.children import ChildContext, RunChild
+from harness.worker.trainer.training_trace import state_hash
 
 MOST_MEMBERS = 8
-"""Of more files than these it is not looked for which were averaged."""
+"""Above this number of files, the members of the average are not searched."""
 TOLERANCE = 1e-6
-"""Relative to the largest value of a tensor: a mean may be rounded in more than one way."""
+"""Relative to a tensor's largest value: a mean may be rounded in more than one way."""
 
 
-def read(folder: Path, ask: Ask) -> dict[str, Any]:
-    """Every checkpoint's tensors by their hashes, the release's own scores, and what the averaged model is made of."""
+def read(folder: Path, run_child: RunChild) -> dict[str, Any]:
+    """The hashes of each checkpoint's tensors, the release's own scores, and the members of the averaged model."""
 
-    def work(room: ChildContext) -> None:
+    def work(context: ChildContext) -> None:
         names = sorted(path.name for path in folder.glob("model.pt*"))
-        room.answer = {"names": names, "unreadable": {}, "weights": {}}
+        context.answer = {"names": names, "unreadable": {}, "weights": {}}
         states = {}
         for name in names:
             try:
                 states[name] = _load(folder / name)
             except Exception as error:
-                room.answer["unreadable"][name] = f"{type(error).__name__}: {error}"[:300]
-        room.answer["weights"] = {
-            name: {key: fingerprint(value) for key, value in _state(found).items()} for name, found in states.items()
+                context.answer["unreadable"][name] = f"{type(error).__name__}: {error}"[:300]
+        context.answer["weights"] = {
+            name: {key: state_hash(value) for key, value in _state(found).items()} for name, found in states.items()
         }
-        room.answer["scores"] = _scores(states.get("model.pt", {}))
-        room.answer["averages"] = {
+        context.answer["scores"] = _scores(states.get("model.pt", {}))
+        context.answer["averages"] = {
             name: _members(_state(states[name]), {key: _state(states[key]) for key in names if _is_member(key, states)})
             for name in names
             if name.startswith("model.pt.avg") and name in states
         }
 
-    answer = ask("files", work)
+    answer = run_child("files", work)
     return {**answer.value, "failure": answer.failure}
 
 
@@ -55,13 +53,13 @@ def _load(path: Path) -> Any:
 
 
 def _state(checkpoint: Any) -> Mapping[str, Any]:
-    """The tensors of a checkpoint, whose state may lie within it or be it."""
+    """The tensors of a checkpoint: under `state_dict`, or the checkpoint itself."""
     state = checkpoint.get("state_dict", checkpoint)
     return state if isinstance(state, Mapping) else {}
 
 
 def _scores(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What the release wrote down of each checkpoint's validation; its spelling changed with 1.1.8."""
+    """The validation scores that the release saved per checkpoint; the keys' spelling changed in 1.1.8."""
     found = {}
     for kind in ("acc", "loss"):
         for spelling in ("epoch", "eoch"):
@@ -83,7 +81,7 @@ def _number(value: Any) -> float | None:
 
 
 def _members(average: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Of which checkpoints the averaged model is the mean, tensor by tensor; empty where it is of none."""
+    """The sets of checkpoints whose mean is the averaged model, tensor by tensor; empty if there is none."""
     found: dict[str, Any] = {"members": [], "tensors": len(average), "differs": []}
     names = sorted(states)[:MOST_MEMBERS]
     for size in range(len(names), 0, -1):
@@ -98,7 +96,7 @@ def _members(average: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]]
 
 
 def _differs(average: Mapping[str, Any], states: Sequence[Mapping[str, Any]]) -> str | None:
-    """The first tensor that is not the mean; None where all are. Small tensors first: most sets differ in them."""
+    """The first tensor that is not the mean; None if all are. Small tensors first: most sets differ in them."""
     import torch
 
     for key in sorted(average, key=lambda name: average[name].numel()):
@@ -111,3 +109,47 @@ def _differs(average: Mapping[str, Any], states: Sequence[Mapping[str, Any]]) ->
         if not bool(((average[key].double() - mean).abs() <= TOLERANCE * max(scale, 1e-30)).all()):
             return key
     return None
+
+
+MOST_NAMES = 20
+
+Weights = Mapping[str, str]
+
+
+def summarise(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The same observations without the hashes; changes its argument."""
+    files, loading = metrics["files"], metrics["loading"]
+    weights: dict[str, Weights] = files.pop("weights", {})
+    last = metrics["whole"].pop("last_weights", None)
+    for name in ("whole", "resumed", "within", "recipe", "once", "twice", "again"):
+        run = metrics.get(name)
+        if run is None:
+            continue
+        run["last_differs"] = differing(last, run.pop("last_weights", None)) if name in ("resumed", "again") else None
+        run["weights_differ"] = differing((run.get("left") or {}).pop("weights", None), run.pop("weights", None))
+        run["moments_kept"] = len((run.get("left") or {}).get("moments") or ())
+        run["moments_differ"] = differing((run.get("left") or {}).pop("moments", None), run.pop("moments", None))
+        for saved in run.get("saved", ()):
+            held = saved.pop("weights")
+            saved["differs"] = differing(held, weights.get(saved["name"])) if name == "whole" else None
+    files["same_as"] = {name: _same(found, weights, name) for name, found in weights.items()}
+    base = loading.pop("base", {})
+    for name in ("average", "bare", "folder"):
+        loaded = loading.get(name)
+        if loaded is None:
+            continue
+        held = loaded.pop("weights")
+        loaded["equals"] = _same(held, {**weights, "the base": base}, "") if held else None
+        loaded["differs"] = differing(weights.get("model.pt"), held)
+    return metrics
+
+
+def differing(one: Weights | None, other: Weights | None) -> list[str] | None:
+    """The tensors that differ or are in one mapping only; None if one side was not observed."""
+    if one is None or other is None:
+        return None
+    return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)][:MOST_NAMES]
+
+
+def _same(held: Weights, weights: Mapping[str, Weights], name: str) -> list[str]:
+    return sorted(other for other, found in weights.items() if other != name and found == held)

@@ -1,7 +1,7 @@
-"""Stopping and going on: the runs of which the judge compares one that was interrupted with one that was not.
+"""Stopping and resuming: runs that let the rules compare an interrupted training with an uninterrupted one.
 
-The uninterrupted run's output folder is copied at the moments at which a run could have been killed. Each copy is then
-what that killed run would have left, and the same command goes on in it: only what comes after is run twice.
+The uninterrupted run's output folder is copied at the moments at which a run could have been killed. Each copy is what
+the killed run would have left. The same command resumes in it, so only what comes after the copy runs twice.
 """
 
 from __future__ import annotations
@@ -9,69 +9,70 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.worker.trainer.children import ChildContext, ChildResult
-from harness.worker.trainer.training_run import ReleaseTrainer, TrainingTrace, weights
-
-Ask = Callable[[str, Callable[[ChildContext], None]], ChildResult]
+from harness.worker.trainer import launch, options
+from harness.worker.trainer.children import ChildContext, ChildResult, RunChild
+from harness.worker.trainer.training_trace import ReleaseTrainer, TrainingTrace, parameter_hashes
 
 OUTPUT = "exp"
 SAVED_EVERY = {"train_conf.save_checkpoint_interval": 2, "train_conf.validate_interval": 2}
-"""Steps; with three batches an epoch, each is saved once within."""
+"""In steps; with three batches per epoch, each epoch saves once before its end."""
 
 
 _OF_EPOCH = re.compile(r"model\.pt\.ep\d+")
-"""The name of a checkpoint at the end of an epoch; within one, a dot and the step follow."""
+"""The name of a checkpoint at the end of an epoch; within an epoch a dot and the step follow."""
 
 
-def uninterrupted(trainer: ReleaseTrainer, here: Path, room: ChildContext) -> None:
-    """All epochs in one run, with copies of its output after the first save within an epoch and at the end of one."""
-    watch, output = TrainingTrace(), room.path / OUTPUT
+def uninterrupted(trainer: ReleaseTrainer, here: Path, context: ChildContext) -> None:
+    """All epochs in one run; copies its output after the first save within an epoch and at the end of one."""
+    trace, output = TrainingTrace(), context.path / OUTPUT
 
     def set_aside() -> None:
-        saved = watch.just_saved()
+        saved = trace.just_saved()
         folder = here / ("between" if _OF_EPOCH.fullmatch(saved) else "within")
         if saved and not folder.exists():
-            _set_aside(watch, output, folder)
+            _copy_output(trace, output, folder)
 
-    watch.before_forward = set_aside
-    room.answer = watch.seen
-    trainer.run(output, watch, **_best_of_two(trainer), **SAVED_EVERY)
-    if watch.network is not None:
-        watch.seen["last_weights"] = weights(watch.network)
-
-
-def again(trainer: ReleaseTrainer, room: ChildContext) -> None:
-    """The uninterrupted run once more: where a device does not repeat itself, this is by how much."""
-    watch = TrainingTrace()
-    room.answer = watch.seen
-    trainer.run(room.path / OUTPUT, watch, **_best_of_two(trainer), **SAVED_EVERY)
+    trace.before_forward = set_aside
+    context.answer = trace.seen
+    trainer.run(output, trace, **_best_of_two(trainer), **SAVED_EVERY)
+    if trace.network is not None:
+        trace.seen["last_weights"] = parameter_hashes(trace.network)
 
 
-def between_epochs(trainer: ReleaseTrainer, here: Path, ask: Ask) -> dict[str, Any]:
-    """Go on from the end of the last epoch but one."""
-    return _go_on(trainer, here / "between", ask, {**_best_of_two(trainer), **SAVED_EVERY})
+def repeat(trainer: ReleaseTrainer, context: ChildContext) -> None:
+    """The uninterrupted run once more: how much a device that is not deterministic differs from itself."""
+    trace = TrainingTrace()
+    context.answer = trace.seen
+    trainer.run(context.path / OUTPUT, trace, **_best_of_two(trainer), **SAVED_EVERY)
 
 
-def within_epochs(trainer: ReleaseTrainer, here: Path, ask: Ask) -> dict[str, Any]:
-    """Go on from the middle of an epoch, with batches by number of utterances and as the recipe makes them."""
+def between_epochs(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict[str, Any]:
+    """Resume from the end of the last epoch but one."""
+    return _resume(trainer, here / "between", run_child, {**_best_of_two(trainer), **SAVED_EVERY})
+
+
+def within_epochs(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict[str, Any]:
+    """Resume within an epoch, with batches by number of utterances and as the recipe makes them."""
     found: dict[str, Any] = {}
     if _has(trainer, "save_checkpoint_interval"):
-        found["within"] = _go_on(trainer, here / "within", ask, {**_best_of_two(trainer), **SAVED_EVERY}, stop_after=1)
+        found["within"] = _resume(
+            trainer, here / "within", run_child, {**_best_of_two(trainer), **SAVED_EVERY}, stop_after=1
+        )
     if "sort_size" in (Path(trainer.overlay) / "funasr/datasets/audio_datasets/samplers.py").read_text("utf-8"):
-        found |= _by_recipe(trainer, here, ask)
+        found |= _by_recipe(trainer, here, run_child)
     return found
 
 
-def _by_recipe(trainer: ReleaseTrainer, here: Path, ask: Ask) -> dict[str, Any]:
-    """Batches by total length, sorted within a buffer, as finetune.sh asks for: stopped after one step, then another.
+def _by_recipe(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict[str, Any]:
+    """Batches by total length, sorted within a buffer, as finetune.sh sets them; stopped after each of two steps.
 
-    Only the best checkpoint is kept here, so that what is averaged has been thinned out.
+    Only the best checkpoint is kept here, so that averaging meets deleted files.
     """
-    words = {
+    overrides = {
         "dataset_conf.batch_type": "token",
         "dataset_conf.sort_size": 1024,
         "dataset_conf.batch_size": _frames_of_a_batch(trainer),
@@ -79,91 +80,94 @@ def _by_recipe(trainer: ReleaseTrainer, here: Path, ask: Ask) -> dict[str, Any]:
         "train_conf.validate_interval": 1,
         "train_conf.keep_nbest_models": 1,
         "train_conf.avg_nbest_model": 1,
-        "train_conf.max_epoch": 1 - trainer.dialect.extra_epoch,
+        "train_conf.max_epoch": 1 - trainer.trainer_options.extra_epoch,
     }
 
-    def run(room: ChildContext) -> None:
-        watch = TrainingTrace()
-        output = room.path / OUTPUT
+    def run(context: ChildContext) -> None:
+        trace = TrainingTrace()
+        output = context.path / OUTPUT
 
         def set_aside() -> None:
-            if watch.forwards == 1:
-                _set_aside(watch, output, here / "once")
+            if trace.forwards == 1:
+                _copy_output(trace, output, here / "once")
 
-        watch.before_forward = set_aside
-        room.answer = watch.seen
-        trainer.run(output, watch, **words)
+        trace.before_forward = set_aside
+        context.answer = trace.seen
+        trainer.run(output, trace, **overrides)
 
-    whole = ask("recipe", run)
-    found = {"recipe": _seen(whole), "recipe_files": _names(here / "recipe" / OUTPUT)}
+    whole = run_child("recipe", run)
+    found = {"recipe": _to_dict(whole), "recipe_files": _names(here / "recipe" / OUTPUT)}
     if (here / "once").exists():
-        found["once"] = _go_on(trainer, here / "once", ask, words, stop_after=1, aside=here / "twice")
+        found["once"] = _resume(trainer, here / "once", run_child, overrides, stop_after=1, aside=here / "twice")
     if (here / "twice").exists():
-        found["twice"] = _go_on(trainer, here / "twice", ask, words, stop_after=1)
+        found["twice"] = _resume(trainer, here / "twice", run_child, overrides, stop_after=1)
     return found
 
 
-def _go_on(
+def _resume(
     trainer: ReleaseTrainer,
     folder: Path,
-    ask: Ask,
-    words: Mapping[str, Any],
+    run_child: RunChild,
+    overrides: Mapping[str, Any],
     *,
     stop_after: int = 0,
     aside: Path | None = None,
 ) -> dict[str, Any]:
-    """The same command with the output that a stopped run left; None of it if there is none.
+    """The same command in the output folder of a stopped run; without observations if there is no such folder.
 
     Args:
-        stop_after: So many steps are enough, 0 for all; they are saved before the run ends.
-        aside: Where the output of the run that was stopped so goes.
+        stop_after: Stop after this number of steps, 0 for never; they are saved before the run ends.
+        aside: The folder for a copy of the output at that stop.
     """
     if not folder.exists():
         return {"failure": None, "left": None}
     left = json.loads((folder / "left.json").read_text(encoding="utf-8"))
 
-    def run(room: ChildContext) -> None:
-        watch = TrainingTrace(takes_first_weights=True)
-        room.answer = watch.seen
+    def run(context: ChildContext) -> None:
+        trace = TrainingTrace(records_start=True)
+        context.answer = trace.seen
 
         def stop() -> None:
-            if stop_after and watch.forwards == stop_after:
+            if stop_after and trace.forwards == stop_after:
                 if aside is not None:
-                    _set_aside(watch, folder / OUTPUT, aside)
-                room.leave()
+                    _copy_output(trace, folder / OUTPUT, aside)
+                context.leave()
 
-        watch.before_forward = stop
-        trainer.run(folder / OUTPUT, watch, **words)
-        if watch.network is not None:
-            watch.seen["last_weights"] = weights(watch.network)
+        trace.before_forward = stop
+        trainer.run(folder / OUTPUT, trace, **overrides)
+        if trace.network is not None:
+            trace.seen["last_weights"] = parameter_hashes(trace.network)
 
-    answer = ask(f"{folder.name}_goes_on", run)
-    # a checkpoint with the optimizer's state is large, and this folder is no longer needed
+    answer = run_child(f"{folder.name}_goes_on", run)
+    # checkpoints with optimizer state are large, and this folder is no longer needed
     shutil.rmtree(folder)
-    return {**_seen(answer), "left": left}
+    return {**_to_dict(answer), "left": left}
 
 
-def _set_aside(watch: TrainingTrace, output: Path, folder: Path) -> None:
-    """Copy the output folder as it is now, and take down what the run that is stopped here had in memory."""
+def _copy_output(trace: TrainingTrace, output: Path, folder: Path) -> None:
+    """Copy the output folder as it is now, and record the hashes of the state in memory."""
     shutil.copytree(output, folder / OUTPUT)
-    left = {"forwards": watch.forwards, "weights": weights(watch.network), "moments": watch.moments()}
+    left = {
+        "forwards": trace.forwards,
+        "weights": parameter_hashes(trace.network),
+        "moments": trace.optimizer_state_hashes(),
+    }
     (folder / "left.json").write_text(json.dumps(left), encoding="utf-8")
 
 
 def _best_of_two(trainer: ReleaseTrainer) -> dict[str, Any]:
-    """Two are averaged; the loss ranks them where a release can be told so: accuracies are alike after few steps."""
+    """Average two checkpoints, ranked by loss if the release has that option: accuracies tie after few steps."""
     ranking = {"train_conf.avg_keep_nbest_models_type": "loss"} if _has(trainer, "avg_keep_nbest_models_type") else {}
     return {"train_conf.avg_nbest_model": 2, **ranking}
 
 
 def _has(trainer: ReleaseTrainer, word: str) -> bool:
-    name = "trainer_ds.py" if trainer.entry == "train_ds" else "trainer.py"
-    return word in (Path(trainer.overlay) / "funasr/train_utils" / name).read_text("utf-8")
+    return word in options.trainer_file(trainer.overlay, trainer.entry).read_text("utf-8")
 
 
 def _frames_of_a_batch(trainer: ReleaseTrainer) -> int:
-    """So many that the longest utterances go by as many as in the other runs."""
-    rows = [json.loads(line) for line in trainer.train.read_text(encoding="utf-8").splitlines() if line]
+    """A batch size in frames at which the longest utterances form batches of the usual number."""
+    rows = launch.read_rows(str(trainer.train))
     return int(trainer.batch_size * max(row.get("source_len", 1) for row in rows))
 
 
@@ -171,8 +175,8 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("model.pt*"))
 
 
-def _seen(answer: ChildResult) -> dict[str, Any]:
-    return {**answer.value, "failure": answer.failure, "said_of_averaging": _about_averaging(answer.said)}
+def _to_dict(answer: ChildResult) -> dict[str, Any]:
+    return {**answer.value, "failure": answer.failure, "said_of_averaging": _about_averaging(answer.output)}
 
 
 def _about_averaging(said: str) -> list[str]:

@@ -1,26 +1,24 @@
-"""Small trainings with something that the harness otherwise keeps from the trainer, and what becomes of them.
+"""Small trainings with settings that the other trainings avoid.
 
 - `resume` under `train_conf`, where FunASR's templates have it;
 - an `init_param` that does not exist;
-- a file of which no row can be trained on.
+- a file without a row that can be trained on.
 
-Each is a fault of the release where it ends in an error that it should not, or in none where it should. None of them
-decides the check: what is found is noted among the findings.
+It is a fault of the release if the first raises, or if the others do not. None of them decides the check: each fault is
+noted as a finding.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.worker.checks.checkpoint.condensing import differing
+from harness.worker.checks.checkpoint.files import differing
 from harness.worker.release import findings
-from harness.worker.trainer.children import ChildContext, ChildResult
-from harness.worker.trainer.training_run import ReleaseTrainer, TrainingTrace, fingerprint, weights, write_jsonl
-
-Ask = Callable[[str, Callable[[ChildContext], None]], ChildResult]
+from harness.worker.trainer import launch
+from harness.worker.trainer.children import ChildContext, RunChild
+from harness.worker.trainer.training_trace import ReleaseTrainer, TrainingTrace, checkpoint_hashes, parameter_hashes
 
 RESUME = "resume-in-train-conf"
 MISSING = "init-param-missing"
@@ -31,18 +29,18 @@ FAR_TOO_LONG = 10_000_000
 """As `source_len`, in frames of 10 ms: 28 hours, beyond every limit of the samplers."""
 
 
-def cases(trainer: ReleaseTrainer, here: Path, ask: Ask) -> dict[str, Any]:
-    """What each of the trainings came to; their faults are noted."""
+def trial_cases(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict[str, Any]:
+    """The result of each of the trainings; notes a finding for each fault."""
     return {
-        "resume_in_train_conf": _resume(trainer, ask),
-        "missing_init_param": _missing(trainer, here, ask),
-        "no_rows": _no_rows(trainer, here, ask),
+        "resume_in_train_conf": _resume(trainer, run_child),
+        "missing_init_param": _missing(trainer, here, run_child),
+        "no_rows": _no_rows(trainer, here, run_child),
     }
 
 
-def _resume(trainer: ReleaseTrainer, ask: Ask) -> dict[str, Any]:
-    """The sound training, told under `train_conf` what is its default anyhow."""
-    answer = ask("resume_in_train_conf", _up_to_first_forward(trainer, {"train_conf.resume": True}))
+def _resume(trainer: ReleaseTrainer, run_child: RunChild) -> dict[str, Any]:
+    """The ordinary training, with its default of `resume` stated under `train_conf`."""
+    answer = run_child("resume_in_train_conf", _up_to_first_forward(trainer, {"train_conf.resume": True}))
     if answer.failure:
         signature, message = answer.failure["signature"], answer.failure["message"]
         findings.note(
@@ -53,14 +51,14 @@ def _resume(trainer: ReleaseTrainer, ask: Ask) -> dict[str, Any]:
     return {"began": bool(answer.value.get("began")), "failure": answer.failure}
 
 
-def _missing(trainer: ReleaseTrainer, here: Path, ask: Ask) -> dict[str, Any]:
+def _missing(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict[str, Any]:
     gone = here / "no-such-folder" / "model.pt"
-    answer = ask("missing_init_param", _up_to_first_forward(trainer, {"init_param": str(gone)}))
+    answer = run_child("missing_init_param", _up_to_first_forward(trainer, {"init_param": str(gone)}))
     found = {
         "began": bool(answer.value.get("began")),
         "differs_from_base": answer.value.get("differs"),
         "failure": answer.failure,
-        "said": [line[-300:] for line in answer.said.splitlines() if "not exist" in line][:3],
+        "said": [line[-300:] for line in answer.output.splitlines() if "not exist" in line][:3],
     }
     if found["began"]:
         start = "the parameters that it drew" if found["differs_from_base"] else "the model folder's checkpoint instead"
@@ -74,51 +72,44 @@ def _missing(trainer: ReleaseTrainer, here: Path, ask: Ask) -> dict[str, Any]:
     return found
 
 
-def _up_to_first_forward(trainer: ReleaseTrainer, words: Mapping[str, Any]) -> Callable[[ChildContext], None]:
-    """A training that ends before its first forward pass: whether it came so far, and what it would start from."""
+def _up_to_first_forward(trainer: ReleaseTrainer, overrides: Mapping[str, Any]) -> Callable[[ChildContext], None]:
+    """A training that ends before its first forward pass and records which weights it would start from."""
 
-    def run(room: ChildContext) -> None:
-        watch = TrainingTrace()
+    def run(context: ChildContext) -> None:
+        trace = TrainingTrace()
 
         def stop() -> None:
-            given = _base(trainer.folder / "model.pt")
-            room.answer = {"began": True, "differs": differing(given, weights(watch.network))}
-            room.leave()
+            given = checkpoint_hashes(trainer.folder / "model.pt")
+            context.answer = {"began": True, "differs": differing(given, parameter_hashes(trace.network))}
+            context.leave()
 
-        watch.before_forward = stop
-        trainer.run(room.path / "exp", watch, **words)
+        trace.before_forward = stop
+        trainer.run(context.path / "exp", trace, **overrides)
 
     return run
 
 
-def _no_rows(trainer: ReleaseTrainer, here: Path, ask: Ask) -> dict[str, Any]:
-    rows = [json.loads(line) for line in trainer.train.read_text(encoding="utf-8").splitlines() if line]
+def _no_rows(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict[str, Any]:
+    rows = launch.read_rows(str(trainer.train))
     file = here / "no_rows.jsonl"
-    write_jsonl([{**row, "source_len": FAR_TOO_LONG} for row in rows], file)
+    launch.write_rows([{**row, "source_len": FAR_TOO_LONG} for row in rows], file)
 
-    def run(room: ChildContext) -> None:
-        watch = TrainingTrace()
-        room.answer = watch.seen
+    def run(context: ChildContext) -> None:
+        trace = TrainingTrace()
+        context.answer = trace.seen
         try:
-            trainer.run(room.path / "exp", watch, train_data_set_list=str(file))
+            trainer.run(context.path / "exp", trace, train_data_set_list=str(file))
         finally:
-            watch.seen["files"] = sorted(path.name for path in (room.path / "exp").glob("model.pt*"))
+            trace.seen["files"] = sorted(path.name for path in (context.path / "exp").glob("model.pt*"))
 
-    answer = ask("no_rows", run)
+    answer = run_child("no_rows", run)
     steps, files = len(answer.value.get("learning_rates", ())), answer.value.get("files", [])
     if not answer.failure and not steps:
         saved = f"saves {', '.join(files)}" if files else "saves nothing"
         findings.note(
             NO_ROWS,
             f"Where no row of the file can be trained on, the trainer takes no step, {saved}, and reports no error.",
-            trainer.dialect.loop,
+            trainer.trainer_options.loop,
             files=files,
         )
     return {"steps": steps, "files": files, "failure": answer.failure}
-
-
-def _base(path: Path) -> dict[str, str]:
-    import torch
-
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: fingerprint(tensor) for name, tensor in state.items()}

@@ -1,7 +1,7 @@
-"""The `data` check: what the trainer is fed is what the user gave.
+"""The `data` check: whether the trainer is fed what the user's file contains.
 
-The release's own loaders are driven over files that are made for the questions; no model is trained.
-Each module asks about one subject; `docs/checks.md#data` says what is asked and what counts as a failure.
+The release's own loaders read files that are made for the tests; no model is trained. Each module tests one subject;
+`docs/checks.md#data` lists the tests and what counts as a failure.
 """
 
 from __future__ import annotations
@@ -10,86 +10,91 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.worker.checks.data import contents, epochs, limits, own, rows, sizes, vocabulary
+from harness.worker.checks.data import batch_sizes, contents, epochs, inputs, limits, rows
 from harness.worker.checks.data.answers import AnswerStatus, DataAnswer
-from harness.worker.checks.data.feed import DataTrainer, read_config
-from harness.worker.checks.data.scene import DataCheckContext
-from harness.worker.checks.data.speech import SpeechSource
-from harness.worker.checks.data.vocabulary import Reading
+from harness.worker.checks.data.context import DataCheckContext
+from harness.worker.checks.data.inputs import CharTokenization, SpeechSource
+from harness.worker.checks.data.loader_capture import DataTrainer
 from harness.worker.process import failures
-from harness.worker.release import entry as release
+from harness.worker.release import importer, model
 from harness.worker.trainer import launch, options
-from harness.worker.trainer.reference_features import Reference, knows
-from harness.worker.trainer.speech import few_rows
+from harness.worker.trainer.reference_features import ReferenceFrontend, is_supported
 
 KIND = "DataDiffers"
-"""The type of the failure; its signature names the questions that failed, in alphabetical order."""
+"""The type of the failure; its signature lists the failed tests in alphabetical order."""
 TOKENIZER = "CharTokenizer"
-SUBJECTS = (contents, epochs, sizes, rows, limits, own)
+TESTS = (
+    contents.check_contents,
+    epochs.check_epochs,
+    batch_sizes.check_batch_sizes,
+    rows.check_rows,
+    limits.check_limits,
+    limits.check_own_rows,
+)
 
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask all questions about the data of one trainer entry."""
+    """Run all data tests of one trainer entry point."""
     overlay, entry = request["release"]["overlay"], request["entry"]
-    release.require_entry(overlay, entry)
-    launch.enter_whole(overlay, request["model_class"])
-    dialect = options.of(overlay, request["release"]["version"], entry)
-    config = read_config(Path(request["model_folder"]))
+    importer.require_entry(overlay, entry)
+    launch.import_model_class(overlay, request["model_class"])
+    trainer_options = options.trainer_options(overlay, request["release"]["version"], entry)
+    config = model.read_config(request["model_folder"])
     if config.get("tokenizer") != TOKENIZER:
-        reason = f"the questions are about texts that the {TOKENIZER} reads, the config names {config.get('tokenizer')}"
+        reason = f"the data tests need the {TOKENIZER}, and the config names {config.get('tokenizer')}"
         return {"status": "skipped", "reason": reason}
-    scene = set_up(request, dialect, Path.cwd().absolute())
-    answers = list(ask(scene))
+    context = set_up(request, trainer_options, Path.cwd().absolute())
+    answers = list(run_tests(context))
     evidence = {
-        "entry_is_native": entry == dialect.native_entry,
-        "dialect": [*dialect.notes, *scene.feeding.notes],
-        "questions": [answer.plain() for answer in answers],
+        "entry_is_native": entry == trainer_options.native_entry,
+        "dialect": [*trainer_options.notes, *context.dataset_options.notes],
+        "questions": [answer.to_dict() for answer in answers],
     }
-    return {**verdict(answers), "metrics": figures(scene, answers), "evidence": evidence}
+    return {**verdict(answers), "metrics": metrics(context, answers), "evidence": evidence}
 
 
-def set_up(request: Mapping[str, Any], dialect: options.TrainerOptions, here: Path) -> DataCheckContext:
-    """Lay out the model folder and the speech, and run the trainer up to its loaders.
+def set_up(request: Mapping[str, Any], trainer_options: options.TrainerOptions, here: Path) -> DataCheckContext:
+    """Write the model folder and the speech, and run the trainer up to its loaders.
 
     Raises:
-        whatever the release raises on the way: the plainest set-up does not get as far as its data.
+        whatever the release raises: then even the simplest set-up does not reach its data.
     """
     overlay = request["release"]["overlay"]
-    feeding = options.feeding(overlay)
-    folder = vocabulary.lay_out(Path(request["model_folder"]), here / "model")
-    overrides = options.shared(request.get("finetune", {}).get("overrides", {}))
-    trainer = DataTrainer(request["entry"], request["model_class"], folder, dialect, feeding, overrides)
-    config = read_config(folder)
-    scene = DataCheckContext(
+    dataset_options = options.dataset_options(overlay)
+    folder = inputs.write_model_folder(Path(request["model_folder"]), here / "model")
+    overrides = options.shared_overrides(request.get("finetune", {}).get("overrides", {}))
+    trainer = DataTrainer(request["entry"], request["model_class"], folder, trainer_options, dataset_options, overrides)
+    config = model.read_config(folder)
+    context = DataCheckContext(
         trainer=trainer,
-        feeding=feeding,
-        reading=Reading(seg_dict=feeding.seg_dict, spaces=feeding.space_is_token),
-        reference=Reference.of(config["frontend_conf"], folder / "am.mvn"),
-        voice=SpeechSource(Path(few_rows(request))),
+        dataset_options=dataset_options,
+        reading=CharTokenization(seg_dict=dataset_options.seg_dict, spaces=dataset_options.space_is_token),
+        reference=ReferenceFrontend.of(config["frontend_conf"], folder / "am.mvn"),
+        speech=SpeechSource(Path(launch.few_rows(request))),
         here=here,
         overlay=overlay,
-        knows_features=knows(config),
-        own=request["data"].get("own", {}).get("whole"),
+        knows_features=is_supported(config),
+        user_file=request["data"].get("own", {}).get("whole"),
     )
-    scene.prepare()
-    trainer.start(scene.rows(scene.plain), scene.rows(scene.valid))
-    return scene
+    context.prepare()
+    trainer.start(context.rows(context.plain), context.rows(context.valid))
+    return context
 
 
-def ask(scene: DataCheckContext) -> Iterator[DataAnswer]:
-    """The answers of all subjects."""
-    for subject in SUBJECTS:
-        yield from subject.ask(scene)
+def run_tests(context: DataCheckContext) -> Iterator[DataAnswer]:
+    """The answers of all tests."""
+    for test in TESTS:
+        yield from test(context)
 
 
 def verdict(answers: list[DataAnswer]) -> dict[str, Any]:
     """Status, reason and failure."""
-    failed = sorted((answer for answer in answers if answer.standing is AnswerStatus.FAILS), key=lambda one: one.name)
+    failed = sorted((answer for answer in answers if answer.status is AnswerStatus.FAILS), key=lambda one: one.name)
     if not failed:
         return {"status": "passed", "reason": ""}
     message = "; ".join(f"{answer.name}: {answer.message}" for answer in failed)
-    asked = sum(answer.standing is not AnswerStatus.NOT_ASKED for answer in answers)
-    reason = message if len(failed) == 1 else f"{len(failed)} of {asked} questions fail: {message}"
+    counted = sum(answer.status is not AnswerStatus.NOT_ASKED for answer in answers)
+    reason = message if len(failed) == 1 else f"{len(failed)} of {counted} tests fail: {message}"
     return {
         "status": "failed",
         "reason": reason,
@@ -97,13 +102,13 @@ def verdict(answers: list[DataAnswer]) -> dict[str, Any]:
     }
 
 
-def figures(scene: DataCheckContext, answers: list[DataAnswer]) -> dict[str, Any]:
-    """How much was asked."""
-    standings = [answer.standing for answer in answers]
+def metrics(context: DataCheckContext, answers: list[DataAnswer]) -> dict[str, Any]:
+    """The numbers of utterances, epochs, batches and answers."""
+    standings = [answer.status for answer in answers]
     return {
-        "utterances": len(scene.plain),
-        "epochs": scene.epochs,
-        "batches": scene.batches,
+        "utterances": len(context.plain),
+        "epochs": context.epochs,
+        "batches": context.batches,
         "questions": len(answers) - standings.count(AnswerStatus.NOT_ASKED),
-        **{f"questions_{standing}": standings.count(standing) for standing in AnswerStatus},
+        **{f"questions_{status}": standings.count(status) for status in AnswerStatus},
     }

@@ -1,4 +1,4 @@
-"""Questions about whole epochs: every utterance once, the count of steps, another order in each epoch."""
+"""Data tests of whole epochs: each utterance once, number of steps, a new order in each epoch."""
 
 from __future__ import annotations
 
@@ -7,37 +7,46 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from harness.worker.checks.data.answers import AnswerStatus, DataAnswer, fails, holds, listed, not_asked
-from harness.worker.checks.data.arrivals import Expected, LoaderPass, RowCounts
-from harness.worker.checks.data.feed import LoaderCapture
-from harness.worker.checks.data.scene import DataCheckContext, ReleaseRaised
-from harness.worker.checks.data.speech import MadeUtterance
+from harness.worker.checks.data.answers import (
+    AnswerStatus,
+    DataAnswer,
+    Expected,
+    LoaderPass,
+    RowCounts,
+    fails,
+    holds,
+    listed,
+    not_asked,
+)
+from harness.worker.checks.data.context import DataCheckContext, ReleaseRaised
+from harness.worker.checks.data.inputs import MadeUtterance
+from harness.worker.checks.data.loader_capture import LoaderCapture
 
 BATCH = 4
 EPOCHS = (0, 1, 2)
 
 
-def ask(scene: DataCheckContext) -> Iterator[DataAnswer]:
-    """All questions about whole epochs, in batches of a number of examples."""
-    twelve, all_plain = scene.plain[:12], scene.plain
+def check_epochs(context: DataCheckContext) -> Iterator[DataAnswer]:
+    """Test whole epochs in batches by number of examples."""
+    twelve, all_plain = context.plain[:12], context.plain
     try:
-        feed = scene.feed(twelve, batch_size=BATCH, shuffle=True)
-        shuffled = [scene.through(feed, epoch=epoch) for epoch in EPOCHS]
-        in_order = [scene.go(twelve, epoch=epoch, batch_size=BATCH, shuffle=False) for epoch in EPOCHS[:2]]
+        feed = context.capture_loaders(twelve, batch_size=BATCH, shuffle=True)
+        shuffled = [context.iterate(feed, epoch=epoch) for epoch in EPOCHS]
+        in_order = [context.run_epoch(twelve, epoch=epoch, batch_size=BATCH, shuffle=False) for epoch in EPOCHS[:2]]
     except ReleaseRaised as raised:
         yield fails("once", f"building the loaders raises {raised}")
         return
-    expected = scene.expected(twelve)
+    expected = context.expected(twelve)
     yield _once(expected, [*shuffled, *in_order])
-    rest = scene.go(all_plain, batch_size=BATCH)
-    yield filled_up("remainder", scene.expected(all_plain), [rest], spare=BATCH - 1)
-    few = scene.go(all_plain[:3], batch_size=8)
-    yield filled_up("fewer_than_a_batch", scene.expected(all_plain[:3]), [few], spare=5)
+    rest = context.run_epoch(all_plain, batch_size=BATCH)
+    yield padded_epoch("remainder", context.expected(all_plain), [rest], spare=BATCH - 1)
+    few = context.run_epoch(all_plain[:3], batch_size=8)
+    yield padded_epoch("fewer_than_a_batch", context.expected(all_plain[:3]), [few], spare=5)
     yield _steps([(len(twelve), found) for found in (*shuffled, *in_order)] + [(len(all_plain), rest)])
-    yield _order(scene, expected, shuffled, in_order)
-    yield _validation(scene, feed)
-    yield resumed("start_step", scene, expected, batch_size=BATCH)
-    yield from _slices(scene)
+    yield _order(context, expected, shuffled, in_order)
+    yield _validation(context, feed)
+    yield resumed("start_step", context, expected, batch_size=BATCH)
+    yield from _slices(context)
 
 
 def _once(expected: Expected, passes: Sequence[LoaderPass]) -> DataAnswer:
@@ -49,14 +58,14 @@ def _once(expected: Expected, passes: Sequence[LoaderPass]) -> DataAnswer:
                 key, count = next(iter(tally.repeated.items()))
                 problem = fails("once", f"{key} arrives {count} times in one epoch", utterance=key)
             elif max(map(len, found.batches)) > BATCH:
-                problem = fails("once", f"a batch of {max(map(len, found.batches))} where {BATCH} were asked for")
+                problem = fails("once", f"a batch of {max(map(len, found.batches))} instead of the configured {BATCH}")
         if problem is not None:
             return problem
     return holds("once")
 
 
 def problem_of(name: str, expected: Expected, passes: Sequence[LoaderPass]) -> DataAnswer | None:
-    """What is wrong with an epoch, be it of one rank or several; repetitions aside."""
+    """What is wrong with an epoch of one or several ranks, except for repetitions; None if nothing is."""
     for found in passes:
         if found.failure is not None:
             return fails(name, f"it raises {found.failure['type']}: {found.failure['message'] or 'no message'}")
@@ -72,18 +81,18 @@ def problem_of(name: str, expected: Expected, passes: Sequence[LoaderPass]) -> D
     return None
 
 
-def filled_up(name: str, expected: Expected, passes: Sequence[LoaderPass], *, spare: int) -> DataAnswer:
-    """Nothing may be lost; up to `spare` rows may be repeated to fill up what does not come out even."""
+def padded_epoch(name: str, expected: Expected, passes: Sequence[LoaderPass], *, spare: int) -> DataAnswer:
+    """No row may be lost; up to `spare` rows may be repeated to fill the last batch."""
     problem = problem_of(name, expected, passes)
     if problem is not None:
         return problem
     tally = RowCounts.of(expected, [batch for found in passes for batch in found.batches])
     rows = sum(len(found.rows) for found in passes)
     if tally.spare > spare:
-        return fails(name, f"{tally.spare} of {rows} rows are repetitions; {spare} would have filled up the last batch")
+        return fails(name, f"{tally.spare} of {rows} rows are repetitions; {spare} would fill the last batch")
     if tally.repeated:
         key, count = next(iter(tally.repeated.items()))
-        message = f"{tally.spare} of {rows} rows are repetitions that fill up what does not come out even"
+        message = f"{tally.spare} of {rows} rows are repetitions that fill the last batch"
         return listed(name, message, utterance=key, arrived=f"{count} times in one epoch")
     return holds(name)
 
@@ -91,27 +100,27 @@ def filled_up(name: str, expected: Expected, passes: Sequence[LoaderPass], *, sp
 def _steps(passes: Sequence[tuple[int, LoaderPass]]) -> DataAnswer:
     for utterances, found in passes:
         wanted = math.ceil(utterances / BATCH)
-        if found.failure is None and not (found.said_length == len(found.batches) == wanted):
+        if found.failure is None and not (found.reported_length == len(found.batches) == wanted):
             message = (
                 f"{utterances} utterances in batches of {BATCH} make {wanted} steps; "
-                f"len(loader) is {found.said_length}, {len(found.batches)} batches come"
+                f"len(loader) is {found.reported_length}, {len(found.batches)} batches arrive"
             )
             return fails("steps", message)
     return holds("steps")
 
 
 def _order(
-    scene: DataCheckContext, expected: Expected, shuffled: Sequence[LoaderPass], in_order: Sequence[LoaderPass]
+    context: DataCheckContext, expected: Expected, shuffled: Sequence[LoaderPass], in_order: Sequence[LoaderPass]
 ) -> DataAnswer:
     orders = [_composition(expected, found) for found in shuffled]
     if any(one == other for one, other in pairwise(orders)):
-        return fails("shuffle", "with shuffle on, two epochs that follow each other have the same batches")
+        return fails("shuffle", "with shuffle on, two consecutive epochs have the same batches")
     if _composition(expected, in_order[0]) != _composition(expected, in_order[1]):
-        return fails("shuffle", "with shuffle off, two epochs have other batches")
-    if not scene.feeding.loaders_in_main:
-        again = scene.go(expected.utterances, epoch=EPOCHS[0], batch_size=BATCH, shuffle=True)
+        return fails("shuffle", "with shuffle off, two epochs have different batches")
+    if not context.dataset_options.loaders_in_main:
+        again = context.run_epoch(expected.utterances, epoch=EPOCHS[0], batch_size=BATCH, shuffle=True)
         if _composition(expected, again) != orders[0]:
-            return fails("shuffle", "the same epoch, asked for again, has other batches")
+            return fails("shuffle", "the same epoch, built again, has different batches")
     return holds("shuffle")
 
 
@@ -120,54 +129,56 @@ def _composition(expected: Expected, found: LoaderPass) -> list[list[str]]:
     return [[one.key if one else "?" for one in batch] for batch in owners]
 
 
-def _validation(scene: DataCheckContext, feed: LoaderCapture) -> DataAnswer:
-    found = scene.through(feed, part="valid", epoch=1)
-    return filled_up("validation", scene.expected(scene.valid), [found], spare=BATCH - 1)
+def _validation(context: DataCheckContext, feed: LoaderCapture) -> DataAnswer:
+    found = context.iterate(feed, part="valid", epoch=1)
+    return padded_epoch("validation", context.expected(context.valid), [found], spare=BATCH - 1)
 
 
-def resumed(name: str, scene: DataCheckContext, expected: Expected, **conf: Any) -> DataAnswer:
-    """A loader that is told to begin at a step should leave out what was before it, as the trainer's `resume` asks."""
-    if not scene.feeding.start_step:
-        return not_asked(name, "the loaders of this release cannot begin within an epoch")
+def resumed(name: str, context: DataCheckContext, expected: Expected, **conf: Any) -> DataAnswer:
+    """A loader that starts at a step should skip the batches before it, as the trainer's `resume` needs."""
+    if not context.dataset_options.start_step:
+        return not_asked(name, "the loaders of this release cannot start within an epoch")
     try:
-        feed = scene.feed(expected.utterances, **conf)
+        feed = context.capture_loaders(expected.utterances, **conf)
     except ReleaseRaised as raised:
         return fails(name, f"building the loaders raises {raised}")
-    whole, rest = (scene.through(feed, epoch=EPOCHS[0], start_step=step) for step in (0, 2))
+    whole, rest = (context.iterate(feed, epoch=EPOCHS[0], start_step=step) for step in (0, 2))
     for found in (whole, rest):
         if found.failure is not None:
             return fails(name, f"it raises {found.failure['type']}: {found.failure['message']}")
     wanted, came = _composition(expected, whole)[2:], _composition(expected, rest)
     if came != wanted:
-        message = f"of {len(whole.batches)} batches {len(wanted)} are left after 2 steps; {len(came)} come when resumed"
+        message = (
+            f"of {len(whole.batches)} batches {len(wanted)} are left after 2 steps; {len(came)} arrive when resumed"
+        )
         return fails(name, message, utterance=came[0][0] if came and came[0] else "", arrived="once more")
     return holds(name)
 
 
-def _slices(scene: DataCheckContext) -> Iterator[DataAnswer]:
-    if not scene.feeding.list_files:
+def _slices(context: DataCheckContext) -> Iterator[DataAnswer]:
+    if not context.dataset_options.list_files:
         yield not_asked("list_file", "this release reads no list of jsonl files")
         yield not_asked("slices_of_one_file", "this release reads no slices")
         return
-    parts = [scene.rows(scene.plain[begin : begin + 4]) for begin in (0, 4, 8)]
-    list_file = scene.here / "train.list"
+    parts = [context.rows(context.plain[begin : begin + 4]) for begin in (0, 4, 8)]
+    list_file = context.here / "train.list"
     list_file.write_text("".join(f"{part}\n" for part in parts), encoding="utf-8")
-    expected = scene.expected(scene.plain[:12])
-    yield _sliced("list_file", scene, str(list_file), expected)
-    answer = _sliced("slices_of_one_file", scene, scene.rows(scene.plain[:12]), expected)
-    if answer.standing is AnswerStatus.FAILS and answer.message.endswith("times in one epoch"):
-        # The manual asks for a list; a user who gives one file is given it whole for each slice.
+    expected = context.expected(context.plain[:12])
+    yield _sliced("list_file", context, str(list_file), expected)
+    answer = _sliced("slices_of_one_file", context, context.rows(context.plain[:12]), expected)
+    if answer.status is AnswerStatus.FAILS and answer.message.endswith("times in one epoch"):
+        # The manual requires a list file. With a single jsonl file, each slice contains the whole file.
         answer = listed(answer.name, f"{answer.message}: one jsonl file is not sliced", **answer.example)
     yield answer
 
 
-def _sliced(name: str, scene: DataCheckContext, train: str, expected: Expected) -> DataAnswer:
+def _sliced(name: str, context: DataCheckContext, train: str, expected: Expected) -> DataAnswer:
     conf: dict[str, Any] = {"batch_size": BATCH, "data_split_num": 2}
     try:
-        feed = scene.feed(train, **conf)
+        feed = context.capture_loaders(train, **conf)
     except ReleaseRaised as raised:
         return fails(name, f"it raises {raised}")
-    found = [scene.through(feed, epoch=1, data_split_i=number) for number in (0, 1)]
+    found = [context.iterate(feed, epoch=1, data_split_i=number) for number in (0, 1)]
     problem = problem_of(name, expected, found)
     if problem is not None:
         return problem
@@ -179,9 +190,9 @@ def _sliced(name: str, scene: DataCheckContext, train: str, expected: Expected) 
 
 
 def worst(answers: Sequence[DataAnswer]) -> DataAnswer:
-    """Of answers to one question that was put in several ways, the gravest; of like ones the first."""
+    """The most serious of several answers to one test; the first of equal ones."""
     gravity = (AnswerStatus.FAILS, AnswerStatus.LISTED, AnswerStatus.HOLDS, AnswerStatus.NOT_ASKED)
-    return min(answers, key=lambda answer: gravity.index(answer.standing))
+    return min(answers, key=lambda answer: gravity.index(answer.status))
 
 
 def owners(expected: Expected, found: LoaderPass) -> list[list[MadeUtterance]]:

@@ -1,4 +1,4 @@
-"""Questions about rows with fields left out or more of them, and about paths of many kinds."""
+"""Data tests of rows with missing or additional fields, and of unusual paths."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.worker.checks.data import vocabulary
+from harness.worker.checks.data import inputs
 from harness.worker.checks.data.answers import DataAnswer, fails, holds, listed, not_asked
-from harness.worker.checks.data.scene import DataCheckContext, ReleaseRaised
-from harness.worker.checks.data.speech import MadeUtterance, write_wave
+from harness.worker.checks.data.context import DataCheckContext, ReleaseRaised
+from harness.worker.checks.data.inputs import MadeUtterance, write_wave
 from harness.worker.release import findings
 
 LEFT_OUT: dict[str, dict[str, Any]] = {
@@ -28,30 +28,30 @@ LEFT_OUT: dict[str, dict[str, Any]] = {
 
 
 REQUIRED = ("row_without_prompt", "row_without_source_len", "row_without_target_len")
-"""Fields that releases can do without; the harness's own rows have them all the same."""
+"""Fields that some releases do without; the harness's own rows always have them."""
 STOPS = "it stops the training with"
 
 
-def ask(scene: DataCheckContext) -> Iterator[DataAnswer]:
-    """All questions about rows and paths."""
-    before, after = scene.plain[0], scene.plain[5]
+def check_rows(context: DataCheckContext) -> Iterator[DataAnswer]:
+    """Test rows and paths."""
+    before, after = context.plain[0], context.plain[5]
     answers = {}
     for name, fields in LEFT_OUT.items():
-        odd = replace(scene.plain[2], key=name, fields=fields)
-        answers[name] = _among(name, scene, [before, odd, after], odd, ordinary=False)
+        odd = replace(context.plain[2], key=name, fields=fields)
+        answers[name] = _among(name, context, [before, odd, after], odd, ordinary=False)
     yield from answers.values()
     _note_required([answers[name] for name in REQUIRED])
-    yield _blank_line(scene, [before, after])
-    for name, place in _places(scene.here).items():
-        # What a program of one group's own machines turns paths like this into is worth knowing, and it stops.
-        odd = _moved(scene.plain[2], name, place)
-        yield _among(name, scene, [before, odd, after], odd, ordinary=name != "path_cpfs01")
-    yield _path_with_aishell(scene)
-    yield _missing(scene, before, after)
+    yield _blank_line(context, [before, after])
+    for name, place in _places(context.here).items():
+        # Releases rewrite this path for their authors' machines; the training then stops, so it is only listed.
+        odd = _moved(context.plain[2], name, place)
+        yield _among(name, context, [before, odd, after], odd, ordinary=name != "path_cpfs01")
+    yield _path_with_aishell(context)
+    yield _missing(context, before, after)
 
 
 def _note_required(answers: list[DataAnswer]) -> None:
-    """What the harness's own rows excuse, for they have every field."""
+    """Note a finding for fields without which the training stops: the harness's own rows hide that."""
     stopping = [answer for answer in answers if answer.message.startswith(STOPS)]
     if stopping:
         fields = [answer.name.removeprefix("row_without_") for answer in stopping]
@@ -79,74 +79,74 @@ def _moved(one: MadeUtterance, key: str, place: str) -> MadeUtterance:
 
 
 def _among(
-    name: str, scene: DataCheckContext, utterances: list[MadeUtterance], odd: MadeUtterance, *, ordinary: bool
+    name: str, context: DataCheckContext, utterances: list[MadeUtterance], odd: MadeUtterance, *, ordinary: bool
 ) -> DataAnswer:
-    """Whether all of these rows arrive as they are, the odd one and its neighbours."""
-    said = json.dumps(odd.row(), ensure_ascii=False).replace(str(scene.here), "…")
+    """Whether all of these rows arrive unchanged, the unusual one and its neighbours."""
+    stated = json.dumps(odd.row(), ensure_ascii=False).replace(str(context.here), "…")
     try:
-        items = scene.items(utterances)
+        items = context.items(utterances)
         rows = [items.row(number) for number in range(len(items))]
     except ReleaseRaised as raised:
-        message = f"{STOPS} {raised}".replace(str(scene.here), "…")
-        return (fails if ordinary else listed)(name, message, utterance=odd.key, file=said)
-    expected = scene.expected(utterances)
+        message = f"{STOPS} {raised}".replace(str(context.here), "…")
+        return (fails if ordinary else listed)(name, message, utterance=odd.key, file=stated)
+    expected = context.expected(utterances)
     for row in rows:
         _, problem = expected.owner(row)
         if problem:
-            return fails(name, problem, utterance=odd.key, file=said, arrived=row.describe())
+            return fails(name, problem, utterance=odd.key, file=stated, arrived=row.describe())
     if len(rows) != len(utterances):
         if "source" in name or "target" in name:
-            return listed(name, "the row is passed over", utterance=odd.key, file=said)
-        return fails(name, f"of {len(utterances)} rows {len(rows)} arrive", utterance=odd.key, file=said)
+            return listed(name, "the row is passed over", utterance=odd.key, file=stated)
+        return fails(name, f"of {len(utterances)} rows {len(rows)} arrive", utterance=odd.key, file=stated)
     return holds(name)
 
 
-def _blank_line(scene: DataCheckContext, utterances: list[MadeUtterance]) -> DataAnswer:
-    name, path = "row_blank_line", scene.rows(utterances)
+def _blank_line(context: DataCheckContext, utterances: list[MadeUtterance]) -> DataAnswer:
+    name, path = "row_blank_line", context.rows(utterances)
     with Path(path).open("a", encoding="utf-8") as file:
         file.write("\n")
     try:
-        items = scene.items(path)
+        items = context.items(path)
     except ReleaseRaised as raised:
         return listed(name, f"an empty line at the end stops the training with {raised}")
     if len(items) != len(utterances):
-        return fails(name, f"of {len(utterances)} rows and an empty line {len(items)} rows are made")
+        return fails(name, f"of {len(utterances)} rows and an empty line {len(items)} rows arrive")
     return holds(name)
 
 
-def _path_with_aishell(scene: DataCheckContext) -> DataAnswer:
-    """The same row under two paths: with a word of the corpus' name in it, releases since 1.0.15 join its words."""
+def _path_with_aishell(context: DataCheckContext) -> DataAnswer:
+    """One row under two paths: since 1.0.15 a path with the corpus' name joins the words of the text."""
     name = "path_aishell"
-    text = "他 说 hello" if scene.feeding.seg_dict else "他 说"
-    plain = replace(_moved(scene.plain[2], "elsewhere", str(scene.here / "wav" / "mine" / "one.wav")), text=text)
-    odd = replace(_moved(plain, name, str(scene.here / "wav" / "aishell" / "one.wav")), text=text)
+    text = "他 说 hello" if context.dataset_options.seg_dict else "他 说"
+    plain = replace(_moved(context.plain[2], "elsewhere", str(context.here / "wav" / "mine" / "one.wav")), text=text)
+    odd = replace(_moved(plain, name, str(context.here / "wav" / "aishell" / "one.wav")), text=text)
     if plain.row()["source_len"] != odd.row()["source_len"]:
         return not_asked(name, "the two rows differ in more than the path")
     try:
-        items = scene.items([plain, odd])
+        items = context.items([plain, odd])
         first, second = items.row(0), items.row(1)
     except ReleaseRaised as raised:
         return fails(name, f"it raises {raised}")
     if first.ids != second.ids:
-        message = "where the path contains `aishell` the spaces of the text are removed, so that its words are others"
-        arrived = f"{vocabulary.names(second.ids)}; under another path {vocabulary.names(first.ids)}"
+        message = "if the path contains `aishell`, the spaces of the text are removed, which joins its words"
+        arrived = f"{inputs.token_text(second.ids)}; under another path {inputs.token_text(first.ids)}"
         return fails(name, message, utterance=odd.key, file=text, arrived=arrived)
     return holds(name)
 
 
-def _missing(scene: DataCheckContext, before: MadeUtterance, after: MadeUtterance) -> DataAnswer:
-    """A file that does not exist must stop the training, or be said to be missing."""
-    name, gone = "path_missing", str(scene.here / "wav" / "gone.wav")
-    odd = replace(scene.plain[2], key=name, source=gone)
-    said = "wav/gone.wav, which does not exist"
+def _missing(context: DataCheckContext, before: MadeUtterance, after: MadeUtterance) -> DataAnswer:
+    """A file that does not exist must stop the training, or be reported."""
+    name, gone = "path_missing", str(context.here / "wav" / "gone.wav")
+    odd = replace(context.plain[2], key=name, source=gone)
+    stated = "wav/gone.wav, which does not exist"
     try:
-        items = scene.items([before, odd, after])
+        items = context.items([before, odd, after])
         rows = [items.row(number) for number in range(len(items))]
     except ReleaseRaised as raised:
         if "gone.wav" in str(raised.failure.get("message", "")):
             return holds(name, f"it stops the training with {raised.failure['type']}, which names the file")
-        return listed(name, f"it stops the training, but {raised} does not name the file", utterance=name, file=said)
-    if items.heard.admits(("gone.wav",)):
-        return listed(name, "the release says so and goes on", utterance=name, file=said)
+        return listed(name, f"it stops the training, but {raised} does not name the file", utterance=name, file=stated)
+    if items.logs.mentions(("gone.wav",)):
+        return listed(name, "the release reports it and continues", utterance=name, file=stated)
     arrived = rows[1].describe() if len(rows) > 1 else "nothing"
-    return fails(name, f"{len(rows)} of 3 rows arrive, and nothing is said", utterance=name, file=said, arrived=arrived)
+    return fails(name, f"{len(rows)} of 3 rows arrive, without a message", utterance=name, file=stated, arrived=arrived)

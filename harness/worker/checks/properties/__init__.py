@@ -1,4 +1,4 @@
-"""The `properties` check: what is true of a variant's models whatever their shape, searched for a counter-example.
+"""The `properties` check: properties of a variant's models at any size, searched for counter-examples.
 
 Each property, its source and its limits: docs/checks.md#properties.
 """
@@ -10,73 +10,63 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness.worker.checks.properties import (
-    causality,
-    gradients,
-    labels,
-    lengths,
-    loss,
-    padding,
-    repeatability,
-    sampler,
-    symmetry,
-)
-from harness.worker.checks.properties.drawing import Example
-from harness.worker.checks.properties.running import Violation
-from harness.worker.checks.properties.searching import Findings, judge, never, replay, search
-from harness.worker.checks.properties.subject import Property, Subject
+from harness.worker.checks.properties import dependence, invariance, lengths, loss, targets
+from harness.worker.checks.properties.examples import Example
+from harness.worker.checks.properties.property import ModelUnderTest, Property, Violation
+from harness.worker.checks.properties.searching import Findings, evaluate, never, replay, search
 from harness.worker.process import failures
+from harness.worker.release import model
 
 EXAMPLES = 300
-"""Drawn examples of a cell, over all its properties, unless the matrix says otherwise."""
+"""Number of examples of a cell over all its properties, unless the matrix sets another."""
 SEARCHING = 0.9
-"""The share of the cell's time limit after which no further example is begun: the rest is for the one in progress and
-for the answer, which says how far each search came."""
+"""The share of the cell's time limit after which no further example starts. The rest is for the current example and for
+the result, which states the progress of each search."""
 STOPPED = "stopped_by_the_time_limit"
-"""The evidence that names the properties whose search came to no end; the judge reads it."""
+"""Evidence: names of the properties whose search did not finish; the rules read it."""
 
 DRAWN = frozenset({"speech", "speech_lengths", "text", "text_lengths"})
-"""What an example has of a model's inputs."""
+"""The model inputs that an example has."""
 
 PROPERTIES: tuple[Property, ...] = (
     loss.CLASSES_FIT,
     loss.LOSS_IS_ITS_DEFINITION,
     loss.PADDING_IS_LEFT_OUT,
     loss.PARTS_ADD_UP,
-    symmetry.BATCH_ORDER,
-    symmetry.VOCABULARY_ORDER,
-    padding.PADDED_FRAMES,
-    padding.COMPANY,
-    padding.PREDICTOR_ALONE,
-    labels.LABELS_OUTSIDE,
+    invariance.BATCH_PERMUTATION,
+    invariance.VOCABULARY_PERMUTATION,
+    invariance.PADDING_INVARIANCE,
+    invariance.BATCH_INVARIANCE,
+    invariance.PREDICTOR_BATCH_INVARIANCE,
+    targets.LABELS_OUTSIDE,
     lengths.LENGTHS_AGREE,
     lengths.ONE_TARGET,
     lengths.PREDICTOR_FIRES,
     lengths.EVERY_TOKEN_SEES,
-    sampler.SAMPLER,
-    gradients.GRADIENTS_REACH,
-    gradients.FROZEN,
-    causality.ENCODER_CAUSAL,
-    causality.DECODER_CAUSAL,
-    causality.FULL_CONTEXT,
-    repeatability.SAME_SEED,
-    repeatability.EVALUATION_AS_TRAINING,
-    repeatability.EVALUATION_DRAWS_NOTHING,
-    repeatability.CTC_DRAWS_NOTHING,
+    targets.SAMPLER,
+    dependence.GRADIENTS_REACH,
+    dependence.FROZEN,
+    dependence.ENCODER_CAUSAL,
+    dependence.DECODER_CAUSAL,
+    dependence.FULL_CONTEXT,
+    invariance.SAME_SEED,
+    invariance.EVALUATION_AS_TRAINING,
+    invariance.EVALUATION_DRAWS_NOTHING,
+    invariance.CTC_DRAWS_NOTHING,
 )
 
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Search every property of the cell's variant in its release.
+    """Search for a counter-example of each property that applies to the cell's variant.
 
-    Of `request["settings"]`: `examples`, `seed`, `timeout_seconds` (the cell's own limit), and `known`, the stored
-    counter-example of a property by its name. A property whose stored counter-example still fails is not searched.
+    Of `request["settings"]`: `examples`, `seed`, `timeout_seconds` (the cell's own limit), and `known`, the saved
+    counter-example of a property by its name. A property whose saved counter-example still fails is not searched.
     """
     settings = {"examples": EXAMPLES, "seed": request["seed"], **(request.get("settings") or {})}
-    subject = _subject(request)
-    if reason := _not_for(subject, request.get("contract", {}).get("inputs", ())):
+    tested = model_under_test(request)
+    if reason := _not_for(tested, request.get("contract", {}).get("inputs", ())):
         return {"status": "skipped", "reason": reason}
-    findings = search_all(subject, settings, is_over=_limit(settings.get("timeout_seconds")))
+    findings = search_all(tested, settings, is_over=_limit(settings.get("timeout_seconds")))
     broken = sorted((each for each in findings if each.status in ("fails", "known")), key=lambda each: each.name)
     metrics = {
         "examples": sum(each.examples for each in findings),
@@ -85,8 +75,8 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     }
     result: dict[str, Any] = {"status": "passed", "reason": "", "metrics": metrics, "evidence": _evidence(findings)}
     if stopped := [each for each in findings if each.stopped]:
-        told = _timed_out(stopped, broken, settings["timeout_seconds"])
-        return {**result, **told, "evidence": {**result["evidence"], STOPPED: [each.name for each in stopped]}}
+        ending = _timed_out(stopped, broken, settings["timeout_seconds"])
+        return {**result, **ending, "evidence": {**result["evidence"], STOPPED: [each.name for each in stopped]}}
     if not broken:
         return result
     message = f"{broken[0].name}: {broken[0].message}"
@@ -94,21 +84,18 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     return {**result, "status": "failed", "reason": message, "failure": failure}
 
 
-def _not_for(subject: Subject, inputs: Iterable[str]) -> str:
-    """Why the examples say nothing of an architecture: a sound model would fail on them. Empty when they do."""
-    model = subject.base["model"]
-    if not subject.has_predictor:
-        return f"the examples are drawn for models with a CIF predictor, and {model} has none"
+def _not_for(tested: ModelUnderTest, inputs: Iterable[str]) -> str:
+    """Why the examples do not fit an architecture, so that a sound model would fail on them; empty if they fit."""
+    name = tested.base["model"]
+    if not tested.has_predictor:
+        return f"the examples are drawn for models with a CIF predictor, and {name} has none"
     beyond = sorted(set(inputs) - DRAWN)
-    return f"the examples have no {' and '.join(beyond)}, which {model} takes" if beyond else ""
+    return f"the examples have no {' and '.join(beyond)}, which {name} takes" if beyond else ""
 
 
-def _subject(request: Mapping[str, Any]) -> Subject:
-    from omegaconf import OmegaConf
-
-    config: Any = OmegaConf.to_container(OmegaConf.load(f"{request['model_folder']}/config.yaml"), resolve=True)
-    return Subject(
-        base=config,
+def model_under_test(request: Mapping[str, Any]) -> ModelUnderTest:
+    return ModelUnderTest(
+        base=model.read_config(request["model_folder"]),
         overlay=request["release"]["overlay"],
         groups=request["groups"],
         vocab_size=request["vocab_size"],
@@ -117,31 +104,33 @@ def _subject(request: Mapping[str, Any]) -> Subject:
 
 
 def _limit(seconds: float | None) -> Callable[[], bool]:
-    """Whether the cell's time limit is about to be met."""
+    """A function that returns whether the cell's time limit is close."""
     if seconds is None:
         return never
     ends = time.monotonic() + SEARCHING * seconds
     return lambda: time.monotonic() > ends
 
 
-def search_all(subject: Subject, settings: Mapping[str, Any], *, is_over: Callable[[], bool] = never) -> list[Findings]:
+def search_all(
+    tested: ModelUnderTest, settings: Mapping[str, Any], *, is_over: Callable[[], bool] = never
+) -> list[Findings]:
     """The findings of each property, in the order of `PROPERTIES`.
 
-    How many examples a property draws follows from its share alone, not from what the others found or how long they
-    took. Stored counter-examples come first, so that no limit hides what is known to fail.
+    The number of examples of a property follows from its share alone, not from other findings or from durations. Saved
+    counter-examples come first, so that no time limit hides a known failure.
     """
-    reasons = {each.name: each.applies(subject) for each in PROPERTIES}
-    asked = [each for each in PROPERTIES if not reasons[each.name]]
-    parts = sum(each.share for each in asked)
+    reasons = {each.name: each.applies(tested) for each in PROPERTIES}
+    chosen = [each for each in PROPERTIES if not reasons[each.name]]
+    parts = sum(each.share for each in chosen)
     known = settings.get("known") or {}
-    found = {each.name: replay(each, subject, known[each.name]) for each in asked if each.name in known}
+    found = {each.name: replay(each, tested, known[each.name]) for each in chosen if each.name in known}
     return [
         Findings(name=each.name, status="does_not_apply", message=reasons[each.name])
         if reasons[each.name]
         else found.get(each.name)
         or search(
             each,
-            subject,
+            tested,
             examples=-(-settings["examples"] * each.share // parts),
             seed=settings["seed"],
             is_over=is_over,
@@ -151,7 +140,7 @@ def search_all(subject: Subject, settings: Mapping[str, Any], *, is_over: Callab
 
 
 def _timed_out(stopped: Sequence[Findings], broken: Sequence[Findings], limit: float) -> dict[str, Any]:
-    """An incomplete search is no answer, whatever it found: what fails might be more than this."""
+    """An incomplete search decides nothing, whatever it found: more properties might fail."""
     first, *later = stopped
     drawn = f"{first.name} drew {first.examples} of {first.planned} examples"
     reason = f"the time limit of {limit:g} s stopped the search: {drawn}"
@@ -177,18 +166,18 @@ def _evidence(findings: list[Findings]) -> dict[str, Any]:
 
 
 def check_example(request: Mapping[str, Any]) -> dict[str, Any]:
-    """One property, which `trace` names, with the example beside it."""
-    wish = request["trace"]
-    asked = next((one for one in PROPERTIES if one.name == wish["property"]), None)
-    if asked is None:
-        return {"status": "errored", "reason": f"there is no property {wish['property']!r}"}
-    subject = _subject(request)
-    verdict = judge(asked, Example.parse(wish["example"]), subject)
+    """Evaluate the one property and example that `trace` names."""
+    trace_options = request["trace"]
+    chosen = next((one for one in PROPERTIES if one.name == trace_options["property"]), None)
+    if chosen is None:
+        return {"status": "errored", "reason": f"there is no property {trace_options['property']!r}"}
+    tested = model_under_test(request)
+    verdict = evaluate(chosen, Example.parse(trace_options["example"]), tested)
     if not isinstance(verdict, Violation):
         return {"status": "passed", "reason": ""}
-    message = f"{asked.name}: {verdict}"
+    message = f"{chosen.name}: {verdict}"
     return {
         "status": "failed",
         "reason": message,
-        "failure": failures.finding("PropertyFails", asked.name, message),
+        "failure": failures.finding("PropertyFails", chosen.name, message),
     }

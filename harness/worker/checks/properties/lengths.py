@@ -1,91 +1,79 @@
-"""Targets, predictor and masks agree on how many tokens and frames there are."""
+"""Properties of lengths: targets, predictor and masks agree on the numbers of tokens and frames."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from harness.worker.checks.properties.building import batches, build, make_batch
-from harness.worker.checks.properties.comparing import same
-from harness.worker.checks.properties.drawing import PADDING, Example, Wish
-from harness.worker.checks.properties.running import ForwardPass, Undecided, Violation, forward
-from harness.worker.checks.properties.subject import (
+from harness.worker.checks.properties.examples import Example, ExampleSpec
+from harness.worker.checks.properties.forward_pass import ForwardPass, batches, build, forward, make_batch
+from harness.worker.checks.properties.property import (
+    ModelUnderTest,
     Property,
-    Subject,
+    Undecided,
+    Violation,
+    check_equal,
     only_chunked,
     only_paraformer,
     only_with_predictor,
 )
+from harness.worker.checks.properties.targets import wanted_targets
 
-_EOS = 2
-"""`eos` of `Paraformer.__init__`, unless the config says otherwise."""
 _TRIES, _MANY_TRIES = 8, 24
-"""Batches of an example where rounding decides."""
-_ROOM = 1e-3
-"""How far below 1 the weights of the frames must stay for the predictor to fire once for each token."""
+"""Batches per example when rounding decides."""
+_MARGIN = 1e-3
+"""How far below 1 the weights of frames must stay for the predictor to fire once per token."""
 
 
-def wanted_targets(example: Example, text: Any) -> Any:
-    """Token ids `[batch, tokens]` that the attention loss is about: the text, and the end of sentence with a bias."""
-    import torch
-
-    wanted = torch.full((len(example.targets), max(example.targets)), PADDING)
-    for row, (tokens, targets) in enumerate(zip(example.tokens, example.targets, strict=True)):
-        wanted[row, :tokens] = text[row, :tokens]
-        if targets > tokens:
-            wanted[row, tokens] = example.conf.get("eos", _EOS)
-    return wanted
-
-
-def _lengths_agree(example: Example, subject: Subject) -> None:
+def _lengths_agree(example: Example, tested: ModelUnderTest) -> None:
     network, batch = build(example), make_batch(example)
     done = forward(network, batch, example.seed)
     seen = done.seen
-    _hold("frames of the encoder's output", _frames(network, done, subject), list(example.frames))
+    _check_equal("frames of the encoder's output", _frames(network, done, tested), list(example.frames))
     for name, scores, targets in seen.losses:
         wanted = wanted_targets(example, batch["text"])
         if targets.shape != wanted.shape or bool((targets != wanted).any()):
-            raise Violation(f"{name} is asked for {targets.tolist()}, the texts are {wanted.tolist()}")
-        _hold(f"positions of the scores in {name}", list(scores.shape[:2]), list(wanted.shape))
+            raise Violation(f"{name} has the targets {targets.tolist()}, the texts are {wanted.tolist()}")
+        _check_equal(f"positions of the scores in {name}", list(scores.shape[:2]), list(wanted.shape))
     for _, frames, tokens in seen.ctc:
-        _hold("frames that CTC is told of", frames, list(example.frames))
-        _hold("tokens that CTC is told of", tokens, list(example.tokens))
+        _check_equal("frame counts passed to CTC", frames, list(example.frames))
+        _check_equal("token counts passed to CTC", tokens, list(example.tokens))
     for args, _ in seen.decoder:
-        _hold("frames that the decoder is told of", args[1].tolist(), seen.encoder[1].tolist())
-        _hold("tokens that the decoder is told of", args[3].tolist(), list(example.targets))
-        _hold(
-            "embeddings that the decoder is given", list(args[2].shape[:2]), [len(example.frames), max(example.targets)]
+        _check_equal("frame counts passed to the decoder", args[1].tolist(), seen.encoder[1].tolist())
+        _check_equal("token counts passed to the decoder", args[3].tolist(), list(example.targets))
+        _check_equal(
+            "embeddings passed to the decoder", list(args[2].shape[:2]), [len(example.frames), max(example.targets)]
         )
     _weights_agree(example, seen)
     per_token = example.conf["length_normalized_loss"]
-    _hold("the batch's weight", done.weight, float(sum(example.targets) if per_token else len(example.frames)))
+    _check_equal("the batch's weight", done.weight, float(sum(example.targets) if per_token else len(example.frames)))
 
 
 def _weights_agree(example: Example, seen: Any) -> None:
-    """The predictor's weights: as much as there are tokens, over the utterance's frames and nothing after them."""
+    """The predictor's weights sum to the number of tokens, and are zero after the utterance's end."""
     embeddings, counts, weights, _ = seen.predictor
-    _hold("embeddings of the predictor", list(embeddings.shape[:2]), [len(example.frames), max(example.targets)])
+    _check_equal("embeddings of the predictor", list(embeddings.shape[:2]), [len(example.frames), max(example.targets)])
     for row, (count, wanted) in enumerate(zip(counts.tolist(), example.targets, strict=True)):
         if not count > 0:
             raise Violation(f"the predictor counts {count} tokens in utterance {row}")
-        same(f"the weights of utterance {row} and its tokens", float(weights[row].detach().sum()), float(wanted))
+        check_equal(f"the weights of utterance {row} and its tokens", float(weights[row].detach().sum()), float(wanted))
         if bool((weights[row, int(seen.encoder[1][row]) :] != 0).any()):
             raise Violation(f"the predictor gives weight to frames after the end of utterance {row}")
 
 
-def _frames(network: Any, done: ForwardPass, subject: Subject) -> list[int]:
-    """Frames of each utterance in the encoder's output; in chunks those that the predictor counts, overlaps apart."""
+def _frames(network: Any, done: ForwardPass, tested: ModelUnderTest) -> list[int]:
+    """Frames of each utterance in the encoder's output; with chunks those that the predictor counts."""
     hidden, lengths = done.seen.encoder[0], done.seen.encoder[1].tolist()
     if hidden.shape[1] != max(lengths):
         raise Violation(
             f"the encoder's output has {hidden.shape[1]} frames, the longest of its lengths is {max(lengths)}"
         )
-    if not subject.is_chunked:
+    if not tested.is_chunked:
         return [int(length) for length in lengths]
     counted = network.encoder.overlap_chunk_cls.get_mask_chunk_predictor(None, batch_size=len(lengths))
     return [int(counted[row, : int(length), 0].sum()) for row, length in enumerate(lengths)]
 
 
-def _predictor_fires(example: Example, _subject: Subject) -> None:
+def _predictor_fires(example: Example, _tested: ModelUnderTest) -> None:
     network, decided = build(example), False
     for batch in batches(example, _TRIES):
         decided |= _fires(example, forward(network, batch, example.seed).seen.predictor)
@@ -94,12 +82,12 @@ def _predictor_fires(example: Example, _subject: Subject) -> None:
 
 
 def _fires(example: Example, output: Any) -> bool:
-    """Whether an utterance has frames enough that each may fire once, and then does for each token."""
+    """Whether no frame's weight exceeds one token, and if so whether the predictor fires for each token."""
     embeddings, _, weights, _ = output
     decided = False
     for row, wanted in enumerate(example.targets):
-        # A frame fires once, so a frame that is worth more than a token has no embedding to give for the second.
-        if float(weights[row].detach().max()) > 1.0 - _ROOM:
+        # A frame fires once, so a frame of more weight than one token has no embedding for the second.
+        if float(weights[row].detach().max()) > 1.0 - _MARGIN:
             continue
         decided = True
         found = (embeddings[row] != 0).any(1).tolist()
@@ -114,7 +102,7 @@ def _fires(example: Example, output: Any) -> bool:
     return decided
 
 
-def _every_token_sees_frames(example: Example, _subject: Subject) -> None:
+def _every_token_sees_frames(example: Example, _tested: ModelUnderTest) -> None:
     network = build(example)
     for batch in batches(example, _TRIES):
         _sees_frames(example, forward(network, batch, example.seed))
@@ -125,9 +113,9 @@ def _sees_frames(example: Example, done: ForwardPass) -> None:
     for args, kwargs in done.seen.decoder:
         mask = args[4] if len(args) > 4 else kwargs.get("chunk_mask")
         if mask is None:
-            raise Violation("the decoder is given no chunk mask")
+            raise Violation("the decoder receives no chunk mask")
         for row, wanted in enumerate(example.targets):
-            if float(weights[row].detach().max()) > 1.0 - _ROOM:
+            if float(weights[row].detach().max()) > 1.0 - _MARGIN:
                 raise Undecided
             blind = [token for token in range(wanted) if not bool((mask[row, token] != 0).any())]
             if blind:
@@ -138,7 +126,7 @@ def _sees_frames(example: Example, done: ForwardPass) -> None:
                 )
 
 
-def _one_target(example: Example, _subject: Subject) -> None:
+def _one_target(example: Example, _tested: ModelUnderTest) -> None:
     network = build(example)
     for batch in batches(example, _MANY_TRIES):
         done = forward(network, batch, example.seed)
@@ -146,23 +134,23 @@ def _one_target(example: Example, _subject: Subject) -> None:
             raise Violation(f"the loss is {done.value}")
 
 
-def _hold(what: str, found: Any, wanted: Any) -> None:
+def _check_equal(what: str, found: Any, wanted: Any) -> None:
     if found != wanted:
         raise Violation(f"{what}: {found}, expected {wanted}")
 
 
 LENGTHS_AGREE = Property(
     name="lengths_agree",
-    wish=Wish(sampler=True, look_ahead=True),
+    spec=ExampleSpec(sampler=True, look_ahead=True),
     holds=_lengths_agree,
     about_the_predictor=True,
     applies=only_paraformer,
-    at_own_shape=True,
+    at_own_dimensions=True,
     share=3,
 )
 PREDICTOR_FIRES = Property(
     name="predictor_fires_for_every_token",
-    wish=Wish(look_ahead=True, ctc=0.0, shortest=6),
+    spec=ExampleSpec(look_ahead=True, ctc=0.0, shortest=6),
     holds=_predictor_fires,
     about_the_predictor=True,
     applies=only_with_predictor,
@@ -170,14 +158,14 @@ PREDICTOR_FIRES = Property(
 )
 ONE_TARGET = Property(
     name="one_target_is_enough",
-    wish=Wish(look_ahead=True, ctc=0.0, fewest_targets=1, rows=(2, 3), most_frames=4),
+    spec=ExampleSpec(look_ahead=True, ctc=0.0, fewest_targets=1, rows=(2, 3), most_frames=4),
     holds=_one_target,
     about_the_predictor=True,
     applies=only_with_predictor,
 )
 EVERY_TOKEN_SEES = Property(
     name="every_token_sees_frames",
-    wish=Wish(look_ahead=True, ctc=0.0, rows=(2, 3), shortest=6, one_long=True, decoder_looks_back=1),
+    spec=ExampleSpec(look_ahead=True, ctc=0.0, rows=(2, 3), shortest=6, one_long=True, decoder_looks_back=1),
     holds=_every_token_sees_frames,
     applies=only_chunked,
     share=2,

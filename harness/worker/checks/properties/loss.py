@@ -1,32 +1,41 @@
-"""What the losses are: their classes, their definition, and the sum that they enter into."""
+"""Properties of the losses: their classes, their definition, and the weighted sum of the parts."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from harness.worker.checks.properties.building import build, make_batch
-from harness.worker.checks.properties.comparing import same
-from harness.worker.checks.properties.drawing import PADDING, Example, Wish
-from harness.worker.checks.properties.running import Violation, forward
-from harness.worker.checks.properties.subject import Property, Subject, anything, only_paraformer
+from harness.worker.checks.properties.examples import PADDING, Example, ExampleSpec
+from harness.worker.checks.properties.forward_pass import build, forward, make_batch
+from harness.worker.checks.properties.property import (
+    ModelUnderTest,
+    Property,
+    Violation,
+    check_equal,
+    every_variant,
+    only_paraformer,
+)
 from harness.worker.release import model
 
 ROUNDING = 64 * 2.0**-23
-"""Single precision keeps 2**-23; a term of the loss is the end of a dozen operations (exponentials, a sum over the
-classes, a logarithm, a product), and the bound is taken relative to the sum of the terms' sizes."""
+"""Single precision keeps 2**-23; a term of the loss results from about a dozen operations (exponentials, a sum over the
+classes, a logarithm, a product). The bound is relative to the sum of the terms' magnitudes."""
 
 
 def definition(scores: Any, targets: Any, *, smoothing: float, by_token: bool) -> tuple[Any, float]:
-    """The label-smoothing loss from its definition, in double precision.
+    """The label-smoothing loss by its definition, in double precision.
 
-    The wanted distribution q gives 1 - ε to the target and ε / (K - 1) to each other class (FunASR's, after ESPnet's
-    `LabelSmoothingLoss`); the loss is the Kullback-Leibler divergence Σ q (log q - log p), 0 log 0 = 0, summed over
-    the positions that are no padding, divided by their number or by the batch size.
+    The target distribution q gives 1 - ε to the target and ε / (K - 1) to each other class (FunASR's, after ESPnet's
+    `LabelSmoothingLoss`). The loss is the Kullback-Leibler divergence Σ q (log q - log p), 0 log 0 = 0, summed over the
+    positions without padding, divided by their number or by the batch size.
+
+    Args:
+        scores: `[batch, tokens, classes]`.
+        targets: `[batch, tokens]`, padded with -1.
 
     Returns:
-        The loss, as a tensor that `scores` get a gradient from, and the size of its terms: what rounding is
-        relative to.
+        The loss, differentiable with respect to `scores`; and the magnitude of its terms, which rounding is relative
+            to.
     """
     import torch
 
@@ -43,12 +52,12 @@ def definition(scores: Any, targets: Any, *, smoothing: float, by_token: bool) -
     return loss, float((sizes * there).sum() / denominator)
 
 
-def in_terms_of_torch(scores: Any, targets: Any, *, smoothing: float, by_token: bool) -> Any:
-    """The same loss from torch's `cross_entropy`, whose smoothing takes the target among all classes.
+def by_cross_entropy(scores: Any, targets: Any, *, smoothing: float, by_token: bool) -> Any:
+    """The same loss from torch's `cross_entropy`, whose smoothing includes the target among all classes.
 
     Torch's ε' gives the target 1 - ε' + ε'/K and each other class ε'/K; with ε' = ε K / (K - 1) that is the same
-    distribution. Torch gives its cross-entropy, which is the divergence and the distribution's entropy; the entropy
-    depends on no score.
+    distribution. Torch's cross-entropy is the divergence plus the distribution's entropy; the entropy does not depend
+    on the scores.
     """
     import torch
 
@@ -68,7 +77,7 @@ def in_terms_of_torch(scores: Any, targets: Any, *, smoothing: float, by_token: 
 
 
 def scores_and_targets(example: Example) -> tuple[Any, Any]:
-    """Scores `[batch, tokens, classes]` with a gradient, and targets `[batch, tokens]`, of the example's lengths."""
+    """Scores `[batch, tokens, classes]` that require a gradient, and targets `[batch, tokens]`."""
     import torch
 
     generator = torch.Generator().manual_seed(example.seed)
@@ -81,7 +90,7 @@ def scores_and_targets(example: Example) -> tuple[Any, Any]:
     return scores.requires_grad_(), targets
 
 
-def criteria(example: Example) -> list[Any]:
+def label_smoothing_losses(example: Example) -> list[Any]:
     """The label-smoothing losses of the example's model, built as the model builds them."""
     found = [module for _, module in model.losses(build(example)) if type(module).__name__ == "LabelSmoothingLoss"]
     if not found:
@@ -89,32 +98,32 @@ def criteria(example: Example) -> list[Any]:
     return found
 
 
-def _loss_is_its_definition(example: Example, _subject: Subject) -> None:
+def _loss_is_its_definition(example: Example, _tested: ModelUnderTest) -> None:
     import torch
 
     conf = example.conf
     settings = {"smoothing": conf["lsm_weight"], "by_token": conf["length_normalized_loss"]}
-    for criterion in criteria(example):
+    for criterion in label_smoothing_losses(example):
         scores, targets = scores_and_targets(example)
         found = criterion(scores, targets)
         (slope,) = torch.autograd.grad(found, scores)
         wanted, size = definition(scores, targets, **settings)
         (wanted_slope,) = torch.autograd.grad(wanted, scores)
-        loss, torchs = float(found.detach()), float(in_terms_of_torch(scores.detach(), targets, **settings))
+        loss, torchs = float(found.detach()), float(by_cross_entropy(scores.detach(), targets, **settings))
         for name, value in (("its definition", float(wanted.detach())), ("torch's cross_entropy", torchs)):
             if not abs(loss - value) <= ROUNDING * size:
                 raise Violation(f"the label-smoothing loss is {loss:.9g}, {name} gives {value:.9g}")
         # Each entry of the gradient is a difference of two probabilities, divided as the loss is.
         denominator = sum(example.targets) if settings["by_token"] else len(example.targets)
-        apart = float((slope.double() - wanted_slope).abs().max())
-        if not apart <= ROUNDING * (1.0 + float(scores.detach().abs().max())) / denominator:
-            raise Violation(f"the label-smoothing loss's gradient is {apart:.3g} away from its definition's")
+        difference = float((slope.double() - wanted_slope).abs().max())
+        if not difference <= ROUNDING * (1.0 + float(scores.detach().abs().max())) / denominator:
+            raise Violation(f"the label-smoothing loss's gradient is {difference:.3g} away from its definition's")
 
 
-def _padding_is_left_out_of_the_loss(example: Example, _subject: Subject) -> None:
+def _padding_is_left_out_of_the_loss(example: Example, _tested: ModelUnderTest) -> None:
     import torch
 
-    for criterion in criteria(example):
+    for criterion in label_smoothing_losses(example):
         scores, targets = scores_and_targets(example)
         found = criterion(scores, targets)
         (slope,) = torch.autograd.grad(found, scores)
@@ -125,15 +134,15 @@ def _padding_is_left_out_of_the_loss(example: Example, _subject: Subject) -> Non
         other[padding] = example.options["garbage"]
         more = torch.nn.functional.pad(other, (0, 0, 0, 2), value=example.options["garbage"]).requires_grad_()
         longer = criterion(more, torch.nn.functional.pad(targets, (0, 2), value=PADDING))
-        same("the loss with other scores and more padding", float(found.detach()), float(longer.detach()))
+        check_equal("the loss with other scores and more padding", float(found.detach()), float(longer.detach()))
         (longer_slope,) = torch.autograd.grad(longer, more)
         length = targets.shape[1]
-        apart = float((longer_slope[:, :length] - slope).abs().max())
-        if apart > ROUNDING * (1.0 + float(scores.detach().abs().max())):
-            raise Violation(f"other scores in the padding move the gradient of the rest by {apart:.3g}")
+        difference = float((longer_slope[:, :length] - slope).abs().max())
+        if difference > ROUNDING * (1.0 + float(scores.detach().abs().max())):
+            raise Violation(f"other scores in the padding move the gradient of the rest by {difference:.3g}")
 
 
-def _classes_fit(example: Example, _subject: Subject) -> None:
+def _classes_fit(example: Example, _tested: ModelUnderTest) -> None:
     network, classes = build(example), example.vocab_size
     for name, module in model.losses(network):
         _expect(f"{name} is built for", module.size, classes, "classes")
@@ -153,12 +162,12 @@ def _classes_fit(example: Example, _subject: Subject) -> None:
             raise Violation(f"the forward pass never called {name}")
         for output in outputs:
             _expect(f"{name} gave", output.shape[-1], classes, "scores")
-    # Where the hidden size is the vocabulary's, hidden states are as wide as scores.
+    # If hidden size and vocabulary are equal, hidden states are as wide as scores.
     entered = [scores for name, scores, _ in seen.losses if name == "criterion_att"]
     given = seen.scores.get("decoder.output_layer", [])
     for scores in entered:
         if given and not any(scores.shape == output.shape and bool((scores == output).all()) for output in given):
-            raise Violation("what entered criterion_att is not what decoder.output_layer put out")
+            raise Violation("the input of criterion_att is not the output of decoder.output_layer")
     passes = 1 + (example.conf.get("sampling_ratio", 0.0) > 0.0)
     _expect("decoder.output_layer was called", len(given), passes, "times")
 
@@ -168,7 +177,7 @@ def _expect(subject: str, found: int, wanted: int, what: str) -> None:
         raise Violation(f"{subject} {found} {what}, expected {wanted}")
 
 
-def _parts_add_up(example: Example, _subject: Subject) -> None:
+def _parts_add_up(example: Example, _tested: ModelUnderTest) -> None:
     import torch
 
     network, conf = build(example), example.conf
@@ -176,18 +185,20 @@ def _parts_add_up(example: Example, _subject: Subject) -> None:
     ((_, scores, targets),) = [entry for entry in done.seen.losses if entry[0] == "criterion_att"]
     by_token = conf["length_normalized_loss"]
     attention = float(definition(scores.detach(), targets, smoothing=conf["lsm_weight"], by_token=by_token)[0])
-    same("the attention loss and its definition", done.part("loss_att"), attention, tolerance=1e-4)
+    check_equal("the attention loss and its definition", done.part("loss_att"), attention, tolerance=1e-4)
     counts = done.seen.predictor[1].detach().double()
     wanted = torch.tensor(example.targets, dtype=torch.float64)
     length = float((counts - wanted).abs().sum()) / (sum(example.targets) if by_token else len(example.targets))
-    same("the predictor's loss and the mean of |tokens - predicted|", done.part("loss_pre"), length, tolerance=1e-4)
+    check_equal(
+        "the predictor's loss and the mean of |tokens - predicted|", done.part("loss_pre"), length, tolerance=1e-4
+    )
     share = conf.get("ctc_weight", 0.0)
     total = (1 - share) * attention + conf["predictor_weight"] * length
     if share:
         ctc = _ctc(example, done.seen.scores["ctc.ctc_lo"][0].detach())
-        same("the CTC loss and torch's of the same scores", done.part("loss_ctc"), ctc, tolerance=1e-4)
+        check_equal("the CTC loss and torch's of the same scores", done.part("loss_ctc"), ctc, tolerance=1e-4)
         total += share * ctc
-    same("the loss and the weighted sum of its parts", done.value, total, tolerance=1e-4)
+    check_equal("the loss and the weighted sum of its parts", done.value, total, tolerance=1e-4)
 
 
 def _ctc(example: Example, scores: Any) -> float:
@@ -207,32 +218,32 @@ def _ctc(example: Example, scores: Any) -> float:
 _SPREADS = (1, 0.01, 30)
 CLASSES_FIT = Property(
     name="classes_fit",
-    wish=Wish(sampler=True, look_ahead=True),
+    spec=ExampleSpec(sampler=True, look_ahead=True),
     holds=_classes_fit,
-    applies=anything,
-    at_own_shape=True,
+    applies=every_variant,
+    at_own_dimensions=True,
     share=3,
 )
 LOSS_IS_ITS_DEFINITION = Property(
     name="loss_is_its_definition",
-    wish=Wish(ctc=0.0, options={"spread": _SPREADS}),
+    spec=ExampleSpec(ctc=0.0, options={"spread": _SPREADS}),
     holds=_loss_is_its_definition,
     applies=only_paraformer,
-    at_own_shape=True,
+    at_own_dimensions=True,
     share=3,
 )
 PADDING_IS_LEFT_OUT = Property(
     name="padding_is_left_out_of_the_loss",
-    wish=Wish(ctc=0.0, options={"garbage": (0.0, 1.0, 1000.0), "spread": _SPREADS}),
+    spec=ExampleSpec(ctc=0.0, options={"garbage": (0.0, 1.0, 1000.0), "spread": _SPREADS}),
     holds=_padding_is_left_out_of_the_loss,
     applies=only_paraformer,
     share=2,
 )
 PARTS_ADD_UP = Property(
     name="parts_add_up",
-    wish=Wish(sampler=True, look_ahead=True, shortest=2),
+    spec=ExampleSpec(sampler=True, look_ahead=True, shortest=2),
     holds=_parts_add_up,
     applies=only_paraformer,
-    at_own_shape=True,
+    at_own_dimensions=True,
     share=2,
 )

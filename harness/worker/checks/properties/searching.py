@@ -1,7 +1,7 @@
-"""Looking for a counter-example: so many examples, one seed, nothing kept and nothing printed.
+"""Searching for a counter-example: a number of examples and one seed; nothing is stored or printed.
 
-What is searched depends on the release and the seed alone: no clock decides how many examples are drawn or how far a
-counter-example is shrunk. A time limit that is met ends the search, and the findings say so.
+Which examples are searched depends on the release and the seed alone: no clock decides how many are drawn or how far a
+counter-example is shrunk. A time limit ends the search, and the findings say so.
 """
 
 from __future__ import annotations
@@ -12,43 +12,43 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.worker.checks.properties.drawing import Example, own_shape, strategy
-from harness.worker.checks.properties.running import TooFewEmbeddings, Undecided, Violation
-from harness.worker.checks.properties.subject import Property, Subject
+from harness.worker.checks.properties.examples import Example, own_dimensions, strategy
+from harness.worker.checks.properties.property import ModelUnderTest, Property, TooFewEmbeddings, Undecided, Violation
 from harness.worker.process import failures
+from harness.worker.release import findings
 
 SHRINK_EXAMPLES = 40
-"""Examples that are tried to make a counter-example smaller: it is found by then, and only gets easier to read."""
+"""Examples for shrinking a counter-example, which only makes it easier to read."""
 _UNDECIDED = "undecided"
 
 
-class _Enough(BaseException):
-    """The search is over. No `Exception`: Hypothesis would take that for a failure of the example."""
+class _SearchOver(BaseException):
+    """Ends the search. Not an `Exception`: Hypothesis would treat that as a failure of the example."""
 
 
-class OwnFault(Exception):
-    """Something of the harness went wrong while it held an example against a property."""
+class HarnessFault(Exception):
+    """The harness itself failed while it evaluated an example."""
 
 
 @dataclass
 class Findings:
-    """What one property gave."""
+    """The result of one property."""
 
     name: str
     status: str
-    """`holds`, `fails`, `known`, `does_not_apply`, or `not_asked` where no example decided anything or the search was
-    stopped by the time limit."""
+    """`holds`, `fails`, `known`, `does_not_apply`; `not_asked` if no example decided anything or the time limit stopped
+    the search."""
     message: str = ""
     examples: int = 0
-    """Those that decided something, before anything was found; the ones of shrinking are not among them."""
+    """Examples that decided something before a failure was found; without those of shrinking."""
     planned: int = 0
-    """How many were to be drawn."""
+    """Planned number of examples."""
     seconds: float = 0.0
-    """Of this process's own time."""
+    """CPU time of this process."""
     counterexample: str = ""
     labels: tuple[int, ...] = ()
     stopped: bool = False
-    """Whether the time limit ended the search before anything was found."""
+    """Whether the time limit ended the search before a failure was found."""
 
 
 def never() -> bool:
@@ -58,30 +58,30 @@ def never() -> bool:
 
 @dataclass
 class _Search:
-    """The examples that were held against one property, and what each gave."""
+    """The evaluated examples of one property, and their results."""
 
-    asked: Property
-    subject: Subject
+    prop: Property
+    tested: ModelUnderTest
     is_over: Callable[[], bool]
     known: dict[str, str | None] = field(default_factory=dict)
     """By an example's key: the message of its violation, None if there is none, or `_UNDECIDED`."""
     labels: tuple[int, ...] = ()
     examples: int = 0
     found: Example | None = None
-    """The example that failed last, which is the smallest."""
+    """The last example that failed, which is the smallest."""
     shrinking: int = 0
-    """Examples that were tried since the first failed."""
+    """Examples evaluated since the first failure."""
     stopped: bool = False
 
     def hold(self, example: Example) -> str | None:
-        """What this example gives, the same each time it comes; ends the search when it is over."""
+        """The result of an example, cached by its key; raises `_SearchOver` when the search is over."""
         key = example.key
         if self.is_over():
             self.stopped = self.found is None
-            raise _Enough
+            raise _SearchOver
         if key not in self.known:
             if self.found and self.shrinking >= SHRINK_EXAMPLES:
-                raise _Enough
+                raise _SearchOver
             self.shrinking += self.found is not None
             self.known[key] = self._judge(example)
         verdict = self.known[key]
@@ -90,7 +90,7 @@ class _Search:
         return verdict
 
     def _judge(self, example: Example) -> str | None:
-        verdict = judge(self.asked, example, self.subject)
+        verdict = evaluate(self.prop, example, self.tested)
         if isinstance(verdict, Undecided):
             return _UNDECIDED
         if not self.found:
@@ -101,49 +101,47 @@ class _Search:
         return str(verdict)
 
 
-def judge(asked: Property, example: Example, subject: Subject) -> Violation | Undecided | None:
-    """Hold one example against a property; what the release raises is a violation like any other.
+def evaluate(prop: Property, example: Example, tested: ModelUnderTest) -> Violation | Undecided | None:
+    """Evaluate a property for one example; an exception of the release is a violation.
 
     Raises:
-        OwnFault: the harness is to blame for what was raised.
+        HarnessFault: the harness caused the exception.
     """
     try:
-        asked.holds(example, subject)
+        prop.holds(example, tested)
     except TooFewEmbeddings as short:
-        return Violation(str(short)) if asked.about_the_predictor else short
+        return Violation(str(short)) if prop.about_the_predictor else short
     except (Violation, Undecided) as verdict:
         return verdict
     except Exception as error:
-        if failures.status_of(error, subject.overlay) != "failed":
-            raise OwnFault(f"{asked.name}: {type(error).__name__}: {error}\n{example.text}") from error
-        failure = failures.describe(error, subject.overlay)
-        kind, _, place = failure["signature"].partition("@")
-        return Violation(f"{kind} in {place}: {failure['message'] or 'no message'}")
+        if failures.status_of(error, tested.overlay) != "failed":
+            raise HarnessFault(f"{prop.name}: {type(error).__name__}: {error}\n{example.text}") from error
+        return Violation(findings.reason_of(failures.describe(error, tested.overlay)))
     return None
 
 
 def search(
-    asked: Property, subject: Subject, *, examples: int, seed: int, is_over: Callable[[], bool] = never
+    prop: Property, tested: ModelUnderTest, *, examples: int, seed: int, is_over: Callable[[], bool] = never
 ) -> Findings:
-    """Draw examples until one fails or the number is reached.
+    """Draw examples until one fails or their number is reached.
 
     Args:
-        is_over: Whether the time limit is met; then no further example is begun, and the findings are `stopped` unless
-            one has failed.
+        is_over: Whether the time limit is reached; then no further example starts, and the findings are `stopped`
+            unless an example has failed.
     """
     begun = time.process_time()
-    run = _Search(asked=asked, subject=subject, is_over=is_over)
-    with contextlib.suppress(_Enough):
-        if asked.at_own_shape:
+    run = _Search(prop=prop, tested=tested, is_over=is_over)
+    with contextlib.suppress(_SearchOver):
+        if prop.at_own_dimensions:
             run.hold(
-                own_shape(subject.base, asked.wish, vocab_size=subject.vocab_size, hidden_size=subject.hidden_size)
+                own_dimensions(tested.base, prop.spec, vocab_size=tested.vocab_size, hidden_size=tested.hidden_size)
             )
         _draw(run, examples - run.examples, seed)
     message = run.known[run.found.key] if run.found else None
     if run.stopped:
         message = f"the time limit stopped the search after {run.examples} of {examples} examples"
     return Findings(
-        name=asked.name,
+        name=prop.name,
         status="fails" if run.found else "holds" if run.examples and not run.stopped else "not_asked",
         message=message or "",
         examples=run.examples,
@@ -155,18 +153,18 @@ def search(
     )
 
 
-def replay(asked: Property, subject: Subject, text: str) -> Findings | None:
-    """Hold a stored counter-example against the property; None if it fails no more, or is none."""
+def replay(prop: Property, tested: ModelUnderTest, text: str) -> Findings | None:
+    """Evaluate a saved counter-example; None if it does not fail any more, or cannot be read."""
     begun = time.process_time()
     try:
         example = Example.parse(text)
     except ValueError:
         return None
-    verdict = judge(asked, example, subject)
+    verdict = evaluate(prop, example, tested)
     if not isinstance(verdict, Violation):
         return None
     return Findings(
-        name=asked.name,
+        name=prop.name,
         status="known",
         message=str(verdict),
         examples=1,
@@ -203,16 +201,16 @@ def _draw(run: _Search, examples: int, seed: int) -> None:
     )
     seeded: Any = hypothesis.seed
     given: Any = hypothesis.given
-    asked: Any = given(strategy(run.subject.base, run.asked.wish))(trial)
+    wrapped: Any = given(strategy(run.tested.base, run.prop.spec))(trial)
     try:
-        seeded(seed)(settings(asked))()
+        seeded(seed)(settings(wrapped))()
     except (Violation, hypothesis.errors.Unsatisfiable, hypothesis.errors.FlakyFailure):
-        # What was found is in `run`; that all examples said nothing shows in their number.
+        # The result is in `run`; if no example decided anything, their number is 0.
         return
 
 
 def _ignore_constants_of_the_release() -> None:
-    """Draw the same examples for every release: newer Hypothesis takes numbers from the sources of what is imported."""
+    """Draw the same examples for every release: newer Hypothesis collects constants from imported sources."""
     from hypothesis.internal.conjecture import providers
 
     if hasattr(providers, "_get_local_constants") and hasattr(providers, "_local_constants"):

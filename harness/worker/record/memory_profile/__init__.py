@@ -1,57 +1,57 @@
-"""How much memory a training step takes, measured on the CPU: every tensor of a real step, from its birth to its end.
+"""The memory profile of a training step, measured on the CPU: the lifetime of every tensor of a real step.
 
-The model has few blocks, and all else as at full depth; what it is made of at full depth is told besides. The outside
-carries what was seen to the full depth and to other batches, see `harness.performance.prediction`.
+The model has few blocks, everything else as at full depth; its parameters at full depth are listed too.
+`harness.performance.prediction` extrapolates to full depth and to other batches.
 
-A request with the check `footprint` holds under `footprint`:
+A request with the check `footprint` has under `footprint`:
 
-    full_folder   the model folder at the depth that is asked about
-    batches       how many utterances the batches of the measured steps have
+    full_folder   the model folder at the depth in question
+    batches       numbers of utterances in the batches of the measured steps
     frames        stacked frames of each utterance
     tokens        tokens of each utterance
     precision     `fp32`, `bf16` or `fp16`
-    threads       of torch
+    threads       threads of torch
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from harness.worker.record.memory_profile import structure
-from harness.worker.record.memory_profile.stepping import Stepping
+from harness.worker.record.memory_profile.training_steps import StepProfiler
 from harness.worker.release import model
-from harness.worker.release.batch_making import make_batch
-from harness.worker.trainer import options, precision
+from harness.worker.release.batches import make_batch
+from harness.worker.trainer import options
 
 
 def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     """A training step with each batch; `harness.performance.prediction.recording` reads the evidence `footprint`."""
     import torch
 
-    wish = request["footprint"]
-    if missing := _missing_precision(request, wish["precision"]):
+    wanted = request["footprint"]
+    if missing := _missing_precision(request, wanted["precision"]):
         return {"status": "skipped", "reason": missing}
-    full = structure.full(wish["full_folder"], request["seed"])
+    full = model_at_full_depth(wanted["full_folder"], request["seed"])
     network, config = model.build(request["model_folder"], "cpu", request["seed"])
-    # AutoModel sets a number of its own.
-    torch.set_num_threads(wish["threads"])
+    # AutoModel sets its own number.
+    torch.set_num_threads(wanted["threads"])
     network.train()
-    stacks = structure.stacks(network, full)
+    stacks = block_stacks(network, full)
     batches = []
-    for size in wish["batches"]:
-        told = {**request["contract"], "frames": [wish["frames"]] * size, "tokens": [wish["tokens"]] * size}
-        batches.append(make_batch(config["input_size"], request["vocab_size"], request["seed"], "cpu", told))
-    stepping = Stepping(network, tuple(stacks), wish["precision"])
+    for size in wanted["batches"]:
+        contract = {**request["contract"], "frames": [wanted["frames"]] * size, "tokens": [wanted["tokens"]] * size}
+        batches.append(make_batch(config["input_size"], request["vocab_size"], request["seed"], "cpu", contract))
+    stepping = StepProfiler(network, tuple(stacks), wanted["precision"])
     model.seed_everything(request["seed"])
     steps = stepping.steps(batches)
     found = {
         "schema": 1,
-        "parameters": structure.tensors(full.named_parameters()),
-        "buffers": structure.tensors(full.named_buffers()),
+        "parameters": tensor_sizes(full.named_parameters()),
+        "buffers": tensor_sizes(full.named_buffers()),
         "without_gradient": sorted(stepping.without_gradient),
         "stacks": {name: list(lengths) for name, lengths in stacks.items()},
-        "batches": list(wish["batches"]),
+        "batches": list(wanted["batches"]),
         "before": steps[0],
         "steps": steps[1:],
     }
@@ -59,8 +59,60 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _missing_precision(request: Mapping[str, Any], wanted: str) -> str:
-    """Why the release's native trainer cannot be asked for this precision; empty when it can."""
+    """Why the release's native trainer lacks this precision; empty if it has it."""
     release = request["release"]
-    entry = options.of(release["overlay"], release["version"], "train_ds").native_entry
-    words = precision.words(release["overlay"], entry, wanted)
-    return precision.missing(entry, wanted) if words is None else ""
+    entry = options.trainer_options(release["overlay"], release["version"], "train_ds").native_entry
+    overrides = options.precision_overrides(release["overlay"], entry, wanted)
+    return options.missing_precision(entry, wanted) if overrides is None else ""
+
+
+def model_at_full_depth(folder: str, seed: int) -> Any:
+    """The model at full depth with uninitialised parameters: memory that is never written takes no space.
+
+    Torch's `meta` device would do as well, but imports a decomposition for each kind of operation, which takes longer
+    than the measurement.
+    """
+    with without_initial_values():
+        return model.build(folder, "cpu", seed)[0]
+
+
+@contextlib.contextmanager
+def without_initial_values() -> Iterator[None]:
+    """Make the functions of `torch.nn.init` leave tensors unchanged."""
+    import torch
+
+    functions = {name: one for name, one in vars(torch.nn.init).items() if name.endswith("_") and callable(one)}
+    for name in functions:
+        setattr(torch.nn.init, name, _left)
+    try:
+        yield
+    finally:
+        for name, one in functions.items():
+            setattr(torch.nn.init, name, one)
+
+
+def _left(tensor: Any, *_args: Any, **_kwargs: Any) -> Any:
+    return tensor
+
+
+def tensor_sizes(named: Iterable[tuple[str, Any]]) -> list[list[Any]]:
+    """Name, bytes, and whether it is trained, in the model's order."""
+    return [[name, one.numel() * one.element_size(), bool(one.requires_grad)] for name, one in named]
+
+
+def block_stacks(network: Any, larger: Any) -> dict[str, tuple[int, int]]:
+    """The stacks of blocks by name, with their lengths in both models; `larger` has as many blocks or more."""
+    few, many = _stacks(network), _stacks(larger)
+    return {name: (length, many[name]) for name, length in few.items() if many.get(name, 0) >= length}
+
+
+def _stacks(network: Any) -> dict[str, int]:
+    """Sequences of modules that are in no other such sequence; nested ones are part of a block."""
+    import torch
+
+    kinds = (torch.nn.Sequential, torch.nn.ModuleList)
+    found: dict[str, int] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, kinds) and len(module) and not any(model.has_prefix(name, [one]) for one in found):
+            found[name] = len(module)
+    return found

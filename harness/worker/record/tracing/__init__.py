@@ -1,11 +1,11 @@
-"""Asking a cell's question with a recorder beside it: which modules ran, on what, and what they gave.
+"""Running a cell's check under a recorder: which modules ran, with which inputs and outputs.
 
-A request with `trace` is answered as ever, and its evidence holds the recording under `trace`. The wish:
+A request with `trace` is run as usual, and its evidence holds the recording under `trace`. The trace options:
 
-    passes      numbers of the forward passes of training of which values are recorded; [0] if it is left out.
-                Of all others only that which raises is kept, by its forms.
-    property    of a cell of `properties`: the one property to ask, and
-    example     the counter-example to hold against it.
+    passes      indices of the training forward passes whose values are recorded; default [0].
+                Of other passes only one that raises is kept, with shapes only.
+    property    for the check `properties`: the one property to evaluate, and
+    example     the counter-example to evaluate it for.
 
 The recording's format: docs/investigating.md#file-formats.
 """
@@ -18,22 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import wire
-from harness.worker.process import failures
 from harness.worker.record.tracing.recorder import CallRecorder
-from harness.worker.release import model
+from harness.worker.release import findings, model
 from harness.worker.trainer import children
 
 Answering = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def answer(request: Mapping[str, Any], answering: Answering) -> dict[str, Any]:
-    """The answer with the recording in its evidence; what the check raises is told as its failure, and recorded too."""
-    wish = request["trace"]
+def run_traced(request: Mapping[str, Any], answering: Answering) -> dict[str, Any]:
+    """The check's result with the recording in its evidence; an exception is recorded as the result's failure."""
+    trace_options = request["trace"]
     overlay = request["release"]["overlay"]
     kept = Path.cwd() / "trace.json"
-    recorder = CallRecorder(overlay, request.get("model_class", ""), wish.get("passes", [0]))
-    # What is trained in a child is recorded there, and left in a file.
-    children.before_leaving.append(lambda: _keep(kept, recorder))
+    recorder = CallRecorder(overlay, request.get("model_class", ""), trace_options.get("passes", [0]))
+    # A training in a child is recorded there and saved to a file.
+    children.before_exit.append(lambda: _keep(kept, recorder))
     recorder.start()
     try:
         result = answering(request)
@@ -41,24 +40,17 @@ def answer(request: Mapping[str, Any], answering: Answering) -> dict[str, Any]:
         recorder.stop()
         if type(error).__name__ == "NotInRelease":
             raise
-        result = _raised(error, overlay)
+        result = findings.raised(error, overlay)
     finally:
         recorder.stop()
-        children.before_leaving.clear()
-    for _, network, _config in model._kept:
-        recorder.know(network)
-    told = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else recorder.told()
-    return {**result, "evidence": {**result.get("evidence", {}), "trace": told}}
+        children.before_exit.clear()
+    if (network := model.kept_network()) is not None:
+        recorder.note_structure(network)
+    recording = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else recorder.to_dict()
+    return {**result, "evidence": {**result.get("evidence", {}), "trace": recording}}
 
 
 def _keep(path: Path, recorder: CallRecorder) -> None:
-    """The first child's recording counts: those after it repeat its training under other seeds."""
+    """Write the first child's recording only: later children repeat its training with other seeds."""
     if not path.exists():
-        wire.write_json(path, recorder.told())
-
-
-def _raised(error: Exception, overlay: str) -> dict[str, Any]:
-    failure = failures.describe(error, overlay)
-    kind, _, place = failure["signature"].partition("@")
-    reason = f"{kind} in {place}: {failure['message'] or 'no message'}"
-    return {"status": failures.status_of(error, overlay), "reason": reason, "failure": failure}
+        wire.write_json(path, recorder.to_dict())

@@ -1,8 +1,7 @@
-"""Records what ran: every module's call and every call of a function of the release, in the order in which they began.
+"""Records all calls of modules and of the release's functions, in the order in which they began.
 
-Modules are seen where torch calls them, in `torch.nn.Module.__call__`; the release's own functions through Python's
-profiling hook, which sees every function that begins and ends. Neither changes what is computed: tensors are read,
-no random number is drawn.
+Module calls are hooked in `torch.nn.Module.__call__`, the release's own functions by Python's profiling hook. Neither
+changes what is computed: tensors are only read, and no random number is drawn.
 """
 
 from __future__ import annotations
@@ -15,24 +14,23 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from harness.worker.record.tracing import network as networks
-from harness.worker.record.tracing.places import Places, bound
-from harness.worker.record.tracing.values import summary
+from harness.worker.record.tracing import summaries as networks
+from harness.worker.record.tracing.summaries import SourceLocations, bind_arguments, summary
 
 MOST_OF_A_FUNCTION = 12
-"""Calls of one function within a pass that are recorded; those of a loop tell nothing new."""
+"""Recorded calls of one function per pass; further calls in a loop add nothing."""
 MOST_BUILT = 600
 MOST_CALLS = 6000
 
 
 @dataclass
 class RecordedPass:
-    """One call of the model, or a stretch outside of one."""
+    """One call of the model."""
 
     number: int
-    """Counted from 0 over the forward passes of training."""
+    """Index among the training forward passes, from 0."""
     whole: bool
-    """Whether the values are recorded, and not only the forms."""
+    """Whether values are recorded, and not only shapes."""
     training: bool
     calls: list[dict[str, Any]] = field(default_factory=list)
     raised: str | None = None
@@ -41,20 +39,20 @@ class RecordedPass:
     open: list[int] = field(default_factory=list)
     """The calls that have begun and not ended, outermost first."""
     frames: dict[int, tuple[CodeType, int]] = field(default_factory=dict)
-    """Which record belongs to which frame, by the frame's identity."""
+    """The record of each frame, by the frame's identity."""
     times: Counter[CodeType] = field(default_factory=Counter)
 
-    def plain(self) -> dict[str, Any]:
-        """As it crosses the border."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for the recording."""
         names = ("number", "whole", "training", "raised", "calls", "weights", "gradients")
         return {name: getattr(self, name) for name in names}
 
 
 class CallRecorder:
-    """Watches this process from `start` on; `told` is plain data at any moment."""
+    """Records this process from `start` on; `to_dict` returns plain data at any time."""
 
     def __init__(self, overlay: str, model_class: str, wanted: Collection[int]) -> None:
-        self._places = Places(overlay)
+        self._places = SourceLocations(overlay)
         self._model_class = model_class
         self._wanted = frozenset(wanted)
         self._executed: Counter[CodeType] = Counter()
@@ -72,7 +70,7 @@ class CallRecorder:
         self._original: Callable[..., Any] | None = None
 
     def start(self) -> None:
-        """Put the hooks in place."""
+        """Install the hooks."""
         import torch
         from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -87,22 +85,22 @@ class CallRecorder:
         sys.setprofile(self._profile)
 
     def stop(self) -> None:
-        """Take the hooks away."""
+        """Remove the hooks."""
         import torch
 
         sys.setprofile(None)
         if self._original is not None:
             torch.nn.Module.__call__ = self._original
 
-    def told(self) -> dict[str, Any]:
-        """All that was seen so far."""
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that was recorded so far."""
         self.note_gradients()
         return {
             "schema": 1,
             "model": self._model_class,
             "modules": self._modules,
             "built": self._built,
-            "passes": [one.plain() for one in self._passes],
+            "passes": [one.to_dict() for one in self._passes],
             "functions": [
                 {**place, "times": times}
                 for code, times in self._executed.items()
@@ -110,13 +108,13 @@ class CallRecorder:
             ],
         }
 
-    def know(self, network: Any) -> None:
-        """Take down what a model is made of; the first one counts."""
+    def note_structure(self, network: Any) -> None:
+        """Record the structure of the first model."""
         if self.network is None:
             self.network, self._modules = network, networks.modules(network, self._places)
 
     def note_gradients(self) -> None:
-        """Take down the gradients of the last recorded pass, if there are any and they were not taken down yet."""
+        """Record the gradients of the last recorded pass, once, if there are any."""
         done = [one for one in self._passes if one.whole and one.training]
         if self.network is None or not done or done[-1].gradients or done[-1].raised:
             return
@@ -152,7 +150,7 @@ class CallRecorder:
         number = self._count if training else -1
         one = RecordedPass(number=number, whole=training and number in self._wanted, training=training)
         self._busy = True
-        self.know(module)
+        self.note_structure(module)
         self._names = {id(each): name for name, each in module.named_modules()}
         if one.whole:
             one.weights = networks.weights(module)
@@ -185,7 +183,7 @@ class CallRecorder:
             return None
         self._busy = True
         try:
-            arguments, problem = bound(module.forward, args, kwargs)
+            arguments, problem = bind_arguments(module.forward, args, kwargs)
             kind = type(module)
             record = {
                 "kind": "module",
@@ -272,7 +270,7 @@ class CallRecorder:
             self._end(one, index, output=result)
 
     def _mark(self, one: RecordedPass, trace: TracebackType | None) -> None:
-        """An exception that passes through a function looks to the profiling hook like a return of None."""
+        """Mark calls that an exception passed through: the profiling hook sees them return None."""
         while trace is not None:
             code, index = one.frames.get(id(trace.tb_frame), (None, -1))
             if code is trace.tb_frame.f_code:
@@ -280,7 +278,7 @@ class CallRecorder:
             trace = trace.tb_next
 
     def _building_begins(self, frame: FrameType, place: dict[str, Any]) -> None:
-        """The construction of an object of the release: what its class was given."""
+        """Record the construction of an object of the release, with its arguments."""
         self._busy = True
         owner = frame.f_locals.get(frame.f_code.co_varnames[0] if frame.f_code.co_varnames else "")
         self._built.append(
@@ -295,7 +293,7 @@ class CallRecorder:
 
 
 def _locals(frame: FrameType) -> list[tuple[str, str, Any]]:
-    """The arguments that a function has just been entered with; how they were passed is not seen here."""
+    """The arguments of a function that has just begun; how they were passed is unknown."""
     code = frame.f_code
     count = code.co_argcount + code.co_kwonlyargcount
     names = list(code.co_varnames[:count])
@@ -311,7 +309,7 @@ def _locals(frame: FrameType) -> list[tuple[str, str, Any]]:
 
 
 def _drawn() -> str:
-    """The state of torch's generator: two runs that drew the same so far have the same."""
+    """The state of torch's generator: equal in two runs that have drawn the same."""
     import torch
 
     return hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()[:8]

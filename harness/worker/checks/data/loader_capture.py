@@ -1,9 +1,9 @@
-"""The release's own loaders: captured where its trainer builds them, and built anew for each question.
+"""The release's own loaders: captured where its trainer builds them, and built anew for each test.
 
-The trainer's command line is run once. What its `main` is called with, after the release has read the model folder,
-is taken down; then `main` itself is called, with a model that has one weight, and stopped where the loaders are made:
-up to 1.0.17 `main` makes them itself and hands them to its `DataTrainer`, so `main` is called for every question;
-since 1.0.18 a class makes them, so what it is given is taken down, and the class is called for every question.
+The trainer's command line runs once. The arguments of its `main`, after the release has read the model folder, are
+kept. Then `main` runs with a model of one weight and is stopped where the loaders are made. Up to 1.0.17 `main` makes
+them itself and passes them to its trainer, so `main` runs for every test. Since 1.0.18 a class makes them: its
+arguments are kept, and the class is called for every test.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOADER_CLASS = "DataloaderMapStyle"
 
 
 class Captured(Exception):
-    """Raised in the trainer's `main` where it has given what is wanted."""
+    """Raised in the trainer's `main` once the wanted arguments are known."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         super().__init__("taken down")
@@ -39,31 +39,31 @@ class Loaders:
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderCapture:
-    """What the trainer reads from, in one set-up."""
+    """The loaders of one set-up."""
 
     build: Callable[..., Loaders]
-    """Takes `epoch`, and `start_step` and `data_split_i` where the release knows them."""
+    """Takes `epoch`, and `start_step` and `data_split_i` if the release has them."""
 
 
 class DataTrainer:
-    """A release's trainer, as far as its loaders go."""
+    """A release's trainer, run as far as its loaders."""
 
     def __init__(
         self,
         entry: str,
         model_class: str,
         folder: Path,
-        dialect: options.TrainerOptions,
-        feeding: options.DatasetOptions,
+        trainer_options: options.TrainerOptions,
+        dataset_options: options.DatasetOptions,
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
         self.entry = entry
         self.model_class = model_class
         self.folder = folder
-        self.dialect = dialect
-        self.feeding = feeding
+        self.trainer_options = trainer_options
+        self.dataset_options = dataset_options
         self.overrides = dict(overrides or {})
-        """The variant's own settings, without those that the questions make themselves."""
+        """The variant's own settings, without those that the tests set."""
         self._module = importlib.import_module(f"funasr.bin.{entry}")
         self._config: dict[str, Any] = {}
         self._given: dict[str, Any] = {}
@@ -72,9 +72,9 @@ class DataTrainer:
         """Run the command line up to the loaders.
 
         Raises:
-            whatever the release raises on the way.
+            whatever the release raises.
         """
-        words = self.dialect.overrides(
+        overrides = self.trainer_options.overrides(
             {
                 "model_folder": str(self.folder),
                 "train": train,
@@ -91,32 +91,32 @@ class DataTrainer:
         )
         with _replaced(self._module, "main", _raise):
             try:
-                launch.run_trainer(self.entry, words)
+                launch.run_trainer(self.entry, overrides)
             except Captured as captured:
                 self._config = _plain(captured.given)
         if not self._config:
             raise RuntimeError(f"funasr/bin/{self.entry}.py ended without calling its main")
         self._config.pop("init_param", None)
-        if not self.feeding.loaders_in_main:
+        if not self.dataset_options.loaders_in_main:
             from funasr.register import tables
 
             with _replaced_item(tables.dataloader_classes, LOADER_CLASS, _raise):
                 self._given = dict(self._call_main(self._config))
 
-    def feed(self, train: str, valid: str, *, with_seg_dict: bool = True, **conf: Any) -> LoaderCapture:
-        """The loaders' maker for these files; `conf` are settings of `dataset_conf`.
+    def capture_loaders(self, train: str, valid: str, *, with_seg_dict: bool = True, **conf: Any) -> LoaderCapture:
+        """A function that builds loaders for these files; `conf` are settings of `dataset_conf`.
 
         Raises:
             whatever the release raises when it reads the files.
         """
-        given = self._config if self.feeding.loaders_in_main else self._given
+        given = self._config if self.dataset_options.loaders_in_main else self._given
         given = {
             **given,
             "train_data_set_list": train,
             "valid_data_set_list": valid,
             "dataset_conf": {**_plain(given["dataset_conf"]), **conf},
         }
-        if self.feeding.loaders_in_main:
+        if self.dataset_options.loaders_in_main:
             return self._feed_of_main(given, with_seg_dict)
         if not with_seg_dict:
             given["tokenizer"] = self._bare_tokenizer()
@@ -138,7 +138,7 @@ class DataTrainer:
 
         def build(*, epoch: int = 0, **place: int) -> Loaders:
             train, valid = maker.build_iter(epoch, **place)
-            # As `train_epoch` and `validate_epoch` do before they begin.
+            # As `train_epoch` and `validate_epoch` do at their start.
             for loader in (train, valid):
                 loader.batch_sampler.set_epoch(epoch)
             return Loaders(train=train, valid=valid)
@@ -152,7 +152,7 @@ class DataTrainer:
         return tables.tokenizer_classes.get(name)(**_without_seg_dict(self._config["tokenizer_conf"]))
 
     def _call_main(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What `main` gave where it was stopped."""
+        """The arguments with which `main` was stopped."""
         from funasr.register import tables
 
         with _replaced_item(tables.model_classes, self.model_class, _one_weight()):
@@ -165,7 +165,7 @@ class DataTrainer:
 
 @contextmanager
 def as_rank(rank: int, world: int) -> Iterator[None]:
-    """In the meantime torch.distributed says that this is process `rank` of `world`."""
+    """Make torch.distributed report that this process is `rank` of `world`."""
     import torch.distributed
 
     answers = {"get_rank": rank, "get_world_size": world, "is_initialized": True, "is_available": True}
@@ -177,14 +177,6 @@ def as_rank(rank: int, world: int) -> Iterator[None]:
     finally:
         for name, original in before.items():
             setattr(torch.distributed, name, original)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """What a model folder's config says."""
-    from omegaconf import OmegaConf
-
-    config: dict[str, Any] = _plain(OmegaConf.load(folder / "config.yaml"))
-    return config
 
 
 def _raise(*_args: Any, **kwargs: Any) -> Any:
@@ -212,7 +204,7 @@ def _replaced_item(table: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _one_weight() -> Any:
-    """A model class that stands for any: the loaders do not ask for more."""
+    """A model class with one weight: the loaders need no more."""
     import torch
 
     class OneWeight(torch.nn.Module):  # type: ignore[misc]

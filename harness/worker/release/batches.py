@@ -1,4 +1,4 @@
-"""Batches as FunASR's collators make them, with what an architecture is fed besides speech and text."""
+"""Batches as FunASR's collators make them, with the further inputs that some architectures take."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ FRAMES = (40, 33, 28, 21)
 TOKENS = (8, 7, 5, 3)
 """Tokens of each utterance: as dense as everyday Mandarin."""
 PADDING = -1
-"""What FunASR's collator pads token ids with (`int_pad_value` of its `AudioDataset`)."""
+"""The padding of FunASR's collator for token ids (`int_pad_value` of its `AudioDataset`)."""
 SHORTEST_HOTWORD = 2
 """`hotword_min_length` of FunASR's `AudioDatasetHotword`."""
 
 _STACKED_SECONDS = 0.06
 _SPECIAL = 3
-"""Blank, begin and end are the first ids."""
+"""Blank, start and end of sentence are the first ids."""
 
 
 def make_batch(
@@ -24,14 +24,14 @@ def make_batch(
 ) -> dict[str, Any]:
     """Features `[batch, frames, input]`, token ids `[batch, tokens]` padded with -1, lengths `[batch, 1]`.
 
-    The first and the last id of the vocabulary are among the tokens: a loss that cannot take one of them says so.
-    To a CTC loss the first id is the blank, which is in no text; there the first token is the first beyond the
-    special ones.
+    The first and the last id of the vocabulary are among the tokens, so that a loss that cannot take one of them
+    raises. For a CTC loss the first id is the blank, which no text contains; there the first token is the first after
+    the special ones.
 
     Args:
-        wanted: `frame_seconds` of the model's frames, 0.06 unless stated (shorter ones are more); `inputs` besides;
-            `labels_before_text`, the ids that may stand at each place before the text; `no_hotword`; `ctc`;
-            `frames` and `tokens` of each utterance in place of `FRAMES` and `TOKENS`.
+        wanted: `frame_seconds` of the model's frames, default 0.06 (shorter ones are more); further `inputs`;
+            `labels_before_text`, the ids that may be at each position before the text; `no_hotword`; `ctc`; `frames`
+            and `tokens` of each utterance instead of `FRAMES` and `TOKENS`.
     """
     import torch
 
@@ -59,25 +59,25 @@ def make_batch(
 
 
 def _labels(places: Sequence[Sequence[int]], rows: int) -> Any:
-    """`[batch, places]`: each utterance has the next of the ids that a place may have."""
+    """`[batch, positions]`: each utterance has the next of the ids that a position may have."""
     import torch
 
     return torch.tensor([[ids[row % len(ids)] for ids in places] for row in range(rows)])
 
 
 def _hotwords(text: Any, counts: Sequence[int], no_hotword: int | None) -> dict[str, Any]:
-    """Hotwords as FunASR's `AudioDatasetHotword` collates them: pieces of the texts, and last one that is none.
+    """Hotwords in the form of FunASR's `AudioDatasetHotword`: pieces of the texts, and a final one that is none.
 
-    `hotword_pad` `[hotwords, tokens]` is padded with 0, `hotword_lengths` is `[hotwords]`; where there is a label for
-    what is no hotword, `seaco_label_pad` `[batch, tokens]` has it at each such token, the hotwords' own tokens at
-    theirs, and -1 beyond the text.
+    `hotword_pad` `[hotwords, tokens]` is padded with 0, `hotword_lengths` is `[hotwords]`. If there is a label for
+    tokens outside hotwords (`no_hotword`), `seaco_label_pad` `[batch, tokens]` has it at each such token, the hotwords'
+    own tokens at theirs, and -1 beyond the text.
     """
     import torch
 
     words, lengths = [], []
     labels = torch.where(text == PADDING, PADDING, 0 if no_hotword is None else no_hotword)
     for row, tokens in enumerate(counts):
-        # of each second utterance a word, of several lengths
+        # every second utterance has a hotword, of several lengths
         length = min(SHORTEST_HOTWORD + row, tokens)
         if row % 2 == 0:
             words.append(text[row, :length])

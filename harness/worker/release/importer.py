@@ -1,8 +1,8 @@
-"""Entering a release: its layout on the path, and only those of its modules that the checks need.
+"""Importing a release: its folder on the path, and only those of its modules that a check needs.
 
-`import funasr` imports every submodule, which takes seconds and is the `import` check's question.
-The other checks import what registers the components that a config names, under a package object
-that has the release's path but has not run its `__init__`.
+`import funasr` imports every submodule, which takes seconds; the `import` check measures that.
+The other checks import the modules that register the components of a config. They do so under a package object that has
+the release's path but has not run its `__init__`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 import sys
 import types
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,16 +26,16 @@ _EXPORTS = {"AutoModel": "funasr.auto.auto_model", "AutoFrontend": "funasr.auto.
 
 
 class NotInRelease(Exception):
-    """The release does not have what the cell is about."""
+    """The release does not have what the cell tests."""
 
     def __init__(self, reason: str, name: str) -> None:
         super().__init__(reason)
         self.name = name
-        """As `harness.releases.first_releases` has it: `model_classes/Paraformer`, `entry/train_ds`."""
+        """As in `harness.releases.first_releases`: `model_classes/Paraformer`, `entry/train_ds`."""
 
 
 def require_entry(overlay: str, entry: str) -> None:
-    """See that the release has an entry point.
+    """Check that the release has an entry point.
 
     Raises:
         NotInRelease: it has none of that name.
@@ -45,7 +45,7 @@ def require_entry(overlay: str, entry: str) -> None:
 
 
 class _Package(types.ModuleType):
-    """Stands for `funasr` until somebody asks for what its `__init__` would export."""
+    """Stands in for `funasr` until an export of its `__init__` is needed."""
 
     def __getattr__(self, name: str) -> Any:
         if name in _EXPORTS:
@@ -54,7 +54,7 @@ class _Package(types.ModuleType):
 
 
 def put_on_path(overlay: str) -> None:
-    """Make `funasr` mean the release in `overlay`, and nothing else."""
+    """Make `funasr` resolve to the release in `overlay`, its install prefix, and to nothing else."""
     sys.path[:] = [overlay, *(entry for entry in sys.path if entry != overlay)]
     importlib.invalidate_caches()
 
@@ -73,16 +73,20 @@ def import_components_only(overlay: str, version: str) -> None:
 
 
 def import_all(overlay: str) -> None:
-    """`import funasr` as a user's job does it, all submodules included; whatever it raises is the caller's."""
-    leave()
+    """`import funasr` as in a user's job, with all submodules.
+
+    Raises:
+        whatever the release raises.
+    """
+    unload()
     put_on_path(overlay)
-    # Without it hydra turns an exception into a printed text and an exit code, and the frames are lost.
+    # Without it hydra prints the exception and exits, and the frames are lost.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     importlib.import_module("funasr")
 
 
 def is_imported(overlay: str) -> bool:
-    """Whether `funasr` is this release, as a whole or in part."""
+    """Whether `funasr` is this release, imported completely or partially."""
     package = sys.modules.get("funasr")
     return package is not None and str(getattr(package, "__file__", "")).startswith(overlay + os.sep)
 
@@ -92,18 +96,18 @@ def is_partial() -> bool:
     return isinstance(sys.modules.get("funasr"), _Package)
 
 
-def leave() -> None:
-    """Forget every module of the release, so that a full `import funasr` starts from nothing."""
+def unload() -> None:
+    """Remove every module of the release, so that `import funasr` starts from scratch."""
     for name in [name for name in sys.modules if name == "funasr" or name.startswith("funasr.")]:
         del sys.modules[name]
 
 
 @functools.cache
 def registrations(overlay: str) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Which modules register which component: `("encoder_classes", "SANMEncoder") -> ("funasr.models.sanm.encoder",)`.
+    """The registering modules by component: `("encoder_classes", "SANMEncoder")` -> `("funasr.models.sanm.encoder",)`.
 
-    Read from the source text, so that nothing has to be imported to know it; once for all cells of a release. Several
-    modules stand in the order of their names, which says nothing of whose class is left after `import funasr`.
+    Read from the source text, so that nothing has to be imported; cached for all cells of a release. Several modules
+    are in alphabetical order, which does not tell whose class remains after `import funasr`.
     """
     found: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for folder, folders, names in os.walk(os.path.join(overlay, "funasr")):  # noqa: PTH118
@@ -124,18 +128,18 @@ def registrations(overlay: str) -> dict[tuple[str, str], tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class FullImport:
-    """In which order a full import of a release came to its registering modules."""
+    """The order in which a full import of a release registered its components."""
 
     rows: tuple[tuple[str, str, str], ...]
     """Table, name and module of each registration."""
 
     def modules(self, pair: tuple[str, str]) -> tuple[str, ...]:
-        """Those that register a component, in order."""
+        """The modules that register a component, in order."""
         return tuple(dict.fromkeys(module for table, name, module in self.rows if (table, name) == pair))
 
     @property
     def places(self) -> dict[str, int]:
-        """Where in the order each module began to register."""
+        """The position at which each module began to register."""
         return {module: number for number, (_, _, module) in reversed(list(enumerate(self.rows)))}
 
 
@@ -143,13 +147,13 @@ _seen: dict[str, FullImport] = {}
 
 
 def remember(overlay: str, full: FullImport) -> None:
-    """Note what a full import of the release showed; processes forked from this one know it too."""
+    """Store the result of a full import of the release, for this process and its forks."""
     if full.rows:
         _seen[overlay] = full
 
 
 def depends_on_order(overlay: str, components: Iterable[tuple[str, str]]) -> bool:
-    """Whether several modules may register one of these, and no full import has shown whose class is left."""
+    """Whether several modules may register one of these, and no full import has shown whose class remains."""
     if overlay in _seen:
         return False
     index = registrations(overlay)
@@ -157,10 +161,10 @@ def depends_on_order(overlay: str, components: Iterable[tuple[str, str]]) -> boo
 
 
 def import_components(overlay: str, components: Iterable[tuple[str, str]]) -> None:
-    """Import the modules that register these components, so that the registry holds what a full import leaves.
+    """Import the modules that register these components, so that the registry is as after a full import.
 
-    Where a full import was seen, in its order: of two modules that register one name the later wins. 1.2.2 and later
-    do so with `ParaformerSANMDecoder`, whose class is then that of `e_paraformer`.
+    If a full import was recorded, its order is used: of two modules that register one name the later wins. 1.2.2 and
+    later do so with `ParaformerSANMDecoder`, whose class is then that of `e_paraformer`.
 
     Raises:
         NotInRelease: the release registers no such component.
@@ -173,15 +177,15 @@ def import_components(overlay: str, components: Iterable[tuple[str, str]]) -> No
         _import_registering(overlay, module, pair)
 
 
-def import_what_is_there(overlay: str, components: Iterable[tuple[str, str]]) -> None:
-    """The same, passing over what the release does not have and what does not import."""
+def import_available_components(overlay: str, components: Iterable[tuple[str, str]]) -> None:
+    """The same, ignoring components that the release lacks or that fail to import."""
     for module, pair in _registering(overlay, components):
         with contextlib.suppress(Exception):
             _import_registering(overlay, module, pair)
 
 
 def _modules(overlay: str, pair: tuple[str, str]) -> tuple[str, ...]:
-    """The modules to import for a component, those that a later one overrules among them; empty if there is none."""
+    """The modules to import for a component, including those that a later one overrides; empty if there is none."""
     full = _seen.get(overlay)
     return (full.modules(pair) if full else ()) or registrations(overlay).get(pair, ())[:1]
 
@@ -201,7 +205,7 @@ def _import_registering(overlay: str, module: str, pair: tuple[str, str]) -> Non
     except Exception as error:
         # Up to 1.0.5, and in 1.1.13, a second registration is refused, by one of these two.
         refused = isinstance(error, AssertionError | ValueError) and _is_registered(*pair)
-        # `import funasr` passes over a module that does not import, and this one's class was not the last.
+        # `import funasr` ignores modules that fail to import, and a later module registers this class again.
         overruled = module in _modules(overlay, pair)[:-1]
         if not (refused or overruled):
             raise
@@ -210,3 +214,26 @@ def _import_registering(overlay: str, module: str, pair: tuple[str, str]) -> Non
 def _is_registered(table: str, name: str) -> bool:
     tables = importlib.import_module("funasr.register").tables
     return name in getattr(tables, table, {})
+
+
+def rebind(original: Callable[..., Any], replacement: Callable[..., Any]) -> int:
+    """Replace a function wherever torch or a release has bound it; returns the number of places.
+
+    `from torch.nn.utils import clip_grad_norm_` binds the function in the importing module, so replacing torch's
+    attribute alone would miss it. In torch's modules the function is searched by its own name, in a release's by any
+    name. Modules that are imported later find the replacement.
+    """
+    places = 0
+    for name, module in list(sys.modules.items()):
+        package, held = name.partition(".")[0], getattr(module, "__dict__", {})
+        if package == "torch":
+            candidates = [original.__name__]
+        elif package == "funasr":
+            candidates = [key for key, value in held.items() if value is original]
+        else:
+            continue
+        for key in candidates:
+            if held.get(key) is original:
+                setattr(module, key, replacement)
+                places += 1
+    return places

@@ -1,7 +1,7 @@
 """Examples: tiny configs derived from the variant's own, and batches for them, as Hypothesis strategies.
 
-An example is told whole by its text, YAML that a person can paste: the config as FunASR's model class takes it,
-and under `example` the batch and whatever else a property drew.
+An example's text is complete: YAML with the config as FunASR's model class takes it, and under `example` the batch and
+everything else that a property drew.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PADDING = -1
-"""What FunASR's collator pads token ids with, and the default of its models' `ignore_id`."""
+"""The padding of FunASR's collator for token ids, and the default `ignore_id` of its models."""
 SPECIAL = 3
 """Ids 0, 1 and 2 are blank, start and end of sentence (`blank_id`, `sos`, `eos` of `Paraformer.__init__`)."""
 _LEFT_OUT = {
     *("frontend", "frontend_conf", "tokenizer", "tokenizer_conf", "dataset", "dataset_conf", "train_conf"),
     *("optim", "optim_conf", "scheduler", "scheduler_conf", "specaug", "specaug_conf", "normalize", "normalize_conf"),
 }
-"""What the model's class makes no use of, and what would disturb the features: masks, normalisation."""
+"""Sections that the model class does not use, or that would change the features: masks, normalisation."""
 MOST_FRAMES = 18
 MOST_ROWS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A drawn model and a batch for it: all that a property is told."""
+    """A drawn model and a batch for it: the complete input of a property."""
 
     config: Mapping[str, Any]
-    """A config as `AutoModel` hands it to the model's class, `input_size` and `vocab_size` in it."""
+    """A config as `AutoModel` passes it to the model class, with `input_size` and `vocab_size`."""
     frames: tuple[int, ...]
     """Stacked frames of each utterance."""
     tokens: tuple[int, ...]
     """Tokens of each utterance, without the end of sentence."""
     seed: int
-    """Of the weights, the features, the token ids and the model's own draws."""
+    """Seed of the weights, the features, the token ids and the model's own draws."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What the property drew besides."""
+    """Further values that the property drew."""
 
     @property
     def conf(self) -> Mapping[str, Any]:
@@ -48,22 +48,22 @@ class Example:
 
     @property
     def vocab_size(self) -> int:
-        """How many tokens the vocabulary has."""
+        """Size of the vocabulary."""
         return int(self.config["vocab_size"])
 
     @property
     def targets(self) -> tuple[int, ...]:
-        """Tokens of each utterance that the decoder predicts: with the end of sentence where `predictor_bias` is 1."""
+        """Tokens of each utterance that the decoder predicts: with the end of sentence if `predictor_bias` is 1."""
         return tuple(count + self.conf.get("predictor_bias", 0) for count in self.tokens)
 
     @property
     def key(self) -> str:
-        """What tells it from every other example."""
+        """Identifies the example."""
         return json.dumps([self.config, self.frames, self.tokens, self.seed, self.options], sort_keys=True)
 
     @property
     def text(self) -> str:
-        """YAML that a person can paste and `Example.parse` reads."""
+        """YAML that `Example.parse` reads."""
         from omegaconf import OmegaConf
 
         drawn = {"frames": list(self.frames), "tokens": list(self.tokens), "seed": self.seed, **self.options}
@@ -72,10 +72,10 @@ class Example:
 
     @classmethod
     def parse(cls, text: str) -> Example:
-        """Read what `text` gave.
+        """Read an example's `text`.
 
         Raises:
-            ValueError: it is not such a text.
+            ValueError: it is not the text of an example.
         """
         from omegaconf import OmegaConf
 
@@ -84,16 +84,16 @@ class Example:
             drawn = content.pop("example")
             frames, tokens, seed = (drawn.pop(name) for name in ("frames", "tokens", "seed"))
         except Exception as error:
-            raise ValueError(f"not a stored counter-example: {' '.join(str(error).split())}") from None
+            raise ValueError(f"not a saved counter-example: {' '.join(str(error).split())}") from None
         return cls(config=content, frames=tuple(frames), tokens=tuple(tokens), seed=seed, options=drawn)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class ExampleSpec:
     """What a property needs of its examples."""
 
     sampler: bool = False
-    """Whether the model may take its first pass, which draws at random which tokens to show the decoder."""
+    """Whether the sampler may be active: it shows the decoder randomly drawn target tokens."""
     ctc: float | None = None
     """The share of CTC in the loss; None draws one that may be 0."""
     look_ahead: bool = False
@@ -102,49 +102,49 @@ class Wish:
     shortest: int = 1
     """Fewest frames of an utterance."""
     most_frames: int = MOST_FRAMES
-    """Most of them."""
+    """Most frames of an utterance."""
     fewest_targets: int = 2
-    """Fewest tokens of an utterance that the decoder predicts; of one there is a property of its own."""
+    """Fewest tokens of an utterance that the decoder predicts; one token has a property of its own."""
     least_hidden: int = 4
     one_chunk: bool = False
-    """Whether the streaming encoder has one chunk configuration; of two it takes the first in evaluation."""
+    """Whether the streaming encoder has one chunk configuration; of two it uses the first in evaluation."""
     chunk_frames: int = 0
-    """Where not 0, every chunk has this many frames and no overlap."""
+    """If not 0, every chunk has this many frames and no overlap."""
     decoder_looks_back: int = 3
-    """Most chunks that the streaming decoder looks back."""
+    """Most chunks of look-back of the streaming decoder."""
     one_long: bool = False
-    """Whether the first utterance is as long as can be and the others are much shorter."""
+    """Whether the first utterance has the maximum length and the others are much shorter."""
     dropout: float = 0.0
-    """Of everything that has a dropout rate."""
+    """The value of all dropout rates."""
     options: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """Whatever else the property draws: of which values, by name, the simplest first."""
+    """Further values to draw: choices by name, the simplest first."""
 
 
-def strategy(base: Mapping[str, Any], wish: Wish) -> Any:
-    """A strategy of examples whose configs are the base's with small numbers in place of its own."""
+def strategy(base: Mapping[str, Any], spec: ExampleSpec) -> Any:
+    """A Hypothesis strategy of examples: the base config with small dimensions."""
     from hypothesis import strategies as st
 
     @st.composite
     def examples(draw: Any) -> Example:
-        config = _model(draw, base, wish)
-        rows = draw(st.integers(*wish.rows))
+        config = _model(draw, base, spec)
+        rows = draw(st.integers(*spec.rows))
         bias = config["model_conf"].get("predictor_bias", 0)
-        fewest = max(1, wish.fewest_targets - bias)
-        shortest = max(wish.shortest, 2 * fewest - 1)
-        frames = tuple(draw(st.integers(shortest, wish.most_frames)) for _ in range(rows))
-        if wish.one_long:
+        fewest = max(1, spec.fewest_targets - bias)
+        shortest = max(spec.shortest, 2 * fewest - 1)
+        frames = tuple(draw(st.integers(shortest, spec.most_frames)) for _ in range(rows))
+        if spec.one_long:
             frames = (MOST_FRAMES, *(min(count, MOST_FRAMES // 2) for count in frames[1:]))
         # The predictor fires at most once a frame, and CTC needs a frame between equal tokens.
         tokens = tuple(draw(st.integers(fewest, max(fewest, (count - 1) // 2 - bias))) for count in frames)
-        options = {name: draw(st.sampled_from(values)) for name, values in wish.options.items()}
+        options = {name: draw(st.sampled_from(values)) for name, values in spec.options.items()}
         seed = draw(st.integers(0, 999))
         return Example(config=config, frames=frames, tokens=tokens, seed=seed, options=options)
 
     return examples()
 
 
-def own_shape(base: Mapping[str, Any], wish: Wish, *, vocab_size: int, hidden_size: int) -> Example:
-    """The cell's own vocabulary and hidden size, with as few blocks as there can be, and the edges in one batch."""
+def own_dimensions(base: Mapping[str, Any], spec: ExampleSpec, *, vocab_size: int, hidden_size: int) -> Example:
+    """The cell's own vocabulary and hidden size, with the fewest blocks, and edge cases in one batch."""
     numbers = {
         "heads": _divisor(hidden_size, base.get("encoder_conf", {}).get("attention_heads", 4)),
         "hidden_size": hidden_size,
@@ -155,66 +155,66 @@ def own_shape(base: Mapping[str, Any], wish: Wish, *, vocab_size: int, hidden_si
         "decoder_blocks": 1,
         "kernel_size": base.get("encoder_conf", {}).get("kernel_size", 11),
     }
-    config = _sized(base, numbers, wish)
-    if not wish.sampler:
+    config = _sized(base, numbers, spec)
+    if not spec.sampler:
         config["model_conf"]["sampling_ratio"] = 0.0
-    frames = (17, 9, max(4, wish.shortest))[: wish.rows[1]]
-    options = {name: values[0] for name, values in wish.options.items()}
+    frames = (17, 9, max(4, spec.shortest))[: spec.rows[1]]
+    options = {name: values[0] for name, values in spec.options.items()}
     return Example(config=config, frames=frames, tokens=(7, 3, 1)[: len(frames)], seed=0, options=options)
 
 
-def _model(draw: Any, base: Mapping[str, Any], wish: Wish) -> dict[str, Any]:
+def _model(draw: Any, base: Mapping[str, Any], spec: ExampleSpec) -> dict[str, Any]:
     from hypothesis import strategies as st
 
     heads = draw(st.sampled_from([1, 2, 4]))
-    least = max(1, -(-wish.least_hidden // (2 * heads)))
+    least = max(1, -(-spec.least_hidden // (2 * heads)))
     numbers = {
         "heads": heads,
-        # The positions of the decoder are pairs of a sine and a cosine: an odd width has none.
+        # The decoder's positional encodings are pairs of sine and cosine, so the width must be even.
         "hidden_size": 2 * heads * draw(st.integers(least, least + 2)),
         "vocab_size": draw(st.integers(SPECIAL + 2, 30)),
-        # The sinusoids of the positions want an even number above 2.
+        # The sinusoidal positions need an even number above 2.
         "input_size": 2 * draw(st.integers(2, 6)),
         "linear_units": draw(st.integers(1, 12)),
         "encoder_blocks": draw(st.integers(1, 3)),
         "decoder_blocks": draw(st.integers(1, 2)),
-        # The gap between chunks is half of it; the predictor's convolution, which looks one frame ahead, needs one.
+        # The gap between chunks is half of it; the predictor's convolution, with one frame of look-ahead, needs a gap.
         "kernel_size": 2 * draw(st.integers(1, 5)) + 1,
     }
-    config = _sized(base, numbers, wish)
+    config = _sized(base, numbers, spec)
     model = config["model_conf"]
     model["lsm_weight"] = draw(st.sampled_from([0.0, 0.1, 0.5]))
     model["length_normalized_loss"] = draw(st.booleans())
     model["predictor_weight"] = draw(st.sampled_from([1.0, 0.5]))
-    model["predictor_bias"] = draw(st.sampled_from([0, 1] if wish.fewest_targets > 1 else [0]))
-    # Fractions of which a product with a count is exact.
-    model["sampling_ratio"] = draw(st.sampled_from([0.0, 0.25, 0.75, 1.0])) if wish.sampler else 0.0
-    model["ctc_weight"] = draw(st.sampled_from([0.0, 0.3])) if wish.ctc is None else wish.ctc
+    model["predictor_bias"] = draw(st.sampled_from([0, 1] if spec.fewest_targets > 1 else [0]))
+    # Fractions whose product with a count is exact.
+    model["sampling_ratio"] = draw(st.sampled_from([0.0, 0.25, 0.75, 1.0])) if spec.sampler else 0.0
+    model["ctc_weight"] = draw(st.sampled_from([0.0, 0.3])) if spec.ctc is None else spec.ctc
     if "chunk_size" in config.get("encoder_conf", {}):
-        config["encoder_conf"] |= _chunks(draw, wish)
+        config["encoder_conf"] |= _chunks(draw, spec)
     return config
 
 
-def _chunks(draw: Any, wish: Wish) -> dict[str, Any]:
-    """One or two chunk configurations, of which the model draws one per batch in training."""
+def _chunks(draw: Any, spec: ExampleSpec) -> dict[str, Any]:
+    """One or two chunk configurations; in training the model draws one per batch."""
     from hypothesis import strategies as st
 
     conf: dict[str, list[int]] = {"chunk_size": [], "stride": [], "pad_left": []}
-    for _ in range(1 if wish.one_chunk else draw(st.integers(1, 2))):
+    for _ in range(1 if spec.one_chunk else draw(st.integers(1, 2))):
         stride, before, ahead = draw(st.integers(1, 6)), draw(st.integers(0, 1)), draw(st.integers(0, 3))
-        if wish.chunk_frames:
-            stride, before, ahead = wish.chunk_frames, 0, 0
+        if spec.chunk_frames:
+            stride, before, ahead = spec.chunk_frames, 0, 0
         conf["chunk_size"].append(before + stride + ahead)
         conf["stride"].append(stride)
         conf["pad_left"].append(before)
     count = len(conf["stride"])
-    for name, most in (("encoder", 3), ("decoder", wish.decoder_looks_back)):
+    for name, most in (("encoder", 3), ("decoder", spec.decoder_looks_back)):
         conf[f"{name}_att_look_back_factor"] = [draw(st.integers(0, most)) for _ in range(count)]
     return conf
 
 
-def _sized(base: Mapping[str, Any], numbers: Mapping[str, int], wish: Wish) -> dict[str, Any]:
-    """The base's config with these sizes."""
+def _sized(base: Mapping[str, Any], numbers: Mapping[str, int], spec: ExampleSpec) -> dict[str, Any]:
+    """The base config with these dimensions."""
     config: dict[str, Any] = copy.deepcopy({key: value for key, value in base.items() if key not in _LEFT_OUT})
     config["input_size"], config["vocab_size"] = numbers["input_size"], numbers["vocab_size"]
     config.setdefault("model_conf", {})
@@ -230,16 +230,16 @@ def _sized(base: Mapping[str, Any], numbers: Mapping[str, int], wish: Wish) -> d
     _put(decoder, "att_layer_num", numbers["decoder_blocks"])
     _put(decoder, "sanm_shfit", (numbers["kernel_size"] - 1) // 2 if backward_only else 0)
     _put(predictor, "idim", numbers["hidden_size"])
-    if not wish.look_ahead:
+    if not spec.look_ahead:
         _put(predictor, "r_order", 0)
     for part in (*config.values(),):
         if isinstance(part, dict):
-            part.update({key: wish.dropout for key in part if key.endswith("dropout_rate")})
+            part.update({key: spec.dropout for key in part if key.endswith("dropout_rate")})
     return config
 
 
 def _put(part: dict[str, Any], key: str, value: int) -> None:
-    """Set what the variant's config has; a component that knows no such number is left alone."""
+    """Set a value that the config has; components without such a value stay unchanged."""
     if key in part:
         part[key] = value
 

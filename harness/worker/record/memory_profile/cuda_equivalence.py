@@ -1,12 +1,11 @@
-"""Where a training step on a GPU keeps other tensors than on a CPU, and how the CPU is made to keep the same.
+"""CUDA-equivalence mode: makes a CPU step keep the tensors that a GPU step would keep.
 
-Each of these is a rule of torch itself, read in its documentation and source:
+Each difference is a rule of torch itself, read in its documentation and source:
 
-- dropout: on CUDA it is `native_dropout`, which keeps a mask of one byte a value; on the CPU the mask is as large as
+- dropout: on CUDA it is `native_dropout`, which keeps a mask of one byte per value; on the CPU the mask is as large as
   the values (aten/src/ATen/native/Dropout.cpp).
 - autocast: on CUDA softmax, norms, losses and sums are computed in float32; on the CPU most of them are not
-  (the lists in torch's documentation of `torch.amp`, "Autocast Op Reference"). bfloat16 stands for float16: they are
-  of one size.
+  (torch's documentation of `torch.amp`, "Autocast Op Reference"). bfloat16 stands in for float16: they have one size.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ _IN_FLOAT32 = frozenset((
     "softmin", "softplus", "sum", "renorm", "tan", "triplet_margin_loss", "binary_cross_entropy_with_logits",
     "logsumexp", "ctc_loss",
 ))  # fmt: skip
-"""The functions that CUDA's autocast runs in float32, by their names in Python."""
+"""The functions that CUDA's autocast runs in float32, by their Python names."""
 _HALVES = ("torch.float16", "torch.bfloat16")
 
 
 def _mode() -> Any:
-    """What torch calls with every one of its functions."""
+    """The hook that torch calls for each of its functions."""
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -51,7 +50,7 @@ def _dropout(func: Any, args: Any, kwargs: Any) -> Any:
     import torch
 
     def bound(values: Any, p: float = 0.5, training: bool = True, inplace: bool = False, **other: Any) -> Any:
-        # torch.dropout says `train`, torch.nn.functional.dropout says `training`
+        # torch.dropout has `train`, torch.nn.functional.dropout has `training`
         if other.get("train", training) and 0.0 < p < 1.0 and not inplace and values.numel():
             return torch.native_dropout(values, p, True)[0]
         return func(*args, **kwargs)
@@ -66,7 +65,7 @@ def _widened(value: Any) -> Any:
 
 @contextlib.contextmanager
 def as_on_cuda() -> Iterator[None]:
-    """Within it a forward pass keeps what it would keep on a GPU; asking for CUDA's autocast gives the CPU's."""
+    """Within it a forward pass keeps the tensors that it would keep on a GPU; CUDA's autocast is the CPU's."""
     import torch
 
     kind = torch.amp.autocast_mode.autocast

@@ -18,7 +18,7 @@ from harness.core.errors import InputError, ReleaseError
 from harness.performance.prediction import measure
 from harness.performance.prediction.calibration import Calibration, read_calibration
 from harness.performance.prediction.cards import GpuCard
-from harness.performance.prediction.format import Fit, PredictionRequest, by_module, plain, told
+from harness.performance.prediction.format import Fit, PredictionRequest, by_module, prediction_json, render_prediction
 from harness.performance.prediction.measure import MeasureRequest, shallow, too_few
 from harness.performance.prediction.predictor import Predictor, figures
 from harness.performance.prediction.recording import BlockStack, StepRecording, StorageUse
@@ -131,7 +131,7 @@ CALIBRATED = Calibration(key="a-gpu", context_bytes=500 << 20, workspace_bytes=3
 
 
 def test_the_text_tells_each_part_and_what_only_a_gpu_can_tell(predictor: Predictor) -> None:
-    text = told(predictor, ASKED, [], None)
+    text = render_prediction(predictor, ASKED, [], None)
     for use in (
         StorageUse.WEIGHT,
         StorageUse.GRADIENT,
@@ -149,13 +149,13 @@ def test_the_text_tells_each_part_and_what_only_a_gpu_can_tell(predictor: Predic
 def test_activations_are_told_by_the_module_whose_blocks_made_them(predictor: Predictor) -> None:
     found = by_module({"encoder.encoders": 5, "encoder.encoders0": 2, "decoder.decoders": 9, "": 8})
     assert list(found.items()) == [("decoder's blocks", 9), ("elsewhere", 8), ("encoder's blocks", 7)]
-    lines = told(predictor, ASKED, [], None).splitlines()
+    lines = render_prediction(predictor, ASKED, [], None).splitlines()
     (place,) = [number for number, line in enumerate(lines) if line.startswith("activations ")]
     assert [line.split("  ")[0] for line in lines[place + 1 : place + 3]] == ["- blocks's blocks", "- elsewhere"]
 
 
 def test_json_tells_bytes_and_null_for_what_is_not_known(predictor: Predictor) -> None:
-    data = json.loads(json.dumps(plain(predictor, ASKED, [], None)))
+    data = json.loads(json.dumps(prediction_json(predictor, ASKED, [], None)))
     assert data["predicted_allocated_bytes"] == predictor.at(32).allocated
     assert data["predicted_allocated_bytes"] == sum(data["parts_at_peak_bytes"].values())
     assert sum(data["activations_at_peak_bytes"].values()) == data["parts_at_peak_bytes"]["activations"]
@@ -169,7 +169,7 @@ def test_a_calibration_adds_the_workspaces_and_is_named(predictor: Predictor) ->
     found = predictor.at(32)
     assert figures(found, CALIBRATED)["predicted_allocated_bytes"] == found.allocated + (32 << 20)
     assert figures(found)["predicted_reserved_bytes"] == found.reserved
-    text = told(predictor, ASKED, [], CALIBRATED)
+    text = render_prediction(predictor, ASKED, [], CALIBRATED)
     assert "calibrated with a-gpu" in text
     assert "500 MiB and 32 MiB, measured on a GPU" in text
     assert "not measured" not in text
@@ -182,11 +182,11 @@ def test_the_batch_that_fits_is_the_last_one_that_does(predictor: Predictor) -> 
     assert predictor.at(utterances).reserved <= room < predictor.at(utterances + 1).reserved
     assert predictor.largest(card, CALIBRATED) < utterances
     fit = Fit(card=card, utterances=utterances, account=predictor.at(utterances))
-    text = told(predictor, ASKED, [fit], None)
+    text = render_prediction(predictor, ASKED, [fit], None)
     assert f"holds {utterances} utterances of 10 s at most" in text
     assert f"batch_size={utterances * 1000:,}" in text
     assert "margin: 2,289 MiB (10% of the card) are left free" in text
-    assert plain(predictor, ASKED, [fit], None)["fit"][0]["tokens"] == utterances * 1000
+    assert prediction_json(predictor, ASKED, [fit], None)["fit"][0]["tokens"] == utterances * 1000
 
 
 def test_a_card_that_holds_not_even_one_utterance_is_told(predictor: Predictor) -> None:
@@ -194,7 +194,7 @@ def test_a_card_that_holds_not_even_one_utterance_is_told(predictor: Predictor) 
     predictor.recording = replace(predictor.recording, parameters=tuple(heavy))
     card = GpuCard.parse("24GB")
     assert predictor.largest(card, None) == 0
-    text = told(predictor, ASKED, [Fit(card=card, utterances=0, account=None)], None)
+    text = render_prediction(predictor, ASKED, [Fit(card=card, utterances=0, account=None)], None)
     assert "does not hold a training step of even one utterance" in text
 
 
@@ -227,9 +227,9 @@ def test_several_cards_are_told_one_after_the_other(predictor: Predictor) -> Non
     fits = [command._fit(predictor, card, None) for card in cards]
     small, large = (fit.utterances for fit in fits)
     assert 0 < small < large
-    text = told(predictor, ASKED, fits, None)
+    text = render_prediction(predictor, ASKED, fits, None)
     assert text.index("a card of 16GB") < text.index("a card of 80GiB")
-    assert [one["utterances"] for one in plain(predictor, ASKED, fits, None)["fit"]] == [small, large]
+    assert [one["utterances"] for one in prediction_json(predictor, ASKED, fits, None)["fit"]] == [small, large]
 
 
 def test_an_optimizer_without_a_rule_is_refused(question: MeasureRequest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,9 +160,9 @@ def test_memory_that_ran_out_is_told_with_what_to_do():
     page, file = pages(on_gpu(status=Status.OUT_OF_MEMORY, out_of_memory=shortage))
     for text in (section(page), file):
         assert "forward, step 4" in text
-        assert "2,560 MiB more were asked for" in text
+        assert "2,560 MiB more were requested" in text
         assert "23,000 MiB allocated and 23,500 MiB reserved" in text
-        assert "Take a smaller batch" in text
+        assert "Use a smaller batch" in text
 
 
 def test_a_run_whose_trainings_say_nothing_of_it_has_no_such_section():

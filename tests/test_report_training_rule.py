@@ -43,13 +43,13 @@ def test_promises_are_told_by_name() -> None:
 
 def test_a_comparison_is_told_with_its_noise() -> None:
     _, after = apply_convergence([judged("1.4.15"), judged("1.4.16")])
-    assert Judgement.of(after.evidence).pace == "the same curves as 1.4.15, to the last digit"
+    assert Judgement.of(after.evidence).pace == "bit-identical curves with 1.4.15"
     other = judged(
         "1.4.16", trainings=[seed_training(seed, (2.4, 1.3, 0.6, 0.4, 0.3, 0.1 + seed / 5)) for seed in (0, 1)]
     )
     _, after = apply_convergence([judged("1.4.15"), other])
     assert Judgement.of(after.evidence).pace.startswith(
-        "+0.000 of a constant prediction's loss against 1.4.15, where ±"
+        "+0.000 of a constant prediction's loss compared with 1.4.15, where ±"
     )
 
 

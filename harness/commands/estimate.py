@@ -14,7 +14,7 @@ from harness.core.errors import InputError
 from harness.environments.environment import probe
 from harness.performance.prediction.calibration import Calibration, read_calibration
 from harness.performance.prediction.cards import GpuCard
-from harness.performance.prediction.format import Fit, PredictionRequest, plain, told
+from harness.performance.prediction.format import Fit, PredictionRequest, prediction_json, render_prediction
 from harness.performance.prediction.measure import MeasureContext, MeasureRequest
 from harness.performance.prediction.predictor import Predictor
 from harness.releases import load_lock, resolve
@@ -43,9 +43,9 @@ def main(options: argparse.Namespace) -> int:
     predictor.at(asked.utterances)
     fits = [_fit(predictor, card, calibration) for card in cards]
     if options.json:
-        print_json(plain(predictor, asked, fits, calibration))
+        print_json(prediction_json(predictor, asked, fits, calibration))
     else:
-        print(told(predictor, asked, fits, calibration))
+        print(render_prediction(predictor, asked, fits, calibration))
     return FOUND if any(fit.account is None for fit in fits) else FINE
 
 

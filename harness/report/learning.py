@@ -1,7 +1,7 @@
-"""What fine-tuning gave: figures of one training, and releases that learn along the very same curve.
+"""The metrics of fine-tuning, and the releases that share a loss curve.
 
-On a CPU the same seed gives the same losses to the last digit, so equal curves are the norm there,
-and a release whose curve differs computes something else than its neighbours.
+On a CPU the same seed gives bit-identical losses, so equal curves are the norm there, and a release whose curve
+differs computes something different from its neighbours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.rules.verdicts import JudgedOutcome
 from harness.text import units
 
 CurveKey = tuple[object, ...]
-"""Variant, shape, scale, device, precision, and every loss to the last digit."""
+"""Variant, dimensions, depth, device, precision, and every loss, exactly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Statistic:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The metrics of a `finetune` cell; None or empty where a figure could not be had."""
+    """The metrics of a `finetune` cell; None or empty where a metric is missing."""
 
     steps: int | None
     steps_expected: int | None
@@ -104,14 +104,14 @@ class CurveUse:
 
 @dataclass(frozen=True, kw_only=True)
 class CurveGroup:
-    """All fine-tunes whose losses are equal to the last digit at every step."""
+    """All fine-tunes whose losses are bit-identical at every step."""
 
     number: int
     key: CurveKey
     variant: str | None
     dimensions: Dimensions | None
     place: str
-    """Scale, device and precision."""
+    """Depth, device and precision."""
     losses: tuple[float | None, ...]
     epoch_losses: tuple[float | None, ...]
     releases: tuple[Span, ...]
@@ -146,7 +146,7 @@ def curve_key(outcome: Outcome) -> CurveKey | None:
 
 
 def group_curves(judged: Iterable[JudgedOutcome], order: Order) -> dict[CurveKey, CurveGroup]:
-    """The curves by `curve_key`; numbered by variant and shape, the newest releases first."""
+    """The curves by `curve_key`; numbered by variant and dimensions, the newest releases first."""
     groups: dict[CurveKey, list[JudgedOutcome]] = defaultdict(list)
     for item in judged:
         key = curve_key(item.outcome)

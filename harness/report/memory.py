@@ -66,14 +66,14 @@ class Shortage:
         where = f"{self.phase}, step {self.step + 1}" if self.step or self.phase in PHASES else self.phase
         parts = [f"Memory ran out ({where})"]
         if self.requested is not None:
-            parts.append(f"{units.memory(self.requested)} more were asked for")
+            parts.append(f"{units.memory(self.requested)} more were requested")
         if self.allocated is not None:
             parts.append(f"{units.memory(self.allocated)} allocated and {units.memory(self.reserved)} reserved")
         if self.capacity is not None:
             parts.append(f"the device has {units.memory(self.capacity)}, of which {units.memory(self.free)} free")
         if self.largest_phase:
             parts.append(f"most was allocated in this phase so far: {self.largest_phase}")
-        return "; ".join(parts) + ". Take a smaller batch; funasr-harness estimate tells which one fits."
+        return "; ".join(parts) + ". Use a smaller batch; funasr-harness estimate says which one fits."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class CellMemory:
     """Why there is none, where there is none."""
     shortage: Shortage | None
     notes: tuple[str, ...]
-    """What is to be known of the device before these figures are trusted."""
+    """What limits the trust in these figures."""
     timeline: Timeline | None
 
 

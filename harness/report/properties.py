@@ -1,4 +1,4 @@
-"""Which properties hold in which releases, and the example of which each that does not is not true."""
+"""Which properties hold in which releases, and a counterexample for each one that does not."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ WORDS: Mapping[str, str] = {
     "parts_add_up": "attention, CTC and predictor loss are theirs, and the loss is their weighted sum",
     "order_of_the_batch_does_not_matter": "the order of a batch changes nothing",
     "order_of_the_vocabulary_does_not_matter": "another order of the token ids, kept throughout, changes nothing",
-    "padded_frames_do_not_matter": "what stands in padded frames changes nothing",
+    "padded_frames_do_not_matter": "the content of padded frames changes nothing",
     "utterances_do_not_touch_each_other": "the loss of a batch is the mean of its utterances' alone",
-    "predictor_ends_where_the_utterance_ends": "the predictor's count of tokens is the same beside a longer utterance",
-    "labels_outside_the_vocabulary_are_refused": "token ids that the vocabulary does not have are an error",
+    "predictor_ends_where_the_utterance_ends": "the predicted token count does not depend on longer utterances in the batch",
+    "labels_outside_the_vocabulary_are_refused": "token ids outside the vocabulary are an error",
     "lengths_agree": "targets, encoder, predictor and decoder agree on how many frames and tokens there are",
     "one_target_is_enough": "utterances of one target each can be trained on",
     "predictor_fires_for_every_token": "every token has an embedding from the frames, the last one too",
     "every_token_sees_frames": "the decoder's chunk mask leaves every token a frame to see",
-    "sampler_shows_a_share_of_what_was_missed": "the second pass is shown as many targets as the sampling ratio says",
+    "sampler_shows_a_share_of_what_was_missed": "the second pass gets as many targets as the sampling ratio says",
     "gradients_reach_every_part": "gradients are finite and reach encoder, predictor and decoder",
-    "frozen_parts_stay_without_gradient": "what is frozen gets no gradient, and the rest gets what it got before",
-    "chunks_see_no_future": "what lies behind a chunk's look-ahead changes nothing in it",
-    "tokens_see_no_future": "what lies behind a token's chunk changes none of its scores",
+    "frozen_parts_stay_without_gradient": "frozen parameters get no gradient, and the others get the same as before",
+    "chunks_see_no_future": "frames after a chunk's look-ahead change nothing in it",
+    "tokens_see_no_future": "frames after a token's chunk change none of its scores",
     "one_chunk_is_full_context": "one chunk that holds the whole utterance is full context",
     "one_seed_gives_one_model": "a model that is built twice from one seed is the same",
     "evaluation_gives_the_loss_of_training": "without dropout and sampling, evaluation gives the loss of training",
     "evaluation_draws_nothing": "evaluation gives the same loss twice, whatever dropout is configured",
-    "ctc_in_evaluation_draws_nothing": "the same of CTC",
+    "ctc_in_evaluation_draws_nothing": "the same for CTC",
 }
-"""Each property in words, in the order in which they are told."""
+"""Each property in words, in the order of the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class PropertyUse:
     """Releases in which a property came to the same."""
 
     status: str
-    """`fails`, `known` (its stored counter-example still fails), `holds`, `not_asked` or `does_not_apply`."""
+    """`fails`, `known` (its saved counterexample still fails), `holds`, `not_asked` or `does_not_apply`."""
     severity: Severity | None
     """Where it fails, in the newest of them."""
     spans: tuple[Span, ...]

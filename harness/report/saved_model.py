@@ -15,12 +15,12 @@ from harness.rules.levels import Level
 from harness.rules.verdicts import JudgedOutcome
 
 WORDS: Mapping[str, str] = {
-    "resumes_at_epoch": "stopped between epochs, it goes on with the next one",
-    "resumes_weights": "resumed, the model has the weights that it was stopped with",
-    "resumes_optimizer": "resumed, the optimizer has the state that it was stopped with",
+    "resumes_at_epoch": "stopped between epochs, training resumes with the next one",
+    "resumes_weights": "resumed, the model has the weights of the stop",
+    "resumes_optimizer": "resumed, the optimizer has the state of the stop",
     "resumes_schedule": "resumed, the learning rates are those of an uninterrupted run",
     "resumes_losses": "resumed, the losses and the last weights are those of an uninterrupted run",
-    "resumes_within_epoch": "stopped within an epoch, it goes on with the next batch",
+    "resumes_within_epoch": "stopped within an epoch, training resumes with the next batch",
     "resumes_within_sorted_epoch": "the same, with sorted batches by length",
     "resumes_twice_within_epoch": "the same, stopped twice in one epoch",
     "saved_whole": "a checkpoint holds every tensor as it was in memory",
@@ -34,12 +34,12 @@ WORDS: Mapping[str, str] = {
     "mismatch_said": "ignore_init_mismatch=true: every tensor that is left out is named",
     "mismatch_refused": "ignore_init_mismatch=false: it stops",
 }
-"""Each question in words, in the order in which they are told."""
+"""Each question in words, in the order of the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
-    """A tensor that was not taken over from a checkpoint of another shape."""
+    """A tensor that was not loaded from a checkpoint of other dimensions."""
 
     name: str
     model: str
@@ -50,7 +50,7 @@ class Dropped:
 
 @dataclass(frozen=True, kw_only=True)
 class Mismatch:
-    """What came of a checkpoint of another shape with ignore_init_mismatch."""
+    """The result of loading a checkpoint of other dimensions with ignore_init_mismatch."""
 
     kind: str
     """`vocabulary` or `width`."""

@@ -19,7 +19,7 @@ _TESTS = {"page": "Page's trend test over the seeds", "mann-kendall": "Mann-Kend
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """One seed's training against a prediction that never listens."""
+    """One seed's training compared with a prediction that ignores the audio."""
 
     seed: int | None
     loss: float | None
@@ -135,11 +135,11 @@ def _pace(pace: Mapping[str, Any]) -> str:
     if not reference:
         return ""
     if pace.get("same"):
-        return f"the same curves as {reference}, to the last digit"
+        return f"bit-identical curves with {reference}"
     difference, bound = any_number(pace.get("difference")), any_number(pace.get("bound"))
     if difference is None or bound is None:
-        return f"not asked against {reference}: too few seeds in common"
-    return f"{difference:+.3f} of a constant prediction's loss against {reference}, where ±{bound:.3f} is noise"
+        return f"not compared with {reference}: too few seeds in common"
+    return f"{difference:+.3f} of a constant prediction's loss compared with {reference}, where ±{bound:.3f} is noise"
 
 
 def _share(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""A prediction for people and for programs."""
+"""Formats a memory prediction: text for the terminal, and the record that `estimate --json` prints."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from harness.performance.prediction.calibration import Calibration
 from harness.performance.prediction.cards import MARGIN, GpuCard
 from harness.performance.prediction.predictor import NOT_ON_A_GPU, Predictor, exact, figures
 from harness.performance.prediction.recording import StorageUse
+from harness.text.units import memory, plural
 
 SCHEMA = 1
 _PHASE_NAMES = {"forward": "forward pass", "backward": "backward pass", "update": "optimizer's step"}
@@ -40,17 +41,19 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionRequest:
-    """The batch that was asked for, in the user's words."""
+    """The requested batch, in the user's terms."""
 
     utterances: int
     seconds: float
     batch_type: str
     """`example` or `token`, as FunASR's `dataset_conf.batch_type`."""
     stated: int
-    """The batch as it was stated, in that unit."""
+    """The batch size as given, in that unit."""
 
 
-def told(predictor: Predictor, asked: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None) -> str:
+def render_prediction(
+    predictor: Predictor, asked: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None
+) -> str:
     """What the command prints."""
     return "\n".join(_lines(predictor, asked, fits, calibration))
 
@@ -70,18 +73,19 @@ def _lines(
     rows = []
     for use in StorageUse:
         if found.parts[use] or use in whole:
-            rows.append((use.value, _size(found.parts[use]), _size(whole[use]) if use in whole else "", _HOW[use]))
+            rows.append((use.value, memory(found.parts[use]), memory(whole[use]) if use in whole else "", _HOW[use]))
         if use is StorageUse.ACTIVATION:
-            rows += [(f"- {where}", _size(size), "", "") for where, size in by_module(found.activations).items()]
-    rows.append(("allocator's rounding", _size(found.rounding), "", "by rule"))
+            rows += [(f"- {where}", memory(size), "", "") for where, size in by_module(found.activations).items()]
+    rows.append(("allocator's rounding", memory(found.rounding), "", "by rule"))
     header = ("part", "at the peak", "in all", "how it is known")
     yield tabulate(rows, headers=header, colalign=("left", "right", "right", "left"), disable_numparse=True)
     yield ""
-    told = figures(found, calibration)
+    sizes = figures(found, calibration)
     calibrated = f"calibrated with {calibration.key}" if calibration else f"uncalibrated, {NOT_ON_A_GPU}"
-    phases = ", ".join(f"{_PHASE_NAMES[name]} {_size(found.by_phase[name])}" for name in PHASES)
-    yield f"peak allocated  {_size(told['predicted_allocated_bytes'])}, in the {_PHASE_NAMES[found.phase]} ({phases})"
-    yield f"peak reserved   {_size(told['predicted_reserved_bytes'])} (the allocator's published rules; {calibrated})"
+    phases = ", ".join(f"{_PHASE_NAMES[name]} {memory(found.by_phase[name])}" for name in PHASES)
+    allocated, reserved = memory(sizes["predicted_allocated_bytes"]), memory(sizes["predicted_reserved_bytes"])
+    yield f"peak allocated  {allocated}, in the {_PHASE_NAMES[found.phase]} ({phases})"
+    yield f"peak reserved   {reserved} (the allocator's published rules; {calibrated})"
     yield f"context and workspaces: {_context(calibration)}"
     yield from (f"doubtful: {doubt}" for doubt in predictor.doubts)
     for fit in fits:
@@ -103,37 +107,33 @@ def _batch(predictor: Predictor, asked: PredictionRequest) -> str:
     question = predictor.question
     stated = f" (batch_type=token, batch_size={asked.stated:,})" if asked.batch_type == "token" else ""
     return (
-        f"a batch of {_utterances(asked.utterances)} of {asked.seconds:g} s{stated}: "
+        f"a batch of {plural(asked.utterances, 'utterance')} of {asked.seconds:g} s{stated}: "
         f"{question.frames} stacked frames and {question.characters} characters each"
     )
 
 
 def _fit(fit: Fit, asked: PredictionRequest, calibration: Calibration | None) -> Iterator[str]:
     yield ""
-    card = f"a card of {fit.card.name} ({_size(fit.card.size)})"
+    card = f"a card of {fit.card.name} ({memory(fit.card.size)})"
     if fit.account is None:
         yield f"{card} does not hold a training step of even one utterance of {asked.seconds:g} s"
     else:
         peak = figures(fit.account, calibration)["predicted_reserved_bytes"]
         tokens = f", batch_type=token with batch_size={_tokens(fit.utterances, asked.seconds):,}"
-        yield f"{card} holds {_utterances(fit.utterances)} of {asked.seconds:g} s at most{tokens}"
-        parts = ", ".join(f"{use} {_size(size)}" for use, size in fit.account.parts.items() if size)
-        yield f"  predicted: reserved {_size(peak)}, allocated {_size(fit.account.allocated)} ({parts})"
+        yield f"{card} holds {plural(fit.utterances, 'utterance')} of {asked.seconds:g} s at most{tokens}"
+        parts = ", ".join(f"{use} {memory(size)}" for use, size in fit.account.parts.items() if size)
+        yield f"  predicted: reserved {memory(peak)}, allocated {memory(fit.account.allocated)} ({parts})"
     known = "" if calibration else f" for the context and the workspaces, which were {NOT_ON_A_GPU}"
-    yield f"  margin: {_size(fit.card.margin)} ({MARGIN:.0%} of the card) are left free{known}"
+    yield f"  margin: {memory(fit.card.margin)} ({MARGIN:.0%} of the card) are left free{known}"
 
 
 def _context(calibration: Calibration | None) -> str:
     if calibration is None:
         return NOT_ON_A_GPU
     return (
-        f"{_size(calibration.context_bytes)} and {_size(calibration.workspace_bytes)}, "
+        f"{memory(calibration.context_bytes)} and {memory(calibration.workspace_bytes)}, "
         f"measured on {calibration.origin.get('gpu', calibration.key)}"
     )
-
-
-def _utterances(count: int) -> str:
-    return f"{count:,} utterance{'' if count == 1 else 's'}"
 
 
 def _tokens(utterances: int, seconds: float) -> int:
@@ -141,14 +141,10 @@ def _tokens(utterances: int, seconds: float) -> int:
     return utterances * round(seconds * 100)
 
 
-def _size(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB"
-
-
-def plain(
+def prediction_json(
     predictor: Predictor, asked: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None
 ) -> dict[str, Any]:
-    """What `--json` prints: bytes."""
+    """The record that `--json` prints; sizes in bytes."""
     question = predictor.question
     found = predictor.at(asked.utterances)
     return {
@@ -172,11 +168,11 @@ def plain(
         "workspace_bytes": calibration.workspace_bytes if calibration else None,
         "calibration": calibration.key if calibration else None,
         "doubts": list(predictor.doubts),
-        "fit": [_plain_fit(fit, asked, calibration) for fit in fits],
+        "fit": [_fit_json(fit, asked, calibration) for fit in fits],
     }
 
 
-def _plain_fit(fit: Fit, asked: PredictionRequest, calibration: Calibration | None) -> dict[str, Any]:
+def _fit_json(fit: Fit, asked: PredictionRequest, calibration: Calibration | None) -> dict[str, Any]:
     return {
         "card": fit.card.name,
         "card_bytes": fit.card.size,

@@ -24,7 +24,7 @@ WORDS: Mapping[str, str] = {
     "order_of_the_vocabulary_does_not_matter": "another order of the token ids, kept throughout, changes nothing",
     "padded_frames_do_not_matter": "the content of padded frames changes nothing",
     "utterances_do_not_touch_each_other": "the loss of a batch is the mean of its utterances' alone",
-    "predictor_ends_where_the_utterance_ends": "the predicted token count does not depend on longer utterances in the batch",
+    "predictor_ends_where_the_utterance_ends": "the predicted token count ignores longer utterances in the batch",
     "labels_outside_the_vocabulary_are_refused": "token ids outside the vocabulary are an error",
     "lengths_agree": "targets, encoder, predictor and decoder agree on how many frames and tokens there are",
     "one_target_is_enough": "utterances of one target each can be trained on",

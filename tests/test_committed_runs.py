@@ -9,7 +9,6 @@ import pytest
 
 from harness.core.cells import Check, Outcome, Status, Verdict
 from harness.releases import load_lock
-from harness.rules.findings import FINDINGS
 from harness.rules.known_issues import KnownIssue, KnownIssues, load_known_issues
 from harness.rules.verdicts import judge
 from harness.run.store import LoadedRun, load_run
@@ -81,7 +80,7 @@ def test_every_known_issue_was_seen_in_the_cell_that_it_names(atlas: LoadedRun, 
     for run in (atlas, *(load_run(ROOT / "reports" / name) for name in RUNS)):
         for one in judge(run.outcomes, issues):
             seen[one.outcome.cell.id] += [issue for issue in (one.issue, *one.also) if issue]
-            looked |= {one.outcome.cell.id} if FINDINGS in one.outcome.evidence else set()
+            looked |= {one.outcome.cell.id} if one.outcome.common.findings is not None else set()
     # Runs that were made before findings were looked for cannot show one.
     expected = [issue for issue in issues.issues if issue.expects_failure or issue.seen in looked]
     assert [issue.id for issue in expected if issue not in seen[issue.seen]] == []

@@ -16,7 +16,7 @@ from harness.compare.drift.divergences import curve_divergences
 from harness.compare.drift.format import render_drift
 from harness.compare.drift.recordings import DRIFT, RecordedPlace, TrainingStage, add_recording, load_recordings
 from harness.core.errors import StoreError
-from harness.core.release_order import Order
+from harness.core.versions import Order
 
 OTHER = (9.0, 8.5, 8.1, 7.5)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.cells import Severity
-from harness.core.release_order import Order, in_words
+from harness.core.versions import Order, in_words
 from harness.releases import load_lock
 from harness.report.advice import ReleaseAnswer, ReleaseStanding, VariantAdvice
 from harness.report.summary import Summary, summarise

@@ -17,7 +17,7 @@ from harness.core.evidence import OWN_SETTINGS
 from harness.environments.environment import probe
 from harness.releases import default_cache, fetch, layout_path, resolve
 from harness.rules.known_issues import load_known_issues
-from harness.rules.user_errors import attribute
+from harness.rules.user_input import attribute
 from harness.rules.verdicts import JudgedOutcome, judge
 from harness.run.prepare import lay_out_releases, prepare
 from harness.variants.catalogue import available

@@ -11,7 +11,7 @@ from report_factory import ISSUE, ISSUES, atlas, blocked, cell, judged, loss_fai
 from harness.compare.transitions.commit_notes import CommitNote, add_commits
 from harness.compare.transitions.recorded import RecordedTransitions, recorded_transitions
 from harness.core.cells import Outcome, Status
-from harness.core.release_order import Order
+from harness.core.versions import Order
 from harness.report.html import render_html
 from harness.report.markdown import render_markdown
 from harness.report.summary import summarise

@@ -7,7 +7,7 @@ from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcom
 
 from harness.config.expansion import import_cell
 from harness.core.cells import Check, Failure, Severity, Status
-from harness.core.release_order import Order, in_words
+from harness.core.versions import Order, in_words
 from harness.report.advice import ReleaseStanding, advise, standing
 from harness.report.failures import group_failures
 from harness.rules.levels import Level

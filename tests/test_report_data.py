@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.core.cells import Severity
-from harness.core.release_order import Order
+from harness.core.versions import Order
 from harness.report.data import WORDS, data_questions
 
 ORDER = Order(labels=("1.0.0", "1.0.1", "1.1.0", "1.2.0"))

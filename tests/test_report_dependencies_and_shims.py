@@ -10,7 +10,7 @@ from pathlib import Path
 from report_factory import RELEASES, cell, judged, outcome
 
 from harness.config.expansion import import_cell
-from harness.core.release_order import Order, in_words
+from harness.core.versions import Order, in_words
 from harness.environments import environment
 from harness.report.labels import SHIM_MEANING
 from harness.report.run_info import shims_used, undeclared_modules

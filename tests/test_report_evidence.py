@@ -11,7 +11,7 @@ from strategies import outcomes as any_outcomes
 
 from harness.config.expansion import import_cell
 from harness.core.cells import Status
-from harness.core.release_order import Order, in_words
+from harness.core.versions import Order, in_words
 from harness.report.cell_details import facts_of
 from harness.report.evidence import build_cards
 from harness.report.failures import group_failures

@@ -7,7 +7,7 @@ from dataclasses import replace
 from report_factory import ISSUE, ISSUES, RELEASES, SHAPES, blocked, cell, judged, loss_failure, outcome
 
 from harness.core.cells import Severity, Status, Verdict
-from harness.core.release_order import Order, in_words
+from harness.core.versions import Order, in_words
 from harness.report.failures import group_failures
 from harness.rules.known_issues import KnownIssues
 

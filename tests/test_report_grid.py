@@ -9,7 +9,7 @@ from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcom
 
 from harness.config.expansion import import_cell
 from harness.core.cells import Check, Failure, Status
-from harness.core.release_order import Order
+from harness.core.versions import Order
 from harness.report.grid import Mark, build_grid
 from harness.report.labels import LEVEL_MEANING, LEVEL_NAME, LEVEL_SIGN
 from harness.rules.levels import Level

@@ -7,7 +7,7 @@ import math
 from report_factory import RELEASES, cell, judged, outcome, training, tuned
 
 from harness.core.cells import Status
-from harness.core.release_order import Order, in_words
+from harness.core.versions import Order, in_words
 from harness.report.learning import Training, curve_key, group_curves
 from harness.rules.levels import Level
 

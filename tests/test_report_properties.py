@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness.core.cells import Check, Severity
-from harness.core.release_order import Order
+from harness.core.versions import Order
 from harness.report.properties import WORDS, variant_properties
 
 ORDER = Order(labels=("1.0.0", "1.0.1", "1.1.0", "1.2.0"))

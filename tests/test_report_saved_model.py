@@ -9,12 +9,12 @@ from test_rules_checkpoint import drops_silently, loads_the_base_when_bare, soun
 from test_rules_decode import SAID, metrics
 
 from harness.core.cells import Status, Verdict
-from harness.core.release_order import Order
+from harness.core.evidence.questions import AnswerStatus
+from harness.core.versions import Order
 from harness.report.saved_model import WORDS, decoded, saved_groups
 from harness.rules.checkpoint import apply_checkpoint_rule
 from harness.rules.decode import apply_decode_rule
 from harness.rules.levels import Level
-from harness.rules.questions import RuleAnswer
 from harness.rules.verdicts import JudgedOutcome
 
 ORDER = Order(labels=factory.RELEASES)
@@ -32,7 +32,7 @@ def test_a_sound_release_passes_and_its_questions_are_told() -> None:
     assert item.outcome.status is Status.PASSED
     (group,) = saved_groups([item], ORDER)
     assert [question.name for question in group.questions] == list(WORDS)
-    assert {question.status for question in group.questions} == {RuleAnswer.HOLDS}
+    assert {question.status for question in group.questions} == {AnswerStatus.HOLDS}
     assert group.failing == ()
     assert [(one.kind, one.taken, one.dropped_count) for one in group.mismatches] == [
         ("vocabulary", 70, 1),

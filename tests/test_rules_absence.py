@@ -8,8 +8,8 @@ import pytest
 
 from harness.core.cells import Cell, Outcome, Status, Verdict
 from harness.releases.first_releases import FIRST
-from harness.rules.absence import apply_absence_rule
 from harness.rules.known_issues import KnownIssues
+from harness.rules.release_contents import apply_absence_rule
 from harness.rules.verdicts import exit_code, judge
 from harness.run.blocking import blocked
 from harness.variants.catalogue import available, load_variant

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parsed import judge_checkpoint
 
 from harness.core.cells import Cell, Outcome, Status
-from harness.rules.checkpoint import QUESTIONS, apply_checkpoint_rule, judge_checkpoint
-from harness.rules.questions import RuleAnswer, RuleQuestion
+from harness.core.evidence.questions import AnswerStatus, Question
+from harness.rules.checkpoint import QUESTIONS, apply_checkpoint_rule
 
 Metrics = dict[str, Any]
 Plant = Callable[[Metrics], None]
@@ -65,13 +66,15 @@ def sound() -> Metrics:
     }
 
 
-def ask(metrics: Metrics) -> dict[str, RuleQuestion]:
+def ask(metrics: Metrics) -> dict[str, Question]:
     return {question.name: question for question in judge_checkpoint(metrics)}
 
 
 def test_everything_holds_for_a_sound_release() -> None:
     questions = ask(sound())
-    assert {name: question.status for name, question in questions.items()} == dict.fromkeys(questions, RuleAnswer.HOLDS)
+    assert {name: question.status for name, question in questions.items()} == dict.fromkeys(
+        questions, AnswerStatus.HOLDS
+    )
     assert len(questions) == 18
 
 
@@ -204,11 +207,11 @@ FAULTS: tuple[tuple[Plant, set[str]], ...] = (
 def test_each_fault_fails_its_question(plant: Plant, failing: set[str]) -> None:
     metrics = sound()
     plant(metrics)
-    assert {name for name, question in ask(metrics).items() if question.status is RuleAnswer.FAILS} == failing
+    assert {name for name, question in ask(metrics).items() if question.status is AnswerStatus.FAILS} == failing
 
 
-@pytest.mark.parametrize(("loss", "status"), [(6.000003, RuleAnswer.HOLDS), (6.00003, RuleAnswer.FAILS)])
-def test_the_bound_on_losses_has_two_sides(loss: float, status: RuleAnswer) -> None:
+@pytest.mark.parametrize(("loss", "status"), [(6.000003, AnswerStatus.HOLDS), (6.00003, AnswerStatus.FAILS)])
+def test_the_bound_on_losses_has_two_sides(loss: float, status: AnswerStatus) -> None:
     metrics = sound()
     metrics["resumed"]["losses"] = [loss, *LOSSES[4:]]
     assert ask(metrics)["resumes_losses"].status is status
@@ -218,14 +221,14 @@ def test_the_bound_on_losses_has_two_sides(loss: float, status: RuleAnswer) -> N
 def test_a_loss_that_is_no_number_is_no_equal(loss: Any) -> None:
     metrics = sound()
     metrics["resumed"]["losses"] = [loss, *LOSSES[4:]]
-    assert ask(metrics)["resumes_losses"].status is RuleAnswer.FAILS
+    assert ask(metrics)["resumes_losses"].status is AnswerStatus.FAILS
 
 
 def test_equal_losses_do_not_excuse_other_weights_at_the_end() -> None:
     metrics = sound()
     metrics["resumed"]["last_differs"] = ["encoder.weight"]
     question = ask(metrics)["resumes_losses"]
-    assert question.status is RuleAnswer.FAILS
+    assert question.status is AnswerStatus.FAILS
     assert "encoder.weight" in question.message
 
 
@@ -234,18 +237,18 @@ def test_a_device_that_does_not_repeat_itself_is_allowed_its_noise() -> None:
     metrics["resumed"]["losses"] = [6.005, *LOSSES[4:]]
     metrics["resumed"]["last_differs"] = ["encoder.weight"]
     metrics["again"] = {"losses": [9.001, *LOSSES[1:]]}
-    assert ask(metrics)["resumes_losses"].status is RuleAnswer.HOLDS
+    assert ask(metrics)["resumes_losses"].status is AnswerStatus.HOLDS
     metrics["resumed"]["losses"] = [6.05, *LOSSES[4:]]
-    assert ask(metrics)["resumes_losses"].status is RuleAnswer.FAILS
+    assert ask(metrics)["resumes_losses"].status is AnswerStatus.FAILS
 
 
 def test_a_trainer_that_raises_when_it_resumes_fails() -> None:
     metrics = sound()
     metrics["resumed"] = {"failure": {"reason": "KeyError in funasr"}, "left": {"forwards": 3}}
     questions = ask(metrics)
-    assert questions["resumes_at_epoch"].status is RuleAnswer.FAILS
+    assert questions["resumes_at_epoch"].status is AnswerStatus.FAILS
     assert "KeyError" in questions["resumes_at_epoch"].message
-    assert questions["resumes_losses"].status is RuleAnswer.NOT_ASKED
+    assert questions["resumes_losses"].status is AnswerStatus.NOT_ASKED
 
 
 def test_what_a_release_does_not_offer_is_not_asked() -> None:
@@ -254,12 +257,12 @@ def test_what_a_release_does_not_offer_is_not_asked() -> None:
         del metrics[name]
     metrics["files"] |= {"scores": {"criterion": None}, "names": ["model.pt", "model.pt.avg2", *FILES]}
     metrics["loading"]["folder_has_configuration"] = False
-    not_asked = {name for name, question in ask(metrics).items() if question.status is RuleAnswer.NOT_ASKED}
+    not_asked = {name for name, question in ask(metrics).items() if question.status is AnswerStatus.NOT_ASKED}
     assert not_asked == {
         *("resumes_within_epoch", "resumes_within_sorted_epoch", "resumes_twice_within_epoch"),
         *("criterion_is_measured", "best_is_best", "average_survives_pruning", "folder_loads"),
     }
-    assert {question.status for question in ask(metrics).values()} == {RuleAnswer.HOLDS, RuleAnswer.NOT_ASKED}
+    assert {question.status for question in ask(metrics).values()} == {AnswerStatus.HOLDS, AnswerStatus.NOT_ASKED}
 
 
 def test_without_a_ranking_the_latest_are_averaged() -> None:
@@ -267,7 +270,7 @@ def test_without_a_ranking_the_latest_are_averaged() -> None:
     metrics["files"]["scores"] = {"criterion": None}
     assert ask(metrics)["average_is_mean"].message.endswith("the latest")
     metrics["files"]["averages"]["model.pt.avg2"]["members"] = [["model.pt.ep0.2", "model.pt.ep1"]]
-    assert ask(metrics)["average_is_mean"].status is RuleAnswer.FAILS
+    assert ask(metrics)["average_is_mean"].status is AnswerStatus.FAILS
 
 
 def test_alike_scores_excuse_any_average_and_say_nothing_of_the_best() -> None:
@@ -278,32 +281,32 @@ def test_alike_scores_excuse_any_average_and_say_nothing_of_the_best() -> None:
     metrics["files"]["averages"]["model.pt.avg2"]["members"] = [["model.pt.ep0.2", "model.pt.ep1"]]
     metrics["files"]["same_as"]["model.pt.best"] = ["model.pt.ep0.2"]
     answers = ask(metrics)
-    assert answers.pop("best_is_best").status is RuleAnswer.NOT_ASKED
-    assert {question.status for question in answers.values()} == {RuleAnswer.HOLDS}
+    assert answers.pop("best_is_best").status is AnswerStatus.NOT_ASKED
+    assert {question.status for question in answers.values()} == {AnswerStatus.HOLDS}
 
 
 def test_equal_checkpoints_say_nothing_of_their_average() -> None:
     metrics = sound()
     metrics["files"]["averages"]["model.pt.avg2"]["members"] = [FILES[:2], FILES[2:]]
-    assert ask(metrics)["average_is_mean"].status is RuleAnswer.NOT_ASKED
+    assert ask(metrics)["average_is_mean"].status is AnswerStatus.NOT_ASKED
 
 
 def test_an_optimizer_that_remembers_nothing_can_lose_nothing() -> None:
     metrics = sound()
     assert (
         ask({**metrics, "resumed": {**metrics["resumed"], "moments_kept": 0}})["resumes_optimizer"].status
-        is RuleAnswer.NOT_ASKED
+        is AnswerStatus.NOT_ASKED
     )
     forgets_the_optimizer(metrics)
     metrics["resumed"]["moments_kept"] = 4
-    assert ask(metrics)["resumes_optimizer"].status is RuleAnswer.FAILS
+    assert ask(metrics)["resumes_optimizer"].status is AnswerStatus.FAILS
 
 
 def test_a_schedule_that_stands_still_cannot_be_seen_to_resume() -> None:
     metrics = sound()
     metrics["whole"]["learning_rates"] = [0.001] * 6
     metrics["resumed"]["learning_rates"] = [0.001] * 3
-    assert ask(metrics)["resumes_schedule"].status is RuleAnswer.NOT_ASKED
+    assert ask(metrics)["resumes_schedule"].status is AnswerStatus.NOT_ASKED
 
 
 def test_saving_that_could_not_be_watched_accuses_nobody() -> None:
@@ -311,10 +314,10 @@ def test_saving_that_could_not_be_watched_accuses_nobody() -> None:
     metrics["whole"]["saved"] = []
     answers = ask(metrics)
     unseen = {"saved_whole", "criterion_is_measured", "best_is_best", "average_is_mean"}
-    assert {name for name, question in answers.items() if question.status is not RuleAnswer.HOLDS} == unseen
-    assert {answers[name].status for name in unseen} == {RuleAnswer.NOT_ASKED}
+    assert {name for name, question in answers.items() if question.status is not AnswerStatus.HOLDS} == unseen
+    assert {answers[name].status for name in unseen} == {AnswerStatus.NOT_ASKED}
     metrics["files"]["names"] = []
-    assert ask(metrics)["saved_whole"].status is RuleAnswer.FAILS
+    assert ask(metrics)["saved_whole"].status is AnswerStatus.FAILS
 
 
 def test_what_is_refused_or_said_aloud_is_listed() -> None:
@@ -322,10 +325,10 @@ def test_what_is_refused_or_said_aloud_is_listed() -> None:
     metrics["loading"]["bare"] |= {"equals": [], "said": ["error, init_param does not exist"]}
     metrics["mismatch"][0] |= {"began": False, "failure": {"reason": "size mismatch"}, "left_out": []}
     questions = ask(metrics)
-    assert questions["bare_folder_loads"].status is RuleAnswer.LISTED
-    assert questions["mismatch_said"].status is RuleAnswer.LISTED
+    assert questions["bare_folder_loads"].status is AnswerStatus.LISTED
+    assert questions["mismatch_said"].status is AnswerStatus.LISTED
     metrics["loading"]["bare"] |= {"equals": None, "failure": {"reason": "no such file"}}
-    assert ask(metrics)["bare_folder_loads"].status is RuleAnswer.LISTED
+    assert ask(metrics)["bare_folder_loads"].status is AnswerStatus.LISTED
 
 
 def test_an_average_that_raises_at_the_end_fails_and_another_failure_does_not_count_as_that() -> None:
@@ -333,20 +336,20 @@ def test_an_average_that_raises_at_the_end_fails_and_another_failure_does_not_co
     prunes_what_it_averages(metrics)
     place = "funasr/train_utils/average_nbest_models.py:average_checkpoints"
     metrics["recipe"]["failure"] = {"reason": "RuntimeError", "signature": f"RuntimeError@{place}"}
-    assert ask(metrics)["average_survives_pruning"].status is RuleAnswer.FAILS
+    assert ask(metrics)["average_survives_pruning"].status is AnswerStatus.FAILS
     metrics["recipe"]["failure"] = {"reason": "KeyError", "signature": "KeyError@funasr/bin/train.py:main"}
-    assert ask(metrics)["average_survives_pruning"].status is RuleAnswer.NOT_ASKED
+    assert ask(metrics)["average_survives_pruning"].status is AnswerStatus.NOT_ASKED
 
 
 def test_a_second_stop_is_not_asked_of_a_release_that_fails_at_the_first() -> None:
     metrics = sound()
     metrics["once"]["batches"] = ["x"]
-    assert ask(metrics)["resumes_twice_within_epoch"].status is RuleAnswer.NOT_ASKED
+    assert ask(metrics)["resumes_twice_within_epoch"].status is AnswerStatus.NOT_ASKED
 
 
-@pytest.mark.parametrize("nothing", [{}, {"whole": None, "resumed": [], "files": 3}, {"whole": {}, "resumed": {}}])
+@pytest.mark.parametrize("nothing", [{}, {"whole": None, "resumed": None}, {"whole": {}, "resumed": {}}])
 def test_an_empty_outcome_holds_nothing(nothing: Metrics) -> None:
-    assert RuleAnswer.HOLDS not in {question.status for question in judge_checkpoint(nothing)}
+    assert AnswerStatus.HOLDS not in {question.status for question in judge_checkpoint(nothing)}
 
 
 def test_the_metrics_are_left_as_they_are() -> None:
@@ -542,7 +545,7 @@ def test_an_outcome_passes_with_every_answer_in_it() -> None:
     settled = apply_checkpoint_rule(outcome_of(sound()))
     assert (settled.status, settled.failure, settled.evidence["of"]) == (Status.PASSED, None, "the check")
     assert len(settled.evidence[QUESTIONS]) == 18
-    assert settled.evidence[QUESTIONS][0]["status"] is RuleAnswer.HOLDS
+    assert settled.evidence[QUESTIONS][0]["status"] is AnswerStatus.HOLDS
 
 
 def test_an_outcome_fails_with_the_names_and_sentences_of_what_fails() -> None:

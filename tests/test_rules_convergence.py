@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from parsed import training_figure
 from training_scene import seed_training
 
 from harness.core.cells import Cell, Outcome, Status
-from harness.rules.convergence import PACE, apply_convergence, convergence, training_figure
+from harness.rules.convergence import PACE, apply_convergence, convergence
 
 NOISE = (0.00, 0.01, -0.01)
 """How far each seed's curve lies from the mean."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from parsed import targets_with_places
 
+from harness.core.evidence.parsing import EvidenceMismatch
 from harness.rules.deaf_baseline import PlacesRight, TargetsWithPlaces
 
 END = 2
@@ -11,7 +13,7 @@ END = 2
 
 def targets(rows: list[list[int]], frames: list[int], shown: list[tuple[int, str]]) -> TargetsWithPlaces:
     """One step for each utterance that is shown."""
-    read = TargetsWithPlaces.of(
+    read = targets_with_places(
         {
             "rows": rows,
             "frames": frames,
@@ -57,11 +59,15 @@ def test_the_guess_knows_the_whole_training_and_is_scored_over_some_steps() -> N
         {"steps": [[[0]], [[7]]]},
         {"steps": [[[0]]]},
         {"steps": [], "right": []},
-        {"rows": [[5, None], [7, 8]]},
         {"rows": []},
     ],
 )
 def test_a_record_that_is_not_whole_is_none(changed: dict[str, object]) -> None:
     whole = {"rows": [[5, 6], [7, 8]], "frames": [3, 3], "steps": [[[0]], [[1]]], "right": [[["11"]], [["10"]]]}
-    assert TargetsWithPlaces.of(whole) is not None
-    assert TargetsWithPlaces.of({**whole, **changed}) is None
+    assert targets_with_places(whole) is not None
+    assert targets_with_places({**whole, **changed}) is None
+
+
+def test_a_token_that_is_none_is_a_mismatch() -> None:
+    with pytest.raises(EvidenceMismatch, match=r"targets.rows\[0\]\[1\]: expected a whole number"):
+        targets_with_places({"rows": [[5, None], [7, 8]]})

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from parsed import judge_decode
 
 from harness.core.cells import Cell, Outcome, Status
-from harness.rules.decode import DECODING, UNTRAINED_LEAST, apply_decode_rule, error_rate, judge_decode
+from harness.core.evidence.parsing import EvidenceMismatch
+from harness.rules.decode import DECODING, UNTRAINED_LEAST, apply_decode_rule, error_rate
 
 SAID = ["今天天气真好", "请把窗户关上"]
 
@@ -61,15 +63,30 @@ def test_texts_that_do_not_match_up_give_no_rate(references: list[str], hypothes
     assert "error_rate" in verdict.unmet
 
 
-@pytest.mark.parametrize("nothing", [None, [], "今天天气真好", 3])
+@pytest.mark.parametrize("nothing", [None, []])
 def test_no_hypotheses_are_no_pass(nothing: Any) -> None:
     verdict = judge_decode(metrics(hypotheses=nothing))
     assert (verdict.passed, verdict.unmet, verdict.error_rate) == (False, ("error_rate",), None)
 
 
-@pytest.mark.parametrize("allowed", [None, "0.2", float("nan"), True])
+@pytest.mark.parametrize("allowed", [None, "nan", float("nan")])
 def test_without_a_bound_nothing_passes(allowed: Any) -> None:
     assert judge_decode(metrics(error_rate_allowed=allowed)).unmet == ("error_rate",)
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"hypotheses": "今天天气真好"}, "hypotheses"),
+        ({"hypotheses": 3}, "hypotheses"),
+        ({"error_rate_allowed": "0.2"}, "error_rate_allowed"),
+        ({"error_rate_allowed": True}, "error_rate_allowed"),
+        ({"weights_tensors": "80"}, "weights_tensors"),
+    ],
+)
+def test_metrics_of_another_kind_are_a_mismatch(changed: dict[str, Any], key: str) -> None:
+    with pytest.raises(EvidenceMismatch, match=key):
+        judge_decode(metrics(**changed))
 
 
 def test_an_untrained_model_that_knows_the_text_proves_nothing() -> None:
@@ -92,7 +109,7 @@ def test_other_weights_than_the_trained_are_named() -> None:
     assert verdict.reasons == ("After loading, 4 of 80 tensors are not those that the training ended with: a, b, c.",)
 
 
-@pytest.mark.parametrize("unknown", [{"weights_differ_count": None}, {"weights_tensors": 0}, {"weights_tensors": "80"}])
+@pytest.mark.parametrize("unknown", [{"weights_differ_count": None}, {"weights_tensors": 0}])
 def test_weights_that_nobody_saw_are_no_pass(unknown: dict[str, Any]) -> None:
     assert judge_decode(metrics(**unknown)).unmet == ("weights",)
 

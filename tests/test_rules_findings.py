@@ -8,8 +8,8 @@ import pytest
 from report_factory import blocked, cell, outcome
 
 from harness.core.cells import Check, Failure, Outcome, Severity, Status, Verdict
+from harness.core.evidence.common import Finding
 from harness.rules.code_that_ran import CodePlace
-from harness.rules.findings import UNREADABLE, Finding, findings_of
 from harness.rules.known_issues import KnownIssue, KnownIssues
 from harness.rules.verdicts import JudgedOutcome, judge
 
@@ -17,7 +17,7 @@ CELL = "1.4.16/-/-/-/import/cpu-fp32"
 
 
 def read(findings: Any) -> tuple[Finding, ...] | None:
-    return findings_of(outcome(CELL, evidence={"findings": findings}))
+    return outcome(CELL, evidence={"findings": findings}).common.findings
 
 
 def test_a_finding_is_read_with_its_place_and_detail() -> None:
@@ -37,27 +37,22 @@ def test_place_and_detail_may_be_missing() -> None:
 
 
 def test_an_outcome_without_the_key_was_not_looked_at_and_an_empty_list_was() -> None:
-    assert findings_of(outcome(CELL)) is None
+    assert outcome(CELL).common.findings is None
     assert read([]) == ()
 
 
 @pytest.mark.parametrize(
-    "entry", [None, 3, "text", [], {}, {"code": "a"}, {"code": "A b", "message": "m"}, {"message": 1}]
+    "findings",
+    [
+        *([None], [3], ["text"], [[]], [{}], [{"code": "a"}], [{"code": "A b", "message": "m"}], [{"message": 1}]),
+        *(3, "text", {"code": "a", "message": "m"}),
+        *([{"code": "a", "message": "m", "place": 3}], [{"code": "a", "message": "m", "detail": []}]),
+    ],
 )
-def test_an_entry_of_another_form_is_a_finding_itself(entry: Any) -> None:
-    sound = {"code": "a", "message": "m"}
-    first, second = read([entry, sound]) or ()
-    assert first.code == UNREADABLE
-    assert second == Finding(code="a", message="m")
-
-
-@pytest.mark.parametrize("findings", [None, 3, "text", {"code": "a", "message": "m"}])
-def test_something_else_than_a_list_is_one_unreadable_finding(findings: Any) -> None:
-    assert [finding.code for finding in read(findings) or ()] == [UNREADABLE]
-
-
-def test_a_place_or_detail_of_another_kind_is_left_out() -> None:
-    assert read([{"code": "a", "message": "m", "place": 3, "detail": []}]) == (Finding(code="a", message="m"),)
+def test_findings_of_another_form_make_the_cell_errored(findings: Any) -> None:
+    read_anew = outcome(CELL, evidence={"findings": findings}).as_declared()
+    assert read_anew.status is Status.ERRORED
+    assert read_anew.reason.startswith("its result is malformed: evidence.findings")
 
 
 TUNED = cell("1.4.16", "finetune@train_ds", variant="paraformer")

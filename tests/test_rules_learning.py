@@ -6,17 +6,11 @@ import math
 from typing import Any
 
 import pytest
+from parsed import judge_learning, judged
 from training_scene import CRITERION, FALLING, RISING, constant_loss, heard, seed_training
 
-from harness.rules.learning import (
-    ACCURACY_ALPHA,
-    CONDITIONS,
-    GAIN,
-    TREND_ALPHA,
-    LearningVerdict,
-    _trend,
-    judge_learning,
-)
+from harness.core.evidence.verdicts import LearningVerdict
+from harness.rules.learning import ACCURACY_ALPHA, CONDITIONS, GAIN, TREND_ALPHA, _trend
 
 
 def unmet(verdict: LearningVerdict) -> tuple[str, ...]:
@@ -206,8 +200,9 @@ def test_the_test_of_the_trend_is_named(seeds: int, test: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(seed_training()))
 @pytest.mark.parametrize("value", [None, True, -1, math.nan, "nan", [], [None], [[[]]], {}, {"acc": 3}])
-def test_whatever_is_reported_is_judged_without_an_exception(name: str, value: object) -> None:
-    judge_learning([seed_training(**{name: value}), {name: value}])
+def test_whatever_is_reported_is_judged_or_a_mismatch(name: str, value: object) -> None:
+    verdict, mismatch = judged(judge_learning, [seed_training(**{name: value}), {name: value}])
+    assert f"training.{name}" in mismatch if verdict is None else unmet(verdict)
 
 
 def test_the_trend_of_trainings_that_learn_nothing_is_as_rare_as_stated() -> None:

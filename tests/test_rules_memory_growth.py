@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.core.numbers import mapping, number, numbers, whole
+from harness.core.evidence.parsing import parse
+from harness.core.evidence.training import InvariantObservations, TrainingMetrics
+from harness.core.numbers import numbers, whole
 from harness.rules.memory_growth import (
     GPU_GROWTH_BYTES,
     GROWTH_BYTES,
@@ -42,8 +45,17 @@ def held(per_step: float, steps: int = 25) -> list[float]:
     return [HELD[step % 5] + per_step * step for step in range(steps)]
 
 
+def record(values: dict[str, Any], trainable: Any = None) -> TrainingMetrics:
+    """Metrics of which the series may have fractions of a byte."""
+    series = {name: tuple(values[name]) for name in ("held_bytes", "peak_allocated_by_step") if name in values}
+    known = parse(
+        TrainingMetrics, {name: value for name, value in values.items() if name not in series}, place="metrics"
+    )
+    return replace(known, promises=InvariantObservations(trainable_bytes=trainable), **series)
+
+
 def reasons(metrics: dict[str, Any], trainable: float | None = None) -> str:
-    found = growth_reasons(metrics, trainable)
+    found = growth_reasons(record(metrics, trainable))
     assert found is not None
     return " ".join(found)
 
@@ -117,11 +129,11 @@ def test_without_a_gpu_a_leak_as_large_as_stated_is_found_in_resident_memory() -
 
 
 @pytest.mark.parametrize(
-    "broken", [[], [1.0] * (LEAST_STEPS - 1), [None] * 25, ["nan"] * 25, None, [1.0] * 24 + ["nan"]]
+    "broken", [[], [1.0] * (LEAST_STEPS - 1), [None] * 25, [math.nan] * 25, [1.0] * 24 + [math.nan]]
 )
 def test_what_is_not_known_or_too_short_is_not_asked(broken: Any) -> None:
-    assert growth_reasons({"held_bytes": broken}, None) is None
-    assert growth_reasons(on_gpu(held(0), held_bytes=broken), None) is None
+    assert growth_reasons(record({"held_bytes": broken})) is None
+    assert growth_reasons(record(on_gpu(held(0), held_bytes=broken))) is None
 
 
 def test_targets_of_other_steps_are_not_taken_for_these() -> None:
@@ -148,15 +160,16 @@ def test_memory_in_no_order_is_accused_as_rarely_as_stated() -> None:
 def test_no_committed_training_is_accused(name: str) -> None:
     """Their processes' memory rises, by fragments: the test alone would accuse half, the least size none."""
     for outcome in load_run(ROOT / "reports" / name).outcomes:
-        series = whole(numbers(outcome.metrics.get("held_bytes")))
+        seen = outcome.training or TrainingMetrics()
+        series = whole(numbers(seen.held_bytes))
         if series is None or len(series) < LEAST_STEPS:
             continue
-        trainable = number(mapping(outcome.metrics.get("promises")).get("trainable_bytes"))
-        assert growth_reasons(outcome.metrics, trainable) == (), outcome.cell.id
+        trainable = seen.promises.trainable_bytes
+        assert growth_reasons(seen) == (), outcome.cell.id
         # With a margin of two: what was seen of sound ones is not what just passes.
         assert growth(series).slope < growth_allowed(trainable) / 2, outcome.cell.id
-        leaking = [size + 2 * growth_allowed(trainable) * step for step, size in enumerate(series)]
-        assert growth_reasons({**outcome.metrics, "held_bytes": leaking}, trainable) != (), outcome.cell.id
+        leaking = tuple(round(size + 2 * growth_allowed(trainable) * step) for step, size in enumerate(series))
+        assert growth_reasons(replace(seen, held_bytes=leaking)) != (), outcome.cell.id
 
 
 def test_the_bound_of_a_small_model_is_a_share_of_it() -> None:
@@ -218,9 +231,9 @@ def test_batches_are_compared_from_where_they_come_again(batches: list[object], 
 
 
 def test_batches_that_are_not_known_are_told_by_their_place_in_the_epoch() -> None:
-    assert _batches({"steps_of_epochs": [3, 3]}) == [0, 1, 2, 0, 1, 2]
-    assert _batches({"steps_of_epochs": [3, 2]}) is None
-    assert _batches({"steps_of_epochs": [None, None]}) == []
+    assert _batches(TrainingMetrics(steps_of_epochs=(3, 3))) == [0, 1, 2, 0, 1, 2]
+    assert _batches(TrainingMetrics(steps_of_epochs=(3, 2))) is None
+    assert _batches(TrainingMetrics(steps_of_epochs=(0, 0))) == []
 
 
 @pytest.mark.parametrize(("size", "said"), [(300 * 1024, "300 KiB"), (MIB, "1.0 MiB"), (2.55 * MIB, "2.5 MiB")])

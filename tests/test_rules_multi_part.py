@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.core.cells import Cell, Check, Failure, Outcome, Severity, Status, Verdict
@@ -92,8 +94,11 @@ def test_a_finding_is_told_from_the_signature_of_a_traceback(signature: str, nam
 
 
 def passed(**evidence: object) -> Verdict:
-    outcome = Outcome(cell=CELL, status=Status.PASSED, reason="", evidence=evidence)
-    [one] = judge([outcome], KnownIssues(issues=(issue("schedule", "NotTrained@schedule"),)))
+    check = "finetune" if "training" in evidence else "properties" if "properties" in evidence else "data"
+    cell = replace(CELL, check=Check(check), entry=None if check == "properties" else CELL.entry)
+    outcome = Outcome(cell=cell, status=Status.PASSED, reason="", evidence=evidence)
+    known = replace(issue("schedule", "NotTrained@schedule"), checks=(Check(check),))
+    [one] = judge([outcome], KnownIssues(issues=(known,)))
     return one.verdict
 
 

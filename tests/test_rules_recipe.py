@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from parsed import departure, judge_training
 from training_scene import metrics, promises, seed_training
-
-from harness.rules.recipe import departure
-from harness.rules.training import judge_training
 
 RECIPE = {"learning_rate": 0.002, "warmup_steps": 8, "steps": 12}
 FLAT = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)

@@ -8,16 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from parsed import judge_checkpoint, judge_decode, judge_training
 from report_factory import cell, outcome
 from training_scene import metrics
 
 from harness.core.cells import Check, Failure, Severity, Status
 from harness.rules import severity
-from harness.rules.checkpoint import judge_checkpoint
-from harness.rules.decode import judge_decode
 from harness.rules.severity import derived, gravest, of_data
-from harness.rules.trainer_invariants import PROMISES
-from harness.rules.training import judge_training
+from harness.rules.trainer_invariants import INVARIANTS
 from harness.run.store import load_run
 from harness.worker.checks.properties import PROPERTIES as ASKED_PROPERTIES
 
@@ -46,7 +44,7 @@ def literals(module: Path, functions: frozenset[str], position: int = 0) -> Iter
 def test_every_condition_of_a_training_has_a_severity() -> None:
     verdict = judge_training(metrics())
     assert verdict.learning is not None
-    names = {"steps", "losses", "parameters", "pace", *verdict.learning.reasons, *PROMISES}
+    names = {"steps", "losses", "parameters", "pace", *verdict.learning.reasons, *INVARIANTS}
     assert names - severity.TRAINING.keys() == set()
 
 

@@ -6,12 +6,14 @@ import math
 from typing import Any
 
 import pytest
+from parsed import judge_training, judged
 from training_scene import FALLING, RISING, metrics, promises, seed_training
 
 from harness.config.settings import MINIMUM_STEPS
 from harness.core.cells import Cell, Outcome, Status
+from harness.core.evidence.parsing import EvidenceMismatch
 from harness.rules.apply import apply_rules
-from harness.rules.training import CHANGE_FLOOR, HIGHEST_LOSS, LOWEST_LOSS, REQUIRED_GROUPS, judge_training
+from harness.rules.training import CHANGE_FLOOR, HIGHEST_LOSS, LOWEST_LOSS, REQUIRED_GROUPS
 
 
 def reasons(given: dict[str, Any]) -> str:
@@ -97,9 +99,15 @@ def test_the_least_number_of_steps_is_enough_and_one_fewer_is_not() -> None:
     assert "11 steps; fewer than 12 prove nothing" in reasons(fewer)
 
 
-@pytest.mark.parametrize("steps", [None, "16", 16.0, True, -1])
-def test_a_number_of_steps_that_is_no_count_fails(steps: object) -> None:
-    assert "not known how many" in reasons(metrics(steps=steps))
+def test_an_unknown_number_of_steps_fails() -> None:
+    assert "not known how many" in reasons(metrics(steps=None))
+    assert "took -1 of 12 steps" in reasons(metrics(steps=-1))
+
+
+@pytest.mark.parametrize("steps", ["16", 16.0, True])
+def test_a_number_of_steps_that_is_no_count_is_a_mismatch(steps: object) -> None:
+    with pytest.raises(EvidenceMismatch, match=r"metrics.steps: expected a whole number"):
+        judge_training(metrics(steps=steps))
 
 
 def test_a_loss_too_few_or_too_many_fails() -> None:
@@ -108,12 +116,20 @@ def test_a_loss_too_few_or_too_many_fails() -> None:
     assert "13 losses for 12 steps" in reasons(metrics(losses=[*losses, 4.6]))
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", None, math.nan, math.inf, "4.6", True, 10**400])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", None, math.nan, math.inf])
 @pytest.mark.parametrize("step", [0, 7, 11])
 def test_one_loss_that_is_no_finite_number_fails_and_is_named(value: object, step: int) -> None:
     given = metrics()
     given["losses"][step] = value
     assert f"The loss of step {step + 1} is {value}, not a finite number." in reasons(given)
+
+
+@pytest.mark.parametrize("value", ["4.6", True, 10**400, []])
+def test_a_loss_that_is_no_number_is_a_mismatch(value: object) -> None:
+    given = metrics()
+    given["losses"][7] = value
+    with pytest.raises(EvidenceMismatch, match=r"metrics.losses\[7\]: "):
+        judge_training(given)
 
 
 def test_a_finite_loss_may_be_as_high_as_the_bound_and_no_higher() -> None:
@@ -159,8 +175,10 @@ def test_a_group_has_to_move_by_more_than_the_floor(group: str) -> None:
 
 
 @pytest.mark.parametrize("changes", [None, [], "encoder"])
-def test_changes_of_another_kind_are_changes_that_are_not_known(changes: object) -> None:
-    assert "Nothing is known of the encoder" in reasons(metrics(relative_change_by_group=changes))
+def test_changes_of_another_kind_are_a_mismatch(changes: object) -> None:
+    with pytest.raises(EvidenceMismatch, match=r"metrics.relative_change_by_group: expected an object"):
+        judge_training(metrics(relative_change_by_group=changes))
+    assert "Nothing is known of the encoder" in reasons(metrics(relative_change_by_group={}))
 
 
 def test_a_loss_that_falls_by_a_sixth_while_the_model_learns_nothing_fails() -> None:
@@ -172,9 +190,9 @@ def test_a_loss_that_falls_by_a_sixth_while_the_model_learns_nothing_fails() -> 
 
 @pytest.mark.parametrize("name", sorted(metrics()))
 @pytest.mark.parametrize("value", [None, True, -1, math.nan, "nan", [], [None], [[]], {}, 10**400])
-def test_whatever_is_reported_is_judged_without_an_exception(name: str, value: object) -> None:
-    verdict = judge_training(metrics() | {name: value})
-    assert verdict.passed == (not verdict.reasons)
+def test_whatever_is_reported_is_judged_or_a_mismatch(name: str, value: object) -> None:
+    verdict, mismatch = judged(judge_training, metrics() | {name: value})
+    assert f"metrics.{name}" in mismatch if verdict is None else verdict.passed == (not verdict.reasons)
 
 
 def test_seeds_are_judged_each_by_itself() -> None:

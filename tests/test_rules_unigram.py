@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parsed import criterion_of, targets_of
 
+from harness.core.evidence.parsing import EvidenceMismatch
 from harness.rules.unigram import Criterion, Unigram, UnigramTargets, step_losses
 
 ROWS = [(3, 4, 5, 2), (6, 3, 2), (7, 8, 9, 10, 11, 2)]
@@ -66,33 +68,41 @@ def test_no_other_constant_prediction_costs_less(rows: list[Any], smoothing: flo
 @pytest.mark.parametrize(
     "data",
     [
-        None,
         {},
         {"rows": [], "steps": []},
         {"rows": [[1]], "steps": [[]]},
         {"rows": [[1]], "steps": [[[1]]]},
         {"rows": [[1]], "steps": [[[-1]]]},
         {"rows": [[]], "steps": [[[0]]]},
-        {"rows": [["1"]], "steps": [[[0]]]},
-        {"rows": [[1, "2"]], "steps": [[[0]]]},
+        {"rows": [[1, -2]], "steps": [[[0]]]},
         {"rows": [[1]], "steps": [[[]]]},
-        {"rows": [[math.nan]], "steps": [[[0]]]},
     ],
 )
 def test_what_are_no_targets_is_none(data: object) -> None:
-    assert UnigramTargets.of(data) is None
+    assert targets_of(data) is None
 
 
 @pytest.mark.parametrize(
     "data",
-    [None, {}, {"classes": 1, "smoothing": 0.1}, {"classes": 5, "smoothing": "nan"}, {"classes": 5, "smoothing": 1}],
+    [{"classes": 1, "smoothing": 0.1}, {"classes": 5, "smoothing": "nan"}, {"classes": 5, "smoothing": 1}],
 )
 def test_what_is_no_criterion_is_none(data: object) -> None:
-    assert Criterion.of(data) is None
+    assert criterion_of(data) is None
+
+
+def test_of_nothing_there_are_neither_targets_nor_criterion() -> None:
+    assert UnigramTargets.of(None) is None
+    assert Criterion.of(None) is None
+
+
+@pytest.mark.parametrize("row", [["1"], [1, "2"], [math.nan], 3])
+def test_tokens_are_whole_numbers(row: object) -> None:
+    with pytest.raises(EvidenceMismatch, match=r"targets.rows\[0\]"):
+        targets_of({"rows": [row], "steps": [[[0]]]})
 
 
 def test_a_step_of_several_forward_passes_has_their_mean() -> None:
-    targets = UnigramTargets.of({"rows": [list(row) for row in ROWS], "steps": [[[0], [1]], [[2]]]})
+    targets = targets_of({"rows": [list(row) for row in ROWS], "steps": [[[0], [1]], [[2]]]})
     assert targets is not None
     _, unigram = of(ROWS)
     one, other = unigram.loss([ROWS[0]]), unigram.loss([ROWS[1]])

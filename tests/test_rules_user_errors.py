@@ -11,7 +11,6 @@ from harness.core.cells import Cell, Failure, Frame, Outcome, Status, Verdict
 from harness.core.evidence import OWN_SETTINGS
 from harness.rules.apply import apply_rules
 from harness.rules.known_issues import KnownIssues
-from harness.rules.user_errors import CONTROL
 from harness.rules.verdicts import judge
 from harness.variants.catalogue import available, load_variant, own_settings
 
@@ -35,7 +34,7 @@ def failed(
     if settings is not None:
         evidence[OWN_SETTINGS] = {"file": "mine.yaml", "settings": settings, "near": near or {}}
     if control is not None:
-        evidence[CONTROL] = control
+        evidence["control"] = control
     if rows:
         evidence["user_rows"] = {"file": rows, "listed": 3, "trainable": 3, "reasons": []}
     file, _, function = place.partition(":")

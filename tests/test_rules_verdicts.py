@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from strategies import outcomes as any_outcomes
 
 from harness.core.cells import Cell, Check, Failure, Outcome, Severity, Status, Verdict
+from harness.core.evidence.properties import PropertyEvidence
 from harness.rules.known_issues import FAILURES, KnownIssue, KnownIssues
-from harness.rules.verdicts import STOPPED, JudgedOutcome, exit_code, judge
+from harness.rules.verdicts import JudgedOutcome, exit_code, judge
 from harness.worker.checks import properties
 
 LISTED = "AssertionError@funasr/losses/label_smoothing_loss.py:forward"
@@ -319,7 +320,7 @@ def test_what_stands_on_a_blocked_cell_is_judged_by_the_one_at_the_bottom() -> N
 def test_a_search_that_the_time_limit_stopped_accuses_nobody_and_a_hang_does() -> None:
     name = "1.4.16/paraformer/v8404-h320/reduced/properties/cpu-fp32"
     hangs = outcome(name, Status.TIMED_OUT, "Timeout@funasr/models/paraformer/model.py:forward")
-    stopped = replace(hangs, evidence={STOPPED: ["parts_add_up"]})
+    stopped = replace(hangs, evidence={properties.STOPPED: ["parts_add_up"]})
     (accused,), (spared,) = judge([hangs], KNOWN), judge([stopped], KNOWN)
     assert (accused.verdict, accused.severity) == (Verdict.REGRESSION, Severity.BROKEN)
     assert (spared.verdict, spared.severity, spared.defects) == (Verdict.FAULT, None, ())
@@ -329,4 +330,4 @@ def test_a_search_that_the_time_limit_stopped_accuses_nobody_and_a_hang_does() -
 
 
 def test_what_the_check_says_of_itself_is_what_the_judge_reads() -> None:
-    assert properties.STOPPED == STOPPED
+    assert properties.STOPPED in {field.name for field in fields(PropertyEvidence)}

@@ -6,10 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from parsed import targets_with_places
 
 from harness.corpus.corpus import SENTENCES
 from harness.corpus.word_orders import HELD_OUT, TRAINED, WORDS, WordOrders, build_word_orders, orders
-from harness.rules.deaf_baseline import TargetsWithPlaces
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_no_order_occurs_twice_and_each_has_every_word() -> None:
 def test_what_can_be_right_without_hearing_is_one_in_six() -> None:
     rows = [[WORDS.index(word) for word in text] for text in orders(TRAINED)]
     numbers = range(len(rows))
-    read = TargetsWithPlaces.of(
+    read = targets_with_places(
         {
             "rows": rows,
             "frames": [30] * TRAINED,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import saving_release
 from forked import Forked
+from parsed import judge_checkpoint
 
-from harness.rules.checkpoint import judge_checkpoint
-from harness.rules.questions import RuleAnswer
+from harness.core.evidence.questions import AnswerStatus
 from harness.worker.checks import dispatch
 
 
@@ -36,7 +36,7 @@ def ask(forked: Forked, overlay: Path, room: Path, fault: str = "") -> dict[str,
 
 def failing(answer: dict[str, Any]) -> set[str]:
     assert (answer["status"], answer["reason"]) == ("passed", "")
-    return {question.name for question in judge_checkpoint(answer["metrics"]) if question.status is RuleAnswer.FAILS}
+    return {question.name for question in judge_checkpoint(answer["metrics"]) if question.status is AnswerStatus.FAILS}
 
 
 def test_a_sound_release_keeps_every_promise_and_names_what_it_leaves_out(
@@ -44,7 +44,9 @@ def test_a_sound_release_keeps_every_promise_and_names_what_it_leaves_out(
 ) -> None:
     answer = ask(forked, overlay, tmp_path)
     questions = judge_checkpoint(answer["metrics"])
-    assert {question.name: question.message for question in questions if question.status is not RuleAnswer.HOLDS} == {}
+    assert {
+        question.name: question.message for question in questions if question.status is not AnswerStatus.HOLDS
+    } == {}
     classes = {"model_classes/Tiny": "funasr.models.tiny:Tiny"}
     assert answer["evidence"] == {"entry_is_native": True, "dialect": [], "classes": classes, "findings": []}
     trials = answer["metrics"]["trials"]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import saving_release
 from forked import Forked
+from parsed import judge_decode
 
-from harness.rules.decode import judge_decode
 from harness.worker.checks import dispatch
 
 

@@ -13,8 +13,8 @@ import tiny_release
 from forked import Forked
 from hypothesis import given
 from hypothesis import strategies as st
+from parsed import judge_invariants
 
-from harness.rules.trainer_invariants import judge_invariants
 from harness.worker.checks import dispatch
 from harness.worker.trainer import launch
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from forked import Forked
+from parsed import judge_hearing
 
-from harness.rules.hearing import HearingVerdict, judge_hearing
+from harness.core.evidence.verdicts import HearingVerdict
 from harness.worker.trainer.hearing import OTHERS, HeldOutExample, SpeechInputs, compare
 
 WORDS, FRAMES, TEXTS = 6, 2, 24

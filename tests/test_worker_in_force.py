@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import tiny_release
 from forked import Forked
+from parsed import judge_invariants, judge_training
 
-from harness.rules.trainer_invariants import judge_invariants
-from harness.rules.training import judge_training
 from harness.worker.checks import dispatch
 from harness.worker.trainer import expectation, in_force
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import tiny_release
 from forked import Forked
+from parsed import judge_invariants
 
-from harness.rules.trainer_invariants import judge_invariants
 from harness.worker.checks import dispatch, ranks
 from harness.worker.release import shims
 from harness.worker.trainer import launch

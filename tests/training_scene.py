@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from harness.rules.trainer_invariants import warmup_rate
-from harness.rules.unigram import Criterion, Unigram, UnigramTargets, step_losses
+from parsed import criterion_of, targets_of
+
+from harness.rules.recipe import warmup_rate
+from harness.rules.unigram import Unigram, step_losses
 
 ROWS = [[5, 6, 7, 2], [8, 9, 2], [5, 10, 11, 12, 2], [13, 14, 2]]
 """Utterances of 15 tokens altogether, the last of each the end of the sentence: always saying that gets 4 right."""
@@ -21,8 +23,8 @@ RISING = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8)
 
 def constant_loss() -> float:
     """What the constant prediction costs on the batch of all rows, which every step has."""
-    targets = UnigramTargets.of({"rows": ROWS, "steps": [[[0, 1, 2, 3]]]})
-    criterion = Criterion.of(CRITERION)
+    targets = targets_of({"rows": ROWS, "steps": [[[0, 1, 2, 3]]]})
+    criterion = criterion_of(CRITERION)
     assert targets is not None
     assert criterion is not None
     return step_losses(Unigram.of(criterion, targets.counts()), targets)[0]

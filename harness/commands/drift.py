@@ -18,7 +18,7 @@ from harness.config.built_in import matrix_path
 from harness.config.matrix import load_matrix
 from harness.core.cells import Check, Outcome
 from harness.core.errors import InputError, SelectionError
-from harness.core.release_order import Order
+from harness.core.versions import Order
 from harness.releases import load_lock, resolve
 from harness.run.repeat_commands import PROGRAM, Repeating
 from harness.run.store import LoadedRun, load_run

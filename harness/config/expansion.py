@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from packaging.version import InvalidVersion, Version
-
 from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Precision, Release
+from harness.core.versions import release_key, version_of
 from harness.worker.trainer.options import NATIVE_DS_SINCE
 
 NATIVE: Literal["native"] = "native"
@@ -36,10 +35,8 @@ QUESTIONS: Mapping[str, tuple[Question, ...]] = dict(_questions())
 
 def native_entry(release: str) -> Entry:
     """The entry point that this release's own finetune.sh calls, by the release's label."""
-    try:
-        return Entry.TRAIN_DS if Version(release).release >= NATIVE_DS_SINCE else Entry.TRAIN
-    except InvalidVersion:
-        return Entry.TRAIN_DS
+    version = version_of(release)
+    return Entry.TRAIN if version and version.release < NATIVE_DS_SINCE else Entry.TRAIN_DS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,18 +158,10 @@ def in_order(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     return tuple(sorted(set(cells), key=_order))
 
 
-def release_order(label: str) -> tuple[bool, Version, str]:
-    """A sort key for the labels of releases; a label that is no version comes after all that are."""
-    try:
-        return (False, Version(label), label)
-    except InvalidVersion:
-        return (True, Version("0"), label)
-
-
 def _order(cell: Cell) -> tuple[object, ...]:
     shape = (cell.dimensions.vocab_size, cell.dimensions.hidden_size) if cell.dimensions else (0, 0)
     return (
-        release_order(cell.release),
+        release_key(cell.release),
         # The release's own cell comes before those of its models.
         cell.variant or "",
         shape,

@@ -34,7 +34,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.config.axes import AxesReader, Resolve, VariantSource
-from harness.config.expansion import Product, expand, in_order, kept, release_order, runs_on
+from harness.config.expansion import Product, expand, in_order, kept, runs_on
 from harness.config.settings import (
     CHECK_SETTINGS,
     CellLimits,
@@ -47,6 +47,7 @@ from harness.config.settings import (
 from harness.config.toml_tables import Problems, Table, read_document, table_of, tables_of
 from harness.core.cells import Cell, Check, Device, Release
 from harness.core.errors import SelectionError
+from harness.core.versions import release_key
 
 __all__ = ["CellLimits", "FinetuneSettings", "Matrix", "Resolve", "VariantSource", "load_matrix", "select"]
 
@@ -107,7 +108,7 @@ def load_matrix(path: Path, *, resolve: Resolve, variants: Sequence[str], gpu_pr
         sha256=document.sha256,
         description=description,
         cells=cells,
-        releases=tuple(reader.releases[label] for label in sorted({c.release for c in cells}, key=release_order)),
+        releases=tuple(reader.releases[label] for label in sorted({c.release for c in cells}, key=release_key)),
         variants=tuple(reader.variants[name] for name in sorted({c.variant for c in cells if c.variant})),
         limits=limits,
         finetune=finetune,

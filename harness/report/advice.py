@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from harness.config.expansion import native_entry
 from harness.core.cells import Check, Severity, Status
-from harness.core.release_order import Order, Span, installable
+from harness.core.versions import Order, Span, installable
 from harness.report.failures import FailureGroup
 from harness.report.labels import LEVEL_NAME
 from harness.report.reasons import Links, Reason, Releases, faults, unknown

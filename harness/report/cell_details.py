@@ -11,7 +11,6 @@ from harness.core.evidence import USER_ROWS
 from harness.core.numbers import any_number, count, mapping
 from harness.report.learning import Training, named
 from harness.report.training_rule import Judgement
-from harness.rules.findings import findings_of
 from harness.text import units
 from harness.text.plain import one_line
 
@@ -37,7 +36,7 @@ def facts_of(outcome: Outcome) -> tuple[Fact, ...]:
     told = Fact(name="message", text=message if message not in one_line(outcome.reason, at_most=10**6) else "")
     found = [
         Fact(name=f"found besides ({finding.code})", text=one_line(f"{finding.message} {finding.place}", at_most=1000))
-        for finding in findings_of(outcome) or ()
+        for finding in outcome.common.findings or ()
     ]
     rows = Fact(name="your rows", text=_user_rows(outcome))
     return tuple(fact for fact in (told, *found, rows, *facts) if fact.text)

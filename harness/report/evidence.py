@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.core.cells import Cell, Check, Outcome, Status, Verdict
-from harness.core.release_order import Order, Span
+from harness.core.versions import Order, Span
 from harness.report.cell_details import Fact, facts_of
 from harness.report.failures import FailureGroup, GroupKey, TracebackLine, group_key, shared_lines, structure
 from harness.report.learning import CurveGroup, CurveKey, Training, curve_key

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.core.cells import Check, Entry, Failure, Outcome, Severity, Status, Verdict
-from harness.core.release_order import Order, Span
+from harness.core.evidence.common import FINDING
+from harness.core.versions import Order, Span
 from harness.rules.defects import Defect
-from harness.rules.findings import KIND
 from harness.rules.known_issues import KnownIssue
 from harness.rules.severity import gravest
 from harness.rules.verdicts import JudgedOutcome
@@ -142,7 +142,7 @@ def _wrong_in(item: JudgedOutcome) -> Iterator[JudgedOutcome]:
 
 def _by_itself(item: JudgedOutcome, defect: Defect) -> JudgedOutcome:
     """A cell as if this finding were its failure."""
-    failure = Failure(type=KIND, message=defect.message, signature=defect.signature)
+    failure = Failure(type=FINDING, message=defect.message, signature=defect.signature)
     known = Verdict.KNOWN if defect.issue else Verdict.REGRESSION
     return replace(
         item,
@@ -156,7 +156,7 @@ def _by_itself(item: JudgedOutcome, defect: Defect) -> JudgedOutcome:
 
 
 def _is_finding(defect: Defect) -> bool:
-    return defect.signature.startswith(f"{KIND}@")
+    return defect.signature.startswith(f"{FINDING}@")
 
 
 def _rank(members: Sequence[JudgedOutcome]) -> tuple[int, int]:

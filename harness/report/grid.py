@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import groupby
 
 from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Precision, Status, Verdict
-from harness.core.release_order import Order, Span
+from harness.core.versions import Order, Span
 from harness.report.labels import LEVEL_NAME, STATUS_NAME, cell_sign
 from harness.rules.levels import Level
 from harness.rules.verdicts import JudgedOutcome

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from harness.core.cells import Check
-from harness.core.release_order import in_words
+from harness.core.versions import in_words
 from harness.report import labels, loss_chart, memory_chart
 from harness.report.grid import Column, Grid
 from harness.report.learning import CurveGroup

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from harness.core.cells import Check, Dimensions, Entry, Outcome, Verdict
 from harness.core.numbers import any_number, any_numbers
-from harness.core.release_order import Order, Span
+from harness.core.versions import Order, Span
 from harness.report.advice import is_native
 from harness.rules.levels import Level
 from harness.rules.verdicts import JudgedOutcome

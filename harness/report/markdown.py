@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from harness.compare.drift.recordings import RecordedEdit
 from harness.core.cells import Check
-from harness.core.release_order import Span, in_words
+from harness.core.versions import Span, in_words
 from harness.report import labels
 from harness.report.advice import SHORT_OF_BROKEN
 from harness.report.cell_details import Fact

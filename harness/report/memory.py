@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.core.cells import Cell, Check, Device, Outcome, Status
 from harness.core.numbers import any_number, any_numbers
-from harness.core.release_order import Order
+from harness.core.versions import Order
 from harness.performance.prediction.prediction_error import MEASURED, error_of
 from harness.report.learning import Named
 from harness.report.memory_chart import ChartBand, Timeline

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.cells import Check, Severity
-from harness.core.release_order import Order, Span
+from harness.core.versions import Order, Span
 from harness.rules.verdicts import JudgedOutcome
 from harness.text.plain import plain
 

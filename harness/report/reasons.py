@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.core.cells import Check, Dimensions, Severity, Status, Verdict
-from harness.core.release_order import Order, Span
+from harness.core.versions import Order, Span
 from harness.report.failures import GroupKey, defect_key
 from harness.report.labels import STATUS_NAME
 from harness.rules.defects import Defect

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.core.cells import Check, Device, Status
 from harness.core.numbers import any_number
-from harness.core.release_order import Order, Span
+from harness.core.versions import Order, Span
 from harness.report.cell_details import Fact, words
 from harness.report.labels import shim_meaning
 from harness.rules.verdicts import JudgedOutcome

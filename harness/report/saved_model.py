@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.cells import Check, Entry, Severity, Status
-from harness.core.release_order import Order, Span
+from harness.core.versions import Order, Span
 from harness.rules.checkpoint import QUESTIONS
 from harness.rules.decode import DECODING
 from harness.rules.levels import Level

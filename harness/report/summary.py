@@ -12,7 +12,7 @@ from harness.compare.drift.recordings import load_recordings
 from harness.compare.transitions.commit_notes import load_commits
 from harness.compare.transitions.recorded import RecordedTransitions, recorded_transitions
 from harness.core.cells import Check, Outcome, Status, Verdict
-from harness.core.release_order import Order
+from harness.core.versions import Order
 from harness.performance.baselines.comparison import RunComparison
 from harness.report.advice import Advice, advise
 from harness.report.baselines import BaselineView, view

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from tabulate import tabulate
 
 from harness.core.cells import Check, Severity, Status, Verdict
-from harness.core.release_order import Order, in_words
+from harness.core.versions import Order, in_words
 from harness.report.advice import Advice, ReleaseAnswer, ReleaseStanding, VariantAdvice, advise
 from harness.report.labels import LEVEL_NAME
 from harness.report.reasons import Reason

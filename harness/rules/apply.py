@@ -1,4 +1,4 @@
-"""An outcome whose check ended well is held against its check's rule, and fails when that is not met."""
+"""Applies its check's rule to an outcome that passed, which fails where the rule is not met."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import asdict, replace
 
 from harness.core.cells import Failure, Outcome, Status
 from harness.core.checks import named_object
+from harness.core.evidence.training import TrainingMetrics
 from harness.rules.training import judge_training
-from harness.rules.user_errors import attribute
-from harness.rules.user_rows import apply_user_rows
+from harness.rules.user_input import apply_user_rows, attribute
 
 TRAINING = "training"
 """The key in the evidence of a `finetune` cell that holds the verdict's figures."""
 
 
 def apply_rules(outcome: Outcome) -> Outcome:
-    """The outcome with its check's verdict in it; one that did not end well, or whose check has no rule, as it is.
+    """The outcome with its check's verdict; one that did not pass, or whose check has no rule, stays as it is.
 
-    Where a user's file has no row to train on there is nothing else to judge.
+    Where a user's file has no row to train on, no rule is applied.
     """
     by_file = apply_user_rows(outcome)
     if by_file is not outcome:
@@ -30,7 +30,7 @@ def apply_rules(outcome: Outcome) -> Outcome:
 
 def apply_training_rule(outcome: Outcome) -> Outcome:
     """The outcome of a `finetune` cell with the training verdict in it."""
-    verdict = judge_training(outcome.metrics)
+    verdict = judge_training(outcome.training or TrainingMetrics())
     evidence = {**outcome.evidence, TRAINING: asdict(verdict)}
     if verdict.passed:
         return replace(outcome, evidence=evidence)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from harness.rules.questions import RuleAnswer, RuleQuestion, fails, figures, holds, mapping, not_asked, sequence, some
+from harness.core.evidence.checkpoint import CheckpointMetrics, TrainerRun
+from harness.core.evidence.questions import AnswerStatus, Question, fails, holds, not_asked
+from harness.text.plain import some
 
 LOSS_TOLERANCE = 1e-6
 """Relative; eight rounding units of fp32. A forgotten optimizer or a step of the schedule shows at 1e-3 and above."""
@@ -15,47 +16,43 @@ RATE_TOLERANCE = 1e-6
 """Relative: a schedule is a formula of the step, and one step more or less of it is a percent."""
 
 
-def questions(metrics: Mapping[str, Any]) -> list[RuleQuestion]:
-    """On stopping between epochs, within one, and twice within one."""
-    whole, recipe = mapping(metrics, "whole"), mapping(metrics, "recipe")
-    bound = _loss_bound(whole, metrics.get("again"))
+def questions(metrics: CheckpointMetrics) -> list[Question]:
+    """About stopping between epochs, within one, and twice within one."""
+    whole, recipe = metrics.whole or TrainerRun(), metrics.recipe or TrainerRun()
     return [
-        *_between_epochs(whole, mapping(metrics, "resumed"), bound),
-        _within(metrics, "within", whole, "resumes_within_epoch"),
-        _within(metrics, "once", recipe, "resumes_within_sorted_epoch"),
-        _within(metrics, "twice", recipe, "resumes_twice_within_epoch"),
+        *_between_epochs(whole, metrics.resumed or TrainerRun(), _loss_bound(whole, metrics.again)),
+        _within("resumes_within_epoch", metrics.within, whole),
+        _within("resumes_within_sorted_epoch", metrics.once, recipe),
+        _within("resumes_twice_within_epoch", metrics.twice, recipe, after=metrics.once or TrainerRun()),
     ]
 
 
-def _between_epochs(whole: Mapping[str, Any], run: Mapping[str, Any], bound: float) -> list[RuleQuestion]:
+def _between_epochs(whole: TrainerRun, run: TrainerRun, bound: float) -> list[Question]:
     names = ("resumes_at_epoch", "resumes_weights", "resumes_optimizer", "resumes_schedule", "resumes_losses")
-    left = run.get("left")
-    if not isinstance(left, Mapping):
+    if run.left is None:
         return [not_asked(name, "the run that should be gone on with did not come so far") for name in names]
-    done = int(left.get("forwards", 0))
-    due, went = sequence(whole, "batches")[done:], sequence(run, "batches")
-    if run.get("failure"):
-        text = f"resumed between epochs, the trainer raised {run['failure'].get('reason')}"
+    done = run.left.forwards
+    due, went = whole.batches[done:], run.batches
+    if run.failure:
+        text = f"resumed between epochs, the trainer raised {run.failure.reason}"
         return [fails(names[0], text), *(not_asked(name, "it did not resume") for name in names[1:])]
     at_epoch = _same_batches(names[0], whole, went, due, done)
     schedule = _same_figures(names[3], "learning rate", whole, run, done, RATE_TOLERANCE)
-    if at_epoch.status is RuleAnswer.HOLDS:
+    if at_epoch.status is AnswerStatus.HOLDS:
         losses = _same_figures(names[4], "loss", whole, run, done, bound)
     else:
         losses = not_asked(names[4], "it did not go on where it was stopped")
     return [
         at_epoch,
-        _same_tensors(names[1], run.get("weights_differ"), "weights of the model after resuming"),
+        _same_tensors(names[1], run.weights_differ, "weights of the model after resuming"),
         _moments(names[2], run),
         schedule,
         losses,
     ]
 
 
-def _same_batches(
-    name: str, whole: Mapping[str, Any], went: Sequence[Any], due: Sequence[Any], done: int
-) -> RuleQuestion:
-    numbers = {batch: number for number, batch in reversed(list(enumerate(sequence(whole, "batches"), 1)))}
+def _same_batches(name: str, whole: TrainerRun, went: Sequence[str], due: Sequence[str], done: int) -> Question:
+    numbers = {batch: number for number, batch in reversed(list(enumerate(whole.batches, 1)))}
     went_on, expected = ([numbers.get(batch) for batch in batches] for batches in (went, due))
     example = {"trained_before": done, "went_on_with": went_on, "due": expected}
     if list(went) == list(due) and went:
@@ -65,61 +62,55 @@ def _same_batches(
     return fails(name, text, example)
 
 
-def _within(metrics: Mapping[str, Any], key: str, whole: Mapping[str, Any], name: str) -> RuleQuestion:
-    run = metrics.get(key)
-    if not isinstance(run, Mapping) or not isinstance(run.get("left"), Mapping):
+def _within(name: str, run: TrainerRun | None, whole: TrainerRun, after: TrainerRun | None = None) -> Question:
+    """About a run that was resumed within an epoch; `after` is the first resumed run, where this is the second."""
+    if run is None or run.left is None:
         return not_asked(name, "nothing was saved within an epoch")
-    if run.get("failure"):
-        return fails(name, f"resumed within an epoch, the trainer raised {run['failure'].get('reason')}")
-    before = int(run["left"].get("forwards", 0))
-    if key == "twice":
-        once = metrics.get("once") or {}
-        before += int((once.get("left") or {}).get("forwards", 0))
-        if not _in_place(once, sequence(whole, "batches"), before - 1):
+    if run.failure:
+        return fails(name, f"resumed within an epoch, the trainer raised {run.failure.reason}")
+    before = run.left.forwards
+    if after is not None:
+        before += after.left.forwards if after.left else 0
+        if not _in_place(after, whole.batches, before - 1):
             return not_asked(name, "it did not even resume once")
-    went = sequence(run, "batches")
-    return _same_batches(name, whole, went, sequence(whole, "batches")[before : before + max(1, len(went))], before)
+    return _same_batches(name, whole, run.batches, whole.batches[before : before + max(1, len(run.batches))], before)
 
 
-def _in_place(run: Mapping[str, Any], batches: Sequence[Any], before: int) -> bool:
-    went = sequence(run, "batches")
-    return bool(went) and list(went) == list(batches[before : before + len(went)])
+def _in_place(run: TrainerRun, batches: Sequence[str], before: int) -> bool:
+    return bool(run.batches) and run.batches == tuple(batches[before : before + len(run.batches)])
 
 
-def _same_figures(
-    name: str, what: str, whole: Mapping[str, Any], run: Mapping[str, Any], done: int, bound: float
-) -> RuleQuestion:
-    key = {"loss": "losses", "learning rate": "learning_rates"}[what]
-    due, went = figures(whole, key)[done:], figures(run, key)
+def _same_figures(name: str, what: str, whole: TrainerRun, run: TrainerRun, done: int, bound: float) -> Question:
+    every, went = (_figures(one.losses if what == "loss" else one.learning_rates) for one in (whole, run))
+    due = every[done:]
     pairs = list(zip(due, went, strict=False))
     if not pairs:
         return fails(name, f"no {what} was seen after resuming")
-    if what == "learning rate" and due == figures(whole, key)[: len(due)]:
+    if what == "learning rate" and due == every[: len(due)]:
         return not_asked(name, "the schedule has the same rates from the start, so that one begun again looks alike")
     worst = max(_apart(one, other) for one, other in pairs)
     example = {"due": due[:5], "seen": went[:5], "largest_relative_difference": worst, "allowed": bound}
-    last = run.get("last_differs")
+    last = run.last_differs
     if worst <= bound and not (what == "loss" and bound <= LOSS_TOLERANCE and last):
         text = f"every {what} is that of the uninterrupted run"
         return holds(name, text, example)
     if worst <= bound:
-        text = f"the losses are those of the uninterrupted run, but it ends with other weights: {some(last)}"
-        return fails(name, text, {**example, "tensors": last})
+        text = f"the losses are those of the uninterrupted run, but it ends with other weights: {some(last or ())}"
+        return fails(name, text, {**example, "tensors": last and list(last)})
     step = next(number for number, pair in enumerate(pairs, 1) if not _apart(*pair) <= bound)
     one, other = pairs[step - 1]
     text = f"in step {step} after resuming the {what} is {other:.7g}; uninterrupted it is {one:.7g}"
     return fails(name, text, example)
 
 
-def _moments(name: str, run: Mapping[str, Any]) -> RuleQuestion:
-    if run.get("moments_kept") == 0:
+def _moments(name: str, run: TrainerRun) -> Question:
+    if run.moments_kept == 0:
         return not_asked(name, "the optimizer remembers nothing of its steps, so that nothing of it could be lost")
-    what = "optimizer's state before its first step after resuming"
-    return _same_tensors(name, run.get("moments_differ"), what)
+    return _same_tensors(name, run.moments_differ, "optimizer's state before its first step after resuming")
 
 
-def _same_tensors(name: str, differ: Any, what: str) -> RuleQuestion:
-    if not isinstance(differ, Sequence):
+def _same_tensors(name: str, differ: Sequence[str] | None, what: str) -> Question:
+    if differ is None:
         return fails(name, f"the {what} was never seen")
     if not differ:
         return holds(name, f"the {what}: as it was at the stop, to the last bit")
@@ -127,10 +118,15 @@ def _same_tensors(name: str, differ: Any, what: str) -> RuleQuestion:
     return fails(name, text, {"tensors": list(differ)})
 
 
-def _loss_bound(whole: Mapping[str, Any], again: Any) -> float:
-    if not isinstance(again, Mapping):
+def _figures(values: Sequence[float | None]) -> list[float]:
+    """The numbers of a list; NaN for what is not finite."""
+    return [value if value is not None and math.isfinite(value) else math.nan for value in values]
+
+
+def _loss_bound(whole: TrainerRun, again: TrainerRun | None) -> float:
+    if again is None:
         return LOSS_TOLERANCE
-    pairs = zip(figures(whole, "losses"), figures(again, "losses"), strict=False)
+    pairs = zip(_figures(whole.losses), _figures(again.losses), strict=False)
     noise = max((_apart(one, other) for one, other in pairs), default=0.0)
     return max(LOSS_TOLERANCE, NOISE_FACTOR * noise)
 

@@ -7,7 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.rules.questions import RuleQuestion, fails, finite, holds, mapping, not_asked, sequence, some
+from harness.core.evidence.checkpoint import CheckpointMetrics, SavedFiles, Scores, TrainerRun
+from harness.core.evidence.questions import Question, fails, holds, not_asked
+from harness.core.numbers import number
+from harness.text.plain import some
 
 _OF_EPOCH = re.compile(r"model\.pt\.ep\d+")
 
@@ -15,14 +18,10 @@ SCORE_TOLERANCE = 1e-4
 """Absolute, of accuracies, and relative, of losses: a mean over batches in fp32 may be taken in more than one order."""
 
 
-def questions(metrics: Mapping[str, Any]) -> list[RuleQuestion]:
-    """On checkpoints, their ranking, the best one and the averaged one."""
-    whole, files = mapping(metrics, "whole"), mapping(metrics, "files")
-    if (
-        not whole.get("failure")
-        and not sequence(whole, "saved")
-        and any(_OF_EPOCH.match(str(name)) for name in sequence(files, "names"))
-    ):
+def questions(metrics: CheckpointMetrics) -> list[Question]:
+    """About checkpoints, their ranking, the best one and the averaged one."""
+    whole, files = metrics.whole or TrainerRun(), metrics.files
+    if not whole.failure and not whole.saved and any(map(_OF_EPOCH.match, files.names)):
         why = "checkpoints were saved by a function that could not be watched"
         names = ("saved_whole", "criterion_is_measured", "best_is_best", "average_is_mean")
         return [*(not_asked(name, why) for name in names), _average_of_few(metrics)]
@@ -35,46 +34,45 @@ def questions(metrics: Mapping[str, Any]) -> list[RuleQuestion]:
     ]
 
 
-def _saved_whole(whole: Mapping[str, Any]) -> RuleQuestion:
+def _saved_whole(whole: TrainerRun) -> Question:
     name = "saved_whole"
-    saved = [entry for entry in sequence(whole, "saved") if entry.get("differs") is not None]
+    saved = [entry for entry in whole.saved if entry.differs is not None]
     if not saved:
         return fails(name, "no checkpoint of an epoch could be read")
     for entry in saved:
-        if entry["differs"]:
-            text = f"{entry['name']} does not hold what was in memory when it was saved: {some(entry['differs'])}"
-            return fails(name, text, {"tensors": entry["differs"]})
+        if entry.differs:
+            text = f"{entry.name} does not hold what was in memory when it was saved: {some(entry.differs)}"
+            return fails(name, text, {"tensors": list(entry.differs)})
     text = f"{len(saved)} checkpoints hold every tensor as it was in memory"
-    return holds(name, text, {"files": [entry["name"] for entry in saved]})
+    return holds(name, text, {"files": [entry.name for entry in saved]})
 
 
-def _observed(whole: Mapping[str, Any], kind: str) -> dict[str, float | None]:
+def _observed(whole: TrainerRun, kind: str) -> dict[str, float | None]:
     """Each checkpoint's score, from what the validation before it gave: the mean over its batches."""
-    key = {"acc": "accuracies", "loss": "losses"}[kind]
-    validations = sequence(whole, "validations")
     found: dict[str, float | None] = {}
-    for entry in sequence(whole, "saved"):
-        number = int(entry.get("after_validation", 0))
-        values = [finite(value) for value in validations[number - 1].get(key, ())] if number > 0 else []
-        known = [value for value in values if value is not None]
-        found[entry["name"]] = sum(known) / len(known) if values and len(known) == len(values) else None
+    for entry in whole.saved:
+        before = whole.validations[entry.after_validation - 1 : entry.after_validation]
+        recorded = [value for one in before for value in (one.accuracies if kind == "acc" else one.losses)]
+        known = [value for value in map(number, recorded) if value is not None]
+        found[entry.name] = sum(known) / len(known) if recorded and len(known) == len(recorded) else None
     return found
 
 
-def _criterion(whole: Mapping[str, Any], files: Mapping[str, Any]) -> RuleQuestion:
-    name, scores = "criterion_is_measured", mapping(files, "scores")
-    kinds = [kind for kind in ("acc", "loss") if isinstance(scores.get(kind), Mapping)]
+def _criterion(whole: TrainerRun, files: SavedFiles) -> Question:
+    name = "criterion_is_measured"
+    kinds = {
+        kind: table for kind, table in (("acc", files.scores.acc), ("loss", files.scores.loss)) if table is not None
+    }
     if not kinds:
         return not_asked(name, "the release writes down no scores of its checkpoints")
     compared = 0
-    for kind in kinds:
+    for kind, table in kinds.items():
         seen = _observed(whole, kind)
-        for file, written in scores[kind].items():
-            if file not in seen:
+        for file, stated in table.items():
+            written = number(stated)
+            if file not in seen or written is None:
                 continue
-            value, written = seen[file], finite(written)
-            if written is None:
-                continue
+            value = seen[file]
             compared += 1
             if value is None or abs(value - written) > SCORE_TOLERANCE * max(1.0, abs(value)):
                 was = "no such figure was computed in its validation" if value is None else f"it was {value:.6g}"
@@ -83,12 +81,12 @@ def _criterion(whole: Mapping[str, Any], files: Mapping[str, Any]) -> RuleQuesti
     if not compared:
         return not_asked(name, "of no checkpoint that was seen is a score written down")
     text = f"the scores by which it ranks ({', '.join(kinds)}) are those of its validations"
-    return holds(name, text, {"scores": scores})
+    return holds(name, text, {"scores": _scores(files.scores)})
 
 
-def _ranking(whole: Mapping[str, Any], files: Mapping[str, Any]) -> tuple[str, dict[str, float]] | None:
+def _ranking(whole: TrainerRun, files: SavedFiles) -> tuple[str, dict[str, float]] | None:
     """By what the release ranks, and each checkpoint's score, higher being better; None where it does not rank."""
-    kind = mapping(files, "scores").get("criterion")
+    kind = files.scores.criterion
     if kind not in ("acc", "loss"):
         return None
     seen = _observed(whole, kind)
@@ -96,13 +94,13 @@ def _ranking(whole: Mapping[str, Any], files: Mapping[str, Any]) -> tuple[str, d
     return kind, {file: -math.inf if value is None else sign * value for file, value in seen.items()}
 
 
-def _best(whole: Mapping[str, Any], files: Mapping[str, Any]) -> RuleQuestion:
+def _best(whole: TrainerRun, files: SavedFiles) -> Question:
     name, best = "best_is_best", "model.pt.best"
-    if best not in sequence(files, "names"):
+    if best not in files.names:
         ranking = _ranking(whole, files)
         return fails(name, f"there is no {best}") if ranking else not_asked(name, "the release keeps no best one")
     kind, scores = _ranking(whole, files) or ("acc", _accuracies(whole))
-    held = [file for file in mapping(files, "same_as").get(best, ()) if file in scores]
+    held = [file for file in files.same_as.get(best, ()) if file in scores]
     example = {"criterion": kind, "scores": _shown(scores), "best_is": held}
     if not scores or max(scores.values()) == -math.inf:
         text = f"the best checkpoint is the best by {kind}, which no validation computed"
@@ -124,28 +122,34 @@ def _shown(scores: Mapping[str, float]) -> dict[str, float | None]:
     return {file: None if math.isinf(score) else abs(score) for file, score in scores.items()}
 
 
-def _accuracies(whole: Mapping[str, Any]) -> dict[str, float]:
+def _scores(scores: Scores) -> dict[str, Any]:
+    """What the release wrote down, as it was recorded."""
+    tables = {kind: dict(table) for kind, table in (("acc", scores.acc), ("loss", scores.loss)) if table is not None}
+    return {**tables, "criterion": scores.criterion, "best": scores.best}
+
+
+def _accuracies(whole: TrainerRun) -> dict[str, float]:
     return {file: -math.inf if value is None else value for file, value in _observed(whole, "acc").items()}
 
 
-def _average(whole: Mapping[str, Any], files: Mapping[str, Any]) -> RuleQuestion:
-    name, averages = "average_is_mean", mapping(files, "averages")
-    if not averages:
+def _average(whole: TrainerRun, files: SavedFiles) -> Question:
+    name = "average_is_mean"
+    if not files.averages:
         return fails(name, "no averaged model was saved")
-    file, found = next(iter(averages.items()))
-    sets, count = sequence(found, "members"), int(re.findall(r"\d+", file)[-1])
-    if found.get("missing"):
-        return fails(name, f"{file} lacks {some(found['missing'])}", {"tensors": found["missing"]})
+    file, found = next(iter(files.averages.items()))
+    sets, count = found.members, int(re.findall(r"\d+", file)[-1])
+    if found.missing:
+        return fails(name, f"{file} lacks {some(found.missing)}", {"tensors": list(found.missing)})
     if len(sets) > 1:
         text = f"{len(sets)} different sets of checkpoints have the mean that {file} holds: they are equal"
         return not_asked(name, text)
     if not sets:
         text = f"{file} is not the mean of any of the checkpoints"
-        return fails(name, text, {"tensors": found.get("differs", [])})
+        return fails(name, text, {"tensors": list(found.differs)})
     ranking = _ranking(whole, files)
     manner = f"the best by {ranking[0]}" if ranking else "the latest"
-    scores = ranking[1] if ranking else {entry["name"]: _epoch(entry["name"]) for entry in sequence(whole, "saved")}
-    example = {"members": sets[0], "scores": _shown(scores)}
+    scores = ranking[1] if ranking else {entry.name: _epoch(entry.name) for entry in whole.saved}
+    example = {"members": list(sets[0]), "scores": _shown(scores)}
     if any(_are_top(members, scores, count) for members in sets):
         text = f"{file} is the mean of {' and '.join(sets[0])}, {manner}"
         return holds(name, text, example)
@@ -165,17 +169,17 @@ def _epoch(file: str) -> float:
     return float(re.findall(r"\d+", file)[0])
 
 
-def _average_of_few(metrics: Mapping[str, Any]) -> RuleQuestion:
-    name, run = "average_survives_pruning", metrics.get("recipe")
-    if not isinstance(run, Mapping):
+def _average_of_few(metrics: CheckpointMetrics) -> Question:
+    name, run = "average_survives_pruning", metrics.recipe
+    if run is None:
         return not_asked(name, "the release does not thin out its checkpoints")
-    averaged = [file for file in metrics.get("recipe_files") or () if file.startswith("model.pt.avg")]
-    example = {"files": metrics.get("recipe_files"), "said": run.get("said_of_averaging")}
+    averaged = [file for file in metrics.recipe_files if file.startswith("model.pt.avg")]
+    example = {"files": list(metrics.recipe_files), "said": list(run.said_of_averaging)}
     if averaged:
         text = f"of the one checkpoint that was kept, {averaged[0]} was made"
         return holds(name, text, example)
-    failure = run.get("failure")
-    if failure and "average" not in str(failure.get("signature")):
-        return not_asked(name, f"the run broke off: {failure.get('reason')}")
-    how = f"it raised {failure['reason']}" if failure else "and it reports success"
+    failure = run.failure
+    if failure and "average" not in failure.signature:
+        return not_asked(name, f"the run broke off: {failure.reason}")
+    how = f"it raised {failure.reason}" if failure else "and it reports success"
     return fails(name, f"with one checkpoint kept, there is no averaged model, {how}", example)

@@ -18,11 +18,6 @@ from functools import cache
 from typing import Self
 
 from harness.core.cells import Cell, Entry, Outcome
-from harness.core.numbers import sequence
-from harness.rules.findings import findings_of
-
-CODE = "code"
-"""The key in the evidence that holds the classes of a model, each as `funasr/models/ctc/ctc.py:CTC`."""
 
 OF_MODELS = ("funasr/models/", "funasr/losses/", "funasr/frontends/")
 """Whether code below these folders runs depends on the architecture."""
@@ -106,13 +101,13 @@ class CodeThatRan:
         files = {frame.file for frame in outcome.failure.frames} if outcome.failure else set()
         if outcome.failure:
             files.add(file_of(outcome.failure.signature.partition("@")[2]))
-        files |= {file for finding in findings_of(outcome) or () for file in files_in(finding.place)}
+        files |= {file for finding in outcome.common.findings or () for file in files_in(finding.place)}
         return cls(
             entry=outcome.cell.entry,
             whole=outcome.cell.variant is None,
             named=_named_by(outcome.cell.variant),
             files=frozenset(files - {""}),
-            classes=frozenset(recorded) | frozenset(recorded_code(outcome)),
+            classes=frozenset(recorded) | frozenset(outcome.common.code),
         )
 
     def has(self, place: CodePlace) -> bool:
@@ -124,11 +119,6 @@ class CodeThatRan:
         alike = {one.partition(":")[0] for one in self.classes if one.partition(":")[2] == place.class_name}
         # Two modules may register one name: the class that was built decides, not its name.
         return place.file in alike if alike else place.class_name.lower() in self.named
-
-
-def recorded_code(outcome: Outcome) -> tuple[str, ...]:
-    """The classes that an outcome recorded; empty where it recorded none."""
-    return tuple(one for one in sequence(outcome.evidence.get(CODE)) if isinstance(one, str))
 
 
 def file_of(place: str) -> str:

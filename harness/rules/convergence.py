@@ -21,13 +21,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
-from packaging.version import InvalidVersion, Version
-
-from harness.core.cells import Check, Failure, Outcome, Status
-from harness.core.evidence import USER_ROWS
-from harness.core.numbers import count, mapping, mean, numbers, sequence, whole
+from harness.core.cells import Failure, Outcome, Status
+from harness.core.evidence.training import SeedTraining
+from harness.core.evidence.verdicts import Convergence
+from harness.core.numbers import mean, numbers, whole
+from harness.core.versions import release_key
 from harness.rules.unigram import Criterion, Unigram, UnigramTargets, step_losses
 
 PACE_ALPHA = 0.01
@@ -40,28 +40,6 @@ Place = tuple[object, ...]
 """Variant, shape, scale, device, precision, how many of a user's rows."""
 Figures = Mapping[int, float]
 """Mean loss over the constant prediction's, by seed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Convergence:
-    """One release against its reference."""
-
-    reference: str
-    """The id of the cell that it is compared with."""
-    seeds: int
-    difference: float
-    """Mean over the shared seeds, in units of the constant prediction's loss; positive is slower."""
-    bound: float | None
-    """What the seeds' scatter allows; None where it could not be had, or need not because the curves are the same."""
-    spread: float | None
-    degrees_of_freedom: int
-    same: bool
-    """Whether the curves are equal to the last digit."""
-
-    @property
-    def kept(self) -> bool:
-        """Whether it is neither slower nor faster than the noise allows."""
-        return self.same or self.bound is None or abs(self.difference) <= self.bound
 
 
 def apply_convergence(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
@@ -78,7 +56,8 @@ def convergence(outcomes: Iterable[Outcome]) -> dict[str, Convergence]:
         if len(figures) >= 2:
             cell = outcome.cell
             # Releases that train on other rows of a user's file cannot be compared.
-            rows = mapping(outcome.metrics.get(USER_ROWS)).get("expected")
+            received = outcome.training.user_rows if outcome.training else None
+            rows = received.expected if received else None
             places[cell.variant, cell.dimensions, cell.depth, cell.device, cell.precision, rows].append(
                 (outcome, figures)
             )
@@ -102,7 +81,7 @@ def _settle(outcome: Outcome, found: Convergence | None) -> Outcome:
 
 def _compare(members: Sequence[tuple[Outcome, Figures]]) -> dict[str, Convergence]:
     pairs = []
-    ordered = sorted(members, key=lambda member: _age(member[0].cell.release))
+    ordered = sorted(members, key=lambda member: release_key(member[0].cell.release))
     for number, (outcome, figures) in enumerate(ordered):
         if outcome.status is not Status.PASSED:
             continue
@@ -164,32 +143,19 @@ def _spread(curves: Iterable[tuple[tuple[int, float], ...]]) -> tuple[float | No
 
 
 def _figures(outcome: Outcome) -> Figures:
-    """Each seed's mean loss over the constant prediction's; a training without one is left out."""
-    if outcome.cell.check is not Check.FINETUNE:
-        return {}
-    found = {}
-    for training in sequence(outcome.metrics.get("trainings")):
-        told = mapping(training)
-        seed, value = count(told.get("seed")), training_figure(told)
-        if seed is not None and value is not None:
-            found[seed] = value
-    return found
+    """Each seed's figure; a training without one is left out."""
+    trainings = outcome.training.trainings if outcome.training else ()
+    found = {training.seed: training_figure(training) for training in trainings}
+    return {seed: value for seed, value in found.items() if seed is not None and value is not None}
 
 
-def training_figure(training: Mapping[str, object]) -> float | None:
-    """The mean over the steps of the attention loss over the constant prediction's; None where it cannot be had."""
-    criterion, targets = Criterion.of(training.get("criterion")), UnigramTargets.of(training.get("targets"))
-    losses = whole(numbers(mapping(training.get("stats")).get("loss_att")))
+def training_figure(training: SeedTraining) -> float | None:
+    """The mean over steps of the attention loss relative to the unigram baseline's; None where it is not known."""
+    criterion, targets = Criterion.of(training.criterion), UnigramTargets.of(training.targets)
+    losses = whole(numbers(training.stats.get("loss_att")))
     if criterion is None or targets is None or losses is None or len(losses) != len(targets.steps):
         return None
     constant = step_losses(Unigram.of(criterion, targets.counts()), targets)
     if any(one <= 0.0 for one in constant):
         return None
     return mean([loss / one for loss, one in zip(losses, constant, strict=True)])
-
-
-def _age(release: str) -> tuple[int, Version | str]:
-    try:
-        return (1, Version(release))
-    except InvalidVersion:
-        return (0, release)

@@ -1,4 +1,4 @@
-"""The best that a model without ears can do: what is right when length and place are known and nothing is heard.
+"""The best accuracy without hearing: of a model that knows each token's place and the utterance's length.
 
 A model may learn how many frames an utterance has, how many tokens, and at which place a token stands; all of it
 without hearing a word. Knowing these, the best prediction is the token that is commonest at this place among the
@@ -9,11 +9,10 @@ alone with its length) say nothing about hearing and are left out.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from harness.core.numbers import count, mapping, sequence
+from harness.core.evidence.training import Targets
 from harness.rules.unigram import Row
 
 Length = tuple[int | None, int]
@@ -27,7 +26,7 @@ class PlacesRight:
     right: int
     places: int
     deaf: float
-    """The share that the best prediction without ears gets right there; 0 where there are no such places."""
+    """The share that the best prediction without hearing gets right there; 0 where there are no such places."""
 
     @property
     def share(self) -> float:
@@ -47,7 +46,7 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetsWithPlaces:
-    """What each forward pass was to say, token by token, and which of it was right."""
+    """The target tokens of each forward pass, and which of them the first pass got right."""
 
     rows: tuple[Row, ...]
     lengths: tuple[Length, ...]
@@ -55,25 +54,24 @@ class TargetsWithPlaces:
     steps: tuple[tuple[Shown, ...], ...]
 
     @classmethod
-    def of(cls, data: object) -> TargetsWithPlaces | None:
-        """Read what was seen inside; None where it was recorded before places were, or is not whole."""
-        told = mapping(data)
-        rows = [tuple(count(token) for token in sequence(row)) for row in sequence(told.get("rows"))]
-        known = tuple(tuple(token for token in row if token is not None) for row in rows)
-        frames = [count(one) for one in sequence(told.get("frames"))]
-        if not known or len(frames) != len(known) or any(len(a) != len(b) for a, b in zip(rows, known, strict=True)):
+    def of(cls, recorded: Targets | None) -> TargetsWithPlaces | None:
+        """From what was recorded; None where that was before places were recorded, or is incomplete."""
+        if recorded is None or recorded.right is None or recorded.frames is None:
             return None
-        steps = tuple(tuple(_shown(step, right)) for step, right in _paired(told.get("steps"), told.get("right")))
+        rows, frames = recorded.rows, recorded.frames
+        if not rows or len(frames) != len(rows) or len(recorded.steps) != len(recorded.right):
+            return None
+        steps = tuple(tuple(_shown(*pair)) for pair in zip(recorded.steps, recorded.right, strict=True))
         whole = all(
-            shown.row < len(known) and len(shown.right) == len(known[shown.row]) for step in steps for shown in step
+            0 <= shown.row < len(rows) and len(shown.right) == len(rows[shown.row]) for step in steps for shown in step
         )
         if not whole or not steps or not all(steps):
             return None
-        lengths = tuple((one, len(row)) for one, row in zip(frames, known, strict=True))
-        return cls(rows=known, lengths=lengths, steps=steps)
+        lengths = tuple((one, len(row)) for one, row in zip(frames, rows, strict=True))
+        return cls(rows=rows, lengths=lengths, steps=steps)
 
     def right_in(self, steps: range) -> PlacesRight:
-        """What was right over these steps, beside what needs no hearing; the prediction knows the whole training."""
+        """What was right over these steps, and the share that is right without hearing, from the whole training."""
         best = self._best()
         right = places = 0
         deaf = 0.0
@@ -97,21 +95,13 @@ class TargetsWithPlaces:
         return {length: tuple(max(one.values()) / one.total() for one in places) for length, places in tokens.items()}
 
 
-def _paired(steps: object, right: object) -> Iterator[tuple[Any, Any]]:
-    all_steps, all_right = sequence(steps), sequence(right)
-    if len(all_steps) == len(all_right):
-        yield from zip(all_steps, all_right, strict=True)
-
-
-def _shown(step: object, right: object) -> Iterator[Shown]:
+def _shown(batches: Sequence[Sequence[int]], right: Sequence[Sequence[str] | None]) -> Iterator[Shown]:
     """The utterances of one step's forward passes; none where what was right is not known of each."""
-    found = []
-    for numbers, hits in _paired(step, right):
-        rows, texts = [count(one) for one in sequence(numbers)], [str(one) for one in sequence(hits)]
-        if not rows or len(rows) != len(texts) or any(set(text) - {"0", "1"} for text in texts):
+    if len(batches) != len(right):
+        return
+    found: list[Shown] = []
+    for rows, hits in zip(batches, right, strict=True):
+        if not rows or hits is None or len(rows) != len(hits) or any(set(text) - {"0", "1"} for text in hits):
             return
-        found += [(row, text) for row, text in zip(rows, texts, strict=True)]
-    for row, text in found:
-        if row is None:
-            return
-        yield Shown(row=row, right=text)
+        found += [Shown(row=row, right=text) for row, text in zip(rows, hits, strict=True)]
+    yield from found

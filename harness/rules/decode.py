@@ -10,14 +10,15 @@ learned it would show there, and so would a bound that nothing can miss.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 from harness.core.cells import Failure, Outcome, Status
-from harness.core.numbers import mapping
-from harness.rules.recipe import departure
+from harness.core.evidence.decode import DecodeEvidence, DecodeMetrics
+from harness.core.evidence.training import Recipe
+from harness.core.evidence.verdicts import DecodedUtterance, DecodeVerdict
+from harness.core.numbers import number
+from harness.rules.recipe import Plan, departure
 
 DECODING = "decoding"
 """The key in the evidence of a `decode` cell that holds the verdict's figures."""
@@ -27,38 +28,10 @@ UNTRAINED_LEAST = 0.8
 Measured: untrained models of every release tried lie at 1.0 and above."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spoken:
-    """One utterance: what was said and what was made of it."""
-
-    key: str
-    reference: str
-    hypothesis: str
-    error_rate: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodeVerdict:
-    """Whether the text came back, and the figures that say so."""
-
-    passed: bool
-    proves: bool
-    """Whether the untrained model fails by far, without which nothing is proven either way."""
-    unmet: tuple[str, ...]
-    """By name: `weights`, `error_rate`, `untrained`."""
-    reasons: tuple[str, ...]
-    error_rate: float | None
-    untrained_error_rate: float | None
-    allowed: float | None
-    utterances: tuple[Spoken, ...]
-    not_observed: str = ""
-    """Why a text that did not come back says nothing: the configuration in force trains less than the check's own."""
-
-
-def judge_decode(metrics: Mapping[str, Any]) -> DecodeVerdict:
-    """Hold the metrics of a `decode` cell against the rule at the head of this module; it never raises."""
-    references, allowed = _texts(metrics.get("references")), _number(metrics.get("error_rate_allowed"))
-    hypotheses, untrained = _texts(metrics.get("hypotheses")), _texts(metrics.get("untrained_hypotheses"))
+def judge_decode(metrics: DecodeMetrics) -> DecodeVerdict:
+    """Apply the rule at the head of this module to the metrics of a `decode` cell."""
+    references, allowed = metrics.references or (), number(metrics.error_rate_allowed)
+    hypotheses, untrained = metrics.hypotheses or (), metrics.untrained_hypotheses or ()
     rate, idle = error_rate(references, hypotheses), error_rate(references, untrained)
     found = {
         "weights": _about_weights(metrics),
@@ -68,7 +41,7 @@ def judge_decode(metrics: Mapping[str, Any]) -> DecodeVerdict:
     other = _departure(metrics) if found["error_rate"] and rate is not None else ""
     if other:
         found["error_rate"] = ""
-    keys = _texts(metrics.get("keys")) or [str(number) for number, _ in enumerate(references, 1)]
+    keys = metrics.keys or [str(place) for place, _ in enumerate(references, 1)]
     return DecodeVerdict(
         passed=not any(found.values()),
         proves=not found["untrained"],
@@ -78,17 +51,19 @@ def judge_decode(metrics: Mapping[str, Any]) -> DecodeVerdict:
         untrained_error_rate=idle,
         allowed=allowed,
         utterances=tuple(
-            Spoken(key=key, reference=said, hypothesis=made, error_rate=error_rate([said], [made]) or 0.0)
+            DecodedUtterance(key=key, reference=said, hypothesis=made, error_rate=error_rate([said], [made]) or 0.0)
             for key, said, made in zip(keys, references, hypotheses, strict=False)
         ),
         not_observed=other,
     )
 
 
-def _departure(metrics: Mapping[str, Any]) -> str:
-    schedule, steps = mapping(metrics.get("schedule")), metrics.get("steps")
-    recipe = {**schedule, "steps": steps}
-    return departure({**metrics, "recipe": recipe, "promises": schedule, "steps_expected": steps})
+def _departure(metrics: DecodeMetrics) -> str:
+    schedule = metrics.schedule or Recipe()
+    plan = Plan(
+        learning_rate=schedule.learning_rate, warmup_steps=schedule.warmup_steps, steps=metrics.steps, steps_unknown=""
+    )
+    return departure(metrics.config_in_force, plan, replace(schedule, steps=metrics.steps))
 
 
 def error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float | None:
@@ -105,12 +80,12 @@ def _without_space(text: str) -> str:
     return "".join(text.split())
 
 
-def _about_weights(metrics: Mapping[str, Any]) -> str:
-    count, tensors = metrics.get("weights_differ_count"), metrics.get("weights_tensors")
-    if not isinstance(count, int) or not isinstance(tensors, int) or not tensors:
+def _about_weights(metrics: DecodeMetrics) -> str:
+    count, tensors = metrics.weights_differ_count, metrics.weights_tensors
+    if count is None or not tensors:
         return "It is not known which weights were in memory after loading."
     if count:
-        names = ", ".join(str(name) for name in list(metrics.get("weights_differ") or ())[:3])
+        names = ", ".join((metrics.weights_differ or ())[:3])
         return f"After loading, {count} of {tensors} tensors are not those that the training ended with: {names}."
     return ""
 
@@ -133,28 +108,17 @@ def _about_untrained(rate: float | None) -> str:
     return ""
 
 
-def _texts(value: Any) -> list[str]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return []
-    return [str(text) for text in value]
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
 def apply_decode_rule(outcome: Outcome) -> Outcome:
     """The outcome with the verdict in it; it fails when the text did not come back, and proves nothing when the
     untrained model gives it too."""
-    verdict = judge_decode(outcome.metrics)
+    verdict = judge_decode(outcome.metrics_as(DecodeMetrics) or DecodeMetrics())
     evidence = {**outcome.evidence, DECODING: asdict(verdict)}
     if verdict.passed:
         return replace(outcome, evidence=evidence)
     reason = " ".join(verdict.reasons)
     if "weights" in verdict.unmet:
-        place = "folder" if outcome.evidence.get("loaded_as") == "folder" else "config"
+        loaded = outcome.common
+        place = "folder" if isinstance(loaded, DecodeEvidence) and loaded.loaded_as == "folder" else "config"
         failure = Failure(type="WeightsDiffer", message=reason, signature=f"WeightsDiffer@{place}")
     else:
         failure = Failure(type="NotDecoded", message=reason, signature="NotDecoded@" + "+".join(verdict.unmet))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.core.cells import Outcome, Severity
-from harness.core.numbers import mapping, sequence
-from harness.rules.findings import Finding, findings_of
+from harness.core.evidence.checkpoint import CheckpointEvidence
+from harness.core.evidence.common import Finding
+from harness.core.evidence.data import DataEvidence
+from harness.core.evidence.properties import PropertyEvidence, PropertyResult
+from harness.core.evidence.questions import Question
+from harness.core.evidence.training import TrainingEvidence
+from harness.core.evidence.verdicts import TrainingVerdict
 from harness.rules.known_issues import FAILURES, KnownIssue
 from harness.rules.multi_part import CompoundSignature
 from harness.rules.severity import derived
@@ -50,7 +55,7 @@ def defects_of(outcome: Outcome, listed: Sequence[KnownIssue]) -> tuple[Defect, 
             issue=issue,
             message=finding.message,
         )
-        for finding in findings_of(outcome) or ()
+        for finding in outcome.common.findings or ()
         for issue in [covering(finding, listed)]
     )
     return (*failed, *found)
@@ -87,16 +92,15 @@ def _lists(issue: KnownIssue, parts: CompoundSignature, name: str) -> bool:
 
 def message_of(outcome: Outcome, name: str) -> str:
     """What a check says of one of its conditions, questions or properties; empty where it says nothing of it."""
-    for key in ("questions", "properties"):
-        for entry in map(mapping, sequence(outcome.evidence.get(key))):
-            if entry.get("name") == name and entry.get("message"):
-                return str(entry["message"])
-    training = mapping(outcome.evidence.get("training"))
-    reasons: dict[str, object] = {}
-    for part in ("learning", "promises"):
-        reasons |= _reasons(mapping(training.get(part)))
-    return " ".join(str(reason) for reason in sequence(reasons.get(name)))
-
-
-def _reasons(part: Mapping[str, object]) -> Mapping[str, object]:
-    return mapping(part.get("reasons"))
+    evidence = outcome.common
+    match evidence:
+        case CheckpointEvidence() | DataEvidence():
+            entries: Sequence[Question | PropertyResult] = evidence.questions or ()
+        case PropertyEvidence():
+            entries = evidence.properties or ()
+        case TrainingEvidence(training=TrainingVerdict(learning=learning, promises=invariants)):
+            reasons = {**(learning.reasons if learning else {}), **(invariants.reasons if invariants else {})}
+            return " ".join(reasons.get(name, ()))
+        case _:
+            return ""
+    return next((entry.message for entry in entries if entry.name == name and entry.message), "")

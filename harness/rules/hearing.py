@@ -25,11 +25,12 @@ it is not right more often than all the tokens before each allow; a model that i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import isfinite
 
-from harness.core.numbers import mapping, number, sequence
+from harness.core.evidence.training import ModeScores, SeedTraining
+from harness.core.evidence.verdicts import HeardInMode, HearingVerdict
 
 ALPHA = 1e-3
 """How often a model that hears nothing would be taken for one that does."""
@@ -50,57 +51,21 @@ Scores = tuple[tuple[float, ...], ...]
 """By text: the score of each part of it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeardInMode:
-    """What one mode of one training says."""
-
-    mode: str
-    own: float
-    """The mean score of the own speech: a share of the tokens, or a negative loss."""
-    other: float
-    silence: float
-    share: float | None
-    """(own - other) / (1 - other), and 0 where there is nothing left to hear; None where losses are compared, which
-    have no upper end."""
-    by_loss: bool = False
-    p_parts: tuple[float, ...]
-    """Own against others, for each half of the tokens; for the whole where losses are compared."""
-    p_silence: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class HearingVerdict:
-    """Whether one training taught the model to hear."""
-
-    seed: int | None
-    of: str
-    """`held_out` or `training`: the utterances that were compared."""
-    texts: int
-    modes: tuple[HeardInMode, ...]
-    reasons: tuple[str, ...]
-    """Empty where it hears, or where that was not observed."""
-    not_observed: str
-    """Why nothing is known, of one mode or of both; empty where there is nothing of the kind."""
-    first_pass: bool = True
-    """Whether what was scored was shown none of the right tokens."""
-
-
-def judge_hearing(training: Mapping[str, Any], seed: int | None) -> HearingVerdict:
-    """Apply the rule at the head of this module to one training; it never raises."""
-    seen = mapping(training.get("hearing"))
-    nothing = HearingVerdict(seed=seed, of="", texts=0, modes=(), reasons=(), not_observed="")
-    if not seen:
-        return _replace(nothing, "the harness that recorded this training did not look")
-    if seen.get("not_observed"):
-        return _replace(nothing, str(seen["not_observed"]))
-    tokens = _scores(seen.get("tokens"))
-    by_loss = seen.get("score") == "loss"
+def judge_hearing(training: SeedTraining) -> HearingVerdict:
+    """Apply the rule at the head of this module to one training."""
+    seen, seed = training.hearing, training.seed
+    if seen is None:
+        return _unknown(seed, "the harness that recorded this training did not look")
+    if seen.not_observed:
+        return _unknown(seed, seen.not_observed)
+    tokens = _known(seen.tokens)
+    by_loss = seen.score == "loss"
     modes, missing, raised = [], [], []
     for name in MODES:
-        told = mapping(mapping(seen.get("modes")).get(name))
-        mode = None if told.get("raised") else _mode(name, told, tokens, by_loss)
-        if told.get("raised"):
-            raised.append(f"In {name} mode the forward pass ended in {told['raised']}.")
+        recorded = seen.modes.get(name, ModeScores())
+        mode = None if recorded.raised else _mode(name, recorded, tokens, by_loss)
+        if recorded.raised:
+            raised.append(f"In {name} mode the forward pass ended in {recorded.raised}.")
         elif mode is None:
             missing.append(f"{name} mode: its scores are not whole")
         else:
@@ -108,17 +73,15 @@ def judge_hearing(training: Mapping[str, Any], seed: int | None) -> HearingVerdi
     if not modes:
         # What no mode can take was made wrongly here.
         missing, raised = missing + raised, []
-    first_pass = seen.get("first_pass") is not False
-    choices = 1 + min(
-        (len(sequence(mapping(one).get("others"))) for one in mapping(seen.get("modes")).values()), default=0
-    )
+    first_pass = seen.first_pass
+    choices = 1 + min((len(one.others) for one in seen.modes.values()), default=0)
     least = _Least(speech=float(choices) ** -len(tokens), silence=2.0 ** -len(tokens))
     deaf = [reason for mode in modes for reason in _about(mode, least)]
     if modes:
         missing += least.too_high(len(tokens))
     if deaf and not first_pass:
         missing.append(f"the decoder is shown the tokens before each, and these steps taught it no more: {deaf[0]}")
-    of, texts = str(seen.get("of")), len(tokens)
+    of, texts = seen.of, len(tokens)
     reads = [reason for mode in modes for reason in _about_reading(mode, tokens)] if of == HELD_OUT else []
     return HearingVerdict(
         seed=seed,
@@ -164,9 +127,9 @@ def exact_p(scores: Sequence[Sequence[float]]) -> float:
     return float(min(1.0, distribution[observed:].sum()))
 
 
-def _mode(name: str, told: Mapping[str, object], tokens: Scores, by_loss: bool) -> HeardInMode | None:
-    own, silence = _scores(told.get("own")), _scores(told.get("silence"))
-    others = [_scores(one) for one in sequence(told.get("others"))]
+def _mode(name: str, recorded: ModeScores, tokens: Scores, by_loss: bool) -> HeardInMode | None:
+    own, silence = _known(recorded.own), _known(recorded.silence)
+    others = [_known(one) for one in recorded.others]
     sets = (own, silence, *others)
     if not tokens or not others or any(len(one) != len(tokens) for one in sets):
         return None
@@ -226,18 +189,10 @@ def _names(mode: HeardInMode) -> tuple[str, ...]:
     return ("",) if len(mode.p_parts) == 1 else (" for the first half of the text", " for the second half")
 
 
-def _scores(data: object) -> Scores:
-    rows = []
-    for row in sequence(data):
-        values = [number(value) for value in sequence(row)]
-        known = tuple(value for value in values if value is not None)
-        if not known or len(known) != len(values):
-            return ()
-        rows.append(known)
-    return tuple(rows)
+def _known(scores: Scores) -> Scores:
+    """The scores; none where one is not finite, or a text has none."""
+    return scores if all(row and all(map(isfinite, row)) for row in scores) else ()
 
 
-def _replace(verdict: HearingVerdict, why: str) -> HearingVerdict:
-    from dataclasses import replace
-
-    return replace(verdict, not_observed=why)
+def _unknown(seed: int | None, why: str) -> HearingVerdict:
+    return HearingVerdict(seed=seed, of="", texts=0, modes=(), reasons=(), not_observed=why)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from harness.config.toml_tables import Problems, Table, did_you_mean, read_document, tables_of
 from harness.core.cells import Cell, Check, Device, Entry, Failure, Severity, Status
+from harness.core.evidence.common import FINDING
+from harness.core.versions import version_of
 from harness.rules.code_that_ran import CodePlace, CodeThatRan, files_in
-from harness.rules.findings import KIND
 
 SCHEMA = 1
 """Version of the form of the file."""
@@ -76,12 +77,12 @@ class KnownIssue:
     @property
     def found(self) -> frozenset[str]:
         """The signatures `Finding@CODE` among the issue's: what does not decide a cell's status."""
-        return frozenset(one for one in self.signatures if one.startswith(f"{KIND}@"))
+        return frozenset(one for one in self.signatures if one.startswith(f"{FINDING}@"))
 
     @property
     def failing(self) -> tuple[str, ...]:
         """The other signatures: what a cell fails with."""
-        return tuple(one for one in self.signatures if not one.startswith(f"{KIND}@"))
+        return tuple(one for one in self.signatures if not one.startswith(f"{FINDING}@"))
 
     @property
     def expects_failure(self) -> bool:
@@ -119,9 +120,8 @@ class KnownIssue:
         return failure.signature in self.signatures if failure else not self.signatures
 
     def _names(self, release: str) -> bool:
-        try:
-            version = Version(release)
-        except InvalidVersion:
+        version = version_of(release)
+        if version is None:
             return False
         if isinstance(self.releases, str):
             return SpecifierSet(self.releases).contains(version, prereleases=True)
@@ -239,7 +239,7 @@ def _note_seen(table: Table, issue: KnownIssue) -> None:
 def _releases(table: Table) -> str | tuple[str, ...]:
     value = table.values.get("releases")
     if isinstance(value, list):
-        return _listed(table, "releases", lambda text: "" if _is_version(text) else "expected a version such as 1.0.7")
+        return _listed(table, "releases", lambda text: "" if version_of(text) else "expected a version such as 1.0.7")
     text = table.text("releases") or ""
     try:
         SpecifierSet(text)
@@ -259,14 +259,6 @@ def _code(table: Table) -> tuple[CodePlace, ...]:
     noted = len(table.problems.found)
     texts = _listed(table, "code", about)
     return tuple(map(CodePlace.parse, texts)) if len(table.problems.found) == noted else ()
-
-
-def _is_version(text: str) -> bool:
-    try:
-        Version(text)
-    except InvalidVersion:
-        return False
-    return True
 
 
 def _listed(table: Table, key: str, about: Callable[[str], str] = lambda _: "") -> tuple[str, ...]:

@@ -17,14 +17,15 @@ that something was learned, and nothing about hearing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
-from harness.core.numbers import count, mapping, mean, number, numbers, sequence, whole
+from harness.core.evidence.training import SeedTraining
+from harness.core.evidence.verdicts import HearingVerdict, LearningVerdict, SeedFigures
+from harness.core.numbers import mean, number, numbers, whole
 from harness.rules.deaf_baseline import TargetsWithPlaces
-from harness.rules.hearing import HearingVerdict, judge_hearing
+from harness.rules.hearing import judge_hearing
 from harness.rules.unigram import Criterion, Unigram, UnigramTargets, step_losses
 
 GAIN = 0.25
@@ -44,51 +45,13 @@ LEAST_EPOCHS = 3
 CONDITIONS = ("unigram", "accuracy", "trend", "hearing")
 
 
-@dataclass(frozen=True, kw_only=True)
-class SeedFigures:
-    """One training against the constant prediction."""
+def judge_learning(trainings: Sequence[SeedTraining]) -> LearningVerdict:
+    """Apply the rule at the head of this module to the trainings of a cell, one for each seed.
 
-    seed: int | None
-    first_loss: float
-    """Attention loss, mean over the first epoch."""
-    last_loss: float
-    constant_loss: float
-    """What the constant prediction costs on the last epoch's batches."""
-    gain: float
-    """The share of the way from the constant prediction's loss to 0 that the last epoch's has gone; negative above."""
-    epochs: tuple[float, ...]
-    """Each epoch's attention loss over the constant prediction's."""
-    first_accuracy: float
-    last_accuracy: float
-    constant_accuracy: float
-    """The share that is right without hearing anything."""
-    accuracy_p: float | None
-    """Of the last epoch's right tokens, were each right with that share; None where every utterance is alone with its
-    length, so that all of it can be right without hearing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearningVerdict:
-    """Whether a fine-tuning learned, with the figures that say so."""
-
-    reasons: Mapping[str, tuple[str, ...]]
-    """By condition, all of `CONDITIONS`; empty where it is met."""
-    seeds: tuple[SeedFigures, ...]
-    """Those trainings whose figures could be had."""
-    trend_test: str | None
-    """`page` over several seeds, `mann-kendall` of one; None where neither could be made."""
-    trend_p: float | None
-    hearing: tuple[HearingVerdict, ...] = ()
-    """Of each seed's training."""
-
-
-def judge_learning(trainings: Sequence[Mapping[str, Any]]) -> LearningVerdict:
-    """Hold the trainings of a cell, one for each seed, against the rule at the head of this module.
-
-    What is missing or no number counts against the training; it never raises.
+    What was not observed, or is not finite, counts against the training.
     """
-    read = [(training.get("seed"), _read(training)) for training in trainings]
-    hearing = tuple(judge_hearing(training, count(training.get("seed"))) for training in trainings)
+    read = [(training.seed, _read(training)) for training in trainings]
+    hearing = tuple(judge_hearing(training) for training in trainings)
     learned = [one for _, one in read if isinstance(one, _Training)]
     known = tuple(_figures(one) for one in learned)
     unknown = tuple(f"Seed {seed}: {text}" for seed, text in read if isinstance(text, str))
@@ -130,18 +93,16 @@ class _Training:
         return tuple(loss / bound for loss, bound in zip(self.losses, self.constant, strict=True))
 
 
-def _read(training: Mapping[str, Any]) -> _Training | str:
+def _read(training: SeedTraining) -> _Training | str:
     """The training, or why it cannot be judged."""
-    criterion, targets = Criterion.of(training.get("criterion")), UnigramTargets.of(training.get("targets"))
+    criterion, targets = Criterion.of(training.criterion), UnigramTargets.of(training.targets)
     if criterion is None or targets is None:
         return "it is not known what the label-smoothing loss was to be computed for."
-    stats = mapping(training.get("stats"))
-    losses, accuracies = whole(numbers(stats.get("loss_att"))), whole(numbers(stats.get("acc")))
+    losses, accuracies = (whole(numbers(training.stats.get(name))) for name in ("loss_att", "acc"))
     if losses is None or accuracies is None:
         return "the attention loss or the accuracy of a step is missing or not a finite number."
-    counts = [count(value) for value in sequence(training.get("steps_of_epochs"))]
-    sizes = [size for size in counts if size]
-    if len(sizes) != len(counts) or not sum(sizes) == len(losses) == len(accuracies) == len(targets.steps):
+    sizes = training.steps_of_epochs
+    if any(size <= 0 for size in sizes) or not sum(sizes) == len(losses) == len(accuracies) == len(targets.steps):
         return "its losses, accuracies and targets are not of the same steps."
     unigram = Unigram.of(criterion, targets.counts())
     constant = step_losses(unigram, targets)
@@ -149,12 +110,12 @@ def _read(training: Mapping[str, Any]) -> _Training | str:
         return "the constant prediction has nothing to lose: every token is the same."
     ends = list(accumulate(sizes))
     return _Training(
-        seed=count(training.get("seed")),
+        seed=training.seed,
         losses=losses,
         accuracies=accuracies,
         constant=constant,
         targets=targets,
-        places=TargetsWithPlaces.of(training.get("targets")),
+        places=TargetsWithPlaces.of(training.targets),
         unigram=unigram,
         epochs=[range(end - size, end) for end, size in zip(ends, sizes, strict=True)],
     )
@@ -234,7 +195,7 @@ def _trend(epochs: Sequence[Sequence[float]], steps: Sequence[Sequence[float]]) 
     return "page", float(page_trend_test([list(block) for block in epochs], predicted_ranks=falling).pvalue)
 
 
-def _about(known: Sequence[SeedFigures], about: Any) -> tuple[str, ...]:
+def _about(known: Sequence[SeedFigures], about: Callable[[SeedFigures], str | None]) -> tuple[str, ...]:
     return tuple(f"Seed {one.seed}: {text}" for one in known if (text := about(one)))
 
 

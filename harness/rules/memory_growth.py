@@ -1,29 +1,29 @@
-"""Does memory grow from step to step, and never stop? That is how a training dies at night, whatever its peak is.
+"""Memory leaks: does memory grow from step to step without end? It ends a long training, whatever the peak is.
 
-What is asked of a series of bytes, one for each optimizer step:
+A series of bytes, one for each optimizer step, shows a leak when all of this is so:
 
-- its slope, by Theil and Sen's estimator, is more than a least size;
-- each half of it still grows by more than half of that size: a jump is no growth, wherever it lies;
-- by the Mann-Kendall test its rise is no chance, at `GROWTH_ALPHA`.
+- its slope, by the Theil-Sen estimator, exceeds a bound;
+- each half of it grows by more than half of that bound: a single jump is no leak;
+- its rise is significant by the Mann-Kendall test, at `GROWTH_ALPHA`.
 
-Without a GPU the series is the process's resident memory, which an allocator moves in pieces of its own: what is asked
-is its second half, against 1 to 8 MiB a step. On a GPU it is what tensors hold there, which is exact, but hangs on the
-batch: steps are compared with those that had the same batch, once all batches were met (Sen's slope and Kendall's test
-by season, R. M. Hirsch, J. R. Slack and R. A. Smith, Water Resources Research 18, 1982), against 256 KiB a step.
-A GPU's peak of each step is asked in the same way, where it was measured.
+Without a GPU the series is the process's resident memory, which the allocator changes in pieces of its own: its second
+half is tested, with a bound of 1 to 8 MiB a step. On a GPU it is the memory of tensors, which is exact but depends on
+the batch: steps are compared with those of the same batch, once all batches were seen (Sen's slope and Kendall's test
+by season, R. M. Hirsch, J. R. Slack and R. A. Smith, Water Resources Research 18, 1982), with a bound of 256 KiB a
+step. A GPU's peak of each step is tested in the same way, where it was measured.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, combinations
 from statistics import median
-from typing import Any
 
-from harness.core.numbers import count, mapping, number, numbers, sequence, whole
+from harness.core.evidence.training import TrainingMetrics
+from harness.core.numbers import numbers, whole
 
 GROWTH_BYTES = 8 * 1024**2
 """A step, without a GPU. Sound trainings were seen to grow by up to 2.5 MiB a step (1.0.0, by fragments) while they
@@ -43,13 +43,13 @@ GROWTH_ALPHA = 1e-3
 """Of the Mann-Kendall test of the same steps: memory that wanders does not grow."""
 
 LEAST_STEPS = 12
-"""Fewer say nothing."""
+"""Fewer steps are not tested."""
 
 LEAST_VISITS = 3
-"""Times that a batch has to come again, so that a slope can be told from a jump."""
+"""How often each batch has to recur, so that a slope can be distinguished from a jump."""
 
 SERIES = {"held_bytes": "Memory", "peak_allocated_by_step": "The peak of the GPU's allocated memory"}
-"""What is asked, and the beginning of what is said of it."""
+"""Series that are tested, and how the message names them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,15 +66,18 @@ class MemoryGrowth:
     """Whether steps of the same batch were compared; else all of the second half."""
 
 
-def growth_reasons(metrics: Mapping[str, Any], trainable_bytes: float | None) -> tuple[str, ...] | None:
-    """A sentence for each series that grows; None where there is none that is long enough."""
-    on_gpu = number(metrics.get("peak_allocated_bytes")) is not None
-    bound = GPU_GROWTH_BYTES if on_gpu else growth_allowed(trainable_bytes)
+def growth_reasons(metrics: TrainingMetrics) -> tuple[str, ...] | None:
+    """A sentence for each series that grows; None where none is long enough."""
+    on_gpu = metrics.peak_allocated_bytes is not None
+    bound = GPU_GROWTH_BYTES if on_gpu else growth_allowed(metrics.promises.trainable_bytes)
     batches = _batches(metrics) if on_gpu else None
     found = {
         name: growth(series, batches)
-        for name in SERIES
-        if (series := whole(numbers(metrics.get(name)))) is not None and len(series) >= LEAST_STEPS
+        for name, recorded in (
+            ("held_bytes", metrics.held_bytes),
+            ("peak_allocated_by_step", metrics.peak_allocated_by_step),
+        )
+        if (series := whole(numbers(recorded))) is not None and len(series) >= LEAST_STEPS
     }
     if not found:
         return None
@@ -86,7 +89,7 @@ def growth_reasons(metrics: Mapping[str, Any], trainable_bytes: float | None) ->
 
 
 def growth_allowed(trainable_bytes: float | None) -> float:
-    """Bytes that memory may grow by at each step without a GPU, for a model with parameters of so many bytes."""
+    """The bound in bytes a step without a GPU, for a model whose trained parameters have so many bytes."""
     if trainable_bytes is None:
         return GROWTH_BYTES
     return min(GROWTH_BYTES, max(LEAST_GROWTH_BYTES, GROWTH_SHARE * trainable_bytes))
@@ -128,12 +131,11 @@ def _met_again(batches: Sequence[object]) -> int | None:
     return None
 
 
-def _batches(metrics: Mapping[str, Any]) -> list[object] | None:
-    """What each step was fed, by the rows that entered its loss; by its place in the epoch where those are unknown."""
-    rows = sequence(mapping(metrics.get("targets")).get("steps"))
-    if rows:
-        return [repr(step) for step in rows]
-    sizes = [count(size) or 0 for size in sequence(metrics.get("steps_of_epochs"))]
+def _batches(metrics: TrainingMetrics) -> list[object] | None:
+    """Each step's batch: the rows that entered its loss, or its place in the epoch where those are unknown."""
+    if metrics.targets is not None and metrics.targets.steps:
+        return list(metrics.targets.steps)
+    sizes = metrics.steps_of_epochs
     if len(set(sizes)) != 1:
         return None
     begins = accumulate(sizes, initial=0)

@@ -7,10 +7,16 @@ the issues that are listed for it explain every part, and all of them still show
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.core.cells import Outcome
+from harness.core.evidence.checkpoint import CheckpointEvidence
+from harness.core.evidence.data import DataEvidence
+from harness.core.evidence.properties import PropertyEvidence
+from harness.core.evidence.questions import AnswerStatus
+from harness.core.evidence.training import TrainingEvidence
+from harness.core.evidence.verdicts import TrainingVerdict
 from harness.rules.known_issues import KnownIssue
 
 _FINDING = re.compile(r"(?P<kind>[A-Z]\w*)@(?P<names>[a-z0-9_]+(?:\+[a-z0-9_]+)*)")
@@ -58,17 +64,14 @@ def conflicts_with(outcome: Outcome, issue: KnownIssue) -> bool:
 
 def _asked(outcome: Outcome) -> frozenset[str] | None:
     """The parts that the cell's check asked about; None where it does not say."""
-    training = outcome.evidence.get("training")
-    if isinstance(training, Mapping):
-        promises = training.get("promises")
-        reasons = promises.get("reasons") if isinstance(promises, Mapping) else None
-        learned = _LEARNED if isinstance(training.get("learning"), Mapping) else frozenset()
-        return _ALWAYS | learned | (frozenset(reasons) if isinstance(reasons, Mapping) else frozenset())
-    for key in ("questions", "properties"):
-        entries = outcome.evidence.get(key)
-        if isinstance(entries, list | tuple):
-            told = [entry for entry in entries if isinstance(entry, Mapping)]
-            return frozenset(str(entry.get("name")) for entry in told if entry.get("status") not in _NOT_ASKED)
+    match outcome.common:
+        case TrainingEvidence(training=TrainingVerdict() as verdict):
+            learned = _LEARNED if verdict.learning else frozenset[str]()
+            return _ALWAYS | learned | frozenset(verdict.promises.reasons if verdict.promises else ())
+        case DataEvidence(questions=tuple() as entries) | CheckpointEvidence(questions=tuple() as entries):
+            return frozenset(entry.name for entry in entries if entry.status is not AnswerStatus.NOT_ASKED)
+        case PropertyEvidence(properties=tuple() as results):
+            return frozenset(entry.name for entry in results if entry.status not in _NOT_ASKED)
     return None
 
 

@@ -6,10 +6,10 @@ by other means, a model that did not learn says nothing against the release; one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from harness.core.numbers import count, mapping, number, sequence
+from harness.core.evidence.training import ConfigInForce, Recipe, TrainingMetrics
+from harness.core.numbers import count, number
 
 ADAPTIVE = ("adam", "adamw")
 """Optimizers of which each step moves a weight by about the learning rate, as at the matrix's recipe."""
@@ -23,25 +23,47 @@ def warmup_rate(base: float, warmup_steps: float, step: int) -> float:
     return float(base * warmup_steps**0.5 * min(step**-0.5, step * warmup_steps**-1.5))
 
 
-def departure(metrics: Mapping[str, Any]) -> str:
-    """Why the conditions of learning decide nothing here, as half a sentence; empty where they do."""
-    config, recipe = mapping(metrics.get("config_in_force")), mapping(metrics.get("recipe"))
-    if not config or not recipe:
+def training_departure(metrics: TrainingMetrics) -> str:
+    """As `departure`, of a `finetune` cell's training."""
+    told = metrics.promises
+    planned = Plan(
+        learning_rate=told.learning_rate,
+        warmup_steps=told.warmup_steps,
+        steps=metrics.steps_expected,
+        steps_unknown=metrics.steps_unknown,
+    )
+    return departure(metrics.config_in_force, planned, metrics.recipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a training was to run by the configuration in force; settings may be of any type."""
+
+    learning_rate: object
+    warmup_steps: object
+    steps: object
+    """Optimizer steps."""
+    steps_unknown: str = ""
+    """Why their number is not known."""
+
+
+def departure(config: ConfigInForce | None, plan: Plan, recipe: Recipe | None) -> str:
+    """Why the conditions of learning decide nothing for a training, as half a sentence; empty where they do."""
+    if config is None or recipe is None:
         return ""
-    told = mapping(metrics.get("promises"))
-    if frozen := count(config.get("frozen")):
-        return f"the configuration freezes {frozen} tensors at random values"
-    if config.get("optim", "adam") not in ADAPTIVE:
-        return f"the configuration trains with `optim: {config['optim']}`"
-    if config.get("scheduler", "warmuplr") != "warmuplr" or number(told.get("warmup_steps")) is None:
-        return f"the configuration's schedule is `{config.get('scheduler')}`"
-    meant = _distance(told.get("learning_rate"), told.get("warmup_steps"), metrics.get("steps_expected"))
-    wanted = _distance(recipe.get("learning_rate"), recipe.get("warmup_steps"), recipe.get("steps"))
+    if config.frozen:
+        return f"the configuration freezes {config.frozen} tensors at random values"
+    if config.optim not in ADAPTIVE:
+        return f"the configuration trains with `optim: {config.optim}`"
+    if config.scheduler != "warmuplr" or number(plan.warmup_steps) is None:
+        return f"the configuration's schedule is `{config.scheduler}`"
+    meant = _distance(plan.learning_rate, plan.warmup_steps, plan.steps)
+    wanted = _distance(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
     if wanted is None:
         return ""
     if meant is None:
-        return f"the number of steps is not known: {metrics.get('steps_unknown')}"
-    peak, usual = number(told.get("learning_rate")) or 0.0, number(recipe.get("learning_rate")) or 0.0
+        return f"the number of steps is not known: {plan.steps_unknown or None}"
+    peak, usual = number(plan.learning_rate) or 0.0, recipe.learning_rate or 0.0
     if peak > usual:
         return f"the configuration's learning rate of {peak:g} is above the recipe's {usual:g}"
     if meant < wanted:
@@ -49,9 +71,9 @@ def departure(metrics: Mapping[str, Any]) -> str:
     return ""
 
 
-def is_frozen(metrics: Mapping[str, Any], group: str) -> bool:
+def is_frozen(metrics: TrainingMetrics, group: str) -> bool:
     """Whether the configuration freezes the whole of a group, so that it must not move."""
-    return group in sequence(mapping(metrics.get("config_in_force")).get("frozen_groups"))
+    return metrics.config_in_force is not None and group in metrics.config_in_force.frozen_groups
 
 
 def _distance(rate: object, warmup: object, steps: object) -> float | None:

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from harness.core.cells import Check, Outcome, Severity, Status
-from harness.core.numbers import count, mapping
 
 _GRAVEST_FIRST = tuple(Severity)
 
@@ -190,6 +189,7 @@ def of_data(question: str) -> Severity:
 
 def _took_none(outcome: Outcome) -> bool:
     """Whether no step was taken, or it is not known that one was."""
-    training = mapping(outcome.evidence.get("training"))
-    steps = count(training.get("steps", outcome.metrics.get("steps")))
-    return not steps
+    verdict = outcome.training_evidence.training if outcome.training_evidence else None
+    if verdict is not None:
+        return not verdict.steps
+    return outcome.training is None or not outcome.training.steps

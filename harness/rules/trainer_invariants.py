@@ -1,25 +1,32 @@
 """What a trainer must keep and may silently break. Names and sources: docs/checks.md#trainer-invariants.
 
-A promise that could not be looked at counts as not asked, and is named so: a release whose log has another form, or a
-matrix that does not ask for the small extra trainings.
+An invariant that could not be observed is reported as not asked: in a release whose log has another form, or with a
+matrix that does not configure the small extra trainings.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
-from harness.core.evidence import USER_ROWS
-from harness.core.numbers import count, mapping, number, numbers, sequence, whole
+from harness.core.evidence.training import (
+    Absent,
+    Figure,
+    GradientNorm,
+    InvariantObservations,
+    RankLosses,
+    RanksTraining,
+    TrainingMetrics,
+)
+from harness.core.evidence.verdicts import InvariantsVerdict
+from harness.core.numbers import count, mapping, number, numbers, whole
 from harness.rules.memory_growth import growth_reasons
 from harness.rules.recipe import warmup_rate
 from harness.rules.unigram import UnigramTargets
-from harness.rules.user_rows import rows_reasons
+from harness.rules.user_input import rows_reasons
 
 RATE_TOLERANCE = 1e-6
 """Relative. The schedule is computed in double precision on both sides; the first step off by one is at least 1 %."""
@@ -53,49 +60,42 @@ WEIGHTS_TOLERANCE = 1e-5
 """Relative, of all weights together after a few steps from the same start: ranks add in another order, no more."""
 
 NOISES = 4.0
-"""How many times what two equal trainings of one process differ by, on a GPU, may lie between one process and two."""
+"""On a GPU two equal trainings differ; one process and two may differ by so many times that."""
 
 Reasons = tuple[str, ...]
 Judged = Reasons | None
-"""Empty where the promise is kept; None where it was not asked."""
+"""Empty where the invariant holds; None where it could not be observed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class InvariantsVerdict:
-    """Which promises were kept."""
-
-    reasons: Mapping[str, Reasons]
-    """By promise, of those that were asked; empty where it was kept."""
-    not_asked: tuple[str, ...]
-
-
-def judge_invariants(metrics: Mapping[str, Any]) -> InvariantsVerdict:
-    """Hold the metrics of a `finetune` cell against every promise; it never raises."""
-    told = mapping(metrics.get("promises"))
-    judged = {name: about(metrics, told) for name, about in PROMISES.items()}
+def judge_invariants(metrics: TrainingMetrics) -> InvariantsVerdict:
+    """Check every invariant on the metrics of a `finetune` cell."""
+    judged = {name: about(metrics) for name, about in INVARIANTS.items()}
     return InvariantsVerdict(
         reasons={name: found for name, found in judged.items() if found is not None},
         not_asked=tuple(name for name, found in judged.items() if found is None),
     )
 
 
-def _epochs(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    expected = count(metrics.get("epochs_expected"))
+def _train_conf(metrics: TrainingMetrics) -> Mapping[str, object]:
+    return mapping(metrics.config_in_force.train_conf) if metrics.config_in_force else {}
+
+
+def _epochs(metrics: TrainingMetrics) -> Judged:
+    seen, expected = metrics.epochs, metrics.epochs_expected
     if expected is None:
         return None
-    seen = count(metrics.get("epochs"))
-    settings = mapping(mapping(metrics.get("config_in_force")).get("train_conf"))
+    settings = _train_conf(metrics)
     if number(settings.get("early_stopping_patience")) and seen is not None and seen < expected:
         return None
-    if told.get("epochs_numbered") is False and "validate_interval" in settings:
+    if metrics.promises.epochs_numbered is False and "validate_interval" in settings:
         # Counted by the trainer's validations, of which some are within an epoch.
         return None
     return () if seen == expected else (f"The trainer ran {seen} of {expected} epochs.",)
 
 
-def _schedule(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    base, warmup = number(told.get("learning_rate")), number(told.get("warmup_steps"))
-    rates = whole(numbers(metrics.get("learning_rates")))
+def _schedule(metrics: TrainingMetrics) -> Judged:
+    base, warmup = number(metrics.promises.learning_rate), number(metrics.promises.warmup_steps)
+    rates = whole(numbers(metrics.learning_rates))
     if base is None or warmup is None or warmup < 1 or rates is None:
         return None
     for step, rate in enumerate(rates, 1):
@@ -107,10 +107,10 @@ def _schedule(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
     return ()
 
 
-def _moving(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    """Apart from `schedule`: one that is a step ahead is known of many releases, one that stands still is not."""
-    rates = whole(numbers(metrics.get("learning_rates")))
-    if rates is None or len(rates) < 3 or number(told.get("warmup_steps")) is None:
+def _moving(metrics: TrainingMetrics) -> Judged:
+    """Separate from `schedule`: one that is a step ahead is known of many releases, one that does not move is not."""
+    rates = whole(numbers(metrics.learning_rates))
+    if rates is None or len(rates) < 3 or number(metrics.promises.warmup_steps) is None:
         return None
     still = [step for step, (before, rate) in enumerate(pairwise(rates), 2) if rate == before]
     if not still:
@@ -121,8 +121,8 @@ def _moving(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
     )
 
 
-def _idling(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    idle, running = numbers(told.get("idle_seconds")), numbers(told.get("running_seconds"))
+def _idling(metrics: TrainingMetrics) -> Judged:
+    idle, running = numbers(metrics.promises.idle_seconds), numbers(metrics.promises.running_seconds)
     pairs = [(a, b) for a, b in zip(idle, running, strict=False) if a is not None and b is not None]
     if not pairs:
         return None
@@ -136,15 +136,13 @@ def _near(rate: float, expected: float) -> bool:
     return abs(rate - expected) <= RATE_TOLERANCE * expected
 
 
-def _clipping(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    clip = number(told.get("gradient_clip"))
-    measured = [mapping(one) for one in sequence(told.get("norms_before_steps"))]
-    known = [one for one in measured if number(one.get("norm")) is not None]
+def _clipping(metrics: TrainingMetrics) -> Judged:
+    clip = number(metrics.promises.gradient_clip)
+    known = [one for one in metrics.promises.norms_before_steps if number(one.norm) is not None]
     if clip is None or clip <= 0 or not any(_reaches(one, clip) for one in known):
         return None
     for one in known:
-        norm, found = number(one.get("norm")) or 0.0, number(one.get("found_by_clipping"))
-        step = (count(one.get("step")) or 0) + 1
+        norm, found, step = number(one.norm) or 0.0, number(one.found_by_clipping), one.step + 1
         if found is None and norm > clip * (1 + CLIP_TOLERANCE):
             return (
                 f"Step {step} was taken with a gradient of norm {norm:.4g}, clipped at nothing; {clip:g} is asked.",
@@ -157,64 +155,74 @@ def _clipping(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged
     return ()
 
 
-def _reaches(measured: Mapping[str, object], clip: float) -> bool:
+def _reaches(measured: GradientNorm, clip: float) -> bool:
     """Whether clipping had something to do: gradients below the bound are the same with and without it."""
-    sizes = (number(measured.get("norm")), number(measured.get("found_by_clipping")))
+    sizes = (number(measured.norm), number(measured.found_by_clipping))
     return any(size is not None and size > clip for size in sizes)
 
 
-def _configuration(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    if not told.get("configuration_source"):
+def _configuration(metrics: TrainingMetrics) -> Judged:
+    if not metrics.promises.configuration_source:
         return None
-    others = [mapping(one) for one in sequence(told.get("configuration"))]
     return tuple(
-        f"`{one.get('key')}` is {one.get('asked')!r} by command line and model folder, and the trainer works with "
-        f"{one.get('in_force')!r}."
-        for one in others[:5]
+        f"`{one.key}` is {one.asked!r} by command line and model folder, and the trainer works with {one.in_force!r}."
+        for one in metrics.promises.configuration[:5]
     )
 
 
-def _frozen(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
-    config = mapping(metrics.get("config_in_force"))
-    if not count(config.get("frozen")):
+def _frozen(metrics: TrainingMetrics) -> Judged:
+    config = metrics.config_in_force
+    if config is None or not config.frozen:
         return None
-    moved = [str(name) for name in sequence(config.get("frozen_but_moved"))]
+    moved = config.frozen_but_moved
     more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
     return (f"{', '.join(moved[:3])}{more} moved, and the configuration freezes them.",) if moved else ()
 
 
-def _start(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    sentence = "did not start from the checkpoint that the model folder names."
-    found = _named("not_from_checkpoint", sentence, metrics, told)
-    missing = told.get("start_missing")
+def _start(metrics: TrainingMetrics) -> Judged:
+    found = _named(_not_from_checkpoint, "did not start from the checkpoint that the model folder names.", metrics)
+    missing = metrics.promises.start_missing
     return (f"{missing}: {found[0]}",) if found and missing else found
 
 
-def _named(key: str, sentence: str, _metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    """Parameters that are named under a key, where there should be none."""
-    if key not in told or not count(told.get("trainable_parameters")):
+def _named(
+    which: Callable[[InvariantObservations], Sequence[str] | None], text: str, metrics: TrainingMetrics
+) -> Judged:
+    """Parameters that were recorded where there should be none."""
+    names = which(metrics.promises)
+    if names is None or not metrics.promises.trainable_parameters:
         return None
-    names = [str(name) for name in sequence(told.get(key))]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (f"{', '.join(names[:3])}{more} {sentence}",) if names else ()
+    return (f"{', '.join(names[:3])}{more} {text}",) if names else ()
 
 
-def _clearing(_metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    if "steps_begun_with_gradients" not in told:
+def _not_from_checkpoint(seen: InvariantObservations) -> Sequence[str] | None:
+    return seen.not_from_checkpoint
+
+
+def _without_gradient(seen: InvariantObservations) -> Sequence[str] | None:
+    return seen.without_gradient
+
+
+def _not_in_optimizer(seen: InvariantObservations) -> Sequence[str] | None:
+    return seen.not_in_optimizer
+
+
+def _clearing(metrics: TrainingMetrics) -> Judged:
+    steps = metrics.promises.steps_begun_with_gradients
+    if steps is None:
         return None
-    steps = [step for value in sequence(told["steps_begun_with_gradients"]) if (step := count(value)) is not None]
     if not steps:
         return ()
     return (f"Step {steps[0] + 1} and {len(steps) - 1} more began with gradients of the step before.",)
 
 
-def _statistics(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
+def _statistics(metrics: TrainingMetrics) -> Judged:
     reasons = []
-    apart = number(told.get("loss_difference"))
+    apart = number(metrics.promises.loss_difference)
     if apart is not None and apart > LOSS_TOLERANCE:
         reasons.append(f"The statistic `loss` is not the loss that was returned: up to {apart:.2%} apart.")
-    stated = numbers(mapping(metrics.get("stats")).get("acc"))
-    counted = numbers(metrics.get("accuracy_recomputed"))
+    stated, counted = numbers(metrics.stats.get("acc")), numbers(metrics.accuracy_recomputed)
     pairs = [(a, b) for a, b in zip(stated, counted, strict=False) if a is not None and b is not None]
     worst = max(pairs, key=lambda pair: abs(pair[0] - pair[1]), default=None)
     if worst is not None and abs(worst[0] - worst[1]) > ACCURACY_TOLERANCE:
@@ -222,20 +230,17 @@ def _statistics(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judge
     return tuple(reasons) if apart is not None or pairs else None
 
 
-def _batches(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    """Each epoch is to hold every row as often as it is listed.
+def _batches(metrics: TrainingMetrics) -> Judged:
+    """Each epoch must contain every row as often as it is listed.
 
-    Rows are told apart by their tokens; a user's rows, of which two may have the same, by their line.
+    Rows are identified by their tokens; a user's rows, of which two may have the same, by their line.
     """
-    if USER_ROWS in metrics:
+    if metrics.user_rows is not None:
         return rows_reasons(metrics)
-    listed = sorted(size for value in sequence(told.get("listed")) if (size := count(value)))
-    optional = [size for value in sequence(told.get("listed_optional")) if (size := count(value))]
-    least = count(metrics.get("steps_expected_least"))
-    targets = UnigramTargets.of(metrics.get("targets"))
-    sizes = [count(value) or 0 for value in sequence(metrics.get("steps_of_epochs"))]
-    expected, epochs = count(metrics.get("steps_expected")), count(metrics.get("epochs_expected"))
-    if metrics.get("epochs_end_within_steps"):
+    listed, optional = sorted(metrics.promises.listed), metrics.promises.listed_optional
+    least, expected, epochs = metrics.steps_expected_least, metrics.steps_expected, metrics.epochs_expected
+    targets, sizes = UnigramTargets.of(metrics.targets), metrics.steps_of_epochs
+    if metrics.epochs_end_within_steps:
         return None
     if not listed or targets is None or sum(sizes) != len(targets.steps) or not expected or not epochs:
         return None
@@ -259,20 +264,20 @@ def _is_listed(seen: Sequence[int], listed: Sequence[int], optional: Sequence[in
     return any(list(seen) == sorted((*listed, *choice)) for choice in choices)
 
 
-def _log(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    lines, steps = count(told.get("log_lines")), count(metrics.get("steps"))
-    config = mapping(metrics.get("config_in_force"))
-    if not lines or steps is None or mapping(config.get("train_conf")).get("log_interval", 1) != 1:
+def _log(metrics: TrainingMetrics) -> Judged:
+    told, steps, config = metrics.promises, metrics.steps, metrics.config_in_force
+    lines = told.log_lines
+    if not lines or steps is None or _train_conf(metrics).get("log_interval", 1) != 1:
         return None
     # A line for each batch. The last batches of an accumulation that was not completed belong to no step.
-    batches, gathered = count(told.get("forwards")) or steps, count(config.get("accum_grad")) or 1
+    batches, gathered = told.forwards or steps, count(config.accum_grad if config else None) or 1
     if gathered > 1 and lines == steps:
         # One line for each step, of one of its batches: which, is not known.
         return None
     if not batches <= lines < batches + gathered:
         took = f"{steps} steps" if gathered == 1 else f"{steps} steps of {gathered} batches"
         return (f"The trainer told of {lines} {'steps' if gathered == 1 else 'batches'} and took {took}.",)
-    for name, value in mapping(told.get("log_differences")).items():
+    for name, value in told.log_differences.items():
         apart = number(value)
         largest = max((abs(one) for one in _logged(metrics, name) if one is not None), default=0.0)
         if apart is None or apart > PRINTED + LOSS_TOLERANCE * largest:
@@ -280,68 +285,68 @@ def _log(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
     return ()
 
 
-def _logged(metrics: Mapping[str, Any], name: str) -> Sequence[float | None]:
-    stats = mapping(metrics.get("stats"))
-    return numbers(stats[name] if name in stats else metrics.get("losses"))
+def _logged(metrics: TrainingMetrics, name: str) -> Sequence[float | None]:
+    return numbers(metrics.stats.get(name, metrics.losses))
 
 
-def _memory(metrics: Mapping[str, Any], told: Mapping[str, object]) -> Judged:
-    return growth_reasons(metrics, number(told.get("trainable_bytes")))
-
-
-def _accumulation(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
-    found = mapping(metrics.get("accumulation"))
-    if not found:
+def _accumulation(metrics: TrainingMetrics) -> Judged:
+    found = metrics.accumulation
+    if found is None:
         return None
-    times = found.get("batches")
-    if found.get("failure"):
-        return (f"Accumulating over {times} batches ends in {found['failure']}.",)
-    apart = number(found.get("relative_difference"))
+    times = found.batches
+    if found.failure:
+        return (f"Accumulating over {times} batches ends in {found.failure}.",)
+    apart = number(found.relative_difference)
     if apart is not None and apart <= GRADIENT_TOLERANCE:
         return ()
     return (
         f"The gradient accumulated over {times} batches is not the mean of theirs: "
-        f"norm {_told_as(found.get('norm_accumulated'))} against "
-        f"{_told_as(found.get('norm_of_mean', found.get('norm_at_once')))}, "
+        f"norm {_told_as(found.norm_accumulated)} against "
+        f"{_told_as(found.norm_at_once if found.norm_of_mean is None else found.norm_of_mean)}, "
         f"relative difference {_told_as(apart)}.",
     )
 
 
-def _ranks(metrics: Mapping[str, Any], _told: Mapping[str, object]) -> Judged:
-    found = mapping(metrics.get("ranks"))
-    if not found or "not asked" in found:
+def _ranks(metrics: TrainingMetrics) -> Judged:
+    trainings = {name: run for name, run in metrics.ranks.items() if isinstance(run, RanksTraining)}
+    if not trainings or len(trainings) < len(metrics.ranks):
         return None
-    reasons = []
-    for name, run in found.items():
-        seen = mapping(run)
-        if seen.get("failure"):
-            reasons.append(f"Training with two processes ({name}) ends in {seen['failure']}.")
-            continue
-        for key, sentence in (
-            ("between_ranks", "the two processes end with different weights"),
-            ("from_single", "the weights are not those of a single process"),
-            ("gradients_from_single", "the gradients are not those of a single process"),
-        ):
-            apart, allowed = number(seen.get(key)), WEIGHTS_TOLERANCE
-            if key == "from_single":
-                allowed = max(allowed, NOISES * (number(seen.get("noise")) or 0.0))
-            if key == "gradients_from_single":
-                allowed = max(GRADIENT_TOLERANCE, NOISES * (number(seen.get("gradient_noise")) or 0.0))
-            if key == "between_ranks" and name == OTHER_ROWS and seen.get("rows_differ") is False:
-                # The same rows give the same weights whether processes exchange gradients or not.
-                continue
-            if key in seen and (apart is None or apart > allowed):
-                reasons.append(f"With two processes ({name}) {sentence}: relative difference {_told_as(apart)}.")
-        losses = mapping(seen.get("losses"))
-        if losses:
-            reasons += [f"With two processes ({name}) {sentence}" for sentence in _other_losses(losses)]
-    return tuple(reasons)
+    return tuple(reason for name, run in trainings.items() for reason in _about_ranks(name, run))
 
 
-def _other_losses(losses: Mapping[str, object]) -> Iterator[str]:
-    """Of the training in which every process has the same rows: what each step's loss is beside one process's."""
-    single, again = whole(numbers(losses.get("single"))), whole(numbers(losses.get("again")))
-    for rank, told in enumerate(sequence(losses.get("ranks"))):
+def _about_ranks(name: str, run: RanksTraining) -> Iterator[str]:
+    """What is wrong with one training of two processes."""
+    if run.failure:
+        yield f"Training with two processes ({name}) ends in {run.failure}."
+        return
+    # The same rows give the same weights whether processes exchange gradients or not.
+    between = Absent.ABSENT if name == OTHER_ROWS and run.rows_differ is False else run.between_ranks
+    compared: tuple[tuple[Figure, float, str], ...] = (
+        (between, WEIGHTS_TOLERANCE, "the two processes end with different weights"),
+        (
+            run.from_single,
+            max(WEIGHTS_TOLERANCE, NOISES * (number(run.noise) or 0.0)),
+            "the weights are not those of a single process",
+        ),
+        (
+            run.gradients_from_single,
+            max(GRADIENT_TOLERANCE, NOISES * (number(run.gradient_noise) or 0.0)),
+            "the gradients are not those of a single process",
+        ),
+    )
+    for figure, allowed, sentence in compared:
+        apart = number(figure)
+        if figure is not Absent.ABSENT and (apart is None or apart > allowed):
+            yield f"With two processes ({name}) {sentence}: relative difference {_told_as(apart)}."
+    if run.losses:
+        for sentence in _other_losses(run.losses):
+            yield f"With two processes ({name}) {sentence}"
+
+
+def _other_losses(losses: RankLosses) -> Iterator[str]:
+    """Where every process has the same rows: ranks whose losses are not those of a single process."""
+    single, again = whole(numbers(losses.single)), whole(numbers(losses.again))
+    for rank, told in enumerate(losses.ranks):
         mine = whole(numbers(told))
         if not single or not mine or len(mine) != len(single):
             yield f"rank {rank} has not the losses of a single process: there are {_many(mine)} for {_many(single)}."
@@ -366,19 +371,19 @@ def _told_as(value: object) -> str:
     return "unknown" if known is None else f"{known:.4g}"
 
 
-PROMISES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, object]], Judged]] = {
+INVARIANTS: Mapping[str, Callable[[TrainingMetrics], Judged]] = {
     "start": _start,
     "epochs": _epochs,
     "batches": _batches,
     "schedule": _schedule,
     "moving": _moving,
     "clipping": _clipping,
-    "gradients": partial(_named, "without_gradient", "never received a gradient."),
-    "optimizer": partial(_named, "not_in_optimizer", "can be trained and are not the optimizer's."),
+    "gradients": partial(_named, _without_gradient, "never received a gradient."),
+    "optimizer": partial(_named, _not_in_optimizer, "can be trained and are not the optimizer's."),
     "clearing": _clearing,
     "statistics": _statistics,
     "log": _log,
-    "memory": _memory,
+    "memory": growth_reasons,
     "idling": _idling,
     "accumulation": _accumulation,
     "ranks": _ranks,

@@ -1,13 +1,13 @@
-"""Did the model learn, and did the trainer do as it was told? One rule for every release.
+"""Did the model learn, and did the trainer work as configured? One rule for every release.
 
 A fine-tuning passes when all of this is so:
 
-1. `steps`: the optimizer took every step that was asked for, and at least `MINIMUM_STEPS`; each gave a loss.
+1. `steps`: the optimizer took every step that was configured, and at least `MINIMUM_STEPS`; each gave a loss.
 2. `losses`: every loss is a finite number, not below `LOWEST_LOSS` and not above `HIGHEST_LOSS`.
 3. `parameters`: the parameters of each group of `REQUIRED_GROUPS` moved by more than `CHANGE_FLOOR`, relative to their
    norm.
 4. It learned, in each seed's training: `unigram`, `accuracy`, `trend` (see `harness/rules/learning.py`).
-5. The trainer kept what it promises (see `harness/rules/trainer_invariants.py`).
+5. The trainer's invariants hold (see `harness/rules/trainer_invariants.py`).
 
 Epochs are compared and not steps, because the batches of one epoch hold different utterances: a batch of long ones
 costs more than a batch of short ones whatever the model has learned.
@@ -16,14 +16,14 @@ costs more than a batch of short ones whatever the model has learned.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from harness.config.settings import MINIMUM_STEPS
-from harness.core.numbers import count, mapping, number, sequence
-from harness.rules.learning import LearningVerdict, judge_learning
-from harness.rules.recipe import departure, is_frozen
-from harness.rules.trainer_invariants import InvariantsVerdict, judge_invariants
+from harness.core.evidence.training import TrainingMetrics
+from harness.core.evidence.verdicts import TrainingVerdict
+from harness.core.numbers import number
+from harness.rules.learning import judge_learning
+from harness.rules.recipe import is_frozen, training_departure
+from harness.rules.trainer_invariants import judge_invariants
 
 REQUIRED_GROUPS = ("encoder", "predictor", "decoder")
 """The parts of a Paraformer that the published recipes train; none is frozen. Where a training says which groups its
@@ -41,40 +41,17 @@ LOWEST_LOSS = -1e-6
 """Cross-entropy, Kullback-Leibler divergence and absolute error are not negative; the rest is rounding."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingVerdict:
-    """Whether a fine-tuning is accepted as one, and the figures that say so."""
+def judge_training(metrics: TrainingMetrics) -> TrainingVerdict:
+    """Apply the rule at the head of this module to the metrics of a `finetune` cell.
 
-    passed: bool
-    reasons: tuple[str, ...]
-    """One sentence or more for each condition that is not met; empty when it passed."""
-    unmet: tuple[str, ...]
-    """The conditions that are not met, by name."""
-    steps: int | None
-    steps_expected: int | None
-    epochs: int
-    smallest_change: float | None
-    """The smallest relative change among the required groups; None when one of them is not known."""
-    learning: LearningVerdict | None
-    """None where no step was taken, as for the next one."""
-    promises: InvariantsVerdict | None
-    not_observed: Mapping[str, str] = field(default_factory=dict)
-    """Conditions of learning that were not met, where the configuration in force says why that is no finding."""
-
-
-def judge_training(metrics: Mapping[str, Any]) -> TrainingVerdict:
-    """Hold the metrics of a `finetune` cell against the rule at the head of this module.
-
-    A value that is missing, None, or spelt "nan" or "inf" counts against the training; it never raises.
+    What was not observed, or is not finite, counts against the training.
     """
-    steps, expected = count(metrics.get("steps")), count(metrics.get("steps_expected"))
-    losses = sequence(metrics.get("losses"))
-    changes = mapping(metrics.get("relative_change_by_group"))
-    groups = [str(group) for group in sequence(metrics.get("groups"))] or REQUIRED_GROUPS
-    conditions: dict[str, Sequence[str]] = {"steps": _about_steps(metrics, len(losses))}
+    steps, losses, changes = metrics.steps, metrics.losses, metrics.relative_change_by_group
+    groups: Sequence[str] = metrics.groups or REQUIRED_GROUPS
+    conditions: dict[str, Sequence[str]] = {"steps": _about_steps(metrics)}
     learning = promises = None
     not_observed: dict[str, str] = {}
-    other = departure(metrics)
+    other = training_departure(metrics)
     if steps is not None and 0 < steps < MINIMUM_STEPS:
         few = f"The optimizer took {steps} steps; fewer than {MINIMUM_STEPS} prove nothing."
         if other:
@@ -82,7 +59,7 @@ def judge_training(metrics: Mapping[str, Any]) -> TrainingVerdict:
         else:
             conditions["steps"] = (*conditions["steps"], few)
     if steps != 0:
-        learning, promises = judge_learning(_trainings(metrics)), judge_invariants(metrics)
+        learning, promises = judge_learning(metrics.trainings), judge_invariants(metrics)
         groups = [group for group in groups if not is_frozen(metrics, group)]
         conditions |= {"losses": _about_losses(losses), "parameters": _about_changes(changes, groups)}
         not_observed |= {name: other for name, found in learning.reasons.items() if found and other}
@@ -94,8 +71,8 @@ def judge_training(metrics: Mapping[str, Any]) -> TrainingVerdict:
         reasons=reasons,
         unmet=tuple(name for name, found in conditions.items() if found),
         steps=steps,
-        steps_expected=expected,
-        epochs=len(sequence(metrics.get("epoch_losses"))),
+        steps_expected=metrics.steps_expected,
+        epochs=len(metrics.epoch_losses),
         smallest_change=_smallest(changes, groups),
         learning=learning,
         promises=promises,
@@ -103,20 +80,15 @@ def judge_training(metrics: Mapping[str, Any]) -> TrainingVerdict:
     )
 
 
-def _trainings(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    told = sequence(metrics.get("trainings"))
-    return [one for one in told if isinstance(one, Mapping)]
-
-
-def _smallest(changes: Mapping[str, object], groups: Sequence[str]) -> float | None:
+def _smallest(changes: Mapping[str, float | None], groups: Sequence[str]) -> float | None:
     moved = [number(changes.get(group)) for group in groups]
     return None if None in moved else min((one for one in moved if one is not None), default=None)
 
 
-def _about_steps(metrics: Mapping[str, Any], losses: int) -> list[str]:
-    steps, expected = count(metrics.get("steps")), count(metrics.get("steps_expected"))
+def _about_steps(metrics: TrainingMetrics) -> list[str]:
+    steps, expected, losses = metrics.steps, metrics.steps_expected, len(metrics.losses)
     reasons = []
-    if steps and expected is None and metrics.get("steps_unknown"):
+    if steps and expected is None and metrics.steps_unknown:
         pass
     elif steps is None or expected is None:
         reasons.append("It is not known how many optimizer steps were taken or asked for.")
@@ -129,7 +101,7 @@ def _about_steps(metrics: Mapping[str, Any], losses: int) -> list[str]:
     return reasons
 
 
-def _about_losses(losses: Sequence[object]) -> list[str]:
+def _about_losses(losses: Sequence[float | None]) -> list[str]:
     known = [number(value) for value in losses]
     reasons = []
     if not losses:
@@ -148,7 +120,7 @@ def _about_losses(losses: Sequence[object]) -> list[str]:
     return reasons
 
 
-def _about_changes(changes: Mapping[str, object], groups: Sequence[str]) -> list[str]:
+def _about_changes(changes: Mapping[str, float | None], groups: Sequence[str]) -> list[str]:
     reasons = []
     for group in groups:
         change = number(changes.get(group))

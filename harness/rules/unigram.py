@@ -1,22 +1,23 @@
-"""What a prediction that never listens can reach: the same distribution over the tokens at every place.
+"""The unigram baseline: the loss of the best constant prediction, which ignores the speech.
 
 The best such prediction under label smoothing is the mean of all smoothed targets, for a mean of Kullback-Leibler
 divergences from them is smallest there: q(k) = (1 - s) u(k) + s / (V - 1) (1 - u(k)), with u the share of token k among
 all targets, s the smoothing and V the size of the vocabulary. Its loss on a batch is what FunASR's
 `LabelSmoothingLoss` (funasr/losses/label_smoothing_loss.py: `KLDivLoss` against 1 - s on the target and s / (V - 1) on
 each other class, over the tokens or over the utterances) gives to log q in place of the model's scores.
-The entropy of the smoothed target is taken off in that loss, so its lowest value is 0.
+The entropy of the smoothed target is subtracted in that loss, so its lowest value is 0.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from harness.core.numbers import count, mapping, number, sequence
+from harness.core.evidence.training import LossCriterion, Targets
+from harness.core.numbers import mean
 
 Row = tuple[int, ...]
 """The token ids of one utterance, as they entered the loss."""
@@ -32,13 +33,11 @@ class Criterion:
     """Whether the sum is divided by the number of tokens; else by the number of utterances."""
 
     @classmethod
-    def of(cls, data: object) -> Self | None:
-        """Read what was seen inside; None where that is no such loss."""
-        told = mapping(data)
-        classes, smoothing = count(told.get("classes")), number(told.get("smoothing"))
-        if classes is None or classes < 2 or smoothing is None or not 0.0 <= smoothing < 1.0:
+    def of(cls, recorded: LossCriterion | None) -> Self | None:
+        """From what was recorded; None where that is no label-smoothing loss."""
+        if recorded is None or recorded.classes < 2 or not 0.0 <= recorded.smoothing < 1.0:
             return None
-        return cls(classes=classes, smoothing=smoothing, normalize_length=bool(told.get("normalize_length")))
+        return cls(classes=recorded.classes, smoothing=recorded.smoothing, normalize_length=recorded.normalize_length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,30 +47,24 @@ class UnigramTargets:
     steps: tuple[tuple[tuple[Row, ...], ...], ...]
 
     @classmethod
-    def of(cls, data: object) -> Self | None:
-        """Read `rows` and the numbers of the rows in `steps`; None where they do not make targets."""
-        told = mapping(data)
-        rows = [_row(row) for row in sequence(told.get("rows"))]
-        steps = []
-        for step in sequence(told.get("steps")):
-            batches = []
-            for batch in sequence(step):
-                chosen = [_chosen(rows, index) for index in sequence(batch)]
-                known = tuple(row for row in chosen if row)
-                if not known or len(known) != len(chosen):
-                    return None
-                batches.append(known)
-            if not batches:
-                return None
-            steps.append(tuple(batches))
-        return cls(steps=tuple(steps)) if steps else None
+    def of(cls, recorded: Targets | None) -> Self | None:
+        """From the recorded rows and their numbers in each step; None where a step, a batch or a row is empty."""
+        if recorded is None:
+            return None
+        rows, steps = recorded.rows, recorded.steps
+        numbers = [number for step in steps for batch in step for number in batch]
+        if not steps or not all(steps) or not all(batch for step in steps for batch in step):
+            return None
+        if not all(0 <= number < len(rows) and _is_row(rows[number]) for number in set(numbers)):
+            return None
+        return cls(steps=tuple(tuple(tuple(rows[number] for number in batch) for batch in step) for step in steps))
 
     def tokens(self, step: int) -> int:
-        """How many tokens the step's forward passes were to say."""
+        """Target tokens of the step's forward passes."""
         return sum(len(row) for batch in self.steps[step] for row in batch)
 
     def counts(self) -> Counter[int]:
-        """How often each token was to be said in the whole training."""
+        """How often each token is a target in the whole training."""
         return Counter(token for step in self.steps for batch in step for row in batch for token in row)
 
 
@@ -83,9 +76,9 @@ class Unigram:
     logarithms: Mapping[int, float]
     """ln q of the tokens that occur."""
     other: float
-    """ln q of each token that does not; 0 where there is no smoothing and nothing asks for it."""
+    """ln q of each token that does not; 0 without smoothing, where it is not used."""
     accuracy: float
-    """The share of the commonest token: what saying it always gets right."""
+    """The share of the commonest token: the accuracy of always predicting it."""
 
     @classmethod
     def of(cls, criterion: Criterion, counts: Mapping[int, int]) -> Self:
@@ -101,7 +94,7 @@ class Unigram:
         )
 
     def loss(self, batch: Sequence[Row]) -> float:
-        """What the constant prediction costs on one batch, in nats as the criterion counts them."""
+        """The loss of the constant prediction on one batch, in nats, normalised as the criterion does."""
         criterion = self.criterion
         confidence, rest = 1.0 - criterion.smoothing, _rest(criterion)
         everything = math.fsum(self.logarithms.values()) + (criterion.classes - len(self.logarithms)) * self.other
@@ -114,24 +107,12 @@ class Unigram:
 
 def step_losses(unigram: Unigram, targets: UnigramTargets) -> tuple[float, ...]:
     """The constant prediction's loss at each step: the mean over the step's forward passes."""
-    return tuple(_mean(unigram.loss(batch) for batch in step) for step in targets.steps)
+    return tuple(mean([unigram.loss(batch) for batch in step]) for step in targets.steps)
 
 
 def _rest(criterion: Criterion) -> float:
     return criterion.smoothing / (criterion.classes - 1)
 
 
-def _mean(values: Iterable[float]) -> float:
-    known = list(values)
-    return math.fsum(known) / len(known)
-
-
-def _row(value: object) -> Row | None:
-    ids = tuple(count(token) for token in sequence(value))
-    known = tuple(token for token in ids if token is not None)
-    return known if known and len(known) == len(ids) else None
-
-
-def _chosen(rows: Sequence[Row | None], index: object) -> Row | None:
-    place = count(index)
-    return rows[place] if place is not None and place < len(rows) else None
+def _is_row(row: Row) -> bool:
+    return bool(row) and min(row) >= 0

@@ -29,22 +29,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.core.cells import Cell, Outcome, Severity, Status, Verdict
-from harness.core.evidence import BLOCKED_BY
-from harness.core.numbers import mapping
-from harness.rules.absence import apply_absence_rule
-from harness.rules.code_that_ran import CodeThatRan, recorded_code
+from harness.core.evidence.common import FINDING
+from harness.core.evidence.properties import PropertyEvidence
+from harness.rules.code_that_ran import CodeThatRan
 from harness.rules.convergence import apply_convergence
 from harness.rules.defects import Defect, defects_of
-from harness.rules.findings import KIND, findings_of
 from harness.rules.known_issues import FAILURES, KnownIssue, KnownIssues
 from harness.rules.multi_part import CompoundSignature, Explanation, conflicts_with, explain
-from harness.rules.registry import apply_registry_rule
+from harness.rules.release_contents import apply_absence_rule, apply_registry_rule
 from harness.rules.severity import gravest
-from harness.rules.user_errors import YOURS
 
-STOPPED = "stopped_by_the_time_limit"
-"""The evidence of a check that stopped in time to say how far it came (`properties`): the machine was
-too slow for the limit, and whatever hangs in a release does not say so."""
 EXIT_EXPECTED = 0
 EXIT_UNEXPECTED = 1
 EXIT_YOURS = 2
@@ -102,7 +96,7 @@ def judge(outcomes: Sequence[Outcome], issues: KnownIssues) -> tuple[JudgedOutco
     outcomes = apply_absence_rule(apply_registry_rule(apply_convergence(outcomes)))
     code: dict[tuple[str, str | None], frozenset[str]] = defaultdict(frozenset)
     for outcome in outcomes:
-        code[outcome.cell.release, outcome.cell.variant] |= frozenset(recorded_code(outcome))
+        code[outcome.cell.release, outcome.cell.variant] |= frozenset(outcome.common.code)
     scene = _Scene(by_id={outcome.cell.id: outcome for outcome in outcomes}, issues=issues, code=code)
     return tuple(_judge_one(outcome, scene) for outcome in outcomes)
 
@@ -132,7 +126,7 @@ def _judge_one(outcome: Outcome, scene: _Scene) -> JudgedOutcome:
         return _judge_blocked(outcome, scene)
     if outcome.status is Status.ERRORED:
         return _fault(outcome, f"The harness or the machine is to blame: {outcome.reason}")
-    if outcome.status is Status.TIMED_OUT and outcome.evidence.get(STOPPED):
+    if outcome.status is Status.TIMED_OUT and _stopped_in_time(outcome):
         return _fault(outcome, f"The search was not finished, which says nothing about the release: {outcome.reason}")
     listed = scene.listed(outcome)
     defects = defects_of(outcome, listed)
@@ -147,6 +141,12 @@ def _judge_one(outcome: Outcome, scene: _Scene) -> JudgedOutcome:
         # What the user's own input caused is no defect of the release.
         defects = tuple(one for one in defects if _is_finding(one))
     return replace(judged, defects=defects)
+
+
+def _stopped_in_time(outcome: Outcome) -> bool:
+    """Whether `properties` reported how far it came: the machine was too slow; a release that hangs reports nothing."""
+    evidence = outcome.common
+    return isinstance(evidence, PropertyEvidence) and bool(evidence.stopped_by_the_time_limit)
 
 
 def _judge_sound(outcome: Outcome, failing: Sequence[KnownIssue]) -> JudgedOutcome:
@@ -188,12 +188,12 @@ def _with_findings(judged: JudgedOutcome, defects: Sequence[Defect], listed: Seq
 
 
 def _is_finding(defect: Defect) -> bool:
-    return defect.signature.startswith(f"{KIND}@")
+    return defect.signature.startswith(f"{FINDING}@")
 
 
 def _looked(outcome: Outcome) -> bool:
     """Whether the cell came far enough for a finding that does not show to be gone."""
-    if findings_of(outcome) is None:
+    if outcome.common.findings is None:
         return False
     ended = outcome.status is Status.FAILED and outcome.failure and CompoundSignature.of(outcome.failure.signature)
     return outcome.status is Status.PASSED or bool(ended)
@@ -214,8 +214,9 @@ def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue], showing: Coll
                 issue=issue,
                 sentence=f"It {_told(outcome.status)} as listed ({issue.id}: {issue.title}).",
             )
-    if cause := mapping(outcome.evidence.get(YOURS)).get("reason"):
-        return JudgedOutcome(outcome=outcome, verdict=Verdict.YOURS, sentence=f"It {_told(outcome.status)}: {cause}")
+    if (cause := outcome.common.yours) and cause.reason:
+        sentence = f"It {_told(outcome.status)}: {cause.reason}"
+        return JudgedOutcome(outcome=outcome, verdict=Verdict.YOURS, sentence=sentence)
     signature = outcome.failure.signature if outcome.failure else "no signature"
     sentence = f"It {_told(outcome.status)} ({signature}), and no known issue covers it."
     if listed:
@@ -249,7 +250,7 @@ def _judge_parts(outcome: Outcome, parts: Explanation) -> JudgedOutcome:
 def _judge_blocked(outcome: Outcome, scene: _Scene) -> JudgedOutcome:
     root = _root(outcome, scene.by_id)
     if root is None:
-        named = outcome.evidence.get(BLOCKED_BY)
+        named = outcome.common.blocked_by or None
         return _fault(outcome, f"It is blocked by {named}, which has no outcome of its own in this run.")
     if root.status is Status.PASSED:
         return _fault(outcome, f"It is blocked by {root.cell.id}, which passed.")
@@ -275,7 +276,7 @@ def _root(outcome: Outcome, by_id: Mapping[str, Outcome]) -> Outcome | None:
         if current.cell.id in followed:
             return None
         followed.add(current.cell.id)
-        current = by_id.get(str(current.evidence.get(BLOCKED_BY)))
+        current = by_id.get(current.common.blocked_by)
     return current
 
 

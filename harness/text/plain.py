@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _KEPT_IN_ANCHORS = re.compile(r"[A-Za-z0-9._-]")
 _UPSTREAM = re.compile(r"([\w.-]+/[\w.-]+)#([1-9][0-9]*)", re.ASCII)
@@ -63,3 +64,9 @@ def upstream_url(name: str) -> str:
 def sentence(text: str) -> str:
     """`text` with a full stop, if it ends without one."""
     return text if not text or text[-1] in _FULL_STOPS else text + "."
+
+
+def some(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
-
 from harness.core.cells import Cell, Outcome, Status
 from harness.core.errors import InputError, StoreError
+from harness.core.versions import release_key
 from harness.run.store import load_run, run_folders
 
 RUN_FOLDERS = ("runs", "reports")
@@ -153,8 +152,4 @@ def read_record(cell: Cell, published: Sequence[str], folders: Sequence[Path] | 
 def _place(label: str, published: Sequence[str]) -> float:
     if label in published:
         return float(published.index(label))
-    try:
-        version = Version(label)
-        return sum(Version(each) <= version for each in published) - 0.5
-    except InvalidVersion:
-        return len(published) - 0.5
+    return sum(release_key(each) <= release_key(label) for each in published) - 0.5

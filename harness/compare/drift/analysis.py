@@ -14,7 +14,7 @@ from harness.compare.drift.curves import CurveSegment, CurveSeries, Losses, curv
 from harness.compare.drift.divergences import CurveDivergence, curve_divergences
 from harness.compare.drift.recordings import DivergenceRecording
 from harness.core.cells import Outcome
-from harness.core.release_order import Order, Span
+from harness.core.versions import Order, Span
 
 SCHEMA = 1
 

@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.config.expansion import release_order
 from harness.core.cells import Cell, Check, Outcome, Status
 from harness.core.numbers import any_numbers
+from harness.core.versions import release_key
 
 Losses = tuple[float | None, ...]
 """One per optimizer step; NaN and the infinities among them, None where a loss is no number."""
@@ -65,8 +65,8 @@ class CurveSeries:
     def between(self, number: int) -> tuple[str, ...]:
         """Releases without a curve between a segment and the next."""
         before, after = self.segments[number].releases[-1], self.segments[number + 1].releases[0]
-        first, last = release_order(before), release_order(after)
-        return tuple(label for label, _ in self.missing if first < release_order(label) < last)
+        first, last = release_key(before), release_key(after)
+        return tuple(label for label, _ in self.missing if first < release_key(label) < last)
 
 
 def curve_series(outcomes: Iterable[Outcome]) -> tuple[CurveSeries, ...]:
@@ -120,7 +120,7 @@ def relation(series: CurveSeries, number: int) -> tuple[str, ...]:
 
 
 def _series(name: str, members: Sequence[Outcome]) -> CurveSeries:
-    ordered = sorted(members, key=lambda outcome: release_order(outcome.cell.release))
+    ordered = sorted(members, key=lambda outcome: release_key(outcome.cell.release))
     rows: list[tuple[str, list[Outcome]]] = []
     missing = []
     for outcome in ordered:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from harness.compare.drift.analysis import Drift, Drifted, DriftGroup
 from harness.compare.drift.divergences import CurveDivergence
 from harness.compare.drift.recordings import RecordedEdit
-from harness.core.release_order import in_words
+from harness.core.versions import in_words
 from harness.run.repeat_commands import PROGRAM
 from harness.text import units
 from harness.text.plain import plain

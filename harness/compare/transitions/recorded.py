@@ -10,7 +10,7 @@ from itertools import pairwise
 from harness.compare.transitions.cell_answer import CellAnswer, answer_of
 from harness.compare.transitions.commit_notes import CommitNote
 from harness.core.cells import Cell, Status, Verdict
-from harness.core.release_order import Order, Span
+from harness.core.versions import Order, Span
 from harness.rules.known_issues import KnownIssue
 from harness.rules.levels import Level, gravest
 from harness.rules.verdicts import JudgedOutcome

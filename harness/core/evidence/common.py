@@ -58,7 +58,7 @@ class LeftOutRow:
 class UserRows:
     """What a release's own limits leave of a user's file."""
 
-    file: str
+    file: str = ""
     """Name of the file."""
     listed: int | None = None
     """Rows in it."""
@@ -84,7 +84,7 @@ class OwnSettings:
 class UserCause:
     """Why a failure is the user's and not the release's."""
 
-    reason: str
+    reason: str = ""
     """One sentence with the file, the key or the value."""
 
 

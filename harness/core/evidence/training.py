@@ -246,8 +246,8 @@ class InvariantObservations:
     rows_beyond_limits: tuple[str, ...] = ()
     """Limits that leave out rows, with figures."""
     configuration: tuple[SettingInForce, ...] = ()
-    configuration_source: str = ""
-    """Where the configuration in force was read; empty where it was not found."""
+    configuration_source: str | None = None
+    """Where the configuration in force was read; None where it was not found."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,13 +73,13 @@ class HearingVerdict:
 class LearningVerdict:
     """Whether a fine-tuning learned, and the figures of the test."""
 
-    reasons: Mapping[str, tuple[str, ...]]
+    reasons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By condition; empty where it is met."""
-    seeds: tuple[SeedFigures, ...]
+    seeds: tuple[SeedFigures, ...] = ()
     """The trainings whose figures are complete."""
-    trend_test: str | None
+    trend_test: str | None = None
     """`page` over several seeds, `mann-kendall` of one; None where neither could be made."""
-    trend_p: float | None
+    trend_p: float | None = None
     hearing: tuple[HearingVerdict, ...] = ()
     """Of each seed's training."""
 
@@ -88,9 +88,9 @@ class LearningVerdict:
 class InvariantsVerdict:
     """Which of the trainer's invariants hold."""
 
-    reasons: Mapping[str, tuple[str, ...]]
+    reasons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By invariant, of those that were checked; empty where it holds."""
-    not_asked: tuple[str, ...]
+    not_asked: tuple[str, ...] = ()
     """Invariants that could not be observed."""
 
 
@@ -98,19 +98,19 @@ class InvariantsVerdict:
 class TrainingVerdict:
     """Whether a fine-tuning is accepted, and the figures behind it."""
 
-    passed: bool
-    reasons: tuple[str, ...]
+    passed: bool = False
+    reasons: tuple[str, ...] = ()
     """One sentence or more for each condition that is not met; empty when it passed."""
-    unmet: tuple[str, ...]
+    unmet: tuple[str, ...] = ()
     """The conditions that are not met, by name."""
-    steps: int | None
-    steps_expected: int | None
-    epochs: int
-    smallest_change: float | None
+    steps: int | None = None
+    steps_expected: int | None = None
+    epochs: int = 0
+    smallest_change: float | None = None
     """The smallest relative change among the required groups; None when one of them is not known."""
-    learning: LearningVerdict | None
+    learning: LearningVerdict | None = None
     """None where no step was taken."""
-    promises: InvariantsVerdict | None
+    promises: InvariantsVerdict | None = None
     """The trainer's invariants; None where no step was taken."""
     not_observed: Mapping[str, str] = field(default_factory=dict)
     """Conditions of learning that were not met, where the configuration in force says why that is no finding."""

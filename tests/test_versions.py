@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_factory import RELEASES
 
-from harness.core.release_order import Order, in_words, installable
+from harness.core.versions import Order, in_words, installable
 
 ORDER = Order.of(RELEASES[:12], ())
 
@@ -42,8 +42,8 @@ def test_ranges_lose_and_invent_no_release(chosen):
     assert sum(span.count for span in spans) == len(chosen)
 
 
-def test_what_cannot_be_a_version_comes_first_and_breaks_nothing():
-    assert Order.of(["1.0.0", "odd name"], ()).labels == ("odd name", "1.0.0")
+def test_what_cannot_be_a_version_comes_last_and_breaks_nothing():
+    assert Order.of(["1.0.0", "odd name"], ()).labels == ("1.0.0", "odd name")
 
 
 def test_pip_can_install_published_releases_only():

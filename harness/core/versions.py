@@ -1,4 +1,4 @@
-"""The order of releases, and ranges of consecutive ones."""
+"""Versions of releases: their order, and ranges of consecutive ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,26 @@ from typing import Self
 from packaging.version import InvalidVersion, Version
 
 
+def version_of(label: str) -> Version | None:
+    """The version of a release's label; a local release, `1.4.0+local.1a2b`, follows the published one of its version.
+
+    None for a text that is no version.
+    """
+    try:
+        return Version(label)
+    except InvalidVersion:
+        return None
+
+
+def release_key(label: str) -> tuple[bool, Version, str]:
+    """A sort key for labels, oldest first; a label that is no version comes after all that are."""
+    version = version_of(label)
+    return (version is None, version or Version("0"), label)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """Some releases in a row, with nothing published between them."""
+    """Consecutive releases: nothing was published between them."""
 
     first: str
     last: str
@@ -27,7 +44,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """All releases that are known of, oldest first."""
+    """All known releases, oldest first."""
 
     labels: tuple[str, ...]
 
@@ -37,14 +54,14 @@ class Order:
 
         Without `published`, two releases count as neighbours when nothing between them was run.
         """
-        return cls(labels=tuple(sorted({*run, *published}, key=_place)))
+        return cls(labels=tuple(sorted({*run, *published}, key=release_key)))
 
     def sorted(self, releases: Collection[str]) -> tuple[str, ...]:
         """`releases`, oldest first."""
         return tuple(label for label in self.labels if label in releases)
 
     def spans(self, releases: Collection[str]) -> tuple[Span, ...]:
-        """`releases` as runs of neighbours, oldest first."""
+        """`releases` as ranges of consecutive ones, oldest first."""
         wanted = frozenset(releases)
         rows: list[list[str]] = []
         apart = True
@@ -66,14 +83,5 @@ def in_words(spans: Iterable[Span]) -> str:
 
 def installable(label: str) -> bool:
     """Whether `pip install funasr==label` can mean this release: local checkouts and wheels have a `+local` part."""
-    try:
-        return Version(label).local is None
-    except InvalidVersion:
-        return False
-
-
-def _place(label: str) -> tuple[bool, Version, str]:
-    try:
-        return (True, Version(label), label)
-    except InvalidVersion:
-        return (False, Version("0"), label)
+    version = version_of(label)
+    return version is not None and version.local is None

@@ -16,10 +16,10 @@ import pytest
 from release_files import make_wheel, published
 
 from harness import cli
-from harness.commands import run
+from harness.commands import common, run
 from harness.core.cells import Cell, Outcome, Release, Status
 from harness.environments.environment import Environment
-from harness.run import Plan
+from harness.run import Plan, runner
 
 MATRIX = """\
 schema = 1
@@ -79,11 +79,11 @@ class FakeTree:
         self.limits.append({str(check): seconds for check, seconds in plan.settings.timeout_seconds.items()})
         for outcome in plan.decided:
             on_outcome(outcome)
-        for planned in plan.planned().values():
-            self.before_each(planned.cell)
-            self.asked.append(planned.cell.id)
-            fields = {"status": Status.PASSED, "reason": "", **self.failing.get(planned.cell.id, {})}
-            on_outcome(Outcome(cell=planned.cell, **fields))
+        for cell in plan.cells.values():
+            self.before_each(cell)
+            self.asked.append(cell.id)
+            fields = {"status": Status.PASSED, "reason": "", **self.failing.get(cell.id, {})}
+            on_outcome(Outcome(cell=cell, **fields))
 
 
 @dataclass
@@ -127,15 +127,16 @@ class World:
 
     def use_stack(self, **changed: Any) -> None:
         """Have `probe` find this stack."""
-        self.monkeypatch.setattr(run, "probe", lambda **_: replace(STACK, **changed))
+        self.monkeypatch.setattr(common, "probe", lambda **_: replace(STACK, **changed))
 
     def never(self, name: str) -> None:
-        """Fail the test when `run` gets as far as calling this."""
+        """Fail the test when a command gets as far as calling this."""
 
         def called(*_: object, **__: object) -> None:
             pytest.fail(f"{name} was called")
 
-        self.monkeypatch.setattr(run, name, called)
+        module = {"probe": common, "execute": runner}.get(name, run)
+        self.monkeypatch.setattr(module, name, called)
 
     def written(self) -> list[dict[str, Any]]:
         """The outcomes on disk."""
@@ -150,7 +151,7 @@ def make_world(folder: Path, cache: Path, capsys: pytest.CaptureFixture[str], mo
     (folder / "matrices" / "known_issues.toml").write_text("schema = 1\n")
     write_lock(folder / "matrices" / "releases.lock.toml", carry_releases(cache))
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(run, "execute", world.tree)
+    monkeypatch.setattr(runner, "execute", world.tree)
     world.use_stack()
     return world
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.commands.common import cell_runner
 from harness.config.matrix import Matrix, VariantSource, load_matrix
-from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Outcome, Precision, Status
-from harness.environments.environment import probe, scrubbed_environment
+from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Precision, Release, Status
 from harness.performance.prediction.measure import MeasureContext, MeasureRequest
 from harness.performance.prediction.predictor import Predictor
-from harness.releases import default_cache, load_lock, resolve
-from harness.run import Settings, build_plan, execute
-from harness.run.prepare import prepare
+from harness.releases import load_lock, resolve
+from harness.run.prepare import Prepared, lay_out_releases
+from harness.run.runner import CellRunner, temporary_workspace
 from harness.variants.catalogue import available, load_variant
 
 ROOT = Path(__file__).parent.parent
@@ -40,12 +39,19 @@ class Held:
         return self.predicted / self.measured - 1
 
 
+class PeakRequests(Prepared):
+    """Has the trainer's peak measured in place of `finetune`."""
+
+    def request_for(self, cell: Cell) -> dict[str, Any]:
+        """The request of `finetune`, for another function."""
+        return {**super().request_for(cell), "check": "trained_peak"}
+
+
 def hold(variant: str, shape: Dimensions, batches: Sequence[int], release: str = "latest") -> list[Held]:
     """Train reduced models with batches of these sizes; predict each from a batch of two and of three utterances."""
-    cache = default_cache()
-    stack = probe(cache=cache)
+    runner = cell_runner(argparse.Namespace(cache=None))
     (found,) = resolve(release, load_lock(ROOT / "matrices" / "releases.lock.toml"))
-    measured = [_train(variant, shape, size, found, stack, cache) for size in batches]
+    measured = [_train(variant, shape, size, found, runner) for size in batches]
     architecture = load_variant(variant)
     question = MeasureRequest(
         release=found,
@@ -56,7 +62,7 @@ def hold(variant: str, shape: Dimensions, batches: Sequence[int], release: str =
         frames=round(measured[0]["frames"] * architecture.frame_seconds / 0.06),
         characters=measured[0]["tokens"],
     )
-    predictor = Predictor.of(question, MeasureContext(stack=stack, cache=cache, threads=1, say=print))
+    predictor = Predictor.of(question, MeasureContext(runner=runner, threads=1))
     return [
         Held(
             variant=variant,
@@ -71,7 +77,7 @@ def hold(variant: str, shape: Dimensions, batches: Sequence[int], release: str =
     ]
 
 
-def _train(variant: str, shape: Dimensions, size: int, release: Any, stack: Any, cache: Path) -> dict[str, Any]:
+def _train(variant: str, shape: Dimensions, size: int, release: Release, runner: CellRunner) -> dict[str, Any]:
     cell = Cell(
         release=release.label,
         variant=variant,
@@ -82,30 +88,12 @@ def _train(variant: str, shape: Dimensions, size: int, release: Any, stack: Any,
         device=Device.CPU,
         precision=Precision.FP32,
     )
-    workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
-    try:
-        prepared = prepare(_matrix(cell, release, size), [cell], stack, cache=cache, workspace=workspace)
-        settings = Settings(
-            workspace=workspace / "tree",
-            jobs=1,
-            memory_bytes=8 << 30,
-            timeout_seconds={Check.FINETUNE: 900.0},
-            preload=("numpy", "torch"),
-            sys_path=tuple(str(path) for path in stack.extra_paths),
-        )
-        plan = build_plan(
-            [cell],
-            settings,
-            release_for=prepared.release_for,
-            request_for=lambda asked: {**prepared.request_for(asked), "check": "trained_peak"},
-        )
-        outcomes: list[Outcome] = []
-        environment = scrubbed_environment(stack, workspace / "env", cache=cache)
-        execute(plan, outcomes.append, python=stack.python, env=environment)
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
-    assert outcomes[0].status is Status.PASSED, outcomes[0].reason
-    return dict(outcomes[0].evidence)
+    with temporary_workspace() as workspace:
+        prepared = runner.prepare(_matrix(cell, release, size), [cell], workspace)
+        lay_out_releases(prepared, [cell])
+        outcome = runner.run_requests(PeakRequests(**vars(prepared)), [cell], workspace)[cell]
+    assert outcome.status is Status.PASSED, outcome.reason
+    return dict(outcome.evidence)
 
 
 def _matrix(cell: Cell, release: Any, size: int) -> Matrix:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Outcome, Precision
-from harness.run import Plan, ReleaseBatch, Settings, build_plan, execute
+from harness.core.wire import ReleaseBatch
+from harness.run import Plan, Settings, build_plan, execute
 
 MARK = "FUNASR_HARNESS_TEST_MARK"
 TIMEOUT = 300.0
@@ -101,11 +102,12 @@ class Scene:
             gpus_for=lambda cell: self.own_gpus.get(cell, int(cell.device is Device.CUDA)),
             prior=prior,
         )
-        return replace(plan, batches=tuple(self._limited(batch) for batch in plan.batches))
+        return replace(plan, batches=tuple(self._limited(batch, plan.cells) for batch in plan.batches))
 
-    def _limited(self, batch: ReleaseBatch) -> ReleaseBatch:
-        cells = (replace(one, timeout_seconds=self.limits.get(one.cell, one.timeout_seconds)) for one in batch.cells)
-        return replace(batch, cells=tuple(cells))
+    def _limited(self, batch: ReleaseBatch, cells: Mapping[int, Cell]) -> ReleaseBatch:
+        own = {number: self.limits[cell] for number, cell in cells.items() if cell in self.limits}
+        limited = (replace(one, timeout_seconds=own.get(one.number, one.timeout_seconds)) for one in batch.cells)
+        return replace(batch, cells=tuple(limited))
 
     def run(self, prior: Sequence[Outcome] = ()) -> dict[Cell, Outcome]:
         """Run the scene; each cell has one outcome, and no process is left."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_scene import STACK, Said, World, carry_releases, make_world, write_lock
+from cli_scene import Said, World, carry_releases, make_world, write_lock
 from git_history import BROKEN, MODEL, begin
 
 from harness.commands import bisect
@@ -39,8 +39,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def world(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> World:
     world = make_world(tmp_path / "clone", cache, capsys, monkeypatch)
     write_lock(world.folder / "matrices" / "releases.lock.toml", carry_releases(cache, VERSIONS))
-    monkeypatch.setattr(bisect, "execute", world.tree)
-    monkeypatch.setattr(bisect, "probe", lambda **_: STACK)
     world.tree.failing = {NAME.format(version): FAILED for version in BROKEN_IN}
     return world
 

@@ -16,11 +16,11 @@ from cli_scene import CELL, World, make_world, write_wave
 
 from harness.bundle import bootstrap, libraries
 from harness.bundle.result import ORIGIN
-from harness.commands import bundle_host, run
+from harness.commands import bundle_host
 from harness.core.cells import Check, Outcome, Status
 from harness.core.errors import FetchError, InputError, StoreError
 from harness.releases import package_index
-from harness.run import Plan
+from harness.run import Plan, runner
 
 PIN = "{}==1.0 \\\n    --hash=sha256:{}\n"
 
@@ -111,12 +111,12 @@ def test_a_users_rows_are_trained_on_there_as_they_were_chosen_here(world: World
 
     def look(plan: Plan, on_outcome: Callable[[Outcome], None], **others: Any) -> None:
         for planned in plan.planned().values():
-            if planned.cell.entry:
+            if plan.cells[planned.number].entry:
                 data = planned.request["data"]
                 asked.append((data["own"], Path(data["train"]).read_bytes(), Path(data["valid"]).read_bytes()))
         world.tree(plan, on_outcome, **others)
 
-    world.monkeypatch.setattr(run, "execute", look)
+    world.monkeypatch.setattr(runner, "execute", look)
     assert run_there(world) == 0
     assert len(asked) == 2
     own, train, validated = asked[0]

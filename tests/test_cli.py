@@ -22,7 +22,6 @@ import signals
 from cli_scene import CELL, MATRIX, Said, World, carry_releases, make_world, write_lock, write_wave
 
 from harness.cli import _MODULES
-from harness.commands import run
 from harness.commands.arguments import SHELLS, make_parser
 from harness.commands.exit_status import AFTER_CTRL_C, BY_COMMAND, guarded
 from harness.commands.options import default_lock
@@ -31,8 +30,8 @@ from harness.core import errors
 from harness.core.cells import Cell, Failure, Outcome, Status
 from harness.core.errors import HarnessError, SelectionError
 from harness.releases import load_lock
-from harness.run import Plan
-from harness.run.preload import PRELOADED, PRELOADED_FOR_TRAINERS
+from harness.run import Plan, runner
+from harness.run.runner import PRELOADED, PRELOADED_FOR_TRAINERS
 from harness.run.store import RunStore
 
 ROOT = Path(__file__).parent.parent
@@ -547,9 +546,9 @@ def test_a_fault_of_the_machine_ends_the_run_with_3_and_its_cell_is_run_again(wo
 
 def test_a_cell_without_an_outcome_is_no_success(world: World) -> None:
     def one_alone(plan: Plan, on_outcome: Callable[[Outcome], None], **_: object) -> None:
-        on_outcome(Outcome(cell=plan.planned()[0].cell, status=Status.PASSED, reason=""))
+        on_outcome(Outcome(cell=plan.cells[0], status=Status.PASSED, reason=""))
 
-    world.monkeypatch.setattr(run, "execute", one_alone)
+    world.monkeypatch.setattr(runner, "execute", one_alone)
     assert world.run().status == 3
 
 
@@ -672,9 +671,11 @@ def test_no_word_of_a_missing_gpu_where_there_is_one(world: World) -> None:
 def test_a_cache_may_be_named_from_here(world: World) -> None:
     requests: list[dict[str, Any]] = []
     carry_releases(world.folder / "own")
-    world.monkeypatch.setattr(
-        run, "execute", lambda plan, *_, **__: requests.extend(one.request for one in plan.planned().values())
-    )
+
+    def keep(plan: Plan, *_: object, **__: object) -> None:
+        requests.extend(one.request for one in plan.planned().values())
+
+    world.monkeypatch.setattr(runner, "execute", keep)
     world.call("run", "matrices/small.toml", "--cache", "own")
     assert {Path(request["release"]["overlay"]).parent for request in requests} == {world.folder / "own" / "releases"}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_scene import CELL, STACK, FakeTree, World, make_world
+from cli_scene import CELL, FakeTree, World, make_world
 
-from harness.compare.diagnose import runner
+from harness.commands import common
 from harness.compare.diagnose.investigate import slug
 from harness.core.cells import Cell, Failure, Frame, Status
 
@@ -34,10 +34,7 @@ def diagnosis_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def world(
     tmp_path: Path, diagnosis_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> World:
-    made = make_world(tmp_path / "user", diagnosis_cache, capsys, monkeypatch)
-    monkeypatch.setattr(runner, "execute", made.tree)
-    monkeypatch.setattr(runner, "probe", lambda **_: STACK)
-    return made
+    return make_world(tmp_path / "user", diagnosis_cache, capsys, monkeypatch)
 
 
 def diagnose(world: World, *arguments: str) -> Any:
@@ -168,7 +165,7 @@ def test_nothing_is_run_again_until_it_passes_and_the_time_limits_are_the_matrix
         world.tree.failing = {cell: failed} if len(once) <= 1 else {}
 
     # The stand-in's outcomes have no figures that a rule could judge.
-    world.monkeypatch.setattr(runner, "apply_rules", lambda outcome: outcome)
+    world.monkeypatch.setattr(common, "apply_rules", lambda outcome: outcome)
     world.tree.asked.clear()
     world.tree.before_each = fails_the_first_time
     said = gate(world, "--source", str(checkout), "--no-diagnosis")

@@ -13,6 +13,7 @@ from harness.compare.diagnose.investigate import ComparisonTarget, investigate
 from harness.compare.diagnose.runner import Traced, TracedRunner
 from harness.compare.diagnose.traces import Trace
 from harness.core.cells import Cell, Outcome, Status
+from harness.run.runner import TraceOptions
 
 CELL = Cell.parse("2.0.0/paraformer/v8404-h320/reduced/finetune@train/cpu-fp32")
 PROPERTIES = Cell.parse("2.0.0/paraformer/v8404-h320/reduced/properties/cpu-fp32")
@@ -25,11 +26,11 @@ class FakeAsker:
 
     died_in: int = 3
     passes: bool = False
-    asked: list[dict[str, Mapping[str, Any] | None]] = field(default_factory=list)
+    asked: list[dict[str, TraceOptions]] = field(default_factory=list)
 
-    def ask(self, wishes: Mapping[Cell, Mapping[str, Any] | None]) -> dict[Cell, Traced]:
-        self.asked.append({cell.release: wish for cell, wish in wishes.items()})
-        return {cell: self._answer(cell, wish or {}) for cell, wish in wishes.items()}
+    def trace(self, options: Mapping[Cell, TraceOptions]) -> dict[Cell, Traced]:
+        self.asked.append({cell.release: one for cell, one in options.items()})
+        return {cell: self._answer(cell, one) for cell, one in options.items()}
 
     def _answer(self, cell: Cell, wish: Mapping[str, Any]) -> Traced:
         dies = cell.release == "2.0.0" and not self.passes

@@ -80,7 +80,7 @@ def test_what_is_recorded_is_kept_beside_the_run_and_told(
         return recording_of(divergence)
 
     monkeypatch.setattr(drift, "record", record)
-    monkeypatch.setattr(drift.TracedRunner, "of", lambda *_args, **_others: None)
+    monkeypatch.setattr(drift, "cell_runner", lambda _options: None)
     assert cli.main(["drift", str(run), "--trace", "all"]) == 0
     assert recorded == ["1.4.2"]
     assert len(load_recordings(run)) == 1

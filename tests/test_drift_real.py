@@ -17,7 +17,11 @@ from harness.compare.drift.recordings import TrainingStage
 from harness.compare.drift.tracing import record
 from harness.config.matrix import load_matrix
 from harness.core.cells import Release
+from harness.environments.environment import probe
 from harness.releases import default_cache, resolve
+from harness.rules.apply import apply_rules
+from harness.run.prepare import no_stored_examples
+from harness.run.runner import CellRunner, RunnerSettings
 from harness.variants.catalogue import available
 
 # Two trainings of one step; on a busy machine they take a while.
@@ -68,8 +72,14 @@ def test_a_numeric_change_is_named_with_its_module_and_its_statement(
     divergence = divergence_of(mine, other)
     # One step, because they part in the first: fewer than a matrix may ask for, which is to be judged as well.
     brief = replace(matrix, finetune=replace(matrix.finetune, steps=1, utterances=4, distinct=4))
-    asker = TracedRunner.of(brief, matrix.releases, cache=default_cache(), jobs=1)
-    recording = record(asker, divergence)
+    settings = RunnerSettings(
+        environment=probe(cache=default_cache()),
+        cache=default_cache(),
+        rule=apply_rules,
+        counterexamples=no_stored_examples,
+        jobs=1,
+    )
+    recording = record(TracedRunner.of(CellRunner(settings=settings), brief, matrix.releases), divergence)
     assert (recording.stage, recording.at) == (TrainingStage.MODEL, 1)
     assert recording.first is not None
     assert recording.first.name == "predictor"

@@ -283,11 +283,11 @@ def test_a_repeat_lies_where_the_sound_release_lies_and_has_its_own_seed() -> No
             return {"release": self.release_for(cell.release), "seed": 7, "settings": {"seed": 7, "examples": 9}}
 
     prepared: Any = Prepared()
-    release_for, request_for = cells.requests(prepared, a_scheme())
-    again = request_for(a_cell(f"{SOUND}+repeat.2"))
-    assert again["release"]["overlay"] == release_for(f"{SOUND}+repeat.2")["overlay"] == f"layout of {SOUND}"
+    requests = cells.RepeatedRequests(prepared=prepared, scheme=a_scheme())
+    again = requests.request_for(a_cell(f"{SOUND}+repeat.2"))
+    assert again["release"]["overlay"] == requests.release_for(f"{SOUND}+repeat.2")["overlay"] == f"layout of {SOUND}"
     assert (again["seed"], again["settings"]) == (9, {"seed": 9, "examples": 9})
-    faulty = request_for(a_cell(f"{SOUND}+fault.a-fault"))
+    faulty = requests.request_for(a_cell(f"{SOUND}+fault.a-fault"))
     assert faulty["release"]["overlay"] == f"layout of {SOUND}+fault.a-fault"
     assert faulty["seed"] == 7
 

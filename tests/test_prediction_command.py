@@ -33,7 +33,7 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("the stack was looked at")
 
-    monkeypatch.setattr(command, "probe", refuse)
+    monkeypatch.setattr(command, "cell_runner", refuse)
 
 
 @pytest.mark.parametrize(

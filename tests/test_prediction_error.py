@@ -89,7 +89,7 @@ def test_the_error_is_a_share_of_what_was_measured() -> None:
 @pytest.fixture
 def world(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> World:
     # What measures a model takes a minute and is tested apart; here it is who asks for it, and where the answer goes.
-    monkeypatch.setattr("harness.commands.predictions.probe", lambda cache: f"a stack with its cache in {cache.name}")
+    monkeypatch.setattr("harness.commands.predictions.cell_runner", lambda _options: "a runner")
     return make_world(tmp_path / "clone", tmp_path / "cache", capsys, monkeypatch)
 
 
@@ -107,7 +107,7 @@ def test_report_adds_what_is_predicted_and_tells_the_error(world: World, monkeyp
     assert "predictions added: 1" in said.err
     ((question, utterances),) = asked
     assert (question.frames, question.characters, utterances) == (120, 33, 4)
-    assert (str(question.depth), str(question.precision), question.release.label) == ("published", "bf16", "1.4.16")
+    assert (str(question.depth), str(question.precision), question.release.label) == ("full", "bf16", "1.4.16")
     (outcome,) = load_run(folder).outcomes
     assert outcome.metrics == {**training().metrics, **TOLD}
     markdown = (folder / "compatibility.md").read_text("utf-8")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 
 import pytest
 from estimate_scene import ROOT, hold
 
 from harness import cli
+from harness.commands.common import cell_runner
 from harness.core.cells import Depth, Dimensions, Precision, Release
-from harness.environments.environment import probe
 from harness.performance.prediction.account import account
 from harness.performance.prediction.depth import deepen, uneven_blocks
 from harness.performance.prediction.measure import MeasureContext, MeasureRequest, measure, shallow
 from harness.performance.prediction.training_steps import changes, optimizer_of
-from harness.releases import default_cache
 from harness.variants.catalogue import load_variant
 
 pytestmark = [pytest.mark.release, pytest.mark.timeout(1800)]
@@ -42,7 +42,7 @@ def test_a_step_carried_to_more_blocks_takes_what_is_measured_there(locked: tupl
         frames=30,
         characters=6,
     )
-    room = MeasureContext(stack=probe(cache=default_cache()), cache=default_cache(), threads=1, say=print)
+    room = MeasureContext(runner=cell_runner(argparse.Namespace(cache=None)), threads=1)
     carried = measure(question, (2,), room)
     assert dict(shallow(question.variant, Depth.FULL).reduced) != dict(deeper)
     whole = replace(question, variant=replace(variant, reduced=deeper), depth=Depth.REDUCED)

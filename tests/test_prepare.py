@@ -11,6 +11,7 @@ import pytest
 from cli_scene import MATRIX, STACK, carry_releases, write_wave
 
 from harness.config.matrix import Matrix, load_matrix
+from harness.core import wire
 from harness.core.cells import Cell, Check, Device, Release
 from harness.core.errors import IntegrityError
 from harness.corpus.user_speech import OwnSpeech, read_own
@@ -197,11 +198,11 @@ def test_what_is_trained_on_is_told_apart_by_its_hash(tmp_path: Path, cache: Pat
 def test_more_rows_have_more_time(tmp_path: Path, cache: Path, releases: list[Release], count: int, steps: int) -> None:
     matrix = read(tmp_path, releases)
     limits = matrix.limits.timeout_seconds
-    given = ready(matrix, cache, tmp_path, own=own_rows(tmp_path, count)).timeout_seconds
+    given = ready(matrix, cache, tmp_path, own=own_rows(tmp_path, count)).limits.timeout_seconds
     times = steps / matrix.finetune.steps
     assert given == {**limits, Check.FINETUNE: times * limits[Check.FINETUNE]}
     assert times > 1.0
-    assert ready(matrix, cache, tmp_path / "plain").timeout_seconds == limits
+    assert ready(matrix, cache, tmp_path / "plain").limits.timeout_seconds == limits
 
 
 def test_validation_rows_that_are_left_out_are_said_too(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
@@ -320,5 +321,6 @@ def test_a_plan_is_made_of_what_lies_ready(tmp_path: Path, cache: Path, releases
         workspace=tmp_path / "tree", jobs=2, memory_bytes=1 << 30, timeout_seconds=matrix.limits.timeout_seconds
     )
     plan = build_plan(matrix.cells, settings, release_for=prepared.release_for, request_for=prepared.request_for)
-    assert {planned.cell for planned in plan.planned().values()} == set(matrix.cells)
-    assert json.loads(json.dumps(plan.to_json({})))["jobs"] == 2
+    assert set(plan.cells.values()) == set(matrix.cells)
+    plan.tree({}).save(tmp_path / "plan.json")
+    assert wire.TreePlan.load(tmp_path / "plan.json").settings.jobs == 2

@@ -18,6 +18,7 @@ from harness.config.settings import CellLimits, FinetuneSettings
 from harness.core.cells import Cell, Check, Status
 from harness.run import Plan, Settings, build_plan, events, progress
 from harness.run.progress import LINE_EVERY_SECONDS, Display, duration, stage
+from harness.run.time_left import usual_seconds
 from harness.text import terminal
 
 NEW = RELEASES[-1]
@@ -61,7 +62,7 @@ def test_without_a_terminal_a_line_comes_every_20_seconds_though_no_cell_ends(
     cells = [cell(NEW, "construct"), cell(NEW, "finetune@train")]
     said: list[float] = []
     with Display(total=2) as display:
-        display.follow(a_plan(*cells), MATRIX, STACK, tmp_path)
+        display.follow(a_plan(*cells), usual_seconds(MATRIX), STACK, tmp_path)
         for tick in range(0, 1800):
             clock.append(100.0 + tick / 10)
             if tick == 900:

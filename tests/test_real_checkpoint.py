@@ -15,8 +15,8 @@ from harness.releases import default_cache, resolve
 from harness.rules.checkpoint import apply_checkpoint_rule
 from harness.rules.decode import apply_decode_rule
 from harness.run import Settings, build_plan, execute
-from harness.run.preload import PRELOADED
 from harness.run.prepare import lay_out_releases, prepare
+from harness.run.runner import PRELOADED
 from harness.variants.catalogue import available
 
 # Half a minute of a quiet processor; on a busy machine it may take a while.

@@ -19,8 +19,8 @@ from harness.environments.environment import Environment, probe, scrubbed_enviro
 from harness.releases import default_cache, fetch, layout_path, resolve
 from harness.rules.apply import apply_rules
 from harness.run import Settings, build_plan, execute
-from harness.run.preload import PRELOADED
 from harness.run.prepare import Prepared, lay_out_releases, prepare
+from harness.run.runner import PRELOADED
 from harness.variants.catalogue import available
 
 # The run takes about a minute of two quiet processors; on a busy machine it may take a while.

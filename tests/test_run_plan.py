@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def chain(number: int, release: str = "1.0.0", **others: Any) -> list[Cell]:
 
 
 def checks(plan: Plan) -> list[list[Check]]:
-    return [[planned.cell.check for planned in batch.cells] for batch in plan.batches]
+    return [[plan.cells[planned.number].check for planned in batch.cells] for batch in plan.batches]
 
 
 def test_many_releases_make_a_batch_each_lowest_rungs_first() -> None:
@@ -76,17 +76,17 @@ def test_several_gpus_have_a_cell_each() -> None:
     cells = [*chain(0), *(make_cell(number, device=Device.CUDA) for number in range(3))]
     plan = plan_of(cells, jobs=8, gpus=2)
     assert plan.settings.jobs == 2
-    assert {planned.cell.device: planned.gpus for planned in plan.planned().values()} == {Device.CPU: 0, Device.CUDA: 1}
+    lent = {plan.cells[planned.number].device: planned.gpus for planned in plan.planned().values()}
+    assert lent == {Device.CPU: 0, Device.CUDA: 1}
     assert plan_of(cells, jobs=1, gpus=2).settings.jobs == 1
 
 
 def test_a_cell_stands_on_all_lower_rungs_of_its_ladder_that_bear_lowest_first() -> None:
     plan = plan_of([*reversed(chain(0)), *chain(1)])
-    planned = {each.cell: each for each in plan.planned().values()}
-    by_number = plan.planned()
+    planned = {plan.cells[each.number]: each for each in plan.planned().values()}
     decode = planned[chain(0)[-1]]
     bearing = [Check.IMPORT, Check.CONSTRUCT, Check.LOSS_CONTRACT, Check.FINETUNE]
-    below = [by_number[number].cell for number in decode.depends_on]
+    below = [plan.cells[number] for number in decode.depends_on]
     assert below == [cell for cell in chain(0) if cell.check in bearing]
 
 
@@ -103,7 +103,7 @@ def test_what_is_on_record_is_left_out_and_what_stands_on_a_failure_is_decided()
     cells = chain(0)
     failed = Outcome(cell=cells[1], status=Status.FAILED, reason="it did")
     plan = plan_of(cells, prior=[failed])
-    assert [planned.cell for planned in plan.planned().values()] == [cells[0]]
+    assert list(plan.cells.values()) == [cells[0]]
     assert [outcome.cell for outcome in plan.decided] == cells[2:]
     assert {outcome.status for outcome in plan.decided} == {Status.BLOCKED}
     assert {outcome.evidence[BLOCKED_BY] for outcome in plan.decided} == {cells[1].id}
@@ -123,12 +123,9 @@ def test_failures_of_another_ladder_or_release_block_nothing() -> None:
 
 def test_the_inside_reads_what_the_outside_wrote(tmp_path: Path) -> None:
     plan = plan_of([*chain(0), *chain(1)])
-    path = tmp_path / "plan.json"
-    path.write_text(json.dumps(plan.to_json({0: True})))
-    order = wire.StackOrder.load(path)
-    assert order.done == {0: True}
-    read = [cell for batch in order.batches for cell in batch.cells]
-    written = [planned for batch in plan.batches for planned in batch.cells if planned.number != 0]
-    assert [(cell.number, cell.fresh, cell.depends_on, cell.request) for cell in read] == [
-        (planned.number, planned.fresh, planned.depends_on, planned.request) for planned in written
-    ]
+    tree, path = plan.tree({0: True}), tmp_path / "plan.json"
+    tree.save(path)
+    read = wire.TreePlan.load(path)
+    assert (read.batches, read.done) == (tree.batches, {0: True})
+    assert 0 not in {cell.number for batch in read.batches for cell in batch.cells}
+    assert {each.name: getattr(tree.settings, each.name) for each in fields(wire.TreeSettings)} == asdict(read.settings)

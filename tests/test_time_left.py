@@ -80,7 +80,7 @@ def batches_of(name: str, jobs: int, seed: int | None) -> list[list[Cell]]:
         workspace=Path("/nowhere"), jobs=jobs, memory_bytes=1, timeout_seconds=dict.fromkeys(Check, 1.0)
     )
     plan = build_plan(cells, settings, release_for=lambda _: {}, request_for=lambda _: {})
-    batches = [[one.cell for one in batch.cells] for batch in plan.batches]
+    batches = [[plan.cells[one.number] for one in batch.cells] for batch in plan.batches]
     if seed is not None:
         random.Random(seed).shuffle(batches)
     return batches

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from boundaries_scene import asked
@@ -18,27 +20,29 @@ from harness.compare.transitions.format import render_history
 from harness.compare.transitions.git import Repository
 from harness.compare.transitions.search_space import Candidate
 from harness.compare.transitions.storing import commit_notes
+from harness.config.matrix import Matrix
 from harness.core.cells import Cell, Failure, Outcome, Release, Status
-from harness.releases import fetch, layout_path
+from harness.releases import layout_path
 from harness.releases.local import read_local
+from harness.run.runner import CellRunner
 
 SIGNATURE = "AssertionError@funasr/models/model.py:forward"
 GOOD, BAD = CellAnswer(status=Status.PASSED), CellAnswer(status=Status.FAILED, signature=SIGNATURE)
 
 
 @dataclass
-class FileBench:
-    """Stands in for the process tree: a cell's outcome is read from the one file that the plants change."""
+class FileRunner:
+    """Stands in for the cell runner: a cell's outcome is read from the one file that the plants change."""
 
     cache: Path
     asked: list[str] = field(default_factory=list)
 
-    def lay_out(self, release: Release) -> str:
-        fetch([release], self.cache, jobs=1)
-        return ""
+    @property
+    def settings(self) -> Any:
+        return SimpleNamespace(cache=self.cache)
 
-    def run(self, questions: list[tuple[Release, Cell]], **_: Any) -> dict[Cell, Outcome]:
-        return {cell: self._outcome(release, cell) for release, cell in questions}
+    def run(self, _matrix: object, cells: Sequence[Cell], releases: Mapping[str, Release]) -> dict[Cell, Outcome]:
+        return {cell: self._outcome(releases[cell.release], cell) for cell in cells}
 
     def _outcome(self, release: Release, cell: Cell) -> Outcome:
         self.asked.append(release.label)
@@ -68,9 +72,9 @@ class Scene:
         self.history.git("worktree", "add", "-q", "--detach", str(folder), commit)
         return read_local(folder)
 
-    def search(self, first: str, last: str) -> tuple[Commits, FileBench]:
+    def search(self, first: str, last: str) -> tuple[Commits, FileRunner]:
         """Search between the releases that two commits were published as."""
-        bench = FileBench(self.tmp_path / "cache")
+        runner = FileRunner(self.tmp_path / "cache")
         sides = [
             TransitionSide(
                 place=Candidate(label=label, cell=None, release=self.release(label, commit)),
@@ -81,12 +85,12 @@ class Scene:
         ]
         descent = CommitBisector(
             repository=Repository.open(self.history.folder),
-            bench=bench,  # type: ignore[arg-type]
+            runner=cast(CellRunner, runner),
+            matrix=cast(Matrix, None),
             asked=asked(),
-            variants=(),
             folder=self.tmp_path / "laid",
         )
-        return descent.between(Transition(before=sides[0], after=sides[1], passed_over=())), bench
+        return descent.between(Transition(before=sides[0], after=sides[1], passed_over=())), runner
 
 
 @pytest.fixture
@@ -106,12 +110,12 @@ def test_the_breaking_commit_is_named_with_its_author_and_message(scene: Scene) 
     for number in range(7, 11):
         history.commit(f"edit {number}", edit(number))
     last = history.commit("v1.0.1", {"funasr/version.txt": "1.0.1\n"})
-    found, bench = scene.search(history.commits[0], last)
+    found, runner = scene.search(history.commits[0], last)
     (culprit,) = found.culprits
     assert culprit.commit.hash == breaking
     assert (culprit.before, culprit.after) == (GOOD, BAD)
     assert found.problem == ""
-    assert len(bench.asked) < 14
+    assert len(runner.asked) < 14
     repository = Repository.open(history.folder)
     said = "\n".join(render_history(found, repository, [MODEL]))
     assert f"commit {breaking[:12]} by A. Author, 2024-03-07T12:00:00+08:00: narrower" in said

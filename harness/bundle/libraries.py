@@ -14,7 +14,10 @@ from harness.core.cells import Check
 from harness.core.errors import InputError, StoreError
 from harness.releases import package_index
 
-OUTSIDE = ("packaging", "pyyaml", "rich", "tabulate", "nvidia-ml-py", "numpy", "soundfile", "cffi", "pycparser")
+OUTSIDE = (
+    "packaging", "pyyaml", "rich", "tabulate", "nvidia-ml-py", "numpy", "soundfile", "cffi", "pycparser",
+    "cattrs", "attrs", "typing-extensions",
+)  # fmt: skip
 """What the harness itself imports up to the outcomes; judging and reporting need more, and are done at home."""
 
 INSIDE = {

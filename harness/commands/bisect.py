@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from harness.commands.common import cache_of, print_json
+from harness.commands.common import cell_runner, print_json
 from harness.commands.exit_status import FAULT, FINE
 from harness.commands.options import BISECTIONS
 from harness.compare.transitions.cached_outcomes import CachedOutcomes, folders, on_record
@@ -22,7 +19,7 @@ from harness.compare.transitions.coverage import executed_files
 from harness.compare.transitions.find import Found, Transition, find
 from harness.compare.transitions.format import render_history, render_search
 from harness.compare.transitions.git import Repository
-from harness.compare.transitions.runner import CandidateRunner, SearchSettings, enter_release
+from harness.compare.transitions.runner import CandidateRunner, enter_release
 from harness.compare.transitions.search_space import SearchSpace, asked_of, row_of_releases
 from harness.compare.transitions.storing import BOUNDARIES, boundaries_json, commit_notes
 from harness.config.matrix import Matrix, VariantSource, load_matrix
@@ -30,10 +27,8 @@ from harness.core.cells import Cell, Depth, Device, Dimensions, Precision, Relea
 from harness.core.durable import write_json
 from harness.core.errors import InputError, VariantError
 from harness.core.wire import now
-from harness.environments.environment import probe
 from harness.releases import load_lock, resolve
-from harness.run import execute
-from harness.run.preload import PRELOADED
+from harness.run.runner import CellRunner, temporary_workspace
 from harness.run.store import holds_run
 from harness.text.terminal import say
 from harness.variants.catalogue import available, load_variant
@@ -67,9 +62,9 @@ def main(options: argparse.Namespace) -> int:
         record = on_record(row, folders(), matrix=matrix.name, sha256=matrix.sha256, read=_read(options))
     for notice in record.notices:
         say(notice, style="yellow")
-    with _workspace() as workspace:
+    with temporary_workspace() as workspace:
         search = _Search(
-            options=options, matrix=matrix, row=row, variants=(source,) if source else (), workspace=workspace
+            options=options, matrix=replace(matrix, variants=(source,) if source else ()), row=row, workspace=workspace
         )
         found = find(
             row, None if options.cached_only else search.ask, known=record.sightings, exhaustive=options.exhaustive
@@ -96,39 +91,26 @@ class _Search:
         options: argparse.Namespace,
         matrix: Matrix,
         row: SearchSpace,
-        variants: Sequence[VariantSource],
         workspace: Path,
     ) -> None:
         self._options = options
         self._matrix = matrix
         self._row = row
-        self._variants = variants
         self._workspace = workspace
 
     @cached_property
-    def _bench(self) -> SearchSettings:
-        cache = cache_of(self._options)
-        say("looking at the interpreter and its torch …")
-        return SearchSettings(
-            matrix=self._matrix,
-            stack=probe(cache=cache),
-            cache=cache,
-            workspace=self._workspace,
-            preload=PRELOADED,
-            jobs=self._options.jobs or len(os.sched_getaffinity(0)),
-            execute=execute,
-            on_warning=lambda text: say(text, style="yellow"),
-        )
+    def _runner(self) -> CellRunner:
+        return cell_runner(self._options)
 
     @cached_property
     def ask(self) -> CandidateRunner:
-        """Asks the releases of the row."""
-        bench = self._bench
+        """Runs the releases of the row."""
+        runner = self._runner
         return CandidateRunner(
-            bench=bench,
+            runner=runner,
+            matrix=self._matrix,
             row=self._row,
-            variants=self._variants,
-            enter=lambda place: enter_release(bench, place),
+            enter=lambda place: enter_release(runner.settings.cache, place),
             read=_read(self._options),
             on_round=_say_round,
         )
@@ -138,9 +120,9 @@ class _Search:
         _print(self._options, ["", f"commits of {boundary.before.place.label} → {boundary.after.place.label}"])
         descent = CommitBisector(
             repository=repository,
-            bench=self._bench,
+            runner=self._runner,
+            matrix=self._matrix,
             asked=self._row.asked,
-            variants=self._variants,
             folder=self._workspace / "commits",
             read=_read(self._options),
             on_round=_say_round,
@@ -156,7 +138,7 @@ class _Search:
     def _executed(self, boundary: Transition) -> tuple[str, ...]:
         places = (boundary.before.place, boundary.after.place)
         questions = [(place.release, place.cell) for place in places if place.release and place.cell]
-        return executed_files(self._bench, questions, self._variants)
+        return executed_files(self._runner, self._matrix, questions)
 
     def _note(self, notes: Sequence[CommitNote]) -> None:
         if notes:
@@ -237,13 +219,3 @@ def _print(options: argparse.Namespace, lines: Iterable[str]) -> None:
 def _say_round(cells: Sequence[Cell]) -> None:
     labels = ", ".join(cell.release for cell in cells)
     say(f"running {len(cells)} cell{'s' if len(cells) != 1 else ''}: {labels}")
-
-
-@contextmanager
-def _workspace() -> Iterator[Path]:
-    # Resolved, because a release's processes see this path by other names otherwise; short, for sockets' sake.
-    workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
-    try:
-        yield workspace
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)

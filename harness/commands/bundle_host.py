@@ -9,15 +9,18 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from harness.bundle.archive import MANIFEST_NAME, Manifest
 from harness.bundle.contents import LOCK, SPEECH, carried_own
 from harness.bundle.result import write_result
+from harness.commands.common import cell_runner
 from harness.commands.exit_status import FAULT, FINE, guarded
 from harness.commands.run import Bounds, measure
 from harness.core.cells import Outcome, Status
-from harness.run.preload import PRELOADED, PRELOADED_FOR_TRAINERS
+from harness.run.prepare import no_stored_examples
+from harness.run.runner import PRELOADED, PRELOADED_FOR_TRAINERS, CellRunner
 from harness.run.store import OUTCOMES, load_run
 from harness.text.terminal import say
 
@@ -67,19 +70,23 @@ def _options(root: Path, manifest: Manifest, run: Path, given: argparse.Namespac
 
 
 def _bounds(manifest: Manifest) -> Bounds:
-    here, for_trainers = (
+    return Bounds(
+        cells=frozenset(manifest.cells),
+        left_out=frozenset(manifest.left_out),
+        arguments=manifest.arguments,
+        runner=_runner,
+    )
+
+
+def _runner(options: argparse.Namespace) -> CellRunner:
+    """The runner of `run`, without what is not here: known issues, some libraries, and the rules, which are at home."""
+    runner = cell_runner(options, counterexamples=no_stored_examples)
+    preload, for_trainers = (
         tuple(name for name in names if importlib.util.find_spec(name.partition(".")[0]))
         for names in (PRELOADED, PRELOADED_FOR_TRAINERS)
     )
-    cells = frozenset(manifest.cells)
-    return Bounds(
-        preload=here,
-        preload_for_trainers=for_trainers,
-        cells=cells,
-        left_out=frozenset(manifest.left_out),
-        arguments=manifest.arguments,
-        rule=_as_it_is,
-    )
+    settings = replace(runner.settings, rule=_as_it_is, preload=preload, preload_for_trainers=for_trainers)
+    return replace(runner, settings=settings)
 
 
 def _as_it_is(outcome: Outcome) -> Outcome:

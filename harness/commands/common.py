@@ -17,9 +17,15 @@ from harness.core.errors import InputError, MatrixError
 from harness.corpus.notices import notices_of
 from harness.corpus.user_files import MOST_ROWS
 from harness.corpus.user_speech import OwnSpeech, read_own
+from harness.environments.environment import probe
 from harness.releases import default_cache, load_lock, resolve
-from harness.run.prepare import Speech
+from harness.rules.apply import apply_rules
+from harness.rules.counterexamples import load_counterexamples
+from harness.rules.known_issues import load_known_issues
+from harness.run.prepare import Speech, StoredExamples
+from harness.run.progress import stage
 from harness.run.repeat_commands import ELSEWHERE, near
+from harness.run.runner import CellRunner, RunnerSettings
 from harness.text.terminal import say_detail
 from harness.variants.catalogue import available, load_variant
 from harness.variants.variant import shape_problems
@@ -79,6 +85,36 @@ def cache_of(options: argparse.Namespace) -> Path:
 def print_json(record: Mapping[str, Any]) -> None:
     """Print a record as strict JSON to standard output; what JSON has no number for is "nan", "inf" or "-inf"."""
     print(json_text(record), end="")
+
+
+def cell_runner(options: argparse.Namespace, *, counterexamples: StoredExamples | None = None) -> CellRunner:
+    """The runner of every command; looks at the environment, which takes as long as an import of torch.
+
+    Args:
+        options: The command's.
+        counterexamples: Those of the known issues if None.
+
+    Raises:
+        HarnessError: the environment cannot run a release, or the known issues cannot be read.
+    """
+    cache = cache_of(options)
+    saved = saved_counterexamples(options) if counterexamples is None else counterexamples
+    with stage("looking at the interpreter and its torch"):
+        environment = probe(cache=cache)
+    settings = RunnerSettings(
+        environment=environment,
+        cache=cache,
+        rule=apply_rules,
+        counterexamples=saved,
+        jobs=getattr(options, "jobs", None),
+    )
+    return CellRunner(settings=settings)
+
+
+def saved_counterexamples(options: argparse.Namespace) -> StoredExamples:
+    """Those of the known issues that the options name, or of the default ones."""
+    path: Path = getattr(options, "known_issues", None) or default_known_issues()
+    return load_counterexamples(load_known_issues(path, variants=available()), path)
 
 
 def locked_labels(lock: Path) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 
-from harness.commands.common import cache_of, print_json
+from harness.commands.common import cell_runner, print_json
 from harness.commands.exit_status import FAULT, FINE, FOUND
 from harness.commands.options import DIAGNOSES
 from harness.compare.diagnose.format import terminal
@@ -41,9 +41,9 @@ def main(options: argparse.Namespace) -> int:
     _validate_early(cell, matrix)
     known = record.seen.get(cell.release)
     say(_announced(cell, against))
-    asker = TracedRunner.of(matrix, releases, cache=cache_of(options), jobs=options.jobs, warn=say)
+    runner = TracedRunner.of(cell_runner(options), matrix, releases)
     outcome = known.outcome if known else None
-    found = investigate(asker, cell, against, known=outcome, asked=record.asked, say=say)
+    found = investigate(runner, cell, against, known=outcome, asked=record.asked, say=say)
     folder = options.output or DIAGNOSES / slug(cell, found.against)
     if options.json:
         print_json(found.to_json())

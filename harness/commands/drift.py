@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from harness.commands.common import cache_of, locked_labels, print_json
+from harness.commands.common import cell_runner, locked_labels, print_json
 from harness.commands.exit_status import FINE
 from harness.compare.diagnose import TracedRunner
 from harness.compare.drift.analysis import Drift, Drifted, drift_of
@@ -101,12 +101,7 @@ def _record(options: argparse.Namespace, run: LoadedRun, one: Drifted) -> None:
         return
     path = options.matrix or matrix_path(run.provenance.matrix)
     matrix = load_matrix(path, resolve=lambda spec: resolve(spec, locked), variants=available(), gpu_present=False)
-    asker = TracedRunner.of(
-        matrix,
-        [release for release in locked if release.label in (divergence.before, divergence.after)],
-        cache=cache_of(options),
-        jobs=options.jobs,
-        warn=lambda text: say(text, style="yellow"),
-    )
+    releases = [release for release in locked if release.label in (divergence.before, divergence.after)]
+    runner = TracedRunner.of(cell_runner(options), matrix, releases)
     say(f"recording divergence {number}: {divergence.before} and {divergence.after} …")
-    say(f"kept in {add_recording(options.run, record(asker, divergence))}")
+    say(f"kept in {add_recording(options.run, record(runner, divergence))}")

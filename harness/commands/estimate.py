@@ -7,11 +7,10 @@ import difflib
 import os
 from pathlib import Path
 
-from harness.commands.common import cache_of, print_json
+from harness.commands.common import cell_runner, print_json
 from harness.commands.exit_status import FINE, FOUND
 from harness.core.cells import Depth, Dimensions, Precision, Release
 from harness.core.errors import InputError
-from harness.environments.environment import probe
 from harness.performance.prediction.calibration import Calibration, read_calibration
 from harness.performance.prediction.cards import GpuCard
 from harness.performance.prediction.format import Fit, PredictionRequest, prediction_json, render_prediction
@@ -36,9 +35,8 @@ def main(options: argparse.Namespace) -> int:
     """Print the prediction; 0, or 1 when a card was named that not even one utterance fits."""
     question, asked, cards = read(options)
     calibration = _calibration(options)
-    cache = cache_of(options)
     say(f"measuring {question.variant.name} with few blocks on the CPU …")
-    room = MeasureContext(stack=probe(cache=cache), cache=cache, threads=len(os.sched_getaffinity(0)), say=say)
+    room = MeasureContext(runner=cell_runner(options), threads=len(os.sched_getaffinity(0)))
     predictor = Predictor.of(question, room, alone=None if cards else asked.utterances)
     predictor.at(asked.utterances)
     fits = [_fit(predictor, card, calibration) for card in cards]

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.commands.common import cache_of, print_json
+from harness.commands.common import cache_of, cell_runner, print_json
 from harness.compare.diagnose.diagnosis import Diagnosis
 from harness.compare.diagnose.investigate import ComparisonTarget, investigate, slug, store
 from harness.compare.diagnose.runner import TracedRunner
@@ -21,7 +21,7 @@ from harness.core.durable import write_file, write_json
 from harness.core.errors import InputError
 from harness.environments.environment import gpu_present
 from harness.releases import fetch, layout_path, load_lock, resolve
-from harness.run.progress import Display, stage
+from harness.run.progress import Display
 from harness.text.terminal import say
 from harness.variants.catalogue import available
 
@@ -95,13 +95,12 @@ def _gate(options: argparse.Namespace, matrix: Matrix, source: GateSource, again
     wanted = set(select([one for one, _ in asked], options.only))
     asked = tuple(each for each in asked if each[0] in wanted)
     say(f"{len(asked)} cells of {mine.label} and of {against.label} …")
-    with stage("looking at the interpreter and its torch"):
-        asker = TracedRunner.of(matrix, [mine, against], cache=cache_of(options), jobs=options.jobs, warn=say)
+    runner = TracedRunner.of(cell_runner(options), matrix, [mine, against])
     cells = [cell for each in asked for cell in each]
     with Display(total=len(cells)) as display:
-        outcomes = asker.run(cells, display)
+        outcomes = runner.run(cells, display)
     pairs = [pair(outcomes[one], outcomes[other]) for one, other in asked]
-    diagnoses = {} if options.no_diagnosis else _diagnoses(options, asker, pairs)
+    diagnoses = {} if options.no_diagnosis else _diagnoses(options, runner, pairs)
     return Gate(
         source=mine.label,
         of=source.of,
@@ -113,13 +112,13 @@ def _gate(options: argparse.Namespace, matrix: Matrix, source: GateSource, again
     )
 
 
-def _diagnoses(options: argparse.Namespace, asker: TracedRunner, pairs: list[CellPair]) -> dict[str, Diagnosis]:
+def _diagnoses(options: argparse.Namespace, runner: TracedRunner, pairs: list[CellPair]) -> dict[str, Diagnosis]:
     found = {}
     for one in roots(pairs):
         cell = one.mine.cell
         say(f"why does {cell.id} fail …")
         against = ComparisonTarget(label=one.other.cell.release, why="the release that the source is compared with")
-        diagnosis = investigate(asker, cell, against, known=one.mine, say=say)
+        diagnosis = investigate(runner, cell, against, known=one.mine, say=say)
         store(diagnosis, options.output / "diagnoses" / slug(cell, diagnosis.against))
         found[cell.id] = diagnosis
     return found

@@ -6,10 +6,9 @@ import argparse
 import os
 from pathlib import Path
 
-from harness.commands.common import cache_of
+from harness.commands.common import cell_runner
 from harness.core.cells import Cell, Release
 from harness.core.errors import InputError
-from harness.environments.environment import probe
 from harness.performance.prediction.measure import MeasureContext, MeasureRequest
 from harness.performance.prediction.prediction_error import TrainingBatch, lacking, predicted
 from harness.performance.prediction.predictor import predicted_for
@@ -33,8 +32,7 @@ def add_predictions(folder: Path, options: argparse.Namespace) -> int:
     if not lacking(load_run(folder).outcomes):
         return 0
     say("predicting the memory of the GPU's trainings, on the CPU …")
-    cache = cache_of(options)
-    room = MeasureContext(stack=probe(cache=cache), cache=cache, threads=len(os.sched_getaffinity(0)), say=say)
+    room = MeasureContext(runner=cell_runner(options), threads=len(os.sched_getaffinity(0)))
     locked = load_lock(options.lock)
 
     def ask(cell: Cell, batch: TrainingBatch) -> dict[str, int]:

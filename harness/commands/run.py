@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from harness.commands.common import arguments_of, cache_of, locked_labels, own_speech_lines, read_cells, read_own_speech
-from harness.core.cells import Cell, Device, Outcome
+from harness.commands.common import (
+    arguments_of,
+    cell_runner,
+    locked_labels,
+    own_speech_lines,
+    read_cells,
+    read_own_speech,
+)
+from harness.core.cells import Cell, Device
 from harness.core.errors import MatrixError, NoGpuError, SelectionError
 from harness.core.wire import now
 from harness.corpus.user_files import write_corrected
-from harness.environments.environment import Environment, probe, scrubbed_environment
+from harness.environments.environment import Environment
 from harness.performance.baselines import Baseline, load_baselines
 from harness.performance.baselines.compare import compare
 from harness.report.baselines import line
 from harness.report.terminal import answer, summary
-from harness.rules.apply import apply_rules
 from harness.rules.counterexamples import load_counterexamples
 from harness.rules.known_issues import KnownIssues, load_known_issues
 from harness.rules.verdicts import exit_code, judge
-from harness.run import Plan, Settings, build_plan, execute
-from harness.run.preload import PRELOADED, PRELOADED_FOR_TRAINERS
-from harness.run.prepare import Prepared, StoredExamples, lay_out_releases, no_stored_examples, prepare
+from harness.run.prepare import Prepared, lay_out_releases
 from harness.run.progress import Display, RunStage, stage
+from harness.run.runner import CellRunner, temporary_workspace
 from harness.run.store import RunStore, StackFacts, collect_provenance, load_run
 from harness.text.terminal import say, say_result, width
 from harness.variants.catalogue import available
@@ -43,20 +46,14 @@ NO_GPU = (
 class Bounds:
     """What a host that lacks some libraries leaves out; by default nothing."""
 
-    preload: tuple[str, ...] = PRELOADED
-    """Those of `PRELOADED` that are here."""
-    preload_for_trainers: tuple[str, ...] = PRELOADED_FOR_TRAINERS
-    """Those of `PRELOADED_FOR_TRAINERS`."""
     cells: frozenset[str] | None = None
     """The ids of cells that can be run here; None for all."""
     left_out: frozenset[str] = frozenset()
     """Checks that nobody expects here."""
-    stored: StoredExamples = no_stored_examples
-    """Counter-examples that are known, of a cell of `properties`."""
     arguments: tuple[str, ...] | None = None
     """What repeats the run at home; None for what was typed here."""
-    rule: Callable[[Outcome], Outcome] = apply_rules
-    """Holds an outcome against its check's rule, for which libraries are needed that another machine may have."""
+    runner: Callable[[argparse.Namespace], CellRunner] = cell_runner
+    """Makes the runner; called once matrix and speech are known to be right."""
 
 
 def main(options: argparse.Namespace) -> int:
@@ -66,7 +63,9 @@ def main(options: argparse.Namespace) -> int:
         baselines=load_baselines(options.baselines),
         published=locked_labels(options.lock),
     )
-    output, cells = measure(options, Bounds(stored=load_counterexamples(expected.issues, options.known_issues)))
+    counterexamples = load_counterexamples(expected.issues, options.known_issues)
+    bounds = Bounds(runner=partial(cell_runner, counterexamples=counterexamples))
+    output, cells = measure(options, bounds)
     if any(cell.device is Device.CUDA for cell in cells):
         # Not above: a bundle brings what measures, and predicts nothing.
         from harness.commands.predictions import add_predictions
@@ -87,9 +86,8 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
     _validate_early(options)
     with stage(f"reading {options.jsonl}") if options.jsonl else contextlib.nullcontext():
         own = read_own_speech(options)
-    cache = cache_of(options)
-    with stage("looking at the interpreter and its torch"):
-        stack = probe(cache=cache)
+    runner = bounds.runner(options)
+    stack = runner.settings.environment
     if not stack.cuda_available:
         if options.require_gpu:
             raise NoGpuError(
@@ -102,31 +100,24 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
     selected, cells = _within(cells, bounds)
     _reject_missing_gpu(cells, stack)
     output = options.output or Path("runs") / matrix.name
-    # Resolved, because a release's processes see this path by other names otherwise; short, for sockets' sake.
-    workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
-    try:
-        # What is wrong with the speech is told before the run's folder is touched, and before anything is fetched.
+    with temporary_workspace() as workspace:
+        # What is wrong with the speech is said before the run's folder is touched, and before anything is fetched.
         with stage(f"{matrix.name}: {len(cells)} cells; making speech and model folders ready"):
-            prepared = prepare(
+            prepared = runner.prepare(
                 matrix,
                 cells,
-                stack,
-                cache=cache,
-                workspace=workspace,
+                workspace,
                 own=own,
                 rows=getattr(options, "rows", None),
                 carried=getattr(options, "carried", None),
-                stored=bounds.stored,
             )
         for told in own_speech_lines(prepared.speech):
             say(told.text, style=told.style)
         with RunStore.open(output, fresh=options.fresh) as store:
             for notice in store.notices:
                 say(notice, style="yellow")
-            run = _Run(options=options, bounds=bounds, prepared=prepared, workspace=workspace, selected=selected)
-            _measure(run, cells, store)
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
+            run = _Run(options=options, bounds=bounds, runner=runner, prepared=prepared, selected=selected)
+            _measure(run, cells, store, workspace)
     return output, selected
 
 
@@ -175,13 +166,13 @@ class _Run:
 
     options: argparse.Namespace
     bounds: Bounds
+    runner: CellRunner
     prepared: Prepared
-    workspace: Path
     selected: tuple[Cell, ...]
     """The cells that are expected of it, those that cannot be run here among them."""
 
 
-def _measure(run: _Run, cells: Sequence[Cell], store: RunStore) -> None:
+def _measure(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path) -> None:
     prepared, options = run.prepared, run.options
     matrix, stack = prepared.matrix, prepared.stack
     facts = StackFacts(
@@ -207,7 +198,7 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore) -> None:
         with stage(f"{len(wanted)} cells to run; fetching and laying out their releases") as laying:
             ready = _Counted(laying, total=len({cell.release for cell in wanted}))
             lay_out_releases(prepared, wanted, on_done=ready)
-        _execute(_plan(run, wanted, store), run, store)
+        _execute(run, wanted, store, workspace)
     else:
         say("0 cells to run")
     store.finish(provenance, now())
@@ -224,51 +215,12 @@ class _Counted:
         self._stage.note = f"{self._done} of {self._total} are ready"
 
 
-def _plan(run: _Run, wanted: Sequence[Cell], store: RunStore) -> Plan:
-    prepared, workspace = run.prepared, run.workspace
-    limits = prepared.matrix.limits
-    settings = Settings(
-        workspace=workspace / "tree",
-        jobs=run.options.jobs or len(os.sched_getaffinity(0)),
-        gpus=max(1, len(prepared.stack.gpu_names)),
-        memory_bytes=limits.memory_bytes,
-        timeout_seconds=prepared.timeout_seconds,
-        preload=run.bounds.preload + (run.bounds.preload_for_trainers if prepared.trained else ()),
-        sys_path=tuple(str(path) for path in prepared.stack.extra_paths),
-        places={str(prepared.cache): "<cache>", str(workspace): "<workspace>"},
-    )
-    missing = set(wanted)
-    return build_plan(
-        wanted,
-        settings,
-        release_for=prepared.release_for,
-        request_for=prepared.request_for,
-        gpus_for=prepared.gpus_for,
-        prior=[outcome for outcome in store.load() if outcome.cell not in missing],
-    )
-
-
-def _execute(plan: Plan, run: _Run, store: RunStore) -> None:
-    stack, cache = run.prepared.stack, run.prepared.cache
-    with Display(total=len(plan.planned()) + len(plan.decided)) as display:
-        display.follow(plan, run.prepared.matrix, stack, cache)
-
-        def on_outcome(outcome: Outcome) -> None:
-            known = run.prepared.evidence_for(outcome.cell)
-            settled = run.bounds.rule(replace(outcome, evidence={**outcome.evidence, **known}) if known else outcome)
-            store.append(settled)
-            display.done(settled)
-
-        execute(
-            plan,
-            on_outcome,
-            python=stack.python,
-            env=scrubbed_environment(stack, plan.settings.workspace.parent / "env", cache=cache),
-            on_started=display.started,
-            on_warning=display.warn,
-            on_event=display.event,
-            on_tick=display.tick,
-        )
+def _execute(run: _Run, wanted: Sequence[Cell], store: RunStore, workspace: Path) -> None:
+    runner, prepared, missing = run.runner, run.prepared, set(wanted)
+    prior = [outcome for outcome in store.load() if outcome.cell not in missing]
+    plan = runner.plan(prepared, wanted, workspace, prior=prior)
+    with Display(total=len(plan.cells) + len(plan.decided)) as display:
+        runner.execute(plan, prepared, store.append, display=display)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""What crosses the border between outside and inside, by file: the plan coming in, events and results going out."""
+"""What the harness and the processes of a release exchange by file: a plan goes in, events and results come out.
+
+The one schema of both sides. Standard library only, because a release's process imports it.
+"""
 
 from __future__ import annotations
 
@@ -7,56 +10,47 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-SCHEMA = 1
-"""Version of the plan's form."""
+SCHEMA = 2
+"""Version of the plan's format."""
 
 OWN_FAULT = 70
 """Exit status of a process of the tree that failed by a fault of the harness (EX_SOFTWARE in sysexits.h)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellOrder:
-    """One cell to run."""
+class PlannedCell:
+    """A cell that is to run."""
 
     number: int
-    """Its name in events and files; ids hold slashes."""
+    """Its name in events and files; ids contain slashes."""
+    id: str
+    """For people who read the plan."""
     fresh: bool
-    """Whether it gets an interpreter that has imported nothing, so that it pays the full price of an import."""
+    """Whether it gets an interpreter that has imported nothing, so that its import is measured in full."""
     timeout_seconds: float
     depends_on: tuple[int, ...]
+    """The numbers of all earlier checks in the plan that block it, earliest first."""
     continues: bool
-    """Whether a successor of the process of the check just before may answer it: it can use what that one made."""
+    """Whether the process of the check just before may hand over the model that it built."""
     gpus: int
     """How many GPUs it has to itself."""
     request: Mapping[str, Any]
-    """What `run` of the checks module is called with."""
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read one cell of a plan; keys that only people read are passed over."""
-        return cls(
-            number=data["number"],
-            fresh=data["fresh"],
-            timeout_seconds=data["timeout_seconds"],
-            depends_on=tuple(data["depends_on"]),
-            continues=data["continues"],
-            gpus=data["gpus"],
-            request=data["request"],
-        )
+    """The argument of `run` of the checks module. JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchOrder:
-    """Cells of one release that are run one after the other in children of one process."""
+class ReleaseBatch:
+    """Cells of one release that run one after the other in children of one process, earlier checks first."""
 
     index: int
+    """Its place in the plan; names its log."""
     release: Mapping[str, Any]
-    """What `enter` of the checks module is called with."""
-    cells: tuple[CellOrder, ...]
+    """The argument of `enter` of the checks module. JSON; `overlay` is the folder of the release."""
+    cells: tuple[PlannedCell, ...]
 
     @property
     def gpus(self) -> int:
@@ -64,35 +58,59 @@ class BatchOrder:
         return max((cell.gpus for cell in self.cells), default=0)
 
     def foreign(self) -> set[int]:
-        """The cells of other batches that cells of this one stand on."""
+        """The cells of other batches that cells of this one depend on."""
         own = {cell.number for cell in self.cells}
         return {number for cell in self.cells for number in cell.depends_on} - own
 
-    def without(self, done: Mapping[int, bool]) -> BatchOrder:
+    def without(self, done: Mapping[int, bool]) -> ReleaseBatch:
         """The same batch with only the cells that are not done."""
         return replace(self, cells=tuple(cell for cell in self.cells if cell.number not in done))
 
 
 @dataclass(frozen=True, kw_only=True)
-class StackOrder:
-    """All that a stack process has to do."""
+class TreeSettings:
+    """What holds for all processes of the tree."""
 
-    jobs: int
-    gpus: int
-    """How many GPUs the batches are shared out to."""
-    preload: tuple[str, ...]
-    sys_path: tuple[str, ...]
-    checks_module: str
-    memory_bytes: int
-    enter_timeout_seconds: float
     workspace: Path
+    """A folder for this run's own files; what an earlier run left in it is removed."""
+    jobs: int
+    """How many cells run at once; with cells on a GPU at most as many as there are GPUs."""
+    memory_bytes: int
+    """Limit for a cell and its children together, pages shared with the scheduler's process hardly counted."""
+    gpus: int = 1
+    """How many GPUs the cells share, where there are cells on a GPU."""
+    preload: tuple[str, ...] = ()
+    """Third-party modules that the scheduler's process imports for all; none of them may start a thread."""
+    sys_path: tuple[str, ...] = ()
+    """Put at the front of the path of every process, before the release."""
+    checks_module: str = "harness.worker.checks.dispatch"
+    enter_timeout_seconds: float = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreePlan:
+    """All that the process tree has to do."""
+
+    settings: TreeSettings
+    batches: tuple[ReleaseBatch, ...]
     done: Mapping[int, bool]
-    """Cells that an earlier stack process has run, and whether they passed."""
-    batches: tuple[BatchOrder, ...]
+    """Cells that an earlier process tree has run, and whether they passed."""
+
+    def save(self, path: Path) -> None:
+        """Write it for the scheduler's process."""
+        batches = [{**_fields(batch), "cells": [_fields(cell) for cell in batch.cells]} for batch in self.batches]
+        settings = {each.name: getattr(self.settings, each.name) for each in fields(TreeSettings)}
+        data = {
+            "schema": SCHEMA,
+            "settings": {**settings, "workspace": str(self.settings.workspace)},
+            "batches": batches,
+            "done": {str(number): passed for number, passed in self.done.items()},
+        }
+        write_json(path, data)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a plan.
+        """Read what `save` wrote.
 
         Raises:
             ValueError: it is of another schema.
@@ -100,27 +118,34 @@ class StackOrder:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:
             raise ValueError(f"plan of schema {data['schema']}, this harness reads {SCHEMA}")
-        batches = tuple(
-            BatchOrder(index=index, release=batch["release"], cells=tuple(map(CellOrder.from_json, batch["cells"])))
-            for index, batch in enumerate(data["batches"])
-        )
+        given: dict[str, Any] = data["settings"]
+        settings: dict[str, Any] = {
+            **given,
+            "workspace": Path(given["workspace"]),
+            "preload": tuple(given["preload"]),
+            "sys_path": tuple(given["sys_path"]),
+        }
         return cls(
-            jobs=data["jobs"],
-            gpus=data["gpus"],
-            preload=tuple(data["preload"]),
-            sys_path=tuple(data["sys_path"]),
-            checks_module=data["checks_module"],
-            memory_bytes=data["memory_bytes"],
-            enter_timeout_seconds=data["enter_timeout_seconds"],
-            workspace=Path(data["workspace"]),
+            settings=TreeSettings(**settings),
+            batches=tuple(
+                ReleaseBatch(**{**batch, "cells": tuple(map(_planned_cell, batch["cells"]))})
+                for batch in data["batches"]
+            ),
             done={int(number): passed for number, passed in data["done"].items()},
-            batches=batches,
         )
+
+
+def _fields(record: PlannedCell | ReleaseBatch) -> dict[str, Any]:
+    return {each.name: getattr(record, each.name) for each in fields(record)}
+
+
+def _planned_cell(data: Mapping[str, Any]) -> PlannedCell:
+    return PlannedCell(**{**data, "depends_on": tuple(data["depends_on"])})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """Where the files of one run of the process tree lie."""
+    """The files of one run of the process tree."""
 
     root: Path
 

@@ -1,6 +1,6 @@
 """The process tree seen from outside: planning, starting, following, deciding what became of each cell."""
 
 from harness.run.executor import execute
-from harness.run.plan import Plan, PlannedCell, ReleaseBatch, Settings, build_plan
+from harness.run.plan import Plan, Settings, build_plan
 
-__all__ = ["Plan", "PlannedCell", "ReleaseBatch", "Settings", "build_plan", "execute"]
+__all__ = ["Plan", "Settings", "build_plan", "execute"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.config.matrix import FinetuneSettings, Matrix
-from harness.config.settings import MINIMUM_EPOCHS
+from harness.config.settings import MINIMUM_EPOCHS, CellLimits
 from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Release
 from harness.core.evidence import NAMED_ROWS, OWN_SETTINGS, USER_ROWS
 from harness.corpus.corpus import Corpus, build_corpus, write_jsonl
@@ -21,6 +21,7 @@ from harness.corpus.user_speech import OwnSpeech, load_corpus
 from harness.corpus.word_orders import WordOrders, build_word_orders, load_word_orders
 from harness.environments.environment import Environment
 from harness.releases import fetch, layout_path
+from harness.run.time_left import usual_seconds
 from harness.variants.catalogue import load_variant, own_settings
 from harness.variants.model_folder import ModelFolder, write_model_folder
 from harness.variants.variant import Variant, render
@@ -171,14 +172,25 @@ class Prepared:
         return min(processes, max(1, len(self.stack.gpu_names)))
 
     @property
-    def timeout_seconds(self) -> Mapping[Check, float]:
-        """The matrix's time limits; that of `finetune` for as many more steps as a user's rows take."""
-        limits, own, settings = self.matrix.limits.timeout_seconds, self.speech.own, self.matrix.finetune
+    def limits(self) -> CellLimits:
+        """Those of the matrix; the time of `finetune` grows with the steps that a user's rows take."""
+        limits, own, settings = self.matrix.limits, self.speech.own, self.matrix.finetune
         if own is None:
             return limits
         rows = len(own.given.rows)
         steps = _own_training(settings, rows, None)["epochs"] * -(-rows // settings.batch_size)
-        return {**limits, Check.FINETUNE: limits[Check.FINETUNE] * max(1.0, steps / settings.steps)}
+        longer = limits.timeout_seconds[Check.FINETUNE] * max(1.0, steps / settings.steps)
+        return replace(limits, timeout_seconds={**limits.timeout_seconds, Check.FINETUNE: longer})
+
+    @property
+    def usual_seconds(self) -> Mapping[Check, float]:
+        """How long a cell of each check usually takes."""
+        return usual_seconds(self.matrix)
+
+    @property
+    def imports_whole_releases(self) -> bool:
+        """Whether a release is imported whole, for its trainers."""
+        return bool(self.trained)
 
     def evidence_for(self, cell: Cell) -> dict[str, Any]:
         """What is known beforehand of a user's variant and, where a cell trains on them, of their rows."""

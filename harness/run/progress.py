@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,11 +18,11 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from harness.config.matrix import Matrix
-from harness.core.cells import Cell, Outcome, Status
+from harness.core.cells import Cell, Check, Outcome, Status
 from harness.environments.environment import Environment
-from harness.run import Plan, events
-from harness.run.time_left import TimeLeft, usual_seconds
+from harness.run import events
+from harness.run.plan import Plan
+from harness.run.time_left import TimeLeft
 from harness.text.terminal import console, is_quiet, say, say_detail
 
 LINE_EVERY_SECONDS = 10.0
@@ -100,10 +100,14 @@ class Display:
             return
         self._tell()
 
-    def follow(self, plan: Plan, matrix: Matrix, stack: Environment, cache: Path) -> None:
-        """A process tree is about to start."""
-        batches = [[planned.cell for planned in batch.cells] for batch in plan.batches]
-        self._left = TimeLeft(batches, plan.settings.jobs, usual_seconds(matrix))
+    def follow(self, plan: Plan, usual: Mapping[Check, float], stack: Environment, cache: Path) -> None:
+        """A process tree is about to start.
+
+        Args:
+            usual: Seconds that a cell of each check usually takes.
+        """
+        batches = [[plan.cells[planned.number] for planned in batch.cells] for batch in plan.batches]
+        self._left = TimeLeft(batches, plan.settings.jobs, usual)
         self._doing = importing(plan, stack, cache)
         if plan.batches:
             self._tell_unless_drawn()

@@ -35,7 +35,7 @@ class RunState:
         settings = plan.settings
         self._plan = plan
         self._tell = callbacks
-        self._planned = plan.planned()
+        self._cells = plan.cells
         self._batch_of = {each.number: batch for batch in plan.batches for each in batch.cells}
         self._files = wire.Workspace(root=settings.workspace)
         overlays = [Path(batch.release["overlay"]) for batch in plan.batches if "overlay" in batch.release]
@@ -60,12 +60,12 @@ class RunState:
     @property
     def complete(self) -> bool:
         """Whether each cell has an outcome."""
-        return len(self._settled) == len(self._planned)
+        return len(self._settled) == len(self._cells)
 
     def write_plan(self, path: Path) -> None:
         """Write the plan of what is not settled, for a stack process."""
         done = {number: outcome.status is Status.PASSED for number, outcome in self._settled.items()}
-        wire.write_json(path, self._plan.to_json(done))
+        self._plan.tree(done).save(path)
 
     def take(self, data: Mapping[str, Any]) -> events.Event | None:
         """Take an event, tell what follows from it, and give it back as a typed value."""
@@ -73,13 +73,13 @@ class RunState:
         match event:
             case events.Started():
                 self._running[event.number] = event.started
-                self._tell.on_started(self._planned[event.number].cell)
+                self._tell.on_started(self._cells[event.number])
             case events.Finished() | events.ReleaseDied():
-                cell = self._planned[event.number].cell
+                cell = self._cells[event.number]
                 self._settle(event.number, decide(cell, event, self._remains(event)))
             case events.Blocked():
                 below = [self._settled[number] for number in event.by]
-                self._settle(event.number, blocked(self._planned[event.number].cell, below))
+                self._settle(event.number, blocked(self._cells[event.number], below))
             case events.Entered(error=str() as error):
                 for each in self._batch_of[event.number].cells:
                     self._enter_errors[each.number] = self._scrub.text(error)
@@ -90,13 +90,13 @@ class RunState:
     def lose_running(self, reason: str) -> None:
         """The stack process is gone, and with it the cells that ran."""
         for number, started in list(self._running.items()):
-            self._settle(number, errored(self._planned[number].cell, self._scrub.text(reason), started))
+            self._settle(number, errored(self._cells[number], self._scrub.text(reason), started))
 
     def mark_rest_errored(self, reason: str) -> None:
         """Nothing more will be run."""
-        for number, planned in self._planned.items():
+        for number, cell in self._cells.items():
             if number not in self._settled:
-                self._settle(number, errored(planned.cell, self._scrub.text(reason)))
+                self._settle(number, errored(cell, self._scrub.text(reason)))
 
     def _settle(self, number: int, outcome: Outcome) -> None:
         self._running.pop(number, None)

@@ -25,8 +25,8 @@ from harness.core.cells import Cell, Check, Outcome, Release, Status
 from harness.environments.environment import Environment, probe, scrubbed_environment
 from harness.releases import resolve
 from harness.run import Settings, build_plan, execute
-from harness.run.preload import PRELOADED
 from harness.run.prepare import Prepared, lay_out_releases, prepare
+from harness.run.runner import PRELOADED
 from harness.variants.catalogue import available
 
 pytestmark = pytest.mark.bench

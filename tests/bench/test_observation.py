@@ -21,8 +21,8 @@ from harness.core.cells import Release
 from harness.corpus.corpus import build_corpus, write_jsonl
 from harness.environments.environment import Environment, scrubbed_environment
 from harness.releases import resolve
-from harness.run.preload import PRELOADED
 from harness.run.prepare import lay_out_releases, prepare
+from harness.run.runner import PRELOADED
 from harness.variants.catalogue import available
 
 pytestmark = pytest.mark.bench

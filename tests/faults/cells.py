@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -122,28 +122,33 @@ class Scheme:
         return load_matrix(path, resolve=found, variants=available(), gpu_present=False)
 
 
-def requests(
-    prepared: Prepared, scheme: Scheme
-) -> tuple[Callable[[str], dict[str, Any]], Callable[[Cell], dict[str, Any]]]:
-    """What the processes of a release and of a cell are told; the sound release's further names lie where it lies."""
-    seeds = scheme.repeated()
+@dataclass(frozen=True, kw_only=True)
+class RepeatedRequests:
+    """What the processes of a power run receive; the sound release's further names are the sound release."""
 
-    def release_for(label: str) -> dict[str, Any]:
-        entering = prepared.release_for(label)
-        if label in seeds:
-            entering["overlay"] = prepared.release_for(scheme.sound.label)["overlay"]
+    prepared: Prepared
+    scheme: Scheme
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is as for any matrix."""
+        return getattr(self.prepared, name)
+
+    def release_for(self, label: str) -> dict[str, Any]:
+        """The release that the label means."""
+        entering = self.prepared.release_for(label)
+        if label in self.scheme.repeated():
+            entering["overlay"] = self.prepared.release_for(self.scheme.sound.label)["overlay"]
         return entering
 
-    def request_for(cell: Cell) -> dict[str, Any]:
-        request = prepared.request_for(cell)
+    def request_for(self, cell: Cell) -> dict[str, Any]:
+        """The cell's request; under a further name with another seed."""
+        request, seeds = self.prepared.request_for(cell), self.scheme.repeated()
         if cell.release in seeds:
             seed = request["seed"] + seeds[cell.release]
-            request |= {"release": release_for(cell.release), "seed": seed}
+            request |= {"release": self.release_for(cell.release), "seed": seed}
             if "seed" in request.get("settings", {}):
                 request["settings"] = {**request["settings"], "seed": seed}
         return request
-
-    return release_for, request_for
 
 
 def _words(checks: Iterable[Check], entry: Entry) -> list[str]:

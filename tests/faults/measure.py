@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,19 +13,17 @@ from pathlib import Path
 from harness.config.matrix import Matrix
 from harness.core.cells import Cell, Check, Outcome
 from harness.core.wire import now
-from harness.environments.environment import probe, scrubbed_environment
+from harness.environments.environment import probe
 from harness.releases import fetch, load_lock, resolve
 from harness.rules.apply import apply_rules
 from harness.rules.counterexamples import load_counterexamples
 from harness.rules.known_issues import load_known_issues
-from harness.run import Settings, build_plan, execute
-from harness.run.preload import PRELOADED, PRELOADED_FOR_TRAINERS
-from harness.run.prepare import prepare
 from harness.run.progress import Display
+from harness.run.runner import CellRunner, RunnerSettings, temporary_workspace
 from harness.run.store import Provenance, RunStore, StackFacts, collect_provenance
 from harness.variants.catalogue import available
 
-from .cells import Scheme, requests
+from .cells import RepeatedRequests, Scheme
 from .configurations import CONFIGURATIONS
 from .inject import clear, plant
 from .records import SOUND, Fault
@@ -79,14 +74,10 @@ def measure(
     configurations = tuple(CONFIGURATIONS.values()) if repeats else ()
     scheme = Scheme(sound=release, faults=tuple(faults), repeats=repeats, configurations=configurations)
     clear([plant(fault, release, cache) for fault in faults if fault.edits], cache)
-    # Resolved, because a release's processes see this path by other names otherwise; short, for sockets' sake.
-    workspace = Path(tempfile.mkdtemp(prefix="fp-")).resolve()
-    try:
+    with temporary_workspace() as workspace:
         seen = [_refused(fault, workspace) for fault in faults if fault.command]
         matrix = scheme.matrix(workspace / "power.toml")
         outcomes, provenance = _carry_out(scheme, matrix, cache, workspace, output, jobs)
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
     return Power(
         seen=(*_sights(scheme, outcomes), *seen),
         soundness=soundness(_of_the_sound(scheme, outcomes), load_known_issues(KNOWN_ISSUES, variants=available())),
@@ -98,44 +89,25 @@ def measure(
 def _carry_out(
     scheme: Scheme, matrix: Matrix, cache: Path, workspace: Path, output: Path, jobs: int | None
 ) -> tuple[list[Outcome], Provenance]:
-    stack = probe(cache=cache)
     issues = load_known_issues(KNOWN_ISSUES, variants=available())
-    stored = load_counterexamples(issues, KNOWN_ISSUES)
-    prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=workspace, stored=stored)
-    release_for, request_for = requests(prepared, scheme)
-    settings = Settings(
-        workspace=workspace / "tree",
-        jobs=jobs or len(os.sched_getaffinity(0)),
-        memory_bytes=matrix.limits.memory_bytes,
-        timeout_seconds=matrix.limits.timeout_seconds,
-        preload=PRELOADED + PRELOADED_FOR_TRAINERS,
-        sys_path=tuple(str(path) for path in stack.extra_paths),
-        places={str(cache): "<cache>", str(workspace): "<workspace>"},
+    stack = probe(cache=cache)
+    settings = RunnerSettings(
+        environment=stack,
+        cache=cache,
+        rule=apply_rules,
+        counterexamples=load_counterexamples(issues, KNOWN_ISSUES),
+        jobs=jobs,
     )
-    plan = build_plan(matrix.cells, settings, release_for=release_for, request_for=request_for)
+    runner = CellRunner(settings=settings)
+    prepared = RepeatedRequests(prepared=runner.prepare(matrix, matrix.cells, workspace), scheme=scheme)
+    plan = runner.plan(prepared, matrix.cells, workspace)
     facts = StackFacts(
         python=stack.python_version, torch=stack.torch_version, cuda=stack.cuda_version, libraries=stack.libraries
     )
     with RunStore.open(output, fresh=True) as store:
         provenance = store.begin(collect_provenance(matrix, facts, corpus_sha256=prepared.speech.sha256))
         with Display(total=len(matrix.cells)) as display:
-            display.follow(plan, matrix, stack, cache)
-
-            def on_outcome(outcome: Outcome) -> None:
-                settled = apply_rules(outcome)
-                store.append(settled)
-                display.done(settled)
-
-            execute(
-                plan,
-                on_outcome,
-                python=stack.python,
-                env=scrubbed_environment(stack, workspace / "env", cache=cache),
-                on_started=display.started,
-                on_warning=display.warn,
-                on_event=display.event,
-                on_tick=display.tick,
-            )
+            runner.execute(plan, prepared, store.append, display=display)
         store.finish(provenance, now())
         return list(store.load()), provenance
 

@@ -30,7 +30,7 @@ class ComparisonTarget:
 
 
 def investigate(
-    asker: TracedRunner,
+    runner: TracedRunner,
     cell: Cell,
     against: ComparisonTarget | None,
     *,
@@ -52,9 +52,9 @@ def investigate(
     began = time.monotonic()
     wish, example = _wish(cell, known, asked)
     if against is None:
-        traced = asker.ask({cell: wish})[cell]
+        traced = runner.trace({cell: wish})[cell]
         return replace(passing(traced.outcome), seconds=time.monotonic() - began)
-    mine, other = _both(asker, cell, replace(cell, release=against.label), wish, say=say)
+    mine, other = _both(runner, cell, replace(cell, release=against.label), wish, say=say)
     evidence = Evidence(mine=ComparedSide(traced=mine), other=ComparedSide(traced=other))
     # A release that passes needs no other, and one that is no remedy is not recommended.
     advice = against.advice if mine.outcome.status is not Status.PASSED else ""
@@ -74,15 +74,15 @@ def _wish(cell: Cell, known: Outcome | None, asked: str) -> tuple[dict[str, Any]
 
 
 def _both(
-    asker: TracedRunner, cell: Cell, other: Cell, wish: Mapping[str, Any], *, say: Callable[[str], None]
+    runner: TracedRunner, cell: Cell, other: Cell, wish: Mapping[str, Any], *, say: Callable[[str], None]
 ) -> tuple[Traced, Traced]:
-    answers = asker.ask({cell: wish, other: wish})
+    answers = runner.trace({cell: wish, other: wish})
     mine, theirs = answers[cell], answers[other]
     died = mine.trace.died_in if mine.trace else None
     if died is not None and died.number > 0 and theirs.trace and theirs.trace.numbered(died.number) is None:
         # Only now is it known which pass is to be compared.
         say(f"{cell.release} died in forward pass {died.number}; recording that one in both")
-        answers = asker.ask({each: {**wish, "passes": [0, died.number]} for each in (cell, other)})
+        answers = runner.trace({each: {**wish, "passes": [0, died.number]} for each in (cell, other)})
         mine, theirs = answers[cell], answers[other]
     return mine, theirs
 

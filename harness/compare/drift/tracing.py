@@ -36,16 +36,16 @@ class Where(TypedDict):
     within: RecordedPlace | None
 
 
-def record(asker: TracedRunner, divergence: CurveDivergence) -> DivergenceRecording:
+def record(runner: TracedRunner, divergence: CurveDivergence) -> DivergenceRecording:
     """Run both sides of a divergence up to the first step with different losses, and compare what was recorded.
 
     Args:
-        asker: Knows both releases.
+        runner: Knows both releases.
         divergence: Whose losses differ at some step.
     """
     last = min(divergence.loss.step if divergence.loss else 1, MOST_PASSES)
     # The newer release is compared with the older one.
-    newer, older = trace_pair(asker, divergence.other.cell, divergence.mine.cell, {"passes": list(range(last))})
+    newer, older = trace_pair(runner, divergence.other.cell, divergence.mine.cell, {"passes": list(range(last))})
     changes: tuple[FunctionChange, ...] = ()
     if newer.trace and older.trace:
         changes = executed_changes((older.trace, older.overlay), (newer.trace, newer.overlay))

@@ -10,12 +10,13 @@ from harness.compare.transitions.cell_answer import CellAnswer, Read, answer_of
 from harness.compare.transitions.commits import PARTS, Origin, lay_out_commit, origin_of
 from harness.compare.transitions.find import Found, Transition, find
 from harness.compare.transitions.git import Commit, Repository
-from harness.compare.transitions.runner import CandidateRunner, SearchSettings
+from harness.compare.transitions.runner import CandidateRunner, install
 from harness.compare.transitions.search_space import Candidate, CellTemplate, SearchSpace
-from harness.config.matrix import VariantSource
+from harness.config.matrix import Matrix
 from harness.core.cells import Cell, Outcome, Release
 from harness.core.errors import ReleaseError
 from harness.releases import layout_path
+from harness.run.runner import CellRunner
 
 UNBUILT = ("SyntaxError", "IndentationError", "TabError", "ImportError", "ModuleNotFoundError")
 """Failures of a commit that cannot be imported: it says nothing of what is searched, unless that is searched."""
@@ -62,9 +63,10 @@ class CommitBisector:
     """What the search over commits is made with."""
 
     repository: Repository
-    bench: SearchSettings
+    runner: CellRunner
+    matrix: Matrix
+    """Whose settings and limits hold; its own cells and releases do not matter."""
     asked: CellTemplate
-    variants: Sequence[VariantSource]
     folder: Path
     """A folder of this process alone, in which commits are laid out before they are copied into the cache."""
     read: Read = answer_of
@@ -92,9 +94,9 @@ class CommitBisector:
         return History(before=before, after=after, culprits=culprits, founds=tuple(founds), problem=problem)
 
     def _origin(self, release: Release | None) -> Origin | None:
-        if release is None or self.bench.lay_out(release):
+        if release is None or install(release, self.runner.settings.cache):
             return None
-        return origin_of(self.repository, release.version, layout_path(release, self.bench.cache))
+        return origin_of(self.repository, release.version, layout_path(release, self.runner.settings.cache))
 
     def _base(self, older: str, newer: str) -> tuple[str | None, str]:
         if self.repository.is_ancestor(older, newer):
@@ -107,9 +109,9 @@ class CommitBisector:
     def _search(self, commits: Sequence[str], expected: tuple[CellAnswer, CellAnswer]) -> Found:
         row = SearchSpace(asked=self.asked, places=tuple(Candidate(label=commit, cell=None) for commit in commits))
         asker = CandidateRunner(
-            bench=self.bench,
+            runner=self.runner,
+            matrix=self.matrix,
             row=row,
-            variants=self.variants,
             enter=self._enter,
             read=self.read,
             on_round=self.on_round,
@@ -122,7 +124,7 @@ class CommitBisector:
             release = lay_out_commit(self.repository, place.label, self.folder / place.label)
         except ReleaseError as error:
             return f"it cannot be laid out: {error.what}" + (f" ({error.cause})" if error.cause else "")
-        why_not = self.bench.lay_out(release)
+        why_not = install(release, self.runner.settings.cache)
         return why_not or (release, self.asked.of(release.label, release.version))
 
     def _culprit(self, boundary: Transition, expected: tuple[CellAnswer, CellAnswer], founds: list[Found]) -> Culprit:

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from harness.compare.diagnose import TracedRunner
-from harness.compare.transitions.runner import SearchSettings
-from harness.config.matrix import VariantSource
+from harness.config.matrix import Matrix
 from harness.core.cells import Cell, Check, Release
+from harness.run.runner import CellRunner
 
 
-def asker_of(bench: SearchSettings, releases: Sequence[Release], variants: Sequence[VariantSource]) -> TracedRunner:
-    """What records cells of these releases, on the bench's stack and with its settings."""
-    return TracedRunner(
-        matrix=replace(bench.matrix, variants=tuple(variants)),
-        releases={release.label: release for release in releases},
-        cache=bench.cache,
-        stack=bench.stack,
-        jobs=bench.jobs,
-        warn=bench.on_warning,
-    )
-
-
-def executed_files(
-    bench: SearchSettings, questions: Sequence[tuple[Release, Cell]], variants: Sequence[VariantSource]
-) -> tuple[str, ...]:
+def executed_files(runner: CellRunner, matrix: Matrix, cells: Sequence[tuple[Release, Cell]]) -> tuple[str, ...]:
     """The funasr files of which a function ran in any of these cells; none where nothing was recorded.
 
     The cells are run once more, with a recorder; an `import` has none.
     """
-    asked = {cell: release for release, cell in questions if cell.check is not Check.IMPORT}
-    if not asked:
+    wanted = {cell: release for release, cell in cells if cell.check is not Check.IMPORT}
+    if not wanted:
         return ()
-    asker = asker_of(bench, tuple(asked.values()), variants)
-    answers = asker.ask({cell: {"passes": [0]} for cell in asked})
-    traces = [traced.trace for traced in answers.values() if traced.trace]
+    traced = TracedRunner.of(runner, matrix, tuple(wanted.values())).trace({cell: {"passes": [0]} for cell in wanted})
+    traces = [one.trace for one in traced.values() if one.trace]
     return tuple(sorted({one.file for trace in traces for one in trace.functions}))

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from harness.config.settings import CellLimits
 from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Outcome, Precision, Release, Status
 from harness.core.errors import HarnessError, ReleaseError
 from harness.corpus.corpus import build_corpus
-from harness.environments.environment import Environment, scrubbed_environment
 from harness.performance.prediction.depth import LEAST_MEASURED
 from harness.performance.prediction.recording import BlockStack as Measured
 from harness.performance.prediction.recording import StepRecording
 from harness.releases import fetch, layout_path
-from harness.run import Settings, build_plan, execute
+from harness.run.runner import CellRunner, RunOptions, temporary_workspace
 from harness.variants.model_folder import write_model_folder
 from harness.variants.variant import Variant, render
 
-MEMORY_BYTES = 8 << 30
-TIMEOUT_SECONDS = 900.0
+LIMITS = CellLimits(memory_bytes=8 << 30, timeout_seconds=MappingProxyType({Check.LOSS_CONTRACT: 900.0}))
+"""Of the question; it is no check, and has the name of one in the process tree."""
 _PRELOADED = ("numpy", "torch", "torchaudio.compliance.kaldi", "yaml", "omegaconf")
 _DEPTHS = ("num_blocks", "att_layer_num", "tp_blocks")
 
@@ -44,12 +43,40 @@ class MeasureRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureContext:
-    """Where it is measured."""
+    """What runs it."""
 
-    stack: Environment
-    cache: Path
+    runner: CellRunner
     threads: int
-    say: Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FootprintRequests:
+    """The question of how much memory a step takes, for the cell runner.
+
+    It is no check of a matrix, so it has limits of its own: a model of full width trains on batches of a user's size.
+    """
+
+    release: Mapping[str, Any]
+    request: Mapping[str, Any]
+    limits: CellLimits = field(default_factory=lambda: LIMITS)
+    usual_seconds: Mapping[Check, float] = field(default_factory=lambda: LIMITS.timeout_seconds)
+    imports_whole_releases: bool = False
+
+    def release_for(self, label: str) -> Mapping[str, Any]:  # noqa: ARG002 - there is one
+        """What the release's process needs to enter it."""
+        return self.release
+
+    def request_for(self, cell: Cell) -> Mapping[str, Any]:  # noqa: ARG002 - there is one
+        """What the check is called with."""
+        return self.request
+
+    def gpus_for(self, cell: Cell) -> int:  # noqa: ARG002 - it needs none
+        """None."""
+        return 0
+
+    def evidence_for(self, cell: Cell) -> Mapping[str, Any]:  # noqa: ARG002 - there is none
+        """Nothing."""
+        return {}
 
 
 def measure(question: MeasureRequest, batches: Sequence[int], room: MeasureContext) -> StepRecording:
@@ -62,7 +89,7 @@ def measure(question: MeasureRequest, batches: Sequence[int], room: MeasureConte
         ReleaseError: the release cannot build the model, or cannot make the step.
         HarnessError: the release, the speech or the stack cannot be had.
     """
-    fetch([question.release], room.cache, jobs=1)
+    fetch([question.release], room.runner.settings.cache, jobs=1)
     recording = _measured(question, batches, room, LEAST_MEASURED)
     lacking = too_few(recording.stacks)
     # Some decoders keep their last block apart, so that their stack is shorter than the config says.
@@ -86,12 +113,13 @@ def _measured(question: MeasureRequest, batches: Sequence[int], room: MeasureCon
         device=Device.CPU,
         precision=Precision.FP32,
     )
-    workspace = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
-    try:
-        request = _request(question, batches, room, blocks)
-        outcome = _run(cell, request, room, workspace)
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
+    requests = FootprintRequests(
+        release=_release(question, room.runner.settings.cache), request=_request(question, batches, room, blocks)
+    )
+    # Threads that wait do not keep a processor busy that another has use for.
+    options = RunOptions(preload=_PRELOADED, variables={"OMP_WAIT_POLICY": "PASSIVE"})
+    with temporary_workspace() as workspace:
+        outcome = room.runner.run_requests(requests, [cell], workspace, options=options)[cell]
     return _read(outcome, question)
 
 
@@ -124,15 +152,16 @@ def _few(conf: Mapping[str, Any], least: int) -> dict[str, int]:
 
 def _request(question: MeasureRequest, batches: Sequence[int], room: MeasureContext, blocks: int) -> dict[str, Any]:
     variant, shape, scale = question.variant, question.dimensions, question.depth
-    corpus = build_corpus(room.cache)
-    full = write_model_folder(variant, corpus, room.cache, dimensions=shape, depth=scale)
-    few = write_model_folder(shallow(variant, scale, blocks), corpus, room.cache, dimensions=shape, depth=Depth.REDUCED)
+    cache = room.runner.settings.cache
+    corpus = build_corpus(cache)
+    full = write_model_folder(variant, corpus, cache, dimensions=shape, depth=scale)
+    few = write_model_folder(shallow(variant, scale, blocks), corpus, cache, dimensions=shape, depth=Depth.REDUCED)
     told = variant.anatomy.to_dict(render(variant, dimensions=shape, depth=scale))
     return {
         "check": "footprint",
-        "release": _release(question, room.cache),
+        "release": _release(question, cache),
         "device": Device.CPU,
-        "environment_shims": list(room.stack.shims),
+        "environment_shims": list(room.runner.settings.environment.shims),
         "components": sorted(variant.components),
         "model_folder": str(few.path),
         "vocab_size": shape.vocab_size,
@@ -157,27 +186,6 @@ def _release(question: MeasureRequest, cache: Path) -> dict[str, Any]:
         "components": sorted(question.variant.components),
         "whole": False,
     }
-
-
-def _run(cell: Cell, request: Mapping[str, Any], room: MeasureContext, workspace: Path) -> Outcome:
-    settings = Settings(
-        workspace=workspace / "tree",
-        jobs=1,
-        memory_bytes=MEMORY_BYTES,
-        timeout_seconds={cell.check: TIMEOUT_SECONDS},
-        preload=_PRELOADED,
-        sys_path=tuple(str(path) for path in room.stack.extra_paths),
-        places={str(room.cache): "<cache>", str(workspace): "<workspace>"},
-    )
-    plan = build_plan(
-        [cell], settings, release_for=lambda _: dict(request["release"]), request_for=lambda _: dict(request)
-    )
-    outcomes: list[Outcome] = []
-    environment = scrubbed_environment(room.stack, workspace / "env", cache=room.cache)
-    # Threads that wait do not keep a processor busy that another has use for.
-    environment["OMP_WAIT_POLICY"] = "PASSIVE"
-    execute(plan, outcomes.append, python=room.stack.python, env=environment, on_warning=room.say)
-    return outcomes[0]
 
 
 def _read(outcome: Outcome, question: MeasureRequest) -> StepRecording:

@@ -68,7 +68,7 @@ class Waiting:
     succession: ModelHandoff
 
     @classmethod
-    def of(cls, succession: ModelHandoff, following: wire.CellOrder) -> Waiting | None:
+    def of(cls, succession: ModelHandoff, following: wire.PlannedCell) -> Waiting | None:
         """What is there once the cell's process has ended."""
         pid = succession.successor()
         if pid is None:
@@ -80,11 +80,11 @@ class Waiting:
 class ReleaseWorker:
     """The cells of one release, in the release's own process."""
 
-    def __init__(self, order: wire.StackOrder, batch: wire.BatchOrder, done: dict[int, bool]) -> None:
-        self._order = order
+    def __init__(self, plan: wire.TreePlan, batch: wire.ReleaseBatch, done: dict[int, bool]) -> None:
+        self._plan = plan
         self._batch = batch
         self._done = done
-        self._files = wire.Workspace(root=order.workspace)
+        self._files = wire.Workspace(root=plan.settings.workspace)
         self._stop = processes.StopSignal()
         self._parent = os.getppid()
         self._entered = False
@@ -106,7 +106,7 @@ class ReleaseWorker:
             self._run_cell(cell, following if following and _hands_on(cell, following) else None)
         self._files.emit("batch_done", batch=self._batch.index)
 
-    def _enter(self, cell: wire.CellOrder) -> None:
+    def _enter(self, cell: wire.PlannedCell) -> None:
         """Enter the release, on behalf of the first cell that needs it.
 
         There is no supervising meanwhile, so the kernel ends this process if the stack process ends.
@@ -119,7 +119,9 @@ class ReleaseWorker:
             faulthandler.register(signal.SIGUSR1, trace)
             below = [str(self._files.result(number)) for number in cell.depends_on]
             try:
-                importlib.import_module(self._order.checks_module).enter({**self._batch.release, "below": below})
+                importlib.import_module(self._plan.settings.checks_module).enter(
+                    {**self._batch.release, "below": below}
+                )
             except BaseException as caught:
                 traceback.print_exc()
                 error = "".join(traceback.format_exception_only(caught)).strip()
@@ -135,7 +137,7 @@ class ReleaseWorker:
         gc.freeze()
         self._files.emit("entered", number=cell.number, error=error)
 
-    def _run_cell(self, cell: wire.CellOrder, following: wire.CellOrder | None) -> None:
+    def _run_cell(self, cell: wire.PlannedCell, following: wire.PlannedCell | None) -> None:
         """Run one cell; where its process may leave a successor, `following` is the cell that it is for."""
         scratch = self._files.scratch(cell.number)
         scratch.mkdir()
@@ -155,7 +157,7 @@ class ReleaseWorker:
         self._done[cell.number] = passed
         shutil.rmtree(scratch, ignore_errors=True)
 
-    def _take_over(self, cell: wire.CellOrder) -> Watched | None:
+    def _take_over(self, cell: wire.PlannedCell) -> Watched | None:
         """Let the successor that the last cell left answer this one, if it is there and was left for it."""
         waiting, self._waiting = self._waiting, None
         if waiting is None:
@@ -171,19 +173,21 @@ class ReleaseWorker:
             processes.kill(waiting.pid)
             os.waitpid(waiting.pid, 0)
 
-    def _task(self, cell: wire.CellOrder) -> cells.Task:
+    def _task(self, cell: wire.PlannedCell) -> cells.Task:
         return cells.Task(
-            checks_module=self._order.checks_module,
+            checks_module=self._plan.settings.checks_module,
             request=cell.request,
             result=self._files.result(cell.number),
             trace=self._files.trace(cell.number),
         )
 
-    def _fork(self, cell: wire.CellOrder, following: wire.CellOrder | None, succession: ModelHandoff | None) -> Watched:
+    def _fork(
+        self, cell: wire.PlannedCell, following: wire.PlannedCell | None, succession: ModelHandoff | None
+    ) -> Watched:
         task = self._task(cell)
         request = task.result.with_suffix(".request.json")
         if cell.fresh:
-            task.save(request, self._order.sys_path)
+            task.save(request, self._plan.settings.sys_path)
         read, write = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -203,14 +207,14 @@ class ReleaseWorker:
         return self._watched(cell, pid, read)
 
     def _next(
-        self, following: wire.CellOrder | None, succession: ModelHandoff | None, parent: int
+        self, following: wire.PlannedCell | None, succession: ModelHandoff | None, parent: int
     ) -> cells.Next | None:
         if following is None or succession is None:
             return None
         scratch = self._files.scratch(following.number)
         return cells.Next(task=self._task(following), scratch=scratch, parent=parent, succession=succession)
 
-    def _watched(self, cell: wire.CellOrder, pid: int, output: int) -> Watched:
+    def _watched(self, cell: wire.PlannedCell, pid: int, output: int) -> Watched:
         now = time.monotonic()
         return Watched(
             pid=pid,
@@ -252,9 +256,9 @@ class ReleaseWorker:
     def _uses_too_much(self, watched: Watched) -> bool:
         # those that the cell orphaned are below this process and not below the cell
         everything = {watched.pid, *processes.descendants(os.getpid())}
-        if processes.resident_bytes(everything) <= self._order.memory_bytes:
+        if processes.resident_bytes(everything) <= self._plan.settings.memory_bytes:
             return False
-        return processes.own_bytes(everything) > self._order.memory_bytes
+        return processes.own_bytes(everything) > self._plan.settings.memory_bytes
 
     def _ask_where_it_hangs(self, watched: Watched) -> None:
         """Give the cell a moment to write a traceback; one that hangs with its signals blocked will not."""
@@ -274,7 +278,9 @@ class ReleaseWorker:
         while not watched.has_ended() and time.monotonic() < end:
             self._wait(watched, 1.0)
 
-    def _report(self, cell: wire.CellOrder, watched: Watched, left: processes.Sweep, began: tuple[float, str]) -> bool:
+    def _report(
+        self, cell: wire.PlannedCell, watched: Watched, left: processes.Sweep, began: tuple[float, str]
+    ) -> bool:
         start, started = began
         code = os.waitstatus_to_exitcode(watched.status) if watched.status is not None else None
         signum = -code if code is not None and code < 0 else None
@@ -290,7 +296,7 @@ class ReleaseWorker:
             timed_out=watched.timed_out,
             timeout_seconds=cell.timeout_seconds,
             over_memory=watched.over_memory,
-            memory_bytes=self._order.memory_bytes,
+            memory_bytes=self._plan.settings.memory_bytes,
             oom_killed=oom_kills > self._oom_kills,
             leftovers_killed=left.killed,
             survivors=len(left.survivors),
@@ -302,7 +308,7 @@ class ReleaseWorker:
         return passed
 
 
-def _hands_on(cell: wire.CellOrder, following: wire.CellOrder) -> bool:
+def _hands_on(cell: wire.PlannedCell, following: wire.PlannedCell) -> bool:
     """Whether the process of `cell` may leave a successor for the one after it."""
     return following.continues and cell.number in following.depends_on and not (cell.fresh or following.fresh)
 
@@ -318,10 +324,10 @@ def _leaving_on_error() -> Iterator[None]:
         os._exit(wire.OWN_FAULT)
 
 
-def serve(order: wire.StackOrder, batch: wire.BatchOrder, done: dict[int, bool], *, parent: int) -> NoReturn:
+def serve(plan: wire.TreePlan, batch: wire.ReleaseBatch, done: dict[int, bool], *, parent: int) -> NoReturn:
     """In the forked child of the stack process: be this release's process until its cells are done."""
     status = wire.OWN_FAULT
-    files = wire.Workspace(root=order.workspace)
+    files = wire.Workspace(root=plan.settings.workspace)
     try:
         processes.die_with_parent(parent)
         processes.adopt_orphans()
@@ -329,7 +335,7 @@ def serve(order: wire.StackOrder, batch: wire.BatchOrder, done: dict[int, bool],
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        running = ReleaseWorker(order, batch, done)
+        running = ReleaseWorker(plan, batch, done)
         processes.die_with_parent(parent, signal.SIGTERM)
         running.run()
         status = 0

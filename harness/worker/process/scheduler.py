@@ -25,7 +25,7 @@ _LOOK_SECONDS = 0.5
 _TRACE_SECONDS = 0.5
 
 
-def serve(plan: Path, *, parent: int) -> NoReturn:
+def serve(path: Path, *, parent: int) -> NoReturn:
     """The `serve` command: run a plan to its end and leave.
 
     The exit status says only whether the tree itself worked; what became of the cells is in the events.
@@ -37,10 +37,10 @@ def serve(plan: Path, *, parent: int) -> NoReturn:
         # Ctrl-C in a terminal is for the outside to answer
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        order = wire.StackOrder.load(plan)
-        files = wire.Workspace(root=order.workspace)
-        preload(order, files)
-        stack = Scheduler(order, files, parent=parent)
+        plan = wire.TreePlan.load(path)
+        files = wire.Workspace(root=plan.settings.workspace)
+        preload(plan, files)
+        stack = Scheduler(plan, files, parent=parent)
         processes.die_with_parent(parent, signal.SIGTERM)
         stack.run()
         status = 0
@@ -53,15 +53,15 @@ def serve(plan: Path, *, parent: int) -> NoReturn:
         os._exit(status)
 
 
-def preload(order: wire.StackOrder, files: wire.Workspace) -> None:
+def preload(plan: wire.TreePlan, files: wire.Workspace) -> None:
     """Import the third-party modules; one that fails is recorded, and fails again where it is needed."""
-    for entry in reversed(order.sys_path):
+    for entry in reversed(plan.settings.sys_path):
         if entry not in sys.path:
             sys.path.insert(0, entry)
     # the collector would write to pages that the children are to share
     gc.disable()
     report: dict[str, dict[str, Any]] = {}
-    for name in order.preload:
+    for name in plan.settings.preload:
         start, error = time.monotonic(), None
         try:
             importlib.import_module(name)
@@ -69,7 +69,7 @@ def preload(order: wire.StackOrder, files: wire.Workspace) -> None:
             error = f"{type(caught).__name__}: {caught}"
             files.emit("warning", text=f"the stack cannot import {name}: {error}")
         report[name] = {"error": error, "seconds": round(time.monotonic() - start, 6)}
-    wire.write_json(order.workspace / "preload.json", report)
+    wire.write_json(plan.settings.workspace / "preload.json", report)
     threads = processes.count_threads()
     if threads > 1:
         files.emit("warning", text=f"the stack process has {threads} threads after its imports: forks of it may hang")
@@ -82,7 +82,7 @@ def preload(order: wire.StackOrder, files: wire.Workspace) -> None:
 class Running:
     """A batch that has a process."""
 
-    batch: wire.BatchOrder
+    batch: wire.ReleaseBatch
     devices: tuple[str, ...]
     """The GPUs that it was lent."""
     current: int | None = None
@@ -103,15 +103,15 @@ class Scheduler:
     """The scheduler: at most `jobs` batches at once, each when the cells of other batches it stands on are done and
     as many GPUs are free as it needs."""
 
-    def __init__(self, order: wire.StackOrder, files: wire.Workspace, *, parent: int) -> None:
-        self._order = order
+    def __init__(self, plan: wire.TreePlan, files: wire.Workspace, *, parent: int) -> None:
+        self._plan = plan
         self._files = files
         self._parent = parent
         self._stop = processes.StopSignal()
-        self._pending = list(order.batches)
-        self._devices = Devices(order.gpus)
+        self._pending = list(plan.batches)
+        self._devices = Devices(plan.settings.gpus)
         self._running: dict[int, Running] = {}
-        self._done: dict[int, bool] = dict(order.done)
+        self._done: dict[int, bool] = dict(plan.done)
         self._events = wire.EventReader(files.events, from_end=True)
 
     def run(self) -> None:
@@ -135,7 +135,7 @@ class Scheduler:
 
     def _start_ready(self) -> None:
         for batch in list(self._pending):
-            if len(self._running) >= self._order.jobs:
+            if len(self._running) >= self._plan.settings.jobs:
                 return
             if not batch.foreign() <= self._done.keys():
                 continue
@@ -144,13 +144,13 @@ class Scheduler:
                 self._pending.remove(batch)
                 self._running[self._fork(batch, devices)] = Running(batch=batch, devices=devices)
 
-    def _fork(self, batch: wire.BatchOrder, devices: tuple[str, ...]) -> int:
+    def _fork(self, batch: wire.ReleaseBatch, devices: tuple[str, ...]) -> int:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             self._stop.forget()
             self._devices.show(devices)
-            batches.serve(self._order, batch, self._done, parent=parent)
+            batches.serve(self._plan, batch, self._done, parent=parent)
         return pid
 
     def _wait(self) -> None:
@@ -176,7 +176,7 @@ class Scheduler:
                         running.current = None
                 case "entering" if running:
                     running.begin(event["number"])
-                    running.entering_until = time.monotonic() + self._order.enter_timeout_seconds
+                    running.entering_until = time.monotonic() + self._plan.settings.enter_timeout_seconds
                 case "entered" if running:
                     running.entering_until = None
                 case "started" if running:
@@ -210,7 +210,7 @@ class Scheduler:
             batch=running.batch.index,
             entering=running.timed_out or running.entering_until is not None,
             timed_out=running.timed_out,
-            timeout_seconds=self._order.enter_timeout_seconds,
+            timeout_seconds=self._plan.settings.enter_timeout_seconds,
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
             started=running.started or wire.now(),
@@ -222,5 +222,5 @@ class Scheduler:
             self._pending.insert(0, rest)
 
 
-def _holds(batch: wire.BatchOrder, number: object) -> bool:
+def _holds(batch: wire.ReleaseBatch, number: object) -> bool:
     return any(cell.number == number for cell in batch.cells)

@@ -10,7 +10,7 @@ import pytest
 from forked import Forked
 
 from harness.core.cells import Release
-from harness.releases import default_cache, fetch, layout_path, load_lock, resolve
+from harness.releases import default_cache, fetch, install_path, load_lock, resolve
 
 LOCK = Path(__file__).parent.parent / "matrices" / "releases.lock.toml"
 
@@ -50,7 +50,7 @@ def layout(locked: tuple[Release, ...]) -> Callable[[str], Path]:
     def place(spec: str) -> Path:
         (release,) = resolve(spec, locked)
         fetch([release], default_cache(), jobs=1)
-        return layout_path(release, default_cache())
+        return install_path(release, default_cache())
 
     return place
 

@@ -15,7 +15,7 @@ from harness.core.cells import Depth, Dimensions
 from harness.core.errors import VariantError
 from harness.variants.architecture import look_up
 from harness.variants.catalogue import available, load_variant
-from harness.variants.variant import render, shape_problems
+from harness.variants.variant import dimension_problems, render
 from harness.worker.checks import dispatch
 from harness.worker.release import importer, shims
 from harness.worker.release.batches import FRAMES, TOKENS, make_batch
@@ -109,7 +109,7 @@ def test_every_width_of_another_hidden_size_is_a_hole(name: str) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_loss_and_what_it_is_the_sum_of_are_stated(name: str) -> None:
     variant = load_variant(name)
-    told = variant.anatomy.to_dict(render(variant, dimensions=shape_of(name), depth=Depth.REDUCED))
+    told = variant.traits.to_dict(render(variant, dimensions=shape_of(name), depth=Depth.REDUCED))
     assert told["losses"]
     assert all(isinstance(weight, int | float) for weight in told["loss_is"].values())
     assert any(told["loss_is"].values())
@@ -118,7 +118,7 @@ def test_the_loss_and_what_it_is_the_sum_of_are_stated(name: str) -> None:
 
 def test_weights_are_products_of_numbers_paths_and_their_complements() -> None:
     variant = load_variant("uniasr")
-    told = variant.anatomy.to_dict(variant.config)
+    told = variant.traits.to_dict(variant.config)
     assert told["loss_is"] == {"loss_att": 0.5, "loss_pre": 0.5, "loss_att2": 0.5, "loss_pre2": 0.5}
     assert told["projection_width"] == {"decoder.output_layer": 256}
 
@@ -133,8 +133,8 @@ def test_components_of_keys_with_other_names_are_looked_for_in_their_own_table()
 @pytest.mark.parametrize(("name", "enough"), [("sense_voice", 25018), ("seaco_paraformer", 8378)])
 def test_a_vocabulary_without_the_labels_of_an_architecture_is_refused(name: str, enough: int) -> None:
     variant = load_variant(name)
-    assert shape_problems(variant, Dimensions(vocab_size=enough, hidden_size=320)) == ()
-    (problem,) = shape_problems(variant, Dimensions(vocab_size=enough - 1, hidden_size=320))
+    assert dimension_problems(variant, Dimensions(vocab_size=enough, hidden_size=320)) == ()
+    (problem,) = dimension_problems(variant, Dimensions(vocab_size=enough - 1, hidden_size=320))
     assert f"has no token {enough - 1}" in problem
 
 

@@ -79,7 +79,7 @@ def test_a_matrix_goes_out_and_its_report_comes_home(world: World, monkeypatch: 
     with monkeypatch.context() as host:
         # There is no synthesizer on the host, no index, and nothing that makes model folders.
         host.setattr("harness.run.prepare.build_corpus", pytest.fail)
-        host.setattr("harness.variants.model_folder.settle", pytest.fail, raising=False)
+        host.setattr("harness.releases.cache.move_into_place", pytest.fail)
         host.setattr("harness.corpus.features.measure", pytest.fail)
         host.setattr(package_index, "install_published", pytest.fail)
         assert run_there(world) == 0

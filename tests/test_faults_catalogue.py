@@ -20,7 +20,7 @@ from faults.records import SOUND, Edit, Expected, Family, Fault
 from faults.score import Sight
 
 from harness.core.cells import Cell, Check, Entry, Failure, Outcome, Release, Severity, Status
-from harness.releases.cache import layout_path
+from harness.releases.cache import install_path
 from harness.rules.known_issues import KnownIssues
 from harness.variants.architecture import look_up
 from harness.variants.catalogue import load_variant
@@ -121,7 +121,7 @@ def test_a_place_that_is_not_there_or_not_unique_is_refused(old: str, below: str
 
 def lay_out(cache: Path) -> Release:
     release = a_release()
-    package = layout_path(release, cache) / "funasr"
+    package = install_path(release, cache) / "funasr"
     (package / "models").mkdir(parents=True)
     (package / "__init__.py").write_text("", "utf-8")
     (package / "models/model.py").write_text("value = 'right'\n", "utf-8")
@@ -131,10 +131,10 @@ def lay_out(cache: Path) -> Release:
 def test_a_copy_has_the_fault_and_the_sound_release_has_not(tmp_path: Path) -> None:
     sound = lay_out(tmp_path)
     planted = inject.plant(a_fault(), sound, tmp_path)
-    place = layout_path(planted, tmp_path) / "funasr"
+    place = install_path(planted, tmp_path) / "funasr"
     assert planted.label == f"{SOUND}+fault.a-fault"
     assert (place / "models/model.py").read_text("utf-8") == "value = 'wrong'\n"
-    origin = layout_path(sound, tmp_path) / "funasr"
+    origin = install_path(sound, tmp_path) / "funasr"
     assert (origin / "models/model.py").read_text("utf-8") == "value = 'right'\n"
     assert (place / "__init__.py").samefile(origin / "__init__.py")
 
@@ -144,18 +144,18 @@ def test_a_changed_fault_gets_a_copy_of_its_own_and_the_old_one_is_cleared(tmp_p
     old = inject.plant(a_fault(), sound, tmp_path)
     edits = (replace(a_fault().edits[0], new="worse"),)
     new = inject.plant(a_fault(edits=edits), sound, tmp_path)
-    assert layout_path(old, tmp_path) != layout_path(new, tmp_path)
+    assert install_path(old, tmp_path) != install_path(new, tmp_path)
     inject.clear([new], tmp_path)
-    assert not layout_path(old, tmp_path).exists()
-    assert layout_path(new, tmp_path).exists()
-    assert layout_path(sound, tmp_path).exists()
+    assert not install_path(old, tmp_path).exists()
+    assert install_path(new, tmp_path).exists()
+    assert install_path(sound, tmp_path).exists()
 
 
 def test_two_edits_of_one_file_are_both_made(tmp_path: Path) -> None:
     sound = lay_out(tmp_path)
     edits = (a_fault().edits[0], Edit(files=("models/model.py",), old="value", new="other"))
     planted = inject.plant(a_fault(edits=edits), sound, tmp_path)
-    text = (layout_path(planted, tmp_path) / "funasr/models/model.py").read_text("utf-8")
+    text = (install_path(planted, tmp_path) / "funasr/models/model.py").read_text("utf-8")
     assert text == "other = 'wrong'\n"
 
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_planted_leaves_nothing(tmp_path: Path) -> None:
     edits = (replace(a_fault().edits[0], old="absent"),)
     with pytest.raises(AnchorError, match=r"a-fault: models/model\.py"):
         inject.plant(a_fault(edits=edits), sound, tmp_path)
-    assert [place.name for place in (tmp_path / "releases").iterdir()] == [layout_path(sound, tmp_path).name]
+    assert [place.name for place in (tmp_path / "releases").iterdir()] == [install_path(sound, tmp_path).name]
 
 
 def test_a_fault_of_the_trainer_is_not_asked_for_the_models_properties() -> None:

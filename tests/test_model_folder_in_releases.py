@@ -15,7 +15,7 @@ from harness.core.cells import Depth, Dimensions
 from harness.corpus.corpus import Corpus, build_corpus, write_jsonl
 from harness.corpus.tokens import tokens_of
 from harness.environments.environment import Environment, probe, scrubbed_environment
-from harness.releases import default_cache, fetch, layout_path, load_lock, resolve
+from harness.releases import default_cache, fetch, install_path, load_lock, resolve
 from harness.variants.catalogue import load_variant
 from harness.variants.model_folder import ModelFolder, write_model_folder
 
@@ -86,7 +86,7 @@ def answers(
     (release,) = resolve(request.param, load_lock(ROOT / "matrices" / "releases.lock.toml"))
     fetch([release], default_cache(), jobs=1)
     environment = scrubbed_environment(stack, room / "w")
-    environment["PYTHONPATH"] = f"{layout_path(release, default_cache())}:{environment['PYTHONPATH']}"
+    environment["PYTHONPATH"] = f"{install_path(release, default_cache())}:{environment['PYTHONPATH']}"
     child = subprocess.run(
         [stack.python, str(Path(__file__).parent / "release_probe.py"), "answers.json"],
         input=json.dumps(questions),

@@ -15,7 +15,7 @@ from harness.core import wire
 from harness.core.cells import Cell, Check, Device, Release
 from harness.core.errors import IntegrityError
 from harness.corpus.user_speech import OwnSpeech, read_own
-from harness.releases import layout_path, resolve
+from harness.releases import install_path, resolve
 from harness.run import Settings, build_plan
 from harness.run.prepare import VALIDATION_UTTERANCES, Prepared, lay_out_releases, prepare
 from harness.variants.catalogue import available
@@ -302,7 +302,7 @@ def test_only_the_releases_of_the_cells_are_laid_out(tmp_path: Path, cache: Path
     newest = [cell for cell in matrix.cells if cell.release == "1.4.16"]
     lay_out_releases(prepared, newest, on_done=told.append)
     assert told == [releases[1]]
-    assert [layout_path(release, own).is_dir() for release in releases] == [False, True]
+    assert [install_path(release, own).is_dir() for release in releases] == [False, True]
 
 
 def test_a_release_that_is_not_the_one_that_was_locked_is_refused_when_it_is_laid_out(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from harness.config.matrix import load_matrix
 from harness.core.cells import Outcome, Release, Status, Verdict
 from harness.core.evidence import OWN_SETTINGS
 from harness.environments.environment import probe
-from harness.releases import default_cache, fetch, layout_path, resolve
+from harness.releases import default_cache, fetch, install_path, resolve
 from harness.rules.known_issues import load_known_issues
 from harness.rules.user_input import attribute
 from harness.rules.verdicts import JudgedOutcome, judge
@@ -93,7 +93,7 @@ def plant(locked: tuple[Release, ...], name: str, folder: Path) -> Path:
     """A copy of the sound release as a checkout, with its faults in it."""
     (release,) = resolve(SOUND, locked)
     fetch([release], default_cache(), jobs=1)
-    shutil.copytree(layout_path(release, default_cache()) / "funasr", folder / name / "funasr")
+    shutil.copytree(install_path(release, default_cache()) / "funasr", folder / name / "funasr")
     for edit in COPIES[name]:
         file = folder / name / "funasr" / edit.file
         text = file.read_text("utf-8")

@@ -16,7 +16,7 @@ import pytest
 from harness.config.matrix import Matrix, load_matrix
 from harness.core.cells import Outcome, Release, Status
 from harness.environments.environment import Environment, probe, scrubbed_environment
-from harness.releases import default_cache, fetch, layout_path, resolve
+from harness.releases import default_cache, fetch, install_path, resolve
 from harness.rules.apply import apply_rules
 from harness.run import Settings, build_plan, execute
 from harness.run.prepare import Prepared, lay_out_releases, prepare
@@ -114,7 +114,7 @@ def plant(locked: tuple[Release, ...], name: str, folder: Path) -> Path:
     """A copy of the sound release as a checkout, with the fault in it."""
     (release,) = resolve(SOUND, locked)
     fetch([release], default_cache(), jobs=1)
-    shutil.copytree(layout_path(release, default_cache()) / "funasr", folder / name / "funasr")
+    shutil.copytree(install_path(release, default_cache()) / "funasr", folder / name / "funasr")
     edit = COPIES[name]
     if edit is None:
         # The copy needs a hash of its own to be another release than the others.

@@ -22,7 +22,7 @@ from release_files import make_checkout, make_index, make_sdist, make_wheel, pub
 
 from harness.core.cells import Release
 from harness.core.errors import FetchError, IntegrityError, ReleaseError, StoreError
-from harness.releases import default_cache, fetch, layout_path, package_index
+from harness.releases import default_cache, fetch, install_path, package_index
 from harness.releases import install as layout_module
 from harness.releases.local import read_local
 
@@ -47,7 +47,7 @@ def rooms(cache: Path) -> list[Path]:
 
 
 def assert_whole(release: Release, cache: Path) -> None:
-    place = layout_path(release, cache)
+    place = install_path(release, cache)
     assert (place / "funasr" / "__init__.py").is_file()
     metadata = next(iter(importlib.metadata.distributions(name="funasr", path=[str(place)])))
     assert metadata.version == release.version
@@ -61,7 +61,7 @@ def test_published_wheels_and_sdists_are_laid_out_with_their_metadata(tmp_path: 
     assert sorted(done, key=lambda release: release.label) == releases
     for release in releases:
         assert_whole(release, cache)
-        assert sorted(path.name for path in layout_path(release, cache).iterdir()) == [
+        assert sorted(path.name for path in install_path(release, cache).iterdir()) == [
             "funasr",
             f"funasr-{release.version}.dist-info",
         ]
@@ -74,7 +74,7 @@ def test_local_files_and_checkouts_are_laid_out_like_published_ones(tmp_path: Pa
     fetch(releases, cache, jobs=2)
     for release in releases:
         assert_whole(release, cache)
-    copied = layout_path(releases[2], cache)
+    copied = install_path(releases[2], cache)
     assert sorted(path.name for path in copied.iterdir()) == ["funasr", "funasr-1.0.2.dist-info"]
     (tmp_path / "co" / "funasr" / "models" / "model.py").write_text("edited\n")
     assert (copied / "funasr" / "models" / "model.py").read_text() == "width = 320\n"
@@ -86,7 +86,7 @@ def test_what_is_laid_out_already_is_not_touched_and_nobody_is_asked(
     releases = locked_and_served(tmp_path, make_wheel(tmp_path, "1.0.0"))
     fetch(releases, cache, jobs=2)
     monkeypatch.setattr(package_index, "_find_uv", lambda: "/nowhere/uv")
-    monkeypatch.setattr(layout_module, "workroom", None)
+    monkeypatch.setattr(layout_module, "working_folder", None)
     done: list[Release] = []
     fetch([*releases, *releases], cache, jobs=2, on_done=done.append)
     assert done == releases
@@ -103,7 +103,7 @@ def test_a_file_whose_hash_differs_is_refused_before_anything_is_laid_out(
         fetch([planted], cache, jobs=1)
     for part in ("release 1.0.0", WRONG, published(served).sha256, "next:"):
         assert part in str(caught.value)
-    assert not layout_path(planted, cache).exists()
+    assert not install_path(planted, cache).exists()
 
 
 def test_a_file_that_was_brought_along_is_used_without_an_index_and_checked_all_the_same(
@@ -144,7 +144,7 @@ def test_a_wheel_without_funasr_in_it_is_not_laid_out(tmp_path: Path, cache: Pat
     (release,) = locked_and_served(tmp_path, make_wheel(tmp_path, "1.0.0", package=False, more={"other.py": ""}))
     with pytest.raises(FetchError, match="has no funasr package"):
         fetch([release], cache, jobs=1)
-    assert not layout_path(release, cache).exists()
+    assert not install_path(release, cache).exists()
 
 
 def test_one_failure_leaves_what_was_done_before_it(tmp_path: Path, cache: Path) -> None:
@@ -158,12 +158,12 @@ def test_one_failure_leaves_what_was_done_before_it(tmp_path: Path, cache: Path)
 
 KILLED = {
     "while unpacking": ("local.unpack_wheel", "(target / 'funasr').mkdir(); (target / 'funasr/__init__.py').touch()"),
-    "before moving": ("layout.settle", "pass"),
+    "before moving": ("install.move_into_place", "pass"),
 }
 CHILD = """
     import sys
     from pathlib import Path
-    from harness.releases import layout, local
+    from harness.releases import install, local
     from harness.releases.local import read_local
 
     kept = {name}
@@ -175,7 +175,7 @@ CHILD = """
         kept(file, target)
 
     {name} = stop
-    layout.fetch([read_local(Path(sys.argv[1]))], Path(sys.argv[2]), jobs=1)
+    install.fetch([read_local(Path(sys.argv[1]))], Path(sys.argv[2]), jobs=1)
     print("done", flush=True)
 """
 
@@ -205,7 +205,7 @@ def test_a_half_layout_left_by_a_kill_is_not_taken_for_whole_and_is_cleaned_away
     stopped.wait()
     (left,) = rooms(cache)
     assert list(left.rglob("__init__.py"))
-    assert not layout_path(release, cache).exists()
+    assert not install_path(release, cache).exists()
     fetch([release], cache, jobs=1)
     assert_whole(release, cache)
     assert rooms(cache) == []
@@ -241,7 +241,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_that_looks_whole(
     monkeypatch.setattr(layout_module.local, "unpack_wheel", full)
     with pytest.raises(StoreError, match="the disk is full"):
         fetch([release], cache, jobs=1)
-    assert not layout_path(release, cache).exists()
+    assert not install_path(release, cache).exists()
     assert rooms(cache) == []
 
 
@@ -263,7 +263,7 @@ def test_a_disk_that_is_really_full_is_told(tmp_path: Path, cache: Path, small_d
     (release,) = locked_and_served(tmp_path, wheel) if through_uv else [read_local(wheel)]
     with pytest.raises(StoreError, match="the disk is full"):
         fetch([release], small_disk, jobs=1)
-    assert not layout_path(release, small_disk).exists()
+    assert not install_path(release, small_disk).exists()
 
 
 def test_a_cache_that_is_a_file_is_told(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.core.cells import Release
 from harness.core.errors import IntegrityError
-from harness.releases import fetch, layout_path, load_lock, resolve
+from harness.releases import fetch, install_path, load_lock, resolve
 
 pytestmark = pytest.mark.release
 
@@ -22,7 +22,7 @@ WHEEL, SDIST = "1.4.16", "1.3.4"
 def test_a_published_release_is_laid_out_in_an_empty_cache(tmp_path: Path, version: str, kind: str) -> None:
     (release,) = resolve(version, LOCKED)
     fetch([release], tmp_path, jobs=2)
-    place = layout_path(release, tmp_path)
+    place = install_path(release, tmp_path)
     metadata = next(iter(importlib.metadata.distributions(name="funasr", path=[str(place)])))
     assert (release.kind, metadata.version) == (kind, version)
     assert (place / "funasr" / "version.txt").read_text().strip() == version
@@ -36,4 +36,4 @@ def test_a_published_release_with_another_hash_in_the_lock_is_refused(tmp_path: 
     planted: Release = replace(release, sha256="0" * 64)
     with pytest.raises(IntegrityError, match=release.sha256):
         fetch([planted], tmp_path, jobs=1)
-    assert not layout_path(planted, tmp_path).exists()
+    assert not install_path(planted, tmp_path).exists()

@@ -15,7 +15,7 @@ import pytest
 from harness.core.cells import Dimensions, Failure, Frame, Outcome, Release, Status
 from harness.core.errors import InputError
 from harness.environments.environment import Environment, probe
-from harness.releases import default_cache, layout_path, resolve
+from harness.releases import default_cache, install_path, resolve
 from harness.report.upstream import trial, write
 from harness.report.upstream.contract_script import contract_script, sizes
 from harness.report.upstream.document import document
@@ -182,7 +182,7 @@ def test_each_question_of_the_data_with_a_script_has_its_function(name: str) -> 
 
 def tried(script: str, tmp_path: Path) -> trial.Trial:
     """What is made of a script; the release in the cache is an empty folder."""
-    layout_path(RELEASE, tmp_path).mkdir(parents=True)
+    install_path(RELEASE, tmp_path).mkdir(parents=True)
     return trial.run(script, RELEASE, STACK, cache=tmp_path)
 
 

@@ -18,7 +18,7 @@ from harness.corpus.synthesis import SAMPLING_RATE
 from harness.corpus.user_files import carry
 from harness.corpus.user_speech import OwnSpeech, load_corpus, read_own
 from harness.corpus.word_orders import HELD_OUT_FILE, TRAIN_FILE, build_word_orders
-from harness.releases import fetch, layout_path
+from harness.releases import fetch, install_path
 from harness.variants.catalogue import load_variant
 from harness.variants.model_folder import write_model_folder
 
@@ -129,9 +129,10 @@ def carried_own(inputs: Path) -> tuple[Path | None, Path | None]:
 def _lay_out_models(cells: Sequence[Cell], corpus: Corpus, models: Path, cache: Path) -> None:
     wanted = dict.fromkeys((cell.variant, cell.dimensions, cell.depth) for cell in cells)
     models.mkdir()
-    for variant, shape, scale in wanted:
-        if variant and shape and scale:
-            folder = write_model_folder(load_variant(variant), corpus, cache, dimensions=shape, depth=scale).path
+    for variant, dimensions, depth in wanted:
+        if variant and dimensions and depth:
+            made = write_model_folder(load_variant(variant), corpus, cache, dimensions=dimensions, depth=depth)
+            folder = made.path
             shutil.copytree(folder, models / folder.name)
 
 
@@ -141,5 +142,5 @@ def _lay_out_releases(matrix: Matrix, cells: Sequence[Cell], releases: Path, cac
     fetch(wanted, cache, jobs=2 * (os.cpu_count() or 1))
     releases.mkdir()
     for release in wanted:
-        folder = layout_path(release, cache)
+        folder = install_path(release, cache)
         shutil.copytree(folder, releases / folder.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))

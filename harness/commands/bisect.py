@@ -32,7 +32,7 @@ from harness.run.runner import CellRunner, temporary_workspace
 from harness.run.store import holds_run
 from harness.text.terminal import say
 from harness.variants.catalogue import available, load_variant
-from harness.variants.variant import shape_problems
+from harness.variants.variant import dimension_problems
 
 
 def main(options: argparse.Namespace) -> int:
@@ -153,7 +153,7 @@ def _model(options: argparse.Namespace) -> tuple[VariantSource | None, Dimension
     if options.variant is None:
         return None, shape
     variant = load_variant(options.variant)
-    if shape and (problems := shape_problems(variant, shape)):
+    if shape and (problems := dimension_problems(variant, shape)):
         raise VariantError(f"{options.variant} cannot be had at {shape}: {'; '.join(problems)}")
     own = options.variant in available()
     return VariantSource(name=variant.name, path=None if own else Path(options.variant)), shape

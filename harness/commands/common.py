@@ -28,7 +28,7 @@ from harness.run.repeat_commands import ELSEWHERE, near
 from harness.run.runner import CellRunner, RunnerSettings
 from harness.text.terminal import say_detail
 from harness.variants.catalogue import available, load_variant
-from harness.variants.variant import shape_problems
+from harness.variants.variant import dimension_problems
 
 
 def read_cells(options: argparse.Namespace, *, gpu_present: bool) -> tuple[Matrix, tuple[Cell, ...]]:
@@ -125,9 +125,9 @@ def locked_labels(lock: Path) -> tuple[str, ...]:
 def _misfits(matrix: Matrix) -> Iterator[str]:
     """Sizes of the matrix that one of its variants cannot have."""
     variants = {source.name: load_variant(str(source.path or source.name)) for source in matrix.variants}
-    for name, shape in dict.fromkeys((cell.variant, cell.dimensions) for cell in matrix.cells):
-        if name and shape:
-            yield from (f"{name}: {problem}" for problem in shape_problems(variants[name], shape))
+    for name, dimensions in dict.fromkeys((cell.variant, cell.dimensions) for cell in matrix.cells):
+        if name and dimensions:
+            yield from (f"{name}: {problem}" for problem in dimension_problems(variants[name], dimensions))
 
 
 @dataclass(frozen=True, kw_only=True)

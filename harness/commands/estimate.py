@@ -55,9 +55,9 @@ def read(options: argparse.Namespace) -> tuple[MeasureRequest, PredictionRequest
     """
     cards = tuple(map(GpuCard.parse, options.fit))
     variant = load_variant(options.variant)
-    shape = _shape(options.dimensions)
-    scale = options.depth or Depth.FULL
-    render(variant, dimensions=shape, depth=scale)
+    dimensions = _dimensions(options.dimensions)
+    depth = options.depth or Depth.FULL
+    render(variant, dimensions=dimensions, depth=depth)
     seconds = options.seconds
     if not FRAME_SECONDS <= seconds <= LONGEST_SECONDS:
         raise InputError(
@@ -69,8 +69,8 @@ def read(options: argparse.Namespace) -> tuple[MeasureRequest, PredictionRequest
     question = MeasureRequest(
         release=_release(options),
         variant=variant,
-        dimensions=shape,
-        depth=scale,
+        dimensions=dimensions,
+        depth=depth,
         precision=Precision(options.precision),
         frames=max(2, round(seconds / FRAME_SECONDS)),
         characters=max(2, characters),
@@ -96,7 +96,7 @@ def _asked(stated: int, batch_type: str, seconds: float) -> PredictionRequest:
     return PredictionRequest(utterances=utterances, seconds=seconds, batch_type=batch_type, stated=stated)
 
 
-def _shape(text: str) -> Dimensions:
+def _dimensions(text: str) -> Dimensions:
     try:
         return Dimensions.parse(text)
     except ValueError as error:

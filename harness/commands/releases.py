@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.commands.common import cache_of
 from harness.config.built_in import FOLDER, LOCK_NAME, built_in_folder
 from harness.core.cells import Release
-from harness.releases import fetch, layout_path, load_lock, lock, resolve
+from harness.releases import fetch, install_path, load_lock, lock, resolve
 from harness.text.terminal import say
 
 
@@ -24,7 +24,7 @@ def _list(options: argparse.Namespace) -> int:
 
     cache = cache_of(options)
     rows = [
-        (release.label, release.kind, release.sha256[:12], "installed" if layout_path(release, cache).is_dir() else "")
+        (release.label, release.kind, release.sha256[:12], "installed" if install_path(release, cache).is_dir() else "")
         for release in _chosen(options)
     ]
     print(tabulate(rows, headers=("release", "kind", "sha256", "cache")))

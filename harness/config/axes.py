@@ -72,20 +72,20 @@ class AxesReader:
             return Product(place=table.place, releases=releases, questions=questions, gpu_only=gpu_only)
         variants = self._variants(home("variant"))
         vocab_sizes, hidden_sizes = home("vocab_size").sizes("vocab_size"), home("hidden_size").sizes("hidden_size")
-        scales = _words_or_auto(home("depth"), "depth", Depth)
+        depths = _words_or_auto(home("depth"), "depth", Depth)
         devices = _words_or_auto(home("device"), "device", Device)
         precisions = _words(home("precision"), "precision", Precision)
         if not (releases and questions and variants and vocab_sizes and hidden_sizes):
             return None
-        if not (scales and devices and precisions):
+        if not (depths and devices and precisions):
             return None
         return Product(
             place=table.place,
             releases=releases,
             questions=questions,
             variants=variants,
-            shapes=tuple(Dimensions(vocab_size=v, hidden_size=h) for v, h in product(vocab_sizes, hidden_sizes)),
-            scales=scales,
+            dimensions=tuple(Dimensions(vocab_size=v, hidden_size=h) for v, h in product(vocab_sizes, hidden_sizes)),
+            depths=depths,
             devices=devices,
             precisions=precisions,
             gpu_only=gpu_only,
@@ -104,7 +104,7 @@ class AxesReader:
             variants=_set(self._variants(table)) if table.has("variant") else None,
             vocab_sizes=_set(table.sizes("vocab_size")) if table.has("vocab_size") else None,
             hidden_sizes=_set(table.sizes("hidden_size")) if table.has("hidden_size") else None,
-            scales=_set(_words(table, "depth", Depth)) if table.has("depth") else None,
+            depths=_set(_words(table, "depth", Depth)) if table.has("depth") else None,
             devices=_set(_words(table, "device", Device)) if table.has("device") else None,
             precisions=_set(_words(table, "precision", Precision)) if table.has("precision") else None,
         )

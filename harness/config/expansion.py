@@ -48,8 +48,8 @@ class Product:
     releases: tuple[Release, ...]
     questions: tuple[Question, ...]
     variants: tuple[str, ...] = ()
-    shapes: tuple[Dimensions, ...] = ()
-    scales: tuple[Depth | None, ...] = ()
+    dimensions: tuple[Dimensions, ...] = ()
+    depths: tuple[Depth | None, ...] = ()
     """None is `auto`: full on a GPU, reduced on a CPU."""
     devices: tuple[Device | None, ...] = ()
     """None is `auto`: the GPU where there is one."""
@@ -72,7 +72,7 @@ class Exclusion:
     variants: frozenset[str] | None = None
     vocab_sizes: frozenset[int] | None = None
     hidden_sizes: frozenset[int] | None = None
-    scales: frozenset[Depth] | None = None
+    depths: frozenset[Depth] | None = None
     devices: frozenset[Device] | None = None
     precisions: frozenset[Precision] | None = None
 
@@ -82,7 +82,7 @@ class Exclusion:
             self.releases is None or cell.release in self.releases,
             self.questions is None or any(question in self.questions for question in _answered_by(cell)),
         ]
-        model = (self.variants, self.vocab_sizes, self.hidden_sizes, self.scales, self.devices, self.precisions)
+        model = (self.variants, self.vocab_sizes, self.hidden_sizes, self.depths, self.devices, self.precisions)
         if cell.check is Check.IMPORT:
             return all(about_release) and all(key is None for key in model)
         vocab_size, hidden_size = (
@@ -104,17 +104,17 @@ def expand(one: Product, *, gpu_present: bool) -> Iterator[Cell]:
         if check is Check.IMPORT:
             yield import_cell(release.label)
             continue
-        for variant, shape, scale, asked, precision in product(
-            one.variants, one.shapes, one.scales, one.devices, one.precisions
+        for variant, dimensions, depth, stated, precision in product(
+            one.variants, one.dimensions, one.depths, one.devices, one.precisions
         ):
-            device = asked or (Device.CUDA if gpu_present else Device.CPU)
-            if asked is None and not runs_on(device, precision):
+            device = stated or (Device.CUDA if gpu_present else Device.CPU)
+            if stated is None and not runs_on(device, precision):
                 continue
             yield Cell(
                 release=release.label,
                 variant=variant,
-                dimensions=shape,
-                depth=scale or (Depth.FULL if device is Device.CUDA else Depth.REDUCED),
+                dimensions=dimensions,
+                depth=depth or (Depth.FULL if device is Device.CUDA else Depth.REDUCED),
                 check=check,
                 entry=native_entry(release.label) if entry == NATIVE else entry,
                 device=device,
@@ -154,17 +154,17 @@ def kept(cells: Iterable[Cell], exclusions: Sequence[Exclusion]) -> Iterator[Cel
 
 
 def in_order(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Each cell once: by release (oldest first), variant, shape, scale, device, precision, check, entry point."""
+    """Each cell once: by release (oldest first), variant, dimensions, depth, device, precision, check, entry point."""
     return tuple(sorted(set(cells), key=_order))
 
 
 def _order(cell: Cell) -> tuple[object, ...]:
-    shape = (cell.dimensions.vocab_size, cell.dimensions.hidden_size) if cell.dimensions else (0, 0)
+    sizes = (cell.dimensions.vocab_size, cell.dimensions.hidden_size) if cell.dimensions else (0, 0)
     return (
         release_key(cell.release),
         # The release's own cell comes before those of its models.
         cell.variant or "",
-        shape,
+        sizes,
         list(Depth).index(cell.depth) if cell.depth else -1,
         list(Device).index(cell.device),
         list(Precision).index(cell.precision),

@@ -111,17 +111,17 @@ def build_synthesized(cache: Path, made: Synthesized) -> Corpus:
         StackError: the synthesizer is missing or does not work on this machine.
         StoreError: `cache` cannot be written to.
     """
-    from harness.releases.cache import settle, workroom
+    from harness.releases.cache import move_into_place, working_folder
 
     synthesizer = synthesis.synthesizer()
     ingredients = json.dumps([_FORMAT, str(synthesizer), made.texts, *filter(None, (made.form,))])
     cache = cache.absolute()
     folder = cache / "corpora" / hashlib.sha256(ingredients.encode()).hexdigest()[:16]
     if not _is_whole(folder, made):
-        with workroom(cache) as room:
+        with working_folder(cache) as room:
             _synthesize(room / "corpus", made)
             shutil.rmtree(folder, ignore_errors=True)
-            settle(room / "corpus", folder)
+            move_into_place(room / "corpus", folder)
     utterances = _utterances(folder, made)
     return Corpus(utterances=utterances, sha256=content_hash(utterances), origin=f"{made.origin}, {synthesizer}")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import harness
 from harness.core.errors import StackError
-from harness.releases.cache import default_cache, settle, workroom
+from harness.releases.cache import default_cache, move_into_place, working_folder
 
 WITHOUT_NATIVE_LIBRARIES = "torchaudio-without-native-libraries"
 """Name of the shim: torchaudio is imported from a copy that lacks `lib/*.so`, as its loader allows for."""
@@ -192,11 +192,11 @@ def _adapt_torchaudio(stack: Environment, folder: str | None, error: str, cache:
     # Another torch may come to the same torchaudio, so the trial below is made for each pair.
     place = cache / "stack" / f"torchaudio-{version}-torch-{stack.torch_version}"
     if not place.is_dir():
-        with workroom(cache) as room:
+        with working_folder(cache) as room:
             made = room / place.name
             shutil.copytree(folder, made / "torchaudio", ignore=_native_libraries)
             _try_fbank(stack.python, (made, *stack.extra_paths), error)
-            settle(made, place)
+            move_into_place(made, place)
     return replace(stack, extra_paths=(place, *stack.extra_paths), shims=(WITHOUT_NATIVE_LIBRARIES,))
 
 

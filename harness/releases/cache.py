@@ -27,7 +27,7 @@ def default_cache() -> Path:
     return (shared if shared.is_absolute() else Path.home() / ".cache") / "funasr-harness"
 
 
-def layout_path(release: Release, cache: Path) -> Path:
+def install_path(release: Release, cache: Path) -> Path:
     """The folder to put at the front of `sys.path` for this release; complete if it exists.
 
     Named by label and hash, so that releases of the same label from different files are kept apart.
@@ -41,7 +41,7 @@ def carried_path(release: Release, cache: Path) -> Path:
 
 
 @contextlib.contextmanager
-def workroom(cache: Path) -> Iterator[Path]:
+def working_folder(cache: Path) -> Iterator[Path]:
     """A folder in the cache for this process alone, gone when the block ends.
 
     What processes that were killed left behind is removed first. A living owner holds a lock
@@ -50,7 +50,7 @@ def workroom(cache: Path) -> Iterator[Path]:
     Raises:
         StoreError: the disk is full, or the cache cannot be written to.
     """
-    with storing(cache):
+    with storage_errors(cache):
         rooms = cache / "making"
         rooms.mkdir(parents=True, exist_ok=True)
         with _locked(rooms / "gate"):
@@ -65,7 +65,7 @@ def workroom(cache: Path) -> Iterator[Path]:
             os.close(owner)
 
 
-def settle(made: Path, place: Path) -> None:
+def move_into_place(made: Path, place: Path) -> None:
     """Move a whole folder to its place; when another process was faster, its folder stays."""
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -77,7 +77,7 @@ def settle(made: Path, place: Path) -> None:
 
 
 @contextlib.contextmanager
-def storing(place: Path) -> Iterator[None]:
+def storage_errors(place: Path) -> Iterator[None]:
     """Turn an OSError about space or permissions into a StoreError.
 
     Raises:

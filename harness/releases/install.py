@@ -14,8 +14,8 @@ from pathlib import Path
 from harness.core.cells import Release
 from harness.core.errors import FetchError, ReleaseError
 from harness.releases import local, package_index
-from harness.releases.cache import carried_path, layout_path, settle, workroom
-from harness.releases.local import PACKAGE, file_sha256, mismatch
+from harness.releases.cache import carried_path, install_path, move_into_place, working_folder
+from harness.releases.local import PACKAGE, file_sha256, hash_mismatch
 
 
 def fetch(
@@ -28,7 +28,7 @@ def fetch(
 
     Args:
         releases: As `resolve` gives them.
-        cache: Filled as needed; see `layout_path`.
+        cache: Filled as needed; see `install_path`.
         jobs: How many are installed at the same time.
         on_done: Called in this thread with each release that is there, as soon as it is.
 
@@ -41,13 +41,13 @@ def fetch(
     report = on_done or (lambda _: None)
     missing = []
     for release in dict.fromkeys(releases):
-        if layout_path(release, cache).is_dir():
+        if install_path(release, cache).is_dir():
             report(release)
         else:
             missing.append(release)
     if not missing:
         return
-    with workroom(cache) as room, ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+    with working_folder(cache) as room, ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         pending = {pool.submit(_install, release, cache, room): release for release in missing}
         _wait(pool, pending, report)
 
@@ -64,7 +64,7 @@ def _wait(pool: ThreadPoolExecutor, pending: dict[Future[None], Release], report
 
 
 def _install(release: Release, cache: Path, room: Path) -> None:
-    place = layout_path(release, cache)
+    place = install_path(release, cache)
     made = room / place.name
     made.mkdir()
     if release.kind == "checkout" and release.path:
@@ -81,7 +81,7 @@ def _install(release: Release, cache: Path, room: Path) -> None:
     if not (made / PACKAGE / "__init__.py").is_file():
         what = f"release {release.label} has no {PACKAGE} package"
         raise FetchError(what, cause=f"{release.filename} is not a FunASR release", next_step="leave it out")
-    settle(made, place)
+    move_into_place(made, place)
 
 
 def _unpack(release: Release, file: Path, made: Path, room: Path) -> None:
@@ -93,7 +93,7 @@ def _unpack(release: Release, file: Path, made: Path, room: Path) -> None:
     except FileNotFoundError:
         raise _changed(release, file, "it is no longer there") from None
     if (got := file_sha256(own)) != release.sha256:
-        raise mismatch(release, got)
+        raise hash_mismatch(release, got)
     if release.kind == "wheel":
         local.unpack_wheel(own, made)
     else:

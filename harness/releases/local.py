@@ -28,13 +28,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def unusable(path: Path, cause: str) -> ReleaseError:
+def unusable_release(path: Path, cause: str) -> ReleaseError:
     """The error for something that the user named and that is no FunASR release."""
     next_step = "give a wheel, an sdist or a checkout of FunASR 1.x"
     return ReleaseError(f"not a FunASR release: {path}", cause=cause, next_step=next_step)
 
 
-def mismatch(release: Release, got: str) -> IntegrityError:
+def hash_mismatch(release: Release, got: str) -> IntegrityError:
     """The error for a file that is not the one which was locked."""
     return IntegrityError(
         f"release {release.label}: {release.filename} is not the file that was locked\n"
@@ -65,13 +65,13 @@ def read_local(path: Path) -> Release:
         elif path.name.endswith(".tar.gz"):
             kind, version, sha256 = "sdist", _sdist_version(path), file_sha256(path)
         else:
-            raise unusable(path, "it is neither a wheel (.whl) nor an sdist (.tar.gz) nor a folder")
+            raise unusable_release(path, "it is neither a wheel (.whl) nor an sdist (.tar.gz) nor a folder")
     except OSError as error:
-        raise unusable(path, error.strerror or str(error)) from error
+        raise unusable_release(path, error.strerror or str(error)) from error
     try:
         public = Version(version).public
     except InvalidVersion:
-        raise unusable(path, f"it states the version {version!r}, which is none") from None
+        raise unusable_release(path, f"it states the version {version!r}, which is none") from None
     label = f"{public}+local.{sha256[:8]}"
     return Release(label=label, version=version, kind=kind, filename=path.name, sha256=sha256, path=path)
 
@@ -87,7 +87,7 @@ def unpack_wheel(wheel: Path, target: Path) -> None:
             _look_through(wheel, archive)
             archive.extractall(target)  # noqa: S202 - the names have been looked at
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise unusable(wheel, f"it is not a whole wheel: {error}") from error
+        raise unusable_release(wheel, f"it is not a whole wheel: {error}") from error
 
 
 def _wheel_version(wheel: Path) -> str:
@@ -96,10 +96,10 @@ def _wheel_version(wheel: Path) -> str:
             _look_through(wheel, archive)
             metadata = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
             if len(metadata) != 1:
-                raise unusable(wheel, "it has no METADATA")
+                raise unusable_release(wheel, "it has no METADATA")
             return _stated_version(wheel, archive.read(metadata[0]))
     except zipfile.BadZipFile as error:
-        raise unusable(wheel, f"it is not a wheel: {error}") from error
+        raise unusable_release(wheel, f"it is not a wheel: {error}") from error
 
 
 def _look_through(wheel: Path, archive: zipfile.ZipFile) -> None:
@@ -107,9 +107,9 @@ def _look_through(wheel: Path, archive: zipfile.ZipFile) -> None:
         parts = PurePosixPath(entry.filename)
         astray = parts.is_absolute() or ".." in parts.parts or "\\" in entry.orig_filename
         if astray or stat.S_ISLNK(entry.external_attr >> 16):
-            raise unusable(wheel, f"its entry {entry.filename!r} leads out of the folder that it is unpacked in")
+            raise unusable_release(wheel, f"its entry {entry.filename!r} leads out of the folder")
     if _INIT not in archive.namelist():
-        raise unusable(wheel, f"there is no {_INIT} in it")
+        raise unusable_release(wheel, f"there is no {_INIT} in it")
 
 
 def _sdist_version(sdist: Path) -> str:
@@ -123,18 +123,18 @@ def _sdist_version(sdist: Path) -> str:
                 if inner == ("PKG-INFO",) and (file := archive.extractfile(member)):
                     metadata = file.read()
     except (tarfile.TarError, EOFError) as error:
-        raise unusable(sdist, f"it is not an sdist: {error}") from error
+        raise unusable_release(sdist, f"it is not an sdist: {error}") from error
     if not package:
-        raise unusable(sdist, f"there is no {_INIT} in it")
+        raise unusable_release(sdist, f"there is no {_INIT} in it")
     if metadata is None:
-        raise unusable(sdist, "it has no PKG-INFO")
+        raise unusable_release(sdist, "it has no PKG-INFO")
     return _stated_version(sdist, metadata)
 
 
 def _stated_version(path: Path, metadata: bytes) -> str:
     stated = HeaderParser().parsestr(metadata.decode("utf-8", "replace")).get("Version")
     if not stated:
-        raise unusable(path, "its metadata state no version")
+        raise unusable_release(path, "its metadata state no version")
     return str(stated)
 
 
@@ -151,10 +151,10 @@ def stated_version(root: Path) -> str:
         if (root / "__init__.py").is_file() and root.name == PACKAGE:
             above = f"give the folder above: {root.parent}"
             raise ReleaseError(f"not a FunASR checkout: {root}", cause="it is the package itself", next_step=above)
-        raise unusable(root, f"there is no {PACKAGE}/__init__.py in it")
+        raise unusable_release(root, f"there is no {PACKAGE}/__init__.py in it")
     stated = root / PACKAGE / "version.txt"
     if not stated.is_file():
-        raise unusable(root, f"there is no {PACKAGE}/version.txt in it")
+        raise unusable_release(root, f"there is no {PACKAGE}/version.txt in it")
     return stated.read_text("utf-8", "replace").strip()
 
 
@@ -201,7 +201,7 @@ def declared_requirements(root: Path) -> list[str]:
     try:
         return _declared(root)
     except (SyntaxError, ValueError) as error:
-        raise unusable(root, f"its setup.py or pyproject.toml cannot be read: {error}") from error
+        raise unusable_release(root, f"its setup.py or pyproject.toml cannot be read: {error}") from error
 
 
 def _declared(root: Path) -> list[str]:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from harness.core.cells import Release
 from harness.core.errors import FetchError, HarnessError, StoreError
-from harness.releases.local import PACKAGE, mismatch
+from harness.releases.local import PACKAGE, hash_mismatch
 
 _PATIENCE_SECONDS = 600.0
 _COMPUTED = re.compile(r"Computed:\s+sha256:([0-9a-f]{64})")
@@ -176,7 +176,7 @@ def _failure(what: str, stderr: str, release: Release | None) -> HarnessError:
         return StoreError(what, cause="the disk is full", next_step="make room and run the command again")
     if release is not None and "Hash mismatch" in stderr:
         got = _COMPUTED.search(stderr)
-        return mismatch(release, got[1] if got else "another one")
+        return hash_mismatch(release, got[1] if got else "another one")
     lines = [line.strip() for line in _ADDRESS.sub("<address>", stderr).splitlines() if line.strip()]
     last = "\n    ".join(lines[-6:]) or "uv printed nothing"
     if any(sign in stderr for sign in _OFFLINE):

@@ -37,7 +37,7 @@ _COMPLEMENT = "1 - "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Anatomy:
+class ArchitectureTraits:
     """What the contract checks besides what holds of every model; empty for a model of which nothing is stated."""
 
     losses: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
@@ -75,10 +75,10 @@ class Anatomy:
         return {key: value for key, value in stated.items() if value not in ({}, [], None)}
 
 
-def read_anatomy(table: Table, config: Mapping[str, Any]) -> Anatomy:
-    """The anatomy in a `harness` block; what is wrong with it is noted among the block's problems."""
+def read_traits(table: Table, config: Mapping[str, Any]) -> ArchitectureTraits:
+    """The traits in a `harness` block; what is wrong with it is noted among the block's problems."""
     no_hotword = table.text("no_hotword") if table.has("no_hotword") else None
-    anatomy = Anatomy(
+    traits = ArchitectureTraits(
         losses={name: _names(table, "losses", value) for name, value in _mapping(table, "losses").items()},
         loss_is={name: _factors(table, value) for name, value in _mapping(table, "loss_is").items()},
         without_loss={name: str(reason) for name, reason in _mapping(table, "without_loss").items()},
@@ -86,12 +86,12 @@ def read_anatomy(table: Table, config: Mapping[str, Any]) -> Anatomy:
         labels_before_text=_labels(table),
         no_hotword=no_hotword,
     )
-    paths = [("projection_width", path) for path in anatomy.projection_width.values()]
+    paths = [("projection_width", path) for path in traits.projection_width.values()]
     paths += [("no_hotword", no_hotword)] if no_hotword else []
-    paths += [("loss_is", path) for factors in anatomy.loss_is.values() for path in _paths(factors)]
+    paths += [("loss_is", path) for factors in traits.loss_is.values() for path in _paths(factors)]
     for key, path in paths:
         _check_number(table, key, path, config)
-    return anatomy
+    return traits
 
 
 def _mapping(table: Table, key: str) -> Mapping[str, Any]:

@@ -62,12 +62,12 @@ def write_model_folder(
     Several cells share it: whoever adds a checkpoint adds it to a copy.
 
     Raises:
-        VariantError: the variant cannot have this shape.
+        VariantError: the variant cannot have these dimensions.
         CorpusError: the corpus has more distinct characters than the vocabulary has room for.
         StoreError: `cache` cannot be written to.
     """
     from harness.corpus.features import Frontend, measure
-    from harness.releases.cache import settle, workroom
+    from harness.releases.cache import move_into_place, working_folder
 
     config = render(variant, dimensions=dimensions, depth=depth)
     tokens = make_token_list(corpus.texts, dimensions.vocab_size)
@@ -85,12 +85,12 @@ def write_model_folder(
             "seg_dict": seg_dict(tokens, corpus.texts),
             "am.mvn": statistics.am_mvn(),
         }
-        with workroom(cache) as room:
+        with working_folder(cache) as room:
             made = room / "model"
             made.mkdir()
             for name, text in files.items():
                 (made / name).write_text(text, encoding="utf-8")
-            settle(made, folder)
+            move_into_place(made, folder)
     return ModelFolder(path=folder, sha256=sha256, input_size=frontend.size, token_list=tokens)
 
 

@@ -10,8 +10,7 @@ from typing import Any
 from harness.config.toml_tables import Problems, Table, did_you_mean
 from harness.core.errors import VariantError, listing
 from harness.corpus.synthesis import SAMPLING_RATE
-from harness.variants import architecture as anatomies
-from harness.variants.architecture import look_up
+from harness.variants.architecture import KEYS, look_up, read_traits
 from harness.variants.variant import Variant
 
 SCHEMA = 1
@@ -28,7 +27,7 @@ _KEYS = (
     "inputs",
     "tables",
     "training",
-    *anatomies.KEYS,
+    *KEYS,
 )
 
 # What the model folder can be made for: other frontends want no am.mvn of this form, other tokenizers no token list.
@@ -77,7 +76,7 @@ def read(path: Path, *, source: str) -> Variant:
     groups = _groups(table)
     inputs = _inputs(table)
     tables, training = _tables(table, config), _training(table)
-    anatomy = anatomies.read_anatomy(table, config)
+    traits = read_traits(table, config)
     described = table.text("source", default="a file of the user's")
     _check_config(config, problems)
     if problems.found:
@@ -93,7 +92,7 @@ def read(path: Path, *, source: str) -> Variant:
         inputs=inputs,
         tables=tables,
         training=training,
-        anatomy=anatomy,
+        traits=traits,
         config=config,
     )
 

@@ -16,7 +16,7 @@ from typing import Any
 from harness.core.cells import Depth, Dimensions
 from harness.core.errors import VariantError, listing
 from harness.corpus.tokens import SPECIAL
-from harness.variants.architecture import Anatomy, look_up, put
+from harness.variants.architecture import ArchitectureTraits, look_up, put
 
 _NOT_REGISTERED = ("optim", "scheduler", "dataset")
 """FunASR keeps optimizers and schedulers in dictionaries of their own; datasets matter to the trainer alone."""
@@ -50,7 +50,7 @@ class Variant:
     """Keys of the config whose components stand in another registry table than their name says, or in none."""
     training: Mapping[str, Any] = field(hash=False)
     """What the architecture's own recipe gives the trainer besides, by dotted path."""
-    anatomy: Anatomy = field(hash=False)
+    traits: ArchitectureTraits = field(hash=False)
     """What is particular about its training."""
     config: Mapping[str, Any] = field(hash=False, repr=False)
     """FunASR's part of the file, at full depth; `render` fills its placeholders."""
@@ -80,7 +80,7 @@ def render(variant: Variant, *, dimensions: Dimensions, depth: Depth) -> dict[st
     Raises:
         VariantError: attention heads do not divide the hidden size, or the vocabulary has no room for text.
     """
-    if problems := shape_problems(variant, dimensions):
+    if problems := dimension_problems(variant, dimensions):
         raise VariantError(
             listing(f"{variant.name} at {dimensions}", problems), next_step="choose other dimensions in the matrix"
         )
@@ -94,7 +94,7 @@ def render(variant: Variant, *, dimensions: Dimensions, depth: Depth) -> dict[st
     return config
 
 
-def shape_problems(variant: Variant, dimensions: Dimensions) -> tuple[str, ...]:
+def dimension_problems(variant: Variant, dimensions: Dimensions) -> tuple[str, ...]:
     """Why a variant cannot have these dimensions; empty if it can."""
     return (
         *_head_problems(variant, dimensions.hidden_size),
@@ -125,6 +125,6 @@ def _vocab_problems(vocab_size: int) -> Iterator[str]:
 
 
 def _label_problems(variant: Variant, vocab_size: int) -> Iterator[str]:
-    largest = variant.anatomy.largest_label(variant.config)
+    largest = variant.traits.largest_label(variant.config)
     if vocab_size <= largest:
         yield f"a vocabulary of {vocab_size} has no token {largest}, which this architecture's labels need"

@@ -16,7 +16,7 @@ from scoreboard import Board, Figure
 from sizes import Size
 
 from harness.core.cells import Release
-from harness.releases import fetch, layout_path
+from harness.releases import fetch, install_path
 
 pytestmark = pytest.mark.bench
 
@@ -29,7 +29,7 @@ def seconds_to_fetch(releases: tuple[Release, ...], cache: Path) -> float:
     begin = time.perf_counter()
     fetch(releases, cache, jobs=JOBS)
     seconds = time.perf_counter() - begin
-    assert all(layout_path(release, cache).is_dir() for release in releases)
+    assert all(install_path(release, cache).is_dir() for release in releases)
     shutil.rmtree(cache)
     return seconds
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core.cells import Release
-from harness.releases.cache import layout_path, settle, workroom
+from harness.releases.cache import install_path, move_into_place, working_folder
 from harness.releases.local import PACKAGE
 
 from .records import Edit, Fault
@@ -68,25 +68,25 @@ def plant(fault: Fault, sound: Release, cache: Path) -> Release:
     What is not changed is linked: a copy costs the entries of its folders, and two kilobytes of text.
     """
     release = release_of(fault, sound)
-    place = layout_path(release, cache)
+    place = install_path(release, cache)
     if place.is_dir():
         return release
-    origin = layout_path(sound, cache)
+    origin = install_path(sound, cache)
     texts = patched(origin / PACKAGE, fault)
-    with workroom(cache) as room:
+    with working_folder(cache) as room:
         made = room / place.name
         shutil.copytree(origin, made, copy_function=_link)
         for name, text in texts.items():
             file = made / PACKAGE / name
             file.unlink()  # the link, not the sound release's file
             file.write_text(text, "utf-8")
-        settle(made, place)
+        move_into_place(made, place)
     return release
 
 
 def clear(releases: Iterable[Release], cache: Path) -> None:
     """Remove faulty copies in the cache that are not among these: those of an older catalogue."""
-    wanted = {layout_path(release, cache) for release in releases}
+    wanted = {install_path(release, cache) for release in releases}
     for place in (cache / "releases").glob("*+fault.*"):
         if place not in wanted:
             shutil.rmtree(place, ignore_errors=True)

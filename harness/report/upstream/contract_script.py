@@ -30,7 +30,7 @@ _ENDINGS = frozenset(
 def sizes(variant: Variant, of_cell: Dimensions) -> Iterator[Dimensions]:
     """The dimensions to try: tiny ones, which are easier to read, and the cell's own."""
     heads = [int(str(look_up(variant.config, path))) for path in variant.heads] or [1]
-    vocabulary = max(_SMALL_VOCABULARY, variant.anatomy.largest_label(variant.config) + 1)
+    vocabulary = max(_SMALL_VOCABULARY, variant.traits.largest_label(variant.config) + 1)
     tiny = Dimensions(vocab_size=vocabulary, hidden_size=4 * math.lcm(*heads))
     yield tiny
     if of_cell != tiny:
@@ -78,7 +78,7 @@ def contract_script(outcome: Outcome, variant: Variant, dimensions: Dimensions, 
 
 
 def _weights(variant: Variant, config: Mapping[str, Any]) -> dict[str, float]:
-    told: dict[str, float] = variant.anatomy.to_dict(config).get("loss_is", {})
+    told: dict[str, float] = variant.traits.to_dict(config).get("loss_is", {})
     if told:
         return told
     conf = config["model_conf"]
@@ -99,7 +99,7 @@ def _inputs(variant: Variant, vocab_size: int) -> dict[str, Any]:
     for text in texts:
         text[1:] = [token if token != before else 3 for before, token in itertools.pairwise(text)]
     texts[0][0] = vocab_size - 1
-    labels = variant.anatomy.labels_before_text
+    labels = variant.traits.labels_before_text
     before = [[ids[row % len(ids)] for ids in labels] for row in range(len(texts))]
     width = max(_TOKENS)
     made: dict[str, Any] = {
@@ -118,8 +118,8 @@ def _hotwords(variant: Variant, texts: list[list[int]], width: int) -> dict[str,
         "hotword_pad": [word + [0] * (longest - len(word)) for word in words],
         "hotword_lengths": [len(word) for word in words],
     }
-    if variant.anatomy.no_hotword:
-        none = int(str(look_up(variant.config, variant.anatomy.no_hotword)))
+    if variant.traits.no_hotword:
+        none = int(str(look_up(variant.config, variant.traits.no_hotword)))
         cut = [2 + row if row % 2 == 0 else 0 for row in range(len(texts))]
         made["seaco_label_pad"] = [
             [*text[:end], *[none] * (len(text) - len(text[:end])), *[-1] * (width - len(text))]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.core.cells import Release
 from harness.environments.environment import Environment, scrubbed_environment
-from harness.releases import layout_path
+from harness.releases import install_path
 from harness.report.upstream.scripts import SHOWN
 from harness.run.scrub import Scrubber
 
@@ -45,7 +45,7 @@ class Trial:
 
 def run(script: str, release: Release, stack: Environment, *, cache: Path) -> Trial:
     """Run a script's text with the release first on its path, and nothing of the harness on it."""
-    overlay = layout_path(release, cache)
+    overlay = install_path(release, cache)
     with tempfile.TemporaryDirectory(prefix="issue-") as folder:
         workspace = Path(folder)
         environment = scrubbed_environment(stack, workspace, cache=cache)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from harness.core.cells import Release
 from harness.core.errors import FetchError, HarnessError, StoreError
 from harness.releases.local import PACKAGE, hash_mismatch
+from harness.text.terminal import say_detail
 
 _PATIENCE_SECONDS = 600.0
 _COMPUTED = re.compile(r"Computed:\s+sha256:([0-9a-f]{64})")
@@ -136,6 +138,7 @@ _FINDING_UV = threading.Lock()
 
 
 def _uv(arguments: tuple[str, ...], text: str) -> subprocess.CompletedProcess[str]:
+    say_detail(f"uv {shlex.join(arguments)}")
     command = [_find_uv(), *arguments, "--quiet", "--no-progress", "--color", "never"]
     try:
         return subprocess.run(

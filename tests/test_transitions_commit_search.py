@@ -22,7 +22,7 @@ from harness.compare.transitions.search_space import Candidate
 from harness.compare.transitions.storing import commit_notes
 from harness.config.matrix import Matrix
 from harness.core.cells import Cell, Failure, Outcome, Release, Status
-from harness.releases import layout_path
+from harness.releases import install_path
 from harness.releases.local import read_local
 from harness.run.runner import CellRunner
 
@@ -46,7 +46,7 @@ class FileRunner:
 
     def _outcome(self, release: Release, cell: Cell) -> Outcome:
         self.asked.append(release.label)
-        text = (layout_path(release, self.cache) / MODEL).read_text()
+        text = (install_path(release, self.cache) / MODEL).read_text()
         if text == SOUND:
             return Outcome(cell=cell, status=Status.PASSED, reason="")
         kind, signature = (

@@ -20,7 +20,7 @@ from harness.core.cells import Release
 from harness.core.durable import write_file, write_json
 from harness.core.errors import InputError
 from harness.environments.environment import gpu_present
-from harness.releases import fetch, layout_path, load_lock, resolve
+from harness.releases import fetch, install_path, load_lock, resolve
 from harness.run.progress import Display
 from harness.text.terminal import say
 from harness.variants.catalogue import available
@@ -80,7 +80,7 @@ def _source(options: argparse.Namespace, locked: tuple[Release, ...], against: R
         return GateSource(release=base, of=base.filename if base.path else f"release {base.label}")
     cache = cache_of(options)
     fetch([base], cache, jobs=1)
-    release, outside = patched(layout_path(base, cache), options.apply, room / base.label)
+    release, outside = patched(install_path(base, cache), options.apply, room / base.label)
     # Made ready at once: the folder that it was made in goes when the gate is done.
     fetch([release], cache, jobs=1)
     notices = (f"not part of any release, and left alone: {', '.join(outside)}",) if outside else ()

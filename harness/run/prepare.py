@@ -20,7 +20,7 @@ from harness.corpus.user_files import OwnRows, lay_out
 from harness.corpus.user_speech import OwnSpeech, load_corpus
 from harness.corpus.word_orders import WordOrders, build_word_orders, load_word_orders
 from harness.environments.environment import Environment
-from harness.releases import fetch, layout_path
+from harness.releases import fetch, install_path
 from harness.run.time_left import usual_seconds
 from harness.variants.catalogue import load_variant, own_settings
 from harness.variants.model_folder import ModelFolder, write_model_folder
@@ -121,7 +121,7 @@ class Prepared:
         return {
             "label": label,
             "version": release.version,
-            "overlay": str(layout_path(release, self.cache)),
+            "overlay": str(install_path(release, self.cache)),
             "components": sorted(components),
             "whole": label in self.trained,
         }
@@ -336,7 +336,7 @@ def prepare(
 
 def _contract(variant: Variant, dimensions: Dimensions, depth: Depth) -> dict[str, Any]:
     """What the contract is told of the architecture; see `harness.variants.architecture`."""
-    told = variant.anatomy.to_dict(render(variant, dimensions=dimensions, depth=depth))
+    told = variant.traits.to_dict(render(variant, dimensions=dimensions, depth=depth))
     return {**told, "inputs": list(variant.inputs), "frame_seconds": variant.frame_seconds}
 
 

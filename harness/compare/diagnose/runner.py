@@ -10,7 +10,7 @@ from typing import Any, Self
 from harness.compare.diagnose.traces import Trace
 from harness.config.matrix import Matrix
 from harness.core.cells import Cell, Outcome, Release
-from harness.releases import layout_path
+from harness.releases import install_path
 from harness.run.progress import Display
 from harness.run.runner import CellRunner, RunOptions, TraceOptions
 
@@ -75,7 +75,7 @@ class TracedRunner:
             outcome=replace(outcome, evidence=evidence),
             trace=Trace.from_json(raw) if raw else None,
             raw=raw,
-            overlay=layout_path(self.releases[outcome.cell.release], self.runner.settings.cache),
+            overlay=install_path(self.releases[outcome.cell.release], self.runner.settings.cache),
         )
 
 

@@ -15,7 +15,7 @@ from harness.compare.transitions.search_space import Candidate, CellTemplate, Se
 from harness.config.matrix import Matrix
 from harness.core.cells import Cell, Outcome, Release
 from harness.core.errors import ReleaseError
-from harness.releases import layout_path
+from harness.releases import install_path
 from harness.run.runner import CellRunner
 
 UNBUILT = ("SyntaxError", "IndentationError", "TabError", "ImportError", "ModuleNotFoundError")
@@ -96,7 +96,7 @@ class CommitBisector:
     def _origin(self, release: Release | None) -> Origin | None:
         if release is None or install(release, self.runner.settings.cache):
             return None
-        return origin_of(self.repository, release.version, layout_path(release, self.runner.settings.cache))
+        return origin_of(self.repository, release.version, install_path(release, self.runner.settings.cache))
 
     def _base(self, older: str, newer: str) -> tuple[str | None, str]:
         if self.repository.is_ancestor(older, newer):

@@ -15,7 +15,7 @@ from harness.corpus.corpus import build_corpus
 from harness.performance.prediction.depth import LEAST_MEASURED
 from harness.performance.prediction.recording import BlockStack as Measured
 from harness.performance.prediction.recording import StepRecording
-from harness.releases import fetch, layout_path
+from harness.releases import fetch, install_path
 from harness.run.runner import CellRunner, RunOptions, temporary_workspace
 from harness.variants.model_folder import write_model_folder
 from harness.variants.variant import Variant, render
@@ -156,7 +156,7 @@ def _request(question: MeasureRequest, batches: Sequence[int], room: MeasureCont
     corpus = build_corpus(cache)
     full = write_model_folder(variant, corpus, cache, dimensions=shape, depth=scale)
     few = write_model_folder(shallow(variant, scale, blocks), corpus, cache, dimensions=shape, depth=Depth.REDUCED)
-    told = variant.anatomy.to_dict(render(variant, dimensions=shape, depth=scale))
+    told = variant.traits.to_dict(render(variant, dimensions=shape, depth=scale))
     return {
         "check": "footprint",
         "release": _release(question, cache),
@@ -182,7 +182,7 @@ def _release(question: MeasureRequest, cache: Path) -> dict[str, Any]:
     return {
         "label": question.release.label,
         "version": question.release.version,
-        "overlay": str(layout_path(question.release, cache)),
+        "overlay": str(install_path(question.release, cache)),
         "components": sorted(question.variant.components),
         "whole": False,
     }

@@ -67,23 +67,6 @@ def remembers(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"evidence": {"found": found, "pid": os.getpid(), "cwd": str(Path.cwd())}}
 
 
-def remembers_with_a_thread(request: Mapping[str, Any]) -> dict[str, Any]:
-    threading.Thread(target=time.sleep, args=(FOREVER,), daemon=True).start()
-    return remembers(request)
-
-
-def remembers_and_leaves_a_child(request: Mapping[str, Any]) -> dict[str, Any]:
-    subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({FOREVER})"], start_new_session=True)
-    return remembers(request)
-
-
-def remembers_and_hangs_at_the_second(request: Mapping[str, Any]) -> dict[str, Any]:
-    answer = remembers(request)
-    if answer["evidence"]["found"]:
-        time.sleep(FOREVER)
-    return answer
-
-
 def says(request: Mapping[str, Any]) -> dict[str, Any]:
     return dict(request["answer"])
 

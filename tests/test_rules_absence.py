@@ -11,7 +11,7 @@ from harness.releases.first_releases import FIRST
 from harness.rules.known_issues import KnownIssues
 from harness.rules.release_contents import apply_absence_rule
 from harness.rules.verdicts import exit_code, judge
-from harness.run.blocking import blocked
+from harness.run.decide import blocked
 from harness.variants.catalogue import available, load_variant
 
 REASON = "the release has no model 'EParaformer'"

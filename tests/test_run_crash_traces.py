@@ -8,7 +8,7 @@ import threading
 import traceback
 
 from harness.core.cells import Frame
-from harness.run.crash_traces import place, read_frames, without_tree
+from harness.run.artifacts import place, read_frames, without_tree
 
 CRASH = """Fatal Python error: Segmentation fault
 

@@ -10,7 +10,8 @@ import pytest
 from execute_scene import make_cell
 
 from harness.core.cells import Frame, Outcome, Status
-from harness.run.decide import LOG_LINES, CellArtifacts, decide, log_tail
+from harness.run.artifacts import CellArtifacts
+from harness.run.decide import LOG_LINES, decide, log_tail
 from harness.run.events import Finished, ReleaseDied
 
 GOOD: dict[str, Any] = {

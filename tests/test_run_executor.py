@@ -387,3 +387,15 @@ def test_a_program_killed_while_a_release_is_entered_leaves_no_process(scene: Sc
     program.kill()
     program.communicate(timeout=PATIENCE)
     wait_until(lambda: marked(scene.mark) == [])
+
+
+def test_each_check_of_a_chain_has_a_process_of_its_own_that_finds_nothing_of_the_one_before(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "workspace", jobs=1)
+    construct = scene.put(make_cell(0), "remembers", word="lower")
+    contract = scene.put(make_cell(0, check=Check.LOSS_CONTRACT), "remembers", word="upper")
+    outcomes = scene.run()
+    first, second = outcomes[construct].evidence, outcomes[contract].evidence
+    assert first["found"] == second["found"] == []
+    assert second["pid"] != first["pid"]
+    assert second["cwd"] != first["cwd"]
+    assert (scene.workspace / "logs" / "1.txt").read_text() == "remembers upper\n"

@@ -71,7 +71,6 @@ class Plans:
             "gpus of the machine": settings.gpus,
             "gpus of the cell": planned.gpus,
             "fresh": planned.fresh,
-            "continues": planned.continues,
             "preload": settings.preload,
             "sys_path": settings.sys_path,
             "enter_timeout_seconds": settings.enter_timeout_seconds,

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from harness.worker.process.devices import VISIBLE, Devices
+from harness.worker.process.scheduler import VISIBLE, Devices
 
 
 @pytest.fixture

@@ -120,16 +120,6 @@ def test_a_model_is_built_from_its_folder_and_its_seed(forked: Forked, tmp_path:
     assert (first["device"], first["input_size"]) == ("cpu", 5)
 
 
-def test_a_model_that_was_kept_is_taken_once_and_only_for_what_it_was_made_of() -> None:
-    network, config = object(), {"input_size": 560}
-    model.keep(network, config, ("folder", "cpu", 3))
-    assert model.build("folder", "cpu", 3) == (network, config)
-    for other in (("folder", "cpu", 3), ("elsewhere", "cpu", 3)):
-        model.keep(network, config, ("folder", "cpu", 4))
-        with pytest.raises(Exception, match=r"funasr|config\.yaml"):
-            model.build(*other)
-
-
 def damped() -> dict[str, list[float]]:
     import torch
 

@@ -34,8 +34,6 @@ class PlannedCell:
     timeout_seconds: float
     depends_on: tuple[int, ...]
     """The numbers of all earlier checks in the plan that block it, earliest first."""
-    continues: bool
-    """Whether the process of the check just before may hand over the model that it built."""
     gpus: int
     """How many GPUs it has to itself."""
     request: Mapping[str, Any]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.core import wire
-from harness.core.cells import Cell, Failure, Frame, Outcome, Status
-from harness.run import crash_traces
+from harness.core.cells import Cell, Failure, Outcome, Status
+from harness.run.artifacts import CellArtifacts, CellResult, place, read_answer, without_tree
 from harness.run.events import Finished, ReleaseDied
-from harness.run.result_file import CellResult, read_answer
 
 LOG_LINES = 30
 """How much of what a cell printed goes with an outcome that is no pass."""
@@ -18,20 +18,6 @@ _LONGEST_LINE = 500
 _LONGEST_WORDS = 200
 _MEMORY_TYPES = frozenset({"MemoryError", "OutOfMemoryError"})
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "you tried to allocate")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellArtifacts:
-    """What a cell left on disk; the log and the frames without folders of this machine, so that places can be named."""
-
-    result: str | None = None
-    """Text of the result file; None if there is none."""
-    log: str = ""
-    """The end of what it printed."""
-    frames: tuple[Frame, ...] = ()
-    """Where it hung, crashed or exited, outermost first."""
-    enter_error: str | None = None
-    """What went wrong when its release was entered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +35,8 @@ def decide(cell: Cell, event: Finished | ReleaseDied, remains: CellArtifacts) ->
     decision = _judge(event, answer, fault, remains)
     failure = answer.failure if answer and not decision.kind else None
     if decision.kind:
-        frames = crash_traces.without_tree(remains.frames)
-        signature = f"{decision.kind}@{crash_traces.place(frames)}"
+        frames = without_tree(remains.frames)
+        signature = f"{decision.kind}@{place(frames)}"
         failure = Failure(type=decision.kind, message=decision.reason, frames=frames, signature=signature)
     outcome = Outcome(
         cell=cell,
@@ -120,7 +106,7 @@ def _timed_out(limit: float, remains: CellArtifacts) -> _Decision:
 
 
 def _place_words(remains: CellArtifacts) -> str:
-    where = crash_traces.place(crash_traces.without_tree(remains.frames))
+    where = place(without_tree(remains.frames))
     return "where it hung could not be seen" if where == "unknown" else f"it hung in {where}"
 
 
@@ -187,3 +173,35 @@ def _is_memory(answer: CellResult) -> bool:
     message = answer.failure.message.lower()
     kind = answer.failure.type.rpartition(".")[2]
     return kind in _MEMORY_TYPES or (kind == "RuntimeError" and any(words in message for words in _MEMORY_WORDS))
+
+
+def blocked(cell: Cell, below: Sequence[Outcome]) -> Outcome:
+    """The outcome of a cell whose earlier checks are `below`, of which at least one did not pass.
+
+    It names the lowest that did not pass by itself. What was skipped skips all that stands on it, for the same reason.
+    """
+    causes = [outcome for outcome in below if outcome.status is not Status.PASSED]
+    roots = [outcome for outcome in causes if outcome.status is not Status.BLOCKED] or causes
+    cause = min(roots, key=lambda outcome: outcome.cell.check.position)
+    if cause.status is Status.SKIPPED:
+        evidence = {**cause.evidence, "skipped_with": cause.evidence.get("skipped_with", cause.cell.id)}
+        kept = {key: value for key, value in evidence.items() if key in ("absent", "skipped_with")}
+        return Outcome(cell=cell, status=Status.SKIPPED, reason=cause.reason, evidence=kept, started=wire.now())
+    words = cause.status.replace("_", " ")
+    return Outcome(
+        cell=cell,
+        status=Status.BLOCKED,
+        reason=f"stands on {cause.cell.id}, which {_VERB.get(cause.status, 'ended as ' + words)}",
+        evidence={"blocked_by": cause.cell.id},
+        started=wire.now(),
+    )
+
+
+_VERB = {
+    Status.FAILED: "failed",
+    Status.CRASHED: "crashed",
+    Status.TIMED_OUT: "timed out",
+    Status.OUT_OF_MEMORY: "ran out of memory",
+    Status.BLOCKED: "is blocked itself",
+    Status.ERRORED: "was not answered, by a fault of the harness or the machine",
+}

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.core.cells import Cell, Check, Device, Outcome, Status
 from harness.core.wire import PlannedCell, ReleaseBatch, TreePlan, TreeSettings
-from harness.run.blocking import blocked
+from harness.run.decide import blocked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +119,6 @@ def _plan_cells(
             fresh=cell.check in settings.fresh,
             timeout_seconds=settings.timeout_seconds[cell.check],
             depends_on=tuple(other for _, other in sorted(below)),
-            # A process that has used a GPU cannot be forked.
-            continues=cell.check is Check.LOSS_CONTRACT and cell.device is Device.CPU,
             gpus=gpus_for(cell),
             request=request_for(cell),
         )

@@ -14,9 +14,8 @@ from harness.worker.release import findings, model
 
 def construct(request: Mapping[str, Any]) -> dict[str, Any]:
     """Build the model; compare its losses, projections and parameter counts with the vocabulary and the config."""
-    made_of = (request["model_folder"], request["device"], request["seed"])
-    network, config = model.build(*made_of)
-    model.keep(network, config, made_of)
+    network, config = model.build(request["model_folder"], request["device"], request["seed"])
+    model.constructed[:] = [network]
     vocab_size, hidden_size = request["vocab_size"], request["hidden_size"]
     built_for = [
         {"name": name, "type": type(module).__name__, "classes": module.size} for name, module in model.losses(network)

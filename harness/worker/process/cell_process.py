@@ -1,4 +1,4 @@
-"""The life of one cell's process: cut off from its parent, it asks the question, writes the answer and leaves."""
+"""The life of one cell's process: detached from its parent, it runs the check, writes the result and ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.core import processes, wire
-from harness.worker.process.handoff import ModelHandoff
 
 _INTERPRETER_FLAGS = ("-P", "-X", "faulthandler")
 _MOST_FRAMES = 30
@@ -43,17 +42,6 @@ class Task:
             "sys_path": sys_path,
         }
         wire.write_json(path, data)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Next:
-    """The cell that a successor of this cell's process is to answer."""
-
-    task: Task
-    scratch: Path
-    parent: int
-    """The release's process."""
-    succession: ModelHandoff
 
 
 def detach(*, parent: int, scratch: Path, output: int) -> None:
@@ -89,11 +77,11 @@ def serve(request: Path, result: Path) -> NoReturn:
         result=result,
         trace=Path(data["trace"]),
     )
-    perform(task)
+    run_and_exit(task)
 
 
-def perform(task: Task, following: Next | None = None) -> NoReturn:
-    """Ask the question, write the answer, leave; and leave a successor for the cell that follows, if this one passed.
+def run_and_exit(task: Task) -> NoReturn:
+    """Run the check, write its result, end the process.
 
     Whatever the check raises becomes an `errored` result: a check that blames the release says so itself.
     What is no `Exception`, such as `sys.exit`, ends the process without a result, as it was meant to.
@@ -110,10 +98,6 @@ def perform(task: Task, following: Next | None = None) -> NoReturn:
             result = _errored(error)
         _write(task.result, result)
         status = 0
-        if following is not None and wire.passed(task.result):
-            _flush()
-            if following.succession.fork():
-                _succeed(following)
     except BaseException as error:
         status = _exit_status(error)
         with contextlib.suppress(BaseException):
@@ -123,12 +107,6 @@ def perform(task: Task, following: Next | None = None) -> NoReturn:
     finally:
         _flush()
         os._exit(status)
-
-
-def _succeed(following: Next) -> NoReturn:
-    """In the successor, once it is wanted."""
-    detach(parent=following.parent, scratch=following.scratch, output=following.succession.output.write)
-    perform(following.task)
 
 
 def _watch_for_crashes(trace: io.TextIOWrapper) -> None:

@@ -23,7 +23,6 @@ from typing import NoReturn
 
 from harness.core import processes, wire
 from harness.worker.process import cell_process as cells
-from harness.worker.process.handoff import ModelHandoff
 from harness.worker.process.output import Log
 
 _LOOK_SECONDS = 0.1
@@ -58,25 +57,6 @@ class Watched:
         return self.status is not None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """A successor that the last cell's process left."""
-
-    pid: int
-    number: int
-    """The cell that it is for."""
-    succession: ModelHandoff
-
-    @classmethod
-    def of(cls, succession: ModelHandoff, following: wire.PlannedCell) -> Waiting | None:
-        """What is there once the cell's process has ended."""
-        pid = succession.successor()
-        if pid is None:
-            succession.refuse()
-            return None
-        return cls(pid=pid, number=following.number, succession=succession)
-
-
 class ReleaseWorker:
     """The cells of one release, in the release's own process."""
 
@@ -88,22 +68,19 @@ class ReleaseWorker:
         self._stop = processes.StopSignal()
         self._parent = os.getppid()
         self._entered = False
-        self._waiting: Waiting | None = None
         self._oom_kills = processes.oom_kills()
 
     def run(self) -> None:
         """Run every cell, or say on which it would have stood."""
-        for cell, following in zip(self._batch.cells, (*self._batch.cells[1:], None), strict=True):
+        for cell in self._batch.cells:
             missing = [number for number in cell.depends_on if not self._done.get(number, False)]
-            if self._waiting and (missing or self._waiting.number != cell.number):
-                self._dismiss()
             if missing:
                 self._files.emit("blocked", number=cell.number, by=missing)
                 self._done[cell.number] = False
                 continue
             if not cell.fresh and not self._entered:
                 self._enter(cell)
-            self._run_cell(cell, following if following and _hands_on(cell, following) else None)
+            self._run_cell(cell)
         self._files.emit("batch_done", batch=self._batch.index)
 
     def _enter(self, cell: wire.PlannedCell) -> None:
@@ -137,41 +114,20 @@ class ReleaseWorker:
         gc.freeze()
         self._files.emit("entered", number=cell.number, error=error)
 
-    def _run_cell(self, cell: wire.PlannedCell, following: wire.PlannedCell | None) -> None:
-        """Run one cell; where its process may leave a successor, `following` is the cell that it is for."""
+    def _run_cell(self, cell: wire.PlannedCell) -> None:
         scratch = self._files.scratch(cell.number)
         scratch.mkdir()
         start, started = time.monotonic(), wire.now()
         self._files.emit("started", number=cell.number, started=started)
-        succession = ModelHandoff.open() if following else None
-        watched = self._take_over(cell) or self._fork(cell, following, succession)
-        if succession:
-            succession.in_release()
+        watched = self._fork(cell)
         self._watch(watched)
         if not processes.can_look():
             processes.kill_group(watched.pid)
-        self._waiting = Waiting.of(succession, following) if succession and following else None
-        left = processes.sweep(keep=[self._waiting.pid] if self._waiting else [])
+        left = processes.sweep()
         watched.log.close()
         passed = self._report(cell, watched, left, (start, started))
         self._done[cell.number] = passed
         shutil.rmtree(scratch, ignore_errors=True)
-
-    def _take_over(self, cell: wire.PlannedCell) -> Watched | None:
-        """Let the successor that the last cell left answer this one, if it is there and was left for it."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is None:
-            return None
-        waiting.succession.begin()
-        return self._watched(cell, waiting.pid, waiting.succession.output.read)
-
-    def _dismiss(self) -> None:
-        """End a successor that is not wanted, before anybody takes it for what another cell left behind."""
-        waiting, self._waiting = self._waiting, None
-        if waiting:
-            waiting.succession.refuse()
-            processes.kill(waiting.pid)
-            os.waitpid(waiting.pid, 0)
 
     def _task(self, cell: wire.PlannedCell) -> cells.Task:
         return cells.Task(
@@ -181,9 +137,7 @@ class ReleaseWorker:
             trace=self._files.trace(cell.number),
         )
 
-    def _fork(
-        self, cell: wire.PlannedCell, following: wire.PlannedCell | None, succession: ModelHandoff | None
-    ) -> Watched:
+    def _fork(self, cell: wire.PlannedCell) -> Watched:
         task = self._task(cell)
         request = task.result.with_suffix(".request.json")
         if cell.fresh:
@@ -197,22 +151,12 @@ class ReleaseWorker:
             with _leaving_on_error():
                 os.close(read)
                 self._stop.forget()
-                if succession:
-                    succession.in_cell()
                 cells.detach(parent=parent, scratch=self._files.scratch(cell.number), output=write)
                 if cell.fresh:
                     cells.exec_fresh_interpreter(request, task.result)
-                cells.perform(task, self._next(following, succession, parent))
+                cells.run_and_exit(task)
         os.close(write)
         return self._watched(cell, pid, read)
-
-    def _next(
-        self, following: wire.PlannedCell | None, succession: ModelHandoff | None, parent: int
-    ) -> cells.Next | None:
-        if following is None or succession is None:
-            return None
-        scratch = self._files.scratch(following.number)
-        return cells.Next(task=self._task(following), scratch=scratch, parent=parent, succession=succession)
 
     def _watched(self, cell: wire.PlannedCell, pid: int, output: int) -> Watched:
         now = time.monotonic()
@@ -306,11 +250,6 @@ class ReleaseWorker:
         )
         self._oom_kills = oom_kills
         return passed
-
-
-def _hands_on(cell: wire.PlannedCell, following: wire.PlannedCell) -> bool:
-    """Whether the process of `cell` may leave a successor for the one after it."""
-    return following.continues and cell.number in following.depends_on and not (cell.fresh or following.fresh)
 
 
 @contextlib.contextmanager

@@ -28,20 +28,8 @@ def read_config(folder: str | Path, *, resolve: bool = True) -> dict[str, Any]:
     return dict(config)
 
 
-_kept: list[tuple[tuple[str, str, int], Any, Mapping[str, Any]]] = []
-
-
-def keep(network: Any, config: Mapping[str, Any], made_of: tuple[str, str, int]) -> None:
-    """Keep an unused model for the next `build` with the same arguments.
-
-    In this process or in a fork of it, see `harness.worker.process.handoff`.
-    """
-    _kept[:] = [(made_of, network, config)]
-
-
-def kept_network() -> Any | None:
-    """The model that waits for the next `build`; None if there is none."""
-    return _kept[0][1] if _kept else None
+constructed: list[Any] = []
+"""The model of `construct`, which nothing calls: a recorder reads its modules."""
 
 
 def build(folder: str, device: str, seed: int) -> tuple[Any, Mapping[str, Any]]:
@@ -50,10 +38,6 @@ def build(folder: str, device: str, seed: int) -> tuple[Any, Mapping[str, Any]]:
     The whole config is passed, as `funasr.bin.train_ds` does once the hub's code has read the folder: with `model_conf`
     given, `AutoModel` does not contact a hub.
     """
-    kept, _kept[:] = list(_kept), []
-    for made_of, network, completed in kept:
-        if made_of == (folder, device, seed):
-            return network, completed
     from funasr.auto.auto_model import AutoModel
 
     config = read_config(folder)

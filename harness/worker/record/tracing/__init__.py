@@ -44,7 +44,7 @@ def run_traced(request: Mapping[str, Any], answering: Answering) -> dict[str, An
     finally:
         recorder.stop()
         children.before_exit.clear()
-    if (network := model.kept_network()) is not None:
+    for network in model.constructed:
         recorder.note_structure(network)
     recording = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else recorder.to_dict()
     return {**result, "evidence": {**result.get("evidence", {}), "trace": recording}}

@@ -180,7 +180,7 @@ def test_each_question_of_the_data_with_a_script_has_its_function(name: str) -> 
     assert "main" in {one.name for one in ast.parse(text).body if isinstance(one, ast.FunctionDef)}
 
 
-def tried(script: str, tmp_path: Path) -> trial.Trial:
+def tried(script: str, tmp_path: Path) -> trial.ScriptTrial:
     """What is made of a script; the release in the cache is an empty folder."""
     install_path(RELEASE, tmp_path).mkdir(parents=True)
     return trial.run(script, RELEASE, STACK, cache=tmp_path)

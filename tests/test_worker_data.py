@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import wave
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.core.evidence.questions import AnswerStatus, Question
 from harness.corpus.features import Frontend, Statistics, features
 from harness.worker.checks import data
 from harness.worker.checks.data import inputs
-from harness.worker.checks.data.answers import (
-    AnswerStatus,
-    DataAnswer,
-    Expected,
-    ReceivedRow,
-    RowCounts,
-    fails,
-    holds,
-    listed,
-    not_asked,
-)
+from harness.worker.checks.data.answers import Expected, ReceivedRow, RowCounts, fails, holds, listed, not_asked
 from harness.worker.checks.data.context import CapturedLogs, capture_logs
 from harness.worker.checks.data.epochs import worst
 from harness.worker.checks.data.inputs import (
@@ -221,13 +213,13 @@ def test_the_gravest_answer_counts() -> None:
 
 def test_an_answer_is_plain_data() -> None:
     answer = fails("long", "never arrives", utterance="one", file="source_len 2100")
-    assert json.loads(json.dumps(answer.to_dict())) == {
+    assert json.loads(json.dumps(asdict(answer))) == {
         "name": "long",
         "status": "fails",
         "message": "never arrives",
         "example": {"utterance": "one", "file": "source_len 2100"},
     }
-    assert isinstance(answer, DataAnswer)
+    assert isinstance(answer, Question)
 
 
 def test_rows_have_the_fields_of_the_recipes_but_what_is_left_out(tmp_path: Path) -> None:

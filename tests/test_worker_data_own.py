@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from own_scene import write_rows
 
+from harness.core.evidence.questions import AnswerStatus, Question
 from harness.worker.checks.data import limits
-from harness.worker.checks.data.answers import AnswerStatus, DataAnswer
 from harness.worker.checks.data.context import ReleaseRaised
 
 ROWS = [{"source": f"{n}.wav", "target": "字", "source_len": n} for n in range(5)]
@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> str:
 
 def ask(
     path: str, drawn: list[list[int]], *, kept: Any = None, left_out: tuple[int, ...] = (), in_main: bool = False
-) -> DataAnswer:
+) -> Question:
     """The answer where the release keeps `kept` and draws these, and its limits leave out these lines."""
     asked: list[dict[str, Any]] = []
     index = SimpleNamespace(contents=ROWS if kept is None else kept)

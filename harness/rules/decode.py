@@ -18,7 +18,7 @@ from harness.core.evidence.decode import DecodeEvidence, DecodeMetrics
 from harness.core.evidence.training import Recipe
 from harness.core.evidence.verdicts import DecodedUtterance, DecodeVerdict
 from harness.core.numbers import number
-from harness.rules.recipe import Plan, departure
+from harness.rules.recipe import PlannedTraining, departure
 
 DECODING = "decoding"
 """The key in the evidence of a `decode` cell that holds the verdict's figures."""
@@ -60,7 +60,7 @@ def judge_decode(metrics: DecodeMetrics) -> DecodeVerdict:
 
 def _departure(metrics: DecodeMetrics) -> str:
     schedule = metrics.schedule or Recipe()
-    plan = Plan(
+    plan = PlannedTraining(
         learning_rate=schedule.learning_rate, warmup_steps=schedule.warmup_steps, steps=metrics.steps, steps_unknown=""
     )
     return departure(metrics.config_in_force, plan, replace(schedule, steps=metrics.steps))

@@ -26,7 +26,7 @@ def warmup_rate(base: float, warmup_steps: float, step: int) -> float:
 def training_departure(metrics: TrainingMetrics) -> str:
     """As `departure`, of a `finetune` cell's training."""
     told = metrics.promises
-    planned = Plan(
+    planned = PlannedTraining(
         learning_rate=told.learning_rate,
         warmup_steps=told.warmup_steps,
         steps=metrics.steps_expected,
@@ -36,7 +36,7 @@ def training_departure(metrics: TrainingMetrics) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class PlannedTraining:
     """How a training was to run by the configuration in force; settings may be of any type."""
 
     learning_rate: object
@@ -47,7 +47,7 @@ class Plan:
     """Why their number is not known."""
 
 
-def departure(config: ConfigInForce | None, plan: Plan, recipe: Recipe | None) -> str:
+def departure(config: ConfigInForce | None, plan: PlannedTraining, recipe: Recipe | None) -> str:
     """Why the conditions of learning decide nothing for a training, as half a sentence; empty where they do."""
     if config is None or recipe is None:
         return ""

@@ -180,7 +180,7 @@ class Loading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class CheckpointTrial:
     """A small training with an unusual setting."""
 
     began: bool | None = None
@@ -216,7 +216,7 @@ class CheckpointMetrics:
     files: SavedFiles = SavedFiles()
     mismatch: tuple[MismatchCase, ...] = ()
     loading: Loading = Loading()
-    trials: Mapping[str, Trial] = field(default_factory=dict)
+    trials: Mapping[str, CheckpointTrial] = field(default_factory=dict)
     """By name: `resume_in_train_conf`, `missing_init_param`, `no_rows`."""
 
 

@@ -79,7 +79,7 @@ class LossInput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FramesHeard:
+class FramesHeardRecord:
     """For each utterance `(heard, frames)`: the input frames that a gradient reaches, and how many there are."""
 
     features: tuple[tuple[int, ...], ...] = ()
@@ -97,4 +97,4 @@ class ContractEvidence(CellEvidence):
     loss_inputs: tuple[LossInput, ...] = ()
     projection_calls: Mapping[str, int] = field(default_factory=dict)
     """Calls of each projection to the vocabulary."""
-    frames_heard: FramesHeard | None = None
+    frames_heard: FramesHeardRecord | None = None

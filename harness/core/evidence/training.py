@@ -112,7 +112,7 @@ class LargestBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryParts:
+class MemoryPartsRecord:
     """What a training's memory consists of, in bytes."""
 
     weights: int | None = None
@@ -136,7 +136,7 @@ class MemoryPeak:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Utilisation:
+class UtilisationRecord:
     """How busy the GPU was."""
 
     mean: float | None = None
@@ -419,11 +419,11 @@ class TrainingMetrics:
     phase_clock: str = ""
     phase_seconds: Mapping[str, tuple[float | None, ...] | None] | None = None
     """By phase, over steps."""
-    memory_parts: MemoryParts | None = None
+    memory_parts: MemoryPartsRecord | None = None
     memory_peak: MemoryPeak | None = None
     peak_allocated_by_step: tuple[int | None, ...] | None = None
     peak_allocated_by_phase: Mapping[str, tuple[int | None, ...]] | None = None
-    utilisation: Utilisation | None = None
+    utilisation: UtilisationRecord | None = None
     peak_resident_bytes: int | None = None
     peak_allocated_bytes: int | None = None
     peak_reserved_bytes: int | None = None

@@ -13,7 +13,7 @@ from harness.environments.environment import Environment
 from harness.releases import fetch
 from harness.report.upstream.document import document
 from harness.report.upstream.finding import UpstreamFinding, findings
-from harness.report.upstream.trial import Trial, run
+from harness.report.upstream.trial import ScriptTrial, run
 from harness.rules.verdicts import JudgedOutcome
 from harness.variants.catalogue import available, load_variant
 
@@ -26,7 +26,7 @@ class Written:
 
     finding: UpstreamFinding
     folder: Path
-    trial: Trial | None
+    trial: ScriptTrial | None
     """None when no script can be made."""
 
     @property
@@ -63,7 +63,9 @@ def write(
         yield Written(finding=one, folder=place, trial=trial)
 
 
-def _tried(one: UpstreamFinding, release: Release, stack: Environment, cache: Path) -> tuple[str | None, Trial | None]:
+def _tried(
+    one: UpstreamFinding, release: Release, stack: Environment, cache: Path
+) -> tuple[str | None, ScriptTrial | None]:
     """The first of the finding's scripts that shows it; the last one when none does."""
     script, trial = None, None
     for script in one.scripts:

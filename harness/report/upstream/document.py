@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.core.cells import Frame, Outcome
 from harness.environments.environment import Environment as ReleaseEnvironment
 from harness.report.upstream.finding import UpstreamFinding
-from harness.report.upstream.trial import Trial
+from harness.report.upstream.trial import ScriptTrial
 from harness.text.markdown import markdown_environment, render_template
 
 if TYPE_CHECKING:
@@ -21,7 +21,12 @@ _NOISE = ("ffmpeg", "Warning", "warn(", "funasr version", "Check update")
 
 
 def document(
-    finding: UpstreamFinding, outcome: Outcome, stack: ReleaseEnvironment, *, script: str | None, trial: Trial | None
+    finding: UpstreamFinding,
+    outcome: Outcome,
+    stack: ReleaseEnvironment,
+    *,
+    script: str | None,
+    trial: ScriptTrial | None,
 ) -> str:
     """The text of `report.md`."""
     frames = outcome.failure.frames if outcome.failure else ()

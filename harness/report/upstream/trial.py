@@ -19,7 +19,7 @@ _LONGEST = 12_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class ScriptTrial:
     """What a script did when it was run."""
 
     exit_status: int | None
@@ -43,7 +43,7 @@ class Trial:
         return f"the script {ended}: nothing is known of whether it shows the fault"
 
 
-def run(script: str, release: Release, stack: Environment, *, cache: Path) -> Trial:
+def run(script: str, release: Release, stack: Environment, *, cache: Path) -> ScriptTrial:
     """Run a script's text with the release first on its path, and nothing of the harness on it."""
     overlay = install_path(release, cache)
     with tempfile.TemporaryDirectory(prefix="issue-") as folder:
@@ -68,4 +68,4 @@ def run(script: str, release: Release, stack: Environment, *, cache: Path) -> Tr
         except subprocess.TimeoutExpired:
             status, printed = None, ""
         scrubber = Scrubber.of(overlays=[overlay], places={str(cache): "<cache>"}, workspace=workspace)
-        return Trial(exit_status=status, output=scrubber.text(printed)[-_LONGEST:])
+        return ScriptTrial(exit_status=status, output=scrubber.text(printed)[-_LONGEST:])

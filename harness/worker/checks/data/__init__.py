@@ -7,11 +7,12 @@ The release's own loaders read files that are made for the tests; no model is tr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.core.evidence.questions import AnswerStatus, Question
 from harness.worker.checks.data import batch_sizes, contents, epochs, inputs, limits, rows
-from harness.worker.checks.data.answers import AnswerStatus, DataAnswer
 from harness.worker.checks.data.context import DataCheckContext
 from harness.worker.checks.data.inputs import CharTokenization, SpeechSource
 from harness.worker.checks.data.loader_capture import DataTrainer
@@ -48,7 +49,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     evidence = {
         "entry_is_native": entry == trainer_options.native_entry,
         "dialect": [*trainer_options.notes, *context.dataset_options.notes],
-        "questions": [answer.to_dict() for answer in answers],
+        "questions": [asdict(answer) for answer in answers],
     }
     return {**verdict(answers), "metrics": metrics(context, answers), "evidence": evidence}
 
@@ -81,13 +82,13 @@ def set_up(request: Mapping[str, Any], trainer_options: options.TrainerOptions, 
     return context
 
 
-def run_tests(context: DataCheckContext) -> Iterator[DataAnswer]:
+def run_tests(context: DataCheckContext) -> Iterator[Question]:
     """The answers of all tests."""
     for test in TESTS:
         yield from test(context)
 
 
-def verdict(answers: list[DataAnswer]) -> dict[str, Any]:
+def verdict(answers: list[Question]) -> dict[str, Any]:
     """Status, reason and failure."""
     failed = sorted((answer for answer in answers if answer.status is AnswerStatus.FAILS), key=lambda one: one.name)
     if not failed:
@@ -102,7 +103,7 @@ def verdict(answers: list[DataAnswer]) -> dict[str, Any]:
     }
 
 
-def metrics(context: DataCheckContext, answers: list[DataAnswer]) -> dict[str, Any]:
+def metrics(context: DataCheckContext, answers: list[Question]) -> dict[str, Any]:
     """The numbers of utterances, epochs, batches and answers."""
     standings = [answer.status for answer in answers]
     return {

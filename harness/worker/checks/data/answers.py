@@ -4,57 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field
 from typing import Any
 
+from harness.core.evidence.questions import AnswerStatus, Question
 from harness.worker.checks.data import inputs
 from harness.worker.checks.data.inputs import CharTokenization, MadeUtterance
 from harness.worker.trainer.reference_features import ReferenceFrontend
 
 
-class AnswerStatus(StrEnum):
-    """`fails`: the user's data was lost, invented or changed silently; `listed`: worth knowing, no silent loss."""
-
-    HOLDS = "holds"
-    FAILS = "fails"
-    LISTED = "listed"
-    NOT_ASKED = "not_asked"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataAnswer:
-    """The result of one test."""
-
-    name: str
-    status: AnswerStatus
-    message: str = ""
-    example: Mapping[str, Any] = field(default_factory=dict)
-    """What is known of `utterance`, `file` (its row) and `arrived`."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The form in an outcome's evidence."""
-        return {**asdict(self), "status": str(self.status)}
-
-
-def holds(name: str, message: str = "") -> DataAnswer:
+def holds(name: str, message: str = "") -> Question:
     """The data is as the user's file and the config state."""
-    return DataAnswer(name=name, status=AnswerStatus.HOLDS, message=message)
+    return Question(name=name, status=AnswerStatus.HOLDS, message=message, example={})
 
 
-def fails(name: str, message: str, **example: Any) -> DataAnswer:
+def fails(name: str, message: str, **example: Any) -> Question:
     """The user's data was lost, invented or changed without a message."""
-    return DataAnswer(name=name, status=AnswerStatus.FAILS, message=message, example=example)
+    return Question(name=name, status=AnswerStatus.FAILS, message=message, example=example)
 
 
-def listed(name: str, message: str, **example: Any) -> DataAnswer:
+def listed(name: str, message: str, **example: Any) -> Question:
     """Worth knowing, but no silent loss: it was configured, or it stops the training."""
-    return DataAnswer(name=name, status=AnswerStatus.LISTED, message=message, example=example)
+    return Question(name=name, status=AnswerStatus.LISTED, message=message, example=example)
 
 
-def not_asked(name: str, reason: str) -> DataAnswer:
+def not_asked(name: str, reason: str) -> Question:
     """The release does not have what the test needs."""
-    return DataAnswer(name=name, status=AnswerStatus.NOT_ASKED, message=reason)
+    return Question(name=name, status=AnswerStatus.NOT_ASKED, message=reason, example={})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.worker.checks.data.answers import AnswerStatus, DataAnswer, Expected, LoaderPass, fails, listed, not_asked
+from harness.core.evidence.questions import AnswerStatus, Question
+from harness.worker.checks.data.answers import Expected, LoaderPass, fails, listed, not_asked
 from harness.worker.checks.data.context import DataCheckContext
 from harness.worker.checks.data.epochs import BATCH, owners, padded_epoch, problem_of, resumed, worst
 
@@ -41,7 +42,7 @@ def batch_sizings(context: DataCheckContext) -> list[BatchSizing]:
     ]
 
 
-def check_batch_sizes(context: DataCheckContext) -> Iterator[DataAnswer]:
+def check_batch_sizes(context: DataCheckContext) -> Iterator[Question]:
     """Test what ranks get, and batches by a number of frames."""
     expected = context.expected(context.plain)
     yield _ranked("ranks", expected, _ranks(context, batch_size=BATCH), BATCH)
@@ -61,13 +62,15 @@ def check_batch_sizes(context: DataCheckContext) -> Iterator[DataAnswer]:
             answer = _sized(
                 "batches_below", expected, context.run_epoch(context.plain, batch_size=BELOW, **conf), BELOW
             )
-            below.append(replace(answer, example={**answer.example, "asked": _said({**conf, "batch_size": BELOW})}))
+            below.append(
+                replace(answer, example={**(answer.example or {}), "asked": _said({**conf, "batch_size": BELOW})})
+            )
         yield _ranked(names[1], expected, _ranks(context, batch_size=ABOVE, **confs[0]), ABOVE)
         yield resumed(names[2], context, expected, batch_size=ABOVE, **confs[0])
     yield worst(below)
 
 
-def _sized(name: str, expected: Expected, found: LoaderPass, size: int) -> DataAnswer:
+def _sized(name: str, expected: Expected, found: LoaderPass, size: int) -> Question:
     problem = problem_of(name, expected, [found])
     if problem is not None:
         return problem
@@ -89,11 +92,11 @@ def _ranks(context: DataCheckContext, **conf: Any) -> list[list[LoaderPass]]:
     return [context.ranks(world, context.plain, **conf) for world in (2, 3)]
 
 
-def _ranked(name: str, expected: Expected, worlds: Sequence[list[LoaderPass]], size: int) -> DataAnswer:
+def _ranked(name: str, expected: Expected, worlds: Sequence[list[LoaderPass]], size: int) -> Question:
     return worst([_of_world(name, expected, ranks, size) for ranks in worlds])
 
 
-def _of_world(name: str, expected: Expected, ranks: list[LoaderPass], size: int) -> DataAnswer:
+def _of_world(name: str, expected: Expected, ranks: list[LoaderPass], size: int) -> Question:
     problem = problem_of(name, expected, ranks)
     counts = [len(found.batches) for found in ranks]
     counted = ", ".join(map(str, counts))
@@ -103,7 +106,7 @@ def _of_world(name: str, expected: Expected, ranks: list[LoaderPass], size: int)
         )
     if problem is not None:
         message = f"with {len(ranks)} ranks: {problem.message}"
-        return fails(name, message, **{**problem.example, "batches of the ranks": counted})
+        return fails(name, message, **{**(problem.example or {}), "batches of the ranks": counted})
     # At most one batch per rank is padded with repetitions; batches by example have no more rows than their size.
     spare = len(ranks) * (size if size == BATCH else len(expected.utterances))
     return padded_epoch(name, expected, ranks, spare=spare)

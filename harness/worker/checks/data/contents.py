@@ -6,17 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from harness.core.evidence.questions import AnswerStatus, Question
 from harness.worker.checks.data import inputs
-from harness.worker.checks.data.answers import (
-    AnswerStatus,
-    DataAnswer,
-    ReceivedRow,
-    fails,
-    holds,
-    listed,
-    not_asked,
-    padding_problem,
-)
+from harness.worker.checks.data.answers import ReceivedRow, fails, holds, listed, not_asked, padding_problem
 from harness.worker.checks.data.context import DataCheckContext, Items, ReleaseRaised
 from harness.worker.checks.data.inputs import ABSENT, ABSENT_SYMBOL, CharTokenization, MadeUtterance, write_wave
 from harness.worker.trainer.reference_features import RATE
@@ -40,7 +32,7 @@ FEATURE_TOLERANCE = 0.02
 or of other speech, differ by about 1 or more."""
 
 
-def check_contents(context: DataCheckContext) -> Iterator[DataAnswer]:
+def check_contents(context: DataCheckContext) -> Iterator[Question]:
     """Test single utterances."""
     try:
         items = context.items(context.plain)
@@ -63,7 +55,7 @@ def check_contents(context: DataCheckContext) -> Iterator[DataAnswer]:
     yield from _unusual_audio(context)
 
 
-def _plain_text(context: DataCheckContext, rows: list[ReceivedRow]) -> DataAnswer:
+def _plain_text(context: DataCheckContext, rows: list[ReceivedRow]) -> Question:
     texts = {context.reading.ids(one.text): one.key for one in context.plain}
     for one, row in zip(context.plain, rows, strict=True):
         if row.ids != context.reading.ids(one.text):
@@ -73,7 +65,7 @@ def _plain_text(context: DataCheckContext, rows: list[ReceivedRow]) -> DataAnswe
     return holds("text_plain")
 
 
-def _texts(context: DataCheckContext, prefix: str, *, with_seg_dict: bool) -> Iterator[DataAnswer]:
+def _texts(context: DataCheckContext, prefix: str, *, with_seg_dict: bool) -> Iterator[Question]:
     reading = (
         context.reading
         if with_seg_dict
@@ -95,16 +87,16 @@ def _texts(context: DataCheckContext, prefix: str, *, with_seg_dict: bool) -> It
         yield _text_answer(question, one.key, text, reading, row)
 
 
-def _bare_texts(answers: list[DataAnswer]) -> DataAnswer:
+def _bare_texts(answers: list[Question]) -> Question:
     """One answer for all texts without a seg_dict: each character is its own token, or all of them fail."""
     failed = [answer for answer in answers if answer.status is AnswerStatus.FAILS]
     if not failed:
         return holds("bare_text")
     message = f"without a seg_dict {len(failed)} of {len(answers)} texts are changed; {failed[0].message}"
-    return fails("bare_text", message, **failed[0].example)
+    return fails("bare_text", message, **(failed[0].example or {}))
 
 
-def _text_answer(question: str, key: str, text: str, reading: CharTokenization, row: ReceivedRow | None) -> DataAnswer:
+def _text_answer(question: str, key: str, text: str, reading: CharTokenization, row: ReceivedRow | None) -> Question:
     wanted = reading.ids(text)
     if row is None:
         return fails(question, f"the row with the text {text!r} is left out", utterance=key, file=text)
@@ -131,7 +123,7 @@ def _single_row(context: DataCheckContext, one: MadeUtterance, *, with_seg_dict:
     return items.row(0) if len(items) else None
 
 
-def _frames(context: DataCheckContext, rows: list[ReceivedRow]) -> DataAnswer:
+def _frames(context: DataCheckContext, rows: list[ReceivedRow]) -> Question:
     expected = context.expected(context.plain)
     for one, row in zip(context.plain, rows, strict=True):
         wanted, held = expected.frames(one), len(row.features)
@@ -142,7 +134,7 @@ def _frames(context: DataCheckContext, rows: list[ReceivedRow]) -> DataAnswer:
     return holds("frames")
 
 
-def _features(context: DataCheckContext, rows: list[ReceivedRow]) -> Iterator[DataAnswer]:
+def _features(context: DataCheckContext, rows: list[ReceivedRow]) -> Iterator[Question]:
     """Whether the features belong to the speech, and separately whether they are normalised."""
     if not context.knows_features:
         reason = "no reference for features of this frontend"
@@ -183,7 +175,7 @@ def _distance(one: Any, other: Any) -> float:
     return float(numpy.quantile(numpy.abs(one - other), 0.9))
 
 
-def _padding(items: Items) -> DataAnswer:
+def _padding(items: Items) -> Question:
     try:
         problem = padding_problem(items.batch(0, 5, 12, 3))
     except ReleaseRaised as raised:
@@ -191,7 +183,7 @@ def _padding(items: Items) -> DataAnswer:
     return fails("padding", problem) if problem else holds("padding")
 
 
-def _unusual_audio(context: DataCheckContext) -> Iterator[DataAnswer]:
+def _unusual_audio(context: DataCheckContext) -> Iterator[Question]:
     import numpy
 
     base = context.plain[3]
@@ -209,7 +201,7 @@ def _unusual_audio(context: DataCheckContext) -> Iterator[DataAnswer]:
         yield _audio(context, name, short, short.samples if seconds * 1000 > 25 else None)
 
 
-def _audio(context: DataCheckContext, question: str, one: MadeUtterance, samples: Any) -> DataAnswer:
+def _audio(context: DataCheckContext, question: str, one: MadeUtterance, samples: Any) -> Question:
     """Whether the file arrives with its number of frames and, if `samples` are given, with their features."""
     wanted = context.reference.frames(len(one.samples))
     stated = f"{len(one.samples) / RATE:.3f} s"
@@ -238,7 +230,7 @@ def _audio(context: DataCheckContext, question: str, one: MadeUtterance, samples
     return holds(question)
 
 
-def _changed(question: str, message: str, key: str, text: str, row: ReceivedRow) -> DataAnswer:
+def _changed(question: str, message: str, key: str, text: str, row: ReceivedRow) -> Question:
     return fails(question, message, **_example(key, text, row))
 
 

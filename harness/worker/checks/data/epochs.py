@@ -7,17 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from harness.worker.checks.data.answers import (
-    AnswerStatus,
-    DataAnswer,
-    Expected,
-    LoaderPass,
-    RowCounts,
-    fails,
-    holds,
-    listed,
-    not_asked,
-)
+from harness.core.evidence.questions import AnswerStatus, Question
+from harness.worker.checks.data.answers import Expected, LoaderPass, RowCounts, fails, holds, listed, not_asked
 from harness.worker.checks.data.context import DataCheckContext, ReleaseRaised
 from harness.worker.checks.data.inputs import MadeUtterance
 from harness.worker.checks.data.loader_capture import LoaderCapture
@@ -26,7 +17,7 @@ BATCH = 4
 EPOCHS = (0, 1, 2)
 
 
-def check_epochs(context: DataCheckContext) -> Iterator[DataAnswer]:
+def check_epochs(context: DataCheckContext) -> Iterator[Question]:
     """Test whole epochs in batches by number of examples."""
     twelve, all_plain = context.plain[:12], context.plain
     try:
@@ -49,7 +40,7 @@ def check_epochs(context: DataCheckContext) -> Iterator[DataAnswer]:
     yield from _slices(context)
 
 
-def _once(expected: Expected, passes: Sequence[LoaderPass]) -> DataAnswer:
+def _once(expected: Expected, passes: Sequence[LoaderPass]) -> Question:
     for found in passes:
         problem = problem_of("once", expected, [found])
         if problem is None:
@@ -64,7 +55,7 @@ def _once(expected: Expected, passes: Sequence[LoaderPass]) -> DataAnswer:
     return holds("once")
 
 
-def problem_of(name: str, expected: Expected, passes: Sequence[LoaderPass]) -> DataAnswer | None:
+def problem_of(name: str, expected: Expected, passes: Sequence[LoaderPass]) -> Question | None:
     """What is wrong with an epoch of one or several ranks, except for repetitions; None if nothing is."""
     for found in passes:
         if found.failure is not None:
@@ -81,7 +72,7 @@ def problem_of(name: str, expected: Expected, passes: Sequence[LoaderPass]) -> D
     return None
 
 
-def padded_epoch(name: str, expected: Expected, passes: Sequence[LoaderPass], *, spare: int) -> DataAnswer:
+def padded_epoch(name: str, expected: Expected, passes: Sequence[LoaderPass], *, spare: int) -> Question:
     """No row may be lost; up to `spare` rows may be repeated to fill the last batch."""
     problem = problem_of(name, expected, passes)
     if problem is not None:
@@ -97,7 +88,7 @@ def padded_epoch(name: str, expected: Expected, passes: Sequence[LoaderPass], *,
     return holds(name)
 
 
-def _steps(passes: Sequence[tuple[int, LoaderPass]]) -> DataAnswer:
+def _steps(passes: Sequence[tuple[int, LoaderPass]]) -> Question:
     for utterances, found in passes:
         wanted = math.ceil(utterances / BATCH)
         if found.failure is None and not (found.reported_length == len(found.batches) == wanted):
@@ -111,7 +102,7 @@ def _steps(passes: Sequence[tuple[int, LoaderPass]]) -> DataAnswer:
 
 def _order(
     context: DataCheckContext, expected: Expected, shuffled: Sequence[LoaderPass], in_order: Sequence[LoaderPass]
-) -> DataAnswer:
+) -> Question:
     orders = [_composition(expected, found) for found in shuffled]
     if any(one == other for one, other in pairwise(orders)):
         return fails("shuffle", "with shuffle on, two consecutive epochs have the same batches")
@@ -129,12 +120,12 @@ def _composition(expected: Expected, found: LoaderPass) -> list[list[str]]:
     return [[one.key if one else "?" for one in batch] for batch in owners]
 
 
-def _validation(context: DataCheckContext, feed: LoaderCapture) -> DataAnswer:
+def _validation(context: DataCheckContext, feed: LoaderCapture) -> Question:
     found = context.iterate(feed, part="valid", epoch=1)
     return padded_epoch("validation", context.expected(context.valid), [found], spare=BATCH - 1)
 
 
-def resumed(name: str, context: DataCheckContext, expected: Expected, **conf: Any) -> DataAnswer:
+def resumed(name: str, context: DataCheckContext, expected: Expected, **conf: Any) -> Question:
     """A loader that starts at a step should skip the batches before it, as the trainer's `resume` needs."""
     if not context.dataset_options.start_step:
         return not_asked(name, "the loaders of this release cannot start within an epoch")
@@ -155,7 +146,7 @@ def resumed(name: str, context: DataCheckContext, expected: Expected, **conf: An
     return holds(name)
 
 
-def _slices(context: DataCheckContext) -> Iterator[DataAnswer]:
+def _slices(context: DataCheckContext) -> Iterator[Question]:
     if not context.dataset_options.list_files:
         yield not_asked("list_file", "this release reads no list of jsonl files")
         yield not_asked("slices_of_one_file", "this release reads no slices")
@@ -168,11 +159,11 @@ def _slices(context: DataCheckContext) -> Iterator[DataAnswer]:
     answer = _sliced("slices_of_one_file", context, context.rows(context.plain[:12]), expected)
     if answer.status is AnswerStatus.FAILS and answer.message.endswith("times in one epoch"):
         # The manual requires a list file. With a single jsonl file, each slice contains the whole file.
-        answer = listed(answer.name, f"{answer.message}: one jsonl file is not sliced", **answer.example)
+        answer = listed(answer.name, f"{answer.message}: one jsonl file is not sliced", **(answer.example or {}))
     yield answer
 
 
-def _sliced(name: str, context: DataCheckContext, train: str, expected: Expected) -> DataAnswer:
+def _sliced(name: str, context: DataCheckContext, train: str, expected: Expected) -> Question:
     conf: dict[str, Any] = {"batch_size": BATCH, "data_split_num": 2}
     try:
         feed = context.capture_loaders(train, **conf)
@@ -189,7 +180,7 @@ def _sliced(name: str, context: DataCheckContext, train: str, expected: Expected
     return holds(name)
 
 
-def worst(answers: Sequence[DataAnswer]) -> DataAnswer:
+def worst(answers: Sequence[Question]) -> Question:
     """The most serious of several answers to one test; the first of equal ones."""
     gravity = (AnswerStatus.FAILS, AnswerStatus.LISTED, AnswerStatus.HOLDS, AnswerStatus.NOT_ASKED)
     return min(answers, key=lambda answer: gravity.index(answer.status))

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from harness.worker.checks.data.answers import (
-    DataAnswer,
-    Expected,
-    LoaderPass,
-    RowCounts,
-    fails,
-    holds,
-    listed,
-    not_asked,
-)
+from harness.core.evidence.questions import Question
+from harness.worker.checks.data.answers import Expected, LoaderPass, RowCounts, fails, holds, listed, not_asked
 from harness.worker.checks.data.context import CapturedLogs, DataCheckContext, ReleaseRaised
 from harness.worker.checks.data.inputs import MadeUtterance
 from harness.worker.trainer.received_rows import lines_of, rows_of
@@ -24,7 +16,7 @@ PUBLISHED = 2048
 RAISED = 8000
 
 
-def check_limits(context: DataCheckContext) -> Iterator[DataAnswer]:
+def check_limits(context: DataCheckContext) -> Iterator[Question]:
     """Test which rows are left out."""
     short = context.plain[:3]
     within = context.utterance("seconds15", "听说他很爱看书", 15.0)
@@ -67,7 +59,7 @@ def _limits_of_texts(
     ]
 
 
-def _long(name: str, found: LoaderPass, expected: Expected, long: MadeUtterance) -> DataAnswer:
+def _long(name: str, found: LoaderPass, expected: Expected, long: MadeUtterance) -> Question:
     if found.failure is not None:
         return fails(name, f"it raises {found.failure['type']}: {found.failure['message']}", utterance=long.key)
     tally = RowCounts.of(expected, found.batches)
@@ -84,7 +76,7 @@ def _long(name: str, found: LoaderPass, expected: Expected, long: MadeUtterance)
 
 def _limit(
     context: DataCheckContext, name: str, kept: Sequence[MadeUtterance], left_out: Sequence[MadeUtterance], **limit: int
-) -> DataAnswer:
+) -> Question:
     """Exactly the rows beyond the limit should be left out, in every epoch."""
     expected = context.expected([*kept, *left_out])
     stated = ", ".join(f"{setting} = {value}" for setting, value in limit.items())
@@ -118,13 +110,13 @@ def _admitted(found: LoaderPass, left_out: Sequence[MadeUtterance]) -> bool:
 NAME = "own_rows"
 
 
-def check_own_rows(context: DataCheckContext) -> Iterator[DataAnswer]:
+def check_own_rows(context: DataCheckContext) -> Iterator[Question]:
     """Test which rows of the user's file an epoch contains; no test for the harness's own speech."""
     if context.user_file is not None:
         yield _rows(context, context.user_file)
 
 
-def _rows(context: DataCheckContext, user_file: dict[str, Any]) -> DataAnswer:
+def _rows(context: DataCheckContext, user_file: dict[str, Any]) -> Question:
     name, count = user_file["name"], len(rows_of(user_file["path"]))
     try:
         loader = context.run_release(

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.core.evidence.questions import Question
 from harness.worker.checks.data import inputs
-from harness.worker.checks.data.answers import DataAnswer, fails, holds, listed, not_asked
+from harness.worker.checks.data.answers import fails, holds, listed, not_asked
 from harness.worker.checks.data.context import DataCheckContext, ReleaseRaised
 from harness.worker.checks.data.inputs import MadeUtterance, write_wave
 from harness.worker.release import findings
@@ -32,7 +33,7 @@ REQUIRED = ("row_without_prompt", "row_without_source_len", "row_without_target_
 STOPS = "it stops the training with"
 
 
-def check_rows(context: DataCheckContext) -> Iterator[DataAnswer]:
+def check_rows(context: DataCheckContext) -> Iterator[Question]:
     """Test rows and paths."""
     before, after = context.plain[0], context.plain[5]
     answers = {}
@@ -50,7 +51,7 @@ def check_rows(context: DataCheckContext) -> Iterator[DataAnswer]:
     yield _missing(context, before, after)
 
 
-def _note_required(answers: list[DataAnswer]) -> None:
+def _note_required(answers: list[Question]) -> None:
     """Note a finding for fields without which the training stops: the harness's own rows hide that."""
     stopping = [answer for answer in answers if answer.message.startswith(STOPS)]
     if stopping:
@@ -80,7 +81,7 @@ def _moved(one: MadeUtterance, key: str, place: str) -> MadeUtterance:
 
 def _among(
     name: str, context: DataCheckContext, utterances: list[MadeUtterance], odd: MadeUtterance, *, ordinary: bool
-) -> DataAnswer:
+) -> Question:
     """Whether all of these rows arrive unchanged, the unusual one and its neighbours."""
     stated = json.dumps(odd.row(), ensure_ascii=False).replace(str(context.here), "…")
     try:
@@ -101,7 +102,7 @@ def _among(
     return holds(name)
 
 
-def _blank_line(context: DataCheckContext, utterances: list[MadeUtterance]) -> DataAnswer:
+def _blank_line(context: DataCheckContext, utterances: list[MadeUtterance]) -> Question:
     name, path = "row_blank_line", context.rows(utterances)
     with Path(path).open("a", encoding="utf-8") as file:
         file.write("\n")
@@ -114,7 +115,7 @@ def _blank_line(context: DataCheckContext, utterances: list[MadeUtterance]) -> D
     return holds(name)
 
 
-def _path_with_aishell(context: DataCheckContext) -> DataAnswer:
+def _path_with_aishell(context: DataCheckContext) -> Question:
     """One row under two paths: since 1.0.15 a path with the corpus' name joins the words of the text."""
     name = "path_aishell"
     text = "他 说 hello" if context.dataset_options.seg_dict else "他 说"
@@ -134,7 +135,7 @@ def _path_with_aishell(context: DataCheckContext) -> DataAnswer:
     return holds(name)
 
 
-def _missing(context: DataCheckContext, before: MadeUtterance, after: MadeUtterance) -> DataAnswer:
+def _missing(context: DataCheckContext, before: MadeUtterance, after: MadeUtterance) -> Question:
     """A file that does not exist must stop the training, or be reported."""
     name, gone = "path_missing", str(context.here / "wav" / "gone.wav")
     odd = replace(context.plain[2], key=name, source=gone)

@@ -35,11 +35,11 @@ def judged(judge: Callable[[Given], Verdict], values: Given) -> tuple[Verdict | 
 
 
 def training_metrics(values: Values) -> TrainingMetrics:
-    return parse(TrainingMetrics, values, place="metrics")
+    return parse(TrainingMetrics, values, place="metrics", strict=True)
 
 
 def seed_record(values: Values) -> SeedTraining:
-    return parse(SeedTraining, values, place="training")
+    return parse(SeedTraining, values, place="training", strict=True)
 
 
 def judge_training(values: Values) -> TrainingVerdict:
@@ -67,20 +67,20 @@ def departure(values: Values) -> str:
 
 
 def judge_decode(values: Values) -> DecodeVerdict:
-    return decode.judge_decode(parse(DecodeMetrics, values, place="metrics"))
+    return decode.judge_decode(parse(DecodeMetrics, values, place="metrics", strict=True))
 
 
 def judge_checkpoint(values: Values) -> tuple[Question, ...]:
-    return checkpoint.judge_checkpoint(parse(CheckpointMetrics, values, place="metrics"))
+    return checkpoint.judge_checkpoint(parse(CheckpointMetrics, values, place="metrics", strict=True))
 
 
 def criterion_of(values: object) -> Criterion | None:
-    return Criterion.of(parse(LossCriterion, values, place="criterion"))
+    return Criterion.of(parse(LossCriterion, values, place="criterion", strict=True))
 
 
 def targets_of(values: object) -> UnigramTargets | None:
-    return UnigramTargets.of(parse(Targets, values, place="targets"))
+    return UnigramTargets.of(parse(Targets, values, place="targets", strict=True))
 
 
 def targets_with_places(values: object) -> TargetsWithPlaces | None:
-    return TargetsWithPlaces.of(parse(Targets, values, place="targets"))
+    return TargetsWithPlaces.of(parse(Targets, values, place="targets", strict=True))

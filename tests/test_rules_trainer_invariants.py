@@ -107,7 +107,7 @@ def test_a_rate_may_differ_by_rounding() -> None:
     assert broken(metrics(learning_rates=rates)) == ()
 
 
-@pytest.mark.parametrize("rates", [[], ["nan"] * 12, None])
+@pytest.mark.parametrize("rates", [[], ["nan"] * 12, [None] * 12])
 def test_rates_that_are_not_known_are_not_judged(rates: object) -> None:
     assert "schedule" in judge_invariants(metrics(learning_rates=rates)).not_asked
 
@@ -302,11 +302,12 @@ SINGLE = [9.0, 8.0, 7.0]
         ([9.0, 8.003, 7.0], [9.001], "rank 1 has a loss of 8.003 at step 2"),
         ([9.0, 8.0], None, "rank 1 has not the losses of a single process: there are 2 losses for 3 losses."),
         (["nan", 8.0, 7.0], None, "there are no losses for 3 losses."),
-        (None, None, "there are no losses for 3 losses."),
+        ([], None, "there are no losses for 3 losses."),
     ],
 )
 def test_each_process_has_the_losses_of_one(mine: object, again: object, said: str | None) -> None:
-    given = metrics(ranks={"same rows": {"losses": {"single": SINGLE, "again": again, "ranks": [SINGLE, mine]}}})
+    losses = {"single": SINGLE, "again": again or [], "ranks": [SINGLE, mine]}
+    given = metrics(ranks={"same rows": {"losses": losses}})
     assert broken(given) == (("ranks",) if said else ())
     assert said is None or said in sentence(given)
 

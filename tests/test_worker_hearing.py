@@ -77,7 +77,7 @@ def listen(
 
 
 def verdict(forked: Forked, kind: str, **settings: Any) -> HearingVerdict:
-    return judge_hearing(forked(listen, kind=kind, **settings), 0)
+    return judge_hearing(forked(listen, kind=kind, **settings)["hearing"])
 
 
 @pytest.mark.parametrize("settings", [{}, {"trained_on": "training"}, {"decoder": False}, {"unequal": True}])

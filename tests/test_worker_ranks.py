@@ -92,7 +92,7 @@ def test_processes_without_a_gpu_each_are_not_asked(overlay: Path, tmp_path: Pat
     request = request_of(overlay, tmp_path, device="cuda")
     request["finetune"] = {**SETTINGS, "gpus": 1}
     found = ranks.compare(request, 2)
-    assert found == {ranks.NOT_ASKED: "2 processes need as many GPUs, and there is 1"}
+    assert found == {ranks.NOT_ASKED: "2 processes need as many GPUs, and the cell has 1"}
     assert "ranks" in judge_invariants({"ranks": found}).not_asked
 
 

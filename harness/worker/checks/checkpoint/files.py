@@ -125,7 +125,8 @@ def summarise(metrics: dict[str, Any]) -> dict[str, Any]:
         run = metrics.get(name)
         if run is None:
             continue
-        run["last_differs"] = differing(last, run.pop("last_weights", None)) if name in ("resumed", "again") else None
+        ended = run.pop("last_weights", None)
+        run["last_differs"] = differing(last, ended) if name in ("resumed", "again") else None
         run["weights_differ"] = differing((run.get("left") or {}).pop("weights", None), run.pop("weights", None))
         run["moments_kept"] = len((run.get("left") or {}).get("moments") or ())
         run["moments_differ"] = differing((run.get("left") or {}).pop("moments", None), run.pop("moments", None))

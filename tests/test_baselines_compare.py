@@ -330,7 +330,7 @@ def simulated(cells: int, slower: float = 1.0, *, random: Any) -> RunComparison:
     def one(number: int, factor: float = 1.0) -> LoadedRun:
         drawn = random.lognormal(0.0, 0.02, (cells, 2)).tolist()
         outcomes = [
-            cell(name, seconds=0.5 * time * (factor if name == names[0] else 1), peak_resident_bytes=1e9 * memory)
+            cell(name, seconds=0.5 * time * (factor if name == names[0] else 1), peak_resident_bytes=int(1e9 * memory))
             for name, (time, memory) in zip(names, drawn, strict=True)
         ]
         return run(number, *outcomes)

@@ -11,7 +11,6 @@ from cli_scene import CELL, STACK, World, make_world
 
 from harness.commands import diagnose, estimate
 from harness.commands.exit_status import BY_COMMAND, FAULT, FINE, FOUND, GENERAL
-from harness.compare.diagnose import runner
 from harness.core.cells import Failure, Status
 
 CONSTRUCT, LOSS = CELL.format("construct"), CELL.format("loss_contract")
@@ -29,10 +28,7 @@ def status_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def world(
     tmp_path: Path, status_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> World:
-    made = make_world(tmp_path / "user", status_cache, capsys, monkeypatch)
-    monkeypatch.setattr(runner, "execute", made.tree)
-    monkeypatch.setattr(runner, "probe", lambda **_: STACK)
-    return made
+    return make_world(tmp_path / "user", status_cache, capsys, monkeypatch)
 
 
 def test_no_command_has_a_status_that_the_general_table_lacks() -> None:
@@ -134,8 +130,7 @@ def test_estimate_returns_1_when_not_one_utterance_fits_a_card(
     left = list(fits)
     predictor = SimpleNamespace(at=lambda count: f"{count} utterances", largest=lambda *_: left.pop(0))
     world.monkeypatch.setattr(estimate, "Predictor", SimpleNamespace(of=lambda *_, **__: predictor))
-    world.monkeypatch.setattr(estimate, "probe", lambda **_: STACK)
-    world.monkeypatch.setattr(estimate, "told", lambda *_: "the prediction")
+    world.monkeypatch.setattr(estimate, "render_prediction", lambda *_: "the prediction")
     cards = [word for _ in fits for word in ("--fit", "24GB")]
     arguments = ("--variant", "paraformer", "--dimensions", "v8404-h320", "--batch", "1", *cards)
     said = world.call("estimate", *arguments, "--cache", str(world.cache))

@@ -125,18 +125,21 @@ def _saying(words):
         "undeclared": [words],
         "submodule_errors": [{"module": words, "error": words}],
         "losses": [{"name": words, "type": words, "classes": words}],
-        "loss_inputs": [{"name": words, "classes": 1, "input_shape": [words], "width": words}],
+        "loss_inputs": [{"name": words, "classes": 1, "input_shape": [1], "width": 1}],
         "dialect": [words],
         "log_tail": words,
         "entry_is_native": True,
-        "findings": [{"code": "found", "message": words, "place": words, "detail": {words: words}}, {"code": words}],
+        "findings": [{"code": "found", "message": words, "place": words, "detail": {words: words}}],
     }
     metrics = training() | {"stats": {words: [1, 2]}, "relative_change_by_group": {words: 1}}
-    return [
+    found = [
         outcome(Cell.parse("1.4.0/-/-/-/import/cpu-fp32"), evidence=evidence, shims=(words,)),
         outcome(at, Status.FAILED, f"reason {words}", failure=failure, evidence=evidence, shims=(words,)),
         tuned("1.4.1", status=Status.FAILED, reason=f"reason {words}", metrics=metrics, evidence=evidence),
     ]
+    # What has not its declared form never comes to a report.
+    assert [one.as_declared() for one in found] == found
+    return found
 
 
 def test_the_grid_shows_how_grave_things_are_by_colour_and_by_sign():

@@ -187,6 +187,14 @@ def test_what_a_skipped_cell_blocks_is_as_expected() -> None:
     assert one(below, outcome(finetune(), Status.BLOCKED, blocked_by=contract())).verdict is Verdict.AS_EXPECTED
 
 
+def test_evidence_without_its_declared_form_is_a_fault_of_that_cell_alone() -> None:
+    malformed = replace(outcome(contract("1.0.18")), evidence={"findings": [{"code": "found"}]})
+    first, second = judge([malformed, outcome(contract("1.0.19"))], KNOWN)
+    assert (first.verdict, first.outcome.status) == (Verdict.FAULT, Status.ERRORED)
+    assert "findings" in first.outcome.reason
+    assert second.verdict is Verdict.AS_EXPECTED
+
+
 def test_cells_that_block_each_other_are_faults_and_no_endless_loop() -> None:
     circle = [
         outcome(finetune(), Status.BLOCKED, blocked_by=contract()),
@@ -199,7 +207,11 @@ def test_cells_that_block_each_other_are_faults_and_no_endless_loop() -> None:
 @given(st.lists(any_outcomes, max_size=4))
 def test_every_outcome_gets_one_verdict_in_its_place_and_a_sentence(outcomes: list[Outcome]) -> None:
     judged = judge(outcomes, KNOWN)
-    assert [one.outcome for one in judged] == outcomes
+    assert [one.outcome.cell for one in judged] == [given.cell for given in outcomes]
+    # What an earlier release of the run had and a later one lacks is a failure, and what is malformed is a fault.
+    pairs = [(one.outcome, given.as_declared()) for one, given in zip(judged, outcomes, strict=True)]
+    kept = [(found, given) for found, given in pairs if given.status is not Status.SKIPPED]
+    assert [found for found, _ in kept] == [given for _, given in kept]
     assert all(one.sentence for one in judged)
 
 

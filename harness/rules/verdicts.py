@@ -93,7 +93,8 @@ def judge(outcomes: Sequence[Outcome], issues: KnownIssues) -> tuple[JudgedOutco
     A blocked cell is judged by the cell that blocks it, which has to be among the outcomes. Fine-tunes are held
     against each other first, which is what `harness/rules/convergence.py` needs a whole run for.
     """
-    outcomes = apply_absence_rule(apply_registry_rule(apply_convergence(outcomes)))
+    declared = [outcome.as_declared() for outcome in outcomes]
+    outcomes = apply_absence_rule(apply_registry_rule(apply_convergence(declared)))
     code: dict[tuple[str, str | None], frozenset[str]] = defaultdict(frozenset)
     for outcome in outcomes:
         code[outcome.cell.release, outcome.cell.variant] |= frozenset(outcome.common.code)

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -47,7 +47,7 @@ def _found(context: Any, fault: Fault) -> dict[str, Any]:
     with fault.plant(context):
         for answer in fault.test(context):
             if answer.name == fault.question:
-                plain: dict[str, Any] = answer.to_dict()
+                plain: dict[str, Any] = asdict(answer)
                 return plain
     raise AssertionError(f"nobody asked {fault.question}")
 

@@ -358,7 +358,7 @@ FAULTS: Mapping[str, Fault] = {
         _after(_encoder, "forward", lambda _self, result, *_: (_dropped_out(result[0]), *result[1:])),
     ),
     "sampler shows everything": Fault(
-        STREAMING, "sampler_shows_a_share_of_what_was_missed", "and is shown", _shows_everything
+        STREAMING, "sampler_shows_a_share_of_what_was_missed", "and receives", _shows_everything
     ),
 }  # fmt: skip
 """Each in 1.4.16, where the property holds without it."""

@@ -1,0 +1,99 @@
+"""What preflight finds: each finding has a severity, a place, evidence and the line to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.cells import Severity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a finding is: a file with a line or a dotted key."""
+
+    file: str = ""
+    """The path as the user named it; empty for the command line."""
+    line: int | None = None
+    """Counted from 1."""
+    key: str = ""
+    """Dotted: `train_conf.max_epoch`; in a jsonl the row's `key`, in a checkpoint the tensor's name."""
+
+    def __str__(self) -> str:
+        where = Path(self.file).name if self.file else "command line"
+        where += f":{self.line}" if self.line is not None else ""
+        return f"{where}, {self.key}" if self.key else where
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One problem of the user's files, command or release."""
+
+    severity: Severity
+    """`broken`: it will not train, or the result is not the model; `wrong`: something else is trained than the files
+    and the command say; `minor`: what is learned is the same."""
+    rule: str
+    """Short, unique, as in the docs' table: `tokens-output-size`."""
+    message: str
+    """What is wrong and what follows from it, in one sentence without the place."""
+    place: Place
+    evidence: tuple[str, ...] = ()
+    """What was read or measured, a line each. Data from outside: whoever prints it escapes it."""
+    remedy: str = ""
+    """What to do, if possible the line to type."""
+    count: int = 1
+    """How many rows, keys or tensors it is about."""
+
+
+GRAVEST_FIRST = tuple(Severity)
+
+
+def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings, the gravest first; within a severity in the order in which they were found."""
+    return tuple(sorted(dict.fromkeys(findings), key=lambda one: GRAVEST_FIRST.index(one.severity)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """Something that was measured or computed and is no problem: `rows that are trained on`, `8 of 8`."""
+
+    section: str
+    """Headline of the group: `data`, `weights`, `schedule`, `memory`, `dry run`."""
+    label: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one part of preflight has to say."""
+
+    findings: tuple[Finding, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    skipped: str = ""
+    """Why this part was not checked, in one sentence; empty where it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that preflight has to say about a set of files and one release."""
+
+    release: str
+    findings: tuple[Finding, ...]
+    facts: tuple[Fact, ...]
+    skipped: tuple[str, ...]
+
+    @classmethod
+    def of(cls, release: str, parts: Sequence[Part]) -> Report:
+        """The parts together."""
+        return cls(
+            release=release,
+            findings=ordered(finding for part in parts for finding in part.findings),
+            facts=tuple(fact for part in parts for fact in part.facts),
+            skipped=tuple(part.skipped for part in parts if part.skipped),
+        )
+
+    @property
+    def go(self) -> bool:
+        """Whether nothing above `minor` was found."""
+        return all(finding.severity is Severity.MINOR for finding in self.findings)

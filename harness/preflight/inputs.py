@@ -1,0 +1,59 @@
+"""What the user named, read once: all parts of preflight look at these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from harness.core.cells import Release
+from harness.environments.environment import Environment
+from harness.preflight.command import TrainingCommand
+from harness.preflight.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """A user's model folder, data, command and release."""
+
+    model: Path
+    """The folder, absolute; or a file that the user calls a model."""
+    release: Release
+    overlay: Path
+    """The folder in the cache in which the release is installed: `overlay / "funasr"`."""
+    cache: Path
+    environment: Environment
+    """The interpreter with torch in which the release runs."""
+    train: Path | None
+    """A jsonl; None where none was named."""
+    valid: Path | None
+    command: TrainingCommand
+    """What `--script` or the words after `--` say; with neither, nothing is overridden."""
+    config: Settings
+    """Of the folder's config.yaml; empty where it cannot be read."""
+    gpus: int | None
+    """`--gpus`; None where it was not given."""
+    card: str | None
+    """`--gpu`, such as `24GB` or `RTX 4090`; None where it was not given."""
+    root: Path
+    """The working directory of the training: relative paths of the command and the jsonl start here."""
+    read_all_audio: bool = False
+    """Whether every recording is decoded, and not a sample."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """In force: config.yaml with the command's overrides."""
+        return self.config.merged(self.command.overrides)
+
+    @property
+    def processes(self) -> int:
+        """How many processes train: `--gpus`, else `--nproc_per_node` of the script, else 1."""
+        return self.gpus or self.command.processes or 1
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The release's version as numbers: `(1, 4, 16)`."""
+        parts = self.release.version.split("+")[0].split(".")
+        return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in parts[:3])

@@ -1,0 +1,152 @@
+"""The settings that a training is started with: the folder's config.yaml with the command's overrides, with places."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.constructor import ConstructorError
+
+from harness.core.errors import InputError
+from harness.preflight.findings import Place
+
+MOST_KEYS = 20_000
+"""A config of a model has a few hundred; aliases can make billions of a small file."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as OmegaConf, and so FunASR, reads it: `1e-3` is a number."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.[\d_]+)(?:[eE][-+]?\d+)$"),
+    list("-+.0123456789"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One key with its value and where it was set."""
+
+    path: str
+    """Dotted: `train_conf.max_epoch`."""
+    value: Any
+    """As the release receives it: YAML's or hydra's value."""
+    place: Place
+    from_command: bool
+    """Whether the command set it; otherwise config.yaml did."""
+    text: str = ""
+    """As written, where the command set it: `++train_conf.max_epoch=50`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All keys in force. A mapping of config.yaml is there by its leaves only; an empty one is a leaf."""
+
+    by_path: Mapping[str, Setting] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Setting]:
+        return iter(self.by_path.values())
+
+    def get(self, path: str, default: Any = None) -> Any:
+        """The value of a leaf; of a section a nested dict."""
+        if path in self.by_path:
+            return self.by_path[path].value
+        section = self.section(path)
+        return section or default
+
+    def section(self, path: str) -> dict[str, Any]:
+        """The leaves below a path as a nested dict; empty where there is none."""
+        prefix = f"{path}." if path else ""
+        found: dict[str, Any] = {}
+        for name, setting in self.by_path.items():
+            if name.startswith(prefix):
+                _put(found, name[len(prefix) :].split("."), setting.value)
+        return found
+
+    def place(self, path: str) -> Place:
+        """Where a key was set; where it is not set, only its name."""
+        if path in self.by_path:
+            return self.by_path[path].place
+        return next((one.place for name, one in self.by_path.items() if name.startswith(f"{path}.")), Place(key=path))
+
+    def merged(self, overrides: Iterable[Setting]) -> Settings:
+        """These with the command's, which win; a later one wins over an earlier."""
+        found = dict(self.by_path)
+        for one in overrides:
+            for below in [name for name in found if name.startswith(f"{one.path}.")]:
+                del found[below]
+            found[one.path] = one
+        return Settings(by_path=found)
+
+
+def _put(tree: dict[str, Any], parts: list[str], value: Any) -> None:
+    for part in parts[:-1]:
+        below = tree.get(part)
+        if not isinstance(below, dict):
+            below = tree[part] = {}
+        tree = below
+    tree[parts[-1]] = value
+
+
+def read_config(path: Path) -> Settings:
+    """The leaves of a YAML config with their lines.
+
+    Raises:
+        InputError: it cannot be read, or is no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        node = yaml.compose(text, Loader=_Loader)
+        if node is None or not isinstance(node, yaml.MappingNode):
+            raise InputError(f"{path}: no mapping of settings", next_step="use the config.yaml of the model's folder")
+        found: dict[str, Setting] = {}
+        for one in _leaves(str(path), node, ()):
+            found[one.path] = one
+            if len(found) > MOST_KEYS:
+                raise InputError(f"{path}: more than {MOST_KEYS} keys", next_step="this is no config of a model")
+        return Settings(by_path=found)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise InputError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from error
+
+
+def _leaves(file: str, node: yaml.MappingNode, above: tuple[str, ...]) -> Iterator[Setting]:
+    for key, value in node.value:
+        name = str(key.value)
+        path = (*above, name)
+        if isinstance(value, yaml.MappingNode) and value.value:
+            yield from _leaves(file, value, path)
+            continue
+        dotted = ".".join(path)
+        yield Setting(
+            path=dotted,
+            value=_value(value),
+            place=Place(file=file, line=key.start_mark.line + 1, key=dotted),
+            from_command=False,
+        )
+
+
+def _value(node: yaml.Node) -> Any:
+    loader = _Loader("")
+    try:
+        return loader.construct_object(node, deep=True)
+    except (ConstructorError, RecursionError):
+        # Such as a tag of another library's: what the file says is kept as text, and nothing of it is run.
+        return str(getattr(node, "value", ""))
+    finally:
+        loader.dispose()

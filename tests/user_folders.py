@@ -1,0 +1,77 @@
+"""Model folders, jsonl files and scripts as users have them, of small models; made once per test session."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from forked import Forked
+
+from harness.core.cells import Depth, Dimensions
+from harness.corpus.corpus import Corpus, build_corpus
+from harness.corpus.jsonl import frames_of
+from harness.releases import default_cache
+from harness.variants.catalogue import load_variant
+from harness.variants.model_folder import write_model_folder
+
+SMALL = Dimensions.parse("v8404-h320")
+
+
+def write_checkpoint(overlay: str, folder: str, seed: int) -> None:
+    """In a child with torch: a checkpoint of the folder's model with weights of its own."""
+    from harness.worker.release import importer, model
+
+    importer.import_all(overlay)
+    model.write_start(folder, f"{folder}/model.pt", seed)
+
+
+def model_folder(
+    forked: Forked, overlay: Path, to: Path, *, variant: str = "paraformer", dimensions: Dimensions = SMALL
+) -> Path:
+    """A complete model folder of reduced depth, as a published one: config, weights, tokens, statistics.
+
+    Made by the release in `overlay` once per cache, and copied: a test may change it.
+    """
+    corpus = build_corpus(default_cache())
+    made = write_model_folder(
+        load_variant(variant), corpus, default_cache(), dimensions=dimensions, depth=Depth.REDUCED
+    )
+    stored = default_cache() / "user-folders" / f"{made.path.name}-{overlay.name}"
+    if not (stored / "model.pt").is_file():
+        draft = stored.with_name(f"{stored.name}.draft-{to.name}")
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(made.path, draft)
+        forked(write_checkpoint, overlay=str(overlay), folder=str(draft), seed=0)
+        shutil.rmtree(stored, ignore_errors=True)
+        draft.rename(stored)
+    shutil.copytree(stored, to)
+    return to
+
+
+def speech(count: int = 8, *, first: int = 0) -> list[dict[str, Any]]:
+    """Rows about real recordings of the built-in corpus, with every field that some release requires."""
+    corpus: Corpus = build_corpus(default_cache())
+    rows = []
+    for one in corpus.utterances[first : first + count]:
+        info = soundfile.info(str(one.path))
+        frames = frames_of(info.frames * 1000 / info.samplerate)
+        rows.append(
+            {
+                "key": one.key,
+                "source": str(one.path),
+                "source_len": frames,
+                "target": one.text,
+                "target_len": len(one.text),
+            }
+        )
+    return rows
+
+
+def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """A jsonl file."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path

@@ -20,8 +20,23 @@ _MODULES = {"list": "list_cells"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = make_parser().parse_args(arguments)
+    options = _parse(list(sys.argv[1:] if arguments is None else arguments))
     return guarded(lambda: _call(options), command=options.command, debug=options.debug)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """The options; what follows `--` belongs to the command that takes the words of another command."""
+    words: list[str] | None = None
+    if "--" in arguments:
+        at = arguments.index("--")
+        arguments, words = arguments[:at], arguments[at + 1 :]
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if words is not None:
+        if not hasattr(options, "words"):
+            parser.error(f"{options.command} takes no words after `--`")
+        options.words = words
+    return options
 
 
 def _call(options: argparse.Namespace) -> int:

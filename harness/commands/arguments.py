@@ -52,11 +52,69 @@ def make_parser() -> argparse.ArgumentParser:
     add_output_options(parser, defaults=True)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for add in (
-        *(_add_run, _add_list, _add_releases, _add_report, _add_show, _add_diagnose, _add_gate, _add_bisect),
+        *(
+            _add_preflight,
+            _add_run,
+            _add_list,
+            _add_releases,
+            _add_report,
+            _add_show,
+            _add_diagnose,
+            _add_gate,
+            _add_bisect,
+        ),
         *(_add_drift, _add_bundle, _add_baseline, _add_estimate, _add_pack, _add_completion),
     ):
         add(commands)
     return parser
+
+
+def _add_preflight(commands: Commands) -> None:
+    parser = add_command(
+        commands, "preflight", "say whether your fine-tune will work: model folder, data, script, release and card"
+    )
+    parser.usage = "funasr-harness preflight MODEL [options] [--script finetune.sh | -- ++train_conf.max_epoch=50 ...]"
+    parser.add_argument("model", type=Path, metavar="MODEL", help="your model's folder (config.yaml, model.pt, ...)")
+    parser.add_argument(
+        "--train", type=Path, metavar="FILE", help="your training rows, a jsonl (default: the script's)"
+    )
+    parser.add_argument("--valid", type=Path, metavar="FILE", help="your validation rows (default: the script's)")
+    parser.add_argument(
+        "--script",
+        type=Path,
+        metavar="FILE",
+        help="your copy of finetune.sh, which is read and not run (default: the overrides after `--`, or none)",
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="folder that the training is started in (default: the script's, or else this one)",
+    )
+    parser.add_argument(
+        "--release",
+        metavar="RELEASE",
+        help="1.2.7, latest, installed, a path with a slash, or all: with which releases would it work? (default: the"
+        " installed FunASR, or else the latest)",
+    )
+    parser.add_argument(
+        "--gpus", type=positive_number, metavar="N", help="GPUs that train (default: the script's, or 1)"
+    )
+    parser.add_argument("--gpu", metavar="SIZE", help="also predict memory for a card such as 24GB (default: not)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="also let the release's trainer take a few steps on a copy, here"
+    )
+    parser.add_argument("--fix", type=Path, metavar="FILE", help="write a corrected copy of --train (default: none)")
+    parser.add_argument("--read-all", action="store_true", help="decode every recording, not a sample")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write a JSON record; - prints it in place of the text (default: none)",
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page (default: none)")
+    add_places(parser)
+    parser.set_defaults(words=[])
 
 
 def _add_run(commands: Commands) -> None:

@@ -31,6 +31,12 @@ _RUN = {
 _PLAIN = {BAD_INPUT: "bad input", FAULT: "a fault of the harness or of the machine"}
 
 BY_COMMAND: Mapping[str, Mapping[int, str]] = {
+    "preflight": {
+        FINE: "go: nothing was found that stops or changes the training",
+        FOUND: "no go: it will not train, or trains something else than your files and command say",
+        BAD_INPUT: "the input cannot be read",
+        FAULT: "a fault of the harness or of the machine",
+    },
     "run": {**_RUN, NO_GPU: GENERAL[NO_GPU]},
     "list": {FINE: "the cells were listed", **_PLAIN},
     "releases": {
@@ -76,6 +82,7 @@ BY_COMMAND: Mapping[str, Mapping[int, str]] = {
 """The statuses that a command returns, and what they mean there. `INTERRUPTED` is possible in all of them."""
 
 AFTER_CTRL_C: Mapping[str, str] = {
+    "preflight": "none of your files was written to",
     "run": "what was measured is kept, and the same command resumes the run",
     "list": "nothing was written",
     "releases": "installed releases stay in the cache, and the lock is replaced as a whole or not at all",

@@ -55,8 +55,8 @@ class ColumnHead:
 
 def render_html(summary: Summary) -> str:
     """The whole page."""
-    style, script = _asset("page.css"), _asset("page.js")
-    template = _environment().get_template("report.html.j2")
+    style, script = asset("page.css"), asset("page.js")
+    template = environment().get_template("report.html.j2")
     heads, columns = grid_heads(summary.grid)
     return template.render(
         s=summary,
@@ -64,7 +64,7 @@ def render_html(summary: Summary) -> str:
         columns=columns,
         style=style,
         script=script,
-        policy=_policy(style, script),
+        policy=content_policy(style, script),
         introduction=labels.INTRODUCTION,
     ).lstrip()
 
@@ -91,11 +91,11 @@ def _column_lines(column: Column, grid: Grid) -> tuple[str, ...]:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     # Imported here: the command line answers `--help` without it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -103,7 +103,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters.update(
+    made.filters.update(
         anchor=anchor,
         spans=in_words,
         plural=units.plural,
@@ -114,7 +114,7 @@ def _environment() -> Environment:
         percent=units.percent,
         upstream=upstream_url,
     )
-    environment.globals.update(
+    made.globals.update(
         sign=labels.STATUS_SIGN,
         level_sign=labels.LEVEL_SIGN,
         level_name=labels.LEVEL_NAME,
@@ -131,7 +131,7 @@ def _environment() -> Environment:
         spark=_spark,
         timeline=_timeline,
     )
-    return environment
+    return made
 
 
 def _shown(value: Any) -> Any:
@@ -164,13 +164,14 @@ def _timeline(cell: CellMemory) -> Markup:
     )
 
 
-def _asset(name: str) -> Markup:
+def asset(name: str) -> Markup:
     """A file of ours, to be put into the page as it is."""
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8").strip())  # noqa: S704 - ours, not a release's
 
 
-def _policy(style: str, script: str) -> str:
-    allowed = {"style-src": _hash(style), "script-src": _hash(script), "img-src": "data:"}
+def content_policy(style: str, script: str = "") -> str:
+    """The policy of a page with this style and this script, or without one: nothing else runs or is loaded."""
+    allowed = {"style-src": _hash(style), "script-src": _hash(script) if script else "'none'", "img-src": "data:"}
     denied = ("default-src", "base-uri", "form-action")
     rules: Iterable[str] = (
         *(f"{name} 'none'" for name in denied),

@@ -31,6 +31,11 @@ def is_quiet() -> bool:
     return _verbosity.level < 0
 
 
+def is_verbose() -> bool:
+    """Whether details are printed too."""
+    return _verbosity.level > 0
+
+
 def console() -> Console:
     """The console of the harness's messages: standard error."""
     return _console

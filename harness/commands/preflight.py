@@ -1,0 +1,130 @@
+"""`preflight`: will this fine-tune work? A model folder, a jsonl, a script or overrides, a release and a card."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.commands.common import cache_of, print_json
+from harness.commands.exit_status import FINE, FOUND
+from harness.core.cells import Release
+from harness.core.durable import json_text, write_file
+from harness.core.errors import InputError
+from harness.environments.environment import probe
+from harness.preflight.command import TrainingCommand
+from harness.preflight.findings import Report
+from harness.preflight.inputs import Inputs
+from harness.preflight.preflight import examine
+from harness.preflight.settings import Settings, read_config
+from harness.preflight.terminal import render
+from harness.preflight.verdict import record
+from harness.releases import fetch, install_path, load_lock, resolve
+from harness.run.progress import stage
+from harness.text.terminal import is_quiet, is_verbose, say
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print what was found; 0 when nothing stops or changes the training, else 1."""
+    inputs = _inputs(options)
+    report = examine(inputs, progress=say)
+    about = _about(inputs)
+    _write(options, report, about)
+    if options.json == Path("-"):
+        print_json(record(report, about))
+    else:
+        _print(report, about, verbose=is_verbose())
+    return FINE if report.go else FOUND
+
+
+def _print(report: Report, about: Mapping[str, str], *, verbose: bool) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for line in render(report, about, verbose=verbose):
+        console.print(line)
+
+
+def _write(options: argparse.Namespace, report: Report, about: Mapping[str, str]) -> None:
+    if options.json and options.json != Path("-"):
+        write_file(options.json, json_text(record(report, about)))
+    if options.html:
+        # Imported here: only a page needs the templates.
+        from harness.report.preflight_page import render_preflight
+
+        write_file(options.html, render_preflight(report, about))
+        if not is_quiet():
+            say(f"page: {options.html}")
+
+
+def _inputs(options: argparse.Namespace) -> Inputs:
+    """Everything that the options name, read.
+
+    Raises:
+        InputError: all that cannot be read.
+    """
+    missing = [
+        f"{name} {path}: no such {'file or folder' if name == 'MODEL' else 'file'}"
+        for name, path in (("MODEL", options.model), ("--train", options.train), ("--valid", options.valid),
+                           ("--script", options.script))
+        if path is not None and not path.exists()
+    ]  # fmt: skip
+    if missing:
+        raise InputError("\n".join(missing), next_step="correct the path and run the command again")
+    if options.script and options.words:
+        raise InputError(
+            "--script and overrides after `--` were both given, and each is a whole command",
+            next_step="name the script, or the overrides that it passes",
+        )
+    cache = cache_of(options)
+    with stage("looking at the interpreter and its torch"):
+        environment = probe(cache=cache)
+    release = _release(options)
+    fetch([release], cache, jobs=1)
+    root = (options.root or (options.script.parent if options.script else Path())).absolute()
+    return Inputs(
+        model=options.model.absolute(),
+        release=release,
+        overlay=install_path(release, cache),
+        cache=cache,
+        environment=environment,
+        train=options.train.absolute() if options.train else None,
+        valid=options.valid.absolute() if options.valid else None,
+        command=_command(options, root),
+        config=_config(options.model),
+        gpus=options.gpus,
+        card=options.gpu,
+        root=root,
+        read_all_audio=options.read_all,
+    )
+
+
+def _release(options: argparse.Namespace) -> Release:
+    found = resolve(options.release or "latest", load_lock(options.lock))
+    if len(found) != 1:
+        raise InputError(f"--release {options.release} means {len(found)} releases", next_step="name one")
+    return found[0]
+
+
+def _command(options: argparse.Namespace, root: Path) -> TrainingCommand:  # noqa: ARG001
+    return TrainingCommand()
+
+
+def _config(folder: Path) -> Settings:
+    """Of the folder's config.yaml; what is wrong with the file is a finding of the folder's."""
+    try:
+        return read_config(folder / "config.yaml")
+    except InputError:
+        return Settings()
+
+
+def _about(inputs: Inputs) -> dict[str, str]:
+    """What was looked at, in a few words each."""
+    valid = f", validated on {inputs.valid.name}" if inputs.valid else ""
+    return {
+        "model": inputs.model.name,
+        "data": f"{inputs.train.name}{valid}" if inputs.train else "",
+        "release": f"FunASR {inputs.release.label}",
+        "trainer": inputs.command.entry or "",
+        "card": inputs.card or "",
+    }

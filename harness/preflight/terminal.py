@@ -1,0 +1,87 @@
+"""The report on a terminal: the gravest first, twenty lines rather than two hundred."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+
+from rich.text import Text
+
+from harness.core.cells import Severity
+from harness.preflight.findings import Finding, Report
+from harness.preflight.verdict import sentence
+from harness.text.plain import one_line
+from harness.text.terminal import width
+
+MOST_SHOWN = 8
+"""Findings that are shown in full without `-v`."""
+_STYLE = {Severity.BROKEN: "bold red", Severity.WRONG: "bold yellow", Severity.MINOR: "cyan"}
+_SIGN = {Severity.BROKEN: "✗", Severity.WRONG: "≠", Severity.MINOR: "·"}
+_INDENT = "  "
+_LONGEST = 1000
+_LABEL = 9
+
+
+def render(report: Report, about: Mapping[str, str], *, verbose: bool = False) -> Iterator[Text]:
+    """The lines of the report, each without a line end; foreign text is made visible, never obeyed."""
+    yield Text(" · ".join(one_line(value) for value in about.values() if value), style="bold")
+    yield Text("")
+    shown = report.findings if verbose else _few(report.findings)
+    for finding in shown:
+        yield from _finding(finding, verbose=verbose)
+    hidden = [one for one in report.findings if one not in shown]
+    if hidden:
+        yield Text(f"{_INDENT}{_hidden(hidden)}", style="dim")
+    if report.findings:
+        yield Text("")
+    yield from _facts(report)
+    for reason in report.skipped:
+        yield from _wrapped(f"not checked: {one_line(reason)}", "", "dim")
+    yield Text("")
+    yield from _wrapped(sentence(report), "", "bold green" if report.go else "bold red")
+
+
+def _few(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    grave = [one for one in findings if one.severity is not Severity.MINOR]
+    return tuple(grave[:MOST_SHOWN] if grave else findings[:3])
+
+
+def _hidden(findings: list[Finding]) -> str:
+    counts = groupby(findings, key=lambda one: one.severity)
+    listed = ", ".join(f"{len(list(members))} {severity}" for severity, members in counts)
+    return f"{listed} more: -v shows {'it' if len(findings) == 1 else 'them'}"
+
+
+def _finding(finding: Finding, *, verbose: bool) -> Iterator[Text]:
+    head = Text(f"{_SIGN[finding.severity]} {finding.severity}", style=_STYLE[finding.severity])
+    times = f"  × {finding.count:,}" if finding.count > 1 else ""
+    head.append(f"  {one_line(str(finding.place))}{times}", style="bold")
+    head.append(f"  {finding.rule}", style="dim")
+    yield head
+    yield from _wrapped(one_line(finding.message, at_most=_LONGEST), _INDENT)
+    for line in finding.evidence if verbose else finding.evidence[:1]:
+        yield from _wrapped(one_line(line, at_most=_LONGEST), f"{_INDENT}│ ", "dim")
+    if finding.remedy:
+        yield from _remedy(finding.remedy)
+
+
+def _remedy(remedy: str) -> Iterator[Text]:
+    """Lines to type are not wrapped: somebody copies them."""
+    for number, line in enumerate(remedy.splitlines()):
+        yield Text(f"{_INDENT}{'→' if number == 0 else ' '} {one_line(line, at_most=_LONGEST)}", style="green")
+
+
+def _facts(report: Report) -> Iterator[Text]:
+    for section, members in groupby(report.facts, key=lambda fact: fact.section):
+        text = "; ".join(f"{one_line(fact.label)} {one_line(fact.value)}".strip() for fact in members)
+        margin = " " * _LABEL
+        lines = textwrap.wrap(text, max(40, width() - len(margin))) or [""]
+        for number, line in enumerate(lines):
+            start = f"{section:<{_LABEL}}" if number == 0 else margin
+            yield Text.assemble((start, "bold"), line)
+
+
+def _wrapped(text: str, indent: str, style: str = "") -> Iterator[Text]:
+    for line in textwrap.wrap(text, max(40, width() - len(indent)), break_on_hyphens=False) or [""]:
+        yield Text(f"{indent}{line}", style=style)

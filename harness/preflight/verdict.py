@@ -1,0 +1,62 @@
+"""The verdict in one sentence, and the record that `--json` writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from harness.core.cells import Severity
+from harness.preflight.findings import Finding, Report
+from harness.text.units import plural
+
+SCHEMA = 1
+"""Version of the record's format."""
+
+_DOES = {
+    Severity.BROKEN: ("stops this training or ruins its result", "stop this training or ruin its result"),
+    Severity.WRONG: ("makes it train something else than configured", "make it train something else than configured"),
+}
+
+
+def sentence(report: Report) -> str:
+    """Whether to start the training, and why not."""
+    count = Counter(finding.severity for finding in report.findings)
+    minor = plural(count[Severity.MINOR], "remark") if count[Severity.MINOR] else ""
+    if report.go:
+        reservation = f"; {plural(len(report.skipped), 'part')} not checked" if report.skipped else ""
+        return (
+            f"Go: nothing was found that stops or changes this training{f' ({minor})' if minor else ''}{reservation}."
+        )
+    words = [
+        f"{plural(count[severity], 'problem')} {does[count[severity] > 1]}"
+        for severity, does in _DOES.items()
+        if count[severity]
+    ]
+    return f"No go: {', and '.join(words)}."
+
+
+def record(report: Report, about: Mapping[str, str]) -> dict[str, Any]:
+    """The report as JSON; `about` says what was looked at."""
+    return {
+        "schema": SCHEMA,
+        "release": report.release,
+        "about": dict(about),
+        "go": report.go,
+        "verdict": sentence(report),
+        "findings": [_finding(one) for one in report.findings],
+        "facts": [{"section": one.section, "label": one.label, "value": one.value} for one in report.facts],
+        "not_checked": list(report.skipped),
+    }
+
+
+def _finding(one: Finding) -> dict[str, Any]:
+    return {
+        "severity": one.severity,
+        "rule": one.rule,
+        "message": one.message,
+        "place": {"file": one.place.file, "line": one.place.line, "key": one.place.key},
+        "count": one.count,
+        "evidence": list(one.evidence),
+        "remedy": one.remedy,
+    }

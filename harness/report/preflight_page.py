@@ -1,0 +1,38 @@
+"""The page of a preflight: its findings, the gravest first, with everything that the terminal leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+
+from harness.preflight.findings import Report
+from harness.preflight.verdict import sentence
+from harness.report.html import asset, content_policy, environment
+
+TITLES = {
+    "broken": "Stops the training, or ruins its result",
+    "wrong": "Trains something else than configured",
+    "minor": "Changes nothing that is learned",
+}
+
+
+def render_preflight(report: Report, about: Mapping[str, str]) -> str:
+    """The whole page; it needs nothing from elsewhere, runs no script, and escapes all that was read."""
+    style = asset("page.css")
+    groups = [(severity, list(members)) for severity, members in groupby(report.findings, key=lambda one: one.severity)]
+    sections = [(name, list(members)) for name, members in groupby(report.facts, key=lambda one: one.section)]
+    page = (
+        environment()
+        .get_template("preflight.html.j2")
+        .render(
+            report=report,
+            about=about,
+            groups=groups,
+            sections=sections,
+            titles=TITLES,
+            verdict=sentence(report),
+            style=style,
+            policy=content_policy(style),
+        )
+    )
+    return page.lstrip()

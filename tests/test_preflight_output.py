@@ -1,0 +1,104 @@
+"""What a user of preflight reads: the verdict, the terminal's twenty lines, the record and the page."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from page_reader import Page
+from rich.console import Console
+
+from harness import cli
+from harness.core.cells import Severity
+from harness.preflight.findings import Fact, Finding, Part, Place, Report
+from harness.preflight.terminal import MOST_SHOWN, render
+from harness.preflight.verdict import record, sentence
+from harness.report.preflight_page import render_preflight
+
+ABOUT = {"model": "my-model", "data": "train.jsonl", "release": "FunASR 1.4.16", "trainer": "", "card": ""}
+HOSTILE = "\x1b]0;owned\x07<script>alert(1)</script>\u202e"
+
+
+def finding(severity: Severity, rule: str = "some-rule", **others: object) -> Finding:
+    place = Place(file="data/train.jsonl", line=3, key="utt-3")
+    usual = {"message": "The row vanishes.", "place": place, "evidence": ("a", "b"), "remedy": "type this"}
+    return Finding(severity=severity, rule=rule, **{**usual, **others})  # type: ignore[arg-type]
+
+
+def report(*findings: Finding, skipped: tuple[str, ...] = ()) -> Report:
+    facts = (Fact(section="data", label="rows", value="8"), Fact(section="data", label="trained on", value="7"))
+    return Report.of("1.4.16", [Part(findings=findings, facts=facts), *(Part(skipped=one) for one in skipped)])
+
+
+def text_of(one: Report, *, verbose: bool = False) -> str:
+    return "\n".join(line.plain for line in render(one, ABOUT, verbose=verbose))
+
+
+def test_the_gravest_come_first_and_minor_ones_do_not_stop() -> None:
+    found = report(finding(Severity.MINOR), finding(Severity.BROKEN), finding(Severity.WRONG))
+    assert [one.severity for one in found.findings] == ["broken", "wrong", "minor"]
+    assert not found.go
+    assert sentence(found) == (
+        "No go: 1 problem stops this training or ruins its result, and 1 problem makes it train something else than"
+        " configured."
+    )
+    sound = report(finding(Severity.MINOR), skipped=("no jsonl was named",))
+    assert sound.go
+    assert sentence(sound) == (
+        "Go: nothing was found that stops or changes this training (1 remark); 1 part not checked."
+    )
+
+
+def test_many_findings_are_few_lines_and_all_with_verbose() -> None:
+    many = report(*(finding(Severity.BROKEN, f"rule-{n}") for n in range(50)), finding(Severity.MINOR))
+    short, whole = text_of(many), text_of(many, verbose=True)
+    assert short.count("✗ broken") == MOST_SHOWN
+    assert "42 broken, 1 minor more: -v shows them" in short
+    assert len(short.splitlines()) < 45
+    assert whole.count("✗ broken") == 50
+    assert "│ b" in whole
+    assert "│ b" not in short
+
+
+def test_a_finding_says_place_count_evidence_and_remedy() -> None:
+    text = text_of(report(finding(Severity.WRONG, count=5000)))
+    assert "≠ wrong  train.jsonl:3, utt-3  × 5,000  some-rule" in text
+    assert "→ type this" in text
+    assert "data     rows 8; trained on 7" in text
+
+
+def test_foreign_text_is_shown_and_not_obeyed() -> None:
+    bad = report(finding(Severity.WRONG, message=HOSTILE, evidence=(HOSTILE,), remedy=HOSTILE))
+    stream = io.StringIO()
+    for line in render(bad, {**ABOUT, "model": HOSTILE}):
+        Console(file=stream, force_terminal=False).print(line)
+    assert "\x1b" not in stream.getvalue()
+    assert "\u202e" not in stream.getvalue()
+    page = Page.of(render_preflight(bad, {**ABOUT, "model": HOSTILE}))
+    assert "script" not in page.tags
+    assert json.dumps(record(bad, ABOUT), ensure_ascii=True)
+
+
+def test_the_page_has_every_finding_and_allows_no_script() -> None:
+    text = render_preflight(report(finding(Severity.BROKEN), finding(Severity.MINOR), skipped=("no card",)), ABOUT)
+    assert "script-src &#39;none&#39;" in text or "script-src 'none'" in text
+    assert "Stops the training, or ruins its result: 1" in text
+    assert "train.jsonl:3, utt-3" in text
+    assert "no card" in text
+
+
+def test_a_path_that_does_not_exist_ends_with_all_of_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status = cli.main(["preflight", str(tmp_path / "none"), "--train", str(tmp_path / "none.jsonl")])
+    said = capsys.readouterr().err
+    assert status == 2
+    assert "MODEL" in said
+    assert "--train" in said
+
+
+def test_only_preflight_takes_words_after_two_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["list", "pr", "--", "++a=1"])
+    assert left.value.code == 2
+    assert "takes no words" in capsys.readouterr().err

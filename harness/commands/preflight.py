@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.commands.common import cache_of, print_json
-from harness.commands.exit_status import FINE, FOUND
+from harness.commands.exit_status import FAULT, FINE, FOUND
 from harness.core.cells import Release
 from harness.core.durable import json_text, write_file
 from harness.core.errors import InputError
@@ -27,7 +27,7 @@ from harness.text.terminal import is_quiet, is_verbose, say
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print what was found; 0 when nothing stops or changes the training, else 1."""
+    """Print what was found; 1 when something stops or changes the training, 3 when a part could not be checked."""
     inputs = _inputs(options)
     report = examine(inputs, progress=say)
     about = _about(inputs)
@@ -36,7 +36,9 @@ def main(options: argparse.Namespace) -> int:
         print_json(record(report, about))
     else:
         _print(report, about, verbose=is_verbose())
-    return FINE if report.go else FOUND
+    if not report.go:
+        return FOUND
+    return FAULT if report.faults else FINE
 
 
 def _print(report: Report, about: Mapping[str, str], *, verbose: bool) -> None:

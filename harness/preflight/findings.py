@@ -82,15 +82,18 @@ class Report:
     findings: tuple[Finding, ...]
     facts: tuple[Fact, ...]
     skipped: tuple[str, ...]
+    faults: tuple[str, ...] = ()
+    """Parts that a fault of the harness kept from an answer, each with its exception."""
 
     @classmethod
-    def of(cls, release: str, parts: Sequence[Part]) -> Report:
+    def of(cls, release: str, parts: Sequence[Part], *, faults: Sequence[str] = ()) -> Report:
         """The parts together."""
         return cls(
             release=release,
             findings=ordered(finding for part in parts for finding in part.findings),
             facts=tuple(fact for part in parts for fact in part.facts),
             skipped=tuple(part.skipped for part in parts if part.skipped),
+            faults=tuple(faults),
         )
 
     @property

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from harness.core.cells import Release
+from harness.core.cells import Outcome, Release
 from harness.environments.environment import Environment
 from harness.preflight.command import TrainingCommand
 from harness.preflight.settings import Settings
@@ -40,7 +39,8 @@ class Inputs:
     """The working directory of the training: relative paths of the command and the jsonl start here."""
     read_all_audio: bool = False
     """Whether every recording is decoded, and not a sample."""
-    extra: Mapping[str, str] = field(default_factory=dict)
+    answers: dict[str, Outcome] = field(default_factory=dict, compare=False, repr=False)
+    """What the release has been asked already, see `harness.preflight.release_questions`."""
 
     @cached_property
     def settings(self) -> Settings:

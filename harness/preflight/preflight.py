@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from harness.preflight.findings import Part, Report
 from harness.preflight.inputs import Inputs
+from harness.preflight.release_questions import Question, ask_all
 
+_log = logging.getLogger(__name__)
 PartCheck = Callable[[Inputs], Part]
 
 
@@ -15,14 +18,33 @@ def parts() -> Sequence[tuple[str, PartCheck]]:
     return ()
 
 
+def questions() -> Sequence[Callable[[Inputs], Question | None]]:
+    """What the parts will measure within the release; all of it runs in one process tree, before the parts need it."""
+    return ()
+
+
 def examine(inputs: Inputs, *, progress: Callable[[str], None] = lambda _: None) -> Report:
     """Everything that preflight has to say about these inputs.
 
-    Raises:
-        HarnessError: a fault of the harness or the machine.
+    A part that fails by a fault of the harness's is named in `Report.faults`, and takes no other along.
     """
-    found = []
+    found, faults = [Part(findings=inputs.command.findings)], []
+    if asked := [question for make in questions() if (question := _guarded(make, inputs)) is not None]:
+        progress(f"running FunASR {inputs.release.label} on your files")
+        ask_all(inputs, asked)
     for name, check in parts():
         progress(name)
-        found.append(check(inputs))
-    return Report.of(inputs.release.label, [Part(findings=inputs.command.findings), *found])
+        try:
+            found.append(check(inputs))
+        except Exception as error:
+            faults.append(f"{name}: {type(error).__name__}: {error}")
+            _log.debug("%s", name, exc_info=True)
+    return Report.of(inputs.release.label, found, faults=faults)
+
+
+def _guarded(make: Callable[[Inputs], Question | None], inputs: Inputs) -> Question | None:
+    """The question, unless it cannot be made: its part will say why."""
+    try:
+        return make(inputs)
+    except Exception:
+        return None

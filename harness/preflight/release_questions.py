@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -31,19 +32,30 @@ class Question:
     memory_bytes: int = MEMORY_BYTES
     variables: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def key(self) -> str:
+        """Name and request: what was measured once need not be measured again."""
+        return f"{self.name} {json.dumps(self.request, sort_keys=True)}"
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Requests:
-    """One question, for the cell runner."""
+    """Questions to one release, for the cell runner; a cell's variant is the question's number."""
 
-    question: Question
+    questions: Sequence[Question]
     inputs: Inputs
     imports_whole_releases: bool = False
 
     @property
     def limits(self) -> CellLimits:
-        seconds = MappingProxyType({Check.LOSS_CONTRACT: self.question.timeout_seconds})
-        return CellLimits(memory_bytes=self.question.memory_bytes, timeout_seconds=seconds)
+        seconds = max(question.timeout_seconds for question in self.questions)
+        return CellLimits(
+            memory_bytes=max(question.memory_bytes for question in self.questions),
+            timeout_seconds=MappingProxyType({Check.LOSS_CONTRACT: seconds}),
+        )
 
     @property
     def usual_seconds(self) -> Mapping[Check, float]:
@@ -55,13 +67,14 @@ class _Requests:
             "version": self.inputs.release.version,
             "overlay": str(self.inputs.overlay),
             "components": [],
-            "whole": self.question.whole,
+            "whole": any(question.whole for question in self.questions),
         }
 
     def request_for(self, cell: Cell) -> Mapping[str, Any]:
+        question = self.questions[int(cell.variant or 0)]
         return {
-            **self.question.request,
-            "check": self.question.name,
+            **question.request,
+            "check": question.name,
             "release": self.release_for(cell.release),
             "device": Device.CPU,
             "environment_shims": list(self.inputs.environment.shims),
@@ -76,7 +89,7 @@ class _Requests:
 
 
 def ask_release(inputs: Inputs, question: Question) -> Outcome:
-    """Run one measurement within the release.
+    """Run one measurement within the release, unless it was run already with these inputs.
 
     Returns:
         Its outcome: what was measured is in `evidence`; a release that raises is `failed`, with the exception in
@@ -90,7 +103,18 @@ def ask_release(inputs: Inputs, question: Question) -> Outcome:
 
 
 def ask_all(inputs: Inputs, questions: Sequence[Question]) -> tuple[Outcome, ...]:
-    """The outcomes of several measurements, in their order; each runs in a process tree of its own."""
+    """The outcomes of several measurements, in their order.
+
+    Those that are new run in one process tree, so that the release is imported once for all of them.
+    """
+    known = inputs.answers
+    new = [question for question in dict.fromkeys(questions) if question.key not in known]
+    if new:
+        known.update(_run(inputs, new))
+    return tuple(known[question.key] for question in questions)
+
+
+def _run(inputs: Inputs, questions: Sequence[Question]) -> dict[str, Outcome]:
     settings = RunnerSettings(
         environment=inputs.environment,
         cache=inputs.cache,
@@ -98,25 +122,28 @@ def ask_all(inputs: Inputs, questions: Sequence[Question]) -> tuple[Outcome, ...
         counterexamples=no_stored_examples,
         jobs=1,
     )
-    runner = CellRunner(settings=settings)
-    found = []
-    for question in questions:
-        cell = Cell(
-            release=inputs.release.label,
-            variant="paraformer",
-            dimensions=Dimensions.parse("v8404-h320"),
-            depth=Depth.FULL,
-            # It is no check of a matrix; the process tree wants the name of one.
-            check=Check.LOSS_CONTRACT,
-            entry=None,
-            device=Device.CPU,
-            precision=Precision.FP32,
+    cells = [_cell(inputs, number) for number in range(len(questions))]
+    variables = {name: value for question in questions for name, value in question.variables.items()}
+    options = RunOptions(preload=_PRELOADED, variables={"OMP_WAIT_POLICY": "PASSIVE", **variables})
+    with temporary_workspace() as workspace:
+        outcomes = CellRunner(settings=settings).run_requests(
+            _Requests(questions=questions, inputs=inputs), cells, workspace, options=options
         )
-        options = RunOptions(preload=_PRELOADED, variables={"OMP_WAIT_POLICY": "PASSIVE", **question.variables})
-        with temporary_workspace() as workspace:
-            requests = _Requests(question=question, inputs=inputs)
-            found.append(runner.run_requests(requests, [cell], workspace, options=options)[cell])
-    return tuple(found)
+    return {question.key: outcomes[cell] for question, cell in zip(questions, cells, strict=True)}
+
+
+def _cell(inputs: Inputs, number: int) -> Cell:
+    return Cell(
+        release=inputs.release.label,
+        variant=str(number),
+        dimensions=Dimensions.parse("v8404-h320"),
+        depth=Depth.FULL,
+        # It is no check of a matrix; the process tree needs the name of one.
+        check=Check.LOSS_CONTRACT,
+        entry=None,
+        device=Device.CPU,
+        precision=Precision.FP32,
+    )
 
 
 def measured(outcome: Outcome) -> bool:

@@ -38,6 +38,8 @@ def render(report: Report, about: Mapping[str, str], *, verbose: bool = False) -
     yield from _facts(report)
     for reason in report.skipped:
         yield from _wrapped(f"not checked: {one_line(reason)}", "", "dim")
+    for fault in report.faults:
+        yield from _wrapped(f"not checked, by a fault of the harness: {one_line(fault)}", "", "bold magenta")
     yield Text("")
     yield from _wrapped(sentence(report), "", "bold green" if report.go else "bold red")
 

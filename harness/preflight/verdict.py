@@ -24,7 +24,8 @@ def sentence(report: Report) -> str:
     count = Counter(finding.severity for finding in report.findings)
     minor = plural(count[Severity.MINOR], "remark") if count[Severity.MINOR] else ""
     if report.go:
-        reservation = f"; {plural(len(report.skipped), 'part')} not checked" if report.skipped else ""
+        unchecked = len(report.skipped) + len(report.faults)
+        reservation = f"; {plural(unchecked, 'part')} not checked" if unchecked else ""
         return (
             f"Go: nothing was found that stops or changes this training{f' ({minor})' if minor else ''}{reservation}."
         )
@@ -47,6 +48,7 @@ def record(report: Report, about: Mapping[str, str]) -> dict[str, Any]:
         "findings": [_finding(one) for one in report.findings],
         "facts": [{"section": one.section, "label": one.label, "value": one.value} for one in report.facts],
         "not_checked": list(report.skipped),
+        "faults_of_the_harness": list(report.faults),
     }
 
 

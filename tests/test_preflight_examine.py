@@ -1,0 +1,67 @@
+"""The parts together: measurements share one process tree, and a part that fails takes no other along."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.cells import Release, Status
+from harness.environments.environment import probe
+from harness.preflight import preflight
+from harness.preflight.command import TrainingCommand
+from harness.preflight.findings import Fact, Part
+from harness.preflight.inputs import Inputs
+from harness.preflight.release_questions import Question, ask_all, ask_release
+from harness.preflight.settings import Settings
+from harness.releases import default_cache, resolve
+
+
+@pytest.fixture
+def inputs(layout: Callable[[str], Path], locked: tuple[Release, ...], tmp_path: Path) -> Inputs:
+    (release,) = resolve("1.4.16", locked)
+    return Inputs(
+        model=tmp_path,
+        release=release,
+        overlay=layout("1.4.16"),
+        cache=default_cache(),
+        environment=probe(cache=default_cache()),
+        train=None,
+        valid=None,
+        command=TrainingCommand(),
+        config=Settings(),
+        gpus=None,
+        card=None,
+        root=tmp_path,
+    )
+
+
+def test_a_part_that_fails_is_named_and_the_others_are_kept(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sound(_: Inputs) -> Part:
+        return Part(facts=(Fact(section="data", label="rows", value="8"),))
+
+    def faulty(_: Inputs) -> Part:
+        raise KeyError("x")
+
+    monkeypatch.setattr(preflight, "parts", lambda: (("one", faulty), ("two", sound)))
+    monkeypatch.setattr(preflight, "questions", lambda: ())
+    report = preflight.examine(inputs)
+    assert report.faults == ("one: KeyError: 'x'",)
+    assert [fact.value for fact in report.facts] == ["8"]
+
+
+@pytest.mark.release
+def test_questions_share_a_tree_and_are_not_repeated(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def question(**request: Any) -> Question:
+        return Question(name="preflight.no_such", request=request, whole=False)
+
+    first, second = ask_all(inputs, [question(a=1), question(a=2)])
+    assert {first.status, second.status} == {Status.ERRORED}
+    monkeypatch.setattr("harness.preflight.release_questions._run", lambda *_: pytest.fail("asked again"))
+    assert ask_release(inputs, question(a=2)) is second
+    fresh = dataclasses.replace(inputs, answers={})
+    with pytest.raises(BaseException, match="asked again"):
+        ask_release(fresh, question(a=2))

@@ -78,6 +78,13 @@ def test_a_pass_where_a_failure_is_listed_is_unexpected() -> None:
     assert (judged.verdict, judged.issue) == (Verdict.UNEXPECTED_PASS, KNOWN.issues[0])
 
 
+def test_a_pass_is_as_expected_where_the_fault_varies_with_the_machine() -> None:
+    varying = KnownIssues(issues=(replace(KNOWN.issues[0], varies="the order of a sum"),))
+    assert judge([outcome(contract())], varying)[0].verdict is Verdict.AS_EXPECTED
+    assert judge([outcome(contract(), Status.FAILED, LISTED)], varying)[0].verdict is Verdict.KNOWN
+    assert judge([outcome(contract(), Status.FAILED, OTHER)], varying)[0].verdict is Verdict.REGRESSION
+
+
 def test_a_failure_as_listed_is_known() -> None:
     judged = one(outcome(contract(), Status.FAILED, LISTED))
     assert (judged.verdict, judged.issue) == (Verdict.KNOWN, KNOWN.issues[0])

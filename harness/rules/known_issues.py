@@ -33,7 +33,7 @@ FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.CRASHED, Status.OUT_OF_MEMOR
 
 KEYS = (
     *("id", "title", "severity", "releases", "code", "variants", "checks", "shapes", "entry", "devices"),
-    *("status", "signatures", "cause", "remedy", "upstream", "seen"),
+    *("status", "signatures", "cause", "remedy", "upstream", "seen", "varies"),
 )
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -68,6 +68,8 @@ class KnownIssue:
     """Reports such as `modelscope/FunASR#1478`."""
     seen: str
     """The id of a cell in which the harness itself saw it."""
+    varies: str = ""
+    """Why it shows on some machines and not on others; a cell that passes is then as expected."""
 
     @property
     def explained(self) -> bool:
@@ -204,6 +206,7 @@ def _read_issue(table: Table, variants: Sequence[str]) -> KnownIssue | None:
             table, "upstream", lambda report: "" if _REPORT.fullmatch(report) else "expected owner/name#1"
         ),
         seen=table.text("seen") or "",
+        varies=table.text("varies", default="") or "",
     )
     if issue.status is Status.FAILED and not issue.signatures:
         table.problems.add(table.at("signatures"), "missing: a failure is told from others by its signature")

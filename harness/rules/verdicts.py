@@ -151,7 +151,7 @@ def _stopped_in_time(outcome: Outcome) -> bool:
 
 
 def _judge_sound(outcome: Outcome, failing: Sequence[KnownIssue]) -> JudgedOutcome:
-    contradicted = [issue for issue in failing if conflicts_with(outcome, issue)]
+    contradicted = [issue for issue in failing if not issue.varies and conflicts_with(outcome, issue)]
     if outcome.status is Status.PASSED and contradicted:
         return JudgedOutcome(
             outcome=outcome,
@@ -173,7 +173,8 @@ def _with_findings(judged: JudgedOutcome, defects: Sequence[Defect], listed: Seq
     if judged.verdict not in (Verdict.AS_EXPECTED, Verdict.KNOWN):
         return judged
     shown = {one.issue.id for one in defects if one.issue}
-    gone = [issue for issue in listed if issue.found and issue.id not in shown] if _looked(outcome) else []
+    found_before = [issue for issue in listed if issue.found and not issue.varies and issue.id not in shown]
+    gone = found_before if _looked(outcome) else []
     if gone:
         names = ", ".join(issue.id for issue in gone)
         sentence = f"{judged.sentence} What is listed as found there no longer is ({names})."
@@ -204,7 +205,8 @@ def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue], showing: Coll
     """Judge a failure; `showing` are the issues of which a finding shows, so that they are not gone."""
     parts = explain(outcome, [issue for issue in listed if issue.status is outcome.status])
     if parts:
-        parts = replace(parts, absent=tuple(issue for issue in parts.absent if issue.id not in showing))
+        absent = (issue for issue in parts.absent if issue.id not in showing and not issue.varies)
+        parts = replace(parts, absent=tuple(absent))
     if parts and parts.issues:
         return _judge_parts(outcome, parts)
     for issue in listed:

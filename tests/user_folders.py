@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import soundfile
 from forked import Forked
 
-from harness.core.cells import Depth, Dimensions
+from harness.core.cells import Depth, Dimensions, Release
+from harness.core.errors import InputError
 from harness.corpus.corpus import Corpus, build_corpus
 from harness.corpus.jsonl import frames_of
+from harness.environments.environment import Environment, probe
+from harness.preflight.command import TrainingCommand
+from harness.preflight.findings import Place
+from harness.preflight.inputs import Inputs
+from harness.preflight.settings import Setting, Settings, read_config
 from harness.releases import default_cache
 from harness.variants.catalogue import load_variant
 from harness.variants.model_folder import write_model_folder
@@ -75,3 +82,56 @@ def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """A jsonl file."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def inputs_of(model: Path, *, overlay: Path | None = None, version: str = "1.4.16", **overrides: Any) -> Inputs:
+    """A user's inputs: the folder with its config and a command with these overrides, `__` for the dot of a key.
+
+    Without an overlay they are for parts that run no release.
+    """
+    settings = [
+        Setting(path=path, value=value, place=Place(key=path), from_command=True, text=f"++{path}={value}")
+        for path, value in ((name.replace("__", "."), value) for name, value in overrides.items())
+    ]
+    try:
+        config = read_config(model / "config.yaml")
+    except InputError:
+        config = Settings()
+    return Inputs(
+        model=model,
+        release=Release(label=version, version=version, kind="wheel", filename="", sha256=""),
+        overlay=overlay or model / "no-release",
+        cache=default_cache(),
+        environment=_environment() if overlay else NO_ENVIRONMENT,
+        train=None,
+        valid=None,
+        command=TrainingCommand(overrides=tuple(settings)),
+        config=config,
+        gpus=None,
+        card=None,
+        root=model.parent,
+    )
+
+
+NO_ENVIRONMENT = Environment(
+    python=Path("python"),
+    python_version="3.11",
+    torch_version="",
+    cuda_version=None,
+    cuda_available=False,
+    gpu_names=(),
+    libraries={},
+    torchaudio_imports=False,
+    user_base=None,
+)
+
+
+@cache
+def _environment() -> Environment:
+    return probe(cache=default_cache())
+
+
+def without_configuration(folder: Path) -> Path:
+    """The folder in the form that has only the usual names."""
+    (folder / "configuration.json").unlink()
+    return folder

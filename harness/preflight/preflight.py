@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from harness.preflight import folder
 from harness.preflight.findings import Part, Report
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_questions import Question, ask_all
@@ -15,7 +16,7 @@ PartCheck = Callable[[Inputs], Part]
 
 def parts() -> Sequence[tuple[str, PartCheck]]:
     """Each part's name, as progress shows it, and its function."""
-    return ()
+    return (("the model folder", folder.check),)
 
 
 def questions() -> Sequence[Callable[[Inputs], Question | None]]:

@@ -1,0 +1,49 @@
+"""`$((…))` with whole numbers and variables."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Mapping
+
+from harness.preflight.command.shell import Shell, unknown
+from harness.preflight.command.words import Piece, Value, text_of
+
+_BINARY: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: lambda one, two: int(one / two),
+    ast.Mod: lambda one, two: one - two * int(one / two),
+}
+LARGEST = 1 << 53
+
+
+def result(source: str, shell: Shell, line: int) -> Value:
+    """What `$((source))` prints; unknown where that is not only numbers, + - * / % and variables that are known."""
+    names = re.sub(r"^\$?\(\(|\)\)$|^\$\[|\]$", "", source)
+
+    def number(found: re.Match[str]) -> str:
+        text = text_of(shell.get(found[1], line))
+        return f"({int(text)})" if text is not None and re.fullmatch(r"-?\d{1,15}", text) else "unknown"
+
+    plain = re.sub(r"\$?\{?([A-Za-z_]\w*)\}?", number, names)
+    try:
+        tree = ast.parse(plain.strip().replace("/", "//"), mode="eval")
+        return (Piece(text=str(_of(tree.body)), line=line),)
+    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
+        return unknown(source, f"{source} is known at run time only", line)
+
+
+def _of(node: ast.expr) -> int:
+    match node:
+        case ast.Constant(value=int(value)) if abs(value) < LARGEST:
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_of(operand)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            found = _BINARY[type(op)](_of(left), _of(right))
+            if abs(found) < LARGEST:
+                return found
+    raise ValueError("not only whole numbers")

@@ -1,0 +1,186 @@
+"""Rules about the trainer's call: is there one, does bash read it as it looks, are its variables set."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.core.cells import Severity
+from harness.preflight.command.call import Call
+from harness.preflight.command.interpreter import Interpreter
+from harness.preflight.command.scripts import tree_of
+from harness.preflight.command.words import Word
+from harness.preflight.findings import Finding, Place
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
+
+_COMMENTED = re.compile(r"^\s*#.*(torchrun|bin/train|funasr-train|funasr\.bin\.train)")
+_NEEDED = frozenset({"model", "train_data_set_list", "valid_data_set_list", "init_param", "output_dir"})
+_LOOKS_LIKE_QUOTES = "“”‘’„‟＂＇«»「」"
+
+
+def no_call(path: Path, raw: bytes, interpreter: Interpreter) -> Iterator[Finding]:
+    """Why nothing is trained: a call that is commented out, or none."""
+    lines = raw.decode("utf-8", "replace").splitlines()
+    commented = [number for number, line in enumerate(lines, 1) if _COMMENTED.search(line)]
+    yield from _unreadable(path, raw, None)
+    if interpreter.not_followed and not commented:
+        called = ", ".join(dict.fromkeys(interpreter.not_followed))
+        yield Finding(
+            severity=Severity.MINOR,
+            rule="script-calls-another",
+            message=f"the script itself calls no trainer, but {called}, which cannot be read here: it is not checked",
+            place=Place(file=str(path)),
+            remedy="give the script that calls the trainer",
+        )
+        return
+    why = "the call is commented out" if commented else "no line calls torchrun, funasr/bin/train.py or funasr-train"
+    yield Finding(
+        severity=Severity.BROKEN,
+        rule="no-trainer-call",
+        message=f"the script calls no trainer, so nothing is trained: {why}",
+        place=Place(file=str(path), line=commented[0] if commented else None),
+        evidence=tuple(f"line {number}: {lines[number - 1].strip()[:120]}" for number in commented[:3]),
+        remedy="take away the # in front of each line of the call"
+        if commented
+        else "torchrun … funasr/bin/train_ds.py ++model=…",
+    )
+
+
+def findings(call: Call) -> Iterator[Finding]:
+    """Of a call that is there."""
+    yield from _unreadable(call.path, call.text, call)
+    yield from _unset(call)
+    yield from _typographic(call)
+    yield from _redirected(call)
+
+
+def _unreadable(path: Path, text: bytes, call: Call | None) -> Iterator[Finding]:
+    """Quotes that are not closed, and what bash cannot read within the call."""
+    root = tree_of(text)
+    if not root.has_error:
+        return
+    for node in _faults(root):
+        line = int(node.start_point[0]) + 1
+        open_quote = node.parent is not None and node.parent.type == "string" and node.is_missing
+        start = int(node.parent.start_point[0]) + 1 if open_quote and node.parent is not None else line
+        near = call is not None and call.command.line - 1 <= start <= call.command.end_line + 1
+        if not open_quote and not near:
+            continue
+        lines = text.decode("utf-8", "replace").split("\n")
+        shown = lines[start - 1].strip()[:120] if start <= len(lines) else ""
+        what = "a quote is opened here and not closed" if open_quote else "bash cannot read this line"
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="shell-syntax",
+            message=f"{what}: bash reads on to the end of the script, or stops with a syntax error",
+            place=Place(file=str(path), line=start),
+            evidence=(shown,),
+            remedy="close the quote" if open_quote else "put values with ( ) < > | & ; into double quotes",
+        )
+        return
+
+
+def _faults(root: Node) -> Iterator[Node]:
+    rest = [root]
+    while rest:
+        node = rest.pop()
+        if node.type == "ERROR" or node.is_missing:
+            yield node
+        rest += reversed([child for child in node.children if child.has_error or child.is_missing])
+
+
+def _unset(call: Call) -> Iterator[Finding]:
+    """Variables in the call that nothing sets."""
+    launcher = [*call.launch.options.values(), *([call.launch.trainer] if call.launch.trainer else [])]
+    in_words: dict[str, list[Word]] = {}
+    for word in [*launcher, *(one.word for one in call.hydra.overrides)]:
+        for name in word.unset:
+            in_words.setdefault(name, []).append(word)
+    for name in dict.fromkeys([*call.command.unset, *in_words]):
+        words = in_words.get(name, [])
+        keys = [word.text.lstrip("+~").partition("=")[0] for word in words]
+        near = difflib.get_close_matches(name, [*call.command.exported, *call.command.unexported], 1, 0.75)
+        gone = name in call.command.unset or any(word in launcher for word in words)
+        yield Finding(
+            severity=_unset_severity(call, name, keys, gone=gone),
+            rule="variable-not-set",
+            message=(
+                f"nothing in the script sets ${name}: bash puts an empty text there"
+                + (f", so {', '.join(keys[:3])} {'are' if len(keys) > 1 else 'is'} empty or incomplete" if keys else "")
+            ),
+            place=call.place(words[0].line if words else call.command.line, keys[0] if keys else ""),
+            evidence=tuple(word.text for word in words[:3]),
+            remedy=f"${{{near[0]}}}" if near else f"{name}=…  (above the call)",
+        )
+
+
+def _unset_severity(call: Call, name: str, keys: list[str], *, gone: bool) -> Severity:
+    deepspeed = any(one.key == "train_conf.use_deepspeed" and one.value is True for one in call.hydra.overrides)
+    if set(keys) <= {"train_conf.deepspeed_config"} and keys and not deepspeed:
+        return Severity.MINOR
+    if name.isupper() or name.isdigit():
+        # An upper-case name is by custom one of the environment, an argument may be optional.
+        return Severity.MINOR
+    return Severity.BROKEN if gone or set(keys) & _NEEDED else Severity.WRONG
+
+
+def _typographic(call: Call) -> Iterator[Finding]:
+    """Quotes, dashes, blanks and signs that look like the shell's and are none."""
+    words = [*call.command.words]
+    found: dict[int, tuple[str, str]] = {}
+    for word in words:
+        if word.unknown:
+            continue
+        text = word.text
+        if sign := next((char for char in text if char in _LOOKS_LIKE_QUOTES), ""):
+            found.setdefault(word.line, (text, f"{sign} (U+{ord(sign):04X}) is no quote for bash"))
+        elif text[:1] in "–—−－‐‑":
+            found.setdefault(word.line, (text, f"{text[0]} (U+{ord(text[0]):04X}) is no dash that starts an option"))
+        elif text[:1] in "＋" or re.match(r"^[+]*[\w.]+＝", text):
+            found.setdefault(word.line, (text, "full-width + and = are letters for hydra"))
+        elif sign := next((char for char in text if char in "\u00a0\u3000\u200b\u2003\ufeff"), ""):
+            found.setdefault(word.line, (text, f"U+{ord(sign):04X} looks like a blank and separates no words"))
+    if not found:
+        return
+    line, (text, why) = min(found.items())
+    yield Finding(
+        severity=Severity.BROKEN,
+        rule="typographic-sign",
+        message=f"{why}: it becomes a part of the word",
+        place=call.place(line),
+        evidence=tuple(f"line {number}: {one[:100]}" for number, (one, _) in sorted(found.items())[:5]),
+        remedy=ascii_of(text),
+        count=len(found),
+    )
+
+
+def ascii_of(text: str) -> str:
+    """The word with the signs of an English keyboard."""
+    table = {**dict.fromkeys("“”„‟＂«»「」", '"'), **dict.fromkeys("‘’＇", "'"), "＋": "+", "＝": "=", "，": ","}
+    table |= dict.fromkeys("\u00a0\u3000\u2003", " ") | dict.fromkeys("\u200b\ufeff", "")
+    plain = "".join(table.get(char, char) for char in text)
+    return re.sub(r"^[–—−－‐‑]+", "--", plain)
+
+
+def _redirected(call: Call) -> Iterator[Finding]:
+    """`++key=<unk>`: bash reads `<` as a redirection."""
+    line = call.line(call.command.end_line) if call.command.words else ""
+    last = call.command.words[-1] if call.command.words else None
+    if last is None or not last.text.startswith("+") or last.quoted:
+        return
+    typed = re.search(re.escape(last.text) + r"([<>][^\s&]\S*)", line)
+    if typed and (last.text.endswith("=") or typed[1].startswith("<")):
+        key, _, value = last.text.partition("=")
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="value-as-redirection",
+            message="bash reads `<` and `>` outside quotes as a redirection: the value does not reach the trainer",
+            place=call.place(last.line, key.lstrip("+")),
+            evidence=(typed[0],),
+            remedy=f"\"{key}='{value}{typed[1]}'\"",
+        )

@@ -1,0 +1,380 @@
+"""A script's statements in the order in which bash would run them, without running any."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.preflight.command.conditions import holds
+from harness.preflight.command.expansion import line_of, source_of, value, whole, words
+from harness.preflight.command.scripts import Script, read_text, tree_of
+from harness.preflight.command.shell import Command, Shell, unknown
+from harness.preflight.command.words import Kind, Piece, Value, Word, together
+from harness.preflight.command.wrappers import unwrapped
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
+
+DEEPEST = 12
+"""Of functions that call functions, and scripts that read scripts."""
+MOST_COMMANDS = 20_000
+MOST_CALLS = 500
+_ESCAPED_BLANK = re.compile(rb"[ \t]*\\[ \t]+(\n|$)")
+"""A blank behind the backslash at a line's end: it is a word of its own."""
+_SHELLS = ("bash", "sh", "zsh")
+
+
+@dataclass(kw_only=True)
+class Interpreter:
+    """Walks the statements; `commands` are all simple commands that may run."""
+
+    commands: list[Command] = field(default_factory=list)
+    followed: dict[Path, bytes] = field(default_factory=dict)
+    """Scripts that were read, the first one included."""
+    not_followed: list[str] = field(default_factory=list)
+    """Scripts that are called and cannot be read here."""
+    depth: int = 0
+    calls: int = 0
+
+    def run(self, script: Script, shell: Shell) -> None:
+        """All statements of a script."""
+        self.followed[script.path] = script.text
+        self.walk(tree_of(script.text), shell)
+
+    def walk(self, node: Node, shell: Shell) -> None:
+        """One statement, or several."""
+        if shell.ended or len(self.commands) > MOST_COMMANDS:
+            return
+        handler = _HANDLERS.get(node.type)
+        if handler is not None:
+            handler(self, node, shell)
+
+    def each(self, node: Node, shell: Shell) -> None:
+        for child in node.named_children:
+            self.walk(child, shell)
+
+    def assignment(self, node: Node, shell: Shell, *, exported: bool = False) -> None:
+        """`NAME=value`, `NAME+=value`, `NAME=(…)`."""
+        name_node = node.child_by_field_name("name")
+        if name_node is None or name_node.type != "variable_name":
+            return
+        name, written = source_of(name_node), node.child_by_field_name("value")
+        is_array = written is not None and written.type == "array"
+        new = self.array(written, shell) if written is not None and is_array else value(written, shell)
+        if any(source_of(child) == "+=" for child in node.children):
+            before = shell.get(name, line_of(node)) if shell.is_set(name) is not False else ()
+            between = (Piece(text="", line=line_of(node), ends_word=True),) if is_array and before else ()
+            new = (*before, *between, *new)
+        shell.assign(name, new, line=line_of(node), exported=exported, array=is_array)
+
+    def array(self, node: Node, shell: Shell) -> Value:
+        pieces: list[Piece] = []
+        for child in node.named_children:
+            for word in words(child, shell) if child.type != "comment" else ():
+                pieces += [Piece(text="", line=word.line, ends_word=True)] if pieces else []
+                unset = word.unset[0] if word.unset else ""
+                why = "; ".join(word.unknown)
+                pieces.append(Piece(text=word.text, line=word.line, kind=Kind.QUOTED, unknown=why, unset=unset))
+        return tuple(pieces)
+
+    def declaration(self, node: Node, shell: Shell) -> None:
+        """`export NAME=value`, `declare -x`, `local`."""
+        exported = source_of(node.children[0]) == "export" or any(source_of(one) == "-x" for one in node.children)
+        for child in node.named_children:
+            if child.type == "variable_assignment":
+                self.assignment(child, shell, exported=exported)
+            elif child.type in ("variable_name", "word") and exported:
+                shell.export(source_of(child))
+
+    def command(self, node: Node, shell: Shell) -> None:
+        """A simple command: recorded, and where it changes the shell, done."""
+        before = [child for child in node.children if child.type == "variable_assignment"]
+        name = node.child_by_field_name("name")
+        lines = _of_other_lines(node, before, name) if name is not None else before
+        for child in lines:
+            self.assignment(child, shell)
+        if name is None:
+            return
+        inner = shell.copy()
+        for child in before[len(lines) :]:
+            self.assignment(child, inner, exported=True)
+        found = self.words_of(node, name, shell)
+        vanished = tuple(one for word in found if not _there(word) for one in word.unset)
+        kept = tuple(word for word in found if _there(word))
+        variables = inner.variables.items()
+        self.commands.append(
+            Command(
+                words=kept,
+                line=line_of(name),
+                end_line=int(node.end_point[0]) + 1,
+                start_byte=node.start_byte,
+                end_byte=node.end_byte,
+                source=shell.script,
+                directory=shell.directory,
+                exported={key: one.value for key, one in variables if one.exported},
+                unexported=frozenset(key for key, one in variables if not one.exported),
+                unset=vanished,
+                certain=shell.certain,
+            )
+        )
+        if kept:
+            self.effect(unwrapped(kept), shell)
+
+    def words_of(self, node: Node, name: Node, shell: Shell) -> list[Word]:
+        """Bash joins words where a backslash at a line's end has no blank before it and none behind."""
+        found: list[Word] = []
+        text, end = whole(node), -1
+        for child in node.children:
+            if child.start_byte < name.start_byte or "redirect" in child.type:
+                continue
+            new = words(child.named_children[0] if child.type == "command_name" else child, shell)
+            if new and found and text[end : child.start_byte] == b"\\\n":
+                new = [together(found.pop(), new[0]), *new[1:]]
+            found += new
+            end = child.end_byte
+        if _ESCAPED_BLANK.match(text, end):
+            found.append(Word(text=" ", line=int(node.end_point[0]) + 1, quoted=True))
+        return found
+
+    def effect(self, found: Sequence[Word], shell: Shell) -> None:
+        """What a command does to the shell itself."""
+        if not found or not found[0].known:
+            return
+        name, arguments = found[0].text, found[1:]
+        if name in shell.functions:
+            self.call(shell.functions[name], arguments, shell)
+        elif name in (".", "source"):
+            self.source(arguments, shell)
+        elif posixpath.basename(name) in _SHELLS:
+            self.script_of(arguments, shell.copy())
+        elif name == "cd":
+            shell.change_directory(arguments[0].text if len(arguments) == 1 and arguments[0].known else None)
+        elif name in ("exit", "return", "exec"):
+            shell.ended = name != "exec" or bool(arguments)
+        elif name == "eval":
+            shell.open_ended = "eval"
+        elif name == "set":
+            after = [word.text for word in arguments]
+            if "--" in after:
+                shell.arguments = tuple(arguments[after.index("--") + 1 :])
+        elif name == "shift":
+            shell.arguments = None if shell.arguments is None else shell.arguments[1:]
+        elif name in ("read", "mapfile", "readarray", "getopts", "printf", "let", "unset"):
+            self.other_assignments(name, arguments, shell)
+
+    def other_assignments(self, name: str, arguments: Sequence[Word], shell: Shell) -> None:
+        names = [word for word in arguments if not word.text.startswith("-")]
+        if name == "printf":
+            names = list(arguments[1:2]) if arguments and arguments[0].text == "-v" else []
+        if name == "getopts":
+            names = [*names[1:2], Word(text="OPTARG", line=0), Word(text="OPTIND", line=0)]
+        for word in names:
+            key = word.text.partition("=")[0]
+            if name == "unset":
+                shell.variables.pop(key, None)
+            elif key.isidentifier():
+                shell.assign(key, unknown(f"${key}", f"{key} is set by {name}", word.line), line=word.line)
+
+    def call(self, body: Node, arguments: Sequence[Word], shell: Shell) -> None:
+        """A function: its variables are the script's."""
+        self.calls += 1
+        if self.depth >= DEEPEST or self.calls > MOST_CALLS:
+            return
+        self.depth += 1
+        outer, shell.arguments = shell.arguments, tuple(arguments)
+        self.walk(body, shell)
+        shell.arguments = outer
+        self.depth -= 1
+
+    def source(self, arguments: Sequence[Word], shell: Shell) -> None:
+        """`. FILE`: read in this shell; one that is not here may set anything."""
+        script = self.readable(arguments, shell)
+        if script is None:
+            name = arguments[0].text if arguments else "a file"
+            shell.open_ended = name
+            self.not_followed.append(name)
+            return
+        outer, shell.script = shell.script, script.path
+        self.depth += 1
+        self.run(script, shell)
+        self.depth -= 1
+        shell.script = outer
+
+    def script_of(self, arguments: Sequence[Word], shell: Shell) -> None:
+        """`bash FILE`, `bash -c TEXT`."""
+        texts = [word.text for word in arguments]
+        if "-c" in texts[:-1] and self.depth < DEEPEST and arguments[texts.index("-c") + 1].known:
+            self.depth += 1
+            self.walk(tree_of(texts[texts.index("-c") + 1].encode()), shell)
+            self.depth -= 1
+            return
+        plain = [word for word in arguments if not word.text.startswith("-")]
+        script = self.readable(plain, shell)
+        if script is None:
+            self.not_followed += [word.text for word in plain[:1]]
+            return
+        shell.variables = {key: one for key, one in shell.variables.items() if one.exported}
+        shell.functions, shell.script, shell.arguments = {}, script.path, tuple(plain[1:])
+        self.depth += 1
+        self.run(script, shell)
+        self.depth -= 1
+
+    def readable(self, arguments: Sequence[Word], shell: Shell) -> Script | None:
+        if not arguments or not arguments[0].known or self.depth >= DEEPEST or shell.directory is None:
+            return None
+        for folder in (Path(shell.directory), shell.script.parent):
+            path = folder / arguments[0].text
+            text = read_text(path)
+            if text is not None:
+                return Script(path=path, text=text)
+        return None
+
+    def redirected(self, node: Node, shell: Shell) -> None:
+        body = node.child_by_field_name("body")
+        if body is not None:
+            self.walk(body, shell)
+
+    def pipeline(self, node: Node, shell: Shell) -> None:
+        for child in node.named_children:
+            self.walk(child, shell.copy())
+
+    def subshell(self, node: Node, shell: Shell) -> None:
+        self.each(node, shell.copy())
+
+    def list_of_two(self, node: Node, shell: Shell) -> None:
+        """`a && b`, `a || b`: the second by the first one's status, where that is known."""
+        if len(node.named_children) != 2:
+            self.each(node, shell)
+            return
+        first, second = node.named_children
+        ok = holds(first, shell)
+        self.walk(first, shell)
+        both = any(child.type == "&&" for child in node.children)
+        if ok is None and first.type in ("command", "variable_assignment", "redirected_statement", "pipeline"):
+            # A command is taken to succeed; what is to be done when it fails is no part of a training.
+            ok = True
+        if ok is None:
+            self.either(shell, [second])
+        elif ok == both:
+            self.walk(second, shell)
+
+    def either(self, shell: Shell, ways: Sequence[Node | Sequence[Node]], *, or_none: bool = True) -> None:
+        """Several ways of which one is taken."""
+        branches = [shell.copy() for _ in ways] + ([shell.copy()] if or_none else [])
+        for way, branch in zip(ways, branches, strict=False):
+            branch.certain = False
+            for one in way if isinstance(way, Sequence) else (way,):
+                self.walk(one, branch)
+        shell.merge(branches)
+
+    def conditional(self, node: Node, shell: Shell) -> None:
+        """`if`: the branch that is taken; where that is not known, all of them."""
+        condition, ways, open_end = node.child_by_field_name("condition"), [], True
+        taken = holds(condition, shell) if condition is not None else None
+        body = [child for child in node.named_children if not _is_condition(child, node)]
+        plain = [child for child in body if child.type not in ("elif_clause", "else_clause")]
+        clauses = [child for child in body if child.type in ("elif_clause", "else_clause")]
+        if condition is not None:
+            self.walk(condition, shell)
+        if taken is not False:
+            ways.append(plain)
+        for clause in clauses if taken is not True else ():
+            inner = clause.named_children
+            if clause.type == "else_clause":
+                ways.append(inner)
+                open_end = False
+                continue
+            known = holds(inner[0], shell) if inner else None
+            if known is not False:
+                ways.append(inner[1:])
+            if known is True:
+                open_end = False
+                break
+        if taken is True:
+            open_end = False
+        if not ways:
+            return
+        if len(ways) == 1 and not open_end:
+            for child in ways[0]:
+                self.walk(child, shell)
+        else:
+            self.either(shell, ways, or_none=open_end)
+
+    def loop(self, node: Node, shell: Shell) -> None:
+        """`for NAME in …`: the body once, with the name's value where there is one only."""
+        body, name = node.child_by_field_name("body"), node.child_by_field_name("variable")
+        items = [child for child in node.named_children if child not in (body, name)]
+        found = [word for child in items if child.type != "comment" for word in words(child, shell)]
+        if name is not None:
+            key, line = source_of(name), line_of(node)
+            one = (Piece(text=found[0].text, line=line),) if len(found) == 1 and found[0].known else None
+            why = f"{key} takes several values in a loop"
+            shell.assign(key, one or unknown(f"${key}", why, line), line=line)
+        if body is not None:
+            self.either(shell, [body], or_none=False)
+
+    def repeated(self, node: Node, shell: Shell) -> None:
+        """`while`, `until`, `for ((…))`."""
+        body = node.child_by_field_name("body")
+        condition = node.child_by_field_name("condition")
+        if condition is not None:
+            self.walk(condition, shell)
+        if body is not None:
+            self.either(shell, [body])
+
+    def case(self, node: Node, shell: Shell) -> None:
+        ways = []
+        for item in (child for child in node.named_children if child.type == "case_item"):
+            patterns = item.children_by_field_name("value")
+            ways.append([child for child in item.named_children if child not in patterns])
+        self.either(shell, ways)
+
+    def function(self, node: Node, shell: Shell) -> None:
+        name, body = node.child_by_field_name("name"), node.child_by_field_name("body")
+        if name is not None and body is not None:
+            shell.functions[source_of(name)] = body
+
+
+def _of_other_lines(node: Node, assignments: Sequence[Node], name: Node) -> Sequence[Node]:
+    """The assignments that end before the command's line: the grammar puts several in one line before the next one."""
+    text = whole(node)
+    ends = [*(one.start_byte for one in assignments[1:]), name.start_byte]
+    for number in range(len(assignments), 0, -1):
+        between = text[assignments[number - 1].end_byte : ends[number - 1]]
+        if re.search(rb"(?<!\\)\n", between):
+            return assignments[:number]
+    return ()
+
+
+def _there(word: Word) -> bool:
+    return bool(word.text or word.quoted or word.unknown)
+
+
+def _is_condition(child: Node, of: Node) -> bool:
+    condition = of.child_by_field_name("condition")
+    return condition is not None and child == condition
+
+
+_HANDLERS: Mapping[str, Callable[[Interpreter, Node, Shell], None]] = {
+    **dict.fromkeys(
+        ("program", "compound_statement", "do_group", "variable_assignments", "ERROR", "negated_command"),
+        Interpreter.each,
+    ),
+    "variable_assignment": Interpreter.assignment,
+    "declaration_command": Interpreter.declaration,
+    "command": Interpreter.command,
+    "redirected_statement": Interpreter.redirected,
+    "pipeline": Interpreter.pipeline,
+    "subshell": Interpreter.subshell,
+    "list": Interpreter.list_of_two,
+    "if_statement": Interpreter.conditional,
+    "for_statement": Interpreter.loop,
+    "while_statement": Interpreter.repeated,
+    "c_style_for_statement": Interpreter.repeated,
+    "case_statement": Interpreter.case,
+    "function_definition": Interpreter.function,
+}

@@ -1,0 +1,153 @@
+"""Which trainer a command starts, through which launcher, and with which words."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.preflight.command.words import Word
+from harness.preflight.command.wrappers import unwrapped
+
+TRAINER_FILE = re.compile(r"(?:^|/)(train|train_ds)\.py$")
+TRAINER_MODULE = re.compile(r"^funasr\.bin\.(train|train_ds)$")
+TRAINER_PROGRAM = re.compile(r"(?:^|/)funasr-(train|train-ds)$")
+_OTHER_PROGRAM = re.compile(r"(compute_audio_cmvn|scp2jsonl|jsonl2scp|inference|export|average)\w*(\.py)?$")
+_PYTHON = re.compile(r"^python[\d.]*$")
+
+_FLAGS: Mapping[str, frozenset[str]] = {
+    "torchrun": frozenset(
+        ["standalone", "no-python", "run-path", "use-env", "virtual-local-rank", "quiet", "duplicate-stdout-filters"]
+    ),
+    "deepspeed": frozenset(["no-python", "no-local-rank", "save-pid", "enable-each-rank-log", "no-ssh", "force-multi"]),
+    "accelerate": frozenset(
+        [
+            "multi-gpu",
+            "cpu",
+            "use-deepspeed",
+            "use-fsdp",
+            "tpu",
+            "quiet",
+            "no-python",
+            "same-network",
+            "debug",
+            "use-megatron-lm",
+        ]
+    ),
+}
+"""Options without a value; all other ones of a launcher take one."""
+_SHORT_WITH_VALUE = {"torchrun": "rt", "deepspeed": "Hie", "accelerate": ""}
+PROCESSES = {"torchrun": "nproc-per-node", "deepspeed": "num-gpus", "accelerate": "num-processes"}
+NODES = {"torchrun": "nnodes", "deepspeed": "num-nodes", "accelerate": "num-machines"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A trainer's call, taken apart."""
+
+    launcher: str
+    """`torchrun`, `deepspeed`, `accelerate`, `python`; empty where the trainer's program is called itself."""
+    adds_local_rank: bool = False
+    """Whether the launcher gives each process a `--local-rank=N`."""
+    options: Mapping[str, Word] = field(default_factory=dict)
+    """The launcher's, by their long names with dashes; of a flag the flag itself."""
+    trainer: Word | None = None
+    """What the launcher takes for the trainer; None where no word is left for it."""
+    module: bool = False
+    entry: str | None = None
+    """`train` or `train_ds`; None for another trainer."""
+    words: tuple[Word, ...] = ()
+    """What the trainer receives."""
+    unknown_options: tuple[Word, ...] = ()
+
+
+def launch_of(words: Sequence[Word]) -> Launch | None:
+    """The trainer's call in a command's words; None where this is no training."""
+    rest = unwrapped(words)
+    if not rest:
+        return None
+    name = posixpath.basename(rest[0].text)
+    if found := TRAINER_PROGRAM.search(rest[0].text):
+        return Launch(launcher="", trainer=rest[0], entry=_entry(found), words=rest[1:])
+    if TRAINER_FILE.search(rest[0].text):
+        return _if_training(_trained(Launch(launcher=""), rest))
+    if name in ("torchrun", "deepspeed"):
+        return _if_training(_through(name, rest[1:], adds=name == "deepspeed"))
+    if name == "accelerate" and len(rest) > 1 and rest[1].text == "launch":
+        return _if_training(_through(name, rest[2:]))
+    if _PYTHON.match(name):
+        return _if_training(_of_python(rest[1:]))
+    return None
+
+
+def _of_python(words: Sequence[Word]) -> Launch:
+    rest = list(words)
+    while rest and re.match(r"-[uBOsSEIWX]", rest[0].text):
+        rest = rest[2 if rest[0].text in ("-W", "-X") else 1 :]
+    if len(rest) > 1 and rest[0].text == "-m":
+        launcher = {"torch.distributed.launch": "torchrun", "torch.distributed.run": "torchrun"}.get(rest[1].text)
+        if rest[1].text == "accelerate.commands.launch":
+            launcher = "accelerate"
+        if launcher:
+            return _through(launcher, rest[2:], adds=rest[1].text.endswith("distributed.launch"))
+        return _trained(Launch(launcher="python", module=True), rest[1:])
+    if rest and rest[0].text.endswith("torch/distributed/launch.py"):
+        return _through("torchrun", rest[1:], adds=True)
+    return _trained(Launch(launcher="python"), rest)
+
+
+def _through(launcher: str, words: Sequence[Word], *, adds: bool = False) -> Launch:
+    """The launcher's options, then the trainer."""
+    options: dict[str, Word] = {}
+    rest, module = list(words), False
+    while rest and rest[0].text.startswith("-"):
+        word = rest.pop(0)
+        if word.text == "--":
+            break
+        name, equals, text = word.text.lstrip("-").partition("=")
+        name = name.replace("_", "-")
+        if name in ("m", "module"):
+            module = True
+        elif equals:
+            options[name] = Word(text=text, line=word.line, unknown=word.unknown, unset=word.unset)
+        elif name in _FLAGS[launcher] or (len(name) == 1 and name not in _SHORT_WITH_VALUE[launcher]):
+            options[name] = word
+        elif not rest or rest[0].text.startswith("--"):
+            # The value is missing; a variable that is not set leaves its name at the word that follows.
+            options[name] = Word(text="", line=word.line, unset=rest[0].unset if rest else ())
+        else:
+            options[name] = rest.pop(0)
+    adds = adds and not {"use-env", "no-local-rank"} & set(options)
+    return _trained(Launch(launcher=launcher, options=options, module=module, adds_local_rank=adds), rest)
+
+
+def _trained(launch: Launch, rest: Sequence[Word]) -> Launch:
+    from dataclasses import replace
+
+    if not rest:
+        return launch
+    text = rest[0].text
+    found = TRAINER_MODULE.search(text) if launch.module else TRAINER_FILE.search(text) or TRAINER_PROGRAM.search(text)
+    return replace(launch, trainer=rest[0], entry=_entry(found), words=tuple(rest[1:]))
+
+
+def _entry(found: re.Match[str] | None) -> str | None:
+    return found[1].replace("-", "_") if found else None
+
+
+def _if_training(launch: Launch) -> Launch | None:
+    """The call if it is of FunASR's trainer, or of one that is given words as FunASR's is."""
+    if launch.entry is not None:
+        return launch
+    keys = {word.text.lstrip("+").partition("=")[0] for word in launch.words}
+    if launch.trainer is not None and launch.trainer.text.startswith("+"):
+        keys.add(launch.trainer.text.lstrip("+").partition("=")[0])
+    if {"scp_file_list", "input"} & keys or (launch.trainer is not None and _OTHER_PROGRAM.search(launch.trainer.text)):
+        return None
+    trainings = {"train_data_set_list", "train_conf", "dataset_conf", "optim_conf", "valid_data_set_list"}
+    if keys & trainings or {key.partition(".")[0] for key in keys} & trainings:
+        return launch
+    if launch.trainer is None or launch.trainer.unknown or not launch.trainer.text.endswith(".py"):
+        return launch if launch.launcher in ("torchrun", "deepspeed", "accelerate") else None
+    return None

@@ -1,0 +1,273 @@
+"""Rules about the trainer's words: what hydra refuses, and what it reads otherwise than they look."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from harness.core.cells import Severity
+from harness.preflight.command.hydra_words import HydraWords, Override, as_text
+from harness.preflight.command.words import Word
+from harness.preflight.findings import Finding, Place
+
+PREFLIGHT_OPTIONS = frozenset(
+    [
+        "--train",
+        "--valid",
+        "--script",
+        "--release",
+        "--gpus",
+        "--gpu",
+        "--dry-run",
+        "--json",
+        "--html",
+        "--fix",
+        "--verbose",
+        "-v",
+    ]
+)
+_PRINTING = frozenset({"cfg", "info", "help", "hydra-help", "version", "shell-completion"})
+_NO = frozenset({"no", "off", "n", "none", "nil", "non", "disable", "disabled"})
+
+
+def findings(words: HydraWords, file: str) -> Iterator[Finding]:
+    """In the order of the words; `file` is empty for words of the command line."""
+    yield from _refused(words, file)
+    yield from _sweeps(words, file)
+    yield from _unreadable(words, file)
+    yield from _without_plus(words, file)
+    yield from _twice(words, file)
+    yield from _texts(words, file)
+    yield from _prints_only(words, file)
+
+
+def _place(file: str, word: Word, key: str = "") -> Place:
+    return Place(file=file, line=word.line if file else None, key=key)
+
+
+def _refused(words: HydraWords, file: str) -> Iterator[Finding]:
+    """Words with a dash in front, which hydra's argument parser refuses with exit status 2."""
+    if words.strays:
+        first = words.strays[0]
+        name = first.text.lstrip("-").partition("=")[0]
+        own = first.text.partition("=")[0] in PREFLIGHT_OPTIONS and not file
+        launching = name.replace("-", "_") in ("nproc_per_node", "nnodes", "node_rank", "master_addr", "master_port")
+        remedy = f"++{first.text.lstrip('-')}"
+        if own:
+            remedy = f"{first.text} before the `--`"
+        elif launching:
+            remedy = f"{first.text} before the trainer's file" if file else "--gpus N before the `--`"
+        elif "=" not in first.text:
+            remedy = f"++{name}=…"
+        message = "hydra takes a word with dashes for an option of its own and refuses it: the trainer does not start"
+        if own:
+            message = "an option of preflight stands behind `--`, where the trainer's words are"
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="option-for-setting",
+            message=message,
+            place=_place(file, first, name),
+            evidence=(f"hydra: {words.refusal}"[:300], *(word.text[:100] for word in words.strays[1:4])),
+            remedy=remedy,
+            count=len(words.strays),
+        )
+    elif words.refusal and words.overrides:
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="hydra-refuses-words",
+            message="hydra's own options must stand before all settings: it refuses what follows them",
+            place=_place(file, words.overrides[-1].word, words.overrides[-1].key),
+            evidence=(f"hydra: {words.refusal}"[:300],),
+            remedy="--config-path and --config-name directly behind the trainer's file",
+        )
+
+
+def _sweeps(words: HydraWords, file: str) -> Iterator[Finding]:
+    for one in words.overrides:
+        if not one.sweep or "multirun" in words.options:
+            continue
+        typed = one.typed_value
+        items = [item.strip() for item in typed.split(",")]
+        call = re.match(r"\w+\(", typed)
+        as_list = f"'{one.prefix or '++'}{one.key}=[{','.join(items)}]'"
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="hydra-sweep",
+            message=(
+                "hydra takes the value for several runs and stops (Ambiguous value for argument): "
+                + (
+                    f"{call[0]}) is a function of hydra's"
+                    if call
+                    else "the shell took the quotes, and a bare comma separates runs"
+                )
+            ),
+            place=_place(file, one.word, one.key),
+            evidence=(f"hydra receives {one.word.text}",),
+            remedy=as_text(one.prefix, one.key, typed) + (f" for a text, {as_list} for a list" if not call else ""),
+        )
+
+
+def _unreadable(words: HydraWords, file: str) -> Iterator[Finding]:
+    overrides = words.overrides
+    for place, one in enumerate(overrides):
+        if not one.error or (file and one.word.text.isspace()):
+            # A blank behind a backslash has a rule of its own.
+            continue
+        after = overrides[place + 1].word.text if place + 1 < len(overrides) else ""
+        message, remedy = explained(one, after, overrides[place - 1] if place else None)
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="hydra-cannot-read",
+            message=message,
+            place=_place(file, one.word, one.key if "=" in one.word.text else ""),
+            evidence=(f"hydra receives {one.word.text[:200]!r}", f"hydra: {one.error[:200]}"),
+            remedy=remedy,
+        )
+
+
+def explained(one: Override, after: str, before: Override | None) -> tuple[str, str]:
+    """Why hydra cannot read a word, and the line to type."""
+    text, value, prefix = one.word.text, one.typed_value, one.prefix or "++"
+    if not text.strip():
+        return "an empty word reaches hydra, which cannot read it", "take away the blank or the empty quotes"
+    if "=" not in text:
+        if after.startswith("="):
+            return "a blank beside `=`: the key and the value arrive as two words", f"{prefix}{one.key}{after}"
+        if before is not None and not before.error:
+            joined = f"{before.typed_value} {text}"
+            return (
+                "the word has no `=`: the value before it holds a blank, and the shell took it for two words",
+                as_text(before.prefix, before.key, joined),
+            )
+        return "the word has no `=`, and hydra wants key=value", f"{prefix}{one.key.strip()}=…"
+    if text.startswith("="):
+        return "a blank beside `=`: hydra receives a value without a key", "no blanks beside `=`"
+    if not re.fullmatch(r"[\w.@/:-]+", one.key, re.ASCII):
+        return (
+            "the key holds a sign that hydra does not allow there",
+            f"{prefix}{re.sub(r'[^A-Za-z0-9_./]', '', one.key)}={value}",
+        )
+    if glued := re.search(r"(\S*?)(\+\+[\w.]+=\S*)", value):
+        return (
+            "two settings arrive as one word: no blank stands between them",
+            f"{prefix}{one.key}={glued[1]} {glued[2]}",
+        )
+    if value[:1] in "[{" and not value.rstrip().endswith(("]", "}")):
+        return (
+            "a list or dict with a blank in it arrives in parts: the shell splits it where it is not quoted",
+            f"'{prefix}{one.key}=[…]'  (the whole word in quotes)",
+        )
+    signs = sorted(
+        {sign for sign in value if (not (sign.isascii() and sign.isalnum()) and sign in _REFUSED) or ord(sign) > 127}
+    )
+    which = "".join(signs[:8])
+    why = (
+        f"hydra cannot read {which!r} in a value without quotes of its own" if which else "hydra cannot read the value"
+    )
+    return f"{why}: the shell's quotes do not reach it", as_text(prefix, one.key, value)
+
+
+_REFUSED = frozenset("=()<>#~'\"&;!^`{}[]")
+
+
+def _without_plus(words: HydraWords, file: str) -> Iterator[Finding]:
+    """`key=value` and `~key`: FunASR's trainer starts from an empty config, in which there is no key yet."""
+    if "config-name" in words.options:
+        return
+    given: list[str] = []
+    for one in words.overrides:
+        outside = not one.key or one.error or one.key.startswith(("hydra.", "hydra/"))
+        there = one.key in given or any(key.startswith(f"{one.key}.") for key in given)
+        if not outside and one.prefix in ("", "~") and not there:
+            removing = one.prefix == "~"
+            yield Finding(
+                severity=Severity.BROKEN,
+                rule="setting-without-plus",
+                message=(
+                    "hydra does not know the model's config.yaml, so it has no such key to remove: the trainer stops"
+                    if removing
+                    else "without ++ hydra changes only keys that it knows, and it knows none: the trainer stops"
+                ),
+                place=_place(file, one.word, one.key),
+                evidence=(f"hydra: Could not {'remove' if removing else 'override'} {one.key!r}",),
+                remedy=f"++{one.key}=null" if removing else f"++{one.word.text}",
+            )
+        elif not outside and one.prefix == "+" and there:
+            yield Finding(
+                severity=Severity.BROKEN,
+                rule="setting-appended-twice",
+                message="with a single + hydra only adds keys, and this one is there already: the trainer stops",
+                place=_place(file, one.word, one.key),
+                evidence=("hydra: Could not append to config. An item is already at " + repr(one.key),),
+                remedy=f"+{one.word.text}",
+            )
+        if not outside and one.prefix != "~":
+            given.append(one.key)
+
+
+def _twice(words: HydraWords, file: str) -> Iterator[Finding]:
+    by_key: dict[str, list[Override]] = {}
+    for one in words.overrides:
+        if one.key and not one.error and one.prefix != "~":
+            by_key.setdefault(one.key, []).append(one)
+    for key, several in by_key.items():
+        values = {_spelled(one) for one in several}
+        if len(values) < 2 or isinstance(several[-1].value, dict):
+            continue
+        last = several[-1]
+        yield Finding(
+            severity=Severity.WRONG,
+            rule="setting-given-twice",
+            message=f"given {len(several)} times with different values: the last one, {_spelled(last)}, is in force",
+            place=_place(file, last.word, key),
+            evidence=tuple(f"{f'line {one.word.line}: ' if file else ''}{one.word.text[:120]}" for one in several[:4]),
+            remedy=f"keep one of them: {last.word.text[:120]}",
+            count=len(several),
+        )
+
+
+def _spelled(one: Override) -> str:
+    return one.word.text if one.unknown else repr(one.value) if not isinstance(one.value, str) else one.value
+
+
+def _texts(words: HydraWords, file: str) -> Iterator[Finding]:
+    """`no` and `None`, which hydra reads as texts; a text is true where the trainer asks yes or no."""
+    for one in words.overrides:
+        if not isinstance(one.value, str) or one.quoted or one.value.lower() not in _NO or one.error:
+            continue
+        switch = is_switch(one.key)
+        yield Finding(
+            severity=Severity.WRONG if switch else Severity.MINOR,
+            rule="word-for-no",
+            message=(
+                f"hydra reads {one.value} as a text"
+                + (", which is true wherever the trainer asks yes or no" if switch else ", not as nothing")
+            ),
+            place=_place(file, one.word, one.key),
+            evidence=(f"{one.key} = {one.value!r}",),
+            remedy=f"{one.prefix}{one.key}={'false' if switch else 'null'}",
+        )
+
+
+def is_switch(key: str) -> bool:
+    """Whether FunASR asks this key yes or no."""
+    last = key.rpartition(".")[2]
+    return last.startswith(("use_", "enable_", "disable_", "is_")) or last in (
+        "resume",
+        "shuffle",
+        "freeze",
+        "drop_last",
+    )
+
+
+def _prints_only(words: HydraWords, file: str) -> Iterator[Finding]:
+    for name in _PRINTING & set(words.options):
+        word: Any = words.options[name]
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="hydra-prints-only",
+            message=f"with --{name} hydra prints and ends: nothing is trained",
+            place=_place(file, word),
+            remedy=f"take --{name} away",
+        )

@@ -1,0 +1,157 @@
+"""Rules about a script's text: line ends, lines that are cut off, assignments that are none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from harness.core.cells import Severity
+from harness.preflight.command.call import Call
+from harness.preflight.command.interpreter import Interpreter
+from harness.preflight.command.shell import Command
+from harness.preflight.findings import Finding, Place
+
+OVERRIDE = re.compile(r"^(\+{1,2}[A-Za-z_~]|-{1,2}[a-z_]+\.\w|~[a-z_]+(\.\w+)*$|[a-z_]+(\.\w+)+=)")
+"""What only a trainer's word begins with."""
+REQUIRED = frozenset({"model", "train_data_set_list", "valid_data_set_list"})
+_PLACES = frozenset({"output_dir", "log_file", "log_interval"})
+"""Keys without which the same is learned."""
+BLANKS = " \t\u00a0\u3000\u2003\u2002\u200b"
+
+
+def findings(path: Path, raw: bytes, interpreter: Interpreter) -> Iterator[Finding]:
+    """Of the whole script."""
+    yield from _line_ends(path, raw)
+    yield from _assignments(path, interpreter)
+
+
+def _line_ends(path: Path, raw: bytes) -> Iterator[Finding]:
+    ends = [number for number, line in enumerate(raw.split(b"\n"), 1) if line.endswith(b"\r")]
+    lines = raw.split(b"\n")
+    working = [
+        number for number in ends if lines[number - 1].strip() and not lines[number - 1].lstrip().startswith(b"#")
+    ]
+    if not ends:
+        return
+    continued = sum(lines[number - 1].rstrip(b"\r").endswith(b"\\") for number in working)
+    yield Finding(
+        severity=Severity.BROKEN if working else Severity.MINOR,
+        rule="script-crlf",
+        message=(
+            "the lines end as on Windows (\\r\\n): bash takes the \\r for a part of each last word, "
+            f"and a backslash before it joins no lines ({continued} such lines)"
+        ),
+        place=Place(file=str(path), line=(working or ends)[0]),
+        evidence=(f"{len(ends)} of {len(lines)} lines end with \\r\\n",),
+        remedy=f"sed -i 's/\\r$//' {path.name}",
+        count=len(ends),
+    )
+
+
+def _assignments(path: Path, interpreter: Interpreter) -> Iterator[Finding]:
+    """`NAME = value` and `NAME =value`, which call a program of the variable's name."""
+    for command in interpreter.commands:
+        texts = [word.text for word in command.words]
+        if len(texts) < 2 or command.source.name != path.name:
+            continue
+        if re.fullmatch(r"[A-Za-z_]\w*", texts[0]) and texts[1].startswith("=") and texts[1] != "==":
+            typed = " ".join(texts[1:]).lstrip("= ")
+            yield Finding(
+                severity=Severity.BROKEN,
+                rule="assignment-with-blanks",
+                message=f"a blank beside `=`: bash looks for a program named {texts[0]}, and the variable is not set",
+                place=Place(file=str(path), line=command.line, key=texts[0]),
+                evidence=(" ".join(texts),),
+                remedy=f'{texts[0]}="{typed}"',
+            )
+
+
+def of_call(call: Call) -> Iterator[Finding]:
+    """Of the lines of the trainer's call and the ones that follow it."""
+    yield from _cut_off(call)
+    yield from _blank_after_backslash(call)
+
+
+def cut_off(call: Call) -> list[tuple[int, str, list[Command]]]:
+    """The words that are no part of the call: for each gap the line, the reason and the commands made of the rest."""
+    gaps: list[tuple[int, str, list[Command]]] = []
+    line = call.command.end_line
+    for command in call.after:
+        if not command.words or not OVERRIDE.match(command.words[0].text):
+            break
+        gaps.append((line, gap(call, line, command.line), [command]))
+        line = command.end_line
+    return gaps
+
+
+def gap(call: Call, last: int, following: int) -> str:
+    """Why a line does not go on to the next one; empty where it does."""
+    text = call.line(last)
+    if following == last:
+        return "an unquoted `&`, `;` or `|` ends the command here"
+    if re.search(rf"\\[{BLANKS}]+$", text):
+        return "a blank follows the backslash"
+    between = [call.line(number) for number in range(last + 1, following)]
+    if text.endswith("\\") and any(one.lstrip().startswith("#") for one in between):
+        return "a comment follows, and a comment ends the command"
+    if text.endswith("\\"):
+        return "an empty line follows"
+    return "no backslash at the end of the line"
+
+
+def _cut_off(call: Call) -> Iterator[Finding]:
+    gaps = cut_off(call)
+    if not gaps:
+        return
+    words = [word for _, _, commands in gaps for command in commands for word in command.words]
+    keys = [word.text.lstrip("+-~").partition("=")[0] for word in words]
+    given = {one.key for one in call.hydra.overrides}
+    lost = (REQUIRED & set(keys)) - given
+    line, reason, _ = gaps[0]
+    shown = ", ".join(dict.fromkeys(keys[:6])) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
+    yield Finding(
+        severity=severity_of(keys, lost),
+        rule="command-cut-off",
+        message=(
+            f"the command ends on this line ({reason}): "
+            f"{len(keys)} setting{'s do' if len(keys) != 1 else ' does'} not reach the trainer ({shown})"
+        ),
+        place=call.place(line, keys[0]),
+        evidence=tuple(f"line {number}: {why}: {call.line(number).strip()[:120]!r}" for number, why, _ in gaps[:5]),
+        remedy=_continued(call, line, reason),
+        count=len(keys),
+    )
+
+
+def severity_of(keys: Iterable[str], lost: Iterable[str]) -> Severity:
+    """By what is cut off: what a training cannot be without, what it learns by, or only where it writes."""
+    if list(lost):
+        return Severity.BROKEN
+    return Severity.MINOR if set(keys) <= _PLACES else Severity.WRONG
+
+
+def _continued(call: Call, line: int, reason: str) -> str:
+    text = call.line(line).rstrip(BLANKS).rstrip("\\").rstrip(BLANKS)
+    if "comment" in reason:
+        return "move the comment above the command, with no line in between"
+    if "empty" in reason:
+        return f"delete the empty line after line {line}"
+    if "unquoted" in reason:
+        return "put the value into double quotes"
+    return f"{text} \\"
+
+
+def _blank_after_backslash(call: Call) -> Iterator[Finding]:
+    """At the end of the call: bash passes the blank on as a word, and hydra refuses it."""
+    line = call.command.end_line
+    if not re.search(rf"\\[{BLANKS}]+$", call.line(line)):
+        return
+    yield Finding(
+        severity=Severity.BROKEN,
+        rule="blank-after-backslash",
+        message="a blank follows the backslash: bash passes it on as a word, and hydra refuses that",
+        place=call.place(line),
+        evidence=("hydra: token recognition error at: ' '", repr(call.line(line).strip("\n")[-60:])),
+        remedy=f"{call.line(line).rstrip(BLANKS)}  (nothing after the backslash)",
+    )

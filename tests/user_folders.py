@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -28,8 +29,16 @@ from harness.variants.model_folder import write_model_folder
 SMALL = Dimensions.parse("v8404-h320")
 
 
-def write_checkpoint(overlay: str, folder: str, seed: int) -> None:
+@cache
+def environment() -> Environment:
+    """The interpreter with torch in which the releases run."""
+    return probe(cache=default_cache())
+
+
+def write_checkpoint(overlay: str, folder: str, seed: int, paths: list[str]) -> None:
     """In a child with torch: a checkpoint of the folder's model with weights of its own."""
+    # A torchaudio that imports on this machine.
+    sys.path[:0] = paths
     from harness.worker.release import importer, model
 
     importer.import_all(overlay)
@@ -52,7 +61,13 @@ def model_folder(
         draft = stored.with_name(f"{stored.name}.draft-{to.name}")
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(made.path, draft)
-        forked(write_checkpoint, overlay=str(overlay), folder=str(draft), seed=0)
+        forked(
+            write_checkpoint,
+            overlay=str(overlay),
+            folder=str(draft),
+            seed=0,
+            paths=[str(one) for one in environment().extra_paths],
+        )
         shutil.rmtree(stored, ignore_errors=True)
         draft.rename(stored)
     shutil.copytree(stored, to)
@@ -102,7 +117,7 @@ def inputs_of(model: Path, *, overlay: Path | None = None, version: str = "1.4.1
         release=Release(label=version, version=version, kind="wheel", filename="", sha256=""),
         overlay=overlay or model / "no-release",
         cache=default_cache(),
-        environment=_environment() if overlay else NO_ENVIRONMENT,
+        environment=environment() if overlay else NO_ENVIRONMENT,
         train=None,
         valid=None,
         command=TrainingCommand(overrides=tuple(settings)),
@@ -124,11 +139,6 @@ NO_ENVIRONMENT = Environment(
     torchaudio_imports=False,
     user_base=None,
 )
-
-
-@cache
-def _environment() -> Environment:
-    return probe(cache=default_cache())
 
 
 def without_configuration(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from harness.preflight import folder
+from harness.preflight import folder, rows, schedule
 from harness.preflight.findings import Part, Report
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_questions import Question, ask_all
@@ -16,12 +16,16 @@ PartCheck = Callable[[Inputs], Part]
 
 def parts() -> Sequence[tuple[str, PartCheck]]:
     """Each part's name, as progress shows it, and its function."""
-    return (("the model folder", folder.check),)
+    return (
+        ("the model folder", folder.check),
+        ("the rows", rows.check),
+        ("the schedule", schedule.check),
+    )
 
 
 def questions() -> Sequence[Callable[[Inputs], Question | None]]:
     """What the parts will measure within the release; all of it runs in one process tree, before the parts need it."""
-    return ()
+    return (rows.question,)
 
 
 def examine(inputs: Inputs, *, progress: Callable[[str], None] = lambda _: None) -> Report:

@@ -1,0 +1,97 @@
+"""Every row of the user's jsonl: as it lies, and through the release's own index, dataset and sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.preflight.findings import Fact, Finding, Part
+from harness.preflight.inputs import Inputs
+from harness.preflight.rows import arrivals, lengths, lines, speech, texts
+from harness.preflight.rows.data_files import NAMES, named
+from harness.preflight.rows.gathered import Gathered
+from harness.preflight.rows.measured import Arrivals, Measurement, is_audio_jsonl, measure, question
+
+__all__ = ["check", "question"]
+
+SECTION = "data"
+
+
+def check(inputs: Inputs) -> Part:
+    """All findings and facts about the rows."""
+    if not named(inputs, "train") and not named(inputs, "valid"):
+        return Part(skipped="Rows were not checked: no jsonl is named (--train train.jsonl --valid val.jsonl).")
+    measurement = measure(inputs)
+    found = list(measurement.files.sets.findings)
+    found += arrivals.unknown_classes(inputs)
+    for rows in (measurement.train, measurement.valid):
+        if rows is not None:
+            found += _about(rows, measurement, inputs)
+    found += arrivals.check(measurement, inputs)
+    if measurement.train is not None and measurement.valid is not None:
+        found += texts.overlap(measurement.train, measurement.valid)
+    return Part(
+        findings=tuple(_without_consequences(found)), facts=tuple(_facts(measurement)), skipped=_skipped(measurement)
+    )
+
+
+def _about(rows: Gathered, measurement: Measurement, inputs: Inputs) -> Iterator[Finding]:
+    known = measurement.arrivals
+    yield from lines.check(rows, known)
+    if is_audio_jsonl(inputs):
+        yield from speech.check(rows, inputs)
+        yield from lengths.check(rows, inputs, known)
+        yield from texts.check(rows, inputs, known)
+
+
+def _without_consequences(found: list[Finding]) -> list[Finding]:
+    """Without findings that only repeat another one's effect: rows that a wrong unit leaves out."""
+    units = {one.place.file: one for one in found if one.rule == "source-len-unit"}
+    return [
+        one
+        for one in found
+        if not (
+            one.rule in ("rows-left-out", "valid-rows-left-out", "valid-no-batch")
+            and (unit := units.get(one.place.file)) is not None
+            and one.count <= unit.count
+        )
+    ]
+
+
+def _skipped(measurement: Measurement) -> str:
+    if measurement.files.why_not:
+        return f"The release did not read the rows: {measurement.files.why_not}."
+    failure = measurement.arrivals.failure if measurement.arrivals else None
+    if failure is not None and arrivals.unexplained(failure):
+        message = str(failure["message"])[:160]
+        return f"Batches were not measured: the release's data code cannot be run on its own ({message})."
+    return ""
+
+
+def _facts(measurement: Measurement) -> Iterator[Fact]:
+    for rows in (measurement.train, measurement.valid):
+        if rows is None:
+            continue
+        name = NAMES[rows.data.role]
+        yield Fact(section=SECTION, label=f"{name} rows", value=_rows(rows, measurement.arrivals))
+        seconds = [header.seconds for header in rows.headers_by_row if header.rate]
+        if seconds:
+            length = f"{sum(seconds) / 3600:.2f} h; the longest {max(seconds):.1f} s"
+            yield Fact(section=SECTION, label=f"{name} speech", value=length)
+        distinct = len({row.source for row in rows.file.rows if row.source})
+        if distinct:
+            some = len(rows.headers)
+            read = "all" if some == distinct else f"{some} of {distinct}, evenly spaced"
+            value = f"headers of {read}; samples of {rows.decoded}"
+            yield Fact(section=SECTION, label=f"{name} recordings read", value=value)
+    if (known := measurement.arrivals) is not None and known.dropping is not None:
+        value = f"{known.dropping.rows} rows of the first epoch through the dataset's own code, without opening audio"
+        yield Fact(section=SECTION, label="replaced or cut rows", value=value)
+
+
+def _rows(rows: Gathered, known: Arrivals | None) -> str:
+    if known is None or known.failure is not None:
+        return str(rows.count)
+    if rows.data.role == "train":
+        arriving = known.arrived if known.arrived is not None else None
+        return f"{rows.count}" if arriving is None else f"{len(arriving)} of {rows.count} arrive in a batch"
+    return f"{known.valid_rows} of {rows.count} are in the index"

@@ -1,0 +1,325 @@
+"""Findings about what the release makes of the rows: left out, never drawn, changed, replaced; uneven ranks."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.config.toml_tables import did_you_mean
+from harness.core.cells import Severity
+from harness.corpus.jsonl import JsonlRow
+from harness.corpus.row_limits import RowLimits, left_out
+from harness.preflight.findings import Finding, Place
+from harness.preflight.inputs import Inputs
+from harness.preflight.rows.data_files import KEYS, NAMES
+from harness.preflight.rows.gathered import Gathered
+from harness.preflight.rows.measured import Arrivals, Measurement
+from harness.worker.release import importer
+
+_LIMITS = ("max_token_length", "max_source_length", "min_source_length", "max_target_length", "min_target_length")
+_SETTINGS = {
+    "dataset": "dataset_classes",
+    "dataset_conf.index_ds": "index_ds_classes",
+    "dataset_conf.batch_sampler": "batch_sampler_classes",
+}
+
+
+def unknown_classes(inputs: Inputs) -> Iterator[Finding]:
+    """Datasets, indexes and samplers that this release does not have."""
+    known = importer.registrations(str(inputs.overlay))
+    for path, table in _SETTINGS.items():
+        name = inputs.settings.get(path)
+        names = sorted(registered for kind, registered in known if kind == table)
+        if isinstance(name, str) and names and name not in names:
+            yield Finding(
+                severity=Severity.BROKEN,
+                rule="data-class-unknown",
+                message=f"this release has no {path.rpartition('.')[2]} `{name}`: its table gives None, and the call "
+                "raises TypeError",
+                place=inputs.settings.place(path),
+                evidence=(f"it has {', '.join(names)}",),
+                remedy=did_you_mean(name, names) or f"++{path}={names[0]}",
+            )
+
+
+def check(measurement: Measurement, inputs: Inputs) -> Iterator[Finding]:
+    """What becomes of the rows in this release."""
+    arrivals, train = measurement.arrivals, measurement.train
+    if arrivals is None or train is None:
+        return
+    if arrivals.failure is not None:
+        yield from _raised(arrivals.failure, train)
+        return
+    yield from _left_out(train, arrivals, inputs)
+    yield from _never_drawn(train, arrivals, inputs)
+    yield from _changed(train, arrivals)
+    yield from _empty_batches(train, arrivals, inputs)
+    yield from _ranks(arrivals, inputs)
+    yield from _dropped(train, arrivals, inputs)
+    yield from _validation(measurement, arrivals, inputs)
+
+
+def unexplained(failure: Mapping[str, Any]) -> bool:
+    """Whether the exception came from outside the release's index and samplers: then nothing is known of the rows."""
+    return not any(part in str(failure.get("signature")) for part in ("index_ds.py", "samplers.py"))
+
+
+def _raised(failure: Mapping[str, Any], train: Gathered) -> Iterator[Finding]:
+    """The exception of the release's index or sampler, where no line of the file explains it."""
+    explained = any(rule != "row-without-source" for rule in train.file.problems.counts)
+    if unexplained(failure) or explained:
+        return
+    yield Finding(
+        severity=Severity.BROKEN,
+        rule="rows-cannot-be-read",
+        message=f"the release's own data code raises {failure['type']} on these rows: {failure['message'][:160]}",
+        place=Place(file=train.data.given),
+        evidence=(str(failure.get("signature")),),
+        remedy="each row needs key, source, source_len, target and target_len; releases up to 1.0.5 also prompt",
+    )
+
+
+def _left_out(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+    """Rows that are not in the index, or never in a batch for a limit of the sampler's."""
+    if arrivals.kept is None or arrivals.arrived is None:
+        return
+    reasons = _reasons(train, arrivals, inputs, train.count, "train")
+    if not reasons:
+        return
+    numbers = sorted(reasons)
+    none = not arrivals.arrived
+    by_limit: dict[str, list[int]] = defaultdict(list)
+    for number in numbers:
+        by_limit[next((name for name in _LIMITS if name in reasons[number]), "")].append(number)
+    most = max(by_limit, key=lambda name: len(by_limit[name]))
+    yield train.finding(
+        "rows-left-out",
+        f"{len(numbers)} of {train.count} training rows are left out by {_name_of(most)}"
+        + (": there is nothing to train on, and the trainer writes checkpoints all the same" if none else ", silently"),
+        numbers,
+        severity=Severity.BROKEN if none else None,
+        evidence=[_limit_line(name, by_limit[name], inputs) for name in by_limit],
+        details=_lengths(train, numbers, reasons),
+        remedy=_limit_remedy(most, by_limit[most], train),
+    )
+
+
+def _reasons(rows: Gathered, arrivals: Arrivals, inputs: Inputs, count: int, role: str) -> dict[int, str]:
+    """The rows that a limit leaves out, each with the limit."""
+    conf = inputs.settings.get("dataset_conf", {}) or {}
+    kind = conf.get("batch_type", "example") if isinstance(conf, Mapping) else "example"
+    limits = RowLimits.of(conf if isinstance(conf, Mapping) else {}, {"dataset_conf.batch_type": kind})
+    kept = arrivals.kept if role == "train" else arrivals.valid_kept
+    arrived = arrivals.arrived if role == "train" else arrivals.valid_kept
+    found = {}
+    for number in range(count):
+        if kept is None or arrived is None or number in arrived or not rows.file.rows[number].source:
+            continue
+        row = rows.file.rows[number]
+        reason = left_out(
+            JsonlRow(
+                line=row.line, content=b"{}", key=row.key, source=row.source, target=row.target,
+                source_len=row.source_len, target_len=row.target_len, text_language="", lacking=(),
+            ),
+            limits,
+            inputs.version,
+        )  # fmt: skip
+        if reason or number not in kept:
+            found[number] = reason
+    return found
+
+
+def _name_of(limit: str) -> str:
+    return f"`dataset_conf.{limit}`" if limit else "this release's index"
+
+
+def _limit_line(limit: str, numbers: Sequence[int], inputs: Inputs) -> str:
+    """One limit in the user's units."""
+    if not limit:
+        return f"{len(numbers)} rows by the index of this release"
+    value = inputs.settings.get(f"dataset_conf.{limit}")
+    where = f" ({inputs.settings.place(f'dataset_conf.{limit}')})" if value is not None else ", this release's default"
+    if "target" in limit:
+        return f"{limit} counts characters or words of `target_len`: {value if value is not None else 'unset'}{where}"
+    what = "frames of 10 ms and characters together, not tokens" if limit == "max_token_length" else "frames of 10 ms"
+    stated = f" = {value:g}, {value / 100:g} s of speech" if isinstance(value, int | float) else ""
+    return f"{limit} counts {what}{stated}{where}"
+
+
+def _lengths(train: Gathered, numbers: Sequence[int], reasons: Mapping[int, str]) -> dict[int, str]:
+    found = {}
+    for number in numbers[:8]:
+        seconds = train.headers_by_row[number].seconds
+        measured = f"{seconds:.1f} s, {len(train.file.rows[number].target)} characters" if seconds else ""
+        found[number] = "; ".join(part for part in (measured, reasons[number]) if part)
+    return found
+
+
+def _limit_remedy(limit: str, numbers: Sequence[int], train: Gathered) -> str:
+    rows = [train.file.rows[number] for number in numbers]
+    sums = [(row.source_len or 1) + (row.target_len or 0) for row in rows]
+    if limit == "max_token_length":
+        return f"++dataset_conf.max_token_length={int(max(sums)) + 1}, or cut these recordings"
+    if limit == "max_source_length":
+        return f"++dataset_conf.max_source_length={int(max(row.source_len or 1 for row in rows)) + 1}"
+    if limit.startswith("min_"):
+        return f"++dataset_conf.{limit}=0"
+    if limit == "max_target_length":
+        return f"++dataset_conf.max_target_length={int(max(row.target_len or 0 for row in rows)) + 1}"
+    return "compare these rows with those that are kept"
+
+
+def _never_drawn(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+    """Rows of the index that no batch of the measured epochs has, though no limit is about them."""
+    if arrivals.kept is None or arrivals.arrived is None or not arrivals.epochs:
+        return
+    reasons = _reasons(train, arrivals, inputs, train.count, "train")
+    never = sorted(arrivals.kept - arrivals.arrived - reasons.keys())
+    if not never or any(len(ranks) == 0 for ranks in arrivals.epochs):
+        return
+    batch = max((one.most for ranks in arrivals.epochs for one in ranks), default=0)
+    few = len(never) <= 0.1 * train.count and arrivals.arrived
+    yield train.finding(
+        "rows-never-drawn",
+        f"{len(never)} of {train.count} training rows are in no batch of {len(arrivals.epochs)} epochs: this release's "
+        "sampler drops the last batch of an epoch, and draws the same one each time",
+        never,
+        severity=Severity.BROKEN if not arrivals.arrived else Severity.MINOR if few else Severity.WRONG,
+        evidence=[f"a batch has up to {batch} rows"] if batch else ["the rows do not fill one batch"],
+        remedy=f"take a smaller dataset_conf.batch_size (it is {inputs.settings.get('dataset_conf.batch_size')})",
+    )
+
+
+def _changed(train: Gathered, arrivals: Arrivals) -> Iterator[Finding]:
+    for field, message, remedy in (
+        (
+            "source",
+            "the release reads another path than the row names (it replaces /cpfs01)",
+            "keep the recordings in a folder without `/cpfs01` in its path",
+        ),
+        (
+            "target",
+            "the release removes all spaces of the text, because `aishell` is in the recording's path: it joins words",
+            "keep the recordings in a folder without `aishell` in its path",
+        ),
+    ):
+        changed = {number: value[-40:] for number, name, value in arrivals.changed if name == field}
+        # Spaces between Chinese characters are no tokens: only Latin words are joined.
+        if field == "target":
+            changed = {
+                number: value for number, value in changed.items() if _joins_words(train.file.rows[number].target)
+            }
+        if changed:
+            yield train.finding(
+                f"row-{field}-changed",
+                message,
+                list(changed),
+                severity=Severity.BROKEN if field == "source" else None,
+                details=changed,
+                remedy=remedy,
+            )
+
+
+def _joins_words(text: str) -> bool:
+    words = text.split()
+    return any(one[-1].isascii() and other[0].isascii() for one, other in itertools.pairwise(words))
+
+
+def _empty_batches(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+    empty = sum(one.empty for ranks in arrivals.epochs for one in ranks)
+    if empty:
+        longest = max((row.source_len or 1 for row in train.file.rows), default=0)
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="batch-empty",
+            message="the sampler makes a batch without a row, because one row alone is larger than "
+            "`dataset_conf.batch_size`: the model's forward is called without arguments (TypeError)",
+            place=inputs.settings.place("dataset_conf.batch_size"),
+            evidence=(
+                f"batch_size {inputs.settings.get('dataset_conf.batch_size')} by "
+                f"{inputs.settings.get('dataset_conf.batch_type', 'example')}; the longest row has {longest:g} frames",
+            ),
+            remedy=f"++dataset_conf.batch_size={max(6000, int(longest) + 1)}, counted in frames of 10 ms",
+            count=empty,
+        )
+
+
+def _ranks(arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+    """Processes that get different numbers of batches."""
+    uneven = [ranks for ranks in arrivals.epochs if len({one.batches for one in ranks}) > 1]
+    if uneven:
+        counts = [one.batches for one in uneven[0]]
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="ranks-uneven",
+            message=f"the {len(counts)} processes get different numbers of batches: with DDP the others wait "
+            "for the one that has fewer, until NCCL's timeout",
+            place=inputs.settings.place("dataset_conf.batch_type"),
+            evidence=(f"batches of an epoch by process: {', '.join(map(str, counts[:8]))}",),
+            remedy="++dataset_conf.sort_size=1024 (a sampler that gives each process as many), or batch_type=example",
+        )
+
+
+def _dropped(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+    found = arrivals.dropping
+    if found is None or not (found.lost or found.replaced or found.cut or found.dummies):
+        return
+    size = inputs.settings.get("dataset_conf.batch_size")
+    parts = (
+        f"{found.replaced} are replaced by another row, drawn at random" if found.replaced else "",
+        f"{found.cut} are cut off their batch" if found.cut else "",
+        f"{found.dummies} batches are filled with random numbers" if found.dummies else "",
+    )
+    unreadable = [number for number in found.lost if not train.headers_by_row[number].rate]
+    if len(unreadable) == len(found.lost) and not found.cut:
+        return
+    yield train.finding(
+        "rows-replaced-or-cut",
+        f"of {found.rows} rows of the first epoch, {', '.join(part for part in parts if part)}: the dataset "
+        f"leaves out a recording with more encoder frames than batch_size ({size}) whatever the batch_type, and halves "
+        "batches that are larger",
+        list(found.lost) or [0],
+        severity=Severity.BROKEN if found.dummies == found.batches else _by_share(found.lost, found.rows),
+        evidence=[f"{len(found.lost)} of {found.rows} rows do not arrive; measured without opening audio"],
+        remedy="++dataset_conf.batch_type=token ++dataset_conf.batch_size=6000 (frames, above the longest recording's)",
+    )
+
+
+def _by_share(lost: Sequence[int], total: int) -> Severity:
+    return Severity.WRONG if len(lost) >= 0.01 * total else Severity.MINOR
+
+
+def _validation(measurement: Measurement, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+    valid = measurement.valid
+    if valid is None:
+        return
+    if arrivals.valid_beyond:
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="valid-sampled-by-train",
+            message="this release draws validation rows by the training set's length: the validation set has fewer, "
+            "and the first validation raises IndexError",
+            place=Place(file=valid.data.given, key=KEYS["valid"]),
+            evidence=(f"{valid.count} validation rows, {arrivals.valid_beyond} numbers drawn beyond them",),
+            remedy="give it the training file for validation too, as this release's finetune.sh does",
+        )
+    elif not arrivals.valid_batches:
+        yield Finding(
+            severity=Severity.WRONG,
+            rule="valid-no-batch",
+            message=f"no {NAMES['valid']} row arrives in a batch: the best checkpoint is chosen by nothing",
+            place=Place(file=valid.data.given),
+            evidence=(f"{arrivals.valid_rows} of {valid.count} rows are in the index",),
+            remedy="the limits of dataset_conf and the unit of source_len apply to validation rows too",
+        )
+    elif reasons := _reasons(valid, arrivals, inputs, valid.count, "valid"):
+        yield valid.finding(
+            "valid-rows-left-out",
+            f"{len(reasons)} of {valid.count} validation rows are left out",
+            sorted(reasons),
+            severity=Severity.MINOR,
+            details=_lengths(valid, sorted(reasons), reasons),
+            remedy="the limits of dataset_conf apply to validation rows too",
+        )

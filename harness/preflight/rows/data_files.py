@@ -1,0 +1,188 @@
+"""Which jsonl files the training reads, resolved as FunASR resolves them."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.core.cells import Severity
+from harness.preflight.findings import Finding, Place
+from harness.preflight.inputs import Inputs
+from harness.worker.trainer import options
+
+Role = Literal["train", "valid"]
+
+KEYS: dict[Role, str] = {"train": "train_data_set_list", "valid": "valid_data_set_list"}
+NAMES: dict[Role, str] = {"train": "training", "valid": "validation"}
+
+MOST_LIST_BYTES = 4 << 20
+"""Of a file that lists jsonl files."""
+
+_JSONL = (".jsonl", ".json")
+_NO_SET = {
+    "train": "no training set is named: the trainer stops when it opens it",
+    "valid": "no validation set is named, and this release's trainer always opens one: it stops before the first step",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """The training rows, or the validation rows."""
+
+    role: Role
+    given: str
+    """As the user named it; what FunASR is called with."""
+    place: Place
+    """Where it was named."""
+    files: tuple[Path, ...]
+    """The jsonl files, absolute: one, or those of a list."""
+
+    listed: bool = False
+    """Whether `given` is a list of the files."""
+
+    @property
+    def trainer_path(self) -> str:
+        """What the trainer is called with."""
+        return self.given if self.listed else str(self.files[0])
+
+    @property
+    def name(self) -> str:
+        """How a message names it."""
+        return Path(self.given).name
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSets:
+    """What the training reads, as far as it is there."""
+
+    sets: tuple[DataSet, ...]
+    findings: tuple[Finding, ...]
+
+    def of(self, role: Role) -> DataSet | None:
+        """The set of this role, if it can be read."""
+        return next((one for one in self.sets if one.role == role), None)
+
+
+def data_sets(inputs: Inputs) -> DataSets:
+    """The data sets that the user or the command named; what is missing is a finding."""
+    sets, findings = [], []
+    for role in KEYS:
+        value, place = _named(inputs, role)
+        for found in _resolve(inputs, role, value, place):
+            if isinstance(found, Finding):
+                findings.append(found)
+            else:
+                sets.append(found)
+    return DataSets(sets=tuple(sets), findings=tuple(findings))
+
+
+def named(inputs: Inputs, role: Role) -> bool:
+    """Whether anybody named a set of this role."""
+    return _named(inputs, role)[0] is not None
+
+
+def _named(inputs: Inputs, role: Role) -> tuple[Any, Place]:
+    key = KEYS[role]
+    given = inputs.train if role == "train" else inputs.valid
+    if given is not None:
+        return str(given), Place(file=str(given))
+    return inputs.settings.get(key), inputs.settings.place(key)
+
+
+def _resolve(inputs: Inputs, role: Role, value: Any, place: Place) -> Iterator[DataSet | Finding]:
+    if value is None or value == "":
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule=f"no-{NAMES[role]}-set",
+            message=_NO_SET[role],
+            place=place,
+            evidence=(_empty_effect(inputs, value),),
+            remedy=f"++{KEYS[role]}=PATH/{role}.jsonl",
+        )
+        return
+    if not isinstance(value, str):
+        # Such as [wav.scp, text.txt], which some releases take and turn into a jsonl of their own.
+        return
+    path = inputs.root / value
+    if (problem := file_problem(path)) is not None:
+        yield _missing(inputs, role, value, place, problem)
+        return
+    if path.suffix in _JSONL or not options.dataset_options(str(inputs.overlay)).list_files:
+        yield DataSet(role=role, given=value, place=place, files=(path,))
+        return
+    yield from _listed(inputs, role, value, path)
+
+
+def file_problem(path: Path) -> str | None:
+    """Why a file cannot be read as one: missing, a folder, a pipe; None if it is a regular file."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or "no such file"
+    if stat.S_ISDIR(mode):
+        return "it is a folder"
+    return None if stat.S_ISREG(mode) else "it is no regular file"
+
+
+def _missing(inputs: Inputs, role: Role, value: str, place: Place, problem: str) -> Finding:
+    return Finding(
+        severity=Severity.BROKEN,
+        rule="data-file",
+        message=f"the {NAMES[role]} set cannot be opened ({problem}): the trainer stops before the first step",
+        place=place,
+        evidence=(f"{value}, read from the working directory {inputs.root}",),
+        remedy=f"++{KEYS[role]}=/ABSOLUTE/PATH/{Path(value).name or f'{role}.jsonl'}",
+    )
+
+
+def _listed(inputs: Inputs, role: Role, value: str, path: Path) -> Iterator[DataSet | Finding]:
+    """The jsonl files of a list; where it is rows itself, the finding that FunASR takes it for a list."""
+    with path.open("rb") as file:
+        text = file.read(MOST_LIST_BYTES).decode("utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines()]
+    if lines and lines[0].lstrip("\ufeff").startswith("{"):
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="data-file-name",
+            message=f"its name does not end in {' or '.join(_JSONL)}, so this release takes it for a list of jsonl "
+            "files and opens each row as a path: FileNotFoundError",
+            place=Place(file=value, line=1),
+            remedy=f"mv {path.name} {path.stem}.jsonl",
+        )
+        return
+    missing = [(number, line) for number, line in enumerate(lines, 1) if file_problem(inputs.root / line) is not None]
+    if missing or not lines:
+        number, line = missing[0] if missing else (1, "")
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="data-file",
+            message=f"the list of {NAMES[role]} files names a file that cannot be opened: the trainer stops there",
+            place=Place(file=value, line=number),
+            evidence=(f"{line or 'an empty line'}, read from the working directory {inputs.root}",),
+            remedy="name each jsonl by its absolute path, a line each, without blank lines",
+            count=max(1, len(missing)),
+        )
+        return
+    yield DataSet(
+        role=role, given=value, place=Place(file=value), listed=True, files=tuple(inputs.root / line for line in lines)
+    )
+
+
+def _empty_effect(inputs: Inputs, value: Any) -> str:
+    index = inputs.overlay / "funasr/datasets/audio_datasets/index_ds.py"
+    text = index.read_text(encoding="utf-8", errors="replace") if index.is_file() else ""
+    if re.search(r"path\.endswith\(", text):
+        return (
+            "AttributeError: 'NoneType' object has no attribute 'endswith'"
+            if value is None
+            else ("FileNotFoundError: [Errno 2] No such file or directory: ''")
+        )
+    return (
+        "TypeError: expected str, bytes or os.PathLike object, not NoneType"
+        if value is None
+        else ("FileNotFoundError: [Errno 2] No such file or directory: ''")
+    )

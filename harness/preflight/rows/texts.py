@@ -1,0 +1,217 @@
+"""Findings about the texts: empty, more than can be spoken, `<unk>`; rows that contradict or repeat each other."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from harness.core.cells import Severity
+from harness.preflight.findings import Finding
+from harness.preflight.inputs import Inputs
+from harness.preflight.rows.gathered import Gathered
+from harness.preflight.rows.measured import Arrivals, TextTokens, stacked_frames
+
+QUICK = 30.0
+"""Characters a second, more than anybody speaks: Mandarin has some 5, the letters of English some 15."""
+
+SHOWN = 6
+"""Characters of a kind that a finding shows."""
+
+
+def check(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> Iterator[Finding]:
+    """What is wrong with a set's texts."""
+    empty = [number for number, row in enumerate(rows.file.rows) if row.source and not row.target.strip()]
+    if empty:
+        yield rows.finding(
+            "text-empty",
+            "an empty text: the row teaches that its speech is nothing, or one `<unk>`",
+            empty,
+            remedy="take the row out, or write its transcript",
+        )
+    tokens = arrivals.tokens if arrivals is not None and rows.data.role == "train" else None
+    longer = _longer_than_frames(rows, inputs, tokens)
+    if longer:
+        yield _longer(rows, longer)
+    yield from _quick(rows, set(longer))
+    if tokens is not None and arrivals is not None:
+        yield from _unknown(rows, inputs, tokens)
+    yield from _contradictions(rows)
+    yield from _repetitions(rows)
+
+
+def _longer_than_frames(rows: Gathered, inputs: Inputs, tokens: TextTokens | None) -> dict[int, str]:
+    """Rows with more tokens than the encoder has frames, with both numbers."""
+    found = {}
+    counts = zip(tokens.rows, tokens.tokens, strict=True) if tokens is not None else ()
+    for number, count in counts:
+        header = rows.headers_by_row[number]
+        frames = stacked_frames(inputs, header.seconds)
+        if header.rate and header.fault is None and frames and count > frames:
+            found[number] = f"{count} tokens on {frames} frames ({header.seconds:.2f} s)"
+    return found
+
+
+def _longer(rows: Gathered, longer: Mapping[int, str]) -> Finding:
+    return rows.finding(
+        "text-longer-than-frames",
+        "more tokens than the encoder has frames: no alignment exists, so CTC's loss is infinite and a predictor "
+        "cannot emit them",
+        list(longer),
+        details=longer,
+        remedy="correct the text or the recording, or take the row out",
+    )
+
+
+def _quick(rows: Gathered, known: set[int]) -> Iterator[Finding]:
+    found = {}
+    for number, row in enumerate(rows.file.rows):
+        header = rows.headers_by_row[number]
+        if number in known or not header.rate or header.fault is not None:
+            continue
+        letters = len(row.target.replace(" ", ""))
+        if letters > QUICK * header.seconds and letters > 3:
+            found[number] = f"{letters} characters on {header.seconds:.2f} s"
+    if found:
+        yield rows.finding(
+            "text-too-fast",
+            f"more text than can be spoken in the time ({QUICK:g} characters a second): wrong text or recording",
+            list(found),
+            details=found,
+            remedy="correct the text or the recording, or take the row out",
+        )
+
+
+def _unknown(rows: Gathered, inputs: Inputs, tokens: TextTokens) -> Iterator[Finding]:
+    """Texts of which the tokenizer makes `<unk>`."""
+    affected = [number for number, count in zip(tokens.rows, tokens.unknown, strict=True) if count]
+    if not affected:
+        return
+    total, unknown = sum(tokens.tokens), sum(tokens.unknown)
+    share = unknown / max(1, total)
+    many = share >= 0.01 or len(affected) >= 0.05 * len(tokens.rows)
+    sampled = f" (of {len(tokens.rows)} rows, evenly spaced)" if len(tokens.rows) < rows.count else ""
+    kinds = _kinds(tokens.pieces)
+    yield rows.finding(
+        "text-unknown-tokens",
+        f"{share:.1%} of the tokens are `<unk>`: the token list has not what the texts are written in, and the model "
+        "is trained to write `<unk>`",
+        affected,
+        severity=Severity.WRONG if many else Severity.MINOR,
+        evidence=[*kinds[:4], *([f"{len(affected)} rows{sampled}"] if sampled else [])],
+        details={number: rows.file.rows[number].target[:30] for number in affected[:8]},
+        remedy=_remedy(kinds, inputs),
+    )
+
+
+_REMEDIES = (
+    ("punctuation", "take the punctuation out of the texts: the tokens of a model without punctuation have none"),
+    ("capital", "write the texts in lower case"),
+    ("full-width", "write full-width letters and digits in ASCII"),
+    ("digits", "write numbers in words, as they are spoken"),
+    ("white space", "write one ordinary space between words, and none at the ends"),
+)
+
+
+def _remedy(kinds: Sequence[str], inputs: Inputs) -> str:
+    found = next((remedy for start, remedy in _REMEDIES if kinds and kinds[0].startswith(start)), "")
+    if kinds and kinds[0].startswith("Latin") and inputs.settings.get("tokenizer") == "CharTokenizer":
+        return "words need the folder's seg_dict (tokenizer_conf.seg_dict), which says what tokens they are made of"
+    return found or "write the texts with the model's tokens.json, or take these rows out"
+
+
+def _kinds(pieces: Sequence[tuple[str, int]]) -> list[str]:
+    """What became `<unk>` by kind, the most frequent first: `punctuation: ，×40 。×21`."""
+    by_kind: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for piece, count in pieces:
+        by_kind[_kind(piece)].append((piece, count))
+    ranked = sorted(by_kind.items(), key=lambda one: -sum(count for _, count in one[1]))
+    return [
+        f"{kind}: {' '.join(f'{piece}×{count}' for piece, count in found[:SHOWN])}"
+        + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+        for kind, found in ranked
+    ]
+
+
+def _kind(piece: str) -> str:
+    if piece == "white space" or piece.isspace():
+        return "white space"
+    letter = piece[0]
+    if "\uff01" <= letter <= "\uff5e" and letter.isalnum():
+        return "full-width letters and digits"
+    if unicodedata.category(letter)[0] in "PS":
+        return "punctuation and marks"
+    if letter.isascii() and letter.isdigit():
+        return "digits"
+    if letter.isascii() and letter.isupper():
+        return "capital letters"
+    if letter.isascii() and letter.isalpha():
+        return "Latin letters and words"
+    return "other characters"
+
+
+def _contradictions(rows: Gathered) -> Iterator[Finding]:
+    """One recording with several texts."""
+    texts: dict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows.file.rows):
+        if row.source:
+            texts[row.source].append(number)
+    found = [
+        numbers
+        for numbers in texts.values()
+        if len(numbers) > 1 and len({rows.file.rows[number].target for number in numbers}) > 1
+    ]
+    if found:
+        numbers = [number for group in found for number in group]
+        details = {number: rows.file.rows[number].target[:30] for group in found[:2] for number in group[:2]}
+        yield rows.finding(
+            "recording-with-two-texts",
+            "one recording with several texts: the rows contradict each other",
+            numbers,
+            details=details,
+            remedy="keep the right one",
+        )
+
+
+def _repetitions(rows: Gathered) -> Iterator[Finding]:
+    pairs, keys = Counter[tuple[str, str]](), Counter[str]()
+    repeated, same_key = [], []
+    for number, row in enumerate(rows.file.rows):
+        pairs[row.source, row.target] += 1
+        if row.source and pairs[row.source, row.target] > 1:
+            repeated.append(number)
+        elif row.key:
+            keys[row.key] += 1
+            if keys[row.key] > 1:
+                same_key.append(number)
+    if repeated:
+        yield rows.finding(
+            "row-repeated",
+            "the same recording with the same text once more: it counts that often in each epoch",
+            repeated,
+            severity=Severity.MINOR,
+            remedy="leave it, if it is meant",
+        )
+    if same_key:
+        yield rows.finding(
+            "key-repeated",
+            "several rows with one `key`; FunASR's trainer reads no `key`, other tools keep the last row of each",
+            same_key,
+            severity=Severity.MINOR,
+            remedy="give each row a key of its own",
+        )
+
+
+def overlap(train: Gathered, valid: Gathered) -> Iterator[Finding]:
+    """Recordings that are in the training and in the validation set."""
+    known = {row.source for row in train.file.rows if row.source}
+    both = [number for number, row in enumerate(valid.file.rows) if row.source in known]
+    if both:
+        yield valid.finding(
+            "valid-in-train",
+            f"{len(both)} of {valid.count} validation rows are training rows too: the best checkpoint is chosen by "
+            "what was learned by heart",
+            both,
+            severity=Severity.MINOR,
+            remedy="keep rows for validation that are not trained on",
+        )

@@ -1,0 +1,202 @@
+"""`preflight.rows`: which of a user's rows arrive in batches, measured with the release's own code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.worker.preflight import dropping, learning_rate, text_tokens
+from harness.worker.preflight.loaders import DEFAULTS, LoaderRequest, Pass, RankLoaders
+from harness.worker.preflight.row_numbers import KeptRows, kept_rows
+from harness.worker.process import failures
+from harness.worker.release import importer
+from harness.worker.trainer import options
+
+MOST_DRAWN = 400_000
+"""Rows drawn by all epochs and ranks together that are measured; of longer trainings the first epochs are."""
+MOST_BATCHED = 200_000
+"""Rows whose batches are listed."""
+
+
+def measure(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What arrives of the training and the validation rows.
+
+    `request` has `entry`, `config` (with `train_data_set_list` and `valid_data_set_list`), `files` (by role the jsonl
+    files), `root`, `processes`, `stacked_frames` (by row of the training files, or None), `texts` and `output_dir`.
+    """
+    overlay, entry = request["release"]["overlay"], request["entry"]
+    importer.require_entry(overlay, entry)
+    trainer = options.trainer_options(overlay, request["release"]["version"], entry)
+    _import(overlay, request["config"])
+    found: dict[str, Any] = {}
+    with contextlib.chdir(request["root"]):
+        found["tokens"] = _tried(overlay, lambda: text_tokens.measure(request))
+        found |= _arrivals(
+            request, overlay, LoaderRequest(overlay=overlay, entry=entry, config=request["config"], options=trainer)
+        )
+        found["schedule"] = _tried(overlay, lambda: learning_rate.measure(request, trainer, found.get("train")))
+    return {"status": "passed", "reason": "", "evidence": {"preflight": found}}
+
+
+def _import(overlay: str, config: Mapping[str, Any]) -> None:
+    """The modules that register datasets, samplers and the tokenizer; one that cannot be imported is not there."""
+    if not importer.is_partial():
+        return
+    conf = config.get("dataset_conf") or {}
+    named = {
+        "dataset_classes": config.get("dataset", "AudioDataset"),
+        "index_ds_classes": conf.get("index_ds"),
+        "batch_sampler_classes": conf.get("batch_sampler"),
+        "dataloader_classes": conf.get("dataloader"),
+    }
+    # The defaults beside what is named, of which each release has some.
+    wanted = [pair for pair in importer.registrations(overlay) if pair[1] in (named.get(pair[0]), *DEFAULTS)]
+    names = config.get("tokenizer")
+    names = names.split(",") if isinstance(names, str) else names or ()
+    wanted.extend(("tokenizer_classes", str(name)) for name in names)
+    importer.import_available_components(overlay, wanted)
+
+
+def _tried(overlay: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the work gives, or the release's exception as `failure`."""
+    try:
+        return work()
+    except Exception as error:
+        return {"failure": dict(failures.describe(error, overlay))}
+
+
+def _arrivals(request: Mapping[str, Any], overlay: str, loaders: LoaderRequest) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    world = request["processes"]
+    try:
+        with _no_devices():
+            ranks = [RankLoaders(loaders, 0, world)]
+            ranks += [RankLoaders(loaders, rank, world) for rank in range(1, world)] if world > 1 else []
+            found["train"] = _train(request, loaders, ranks)
+            found["valid"] = _valid(request, ranks[0])
+    except Exception as error:
+        found["failure"] = dict(failures.describe(error, overlay))
+    return found
+
+
+@contextlib.contextmanager
+def _no_devices() -> Iterator[None]:
+    """Loaders pin memory where there is a GPU; none is needed here."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
+class _Numbering:
+    """The files' row numbers of a dataset's rows; each dataset's index is looked through once."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self.files = files
+        self._known: dict[int, tuple[Any, KeptRows]] = {}
+
+    def of(self, dataset: Any) -> KeptRows:
+        index = getattr(dataset, "index_ds", None)
+        if id(index) not in self._known:
+            self._known[id(index)] = (index, kept_rows(getattr(index, "contents", None), self.files))
+        return self._known[id(index)][1]
+
+    @property
+    def kept(self) -> set[int] | None:
+        """All rows that some dataset has."""
+        numbers = [kept.numbers for _, kept in self._known.values()]
+        return None if any(one is None for one in numbers) else {number for one in numbers if one for number in one}
+
+    @property
+    def changed(self) -> list[tuple[int, str, str]]:
+        """The rows that an index changed."""
+        return list(dict.fromkeys(one for _, kept in self._known.values() for one in kept.changed))
+
+
+def _train(request: Mapping[str, Any], loaders: LoaderRequest, ranks: Sequence[RankLoaders]) -> dict[str, Any]:
+    numbering = _Numbering(request["files"]["train"])
+    wanted = loaders.options.epochs_run(int((loaders.config.get("train_conf") or {}).get("max_epoch", 100)))
+    epochs: list[list[dict[str, Any]]] = []
+    arrived: set[int] = set()
+    first: list[Pass] = []
+    drawn, indexed = 0, 0
+    known = True
+    for epoch in range(max(wanted, 0)):
+        if epoch >= 2 and drawn > MOST_DRAWN:
+            break
+        epochs.append([])
+        for rank in ranks:
+            passes = list(rank.train(epoch))
+            epochs[-1].append(_counted(passes))
+            first = first or passes
+            for one in passes:
+                indexed = max(indexed, len(one.dataset))
+                drawn += sum(map(len, one.batches))
+                numbers = numbering.of(one.dataset).numbers
+                known = known and numbers is not None
+                arrived |= (
+                    {numbers[place] for batch in one.batches for place in batch} if numbers is not None else set()
+                )
+    if not first and not epochs:
+        first = list(ranks[0].train(0))
+        indexed = len(first[0].dataset) if first else 0
+        known = all(numbering.of(one.dataset).numbers is not None for one in first)
+    kept = numbering.kept if known else None
+    return {
+        "rows": indexed if kept is None else len(kept),
+        "kept": None if kept is None else sorted(kept),
+        "arrived": None if kept is None else sorted(arrived),
+        "changed": numbering.changed,
+        "epochs_run": wanted,
+        "epochs": epochs,
+        "batches": _listed(first, numbering),
+        **dropping.measure(request, first, numbering.of),
+    }
+
+
+def _counted(passes: Sequence[Pass]) -> dict[str, Any]:
+    """The numbers of one rank's epoch."""
+    sizes = [len(batch) for one in passes for batch in one.batches]
+    return {
+        "batches": len(sizes),
+        "slices": [[len(one.batches), one.length] for one in passes],
+        "rows": sum(sizes),
+        "fewest": min(sizes, default=0),
+        "most": max(sizes, default=0),
+        "empty": sizes.count(0),
+    }
+
+
+def _listed(passes: Sequence[Pass], numbering: _Numbering) -> list[list[int]] | None:
+    """The batches of the first epoch that rank 0 gets, by row number; None where there are too many, or no numbers."""
+    if sum(len(batch) for one in passes for batch in one.batches) > MOST_BATCHED:
+        return None
+    found = []
+    for one in passes:
+        numbers = numbering.of(one.dataset).numbers
+        if numbers is None:
+            return None
+        found += [[numbers[place] for place in batch] for batch in one.batches]
+    return found
+
+
+def _valid(request: Mapping[str, Any], rank: RankLoaders) -> dict[str, Any]:
+    numbering = _Numbering(request["files"]["valid"])
+    one = rank.valid(0)
+    kept = numbering.of(one.dataset)
+    size = len(one.dataset)
+    beyond = [place for batch in one.batches for place in batch if place >= size]
+    return {
+        "rows": size,
+        "kept": kept.numbers,
+        "changed": kept.changed,
+        "beyond": len(beyond),
+        **_counted([one]),
+    }

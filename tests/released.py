@@ -1,0 +1,54 @@
+"""Questions of preflight, answered in children that have torch already: a process tree would import it each time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from forked import Forked
+from user_folders import environment
+
+from harness.core.cells import Outcome, Status
+from harness.preflight import release_questions
+from harness.preflight.inputs import Inputs
+from harness.preflight.release_questions import Question
+
+
+def answer(overlay: str, version: str, name: str, request: Mapping[str, Any], paths: list[str]) -> dict[str, Any]:
+    """In a child with torch: what the dispatcher gives."""
+    sys.path[:0] = paths
+    from harness.worker.checks import dispatch
+    from harness.worker.release import importer
+
+    importer.import_components_only(overlay, version)
+    release = {"overlay": overlay, "version": version, "label": version}
+    return dispatch.run({**request, "check": name, "device": "cpu", "release": release})
+
+
+def asker(forked: Forked) -> Callable[[Inputs, Question], Outcome]:
+    """In the place of `ask_release`."""
+
+    def ask(inputs: Inputs, question: Question) -> Outcome:
+        found = forked(
+            answer,
+            overlay=str(inputs.overlay),
+            version=inputs.release.version,
+            name=question.name,
+            request=dict(question.request),
+            paths=[str(path) for path in environment().extra_paths],
+        )
+        return Outcome(
+            cell=release_questions._cell(inputs, 0),
+            status=Status(found["status"]),
+            reason=found["reason"],
+            evidence=found["evidence"],
+        )
+
+    return ask
+
+
+def refuse(inputs: Inputs, _question: Question) -> Outcome:
+    """In the place of `ask_release`, for what is found without the release."""
+    cell = release_questions._cell(inputs, 0)
+    return Outcome(cell=cell, status=Status.ERRORED, reason="the release is not asked here")

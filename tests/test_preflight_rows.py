@@ -1,0 +1,353 @@
+"""Preflight's findings about rows: each planted fault is named with its line, and sound rows are not accused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import soundfile
+from forked import Forked
+from preflight_inputs import rules, user_inputs
+from released import asker, refuse
+from user_folders import model_folder, speech, write_jsonl
+
+from harness.core.cells import Severity
+from harness.core.errors import InputError
+from harness.preflight.findings import Finding, Part
+from harness.preflight.inputs import Inputs
+from harness.preflight.rows import check, measured
+from harness.preflight.rows.fixed import write_fixed
+
+pytestmark = pytest.mark.release
+
+BATCHES = {"dataset_conf.batch_type": "example", "dataset_conf.batch_size": 2, "train_conf.max_epoch": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One release with a model folder."""
+
+    model: Path
+    overlay: Path
+    room: Path
+
+    def inputs(
+        self, train: Path, valid: Path | None = None, overrides: Mapping[str, Any] | None = None, **given: Any
+    ) -> Inputs:
+        return user_inputs(
+            self.model,
+            self.overlay,
+            train=train,
+            valid=valid or self.valid,
+            overrides={**BATCHES, **(overrides or {})},
+            **given,
+        )
+
+    @property
+    def valid(self) -> Path:
+        return self.room / "val.jsonl"
+
+
+@pytest.fixture(scope="module")
+def scenes(
+    layout: Callable[[str], Path], forked: Forked, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Scene]:
+    made: dict[str, Scene] = {}
+
+    def scene(version: str, variant: str = "paraformer") -> Scene:
+        if (name := f"{version} {variant}") not in made:
+            room, overlay = tmp_path_factory.mktemp("user"), layout(version)
+            # The folder of one release serves for all: its rows are what is looked at.
+            made[name] = Scene(
+                model=model_folder(forked, layout("1.4.16"), room / "model", variant=variant),
+                overlay=overlay,
+                room=room,
+            )
+            write_jsonl(made[name].valid, speech(4, first=8))
+        return made[name]
+
+    return scene
+
+
+@pytest.fixture(autouse=True)
+def _without_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "ask_release", refuse)
+
+
+@pytest.fixture
+def asked(forked: Forked, monkeypatch: pytest.MonkeyPatch, _without_release: None) -> None:
+    """The release answers."""
+    monkeypatch.setattr(measured, "ask_release", asker(forked))
+
+
+def grave(part: Part) -> list[Finding]:
+    return [one for one in part.findings if one.severity is not Severity.MINOR]
+
+
+def copied(rows: Sequence[dict[str, Any]], folder: Path, suffix: str = ".wav") -> list[dict[str, Any]]:
+    """The rows with recordings of their own."""
+    folder.mkdir(exist_ok=True)
+    found = []
+    for row in rows:
+        samples, rate = soundfile.read(row["source"], dtype="int16")
+        path = folder / f"{row['key']}{suffix}"
+        soundfile.write(path, samples, rate)
+        found.append({**row, "source": str(path)})
+    return found
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("version", ["1.0.6", "1.2.7", "1.4.16"])
+def test_sound_rows_are_not_accused(scenes: Callable[[str], Scene], tmp_path: Path, version: str) -> None:
+    scene = scenes(version)
+    # 1.0.6 drops the last batch of an epoch.
+    rows = copied(speech(7), tmp_path / "wav") + copied(speech(7, first=7), tmp_path / "flac", ".flac")
+    rows += [{**row, "key": f"again-{row['key']}"} for row in speech(7, first=14)]
+    relative = [{**row, "source": str(Path(row["source"]).relative_to(tmp_path))} for row in rows[:14]]
+    train = write_jsonl(tmp_path / "train.jsonl", relative + rows[14:])
+    part = check(scene.inputs(train, scene.valid if version != "1.0.6" else train, root=tmp_path))
+    assert not grave(part), part.findings
+    (arriving,) = [fact.value for fact in part.facts if fact.label == "training rows"]
+    if version != "1.0.6":
+        assert arriving == f"{len(rows)} of {len(rows)} arrive in a batch"
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_list_of_files_is_taken_where_the_release_takes_it(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    scene = scenes("1.4.16")
+    parts = [write_jsonl(tmp_path / f"part{n}.jsonl", speech(4, first=4 * n)) for n in range(2)]
+    listing = tmp_path / "train.list"
+    listing.write_text("".join(f"{path}\n" for path in parts), encoding="utf-8")
+    part = check(scene.inputs(listing))
+    assert not part.findings
+    assert any(fact.value.startswith("8 of 8") for fact in part.facts)
+    rows = tmp_path / "train.txt"
+    shutil.copy(parts[0], rows)
+    assert rules(check(scene.inputs(rows)))["data-file-name"].severity is Severity.BROKEN
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    ("factor", "unit", "severity"),
+    [(160, "samples", Severity.BROKEN), (10, "milliseconds", Severity.WRONG), (0.01, "seconds", Severity.WRONG)],
+)
+def test_source_len_in_another_unit(
+    scenes: Callable[[str], Scene], tmp_path: Path, factor: float, unit: str, severity: Severity
+) -> None:
+    scene = scenes("1.4.16")
+    rows = [{**row, "source_len": row["source_len"] * factor} for row in speech(8)]
+    inputs = scene.inputs(write_jsonl(tmp_path / "train.jsonl", rows))
+    found = rules(check(inputs))["source-len-unit"]
+    assert (found.severity, found.place.line, found.count) == (severity, 1, 8)
+    assert f"is in {unit}" in found.message
+    fixed = write_fixed(inputs, tmp_path / "fixed.jsonl")
+    assert (fixed.rows, fixed.lengths) == (8, 8)
+    assert [json.loads(line) for line in (tmp_path / "fixed.jsonl").read_text("utf-8").splitlines()] == speech(8)
+    assert not check(scene.inputs(tmp_path / "fixed.jsonl")).findings
+    with pytest.raises(InputError):
+        write_fixed(inputs, tmp_path / "fixed.jsonl")
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    ("overrides", "count", "severity"),
+    [({"dataset_conf.max_token_length": 100}, 8, Severity.BROKEN), ({"dataset_conf.max_token_length": 500}, 0, None)],
+)
+def test_a_limit_that_counts_frames_is_named_with_what_it_counts(
+    scenes: Callable[[str], Scene], tmp_path: Path, overrides: dict[str, Any], count: int, severity: Severity | None
+) -> None:
+    scene = scenes("1.4.16")
+    part = check(scene.inputs(write_jsonl(tmp_path / "train.jsonl", speech(8)), overrides=overrides))
+    found = rules(part).get("rows-left-out")
+    assert (found.count if found else 0, found.severity if found else None) == (count, severity)
+    if found:
+        assert any("frames of 10 ms and characters together, not tokens" in line for line in found.evidence)
+        assert "max_token_length=" in found.remedy
+
+
+@pytest.mark.usefixtures("asked")
+def test_each_bad_row_is_named_with_its_reason(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    scene = scenes("1.4.16")
+    rows = copied(speech(8), tmp_path / "wav")
+    write = {"long": 25 * 16000, "short": 6400, "silent": 32000}
+    for name, samples in write.items():
+        noise = numpy.random.default_rng(0).normal(0, 0.0 if name == "silent" else 0.1, samples)
+        soundfile.write(tmp_path / f"{name}.wav", noise, 16000)
+        rows.append(
+            {
+                "key": name,
+                "source": str(tmp_path / f"{name}.wav"),
+                "source_len": samples // 160,
+                "target": speech(1)[0]["target"] * (10 if name == "short" else 1),
+                "target_len": 6,
+            }
+        )
+    rows.append({**rows[0], "key": "other-text", "target": rows[1]["target"], "target_len": len(rows[1]["target"])})
+    rows.append({**speech(1, first=12)[0], "key": "unknown", "target": "ÐÐ你好，ＡＢ", "target_len": 8})
+    found = rules(check(scene.inputs(write_jsonl(tmp_path / "train.jsonl", rows))))
+    assert found["rows-left-out"].place.line == 9
+    assert "25.0 s" in found["rows-left-out"].evidence[-1]
+    assert found["text-longer-than-frames"].place.key == "short"
+    assert found["audio-silent"].place.key == "silent"
+    assert found["recording-with-two-texts"].count == 2
+    assert found["text-unknown-tokens"].place.key == "unknown"
+    assert any("Ð×2" in line for line in found["text-unknown-tokens"].evidence)
+    assert {found[rule].severity for rule in found} <= {Severity.WRONG, Severity.MINOR}
+
+
+FAULTS: Mapping[str, tuple[Callable[[bytes], bytes], str]] = {
+    "byte-order mark": (lambda text: b"\xef\xbb\xbf" + text, "jsonl-byte-order-mark"),
+    "UTF-16": (lambda text: text.decode().encode("utf-16"), "jsonl-encoding"),
+    "GB18030": (lambda text: text.decode().encode("gb18030"), "jsonl-encoding"),
+    "blank line": (lambda text: text.replace(b"\n", b"\n\n", 1), "jsonl-blank-line"),
+    "comma": (lambda text: text.replace(b'", "source"', b'" "source"', 1), "jsonl-not-json"),
+    "array": (lambda text: b"[1]\n" + text, "jsonl-not-json"),
+    "long line": (lambda text: text + b"x" * 600_000 + b"\n", "jsonl-line-too-long"),
+    "no target": (lambda text: text.replace(b'"target":', b'"txt":', 1), "row-without-target"),
+    "no source": (lambda text: text.replace(b'"source":', b'"wav":', 1), "row-without-source"),
+    "length in quotes": (lambda text: text.replace(b'"source_len": 187', b'"source_len": "187"', 1), "row-field-type"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_line_that_cannot_be_read_is_named(scenes: Callable[[str], Scene], tmp_path: Path, name: str) -> None:
+    spoil, rule = FAULTS[name]
+    scene = scenes("1.4.16")
+    train = write_jsonl(tmp_path / "train.jsonl", speech(8))
+    train.write_bytes(spoil(train.read_bytes()))
+    part = check(scene.inputs(train))
+    assert rule in rules(part), part
+    assert rules(part)[rule].severity is not Severity.MINOR
+    assert rules(part)[rule].place.line is not None
+
+
+def test_line_ends_of_windows_are_no_fault(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    scene = scenes("1.4.16")
+    train = write_jsonl(tmp_path / "train.jsonl", speech(8))
+    train.write_bytes(train.read_bytes().replace(b"\n", b"\r\n"))
+    assert not check(scene.inputs(train)).findings
+
+
+def test_recordings_that_are_not_there_or_not_audio(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    scene = scenes("1.4.16")
+    rows = copied(speech(8), tmp_path / "wav")
+    (tmp_path / "wav" / f"{rows[0]['key']}.wav").unlink()
+    Path(rows[1]["source"]).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    Path(rows[2]["source"]).write_bytes(b"")
+    whole = Path(rows[3]["source"]).read_bytes()
+    Path(rows[3]["source"]).write_bytes(whole[: len(whole) // 2])
+    samples, rate = soundfile.read(rows[4]["source"])
+    soundfile.write(rows[4]["source"], numpy.column_stack([samples, samples])[::2], rate // 2)
+    os.mkfifo(tmp_path / "pipe.wav")
+    rows[5]["source"] = str(tmp_path / "pipe.wav")
+    soundfile.write(rows[6]["source"], numpy.full(20000, numpy.nan), 16000, subtype="FLOAT")
+    rows[7]["source"] = "\0/../../etc/passwd"
+    found = rules(check(scene.inputs(write_jsonl(tmp_path / "train.jsonl", rows))))
+    assert (found["audio-missing"].severity, found["audio-missing"].count) == (Severity.BROKEN, 3)
+    assert "git lfs pull" in " ".join(found["audio-unreadable"].evidence)
+    assert found["audio-empty"].place.line == 3
+    assert found["audio-truncated"].place.line == 4
+    assert found["audio-channels"].severity is found["audio-sampling-rate"].severity is Severity.MINOR
+    assert found["audio-not-finite"].place.line == 7
+
+
+def test_relative_paths_are_looked_for_where_funasr_looks(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    scene = scenes("1.4.16")
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = [{**row, "source": f"wav/{Path(row['source']).name}"} for row in copied(speech(8), data / "wav")]
+    train = write_jsonl(data / "train.jsonl", rows)
+    found = rules(check(scene.inputs(train, root=tmp_path)))["audio-missing"]
+    assert found.severity is Severity.BROKEN
+    assert any("8 of 8 are there relative to the jsonl's folder" in line for line in found.evidence)
+    assert not check(scene.inputs(train, root=data)).findings
+
+
+def test_a_streamed_wav_header_is_no_truncation(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    scene = scenes("1.4.16")
+    rows = copied(speech(8), tmp_path / "wav")
+    for row in rows:
+        path = Path(row["source"])
+        data = bytearray(path.read_bytes())
+        place = data.index(b"data") + 4
+        data[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
+        path.write_bytes(bytes(data))
+    assert not check(scene.inputs(write_jsonl(tmp_path / "train.jsonl", rows))).findings
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_validation_set_is_required(scenes: Callable[[str], Scene], tmp_path: Path, value: str | None) -> None:
+    scene = scenes("1.4.16")
+    overrides = {} if value is None else {"valid_data_set_list": value}
+    train = write_jsonl(tmp_path / "train.jsonl", speech(8))
+    inputs = user_inputs(scene.model, scene.overlay, train=train, overrides={**BATCHES, **overrides})
+    found = rules(check(inputs))["no-validation-set"]
+    assert found.severity is Severity.BROKEN
+    assert ("AttributeError" if value is None else "FileNotFoundError: ''") in " ".join(found.evidence).replace(
+        "[Errno 2] No such file or directory: ", ""
+    )
+
+
+@pytest.mark.usefixtures("asked")
+def test_batches_by_frames_that_are_too_small_have_an_empty_one(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    scene = scenes("1.4.16")
+    train = write_jsonl(tmp_path / "train.jsonl", speech(8))
+    by_token = {"dataset_conf.batch_type": "token", "dataset_conf.batch_size": 32}
+    assert rules(check(scene.inputs(train, overrides=by_token)))["batch-empty"].severity is Severity.BROKEN
+    assert not check(scene.inputs(train, overrides={**by_token, "dataset_conf.batch_size": 6000})).findings
+
+
+@pytest.mark.usefixtures("asked")
+def test_processes_with_different_numbers_of_batches(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    scene = scenes("1.4.16")
+    train = write_jsonl(tmp_path / "train.jsonl", speech(8) + speech(1, first=16))
+    by_token = {"dataset_conf.batch_type": "token", "dataset_conf.batch_size": 260}
+    found = rules(check(scene.inputs(train, overrides=by_token, gpus=2)))
+    assert found["ranks-uneven"].severity is Severity.BROKEN
+    assert not check(scene.inputs(train, overrides={**by_token, "dataset_conf.sort_size": 64}, gpus=2)).findings
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    ("kind", "size", "accused"),
+    [("example", 8, True), ("token", 30, True), ("token", 64, True), ("token", 6000, False)],
+)
+def test_rows_that_sense_voice_replaces_or_cuts(
+    scenes: Callable[..., Scene], tmp_path: Path, kind: str, size: int, *, accused: bool
+) -> None:
+    scene = scenes("1.4.16")
+    train = write_jsonl(tmp_path / "train.jsonl", speech(8))
+    overrides = {
+        "dataset": "SenseVoiceCTCDataset",
+        "dataset_conf.batch_type": kind,
+        "dataset_conf.batch_size": size,
+        "frontend_conf.lfr_n": 6,
+    }
+    found = {one.rule for one in grave(check(scene.inputs(train, overrides=overrides)))}
+    assert (accused and bool(found & {"rows-replaced-or-cut", "batch-empty"})) or not found
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_release_that_drops_the_last_batch_is_said(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    scene = scenes("1.0.6")
+    train = write_jsonl(tmp_path / "train.jsonl", speech(8))
+    few = rules(check(scene.inputs(train, train, overrides={"dataset_conf.batch_size": 4})))
+    assert (few["rows-never-drawn"].severity, few["rows-never-drawn"].count) == (Severity.WRONG, 4)
+    none = rules(check(scene.inputs(train, train, overrides={"dataset_conf.batch_size": 8})))
+    assert (none["rows-never-drawn"].severity, none["rows-never-drawn"].count) == (Severity.BROKEN, 8)
+
+
+def test_a_class_that_the_release_has_not(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    scene = scenes("1.4.16")
+    train = write_jsonl(tmp_path / "train.jsonl", speech(8))
+    found = rules(check(scene.inputs(train, overrides={"dataset": "AudioDatset"})))["data-class-unknown"]
+    assert found.severity is Severity.BROKEN
+    assert "AudioDataset" in found.remedy

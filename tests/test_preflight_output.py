@@ -90,11 +90,12 @@ def test_the_page_has_every_finding_and_allows_no_script() -> None:
 
 
 def test_a_path_that_does_not_exist_ends_with_all_of_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    status = cli.main(["preflight", str(tmp_path / "none"), "--train", str(tmp_path / "none.jsonl")])
+    train, script = str(tmp_path / "none.jsonl"), str(tmp_path / "finetune.sh")
+    status = cli.main(["preflight", str(tmp_path), "--train", train, "--script", script])
     said = capsys.readouterr().err
     assert status == 2
-    assert "MODEL" in said
     assert "--train" in said
+    assert "--script" in said
 
 
 def test_only_preflight_takes_words_after_two_dashes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,11 +66,10 @@ def _inputs(options: argparse.Namespace) -> Inputs:
         InputError: all that cannot be read.
     """
     missing = [
-        f"{name} {path}: no such {'file or folder' if name == 'MODEL' else 'file'}"
-        for name, path in (("MODEL", options.model), ("--train", options.train), ("--valid", options.valid),
-                           ("--script", options.script))
-        if path is not None and not path.exists()
-    ]  # fmt: skip
+        f"{name} {path}: no such file"
+        for name, path in (("--train", options.train), ("--valid", options.valid), ("--script", options.script))
+        if path is not None and not path.is_file()
+    ]
     if missing:
         raise InputError("\n".join(missing), next_step="correct the path and run the command again")
     if options.script and options.words:

@@ -14,7 +14,7 @@ from harness.core.cells import Release
 from harness.core.durable import json_text, write_file
 from harness.core.errors import InputError
 from harness.environments.environment import probe
-from harness.preflight.command import TrainingCommand
+from harness.preflight.command import TrainingCommand, read_script, read_words
 from harness.preflight.findings import Report
 from harness.preflight.inputs import Inputs
 from harness.preflight.preflight import examine
@@ -83,15 +83,16 @@ def _inputs(options: argparse.Namespace) -> Inputs:
     release = _release(options)
     fetch([release], cache, jobs=1)
     root = (options.root or (options.script.parent if options.script else Path())).absolute()
+    command = _command(options, root)
     return Inputs(
         model=options.model.absolute(),
         release=release,
         overlay=install_path(release, cache),
         cache=cache,
         environment=environment,
-        train=options.train.absolute() if options.train else None,
-        valid=options.valid.absolute() if options.valid else None,
-        command=_command(options, root),
+        train=_data(options.train, command.train, root),
+        valid=_data(options.valid, command.valid, root),
+        command=command,
         config=_config(options.model),
         gpus=options.gpus,
         card=options.gpu,
@@ -107,8 +108,17 @@ def _release(options: argparse.Namespace) -> Release:
     return found[0]
 
 
-def _command(options: argparse.Namespace, root: Path) -> TrainingCommand:  # noqa: ARG001
-    return TrainingCommand()
+def _command(options: argparse.Namespace, root: Path) -> TrainingCommand:
+    if options.script:
+        return read_script(options.script.absolute(), root=root)
+    return read_words(options.words)
+
+
+def _data(option: Path | None, named: str | None, root: Path) -> Path | None:
+    """A jsonl: the option's, or else the one that the command names."""
+    if option:
+        return option.absolute()
+    return root / named if named else None
 
 
 def _config(folder: Path) -> Settings:

@@ -62,6 +62,8 @@ class Fact:
     """Headline of the group: `data`, `weights`, `schedule`, `memory`, `dry run`."""
     label: str
     value: str
+    detail: bool = False
+    """Whether the terminal shows it with `-v` only."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,10 @@ def check(inputs: Inputs) -> Part:
         )
     found_tokens = check_tokens(inputs, files)
     found_statistics = check_statistics(inputs, files)
-    facts = tuple(Fact(section=SECTION, label=one.key, value=f"{one.path} ({one.by})") for one in files.named.values())
+    facts = tuple(
+        Fact(section=SECTION, label=one.key, value=f"{one.path} ({one.by})", detail=True)
+        for one in files.named.values()
+    )
     return Part(
         findings=(*findings, *found_tokens.findings, *found_statistics.findings),
         facts=(*facts, *found_tokens.facts, *found_statistics.facts),

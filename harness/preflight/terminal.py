@@ -20,7 +20,6 @@ _STYLE = {Severity.BROKEN: "bold red", Severity.WRONG: "bold yellow", Severity.M
 _SIGN = {Severity.BROKEN: "✗", Severity.WRONG: "≠", Severity.MINOR: "·"}
 _INDENT = "  "
 _LONGEST = 1000
-_LABEL = 9
 
 
 def render(report: Report, about: Mapping[str, str], *, verbose: bool = False) -> Iterator[Text]:
@@ -35,7 +34,7 @@ def render(report: Report, about: Mapping[str, str], *, verbose: bool = False) -
         yield Text(f"{_INDENT}{_hidden(hidden)}", style="dim")
     if report.findings:
         yield Text("")
-    yield from _facts(report)
+    yield from _facts(report, verbose=verbose)
     for reason in report.skipped:
         yield from _wrapped(f"not checked: {one_line(reason)}", "", "dim")
     for fault in report.faults:
@@ -74,13 +73,14 @@ def _remedy(remedy: str) -> Iterator[Text]:
         yield Text(f"{_INDENT}{'→' if number == 0 else ' '} {one_line(line, at_most=_LONGEST)}", style="green")
 
 
-def _facts(report: Report) -> Iterator[Text]:
-    for section, members in groupby(report.facts, key=lambda fact: fact.section):
+def _facts(report: Report, *, verbose: bool) -> Iterator[Text]:
+    shown = [fact for fact in report.facts if verbose or not fact.detail]
+    margin = " " * (max((len(fact.section) for fact in shown), default=0) + 2)
+    for section, members in groupby(shown, key=lambda fact: fact.section):
         text = "; ".join(f"{one_line(fact.label)} {one_line(fact.value)}".strip() for fact in members)
-        margin = " " * _LABEL
         lines = textwrap.wrap(text, max(40, width() - len(margin))) or [""]
         for number, line in enumerate(lines):
-            start = f"{section:<{_LABEL}}" if number == 0 else margin
+            start = section.ljust(len(margin)) if number == 0 else margin
             yield Text.assemble((start, "bold"), line)
 
 

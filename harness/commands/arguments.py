@@ -366,8 +366,13 @@ def _add_estimate(commands: Commands) -> None:
     parser = add_command(
         commands, "estimate", "predict how much GPU memory a training step takes and which batch fits; needs no GPU"
     )
-    parser.add_argument("--variant", required=True, metavar="NAME", help="a built-in variant, or the path of one")
-    add_dimensions(parser, required=True)
+    parser.add_argument(
+        "--variant",
+        required=True,
+        metavar="NAME",
+        help="a built-in variant, the path of a variant's file, or a model folder of your own",
+    )
+    add_dimensions(parser, required=False)
     parser.add_argument("--batch", type=positive_number, required=True, metavar="N", help="batch size, in --batch-type")
     parser.add_argument(
         "--batch-type",

@@ -27,7 +27,7 @@ from harness.run.progress import stage
 from harness.run.repeat_commands import ELSEWHERE, near
 from harness.run.runner import CellRunner, RunnerSettings
 from harness.text.terminal import say_detail
-from harness.variants.catalogue import available, load_variant
+from harness.variants.catalogue import available, folder_dimensions, load_variant
 from harness.variants.variant import dimension_problems
 
 
@@ -51,6 +51,7 @@ def read_cells(options: argparse.Namespace, *, gpu_present: bool) -> tuple[Matri
         resolve=lambda spec: resolve(spec, locked()),
         variants=available(),
         gpu_present=gpu_present,
+        folder_dimensions=folder_dimensions,
     )
     if problems := tuple(dict.fromkeys(_misfits(matrix))):
         raise MatrixError(str(options.matrix), problems)

@@ -19,7 +19,8 @@ from harness.performance.prediction.predictor import Predictor
 from harness.releases import load_lock, resolve
 from harness.text.terminal import say
 from harness.variants.catalogue import load_variant
-from harness.variants.variant import render
+from harness.variants.from_folder import dimensions_of
+from harness.variants.variant import Variant, render
 
 FRAME_SECONDS = 0.06
 """Of a stacked frame."""
@@ -55,7 +56,7 @@ def read(options: argparse.Namespace) -> tuple[MeasureRequest, PredictionRequest
     """
     cards = tuple(map(GpuCard.parse, options.fit))
     variant = load_variant(options.variant)
-    dimensions = _dimensions(options.dimensions)
+    dimensions = _dimensions(options.dimensions, variant)
     depth = options.depth or Depth.FULL
     render(variant, dimensions=dimensions, depth=depth)
     seconds = options.seconds
@@ -96,7 +97,17 @@ def _asked(stated: int, batch_type: str, seconds: float) -> PredictionRequest:
     return PredictionRequest(utterances=utterances, seconds=seconds, batch_type=batch_type, stated=stated)
 
 
-def _dimensions(text: str) -> Dimensions:
+def _dimensions(text: str | None, variant: Variant) -> Dimensions:
+    if variant.folder is not None:
+        own = dimensions_of(variant)
+        if text is not None and text != str(own):
+            raise InputError(
+                f"--dimensions {text}, and the folder {variant.folder.name} has {own}",
+                next_step="leave out --dimensions: a model folder has its own",
+            )
+        return own
+    if text is None:
+        raise InputError("--dimensions is missing", next_step="write them as in --dimensions v8404-h512")
     try:
         return Dimensions.parse(text)
     except ValueError as error:

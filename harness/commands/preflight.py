@@ -98,6 +98,7 @@ def _inputs(options: argparse.Namespace) -> Inputs:
         card=options.gpu,
         root=root,
         read_all_audio=options.read_all,
+        dry_run=options.dry_run,
     )
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from harness.config.expansion import QUESTIONS, Exclusion, Product, Question
 from harness.config.toml_tables import Table, did_you_mean
 from harness.core.cells import Check, Depth, Device, Dimensions, Precision, Release
-from harness.core.errors import ReleaseError
+from harness.core.errors import HarnessError, ReleaseError
 
 KEYS = ("release", "variant", "vocab_size", "hidden_size", "depth", "check", "device", "precision")
 AUTO = "auto"
@@ -35,7 +35,7 @@ class VariantSource:
     name: str
     """As in cell ids."""
     path: Path | None = None
-    """The user's YAML file; None for one of the harness's own."""
+    """The user's YAML file or model folder; None for one of the harness's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +46,14 @@ class AxesReader:
     """The matrix's own; paths in it are relative to it."""
     resolve: Resolve
     own_variants: Sequence[str]
+    folder_dimensions: Callable[[Path], Dimensions] | None = None
+    """Of a model folder that is named as a variant; None where none may be."""
     releases: dict[str, Release] = field(default_factory=dict)
     """By label."""
     variants: dict[str, VariantSource] = field(default_factory=dict)
     """By name."""
+    dimensions: dict[str, Dimensions] = field(default_factory=dict)
+    """Of model folders, by name."""
 
     def product(self, table: Table, base: Table) -> Product | None:
         """The product that a table describes; keys that it leaves out are taken from `base`.
@@ -71,11 +75,15 @@ class AxesReader:
                 return None
             return Product(place=table.place, releases=releases, questions=questions, gpu_only=gpu_only)
         variants = self._variants(home("variant"))
-        vocab_sizes, hidden_sizes = home("vocab_size").sizes("vocab_size"), home("hidden_size").sizes("hidden_size")
+        sized: tuple[Dimensions, ...] | None = ()
+        if variants is None or any(name not in self.dimensions for name in variants):
+            vocab_sizes, hidden_sizes = home("vocab_size").sizes("vocab_size"), home("hidden_size").sizes("hidden_size")
+            shapes = product(vocab_sizes, hidden_sizes) if vocab_sizes and hidden_sizes else ()
+            sized = tuple(Dimensions(vocab_size=v, hidden_size=h) for v, h in shapes) or None
         depths = _words_or_auto(home("depth"), "depth", Depth)
         devices = _words_or_auto(home("device"), "device", Device)
         precisions = _words(home("precision"), "precision", Precision)
-        if not (releases and questions and variants and vocab_sizes and hidden_sizes):
+        if not (releases and questions and variants) or sized is None:
             return None
         if not (depths and devices and precisions):
             return None
@@ -84,11 +92,12 @@ class AxesReader:
             releases=releases,
             questions=questions,
             variants=variants,
-            dimensions=tuple(Dimensions(vocab_size=v, hidden_size=h) for v, h in product(vocab_sizes, hidden_sizes)),
+            dimensions=sized,
             depths=depths,
             devices=devices,
             precisions=precisions,
             gpu_only=gpu_only,
+            own_dimensions=self.dimensions,
         )
 
     def exclusion(self, table: Table) -> Exclusion:
@@ -134,14 +143,29 @@ class AxesReader:
         problem = (
             "" if text in self.own_variants else f'"{text}" is no variant, {did_you_mean(text, self.own_variants)}'
         )
-        if text.endswith((".yaml", ".yml")) or "/" in text:
-            path = self.folder / Path(text).expanduser()
+        path = self.folder / Path(text).expanduser()
+        if text not in self.own_variants and path.is_dir():
+            source = VariantSource(name=folder_variant_name(path.resolve(), self.own_variants), path=path)
+            problem = self._about_folder(source, path)
+        elif text.endswith((".yaml", ".yml")) or "/" in text:
             source = VariantSource(name=path.stem, path=path)
             problem = self._about_file(source, path)
         if problem:
             table.problems.add(table.at("variant"), problem)
             return None
         return self.variants.setdefault(source.name, source)
+
+    def _about_folder(self, source: VariantSource, path: Path) -> str:
+        """Its problem; of a model folder its dimensions are read, as it has no others."""
+        if self.folder_dimensions is None:
+            return f'"{path}": this command takes no model folder; name a variant, or its YAML file'
+        if self.variants.get(source.name, source).path != path:
+            return f'"{path}": there is another variant named "{source.name}"; give the folder another name'
+        try:
+            self.dimensions[source.name] = self.folder_dimensions(path)
+        except HarnessError as error:
+            return str(error)
+        return ""
 
     def _about_file(self, source: VariantSource, path: Path) -> str:
         other = self.variants.get(source.name, source)
@@ -152,6 +176,12 @@ class AxesReader:
         if source.name in self.own_variants or other.path != path:
             return f'"{path}": there is another variant named "{source.name}"; give the file another name'
         return ""
+
+
+def folder_variant_name(folder: Path, taken: Sequence[str]) -> str:
+    """A model folder's name, as part of cell ids; the harness's own variants keep theirs."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-._") or "model"
+    return f"my-{name}" if name in taken else name
 
 
 _EARLIER = {"slim": Depth.REDUCED.value, "published": Depth.FULL.value}

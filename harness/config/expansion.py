@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal
 
@@ -56,6 +56,8 @@ class Product:
     precisions: tuple[Precision, ...] = ()
     gpu_only: bool = False
     """Whether it has cells only where there is a GPU."""
+    own_dimensions: Mapping[str, Dimensions] = field(default_factory=dict, hash=False)
+    """Of variants that have no others, whatever the axes say: model folders of users."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +106,12 @@ def expand(one: Product, *, gpu_present: bool) -> Iterator[Cell]:
         if check is Check.IMPORT:
             yield import_cell(release.label)
             continue
-        for variant, dimensions, depth, stated, precision in product(
-            one.variants, one.dimensions, one.depths, one.devices, one.precisions
-        ):
+        shapes = [
+            (variant, dimensions)
+            for variant in one.variants
+            for dimensions in (one.dimensions if variant not in one.own_dimensions else (one.own_dimensions[variant],))
+        ]
+        for (variant, dimensions), depth, stated, precision in product(shapes, one.depths, one.devices, one.precisions):
             device = stated or (Device.CUDA if gpu_present else Device.CPU)
             if stated is None and not runs_on(device, precision):
                 continue

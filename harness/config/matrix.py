@@ -6,7 +6,7 @@ description = "one sentence"
 
 [axes]                              # one product of cells
 release = ["1.0.2", ">=1.4", "latest", "all", "../a/checkout"]
-variant = ["paraformer", "my_variant.yaml"]
+variant = ["paraformer", "my_variant.yaml", "path/to/a/model_folder"]  # a folder has its own dimensions
 vocab_size = [8404]
 hidden_size = [320, 512]
 check = ["construct", "finetune"]   # finetune: both entry points; finetune@train_ds: that one;
@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -45,7 +45,7 @@ from harness.config.settings import (
     read_limits,
 )
 from harness.config.toml_tables import Problems, Table, read_document, table_of, tables_of
-from harness.core.cells import Cell, Check, Device, Release
+from harness.core.cells import Cell, Check, Device, Dimensions, Release
 from harness.core.errors import SelectionError
 from harness.core.versions import release_key
 
@@ -77,7 +77,14 @@ class Matrix:
     """Settings of the checks that have some of their own."""
 
 
-def load_matrix(path: Path, *, resolve: Resolve, variants: Sequence[str], gpu_present: bool) -> Matrix:
+def load_matrix(
+    path: Path,
+    *,
+    resolve: Resolve,
+    variants: Sequence[str],
+    gpu_present: bool,
+    folder_dimensions: Callable[[Path], Dimensions] | None = None,
+) -> Matrix:
     """Read a matrix and expand it.
 
     Args:
@@ -85,6 +92,7 @@ def load_matrix(path: Path, *, resolve: Resolve, variants: Sequence[str], gpu_pr
         resolve: From `latest`, `>=1.0.12`, a path … to releases.
         variants: The names of the harness's own variants.
         gpu_present: What `auto` is to mean.
+        folder_dimensions: Of a model folder that is named as a variant; None where none may be.
 
     Raises:
         MatrixError: all that is wrong with the file, at once.
@@ -93,7 +101,7 @@ def load_matrix(path: Path, *, resolve: Resolve, variants: Sequence[str], gpu_pr
     problems = Problems(source=str(path))
     top = Table(values=document.tables, place="", problems=problems)
     name, description = _head(top)
-    reader = AxesReader(folder=path.parent, resolve=resolve, own_variants=variants)
+    reader = AxesReader(folder=path.parent, resolve=resolve, own_variants=variants, folder_dimensions=folder_dimensions)
     limits = read_limits(table_of(document.tables, "limits", problems))
     finetune = read_finetune(table_of(document.tables, "finetune", problems), gpu_present=gpu_present)
     checks = {

@@ -39,6 +39,8 @@ class Inputs:
     """The working directory of the training: relative paths of the command and the jsonl start here."""
     read_all_audio: bool = False
     """Whether every recording is decoded, and not a sample."""
+    dry_run: bool = False
+    """Whether the release's trainer takes a few steps."""
     answers: dict[str, Outcome] = field(default_factory=dict, compare=False, repr=False)
     """What the release has been asked already, see `harness.preflight.release_questions`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from harness.preflight import folder, rows, schedule
+from harness.preflight import dry_run, folder, memory, rows, schedule
 from harness.preflight.findings import Part, Report
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_questions import Question, ask_all
@@ -20,6 +20,8 @@ def parts() -> Sequence[tuple[str, PartCheck]]:
         ("the model folder", folder.check),
         ("the rows", rows.check),
         ("the schedule", schedule.check),
+        ("memory", memory.check),
+        ("dry run", dry_run.check),
     )
 
 

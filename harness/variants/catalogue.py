@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.toml_tables import did_you_mean
+from harness.core.cells import Dimensions
 from harness.core.errors import VariantError
+from harness.variants.from_folder import dimensions_of, variant_of_folder
 from harness.variants.reading import read
 from harness.variants.variant import Variant
 
@@ -23,7 +25,7 @@ def available() -> tuple[str, ...]:
 
 
 def load_variant(name_or_path: str) -> Variant:
-    """Read one of the harness' variants by its name, or the user's own by the path of its YAML file.
+    """One of the harness' variants by its name; a user's own by the path of its YAML file or of its model folder.
 
     Raises:
         VariantError: there is no such variant, or its file is wrong (with all that is).
@@ -36,6 +38,8 @@ def load_variant(name_or_path: str) -> Variant:
             )
         return read(_FOLDER / f"{name_or_path}.yaml", source=name_or_path)
     path = Path(name_or_path).absolute()
+    if path.is_dir():
+        return variant_of_folder(path, [load_variant(name) for name in available()])
     if path.stem in available() and path.resolve().parent != _FOLDER.resolve():
         raise VariantError(
             f'{name_or_path} has the name of the harness\' own variant "{path.stem}"',
@@ -50,8 +54,19 @@ def load_variant(name_or_path: str) -> Variant:
     return read(path, source=name_or_path)
 
 
+def folder_dimensions(path: Path) -> Dimensions:
+    """The dimensions of a model folder.
+
+    Raises:
+        VariantError: it is none that a variant can be made of.
+    """
+    return dimensions_of(load_variant(str(path)))
+
+
 def _is_path(name_or_path: str) -> bool:
-    return "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith((".yaml", ".yml"))
+    if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
+        return True
+    return name_or_path not in available() and Path(name_or_path).is_dir()
 
 
 _MOST = 60

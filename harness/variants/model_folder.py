@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.cells import Depth, Dimensions
+from harness.core.errors import VariantError
 from harness.corpus.corpus import Corpus
 from harness.corpus.tokens import make_token_list, seg_dict
+from harness.variants.from_folder import read_small, tokens_of
 from harness.variants.variant import Variant, render
 
 CHECKPOINT = "model.pt"
 """The initial checkpoint's file name; a release makes the file, as only it can build the model."""
+
+START = "start.pt"
+"""A user's own weights, from which a training at full depth starts; see `harness.worker.trainer.launch`."""
 
 CONFIGURATION: dict[str, Any] = {
     "framework": "pytorch",
@@ -70,6 +75,8 @@ def write_model_folder(
     from harness.releases.cache import move_into_place, working_folder
 
     config = render(variant, dimensions=dimensions, depth=depth)
+    if variant.folder is not None:
+        return _of_user(variant, config, variant.folder, cache, f"{dimensions}-{depth}", whole=depth is Depth.FULL)
     tokens = make_token_list(corpus.texts, dimensions.vocab_size)
     frontend = Frontend.of(config["frontend_conf"])
     ingredients = json.dumps([_FORMAT, CONFIGURATION, config, tokens, corpus.sha256])
@@ -92,6 +99,44 @@ def write_model_folder(
                 (made / name).write_text(text, encoding="utf-8")
             move_into_place(made, folder)
     return ModelFolder(path=folder, sha256=sha256, input_size=frontend.size, token_list=tokens)
+
+
+def _of_user(
+    variant: Variant, config: dict[str, Any], source: Path, cache: Path, name: str, *, whole: bool
+) -> ModelFolder:
+    """A user's folder as the others are: their tokens and statistics, and at full depth their weights, by a link."""
+    from harness.corpus.features import Frontend
+    from harness.releases.cache import move_into_place, working_folder
+
+    tokens = tokens_of(source)
+    if not (source / "am.mvn").is_file():
+        raise VariantError(
+            f"{source.name} has no am.mvn", next_step="put the feature statistics of the model into the folder"
+        )
+    weights = (source / CHECKPOINT).resolve()
+    started = whole and weights.is_file()
+    files = {
+        "config.yaml": _yaml(config).encode(),
+        "configuration.json": f"{json.dumps(CONFIGURATION, indent=2)}\n".encode(),
+        "tokens.json": f"{json.dumps(tokens, ensure_ascii=False, indent=0)}\n".encode(),
+        **{one: read_small(source / one) for one in ("seg_dict", "am.mvn") if (source / one).is_file()},
+    }
+    sha256 = hashlib.sha256(b"\0".join(one for pair in files.items() for one in (pair[0].encode(), pair[1])))
+    if started:
+        known = weights.stat()
+        sha256.update(f"{weights} {known.st_size} {known.st_mtime_ns}".encode())
+    folder = cache.absolute() / "models" / f"{variant.name}-{name}-{sha256.hexdigest()[:16]}"
+    if not folder.is_dir():
+        with working_folder(cache.absolute()) as room:
+            made = room / "model"
+            made.mkdir()
+            for one, raw in files.items():
+                (made / one).write_bytes(raw)
+            if started:
+                (made / START).symlink_to(weights)
+            move_into_place(made, folder)
+    size = Frontend.of(config["frontend_conf"]).size
+    return ModelFolder(path=folder, sha256=sha256.hexdigest(), input_size=size, token_list=tokens)
 
 
 def _yaml(config: dict[str, Any]) -> str:

@@ -54,6 +54,8 @@ class Variant:
     """What is particular about its training."""
     config: Mapping[str, Any] = field(hash=False, repr=False)
     """FunASR's part of the file, at full depth; `render` fills its placeholders."""
+    folder: Path | None = None
+    """A user's model folder that it was made of, with tokens, statistics and weights; see `from_folder`."""
 
     @property
     def components(self) -> tuple[tuple[str, str], ...]:

@@ -35,6 +35,12 @@ def run_trainer(entry: str, overrides: Mapping[str, Any], *, root: str | None = 
 
 def quoted(value: Any) -> str:
     """A value that hydra's grammar reads back unchanged; a backslash is literal there unless a quote follows."""
+    if value is None:
+        return "null"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(quoted, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{name}:{quoted(one)}' for name, one in value.items())}}}"
     if not isinstance(value, str):
         return str(value)
     escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
@@ -146,18 +152,32 @@ def repeated(rows: Sequence[Mapping[str, Any]], distinct: int, count: int) -> li
 
 
 def copy_folder(source: str, here: Path, seed: int, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
-    """Copy a model folder and write its start checkpoint, see `model.write_start`.
+    """Copy a model folder and write its start checkpoint: the user's weights, or see `model.write_start`.
 
     Args:
         changes: New values by config section and key.
     """
     from omegaconf import OmegaConf
 
-    shutil.copytree(source, here)
+    shutil.copytree(source, here, ignore=shutil.ignore_patterns(START))
     if changes:
         changed = model.read_config(here, resolve=False)
         for section, values in changes.items():
             changed[section] = {**(changed.get(section) or {}), **values}
         OmegaConf.save(OmegaConf.create(changed), here / "config.yaml")
-    model.write_start(str(here), here / "model.pt", seed)
+    if (Path(source) / START).is_file():
+        write_users_start(Path(source) / START, here / "model.pt")
+    else:
+        model.write_start(str(here), here / "model.pt", seed)
     return here
+
+
+START = "start.pt"
+"""A user's own weights, as `harness.variants.model_folder` links to them."""
+
+
+def write_users_start(given: Path, path: Path) -> None:
+    """Write a checkpoint of a user's anew: what a release loads then holds tensors, and no code."""
+    import torch
+
+    torch.save(torch.load(given, map_location="cpu", weights_only=True), path)

@@ -68,7 +68,7 @@ def write_model_folder(published: Path, here: Path) -> Path:
     """Copy a model folder with this vocabulary and without dither, so that features can be compared."""
     import yaml
 
-    shutil.copytree(published, here)
+    shutil.copytree(published, here, ignore=shutil.ignore_patterns("start.pt"))
     config = yaml.safe_load((here / "config.yaml").read_text(encoding="utf-8"))
     config["frontend_conf"] = {**config.get("frontend_conf", {}), "dither": 0.0}
     (here / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")

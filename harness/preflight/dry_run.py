@@ -1,0 +1,125 @@
+"""`preflight --dry-run`: the release's own trainer takes a few steps on the user's rows, from the user's weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from harness.core.cells import Outcome, Severity, Status
+from harness.preflight.dry_run_answer import DryRun
+from harness.preflight.dry_run_failure import culprit, of_this_machine
+from harness.preflight.dry_run_findings import facts, of_start, of_steps
+from harness.preflight.dry_run_request import Changes, Checkpoint, changes_of, checkpoint_of, request_for
+from harness.preflight.dry_run_sample import ROWS, Sample, read_sample
+from harness.preflight.findings import Finding, Part, Place
+from harness.preflight.inputs import Inputs
+from harness.preflight.release_questions import Question, ask_release, measured
+from harness.run.progress import stage
+from harness.worker.trainer.options import trainer_options
+
+SECONDS = 600.0
+MEMORY_BYTES = 8 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is tried."""
+
+    entry: str
+    train: Sample
+    valid: Sample | None
+    changes: Changes
+    checkpoint: Checkpoint
+    question: Question
+
+
+def check(inputs: Inputs) -> Part:
+    """Findings of a short training; nothing of the user's is written."""
+    if not inputs.dry_run:
+        return Part()
+    made = plan(inputs)
+    if isinstance(made, str):
+        return Part(skipped=f"dry run: {made}")
+    with stage(f"training on {len(made.train.rows)} rows with FunASR {inputs.release.label}"):
+        outcome = ask_release(inputs, made.question)
+    return judged(inputs, made, outcome)
+
+
+def plan(inputs: Inputs) -> Plan | str:
+    """What is to be tried, or why nothing can be."""
+    if inputs.train is None:
+        return "no training rows were named (--train)"
+    try:
+        train = read_sample(inputs.train, inputs.root)
+    except OSError as error:
+        return f"{inputs.train.name} cannot be read: {error}"
+    if not any(row.readable for row in train.rows):
+        return f"no row of {inputs.train.name} has a recording that exists"
+    if not isinstance(inputs.config.get("model"), str):
+        return "the config names no model"
+    entry = inputs.command.entry
+    if entry is None:
+        entry = trainer_options(str(inputs.overlay), inputs.release.version, "train_ds").native_entry
+    if not (inputs.overlay / "funasr" / "bin" / f"{entry}.py").is_file():
+        return f"this release has no {entry}.py"
+    valid, changes = _validation(inputs, train, changes_of(inputs, len(train.rows)))
+    checkpoint = checkpoint_of(inputs)
+    question = Question(
+        name="preflight.dry_run",
+        request=request_for(inputs, entry, train, valid, checkpoint, changes),
+        timeout_seconds=SECONDS,
+        memory_bytes=MEMORY_BYTES,
+        variables={"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"},
+    )
+    return Plan(entry=entry, train=train, valid=valid, changes=changes, checkpoint=checkpoint, question=question)
+
+
+def _validation(inputs: Inputs, train: Sample, changes: Changes) -> tuple[Sample | None, Changes]:
+    """The rows to validate on; None where the command has training rows and no others."""
+    named = inputs.settings.get("valid_data_set_list")
+    path = inputs.valid or (inputs.root / named if isinstance(named, str) and named else None)
+    if path is not None:
+        try:
+            # Some releases draw validation batches by the number of training rows.
+            whole = read_sample(path, inputs.root, most=ROWS)
+            most = len(train.rows) if whole.listed >= train.listed else max(1, min(whole.listed, ROWS // 2))
+            return replace(whole, rows=whole.rows[:most]), changes
+        except OSError:
+            return None, changes
+    if inputs.command.called and not any(one.path == "valid_data_set_list" for one in inputs.command.unvalued):
+        return None, changes
+    return train, replace(changes, said=(*changes.said, "validated on the same rows"))
+
+
+def judged(inputs: Inputs, made: Plan, outcome: Outcome) -> Part:
+    """What is wrong with what was tried."""
+    if not measured(outcome):
+        return _not_measured(inputs, outcome)
+    answer = DryRun.from_json(outcome.evidence["preflight"])
+    if answer.unreadable:
+        return Part(skipped=f"dry run: the checkpoint cannot be read without running code: {answer.unreadable}")
+    findings: list[Finding] = []
+    skipped = ""
+    for one in (*answer.ended, answer.training):
+        if one.failure is None:
+            continue
+        if one.status == "errored" or of_this_machine(one.failure):
+            skipped = f"dry run: it cannot run here ({one.failure.type}: {one.failure.message[:200]})"
+            continue
+        findings.append(culprit(inputs, made.entry, one, made.train, made.valid))
+    findings += of_start(inputs, answer, made.checkpoint)
+    if answer.training.failure is None:
+        findings += of_steps(inputs, answer.training)
+    said = facts(answer, sampled=len(made.train.rows), listed=made.train.listed, changed=made.changes.said)
+    return Part(findings=tuple(findings), facts=tuple(said), skipped=skipped)
+
+
+def _not_measured(inputs: Inputs, outcome: Outcome) -> Part:
+    if outcome.status is Status.FAILED:
+        finding = Finding(
+            severity=Severity.BROKEN,
+            rule="training-ends",
+            message=f"the release cannot be imported for a training: {outcome.reason}",
+            place=Place(file=str(inputs.model)),
+        )
+        return Part(findings=(finding,))
+    return Part(skipped=f"dry run: {outcome.status.replace('_', ' ')}: {outcome.reason}")

@@ -1,0 +1,155 @@
+"""A variant made of a user's model folder: its config as it is, what the harness must know from its own variant.
+
+Only what stands in the folder's config is kept of the paths that the harness's variant names; nothing is invented.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.config.axes import folder_variant_name
+from harness.core.cells import Dimensions
+from harness.core.errors import VariantError
+from harness.variants.architecture import look_up
+from harness.variants.variant import Variant
+
+_LARGEST_FILE = 16 << 20
+NOT_IN_CONFIG = ("init_param", "trust_remote_code", "remote_code", "model_path", "hub", "model_revision")
+"""What a config may say about where weights and code come from: the folder itself says it."""
+
+
+def variant_of_folder(path: Path, known: Sequence[Variant]) -> Variant:
+    """The variant of a folder; `harness.variants.catalogue.load_variant` calls it with the harness's own variants.
+
+    Raises:
+        VariantError: its config or its tokens cannot be read, or the harness has no variant of its model class.
+    """
+    folder = path.absolute()
+    raw = read_small(folder / "config.yaml")
+    config = _config(raw, folder)
+    tokens = tokens_of(folder)
+    stock = _stock(config, folder, known)
+    hidden = tuple(path for path in stock.hidden_size if _has(config, path))
+    size = look_up(config, hidden[0]) if hidden else None
+    return replace(
+        stock,
+        name=folder_variant_name(folder, [one.name for one in known]),
+        path=folder / "config.yaml",
+        sha256=hashlib.sha256(raw).hexdigest(),
+        source=f"the folder {folder.name}, as its user has it",
+        hidden_size=tuple(path for path in hidden if look_up(config, path) == size),
+        vocab_size=tuple(path for path in stock.vocab_size if _value(config, path) == len(tokens)),
+        heads=tuple(path for path in stock.heads if _has(config, path)),
+        reduced=tuple((path, value) for path, value in stock.reduced if _shallower(config, path, value)),
+        config={key: value for key, value in config.items() if key not in NOT_IN_CONFIG},
+        folder=folder,
+    )
+
+
+def dimensions_of(variant: Variant) -> Dimensions:
+    """The dimensions of a folder's variant: it has one vocabulary and one hidden size.
+
+    Raises:
+        VariantError: its config has no hidden size.
+    """
+    if variant.folder is None:
+        raise ValueError(f"{variant.name} is made of no folder")
+    tokens = len(tokens_of(variant.folder))
+    sizes = [value for path in variant.hidden_size if isinstance(value := look_up(variant.config, path), int)]
+    if not sizes:
+        raise VariantError(
+            f"{variant.path}: no hidden size in the config", next_step="name it in encoder_conf.output_size"
+        )
+    return Dimensions(vocab_size=tokens, hidden_size=sizes[0])
+
+
+def tokens_of(folder: Path) -> tuple[str, ...]:
+    """The folder's tokens, in the order of their ids.
+
+    Raises:
+        VariantError: there are none.
+    """
+    for name in ("tokens.json", "tokens.txt"):
+        if (folder / name).is_file():
+            text = read_small(folder / name).decode("utf-8-sig", "replace")
+            return _tokens(text, folder / name)
+    raise VariantError(f"{folder.name} has no tokens.json", next_step="put the model's token list into the folder")
+
+
+def _tokens(text: str, path: Path) -> tuple[str, ...]:
+    if path.suffix == ".txt":
+        return tuple(line.split()[0] for line in text.splitlines() if line.split())
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise VariantError(f"{path}: no JSON: {error}", next_step="use the token list of the model") from None
+    if isinstance(found, Mapping):
+        found = sorted(map(str, found), key=lambda one: int(found[one]) if str(found[one]).isdigit() else len(found))
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise VariantError(f"{path}: no list of tokens", next_step="use the token list of the model")
+    return tuple(found)
+
+
+def read_small(path: Path) -> bytes:
+    """A file of a model folder other than its weights.
+
+    Raises:
+        VariantError: it is no regular file, cannot be read, or is too large for one of these.
+    """
+    try:
+        if not path.is_file():
+            raise VariantError(f"{path} is no file", next_step="name the folder of a model, as AutoModel takes it")
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        raise VariantError(f"{path} cannot be read: {error.strerror}", next_step="name another folder") from None
+    if len(raw) > _LARGEST_FILE:
+        raise VariantError(f"{path} is larger than {_LARGEST_FILE >> 20} MiB", next_step="use the model's own file")
+    return raw
+
+
+def _config(raw: bytes, folder: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        config = yaml.safe_load(raw.decode("utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise VariantError(f"{folder / 'config.yaml'}: no YAML: {first}", next_step="use the model's own") from None
+    if not isinstance(config, Mapping) or not isinstance(config.get("model"), str):
+        raise VariantError(f"{folder / 'config.yaml'} names no model", next_step="use the config.yaml of the model")
+    return {str(key): value for key, value in config.items()}
+
+
+def _stock(config: Mapping[str, Any], folder: Path, known: Sequence[Variant]) -> Variant:
+    """The harness's variant of the same model class: with the same encoder, where several have it."""
+    alike = [one for one in known if one.config["model"] == config["model"]]
+    if not alike:
+        supported = ", ".join(dict.fromkeys(str(one.config["model"]) for one in known))
+        raise VariantError(
+            f"{folder.name} is a {config['model']}, of which the harness has no variant",
+            next_step=f"it knows {supported}; for another one, write a variant's YAML file",
+        )
+    return max(alike, key=lambda one: sum(one.config.get(key) == config.get(key) for key in ("encoder", "decoder")))
+
+
+def _shallower(config: Mapping[str, Any], path: str, value: int) -> bool:
+    """Whether a reduction reduces: user's models may be as small already."""
+    return _has(config, path) and isinstance(found := look_up(config, path), int) and value < found
+
+
+def _has(config: Mapping[str, Any], path: str) -> bool:
+    try:
+        look_up(config, path)
+    except KeyError:
+        return False
+    return True
+
+
+def _value(config: Mapping[str, Any], path: str) -> object:
+    return look_up(config, path) if _has(config, path) else None

@@ -1,0 +1,152 @@
+"""A user's model folder in the place of a variant: `estimate --variant DIR`, and `variant = ["DIR"]` in a matrix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+from forked import Forked
+from user_folders import environment, model_folder
+
+from harness.config.matrix import Matrix, load_matrix
+from harness.core.cells import Check, Depth, Dimensions, Outcome, Release, Status
+from harness.core.errors import MatrixError, VariantError
+from harness.corpus.corpus import build_corpus
+from harness.releases import default_cache, resolve
+from harness.run.prepare import lay_out_releases, no_stored_examples
+from harness.run.runner import CellRunner, RunnerSettings, temporary_workspace
+from harness.variants.catalogue import available, folder_dimensions, load_variant
+from harness.variants.model_folder import START, write_model_folder
+
+MATRIX = """
+schema = 1
+name = "mine"
+description = "A user's folder."
+[axes]
+release = ["1.4.16"]
+variant = ["{folder}"]
+check = ["construct", "loss_contract", "finetune@native"]
+depth = ["full"]
+device = ["cpu"]
+[finetune]
+steps = 12
+batch_size = 2
+utterances = 8
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A Paraformer of the user's own sizes; without weights."""
+    here = tmp_path / "speech_paraformer v2"
+    here.mkdir()
+    config = json.loads(json.dumps(load_variant("paraformer").config))
+    config["encoder_conf"] |= {"output_size": 256, "num_blocks": 12}
+    config["predictor_conf"]["idim"] = 256
+    config |= {"init_param": "/elsewhere.pt", "trust_remote_code": True, "my_own_key": 3}
+    (here / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (here / "tokens.json").write_text(json.dumps(["<blank>", "<s>", "</s>", *"一二三四五六七", "<unk>"]))
+    (here / "am.mvn").write_text("<Nnet>\n")
+    return here
+
+
+def test_the_config_is_the_users_and_the_dimensions_are_the_folders(folder: Path) -> None:
+    variant = load_variant(str(folder))
+    assert variant.name == "speech_paraformer-v2"
+    assert variant.config["encoder_conf"]["num_blocks"] == 12
+    assert variant.config["my_own_key"] == 3
+    assert not {"init_param", "trust_remote_code"} & set(variant.config)
+    assert variant.traits == load_variant("paraformer").traits
+    assert ("encoder_conf.num_blocks", 2) in variant.reduced
+    assert folder_dimensions(folder) == Dimensions(vocab_size=11, hidden_size=256)
+
+
+def test_the_folder_of_a_run_has_the_users_tokens_and_a_link_to_their_weights(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.pt").write_bytes(b"weights")
+    variant, size = load_variant(str(folder)), folder_dimensions(folder)
+    corpus = build_corpus(default_cache())
+    made = write_model_folder(variant, corpus, tmp_path / "cache", dimensions=size, depth=Depth.FULL)
+    assert made.token_list[3] == "一"
+    assert (made.path / START).resolve() == folder / "model.pt"
+    assert not (made.path / "seg_dict").exists()
+    config = yaml.safe_load((made.path / "config.yaml").read_text(encoding="utf-8"))
+    assert config["encoder_conf"]["num_blocks"] == 12
+    few = write_model_folder(variant, corpus, tmp_path / "cache", dimensions=size, depth=Depth.REDUCED)
+    assert not (few.path / START).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "Whisper"}, "no variant"),
+        ({"model": 7}, "names no model"),
+    ],
+)
+def test_a_model_that_the_harness_does_not_know_is_named(folder: Path, change: dict[str, object], said: str) -> None:
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | change), encoding="utf-8")
+    with pytest.raises(VariantError) as error:
+        load_variant(str(folder))
+    assert said in str(error.value)
+
+
+def test_a_folder_without_tokens_or_config_is_named(folder: Path) -> None:
+    (folder / "tokens.json").unlink()
+    with pytest.raises(VariantError, match="no tokens"):
+        load_variant(str(folder))
+    (folder / "config.yaml").write_text("- a\n")
+    with pytest.raises(VariantError, match="names no model"):
+        load_variant(str(folder))
+
+
+def matrix_of(folder: Path, locked: tuple[Release, ...], **options: object) -> Matrix:
+    path = folder.parent / "matrix.toml"
+    path.write_text(MATRIX.format(folder=folder.name), encoding="utf-8")
+    return load_matrix(
+        path,
+        resolve=partial(resolve, locked=locked),
+        variants=available(),
+        gpu_present=False,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def test_a_matrix_names_a_folder_and_needs_no_sizes_for_it(folder: Path, locked: tuple[Release, ...]) -> None:
+    matrix = matrix_of(folder, locked, folder_dimensions=folder_dimensions)
+    assert {cell.dimensions for cell in matrix.cells} == {Dimensions(vocab_size=11, hidden_size=256)}
+    assert {cell.variant for cell in matrix.cells} == {"speech_paraformer-v2"}
+    assert matrix.variants[0].path == folder
+    with pytest.raises(MatrixError, match="takes no model folder"):
+        matrix_of(folder, locked)
+
+
+@pytest.mark.release
+def test_a_run_starts_from_the_users_weights(
+    layout: Callable[[str], Path], forked: Forked, locked: tuple[Release, ...], tmp_path: Path
+) -> None:
+    model_folder(forked, layout("1.4.16"), tmp_path / "mine")
+    matrix = matrix_of(tmp_path / "mine", locked, folder_dimensions=folder_dimensions)
+    settings = RunnerSettings(
+        environment=environment(),
+        cache=default_cache(),
+        rule=lambda outcome: outcome,
+        counterexamples=no_stored_examples,
+        jobs=1,
+    )
+    runner = CellRunner(settings=settings)
+    with temporary_workspace() as workspace:
+        prepared = runner.prepare(matrix, matrix.cells, workspace)
+        short = replace(matrix.finetune, seeds=1)
+        prepared = replace(prepared, matrix=replace(matrix, finetune=short))
+        lay_out_releases(prepared, matrix.cells)
+        outcomes = runner.run_requests(prepared, matrix.cells, workspace)
+    found: dict[Check, Outcome] = {cell.check: outcome for cell, outcome in outcomes.items()}
+    assert {check: one.status for check, one in found.items()} == dict.fromkeys(found, Status.PASSED), [
+        one.reason for one in found.values()
+    ]
+    assert found[Check.FINETUNE].metrics["promises"]["not_from_checkpoint"] == []

@@ -21,7 +21,7 @@ MEMORY_BYTES = 8 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class DryRunPlan:
     """What is tried."""
 
     entry: str
@@ -44,7 +44,7 @@ def check(inputs: Inputs) -> Part:
     return judged(inputs, made, outcome)
 
 
-def plan(inputs: Inputs) -> Plan | str:
+def plan(inputs: Inputs) -> DryRunPlan | str:
     """What is to be tried, or why nothing can be."""
     if inputs.train is None:
         return "no training rows were named (--train)"
@@ -70,7 +70,7 @@ def plan(inputs: Inputs) -> Plan | str:
         memory_bytes=MEMORY_BYTES,
         variables={"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"},
     )
-    return Plan(entry=entry, train=train, valid=valid, changes=changes, checkpoint=checkpoint, question=question)
+    return DryRunPlan(entry=entry, train=train, valid=valid, changes=changes, checkpoint=checkpoint, question=question)
 
 
 def _validation(inputs: Inputs, train: Sample, changes: Changes) -> tuple[Sample | None, Changes]:
@@ -90,7 +90,7 @@ def _validation(inputs: Inputs, train: Sample, changes: Changes) -> tuple[Sample
     return train, replace(changes, said=(*changes.said, "validated on the same rows"))
 
 
-def judged(inputs: Inputs, made: Plan, outcome: Outcome) -> Part:
+def judged(inputs: Inputs, made: DryRunPlan, outcome: Outcome) -> Part:
     """What is wrong with what was tried."""
     if not measured(outcome):
         return _not_measured(inputs, outcome)

@@ -186,9 +186,7 @@ def request_for(
     config = {name: value for name, value in inputs.config.section("").items() if name != "remote_code"}
     unknown = {one.path for one in inputs.command.unvalued}
     overrides = {
-        one.path: one.value
-        for one in inputs.command.overrides
-        if _PATH.fullmatch(one.path) and one.path not in unknown
+        one.path: one.value for one in inputs.command.overrides if _PATH.fullmatch(one.path) and one.path not in unknown
     }
     overrides = {
         path: value

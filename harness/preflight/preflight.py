@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from harness.preflight import dry_run, folder, memory, rows, schedule
+from harness.preflight import command_in_release, dry_run, folder, memory, rows, schedule
 from harness.preflight.findings import Part, Report
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_questions import Question, ask_all
@@ -18,6 +18,7 @@ def parts() -> Sequence[tuple[str, PartCheck]]:
     """Each part's name, as progress shows it, and its function."""
     return (
         ("the model folder", folder.check),
+        ("the training command", command_in_release.check),
         ("the rows", rows.check),
         ("the schedule", schedule.check),
         ("memory", memory.check),

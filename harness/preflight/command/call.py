@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from harness.preflight.command.hydra_words import HydraWords
 from harness.preflight.command.launchers import Launch
 from harness.preflight.command.shell import Command
 from harness.preflight.findings import Place
+
+_SUBSTRING = re.compile(r"\$\{([A-Za-z_]\w*):(\s*[A-Za-z0-9_./]+)\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,18 @@ class Call:
         """A line of the file, counted from 1; empty beyond its end."""
         lines = self.lines
         return lines[number - 1] if 0 < number <= len(lines) else ""
+
+    @property
+    def false_defaults(self) -> list[tuple[int, str, str]]:
+        """Each `${NAME: value}` of a variable that nothing sets: its line, the name, the value."""
+        known = {*self.command.exported, *self.command.unexported, *self.environment}
+        return [
+            (number, found[1], found[2])
+            for number, line in enumerate(self.lines, 1)
+            if not line.lstrip().startswith("#")
+            for found in _SUBSTRING.finditer(line)
+            if found[1] not in known
+        ]
 
     @property
     def after(self) -> tuple[Command, ...]:

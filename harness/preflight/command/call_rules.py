@@ -55,6 +55,7 @@ def findings(call: Call) -> Iterator[Finding]:
     """Of a call that is there."""
     yield from _unreadable(call.path, call.text, call)
     yield from _unset(call)
+    yield from _false_defaults(call)
     yield from _typographic(call)
     yield from _redirected(call)
 
@@ -126,7 +127,22 @@ def _unset_severity(call: Call, name: str, keys: list[str], *, gone: bool) -> Se
     if name.isupper() or name.isdigit():
         # An upper-case name is by custom one of the environment, an argument may be optional.
         return Severity.MINOR
-    return Severity.BROKEN if gone or set(keys) & _NEEDED else Severity.WRONG
+    if gone or set(keys) & _NEEDED:
+        return Severity.BROKEN
+    return Severity.WRONG if any("_conf." in key for key in keys) else Severity.MINOR
+
+
+def _false_defaults(call: Call) -> Iterator[Finding]:
+    """`${NAME: value}`, which is a part of NAME and no default."""
+    for line, name, value in call.false_defaults:
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="default-without-dash",
+            message=f"${{{name}:{value}}} is no default but a part of {name}, and nothing sets {name}: it is empty",
+            place=call.place(line, name),
+            evidence=(call.line(line).strip()[:120],),
+            remedy=f"${{{name}:-{value.strip()}}}",
+        )
 
 
 def _typographic(call: Call) -> Iterator[Finding]:

@@ -37,6 +37,9 @@ def holds(node: Node, shell: Shell) -> bool | None:
             return _of_two(node, shell)
         case "unary_expression":
             return _of_one(node, shell)
+        case "redirected_statement":
+            body = node.child_by_field_name("body")
+            return holds(body, shell) if body is not None else None
         case "command":
             return _command(node, shell)
         case "variable_assignment" | "variable_assignments" | "declaration_command":

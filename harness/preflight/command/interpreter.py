@@ -153,8 +153,10 @@ class Interpreter:
             self.script_of(arguments, shell.copy())
         elif name == "cd":
             shell.change_directory(arguments[0].text if len(arguments) == 1 and arguments[0].known else None)
-        elif name in ("exit", "return", "exec"):
+        elif name in ("exit", "exec"):
             shell.ended = name != "exec" or bool(arguments)
+        elif name == "return":
+            shell.ended = shell.returns = True
         elif name == "eval":
             shell.open_ended = "eval"
         elif name == "set":
@@ -187,6 +189,7 @@ class Interpreter:
         self.depth += 1
         outer, shell.arguments = shell.arguments, tuple(arguments)
         self.walk(body, shell)
+        shell.come_back()
         shell.arguments = outer
         self.depth -= 1
 
@@ -201,6 +204,7 @@ class Interpreter:
         outer, shell.script = shell.script, script.path
         self.depth += 1
         self.run(script, shell)
+        shell.come_back()
         self.depth -= 1
         shell.script = outer
 
@@ -254,7 +258,10 @@ class Interpreter:
         ok = holds(first, shell)
         self.walk(first, shell)
         both = any(child.type == "&&" for child in node.children)
-        if ok is None and first.type in ("command", "variable_assignment", "redirected_statement", "pipeline"):
+        plain = first
+        while plain.type == "redirected_statement" and (body := plain.child_by_field_name("body")) is not None:
+            plain = body
+        if ok is None and plain.type in ("command", "variable_assignment", "pipeline"):
             # A command is taken to succeed; what is to be done when it fails is no part of a training.
             ok = True
         if ok is None:

@@ -40,7 +40,7 @@ def trainer_text(launch: Launch) -> str:
 
 def findings(call: Call) -> Iterator[Finding]:
     """Of a script."""
-    unset = call.command.unset or any(word.unset for word in call.launch.options.values())
+    unset = call.command.unset or call.false_defaults or any(word.unset for word in call.launch.options.values())
     for one in of_words(call.launch) if not unset else ():
         line = one.place.line or call.command.line
         yield replace(one, place=call.place(line, one.place.key))

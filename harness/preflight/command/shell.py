@@ -62,7 +62,13 @@ class Shell:
     """Why a variable that is not set here may still be: `eval`, a file that is sourced and not there."""
     certain: bool = True
     ended: bool = False
-    """Whether `exit` was met."""
+    """Whether `exit` was met, or `return` in a function."""
+    returns: bool = False
+
+    def come_back(self) -> None:
+        """Behind a function or a sourced file: only `exit` ends the script."""
+        if self.returns:
+            self.ended = self.returns = False
 
     def copy(self) -> Shell:
         """The state as a branch or a subshell starts with it."""
@@ -106,7 +112,7 @@ class Shell:
         """Go on after branches of which one was taken: what they disagree about is not known."""
         going = [one for one in branches if not one.ended]
         if not going:
-            self.ended = True
+            self.ended, self.returns = True, all(one.returns for one in branches)
             return
         for name in {name for one in going for name in one.variables}:
             values = {one.variables.get(name) for one in going}

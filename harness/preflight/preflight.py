@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from harness.preflight import command_in_release, dry_run, folder, memory, rows, schedule
+from harness.preflight import combinations, command_in_release, dry_run, folder, known, memory, rows, schedule
 from harness.preflight.findings import Part, Report
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_questions import Question, ask_all
@@ -19,9 +19,11 @@ def parts() -> Sequence[tuple[str, PartCheck]]:
     return (
         ("the model folder", folder.check),
         ("the training command", command_in_release.check),
+        ("what the trainer cannot do", combinations.check),
         ("the rows", rows.check),
         ("the schedule", schedule.check),
         ("memory", memory.check),
+        ("known issues of the release", known.check),
         ("dry run", dry_run.check),
     )
 

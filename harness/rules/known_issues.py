@@ -6,7 +6,7 @@ The form is described at the head of that file.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -21,6 +21,7 @@ from harness.core.cells import Cell, Check, Device, Entry, Failure, Severity, St
 from harness.core.evidence.common import FINDING
 from harness.core.versions import version_of
 from harness.rules.code_that_ran import CodePlace, CodeThatRan, files_in
+from harness.rules.issue_conditions import Condition
 
 SCHEMA = 1
 """Version of the form of the file."""
@@ -28,12 +29,15 @@ SCHEMA = 1
 NOT_YET_EXPLAINED = "not yet explained"
 """What `cause` says while nobody knows."""
 
+TOLD_ELSEWHERE = "told elsewhere"
+"""What `applies_when` says where preflight finds the same on the user's own files."""
+
 FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.CRASHED, Status.OUT_OF_MEMORY)
 """The statuses that speak against a release."""
 
 KEYS = (
     *("id", "title", "severity", "releases", "code", "variants", "checks", "shapes", "entry", "devices"),
-    *("status", "signatures", "cause", "remedy", "upstream", "seen", "varies"),
+    *("status", "signatures", "applies_when", "cause", "remedy", "upstream", "seen", "varies"),
 )
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -62,6 +66,10 @@ class KnownIssue:
     status: Status = Status.FAILED
     signatures: tuple[str, ...] = ()
     """Empty only where a status leaves no traceback."""
+    applies_when: tuple[Condition, ...] = ()
+    """What a user's training has to have to meet it; all of them. None: every training of the releases meets it."""
+    told_elsewhere: bool = False
+    """Whether preflight finds what it does on the user's own files, so that the issue need not be told besides."""
     cause: str
     remedy: str = ""
     upstream: tuple[str, ...] = ()
@@ -112,7 +120,7 @@ class KnownIssue:
             and (not self.shapes or any(fnmatchcase(str(cell.dimensions), glob) for glob in self.shapes))
             and (self.entry is None or cell.entry in (None, self.entry))
             and (not self.devices or cell.device in self.devices)
-            and self._names(cell.release)
+            and self.concerns(cell.release)
         )
 
     def fits(self, status: Status, failure: Failure | None) -> bool:
@@ -121,7 +129,8 @@ class KnownIssue:
             return False
         return failure.signature in self.signatures if failure else not self.signatures
 
-    def _names(self, release: str) -> bool:
+    def concerns(self, release: str) -> bool:
+        """Whether a release is one of those that the issue names."""
         version = version_of(release)
         if version is None:
             return False
@@ -200,6 +209,8 @@ def _read_issue(table: Table, variants: Sequence[str]) -> KnownIssue | None:
         devices=_choices(table, "devices", Device),
         status=status or Status.FAILED,
         signatures=_listed(table, "signatures"),
+        applies_when=_conditions(table),
+        told_elsewhere=table.values.get("applies_when") == TOLD_ELSEWHERE,
         cause=table.text("cause") or "",
         remedy=table.text("remedy", default="") or "",
         upstream=_listed(
@@ -237,6 +248,20 @@ def _note_seen(table: Table, issue: KnownIssue) -> None:
         table.problems.add(table.at("code"), f'none of it runs in the cell "{issue.seen}" in which it was seen')
     if not covered:
         table.problems.add(table.at("seen"), f'the issue does not cover the cell "{issue.seen}" in which it was seen')
+
+
+def _conditions(table: Table) -> tuple[Condition, ...]:
+    value = table.values.get("applies_when", {})
+    if value == TOLD_ELSEWHERE:
+        return ()
+    if not isinstance(value, Mapping):
+        table.problems.add(table.at("applies_when"), f'expected a table of conditions, or "{TOLD_ELSEWHERE}"')
+        return ()
+    conditions = tuple(Condition(name=str(name), test=str(test)) for name, test in value.items())
+    for condition in conditions:
+        if problem := condition.problem():
+            table.problems.add(table.at("applies_when"), f'"{condition}": {problem}')
+    return conditions
 
 
 def _releases(table: Table) -> str | tuple[str, ...]:

@@ -1,0 +1,212 @@
+"""The known issues that a user's training meets, and those that it does not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from user_folders import inputs_of, write_jsonl
+
+from harness.config.built_in import KNOWN_ISSUES_NAME, built_in_folder
+from harness.core.cells import Depth, Dimensions, Severity
+from harness.core.errors import MatrixError
+from harness.preflight.findings import Finding
+from harness.preflight.inputs import Inputs
+from harness.preflight.known import check
+from harness.rules.issue_conditions import FACTS, Condition
+from harness.rules.known_issues import load_known_issues
+from harness.variants.catalogue import available, load_variant
+from harness.variants.variant import render
+
+Layout = Callable[[str], Path]
+EVERY = "known-in-every-training"
+
+
+def inputs(
+    folder: Path,
+    layout: Layout,
+    release: str,
+    variant: str,
+    *,
+    entry: str | None = None,
+    gpus: int | None = None,
+    configuration: bool = True,
+    **overrides: Any,
+) -> Inputs:
+    config = render(load_variant(variant), dimensions=Dimensions.parse("v25055-h320"), depth=Depth.FULL)
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    if configuration:
+        (folder / "configuration.json").write_text("{}", encoding="utf-8")
+    found = inputs_of(folder, overlay=layout(release), version=release, **overrides)
+    return replace(found, gpus=gpus, command=replace(found.command, entry=entry))
+
+
+def found(given: Inputs) -> dict[str, Finding]:
+    """By rule, without what every training meets."""
+    findings = check(given).findings
+    assert len({one.rule for one in findings}) == len(findings)
+    return {one.rule: one for one in findings if one.rule != EVERY}
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("release", ["1.0.6", "1.2.7", "1.4.16"])
+@pytest.mark.parametrize("variant", ["paraformer", "bicif_paraformer", "conformer"])
+def test_a_sound_training_has_nothing_above_minor(tmp_path: Path, layout: Layout, release: str, variant: str) -> None:
+    assert found(inputs(tmp_path, layout, release, variant)) == {}
+
+
+@pytest.mark.release
+def test_a_sound_streaming_paraformer_is_told_once_what_every_training_meets(tmp_path: Path, layout: Layout) -> None:
+    findings = check(inputs(tmp_path, layout, "1.4.16", "paraformer_streaming")).findings
+    (one,) = findings
+    assert (one.rule, one.severity) == (EVERY, Severity.MINOR)
+    assert one.count == len(one.evidence) == 4
+
+
+@pytest.mark.release
+@pytest.mark.parametrize(
+    ("release", "variant", "overrides", "issue", "severity"),
+    [
+        ("1.0.8", "paraformer_streaming", {}, "streaming-step-cur", "broken"),
+        ("1.0.14", "paraformer_streaming", {}, "streaming-hidden-states-into-loss", "broken"),
+        ("1.0.28", "paraformer", {}, "cif-one-token-short", "broken"),
+        ("1.4.16", "paraformer", {"accum_grad": 2, "gpus": 2, "entry": "train"}, "ranks-drift-apart", "wrong"),
+        ("1.2.7", "paraformer", {"accum_grad": 2, "gpus": 2}, "ranks-drift-apart-in-train-ds", "wrong"),
+        ("1.0.18", "paraformer", {"accum_grad": 2, "gpus": 1}, "accumulation-needs-several-processes", "wrong"),
+        ("1.0.6", "paraformer", {"dataset_conf__batch_type": "length"}, "batches-by-length-lose-data", "wrong"),
+        ("1.4.16", "seaco_paraformer", {"gpus": 2}, "seaco-parameters-without-gradient", "wrong"),
+        ("1.4.16", "paraformer", {"configuration": False}, "fine-tuned-folder-loads-its-base", "wrong"),
+        ("1.4.16", "paraformer", {"device": "cpu", "entry": "train_ds"}, "train-ds-ignores-the-device", "wrong"),
+        ("1.2.7", "scama", {}, "scama-predictor-untrained", "broken"),
+        ("1.4.16", "sanm", {}, "sanm-decoder-sees-its-token", "broken"),
+        ("1.2.2", "e_paraformer", {}, "e-paraformer-missing-function", "broken"),
+    ],
+)
+def test_what_applies_is_named(
+    tmp_path: Path, layout: Layout, release: str, variant: str, overrides: dict[str, Any], issue: str, severity: str
+) -> None:
+    given = {("train_conf__accum_grad" if key == "accum_grad" else key): value for key, value in overrides.items()}
+    findings = found(inputs(tmp_path, layout, release, variant, **given))
+    assert list(findings) == [f"known-{issue}"]
+    one = findings[f"known-{issue}"]
+    assert one.severity == severity
+    assert one.remedy
+    assert any("release without it" in line or "later release" in line for line in one.evidence)
+
+
+@pytest.mark.release
+@pytest.mark.parametrize(
+    ("release", "variant", "overrides"),
+    [
+        ("1.4.16", "paraformer", {"train_conf__accum_grad": 2, "gpus": 1, "entry": "train"}),
+        ("1.4.16", "paraformer", {"train_conf__accum_grad": 1, "gpus": 2, "entry": "train"}),
+        ("1.4.16", "paraformer", {"train_conf__accum_grad": 2, "gpus": 2, "entry": "train_ds"}),
+        ("1.0.29", "paraformer", {}),
+        ("1.0.28", "conformer", {}),
+        ("1.4.16", "seaco_paraformer", {"gpus": 2, "train_conf__find_unused_parameters": True}),
+        ("1.4.16", "scama", {"model_conf__predictor_weight": 1.0}),
+        ("1.4.16", "paraformer", {"device": "cpu", "entry": "train"}),
+        ("1.4.16", "paraformer", {"dataset_conf__batch_type": "token"}),
+    ],
+)
+def test_what_the_settings_avoid_is_not(
+    tmp_path: Path, layout: Layout, release: str, variant: str, overrides: dict[str, Any]
+) -> None:
+    assert found(inputs(tmp_path, layout, release, variant, **overrides)) == {}
+
+
+@pytest.mark.release
+def test_the_next_release_without_is_named(tmp_path: Path, layout: Layout) -> None:
+    one = found(inputs(tmp_path, layout, "1.0.14", "paraformer_streaming"))["known-streaming-hidden-states-into-loss"]
+    assert "the nearest later release without it is 1.0.18" in one.evidence
+
+
+@pytest.mark.release
+def test_a_resume_within_an_epoch_is_found_by_the_files(tmp_path: Path, layout: Layout) -> None:
+    out = tmp_path / "exp"
+    out.mkdir()
+    for age, name in enumerate(("model.pt", "model.pt.ep1", "model.pt.ep2.100")):
+        (out / name).touch()
+        os.utime(out / name, (age, age))
+    folder = tmp_path / "m"
+    assert "known-resume-within-epoch-replays" in found(
+        inputs(folder, layout, "1.4.16", "paraformer", output_dir=str(out))
+    )
+    assert found(inputs(folder, layout, "1.4.16", "paraformer", output_dir=str(out), train_conf__resume=False)) == {}
+    os.utime(out / "model.pt.ep1", (9, 9))
+    assert found(inputs(folder, layout, "1.4.16", "paraformer", output_dir=str(out))) == {}
+
+
+@pytest.mark.release
+def test_texts_of_one_character_matter_without_a_bias(tmp_path: Path, layout: Layout) -> None:
+    given = inputs(tmp_path / "m", layout, "1.4.16", "paraformer", model_conf__predictor_bias=0)
+    short = write_jsonl(tmp_path / "short.jsonl", [{"key": "a", "source": "a.wav", "target": "好"}])
+    long = write_jsonl(tmp_path / "long.jsonl", [{"key": "a", "source": "a.wav", "target": "好的"}])
+    assert list(found(replace(given, train=short))) == ["known-one-target-is-too-few"]
+    assert found(replace(given, train=long)) == {}
+
+
+@pytest.mark.parametrize(
+    ("test", "value", "holds"),
+    [
+        (">1", 2, True),
+        (">1", 1, False),
+        (">1", None, False),
+        (">1", "x", False),
+        ("==0", 0.0, True),
+        ("==0", None, False),
+        ("==cpu", "cpu", True),
+        ("!=example", "token", True),
+        ("!=example", "example", False),
+        ("set", 0, True),
+        ("unset", None, True),
+        ("on", True, True),
+        ("off", None, True),
+    ],
+)
+def test_a_condition_compares(test: str, value: object, holds: bool) -> None:
+    assert Condition(name="processes", test=test).holds(value) is holds
+
+
+ISSUE = """schema = 1
+[[issue]]
+id = "x"
+title = "y"
+severity = "wrong"
+releases = ">=1.0.0"
+checks = ["loss_contract"]
+signatures = ["ValueError@funasr/a.py:f"]
+cause = "c"
+seen = "1.4.16/paraformer/v8404-h320/reduced/loss_contract/cpu-fp32"
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ('{ acum_grad = ">1" }', "expected a setting"),
+        ('{ processes = "many" }', "expected a test"),
+        ('{ "train_conf.accum_grad" = 2 }', "expected a test"),
+        ('"never"', "expected a table of conditions"),
+    ],
+)
+def test_a_condition_that_is_none_is_refused(tmp_path: Path, written: str, problem: str) -> None:
+    path = tmp_path / "known.toml"
+    path.write_text(f"{ISSUE}applies_when = {written}\n", encoding="utf-8")
+    with pytest.raises(MatrixError, match=problem):
+        load_known_issues(path, variants=available())
+
+
+def test_conditions_name_facts_or_settings_and_the_head_of_the_file_describes_them() -> None:
+    path = built_in_folder() / KNOWN_ISSUES_NAME
+    issues = load_known_issues(path, variants=available()).issues
+    assert any(issue.told_elsewhere for issue in issues)
+    used = {one.name for issue in issues for one in issue.applies_when if not one.of_a_setting}
+    assert used == set(FACTS)
+    assert "applies_when" in path.read_text("utf-8").partition("schema = 1")[0]

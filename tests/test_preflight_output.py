@@ -66,7 +66,7 @@ def test_a_finding_says_place_count_evidence_and_remedy() -> None:
     text = text_of(report(finding(Severity.WRONG, count=5000)))
     assert "≠ wrong  train.jsonl:3, utt-3  × 5,000  some-rule" in text
     assert "→ type this" in text
-    assert "data  rows 8; trained on 7" in text
+    assert "data  rows: 8 · trained on: 7" in text
 
 
 def test_foreign_text_is_shown_and_not_obeyed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from harness.preflight.command import TrainingCommand, read_script, read_words
 from harness.preflight.findings import Report
 from harness.preflight.inputs import Inputs
 from harness.preflight.preflight import examine
+from harness.preflight.rows.fixed import write_fixed
 from harness.preflight.settings import Settings, read_config
 from harness.preflight.terminal import render
 from harness.preflight.verdict import record
@@ -29,9 +31,11 @@ from harness.text.terminal import is_quiet, is_verbose, say
 def main(options: argparse.Namespace) -> int:
     """Print what was found; 1 when something stops or changes the training, 3 when a part could not be checked."""
     inputs = _inputs(options)
-    report = examine(inputs, progress=say)
+    report = examine(inputs, progress=_progress)
     about = _about(inputs)
     _write(options, report, about)
+    if options.fix:
+        say(str(write_fixed(inputs, options.fix)), style="green")
     if options.json == Path("-"):
         print_json(record(report, about))
     else:
@@ -39,6 +43,13 @@ def main(options: argparse.Namespace) -> int:
     if not report.go:
         return FOUND
     return FAULT if report.faults else FINE
+
+
+def _progress(text: str) -> AbstractContextManager[object]:
+    """A line for what takes long; the rest is over before anybody reads it, or says itself how far it is."""
+    if text.endswith(("memory", "dry run")):
+        return nullcontext()
+    return stage(text, announce=text.startswith("running"))
 
 
 def _print(report: Report, about: Mapping[str, str], *, verbose: bool) -> None:

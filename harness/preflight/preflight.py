@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from harness.preflight import combinations, command_in_release, dry_run, folder, known, memory, rows, schedule
 from harness.preflight.findings import Part, Report
@@ -12,6 +13,8 @@ from harness.preflight.release_questions import Question, ask_all
 
 _log = logging.getLogger(__name__)
 PartCheck = Callable[[Inputs], Part]
+Progress = Callable[[str], AbstractContextManager[object]]
+"""Shows what goes on for as long as its block lasts."""
 
 
 def parts() -> Sequence[tuple[str, PartCheck]]:
@@ -33,19 +36,19 @@ def questions() -> Sequence[Callable[[Inputs], Question | None]]:
     return (rows.question,)
 
 
-def examine(inputs: Inputs, *, progress: Callable[[str], None] = lambda _: None) -> Report:
+def examine(inputs: Inputs, *, progress: Progress = nullcontext) -> Report:
     """Everything that preflight has to say about these inputs.
 
     A part that fails by a fault of the harness's is named in `Report.faults`, and takes no other along.
     """
     found, faults = [Part(findings=inputs.command.findings)], []
     if asked := [question for make in questions() if (question := _guarded(make, inputs)) is not None]:
-        progress(f"running FunASR {inputs.release.label} on your files")
-        ask_all(inputs, asked)
+        with progress(f"running FunASR {inputs.release.label} on your files"):
+            ask_all(inputs, asked)
     for name, check in parts():
-        progress(name)
         try:
-            found.append(check(inputs))
+            with progress(f"checking {name}"):
+                found.append(check(inputs))
         except Exception as error:
             faults.append(f"{name}: {type(error).__name__}: {error}")
             _log.debug("%s", name, exc_info=True)

@@ -77,7 +77,7 @@ def _facts(report: Report, *, verbose: bool) -> Iterator[Text]:
     shown = [fact for fact in report.facts if verbose or not fact.detail]
     margin = " " * (max((len(fact.section) for fact in shown), default=0) + 2)
     for section, members in groupby(shown, key=lambda fact: fact.section):
-        text = "; ".join(f"{one_line(fact.label)} {one_line(fact.value)}".strip() for fact in members)
+        text = " · ".join(f"{one_line(fact.label)}: {one_line(fact.value)}" for fact in members)
         lines = textwrap.wrap(text, max(40, width() - len(margin))) or [""]
         for number, line in enumerate(lines):
             start = section.ljust(len(margin)) if number == 0 else margin

@@ -42,11 +42,11 @@ class RunStage:
 
 
 @contextlib.contextmanager
-def stage(text: str, *, every: float = LINE_EVERY_SECONDS) -> Iterator[RunStage]:
+def stage(text: str, *, every: float = LINE_EVERY_SECONDS, announce: bool = True) -> Iterator[RunStage]:
     """Say what begins, and again every so many seconds for as long as it goes on.
 
     The lines come from a thread of their own, because what takes long here waits in one call: an interpreter that
-    imports torch, a download, a synthesizer.
+    imports torch, a download, a synthesizer. Without `announce` nothing is said of what is over soon.
     """
     one, over, began = RunStage(text), threading.Event(), time.monotonic()
 
@@ -55,7 +55,8 @@ def stage(text: str, *, every: float = LINE_EVERY_SECONDS) -> Iterator[RunStage]
             far = f", {one.note}" if one.note else ""
             say(f"{one.text} … still, after {duration(time.monotonic() - began)}{far}")
 
-    say(f"{text} …")
+    if announce:
+        say(f"{text} …")
     thread = threading.Thread(target=repeat, name="stage", daemon=True)
     thread.start()
     try:

@@ -10,6 +10,7 @@ from harness.preflight.rows import arrivals, lengths, lines, speech, texts
 from harness.preflight.rows.data_files import NAMES, named
 from harness.preflight.rows.gathered import Gathered
 from harness.preflight.rows.measured import Arrivals, Measurement, is_audio_jsonl, measure, question
+from harness.text.units import duration
 
 __all__ = ["check", "question"]
 
@@ -75,7 +76,7 @@ def _facts(measurement: Measurement) -> Iterator[Fact]:
         yield Fact(section=SECTION, label=f"{name} rows", value=_rows(rows, measurement.arrivals))
         seconds = [header.seconds for header in rows.headers_by_row if header.rate]
         if seconds:
-            length = f"{sum(seconds) / 3600:.2f} h; the longest {max(seconds):.1f} s"
+            length = f"{duration(sum(seconds))}; the longest {duration(max(seconds))}"
             yield Fact(section=SECTION, label=f"{name} speech", value=length)
         distinct = len({row.source for row in rows.file.rows if row.source})
         if distinct:

@@ -16,6 +16,7 @@ from harness.preflight.rows.audio import AudioHeader
 from harness.preflight.rows.gathered import Gathered
 from harness.preflight.rows.lengths import wrong_lengths
 from harness.preflight.rows.measured import measure
+from harness.text.units import plural
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,14 @@ class Corrections:
     """Rows with an absolute path instead of a relative one."""
     lines: int
     """Blank lines that were left out, and byte-order marks."""
+
+    def __str__(self) -> str:
+        changes = (
+            ("source_len", self.lengths), ("target_len", self.target_lengths), ("relative paths", self.paths),
+            ("blank lines and byte-order marks", self.lines),
+        )  # fmt: skip
+        named = ", ".join(f"{name} {count:,} times" for name, count in changes if count)
+        return f"{self.path}: {plural(self.rows, 'row')}; corrected: {named or 'nothing'}"
 
 
 def write_fixed(inputs: Inputs, to: Path) -> Corrections:

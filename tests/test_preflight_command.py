@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_scripts import CONFIG, FORMS, MODULE, SOUND, seen_by_programs, write_script
+from training_scripts import CONFIG, FORMS, MODULE, SOUND, TRAIN, TWO_GPUS, USERS, seen_by_programs, write_script
 
 from harness.core.cells import Severity
 from harness.core.errors import InputError
@@ -52,6 +52,13 @@ def test_scripts_in_the_shipped_forms_have_no_finding_above_minor(tmp_path: Path
     assert above_minor(command) == []
     assert command.called
     assert command.unvalued == ()
+
+
+@pytest.mark.parametrize("form", USERS)
+def test_sound_scripts_of_users_have_no_finding_above_minor(tmp_path: Path, form: str) -> None:
+    command = command_of(tmp_path, USERS[form])
+    assert above_minor(command) == []
+    assert command.called or form == "eval"
 
 
 def test_a_shipped_form_is_read_as_it_runs(tmp_path: Path) -> None:
@@ -153,6 +160,11 @@ def test_what_only_a_run_knows_is_said_to_be_unknown(tmp_path: Path, before: str
     assert above_minor(command) == []
 
 
+CONSEQUENCES = (
+    *("hydra-cannot-read", "hydra-refuses-words", "setting-given-twice", "setting-without-plus", "command-cut-off"),
+    *("variable-not-set", "launcher-option", "launcher-without-trainer", "more-processes-than-gpus"),
+)
+"""What may be said besides, for one fault makes another."""
 EPOCH = "++train_conf.max_epoch=50 \\\n"
 PLANTED = [
     (EPOCH, "++train_conf.max_epoch=50\n", "command-cut-off", Severity.WRONG, "no backslash"),
@@ -166,11 +178,11 @@ PLANTED = [
     ('"${output_dir}" &>', '"${output_dir}" &>', "", Severity.MINOR, ""),
     (EPOCH, "++train_conf.max_epoch=50\\\n", "hydra-cannot-read", Severity.BROKEN, "two settings arrive as one word"),
     (EPOCH, '++freeze_param="encoder,predictor" \\\n', "hydra-sweep", Severity.BROKEN, "Ambiguous value"),
-    (EPOCH, "++freeze_param=choice(a,b) \\\n", "shell-syntax", Severity.BROKEN, "bash cannot read"),
+    (EPOCH, "++freeze_param=choice(a,b) \\\n", "shell-syntax", Severity.BROKEN, "syntax error"),
     (EPOCH, "++x='choice(a,b)' \\\n", "hydra-sweep", Severity.BROKEN, "function of hydra"),
     (EPOCH, '++data_dir="/数据/train" \\\n', "hydra-cannot-read", Severity.BROKEN, "quotes of its own"),
     (EPOCH, '++data_dir="/data/a=b" \\\n', "hydra-cannot-read", Severity.BROKEN, "'='"),
-    (EPOCH, "++train_conf.max_epoch = 50 \\\n", "hydra-cannot-read", Severity.BROKEN, "two words"),
+    (EPOCH, "++train_conf.max_epoch = 50 \\\n", "hydra-cannot-read", Severity.BROKEN, "blanks beside"),
     (EPOCH, "++freeze_param=[encoder, predictor] \\\n", "hydra-cannot-read", Severity.BROKEN, "in parts"),
     (EPOCH, "++x={a:1,b:2} \\\n", "setting-given-twice", Severity.WRONG, "different values"),
     (EPOCH, "train_conf.max_epoch=50 \\\n", "setting-without-plus", Severity.BROKEN, "without ++"),
@@ -210,6 +222,37 @@ PLANTED = [
     ('export CUDA_VISIBLE_DEVICES="0,1"', 'CUDA_VISIBLE_DEVICES="0,1"', "devices-not-exported", Severity.MINOR,
      "not exported"),
     ("torchrun $DIS", "exit 0\ntorchrun $DIS", "no-trainer-call", Severity.BROKEN, "calls no trainer"),
+    (EPOCH, "'++train_conf.max_epoch=50 \\\n", "shell-syntax", Severity.BROKEN, "not closed"),
+    ('26669}\n"', "26669}\n", "shell-syntax", Severity.BROKEN, "DISTRIBUTED_ARGS"),
+    ('"iic/some_paraformer"', "'iic/some_paraformer", "shell-syntax", Severity.BROKEN, "not closed"),
+    (EPOCH, "++train_conf.max_epoch=50\\ \n", "command-cut-off", Severity.WRONG, "a blank follows"),
+    (EPOCH, "++train_conf.max_epoch:50 \\\n", "hydra-cannot-read", Severity.BROKEN, "a colon"),
+    (EPOCH, "++train_conf.max_epoch=50, \\\n", "hydra-cannot-read", Severity.BROKEN, "a comma stands behind"),
+    (EPOCH, "++train_conf.max_epoch=50; \\\n", "command-cut-off", Severity.WRONG, "`;` ends"),
+    (EPOCH, "++url=a?b&c=d \\\n", "command-cut-off", Severity.WRONG, "unquoted `&`"),
+    (EPOCH, "++train_conf.max_epoch=50 \\ # many\n", "blank-after-backslash", Severity.BROKEN, "refuses"),
+    (EPOCH, "++train_conf.max_epoch=50 # many \\\n", "command-cut-off", Severity.WRONG, "a comment ends"),
+    (EPOCH, "++train_conf.max_epoch=50 /\n", "command-cut-off", Severity.BROKEN, "/ is no backslash"),
+    (EPOCH, "++train_conf.max_epoch==50 \\\n", "hydra-cannot-read", Severity.BROKEN, "two `=`"),
+    (EPOCH, "++train_conf.max_epoch= 50 \\\n", "hydra-cannot-read", Severity.BROKEN, "a blank behind `=`"),
+    (EPOCH, "++train_conf.max_epoch 50 \\\n", "hydra-cannot-read", Severity.BROKEN, "a blank stands where"),
+    (EPOCH, "++train_conf,max_epoch=50 \\\n", "hydra-cannot-read", Severity.BROKEN, "the key holds a sign"),
+    (EPOCH, "++train_conf.max_epoch=５０ \\\n", "hydra-cannot-read", Severity.BROKEN, "full-width"),
+    (EPOCH, "＋＋train_conf.max_epoch=50 \\\n", "typographic-sign", Severity.BROKEN, "full-width"),
+    (EPOCH, "++a={b: 4, c: d} \\\n", "hydra-cannot-read", Severity.BROKEN, "as a whole"),
+    ("lr=0.0002", "lr=0,0002", "hydra-sweep", Severity.BROKEN, "decimal point"),
+    ('dir="data/list"', 'dir="~/list"', "hydra-cannot-read", Severity.BROKEN, "replaces `~`"),
+    ('dir="data/list"', 'dir="data/list (1)"', "hydra-cannot-read", Severity.BROKEN, "'()'"),
+    ('list="${train_data}"', "list='${train_data}'", "variable-in-single-quotes", Severity.BROKEN, "$train_data"),
+    ('list="${train_data}"', "list=data\\train.jsonl", "backslash-in-value", Severity.WRONG, "datatrain"),
+    ('DEVICES="0,1"', "DEVICES=0, 1", "assignment-with-blanks", Severity.BROKEN, "a blank in the list"),
+    ('export CUDA_VISIBLE_DEVICES="0', 'export CUDA_VISIBLE_DEVICES = "0', "assignment-with-blanks", Severity.BROKEN,
+     "CUDA_VISIBLE_DEVICES is not set"),
+    ("gpu_num=$(", "$gpu_num=$(", "assignment-with-dollar", Severity.BROKEN, "gpu_num is not set"),
+    ("torchrun $D", "torchrum $D", "no-trainer-call", Severity.BROKEN, "'torchrum'"),
+    ("torchrun $D", "# torchrun $D", "trainer-without-launcher", Severity.BROKEN, "not executable"),
+    ("torchrun $DISTRIBUTED", "torchrun $DISTRIBUTE", "variable-not-set", Severity.WRONG, "$DISTRIBUTE_ARGS"),
+    ("${RANK:-0}", "${RANK:0}", "default-without-dash", Severity.BROKEN, "no default"),
 ]  # fmt: skip
 
 
@@ -228,16 +271,27 @@ def test_a_planted_fault_is_named_with_its_line(
     assert finding.remedy
     if severity is not Severity.MINOR:
         graver = {one.rule for one in command.findings if one.severity is not Severity.MINOR}
-        assert graver <= {
-            rule,
-            "hydra-cannot-read",
-            "launcher-option",
-            "command-cut-off",
-            "setting-given-twice",
-            "hydra-refuses-words",
-        } | ({"variable-not-set"} if "assignment" in rule or rule in ("launcher-without-trainer",) else set()) | (
-            {"launcher-without-trainer"} if rule == "variable-not-set" else set()
-        )
+        assert graver <= {rule, *CONSEQUENCES}
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "remedy"),
+    [
+        ("CUDA_VISIBLE_DEVICES=0, 1 " + TRAIN, "no-trainer-call", "torchrun"),
+        (TWO_GPUS + TRAIN.replace("nproc_per_node 2", "nproc_per_node 3"), "more-processes-than-gpus", "node 2"),
+        (
+            TWO_GPUS + TRAIN.replace("funasr/bin/train_ds.py", "-m funasr/bin/train_ds.py"),
+            "file-given-as-module",
+            "-m ",
+        ),
+        (TWO_GPUS + TRAIN.replace("funasr/bin/train_ds.py", "funasr.bin.train_ds"), "module-given-as-file", "-m "),
+        ("torchrun --nproc_per_node $n -m funasr.bin.train ++model=m", "variable-not-set", "n=…"),
+    ],
+)
+def test_faults_of_short_scripts(tmp_path: Path, text: str, rule: str, remedy: str) -> None:
+    finding = named(command_of(tmp_path, f"{text}\n"), rule)
+    assert finding.severity is Severity.BROKEN
+    assert remedy in finding.remedy
 
 
 def test_lines_that_are_cut_off_are_not_in_force(tmp_path: Path) -> None:

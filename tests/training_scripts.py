@@ -112,6 +112,136 @@ done
 """
 """In the form of the `run.sh` of the aishell recipes."""
 
+
+TWO_GPUS = 'export CUDA_VISIBLE_DEVICES="0,1"\n'
+TRAIN = "torchrun --nproc_per_node 2 funasr/bin/train_ds.py ++model=m ++train_data_set_list=a ++valid_data_set_list=b"
+USERS = {
+    "torchrun with a module": TWO_GPUS + "torchrun --nproc_per_node=2 -m funasr.bin.train_ds ++model=m ++seed=1\n",
+    "a list of texts": TWO_GPUS + TRAIN + ' \'++x=["a.jsonl","b.jsonl"]\' \\\n',
+    "a backslash before the end": TWO_GPUS + TRAIN + (" \\\n++seed=1 \\\n\n"),
+    "tee": TWO_GPUS + TRAIN + " 2>&1 | tee log\n",
+    "options of its own": (
+        'lr=0.1\nwhile [[ $# -gt 0 ]]; do\ncase $1 in\n--lr) lr="$2"; shift 2;;\n*) echo "bad"; exit 1;;\nesac\ndone\n'
+    )
+    + TWO_GPUS
+    + TRAIN
+    + " ++optim_conf.lr=$lr\n",
+    "an environment": ("source ~/.bashrc\nconda activate x\n") + SOUND,
+    "an environment elsewhere": "source /opt/x/bin/activate\n" + SOUND,
+    "arguments passed on": TWO_GPUS + TRAIN + ' "$@"\n',
+    "arguments passed on unquoted": TWO_GPUS + TRAIN + " $*\n",
+    "settings in a text": ('A="++seed=1 \\\n ++x.y=2\n ++z=3"\n') + TWO_GPUS + TRAIN + " $A\n",
+    "GPUs counted by nvidia-smi": (
+        "gpu_num=$(nvidia-smi -L | wc -l)\ntorchrun --nproc_per_node $gpu_num -m funasr.bin.train ++model=m\n"
+    ),
+    "a process for each GPU": TWO_GPUS + "torchrun --nproc_per_node=gpu -m funasr.bin.train ++model=m\n",
+    "the trainer asked of python": 't=$(python -c "import funasr, os; print(os.path.join(os.pa'
+    "th.dirname(funasr.__file__), 'bin/train_ds.py'))\")\n"
+    + TWO_GPUS
+    + "torchrun --nproc_per_node 2 $t ++model=m ++train_conf.max_epoch=1\n",
+    "the trainer asked of pip": 'p=$(pip show funasr | grep Location | cut -d" " -f2)\n'
+    + TWO_GPUS
+    + "torchrun --nproc_per_node 2 ${p}/funasr/bin/train_ds.py ++model=m\n",
+    "accelerate": TWO_GPUS + "accelerate launch --config_file x --num_processes 2 funasr/bin/train.py ++model=m\n",
+    "deepspeed": "deepspeed --no_local_rank --include localhost:0,1 funasr/bin/train_ds.py ++mo"
+    "del=m ++train_conf.use_deepspeed=true\n",
+    "torch.distributed.run": TWO_GPUS
+    + "python3 -m torch.distributed.run --nproc_per_node 2 funasr/bin/train.py ++model=m\n",
+    "mpirun": TWO_GPUS + "mpirun -np 2 python funasr/bin/train.py ++model=m\n",
+    "in a condition": TWO_GPUS + "if " + TRAIN + " ++seed=1; then echo ok; else echo no; exit 1; fi\n",
+    "with a way out": TWO_GPUS + TRAIN + " || { echo failed; exit 1; }\n",
+    "in a function, in a loop": TWO_GPUS
+    + ("run() {\n  local n=$1\n  ")
+    + TRAIN
+    + (" ++seed=$n\n}\nfor s in 1 2 3; do run $s; done\n"),
+    "many kinds of values": TWO_GPUS
+    + TRAIN
+    + (" ++model_revision=v2.0.4 ++x=2e-4 ++y=.5 ++hub=ms ++t=data/*.jsonl ++o=exp/$(date +%Y%m%d) &\nwait\n"),
+    "a careful script": (
+        "#!/usr/bin/env bash\n"
+        "set -euo pipefail\n"
+        'SCRIPT_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)\n'
+        'cd "$SCRIPT_DIR"\n'
+    )
+    + TWO_GPUS
+    + (
+        "torchrun --standalone --nproc_per_node=2 -m funasr.bin.train_ds \\\n"
+        '  ++model="${1:-iic/x}" \\\n'
+        '  ++train_data_set_list="$SCRIPT_DIR/a.jsonl" \\\n'
+        '  ++output_dir="$SCRIPT_DIR/out"\n'
+    ),
+    "texts for other programs": (
+        "cat > run.py <<'PY'\n"
+        "x = 1\n"
+        "print('it''s')\n"
+        "PY\n"
+        "cat <<EOF > cfg.yaml\n"
+        "a: ${HOME}\n"
+        "++b=1\n"
+        "EOF\n"
+        "# it's a comment with an apostrophe\n"
+    )
+    + TWO_GPUS
+    + TRAIN
+    + "\n",
+    "after another program": TWO_GPUS + "python data_prep.py --wav x --text y && \\\n" + TRAIN + "\n",
+    "exported later": ("CUDA_VISIBLE_DEVICES=2,3\nexport CUDA_VISIBLE_DEVICES\n") + TRAIN + "\n",
+    "single plus": (
+        "export CUDA_VISIBLE_DEVICES=0\n"
+        "python -u -m funasr.bin.train \\\n"
+        "  +model=m \\\n"
+        "  +train_conf.max_epoch=1 \\\n"
+        "  hydra.run.dir=out\n"
+    ),
+    "goes on afterwards": SOUND + '\necho "训练完成"\npython infer.py --model outputs/model.pt # 推理\n',
+    "a here string": (
+        'gpu=${GPU:-"0,1"}\n'
+        "n=$(awk -F, '{print NF}' <<< \"$gpu\")\n"
+        "CUDA_VISIBLE_DEVICES=$gpu torchrun --nproc_per_node=$n -m funasr.bin.train ++model=m\n"
+    ),
+    "an array by read": (
+        "export CUDA_VISIBLE_DEVICES=0,1,2,3\n"
+        'IFS="," read -ra g <<< "$CUDA_VISIBLE_DEVICES"\n'
+        "n=${#g[@]}\n"
+        "torchrun --nproc_per_node=$n -m funasr.bin.train ++model=m\n"
+    ),
+    "an array joined": (
+        "g=(0 1)\n"
+        'export CUDA_VISIBLE_DEVICES=$(IFS=,; echo "${g[*]}")\n'
+        "torchrun --nproc_per_node=${#g[@]} -m funasr.bin.train ++model=m\n"
+    ),
+    "rendezvous": TWO_GPUS
+    + (
+        "torchrun --nproc_per_node 2 \\\n"
+        "  --rdzv_backend c10d --rdzv_endpoint localhost:0 \\\n"
+        " funasr/bin/train_ds.py ++model=m \\\n"
+        " ++train_data_set_list=a >log 2>&1 & echo $! > pid\n"
+    ),
+    "a random port": TWO_GPUS
+    + "torchrun --nproc_per_node 2 --master_port $((RANDOM + 20000)) funasr/bin/train.py ++model=m\n",
+    "several machines by the environment": TWO_GPUS
+    + "torchrun --nproc_per_node 2 --nnodes $NNODES --node_rank $NODE_RANK "
+    "--master_addr $MASTER_ADDR funasr/bin/train.py ++model=m\n",
+    "the program": "funasr-train ++model=m ++train_data_set_list=a ++device=cpu\n",
+    "quotes for hydra": TWO_GPUS
+    + TRAIN
+    + " ++tokenizer_conf.unk_symbol='\"<unk>\"' ++frontend_conf.window=hamming ++token_list='[a,b]'\n",
+    "on a CPU": ('export CUDA_VISIBLE_DEVICES=""\npython -m funasr.bin.train ++model=m ++device=cpu\n'),
+    "GPUs by name": 'export CUDA_VISIBLE_DEVICES="GPU-3a,GPU-4b"\n' + TRAIN + "\n",
+    "looks for its trainer": "workspace=`pwd`\n"
+    + TWO_GPUS
+    + (
+        "train_tool=${workspace}/../FunASR/funasr/bin/train_ds.py\n"
+        '[ -f "$train_tool" ] || { echo "no trainer"; exit 1; }\n'
+        "torchrun --nproc_per_node 2 $train_tool ++model=m\n"
+    ),
+    "eval": TWO_GPUS
+    + ('cmd="torchrun --nproc_per_node 2 funasr/bin/train.py ++model=m ++seed=1"\necho $cmd\neval $cmd\n'),
+    "a command in a variable": TWO_GPUS
+    + ('cmd="torchrun --nproc_per_node 2 funasr/bin/train.py ++model=m ++seed=1"\n$cmd\n'),
+}
+"""Sound scripts as users write them."""
+
 FORMS = {"sound": SOUND, "module": MODULE, "config": CONFIG}
 PROGRAMS = ("torchrun", "python", "python3", "deepspeed", "accelerate", "funasr-train", "nohup")
 

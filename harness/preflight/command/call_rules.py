@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from harness.core.cells import Severity
 from harness.preflight.command.call import Call
 from harness.preflight.command.interpreter import Interpreter
+from harness.preflight.command.launchers import mentions_trainer
+from harness.preflight.command.quotes import unclosed
 from harness.preflight.command.scripts import tree_of
 from harness.preflight.command.words import Word
 from harness.preflight.findings import Finding, Place
@@ -27,7 +29,10 @@ def no_call(path: Path, raw: bytes, interpreter: Interpreter) -> Iterator[Findin
     """Why nothing is trained: a call that is commented out, or none."""
     lines = raw.decode("utf-8", "replace").splitlines()
     commented = [number for number, line in enumerate(lines, 1) if _COMMENTED.search(line)]
-    yield from _unreadable(path, raw, None)
+    unreadable = list(_unreadable(path, raw, None))
+    yield from unreadable
+    if unreadable:
+        return
     if interpreter.not_followed and not commented:
         called = ", ".join(dict.fromkeys(interpreter.not_followed))
         yield Finding(
@@ -38,16 +43,25 @@ def no_call(path: Path, raw: bytes, interpreter: Interpreter) -> Iterator[Findin
             remedy="give the script that calls the trainer",
         )
         return
-    why = "the call is commented out" if commented else "no line calls torchrun, funasr/bin/train.py or funasr-train"
+    why = "no line calls torchrun, funasr/bin/train.py or funasr-train"
+    misread = [(one, place) for one in interpreter.commands if (place := mentions_trainer(one.words)) is not None]
+    if commented:
+        why = "the call is commented out"
+    elif misread:
+        command, _ = misread[0]
+        why = f"bash takes {command.words[0].text[:40]!r} for the program that it is to run"
+        commented = [command.line]
     yield Finding(
         severity=Severity.BROKEN,
         rule="no-trainer-call",
         message=f"the script calls no trainer, so nothing is trained: {why}",
         place=Place(file=str(path), line=commented[0] if commented else None),
         evidence=tuple(f"line {number}: {lines[number - 1].strip()[:120]}" for number in commented[:3]),
-        remedy="take away the # in front of each line of the call"
-        if commented
-        else "torchrun … funasr/bin/train_ds.py ++model=…",
+        remedy=(
+            "take away the # in front of each line of the call"
+            if "commented" in why
+            else "torchrun --nproc_per_node 1 -m funasr.bin.train_ds ++model=… \\"
+        ),
     )
 
 
@@ -58,6 +72,8 @@ def findings(call: Call) -> Iterator[Finding]:
     yield from _false_defaults(call)
     yield from _typographic(call)
     yield from _redirected(call)
+    yield from _kept_from_shell(call)
+    yield from _backslashes(call)
 
 
 def _unreadable(path: Path, text: bytes, call: Call | None) -> Iterator[Finding]:
@@ -65,25 +81,26 @@ def _unreadable(path: Path, text: bytes, call: Call | None) -> Iterator[Finding]
     root = tree_of(text)
     if not root.has_error:
         return
-    for node in _faults(root):
-        line = int(node.start_point[0]) + 1
-        open_quote = node.parent is not None and node.parent.type == "string" and node.is_missing
-        start = int(node.parent.start_point[0]) + 1 if open_quote and node.parent is not None else line
-        near = call is not None and call.command.line - 1 <= start <= call.command.end_line + 1
-        if not open_quote and not near:
-            continue
-        lines = text.decode("utf-8", "replace").split("\n")
-        shown = lines[start - 1].strip()[:120] if start <= len(lines) else ""
-        what = "a quote is opened here and not closed" if open_quote else "bash cannot read this line"
-        yield Finding(
-            severity=Severity.BROKEN,
-            rule="shell-syntax",
-            message=f"{what}: bash reads on to the end of the script, or stops with a syntax error",
-            place=Place(file=str(path), line=start),
-            evidence=(shown,),
-            remedy="close the quote" if open_quote else "put values with ( ) < > | & ; into double quotes",
-        )
+    whole = text.decode("utf-8", "replace")
+    quote = unclosed(whole)
+    lines = [int(node.start_point[0]) + 1 for node in _faults(root)]
+    near = [one for one in lines if call is not None and call.command.line - 1 <= one <= call.command.end_line + 1]
+    start = quote or next(iter(near if call is not None else lines), None)
+    if start is None:
         return
+    shown = (whole.split("\n") + [""] * 2)[start - 1].strip()[:120]
+    yield Finding(
+        severity=Severity.BROKEN,
+        rule="shell-syntax",
+        message=(
+            "a quote is opened here and not closed: bash takes the following lines for a part of the text"
+            if quote
+            else "bash stops here with a syntax error"
+        ),
+        place=Place(file=str(path), line=start),
+        evidence=(shown,),
+        remedy="close the quote" if quote else "put values with ( ) < > | & ; into double quotes",
+    )
 
 
 def _faults(root: Node) -> Iterator[Node]:
@@ -104,11 +121,11 @@ def _unset(call: Call) -> Iterator[Finding]:
             in_words.setdefault(name, []).append(word)
     for name in dict.fromkeys([*call.command.unset, *in_words]):
         words = in_words.get(name, [])
-        keys = [word.text.lstrip("+~").partition("=")[0] for word in words]
-        near = difflib.get_close_matches(name, [*call.command.exported, *call.command.unexported], 1, 0.75)
+        keys = [word.text.lstrip("+~").partition("=")[0] for word in words if word.text.startswith("+")]
+        near = difflib.get_close_matches(name, [*call.command.exported, *call.command.unexported], 1, 0.8)
         gone = name in call.command.unset or any(word in launcher for word in words)
         yield Finding(
-            severity=_unset_severity(call, name, keys, gone=gone),
+            severity=_unset_severity(call, name, keys, gone=gone, mistyped=bool(near)),
             rule="variable-not-set",
             message=(
                 f"nothing in the script sets ${name}: bash puts an empty text there"
@@ -120,13 +137,13 @@ def _unset(call: Call) -> Iterator[Finding]:
         )
 
 
-def _unset_severity(call: Call, name: str, keys: list[str], *, gone: bool) -> Severity:
+def _unset_severity(call: Call, name: str, keys: list[str], *, gone: bool, mistyped: bool) -> Severity:
     deepspeed = any(one.key == "train_conf.use_deepspeed" and one.value is True for one in call.hydra.overrides)
     if set(keys) <= {"train_conf.deepspeed_config"} and keys and not deepspeed:
         return Severity.MINOR
     if name.isupper() or name.isdigit():
         # An upper-case name is by custom one of the environment, an argument may be optional.
-        return Severity.MINOR
+        return Severity.WRONG if mistyped and gone else Severity.MINOR
     if gone or set(keys) & _NEEDED:
         return Severity.BROKEN
     return Severity.WRONG if any("_conf." in key for key in keys) else Severity.MINOR
@@ -147,20 +164,7 @@ def _false_defaults(call: Call) -> Iterator[Finding]:
 
 def _typographic(call: Call) -> Iterator[Finding]:
     """Quotes, dashes, blanks and signs that look like the shell's and are none."""
-    words = [*call.command.words]
-    found: dict[int, tuple[str, str]] = {}
-    for word in words:
-        if word.unknown:
-            continue
-        text = word.text
-        if sign := next((char for char in text if char in _LOOKS_LIKE_QUOTES), ""):
-            found.setdefault(word.line, (text, f"{sign} (U+{ord(sign):04X}) is no quote for bash"))
-        elif text[:1] in "–—−－‐‑":
-            found.setdefault(word.line, (text, f"{text[0]} (U+{ord(text[0]):04X}) is no dash that starts an option"))
-        elif text[:1] in "＋" or re.match(r"^[+]*[\w.]+＝", text):
-            found.setdefault(word.line, (text, "full-width + and = are letters for hydra"))
-        elif sign := next((char for char in text if char in "\u00a0\u3000\u200b\u2003\ufeff"), ""):
-            found.setdefault(word.line, (text, f"U+{ord(sign):04X} looks like a blank and separates no words"))
+    found = typographic_words(call)
     if not found:
         return
     line, (text, why) = min(found.items())
@@ -173,6 +177,56 @@ def _typographic(call: Call) -> Iterator[Finding]:
         remedy=ascii_of(text),
         count=len(found),
     )
+
+
+def typographic_words(call: Call) -> dict[int, tuple[str, str]]:
+    """By line the word with such a sign, and what the sign is."""
+    found: dict[int, tuple[str, str]] = {}
+    for word in call.command.words:
+        if word.unknown:
+            continue
+        text = word.text
+        if sign := next((char for char in text if char in _LOOKS_LIKE_QUOTES), ""):
+            found.setdefault(word.line, (text, f"{sign} (U+{ord(sign):04X}) is no quote for bash"))
+        elif text[:1] in "–—−－‐‑":
+            found.setdefault(word.line, (text, f"{text[0]} (U+{ord(text[0]):04X}) is no dash that starts an option"))
+        elif text[:1] in "＋" or re.match(r"^[+]*[\w.]+＝", text):
+            found.setdefault(word.line, (text, "full-width + and = are letters for hydra"))
+        elif sign := next((char for char in text if char in "\u00a0\u3000\u200b\u2003\ufeff"), ""):
+            found.setdefault(word.line, (text, f"U+{ord(sign):04X} looks like a blank and separates no words"))
+    return found
+
+
+def _kept_from_shell(call: Call) -> Iterator[Finding]:
+    """`'${name}'` with a variable of the script: in single quotes it reaches hydra as it is."""
+    names = {*call.command.exported, *call.command.unexported}
+    keys = {one.key for one in call.hydra.overrides}
+    for one in call.hydra.overrides:
+        for found in re.finditer(r"\$\{?([A-Za-z_]\w*)\}?", "" if one.word.unknown else one.typed_value):
+            if found[1] in names and found[1] not in keys:
+                yield Finding(
+                    severity=Severity.BROKEN,
+                    rule="variable-in-single-quotes",
+                    message=f"in single quotes the shell does not replace ${found[1]}: hydra receives the name",
+                    place=call.place(one.word.line, one.key),
+                    evidence=(f"hydra receives {one.word.text[:200]}",),
+                    remedy=f'{one.prefix}{one.key}="{one.typed_value}"',
+                )
+                break
+
+
+def _backslashes(call: Call) -> Iterator[Finding]:
+    """`D:\\data` without quotes, of which bash makes `D:data`."""
+    for number in range(call.command.line, call.command.end_line + 1):
+        if found := re.search(r"([+\w.]+)=([^\s\"'$]*\\[A-Za-z][^\s\"']*)", call.line(number)):
+            yield Finding(
+                severity=Severity.WRONG,
+                rule="backslash-in-value",
+                message="outside quotes bash takes the backslashes away",
+                place=call.place(number, found[1].lstrip("+")),
+                evidence=(f"{found[0]} becomes {found[0].replace(chr(92), '')}",),
+                remedy=f"{found[1]}='{found[2]}'",
+            )
 
 
 def ascii_of(text: str) -> str:

@@ -23,7 +23,7 @@ DEEPEST = 12
 """Of functions that call functions, and scripts that read scripts."""
 MOST_COMMANDS = 20_000
 MOST_CALLS = 500
-_ESCAPED_BLANK = re.compile(rb"[ \t]*\\[ \t]+(\n|$)")
+_ESCAPED_BLANK = re.compile(rb"[ \t]*\\[ \t]+(\n|$|#)")
 """A blank behind the backslash at a line's end: it is a word of its own."""
 _SHELLS = ("bash", "sh", "zsh")
 
@@ -228,11 +228,13 @@ class Interpreter:
         self.depth -= 1
 
     def readable(self, arguments: Sequence[Word], shell: Shell) -> Script | None:
+        """A script of the user's project: below the working directory, or beside the script that names it."""
         if not arguments or not arguments[0].known or self.depth >= DEEPEST or shell.directory is None:
             return None
         for folder in (Path(shell.directory), shell.script.parent):
-            path = folder / arguments[0].text
-            text = read_text(path)
+            path = Path(posixpath.normpath(folder / arguments[0].text))
+            beside = path.is_relative_to(shell.directory) or path.is_relative_to(shell.script.parent)
+            text = read_text(path) if beside else None
             if text is not None:
                 return Script(path=path, text=text)
         return None

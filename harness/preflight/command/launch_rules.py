@@ -23,6 +23,8 @@ def number(word: Word | None) -> int | None:
 
 def processes(launch: Launch) -> int | None:
     """How many processes the launcher starts on this machine, where that is known."""
+    if launch.launcher not in (*PROCESSES, "python", ""):
+        return None
     if launch.launcher not in PROCESSES:
         return 1 if launch.trainer is not None and launch.entry is not None else None
     word = launch.options.get(PROCESSES[launch.launcher])
@@ -62,9 +64,13 @@ def _finding(severity: Severity, rule: str, message: str, line: int, evidence: t
 
 def _trainer(launch: Launch) -> Iterator[Finding]:
     """What stands where the launcher expects the trainer's file."""
-    if not launch.launcher:
-        return
     word = launch.trainer
+    if not launch.launcher:
+        if word is not None and word.known and word.text.endswith(".py"):
+            message = "the trainer's file is called itself, without torchrun or python: it is not executable"
+            remedy = f"torchrun --nproc_per_node 1 {word.text}"
+            yield _finding(Severity.BROKEN, "trainer-without-launcher", message, word.line, (word.text,), remedy)
+        return
     if word is None:
         message = f"{launch.launcher} is given no trainer: it stops at once"
         remedy = "name the trainer on the same command: … funasr/bin/train_ds.py \\"
@@ -112,6 +118,8 @@ def _numbers(launch: Launch) -> Iterator[Finding]:
         if not re.fullmatch(pattern, word.text) or zero or (name == "master-port" and int(word.text) > 65535):
             message = f"--{(name or '').replace('-', '_')} is {word.text!r}, which {launch.launcher} cannot use"
             remedy = f"--{(name or '').replace('-', '_')} {'29500' if name == 'master-port' else '1'}"
+            if zero:
+                remedy += ", or set CUDA_VISIBLE_DEVICES above the line that counts it"
             yield _finding(Severity.BROKEN, "launcher-option", message, word.line, (word.text[:80],), remedy)
 
 
@@ -184,7 +192,7 @@ def _device_fault(text: str, devices: list[str]) -> str:
 def _counts(call: Call, devices: list[str], line: int) -> Iterator[Finding]:
     started, seen = processes(call.launch), len([one for one in devices if one])
     on_cpu = any(one.key == "device" and one.value == "cpu" for one in call.hydra.overrides)
-    if started is None or started == seen or call.launch.launcher == "deepspeed" or on_cpu:
+    if not started or started == seen or call.launch.launcher == "deepspeed" or on_cpu:
         return
     option = call.launch.options.get(PROCESSES.get(call.launch.launcher, ""))
     name = PROCESSES.get(call.launch.launcher, "nproc-per-node").replace("-", "_")

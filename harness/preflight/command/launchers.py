@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -78,7 +79,39 @@ def launch_of(words: Sequence[Word]) -> Launch | None:
         return _if_training(_through(name, rest[2:]))
     if _PYTHON.match(name):
         return _if_training(_of_python(rest[1:]))
+    return _by_another_program(rest)
+
+
+_READS_FILES = frozenset(
+    {
+        *("echo", "printf", "cat", "ls", "cp", "mv", "rm", "ln", "vim", "vi", "nano", "which", "type", "grep", "head"),
+        *("tail", "sed", "awk", "chmod", "git", "test", "[", "[[", "wc", "dirname", "basename", "realpath", "readlink"),
+        *("diff", "find", "touch", "mkdir", "cd", "pip", "pip3", "export", "set", "ps", "pgrep", "pkill", "kill"),
+    }
+)
+"""Programs that may name a trainer's file and start none."""
+
+
+def mentions_trainer(words: Sequence[Word]) -> int | None:
+    """The place of a trainer in the words of a program that starts none as far as is known here; None without one."""
+    rest = unwrapped(words)
+    if len(rest) < 2 or posixpath.basename(rest[0].text) in _READS_FILES:
+        return None
+    for place, word in enumerate(rest[1:], 1):
+        text = word.text
+        if TRAINER_FILE.search(text) or TRAINER_MODULE.search(text) or TRAINER_PROGRAM.search(text):
+            return place
     return None
+
+
+def _by_another_program(rest: Sequence[Word]) -> Launch | None:
+    """A trainer that a program starts which is not known here, such as `mpirun`."""
+    place = mentions_trainer(rest)
+    name = posixpath.basename(rest[0].text)
+    looks_like = difflib.get_close_matches(name, ("torchrun", "python", "python3", "deepspeed", "accelerate"), 1, 0.75)
+    if place is None or looks_like or not re.match(r"[A-Za-z_./~$]", rest[0].text):
+        return None
+    return _trained(Launch(launcher=name, module=rest[place - 1].text == "-m"), rest[place:])
 
 
 def _of_python(words: Sequence[Word]) -> Launch:

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.core.cells import Severity
 from harness.preflight.command.hydra_words import HydraWords, Override, as_text
+from harness.preflight.command.unreadable_words import Unreadable, unreadable
 from harness.preflight.command.words import Word
 from harness.preflight.findings import Finding, Place
 
@@ -27,6 +28,8 @@ PREFLIGHT_OPTIONS = frozenset(
         "-v",
     ]
 )
+MOST_SHOWN = 3
+"""Words of one cause that are shown."""
 _PRINTING = frozenset({"cfg", "info", "help", "hydra-help", "version", "shell-completion"})
 _NO = frozenset({"no", "off", "n", "none", "nil", "non", "disable", "disabled"})
 
@@ -84,91 +87,52 @@ def _refused(words: HydraWords, file: str) -> Iterator[Finding]:
 
 
 def _sweeps(words: HydraWords, file: str) -> Iterator[Finding]:
+    by_cause: dict[str, list[Override]] = {}
     for one in words.overrides:
-        if not one.sweep or "multirun" in words.options:
-            continue
-        typed = one.typed_value
-        items = [item.strip() for item in typed.split(",")]
-        call = re.match(r"\w+\(", typed)
-        as_list = f"'{one.prefix or '++'}{one.key}=[{','.join(items)}]'"
+        if one.sweep and "multirun" not in words.options:
+            by_cause.setdefault(swept(one)[0], []).append(one)
+    for why, several in by_cause.items():
         yield Finding(
             severity=Severity.BROKEN,
             rule="hydra-sweep",
-            message=(
-                "hydra takes the value for several runs and stops (Ambiguous value for argument): "
-                + (
-                    f"{call[0]}) is a function of hydra's"
-                    if call
-                    else "the shell took the quotes, and a bare comma separates runs"
-                )
-            ),
-            place=_place(file, one.word, one.key),
-            evidence=(f"hydra receives {one.word.text}",),
-            remedy=as_text(one.prefix, one.key, typed) + (f" for a text, {as_list} for a list" if not call else ""),
+            message=f"hydra takes the value for several runs and stops (Ambiguous value for argument): {why}",
+            place=_place(file, several[0].word, several[0].key),
+            evidence=tuple(f"hydra receives {one.word.text[:200]}" for one in several[:MOST_SHOWN]),
+            remedy=swept(several[0])[1],
+            count=len(several),
         )
 
 
+def swept(one: Override) -> tuple[str, str]:
+    """Why hydra sees several runs in a value, and the line to type."""
+    typed, prefix = one.typed_value, one.prefix or "++"
+    if call := re.match(r"(\w+)\(", typed):
+        return f"{call[1]}() is a function of hydra's", as_text(prefix, one.key, typed)
+    if re.fullmatch(r"\d+,\d+", typed):
+        return "a comma is no decimal point", f"{prefix}{one.key}={typed.replace(',', '.')}"
+    items = ",".join(item.strip() for item in typed.split(","))
+    as_list = f"'{prefix}{one.key}=[{items}]'"
+    why = "the shell took the quotes, and a bare comma separates runs"
+    return why, f"{as_text(prefix, one.key, typed)} for a text, {as_list} for a list"
+
+
 def _unreadable(words: HydraWords, file: str) -> Iterator[Finding]:
-    overrides = words.overrides
-    for place, one in enumerate(overrides):
-        if not one.error or (file and one.word.text.isspace()):
-            # A blank behind a backslash has a rule of its own.
-            continue
-        after = overrides[place + 1].word.text if place + 1 < len(overrides) else ""
-        message, remedy = explained(one, after, overrides[place - 1] if place else None)
+    """One finding for each cause, however many words it concerns."""
+    by_message: dict[str, list[Unreadable]] = {}
+    for one in unreadable(words, in_script=bool(file)):
+        by_message.setdefault(one.message, []).append(one)
+    for message, several in by_message.items():
+        first = several[0].override
+        received = [f"hydra receives {one.override.word.text[:200]!r}" for one in several[:MOST_SHOWN]]
         yield Finding(
             severity=Severity.BROKEN,
             rule="hydra-cannot-read",
             message=message,
-            place=_place(file, one.word, one.key if "=" in one.word.text else ""),
-            evidence=(f"hydra receives {one.word.text[:200]!r}", f"hydra: {one.error[:200]}"),
-            remedy=remedy,
+            place=_place(file, first.word, first.key if "=" in first.word.text else ""),
+            evidence=(*received, f"hydra: {first.error[:200]}"),
+            remedy=several[0].remedy,
+            count=len(several),
         )
-
-
-def explained(one: Override, after: str, before: Override | None) -> tuple[str, str]:
-    """Why hydra cannot read a word, and the line to type."""
-    text, value, prefix = one.word.text, one.typed_value, one.prefix or "++"
-    if not text.strip():
-        return "an empty word reaches hydra, which cannot read it", "take away the blank or the empty quotes"
-    if "=" not in text:
-        if after.startswith("="):
-            return "a blank beside `=`: the key and the value arrive as two words", f"{prefix}{one.key}{after}"
-        if before is not None and not before.error:
-            joined = f"{before.typed_value} {text}"
-            return (
-                "the word has no `=`: the value before it holds a blank, and the shell took it for two words",
-                as_text(before.prefix, before.key, joined),
-            )
-        return "the word has no `=`, and hydra wants key=value", f"{prefix}{one.key.strip()}=…"
-    if text.startswith("="):
-        return "a blank beside `=`: hydra receives a value without a key", "no blanks beside `=`"
-    if not re.fullmatch(r"[\w.@/:-]+", one.key, re.ASCII):
-        return (
-            "the key holds a sign that hydra does not allow there",
-            f"{prefix}{re.sub(r'[^A-Za-z0-9_./]', '', one.key)}={value}",
-        )
-    if glued := re.search(r"(\S*?)(\+\+[\w.]+=\S*)", value):
-        return (
-            "two settings arrive as one word: no blank stands between them",
-            f"{prefix}{one.key}={glued[1]} {glued[2]}",
-        )
-    if value[:1] in "[{" and not value.rstrip().endswith(("]", "}")):
-        return (
-            "a list or dict with a blank in it arrives in parts: the shell splits it where it is not quoted",
-            f"'{prefix}{one.key}=[…]'  (the whole word in quotes)",
-        )
-    signs = sorted(
-        {sign for sign in value if (not (sign.isascii() and sign.isalnum()) and sign in _REFUSED) or ord(sign) > 127}
-    )
-    which = "".join(signs[:8])
-    why = (
-        f"hydra cannot read {which!r} in a value without quotes of its own" if which else "hydra cannot read the value"
-    )
-    return f"{why}: the shell's quotes do not reach it", as_text(prefix, one.key, value)
-
-
-_REFUSED = frozenset("=()<>#~'\"&;!^`{}[]")
 
 
 def _without_plus(words: HydraWords, file: str) -> Iterator[Finding]:
@@ -177,7 +141,7 @@ def _without_plus(words: HydraWords, file: str) -> Iterator[Finding]:
         return
     given: list[str] = []
     for one in words.overrides:
-        outside = not one.key or one.error or one.key.startswith(("hydra.", "hydra/"))
+        outside = not one.key.strip() or one.error or one.key[0] in "$`" or one.key.startswith(("hydra.", "hydra/"))
         there = one.key in given or any(key.startswith(f"{one.key}.") for key in given)
         if not outside and one.prefix in ("", "~") and not there:
             removing = one.prefix == "~"
@@ -217,7 +181,7 @@ def _twice(words: HydraWords, file: str) -> Iterator[Finding]:
             continue
         last = several[-1]
         yield Finding(
-            severity=Severity.WRONG,
+            severity=Severity.MINOR if key in ("output_dir", "train_conf.log_interval") else Severity.WRONG,
             rule="setting-given-twice",
             message=f"given {len(several)} times with different values: the last one, {_spelled(last)}, is in force",
             place=_place(file, last.word, key),

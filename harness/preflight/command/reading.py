@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -20,6 +21,8 @@ from harness.preflight.command.training_command import TrainingCommand
 from harness.preflight.command.words import Word, text_of
 from harness.preflight.findings import Finding, Place
 from harness.preflight.settings import Setting
+
+_KEY = re.compile(r"[A-Za-z_][\w./-]*")
 
 
 def read_script(path: Path, *, root: Path, environment: Mapping[str, str] | None = None) -> TrainingCommand:
@@ -40,13 +43,19 @@ def read_script(path: Path, *, root: Path, environment: Mapping[str, str] | None
         raise InputError(f"{path}: nested too deeply to be read") from error
     findings = list(script_rules.findings(path, raw, interpreter))
     call = chosen(path, interpreter, named, shell.open_ended)
-    findings += (one for one in lost_launchers(path, interpreter) if call is not None)
     if call is None:
         findings += call_rules.no_call(path, raw, interpreter)
         return TrainingCommand(script=path, findings=tuple(findings))
-    for rules in (script_rules.of_call, call_rules.findings, launch_rules.findings):
-        findings += rules(call)
-    findings += override_rules.findings(call.hydra, call.file)
+    lost = list(lost_launchers(path, interpreter))
+    findings += [*lost, *script_rules.of_call(call), *call_rules.findings(call)]
+    if not lost:
+        findings += launch_rules.findings(call)
+    told = call_rules.typographic_words(call)
+    findings += (
+        one
+        for one in override_rules.findings(call.hydra, call.file)
+        if not (one.rule == "hydra-cannot-read" and one.place.line in told)
+    )
     return _command(call, findings)
 
 
@@ -122,7 +131,7 @@ def _settings(hydra: HydraWords, file: str) -> tuple[tuple[Setting, ...], tuple[
     unvalued: list[Setting] = []
     for one in hydra.overrides:
         line = one.word.line if file else None
-        if one.error or one.prefix == "~" or not one.key or one.key.startswith(("hydra.", "hydra/")):
+        if one.error or one.prefix == "~" or not _KEY.fullmatch(one.key) or one.key.startswith(("hydra.", "hydra/")):
             continue
         if one.unknown or one.sweep:
             place = Place(file=file, line=line, key=one.key)

@@ -10,10 +10,15 @@ from harness.core.cells import Severity
 from harness.preflight.command.call import Call
 from harness.preflight.command.interpreter import Interpreter
 from harness.preflight.command.shell import Command
+from harness.preflight.command.unreadable_words import IN_PLACE_OF_BACKSLASH
 from harness.preflight.findings import Finding, Place
 
 OVERRIDE = re.compile(r"^(\+{1,2}[A-Za-z_~]|-{1,2}[a-z_]+\.\w|~[a-z_]+(\.\w+)*$|[a-z_]+(\.\w+)+=)")
 """What only a trainer's word begins with."""
+_WRONG_ASSIGNMENT = re.compile(
+    r"^\s*(?P<export>export\s+)?(?:\$(?P<dollar>[A-Za-z_]\w*)=|(?P<spaced>[A-Za-z_]\w*)\s+=)(?P<value>.*)$"
+)
+_TORN_LIST = re.compile(r"^\s*(export\s+)?(\w*CUDA_VISIBLE_DEVICES)=([\d,]+,)\s+(\d[\d,]*)")
 REQUIRED = frozenset({"model", "train_data_set_list", "valid_data_set_list"})
 _PLACES = frozenset({"output_dir", "log_file", "log_interval"})
 """Keys without which the same is learned."""
@@ -50,7 +55,30 @@ def _line_ends(path: Path, raw: bytes) -> Iterator[Finding]:
 
 
 def _assignments(path: Path, interpreter: Interpreter) -> Iterator[Finding]:
-    """`NAME = value` and `NAME =value`, which call a program of the variable's name."""
+    """`NAME = value`, `$NAME=value` and `NAME=0, 1`, which do not set the variable, or not to all of it."""
+    lines = interpreter.followed[path.absolute()].decode("utf-8", "replace").split("\n")
+    for number, line in enumerate(lines, 1):
+        if torn := _TORN_LIST.match(line):
+            yield Finding(
+                severity=Severity.BROKEN,
+                rule="assignment-with-blanks",
+                message=f"a blank in the list: bash sets {torn[2]} to {torn[3]!r} and takes the rest for a command",
+                place=Place(file=str(path), line=number, key=torn[2]),
+                evidence=(line.strip()[:120],),
+                remedy=f"{torn[1] or ''}{torn[2]}={torn[3]}{torn[4]}",
+            )
+        found = _WRONG_ASSIGNMENT.match(line)
+        if found is None or not (found["dollar"] or found["export"]):
+            continue
+        name = found["dollar"] or found["spaced"]
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="assignment-with-dollar" if found["dollar"] else "assignment-with-blanks",
+            message=f"{'a `$` in front of the name' if found['dollar'] else 'a blank beside `=`'}: {name} is not set",
+            place=Place(file=str(path), line=number, key=name),
+            evidence=(line.strip()[:120],),
+            remedy=f"{found['export'] or ''}{name}={found['value'].strip()}",
+        )
     for command in interpreter.commands:
         texts = [word.text for word in command.words]
         if len(texts) < 2 or command.source.name != path.name:
@@ -92,6 +120,16 @@ def gap(call: Call, last: int, following: int) -> str:
         return "an unquoted `&`, `;` or `|` ends the command here"
     if re.search(rf"\\[{BLANKS}]+$", text):
         return "a blank follows the backslash"
+    if re.search(rf"\\[{BLANKS}]+#", text):
+        return "a comment follows the backslash"
+    if ends := re.search(r"([;&|])\s*\\?$", text):
+        return f"`{ends[1]}` ends the command"
+    if re.search(r"[^\s&>]&[^\s&>\d]", re.sub(r"\"[^\"]*\"|'[^']*'", "", text)):
+        return "an unquoted `&` ends the command"
+    if text.rstrip(BLANKS)[-1:] in IN_PLACE_OF_BACKSLASH and not re.search(r"(^|[^\\])\\$", text):
+        return f"{text.rstrip(BLANKS)[-1]} is no backslash that joins lines"
+    if re.search(r"\s#", text):
+        return "a comment ends the command"
     between = [call.line(number) for number in range(last + 1, following)]
     if text.endswith("\\") and any(one.lstrip().startswith("#") for one in between):
         return "a comment follows, and a comment ends the command"
@@ -111,7 +149,7 @@ def _cut_off(call: Call) -> Iterator[Finding]:
     line, reason, _ = gaps[0]
     shown = ", ".join(dict.fromkeys(keys[:6])) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
     yield Finding(
-        severity=severity_of(keys, lost),
+        severity=Severity.BROKEN if "is no backslash" in reason else severity_of(keys, lost),
         rule="command-cut-off",
         message=(
             f"the command ends on this line ({reason}): "
@@ -133,25 +171,34 @@ def severity_of(keys: Iterable[str], lost: Iterable[str]) -> Severity:
 
 def _continued(call: Call, line: int, reason: str) -> str:
     text = call.line(line).rstrip(BLANKS).rstrip("\\").rstrip(BLANKS)
+    if "comment" in reason and "#" in text:
+        return (
+            f"{text.partition('#')[0].rstrip(BLANKS).rstrip(chr(92)).rstrip(BLANKS)} \\  (the comment on a line above)"
+        )
     if "comment" in reason:
         return "move the comment above the command, with no line in between"
     if "empty" in reason:
         return f"delete the empty line after line {line}"
     if "unquoted" in reason:
         return "put the value into double quotes"
+    if ends := re.match(r"`([;&|])`", reason):
+        return f"{text.rstrip(ends[1] + BLANKS)} \\"
+    if "is no backslash" in reason:
+        return f"{text.rstrip(''.join(IN_PLACE_OF_BACKSLASH) + BLANKS)} \\"
     return f"{text} \\"
 
 
 def _blank_after_backslash(call: Call) -> Iterator[Finding]:
     """At the end of the call: bash passes the blank on as a word, and hydra refuses it."""
     line = call.command.end_line
-    if not re.search(rf"\\[{BLANKS}]+$", call.line(line)):
+    if not call.command.words or not call.command.words[-1].text.isspace():
         return
+    text = call.line(line)
     yield Finding(
         severity=Severity.BROKEN,
         rule="blank-after-backslash",
         message="a blank follows the backslash: bash passes it on as a word, and hydra refuses that",
         place=call.place(line),
-        evidence=("hydra: token recognition error at: ' '", repr(call.line(line).strip("\n")[-60:])),
-        remedy=f"{call.line(line).rstrip(BLANKS)}  (nothing after the backslash)",
+        evidence=("hydra: token recognition error at: ' '", repr(text.strip("\n")[-60:])),
+        remedy=f"{re.sub(rf'[{BLANKS}]*(#.*)?$', '', text)}  (nothing after the backslash)",
     )

@@ -16,6 +16,8 @@ LARGEST = 1 << 20
 
 
 MOST_REPAIRS = 20
+_CONTINUED_AT_END = re.compile(rb"\\(?=\n?\Z)")
+"""For bash the end of the file ends the line, for the grammar it is an error."""
 _NAME = re.compile(rb"[A-Za-z_]\w*")
 
 
@@ -53,6 +55,7 @@ def tree_of(text: bytes) -> Node:
     The grammar takes `${a}_b/$c/d` apart at its last `$`: there, `$c` is read as `${c}`.
     Lines are those of `text`, bytes may not be.
     """
+    text = _CONTINUED_AT_END.sub(b" ", text)
     tree = _parser().parse(text)
     for _ in range(MOST_REPAIRS):
         places = _loose_dollars(tree.root_node)

@@ -61,7 +61,8 @@ def _command(node: Node, shell: Shell, given: str | None, expand: Expand) -> str
         for child in kept
         for word in expand(child.named_children[0] if child.type == "command_name" else child, shell)
     ]
-    if not found or any(not word.known or word.unset for word in found):
+    found = [word for word in found if word.text or word.quoted]
+    if not found or any(not word.known for word in found):
         return None
     name, arguments = posixpath.basename(found[0].text), [word.text for word in found[1:]]
     if name == "cd" and len(arguments) == 1:

@@ -1,0 +1,132 @@
+"""Words that hydra cannot read: why, and the line to type instead; what one fault tears apart is told once."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.preflight.command.hydra_words import HydraWords, Override, as_text
+
+_REFUSED = frozenset("=()<>#~'\"&;!^`{}[]")
+IN_PLACE_OF_BACKSLASH = ("/", "^", "\\", "`", "、", "＼")
+"""Signs that people type at a line's end: of another shell, or a backslash too many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """One fault."""
+
+    override: Override
+    """The first word that is concerned."""
+    message: str
+    remedy: str
+    words: int = 1
+    """How many words it makes of one."""
+
+
+def unreadable(words: HydraWords, *, in_script: bool) -> Iterator[Unreadable]:
+    """The faults in the order of the words."""
+    rest = list(words.overrides)
+    before: Override | None = None
+    while rest:
+        one = rest[0]
+        text = one.word.text
+        told_by_line = in_script and (text.isspace() or text in IN_PLACE_OF_BACKSLASH)
+        option_value = bool(words.strays) and "=" not in text and not one.prefix
+        if not one.error or told_by_line or option_value:
+            before = rest.pop(0)
+            continue
+        found = _without_sign(rest, before) if "=" not in text or text.startswith("=") else _with_sign(rest)
+        yield found
+        before = rest[found.words - 1]
+        rest = rest[found.words :]
+
+
+def _bare(one: Override) -> bool:
+    """A word that is neither a setting nor the beginning of one."""
+    return "=" not in one.word.text and not one.prefix
+
+
+def _without_sign(rest: Sequence[Override], before: Override | None) -> Unreadable:
+    """A word without `=`."""
+    one, text = rest[0], rest[0].word.text
+    key, following = f"{one.prefix or '++'}{one.key.strip()}", rest[1].word.text if len(rest) > 1 else ""
+
+    def fault(message: str, remedy: str, words: int = 1) -> Unreadable:
+        return Unreadable(override=one, message=message, remedy=remedy, words=words)
+
+    if not text.strip():
+        return fault("an empty word reaches hydra, which cannot read it", "take away the blank or the empty quotes")
+    if text.strip() in ("+", "++", "~"):
+        return fault("a blank behind the sign: it arrives as a word of its own", f"{text.strip()}{following}")
+    if text.startswith("="):
+        return fault("a blank beside `=`: hydra receives a value without a key", "no blanks beside `=`")
+    if following == "=" and len(rest) > 2:
+        remedy = f"{key}={rest[2].word.text}"
+        return fault("blanks beside `=`: the key and the value arrive as words of their own", remedy, 3)
+    if following.startswith("="):
+        return fault("a blank beside `=`: the key and the value arrive as two words", f"{key}{following}", 2)
+    if not one.prefix:
+        return _part_of_value(rest, before)
+    if ":" in text or "：" in text:
+        name, _, value = re.sub("：", ":", text).partition(":")
+        return fault("a colon stands where hydra wants `=`", f"{name}={value}")
+    if len(rest) > 1 and _bare(rest[1]):
+        return fault("a blank stands where hydra wants `=`", f"{key}={following}", 2)
+    return fault("the word has no `=`, and hydra wants key=value", f"{key}=…")
+
+
+def _part_of_value(rest: Sequence[Override], before: Override | None) -> Unreadable:
+    """Words behind a blank that was meant as a part of the value before it."""
+    count = next((number for number, one in enumerate(rest) if not _bare(one)), len(rest))
+    value = " ".join(one.word.text for one in rest[:count])
+    if before is None or "=" not in before.word.text:
+        message = "the word has no `=`, and hydra wants key=value"
+        return Unreadable(override=rest[0], message=message, remedy=f"++{value}=…", words=count)
+    if not before.typed_value:
+        message, remedy = "a blank behind `=`: the value arrives as a word of its own", f"{before.word.text}{value}"
+    else:
+        message = "the value holds a blank, and the shell makes two words of it"
+        remedy = as_text(before.prefix, before.key, f"{before.typed_value} {value}")
+    return Unreadable(override=rest[0], message=message, remedy=remedy, words=count)
+
+
+def _with_sign(rest: Sequence[Override]) -> Unreadable:
+    """A word with `=`."""
+    one = rest[0]
+    value, prefix = one.typed_value, one.prefix or "++"
+    if value[:1] in ("[", "{") and not value.rstrip().endswith(("]", "}")):
+        ends = (number for number, other in enumerate(rest) if other.word.text.endswith(("]", "}")))
+        count = next(ends, 0) + 1
+        whole = " ".join(other.word.text for other in rest[:count])
+        message = "a list or dict with blanks arrives in parts: the shell splits it, for it is not quoted as a whole"
+        return Unreadable(override=one, message=message, remedy=f"'{whole}'", words=count)
+    message, remedy = _value_fault(one, value, prefix)
+    return Unreadable(override=one, message=message, remedy=remedy)
+
+
+def _value_fault(one: Override, value: str, prefix: str) -> tuple[str, str]:
+    key = f"{prefix}{one.key}"
+    if not re.fullmatch(r"[\w.@/:-]+", one.key, re.ASCII):
+        plain = re.sub(r"[^A-Za-z0-9_./]+", ".", unicodedata.normalize("NFKC", one.key).strip()).strip(".")
+        return "the key holds a sign that hydra does not allow there", f"{prefix}{plain}={value}"
+    if glued := re.search(r"(\S*?)(\+\+[\w.]+=\S*)", value):
+        return "two settings arrive as one word: no blank stands between them", f"{key}={glued[1]} {glued[2]}"
+    if value.startswith("="):
+        return "two `=` stand between the key and the value", f"{key}={value.lstrip('= ')}"
+    if value.endswith(",") and value.count(",") == 1:
+        return "a comma stands behind the value", f"{key}={value[:-1]}"
+    if value.startswith("~/"):
+        return (
+            "bash replaces `~` only at the beginning of a word, and hydra cannot read it",
+            f'{key}="$HOME{value[1:]}"',
+        )
+    usual = unicodedata.normalize("NFKC", value)
+    if usual != value and usual.isascii():
+        return "the value holds full-width characters, which hydra cannot read", f"{key}={usual}"
+    which = "".join(list(dict.fromkeys(sign for sign in value if sign in _REFUSED or not sign.isascii()))[:8])
+    what = f"{which!r} in a value" if which else "a value"
+    why = f"hydra cannot read {what} without quotes of its own, and the shell's quotes do not reach it"
+    return why, as_text(prefix, one.key, value)

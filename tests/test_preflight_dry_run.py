@@ -29,6 +29,7 @@ from harness.preflight.inputs import Inputs
 from harness.preflight.release_questions import ask_all
 from harness.preflight.settings import Setting, Settings
 from harness.releases import default_cache, load_lock, resolve
+from harness.variants.from_folder import code_in
 
 LOCK = Path(__file__).parent.parent / "matrices" / "releases.lock.toml"
 CONFIG = {"model": "Paraformer", "encoder_conf": {"num_blocks": 50}, "optim_conf": {"lr": 0.001}}
@@ -167,6 +168,17 @@ def test_what_a_cpu_cannot_do_is_left_out_and_said(tmp_path: Path) -> None:
     assert "without use_bf16" in changes.said
     by_tokens = {"dataset_conf.batch_type": "token", "dataset_conf.batch_size": 6000}
     assert "dataset_conf.batch_size" not in changes_of(inputs_at(tmp_path, by_tokens), 12).forced
+
+
+@pytest.mark.parametrize(
+    ("value", "refused"),
+    [("__import__('os').system('x')", True), ("print(1)", True), ("encoder,predictor", False), ("[encoder]", False)],
+)
+def test_what_a_release_would_run_as_code_is_not_tried(tmp_path: Path, value: str, refused: bool) -> None:
+    write_jsonl(tmp_path / "train.jsonl", rows_at(tmp_path, 4))
+    found = dry_run.plan(inputs_at(tmp_path, {"freeze_param": value}))
+    assert ("freeze_param" in str(found)) is refused or not isinstance(found, str)
+    assert code_in({"encoder_conf": {"conv_feature_layers": "[(512,10,5)] + [(512,3,2)] * 4"}}) is None
 
 
 def first(loss: float, batch: str = "b") -> FirstLoss:

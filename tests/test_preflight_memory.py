@@ -77,6 +77,6 @@ def test_the_largest_batch_of_a_users_rows_against_two_cards(
     )
     part = memory.check(inputs)
     assert (part.findings, part.skipped) == ((), "")
-    assert "30 rows" in part.facts[0].value
-    assert "u49 (line 50)" in part.facts[0].value
+    assert "32 rows" in part.facts[0].value
+    assert "u37 (line 38)" in part.facts[0].value
     assert "predicted, not measured on a GPU" in part.facts[1].value

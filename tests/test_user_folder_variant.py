@@ -13,16 +13,18 @@ import yaml
 from forked import Forked
 from user_folders import environment, model_folder
 
+from harness.bundle.contents import lay_out_folders, reject_local_sources
 from harness.config.matrix import Matrix, load_matrix
 from harness.core.cells import Check, Depth, Dimensions, Outcome, Release, Status
-from harness.core.errors import MatrixError, VariantError
+from harness.core.errors import InputError, MatrixError, VariantError
 from harness.corpus.corpus import build_corpus
 from harness.releases import default_cache, resolve
 from harness.run.prepare import lay_out_releases, no_stored_examples
-from harness.run.runner import CellRunner, RunnerSettings, temporary_workspace
+from harness.run.runner import CellRunner, RunnerSettings, RunOptions, temporary_workspace
 from harness.variants.catalogue import available, folder_dimensions, load_variant
 from harness.variants.model_folder import START, write_model_folder
 
+PRELOADED = ("numpy", "torch", "torch._dynamo", "torchaudio.compliance.kaldi", "yaml", "omegaconf", "hydra")
 MATRIX = """
 schema = 1
 name = "mine"
@@ -125,6 +127,22 @@ def test_a_matrix_names_a_folder_and_needs_no_sizes_for_it(folder: Path, locked:
         matrix_of(folder, locked)
 
 
+def test_a_bundle_carries_a_folder_beside_the_matrix_and_no_other(
+    folder: Path, locked: tuple[Release, ...], tmp_path: Path
+) -> None:
+    matrix = matrix_of(folder, locked, folder_dimensions=folder_dimensions)
+    (folder / "model.pt").write_bytes(b"weights")
+    (folder / "notes.txt").write_text("not needed")
+    reject_local_sources(matrix)
+    lay_out_folders(matrix, tmp_path / "inputs")
+    there = tmp_path / "inputs" / folder.name
+    assert {path.name for path in there.iterdir()} == {"config.yaml", "tokens.json", "am.mvn", "model.pt"}
+    assert folder_dimensions(there) == folder_dimensions(folder)
+    elsewhere = replace(matrix, source=tmp_path / "below" / "matrix.toml")
+    with pytest.raises(InputError, match="move a model folder beside the matrix"):
+        reject_local_sources(elsewhere)
+
+
 @pytest.mark.release
 def test_a_run_starts_from_the_users_weights(
     layout: Callable[[str], Path], forked: Forked, locked: tuple[Release, ...], tmp_path: Path
@@ -144,7 +162,7 @@ def test_a_run_starts_from_the_users_weights(
         short = replace(matrix.finetune, seeds=1)
         prepared = replace(prepared, matrix=replace(matrix, finetune=short))
         lay_out_releases(prepared, matrix.cells)
-        outcomes = runner.run_requests(prepared, matrix.cells, workspace)
+        outcomes = runner.run_requests(prepared, matrix.cells, workspace, options=RunOptions(preload=PRELOADED))
     found: dict[Check, Outcome] = {cell.check: outcome for cell, outcome in outcomes.items()}
     assert {check: one.status for check, one in found.items()} == dict.fromkeys(found, Status.PASSED), [
         one.reason for one in found.values()

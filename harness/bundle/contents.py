@@ -42,20 +42,49 @@ class Contents:
     """Laid out as `cache/releases`."""
 
 
+CARRIED_OF_A_FOLDER = ("config.yaml", "tokens.json", "tokens.txt", "am.mvn", "seg_dict", "model.pt")
+"""What a model folder of the user's is known by; the host makes its own copy of it."""
+
+
 def reject_local_sources(matrix: Matrix) -> None:
-    """Reject a matrix that names files of this machine: a bundle carries published releases and built-in variants.
+    """Reject a matrix that names files of this machine that a bundle cannot carry to the same place.
+
+    It carries published releases, built-in variants, and model folders that lie below the matrix's own folder.
 
     Raises:
-        InputError: the matrix names a file or folder of this machine.
+        InputError: the matrix names another file or folder of this machine.
     """
     local = [release.label for release in matrix.releases if release.path]
-    local += [source.name for source in matrix.variants if source.path]
+    local += [source.name for source in matrix.variants if source.path and _place_of(matrix, source.path) is None]
     if local:
         raise InputError(
             f"{matrix.source} names files of this machine: {', '.join(local)}",
-            cause="a bundle carries published releases and the harness's own variants only",
-            next_step="leave these out with --only, or in a matrix of their own",
+            cause="a bundle carries published releases, the harness's own variants, and model folders below the "
+            "matrix's folder only",
+            next_step="leave these out with --only, or in a matrix of their own; move a model folder beside the matrix",
         )
+
+
+def _place_of(matrix: Matrix, path: Path) -> Path | None:
+    """Where a model folder lies below the matrix; None for what is none, or lies elsewhere."""
+    if not path.is_dir() or ".." in path.parts:
+        return None
+    try:
+        return path.absolute().relative_to(matrix.source.parent.absolute())
+    except ValueError:
+        return None
+
+
+def lay_out_folders(matrix: Matrix, inputs: Path) -> None:
+    """Copy the user's model folders to where the matrix, which is copied beside them, names them."""
+    for source in matrix.variants:
+        place = _place_of(matrix, source.path) if source.path else None
+        if place is None or source.path is None:
+            continue
+        (inputs / place).mkdir(parents=True)
+        for name in CARRIED_OF_A_FOLDER:
+            if (source.path / name).is_file():
+                shutil.copyfile(source.path / name, inputs / place / name)
 
 
 def gather(
@@ -84,8 +113,13 @@ def gather(
     contents.inputs.mkdir()
     shutil.copyfile(matrix.source, contents.inputs / matrix.source.name)
     shutil.copyfile(lock, contents.inputs / LOCK)
+    lay_out_folders(matrix, contents.inputs)
+    if own and rows is None and any(source.path and source.path.is_dir() for source in matrix.variants):
+        rows = len(own.train.rows)
     corpus = _carry(own, rows, contents.inputs) if own else _lay_out_built_in(contents.inputs, cache)
-    _lay_out_models(cells, corpus, contents.models, cache)
+    own_variants = {source.name for source in matrix.variants if source.path}
+    built_in = [cell for cell in cells if cell.variant not in own_variants]
+    _lay_out_models(built_in, corpus, contents.models, cache)
     _lay_out_releases(matrix, cells, contents.releases, cache)
     return contents
 

@@ -170,7 +170,7 @@ def add_own_speech(parser: argparse.ArgumentParser) -> None:
         "--rows",
         type=positive_number,
         metavar="N",
-        help="rows of --jsonl that finetune trains on (default: 60 at most)",
+        help="rows of --jsonl that finetune trains on (default: 60 at most; all with a model folder of your own)",
     )
 
 

@@ -14,6 +14,7 @@ from harness.preflight.findings import Finding, Part, Place
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_questions import Question, ask_release, measured
 from harness.run.progress import stage
+from harness.variants.from_folder import code_in
 from harness.worker.trainer.options import trainer_options
 
 SECONDS = 600.0
@@ -56,6 +57,8 @@ def plan(inputs: Inputs) -> DryRunPlan | str:
         return f"no row of {inputs.train.name} has a recording that exists"
     if not isinstance(inputs.config.get("model"), str):
         return "the config names no model"
+    if (runs := code_in(inputs.settings.section(""))) or str(inputs.settings.get("model")).startswith("LLM"):
+        return f"this release would run text of yours as code ({runs or 'rows of LLM models'})"
     entry = inputs.command.entry
     if entry is None:
         entry = trainer_options(str(inputs.overlay), inputs.release.version, "train_ds").native_entry

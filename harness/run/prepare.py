@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -316,7 +316,7 @@ def prepare(
         releases=releases,
         variants=variants,
         folders=folders,
-        speech=_own_speech(own, rows, cells, releases, variants, workspace)
+        speech=_own_speech(own, _most_rows(own, rows, variants.values()), cells, releases, variants, workspace)
         if own
         else _lay_out_speech(
             corpus,
@@ -376,6 +376,13 @@ def _lay_out_words(corpus: Corpus, orders: WordOrders, folder: Path) -> WordRows
     write_jsonl(sentences, valid)
     write_jsonl(orders.held_out.utterances, held_out)
     return WordRows(orders=orders, train=train, valid=valid, held_out=held_out, utterances=len(rows))
+
+
+def _most_rows(own: OwnSpeech, rows: int | None, variants: Iterable[Variant]) -> int | None:
+    """How many rows `finetune` trains on: with a model folder of the user's own all of them, if nothing is said."""
+    if rows is None and any(variant.folder is not None for variant in variants):
+        return len(own.train.rows)
+    return rows
 
 
 def _own_speech(

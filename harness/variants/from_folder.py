@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,22 @@ _LARGEST_FILE = 16 << 20
 NOT_IN_CONFIG = ("init_param", "trust_remote_code", "remote_code", "model_path", "hub", "model_revision")
 """What a config may say about where weights and code come from: the folder itself says it."""
 
+EVALUATED = ("freeze_param", "conv_feature_layers", "feature_encoder_spec")
+"""Settings whose text some releases hand to Python's `eval`, such as `freeze_param` up to 1.3.1."""
+_CODE = re.compile(r"[\w\])}]\s*\(|__|\blambda\b|\bfor\b|:=")
+
+
+def code_in(config: Mapping[str, Any], prefix: str = "") -> str | None:
+    """The path of a setting that a release would run as code: more than names, numbers and their lists."""
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            if found := code_in(value, f"{path}."):
+                return found
+        elif path.rpartition(".")[2] in EVALUATED and _CODE.search(str(value)):
+            return path
+    return None
+
 
 def variant_of_folder(path: Path, known: Sequence[Variant]) -> Variant:
     """The variant of a folder; `harness.variants.catalogue.load_variant` calls it with the harness's own variants.
@@ -33,6 +50,8 @@ def variant_of_folder(path: Path, known: Sequence[Variant]) -> Variant:
     raw = read_small(folder / "config.yaml")
     config = _config(raw, folder)
     tokens = tokens_of(folder)
+    if runs := code_in(config):
+        raise VariantError(f"{folder.name}: `{runs}` holds code, which releases would run", next_step="use names only")
     stock = _stock(config, folder, known)
     hidden = tuple(path for path in stock.hidden_size if _has(config, path))
     size = look_up(config, hidden[0]) if hidden else None

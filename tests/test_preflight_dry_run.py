@@ -168,6 +168,9 @@ def test_what_a_cpu_cannot_do_is_left_out_and_said(tmp_path: Path) -> None:
     assert "without use_bf16" in changes.said
     by_tokens = {"dataset_conf.batch_type": "token", "dataset_conf.batch_size": 6000}
     assert "dataset_conf.batch_size" not in changes_of(inputs_at(tmp_path, by_tokens), 12).forced
+    # One batch an epoch makes no step of two.
+    gathered = by_tokens | {"train_conf.accum_grad": 4}
+    assert changes_of(inputs_at(tmp_path, gathered), 12).forced["train_conf.accum_grad"] == 1
 
 
 @pytest.mark.parametrize(
@@ -226,6 +229,7 @@ def test_steps_that_train_nothing_are_named(tmp_path: Path) -> None:
     assert rules(sound) == []
     assert rules(replace(sound, frozen=200, without_gradient=("encoder",), freeze_asked="encoder")) == []
     assert rules(replace(sound, steps=0)) == ["dry-run-no-step"]
+    assert rules(replace(sound, steps=0, forwards=2)) == []
     assert rules(replace(sound, not_finite=2, losses=(1.0, 1.0, math.nan, math.nan))) == ["loss-not-finite"]
     assert rules(replace(sound, learning_rates=(0.0,) * 4)) == ["learning-rate-zero"]
     assert rules(replace(sound, freeze_asked="[encoder]", frozen_but_trained=90)) == ["freeze-has-no-effect"]
@@ -253,6 +257,8 @@ def test_the_culprit_of_an_exception_is_a_row_a_setting_or_the_release(tmp_path:
     neutral = blamed(tmp_path, ended("RuntimeError", "shapes differ", ("train_epoch", "forward")))
     assert neutral.rule == "training-ends"
     assert "forward pass" in neutral.message
+    recipe = blamed(tmp_path, ended("AttributeError", "size", ("train_epoch", "forward")), {"model": "SeacoParaformer"})
+    assert "++dataset=AudioDatasetHotword" in recipe.remedy
     late = blamed(tmp_path, ended("AttributeError", "error_calculator", ("main", "validate_epoch", "forward")))
     assert "in the validation" in late.message
     assert all(one.severity is Severity.BROKEN for one in (row, mine, neutral, late))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,20 +11,16 @@ from pathlib import Path
 import pytest
 import yaml
 from forked import Forked
-from user_folders import environment, model_folder
 
 from harness.bundle.contents import lay_out_folders, reject_local_sources
 from harness.config.matrix import Matrix, load_matrix
-from harness.core.cells import Check, Depth, Dimensions, Outcome, Release, Status
+from harness.core.cells import Depth, Dimensions, Release
 from harness.core.errors import InputError, MatrixError, VariantError
 from harness.corpus.corpus import build_corpus
 from harness.releases import default_cache, resolve
-from harness.run.prepare import lay_out_releases, no_stored_examples
-from harness.run.runner import CellRunner, RunnerSettings, RunOptions, temporary_workspace
 from harness.variants.catalogue import available, folder_dimensions, load_variant
 from harness.variants.model_folder import START, write_model_folder
 
-PRELOADED = ("numpy", "torch", "torch._dynamo", "torchaudio.compliance.kaldi", "yaml", "omegaconf", "hydra")
 MATRIX = """
 schema = 1
 name = "mine"
@@ -143,28 +139,31 @@ def test_a_bundle_carries_a_folder_beside_the_matrix_and_no_other(
         reject_local_sources(elsewhere)
 
 
-@pytest.mark.release
-def test_a_run_starts_from_the_users_weights(
-    layout: Callable[[str], Path], forked: Forked, locked: tuple[Release, ...], tmp_path: Path
+def start_of_a_training(folder: str, to: str) -> list[object]:
+    """In a child with torch: the weights that a copy begins with, and what becomes of a pickle with code."""
+    import torch
+
+    from harness.worker.trainer import launch
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (f"{to}-evil",)
+
+    weights = {"encoder.weight": torch.arange(4.0)}
+    torch.save(weights, f"{folder}/start.pt")
+    launch.copy_folder(folder, Path(to), 0)
+    begins = torch.load(f"{to}/model.pt", weights_only=True)
+    torch.save({"encoder.weight": Evil()}, f"{folder}/start.pt")
+    try:
+        launch.copy_folder(folder, Path(f"{to}-again"), 0)
+    except Exception as error:
+        refused = type(error).__name__
+    return [begins["encoder.weight"].tolist(), refused, os.path.exists(f"{to}-evil")]  # noqa: PTH110
+
+
+def test_a_training_starts_from_the_users_weights_and_runs_no_code_in_them(
+    folder: Path, forked: Forked, tmp_path: Path
 ) -> None:
-    model_folder(forked, layout("1.4.16"), tmp_path / "mine")
-    matrix = matrix_of(tmp_path / "mine", locked, folder_dimensions=folder_dimensions)
-    settings = RunnerSettings(
-        environment=environment(),
-        cache=default_cache(),
-        rule=lambda outcome: outcome,
-        counterexamples=no_stored_examples,
-        jobs=1,
-    )
-    runner = CellRunner(settings=settings)
-    with temporary_workspace() as workspace:
-        prepared = runner.prepare(matrix, matrix.cells, workspace)
-        short = replace(matrix.finetune, seeds=1)
-        prepared = replace(prepared, matrix=replace(matrix, finetune=short))
-        lay_out_releases(prepared, matrix.cells)
-        outcomes = runner.run_requests(prepared, matrix.cells, workspace, options=RunOptions(preload=PRELOADED))
-    found: dict[Check, Outcome] = {cell.check: outcome for cell, outcome in outcomes.items()}
-    assert {check: one.status for check, one in found.items()} == dict.fromkeys(found, Status.PASSED), [
-        one.reason for one in found.values()
-    ]
-    assert found[Check.FINETUNE].metrics["promises"]["not_from_checkpoint"] == []
+    found = forked(start_of_a_training, folder=str(folder), to=str(tmp_path / "copy"))
+    assert found == [[0.0, 1.0, 2.0, 3.0], "UnpicklingError", False]
+    assert not (tmp_path / "copy" / START).exists()

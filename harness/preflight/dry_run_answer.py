@@ -49,6 +49,8 @@ class Trained:
     cut: bool = False
     """Whether its time was over before it ended."""
     steps: int = 0
+    forwards: int = 0
+    """Training forward passes."""
     losses: tuple[float | None, ...] = ()
     not_finite: int | None = None
     """The first step whose loss is no finite number, counted from 0."""
@@ -87,6 +89,7 @@ class Trained:
             batch=tuple(Read(**one) for one in data.get("batch", ())),
             cut=bool(data.get("cut", False)),
             steps=int(data.get("steps", 0)),
+            forwards=int(data.get("forwards", 0)),
             losses=tuple(map(_number, data.get("losses", ()))),
             not_finite=data.get("not_finite"),
             learning_rates=tuple(float(one) for one in data.get("learning_rates", ())),

@@ -71,7 +71,7 @@ def culprit(inputs: Inputs, entry: str, found: Trained, train: Sample, valid: Sa
     for setting in _settings(inputs):
         if _names(failure, setting):
             return _of_setting(text, setting, failure)
-    return _of_release(text, found, failure, files)
+    return _of_release(inputs, text, found, failure, files)
 
 
 def _stage(found: Trained) -> str:
@@ -122,17 +122,31 @@ def _of_setting(text: str, setting: Setting, failure: Failure) -> Finding:
     )
 
 
-def _of_release(text: str, found: Trained, failure: Failure, files: list[Sample]) -> Finding:
-    keys = [row.key for read in found.batch for file in files if (row := file.named(read.source, read.target))]
-    batch = f"the batch had the rows {', '.join(keys[:8])}" if keys else ""
+def _of_release(inputs: Inputs, text: str, found: Trained, failure: Failure, files: list[Sample]) -> Finding:
+    keys = [_key(read, files) for read in found.batch]
+    batch = f"the batch had the rows {', '.join(filter(None, keys[:8]))}" if any(keys) else ""
+    missing = _of_recipe(inputs)
     return Finding(
         severity=Severity.BROKEN,
         rule="training-ends",
         message=f"{text}; no row and no setting of yours is named in it",
         place=_code(failure),
         evidence=tuple(filter(None, (_at(failure), batch))),
-        remedy="try another release: --release all",
+        remedy=f"FunASR's own recipe for this model gives {' '.join(missing)}"
+        if missing
+        else "try another release: --release all",
     )
+
+
+def _key(read: Read, files: list[Sample]) -> str:
+    return next((row.key for file in files if (row := file.named(read.source, read.target))), "")
+
+
+def _of_recipe(inputs: Inputs) -> list[str]:
+    """Settings of the model's own recipe that are not in force."""
+    model = inputs.settings.get("model")
+    recipe = next((one.training for one in map(load_variant, available()) if one.config["model"] == model), {})
+    return [f"++{path}={value}" for path, value in recipe.items() if inputs.settings.get(path) != value]
 
 
 def _known(inputs: Inputs, entry: str, failure: Failure) -> Iterator[KnownIssue]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from harness.core.cells import Severity
 from harness.preflight.dry_run_answer import DryRun, Trained
@@ -75,6 +74,8 @@ def _fresh_start(checkpoint: Checkpoint, place: Place, evidence: Sequence[str]) 
 
 def of_steps(inputs: Inputs, found: Trained) -> Iterator[Finding]:
     """Whether the steps train what they should."""
+    if found.steps == 0 and found.forwards:
+        return
     if found.steps == 0:
         yield Finding(
             severity=Severity.BROKEN,
@@ -192,8 +193,3 @@ def _losses(found: Trained) -> str:
 
 def _fact(label: str, value: str) -> Fact:
     return Fact(section=SECTION, label=label, value=value)
-
-
-def name_of(path: Path | None) -> str:
-    """A file as the user named it."""
-    return str(path) if path else ""

@@ -158,19 +158,19 @@ def changes_of(inputs: Inputs, rows: int) -> Changes:
             said.append(f"without {name}")
         if settings.get(name):
             forced[name] = False
-    accumulated = train.get("accum_grad")
-    if isinstance(accumulated, int) and accumulated > 2:
-        forced["train_conf.accum_grad"] = 2
-        said.append(f"accum_grad 2 for {accumulated}")
     size, kind = data.get("batch_size"), data.get("batch_type", "example")
-    batches = 2 if isinstance(accumulated, int) and accumulated > 1 else 1
+    # A SenseVoice data set drops rows of more frames than batch_size, whatever that counts.
+    by_rows = kind == "example" and "SenseVoice" not in str(settings.get("dataset"))
+    accumulated = train.get("accum_grad")
+    batches = 1
+    if isinstance(accumulated, int) and accumulated > 1:
+        # So few rows make few batches, and a step needs all of its own.
+        batches = 2 if by_rows and rows >= 4 else 1
+        if batches < accumulated:
+            forced["train_conf.accum_grad"] = batches
+            said.append(f"accum_grad {batches} for {accumulated}")
     fitting = max(1, rows // (2 * batches))
-    if (
-        kind == "example"
-        and isinstance(size, int)
-        and size > fitting
-        and "SenseVoice" not in str(settings.get("model"))
-    ):
+    if by_rows and isinstance(size, int) and size > fitting:
         forced["dataset_conf.batch_size"] = fitting
         said.append(f"batch_size {fitting} for {size}")
     split = data.get("data_split_num")

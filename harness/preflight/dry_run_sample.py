@@ -47,11 +47,6 @@ class Sample:
     passed_over: int
     """Rows that are not tried because they cannot be read safely here."""
 
-    def without(self, row: SampledRow) -> Sample:
-        """The sample without one row."""
-        kept = tuple(one for one in self.rows if one.line != row.line)
-        return Sample(path=self.path, listed=self.listed, rows=kept, passed_over=self.passed_over)
-
     def named(self, source: str, target: str) -> SampledRow | None:
         """The row that a release read; some change spaces and parts of paths."""
         alike = [one for one in self.rows if _bare(one.target) == _bare(target)]

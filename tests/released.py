@@ -30,6 +30,8 @@ def asker(forked: Forked) -> Callable[[Inputs, Question], Outcome]:
     """In the place of `ask_release`."""
 
     def ask(inputs: Inputs, question: Question) -> Outcome:
+        if question.key in inputs.answers:
+            return inputs.answers[question.key]
         found = forked(
             answer,
             overlay=str(inputs.overlay),
@@ -38,12 +40,13 @@ def asker(forked: Forked) -> Callable[[Inputs, Question], Outcome]:
             request=dict(question.request),
             paths=[str(path) for path in environment().extra_paths],
         )
-        return Outcome(
+        inputs.answers[question.key] = Outcome(
             cell=release_questions._cell(inputs, 0),
             status=Status(found["status"]),
             reason=found["reason"],
             evidence=found["evidence"],
         )
+        return inputs.answers[question.key]
 
     return ask
 

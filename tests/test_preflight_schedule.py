@@ -118,6 +118,11 @@ def test_a_resume_that_takes_no_step(
     assert (found[rule].severity is Severity.BROKEN) == (epoch == 4)
 
 
+def test_the_output_folder_is_not_the_model_folder(schedule: Callable[..., Part], folder: Path) -> None:
+    found = rules(schedule(overrides={"output_dir": str(folder)}))
+    assert found["resume-no-checkpoint"].severity is Severity.BROKEN
+
+
 def test_a_batch_size_in_the_other_unit(schedule: Callable[..., Part]) -> None:
     frames = rules(schedule(overrides={"dataset_conf.batch_size": 6000}))["batch-size-of-frames"]
     assert frames.severity is Severity.WRONG

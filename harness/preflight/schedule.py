@@ -86,10 +86,22 @@ def _resume(inputs: Inputs, arrivals: Arrivals | None) -> Iterator[Finding]:
     """A checkpoint in output_dir, from which the trainer goes on instead of from the model's folder."""
     finished = arrivals.finished if arrivals is not None else None
     resumes = inputs.settings.get("train_conf.resume", inputs.settings.get("resume", True))
-    if finished is None or not resumes or not isinstance(finished.get("epoch"), int):
+    if finished is None or not resumes:
+        return
+    folder = output_folder(inputs)
+    if finished.get("epoch") is None:
+        if "unreadable" not in finished:
+            yield Finding(
+                severity=Severity.BROKEN,
+                rule="resume-no-checkpoint",
+                message="the output folder holds a model.pt that no trainer saved: the trainer resumes from it and "
+                "stops with KeyError: 'epoch'",
+                place=inputs.settings.place("output_dir"),
+                evidence=(f"model.pt in {folder.name} has no `epoch`",),
+                remedy="++output_dir=A_NEW_FOLDER, not the model's own",
+            )
         return
     epoch, last = int(finished["epoch"]), int(_number(inputs, "train_conf.max_epoch", 100))
-    folder = output_folder(inputs)
     if epoch >= last:
         yield Finding(
             severity=Severity.BROKEN,
@@ -183,7 +195,8 @@ def _facts(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[Fact]:
         yield fact("batches", f"{counts} in an epoch{per}, of {rows} rows")
     yield fact("steps", _steps_text(steps, inputs))
     if steps.rates:
-        at = ", ".join(f"{rate:.3g} at step {step}" for step, rate in zip(steps.rates_at, steps.rates, strict=True))
+        rates = dict(zip(steps.rates_at, steps.rates, strict=True))
+        at = ", ".join(f"{rate:.3g} at step {step}" for step, rate in rates.items())
         yield fact("learning rate", f"{at}; highest {steps.highest:.3g}" if steps.highest is not None else at)
 
 

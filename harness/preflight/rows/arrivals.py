@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,8 +16,9 @@ from harness.preflight.findings import Finding, Place
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.data_files import KEYS, NAMES
 from harness.preflight.rows.gathered import Gathered
-from harness.preflight.rows.measured import Arrivals, Measurement
+from harness.preflight.rows.measured import Arrivals, Measurement, entry_of
 from harness.worker.release import importer
+from harness.worker.trainer import options
 
 _LIMITS = ("max_token_length", "max_source_length", "min_source_length", "max_target_length", "min_target_length")
 _SETTINGS = {
@@ -228,14 +230,19 @@ def _joins_words(text: str) -> bool:
 
 
 def _empty_batches(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
-    empty = sum(one.empty for ranks in arrivals.epochs for one in ranks)
+    empty = sum(one.empty for ranks in arrivals.epochs for one in ranks) + arrivals.valid_empty
     if empty:
         longest = max((row.source_len or 1 for row in train.file.rows), default=0)
         yield Finding(
             severity=Severity.BROKEN,
             rule="batch-empty",
             message="the sampler makes a batch without a row, because one row alone is larger than "
-            "`dataset_conf.batch_size`: the model's forward is called without arguments (TypeError)",
+            "`dataset_conf.batch_size`: "
+            + (
+                "the dataset fills it with random numbers of another width"
+                if arrivals.dropping is not None
+                else "the model's forward is called without arguments (TypeError)"
+            ),
             place=inputs.settings.place("dataset_conf.batch_size"),
             evidence=(
                 f"batch_size {inputs.settings.get('dataset_conf.batch_size')} by "
@@ -249,17 +256,31 @@ def _empty_batches(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Itera
 def _ranks(arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
     """Processes that get different numbers of batches."""
     uneven = [ranks for ranks in arrivals.epochs if len({one.batches for one in ranks}) > 1]
-    if uneven:
-        counts = [one.batches for one in uneven[0]]
-        yield Finding(
-            severity=Severity.BROKEN,
-            rule="ranks-uneven",
-            message=f"the {len(counts)} processes get different numbers of batches: with DDP the others wait "
-            "for the one that has fewer, until NCCL's timeout",
-            place=inputs.settings.place("dataset_conf.batch_type"),
-            evidence=(f"batches of an epoch by process: {', '.join(map(str, counts[:8]))}",),
-            remedy="++dataset_conf.sort_size=1024 (a sampler that gives each process as many), or batch_type=example",
-        )
+    if not uneven:
+        return
+    counts = [one.batches for one in uneven[0]]
+    together = _stops_together(inputs)
+    yield Finding(
+        severity=Severity.MINOR if together else Severity.BROKEN,
+        rule="ranks-uneven",
+        message=f"the {len(counts)} processes get different numbers of batches: "
+        + (
+            "an epoch ends where the first of them has none left"
+            if together
+            else "with DDP the others wait for the one that has fewer, until NCCL's timeout"
+        ),
+        place=inputs.settings.place("dataset_conf.batch_type"),
+        evidence=(f"batches of an epoch by process: {', '.join(map(str, counts[:8]))}",),
+        remedy="++dataset_conf.sort_size=1024 (a sampler that gives each process as many), or batch_type=example",
+    )
+
+
+def _stops_together(inputs: Inputs) -> bool:
+    """Whether this trainer's processes tell each other that one of them has no batch left."""
+    path = options.trainer_file(str(inputs.overlay), entry_of(inputs))
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    training = text.partition("def validate_epoch")[0]
+    return re.search(r"^\s*dist\.all_reduce\(iterator_stop", training, re.MULTILINE) is not None
 
 
 def _dropped(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:

@@ -10,12 +10,13 @@ from typing import Any
 
 from harness.core.durable import storage_error
 from harness.core.errors import InputError
-from harness.corpus.jsonl import LONGEST_LINE, frames_of, target_length
+from harness.corpus.jsonl import frames_of, target_length
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.audio import AudioHeader
 from harness.preflight.rows.gathered import Gathered
 from harness.preflight.rows.lengths import wrong_lengths
-from harness.preflight.rows.measured import measure
+from harness.preflight.rows.measured import gathered
+from harness.preflight.rows.reading import lines_of
 from harness.text.units import plural
 
 
@@ -51,7 +52,7 @@ def write_fixed(inputs: Inputs, to: Path) -> Corrections:
         InputError: there are no rows, or the file is there already.
         StoreError: it cannot be written.
     """
-    rows = measure(inputs).train
+    rows = gathered(inputs).train
     if rows is None or not rows.file.rows:
         raise InputError("no training rows can be read, so there is nothing to correct")
     if to.exists() or to.is_symlink():
@@ -69,22 +70,21 @@ def _write(rows: Gathered, inputs: Inputs, to: Path, file: Any) -> Corrections:
     number = 0
     dropped = sum(rows.file.problems.counts.get(rule, 0) for rule in ("jsonl-blank-line", "jsonl-byte-order-mark"))
     for path in rows.data.files:
-        with path.open("rb") as source:
-            while content := source.readline(LONGEST_LINE + 1):
-                fields = _fields(content)
-                if fields is None:
-                    continue
-                header = rows.headers_by_row[number]
-                _correct(fields, header, inputs, counts, length=number in off or "source_len" not in fields)
-                file.write(json.dumps(fields, ensure_ascii=False) + "\n")
-                number += 1
+        for line, content in lines_of(path):
+            fields = _fields(line, content)
+            if fields is None:
+                continue
+            header = rows.headers_by_row[number]
+            _correct(fields, header, inputs, counts, length=number in off or "source_len" not in fields)
+            file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+            number += 1
     return Corrections(path=to, rows=number, lines=dropped, **counts)
 
 
-def _fields(content: bytes) -> dict[str, Any] | None:
+def _fields(line: int, content: bytes | None) -> dict[str, Any] | None:
     """The row of a line; None exactly where `reading` finds none."""
     try:
-        text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8").strip()
+        text = (content or b"").removeprefix(b"\xef\xbb\xbf" if line == 1 else b"").decode("utf-8").strip()
         fields = json.loads(text) if text else None
     except (ValueError, RecursionError):
         return None

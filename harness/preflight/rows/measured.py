@@ -22,6 +22,9 @@ from harness.worker.trainer import options
 MOST_TEXTS = 20_000
 """Texts that the release's tokenizer reads, evenly spaced over the training rows."""
 
+MOST_SECONDS = 300.0
+"""For a million rows on a busy machine; 100,000 take some seconds."""
+
 MOST_CONFIGURATION_BYTES = 1 << 20
 _SAMPLES_A_SECOND = 16000
 _DEFAULT_NAMES = {
@@ -108,6 +111,8 @@ class Arrivals:
     valid_rows: int | None = None
     valid_kept: frozenset[int] | None = None
     valid_batches: int | None = None
+    valid_empty: int = 0
+    """Validation batches without a row."""
     valid_beyond: int = 0
     """Numbers that the validation's sampler draws beyond the validation set's end."""
     dropping: Dropping | None = None
@@ -245,7 +250,7 @@ def _question(inputs: Inputs, train: Gathered, valid: Gathered | None) -> Questi
         "texts": [train.file.rows[number].target for number in _chosen(train)],
         "output_dir": str(output_folder(inputs)),
     }
-    return Question(name="preflight.rows", request=request, whole=False)
+    return Question(name="preflight.rows", request=request, whole=False, timeout_seconds=MOST_SECONDS)
 
 
 def _config(inputs: Inputs) -> dict[str, Any]:
@@ -287,16 +292,34 @@ def _stacked_frames(inputs: Inputs, train: Gathered) -> list[int] | None:
     """Frames after stacking of each training row, for the datasets that drop rows by them."""
     if not str(inputs.settings.get("dataset", "AudioDataset")).startswith("SenseVoice"):
         return None
-    return [stacked_frames(inputs, header.seconds) for header in train.headers_by_row]
+    stacking = FrameStacking.of(inputs)
+    return [stacking.frames(header.seconds) for header in train.headers_by_row]
 
 
-def stacked_frames(inputs: Inputs, seconds: float) -> int:
-    """Frames of the encoder's input for a recording of this length; 0 where it is shorter than one window."""
-    conf = inputs.settings.get("frontend_conf", {})
-    shift, window = _number(conf, "frame_shift", 10.0), _number(conf, "frame_length", 25.0)
-    step = max(1, int(_number(conf, "lfr_n", 1.0)))
-    frames = math.floor((seconds * 1000 - window) / shift) + 1 if seconds * 1000 >= window else 0
-    return math.ceil(frames / step)
+@dataclass(frozen=True, kw_only=True)
+class FrameStacking:
+    """How the frontend makes frames of a recording, in milliseconds."""
+
+    shift: float
+    window: float
+    step: int
+    """`lfr_n`: of so many frames it makes one."""
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> FrameStacking:
+        """As `frontend_conf` says."""
+        conf = inputs.settings.get("frontend_conf", {})
+        return cls(
+            shift=_number(conf, "frame_shift", 10.0),
+            window=_number(conf, "frame_length", 25.0),
+            step=max(1, int(_number(conf, "lfr_n", 1.0))),
+        )
+
+    def frames(self, seconds: float) -> int:
+        """Frames of the encoder's input; 0 for a recording that is shorter than one window."""
+        milliseconds = seconds * 1000
+        frames = math.floor((milliseconds - self.window) / self.shift) + 1 if milliseconds >= self.window else 0
+        return math.ceil(frames / self.step)
 
 
 def _number(conf: Any, name: str, default: float) -> float:
@@ -330,6 +353,7 @@ def _parse(outcome: Outcome, chosen: Sequence[int], *, with_valid: bool) -> Arri
         valid_rows=valid.get("rows") if with_valid else None,
         valid_kept=_numbers(valid.get("kept")) if with_valid else None,
         valid_batches=valid.get("batches") if with_valid else None,
+        valid_empty=valid.get("empty", 0) if with_valid else 0,
         valid_beyond=valid.get("beyond", 0) if with_valid else 0,
         dropping=None
         if dropping is None

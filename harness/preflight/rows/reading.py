@@ -88,7 +88,7 @@ def read_rows(files: tuple[Path, ...], *, audio_rows: bool = True) -> RowFile:
     complete = True
     ends: set[str] = set()
     for number, path in enumerate(files):
-        for line, content in _lines(path):
+        for line, content in lines_of(path):
             if len(rows) >= MOST_ROWS:
                 complete = False
                 break
@@ -104,7 +104,7 @@ def read_rows(files: tuple[Path, ...], *, audio_rows: bool = True) -> RowFile:
     return RowFile(rows=tuple(rows), problems=problems, complete=complete, line_ends=frozenset(ends))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
+def lines_of(path: Path) -> Iterator[tuple[int, bytes | None]]:
     """Number and bytes of each line; None for one that is too long, which is passed over in pieces."""
     number = 0
     with path.open("rb", buffering=_CHUNK) as file:

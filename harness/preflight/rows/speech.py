@@ -10,7 +10,7 @@ from harness.core.cells import Severity
 from harness.preflight.findings import Finding
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.audio import AudioFault
-from harness.preflight.rows.gathered import Gathered
+from harness.preflight.rows.gathered import FEW, Gathered
 
 SHORTEST_SECONDS = 0.025
 """One analysis window: of less the frontend makes no frame."""
@@ -95,6 +95,7 @@ _SENTENCES = {
         "convert it to 16 bits: ffmpeg -i FILE -c:a pcm_s16le FILE.wav",
     ),
 }
+_HEARD = (AudioFault.SILENT, AudioFault.NOT_FINITE)
 _STOPS = (AudioFault.UNREADABLE, AudioFault.EMPTY)
 
 
@@ -104,6 +105,11 @@ def _faulty(rows: Gathered, fault: AudioFault, numbers: list[int], replaces: boo
     if fault in _STOPS:
         message += ": the dataset draws another row at random" if replaces else ": the training stops at its batch"
         severity = None if replaces else Severity.BROKEN
+    if fault in _HEARD:
+        # Of the recordings whose samples were read, which may be a few of all.
+        severity = Severity.WRONG if len(numbers) >= FEW * max(1, rows.decoded) else Severity.MINOR
+        if rows.decoded < len(rows.headers):
+            message += f" (the samples of {rows.decoded} recordings of {len(rows.headers)} were read)"
     if fault in (AudioFault.CLIPPED, AudioFault.ADDRESS, AudioFault.UNKNOWN_FORMAT):
         severity = Severity.MINOR
     headers = {number: rows.headers_by_row[number] for number in numbers[:8]}

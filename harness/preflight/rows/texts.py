@@ -10,7 +10,7 @@ from harness.core.cells import Severity
 from harness.preflight.findings import Finding
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.gathered import Gathered
-from harness.preflight.rows.measured import Arrivals, TextTokens, stacked_frames
+from harness.preflight.rows.measured import Arrivals, FrameStacking, TextTokens
 
 QUICK = 30.0
 """Characters a second, more than anybody speaks: Mandarin has some 5, the letters of English some 15."""
@@ -43,10 +43,11 @@ def check(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> Iterator
 def _longer_than_frames(rows: Gathered, inputs: Inputs, tokens: TextTokens | None) -> dict[int, str]:
     """Rows with more tokens than the encoder has frames, with both numbers."""
     found = {}
+    stacking = FrameStacking.of(inputs)
     counts = zip(tokens.rows, tokens.tokens, strict=True) if tokens is not None else ()
     for number, count in counts:
         header = rows.headers_by_row[number]
-        frames = stacked_frames(inputs, header.seconds)
+        frames = stacking.frames(header.seconds)
         if header.rate and header.fault is None and frames and count > frames:
             found[number] = f"{count} tokens on {frames} frames ({header.seconds:.2f} s)"
     return found

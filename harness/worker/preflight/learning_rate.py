@@ -13,6 +13,8 @@ from harness.worker.trainer.options import TrainerOptions, trainer_file
 MOST_STEPS = 200_000
 """Steps that a scheduler is moved on one by one; FunASR's own are set to the step at once."""
 
+MOST_EPOCHS = 1_000_000_000
+
 _EVERY = re.compile(r"\(batch_idx \+ 1\) % (?:self\.)?accum_grad == 0")
 _TAIL = re.compile(r"\(batch_idx \+ 1\) == len\(")
 _SCHEDULER = re.compile(r"^(?!\s*#).*\bscheduler\.step\(\)", re.MULTILINE)
@@ -21,7 +23,7 @@ _SCHEDULER = re.compile(r"^(?!\s*#).*\bscheduler\.step\(\)", re.MULTILINE)
 def measure(request: Mapping[str, Any], trainer: TrainerOptions, train: Mapping[str, Any] | None) -> dict[str, Any]:
     """Steps per epoch of rank 0, the learning rates, and the checkpoint that a resume would take up."""
     config, overlay, entry = request["config"], request["release"]["overlay"], request["entry"]
-    accumulation = max(1, int((config.get("train_conf") or {}).get("accum_grad", 1) or 1))
+    accumulation = max(1, whole(config, "accum_grad", 1))
     text = trainer_file(overlay, entry).read_text(encoding="utf-8", errors="replace")
     main = (Path(overlay) / f"funasr/bin/{entry}.py").read_text(encoding="utf-8", errors="replace")
     tail = bool(_EVERY.search(text)) and bool(_TAIL.search(text))
@@ -30,7 +32,7 @@ def measure(request: Mapping[str, Any], trainer: TrainerOptions, train: Mapping[
         "accumulation": accumulation,
         "tail": tail,
         "scheduler_steps_per_epoch": further,
-        "epochs_run": trainer.epochs_run(int((config.get("train_conf") or {}).get("max_epoch", 100))),
+        "epochs_run": trainer.epochs_run(whole(config, "max_epoch", 100)),
         "finished": _finished_epoch(request.get("output_dir")),
     }
     epochs = (train or {}).get("epochs")
@@ -44,11 +46,22 @@ def measure(request: Mapping[str, Any], trainer: TrainerOptions, train: Mapping[
     total = sum(steps) if len(steps) >= wanted else round(sum(steps) + mean * (wanted - len(steps)))
     found |= {"steps": steps, "total": total, "exact": len(steps) >= wanted}
     if total:
-        last = total - 1 + further * max(0, wanted - 1)
-        found["rates"] = rates(config, [0, last // 2, last])
-        found["rates_at"] = [1, last // 2 + 1, total]
+        each = max(1, round(mean))
+        at = [1, (total + 1) // 2, total]
+        # Where an epoch moves the scheduler on once more, a step's rate is that of its number and of the epochs before.
+        moved = [step - 1 + further * min((step - 1) // each, max(0, wanted - 1)) for step in at]
+        last = moved[-1]
+        found["rates"], found["rates_at"] = rates(config, moved), at
         found["highest"] = max(rates(config, [round(last * part / 20) for part in range(21)]), default=None)
     return found
+
+
+def whole(config: Mapping[str, Any], name: str, default: int) -> int:
+    """A setting of `train_conf`; the default where it is none, or no number: the trainer then stops of itself."""
+    value = (config.get("train_conf") or {}).get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return default
+    return int(min(value, MOST_EPOCHS))
 
 
 def _steps(slice_: Sequence[int | None], accumulation: int, tail: bool) -> int:

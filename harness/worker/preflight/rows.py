@@ -14,7 +14,7 @@ from harness.worker.process import failures
 from harness.worker.release import importer
 from harness.worker.trainer import options
 
-MOST_DRAWN = 400_000
+MOST_DRAWN = 250_000
 """Rows drawn by all epochs and ranks together that are measured; of longer trainings the first epochs are."""
 MOST_BATCHED = 200_000
 """Rows whose batches are listed."""
@@ -122,7 +122,7 @@ class _Numbering:
 
 def _train(request: Mapping[str, Any], loaders: LoaderRequest, ranks: Sequence[RankLoaders]) -> dict[str, Any]:
     numbering = _Numbering(request["files"]["train"])
-    wanted = loaders.options.epochs_run(int((loaders.config.get("train_conf") or {}).get("max_epoch", 100)))
+    wanted = loaders.options.epochs_run(learning_rate.whole(loaders.config, "max_epoch", 100))
     epochs: list[list[dict[str, Any]]] = []
     arrived: set[int] = set()
     first: list[Pass] = []

@@ -56,8 +56,8 @@ def _longer_than_frames(rows: Gathered, inputs: Inputs, tokens: TextTokens | Non
 def _longer(rows: Gathered, longer: Mapping[int, str]) -> Finding:
     return rows.finding(
         "text-longer-than-frames",
-        "more tokens than the encoder has frames: CTC has no alignment for them, and a predictor would emit several in a "
-        "frame, so the row teaches errors",
+        "more tokens than the encoder has frames: CTC has no alignment for them, and a predictor would emit several "
+        "in one frame, so the row teaches errors",
         list(longer),
         details=longer,
         remedy="correct the text or the recording, or take the row out",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -35,14 +36,56 @@ def environment() -> Environment:
     return probe(cache=default_cache())
 
 
-def write_checkpoint(overlay: str, folder: str, seed: int, paths: list[str]) -> None:
-    """In a child with torch: a checkpoint of the folder's model with weights of its own."""
+SOUND = ("paraformer", "paraformer_streaming", "seaco_paraformer", "bicif_paraformer", "sense_voice", "conformer")
+"""Architectures of which there is a sound folder."""
+
+LABELLED = Dimensions.parse("v25055-h320")
+"""Ids of the labels that SenseVoice writes before a text go up to 25017."""
+
+
+def write_checkpoints(overlay: str, folders: list[str], seed: int, paths: list[str]) -> None:
+    """In a child with torch: a checkpoint of each folder's model with weights of its own."""
     # A torchaudio that imports on this machine.
     sys.path[:0] = paths
     from harness.worker.release import importer, model
 
     importer.import_all(overlay)
-    model.write_start(folder, f"{folder}/model.pt", seed)
+    for folder in folders:
+        model.write_start(folder, f"{folder}/model.pt", seed)
+
+
+def stored_folders(
+    forked: Forked, overlay: Path, variants: Sequence[str], *, dimensions: Dimensions = SMALL
+) -> dict[str, Path]:
+    """Complete model folders of reduced depth, made by the release in `overlay` once per cache, and never changed."""
+    corpus, drafts, found = build_corpus(default_cache()), [], {}
+    for variant in variants:
+        made = write_model_folder(
+            load_variant(variant),
+            corpus,
+            default_cache(),
+            dimensions=LABELLED if variant == "sense_voice" else dimensions,
+            depth=Depth.REDUCED,
+        )
+        stored = default_cache() / "user-folders" / f"{made.path.name}-{overlay.name}"
+        found[variant] = stored
+        if not (stored / "model.pt").is_file():
+            draft = stored.with_name(f"{stored.name}.draft-{os.getpid()}")
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.copytree(made.path, draft)
+            drafts.append((draft, stored))
+    if drafts:
+        forked(
+            write_checkpoints,
+            overlay=str(overlay),
+            folders=[str(draft) for draft, _ in drafts],
+            seed=0,
+            paths=[str(one) for one in environment().extra_paths],
+        )
+    for draft, stored in drafts:
+        shutil.rmtree(stored, ignore_errors=True)
+        draft.rename(stored)
+    return found
 
 
 def model_folder(
@@ -50,27 +93,9 @@ def model_folder(
 ) -> Path:
     """A complete model folder of reduced depth, as a published one: config, weights, tokens, statistics.
 
-    Made by the release in `overlay` once per cache, and copied: a test may change it.
+    A copy of the stored one: a test may change it.
     """
-    corpus = build_corpus(default_cache())
-    made = write_model_folder(
-        load_variant(variant), corpus, default_cache(), dimensions=dimensions, depth=Depth.REDUCED
-    )
-    stored = default_cache() / "user-folders" / f"{made.path.name}-{overlay.name}"
-    if not (stored / "model.pt").is_file():
-        draft = stored.with_name(f"{stored.name}.draft-{to.name}")
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(made.path, draft)
-        forked(
-            write_checkpoint,
-            overlay=str(overlay),
-            folder=str(draft),
-            seed=0,
-            paths=[str(one) for one in environment().extra_paths],
-        )
-        shutil.rmtree(stored, ignore_errors=True)
-        draft.rename(stored)
-    shutil.copytree(stored, to)
+    shutil.copytree(stored_folders(forked, overlay, [variant], dimensions=dimensions)[variant], to)
     return to
 
 

@@ -66,6 +66,13 @@ def _problem(named: NamedFile, content: FileContent) -> tuple[str, str, str] | N
 def _missing(named: NamedFile) -> tuple[str, str, str] | None:
     if named.by is NamedBy.CONFIGURATION:
         return None
+    if named.key == START and "," in named.written:
+        return (
+            "start-missing",
+            f"`{named.written}` is taken for the name of one file, so the training ends, or starts from random weights "
+            "without an error",
+            f"++{START}=PATH of one file",
+        )
     if named.key == START:
         return (
             "start-missing",

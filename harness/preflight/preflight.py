@@ -6,7 +6,17 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from harness.preflight import combinations, command_in_release, dry_run, folder, known, memory, rows, schedule
+from harness.preflight import (
+    combinations,
+    command_in_release,
+    dry_run,
+    folder,
+    known,
+    memory,
+    rows,
+    schedule,
+    weights,
+)
 from harness.preflight.findings import Part, Report
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_questions import Question, ask_all
@@ -21,6 +31,7 @@ def parts() -> Sequence[tuple[str, PartCheck]]:
     """Each part's name, as progress shows it, and its function."""
     return (
         ("the model folder", folder.check),
+        ("weights, config and tokens", weights.check),
         ("the training command", command_in_release.check),
         ("what the trainer cannot do", combinations.check),
         ("the rows", rows.check),
@@ -33,7 +44,7 @@ def parts() -> Sequence[tuple[str, PartCheck]]:
 
 def questions() -> Sequence[Callable[[Inputs], Question | None]]:
     """What the parts will measure within the release; all of it runs in one process tree, before the parts need it."""
-    return (rows.question,)
+    return (rows.question, weights.question)
 
 
 def examine(inputs: Inputs, *, progress: Progress = nullcontext) -> Report:

@@ -215,5 +215,5 @@ def _special_ids(inputs: Inputs, tokens: Sequence[str], place: Place) -> Iterato
             rule="special-id-beyond-tokens",
             message=f"`model_conf.{name}` is {number}, and the list has the ids 0 to {len(tokens) - 1}",
             place=inputs.settings.place(f"model_conf.{name}"),
-            remedy=f"++model_conf.{name}=ID of the token that is meant",
+            remedy=f"set model_conf.{name} to the id of the token that is meant, in a copy of config.yaml",
         )

@@ -311,6 +311,14 @@ def test_only_the_place_of_the_output_cut_off_is_minor(tmp_path: Path) -> None:
     assert named(command, "command-cut-off").severity is Severity.MINOR
 
 
+def test_a_typographic_quote_is_named_where_it_is_written(tmp_path: Path) -> None:
+    command = command_of(tmp_path, SOUND.replace('"iic/some_paraformer"', "“iic/some_paraformer”"))
+    finding = named(command, "typographic-sign")
+    assert SOUND.splitlines()[(finding.place.line or 0) - 1].startswith("model_name_or_model_dir=")
+    assert finding.remedy == 'model_name_or_model_dir="iic/some_paraformer"'
+    assert [one.path for one in command.unvalued] == ["model"]
+
+
 def test_windows_line_ends(tmp_path: Path) -> None:
     command = command_of(tmp_path, SOUND.replace("\n", "\r\n"))
     finding = named(command, "script-crlf")

@@ -14,6 +14,7 @@ from harness.preflight.command import TrainingCommand, read_script, read_words
 from harness.preflight.command_in_release import check
 from harness.preflight.findings import Part
 from harness.preflight.inputs import Inputs
+from harness.preflight.rows.data_files import data_sets
 from harness.preflight.settings import Settings, read_config
 from harness.preflight.shipped_scripts import RECIPES, recorded_releases, script_for, shipped_scripts
 
@@ -120,6 +121,8 @@ def test_another_model_than_the_one_that_is_checked(tmp_path: Path) -> None:
     assert above_minor(check(inputs(tmp_path, other, overlay))) == {"checks-another-file"}
     this = script(tmp_path, SOUND.replace("iic/some_paraformer", "./some_paraformer"))
     assert above_minor(check(inputs(tmp_path, this, overlay))) == set()
+    quoted = script(tmp_path, SOUND.replace('"iic/some_paraformer"', "“iic/some_paraformer”"))
+    assert above_minor(check(inputs(tmp_path, quoted, overlay))) == set()
     lacking = script(tmp_path, SOUND.replace('++model="${model_name_or_model_dir}" \\\n', ""))
     assert above_minor(check(inputs(tmp_path, lacking, overlay))) == {"model-not-named"}
 
@@ -141,6 +144,13 @@ def test_fewer_gpus_than_the_script_starts_processes(tmp_path: Path) -> None:
     assert "gpus-differ" in rules(part, Severity.MINOR)
 
 
+def test_data_that_only_a_run_names_is_not_missing(tmp_path: Path) -> None:
+    text = SOUND.replace('="${train_data}"', '="$1"')
+    found = data_sets(inputs(tmp_path, script(tmp_path, text), installed(tmp_path / "release")))
+    assert [one.role for one in found.sets] == ["valid"]
+    assert found.findings == ()
+
+
 def test_facts_name_the_releases_own_script(tmp_path: Path) -> None:
     overlay = installed(tmp_path / "release")
     text = SOUND.replace("train_tool=../../../funasr/bin/train_ds.py", "train_tool=../../../funasr/bin/train.py")
@@ -150,7 +160,7 @@ def test_facts_name_the_releases_own_script(tmp_path: Path) -> None:
     assert facts["finetune.sh of 1.4.3"] == "calls funasr/bin/train_ds.py, not train.py"
     assert "dataset_conf.batch_sampler=BatchSampler" in facts["finetune.sh of 1.4.3 sets, and nothing here"]
     assert facts["set here, and not by finetune.sh of 1.4.3"] == "my_conf.key"
-    assert facts["known only when it runs"] == "++my_conf.key=$1"
+    assert facts["value not known here"] == "++my_conf.key=$1"
     assert "iic/some_paraformer" in facts["starts from"]
     own = {one.label for one in check(inputs(tmp_path, script(tmp_path), overlay, config=Settings())).facts}
     assert not any("finetune.sh" in one for one in own)

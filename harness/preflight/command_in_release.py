@@ -14,7 +14,7 @@ from harness.preflight.shipped_scripts import script_for
 _HUB = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _ITS_OWN = ("model", "train_data_set_list", "valid_data_set_list", "output_dir", "init_param")
 """Keys whose values are everybody's own."""
-MOST_NAMED = 8
+MOST_NAMED = 5
 
 
 def check(inputs: Inputs) -> Part:
@@ -181,7 +181,7 @@ def _facts(inputs: Inputs) -> Iterator[Fact]:
         yield Fact(section="command", label="trainer", value=through + started)
     if command.unvalued:
         keys = _few([one.text for one in command.unvalued])
-        yield Fact(section="command", label="known only when it runs", value=keys)
+        yield Fact(section="command", label="value not known here", value=keys)
     if command.model and _HUB.match(command.model) and not there(command.directory or inputs.root, command.model):
         value = f"{command.model} of the hub; {inputs.model.name} is checked in its place"
         yield Fact(section="command", label="starts from", value=value)

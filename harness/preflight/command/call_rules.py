@@ -168,6 +168,9 @@ def _typographic(call: Call) -> Iterator[Finding]:
     if not found:
         return
     line, (text, why) = min(found.items())
+    written = _written_at(call, text)
+    if written is not None:
+        line, text = written, call.line(written).strip()
     yield Finding(
         severity=Severity.BROKEN,
         rule="typographic-sign",
@@ -177,6 +180,19 @@ def _typographic(call: Call) -> Iterator[Finding]:
         remedy=ascii_of(text),
         count=len(found),
     )
+
+
+def _written_at(call: Call, word: str) -> int | None:
+    """The line of an assignment from which the signs of a word come; None where they stand in the call itself."""
+    signs = {char for char in word if char in _LOOKS_LIKE_QUOTES}
+    if not signs or any(sign in call.line(call.command.line + up) for sign in signs for up in range(_span(call))):
+        return None
+    lines = enumerate(call.lines[: call.command.line], 1)
+    return next((number for number, line in lines if signs & set(line) and not line.lstrip().startswith("#")), None)
+
+
+def _span(call: Call) -> int:
+    return call.command.end_line - call.command.line + 1
 
 
 def typographic_words(call: Call) -> dict[int, tuple[str, str]]:

@@ -131,9 +131,9 @@ def _settings(hydra: HydraWords, file: str) -> tuple[tuple[Setting, ...], tuple[
     unvalued: list[Setting] = []
     for one in hydra.overrides:
         line = one.word.line if file else None
-        if one.error or one.prefix == "~" or not _KEY.fullmatch(one.key) or one.key.startswith(("hydra.", "hydra/")):
+        if one.prefix == "~" or not _KEY.fullmatch(one.key) or one.key.startswith(("hydra.", "hydra/")):
             continue
-        if one.unknown or one.sweep:
+        if one.unknown or one.sweep or one.error:
             place = Place(file=file, line=line, key=one.key)
             unvalued.append(Setting(path=one.key, value=None, place=place, from_command=True, text=one.word.text))
             continue

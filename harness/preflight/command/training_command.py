@@ -24,8 +24,8 @@ class TrainingCommand:
     findings: tuple[Finding, ...] = ()
     """What is wrong with the command itself: the shell, hydra, the launcher."""
     unvalued: tuple[Setting, ...] = ()
-    """Overrides whose value is known at run time only, such as `++seed=$1`; the value here is None, and stands for
-    nothing."""
+    """Overrides whose value is known at run time only, such as `++seed=$1`, or which hydra cannot read: the key is
+    given, and the value here, None, stands for nothing."""
     deleted: tuple[str, ...] = ()
     """Keys that `~key` removes."""
     script: Path | None = None

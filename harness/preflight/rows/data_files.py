@@ -94,6 +94,9 @@ def _named(inputs: Inputs, role: Role) -> tuple[Any, Place]:
 
 
 def _resolve(inputs: Inputs, role: Role, value: Any, place: Place) -> Iterator[DataSet | Finding]:
+    if value is None and any(one.path == KEYS[role] for one in inputs.command.unvalued):
+        # Such as `++train_data_set_list=$1`: named, and not known before the script runs.
+        return
     if value is None or value == "":
         yield Finding(
             severity=Severity.BROKEN,

@@ -19,6 +19,7 @@ from harness.preflight import (
 )
 from harness.preflight.findings import Part, Report
 from harness.preflight.inputs import Inputs
+from harness.preflight.keys import check as keys
 from harness.preflight.release_questions import Question, ask_all
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def parts() -> Sequence[tuple[str, PartCheck]]:
         ("the model folder", folder.check),
         ("weights, config and tokens", weights.check),
         ("the training command", command_in_release.check),
+        ("every key", keys.check),
         ("what the trainer cannot do", combinations.check),
         ("the rows", rows.check),
         ("the schedule", schedule.check),

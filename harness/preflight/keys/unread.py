@@ -1,0 +1,175 @@
+"""Keys that nothing reads, and keys that a constructor refuses."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.core.cells import Severity
+from harness.preflight.findings import Finding
+from harness.preflight.inputs import Inputs
+from harness.preflight.keys import history
+from harness.preflight.keys.nearest import SIMILAR, Nearest, nearest, nearest_section
+from harness.preflight.keys.reading import Fixed, Reading
+from harness.preflight.settings import Setting
+
+_RECOGNITION = ("auto/auto_model.py",)
+_READ_THERE = re.compile(r"""(?:kwargs|cfg)(?:\.get\(|\.pop\(|\[)\s*["'](\w+)["']""")
+
+
+def unread_keys(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Finding]:
+    """Findings about keys without effect and keys that are refused."""
+    in_config: list[tuple[Setting, str]] = []
+    for setting in inputs.settings:
+        if setting.path.split(".")[0] == "hydra":
+            continue
+        if found := _refused(inputs, reading, setting):
+            yield found
+        elif _is_read(inputs, reading, setting):
+            continue
+        elif setting.from_command:
+            yield _without_effect(inputs, reading, setting, entry)
+        elif near := _misspelt(inputs, reading, setting.path):
+            in_config.append((setting, near))
+    if in_config:
+        yield _in_config(inputs, in_config)
+
+
+def _is_read(inputs: Inputs, reading: Reading, setting: Setting) -> bool:
+    if reading.is_read(setting.path):
+        return True
+    reference = f"${{{setting.path}}}"
+    return any(isinstance(other.value, str) and reference in other.value for other in inputs.settings)
+
+
+def _refused(inputs: Inputs, reading: Reading, setting: Setting) -> Finding | None:
+    """A key that makes a call fail: given twice, or no parameter of what takes fixed ones."""
+    section, _, key = setting.path.rpartition(".")
+    if setting.path == "vocab_size" and not setting.from_command:
+        return None
+    if where := reading.given.get(section, {}).get(key):
+        return _given_twice(inputs, reading, setting, where)
+    for call in reading.fixed.get(section, ()):
+        if key not in call.takes:
+            return _unknown_parameter(setting, call)
+    return None
+
+
+def _given_twice(inputs: Inputs, reading: Reading, setting: Setting, where: str) -> Finding:
+    section, _, key = setting.path.rpartition(".")
+    belongs = key if key in reading.read and section else ""
+    remedy = f"write it at the top level: `++{key}={_typed(setting.value)}`" if belongs else "leave the key out"
+    return Finding(
+        severity=Severity.BROKEN,
+        rule="key-given-twice",
+        message=f"FunASR passes `{key}` itself beside all of `{section or 'the settings'}`: the training ends with a "
+        f"TypeError, got multiple values for keyword argument '{key}'",
+        place=setting.place,
+        evidence=(f"passed at {where} of {inputs.release.label}", *_as_typed(setting)),
+        remedy=remedy,
+    )
+
+
+def _unknown_parameter(setting: Setting, call: Fixed) -> Finding:
+    section, _, key = setting.path.rpartition(".")
+    near = next(iter(difflib.get_close_matches(key, call.takes, n=1, cutoff=0.6)), "")
+    remedy = f"write `{_prefix(setting)}{section}.{near}={_typed(setting.value)}`" if near else "leave the key out"
+    return Finding(
+        severity=Severity.BROKEN,
+        rule="key-refused",
+        message=f"{call.callee.removesuffix('.__init__')} takes no `{key}`: the training ends with a TypeError",
+        place=setting.place,
+        evidence=(f"it takes {', '.join(call.takes)} ({call.where})", *_as_typed(setting)),
+        remedy=remedy,
+    )
+
+
+def _without_effect(inputs: Inputs, reading: Reading, setting: Setting, entry: str) -> Finding:
+    near = _meant(reading, setting.path)
+    recognition = not near and setting.path in _read_in_recognition(inputs.overlay)
+    severity = Severity.MINOR if recognition else Severity.WRONG
+    evidence = [*_as_typed(setting)]
+    if near:
+        read = reading.read[near.path]
+        now = inputs.settings.get(near.path)
+        in_force = f"{now!r}" if now is not None else f"FunASR's default {read.default}" if read.default else "not set"
+        evidence.append(f"`{near.path}` is read at {read.where}; it is {in_force}")
+    if elsewhere := history.read_in(setting.path, entry):
+        evidence.append(f"`{setting.path}` is read by {elsewhere}")
+    if recognition:
+        evidence.append("only recognition reads it, after the training")
+    return Finding(
+        severity=severity,
+        rule="key-without-effect",
+        message=f"nothing in FunASR {inputs.release.version} reads `{setting.path}`: "
+        f"the training is as if it were not there",
+        place=setting.place,
+        evidence=tuple(evidence),
+        remedy=_remedy(setting, near, elsewhere),
+    )
+
+
+def _remedy(setting: Setting, near: Nearest | None, elsewhere: str) -> str:
+    if near:
+        belongs = "it belongs there" if near.exact else "if that is meant"
+        return f"write `++{near.path}={_typed(setting.value)}`, {belongs}"
+    if elsewhere:
+        return f"use one of these releases, or leave the key out: {elsewhere}"
+    return "leave the key out"
+
+
+def _meant(reading: Reading, path: str) -> Nearest | None:
+    section, _, leaf = path.partition(".")
+    if leaf and section not in reading.read and (other := nearest_section(reading, section)):
+        if reading.is_read(f"{other}.{leaf}") and f"{other}.{leaf}" in reading.read:
+            return Nearest(path=f"{other}.{leaf}", exact=True)
+        return nearest(reading, f"{other}.{leaf}")
+    return nearest(reading, path)
+
+
+def _misspelt(inputs: Inputs, reading: Reading, path: str) -> str:
+    """The key that one of config.yaml seems to be, which is not set there."""
+    section, _, key = path.rpartition(".")
+    known = [
+        one for one in reading.keys(section) if inputs.settings.get(f"{section}.{one}" if section else one) is None
+    ]
+    if history.is_known(path):
+        return ""
+    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=SIMILAR + 0.07)), "")
+
+
+def _in_config(inputs: Inputs, found: list[tuple[Setting, str]]) -> Finding:
+    setting, near = found[0]
+    return Finding(
+        severity=Severity.MINOR,
+        rule="config-key-without-effect",
+        message=f"nothing in FunASR {inputs.release.version} reads `{setting.path}` of the config"
+        + (f" and {len(found) - 1} more that look misspelt" if len(found) > 1 else ""),
+        place=setting.place,
+        evidence=tuple(f"{one.place}: `{name}` is read" for one, name in found[:8]),
+        remedy=f"write `{near}` in its place",
+        count=len(found),
+    )
+
+
+def _read_in_recognition(overlay: Path) -> frozenset[str]:
+    found: set[str] = set()
+    for name in _RECOGNITION:
+        path = overlay / "funasr" / name
+        if path.is_file():
+            found |= set(_READ_THERE.findall(path.read_text(encoding="utf-8", errors="replace")))
+    return frozenset(found)
+
+
+def _as_typed(setting: Setting) -> tuple[str, ...]:
+    return (f"typed: {setting.text[:200]}",) if setting.text else ()
+
+
+def _prefix(setting: Setting) -> str:
+    return "++" if setting.from_command else ""
+
+
+def _typed(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)[:80]

@@ -1,0 +1,252 @@
+"""Values that a release cannot take: another type, out of range, or a component that it does not have."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from harness.core.cells import Severity
+from harness.preflight.findings import Finding
+from harness.preflight.inputs import Inputs
+from harness.preflight.keys.reading import Lookup, Reading
+from harness.preflight.rows.data_files import named
+from harness.preflight.settings import Setting
+from harness.worker.trainer.options import trainer_file
+
+_SWITCH_TEXT = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+SETTINGS_OF_ROWS = frozenset({"dataset", "dataset_conf.index_ds", "dataset_conf.batch_sampler"})
+"""The rows' part names these where there are rows: without these classes it cannot read them."""
+
+NAMED_WITH_THE_MODEL = frozenset(
+    {"model", "optim", "scheduler", "tokenizer", "frontend", "specaug", "normalize", "encoder", "decoder", "predictor"}
+)
+"""What the trainer cannot do without is named by `harness.preflight.combinations`, with the release that has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """What a key takes, and what becomes of a training with something else."""
+
+    whole: bool
+    least: float
+    below: str
+    """What follows from a smaller number."""
+    guard: str = ""
+    """A condition in the trainer's code that makes smaller numbers harmless."""
+    severity: Severity = Severity.BROKEN
+    above_least: bool = False
+    """Whether the least itself is too small."""
+
+
+_DIVIDES = "the trainer divides the number of the step by it"
+NUMBERS = {
+    "train_conf.max_epoch": Number(whole=True, least=1, below="no epoch is trained"),
+    "train_conf.accum_grad": Number(whole=True, least=1, below=_DIVIDES),
+    "train_conf.log_interval": Number(whole=True, least=1, below=_DIVIDES),
+    "train_conf.validate_interval": Number(
+        whole=True, least=1, below=_DIVIDES, guard=r"self\.validate_interval\s*[<>]"
+    ),
+    "train_conf.save_checkpoint_interval": Number(
+        whole=True, least=1, below=_DIVIDES, guard=r"self\.save_checkpoint_interval\s*>\s*0"
+    ),
+    "train_conf.avg_nbest_model": Number(
+        whole=True, least=1, below="the model is averaged over no checkpoint", severity=Severity.WRONG
+    ),
+    "train_conf.grad_clip": Number(
+        whole=False,
+        least=0,
+        above_least=True,
+        below="every gradient is scaled to nothing or turned round",
+        guard=r"grad_clip\s*>\s*0",
+    ),
+    "dataset_conf.batch_size": Number(whole=True, least=1, below="no batch can be made"),
+    "dataset_conf.num_workers": Number(whole=True, least=0, below="DataLoader raises a ValueError"),
+    "dataset_conf.data_split_num": Number(whole=True, least=1, below="no part of the data is trained"),
+    "optim_conf.lr": Number(
+        whole=False, least=0, above_least=True, below="the optimizer refuses it, or no weight ever changes"
+    ),
+    "optim_conf.weight_decay": Number(whole=False, least=0, below="torch's optimizers raise a ValueError"),
+    "scheduler_conf.warmup_steps": Number(whole=False, least=0, below="the learning rate is no real number"),
+}
+
+
+def unfit_values(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Finding]:
+    """Findings about values that this release cannot take."""
+    has_rows = bool(named(inputs, "train") or named(inputs, "valid"))
+    met = {lookup.path for lookup in reading.lookups if lookup.found}
+    for path, lookup in {one.path: one for one in reading.lookups}.items():
+        if path in NAMED_WITH_THE_MODEL or (path in SETTINGS_OF_ROWS and has_rows):
+            continue
+        if path not in met and (absent := _absent(inputs, lookup)):
+            yield absent
+    for setting in inputs.settings:
+        if not reading.is_read(setting.path) or _refers(setting.value):
+            continue
+        if setting.path in NUMBERS:
+            found = _number(inputs, setting, NUMBERS[setting.path], entry)
+        elif _is_switch(reading, setting.path):
+            found = _switch(setting)
+        else:
+            found = _text_for_number(reading, setting)
+        if found:
+            yield found
+
+
+def _refers(value: Any) -> bool:
+    return isinstance(value, str) and "${" in value
+
+
+def _absent(inputs: Inputs, lookup: Lookup) -> Finding | None:
+    """A component that the release does not have."""
+    if lookup.found or lookup.name is None or lookup.name in {"None", ""}:
+        return None
+    setting = inputs.settings.by_path.get(lookup.path)
+    if setting is None or inputs.settings.get("trust_remote_code") or _refers(setting.value):
+        return None
+    if "/" in lookup.name:
+        # A folder, or a name on a hub.
+        return None
+    near = _closest(lookup.name, lookup.known)
+    kind = lookup.table.removesuffix("_classes").replace("_", " ")
+    return Finding(
+        severity=Severity.BROKEN,
+        rule="component-unknown",
+        message=f"FunASR {inputs.release.version} has no {kind} `{lookup.name}`: the training ends there",
+        place=setting.place,
+        evidence=(
+            f"looked up at {lookup.where}",
+            f"it has {', '.join(lookup.known[:12])}{' …' if len(lookup.known) > 12 else ''}",
+        ),
+        remedy=f"write `{'++' if setting.from_command else ''}{lookup.path}={near}`" if near else "use one that it has",
+    )
+
+
+def _closest(name: str, known: tuple[str, ...]) -> str:
+    for one in known:
+        if one.lower() == name.lower():
+            return one
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), "")
+
+
+def _number(inputs: Inputs, setting: Setting, wanted: Number, entry: str) -> Finding | None:
+    value = setting.value
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _no_number(setting, "a whole number" if wanted.whole else "a number")
+    if not math.isfinite(value):
+        return _out_of_range(setting, "it is no finite number", Severity.BROKEN)
+    if wanted.whole and isinstance(value, float):
+        if setting.path.startswith("train_conf") and setting.path != "train_conf.max_epoch" and value.is_integer():
+            return None
+        return _no_number(setting, "a whole number")
+    if value == 0 and wanted.below == _DIVIDES:
+        # Named with the line that divides, in `harness.preflight.combinations`.
+        return None
+    if value < wanted.least or (wanted.above_least and value == wanted.least):
+        path = trainer_file(str(inputs.overlay), entry)
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        if wanted.guard and re.search(wanted.guard, text) and not (value == 0 and "interval" in setting.path):
+            return None
+        return _out_of_range(setting, wanted.below, wanted.severity)
+    return None
+
+
+def _no_number(setting: Setting, wanted: str) -> Finding:
+    return Finding(
+        severity=Severity.BROKEN,
+        rule="value-type",
+        message=f"`{setting.path}` is {_described(setting.value)} where FunASR takes {wanted}: "
+        "the training ends with a TypeError",
+        place=setting.place,
+        evidence=_as_typed(setting),
+        remedy=f"write {wanted}{_suggested(setting)}",
+    )
+
+
+def _suggested(setting: Setting) -> str:
+    """The line where the text is a number in quotes."""
+    value = setting.value
+    text = value.strip().strip("\"'") if isinstance(value, str) else value
+    try:
+        number = float(text) if not isinstance(text, bool | list | dict) else None
+    except (TypeError, ValueError):
+        number = None
+    if number is None or not math.isfinite(number):
+        return ""
+    written = int(number) if number.is_integer() and setting.path in NUMBERS and NUMBERS[setting.path].whole else text
+    return f": `{'++' if setting.from_command else ''}{setting.path}={written}`, without quotes"
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, str):
+        return f"the text {value[:60]!r}"
+    if isinstance(value, float):
+        return f"{value!r}"
+    return "a list" if isinstance(value, list) else "a mapping"
+
+
+def _out_of_range(setting: Setting, follows: str, severity: Severity) -> Finding:
+    return Finding(
+        severity=severity,
+        rule="value-range",
+        message=f"`{setting.path}` is {setting.value}: {follows}",
+        place=setting.place,
+        evidence=_as_typed(setting),
+        remedy="write a number above it" if setting.value != 0 else "write a number above 0",
+    )
+
+
+def _is_switch(reading: Reading, path: str) -> bool:
+    one = reading.read.get(path)
+    return one is not None and (one.default in {"True", "False"} or one.annotation == "bool")
+
+
+def _switch(setting: Setting) -> Finding | None:
+    """A text where the code asks for true or false: every text but the empty one is true."""
+    if not isinstance(setting.value, str):
+        return None
+    means = _SWITCH_TEXT.get(setting.value.strip().strip("\"'").lower())
+    if means is True or not setting.value:
+        return None
+    told = "and that counts as true" if means is False else "and it is a switch: any text counts as true"
+    return Finding(
+        severity=Severity.WRONG,
+        rule="text-for-switch",
+        message=f"`{setting.path}` is the text {setting.value[:60]!r}, {told}",
+        place=setting.place,
+        evidence=_as_typed(setting),
+        remedy=f"write `{'++' if setting.from_command else ''}{setting.path}=false`, or `true`, without quotes",
+    )
+
+
+def _text_for_number(reading: Reading, setting: Setting) -> Finding | None:
+    """A text where the code's default is a number; only of the command, where the user has just typed it."""
+    one = reading.read.get(setting.path)
+    if one is None or not setting.from_command or not isinstance(setting.value, str) or not one.default:
+        return None
+    try:
+        default = ast.literal_eval(one.default)
+    except (ValueError, SyntaxError):
+        return None
+    if isinstance(default, bool) or not isinstance(default, int | float) or "str" in one.annotation:
+        return None
+    return Finding(
+        severity=Severity.BROKEN,
+        rule="value-type",
+        message=f"`{setting.path}` is the text {setting.value[:60]!r} where FunASR takes a number, as {one.default}",
+        place=setting.place,
+        evidence=(f"read at {one.where}", *_as_typed(setting)),
+        remedy=f"write a number{_suggested(setting)}",
+    )
+
+
+def _as_typed(setting: Setting) -> tuple[str, ...]:
+    return (f"typed: {setting.text[:200]}",) if setting.text else ()

@@ -1,0 +1,245 @@
+"""Every key of the config and the command, by the code of real releases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from preflight_shipped import REFUSED_RIGHTLY, accused, cases, inputs_of, plain_config
+
+from harness.core.cells import Release, Severity
+from harness.preflight.findings import Finding
+from harness.preflight.inputs import Inputs
+from harness.preflight.keys.check import check
+from harness.preflight.keys.freezing import Spelling, frozen_parts
+from harness.preflight.keys.history import read_in
+
+pytestmark = pytest.mark.release
+
+Place = Callable[[str], Path]
+Given = Callable[..., Inputs]
+OLD, MIDDLE, NEW = "1.0.6", "1.2.7", "1.4.16"
+
+
+@pytest.fixture(scope="module")
+def given(layout: Place, locked: tuple[Release, ...]) -> Given:
+    """Inputs of the plain template with overrides, for a release."""
+
+    def make(version: str, overrides: Mapping[str, Any], **further: Any) -> Inputs:
+        layout(version)
+        (release,) = [one for one in locked if one.version == version]
+        config = plain_config() | dict(further.pop("config", {}))
+        return inputs_of(release, config, overrides, **further)
+
+    return make
+
+
+def the_only(inputs: Inputs) -> Finding:
+    (found,) = [one for one in check(inputs).findings if one.severity is not Severity.MINOR]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("version", "key", "meant"),
+    [
+        (NEW, "train_conf.nax_epoch", "train_conf.max_epoch"),
+        (NEW, "dataset_conf.max_token_lenght", "dataset_conf.max_token_length"),
+        (NEW, "train_conf.use_fp61", "train_conf.use_fp16"),
+        (NEW, "train_conf.val_best_metric", "train_conf.avg_keep_nbest_models_type"),
+        (NEW, "train_conf.keep_latest_models", "train_conf.keep_nbest_models"),
+        (NEW, "train_conf.save_checkpoint_steps", "train_conf.save_checkpoint_interval"),
+        (NEW, "batch_size", "dataset_conf.batch_size"),
+        (NEW, "accum_grad", "train_conf.accum_grad"),
+        (NEW, "num_workers", "dataset_conf.num_workers"),
+        (NEW, "log_interval", "train_conf.log_interval"),
+        (NEW, "lr", "optim_conf.lr"),
+        (NEW, "train_conf.batch_size", "dataset_conf.batch_size"),
+        (NEW, "trian_conf.max_epoch", "train_conf.max_epoch"),
+        (NEW, "encoder_conf.dropout", "encoder_conf.dropout_rate"),
+        (MIDDLE, "train_conf.gradient_accumulation_steps", "train_conf.accum_grad"),
+        (OLD, "train_conf.accum_grda", "train_conf.accum_grad"),
+    ],
+)
+def test_a_key_that_nothing_reads_is_named_with_the_one_that_is_meant(
+    given: Given, version: str, key: str, meant: str
+) -> None:
+    found = the_only(given(version, {key: 3}))
+    assert (found.rule, found.severity, found.place.key) == ("key-without-effect", Severity.WRONG, key)
+    assert f"`++{meant}=3`" in found.remedy
+    assert any("funasr/" in line for line in found.evidence)
+
+
+def test_a_key_of_other_releases_is_named_with_them(given: Given) -> None:
+    found = the_only(given(OLD, {"train_conf.use_bf16": True}))
+    assert found.rule == "key-without-effect"
+    assert any("is read by train of 1." in line for line in found.evidence)
+    assert "1.4.16" in read_in("train_conf.validate_interval", "train_ds")
+    assert read_in("train_conf.no_such_key", "train_ds") == ""
+
+
+@pytest.mark.parametrize("version", [OLD, MIDDLE, NEW])
+def test_what_a_constructor_refuses_is_broken(given: Given, version: str) -> None:
+    typo = the_only(given(version, {"optim_conf.lrr": 0.0001}))
+    assert (typo.rule, typo.severity) == ("key-refused", Severity.BROKEN)
+    assert "optim_conf.lr=" in typo.remedy
+    twice = the_only(given(version, {"train_conf.output_dir": "exp"}))
+    assert (twice.rule, twice.severity) == ("key-given-twice", Severity.BROKEN)
+    assert "`++output_dir=exp`" in twice.remedy
+    warm = the_only(given(version, {"scheduler_conf.warmup": 100}))
+    assert warm.rule == "key-refused"
+
+
+def test_a_refused_key_of_the_config_is_broken_and_a_dead_one_is_not(given: Given) -> None:
+    assert the_only(given(NEW, {}, config={"optim_conf.lrr": 1.0})).rule == "key-refused"
+    dead = check(given(NEW, {}, config={"train_conf.validate_intervall": 1, "some_note": "mine"})).findings
+    assert [(one.rule, one.severity) for one in dead] == [("config-key-without-effect", Severity.MINOR)]
+
+
+SOUND = {
+    "model": "/data/model",
+    "train_data_set_list": "train.jsonl",
+    "valid_data_set_list": "val.jsonl",
+    "dataset": "AudioDataset",
+    "dataset_conf.index_ds": "IndexDSJsonl",
+    "dataset_conf.batch_type": "token",
+    "dataset_conf.batch_size": 6000,
+    "dataset_conf.num_workers": 4,
+    "train_conf.max_epoch": 50,
+    "train_conf.grad_clip": 1.0,
+    "train_conf.accum_grad": 2,
+    "optim": "adamw",
+    "optim_conf.lr": 0.0002,
+    "optim_conf.weight_decay": 0.01,
+    "scheduler_conf.warmup_steps": 500,
+    "init_param": "/data/model/model.pt",
+    "output_dir": "exp",
+    "tokenizer_conf.token_list": "/data/model/tokens.json",
+    "frontend_conf.cmvn_file": "/data/model/am.mvn",
+    "seed": 7,
+    "device": "cpu",
+    "hydra.run.dir": "exp",
+}
+SOUND_NOW = {
+    "train_conf.log_interval": 1,
+    "train_conf.resume": True,
+    "train_conf.validate_interval": 2000,
+    "train_conf.save_checkpoint_interval": 2000,
+    "train_conf.keep_nbest_models": 20,
+    "train_conf.avg_nbest_model": 10,
+    "train_conf.use_bf16": True,
+    "dataset_conf.data_split_num": 1,
+    "dataset_conf.batch_sampler": "BatchSampler",
+    "dataset_conf.sort_size": 1024,
+    "freeze_param": "encoder,predictor",
+    "disable_update": True,
+}
+
+
+@pytest.mark.parametrize(("version", "overrides"), [(OLD, SOUND), (MIDDLE, SOUND), (NEW, SOUND | SOUND_NOW)])
+def test_a_sound_command_is_not_accused(given: Given, version: str, overrides: dict[str, Any]) -> None:
+    assert not accused(given(version, overrides))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule", "severity"),
+    [
+        ("train_conf.max_epoch", "five", "value-type", Severity.BROKEN),
+        ("train_conf.max_epoch", 5.0, "value-type", Severity.BROKEN),
+        ("train_conf.max_epoch", True, "value-type", Severity.BROKEN),
+        ("train_conf.max_epoch", 0, "value-range", Severity.BROKEN),
+        ("train_conf.accum_grad", -2, "value-range", Severity.BROKEN),
+        ("train_conf.use_fp16", "false", "text-for-switch", Severity.WRONG),
+        ("train_conf.resume", "exp/model.pt", "text-for-switch", Severity.WRONG),
+        ("train_conf.avg_keep_nbest_models_type", "wer", "ranking-unknown", Severity.BROKEN),
+        ("optim_conf.lr", "1e-3", "value-type", Severity.BROKEN),
+        ("optim_conf.lr", -0.001, "value-range", Severity.BROKEN),
+        ("optim_conf.lr", 0, "value-range", Severity.BROKEN),
+        ("optim_conf.lr", 2, "learning-rate-steep", Severity.WRONG),
+        ("scheduler_conf.warmup_steps", 0.1, "warmup-share", Severity.WRONG),
+        ("dataset", "AudioDatset", "component-unknown", Severity.BROKEN),
+        ("dataset_conf.index_ds", "IndexDSJson", "component-unknown", Severity.BROKEN),
+        ("dataset_conf.batch_sampler", "BatchSampelr", "component-unknown", Severity.BROKEN),
+        ("dataset_conf.batch_size", -4, "value-range", Severity.BROKEN),
+        ("dataset_conf.num_workers", -1, "value-range", Severity.BROKEN),
+        ("lora_only", True, "lora-without-layers", Severity.BROKEN),
+        ("bf16", True, "half-precision-weights", Severity.WRONG),
+        ("encoder_conf.num_blocks", "fifty", "value-type", Severity.BROKEN),
+    ],
+)
+def test_a_value_that_the_release_cannot_take(
+    given: Given, key: str, value: object, rule: str, severity: Severity
+) -> None:
+    found = [one for one in accused(given(NEW, {key: value})) if one.rule == rule]
+    assert [(one.rule, one.severity, one.place.key) for one in found] == [(rule, severity, key)]
+
+
+def test_components_are_those_of_the_release(given: Given) -> None:
+    old = the_only(given(OLD, {"dataset_conf.batch_sampler": "EspnetStyleBatchSampler"}))
+    assert old.rule == "component-unknown"
+    assert not accused(given(NEW, {"dataset_conf.batch_sampler": "EspnetStyleBatchSampler"}))
+    loader = the_only(given(NEW, {"dataset_conf.dataloader": "DataloaderMapStile"}))
+    assert "`++dataset_conf.dataloader=DataloaderMapStyle`" in loader.remedy
+
+
+def test_words_that_count_something_else(given: Given) -> None:
+    unknown = {"dataset_conf.batch_type": "examples", "dataset_conf.batch_size": 8}
+    assert the_only(given(NEW, unknown)).rule == "batch-type-unknown"
+    assert not accused(given(NEW, {"dataset_conf.batch_type": "example", "dataset_conf.batch_size": 16}))
+    rules = {one.rule for one in check(given(NEW, {"dataset_conf.max_token_length": 500})).findings}
+    assert rules == {"token-length-unit"}
+
+
+@pytest.mark.parametrize(
+    ("value", "taken", "names"),
+    [
+        ("encoder", Spelling.EVALUATED, None),
+        ("'encoder'", Spelling.EVALUATED, ["encoder"]),
+        (["encoder"], Spelling.EVALUATED, None),
+        ("encoder", Spelling.EVALUATED_WITH_COMMA, ["encoder"]),
+        ("encoder,predictor", Spelling.EVALUATED_WITH_COMMA, None),
+        ("'encoder','predictor'", Spelling.EVALUATED_WITH_COMMA, ["encoder", "predictor"]),
+        (["encoder", "predictor"], Spelling.EVALUATED_WITH_COMMA, ["encoder", "predictor"]),
+        ("encoder,predictor", Spelling.SPLIT, ["encoder", "predictor"]),
+        ("encoder, predictor", Spelling.SPLIT, ["encoder", " predictor"]),
+    ],
+)
+def test_what_each_spelling_of_freeze_param_freezes(value: object, taken: Spelling, names: list[str] | None) -> None:
+    found, error = frozen_parts(value, taken)
+    assert (found if names is not None else bool(error)) == (names if names is not None else True)
+
+
+def test_freezing_that_cannot_work_is_named_and_what_works_is_not(given: Given) -> None:
+    for version, value in ((OLD, "encoder"), (MIDDLE, "encoder,predictor")):
+        found = the_only(given(version, {"freeze_param": value}))
+        assert (found.rule, found.severity) == ("freeze-spelling", Severity.BROKEN)
+        assert "++freeze_param=" in found.remedy
+    for version, sound in ((OLD, "'encoder'"), (MIDDLE, "encoder"), (NEW, "encoder,predictor"), (NEW, ["encoder"])):
+        assert not accused(given(version, {"freeze_param": sound}))
+    assert the_only(given(NEW, {"freeze_param": "encoder, predictor"})).rule == "freeze-nothing"
+    assert the_only(given(NEW, {"freeze_param": "encodr"})).rule == "freeze-nothing"
+
+
+@pytest.mark.parametrize("version", [OLD, MIDDLE])
+def test_what_funasr_ships_is_not_accused(layout: Place, version: str) -> None:
+    layout(version)
+    kinds = ("/paraformer/", "/paraformer_streaming/", "/seaco_paraformer/", "/conformer/", "/sense_voice/")
+
+    def wanted(name: str, of: str) -> bool:
+        return of == version and any(kind in name for kind in kinds)
+
+    checked = 0
+    for name, _, inputs in cases(wanted):
+        assert name in REFUSED_RIGHTLY or not accused(inputs), name
+        checked += 1
+    assert checked > 4
+
+
+def test_a_second_reading_comes_from_the_cache_and_equals_the_first(given: Given, tmp_path: Path) -> None:
+    first = check(given(NEW, {"train_conf.nax_epoch": 3}, cache=tmp_path))
+    stored = list((tmp_path / "preflight" / "keys").iterdir())
+    assert len(stored) == 1
+    assert check(given(NEW, {"train_conf.nax_epoch": 3}, cache=tmp_path)) == first
+    stored[0].write_text("[{}]", encoding="utf-8")
+    assert check(given(NEW, {"train_conf.nax_epoch": 3}, cache=tmp_path)) == first

@@ -139,6 +139,30 @@ def test_a_relative_config_path_is_looked_up_beside_the_trainer(tmp_path: Path) 
     assert above_minor(check(inputs(tmp_path, script(tmp_path, CONFIG), overlay, **given))) == set()
 
 
+@pytest.mark.parametrize(
+    ("word", "rule"),
+    [
+        ("optim_conf.lr=0.1", ""),
+        ("optim_conf.ls=0.1", "setting-without-plus"),
+        ("+optim_conf.lr=0.1", "setting-appended-twice"),
+        ("+optim_conf.eps=0.1", ""),
+        ("++optim_conf.lr=0.1", ""),
+    ],
+)
+def test_keys_of_a_config_that_the_command_names(tmp_path: Path, word: str, rule: str) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "conformer.yaml").write_text("model: Conformer\noptim_conf:\n  lr: 1\n")
+    text = CONFIG.replace('++output_dir="exp/${model_dir}"', word)
+    part = check(inputs(tmp_path, script(tmp_path, text), installed(tmp_path / "release")))
+    assert above_minor(part) == ({rule} if rule else set())
+
+
+def test_several_calls_are_a_fact(tmp_path: Path) -> None:
+    text = SOUND + "\ntorchrun $DISTRIBUTED_ARGS ${train_tool} ++model=x ++train_data_set_list=y\n"
+    facts = {one.label: one.value for one in check(inputs(tmp_path, script(tmp_path, text), tmp_path)).facts}
+    assert facts["trainer calls"].startswith("2, in lines 33, ")
+
+
 def test_fewer_gpus_than_the_script_starts_processes(tmp_path: Path) -> None:
     part = check(inputs(tmp_path, script(tmp_path), installed(tmp_path / "release"), gpus=1))
     assert "gpus-differ" in rules(part, Severity.MINOR)
@@ -193,6 +217,14 @@ def spelled(value: Any) -> str:
         return f"[{','.join(spelled(one) for one in value)}]"
     text = {True: "true", False: "false", None: "null"}.get(value) if isinstance(value, (bool, type(None))) else None
     return text or (f"'{value}'" if isinstance(value, str) and "<" in value else str(value))
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("version", ["1.0.0", "1.0.6", "1.2.7", "1.4.16"])
+def test_hydra_starts_without_a_config_in_every_release(layout: Callable[[str], Path], version: str) -> None:
+    """So a key without ++ is unknown to it, whatever the model's config.yaml says."""
+    for path in (layout(version) / "funasr" / "bin").glob("train*.py"):
+        assert "@hydra.main(config_name=None, version_base=None)" in path.read_text("utf-8")
 
 
 @pytest.mark.release

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.cells import Severity
+from harness.core.errors import InputError
 from harness.preflight.findings import Fact, Finding, Part, Place
 from harness.preflight.inputs import Inputs
+from harness.preflight.settings import read_config
 from harness.preflight.shipped_scripts import script_for
 
 _HUB = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
@@ -21,7 +23,10 @@ def check(inputs: Inputs) -> Part:
     """What the command calls and names, and how it differs from the release's own."""
     if not inputs.command.called:
         return Part(skipped="no training command was given: name finetune.sh with --script, or settings after --")
-    found = [*_trainer(inputs), *_config_path(inputs), *_model(inputs), *_data(inputs), *_gpus(inputs)]
+    found = [
+        *(*_trainer(inputs), *_config_path(inputs), *_in_its_config(inputs)),
+        *(*_model(inputs), *_data(inputs), *_gpus(inputs)),
+    ]
     return Part(findings=tuple(found), facts=tuple(_facts(inputs)))
 
 
@@ -96,6 +101,35 @@ def _config_path(inputs: Inputs) -> Iterator[Finding]:
             place=_place(inputs, command.trainer_line),
             evidence=(f"{file} is here", "hydra: Primary config directory not found"),
             remedy=f'--config-path "$(pwd)/{folder}"',
+        )
+
+
+def _in_its_config(inputs: Inputs) -> Iterator[Finding]:
+    """With `--config-name` hydra knows that file's keys: without ++ a key must be there, with one + it must not."""
+    command = inputs.command
+    path = (command.directory or inputs.root) / command.config_file if command.config_file else None
+    if path is None or not path.is_file():
+        return
+    try:
+        known = read_config(path)
+    except InputError:
+        return
+    for one in command.overrides:
+        there_already = one.path in known.by_path or bool(known.section(one.path))
+        if one.text.startswith("++") or one.text.startswith("+") != there_already:
+            continue
+        alone = one.text.startswith("+")
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="setting-appended-twice" if alone else "setting-without-plus",
+            message=(
+                f"with a single + hydra only adds keys, and {path.name} has this one: the trainer stops"
+                if alone
+                else f"without ++ hydra changes only known keys, and {path.name} has no such key: the trainer stops"
+            ),
+            place=one.place,
+            evidence=(one.text,),
+            remedy=f"++{one.text.lstrip('+')}",
         )
 
 
@@ -179,6 +213,10 @@ def _facts(inputs: Inputs) -> Iterator[Fact]:
         started = f", {command.processes} processes" if (command.processes or 1) > 1 else ""
         through = f"{command.launcher} {command.trainer}".strip()
         yield Fact(section="command", label="trainer", value=through + started)
+    if len(command.calls) > 1:
+        lines = ", ".join(map(str, command.calls))
+        value = f"{len(command.calls)}, in lines {lines}; the first that surely runs is checked"
+        yield Fact(section="command", label="trainer calls", value=value)
     if command.unvalued:
         keys = _few([one.text for one in command.unvalued])
         yield Fact(section="command", label="value not known here", value=keys)

@@ -31,7 +31,8 @@ class Call:
     launch: Launch
     hydra: HydraWords
     environment: Mapping[str, str]
-    open_ended: str
+    calls: tuple[int, ...]
+    """The lines of all trainer calls of the script."""
 
     @property
     def lines(self) -> list[str]:

@@ -42,7 +42,7 @@ def read_script(path: Path, *, root: Path, environment: Mapping[str, str] | None
     except RecursionError as error:
         raise InputError(f"{path}: nested too deeply to be read") from error
     findings = list(script_rules.findings(path, raw, interpreter))
-    call = chosen(path, interpreter, named, shell.open_ended)
+    call = chosen(path, interpreter, named)
     if call is None:
         findings += call_rules.no_call(path, raw, interpreter)
         return TrainingCommand(script=path, findings=tuple(findings))
@@ -71,7 +71,7 @@ def _bytes(path: Path) -> bytes:
     return raw
 
 
-def chosen(path: Path, interpreter: Interpreter, environment: Mapping[str, str], open_ended: str) -> Call | None:
+def chosen(path: Path, interpreter: Interpreter, environment: Mapping[str, str]) -> Call | None:
     """The trainer's call: the first that surely runs, else the first."""
     found = [(one, launch) for one in interpreter.commands if (launch := launch_of(one.words)) is not None]
     if not found:
@@ -87,7 +87,7 @@ def chosen(path: Path, interpreter: Interpreter, environment: Mapping[str, str],
         launch=launch,
         hydra=read(launch.words),
         environment=environment,
-        open_ended=open_ended,
+        calls=tuple(dict.fromkeys(one.line for one, launch in found if launch.entry is not None)),
     )
 
 
@@ -119,6 +119,7 @@ def _command(call: Call, findings: Iterable[Finding]) -> TrainingCommand:
         trainer=launch_rules.trainer_text(launch),
         trainer_line=launch.trainer.line if launch.trainer else command.line,
         launcher=launch.launcher,
+        calls=call.calls,
         directory=Path(command.directory) if command.directory is not None else None,
         config_file=config_file(hydra),
         nodes=launch_rules.number(launch.options.get(NODES.get(launch.launcher, ""))),

@@ -41,6 +41,8 @@ class TrainingCommand:
     """The working directory of the trainer, after each `cd` of the script; None where it is not known."""
     config_file: str | None = None
     """`--config-path` with `--config-name`: the training's own config in place of the model folder's."""
+    calls: tuple[int, ...] = ()
+    """The lines of all trainer calls; the first that surely runs is the one that is described here."""
     nodes: int | None = None
     """`--nnodes`, where it is known."""
 

@@ -19,7 +19,7 @@ SECTION = "data"
 
 def check(inputs: Inputs) -> Part:
     """All findings and facts about the rows."""
-    if not named(inputs, "train") and not named(inputs, "valid"):
+    if not named(inputs, "train") and not named(inputs, "valid") and inputs.settings.get("train_data_set_list") is None:
         return Part(skipped="Rows were not checked: no jsonl is named (--train train.jsonl --valid val.jsonl).")
     measurement = measure(inputs)
     found = list(measurement.files.sets.findings)

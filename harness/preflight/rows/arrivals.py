@@ -34,7 +34,7 @@ def unknown_classes(inputs: Inputs) -> Iterator[Finding]:
     for path, table in _SETTINGS.items():
         name = inputs.settings.get(path)
         names = sorted(registered for kind, registered in known if kind == table)
-        if isinstance(name, str) and names and name not in names:
+        if isinstance(name, str) and names and name.lower() not in {one.lower() for one in names}:
             yield Finding(
                 severity=Severity.BROKEN,
                 rule="data-class-unknown",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,10 +22,6 @@ MOST_LIST_BYTES = 4 << 20
 """Of a file that lists jsonl files."""
 
 _JSONL = (".jsonl", ".json")
-_NO_SET = {
-    "train": "no training set is named: the trainer stops when it opens it",
-    "valid": "no validation set is named, and this release's trainer always opens one: it stops before the first step",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +77,7 @@ def data_sets(inputs: Inputs) -> DataSets:
 
 def named(inputs: Inputs, role: Role) -> bool:
     """Whether anybody named a set of this role."""
-    return _named(inputs, role)[0] is not None
+    return _named(inputs, role)[0] not in (None, "")
 
 
 def _named(inputs: Inputs, role: Role) -> tuple[Any, Place]:
@@ -94,17 +89,16 @@ def _named(inputs: Inputs, role: Role) -> tuple[Any, Place]:
 
 
 def _resolve(inputs: Inputs, role: Role, value: Any, place: Place) -> Iterator[DataSet | Finding]:
-    if value is None and any(one.path == KEYS[role] for one in inputs.command.unvalued):
-        # Such as `++train_data_set_list=$1`: named, and not known before the script runs.
+    if value is None or (value == "" and role == "valid"):
+        # `harness.preflight.combinations` says that the trainer needs a validation set.
         return
-    if value is None or value == "":
+    if value == "":
         yield Finding(
             severity=Severity.BROKEN,
-            rule=f"no-{NAMES[role]}-set",
-            message=_NO_SET[role],
+            rule="no-training-set",
+            message="the training set is an empty name: the trainer stops when it opens it (FileNotFoundError: '')",
             place=place,
-            evidence=(_empty_effect(inputs, value),),
-            remedy=f"++{KEYS[role]}=PATH/{role}.jsonl",
+            remedy=f"++{KEYS[role]}=train.jsonl",
         )
         return
     if not isinstance(value, str):
@@ -172,20 +166,4 @@ def _listed(inputs: Inputs, role: Role, value: str, path: Path) -> Iterator[Data
         return
     yield DataSet(
         role=role, given=value, place=Place(file=value), listed=True, files=tuple(inputs.root / line for line in lines)
-    )
-
-
-def _empty_effect(inputs: Inputs, value: Any) -> str:
-    index = inputs.overlay / "funasr/datasets/audio_datasets/index_ds.py"
-    text = index.read_text(encoding="utf-8", errors="replace") if index.is_file() else ""
-    if re.search(r"path\.endswith\(", text):
-        return (
-            "AttributeError: 'NoneType' object has no attribute 'endswith'"
-            if value is None
-            else ("FileNotFoundError: [Errno 2] No such file or directory: ''")
-        )
-    return (
-        "TypeError: expected str, bytes or os.PathLike object, not NoneType"
-        if value is None
-        else ("FileNotFoundError: [Errno 2] No such file or directory: ''")
     )

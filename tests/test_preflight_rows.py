@@ -172,6 +172,7 @@ def test_a_limit_that_counts_frames_is_named_with_what_it_counts(
     if found:
         assert any("frames of 10 ms and characters together, not tokens" in line for line in found.evidence)
         assert "max_token_length=" in found.remedy
+        assert found.place.key == "dataset_conf.max_token_length"
 
 
 @pytest.mark.usefixtures("asked")
@@ -192,6 +193,7 @@ def test_each_bad_row_is_named_with_its_reason(scenes: Callable[[str], Scene], t
             }
         )
     rows.append({**rows[0], "key": "other-text", "target": rows[1]["target"], "target_len": len(rows[1]["target"])})
+    rows.append({**speech(1, first=11)[0], "key": "empty", "target": "", "target_len": 0})
     rows.append({**speech(1, first=12)[0], "key": "unknown", "target": "ÐÐ你好，ＡＢ", "target_len": 8})
     found = rules(check(scene.inputs(write_jsonl(tmp_path / "train.jsonl", rows))))
     assert found["rows-left-out"].place.line == 9
@@ -199,7 +201,8 @@ def test_each_bad_row_is_named_with_its_reason(scenes: Callable[[str], Scene], t
     assert found["text-longer-than-frames"].place.key == "short"
     assert found["audio-silent"].place.key == "silent"
     assert found["recording-with-two-texts"].count == 2
-    assert found["text-unknown-tokens"].place.key == "unknown"
+    assert found["text-empty"].place.key == "empty"
+    assert any("unknown" in line for line in found["text-unknown-tokens"].evidence)
     assert any("Ð×2" in line for line in found["text-unknown-tokens"].evidence)
     assert {found[rule].severity for rule in found} <= {Severity.WRONG, Severity.MINOR}
 

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.config.toml_tables import did_you_mean
@@ -96,7 +97,7 @@ def _left_out(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[F
     for number in numbers:
         by_limit[next((name for name in _LIMITS if name in reasons[number]), "")].append(number)
     most = max(by_limit, key=lambda name: len(by_limit[name]))
-    yield train.finding(
+    found = train.finding(
         "rows-left-out",
         f"{len(numbers)} of {train.count} training rows are left out by {_name_of(most)}"
         + (": there is nothing to train on, and the trainer writes checkpoints all the same" if none else ", silently"),
@@ -106,6 +107,9 @@ def _left_out(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[F
         details=_lengths(train, numbers, reasons),
         remedy=_limit_remedy(most, by_limit[most], train),
     )
+    setting = inputs.settings.by_path.get(f"dataset_conf.{most}")
+    # A limit that the user set is the place to mend; the rows are in the evidence.
+    yield replace(found, place=setting.place) if setting is not None and setting.from_command else found
 
 
 def _reasons(rows: Gathered, arrivals: Arrivals, inputs: Inputs, count: int, role: str) -> dict[int, str]:

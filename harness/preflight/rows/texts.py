@@ -135,7 +135,7 @@ def _kinds(pieces: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def _kind(piece: str) -> str:
-    if piece == "white space" or piece.isspace():
+    if piece in ("white space", "nothing") or not piece.strip():
         return "white space"
     letter = piece[0]
     if "\uff01" <= letter <= "\uff5e" and letter.isalnum():

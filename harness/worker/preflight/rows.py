@@ -194,9 +194,9 @@ def _valid(request: Mapping[str, Any], rank: RankLoaders) -> dict[str, Any]:
     size = len(one.dataset)
     beyond = [place for batch in one.batches for place in batch if place >= size]
     return {
+        **_counted([one]),
         "rows": size,
         "kept": kept.numbers,
         "changed": kept.changed,
         "beyond": len(beyond),
-        **_counted([one]),
     }

@@ -67,5 +67,5 @@ def _unknown_pieces(tokenizer: Any, text: str, unknown: int | None) -> list[str]
         if bad:
             found += bad
         elif unknown in tokenizer.encode(word):
-            found.append(word[:_LONGEST_PIECE])
+            found.append(word[:_LONGEST_PIECE] or "nothing")
     return found or ["white space"]

@@ -42,8 +42,8 @@ class ClassAttributes:
     @cached_property
     def open(self) -> bool:
         """Whether it has attributes that its text does not name."""
-        text = "".join(ast.unparse(node) for node in self.nodes)
-        return any(word in text for word in ("setattr(self", "__getattr__", "self.__dict__"))
+        texts = {owner.file.read_text("utf-8", "replace") for owner, _ in self.code.lineage(self.model)}
+        return any(word in text for text in texts for word in ("setattr(self", "__getattr__", "self.__dict__"))
 
     @cached_property
     def set_here(self) -> frozenset[str]:

@@ -14,7 +14,6 @@ from harness.preflight.libraries import missing_libraries
 from harness.preflight.release_code import code_of
 from harness.preflight.trainable import model_findings
 from harness.preflight.trainer_code import TrainerCode
-from harness.releases.first_releases import FIRST
 
 _STEPPED = ("accum_grad", "log_interval", "validate_interval", "save_checkpoint_interval")
 _ALONE = {
@@ -35,24 +34,9 @@ def check(inputs: Inputs) -> Part:
     if trainer.exists:
         for rule in (_validation, _sections, _intervals, _zeros, deepspeed, fsdp, _precision, _steps):
             found += rule(inputs, trainer)
-    else:
-        found.append(_no_entry(inputs, trainer))
     found += model_findings(inputs, code)
     found += missing_libraries(inputs, trainer)
     return Part(findings=tuple(found), facts=tuple(_facts(inputs)))
-
-
-def _no_entry(inputs: Inputs, trainer: TrainerCode) -> Finding:
-    first = FIRST.get(f"entry/{trainer.entry}", "")
-    since = f"; {first} is the first that has it" if first else ""
-    other = "train" if trainer.entry == "train_ds" else "train_ds"
-    return Finding(
-        severity=Severity.BROKEN,
-        rule="entry-not-in-release",
-        message=f"FunASR {inputs.release.label} has no funasr/bin/{trainer.entry}.py: nothing is started{since}",
-        place=Place(key=f"{trainer.entry}.py"),
-        remedy=f"call funasr/bin/{other}.py" + (f", or install funasr>={first}" if first else ""),
-    )
 
 
 def _validation(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:

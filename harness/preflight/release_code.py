@@ -62,6 +62,9 @@ class ReleaseCode:
     root: Path
     """`overlay / "funasr"`."""
     _trees: dict[Path, ast.Module | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _lineages: dict[Definition, tuple[tuple[Definition, ast.ClassDef], ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @cached_property
     def registered(self) -> Mapping[str, Mapping[str, tuple[Definition, ...]]]:
@@ -106,9 +109,11 @@ class ReleaseCode:
 
     def lineage(self, one: Definition) -> tuple[tuple[Definition, ast.ClassDef], ...]:
         """A class and its bases within the release, in the order in which a method is looked up (depth first)."""
-        found: list[tuple[Definition, ast.ClassDef]] = []
-        self._collect(one, found)
-        return tuple(found)
+        if one not in self._lineages:
+            found: list[tuple[Definition, ast.ClassDef]] = []
+            self._collect(one, found)
+            self._lineages[one] = tuple(found)
+        return self._lineages[one]
 
     def whole_lineage(self, one: Definition) -> bool:
         """Whether every base that is not torch's was found, so that what the lineage lacks the class lacks."""

@@ -82,9 +82,9 @@ class TrainerCode:
         """What the trainer takes for a key of `train_conf` that is not set: `kwargs.get("max_epoch", 100)`."""
         tree = self._trainer_tree
         for node in ast.walk(tree) if tree else ():
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "kwargs.get" and len(node.args) == 2:
+            if isinstance(node, ast.Call) and len(node.args) == 2:
                 name = node.args[0]
-                if isinstance(name, ast.Constant) and name.value == key:
+                if isinstance(name, ast.Constant) and name.value == key and ast.unparse(node.func) == "kwargs.get":
                     try:
                         return ast.literal_eval(node.args[1])
                     except ValueError:
@@ -130,7 +130,8 @@ class TrainerCode:
         for node in ast.walk(tree) if tree else ():
             if not isinstance(node, ast.Call):
                 continue
-            built = ast.unparse(node.func).removeprefix("self.")
+            # `model_class(…)` or `self.dataset_class(…)`
+            built = getattr(node.func, "id", "") or getattr(node.func, "attr", "")
             if built not in _BUILT or (built == "Trainer" and not whole):
                 continue
             required = tuple(name for one in node.keywords if one.arg is None for name in _required(one.value))

@@ -98,6 +98,12 @@ def _add_preflight(commands: Commands) -> None:
         " installed FunASR, or else the latest)",
     )
     parser.add_argument(
+        "--python",
+        type=Path,
+        metavar="FILE",
+        help="the interpreter that `--release installed` is about (default: the harness's own)",
+    )
+    parser.add_argument(
         "--gpus", type=positive_number, metavar="N", help="GPUs that train (default: the script's, or 1)"
     )
     parser.add_argument("--gpu", metavar="SIZE", help="also predict memory for a card such as 24GB (default: not)")

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from harness.commands.common import cache_of, print_json
 from harness.commands.exit_status import FAULT, FINE, FOUND
-from harness.core.cells import Release
 from harness.core.durable import json_text, write_file
 from harness.core.errors import InputError
 from harness.environments.environment import probe
@@ -19,18 +18,24 @@ from harness.preflight.command import TrainingCommand, read_script, read_words
 from harness.preflight.findings import Report
 from harness.preflight.inputs import Inputs
 from harness.preflight.preflight import examine
+from harness.preflight.releases import FoundRelease, find_release, in_a_line
 from harness.preflight.rows.fixed import write_fixed
 from harness.preflight.settings import Settings, read_config
 from harness.preflight.terminal import render
 from harness.preflight.verdict import record
-from harness.releases import fetch, install_path, load_lock, resolve
+from harness.preflight.which_releases import which_releases
+from harness.releases import load_lock
 from harness.run.progress import stage
 from harness.text.terminal import is_quiet, is_verbose, say
+
+EVERY_RELEASE = "all"
 
 
 def main(options: argparse.Namespace) -> int:
     """Print what was found; 1 when something stops or changes the training, 3 when a part could not be checked."""
     inputs = _inputs(options)
+    if options.release == EVERY_RELEASE:
+        return _with_which_releases(options, inputs)
     report = examine(inputs, progress=_progress)
     about = _about(inputs)
     _write(options, report, about)
@@ -43,6 +48,22 @@ def main(options: argparse.Namespace) -> int:
     if not report.go:
         return FOUND
     return FAULT if report.faults else FINE
+
+
+def _with_which_releases(options: argparse.Namespace, inputs: Inputs) -> int:
+    """Print in which releases the training would work; 1 where it is none."""
+    with stage("reading the code of every release in the cache"):
+        table = which_releases(inputs, load_lock(options.lock))
+    if options.json:
+        if options.json == Path("-"):
+            print_json(table.to_json())
+        else:
+            write_file(options.json, json_text(table.to_json()))
+    if options.json != Path("-"):
+        console = Console(highlight=False, soft_wrap=True, markup=False)
+        for line in table.lines():
+            console.print(line)
+    return FINE if table.best else FOUND
 
 
 def _progress(text: str) -> AbstractContextManager[object]:
@@ -91,14 +112,13 @@ def _inputs(options: argparse.Namespace) -> Inputs:
     cache = cache_of(options)
     with stage("looking at the interpreter and its torch"):
         environment = probe(cache=cache)
-    release = _release(options)
-    fetch([release], cache, jobs=1)
+    found = _release(options, cache)
     root = (options.root or (options.script.parent if options.script else Path())).absolute()
     command = _command(options, root)
     return Inputs(
         model=options.model.absolute(),
-        release=release,
-        overlay=install_path(release, cache),
+        release=found.release,
+        overlay=found.overlay,
         cache=cache,
         environment=environment,
         train=_data(options.train, command.train, root),
@@ -110,14 +130,13 @@ def _inputs(options: argparse.Namespace) -> Inputs:
         root=root,
         read_all_audio=options.read_all,
         dry_run=options.dry_run,
+        release_found=in_a_line(found),
     )
 
 
-def _release(options: argparse.Namespace) -> Release:
-    found = resolve(options.release or "latest", load_lock(options.lock))
-    if len(found) != 1:
-        raise InputError(f"--release {options.release} means {len(found)} releases", next_step="name one")
-    return found[0]
+def _release(options: argparse.Namespace, cache: Path) -> FoundRelease:
+    spec = None if options.release == EVERY_RELEASE else options.release
+    return find_release(spec, locked=load_lock(options.lock), cache=cache, python=options.python)
 
 
 def _command(options: argparse.Namespace, root: Path) -> TrainingCommand:
@@ -147,7 +166,7 @@ def _about(inputs: Inputs) -> dict[str, str]:
     return {
         "model": inputs.model.name,
         "data": f"{inputs.train.name}{valid}" if inputs.train else "",
-        "release": f"FunASR {inputs.release.label}",
+        "release": f"FunASR {inputs.release_found or inputs.release.label}",
         "trainer": inputs.command.entry or "",
         "card": inputs.card or "",
     }

@@ -37,6 +37,8 @@ class Inputs:
     """`--gpu`, such as `24GB` or `RTX 4090`; None where it was not given."""
     root: Path
     """The working directory of the training: relative paths of the command and the jsonl start here."""
+    release_found: str = ""
+    """How the release was found, and what of an installed one was edited."""
     read_all_audio: bool = False
     """Whether every recording is decoded, and not a sample."""
     dry_run: bool = False

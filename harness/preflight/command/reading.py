@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from harness.core.errors import InputError
-from harness.preflight.command import call_rules, launch_rules, override_rules, script_rules
+from harness.preflight.command import call_rules, launch_rules, override_rules, script_rules, sign_rules
 from harness.preflight.command.call import Call
 from harness.preflight.command.hydra_words import HydraWords, leaves, read
 from harness.preflight.command.interpreter import Interpreter
@@ -47,10 +47,10 @@ def read_script(path: Path, *, root: Path, environment: Mapping[str, str] | None
         findings += call_rules.no_call(path, raw, interpreter)
         return TrainingCommand(script=path, findings=tuple(findings))
     lost = list(lost_launchers(path, interpreter))
-    findings += [*lost, *script_rules.of_call(call), *call_rules.findings(call)]
+    findings += [*lost, *script_rules.of_call(call), *call_rules.findings(call), *sign_rules.findings(call)]
     if not lost:
         findings += launch_rules.findings(call)
-    told = call_rules.typographic_words(call)
+    told = sign_rules.typographic_words(call)
     findings += (
         one
         for one in override_rules.findings(call.hydra, call.file)

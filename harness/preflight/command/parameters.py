@@ -1,0 +1,153 @@
+"""Variables and arguments in a word: `$name`, `${name:-default}`, `${name##*/}`, `${name[@]}`, `$1`."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from harness.preflight.command.shell import Shell, unknown
+from harness.preflight.command.words import Kind, Piece, Value, of_kind, text_of
+
+_DEFAULTS = (":-", ":=", ":+", ":?", "-", "=", "+", "?")
+_OPERATORS = (*_DEFAULTS, "//", "/", "##", "#", "%%", "%", ":", "^^", ",,", "^", ",", "@")
+
+
+def variable(name: str, shell: Shell, line: int) -> Value:
+    """`$name`, `$1`, `$@` and the shell's own."""
+    if name.isdigit() or name in "@*#":
+        return _argument(name, shell, line)
+    if name == "BASH_SOURCE":
+        return (Piece(text=str(shell.script), line=line),)
+    if re.fullmatch(r"[A-Za-z_]\w*", name):
+        if name == "PWD" and name not in shell.variables and shell.directory is not None:
+            return (Piece(text=shell.directory, line=line),)
+        return shell.get(name, line)
+    return unknown(f"${name}", f"${name} is known at run time only", line)
+
+
+def _argument(name: str, shell: Shell, line: int) -> Value:
+    if name == "0":
+        return (Piece(text=str(shell.script), line=line),)
+    if shell.arguments is None:
+        return unknown(f"${name}", f"${name} is an argument of the script", line)
+    if name == "#":
+        return (Piece(text=str(len(shell.arguments)), line=line),)
+    if name in "@*":
+        pieces: list[Piece] = []
+        for one in shell.arguments:
+            pieces += [Piece(text="", line=line, ends_word=True)] if pieces else []
+            pieces.append(Piece(text=one.text, line=one.line, unknown="; ".join(one.unknown)))
+        return tuple(pieces)
+    place = int(name) - 1
+    if place >= len(shell.arguments):
+        return (Piece(text="", line=line, unset=name),)
+    one = shell.arguments[place]
+    return (Piece(text=one.text, line=one.line, unknown="; ".join(one.unknown)),)
+
+
+def expanded(source: str, operand: Callable[[], Value], shell: Shell, line: int, kind: Kind) -> Value:
+    """`${…}`; `operand` gives what stands behind its operator."""
+    at_run_time = unknown(source, f"{source} is known at run time only", line, kind)
+    text = source[2:-1]
+    if counted := re.fullmatch(r"#(\w+)(?:\[[@*]\])?", text):
+        return of_kind(_length(counted[1], text.endswith("]"), shell, line), kind)
+    found = re.fullmatch(r"(\w+|[@*])(\[[^\]]*\])?(.*)", text, re.DOTALL)
+    if found is None:
+        return at_run_time
+    name, index, rest = found.groups()
+    held = element(variable(name, shell, line), index, source, line)
+    if not rest:
+        return here(held, kind, line)
+    operator = next((one for one in _OPERATORS if rest.startswith(one)), "")
+    if operator in _DEFAULTS:
+        return _default(name, operator, held, operand(), shell, line, kind)
+    known, argument = text_of(held), rest[len(operator) :]
+    if known is None or any(piece.ends_word for piece in held) or re.search(r"[$`]", argument):
+        return at_run_time
+    changed = _changed(known, operator, argument)
+    if changed is None:
+        return at_run_time
+    return (Piece(text=changed, line=held[0].line if held else line, kind=kind),)
+
+
+def here(held: Value, kind: Kind, line: int) -> Value:
+    """A variable in a word: its own lines are kept where bash makes several words of it."""
+    if kind is Kind.QUOTED and not any(piece.ends_word for piece in held):
+        return tuple(replace(piece, kind=kind, line=line) for piece in held)
+    return of_kind(held, kind)
+
+
+def _length(name: str, of_array: bool, shell: Shell, line: int) -> Value:
+    held = shell.get(name, line)
+    if of_array:
+        return (Piece(text=str(sum(piece.ends_word for piece in held) + bool(held)), line=line),)
+    text = text_of(held)
+    if text is None:
+        return unknown(f"${{#{name}}}", f"{name} is known at run time only", line)
+    return (Piece(text=str(len(text)), line=line),)
+
+
+def element(held: Value, index: str | None, source: str, line: int) -> Value:
+    """`${name[@]}` whole, `${name[1]}` one element; without an index the first one."""
+    elements: list[list[Piece]] = [[]]
+    for piece in held:
+        if piece.ends_word:
+            elements.append([])
+        else:
+            elements[-1].append(piece)
+    if index in ("[@]", "[*]"):
+        return held
+    place = int(index[1:-1]) if index and index[1:-1].isdigit() else 0 if index is None else None
+    if place is None:
+        return unknown(source, f"{source} is known at run time only", line)
+    return tuple(elements[place]) if place < len(elements) else ()
+
+
+def _default(name: str, operator: str, held: Value, operand: Value, shell: Shell, line: int, kind: Kind) -> Value:
+    """`${name:-default}` and its kin."""
+    there = shell.is_set(name) if not name.isdigit() and name not in "@*" else None
+    text = text_of(held)
+    if name.isdigit() and shell.arguments is not None:
+        there = int(name) <= len(shell.arguments)
+    if there and operator.startswith(":"):
+        there = None if text is None else bool(text)
+    if there is None and name.isdigit() and operator in (":-", "-") and shell.arguments is None:
+        # An argument with a default is optional: without it the default is in force.
+        there = False
+    if there is None:
+        return unknown(f"${{{name}}}", f"whether {name} is set is known at run time only", line, kind)
+    if operator in (":+", "+"):
+        return of_kind(operand, kind) if there else ()
+    if operator in (":?", "?"):
+        return of_kind(held, kind) if there else unknown(f"${{{name}}}", f"{name} is not set", line, kind)
+    if there:
+        return of_kind(held, kind)
+    if operator in (":=", "="):
+        shell.assign(name, operand, line=line)
+    return of_kind(operand, kind) or (Piece(text="", line=line, kind=kind),)
+
+
+def _changed(text: str, operator: str, argument: str) -> str | None:
+    """`${name##*/}`, `${name%.*}`, `${name//a/b}`, `${name:0:3}`, upper and lower case; None for other ones."""
+    if operator in ("#", "##", "%", "%%"):
+        pattern = re.compile(fnmatch.translate(argument))
+        lengths = range(len(text) + 1) if len(operator) == 1 else range(len(text), -1, -1)
+        front = operator[0] == "#"
+        for length in lengths if len(text) <= 4096 else ():
+            end = text[:length] if front else text[len(text) - length :]
+            if pattern.match(end):
+                return text[length:] if front else text[: len(text) - length]
+        return text
+    if operator in ("/", "//"):
+        sought, _, put = argument.partition("/")
+        if re.search(r"[*?\[\\]", sought) or not sought:
+            return None
+        return text.replace(sought, put, -1 if operator == "//" else 1)
+    if operator == ":" and (part := re.fullmatch(r"\s*(\d+)(?::(\d+))?", argument)):
+        start = int(part[1])
+        return text[start:] if part[2] is None else text[start : start + int(part[2])]
+    if operator in ("^^", ",,") and not argument:
+        return text.upper() if operator == "^^" else text.lower()
+    return None

@@ -1,0 +1,130 @@
+"""Rules about signs in the trainer's call that bash reads otherwise than they look: quotes, dashes, `<`, `\\`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from harness.core.cells import Severity
+from harness.preflight.command.call import Call
+from harness.preflight.findings import Finding
+
+_LOOKS_LIKE_QUOTES = "“”‘’„‟＂＇«»「」"
+
+
+def findings(call: Call) -> Iterator[Finding]:
+    """Of all words of the call."""
+    yield from _typographic(call)
+    yield from _redirected(call)
+    yield from _kept_from_shell(call)
+    yield from _backslashes(call)
+
+
+def _typographic(call: Call) -> Iterator[Finding]:
+    """Quotes, dashes, blanks and signs that look like the shell's and are none."""
+    found = typographic_words(call)
+    if not found:
+        return
+    line, (text, why) = min(found.items())
+    written = _written_at(call, text)
+    if written is not None:
+        line, text = written, call.line(written).strip()
+    yield Finding(
+        severity=Severity.BROKEN,
+        rule="typographic-sign",
+        message=f"{why}: it becomes a part of the word",
+        place=call.place(line),
+        evidence=tuple(f"line {number}: {one[:100]}" for number, (one, _) in sorted(found.items())[:5]),
+        remedy=ascii_of(text),
+        count=len(found),
+    )
+
+
+def _written_at(call: Call, word: str) -> int | None:
+    """The line of an assignment from which the signs of a word come; None where they stand in the call itself."""
+    signs = {char for char in word if char in _LOOKS_LIKE_QUOTES}
+    if not signs or any(sign in call.line(call.command.line + up) for sign in signs for up in range(_span(call))):
+        return None
+    lines = enumerate(call.lines[: call.command.line], 1)
+    return next((number for number, line in lines if signs & set(line) and not line.lstrip().startswith("#")), None)
+
+
+def _span(call: Call) -> int:
+    return call.command.end_line - call.command.line + 1
+
+
+def typographic_words(call: Call) -> dict[int, tuple[str, str]]:
+    """By line the word with such a sign, and what the sign is."""
+    found: dict[int, tuple[str, str]] = {}
+    for word in call.command.words:
+        if word.unknown:
+            continue
+        text = word.text
+        if sign := next((char for char in text if char in _LOOKS_LIKE_QUOTES), ""):
+            found.setdefault(word.line, (text, f"{sign} (U+{ord(sign):04X}) is no quote for bash"))
+        elif text[:1] in "–—−－‐‑":
+            found.setdefault(word.line, (text, f"{text[0]} (U+{ord(text[0]):04X}) is no dash that starts an option"))
+        elif text[:1] in "＋" or re.match(r"^[+]*[\w.]+＝", text):
+            found.setdefault(word.line, (text, "full-width + and = are letters for hydra"))
+        elif sign := next((char for char in text if char in "\u00a0\u3000\u200b\u2003\ufeff"), ""):
+            found.setdefault(word.line, (text, f"U+{ord(sign):04X} looks like a blank and separates no words"))
+    return found
+
+
+def _kept_from_shell(call: Call) -> Iterator[Finding]:
+    """`'${name}'` with a variable of the script: in single quotes it reaches hydra as it is."""
+    names = {*call.command.exported, *call.command.unexported}
+    keys = {one.key for one in call.hydra.overrides}
+    for one in call.hydra.overrides:
+        for found in re.finditer(r"\$\{?([A-Za-z_]\w*)\}?", "" if one.word.unknown else one.typed_value):
+            if found[1] in names and found[1] not in keys:
+                yield Finding(
+                    severity=Severity.BROKEN,
+                    rule="variable-in-single-quotes",
+                    message=f"in single quotes the shell does not replace ${found[1]}: hydra receives the name",
+                    place=call.place(one.word.line, one.key),
+                    evidence=(f"hydra receives {one.word.text[:200]}",),
+                    remedy=f'{one.prefix}{one.key}="{one.typed_value}"',
+                )
+                break
+
+
+def _backslashes(call: Call) -> Iterator[Finding]:
+    """`D:\\data` without quotes, of which bash makes `D:data`."""
+    for number in range(call.command.line, call.command.end_line + 1):
+        if found := re.search(r"([+\w.]+)=([^\s\"'$]*\\[A-Za-z][^\s\"']*)", call.line(number)):
+            yield Finding(
+                severity=Severity.WRONG,
+                rule="backslash-in-value",
+                message="outside quotes bash takes the backslashes away",
+                place=call.place(number, found[1].lstrip("+")),
+                evidence=(f"{found[0]} becomes {found[0].replace(chr(92), '')}",),
+                remedy=f"{found[1]}='{found[2]}'",
+            )
+
+
+def ascii_of(text: str) -> str:
+    """The word with the signs of an English keyboard."""
+    table = {**dict.fromkeys("“”„‟＂«»「」", '"'), **dict.fromkeys("‘’＇", "'"), "＋": "+", "＝": "=", "，": ","}
+    table |= dict.fromkeys("\u00a0\u3000\u2003", " ") | dict.fromkeys("\u200b\ufeff", "")
+    plain = "".join(table.get(char, char) for char in text)
+    return re.sub(r"^[–—−－‐‑]+", "--", plain)
+
+
+def _redirected(call: Call) -> Iterator[Finding]:
+    """`++key=<unk>`: bash reads `<` as a redirection."""
+    line = call.line(call.command.end_line) if call.command.words else ""
+    last = call.command.words[-1] if call.command.words else None
+    if last is None or not last.text.startswith("+") or last.quoted:
+        return
+    typed = re.search(re.escape(last.text) + r"([<>][^\s&]\S*)", line)
+    if typed and (last.text.endswith("=") or typed[1].startswith("<")):
+        key, _, value = last.text.partition("=")
+        yield Finding(
+            severity=Severity.BROKEN,
+            rule="value-as-redirection",
+            message="bash reads `<` and `>` outside quotes as a redirection: the value does not reach the trainer",
+            place=call.place(last.line, key.lstrip("+")),
+            evidence=(typed[0],),
+            remedy=f"\"{key}='{value}{typed[1]}'\"",
+        )

@@ -286,6 +286,8 @@ def test_a_planted_fault_is_named_with_its_line(
         ),
         (TWO_GPUS + TRAIN.replace("funasr/bin/train_ds.py", "funasr.bin.train_ds"), "module-given-as-file", "-m "),
         ("torchrun --nproc_per_node $n -m funasr.bin.train ++model=m", "variable-not-set", "n=…"),
+        (TRAIN.replace("++model=m", "++model=$m") + "\nm=x", "variable-not-set", "m=…"),
+        ("t='my code/funasr/bin/train.py'\npython $t ++model=m", "trainer-path-with-blank", '"my code/'),
     ],
 )
 def test_faults_of_short_scripts(tmp_path: Path, text: str, rule: str, remedy: str) -> None:
@@ -309,6 +311,20 @@ def test_only_the_place_of_the_output_cut_off_is_minor(tmp_path: Path) -> None:
     """FunASR ships such a script: what is learned is the same."""
     command = command_of(tmp_path, SOUND.replace("0.0002 \\\n", "0.0002 \\\n\n"))
     assert named(command, "command-cut-off").severity is Severity.MINOR
+
+
+def test_a_byte_order_mark(tmp_path: Path) -> None:
+    mark = "\ufeff"
+    assert above_minor(command_of(tmp_path, f"{mark}#!/bin/bash\n{SOUND}")) == []
+    assert (
+        named(command_of(tmp_path, f"{mark}{TWO_GPUS}{TRAIN}\n"), "script-byte-order-mark").severity is Severity.WRONG
+    )
+
+
+def test_comments_in_another_encoding_do_no_harm(tmp_path: Path) -> None:
+    script = write_script(tmp_path, "")
+    script.write_bytes(SOUND.encode("gb18030"))
+    assert above_minor(read_script(script, root=tmp_path, environment=HOME)) == []
 
 
 def test_a_typographic_quote_is_named_where_it_is_written(tmp_path: Path) -> None:

@@ -123,13 +123,21 @@ def _unset(call: Call) -> Iterator[Finding]:
             severity=_unset_severity(call, name, keys, gone=gone, mistyped=bool(near)),
             rule="variable-not-set",
             message=(
-                f"nothing in the script sets ${name}: bash puts an empty text there"
+                f"{_why_unset(call, name)}: bash puts an empty text there"
                 + (f", so {', '.join(keys[:3])} {'are' if len(keys) > 1 else 'is'} empty or incomplete" if keys else "")
             ),
             place=call.place(words[0].line if words else call.command.line, keys[0] if keys else ""),
             evidence=tuple(word.text for word in words[:3]),
             remedy=f"${{{near[0]}}}" if near else f"{name}=…  (above the call)",
         )
+
+
+def _why_unset(call: Call, name: str) -> str:
+    sets = re.compile(rf"^\s*(export\s+|local\s+)?{re.escape(name)}\+?=")
+    lines = [number for number, line in enumerate(call.lines, 1) if sets.match(line)]
+    if lines:
+        return f"${name} is not set when the command runs (line {lines[0]} sets it)"
+    return f"nothing in the script sets ${name}"
 
 
 def _unset_severity(call: Call, name: str, keys: list[str], *, gone: bool, mistyped: bool) -> Severity:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from harness.core.cells import Severity
 from harness.preflight.command.call import Call
-from harness.preflight.command.launchers import NODES, PROCESSES, Launch
+from harness.preflight.command.launchers import NODES, PROCESSES, TRAINER_FILE, Launch
 from harness.preflight.command.words import Word, text_of
 from harness.preflight.findings import Finding, Place
 
@@ -81,6 +81,10 @@ def _trainer(launch: Launch) -> Iterator[Finding]:
         message = f"the options of {launch.launcher} arrive as one word, which it takes for the trainer's file"
         remedy = "$DISTRIBUTED_ARGS without quotes"
         yield _finding(Severity.BROKEN, "launcher-options-quoted", message, word.line, (repr(word.text[:80]),), remedy)
+    elif launch.entry is None and launch.words and TRAINER_FILE.search(launch.words[0].text):
+        whole = f"{word.text} {launch.words[0].text}"
+        message = f"a blank in the trainer's path makes two words of it: {launch.launcher} looks for {word.text}"
+        yield _finding(Severity.BROKEN, "trainer-path-with-blank", message, word.line, (whole,), f'"{whole}"')
     elif word.text.startswith("+") or (launch.entry is None and "=" in word.text):
         message = f"{launch.launcher} takes the first setting for the trainer's file: no trainer is named before it"
         remedy = f"{launch.launcher} … funasr/bin/train_ds.py {word.text}"

@@ -28,6 +28,7 @@ BLANKS = " \t\u00a0\u3000\u2003\u2002\u200b"
 def findings(path: Path, raw: bytes, interpreter: Interpreter) -> Iterator[Finding]:
     """Of the whole script."""
     yield from _line_ends(path, raw)
+    yield from _byte_order_mark(path, raw)
     yield from _assignments(path, interpreter)
 
 
@@ -51,6 +52,25 @@ def _line_ends(path: Path, raw: bytes) -> Iterator[Finding]:
         evidence=(f"{len(ends)} of {len(lines)} lines end with \\r\\n",),
         remedy=f"sed -i 's/\\r$//' {path.name}",
         count=len(ends),
+    )
+
+
+def _byte_order_mark(path: Path, raw: bytes) -> Iterator[Finding]:
+    """Bash takes it for a part of the first word: harmless before a comment."""
+    if not raw.startswith(b"\xef\xbb\xbf"):
+        return
+    first = raw[3:].split(b"\n")[0].decode("utf-8", "replace").strip()
+    lost = bool(first) and not first.startswith("#!") and not first.startswith("# ")
+    yield Finding(
+        severity=Severity.WRONG if lost else Severity.MINOR,
+        rule="script-byte-order-mark",
+        message=(
+            "the script starts with a byte-order mark, which bash takes for a part of the first word: "
+            + ("the first line does nothing" if lost else "bash prints an error for the first line, and goes on")
+        ),
+        place=Place(file=str(path), line=1),
+        evidence=(first[:120],),
+        remedy=f"sed -i '1s/^\\xEF\\xBB\\xBF//' {path.name}",
     )
 
 

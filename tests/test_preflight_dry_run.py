@@ -79,7 +79,7 @@ def rows_at(folder: Path, count: int = 40) -> list[dict[str, Any]]:
 def test_a_sample_has_the_longest_row_and_leaves_every_byte(tmp_path: Path) -> None:
     rows = rows_at(tmp_path)
     path = write_jsonl(tmp_path / "train.jsonl", rows)
-    sample = read_sample(path, tmp_path)
+    sample = read_sample([path], tmp_path)
     lines = path.read_text(encoding="utf-8").splitlines()
     assert len(sample.rows) == ROWS
     assert sample.listed == 40
@@ -95,7 +95,7 @@ def test_a_sample_tries_what_may_end_a_training_and_nothing_that_may_hang(tmp_pa
     path = write_jsonl(tmp_path / "train.jsonl", rows)
     with path.open("ab") as file:
         file.write(b'{"key": "\xff\n' + b"x" * (2 << 20) + b"\n")
-    sample = read_sample(path, tmp_path)
+    sample = read_sample([path], tmp_path)
     keys = {row.key for row in sample.rows}
     assert "gone" in keys
     assert not keys & {"pipe", "far"}
@@ -150,7 +150,7 @@ def test_what_runs_code_or_writes_elsewhere_is_not_passed_on(tmp_path: Path) -> 
         "optim_conf.lr": math.nan,
     }
     inputs = inputs_at(tmp_path, overrides)
-    sample = read_sample(write_jsonl(tmp_path / "train.jsonl", rows_at(tmp_path, 4)), tmp_path)
+    sample = read_sample([write_jsonl(tmp_path / "train.jsonl", rows_at(tmp_path, 4))], tmp_path)
     request = request_for(inputs, "train_ds", sample, sample, Checkpoint(path=None), changes_of(inputs, 4))
     given = json.loads(request["settings"])["overrides"]
     assert set(given) == {"trust_remote_code", "train_conf.max_epoch", "optim_conf.lr"}
@@ -243,7 +243,7 @@ def ended(kind: str, message: str, functions: tuple[str, ...], **more: Any) -> T
 
 
 def blamed(folder: Path, found: Trained, overrides: Mapping[str, Any] | None = None) -> Finding:
-    sample = read_sample(write_jsonl(folder / "train.jsonl", rows_at(folder, 4)), folder)
+    sample = read_sample([write_jsonl(folder / "train.jsonl", rows_at(folder, 4))], folder)
     return culprit(inputs_at(folder, overrides), "train_ds", found, sample, None)
 
 

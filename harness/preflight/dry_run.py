@@ -13,6 +13,7 @@ from harness.preflight.dry_run_sample import ROWS, Sample, read_sample
 from harness.preflight.findings import Finding, Part, Place
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_questions import Question, ask_release, measured
+from harness.preflight.rows.data_files import DataSets, data_sets
 from harness.run.progress import stage
 from harness.variants.from_folder import code_in
 from harness.worker.trainer.options import trainer_options
@@ -47,14 +48,16 @@ def check(inputs: Inputs) -> Part:
 
 def plan(inputs: Inputs) -> DryRunPlan | str:
     """What is to be tried, or why nothing can be."""
-    if inputs.train is None:
-        return "no training rows were named (--train)"
+    sets = data_sets(inputs)
+    rows = sets.of("train")
+    if rows is None:
+        return "no training rows can be read (--train)"
     try:
-        train = read_sample(inputs.train, inputs.root)
+        train = read_sample(rows.files, inputs.root)
     except OSError as error:
-        return f"{inputs.train.name} cannot be read: {error}"
+        return f"{rows.name} cannot be read: {error}"
     if not any(row.readable for row in train.rows):
-        return f"no row of {inputs.train.name} has a recording that exists"
+        return f"no row of {rows.name} has a recording that exists"
     if not isinstance(inputs.config.get("model"), str):
         return "the config names no model"
     if (runs := code_in(inputs.settings.section(""))) or str(inputs.settings.get("model")).startswith("LLM"):
@@ -64,7 +67,7 @@ def plan(inputs: Inputs) -> DryRunPlan | str:
         entry = trainer_options(str(inputs.overlay), inputs.release.version, "train_ds").native_entry
     if not (inputs.overlay / "funasr" / "bin" / f"{entry}.py").is_file():
         return f"this release has no {entry}.py"
-    valid, changes = _validation(inputs, train, changes_of(inputs, len(train.rows)))
+    valid, changes = _validation(inputs, sets, train, changes_of(inputs, len(train.rows)))
     checkpoint = checkpoint_of(inputs)
     question = Question(
         name="preflight.dry_run",
@@ -76,18 +79,17 @@ def plan(inputs: Inputs) -> DryRunPlan | str:
     return DryRunPlan(entry=entry, train=train, valid=valid, changes=changes, checkpoint=checkpoint, question=question)
 
 
-def _validation(inputs: Inputs, train: Sample, changes: Changes) -> tuple[Sample | None, Changes]:
-    """The rows to validate on; None where the command has training rows and no others."""
-    named = inputs.settings.get("valid_data_set_list")
-    path = inputs.valid or (inputs.root / named if isinstance(named, str) and named else None)
-    if path is not None:
+def _validation(inputs: Inputs, sets: DataSets, train: Sample, changes: Changes) -> tuple[Sample | None, Changes]:
+    """The rows to validate on; None where the command has none, or none that can be read."""
+    rows = sets.of("valid")
+    if rows is not None:
         try:
-            # Some releases draw validation batches by the number of training rows.
-            whole = read_sample(path, inputs.root, most=ROWS)
-            most = len(train.rows) if whole.listed >= train.listed else max(1, min(whole.listed, ROWS // 2))
-            return replace(whole, rows=whole.rows[:most]), changes
+            whole = read_sample(rows.files, inputs.root, most=ROWS)
         except OSError:
             return None, changes
+        # Some releases draw validation batches by the number of training rows.
+        most = len(train.rows) if whole.listed >= train.listed else max(1, min(whole.listed, ROWS // 2))
+        return replace(whole, rows=whole.rows[:most]), changes
     if inputs.command.called and not any(one.path == "valid_data_set_list" for one in inputs.command.unvalued):
         return None, changes
     return train, replace(changes, said=(*changes.said, "validated on the same rows"))

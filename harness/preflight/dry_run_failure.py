@@ -59,13 +59,10 @@ def culprit(inputs: Inputs, entry: str, found: Trained, train: Sample, valid: Sa
     text = f"the training ends {stage}: {failure.type}: {failure.message}"
     files = [one for one in ((valid, train) if "validate_epoch" in found.functions else (train, valid)) if one]
     row = next((row for file in files for read in _reads(found) if (row := file.named(*read))), None)
-    file = next((one for one in files if row in one.rows), None) if row else None
     if row is None and failure.type == "JSONDecodeError":
-        row, file = next(
-            ((row, file) for file in files for row in file.rows if not row.readable and not row.source), (None, None)
-        )
-    if row is not None and file is not None:
-        return _of_row(text, row, file, failure)
+        row = next((row for file in files for row in file.rows if not row.readable and not row.source), None)
+    if row is not None:
+        return _of_row(text, row, failure)
     for issue in _known(inputs, entry, failure):
         return _of_issue(text, issue, failure)
     for setting in _settings(inputs):
@@ -88,12 +85,12 @@ def _reads(found: Trained) -> Iterator[tuple[str, str]]:
         yield one.source, one.target
 
 
-def _of_row(text: str, row: SampledRow, file: Sample, failure: Failure) -> Finding:
+def _of_row(text: str, row: SampledRow, failure: Failure) -> Finding:
     return Finding(
         severity=Severity.BROKEN,
         rule="row-ends-training",
         message=f"this row ends the whole training: {text}",
-        place=Place(file=str(file.path), line=row.line, key=row.key),
+        place=Place(file=str(row.file), line=row.line, key=row.key),
         evidence=tuple(filter(None, (row.source, _at(failure)))),
         remedy="correct the row or take it out of the jsonl",
     )

@@ -23,6 +23,7 @@ USUAL_LIMIT = 2000.0
 class SampledRow:
     """One row."""
 
+    file: Path
     line: int
     text: str
     """The line without its end; bytes that are no UTF-8 are escaped as Python's `surrogateescape` does."""
@@ -39,9 +40,8 @@ class SampledRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """The rows that are tried, in the file's order."""
+    """The rows that are tried, in the files' order."""
 
-    path: Path
     listed: int
     rows: tuple[SampledRow, ...]
     passed_over: int
@@ -54,17 +54,15 @@ class Sample:
         return next(iter(exact or alike), None)
 
 
-def read_sample(path: Path, root: Path, *, most: int = ROWS) -> Sample:
-    """Choose from the whole file.
+def read_sample(files: Sequence[Path], root: Path, *, most: int = ROWS) -> Sample:
+    """Choose from whole files; relative recordings start at `root`.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: one cannot be read, or is no regular file.
     """
-    rows = [_row(number, line, root) for number, line in _lines(path)]
+    rows = [_row(path, number, line, root) for path in files for number, line in _lines(path)]
     usable = [row for row in rows if row.usable]
-    return Sample(
-        path=path, listed=len(rows), rows=_chosen(usable, most), passed_over=sum(not row.usable for row in rows)
-    )
+    return Sample(listed=len(rows), rows=_chosen(usable, most), passed_over=sum(not row.usable for row in rows))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -80,18 +78,19 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 line = file.readline(LONGEST_LINE)
 
 
-def _row(number: int, line: bytes, root: Path) -> SampledRow:
+def _row(path: Path, number: int, line: bytes, root: Path) -> SampledRow:
     if len(line) > LONGEST_LINE:
-        return SampledRow(line=number, text="", readable=False, usable=False)
+        return SampledRow(file=path, line=number, text="", readable=False, usable=False)
     text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
     try:
         row = json.loads(text)
     except (ValueError, RecursionError):
-        return SampledRow(line=number, text=text, readable=False)
+        return SampledRow(file=path, line=number, text=text, readable=False)
     if not isinstance(row, Mapping) or not isinstance(row.get("source"), str):
-        return SampledRow(line=number, text=text, readable=False)
+        return SampledRow(file=path, line=number, text=text, readable=False)
     readable, usable = _recording(row["source"], root)
     return SampledRow(
+        file=path,
         line=number,
         text=text,
         key=str(row.get("key", "")),
@@ -127,16 +126,16 @@ def _chosen(rows: Sequence[SampledRow], most: int) -> tuple[SampledRow, ...]:
     first = [by_length[-1], by_length[0], max(sound, key=lambda row: len(row.target))]
     first += [row for row in reversed(by_length) if row.length <= USUAL_LIMIT][:1]
     first += [row for row in rows if not row.readable][:1]
-    chosen = {row.line: row for row in first}
+    chosen = {(row.file, row.line): row for row in first}
     for place in range(most):
         row = sound[place * len(sound) // most]
         if len(chosen) < most:
-            chosen.setdefault(row.line, row)
+            chosen.setdefault((row.file, row.line), row)
     for row in sound:
         if len(chosen) >= most:
             break
-        chosen.setdefault(row.line, row)
-    return tuple(chosen[line] for line in sorted(chosen))
+        chosen.setdefault((row.file, row.line), row)
+    return tuple(row for row in rows if (row.file, row.line) in chosen)
 
 
 def _bare(text: str) -> str:

@@ -16,6 +16,7 @@ from harness.performance.prediction.predictor import Predictor
 from harness.performance.prediction.recording import StorageUse
 from harness.preflight.findings import Fact, Finding, Part
 from harness.preflight.inputs import Inputs
+from harness.preflight.rows.data_files import data_sets
 from harness.preflight.worst_batch import BY_ROWS, DEFAULT_SIZE, Batch, RowLength, in_their_type, worst_batch
 from harness.run.prepare import no_stored_examples
 from harness.run.progress import stage
@@ -57,14 +58,14 @@ def check(inputs: Inputs) -> Part:
     """Figures where a card is named; they take as long as some training steps of a shallow model."""
     if inputs.card is None:
         return Part()
-    if inputs.train is None:
-        return Part(skipped="memory: no training rows were named (--train)")
+    if data_sets(inputs).of("train") is None:
+        return Part(skipped="memory: no training rows can be read (--train)")
     try:
         card = card_of(inputs.card)
         variant = _in_force(inputs, load_variant(str(inputs.model)))
         rows = list(rows_of(inputs))
         if not rows:
-            return Part(skipped=f"memory: no row of {inputs.train.name} reaches training")
+            return Part(skipped="memory: no training row is within this release's limits")
         batch = worst_batch(rows, _type(inputs), _size(inputs))
         if batch.frames > LONGEST_FRAMES:
             return Part(
@@ -90,8 +91,8 @@ def card_of(name: str) -> GpuCard:
 def rows_of(inputs: Inputs) -> Iterator[RowLength]:
     """The rows that the release's limits let pass, by their stated lengths."""
     limits = row_limits(str(inputs.overlay), inputs.settings.section("dataset_conf"))
-    assert inputs.train is not None
-    for number, row in _rows(inputs.train):
+    given = data_sets(inputs).of("train")
+    for number, row in (found for path in (given.files if given else ()) for found in _rows(path)):
         source, target = _number(row.get("source_len"), 1.0), _number(row.get("target_len"), 0.0)
         if source <= limits.get("max_source_length", source) and source + target <= limits.get(
             "max_token_length", source + target

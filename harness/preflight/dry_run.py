@@ -67,7 +67,10 @@ def plan(inputs: Inputs) -> DryRunPlan | str:
         entry = trainer_options(str(inputs.overlay), inputs.release.version, "train_ds").native_entry
     if not (inputs.overlay / "funasr" / "bin" / f"{entry}.py").is_file():
         return f"this release has no {entry}.py"
-    valid, changes = _validation(inputs, sets, train, changes_of(inputs, len(train.rows)))
+    valid, said = _validation(inputs, sets, train)
+    # Earlier samplers drop the last batch: there must be two of either set.
+    changes = changes_of(inputs, min(len(one.rows) for one in (train, valid) if one is not None))
+    changes = replace(changes, said=(*changes.said, *said))
     checkpoint = checkpoint_of(inputs)
     question = Question(
         name="preflight.dry_run",
@@ -79,20 +82,20 @@ def plan(inputs: Inputs) -> DryRunPlan | str:
     return DryRunPlan(entry=entry, train=train, valid=valid, changes=changes, checkpoint=checkpoint, question=question)
 
 
-def _validation(inputs: Inputs, sets: DataSets, train: Sample, changes: Changes) -> tuple[Sample | None, Changes]:
-    """The rows to validate on; None where the command has none, or none that can be read."""
+def _validation(inputs: Inputs, sets: DataSets, train: Sample) -> tuple[Sample | None, tuple[str, ...]]:
+    """The rows to validate on, None where the command has none that can be read; and what is to be said of them."""
     rows = sets.of("valid")
     if rows is not None:
         try:
             whole = read_sample(rows.files, inputs.root, most=ROWS)
         except OSError:
-            return None, changes
+            return None, ()
         # Some releases draw validation batches by the number of training rows.
         most = len(train.rows) if whole.listed >= train.listed else max(1, min(whole.listed, ROWS // 2))
-        return replace(whole, rows=whole.rows[:most]), changes
+        return replace(whole, rows=whole.rows[:most]), ()
     if inputs.command.called and not any(one.path == "valid_data_set_list" for one in inputs.command.unvalued):
-        return None, changes
-    return train, replace(changes, said=(*changes.said, "validated on the same rows"))
+        return None, ()
+    return train, ("validated on the same rows",)
 
 
 def judged(inputs: Inputs, made: DryRunPlan, outcome: Outcome) -> Part:

@@ -259,7 +259,7 @@ def test_the_culprit_of_an_exception_is_a_row_a_setting_or_the_release(tmp_path:
     assert "forward pass" in neutral.message
     recipe = blamed(tmp_path, ended("AttributeError", "size", ("train_epoch", "forward")), {"model": "SeacoParaformer"})
     assert "++dataset=AudioDatasetHotword" in recipe.remedy
-    late = blamed(tmp_path, ended("AttributeError", "error_calculator", ("main", "validate_epoch", "forward")))
+    late = blamed(tmp_path, ended("AttributeError", "error_calculator", ("main", "_validate_epoch", "forward")))
     assert "in the validation" in late.message
     assert all(one.severity is Severity.BROKEN for one in (row, mine, neutral, late))
 

@@ -74,6 +74,10 @@ class Trained:
     fresh: tuple[str, ...] = ()
     fresh_count: int = 0
 
+    def went_through(self, name: str) -> bool:
+        """Whether the exception came through a function of this name; earlier releases write `_validate_epoch`."""
+        return any(function.strip("_") == name.strip("_") for function in self.functions)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read one training."""

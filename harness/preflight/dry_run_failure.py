@@ -57,7 +57,7 @@ def culprit(inputs: Inputs, entry: str, found: Trained, train: Sample, valid: Sa
     assert failure is not None
     stage = _stage(found)
     text = f"the training ends {stage}: {failure.type}: {failure.message}"
-    files = [one for one in ((valid, train) if "validate_epoch" in found.functions else (train, valid)) if one]
+    files = [one for one in ((valid, train) if found.went_through("validate_epoch") else (train, valid)) if one]
     row = next((row for file in files for read in _reads(found) if (row := file.named(*read))), None)
     if row is None and failure.type == "JSONDecodeError":
         row = next((row for file in files for row in file.rows if not row.readable and not row.source), None)
@@ -72,15 +72,14 @@ def culprit(inputs: Inputs, entry: str, found: Trained, train: Sample, valid: Sa
 
 
 def _stage(found: Trained) -> str:
-    loading = any(one in found.functions for one in ("__getitem__", "collator"))
-    if loading:
-        return "while it reads a row" + (" of the validation set" if "validate_epoch" in found.functions else "")
-    return next((said for name, said in _STAGES if name in found.functions), "before the first step")
+    if any(map(found.went_through, ("__getitem__", "collator"))):
+        return "while it reads a row" + (" of the validation set" if found.went_through("validate_epoch") else "")
+    return next((said for name, said in _STAGES if found.went_through(name)), "before the first step")
 
 
 def _reads(found: Trained) -> Iterator[tuple[str, str]]:
     """The row that was being read; of a batch only its one row, as any of several may be the cause."""
-    one = found.row or (found.batch[0] if len(found.batch) == 1 and "forward" in found.functions else None)
+    one = found.row or (found.batch[0] if len(found.batch) == 1 and found.went_through("forward") else None)
     if isinstance(one, Read) and (one.source or one.target):
         yield one.source, one.target
 

@@ -67,8 +67,8 @@ def _trainings(request: Mapping[str, Any], work: Any) -> dict[str, Any]:
 def _line(tried: Mapping[str, Any], rows: Mapping[str, list[str] | None]) -> tuple[str, str] | None:
     """The file and the line of the row at which a training ended; None where it is not known."""
     row = tried.get("row")
-    functions = tried.get("functions", ())
-    names = ("valid", "train") if "validate_epoch" in functions else ("train", "valid")
+    validating = any(one.strip("_") == "validate_epoch" for one in tried.get("functions", ()))
+    names = ("valid", "train") if validating else ("train", "valid")
     for name in names:
         for line in rows[name] or ():
             given = _parsed(line)

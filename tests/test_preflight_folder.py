@@ -150,6 +150,7 @@ FAULTS: list[tuple[str, Callable[[Path], None], str, Severity]] = [
     ("blank line", writes("am.mvn", "\n" + mvn()), "statistics-unreadable", Severity.BROKEN),
     ("binary", writes("am.mvn", b"\x00\xff" * 100), "file-of-another-kind", Severity.BROKEN),
     ("nan", writes("am.mvn", mvn(shift="nan")), "statistics-not-finite", Severity.BROKEN),
+    ("blank line in seg_dict", writes("seg_dict", "的 的\n\n一 一\n"), "seg-dict-blank-line", Severity.BROKEN),
     ("zero", writes("am.mvn", mvn(scale="0")), "statistics-scale", Severity.WRONG),
 ]
 
@@ -225,6 +226,34 @@ def test_a_file_of_the_command_counts_and_a_replaced_one_is_named(folder: Path) 
     (folder / "configuration.json").unlink()
     assert rules(folder, tokenizer_conf__token_list=str(other)) == {"override-replaced": Severity.WRONG}
     assert rules(folder, init_param="no/such.pt").get("override-replaced") is Severity.WRONG
+
+
+def test_a_sentencepiece_model_is_needed_and_binary(folder: Path) -> None:
+    (folder / "configuration.json").unlink()
+    (folder / "tokens.json").unlink()
+    (folder / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "tokenizer": "SentencepiecesTokenizer"}))
+    (folder / "chn.bpe.model").write_bytes(b"\x0a\x0e\x0a\x05<unk>\x15\x00\x00")
+    (one,) = found(folder)
+    assert (one.rule, one.remedy) == (
+        "sentencepiece-model-missing",
+        f"++tokenizer_conf.bpemodel={folder / 'chn.bpe.model'}",
+    )
+    (folder / "chn.bpe.model").rename(folder / "bpe.model")
+    assert found(folder) == []
+    (folder / "bpe.model").write_text("the", encoding="utf-8")
+    assert rules(folder) == {"file-of-another-kind": Severity.BROKEN}
+
+
+@pytest.mark.release
+def test_the_first_releases_need_the_weights_under_one_name(folder: Path, layout: Callable[[str], Path]) -> None:
+    (folder / "configuration.json").unlink()
+
+    def of(version: str) -> list[str]:
+        return [one.rule for one in check(inputs_of(folder, overlay=layout(version), version=version)).findings]
+
+    assert (of("1.0.6"), of("1.0.10"), of("1.4.16")) == (["folder-not-read"], ["start-missing"], [])
+    (folder / "model.pt").rename(folder / "model.pb")
+    assert (of("1.0.6"), of("1.4.16")) == ([], ["start-missing"])
 
 
 def test_hostile_files_are_named_and_not_read(folder: Path) -> None:

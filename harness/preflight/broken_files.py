@@ -18,6 +18,10 @@ _USE = {
     "tokenizer_conf.bpemodel": "the sentencepiece model",
     "frontend_conf.cmvn_file": "the features' statistics",
 }
+USUAL_CONFIGURATION = (
+    'a configuration.json with "file_path_metas": {"init_param": "model.pt", "config": "config.yaml", '
+    '"tokenizer_conf": {"token_list": "tokens.json", "seg_dict": "seg_dict"}, "frontend_conf": {"cmvn_file": "am.mvn"}}'
+)
 AGAIN = "download it again, for example: modelscope download --model OWNER/NAME --local_dir FOLDER"
 _TEXTS = frozenset({FileKind.TEXT, FileKind.ERROR_ANSWER})
 
@@ -58,7 +62,10 @@ def _problem(named: NamedFile, content: FileContent) -> tuple[str, str, str] | N
         return "file-unreadable", "the training cannot read it", "put the file itself there, readable for you"
     if named.key == START:
         return _checkpoint(content, named.path)
-    if named.key != "tokenizer_conf.bpemodel" and kind not in _TEXTS:
+    is_text = named.key != "tokenizer_conf.bpemodel"
+    if not is_text and (kind is FileKind.TEXT or kind in CHECKPOINTS):
+        return "file-of-another-kind", "it should be a sentencepiece model, which is binary", AGAIN
+    if is_text and kind not in _TEXTS:
         return "file-of-another-kind", "it should be text in UTF-8", AGAIN
     return None
 
@@ -69,9 +76,16 @@ def _missing(named: NamedFile) -> tuple[str, str, str] | None:
     if named.key == START and "," in named.written:
         return (
             "start-missing",
-            f"`{named.written}` is taken for the name of one file, so the training ends, or starts from random weights "
-            "without an error",
+            f"`{named.written}` is taken for the name of one file, so the training ends, or starts from "
+            "random weights without an error",
             f"++{START}=PATH of one file",
+        )
+    if named.key == START and named.by is NamedBy.FOLDER:
+        return (
+            "start-missing",
+            "this release looks for it as the folder has no configuration.json, and ends, or starts from random "
+            "weights without an error",
+            f"add {USUAL_CONFIGURATION}, or call the weights {named.written}, in a copy of the folder",
         )
     if named.key == START:
         return (

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
 from harness.core.cells import Severity
+from harness.preflight.broken_files import USUAL_CONFIGURATION
 from harness.preflight.findings import Finding, Place
 from harness.preflight.inputs import Inputs
 from harness.preflight.model_files import (
@@ -82,10 +83,7 @@ def _without_config(place: Place, metas: dict[str, str], folder: Path) -> Findin
         message=f"{CONFIGURATION} {what}: the release then reads neither config.yaml nor any other file of the folder",
         place=place,
         evidence=(f"in the folder: {', '.join(named)}",) if named else (),
-        remedy=(
-            'add "file_path_metas": {"init_param": "model.pt", "config": "config.yaml", "tokenizer_conf": '
-            '{"token_list": "tokens.json", "seg_dict": "seg_dict"}, "frontend_conf": {"cmvn_file": "am.mvn"}}'
-        ),
+        remedy=f"make it {USUAL_CONFIGURATION}",
     )
 
 

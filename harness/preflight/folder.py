@@ -8,14 +8,22 @@ from pathlib import Path
 
 from harness.core.cells import Severity
 from harness.core.errors import InputError
-from harness.preflight.broken_files import check_named_file
+from harness.preflight.broken_files import USUAL_CONFIGURATION, check_named_file
 from harness.preflight.cmvn import check_statistics
 from harness.preflight.configuration import check_configuration
 from harness.preflight.file_kinds import ARCHIVES, FileKind, content_of
 from harness.preflight.findings import Fact, Finding, Part, Place
 from harness.preflight.inputs import Inputs
-from harness.preflight.model_files import CONFIG, CONFIGURATION, START, files_in_force
+from harness.preflight.model_files import (
+    CONFIG,
+    CONFIGURATION,
+    START,
+    files_in_force,
+    folder_rules,
+    reads_whole_config,
+)
 from harness.preflight.settings import read_config
+from harness.preflight.tokenizer_files import check_seg_dict, check_sentencepiece
 from harness.preflight.tokens import check_tokens
 
 SECTION = "model folder"
@@ -30,7 +38,7 @@ def check(inputs: Inputs) -> Part:
     if unfit:
         return Part(findings=tuple(unfit))
     files = files_in_force(inputs)
-    findings = [*_config(inputs), *check_configuration(inputs, files)]
+    findings = [*_config(inputs), *_not_read(inputs), *check_configuration(inputs, files)]
     for named in files.named.values():
         findings.extend(check_named_file(named))
     findings.extend(_other_start(inputs))
@@ -48,6 +56,7 @@ def check(inputs: Inputs) -> Part:
                 remedy=f"replace {winner.path} with your file in a copy of the folder, or add a {CONFIGURATION}",
             )
         )
+    findings += [*check_seg_dict(files), *check_sentencepiece(inputs, files)]
     found_tokens = check_tokens(inputs, files)
     found_statistics = check_statistics(inputs, files)
     facts = tuple(
@@ -229,6 +238,27 @@ def _config(inputs: Inputs) -> Iterator[Finding]:
             place=place,
             remedy="use the config.yaml of the model's own folder",
         )
+
+
+def _not_read(inputs: Inputs) -> Iterator[Finding]:
+    """Without a configuration.json some releases read a folder only where it holds the weights under one name."""
+    required = folder_rules(inputs.overlay).required
+    if (inputs.model / CONFIGURATION).exists() or not required or (inputs.model / required).exists():
+        return
+    if reads_whole_config(inputs):
+        return
+    weights = [name for name in ("model.pt", "model.pb") if (inputs.model / name).exists()]
+    yield Finding(
+        severity=Severity.BROKEN,
+        rule="folder-not-read",
+        message=(
+            f"without a {CONFIGURATION} FunASR {inputs.release.label} reads a folder only where it holds {required}: "
+            "it does not find this one's config.yaml"
+        ),
+        place=Place(file=str(inputs.model)),
+        evidence=(f"in the folder: {', '.join(weights) or 'no weights of a usual name'}",),
+        remedy=f"add {USUAL_CONFIGURATION}, or call the weights {required}, in a copy of the folder",
+    )
 
 
 def _other_start(inputs: Inputs) -> Iterator[Finding]:

@@ -171,7 +171,7 @@ def _entry(found: re.Match[str] | None) -> str | None:
 
 def _if_training(launch: Launch) -> Launch | None:
     """The call if it is of FunASR's trainer, or of one that is given words as FunASR's is."""
-    if launch.entry is not None:
+    if launch.entry is not None or (launch.words and TRAINER_FILE.search(launch.words[0].text)):
         return launch
     keys = {word.text.lstrip("+").partition("=")[0] for word in launch.words}
     if launch.trainer is not None and launch.trainer.text.startswith("+"):

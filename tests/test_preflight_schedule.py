@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from forked import Forked
 from preflight_inputs import rules, user_inputs
+from real_training import train
 from released import asker
-from user_folders import model_folder, speech, write_jsonl
+from user_folders import environment, model_folder, speech, write_jsonl
 
 from harness.core.cells import Severity
 from harness.preflight.findings import Part
@@ -78,6 +79,43 @@ def test_the_steps_are_those_that_the_trainer_takes(
     part = schedule(version, entry=entry)
     assert not part.findings
     assert fact(part, "steps").startswith(f"{steps} in {epochs} epochs")
+
+
+def test_a_real_training_takes_the_predicted_steps(
+    schedule: Callable[..., Part], layout: Callable[[str], Path], folder: Path, forked: Forked, tmp_path: Path
+) -> None:
+    room = folder.parent
+    overrides = {
+        **SOUND,
+        "model": str(folder),
+        "train_data_set_list": str(room / "train.jsonl"),
+        "valid_data_set_list": str(room / "val.jsonl"),
+        "train_conf.max_epoch": 1,
+        "train_conf.accum_grad": 2,
+        "optim_conf.lr": 0.0005,
+        "dataset_conf.num_workers": 0,
+        "output_dir": str(tmp_path / "exp"),
+    }
+    part = schedule(overrides=overrides, entry="train_ds")
+    paths = [str(path) for path in environment().extra_paths]
+    taken = forked(
+        train,
+        overlay=str(layout("1.4.16")),
+        version="1.4.16",
+        entry="train_ds",
+        overrides=overrides,
+        root=str(room),
+        paths=paths,
+    )
+    assert taken["error"] == ""
+    assert fact(part, "steps").startswith(f"{taken['steps']} in 1 epoch, 2 batches each")
+    first, last = taken["rates"][0], taken["rates"][-1]
+    assert fact(part, "learning rate").startswith(f"{first:.3g} at step 1, {last:.3g} at step 2")
+
+
+def test_a_scheduler_that_needs_a_metric_hides_no_steps(schedule: Callable[..., Part]) -> None:
+    part = schedule(overrides={"scheduler": "ReduceLROnPlateau", "scheduler_conf": {}})
+    assert fact(part, "steps").startswith("16 in 4 epochs")
 
 
 def test_accumulation_and_a_warm_up_that_never_ends(schedule: Callable[..., Part]) -> None:

@@ -21,6 +21,9 @@ from harness.preflight.rows.measured import Arrivals, Measurement, entry_of
 from harness.worker.release import importer
 from harness.worker.trainer import options
 
+MOST_OF_AN_EPOCH = 0.25
+"""Rows that a dropped last batch may take of an epoch before the training is another one than the files say."""
+
 _LIMITS = ("max_token_length", "max_source_length", "min_source_length", "max_target_length", "min_target_length")
 _SETTINGS = {
     "dataset": "dataset_classes",
@@ -56,7 +59,7 @@ def check(measurement: Measurement, inputs: Inputs) -> Iterator[Finding]:
         yield from _raised(arrivals.failure, train)
         return
     yield from _left_out(train, arrivals, inputs)
-    yield from _never_drawn(train, arrivals, inputs)
+    yield from _not_drawn(train, arrivals, inputs)
     yield from _changed(train, arrivals)
     yield from _empty_batches(train, arrivals, inputs)
     yield from _ranks(arrivals, inputs)
@@ -177,24 +180,30 @@ def _limit_remedy(limit: str, numbers: Sequence[int], train: Gathered) -> str:
     return "compare these rows with those that are kept"
 
 
-def _never_drawn(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
-    """Rows of the index that no batch of the measured epochs has, though no limit is about them."""
+def _not_drawn(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+    """Rows of the index that are in no batch of an epoch, though no limit is about them."""
     if arrivals.kept is None or arrivals.arrived is None or not arrivals.epochs:
         return
     reasons = _reasons(train, arrivals, inputs, train.count, "train")
-    never = sorted(arrivals.kept - arrivals.arrived - reasons.keys())
-    if not never or any(len(ranks) == 0 for ranks in arrivals.epochs):
+    allowed = len(arrivals.kept - reasons.keys())
+    drawn = sum(one.rows for ranks in arrivals.epochs for one in ranks) / len(arrivals.epochs)
+    lost = round(allowed - drawn)
+    if lost <= 0:
         return
-    batch = max((one.most for ranks in arrivals.epochs for one in ranks), default=0)
-    few = len(never) <= 0.1 * train.count and arrivals.arrived
-    yield train.finding(
-        "rows-never-drawn",
-        f"{len(never)} of {train.count} training rows are in no batch of {len(arrivals.epochs)} epochs: this release's "
-        "sampler drops the last batch of an epoch, and draws the same one each time",
-        never,
-        severity=Severity.BROKEN if not arrivals.arrived else Severity.MINOR if few else Severity.WRONG,
-        evidence=[f"a batch has up to {batch} rows"] if batch else ["the rows do not fill one batch"],
+    most = max((one.most for ranks in arrivals.epochs for one in ranks), default=0)
+    never = sorted(arrivals.kept - arrivals.arrived - reasons.keys())
+    few = Severity.MINOR if lost <= MOST_OF_AN_EPOCH * allowed else Severity.WRONG
+    yield Finding(
+        severity=few if drawn else Severity.BROKEN,
+        rule="rows-not-drawn",
+        message=f"{lost} of {allowed} training rows are in no batch of an epoch: the sampler drops the last batch",
+        place=inputs.settings.place("dataset_conf.batch_size"),
+        evidence=(
+            f"a batch has up to {most} rows" if most else "the rows do not fill one batch",
+            f"{len(never)} rows are in no batch of {len(arrivals.epochs)} epochs",
+        ),
         remedy=f"take a smaller dataset_conf.batch_size (it is {inputs.settings.get('dataset_conf.batch_size')})",
+        count=lost,
     )
 
 

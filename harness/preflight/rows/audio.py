@@ -48,6 +48,8 @@ class AudioFault(StrEnum):
     """An address on the network: nothing is fetched here."""
     UNREADABLE = "audio-unreadable"
     EMPTY = "audio-empty"
+    SHORT = "audio-too-short"
+    """Shorter than one analysis window."""
     UNKNOWN_FORMAT = "audio-format-unknown"
     """Of a kind that only ffmpeg reads."""
     TRUNCATED = "audio-truncated"

@@ -316,9 +316,8 @@ class FrameStacking:
         )
 
     def frames(self, seconds: float) -> int:
-        """Frames of the encoder's input; 0 for a recording that is shorter than one window."""
-        milliseconds = seconds * 1000
-        frames = math.floor((milliseconds - self.window) / self.shift) + 1 if milliseconds >= self.window else 0
+        """Frames of the encoder's input; a recording that is shorter than one window has one, an empty one none."""
+        frames = max(1, math.floor((seconds * 1000 - self.window) / self.shift) + 1) if seconds else 0
         return math.ceil(frames / self.step)
 
 

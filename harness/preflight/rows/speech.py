@@ -23,13 +23,14 @@ def check(rows: Gathered, inputs: Inputs) -> Iterator[Finding]:
     for number, header in enumerate(rows.headers_by_row):
         fault = header.fault or (heard.fault if (heard := rows.heard.get(rows.file.rows[number].source)) else None)
         if fault is None and header.rate and header.seconds < SHORTEST_SECONDS:
-            fault = AudioFault.EMPTY
+            fault = AudioFault.SHORT
         if fault is not None:
             numbers[fault].append(number)
     if missing := numbers.pop(AudioFault.MISSING, []):
         yield _missing(rows, inputs, missing, replaces)
     for fault, affected in numbers.items():
-        yield _faulty(rows, fault, affected, replaces)
+        stops = fault in _STOPS or (fault is AudioFault.SHORT and not _shrinks_window(inputs))
+        yield _faulty(rows, fault, affected, stops=stops, replaces=replaces)
     yield from _about_rates(rows, inputs)
     yield from _about_channels(rows)
 
@@ -40,6 +41,12 @@ def replaces_unreadable(inputs: Inputs) -> bool:
         return False
     path = inputs.overlay / "funasr/datasets/sense_voice_datasets/datasets.py"
     return path.is_file() and "Loading wav failed" in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _shrinks_window(inputs: Inputs) -> bool:
+    """Whether this release's frontend takes a recording shorter than its window as one frame."""
+    path = inputs.overlay / "funasr/frontends/wav_frontend.py"
+    return path.is_file() and "min(self.frame_length" in path.read_text(encoding="utf-8", errors="replace")
 
 
 def _missing(rows: Gathered, inputs: Inputs, numbers: list[int], replaces: bool) -> Finding:
@@ -56,7 +63,7 @@ def _missing(rows: Gathered, inputs: Inputs, numbers: list[int], replaces: bool)
             remedy = f"start the training in {home} (cd {home}), or --fix FILE writes absolute paths"
     effect = "the dataset draws another row at random in its place" if replaces else "the training stops at its batch"
     return rows.finding(
-        AudioFault.MISSING,
+        AudioFault.MISSING.value,
         f"the recording is not there: {effect}",
         numbers,
         severity=None if replaces and len(numbers) < rows.count else Severity.BROKEN,
@@ -79,7 +86,8 @@ _SENTENCES = {
         "the recording cannot be read as audio",
         "convert it: ffmpeg -i FILE -ar 16000 -ac 1 FILE.wav",
     ),
-    AudioFault.EMPTY: ("the recording is shorter than one analysis window of 25 ms", "take the row out"),
+    AudioFault.EMPTY: ("the recording has no samples", "take the row out"),
+    AudioFault.SHORT: ("the recording is shorter than one analysis window of 25 ms", "take the row out"),
     AudioFault.UNKNOWN_FORMAT: (
         "only ffmpeg reads recordings of this kind: FunASR needs it on the training machine, or stops",
         "convert it: ffmpeg -i FILE -ar 16000 -ac 1 FILE.wav",
@@ -91,7 +99,7 @@ _SENTENCES = {
     AudioFault.SILENT: ("the recording is silence: the text is learned from nothing", "take the row out"),
     AudioFault.CLIPPED: ("the recording is clipped", "record it at a lower level, or leave it"),
     AudioFault.NOT_FINITE: (
-        "the recording has samples that are no numbers (NaN or infinite): the loss is NaN",
+        "the recording has samples that are no numbers (NaN or infinite): the loss is NaN, or the training stops",
         "convert it to 16 bits: ffmpeg -i FILE -c:a pcm_s16le FILE.wav",
     ),
 }
@@ -99,15 +107,16 @@ _HEARD = (AudioFault.SILENT, AudioFault.NOT_FINITE)
 _STOPS = (AudioFault.UNREADABLE, AudioFault.EMPTY)
 
 
-def _faulty(rows: Gathered, fault: AudioFault, numbers: list[int], replaces: bool) -> Finding:
+def _faulty(rows: Gathered, fault: AudioFault, numbers: list[int], *, stops: bool, replaces: bool) -> Finding:
     message, remedy = _SENTENCES[fault]
     severity: Severity | None = None
-    if fault in _STOPS:
+    if stops:
         message += ": the dataset draws another row at random" if replaces else ": the training stops at its batch"
         severity = None if replaces else Severity.BROKEN
     if fault in _HEARD:
         # Of the recordings whose samples were read, which may be a few of all.
-        severity = Severity.WRONG if len(numbers) >= FEW * max(1, rows.decoded) else Severity.MINOR
+        many = Severity.BROKEN if fault is AudioFault.NOT_FINITE else Severity.WRONG
+        severity = many if len(numbers) >= FEW * max(1, rows.decoded) else Severity.MINOR
         if rows.decoded < len(rows.headers):
             message += f" (the samples of {rows.decoded} recordings of {len(rows.headers)} were read)"
     if fault in (AudioFault.CLIPPED, AudioFault.ADDRESS, AudioFault.UNKNOWN_FORMAT):
@@ -118,7 +127,7 @@ def _faulty(rows: Gathered, fault: AudioFault, numbers: list[int], replaces: boo
         row = rows.file.rows[number]
         detail = header.detail or (heard.detail if (heard := rows.heard.get(row.source)) else "")
         details[number] = f"{row.source[-60:]}{f' ({detail})' if detail else ''}"
-    return rows.finding(fault, message, numbers, severity=severity, details=details, remedy=remedy)
+    return rows.finding(fault.value, message, numbers, severity=severity, details=details, remedy=remedy)
 
 
 def _about_rates(rows: Gathered, inputs: Inputs) -> Iterator[Finding]:

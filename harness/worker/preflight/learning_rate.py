@@ -51,8 +51,12 @@ def measure(request: Mapping[str, Any], trainer: TrainerOptions, train: Mapping[
         # Where an epoch moves the scheduler on once more, a step's rate is that of its number and of the epochs before.
         moved = [step - 1 + further * min((step - 1) // each, max(0, wanted - 1)) for step in at]
         last = moved[-1]
-        found["rates"], found["rates_at"] = rates(config, moved), at
-        found["highest"] = max(rates(config, [round(last * part / 20) for part in range(21)]), default=None)
+        try:
+            found["rates"], found["rates_at"] = rates(config, moved), at
+            found["highest"] = max(rates(config, [round(last * part / 20) for part in range(21)]), default=None)
+        except Exception as error:
+            # Such as a scheduler that needs a metric to be moved on: the steps are known all the same.
+            found |= {"rates": [], "rates_at": [], "rates_failure": f"{type(error).__name__}: {error}"[:200]}
     return found
 
 

@@ -20,11 +20,11 @@ _MODULES = {"list": "list_cells"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = _parse(list(sys.argv[1:] if arguments is None else arguments))
+    options = parse(list(sys.argv[1:] if arguments is None else arguments))
     return guarded(lambda: _call(options), command=options.command, debug=options.debug)
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
+def parse(arguments: list[str]) -> argparse.Namespace:
     """The options; what follows `--` belongs to the command that takes the words of another command."""
     words: list[str] | None = None
     if "--" in arguments:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.arguments import make_parser
+from harness.cli import parse
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(page for folder in (".", "docs", "reports") for page in (ROOT / folder).glob("*.md"))
@@ -99,10 +99,10 @@ def commands(text: str) -> Iterator[list[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_a_page_is_one_that_the_command_line_takes(page: Path) -> None:
     for arguments in commands(page.read_text(encoding="utf-8")):
-        assert make_parser().parse_args(arguments).command
+        assert parse(arguments).command
 
 
 def test_a_command_with_an_unknown_option_is_found() -> None:
     (arguments,) = commands("```shell\nfunasr-harness run pr --no-such-option  # a comment\n```\n")
     with pytest.raises(SystemExit):
-        make_parser().parse_args(arguments)
+        parse(arguments)

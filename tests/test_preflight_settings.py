@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ def test_what_is_no_config_is_named(tmp_path: Path, text: str, where: str) -> No
     with pytest.raises(InputError) as error:
         read_config(written(tmp_path, text))
     assert where in str(error.value)
+
+
+def test_a_pipe_and_a_huge_file_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(InputError, match="no regular file"):
+        read_config(tmp_path / "config.yaml")
+    with (tmp_path / "huge.yaml").open("wb") as file:
+        file.truncate(5 << 20)
+    with pytest.raises(InputError, match="larger than"):
+        read_config(tmp_path / "huge.yaml")
 
 
 def test_tags_of_other_libraries_are_text_and_aliases_do_not_multiply(tmp_path: Path) -> None:

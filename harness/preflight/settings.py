@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from yaml.constructor import ConstructorError
 from harness.core.errors import InputError
 from harness.preflight.findings import Place
 
+LARGEST_CONFIG = 4 << 20
+"""Bytes; a model's config has some ten thousand."""
 MOST_KEYS = 20_000
 """A config of a model has a few hundred; aliases can make billions of a small file."""
 
@@ -105,7 +108,7 @@ def read_config(path: Path) -> Settings:
         InputError: it cannot be read, or is no mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _text(path)
         node = yaml.compose(text, Loader=_Loader)
         if node is None or not isinstance(node, yaml.MappingNode):
             raise InputError(f"{path}: no mapping of settings", next_step="use the config.yaml of the model's folder")
@@ -123,6 +126,16 @@ def read_config(path: Path) -> Settings:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise InputError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from error
+
+
+def _text(path: Path) -> str:
+    """The text of a regular file: a pipe would be waited for, and a device never ends."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: no regular file", next_step="use the config.yaml of the model's folder")
+    if status.st_size > LARGEST_CONFIG:
+        raise InputError(f"{path}: larger than {LARGEST_CONFIG >> 20} MiB", next_step="this is no config of a model")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def _leaves(file: str, node: yaml.MappingNode, above: tuple[str, ...]) -> Iterator[Setting]:

@@ -1,0 +1,289 @@
+"""What users did, and what preflight says about it: each case through the command line, with a real release.
+
+A case is a change to a sound set-up: `paraformer` of reduced depth, 8 rows, two epochs. `finds` lists, for each finding
+that must be there, its severity and what its place, message, evidence or remedy must say; a sound case has none, and
+then nothing above `minor` may be found.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import yaml
+from forked import Forked
+from own_scene import write_audio
+from user_folders import model_folder, speech, write_jsonl
+
+from harness import cli
+from harness.core.cells import Dimensions
+from harness.environments.environment import Environment, probe
+from harness.releases import default_cache
+
+pytestmark = pytest.mark.release
+
+Row = dict[str, Any]
+BASE = ("++train_conf.max_epoch=2", "++dataset_conf.batch_size=4", "++output_dir=./exp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One thing that a user did."""
+
+    name: str
+    words: tuple[str, ...] = ()
+    """Overrides besides the usual ones."""
+    rows: Callable[[list[Row], Path], list[Row]] = lambda rows, _: rows
+    folder: Callable[[Path], None] = lambda _: None
+    release: str = "1.4.16"
+    variant: str = "paraformer"
+    valid: bool = True
+    trainer: tuple[str, ...] = ()
+    """The beginning of the command, where it is not the release's own trainer."""
+    finds: tuple[tuple[str, str], ...] = ()
+    """Severity and a regular expression, for each finding that must be there."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing may be found."""
+        return not self.finds
+
+
+def lengths_in(unit: float) -> Callable[[list[Row], Path], list[Row]]:
+    """`source_len` in another unit: how many of it are a frame of 10 ms."""
+
+    def change(rows: list[Row], _: Path) -> list[Row]:
+        return [{**row, "source_len": row["source_len"] * unit} for row in rows]
+
+    return change
+
+
+def odd_rows(rows: list[Row], here: Path) -> list[Row]:
+    """A long utterance, far too much text, unknown characters, silence, and one recording with two texts."""
+    long = write_audio(here / "long.wav", samples=25 * 16_000)
+    short = write_audio(here / "short.wav", samples=6_400)
+    silent = here / "silent.wav"
+    soundfile.write(silent, [0.0] * 32_000, 16_000)
+    first = rows[0]
+
+    def row(key: str, path: Path, seconds: float, target: str) -> Row:
+        length = int(seconds * 100)
+        return {"key": key, "source": str(path), "source_len": length, "target": target, "target_len": len(target)}
+
+    return [
+        *rows,
+        row("long", long, 25.0, "今天天气很好"),
+        row("dense", short, 0.4, first["target"] * 8),
+        row("unknown", Path(first["source"]), first["source_len"] / 100, "龘靐齉"),
+        row("silence", silent, 2.0, first["target"]),
+    ]
+
+
+def fewer_tokens(folder: Path) -> None:
+    """A token list of another model."""
+    tokens = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
+    (folder / "tokens.json").write_text(json.dumps(tokens[:4234], ensure_ascii=False), encoding="utf-8")
+
+
+def garbage_statistics(folder: Path) -> None:
+    """An am.mvn that is an error page."""
+    (folder / "am.mvn").write_text("<!DOCTYPE html><html><body>404</body></html>", encoding="utf-8")
+
+
+def with_setting(section: str, key: str, value: object, folder: Path) -> None:
+    """A setting of config.yaml."""
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config[section][key] = value
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def lfs_pointer(folder: Path) -> None:
+    """Weights that git-lfs never fetched."""
+    (folder / "model.pt").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abcdef\nsize 880000000\n", encoding="utf-8"
+    )
+
+
+CASES = (
+    Case(name="sound"),
+    Case(
+        name="1-samples",
+        rows=lengths_in(160),
+        finds=(("broken|wrong", r"source_len.*samples|samples.*source_len"), ("broken", r"\b0\b.*(rows|steps)|no row")),
+    ),
+    Case(name="1-seconds", rows=lengths_in(0.01), finds=(("broken|wrong", r"seconds"),)),
+    Case(name="1-milliseconds", rows=lengths_in(10), finds=(("broken|wrong", r"milliseconds"),)),
+    Case(
+        name="2-list-that-is-evaluated",
+        words=("++freeze_param=[encoder]",),
+        release="1.0.20",
+        finds=(("broken", r"freeze_param.*TypeError"),),
+    ),
+    Case(
+        name="2-names-that-are-evaluated",
+        words=("++freeze_param='encoder,predictor'",),
+        release="1.2.7",
+        finds=(("broken", r"freeze_param.*NameError"),),
+    ),
+    Case(name="2-list-that-is-taken", words=("++freeze_param=[encoder,predictor]",), release="1.2.7"),
+    Case(name="3-freezing-that-works", words=("++freeze_param=encoder",)),
+    Case(
+        name="4-comma-is-a-sweep", words=("++freeze_param=encoder,predictor",), finds=(("broken", "sweep|Ambiguous"),)
+    ),
+    Case(
+        name="5-typos",
+        words=(
+            "++train_conf.nax_epoch=5",
+            "++dataset_conf.max_token_lenght=2000",
+            "++train_conf.use_fp61=true",
+        ),
+        finds=(("wrong", "nax_epoch.*max_epoch"), ("wrong", "max_token_length"), ("wrong", "use_fp61.*use_fp16")),
+    ),
+    Case(
+        name="6-wrong-section",
+        words=("++batch_size=4", "++accum_grad=2", "++num_workers=4", "++log_interval=10"),
+        finds=(
+            ("wrong", r"batch_size.*dataset_conf\.batch_size"),
+            ("wrong", r"accum_grad.*train_conf\.accum_grad"),
+        ),
+    ),
+    Case(
+        name="7-tokens-limit-frames",
+        words=("++dataset_conf.max_token_length=100",),
+        finds=(("broken", r"max_token_length"),),
+    ),
+    Case(name="8-adamw-and-clipping", words=("++optim=adamw", "++train_conf.grad_clip=1.0")),
+    Case(name="9-no-validation", valid=False, finds=(("broken", "valid"),)),
+    Case(
+        name="10-output-dir",
+        words=("++train_conf.output_dir=./other",),
+        finds=(("broken", r"output_dir"),),
+    ),
+    Case(name="11-deepspeed", words=("++train_conf.use_deepspeed=true",), finds=(("broken", "(?i)deepspeed"),)),
+    Case(
+        name="12-sense-voice-tokens",
+        variant="sense_voice",
+        words=("++dataset_conf.batch_type=token", "++dataset_conf.batch_size=30"),
+        finds=(("broken|wrong", r"(?i)replac|drop|cut"),),
+    ),
+    Case(name="13-tokens", folder=fewer_tokens, finds=(("broken|wrong", r"4,?234"),)),
+    Case(name="13-statistics", folder=garbage_statistics, finds=(("broken|wrong", r"am\.mvn"),)),
+    Case(name="13-pointer", folder=lfs_pointer, finds=(("broken", r"(?i)LFS"),)),
+    Case(
+        name="14-odd-rows",
+        rows=odd_rows,
+        finds=(
+            ("wrong|broken", r"\blong\b"),
+            ("wrong|broken", "dense"),
+            ("wrong|minor", "龘"),
+            ("wrong|minor", "(?i)silen"),
+        ),
+    ),
+    Case(name="15-typo-of-the-optimizer", words=("++optim_conf.lrr=0.1",), finds=(("broken", "lrr"),)),
+    Case(
+        name="16-seaco-decoder",
+        variant="seaco_paraformer",
+        release="1.0.20",
+        folder=partial(with_setting, "model_conf", "train_decoder", True),
+        words=("++dataset=AudioDatasetHotword",),
+        finds=(("broken", r"_calc_att_loss.* returns 5 values"),),
+    ),
+    Case(
+        name="16-seaco-without-decoder",
+        variant="seaco_paraformer",
+        release="1.0.20",
+        folder=partial(with_setting, "model_conf", "train_decoder", False),
+        words=("++dataset=AudioDatasetHotword",),
+    ),
+    Case(name="17-conformer-validation", variant="conformer", release="1.0.6", finds=(("broken", r"(?i)validation"),)),
+    Case(
+        name="18-save-and-validate",
+        words=("++train_conf.save_checkpoint_interval=50", "++train_conf.validate_interval=100"),
+        trainer=("python", "-m", "funasr.bin.train"),
+        finds=(("broken", r"save_checkpoint_interval"),),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    return speech(8)
+
+
+@pytest.fixture(scope="module")
+def environment() -> Environment:
+    return probe(cache=default_cache())
+
+
+@pytest.fixture(autouse=True)
+def looked_at_once(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter is the same in all cases, and looking at it imports torch."""
+    monkeypatch.setattr("harness.commands.preflight.probe", lambda **_: environment)
+
+
+def look(case: Case, rows: list[Row], here: Path, forked: Forked, overlay: Path) -> dict[str, Any]:
+    """What the command says, as its record."""
+    dimensions = Dimensions.parse("v25055-h320" if case.variant == "sense_voice" else "v8404-h320")
+    folder = model_folder(forked, overlay, here / "model", variant=case.variant, dimensions=dimensions)
+    case.folder(folder)
+    train = write_jsonl(here / "train.jsonl", case.rows(rows, here))
+    arguments = ["preflight", str(folder), "--train", str(train), "--release", case.release]
+    if case.valid:
+        arguments += ["--valid", str(write_jsonl(here / "valid.jsonl", speech(4, first=8)))]
+    record = here / "record.json"
+    status = cli.main(
+        [*arguments, "--root", str(here), "--json", str(record), "-q", "--", *case.trainer, *BASE, *case.words]
+    )
+    found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    assert found["faults_of_the_harness"] == []
+    assert status == (0 if found["go"] else 1)
+    return found
+
+
+def text_of(finding: dict[str, Any]) -> str:
+    """All that a user reads of a finding, on one line."""
+    return " ".join(map(str, (finding["place"], finding["message"], *finding["evidence"], finding["remedy"])))
+
+
+def above_minor(record: dict[str, Any]) -> list[str]:
+    return [
+        f"{one['severity']} {one['rule']}: {text_of(one)}" for one in record["findings"] if one["severity"] != "minor"
+    ]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_a_case_is_named_and_a_sound_one_is_not_accused(
+    case: Case, rows: list[Row], tmp_path: Path, forked: Forked, layout: Callable[[str], Path]
+) -> None:
+    record = look(case, rows, tmp_path, forked, layout(case.release))
+    if case.sound:
+        assert above_minor(record) == []
+    for severity, pattern in case.finds:
+        matching = [one for one in record["findings"] if re.search(pattern, text_of(one))]
+        assert any(re.fullmatch(severity, one["severity"]) for one in matching), (pattern, record["findings"])
+    for one in record["findings"]:
+        assert one["place"]["file"] or one["place"]["key"], one
+    missing: Sequence[str] = [
+        one["rule"] for one in record["findings"] if not one["remedy"] and one["severity"] != "minor"
+    ]
+    assert missing == []
+
+
+def test_nothing_of_the_user_is_written(
+    rows: list[Row], tmp_path: Path, forked: Forked, layout: Callable[[str], Path]
+) -> None:
+    folder = model_folder(forked, layout("1.4.16"), tmp_path / "model")
+    train = write_jsonl(tmp_path / "train.jsonl", rows)
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(tmp_path.rglob("*"))}
+    cli.main(["preflight", str(folder), "--train", str(train), "--valid", str(train), "--release", "1.4.16", "-q"])
+    after = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(tmp_path.rglob("*"))}
+    assert after == before
+    shutil.rmtree(folder)

@@ -46,6 +46,9 @@ def failed(
 LRR = "Adam.__init__() got an unexpected keyword argument 'lrr'"
 SAME = {"failure": f"TypeError@{MAIN}"}
 PASSES = {"failure": None}
+FINITE = {"failure": None, "finite": True}
+DIVERGES = {"failure": None, "finite": False}
+NAN = "The loss of step 3 is nan, not a finite number."
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,9 @@ PASSES = {"failure": None}
         failed("FileNotFoundError", "[Errno 2] … 'noise.scp'", {"dataset_conf.noise": "/data/noise.scp"}),
         failed("ValueError", "not enough values to unpack", {"optim": "adamw"}, control=PASSES),
         failed("NotTrained", "`init_param` a.pt does not exist: …", {"init_param": "/a.pt"}, place="start"),
+        failed("NotTrained", NAN, {"optim_conf.lr": 100.0}, place="losses", control=FINITE),
+        failed("NotTrained", NAN, {"optim_conf.lr": 100.0}, place="steps+losses+parameters+clipping", control=FINITE),
+        failed("IndexError", "index out of range", {"optim_conf.lr": 100.0}, place=MODEL, control=FINITE),
         failed("LibsndfileError", "Error opening '/speech/a.wav': unknown format", rows="mine.jsonl"),
         failed("JSONDecodeError", "Expecting value in mine.jsonl", rows="mine.jsonl"),
     ],
@@ -83,6 +89,10 @@ def test_what_names_the_users_own_is_theirs(outcome: Outcome) -> None:
         # Findings of the harness's own are about the release.
         failed("NotTrained", "`optim_conf.lr` is 0.1 by …, and the trainer works with 0.2", {"optim_conf.lr": 0.1}),
         failed("NotTrained", "`init_param` a.pt does not exist", {"init_param": "/a.pt"}, place="start+schedule"),
+        # Without the user's settings the losses run away too, or what is wrong does not follow from them.
+        failed("NotTrained", NAN, {"optim_conf.lr": 0.1}, place="losses", control=DIVERGES),
+        failed("NotTrained", NAN, {"optim_conf.lr": 0.1}, place="losses+ranks", control=FINITE),
+        failed("NotTrained", "the rate is another", {"optim_conf.lr": 0.1}, place="schedule", control=FINITE),
         # Nothing of the user's own.
         failed("TypeError", LRR),
         failed("LibsndfileError", "Error opening 'a.wav'"),

@@ -106,6 +106,20 @@ def test_a_training_that_breaks_off_is_tried_without_the_users_settings(
     assert answer["evidence"].get("control") == control
 
 
+@pytest.mark.parametrize(("fault", "finite"), [("", True), ("nan", False)])
+def test_a_training_that_diverges_is_trained_without_the_users_settings(
+    forked: Forked, overlay: Path, tmp_path: Path, fault: str, finite: bool
+) -> None:
+    settings = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "own": True}
+    answer = train(forked, overlay, tmp_path, fault, finetune={**settings, "overrides": {"optim_conf.lr": 1e30}})
+    assert answer["status"] == "passed", (answer["reason"], answer["failure"])
+    assert answer["status"] == "passed"
+    assert answer["evidence"]["control"] == {"failure": None, "finite": finite}
+    sound = tmp_path / "sound"
+    sound.mkdir()
+    assert "control" not in train(forked, overlay, sound, finetune={**settings, "overrides": {}})["evidence"]
+
+
 def test_a_training_that_crashes_takes_the_cell_with_it(forked: Forked, overlay: Path, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="-11"):
         train(forked, overlay, tmp_path, "crashes")

@@ -2,7 +2,8 @@
 
 A failed cell is the user's where its exception names a key or a value of the user's own variant, or the user's jsonl or
 one of its recordings; or where the same training without the user's settings takes its first step (`control`, which the
-check records). Where that training ends with the same exception, the failure is the release's whatever it names.
+check records). Where that training ends with the same exception, the failure is the release's whatever it names. Losses
+that are no numbers are the user's where they are numbers without the user's settings.
 
 A cell that has no row to train on is never a pass, and says nothing against the release: the file is the cause.
 """
@@ -16,7 +17,7 @@ from pathlib import PurePosixPath
 from harness.core.cells import Failure, Outcome, Status
 from harness.core.evidence.common import OwnSettings, UserRows
 from harness.core.evidence.decode import DecodeMetrics
-from harness.core.evidence.training import TrainingMetrics
+from harness.core.evidence.training import Control, TrainingMetrics
 
 YOURS = "yours"
 """The key in a failed cell's evidence that names the cause: `reason` is one sentence with the file and the key."""
@@ -27,6 +28,8 @@ NO_ROW = "NoRowToTrainOn@user_rows"
 _FAILED = (Status.FAILED, Status.CRASHED)
 _RAN = (Status.PASSED, Status.FAILED, Status.TIMED_OUT, Status.CRASHED)
 _OWN_FINDINGS = re.compile(r"(NotTrained|DataDiffers|CheckpointBroken|NotDecoded|WeightsDiffer|PropertyFails)@")
+_NOT_OF_LOSSES = frozenset({"start", "configuration", "epochs", "frozen", "accumulation", "ranks", "log", "idling"})
+"""Conditions of a training that fail whatever its losses are."""
 _RECORDING = re.compile(r"[\w./\\-]+\.(?:wav|flac|mp3|m4a|ogg|opus|pcm|aac)\b", re.IGNORECASE)
 
 
@@ -103,10 +106,22 @@ def _by_settings(outcome: Outcome, failure: Failure, own: OwnSettings) -> str:
             near = own.near.get(path)
             meant = f'; did you mean "{near}"?' if near else ""
             return f"{file} sets `{path}: {value}`, which the release ends at: {_told(failure)}{meant}"
-    if control and control.failure is None:
+    if control and control.failure is None and (control.finite is None or _diverged(failure, control)):
         listed = ", ".join(f"`{path}`" for path in own.settings)
         return f"it ends so with the settings of {file} ({listed}) and not without them: {_told(failure)}"
     return ""
+
+
+def _diverged(failure: Failure, control: Control) -> bool:
+    """Whether a training broke off or its losses ran away, where without the user's settings they do not.
+
+    What other trainings of the check showed, and what does not follow from losses, is not the user's.
+    """
+    if not control.finite:
+        return False
+    kind, _, parts = failure.signature.partition("@")
+    unmet = frozenset(parts.split("+"))
+    return kind != "NotTrained" or ("losses" in unmet and not unmet & _NOT_OF_LOSSES)
 
 
 def names_setting(failure: Failure, path: str, value: object) -> bool:

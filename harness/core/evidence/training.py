@@ -451,6 +451,8 @@ class Control:
 
     failure: str | None = None
     """Signature of its failure; None where it takes its first step."""
+    finite: bool | None = None
+    """Whether all its losses are those of a training; None where it was ended after its first step."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ a training leaves in generators, hooks or threads does not reach the next one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ REPORTED = (
     "hearing",
 )
 """The metrics that are reported for each seed; the first seed's are reported completely."""
+HIGHEST_LOSS = 1e4
+"""As in `harness.rules.training`: what lies above is no loss of a training."""
 LEARNED_FROM = ("loss_att", "acc")
 """The trainer's statistics that the verdict uses."""
 
@@ -53,8 +56,8 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     reported = next((answer for answer in answers.values() if answer.failure), answers[seeds[0]])
     result = {"status": "passed", "reason": "", **reported.value}
     extra = {} if reported.failure else _extra_trainings(request)
-    if reported.failure and request["finetune"].get("own") and not reported.value.get("metrics", {}).get("losses"):
-        result["evidence"] = {**result.get("evidence", {}), "control": _without_overrides(request)}
+    if request["finetune"].get("own") and (control := _control(request, reported)):
+        result["evidence"] = {**result.get("evidence", {}), "control": control}
     if reported.failure:
         ending = {name: reported.failure.pop(name) for name in ("status", "reason")}
         if ending["status"] == "out_of_memory":
@@ -63,18 +66,37 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     return {**result, "metrics": {**result.get("metrics", {}), "trainings": trainings, **extra}}
 
 
-def _without_overrides(request: Mapping[str, Any]) -> dict[str, Any]:
-    """How the same training ends without the user's settings; `failure` is None if it takes its first step."""
-    plain = {**request, "finetune": {**request["finetune"], "overrides": {}}}
+def _control(request: Mapping[str, Any], reported: children.ChildResult) -> dict[str, Any] | None:
+    """How the same training ends without the user's settings, where with them it broke off or diverged.
 
+    `failure` is None if it takes its first step; where the other took steps, it is trained to its end, and `finite`
+    says whether its losses are those of a training.
+    """
+    losses = reported.value.get("metrics", {}).get("losses") or []
+    plain = {**request, "finetune": {**request["finetune"], "overrides": {}}}
+    if not losses:
+        return _first_step(plain) if reported.failure else None
+    if not reported.failure and _are_finite(losses):
+        return None
+    whole = launch.run_in_child(plain, "control", partial(train, plain, request["seed"]))
+    finite = whole.failure is None and _are_finite(whole.value.get("metrics", {}).get("losses") or [None])
+    return {"failure": whole.failure and whole.failure["signature"], "finite": finite}
+
+
+def _first_step(plain: Mapping[str, Any]) -> dict[str, Any]:
     def begin(context: children.ChildContext) -> None:
         from torch.optim.optimizer import register_optimizer_step_post_hook
 
         register_optimizer_step_post_hook(lambda *_: context.leave())
-        train(plain, request["seed"], context)
+        train(plain, plain["seed"], context)
 
-    failure = launch.run_in_child(request, "control", begin).failure
+    failure = launch.run_in_child(plain, "control", begin).failure
     return {"failure": failure and failure["signature"]}
+
+
+def _are_finite(losses: Sequence[object]) -> bool:
+    # What is no finite number is recorded as a text.
+    return all(isinstance(loss, int | float) and math.isfinite(loss) and loss <= HIGHEST_LOSS for loss in losses)
 
 
 def _extra_trainings(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from training_scripts import CONFIG, FORMS, MODULE, SOUND, TRAIN, TWO_GPUS, USER
 from harness.core.cells import Severity
 from harness.core.errors import InputError
 from harness.preflight.command import TrainingCommand, read_script, read_words
-from harness.preflight.command.interpreter import Interpreter
+from harness.preflight.command.interpreter import ShellInterpreter
 from harness.preflight.command.launchers import launch_of
 from harness.preflight.command.scripts import Script, read_text
 from harness.preflight.command.shell import Shell
@@ -38,7 +38,7 @@ def above_minor(command: TrainingCommand) -> list[str]:
 
 def words_of(script: Path, root: Path) -> list[list[str]]:
     """The calls of trainers as we read them."""
-    interpreter = Interpreter()
+    interpreter = ShellInterpreter()
     shell = Shell(environment=HOME, directory=str(root), script=script)
     text = read_text(script)
     assert text is not None

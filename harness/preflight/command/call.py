@@ -16,7 +16,7 @@ _SUBSTRING = re.compile(r"\$\{([A-Za-z_]\w*):(\s*[A-Za-z0-9_./]+)\}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class TrainerCall:
     """The trainer's call in a script."""
 
     script: Path

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.cells import Severity
-from harness.preflight.command.call import Call
-from harness.preflight.command.interpreter import Interpreter
+from harness.preflight.command.call import TrainerCall
+from harness.preflight.command.interpreter import ShellInterpreter
 from harness.preflight.command.launchers import mentions_trainer
 from harness.preflight.command.quotes import unclosed
 from harness.preflight.command.scripts import tree_of
@@ -24,7 +24,7 @@ _COMMENTED = re.compile(r"^\s*#.*(torchrun|bin/train|funasr-train|funasr\.bin\.t
 _NEEDED = frozenset({"model", "train_data_set_list", "valid_data_set_list", "init_param", "output_dir"})
 
 
-def no_call(path: Path, raw: bytes, interpreter: Interpreter) -> Iterator[Finding]:
+def no_call(path: Path, raw: bytes, interpreter: ShellInterpreter) -> Iterator[Finding]:
     """Why nothing is trained: a call that is commented out, or none."""
     lines = raw.decode("utf-8", "replace").splitlines()
     commented = [number for number, line in enumerate(lines, 1) if _COMMENTED.search(line)]
@@ -64,14 +64,14 @@ def no_call(path: Path, raw: bytes, interpreter: Interpreter) -> Iterator[Findin
     )
 
 
-def findings(call: Call) -> Iterator[Finding]:
+def findings(call: TrainerCall) -> Iterator[Finding]:
     """Of a call that is there."""
     yield from _unreadable(call.path, call.text, call)
     yield from _unset(call)
     yield from _false_defaults(call)
 
 
-def _unreadable(path: Path, text: bytes, call: Call | None) -> Iterator[Finding]:
+def _unreadable(path: Path, text: bytes, call: TrainerCall | None) -> Iterator[Finding]:
     """Quotes that are not closed, and what bash cannot read within the call."""
     root = tree_of(text)
     if not root.has_error:
@@ -107,7 +107,7 @@ def _faults(root: Node) -> Iterator[Node]:
         rest += reversed([child for child in node.children if child.has_error or child.is_missing])
 
 
-def _unset(call: Call) -> Iterator[Finding]:
+def _unset(call: TrainerCall) -> Iterator[Finding]:
     """Variables in the call that nothing sets."""
     launcher = [*call.launch.options.values(), *([call.launch.trainer] if call.launch.trainer else [])]
     in_words: dict[str, list[Word]] = {}
@@ -132,7 +132,7 @@ def _unset(call: Call) -> Iterator[Finding]:
         )
 
 
-def _why_unset(call: Call, name: str) -> str:
+def _why_unset(call: TrainerCall, name: str) -> str:
     sets = re.compile(rf"^\s*(export\s+|local\s+)?{re.escape(name)}\+?=")
     lines = [number for number, line in enumerate(call.lines, 1) if sets.match(line)]
     if lines:
@@ -140,7 +140,7 @@ def _why_unset(call: Call, name: str) -> str:
     return f"nothing in the script sets ${name}"
 
 
-def _unset_severity(call: Call, name: str, keys: list[str], *, gone: bool, mistyped: bool) -> Severity:
+def _unset_severity(call: TrainerCall, name: str, keys: list[str], *, gone: bool, mistyped: bool) -> Severity:
     deepspeed = any(one.key == "train_conf.use_deepspeed" and one.value is True for one in call.hydra.overrides)
     if set(keys) <= {"train_conf.deepspeed_config"} and keys and not deepspeed:
         return Severity.MINOR
@@ -152,7 +152,7 @@ def _unset_severity(call: Call, name: str, keys: list[str], *, gone: bool, misty
     return Severity.WRONG if any("_conf." in key for key in keys) else Severity.MINOR
 
 
-def _false_defaults(call: Call) -> Iterator[Finding]:
+def _false_defaults(call: TrainerCall) -> Iterator[Finding]:
     """`${NAME: value}`, which is a part of NAME and no default."""
     for line, name, value in call.false_defaults:
         yield Finding(

@@ -29,7 +29,7 @@ _SHELLS = ("bash", "sh", "zsh")
 
 
 @dataclass(kw_only=True)
-class Interpreter:
+class ShellInterpreter:
     """Walks the statements; `commands` are all simple commands that may run."""
 
     commands: list[Command] = field(default_factory=list)
@@ -265,15 +265,15 @@ def _there(word: Word) -> bool:
     return bool(word.text or word.quoted or word.unknown)
 
 
-_HANDLERS: Mapping[str, Callable[[Interpreter, Node, Shell], None]] = {
+_HANDLERS: Mapping[str, Callable[[ShellInterpreter, Node, Shell], None]] = {
     **dict.fromkeys(
         ("program", "compound_statement", "do_group", "variable_assignments", "ERROR", "negated_command"),
-        Interpreter.each,
+        ShellInterpreter.each,
     ),
-    "variable_assignment": Interpreter.assignment,
-    "declaration_command": Interpreter.declaration,
-    "command": Interpreter.command,
-    "redirected_statement": Interpreter.redirected,
+    "variable_assignment": ShellInterpreter.assignment,
+    "declaration_command": ShellInterpreter.declaration,
+    "command": ShellInterpreter.command,
+    "redirected_statement": ShellInterpreter.redirected,
     "pipeline": branches.pipeline,
     "subshell": branches.subshell,
     "list": branches.list_of_two,
@@ -282,5 +282,5 @@ _HANDLERS: Mapping[str, Callable[[Interpreter, Node, Shell], None]] = {
     "while_statement": branches.repeated,
     "c_style_for_statement": branches.repeated,
     "case_statement": branches.case,
-    "function_definition": Interpreter.function,
+    "function_definition": ShellInterpreter.function,
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.core.cells import Severity
-from harness.preflight.command.call import Call
+from harness.preflight.command.call import TrainerCall
 from harness.preflight.command.launchers import NODES, PROCESSES, TRAINER_FILE, Launch
 from harness.preflight.command.words import Word, text_of
 from harness.preflight.findings import Finding, Place
@@ -40,7 +40,7 @@ def trainer_text(launch: Launch) -> str:
     return f"-m {launch.trainer.text}" if launch.module else launch.trainer.text
 
 
-def findings(call: Call) -> Iterator[Finding]:
+def findings(call: TrainerCall) -> Iterator[Finding]:
     """Of a script."""
     unset = call.command.unset or call.false_defaults or any(word.unset for word in call.launch.options.values())
     for one in of_words(call.launch) if not unset else ():
@@ -152,7 +152,7 @@ def _nodes(launch: Launch) -> Iterator[Finding]:
         )
 
 
-def _devices(call: Call) -> Iterator[Finding]:
+def _devices(call: TrainerCall) -> Iterator[Finding]:
     name = "CUDA_VISIBLE_DEVICES"
     value = call.command.exported.get(name)
     if value is None and name in call.command.unexported:
@@ -193,7 +193,7 @@ def _device_fault(text: str, devices: list[str]) -> str:
     return f"{wrong[0]!r} is no number of a GPU, and CUDA stops reading there" if wrong else ""
 
 
-def _counts(call: Call, devices: list[str], line: int) -> Iterator[Finding]:
+def _counts(call: TrainerCall, devices: list[str], line: int) -> Iterator[Finding]:
     started, seen = processes(call.launch), len([one for one in devices if one])
     on_cpu = any(one.key == "device" and one.value == "cpu" for one in call.hydra.overrides)
     if not started or started == seen or call.launch.launcher == "deepspeed" or on_cpu:

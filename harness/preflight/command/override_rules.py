@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.core.cells import Severity
 from harness.preflight.command.hydra_words import HydraWords, Override, as_text
-from harness.preflight.command.unreadable_words import Unreadable, unreadable
+from harness.preflight.command.unreadable_words import UnreadableWord, unreadable
 from harness.preflight.command.words import Word
 from harness.preflight.findings import Finding, Place
 
@@ -118,7 +118,7 @@ def swept(one: Override) -> tuple[str, str]:
 
 def _unreadable(words: HydraWords, file: str) -> Iterator[Finding]:
     """One finding for each cause, however many words it concerns."""
-    by_message: dict[str, list[Unreadable]] = {}
+    by_message: dict[str, list[UnreadableWord]] = {}
     for one in unreadable(words, in_script=bool(file)):
         by_message.setdefault(one.message, []).append(one)
     for message, several in by_message.items():

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from harness.core.errors import InputError
 from harness.preflight.command import call_rules, launch_rules, override_rules, script_rules, sign_rules
-from harness.preflight.command.call import Call
+from harness.preflight.command.call import TrainerCall
 from harness.preflight.command.hydra_words import HydraWords, leaves, read
-from harness.preflight.command.interpreter import Interpreter
+from harness.preflight.command.interpreter import ShellInterpreter
 from harness.preflight.command.launchers import NODES, Launch, launch_of
 from harness.preflight.command.scripts import LARGEST, Script, read_text
 from harness.preflight.command.shell import Shell
@@ -36,7 +36,7 @@ def read_script(path: Path, *, root: Path, environment: Mapping[str, str] | None
     raw = _bytes(path)
     full, named = path.absolute(), os.environ if environment is None else environment
     shell = Shell(environment=named, directory=str(root.absolute()), script=full)
-    interpreter = Interpreter()
+    interpreter = ShellInterpreter()
     try:
         interpreter.run(Script(path=full, text=raw.replace(b"\r\n", b"\n").removeprefix(b"\xef\xbb\xbf")), shell)
     except RecursionError as error:
@@ -71,14 +71,14 @@ def _bytes(path: Path) -> bytes:
     return raw
 
 
-def chosen(path: Path, interpreter: Interpreter, environment: Mapping[str, str]) -> Call | None:
+def chosen(path: Path, interpreter: ShellInterpreter, environment: Mapping[str, str]) -> TrainerCall | None:
     """The trainer's call: the first that surely runs, else the first."""
     found = [(one, launch) for one in interpreter.commands if (launch := launch_of(one.words)) is not None]
     if not found:
         return None
     trainers = [pair for pair in found if pair[1].entry is not None] or found
     command, launch = next((pair for pair in trainers if pair[0].certain), trainers[0])
-    return Call(
+    return TrainerCall(
         script=path,
         path=command.source,
         text=interpreter.followed.get(command.source, b""),
@@ -91,7 +91,7 @@ def chosen(path: Path, interpreter: Interpreter, environment: Mapping[str, str])
     )
 
 
-def lost_launchers(path: Path, interpreter: Interpreter) -> Iterable[Finding]:
+def lost_launchers(path: Path, interpreter: ShellInterpreter) -> Iterable[Finding]:
     """Launchers that stand alone on their line, with the trainer called on the next one."""
     for before, after in pairwise(interpreter.commands):
         launch, following = launch_of(before.words), launch_of(after.words)
@@ -101,7 +101,7 @@ def lost_launchers(path: Path, interpreter: Interpreter) -> Iterable[Finding]:
                 yield replace(one, place=Place(file=file, line=before.line))
 
 
-def _command(call: Call, findings: Iterable[Finding]) -> TrainingCommand:
+def _command(call: TrainerCall, findings: Iterable[Finding]) -> TrainingCommand:
     command, launch, hydra = call.command, call.launch, call.hydra
     exported = command.exported.get("CUDA_VISIBLE_DEVICES")
     devices = text_of(exported) if exported is not None else call.environment.get("CUDA_VISIBLE_DEVICES")

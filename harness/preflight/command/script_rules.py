@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harness.core.cells import Severity
-from harness.preflight.command.call import Call
-from harness.preflight.command.interpreter import Interpreter
+from harness.preflight.command.call import TrainerCall
+from harness.preflight.command.interpreter import ShellInterpreter
 from harness.preflight.command.shell import Command
 from harness.preflight.command.unreadable_words import IN_PLACE_OF_BACKSLASH
 from harness.preflight.findings import Finding, Place
@@ -25,7 +25,7 @@ _PLACES = frozenset({"output_dir", "log_file", "log_interval"})
 BLANKS = " \t\u00a0\u3000\u2003\u2002\u200b"
 
 
-def findings(path: Path, raw: bytes, interpreter: Interpreter) -> Iterator[Finding]:
+def findings(path: Path, raw: bytes, interpreter: ShellInterpreter) -> Iterator[Finding]:
     """Of the whole script."""
     yield from _line_ends(path, raw)
     yield from _byte_order_mark(path, raw)
@@ -74,7 +74,7 @@ def _byte_order_mark(path: Path, raw: bytes) -> Iterator[Finding]:
     )
 
 
-def _assignments(path: Path, interpreter: Interpreter) -> Iterator[Finding]:
+def _assignments(path: Path, interpreter: ShellInterpreter) -> Iterator[Finding]:
     """`NAME = value`, `$NAME=value` and `NAME=0, 1`, which do not set the variable, or not to all of it."""
     lines = interpreter.followed[path.absolute()].decode("utf-8", "replace").split("\n")
     for number, line in enumerate(lines, 1):
@@ -115,13 +115,13 @@ def _assignments(path: Path, interpreter: Interpreter) -> Iterator[Finding]:
             )
 
 
-def of_call(call: Call) -> Iterator[Finding]:
+def of_call(call: TrainerCall) -> Iterator[Finding]:
     """Of the lines of the trainer's call and the ones that follow it."""
     yield from _cut_off(call)
     yield from _blank_after_backslash(call)
 
 
-def cut_off(call: Call) -> list[tuple[int, str, list[Command]]]:
+def cut_off(call: TrainerCall) -> list[tuple[int, str, list[Command]]]:
     """The words that are no part of the call: for each gap the line, the reason and the commands made of the rest."""
     gaps: list[tuple[int, str, list[Command]]] = []
     line = call.command.end_line
@@ -133,7 +133,7 @@ def cut_off(call: Call) -> list[tuple[int, str, list[Command]]]:
     return gaps
 
 
-def gap(call: Call, last: int, following: int) -> str:
+def gap(call: TrainerCall, last: int, following: int) -> str:
     """Why a line does not go on to the next one; empty where it does."""
     text = call.line(last)
     if following == last:
@@ -158,7 +158,7 @@ def gap(call: Call, last: int, following: int) -> str:
     return "no backslash at the end of the line"
 
 
-def _cut_off(call: Call) -> Iterator[Finding]:
+def _cut_off(call: TrainerCall) -> Iterator[Finding]:
     gaps = cut_off(call)
     if not gaps:
         return
@@ -189,7 +189,7 @@ def severity_of(keys: Iterable[str], lost: Iterable[str]) -> Severity:
     return Severity.MINOR if set(keys) <= _PLACES else Severity.WRONG
 
 
-def _continued(call: Call, line: int, reason: str) -> str:
+def _continued(call: TrainerCall, line: int, reason: str) -> str:
     text = call.line(line).rstrip(BLANKS).rstrip("\\").rstrip(BLANKS)
     if "comment" in reason and "#" in text:
         return (
@@ -208,7 +208,7 @@ def _continued(call: Call, line: int, reason: str) -> str:
     return f"{text} \\"
 
 
-def _blank_after_backslash(call: Call) -> Iterator[Finding]:
+def _blank_after_backslash(call: TrainerCall) -> Iterator[Finding]:
     """At the end of the call: bash passes the blank on as a word, and hydra refuses it."""
     line = call.command.end_line
     if not call.command.words or not call.command.words[-1].text.isspace():

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 
 from harness.core.cells import Severity
-from harness.preflight.command.call import Call
+from harness.preflight.command.call import TrainerCall
 from harness.preflight.findings import Finding
 
 _LOOKS_LIKE_QUOTES = "“”‘’„‟＂＇«»「」"
 
 
-def findings(call: Call) -> Iterator[Finding]:
+def findings(call: TrainerCall) -> Iterator[Finding]:
     """Of all words of the call."""
     yield from _typographic(call)
     yield from _redirected(call)
@@ -20,7 +20,7 @@ def findings(call: Call) -> Iterator[Finding]:
     yield from _backslashes(call)
 
 
-def _typographic(call: Call) -> Iterator[Finding]:
+def _typographic(call: TrainerCall) -> Iterator[Finding]:
     """Quotes, dashes, blanks and signs that look like the shell's and are none."""
     found = typographic_words(call)
     if not found:
@@ -40,7 +40,7 @@ def _typographic(call: Call) -> Iterator[Finding]:
     )
 
 
-def _written_at(call: Call, word: str) -> int | None:
+def _written_at(call: TrainerCall, word: str) -> int | None:
     """The line of an assignment from which the signs of a word come; None where they stand in the call itself."""
     signs = {char for char in word if char in _LOOKS_LIKE_QUOTES}
     if not signs or any(sign in call.line(call.command.line + up) for sign in signs for up in range(_span(call))):
@@ -49,11 +49,11 @@ def _written_at(call: Call, word: str) -> int | None:
     return next((number for number, line in lines if signs & set(line) and not line.lstrip().startswith("#")), None)
 
 
-def _span(call: Call) -> int:
+def _span(call: TrainerCall) -> int:
     return call.command.end_line - call.command.line + 1
 
 
-def typographic_words(call: Call) -> dict[int, tuple[str, str]]:
+def typographic_words(call: TrainerCall) -> dict[int, tuple[str, str]]:
     """By line the word with such a sign, and what the sign is."""
     found: dict[int, tuple[str, str]] = {}
     for word in call.command.words:
@@ -71,7 +71,7 @@ def typographic_words(call: Call) -> dict[int, tuple[str, str]]:
     return found
 
 
-def _kept_from_shell(call: Call) -> Iterator[Finding]:
+def _kept_from_shell(call: TrainerCall) -> Iterator[Finding]:
     """`'${name}'` with a variable of the script: in single quotes it reaches hydra as it is."""
     names = {*call.command.exported, *call.command.unexported}
     keys = {one.key for one in call.hydra.overrides}
@@ -89,7 +89,7 @@ def _kept_from_shell(call: Call) -> Iterator[Finding]:
                 break
 
 
-def _backslashes(call: Call) -> Iterator[Finding]:
+def _backslashes(call: TrainerCall) -> Iterator[Finding]:
     """`D:\\data` without quotes, of which bash makes `D:data`."""
     for number in range(call.command.line, call.command.end_line + 1):
         if found := re.search(r"([+\w.]+)=([^\s\"'$]*\\[A-Za-z][^\s\"']*)", call.line(number)):
@@ -111,7 +111,7 @@ def ascii_of(text: str) -> str:
     return re.sub(r"^[–—−－‐‑]+", "--", plain)
 
 
-def _redirected(call: Call) -> Iterator[Finding]:
+def _redirected(call: TrainerCall) -> Iterator[Finding]:
     """`++key=<unk>`: bash reads `<` as a redirection."""
     line = call.line(call.command.end_line) if call.command.words else ""
     last = call.command.words[-1] if call.command.words else None

@@ -15,7 +15,7 @@ IN_PLACE_OF_BACKSLASH = ("/", "^", "\\", "`", "、", "＼")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unreadable:
+class UnreadableWord:
     """One fault."""
 
     override: Override
@@ -26,7 +26,7 @@ class Unreadable:
     """How many words it makes of one."""
 
 
-def unreadable(words: HydraWords, *, in_script: bool) -> Iterator[Unreadable]:
+def unreadable(words: HydraWords, *, in_script: bool) -> Iterator[UnreadableWord]:
     """The faults in the order of the words."""
     rest = list(words.overrides)
     before: Override | None = None
@@ -49,13 +49,13 @@ def _bare(one: Override) -> bool:
     return "=" not in one.word.text and not one.prefix
 
 
-def _without_sign(rest: Sequence[Override], before: Override | None) -> Unreadable:
+def _without_sign(rest: Sequence[Override], before: Override | None) -> UnreadableWord:
     """A word without `=`."""
     one, text = rest[0], rest[0].word.text
     key, following = f"{one.prefix or '++'}{one.key.strip()}", rest[1].word.text if len(rest) > 1 else ""
 
-    def fault(message: str, remedy: str, words: int = 1) -> Unreadable:
-        return Unreadable(override=one, message=message, remedy=remedy, words=words)
+    def fault(message: str, remedy: str, words: int = 1) -> UnreadableWord:
+        return UnreadableWord(override=one, message=message, remedy=remedy, words=words)
 
     if not text.strip():
         return fault("an empty word reaches hydra, which cannot read it", "take away the blank or the empty quotes")
@@ -78,22 +78,22 @@ def _without_sign(rest: Sequence[Override], before: Override | None) -> Unreadab
     return fault("the word has no `=`, and hydra wants key=value", f"{key}=…")
 
 
-def _part_of_value(rest: Sequence[Override], before: Override | None) -> Unreadable:
+def _part_of_value(rest: Sequence[Override], before: Override | None) -> UnreadableWord:
     """Words behind a blank that was meant as a part of the value before it."""
     count = next((number for number, one in enumerate(rest) if not _bare(one)), len(rest))
     value = " ".join(one.word.text for one in rest[:count])
     if before is None or "=" not in before.word.text:
         message = "the word has no `=`, and hydra wants key=value"
-        return Unreadable(override=rest[0], message=message, remedy=f"++{value}=…", words=count)
+        return UnreadableWord(override=rest[0], message=message, remedy=f"++{value}=…", words=count)
     if not before.typed_value:
         message, remedy = "a blank behind `=`: the value arrives as a word of its own", f"{before.word.text}{value}"
     else:
         message = "the value holds a blank, and the shell makes two words of it"
         remedy = as_text(before.prefix, before.key, f"{before.typed_value} {value}")
-    return Unreadable(override=rest[0], message=message, remedy=remedy, words=count)
+    return UnreadableWord(override=rest[0], message=message, remedy=remedy, words=count)
 
 
-def _with_sign(rest: Sequence[Override]) -> Unreadable:
+def _with_sign(rest: Sequence[Override]) -> UnreadableWord:
     """A word with `=`."""
     one = rest[0]
     value, prefix = one.typed_value, one.prefix or "++"
@@ -102,9 +102,9 @@ def _with_sign(rest: Sequence[Override]) -> Unreadable:
         count = next(ends, 0) + 1
         whole = " ".join(other.word.text for other in rest[:count])
         message = "a list or dict with blanks arrives in parts: the shell splits it, for it is not quoted as a whole"
-        return Unreadable(override=one, message=message, remedy=f"'{whole}'", words=count)
+        return UnreadableWord(override=one, message=message, remedy=f"'{whole}'", words=count)
     message, remedy = _value_fault(one, value, prefix)
-    return Unreadable(override=one, message=message, remedy=remedy)
+    return UnreadableWord(override=one, message=message, remedy=remedy)
 
 
 def _value_fault(one: Override, value: str, prefix: str) -> tuple[str, str]:

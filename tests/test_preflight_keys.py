@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
+from preflight_inputs import user_inputs
 from preflight_shipped import REFUSED_RIGHTLY, accused, cases, inputs_of, plain_config
+from user_folders import model_folder
 
 from harness.core.cells import Release, Severity
 from harness.preflight.findings import Finding
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys.check import check
+from harness.preflight.keys.confirm import confirm
 from harness.preflight.keys.freezing import Spelling, frozen_parts
 from harness.preflight.keys.history import read_in
 
@@ -57,7 +61,7 @@ def the_only(inputs: Inputs) -> Finding:
         (NEW, "lr", "optim_conf.lr"),
         (NEW, "train_conf.batch_size", "dataset_conf.batch_size"),
         (NEW, "trian_conf.max_epoch", "train_conf.max_epoch"),
-        (NEW, "encoder_conf.dropout", "encoder_conf.dropout_rate"),
+        (NEW, "frontend_conf.n_mel", "frontend_conf.n_mels"),
         (MIDDLE, "train_conf.gradient_accumulation_steps", "train_conf.accum_grad"),
         (OLD, "train_conf.accum_grda", "train_conf.accum_grad"),
     ],
@@ -87,6 +91,9 @@ def test_what_a_constructor_refuses_is_broken(given: Given, version: str) -> Non
     twice = the_only(given(version, {"train_conf.output_dir": "exp"}))
     assert (twice.rule, twice.severity) == ("key-given-twice", Severity.BROKEN)
     assert "`++output_dir=exp`" in twice.remedy
+    encoder = the_only(given(version, {"encoder_conf.dropout": 0.1}))
+    assert (encoder.rule, encoder.severity) == ("key-refused", Severity.BROKEN)
+    assert "encoder_conf.dropout_rate=0.1" in encoder.remedy
     warm = the_only(given(version, {"scheduler_conf.warmup": 100}))
     assert warm.rule == "key-refused"
 
@@ -187,6 +194,9 @@ def test_words_that_count_something_else(given: Given) -> None:
     unknown = {"dataset_conf.batch_type": "examples", "dataset_conf.batch_size": 8}
     assert the_only(given(NEW, unknown)).rule == "batch-type-unknown"
     assert not accused(given(NEW, {"dataset_conf.batch_type": "example", "dataset_conf.batch_size": 16}))
+    split = {"train_data_set_list": "train.jsonl", "dataset_conf.data_split_num": 4}
+    assert the_only(given(NEW, split)).rule == "split-of-one-file"
+    assert not accused(given(NEW, split | {"train_data_set_list": "train.txt"}))
     rules = {one.rule for one in check(given(NEW, {"dataset_conf.max_token_length": 500})).findings}
     assert rules == {"token-length-unit"}
 
@@ -224,7 +234,7 @@ def test_freezing_that_cannot_work_is_named_and_what_works_is_not(given: Given) 
 @pytest.mark.parametrize("version", [OLD, MIDDLE])
 def test_what_funasr_ships_is_not_accused(layout: Place, version: str) -> None:
     layout(version)
-    kinds = ("/paraformer/", "/paraformer_streaming/", "/seaco_paraformer/", "/conformer/", "/sense_voice/")
+    kinds = ("/paraformer/", "/seaco_paraformer/", "/sense_voice/")
 
     def wanted(name: str, of: str) -> bool:
         return of == version and any(kind in name for kind in kinds)
@@ -243,3 +253,21 @@ def test_a_second_reading_comes_from_the_cache_and_equals_the_first(given: Given
     assert check(given(NEW, {"train_conf.nax_epoch": 3}, cache=tmp_path)) == first
     stored[0].write_text("[{}]", encoding="utf-8")
     assert check(given(NEW, {"train_conf.nax_epoch": 3}, cache=tmp_path)) == first
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_what_a_release_asks_for_while_it_runs_is_what_the_reading_says(
+    layout: Place, forked: Forked, tmp_path: Path, version: str
+) -> None:
+    folder = model_folder(forked, layout(NEW), tmp_path / "model")
+    dead = {"train_conf.nax_epoch": 3, "dataset_conf.batchsize": 4, "accum_grad": 2, "tokenizer_conf.unkown": "x"}
+    files = {
+        "tokenizer_conf.token_list": str(folder / "tokens.json"),
+        "frontend_conf.cmvn_file": str(folder / "am.mvn"),
+    }
+    inputs = user_inputs(folder, layout(version), overrides={**dead, **files, "train_conf.max_epoch": 1, "seed": 3})
+    found = confirm(inputs)
+    assert found.ended == "stopped"
+    assert found.missed == frozenset()
+    assert {"train_conf.max_epoch", "seed", "optim", "encoder", "dataset_conf.batch_size"} <= found.recorded
+    assert not found.recorded & set(dead)

@@ -10,17 +10,17 @@ from harness.preflight.keys import libraries
 from harness.preflight.keys.arguments import Arguments
 from harness.preflight.keys.denoted import (
     NOTHING,
+    BoundMethod,
     Choices,
+    ComponentTable,
     Conf,
-    Definition,
+    ConstantDict,
+    Defined,
     External,
     Instance,
     Literal,
-    Method,
     Parent,
-    Record,
     Scope,
-    Table,
     Value,
     confs,
     literals,
@@ -78,7 +78,7 @@ def arguments(reader: Reader, node: ast.Call, scope: Scope) -> Arguments:
             found.named[keyword.arg] = value
             found.explicit.add(keyword.arg)
     for atom in found.spread:
-        if isinstance(atom, Record):
+        if isinstance(atom, ConstantDict):
             found.named.update({name: value for name, value in atom.items if name not in found.named})
     return found
 
@@ -111,7 +111,7 @@ def _of_settings(reader: Reader, owner: Value, node: ast.Call, scope: Scope) -> 
     """A method of a section, a table or a dictionary; None where it is none of these."""
     assert isinstance(node.func, ast.Attribute)
     name = node.func.attr
-    if not any(isinstance(atom, Conf | Table | Choices | Record) for atom in owner):
+    if not any(isinstance(atom, Conf | ComponentTable | Choices | ConstantDict) for atom in owner):
         return None
     if name in _READS and node.args:
         return _got(reader, owner, node, scope)
@@ -145,11 +145,11 @@ def _got(reader: Reader, owner: Value, node: ast.Call, scope: Scope) -> Value:
                         found |= fallback
                 if not keys:
                     reader.goes_on(frozenset([atom]), scope.module, node)
-            case Table():
+            case ComponentTable():
                 found |= _component(reader, atom.name, wanted, node, scope)
             case Choices():
                 found |= _chosen(reader, atom, wanted, node, scope)
-            case Record():
+            case ConstantDict():
                 keys = literals(wanted)
                 found |= united(item for name, item in atom.items if not keys or name in keys) | fallback
             case _:
@@ -170,7 +170,7 @@ def _names(reader: Reader, wanted: Value) -> list[tuple[str, str | None]]:
 def _component(reader: Reader, table: str, wanted: Value, node: ast.Call, scope: Scope) -> Value:
     names, fixed = _names(reader, wanted), literals(wanted)
     known = tuple(reader.source.known(table))
-    found: list[Definition] = []
+    found: list[Defined] = []
     for path, name in names:
         found += reader.source.components(table, name) if name is not None else []
         _note(reader, path, name, table, known, node, scope, fixed)
@@ -227,14 +227,14 @@ def _apply(reader: Reader, callees: Value, given: Arguments, node: ast.Call, sco
     signatures: list[Fixed | None] = []
     for atom in sorted(callees, key=repr):
         match atom:
-            case Definition(node=ast.ClassDef()):
+            case Defined(node=ast.ClassDef()):
                 found |= _construct(reader, atom, given, node, scope, signatures)
-            case Definition():
+            case Defined():
                 found |= _enter(reader, atom, given, NOTHING, None, signatures)
-            case Method(function, owner) if not NOT_IN_TRAINING.match(function.node.name):
+            case BoundMethod(function, owner) if not NOT_IN_TRAINING.match(function.node.name):
                 defined = _definer(reader, owner, function)
                 found |= _enter(reader, function, given, frozenset([owner]), defined, signatures)
-            case Method():
+            case BoundMethod():
                 pass
             case External():
                 found |= libraries.apply(reader, atom.name, given, node, scope, signatures)
@@ -247,7 +247,7 @@ def _apply(reader: Reader, callees: Value, given: Arguments, node: ast.Call, sco
     return found
 
 
-def _definer(reader: Reader, owner: Instance, function: Definition) -> Definition | None:
+def _definer(reader: Reader, owner: Instance, function: Defined) -> Defined | None:
     for one in (owner.of, *reader.source.bases(owner.of)):
         if function.node in one.node.body:
             return one
@@ -256,7 +256,7 @@ def _definer(reader: Reader, owner: Instance, function: Definition) -> Definitio
 
 def _construct(
     reader: Reader,
-    of: Definition,
+    of: Defined,
     given: Arguments,
     node: ast.Call,
     scope: Scope,
@@ -285,10 +285,10 @@ def _construct(
 
 def _enter(
     reader: Reader,
-    function: Definition,
+    function: Defined,
     given: Arguments,
     first: Value,
-    owner: Definition | None,
+    owner: Defined | None,
     signatures: list[Fixed | None],
 ) -> Value:
     """Bind the arguments to the parameters, note the keys that these read, and read the function."""
@@ -310,9 +310,9 @@ def _enter(
         bound[one.arg] = _parameter(reader, function, one, given, defaults.get(one.arg))
     rest = {name: value for name, value in given.named.items() if name not in bound}
     if spec.kwarg:
-        spread = frozenset(atom for atom in given.spread if not isinstance(atom, Record))
+        spread = frozenset(atom for atom in given.spread if not isinstance(atom, ConstantDict))
         items = tuple(sorted(((name, value) for name, value in rest.items() if value), key=itemgetter(0)))
-        bound[spec.kwarg.arg] = spread | (frozenset([Record(items)]) if items else NOTHING)
+        bound[spec.kwarg.arg] = spread | (frozenset([ConstantDict(items)]) if items else NOTHING)
     taken = tuple(one.arg for one in free)
     place = reader.where(function.module, function.node)
     signatures.append(None if spec.kwarg else Fixed(callee=function.name, takes=taken, where=place))
@@ -321,7 +321,7 @@ def _enter(
     return reader.run(function, bound, owner=owner, certain=given.certain)
 
 
-def _parameter(reader: Reader, function: Definition, one: ast.arg, given: Arguments, default: ast.expr | None) -> Value:
+def _parameter(reader: Reader, function: Defined, one: ast.arg, given: Arguments, default: ast.expr | None) -> Value:
     if one.arg in given.named:
         return given.named[one.arg]
     found: Value = NOTHING
@@ -346,6 +346,9 @@ def _note_fixed(reader: Reader, signatures: list[Fixed | None], given: Arguments
     for conf in sections:
         taken = reader.reading.given.setdefault(conf.path, {})
         taken.update({name: where for name in given.explicit if name not in conf.without})
+    if len(sections) > 1:
+        # The same section at the top level and in model_conf: the one that is set counts.
+        sections = [conf for conf in sections if reader.kind_of(conf.path)]
     if len(sections) != 1 or not sections[0].path or not signatures:
         return
     closed = [one for one in signatures if one is not None]

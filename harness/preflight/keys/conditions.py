@@ -48,7 +48,12 @@ def truth(reader: Reader, test: ast.expr, scope: Scope) -> bool | None:
 def _known(reader: Reader, node: ast.expr, scope: Scope) -> Any:
     """The setting that a name stands for, or the only default of its parameter."""
     found = reader.evaluate(node, scope)
-    if len(found) != 1 or not (paths := confs(found)):
+    paths = confs(found)
+    if len(paths) != len(found):
+        return _UNKNOWN
+    # The same key at the top level and in model_conf: the one that is set counts.
+    paths = [conf for conf in paths if reader.kind_of(conf.path)]
+    if len(paths) != 1:
         return _UNKNOWN
     value = reader.value_of(paths[0].path)
     # A missing one has the default of the code, which is not followed here.

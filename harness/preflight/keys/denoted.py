@@ -28,7 +28,7 @@ class Literal:
 
 
 @dataclass(frozen=True)
-class Definition:
+class Defined:
     """A class or function of the release."""
 
     module: str
@@ -42,14 +42,14 @@ class Definition:
 class Instance:
     """An object of a class of the release; all objects of a class are one."""
 
-    of: Definition
+    of: Defined
 
 
 @dataclass(frozen=True)
-class Method:
+class BoundMethod:
     """A function of a class, with the object."""
 
-    function: Definition
+    function: Defined
     owner: Instance
 
 
@@ -57,12 +57,12 @@ class Method:
 class Parent:
     """`super()` within a class."""
 
-    of: Definition
+    of: Defined
     owner: Instance
 
 
 @dataclass(frozen=True)
-class Table:
+class ComponentTable:
     """A table of registered components, such as `encoder_classes`."""
 
     name: str
@@ -78,7 +78,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Record:
+class ConstantDict:
     """A dictionary with constant keys."""
 
     items: tuple[tuple[str, Value], ...]
@@ -92,7 +92,7 @@ class Several:
 
 
 @dataclass(frozen=True)
-class Module:
+class ReleaseModule:
     """A module of the release."""
 
     name: str
@@ -105,7 +105,20 @@ class External:
     name: str
 
 
-Atom = Conf | Literal | Definition | Instance | Method | Parent | Table | Choices | Record | Several | Module | External
+Atom = (
+    Conf
+    | Literal
+    | Defined
+    | Instance
+    | BoundMethod
+    | Parent
+    | ComponentTable
+    | Choices
+    | ConstantDict
+    | Several
+    | ReleaseModule
+    | External
+)
 Value = frozenset[Atom]
 """All that an expression may denote; empty where it has nothing to do with settings."""
 
@@ -115,7 +128,7 @@ NOTHING: Value = frozenset()
 class Scope:
     """The variables of a function while it is read."""
 
-    def __init__(self, module: str, around: Scope | None = None, owner: Definition | None = None) -> None:
+    def __init__(self, module: str, around: Scope | None = None, owner: Defined | None = None) -> None:
         self.module = module
         self.around = around
         self.owner = owner
@@ -153,7 +166,7 @@ def all_within(value: Value) -> Value:
     for atom in value:
         if isinstance(atom, Conf):
             found.add(atom)
-        elif isinstance(atom, Record):
+        elif isinstance(atom, ConstantDict):
             found |= all_within(united(item for _, item in atom.items))
         elif isinstance(atom, Several):
             found |= all_within(united(atom.items))

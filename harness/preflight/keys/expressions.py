@@ -7,16 +7,16 @@ import ast
 from harness.preflight.keys.denoted import (
     NOTHING,
     Atom,
+    BoundMethod,
     Choices,
     Conf,
-    Definition,
+    ConstantDict,
+    Defined,
     External,
     Instance,
     Literal,
-    Method,
-    Module,
     Parent,
-    Record,
+    ReleaseModule,
     Scope,
     Several,
     Value,
@@ -109,18 +109,18 @@ def attribute(reader: Reader, owner: Value, node: ast.Attribute, scope: Scope) -
     found: set[Atom] = set()
     for atom in owner:
         match atom:
-            case Module():
+            case ReleaseModule():
                 found |= reader.source.member(atom, node.attr)
             case External():
                 found.add(External(f"{atom.name}.{node.attr}"))
             case Instance():
                 found |= _member(reader, atom, node.attr)
-            case Definition(node=ast.ClassDef()):
+            case Defined(node=ast.ClassDef()):
                 method = reader.source.method(atom, node.attr)
                 found |= {method} if method else set()
             case Parent():
                 method = reader.source.method(atom.of, node.attr, above=True)
-                found |= {Method(method, atom.owner)} if method else set()
+                found |= {BoundMethod(method, atom.owner)} if method else set()
             case Conf():
                 found |= reader.read_key(atom, node.attr, module=scope.module, node=node) if atom.path else NOTHING
     return frozenset(found)
@@ -131,13 +131,13 @@ def _member(reader: Reader, instance: Instance, name: str) -> Value:
     for owner in (instance.of, *reader.source.bases(instance.of)):
         found |= reader.attributes.get((owner.module, owner.name, name), NOTHING)
     method = reader.source.method(instance.of, name)
-    return found | frozenset([Method(method, instance)]) if method else found
+    return found | frozenset([BoundMethod(method, instance)]) if method else found
 
 
 def _subscript(reader: Reader, node: ast.Subscript, scope: Scope) -> Value:
     value, keys = evaluate(reader, node.value, scope), literals(evaluate(reader, node.slice, scope))
     found: Value = united(_inner(value))
-    found |= frozenset(atom for atom in value if isinstance(atom, Instance | Definition | Choices))
+    found |= frozenset(atom for atom in value if isinstance(atom, Instance | Defined | Choices))
     for conf in confs(value):
         for key in keys:
             found |= reader.read_key(conf, key, module=scope.module, node=node)
@@ -152,7 +152,11 @@ def _subscript(reader: Reader, node: ast.Subscript, scope: Scope) -> Value:
 
 def _of_records(value: Value, keys: list[str]) -> Value:
     return united(
-        item for atom in value if isinstance(atom, Record) for name, item in atom.items if not keys or name in keys
+        item
+        for atom in value
+        if isinstance(atom, ConstantDict)
+        for name, item in atom.items
+        if not keys or name in keys
     )
 
 
@@ -176,7 +180,7 @@ def _dictionary(reader: Reader, node: ast.Dict, scope: Scope) -> Value:
             found |= value
         elif isinstance(key, ast.Constant) and value:
             items.append((str(key.value), value))
-    return found | (frozenset([Record(tuple(items))]) if items else NOTHING)
+    return found | (frozenset([ConstantDict(tuple(items))]) if items else NOTHING)
 
 
 def _filtered(reader: Reader, node: ast.DictComp, scope: Scope) -> Value:

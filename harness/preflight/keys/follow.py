@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.preflight.keys.denoted import Conf, Definition
-from harness.preflight.keys.interpreter import Interpreter
+from harness.preflight.keys.denoted import Conf, Defined
+from harness.preflight.keys.interpreter import KeyInterpreter
 from harness.preflight.keys.reading import Reading
 from harness.preflight.keys.source import Source, source_of
 from harness.preflight.settings import Settings
@@ -91,11 +91,11 @@ def read_keys(overlay: Path, entry: str, settings: Settings, config: Settings, *
 
 def follow(source: Source, entry: str, asked: Asked) -> Reading:
     """Read the release's code from `main_hydra` of an entry point."""
-    reader = Interpreter(source=source, value_of=asked.value_of, kind_of=asked.kind_of)
+    reader = KeyInterpreter(source=source, value_of=asked.value_of, kind_of=asked.kind_of)
     whole = frozenset([Conf("")])
     for name in ("main_hydra", "main"):
         for function in source.resolve(f"funasr.bin.{entry}", name):
-            if isinstance(function, Definition):
+            if isinstance(function, Defined):
                 # Both take one mapping of everything.
                 reader.run(function, {"kwargs": whole}, owner=None, certain=True)
     reading = reader.reading

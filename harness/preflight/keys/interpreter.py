@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.preflight.keys import calls, conditions, expressions
-from harness.preflight.keys.denoted import NOTHING, Definition, Instance, Scope, Several, Value, united
+from harness.preflight.keys.denoted import NOTHING, Defined, Instance, Scope, Several, Value, united
 from harness.preflight.keys.reader import Reader
 
 DEEPEST = 60
@@ -20,15 +20,13 @@ MOST_FUNCTIONS = 6_000
 
 
 @dataclass
-class Interpreter(Reader):
+class KeyInterpreter(Reader):
     """Reads functions, statement by statement."""
 
     answered: dict[Any, Value] = field(default_factory=dict)
     depth: int = 0
 
-    def run(
-        self, function: Definition, bound: Mapping[str, Value], *, owner: Definition | None, certain: bool
-    ) -> Value:
+    def run(self, function: Defined, bound: Mapping[str, Value], *, owner: Defined | None, certain: bool) -> Value:
         """Read a function with what its parameters denote; what it returns."""
         key = (function.module, function.name, function.node.lineno, certain, frozenset(bound.items()), function.scope)
         if key in self.answered:
@@ -85,7 +83,7 @@ class Interpreter(Reader):
                 for handler in node.handlers:
                     self._perhaps(handler.body, scope)
             case ast.FunctionDef():
-                scope.names[node.name] = frozenset([Definition(scope.module, node.name, node, scope)])
+                scope.names[node.name] = frozenset([Defined(scope.module, node.name, node, scope)])
             case ast.Import() | ast.ImportFrom():
                 self._import(node, scope)
             case ast.Assert():

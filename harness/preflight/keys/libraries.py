@@ -6,7 +6,7 @@ import ast
 from operator import itemgetter
 
 from harness.preflight.keys.arguments import Arguments
-from harness.preflight.keys.denoted import NOTHING, Record, Scope, Several, Value, all_within, confs, united
+from harness.preflight.keys.denoted import NOTHING, ConstantDict, Scope, Several, Value, all_within, confs, united
 from harness.preflight.keys.reader import Reader
 from harness.preflight.keys.reading import Fixed
 
@@ -86,4 +86,4 @@ def _joined(given: Arguments) -> Value:
     found: Value = frozenset(atom for atom in listed | given.spread if not isinstance(atom, Several))
     found |= united(item for atom in listed if isinstance(atom, Several) for item in atom.items)
     items = tuple(sorted(((name, value) for name, value in given.named.items() if value), key=itemgetter(0)))
-    return found | (frozenset([Record(items)]) if items else NOTHING)
+    return found | (frozenset([ConstantDict(items)]) if items else NOTHING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.preflight.keys.reading import Reading
@@ -102,14 +103,21 @@ def _spelt(reading: Reading, sections: list[str], leaf: str) -> Nearest | None:
 
 
 def similarity(one: str, other: str) -> float:
-    """Of two names, from 0 to 1; a name that the other begins or ends with is similar."""
-    one, other = one.lower(), other.lower()
-    shorter, longer = sorted((one, other), key=len)
-    part = len(shorter) >= SHORTEST and (longer.startswith(f"{shorter}_") or longer.endswith(f"_{shorter}"))
-    return max(difflib.SequenceMatcher(None, one, other).ratio(), 0.8 if part else 0.0)
+    """Of two names, from 0 to 1; a name that the other begins with, or ends with, is similar."""
+    shorter, longer = sorted((one.lower(), other.lower()), key=len)
+    ratio = difflib.SequenceMatcher(None, shorter, longer).ratio()
+    if len(shorter) >= SHORTEST and longer.startswith(f"{shorter}_"):
+        return max(ratio, 0.85)
+    return max(ratio, 0.8) if len(shorter) >= SHORTEST and longer.endswith(f"_{shorter}") else ratio
+
+
+def closest(name: str, known: Iterable[str], least: float) -> str:
+    """The most similar name; empty where none is similar enough."""
+    best = max(known, key=lambda one: similarity(name, one), default="")
+    return best if best and similarity(name, best) >= least else ""
 
 
 def nearest_section(reading: Reading, name: str) -> str:
     """The section that may be meant by one that nothing reads; empty where none is like it."""
     known = [one for one in reading.keys("") if one.endswith("_conf")]
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=SIMILAR)), "")
+    return closest(name, known, SIMILAR)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.preflight.keys.denoted import NOTHING, Conf, Definition, Scope, Value, all_within, confs
-from harness.preflight.keys.reading import Read, Reading
+from harness.preflight.keys.denoted import NOTHING, Conf, Defined, Scope, Value, all_within, confs
+from harness.preflight.keys.reading import ReadAt, Reading
 from harness.preflight.keys.source import Source
 
 _KEY = re.compile(r"^[\w-]+$")
@@ -49,7 +49,7 @@ class Reader(ABC):
         written = ast.unparse(default) if isinstance(default, ast.Constant | ast.UnaryOp) else ""
         known = self.reading.read.get(path)
         if known is None or (written and not known.default):
-            self.reading.read[path] = Read(
+            self.reading.read[path] = ReadAt(
                 where=self.where(module, node), default="" if written == "None" else written, annotation=annotation
             )
         if not conf.path and key in _OTHER_MODELS:
@@ -72,7 +72,7 @@ class Reader(ABC):
                 return True
         return False
 
-    def keeps_settings(self, of: Definition) -> bool:
+    def keeps_settings(self, of: Defined) -> bool:
         """Whether objects of a class keep a section, so that any of their methods may read it."""
         owners = {(one.module, one.name) for one in (of, *self.source.bases(of))}
         return any(
@@ -82,9 +82,7 @@ class Reader(ABC):
     # What the modules about expressions, calls and conditions need of each other.
 
     @abstractmethod
-    def run(
-        self, function: Definition, bound: Mapping[str, Value], *, owner: Definition | None, certain: bool
-    ) -> Value:
+    def run(self, function: Defined, bound: Mapping[str, Value], *, owner: Defined | None, certain: bool) -> Value:
         """Read a function with what its parameters denote; what it returns."""
 
     @abstractmethod

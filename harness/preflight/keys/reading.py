@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Read:
+class ReadAt:
     """One place where a setting is read."""
 
     where: str
@@ -48,7 +48,7 @@ class Lookup:
 class Reading:
     """All that is read of the settings on the way from the entry point to the last step of a training."""
 
-    read: dict[str, Read] = field(default_factory=dict)
+    read: dict[str, ReadAt] = field(default_factory=dict)
     """By dotted path."""
     whole: dict[str, str] = field(default_factory=dict)
     """Sections that go on to code that was not followed, with its place: any key of theirs may be read."""
@@ -70,7 +70,7 @@ class Reading:
             KeyError, TypeError, ValueError, AttributeError: it has another form.
         """
         return cls(
-            read={path: Read(**one) for path, one in found["read"].items()},
+            read={path: ReadAt(**one) for path, one in found["read"].items()},
             whole=dict(found["whole"]),
             fixed={
                 path: [Fixed(**{**one, "takes": tuple(one["takes"])}) for one in calls]

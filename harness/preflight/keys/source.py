@@ -7,7 +7,7 @@ import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.preflight.keys.denoted import Choices, Definition, External, Module, Table, Value
+from harness.preflight.keys.denoted import Choices, ComponentTable, Defined, External, ReleaseModule, Value
 from harness.worker.release.importer import registrations
 
 MOST_BYTES = 4 << 20
@@ -76,7 +76,7 @@ class Source:
         if names is None or depth > 8:
             return frozenset()
         if name in names.definitions:
-            return frozenset([Definition(module, name, names.definitions[name])])
+            return frozenset([Defined(module, name, names.definitions[name])])
         if name in names.imported:
             return self.dotted(names.imported[name], depth + 1)
         if name in names.assigned:
@@ -90,27 +90,27 @@ class Source:
         if path.split(".")[0] != "funasr":
             return frozenset([External(path)])
         if path == "funasr.register.tables":
-            return frozenset([Module(path)])
+            return frozenset([ReleaseModule(path)])
         if self.file(path) is not None:
-            return frozenset([Module(path)])
+            return frozenset([ReleaseModule(path)])
         module, _, name = path.rpartition(".")
         return self.resolve(module, name, depth + 1) if module else frozenset()
 
-    def member(self, module: Module, name: str) -> Value:
+    def member(self, module: ReleaseModule, name: str) -> Value:
         """What an attribute of a module denotes."""
         if module.name == "funasr.register.tables":
-            return frozenset([Table(name)])
+            return frozenset([ComponentTable(name)])
         if self.file(f"{module.name}.{name}") is not None:
-            return frozenset([Module(f"{module.name}.{name}")])
+            return frozenset([ReleaseModule(f"{module.name}.{name}")])
         return self.resolve(module.name, name)
 
-    def components(self, table: str, name: str) -> list[Definition]:
+    def components(self, table: str, name: str) -> list[Defined]:
         """The classes and functions that are registered by a name: several where several modules register it."""
-        found: list[Definition] = []
+        found: list[Defined] = []
         for module in self.registered.get((table, name), ()):
             names = self.names(module)
             found += [
-                Definition(module, node.name, node)
+                Defined(module, node.name, node)
                 for node in (names.definitions.values() if names else ())
                 if (table, name) in _registrations(node)
             ]
@@ -124,16 +124,16 @@ class Source:
         """The names in a table."""
         return sorted(name for where, name in self.registered if where == table)
 
-    def bases(self, of: Definition) -> list[Definition]:
+    def bases(self, of: Defined) -> list[Defined]:
         """The classes of the release from which a class is derived, the nearest first."""
-        found: list[Definition] = []
+        found: list[Defined] = []
         for base in of.node.bases if isinstance(of.node, ast.ClassDef) else ():
             for atom in self._expression(of.module, base):
-                if isinstance(atom, Definition) and isinstance(atom.node, ast.ClassDef) and len(found) < 20:
+                if isinstance(atom, Defined) and isinstance(atom.node, ast.ClassDef) and len(found) < 20:
                     found += [atom, *self.bases(atom)] if atom.node is not of.node else []
         return found
 
-    def is_derived_from_other_libraries(self, of: Definition) -> bool:
+    def is_derived_from_other_libraries(self, of: Defined) -> bool:
         """Whether a constructor may come from another library."""
         return isinstance(of.node, ast.ClassDef) and bool(of.node.bases)
 
@@ -144,26 +144,26 @@ class Source:
             return frozenset(
                 atom
                 for owner in self._expression(module, node.value)
-                if isinstance(owner, Module)
+                if isinstance(owner, ReleaseModule)
                 for atom in self.member(owner, node.attr)
             )
         return frozenset()
 
-    def method(self, of: Definition, name: str, *, above: bool = False) -> Definition | None:
+    def method(self, of: Defined, name: str, *, above: bool = False) -> Defined | None:
         """The function that a class or its bases define; `above` for `super()`."""
         for owner in [*([] if above else [of]), *self.bases(of)]:
             for node in reversed(owner.node.body):
                 if isinstance(node, ast.FunctionDef) and node.name == name:
-                    return Definition(owner.module, f"{owner.name}.{name}", node)
+                    return Defined(owner.module, f"{owner.name}.{name}", node)
         return None
 
-    def methods(self, of: Definition) -> list[tuple[Definition, Definition]]:
+    def methods(self, of: Defined) -> list[tuple[Defined, Defined]]:
         """All functions of a class and its bases, each with the class that defines it; overridden ones are left out."""
-        found: dict[str, tuple[Definition, Definition]] = {}
+        found: dict[str, tuple[Defined, Defined]] = {}
         for owner in (of, *self.bases(of)):
             for node in owner.node.body:
                 if isinstance(node, ast.FunctionDef) and node.name not in found:
-                    found[node.name] = (Definition(owner.module, f"{owner.name}.{node.name}", node), owner)
+                    found[node.name] = (Defined(owner.module, f"{owner.name}.{node.name}", node), owner)
         return list(found.values())
 
 

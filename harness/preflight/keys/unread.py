@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from harness.core.cells import Severity
 from harness.preflight.findings import Finding
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys import history
-from harness.preflight.keys.nearest import SIMILAR, Nearest, nearest, nearest_section
+from harness.preflight.keys.nearest import SIMILAR, Nearest, closest, nearest, nearest_section
 from harness.preflight.keys.reading import Fixed, Reading
 from harness.preflight.settings import Setting
 
@@ -74,7 +73,7 @@ def _given_twice(inputs: Inputs, reading: Reading, setting: Setting, where: str)
 
 def _unknown_parameter(setting: Setting, call: Fixed) -> Finding:
     section, _, key = setting.path.rpartition(".")
-    near = next(iter(difflib.get_close_matches(key, call.takes, n=1, cutoff=0.6)), "")
+    near = closest(key, call.takes, 0.6)
     remedy = f"write `{_prefix(setting)}{section}.{near}={_typed(setting.value)}`" if near else "leave the key out"
     return Finding(
         severity=Severity.BROKEN,
@@ -137,7 +136,7 @@ def _misspelt(inputs: Inputs, reading: Reading, path: str) -> str:
     ]
     if history.is_known(path):
         return ""
-    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=SIMILAR + 0.07)), "")
+    return closest(key, known, SIMILAR + 0.07)
 
 
 def _in_config(inputs: Inputs, found: list[tuple[Setting, str]]) -> Finding:

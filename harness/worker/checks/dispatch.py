@@ -18,6 +18,7 @@ FURTHER = {
     "trained_peak": "record.memory_profile.training_steps.trained_peak",
     "preflight.rows": "preflight.rows.measure",
     "preflight.dry_run": "preflight.dry_run.measure",
+    "preflight.keys_read": "preflight.keys_read.measure",
     "preflight.tensors": "preflight.tensors.measure",
 }
 """Functions of `harness.worker` that are not checks of a matrix: one example of a property, and measurements for memory

@@ -1,0 +1,60 @@
+"""The static reading confirmed: the release builds model, data and trainer, and what it asks for is recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.core.errors import HarnessError
+from harness.preflight.inputs import Inputs
+from harness.preflight.keys.check import entry_of
+from harness.preflight.keys.follow import read_keys
+from harness.preflight.release_questions import Question, ask_release, measured
+
+_SET_BY_US = frozenset(
+    {"model", "train_data_set_list", "valid_data_set_list", "init_param", "output_dir", "device", "trust_remote_code"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmed:
+    """What was read, seen from both sides."""
+
+    recorded: frozenset[str]
+    """Keys that the release asked for while it ran, up to the first step."""
+    missed: frozenset[str]
+    """Settings among them that the static reading holds for unread: each would be a false accusation."""
+    ended: str
+    """`stopped` where all was built; otherwise the exception."""
+
+
+def question(inputs: Inputs) -> Question:
+    """The measurement: no step is taken, no weights are loaded, nothing of the user's is written."""
+    reading = read_keys(inputs.overlay, entry_of(inputs), inputs.settings, inputs.config, cache=inputs.cache)
+    overrides: dict[str, Any] = {
+        one.path: one.value for one in inputs.command.overrides if one.path.split(".")[0] not in _SET_BY_US
+    }
+    given: Mapping[str, Any] = {
+        "class": str(inputs.config.get("model")),
+        "overrides": {**overrides, "model": str(inputs.model)},
+        "plain": sorted(reading.fixed),
+    }
+    return Question(name="preflight.keys_read", request={"entry": entry_of(inputs), "settings": json.dumps(given)})
+
+
+def confirm(inputs: Inputs) -> Confirmed:
+    """Run the release up to the first step, and compare what it asked for with the static reading.
+
+    Raises:
+        HarnessError: the release could not be asked.
+    """
+    outcome = ask_release(inputs, question(inputs))
+    if not measured(outcome):
+        raise HarnessError(f"keys: {outcome.reason or outcome.failure}")
+    found = outcome.evidence["preflight"]
+    reading = read_keys(inputs.overlay, entry_of(inputs), inputs.settings, inputs.config, cache=inputs.cache)
+    recorded = frozenset(found["read"])
+    missed = frozenset(one.path for one in inputs.settings if one.path in recorded and not reading.is_read(one.path))
+    return Confirmed(recorded=recorded, missed=missed, ended=found["ended"])

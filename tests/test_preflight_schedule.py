@@ -156,6 +156,13 @@ def test_a_resume_that_takes_no_step(
     assert (found[rule].severity is Severity.BROKEN) == (epoch == 4)
 
 
+def test_slices_of_one_file_repeat_it(schedule: Callable[..., Part]) -> None:
+    part = schedule(overrides={"dataset_conf.data_split_num": 3})
+    assert rules(part)["epoch-repeats-file"].severity is Severity.WRONG
+    # A slice is the whole file: 4 batches, 3 times, in 4 epochs.
+    assert fact(part, "steps").startswith("48 in 4 epochs")
+
+
 def test_the_output_folder_is_not_the_model_folder(schedule: Callable[..., Part], folder: Path) -> None:
     found = rules(schedule(overrides={"output_dir": str(folder)}))
     assert found["resume-no-checkpoint"].severity is Severity.BROKEN

@@ -16,6 +16,7 @@ from harness.preflight.inputs import Inputs
 from harness.preflight.rows.data_files import named
 from harness.preflight.rows.measured import Arrivals, Measurement, Steps, entry_of, measure, output_folder
 from harness.text.units import plural
+from harness.worker.trainer import options
 
 SECTION = "schedule"
 
@@ -45,7 +46,7 @@ def check(inputs: Inputs) -> Part:
         )
     steps = arrivals.steps
     findings = [*_no_steps(measurement, steps, inputs), *_resume(inputs, arrivals), *_batch_size(arrivals, inputs)]
-    findings += _scheduler(arrivals, steps, inputs)
+    findings += [*_scheduler(arrivals, steps, inputs), *_slices(measurement, inputs)]
     findings += about_disk(inputs, steps)
     facts = (*_facts(arrivals, steps, inputs), *checkpoint_facts(inputs, steps))
     return Part(findings=tuple(findings), facts=facts)
@@ -148,6 +149,26 @@ def _batch_size(arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
             place=place,
             remedy="++dataset_conf.batch_type=example, if rows are meant; else such as ++dataset_conf.batch_size=6000",
         )
+
+
+def _slices(measurement: Measurement, inputs: Inputs) -> Iterator[Finding]:
+    """`data_split_num` with one jsonl, which is no list to be read in slices."""
+    path = "dataset_conf.data_split_num"
+    setting, train = inputs.settings.by_path.get(path), measurement.train
+    count = int(_number(inputs, path, 1))
+    if setting is None or count <= 1 or train is None or train.data.listed:
+        return
+    if not options.dataset_options(str(inputs.overlay)).list_files:
+        return
+    yield Finding(
+        # SenseVoice's own config has 32, and its finetune.sh sets 1.
+        severity=Severity.WRONG if setting.from_command else Severity.MINOR,
+        rule="epoch-repeats-file",
+        message=f"data_split_num {count} reads a list of files in {count} slices; one jsonl is read whole for each of "
+        f"them: every epoch trains {count} times on every row",
+        place=setting.place,
+        remedy=f"++{path}=1",
+    )
 
 
 def _scheduler(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[Finding]:

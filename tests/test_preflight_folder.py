@@ -245,6 +245,35 @@ def test_a_sentencepiece_model_is_needed_and_binary(folder: Path) -> None:
 
 
 @pytest.mark.release
+def test_a_trainers_output_folder_starts_from_its_own_weights_only_with_a_configuration(
+    folder: Path, layout: Callable[[str], Path]
+) -> None:
+    """As `train_ds` of 1.4.16 writes it: config.yaml with the base's paths, and a configuration.json if any."""
+    output = folder.parent / "outputs"
+    output.mkdir()
+    named = {
+        **CONFIG,
+        "init_param": str(folder / "model.pt"),
+        "tokenizer_conf": {"token_list": str(folder / "tokens.json"), "seg_dict": str(folder / "seg_dict")},
+        "frontend_conf": {**CONFIG["frontend_conf"], "cmvn_file": str(folder / "am.mvn")},
+    }
+    (output / "config.yaml").write_text(yaml.safe_dump(named, sort_keys=False), encoding="utf-8")
+    for name in ("model.pt", "model.pt.ep1", "model.pt.avg10"):
+        (output / name).write_bytes(weights())
+    (output / "configuration.json").write_bytes((folder / "configuration.json").read_bytes())
+    inputs = inputs_of(output, overlay=layout("1.4.16"))
+    assert check(inputs).findings == ()
+    (output / "configuration.json").unlink()
+    (one,) = check(inputs).findings
+    assert (one.rule, one.severity) == ("start-is-another-folders", Severity.WRONG)
+    assert one.remedy == f"++init_param={output / 'model.pt'}"
+    for name in ("tokens.json", "am.mvn"):
+        (folder / name).unlink()
+    one = check(inputs).findings[0]
+    assert (one.rule, one.count) == ("file-missing", 2)
+
+
+@pytest.mark.release
 def test_the_first_releases_need_the_weights_under_one_name(folder: Path, layout: Callable[[str], Path]) -> None:
     (folder / "configuration.json").unlink()
 

@@ -172,6 +172,7 @@ def asked(forked: Forked, layout: Callable[[str], Path], tmp_path_factory: pytes
         plant(copies[fault])
         named = {path.replace(".", "__"): value for path, value in overrides.items()}
         inputs[LATEST, fault] = inputs_of(copies[fault], overlay=overlay, version=LATEST, **named)
+    inputs["1.0.6", "trainer"] = inputs_of(copies["trainer"], overlay=layout("1.0.6"), version="1.0.6")
     return Asked({key: _answered(one, key[0], inputs) for key, one in inputs.items()})
 
 
@@ -221,6 +222,12 @@ def test_shares_and_names_are_said(asked: Asked) -> None:
     assert one.count == 3
     (one,) = [found for found in asked.findings(LATEST, "prefix") if found.rule == "nothing-loaded"]
     assert one.remedy == "++scope_map=[asr.,None]"
+
+
+def test_an_early_release_takes_nothing_from_a_trainers_checkpoint(asked: Asked) -> None:
+    (one,) = asked.findings("1.0.6", "trainer")
+    assert (one.rule, one.severity) == ("nothing-loaded", Severity.BROKEN)
+    assert "does not look into" in one.message
 
 
 def test_nothing_of_the_users_is_executed_or_written(asked: Asked) -> None:

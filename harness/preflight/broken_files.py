@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.core.cells import Severity
@@ -37,14 +38,26 @@ def check_named_file(named: NamedFile) -> Iterator[Finding]:
         return
     rule, message, remedy = problem
     size = f" of {content.size:,} bytes" if content.size else ""
+    is_what = "" if content.kind is FileKind.MISSING else f" is {content.kind}{size}"
     yield Finding(
         severity=Severity.BROKEN,
         rule=rule,
-        message=f"{named.path.name}, {use}, is {content.kind}{size}: {message}",
+        message=f"{named.path.name}, {use},{is_what}: {message}" if is_what else f"{use}: {message}",
         place=named.place,
-        evidence=(content.note,) if content.note else (),
+        evidence=(content.note,) if content.note and is_what else (),
         remedy=remedy,
     )
+
+
+def together(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """The findings, those about files that config.yaml names and that are missing as one: the base's folder is gone."""
+    gone = [one for one in findings if one.rule == "file-missing" and one.place.file.endswith("config.yaml")]
+    for one in findings:
+        if one not in gone:
+            yield one
+    if gone:
+        others = tuple(f"also {one.message}" for one in gone[1:])
+        yield replace(gone[0], count=len(gone), evidence=(*gone[0].evidence, *others))
 
 
 def _problem(named: NamedFile, content: FileContent) -> tuple[str, str, str] | None:

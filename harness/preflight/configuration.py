@@ -94,8 +94,9 @@ def _missing(inputs: Inputs, files: ModelFiles, one: MissingPath) -> Iterator[Fi
     other = files.named.get(one.key) or (
         files.named.get("tokenizer_conf.seg_dict") if one.key.endswith("seg_dict_file") else None
     )
-    if other is not None and other.path.exists():
-        # The command's wins anyway. A trainer's output folder lacks the files, and its config.yaml names them.
+    if other is not None:
+        # The command's wins anyway. A trainer's output folder lacks the files, and its config.yaml names them: where
+        # they do not exist either, the release ends at that name.
         return
     near = _nearest(inputs.model, one.written)
     if (
@@ -108,9 +109,7 @@ def _missing(inputs: Inputs, files: ModelFiles, one: MissingPath) -> Iterator[Fi
     yield Finding(
         severity=severity,
         rule="configuration-path-missing",
-        message=(
-            f"{CONFIGURATION} names `{one.written}`, which does not exist, and the release passes over: {consequence}"
-        ),
+        message=(f"{CONFIGURATION} names `{one.written}`, which does not exist and is passed over: {consequence}"),
         place=one.place,
         evidence=(f"in the folder: {near}",) if near else (),
         remedy=remedy,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.core.cells import Severity
 from harness.core.errors import InputError
-from harness.preflight.broken_files import USUAL_CONFIGURATION, check_named_file
+from harness.preflight.broken_files import USUAL_CONFIGURATION, check_named_file, together
 from harness.preflight.cmvn import check_statistics
 from harness.preflight.configuration import check_configuration
 from harness.preflight.file_kinds import ARCHIVES, FileKind, content_of
@@ -39,8 +39,7 @@ def check(inputs: Inputs) -> Part:
         return Part(findings=tuple(unfit))
     files = files_in_force(inputs)
     findings = [*_config(inputs), *_not_read(inputs), *check_configuration(inputs, files)]
-    for named in files.named.values():
-        findings.extend(check_named_file(named))
+    findings += together([one for named in files.named.values() for one in check_named_file(named)])
     findings.extend(_other_start(inputs))
     for one in files.ignored:
         winner = files.named[one.key]

@@ -40,6 +40,8 @@ def _share(value: float) -> str:
 
 def _nothing(fates: TensorFates, place: Place) -> Finding:
     prefix = _prefix(fates)
+    if {one.name for one in fates.checkpoint} & {one.name for one in fates.parameters}:
+        return _not_unwrapped(fates, place)
     remedy = f"++scope_map=[{prefix},None]" if prefix else "use the checkpoint that belongs to this config.yaml"
     return Finding(
         severity=Severity.BROKEN,
@@ -51,6 +53,25 @@ def _nothing(fates: TensorFates, place: Place) -> Finding:
             f"in the model: {', '.join(one.name for one in fates.parameters[:3])}",
         ),
         remedy=remedy,
+    )
+
+
+def _not_unwrapped(fates: TensorFates, place: Place) -> Finding:
+    """A trainer's checkpoint, of which an early release takes the outer keys for tensors."""
+    keys = ", ".join(fates.keys[:8])
+    return Finding(
+        severity=Severity.BROKEN,
+        rule="nothing-loaded",
+        message=(
+            "this release does not look into the checkpoint of a trainer for the weights: the start is random, without "
+            "an error"
+        ),
+        place=place,
+        evidence=(f"in the checkpoint: {keys}",),
+        remedy=(
+            'save the weights alone: python -c \'import torch; torch.save(torch.load("model.pt", weights_only=True)'
+            '["state_dict"], "weights.pt")\''
+        ),
     )
 
 

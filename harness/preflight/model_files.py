@@ -204,7 +204,8 @@ def _settings_files(inputs: Inputs) -> dict[str, NamedFile]:
     found = {}
     for key in _FILE_KEYS:
         setting = inputs.settings.by_path.get(key)
-        if setting is None or not isinstance(setting.value, str) or not setting.value:
+        if setting is None or not isinstance(setting.value, str) or not setting.value or "${" in setting.value:
+            # What an interpolation gives, the release says itself.
             continue
         path = _below(inputs.root, setting.value)
         if path is not None:

@@ -47,11 +47,12 @@ def question(inputs: Inputs) -> Question | None:
 def _unbuildable(inputs: Inputs) -> bool:
     if content_of(inputs.model).kind is not FileKind.FOLDER:
         return True
-    start = files_in_force(inputs).path(START)
+    files = files_in_force(inputs)
+    start = files.path(START)
     if start is not None and content_of(start).kind is FileKind.SPECIAL:
         return True
     try:
-        read_config(inputs.model / CONFIG)
+        read_config(files.path("config") or inputs.model / CONFIG)
     except InputError:
         return True
     return False

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from forked import Forked
-from test_preflight_dry_run import LOCK, inputs_at, overridden
-from user_folders import environment, model_folder, write_jsonl
+import yaml
+from test_preflight_dry_run import inputs_at, overridden
+from user_folders import write_jsonl
 
 from harness.core.errors import InputError
 from harness.preflight import memory
-from harness.preflight.settings import read_config
 from harness.preflight.worst_batch import RowLength, in_their_type, worst_batch
-from harness.releases import default_cache, load_lock, resolve
+from harness.variants.catalogue import load_variant
 
 
 def lengths(*sources: float) -> list[RowLength]:
@@ -52,31 +53,44 @@ def test_no_card_costs_nothing_and_no_rows_are_said(tmp_path: Path) -> None:
     assert "--train" in memory.check(inputs_at(tmp_path, card="24GB", train=None)).skipped
 
 
-@pytest.mark.release
-def test_the_largest_batch_of_a_users_rows_against_two_cards(
-    layout: Callable[[str], Path], forked: Forked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory, "_halves", lambda _: ())
-    overlay = layout("1.4.16")
-    folder = model_folder(forked, overlay, tmp_path / "model")
+def users(folder: Path) -> Path:
+    """A model folder without weights, and fifty rows beside it, one of which no release takes."""
+    config = json.loads(json.dumps(load_variant("paraformer").config))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (folder / "tokens.json").write_text(json.dumps(["<blank>", "<s>", "</s>", "好", "<unk>"]))
     rows = [
         {"key": f"u{n}", "source": "a.wav", "source_len": 150 + n, "target": "好" * 8, "target_len": 8}
         for n in range(50)
     ]
     rows.append({"key": "vanishes", "source": "a.wav", "source_len": 9000, "target": "好", "target_len": 1})
+    return write_jsonl(folder / "train.jsonl", rows)
+
+
+@pytest.mark.release
+@pytest.mark.parametrize(("fitting", "found"), [(40, []), (20, ["batch-does-not-fit"]), (0, ["batch-does-not-fit"])])
+def test_the_largest_batch_of_a_users_rows_against_a_card(
+    layout: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fitting: int, found: list[str]
+) -> None:
+    def fit(*given: Any) -> tuple[memory.Fits, memory.Fits]:
+        name = given[-1]
+        return memory.Fits(name=name, peak=30 << 30, largest=fitting), memory.Fits(name="x", peak=1, largest=0)
+
+    monkeypatch.setattr(memory, "_fit", fit)
+    train = users(tmp_path)
     inputs = inputs_at(
-        folder,
-        release=resolve("1.4.16", load_lock(LOCK))[0],
-        overlay=overlay,
-        cache=default_cache(),
-        environment=environment(),
-        train=write_jsonl(tmp_path / "train.jsonl", rows),
-        config=read_config(folder / "config.yaml"),
+        tmp_path,
+        overlay=layout("1.4.16"),
+        train=train,
         command=overridden({"dataset_conf.batch_type": "token", "dataset_conf.batch_size": 6000}),
         card="24GB",
     )
     part = memory.check(inputs)
-    assert (part.findings, part.skipped) == ((), "")
+    assert part.skipped == ""
     assert "32 rows" in part.facts[0].value
     assert "u37 (line 38)" in part.facts[0].value
     assert "predicted, not measured on a GPU" in part.facts[1].value
+    assert [one.rule for one in part.findings] == found
+    if fitting == 20:
+        assert part.findings[0].remedy == "++dataset_conf.batch_size=3740"
+        assert part.findings[0].place.key == "dataset_conf.batch_size"
+        assert "u37" in part.findings[0].evidence[0]

@@ -15,7 +15,8 @@ from harness.rules.unigram import Criterion, Row, Unigram, UnigramTargets
 AS_RANDOM = 0.9
 """Share of a freshly initialised model's first loss from which on a start is at its level."""
 UNTRAINED = 0.01
-"""A trained model's norms are further from 1: published Paraformers by 0.1 and more, a fresh one by nothing."""
+"""Root mean square distance of the norms' scales from 1. A fresh model's is 0, and Adam moves each scale by no more
+than about the learning rate at a step: a training of thousands of steps is beyond it, one of a dozen is not."""
 SECTION = "dry run"
 
 
@@ -46,7 +47,9 @@ def of_start(inputs: Inputs, found: DryRun, checkpoint: Checkpoint) -> Iterator[
         ),
         place=place,
         evidence=tuple(evidence),
-        remedy="take tokens.json, am.mvn, config.yaml and model.pt from one and the same model",
+        remedy="take tokens.json, am.mvn, config.yaml and model.pt from one and the same model"
+        if trained
+        else "for a fine-tune, take the model.pt of a pretrained model",
     )
 
 

@@ -44,7 +44,7 @@ CARDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Fit:
+class Fits:
     """What one way of training takes."""
 
     name: str
@@ -176,7 +176,7 @@ def _has(inputs: Inputs, precision: Precision) -> bool:
 
 def _fit(
     inputs: Inputs, variant: Variant, batch: Batch, card: GpuCard, precision: Precision, name: str
-) -> tuple[_Fit, _Fit]:
+) -> tuple[Fits, Fits]:
     """What the batch takes in a precision; and the same with accumulation, which keeps gradients over a forward."""
     stacked = float((variant.config.get("frontend_conf") or {}).get("lfr_n", 1))
     question = MeasureRequest(
@@ -195,8 +195,8 @@ def _fit(
     kept = max(0, predictor.gradient_bytes - account.parts.get(StorageUse.GRADIENT, 0))
     smaller = replace(card, size=max(1, card.size - round(kept / 0.9)))
     return (
-        _Fit(name=name, peak=account.reserved, largest=predictor.largest(card, None)),
-        _Fit(
+        Fits(name=name, peak=account.reserved, largest=predictor.largest(card, None)),
+        Fits(
             name=f"{name}, accumulated",
             peak=account.reserved + kept,
             largest=predictor.largest(smaller, None),
@@ -215,7 +215,7 @@ def _runner(inputs: Inputs) -> CellRunner:
     return CellRunner(settings=settings)
 
 
-def _findings(inputs: Inputs, batch: Batch, card: GpuCard, asked: _Fit) -> Iterator[Finding]:
+def _findings(inputs: Inputs, batch: Batch, card: GpuCard, asked: Fits) -> Iterator[Finding]:
     if asked.largest >= batch.rows:
         return
     kind = _type(inputs)
@@ -234,7 +234,7 @@ def _findings(inputs: Inputs, batch: Batch, card: GpuCard, asked: _Fit) -> Itera
     )
 
 
-def _facts(inputs: Inputs, batch: Batch, card: GpuCard, ways: Sequence[_Fit]) -> Iterator[Fact]:
+def _facts(inputs: Inputs, batch: Batch, card: GpuCard, ways: Sequence[Fits]) -> Iterator[Fact]:
     kind = _type(inputs)
     first = batch.longest[0]
     yield Fact(

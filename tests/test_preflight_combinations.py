@@ -227,3 +227,12 @@ def test_a_library_that_the_tokenizer_needs(tmp_path: Path, layout: Layout) -> N
     found = named(inputs(tmp_path, layout, "1.4.16", config, without="sentencepiece"), "library-missing")
     assert found.remedy == "pip install sentencepiece"
     silent(inputs(tmp_path, layout, "1.4.16", config, libraries=("sentencepiece",)))
+
+
+def test_without_a_command_what_a_script_would_add_is_not_missed(tmp_path: Path, layout: Layout) -> None:
+    config = config_of("sense_voice")
+    for key in ("dataset", "optim_conf", "train_conf"):
+        config.pop(key, None)
+    found = inputs(tmp_path, layout, "1.4.16", config)
+    silent(replace(found, command=replace(found.command, overrides=())))
+    assert {one.rule for one in check(found).findings} == {"section-missing", "data-of-another-model"}

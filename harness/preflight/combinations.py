@@ -68,7 +68,8 @@ def _validation(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
 
 def _sections(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
     """Sections that the trainer unpacks whether they are there or not."""
-    if not inputs.config.by_path:
+    # Without a command it is not known what the script would add.
+    if not inputs.config.by_path or not inputs.command.overrides:
         return
     required = dict.fromkeys((section, one.built) for one in trainer.expansions for section in one.required)
     for section, built in required:

@@ -163,6 +163,9 @@ def _not_trained(inputs: Inputs, name: str, model: Definition, code: ReleaseCode
 
 def _data_of_another_model(inputs: Inputs, code: ReleaseCode, name: str, forward: Method) -> Iterator[Finding]:
     data = inputs.settings.get("dataset", _DEFAULT_DATA)
+    if "dataset" not in inputs.settings.by_path and not inputs.command.overrides:
+        # What the script would name is not known.
+        return
     if not isinstance(data, str) or not (made := _made_by(code, data)):
         return
     text = ast.unparse(forward.node)

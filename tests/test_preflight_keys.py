@@ -61,6 +61,7 @@ def the_only(inputs: Inputs) -> Finding:
         (NEW, "lr", "optim_conf.lr"),
         (NEW, "train_conf.batch_size", "dataset_conf.batch_size"),
         (NEW, "trian_conf.max_epoch", "train_conf.max_epoch"),
+        (NEW, "train_conf.validate_steps", "train_conf.validate_interval"),
         (NEW, "frontend_conf.n_mel", "frontend_conf.n_mels"),
         (MIDDLE, "train_conf.gradient_accumulation_steps", "train_conf.accum_grad"),
         (OLD, "train_conf.accum_grda", "train_conf.accum_grad"),

@@ -103,12 +103,15 @@ def _spelt(reading: Reading, sections: list[str], leaf: str) -> Nearest | None:
 
 
 def similarity(one: str, other: str) -> float:
-    """Of two names, from 0 to 1; a name that the other begins with, or ends with, is similar."""
+    """Of two names, from 0 to 1; names that begin or end with one another, or begin with one word, are similar."""
     shorter, longer = sorted((one.lower(), other.lower()), key=len)
     ratio = difflib.SequenceMatcher(None, shorter, longer).ratio()
     if len(shorter) >= SHORTEST and longer.startswith(f"{shorter}_"):
         return max(ratio, 0.85)
-    return max(ratio, 0.8) if len(shorter) >= SHORTEST and longer.endswith(f"_{shorter}") else ratio
+    if len(shorter) >= SHORTEST and longer.endswith(f"_{shorter}"):
+        return max(ratio, 0.8)
+    first = shorter.split("_")[0]
+    return max(ratio, 0.76) if len(first) >= SHORTEST and longer.split("_")[0] == first else ratio
 
 
 def closest(name: str, known: Iterable[str], least: float) -> str:

@@ -10,10 +10,11 @@ from harness.core.cells import Severity
 from harness.preflight.findings import Finding
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys import history
-from harness.preflight.keys.nearest import SIMILAR, Nearest, closest, nearest, nearest_section
+from harness.preflight.keys.nearest import SIMILAR, Nearest, closest, nearest, nearest_section, similarity
 from harness.preflight.keys.reading import Fixed, Reading
 from harness.preflight.settings import Setting
 
+MOST_LISTED = 8
 _RECOGNITION = ("auto/auto_model.py",)
 _READ_THERE = re.compile(r"""(?:kwargs|cfg)(?:\.get\(|\.pop\(|\[)\s*["'](\w+)["']""")
 
@@ -80,9 +81,17 @@ def _unknown_parameter(setting: Setting, call: Fixed) -> Finding:
         rule="key-refused",
         message=f"{call.callee.removesuffix('.__init__')} takes no `{key}`: the training ends with a TypeError",
         place=setting.place,
-        evidence=(f"it takes {', '.join(call.takes)} ({call.where})", *_as_typed(setting)),
+        evidence=(f"it takes {_listed(key, call.takes)} ({call.where})", *_as_typed(setting)),
         remedy=remedy,
     )
+
+
+def _listed(key: str, takes: tuple[str, ...]) -> str:
+    """The parameters, of many the most similar ones."""
+    if len(takes) <= MOST_LISTED:
+        return ", ".join(takes)
+    alike = sorted(takes, key=lambda one: -similarity(key, one))[:MOST_LISTED]
+    return f"{', '.join(alike)} and {len(takes) - MOST_LISTED} more"
 
 
 def _without_effect(inputs: Inputs, reading: Reading, setting: Setting, entry: str) -> Finding:

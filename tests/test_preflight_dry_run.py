@@ -19,7 +19,7 @@ from harness.core.cells import Failure, Frame, Severity
 from harness.core.evidence.training import LossCriterion, Targets
 from harness.preflight import dry_run
 from harness.preflight.command import TrainingCommand
-from harness.preflight.dry_run_answer import DryRun, FirstLoss, Read, Trained
+from harness.preflight.dry_run_answer import DryRun, FirstLoss, RowRead, Trained
 from harness.preflight.dry_run_failure import culprit
 from harness.preflight.dry_run_findings import of_start, of_steps
 from harness.preflight.dry_run_request import Checkpoint, changes_of, checkpoint_of, files_of, request_for, shallow
@@ -248,7 +248,7 @@ def blamed(folder: Path, found: Trained, overrides: Mapping[str, Any] | None = N
 
 
 def test_the_culprit_of_an_exception_is_a_row_a_setting_or_the_release(tmp_path: Path) -> None:
-    read = Read(source="a.wav", target="好好")
+    read = RowRead(source="a.wav", target="好好")
     row = blamed(tmp_path, ended("LibsndfileError", "format", ("main", "__getitem__"), row=read))
     assert (row.rule, row.place.line, row.place.key) == ("row-ends-training", 2, "u1")
     typo = ended("TypeError", "Adam.__init__() got an unexpected keyword argument 'lrr'", ("warp_optim_scheduler",))

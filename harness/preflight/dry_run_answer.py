@@ -26,7 +26,7 @@ class FirstLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Read:
+class RowRead:
     """A row as the release's index keeps it."""
 
     source: str = ""
@@ -44,8 +44,8 @@ class Trained:
     seconds: float = 0.0
     functions: tuple[str, ...] = ()
     """Of the traceback, the outermost first."""
-    row: Read | None = None
-    batch: tuple[Read, ...] = ()
+    row: RowRead | None = None
+    batch: tuple[RowRead, ...] = ()
     cut: bool = False
     """Whether its time was over before it ended."""
     steps: int = 0
@@ -89,8 +89,8 @@ class Trained:
             status=str(failure.get("status", "failed")) if failure else "",
             seconds=float(data.get("seconds", 0.0)),
             functions=tuple(data.get("functions", ())),
-            row=Read(**row) if row else None,
-            batch=tuple(Read(**one) for one in data.get("batch", ())),
+            row=RowRead(**row) if row else None,
+            batch=tuple(RowRead(**one) for one in data.get("batch", ())),
             cut=bool(data.get("cut", False)),
             steps=int(data.get("steps", 0)),
             forwards=int(data.get("forwards", 0)),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from harness.config.built_in import KNOWN_ISSUES_NAME, shipped_file
 from harness.core.cells import Cell, Depth, Device, Dimensions, Entry, Failure, Frame, Precision, Severity, Status
 from harness.core.errors import HarnessError
-from harness.preflight.dry_run_answer import Read, Trained
+from harness.preflight.dry_run_answer import RowRead, Trained
 from harness.preflight.dry_run_sample import Sample, SampledRow
 from harness.preflight.findings import Finding, Place
 from harness.preflight.inputs import Inputs
@@ -80,7 +80,7 @@ def _stage(found: Trained) -> str:
 def _reads(found: Trained) -> Iterator[tuple[str, str]]:
     """The row that was being read; of a batch only its one row, as any of several may be the cause."""
     one = found.row or (found.batch[0] if len(found.batch) == 1 and found.went_through("forward") else None)
-    if isinstance(one, Read) and (one.source or one.target):
+    if isinstance(one, RowRead) and (one.source or one.target):
         yield one.source, one.target
 
 
@@ -134,7 +134,7 @@ def _of_release(inputs: Inputs, text: str, found: Trained, failure: Failure, fil
     )
 
 
-def _key(read: Read, files: list[Sample]) -> str:
+def _key(read: RowRead, files: list[Sample]) -> str:
     return next((row.key for file in files if (row := file.named(read.source, read.target))), "")
 
 

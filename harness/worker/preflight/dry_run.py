@@ -134,7 +134,7 @@ def _train(
     model_class = launch.import_model_class(request["release"]["overlay"], str(request["config"]["model"]))
     setup = _set_up(request, weights, blocks, context.path)
     recorder, rows, began = TrainingRecorder(meter=memory.meter("cpu")), RowsRead(), time.monotonic()
-    first = _FirstLoss()
+    first = _FirstForward()
     recorder.attach(model_class)
     first.attach(model_class)
     rows.attach()
@@ -172,12 +172,12 @@ def _first(
         context.answer |= {"first": dict(found)}
         context.leave()
 
-    _FirstLoss(then=seen).attach(model_class)
+    _FirstForward(then=seen).attach(model_class)
     launch.run_trainer(request["entry"], setup.overrides, root=request["root"])
 
 
 @dataclass(kw_only=True)
-class _FirstLoss:
+class _FirstForward:
     """Observes the first training forward pass."""
 
     then: Any = None
@@ -214,7 +214,9 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _observed(recorder: TrainingRecorder, first: _FirstLoss, setup: _Setup, weights: Weights | None) -> dict[str, Any]:
+def _observed(
+    recorder: TrainingRecorder, first: _FirstForward, setup: _Setup, weights: Weights | None
+) -> dict[str, Any]:
     saved = sorted(path.name for path in setup.output.glob("**/model.pt*"))
     if recorder.network is None:
         return {"first": None, "saved": saved, "steps": 0, "validations": recorder.validations}

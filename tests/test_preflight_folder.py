@@ -293,6 +293,10 @@ def test_hostile_files_are_named_and_not_read(folder: Path) -> None:
     assert rules(folder) == {"file-unreadable": Severity.BROKEN}
     (folder / "configuration.json").write_text('{"file_path_metas": {"config": "a\\u0000b"}}', encoding="utf-8")
     assert "configuration-path-missing" in rules(folder)
+    long = json.dumps({"file_path_metas": {**METAS, "init_param": "a" * 3000}})
+    (folder / "configuration.json").write_text(long, encoding="utf-8")
+    assert rules(folder).get("configuration-path-missing") is Severity.WRONG
+    assert rules(folder, init_param="b" * 3000).get("start-missing") is Severity.BROKEN
     (folder / "configuration.json").write_text("[" * 100_000)
     assert "configuration-unreadable" in rules(folder)
     with (folder / "tokens.json").open("wb") as file:

@@ -8,6 +8,7 @@ from pathlib import Path, PureWindowsPath
 
 from harness.core.cells import Severity
 from harness.preflight.broken_files import USUAL_CONFIGURATION
+from harness.preflight.file_kinds import exists
 from harness.preflight.findings import Finding, Place
 from harness.preflight.inputs import Inputs
 from harness.preflight.model_files import (
@@ -124,7 +125,7 @@ def _nearest(folder: Path, written: str) -> str:
     except OSError:
         return ""
     below = written.replace("\\", "/").lstrip("/")
-    if "\\" in written and not re.match(r"[A-Za-z]:", written) and (folder / below).is_file():
+    if "\\" in written and not re.match(r"[A-Za-z]:", written) and exists(folder / below):
         return below
     return tail if tail in names else next((name for name in names if name.lower() == tail.lower()), "")
 

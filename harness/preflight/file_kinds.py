@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import stat
 import zipfile
@@ -76,7 +77,7 @@ def content_of(path: Path) -> FileContent:
     try:
         found = path.stat()
     except (OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError | NotADirectoryError | ValueError)
+        missing = isinstance(error, ValueError) or error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
         return FileContent(kind=FileKind.MISSING if missing else FileKind.UNREADABLE, note=_reason(error))
     if stat.S_ISDIR(found.st_mode):
         return FileContent(kind=FileKind.FOLDER)
@@ -91,6 +92,11 @@ def content_of(path: Path) -> FileContent:
     kind = _kind(head, path)
     note = _first_line(head) if kind in (FileKind.WEB_PAGE, FileKind.ERROR_ANSWER, FileKind.LFS_POINTER) else ""
     return FileContent(kind=kind, size=found.st_size, note=note)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something; what cannot be looked at, such as a name that is too long, is not there."""
+    return content_of(path).kind not in (FileKind.MISSING, FileKind.UNREADABLE)
 
 
 def head_of(path: Path, count: int = _HEAD) -> bytes:

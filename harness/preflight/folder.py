@@ -11,7 +11,7 @@ from harness.core.errors import InputError
 from harness.preflight.broken_files import USUAL_CONFIGURATION, check_named_file, together
 from harness.preflight.cmvn import check_statistics
 from harness.preflight.configuration import check_configuration
-from harness.preflight.file_kinds import ARCHIVES, FileKind, content_of
+from harness.preflight.file_kinds import ARCHIVES, FileKind, content_of, exists
 from harness.preflight.findings import Fact, Finding, Part, Place
 from harness.preflight.inputs import Inputs
 from harness.preflight.model_files import (
@@ -265,7 +265,7 @@ def _other_start(inputs: Inputs) -> Iterator[Finding]:
     files = files_in_force(inputs)
     start, own = files.named.get(START), inputs.model / "model.pt"
     checkpoints = sorted(name for name in _names(inputs.model) if _EPOCH.match(name))
-    if start is None or not start.path.exists() or not (own.exists() or checkpoints):
+    if start is None or not exists(start.path) or not (own.exists() or checkpoints):
         return
     if not files.whole_config and start.by.value == CONFIG and not start.path.is_relative_to(inputs.model):
         yield Finding(

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.preflight.file_kinds import text_of
+from harness.preflight.file_kinds import exists, text_of
 from harness.preflight.findings import Place
 from harness.preflight.inputs import Inputs
 
@@ -173,7 +173,7 @@ def _by_configuration(inputs: Inputs) -> ModelFiles:
     for key, written in metas:
         place = Place(file=str(path), key=f"file_path_metas.{key}")
         file = _below(inputs.model, written)
-        if file is None or not file.exists():
+        if file is None or not exists(file):
             missing.append(MissingPath(key=key, written=written, place=place))
         elif key not in found or found[key].by is not NamedBy.COMMAND:
             found[key] = NamedFile(key=key, path=file, written=written, place=place, by=NamedBy.CONFIGURATION)
@@ -184,7 +184,7 @@ def _by_names(inputs: Inputs, rules: FolderRules) -> ModelFiles:
     found = dict(_settings_files(inputs))
     start = found.get(START)
     present = [(key, name) for key, name in USUAL_NAMES if (inputs.model / name).exists()]
-    if not (rules.keeps_start and start is not None and start.path.exists()):
+    if not (rules.keeps_start and start is not None and exists(start.path)):
         present.append((START, rules.weights))
     ignored = []
     for key, name in present:

@@ -256,9 +256,8 @@ def test_a_second_reading_comes_from_the_cache_and_equals_the_first(given: Given
     assert check(given(NEW, {"train_conf.nax_epoch": 3}, cache=tmp_path)) == first
 
 
-@pytest.mark.parametrize("version", [OLD, NEW])
 def test_what_a_release_asks_for_while_it_runs_is_what_the_reading_says(
-    layout: Place, forked: Forked, tmp_path: Path, version: str
+    layout: Place, forked: Forked, tmp_path: Path
 ) -> None:
     folder = model_folder(forked, layout(NEW), tmp_path / "model")
     dead = {"train_conf.nax_epoch": 3, "dataset_conf.batchsize": 4, "accum_grad": 2, "tokenizer_conf.unkown": "x"}
@@ -266,7 +265,7 @@ def test_what_a_release_asks_for_while_it_runs_is_what_the_reading_says(
         "tokenizer_conf.token_list": str(folder / "tokens.json"),
         "frontend_conf.cmvn_file": str(folder / "am.mvn"),
     }
-    inputs = user_inputs(folder, layout(version), overrides={**dead, **files, "train_conf.max_epoch": 1, "seed": 3})
+    inputs = user_inputs(folder, layout(NEW), overrides={**dead, **files, "train_conf.max_epoch": 1, "seed": 3})
     found = confirm(inputs)
     assert found.ended == "stopped"
     assert found.missed == frozenset()

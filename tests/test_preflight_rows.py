@@ -137,7 +137,7 @@ def test_a_list_of_files_is_taken_where_the_release_takes_it(scenes: Callable[[s
 @pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize(
     ("factor", "unit", "severity"),
-    [(160, "samples", Severity.BROKEN), (10, "milliseconds", Severity.WRONG), (0.01, "seconds", Severity.WRONG)],
+    [(160, "samples", Severity.BROKEN), (0.01, "seconds", Severity.WRONG)],
 )
 def test_source_len_in_another_unit(
     scenes: Callable[[str], Scene], tmp_path: Path, factor: float, unit: str, severity: Severity
@@ -322,7 +322,7 @@ def test_processes_with_different_numbers_of_batches(scenes: Callable[[str], Sce
 @pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize(
     ("kind", "size", "accused"),
-    [("example", 8, True), ("token", 30, True), ("token", 64, True), ("token", 6000, False)],
+    [("example", 8, True), ("token", 64, True), ("token", 6000, False)],
 )
 def test_rows_that_sense_voice_replaces_or_cuts(
     scenes: Callable[..., Scene], tmp_path: Path, kind: str, size: int, *, accused: bool

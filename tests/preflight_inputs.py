@@ -10,9 +10,9 @@ from user_folders import environment
 
 from harness.environments.environment import Environment
 from harness.preflight.command import TrainingCommand
-from harness.preflight.findings import Finding, Part, Place
+from harness.preflight.findings import Place, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
-from harness.preflight.settings import Setting, Settings, read_config
+from harness.preflight.settings import Setting, SettingsInForce, read_config
 from harness.releases import default_cache, load_lock, resolve
 
 LOCK = Path(__file__).parent.parent / "matrices" / "releases.lock.toml"
@@ -45,13 +45,13 @@ def user_inputs(
         train=train,
         valid=valid,
         command=TrainingCommand(overrides=settings, entry=entry),
-        config=read_config(model / "config.yaml") if (model / "config.yaml").is_file() else Settings(),
+        config=read_config(model / "config.yaml") if (model / "config.yaml").is_file() else SettingsInForce(),
         gpus=gpus,
         card=None,
         root=root or model.parent,
     )
 
 
-def rules(part: Part) -> dict[str, Finding]:
+def rules(part: PreflightPart) -> dict[str, PreflightFinding]:
     """The findings by their rule."""
     return {one.rule: one for one in part.findings}

@@ -18,7 +18,7 @@ from typing import Any
 from harness.core.errors import InputError
 from harness.preflight.findings import Place
 from harness.preflight.keys.follow import read_keys
-from harness.preflight.settings import Setting, Settings, read_config
+from harness.preflight.settings import Setting, SettingsInForce, read_config
 from harness.releases import default_cache, install_path, load_lock
 
 HERE = Path(__file__).parent
@@ -97,9 +97,9 @@ def shipped(repository: str) -> dict[str, Any]:
     return {kind: list(ones.values()) for kind, ones in found.items()}
 
 
-def settings_of(values: dict[str, Any], *, command: bool) -> Settings:
+def settings_of(values: dict[str, Any], *, command: bool) -> SettingsInForce:
     """Recorded keys as settings."""
-    return Settings(
+    return SettingsInForce(
         by_path={
             path: Setting(path=path, value=value, place=Place(key=path), from_command=command, text="")
             for path, value in values.items()
@@ -107,7 +107,7 @@ def settings_of(values: dict[str, Any], *, command: bool) -> Settings:
     )
 
 
-def read_by_releases(config: Settings) -> dict[str, dict[str, list[list[str]]]]:
+def read_by_releases(config: SettingsInForce) -> dict[str, dict[str, list[list[str]]]]:
     """For each entry point and key: the ranges of releases that read it."""
     releases = [one for one in load_lock(LOCK) if install_path(one, default_cache()).is_dir()]
     found: dict[str, dict[str, list[list[str]]]] = {"train": {}, "train_ds": {}}

@@ -17,7 +17,7 @@ from preflight_key_recording import LOCK, SHIPPED, settings_of
 from harness.core.cells import Release, Severity
 from harness.environments.environment import Environment
 from harness.preflight.command import TrainingCommand
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys.check import check
 from harness.releases import default_cache, fetch, install_path, load_lock
@@ -111,7 +111,7 @@ def _configs_for(script: dict[str, Any], version: str, configs: list[dict[str, A
     return near or [one for one in there if one["name"] == PLAIN]
 
 
-def accused(inputs: Inputs) -> list[Finding]:
+def accused(inputs: Inputs) -> list[PreflightFinding]:
     """The findings above `minor`."""
     return [one for one in check(inputs).findings if one.severity is not Severity.MINOR]
 

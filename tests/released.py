@@ -12,7 +12,7 @@ from user_folders import environment
 from harness.core.cells import Outcome, Status
 from harness.preflight import release_questions
 from harness.preflight.inputs import Inputs
-from harness.preflight.release_questions import Question
+from harness.preflight.release_questions import ReleaseQuestion
 
 
 def answer(overlay: str, version: str, name: str, request: Mapping[str, Any], paths: list[str]) -> dict[str, Any]:
@@ -26,10 +26,10 @@ def answer(overlay: str, version: str, name: str, request: Mapping[str, Any], pa
     return dispatch.run({**request, "check": name, "device": "cpu", "release": release})
 
 
-def asker(forked: Forked) -> Callable[[Inputs, Question], Outcome]:
+def asker(forked: Forked) -> Callable[[Inputs, ReleaseQuestion], Outcome]:
     """In the place of `ask_release`."""
 
-    def ask(inputs: Inputs, question: Question) -> Outcome:
+    def ask(inputs: Inputs, question: ReleaseQuestion) -> Outcome:
         if question.key in inputs.answers:
             return inputs.answers[question.key]
         found = forked(
@@ -51,7 +51,7 @@ def asker(forked: Forked) -> Callable[[Inputs, Question], Outcome]:
     return ask
 
 
-def refuse(inputs: Inputs, _question: Question) -> Outcome:
+def refuse(inputs: Inputs, _question: ReleaseQuestion) -> Outcome:
     """In the place of `ask_release`, for what is found without the release."""
     cell = release_questions._cell(inputs, 0)
     return Outcome(cell=cell, status=Status.ERRORED, reason="the release is not asked here")

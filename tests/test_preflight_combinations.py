@@ -14,7 +14,7 @@ from user_folders import inputs_of
 
 from harness.core.cells import Depth, Dimensions, Severity
 from harness.preflight.combinations import check
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.forward_faults import forward_faults
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_code import code_of
@@ -59,7 +59,7 @@ def inputs(
     return replace(found, environment=environment, command=replace(found.command, entry=entry))
 
 
-def named(found: Inputs, rule: str) -> Finding:
+def named(found: Inputs, rule: str) -> PreflightFinding:
     findings = check(found).findings
     assert [one.rule for one in findings] == [rule], [f"{one.rule}: {one.message}" for one in findings]
     return findings[0]

@@ -17,7 +17,7 @@ from harness.preflight.command.interpreter import ShellInterpreter
 from harness.preflight.command.launchers import launch_of
 from harness.preflight.command.scripts import Script, read_text
 from harness.preflight.command.shell import Shell
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 
 HOME = {"HOME": "/home/user"}
 
@@ -26,7 +26,7 @@ def command_of(folder: Path, text: str) -> TrainingCommand:
     return read_script(write_script(folder, text), root=folder, environment=HOME)
 
 
-def named(command: TrainingCommand, rule: str) -> Finding:
+def named(command: TrainingCommand, rule: str) -> PreflightFinding:
     found = [one for one in command.findings if one.rule == rule]
     assert found, [one.rule for one in command.findings]
     return found[0]

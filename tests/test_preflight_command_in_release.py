@@ -12,10 +12,10 @@ from training_scripts import CONFIG, SOUND, write_script
 from harness.core.cells import Release, Severity
 from harness.preflight.command import TrainingCommand, read_script, read_words
 from harness.preflight.command_in_release import check
-from harness.preflight.findings import Part
+from harness.preflight.findings import PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.data_files import data_sets
-from harness.preflight.settings import Settings, read_config
+from harness.preflight.settings import SettingsInForce, read_config
 from harness.preflight.shipped_scripts import RECIPES, recorded_releases, script_for, shipped_scripts
 
 
@@ -56,11 +56,11 @@ def script(here: Path, text: str = SOUND) -> TrainingCommand:
     return read_script(write_script(here, text), root=here, environment={})
 
 
-def rules(part: Part, severity: Severity | None = None) -> set[str]:
+def rules(part: PreflightPart, severity: Severity | None = None) -> set[str]:
     return {one.rule for one in part.findings if severity in (None, one.severity)}
 
 
-def above_minor(part: Part) -> set[str]:
+def above_minor(part: PreflightPart) -> set[str]:
     return {one.rule for one in part.findings if one.severity is not Severity.MINOR}
 
 
@@ -186,7 +186,7 @@ def test_facts_name_the_releases_own_script(tmp_path: Path) -> None:
     assert facts["set here, and not by finetune.sh of 1.4.3"] == "my_conf.key"
     assert facts["value not known here"] == "++my_conf.key=$1"
     assert "iic/some_paraformer" in facts["starts from"]
-    own = {one.label for one in check(inputs(tmp_path, script(tmp_path), overlay, config=Settings())).facts}
+    own = {one.label for one in check(inputs(tmp_path, script(tmp_path), overlay, config=SettingsInForce())).facts}
     assert not any("finetune.sh" in one for one in own)
 
 

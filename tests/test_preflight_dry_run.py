@@ -24,10 +24,10 @@ from harness.preflight.dry_run_failure import culprit
 from harness.preflight.dry_run_findings import of_start, of_steps
 from harness.preflight.dry_run_request import Checkpoint, changes_of, checkpoint_of, files_of, request_for, shallow
 from harness.preflight.dry_run_sample import ROWS, read_sample
-from harness.preflight.findings import Finding, Part, Place
+from harness.preflight.findings import Place, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_questions import ask_all
-from harness.preflight.settings import Setting, Settings
+from harness.preflight.settings import Setting, SettingsInForce
 from harness.releases import default_cache, load_lock, resolve
 from harness.variants.from_folder import code_in
 
@@ -58,7 +58,7 @@ def inputs_at(folder: Path, overrides: Mapping[str, Any] | None = None, **more: 
             "train": folder / "train.jsonl",
             "valid": None,
             "command": overridden(overrides or {}),
-            "config": Settings(by_path=settings),
+            "config": SettingsInForce(by_path=settings),
             "gpus": None,
             "card": None,
             "root": folder,
@@ -242,7 +242,7 @@ def ended(kind: str, message: str, functions: tuple[str, ...], **more: Any) -> T
     return Trained(first=None, failure=failure, functions=functions, **more)
 
 
-def blamed(folder: Path, found: Trained, overrides: Mapping[str, Any] | None = None) -> Finding:
+def blamed(folder: Path, found: Trained, overrides: Mapping[str, Any] | None = None) -> PreflightFinding:
     sample = read_sample([write_jsonl(folder / "train.jsonl", rows_at(folder, 4))], folder)
     return culprit(inputs_at(folder, overrides), "train_ds", found, sample, None)
 
@@ -310,7 +310,7 @@ def users(forked: Forked, layout: Callable[[str], Path], tmp_path_factory: pytes
     return Users(forked, layout, tmp_path_factory.mktemp("users"))
 
 
-def dry_runs(inputs: list[Inputs]) -> list[Part]:
+def dry_runs(inputs: list[Inputs]) -> list[PreflightPart]:
     """The dry runs of one release, in one process tree."""
     plans = [dry_run.plan(one) for one in inputs]
     assert not any(isinstance(one, str) for one in plans), plans
@@ -324,7 +324,7 @@ def dry_runs(inputs: list[Inputs]) -> list[Part]:
     ]
 
 
-def above_minor(part: Part) -> list[str]:
+def above_minor(part: PreflightPart) -> list[str]:
     return [finding.rule for finding in part.findings if finding.severity is not Severity.MINOR]
 
 

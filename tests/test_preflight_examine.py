@@ -13,10 +13,10 @@ from harness.core.cells import Release, Status
 from harness.environments.environment import probe
 from harness.preflight import preflight
 from harness.preflight.command import TrainingCommand
-from harness.preflight.findings import Fact, Part
+from harness.preflight.findings import PreflightFact, PreflightPart
 from harness.preflight.inputs import Inputs
-from harness.preflight.release_questions import Question, ask_all, ask_release
-from harness.preflight.settings import Settings
+from harness.preflight.release_questions import ReleaseQuestion, ask_all, ask_release
+from harness.preflight.settings import SettingsInForce
 from harness.releases import default_cache, resolve
 
 
@@ -32,7 +32,7 @@ def inputs(layout: Callable[[str], Path], locked: tuple[Release, ...], tmp_path:
         train=None,
         valid=None,
         command=TrainingCommand(),
-        config=Settings(),
+        config=SettingsInForce(),
         gpus=None,
         card=None,
         root=tmp_path,
@@ -40,10 +40,10 @@ def inputs(layout: Callable[[str], Path], locked: tuple[Release, ...], tmp_path:
 
 
 def test_a_part_that_fails_is_named_and_the_others_are_kept(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sound(_: Inputs) -> Part:
-        return Part(facts=(Fact(section="data", label="rows", value="8"),))
+    def sound(_: Inputs) -> PreflightPart:
+        return PreflightPart(facts=(PreflightFact(section="data", label="rows", value="8"),))
 
-    def faulty(_: Inputs) -> Part:
+    def faulty(_: Inputs) -> PreflightPart:
         raise KeyError("x")
 
     monkeypatch.setattr(preflight, "parts", lambda: (("one", faulty), ("two", sound)))
@@ -55,8 +55,8 @@ def test_a_part_that_fails_is_named_and_the_others_are_kept(inputs: Inputs, monk
 
 @pytest.mark.release
 def test_questions_share_a_tree_and_are_not_repeated(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
-    def question(**request: Any) -> Question:
-        return Question(name="preflight.no_such", request=request, whole=False)
+    def question(**request: Any) -> ReleaseQuestion:
+        return ReleaseQuestion(name="preflight.no_such", request=request, whole=False)
 
     first, second = ask_all(inputs, [question(a=1), question(a=2)])
     assert {first.status, second.status} == {Status.ERRORED}

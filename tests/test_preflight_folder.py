@@ -16,7 +16,7 @@ from user_folders import inputs_of
 
 from harness.core.cells import Severity
 from harness.preflight.file_kinds import FileKind, content_of
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.folder import check
 
 TOKENS = ["<blank>", "<s>", "</s>", "的", "一", "是", "<unk>"]
@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def found(folder: Path, **overrides: Any) -> list[Finding]:
+def found(folder: Path, **overrides: Any) -> list[PreflightFinding]:
     return list(check(inputs_of(folder, **overrides)).findings)
 
 

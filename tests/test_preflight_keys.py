@@ -13,7 +13,7 @@ from preflight_shipped import REFUSED_RIGHTLY, accused, cases, inputs_of, plain_
 from user_folders import model_folder
 
 from harness.core.cells import Release, Severity
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys.check import check
 from harness.preflight.keys.confirm import confirm
@@ -40,7 +40,7 @@ def given(layout: Place, locked: tuple[Release, ...]) -> Given:
     return make
 
 
-def the_only(inputs: Inputs) -> Finding:
+def the_only(inputs: Inputs) -> PreflightFinding:
     (found,) = [one for one in check(inputs).findings if one.severity is not Severity.MINOR]
     return found
 

@@ -15,7 +15,7 @@ from user_folders import inputs_of, write_jsonl
 from harness.config.built_in import KNOWN_ISSUES_NAME, built_in_folder
 from harness.core.cells import Depth, Dimensions, Severity
 from harness.core.errors import MatrixError
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.known import check
 from harness.rules.issue_conditions import FACTS, Condition
@@ -47,7 +47,7 @@ def inputs(
     return replace(found, gpus=gpus, command=replace(found.command, entry=entry))
 
 
-def found(given: Inputs) -> dict[str, Finding]:
+def found(given: Inputs) -> dict[str, PreflightFinding]:
     """By rule, without what every training meets."""
     findings = check(given).findings
     assert len({one.rule for one in findings}) == len(findings)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from harness import cli
 from harness.core.cells import Severity
-from harness.preflight.findings import Fact, Finding, Part, Place, Report
+from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart, Report
 from harness.preflight.terminal import MOST_SHOWN, render
 from harness.preflight.verdict import record, sentence
 from harness.report.preflight_page import render_preflight
@@ -21,15 +21,20 @@ ABOUT = {"model": "my-model", "data": "train.jsonl", "release": "FunASR 1.4.16",
 HOSTILE = "\x1b]0;owned\x07<script>alert(1)</script>\u202e"
 
 
-def finding(severity: Severity, rule: str = "some-rule", **others: object) -> Finding:
+def finding(severity: Severity, rule: str = "some-rule", **others: object) -> PreflightFinding:
     place = Place(file="data/train.jsonl", line=3, key="utt-3")
     usual = {"message": "The row vanishes.", "place": place, "evidence": ("a", "b"), "remedy": "type this"}
-    return Finding(severity=severity, rule=rule, **{**usual, **others})  # type: ignore[arg-type]
+    return PreflightFinding(severity=severity, rule=rule, **{**usual, **others})  # type: ignore[arg-type]
 
 
-def report(*findings: Finding, skipped: tuple[str, ...] = ()) -> Report:
-    facts = (Fact(section="data", label="rows", value="8"), Fact(section="data", label="trained on", value="7"))
-    return Report.of("1.4.16", [Part(findings=findings, facts=facts), *(Part(skipped=one) for one in skipped)])
+def report(*findings: PreflightFinding, skipped: tuple[str, ...] = ()) -> Report:
+    facts = (
+        PreflightFact(section="data", label="rows", value="8"),
+        PreflightFact(section="data", label="trained on", value="7"),
+    )
+    return Report.of(
+        "1.4.16", [PreflightPart(findings=findings, facts=facts), *(PreflightPart(skipped=one) for one in skipped)]
+    )
 
 
 def text_of(one: Report, *, verbose: bool = False) -> str:

@@ -21,7 +21,7 @@ from user_folders import model_folder, speech, write_jsonl
 
 from harness.core.cells import Severity
 from harness.core.errors import InputError
-from harness.preflight.findings import Finding, Part
+from harness.preflight.findings import PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows import check, measured
 from harness.preflight.rows.fixed import write_fixed
@@ -88,7 +88,7 @@ def asked(forked: Forked, monkeypatch: pytest.MonkeyPatch, _without_release: Non
     monkeypatch.setattr(measured, "ask_release", asker(forked))
 
 
-def grave(part: Part) -> list[Finding]:
+def grave(part: PreflightPart) -> list[PreflightFinding]:
     return [one for one in part.findings if one.severity is not Severity.MINOR]
 
 

@@ -15,7 +15,7 @@ from released import asker
 from user_folders import environment, model_folder, speech, write_jsonl
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Part
+from harness.preflight.findings import PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows import measured
 from harness.preflight.schedule import check
@@ -41,10 +41,10 @@ def folder(layout: Callable[[str], Path], forked: Forked, tmp_path_factory: pyte
 @pytest.fixture
 def schedule(
     layout: Callable[[str], Path], folder: Path, forked: Forked, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Part]:
+) -> Callable[..., PreflightPart]:
     monkeypatch.setattr(measured, "ask_release", asker(forked))
 
-    def found(version: str = "1.4.16", overrides: Mapping[str, Any] | None = None, **given: Any) -> Part:
+    def found(version: str = "1.4.16", overrides: Mapping[str, Any] | None = None, **given: Any) -> PreflightPart:
         room = folder.parent
         inputs: Inputs = user_inputs(
             folder,
@@ -59,7 +59,7 @@ def schedule(
     return found
 
 
-def fact(part: Part, label: str) -> str:
+def fact(part: PreflightPart, label: str) -> str:
     return next(one.value for one in part.facts if one.label == label)
 
 
@@ -73,7 +73,7 @@ def fact(part: Part, label: str) -> str:
     ],
 )
 def test_the_steps_are_those_that_the_trainer_takes(
-    schedule: Callable[..., Part], version: str, entry: str, steps: int, epochs: int
+    schedule: Callable[..., PreflightPart], version: str, entry: str, steps: int, epochs: int
 ) -> None:
     """Measured with each release's own trainer on these rows: 1.0.6 drops an epoch's last batch, and runs one more."""
     part = schedule(version, entry=entry)
@@ -82,7 +82,7 @@ def test_the_steps_are_those_that_the_trainer_takes(
 
 
 def test_a_real_training_takes_the_predicted_steps(
-    schedule: Callable[..., Part], layout: Callable[[str], Path], folder: Path, forked: Forked, tmp_path: Path
+    schedule: Callable[..., PreflightPart], layout: Callable[[str], Path], folder: Path, forked: Forked, tmp_path: Path
 ) -> None:
     room = folder.parent
     overrides = {
@@ -113,12 +113,12 @@ def test_a_real_training_takes_the_predicted_steps(
     assert fact(part, "learning rate").startswith(f"{first:.3g} at step 1, {last:.3g} at step 2")
 
 
-def test_a_scheduler_that_needs_a_metric_hides_no_steps(schedule: Callable[..., Part]) -> None:
+def test_a_scheduler_that_needs_a_metric_hides_no_steps(schedule: Callable[..., PreflightPart]) -> None:
     part = schedule(overrides={"scheduler": "ReduceLROnPlateau", "scheduler_conf": {}})
     assert fact(part, "steps").startswith("16 in 4 epochs")
 
 
-def test_accumulation_and_a_warm_up_that_never_ends(schedule: Callable[..., Part]) -> None:
+def test_accumulation_and_a_warm_up_that_never_ends(schedule: Callable[..., PreflightPart]) -> None:
     part = schedule(overrides={"train_conf.accum_grad": 3, "scheduler_conf.warmup_steps": 25000})
     assert fact(part, "steps").startswith("4 in 4 epochs, 3 batches each")
     found = rules(part)["warmup-longer-than-training"]
@@ -134,7 +134,9 @@ def test_accumulation_and_a_warm_up_that_never_ends(schedule: Callable[..., Part
         ({"dataset_conf.max_token_length": 100}, "train_data_set_list"),
     ],
 )
-def test_a_training_of_no_step_is_broken(schedule: Callable[..., Part], overrides: dict[str, Any], where: str) -> None:
+def test_a_training_of_no_step_is_broken(
+    schedule: Callable[..., PreflightPart], overrides: dict[str, Any], where: str
+) -> None:
     found = rules(schedule(overrides=overrides))["no-steps"]
     assert (found.severity, found.place.key) == (Severity.BROKEN, where)
 
@@ -148,7 +150,7 @@ def write_finished(path: str, epoch: int) -> None:
 
 @pytest.mark.parametrize(("epoch", "rule"), [(4, "resume-finished"), (2, "resume-continues")])
 def test_a_resume_that_takes_no_step(
-    schedule: Callable[..., Part], forked: Forked, tmp_path: Path, epoch: int, rule: str
+    schedule: Callable[..., PreflightPart], forked: Forked, tmp_path: Path, epoch: int, rule: str
 ) -> None:
     forked(write_finished, path=str(tmp_path / "model.pt"), epoch=epoch)
     found = rules(schedule(overrides={"output_dir": str(tmp_path)}))
@@ -156,19 +158,19 @@ def test_a_resume_that_takes_no_step(
     assert (found[rule].severity is Severity.BROKEN) == (epoch == 4)
 
 
-def test_slices_of_one_file_repeat_it(schedule: Callable[..., Part]) -> None:
+def test_slices_of_one_file_repeat_it(schedule: Callable[..., PreflightPart]) -> None:
     part = schedule(overrides={"dataset_conf.data_split_num": 3})
     assert rules(part)["epoch-repeats-file"].severity is Severity.WRONG
     # A slice is the whole file: 4 batches, 3 times, in 4 epochs.
     assert fact(part, "steps").startswith("48 in 4 epochs")
 
 
-def test_the_output_folder_is_not_the_model_folder(schedule: Callable[..., Part], folder: Path) -> None:
+def test_the_output_folder_is_not_the_model_folder(schedule: Callable[..., PreflightPart], folder: Path) -> None:
     found = rules(schedule(overrides={"output_dir": str(folder)}))
     assert found["resume-no-checkpoint"].severity is Severity.BROKEN
 
 
-def test_a_batch_size_in_the_other_unit(schedule: Callable[..., Part]) -> None:
+def test_a_batch_size_in_the_other_unit(schedule: Callable[..., PreflightPart]) -> None:
     frames = rules(schedule(overrides={"dataset_conf.batch_size": 6000}))["batch-size-of-frames"]
     assert frames.severity is Severity.WRONG
     rows = rules(schedule(overrides={"dataset_conf.batch_type": "token", "dataset_conf.batch_size": 128}))
@@ -176,7 +178,7 @@ def test_a_batch_size_in_the_other_unit(schedule: Callable[..., Part]) -> None:
 
 
 def test_checkpoints_that_do_not_fit(
-    schedule: Callable[..., Part], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    schedule: Callable[..., PreflightPart], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))

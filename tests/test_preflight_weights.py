@@ -16,7 +16,7 @@ from user_folders import SOUND, inputs_of, stored_folders, without_configuration
 
 from harness.core.cells import Dimensions, Severity
 from harness.preflight import folder, weights
-from harness.preflight.findings import Finding, Part
+from harness.preflight.findings import PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_questions import ask_all
 
@@ -147,10 +147,10 @@ class Asked:
 
     inputs: Mapping[tuple[str, str], Inputs]
 
-    def part(self, release: str, name: str) -> Part:
+    def part(self, release: str, name: str) -> PreflightPart:
         return weights.check(self.inputs[release, name])
 
-    def findings(self, release: str, name: str) -> list[Finding]:
+    def findings(self, release: str, name: str) -> list[PreflightFinding]:
         one = self.inputs[release, name]
         return [*folder.check(one).findings, *weights.check(one).findings]
 

@@ -22,7 +22,7 @@ from harness.environments.environment import Environment, probe
 from harness.preflight.command import TrainingCommand
 from harness.preflight.findings import Place
 from harness.preflight.inputs import Inputs
-from harness.preflight.settings import Setting, Settings, read_config
+from harness.preflight.settings import Setting, SettingsInForce, read_config
 from harness.releases import default_cache
 from harness.variants.catalogue import load_variant
 from harness.variants.model_folder import write_model_folder
@@ -136,7 +136,7 @@ def inputs_of(model: Path, *, overlay: Path | None = None, version: str = "1.4.1
     try:
         config = read_config(model / "config.yaml")
     except InputError:
-        config = Settings()
+        config = SettingsInForce()
     return Inputs(
         model=model,
         release=Release(label=version, version=version, kind="wheel", filename="", sha256=""),

@@ -20,7 +20,7 @@ from harness.preflight.inputs import Inputs
 from harness.preflight.preflight import examine
 from harness.preflight.releases import FoundRelease, find_release, in_a_line
 from harness.preflight.rows.fixed import write_fixed
-from harness.preflight.settings import Settings, read_config
+from harness.preflight.settings import SettingsInForce, read_config
 from harness.preflight.terminal import render
 from harness.preflight.verdict import record
 from harness.preflight.which_releases import which_releases
@@ -152,12 +152,12 @@ def _data(option: Path | None, named: str | None, root: Path) -> Path | None:
     return root / named if named else None
 
 
-def _config(folder: Path) -> Settings:
+def _config(folder: Path) -> SettingsInForce:
     """Of the folder's config.yaml; what is wrong with the file is a finding of the folder's."""
     try:
         return read_config(folder / "config.yaml")
     except InputError:
-        return Settings()
+        return SettingsInForce()
 
 
 def _about(inputs: Inputs) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.core.cells import Severity
 from harness.preflight.file_kinds import CHECKPOINTS, FileContent, FileKind, content_of
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.model_files import START, NamedBy, NamedFile
 
 _USE = {
@@ -27,7 +27,7 @@ AGAIN = "download it again, for example: modelscope download --model OWNER/NAME 
 _TEXTS = frozenset({FileKind.TEXT, FileKind.ERROR_ANSWER})
 
 
-def check_named_file(named: NamedFile) -> Iterator[Finding]:
+def check_named_file(named: NamedFile) -> Iterator[PreflightFinding]:
     """What is wrong with one file that the training reads, by its content alone."""
     content = content_of(named.path)
     use = _USE.get(named.key)
@@ -39,7 +39,7 @@ def check_named_file(named: NamedFile) -> Iterator[Finding]:
     rule, message, remedy = problem
     size = f" of {content.size:,} bytes" if content.size else ""
     is_what = "" if content.kind is FileKind.MISSING else f" is {content.kind}{size}"
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule=rule,
         message=f"{named.path.name}, {use},{is_what}: {message}" if is_what else f"{use}: {message}",
@@ -49,7 +49,7 @@ def check_named_file(named: NamedFile) -> Iterator[Finding]:
     )
 
 
-def together(findings: Sequence[Finding]) -> Iterator[Finding]:
+def together(findings: Sequence[PreflightFinding]) -> Iterator[PreflightFinding]:
     """The findings, those about files that config.yaml names and that are missing as one: the base's folder is gone."""
     gone = [one for one in findings if one.rule == "file-missing" and one.place.file.endswith("config.yaml")]
     for one in findings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.core.cells import Failure, Severity
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.model_files import START, reads_whole_config
 from harness.preflight.settings import Setting
@@ -22,7 +22,7 @@ _STAGES = {
 }
 
 
-def check_failure(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> Iterator[Finding]:
+def check_failure(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> Iterator[PreflightFinding]:
     """The finding about an exception; none where a finding about the folder's files has said it.
 
     Args:
@@ -44,7 +44,7 @@ def check_failure(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> 
         return
     rule, what = _STAGES[fates.stage]
     cause = _cause(inputs, failure)
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule=rule,
         message=f"{what}: {_told(failure)}",
@@ -66,8 +66,8 @@ def _hides_folder(inputs: Inputs) -> Setting | None:
     return next((one for one in inputs.command.overrides if one.path.split(".")[0] == "model_conf"), None)
 
 
-def _hidden_folder(inputs: Inputs, setting: Setting) -> Finding:
-    return Finding(
+def _hidden_folder(inputs: Inputs, setting: Setting) -> PreflightFinding:
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="model-conf-hides-folder",
         message=(
@@ -79,7 +79,7 @@ def _hidden_folder(inputs: Inputs, setting: Setting) -> Finding:
     )
 
 
-def _unloadable(inputs: Inputs, fates: TensorFates, failure: Failure) -> Finding:
+def _unloadable(inputs: Inputs, fates: TensorFates, failure: Failure) -> PreflightFinding:
     executes = any(words in failure.message for words in _REFUSED)
     name = (fates.loads[-1] if fates.loads else "").rpartition("/")[2] or "the checkpoint"
     message = f"torch cannot load {name}"
@@ -93,7 +93,7 @@ def _unloadable(inputs: Inputs, fates: TensorFates, failure: Failure) -> Finding
             "save the weights alone, where you trust its source: torch.save(torch.load(PATH, weights_only=False)"
             '["state_dict"], "model.pt")'
         )
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="checkpoint-executes" if executes else "checkpoint-unreadable",
         message=message,
@@ -103,9 +103,9 @@ def _unloadable(inputs: Inputs, fates: TensorFates, failure: Failure) -> Finding
     )
 
 
-def _sizes_refused(inputs: Inputs, fates: TensorFates, failure: Failure) -> Finding:
+def _sizes_refused(inputs: Inputs, fates: TensorFates, failure: Failure) -> PreflightFinding:
     sizes = [part.strip() for part in failure.message.split("size mismatch for ")[1:]]
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="checkpoint-shapes-refused",
         message="tensors of the checkpoint have another shape than the model's, and the release refuses them",

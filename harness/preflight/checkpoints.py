@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Fact, Finding
+from harness.preflight.findings import PreflightFact, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.measured import Steps, entry_of, output_folder
 from harness.text.units import memory, plural
@@ -64,19 +64,19 @@ def plan(inputs: Inputs, steps: Steps) -> CheckpointPlan:
     )
 
 
-def checkpoint_facts(inputs: Inputs, steps: Steps) -> Iterator[Fact]:
+def checkpoint_facts(inputs: Inputs, steps: Steps) -> Iterator[PreflightFact]:
     """Validation, saving, averaging, space."""
     known = plan(inputs, steps)
     within = f", {known.within} of them within epochs" if known.within else ", one after each epoch"
     kept = "all" if known.kept == known.written else f"{known.kept} best"
-    yield Fact(section=SECTION, label="checkpoints", value=f"{known.written}{within}; {kept} kept")
-    yield Fact(section=SECTION, label="average", value=f"of {plural(known.averaged, 'checkpoint')} at the end")
+    yield PreflightFact(section=SECTION, label="checkpoints", value=f"{known.written}{within}; {kept} kept")
+    yield PreflightFact(section=SECTION, label="average", value=f"of {plural(known.averaged, 'checkpoint')} at the end")
     if known.bytes is not None and known.bytes_each is not None:
         value = f"{memory(known.bytes)} (predicted: {memory(known.bytes_each)} each, with the optimizer)"
-        yield Fact(section=SECTION, label="disk", value=value)
+        yield PreflightFact(section=SECTION, label="disk", value=value)
 
 
-def about_disk(inputs: Inputs, steps: Steps) -> Iterator[Finding]:
+def about_disk(inputs: Inputs, steps: Steps) -> Iterator[PreflightFinding]:
     """Checkpoints that do not fit on the disk."""
     known = plan(inputs, steps)
     folder = output_folder(inputs)
@@ -89,7 +89,7 @@ def about_disk(inputs: Inputs, steps: Steps) -> Iterator[Finding]:
         return
     if known.bytes <= free:
         return
-    yield Finding(
+    yield PreflightFinding(
         # Only an output folder that exists shows that the training runs on this machine's disk.
         severity=Severity.BROKEN if folder.is_dir() else Severity.MINOR,
         rule="disk-too-small",

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.core.cells import Severity
 from harness.preflight.file_kinds import FileKind, content_of, text_of
-from harness.preflight.findings import Fact, Finding, Part, Place
+from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.model_files import ModelFiles
 
@@ -60,30 +60,30 @@ def read_statistics(path: Path) -> FeatureStatistics:
     return FeatureStatistics(shifts=found["<AddShift>"], scales=found["<Rescale>"])
 
 
-def check_statistics(inputs: Inputs, files: ModelFiles) -> Part:
+def check_statistics(inputs: Inputs, files: ModelFiles) -> PreflightPart:
     """The findings about the statistics in force."""
     named, frontend = files.named.get(KEY), inputs.settings.get("frontend")
     if named is None or frontend not in _FRONTENDS or content_of(named.path).kind is not FileKind.TEXT:
-        return Part()
+        return PreflightPart()
     found, place = read_statistics(named.path), Place(file=str(named.path))
     if found.problem:
-        problem = Finding(
+        problem = PreflightFinding(
             severity=Severity.BROKEN,
             rule="statistics-unreadable",
             message=f"{named.path.name} cannot be used as features' statistics: {found.problem}",
             place=Place(file=place.file, line=found.line),
             remedy="take am.mvn from the folder that the checkpoint comes from",
         )
-        return Part(findings=(problem,))
-    fact = Fact(section="model folder", label="features' statistics", value=f"{len(found.shifts)} dimensions")
-    return Part(findings=(*_size(inputs, found, place), *_values(found, place)), facts=(fact,))
+        return PreflightPart(findings=(problem,))
+    fact = PreflightFact(section="model folder", label="features' statistics", value=f"{len(found.shifts)} dimensions")
+    return PreflightPart(findings=(*_size(inputs, found, place), *_values(found, place)), facts=(fact,))
 
 
 def _number(value: Any, default: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
-def _size(inputs: Inputs, found: FeatureStatistics, place: Place) -> Iterator[Finding]:
+def _size(inputs: Inputs, found: FeatureStatistics, place: Place) -> Iterator[PreflightFinding]:
     mels = _number(inputs.settings.get("frontend_conf.n_mels"), _MELS)
     stacked = _number(inputs.settings.get("frontend_conf.lfr_m"), _STACKED)
     size, has = mels * stacked, len(found.shifts)
@@ -97,7 +97,7 @@ def _size(inputs: Inputs, found: FeatureStatistics, place: Place) -> Iterator[Fi
         if has > 1
         else "the same shift and scale is used for all"
     )
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.WRONG if more or has == 1 else Severity.BROKEN,
         rule="statistics-size",
         message=(
@@ -112,7 +112,7 @@ def _size(inputs: Inputs, found: FeatureStatistics, place: Place) -> Iterator[Fi
     )
 
 
-def _values(found: FeatureStatistics, place: Place) -> Iterator[Finding]:
+def _values(found: FeatureStatistics, place: Place) -> Iterator[PreflightFinding]:
     odd = [
         number
         for number, pair in enumerate(zip(found.shifts, found.scales, strict=True))
@@ -120,7 +120,7 @@ def _values(found: FeatureStatistics, place: Place) -> Iterator[Finding]:
     ]
     flat = [number for number, scale in enumerate(found.scales) if math.isfinite(scale) and scale <= 0]
     if odd:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="statistics-not-finite",
             message="am.mvn holds nan or inf: the features, and with them the loss, become nan",
@@ -130,7 +130,7 @@ def _values(found: FeatureStatistics, place: Place) -> Iterator[Finding]:
             count=len(odd),
         )
     if flat:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="statistics-scale",
             message="am.mvn scales features with 0 or less: the model hears nothing of them, or hears them upside down",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from harness.core.cells import Severity
 from harness.preflight.distributed import deepspeed, fsdp
-from harness.preflight.findings import Fact, Finding, Part, Place
+from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.known import entry_of
 from harness.preflight.libraries import missing_libraries
@@ -26,20 +26,20 @@ _ALONE = {
 """What torch requires of a caller, that no trainer of FunASR's gives."""
 
 
-def check(inputs: Inputs) -> Part:
+def check(inputs: Inputs) -> PreflightPart:
     """What the trainer cannot do with these settings, this model and this environment."""
     code = code_of(inputs.overlay)
     trainer = TrainerCode(code=code, entry=entry_of(inputs))
-    found: list[Finding] = []
+    found: list[PreflightFinding] = []
     if trainer.exists:
         for rule in (_validation, _sections, _intervals, _zeros, deepspeed, fsdp, _precision, _steps):
             found += rule(inputs, trainer)
     found += model_findings(inputs, code)
     found += missing_libraries(inputs, trainer)
-    return Part(findings=tuple(found), facts=tuple(_facts(inputs)))
+    return PreflightPart(findings=tuple(found), facts=tuple(_facts(inputs)))
 
 
-def _validation(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
+def _validation(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
     text = trainer.main_text + trainer.code.text("datasets/dataloader_entry.py")
     named = inputs.settings.by_path.get("valid_data_set_list")
     unvalued = any(one.path == "valid_data_set_list" for one in inputs.command.unvalued)
@@ -48,7 +48,7 @@ def _validation(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
     how = "FileNotFoundError: ''" if named and named.value == "" else "AttributeError: 'NoneType' object …"
     told = named or "train_data_set_list" in inputs.settings.by_path
     if told and not (inputs.valid and not named):
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="validation-set-missing",
             message="no validation set is named, and the trainer opens one before its first step: it ends with " + how,
@@ -57,7 +57,7 @@ def _validation(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
             remedy="++valid_data_set_list=val.jsonl: a few rows that are not trained on",
         )
     elif inputs.train and not inputs.valid and not named:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.MINOR,
             rule="validation-set-unknown",
             message="no validation set was named here; the trainer does not start without one",
@@ -66,7 +66,7 @@ def _validation(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
         )
 
 
-def _sections(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
+def _sections(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
     """Sections that the trainer unpacks whether they are there or not."""
     # Without a command it is not known what the script would add.
     if not inputs.config.by_path or not inputs.command.overrides:
@@ -79,7 +79,7 @@ def _sections(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
             "train_conf",
             "dataset_conf",
         ):
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="section-missing",
                 message=f"there is no `{section}`, and the trainer unpacks it all the same: it ends with a TypeError",
@@ -100,7 +100,7 @@ def _example(section: str) -> str:
     return examples[section]
 
 
-def _intervals(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
+def _intervals(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
     save = _number(inputs, trainer, "save_checkpoint_interval")
     validate = _number(inputs, trainer, "validate_interval")
     if save is None or validate is None or save <= 0 or validate == 0:
@@ -108,7 +108,7 @@ def _intervals(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
     evidence = (f"save_checkpoint_interval is {save:g}, validate_interval {validate:g}",)
     place = _place(inputs, "validate_interval", "save_checkpoint_interval")
     if trainer.intervals_must_agree and inputs.command.entry == "train" and validate >= 0 and save != validate:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="intervals-differ",
             message="funasr/bin/train.py ends with an AssertionError where `save_checkpoint_interval` and "
@@ -120,7 +120,7 @@ def _intervals(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
     elif trainer.unvalidated_save_raises and validate > 0 and save % validate and not trainer.intervals_must_agree:
         if _fewer_rows(inputs, int(save)):
             return
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="checkpoint-without-validation",
             message=f"step {save:g} of an epoch is saved and not validated, and this release's trainer looks up its "
@@ -144,13 +144,13 @@ def _fewer_rows(inputs: Inputs, steps: int) -> bool:
     return count + 1 < steps
 
 
-def _zeros(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
+def _zeros(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
     for key in _STEPPED:
         setting = inputs.settings.by_path.get(f"train_conf.{key}")
         if setting is None or isinstance(setting.value, bool) or setting.value != 0:
             continue
         if re.search(rf"%\s*(?:self\.)?{key}\b", trainer.trainer_text):
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="interval-of-zero",
                 message=f"the trainer divides by `{key}`: the training ends with a ZeroDivisionError",
@@ -159,12 +159,12 @@ def _zeros(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
             )
 
 
-def _precision(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
+def _precision(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
     both = [
         f"train_conf.{name}" for name in ("use_fp16", "use_bf16") if bool(inputs.settings.get(f"train_conf.{name}"))
     ]
     if len(both) == 2 and all(name in trainer.trainer_text for name in ("use_fp16", "use_bf16")):
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="fp16-with-bf16",
             message="both precisions are switched on: the model is trained in bf16, with the gradient scaler of fp16",
@@ -173,7 +173,7 @@ def _precision(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
         )
 
 
-def _steps(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
+def _steps(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
     """Optimizers and schedulers that the trainer has not, or cannot step."""
     for key, folder in (("optim", "optimizers"), ("scheduler", "schedulers")):
         setting = inputs.settings.by_path.get(key)
@@ -181,7 +181,7 @@ def _steps(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
         if setting is None or not isinstance(setting.value, str) or not names:
             continue
         if setting.value not in names:
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="not-an-option",
                 message=f"this release has no {key} `{setting.value}`: the trainer ends with an AssertionError",
@@ -190,7 +190,7 @@ def _steps(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
                 remedy=_nearest(key, setting.value, names),
             )
         elif setting.value in _ALONE[key]:
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="cannot-be-stepped",
                 message=f"{_ALONE[key][setting.value]}: the training ends with a TypeError at its first step",
@@ -206,10 +206,12 @@ def _nearest(key: str, value: str, names: list[str]) -> str:
     return f"++{key}={alike[0]}" if alike else f"++{key}={names[0]}"
 
 
-def _facts(inputs: Inputs) -> Iterator[Fact]:
+def _facts(inputs: Inputs) -> Iterator[PreflightFact]:
     device = inputs.settings.get("device", "cuda")
     if str(device).startswith("cuda") and not inputs.environment.cuda_available:
-        yield Fact(section="environment", label="GPU", value="torch sees none here; FunASR's trainers use `cuda`")
+        yield PreflightFact(
+            section="environment", label="GPU", value="torch sees none here; FunASR's trainers use `cuda`"
+        )
 
 
 def _number(inputs: Inputs, trainer: TrainerCode, key: str) -> float | None:

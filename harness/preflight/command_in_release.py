@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.core.cells import Severity
 from harness.core.errors import InputError
-from harness.preflight.findings import Fact, Finding, Part, Place
+from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.settings import read_config
 from harness.preflight.shipped_scripts import script_for
@@ -19,22 +19,24 @@ _ITS_OWN = ("model", "train_data_set_list", "valid_data_set_list", "output_dir",
 MOST_NAMED = 5
 
 
-def check(inputs: Inputs) -> Part:
+def check(inputs: Inputs) -> PreflightPart:
     """What the command calls and names, and how it differs from the release's own."""
     if not inputs.command.called:
-        return Part(skipped="no training command was given: name finetune.sh with --script, or settings after --")
+        return PreflightPart(
+            skipped="no training command was given: name finetune.sh with --script, or settings after --"
+        )
     found = [
         *(*_trainer(inputs), *_config_path(inputs), *_in_its_config(inputs)),
         *(*_model(inputs), *_data(inputs), *_gpus(inputs)),
     ]
-    return Part(findings=tuple(found), facts=tuple(_facts(inputs)))
+    return PreflightPart(findings=tuple(found), facts=tuple(_facts(inputs)))
 
 
 def _place(inputs: Inputs, line: int | None = None, key: str = "") -> Place:
     return Place(file=str(inputs.command.script or ""), line=line if inputs.command.script else None, key=key)
 
 
-def _trainer(inputs: Inputs) -> Iterator[Finding]:
+def _trainer(inputs: Inputs) -> Iterator[PreflightFinding]:
     """Whether the release has the trainer, and whether its file lies where the command says."""
     command = inputs.command
     if not command.trainer or command.entry is None:
@@ -46,7 +48,7 @@ def _trainer(inputs: Inputs) -> Iterator[Finding]:
     if command.entry not in has or (program and program not in programs(inputs.overlay)):
         what = program or f"funasr/bin/{command.entry}.py"
         module = f"-m funasr.bin.{command.entry if command.entry in has else has[0] if has else 'train'}"
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="trainer-not-in-release",
             message=f"FunASR {version} has no {what}: the command stops before it trains",
@@ -58,7 +60,7 @@ def _trainer(inputs: Inputs) -> Iterator[Finding]:
     if program or command.trainer.startswith("-m ") or not command.trainer.endswith(".py"):
         return
     if command.script is not None and command.directory is not None and not there(command.directory, command.trainer):
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.MINOR,
             rule="trainer-file-elsewhere",
             message="there is no such file here: started from this folder, the command cannot open its trainer",
@@ -85,7 +87,7 @@ def there(folder: Path, name: str) -> bool:
         return False
 
 
-def _config_path(inputs: Inputs) -> Iterator[Finding]:
+def _config_path(inputs: Inputs) -> Iterator[PreflightFinding]:
     """A relative `--config-path`, which hydra looks up beside the trainer's file and not in the working directory."""
     command = inputs.command
     file = command.config_file
@@ -94,7 +96,7 @@ def _config_path(inputs: Inputs) -> Iterator[Finding]:
     beside = (command.directory / command.trainer).parent if command.trainer.endswith(".py") else None
     if there(command.directory, file) and not (beside and there(beside, file)):
         folder = file.rpartition("/")[0]
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="config-path-relative",
             message="hydra looks for a relative --config-path beside the trainer's file, not in the working directory",
@@ -104,7 +106,7 @@ def _config_path(inputs: Inputs) -> Iterator[Finding]:
         )
 
 
-def _in_its_config(inputs: Inputs) -> Iterator[Finding]:
+def _in_its_config(inputs: Inputs) -> Iterator[PreflightFinding]:
     """With `--config-name` hydra knows that file's keys: without ++ a key must be there, with one + it must not."""
     command = inputs.command
     path = (command.directory or inputs.root) / command.config_file if command.config_file else None
@@ -119,7 +121,7 @@ def _in_its_config(inputs: Inputs) -> Iterator[Finding]:
         if one.text.startswith("++") or one.text.startswith("+") != there_already:
             continue
         alone = one.text.startswith("+")
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="setting-appended-twice" if alone else "setting-without-plus",
             message=(
@@ -133,7 +135,7 @@ def _in_its_config(inputs: Inputs) -> Iterator[Finding]:
         )
 
 
-def _model(inputs: Inputs) -> Iterator[Finding]:
+def _model(inputs: Inputs) -> Iterator[PreflightFinding]:
     """The model that the command starts from, against the one that is checked."""
     command, named = inputs.command, inputs.command.model
     if command.script is None:
@@ -141,7 +143,7 @@ def _model(inputs: Inputs) -> Iterator[Finding]:
     if named is None:
         known = "model" in {one.path for one in command.unvalued}
         if not known and command.config_file is None and command.entry is not None:
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="model-not-named",
                 message="the command names no model, and the trainer stops at once (AssertionError)",
@@ -153,7 +155,7 @@ def _model(inputs: Inputs) -> Iterator[Finding]:
     yield from _other_file(inputs, "model", named, inputs.model, "the model", hub=bool(_HUB.match(named)))
 
 
-def _data(inputs: Inputs) -> Iterator[Finding]:
+def _data(inputs: Inputs) -> Iterator[PreflightFinding]:
     """The files that the command trains on, against those that are checked; whether they are there, the rows say."""
     command = inputs.command
     for key, named, given in (
@@ -166,13 +168,13 @@ def _data(inputs: Inputs) -> Iterator[Finding]:
 
 def _other_file(
     inputs: Inputs, key: str, named: str, given: Path, what: str, *, hub: bool = False
-) -> Iterator[Finding]:
+) -> Iterator[PreflightFinding]:
     folder = inputs.command.directory or inputs.root
     path = folder / named
     exists = there(folder, named)
     if same(path, given) or (hub and not exists):
         return
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.WRONG if exists else Severity.MINOR,
         rule="checks-another-file",
         message=(
@@ -194,11 +196,11 @@ def same(one: Path, two: Path) -> bool:
         return False
 
 
-def _gpus(inputs: Inputs) -> Iterator[Finding]:
+def _gpus(inputs: Inputs) -> Iterator[PreflightFinding]:
     started = inputs.command.processes
     if inputs.gpus is None or started is None or started == inputs.gpus or inputs.command.script is None:
         return
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.MINOR,
         rule="gpus-differ",
         message=f"the command starts {started} process{'es' if started != 1 else ''}, and --gpus says {inputs.gpus}",
@@ -207,26 +209,26 @@ def _gpus(inputs: Inputs) -> Iterator[Finding]:
     )
 
 
-def _facts(inputs: Inputs) -> Iterator[Fact]:
+def _facts(inputs: Inputs) -> Iterator[PreflightFact]:
     command = inputs.command
     if command.trainer:
         started = f", {command.processes} processes" if (command.processes or 1) > 1 else ""
         through = f"{command.launcher} {command.trainer}".strip()
-        yield Fact(section="command", label="trainer", value=through + started)
+        yield PreflightFact(section="command", label="trainer", value=through + started)
     if len(command.calls) > 1:
         lines = ", ".join(map(str, command.calls))
         value = f"{len(command.calls)}, in lines {lines}; the first that surely runs is checked"
-        yield Fact(section="command", label="trainer calls", value=value)
+        yield PreflightFact(section="command", label="trainer calls", value=value)
     if command.unvalued:
         keys = _few([one.text for one in command.unvalued])
-        yield Fact(section="command", label="value not known here", value=keys)
+        yield PreflightFact(section="command", label="value not known here", value=keys)
     if command.model and _HUB.match(command.model) and not there(command.directory or inputs.root, command.model):
         value = f"{command.model} of the hub; {inputs.model.name} is checked in its place"
-        yield Fact(section="command", label="starts from", value=value)
+        yield PreflightFact(section="command", label="starts from", value=value)
     yield from _against_the_shipped(inputs)
 
 
-def _against_the_shipped(inputs: Inputs) -> Iterator[Fact]:
+def _against_the_shipped(inputs: Inputs) -> Iterator[PreflightFact]:
     """What the release's own script passes and this command does not, where no config sets it; and the reverse."""
     found = script_for(str(inputs.config.get("model", "")), inputs.version)
     if found is None:
@@ -236,14 +238,16 @@ def _against_the_shipped(inputs: Inputs) -> Iterator[Fact]:
     command = inputs.command
     own = {one.path for one in (*command.overrides, *command.unvalued)}
     if command.entry and shipped.entry and command.entry != shipped.entry:
-        yield Fact(section="command", label=label, value=f"calls funasr/bin/{shipped.entry}.py, not {command.entry}.py")
+        yield PreflightFact(
+            section="command", label=label, value=f"calls funasr/bin/{shipped.entry}.py, not {command.entry}.py"
+        )
     lacking = [f"{key}={value}" for key, value in shipped.settings.items() if key not in own and key not in _ITS_OWN]
     lacking = [one for one in lacking if inputs.config.get(one.partition("=")[0]) is None]
     if lacking:
-        yield Fact(section="command", label=f"{label} sets, and nothing here", value=_few(lacking))
+        yield PreflightFact(section="command", label=f"{label} sets, and nothing here", value=_few(lacking))
     beside = sorted(own - set(shipped.settings) - set(_ITS_OWN))
     if beside:
-        yield Fact(section="command", label=f"set here, and not by {label}", value=_few(beside))
+        yield PreflightFact(section="command", label=f"set here, and not by {label}", value=_few(beside))
 
 
 def _few(texts: list[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 from harness.core.cells import Severity
 from harness.preflight.broken_files import USUAL_CONFIGURATION
 from harness.preflight.file_kinds import exists
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.model_files import (
     CONFIGURATION,
@@ -32,7 +32,7 @@ _CONSEQUENCES = {
 }
 
 
-def check_configuration(inputs: Inputs, files: ModelFiles) -> Iterator[Finding]:
+def check_configuration(inputs: Inputs, files: ModelFiles) -> Iterator[PreflightFinding]:
     """The findings about configuration.json, where the release reads it."""
     if files.configuration is None:
         return
@@ -51,7 +51,7 @@ def check_configuration(inputs: Inputs, files: ModelFiles) -> Iterator[Finding]:
         one for one in files.named.values() if one.by is NamedBy.CONFIGURATION and _outside(inputs.model, one.path)
     ]
     if outside:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.MINOR,
             rule="configuration-outside",
             message=f"{CONFIGURATION} names a file outside the folder: a copy of the folder lacks it",
@@ -62,10 +62,10 @@ def check_configuration(inputs: Inputs, files: ModelFiles) -> Iterator[Finding]:
         )
 
 
-def _unreadable(place: Place, error: Exception) -> Finding:
+def _unreadable(place: Place, error: Exception) -> PreflightFinding:
     line = getattr(error, "lineno", None)
     reason = getattr(error, "strerror", None) or str(error)
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="configuration-unreadable",
         message=f"{CONFIGURATION} cannot be read as JSON: the training ends before its first step",
@@ -75,10 +75,10 @@ def _unreadable(place: Place, error: Exception) -> Finding:
     )
 
 
-def _without_config(place: Place, metas: dict[str, str], folder: Path) -> Finding:
+def _without_config(place: Place, metas: dict[str, str], folder: Path) -> PreflightFinding:
     what = "has no `file_path_metas`" if not metas else "has no `config` in `file_path_metas`"
     named = [name for name in ("model.pt", "tokens.json", "am.mvn") if (folder / name).exists()]
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="configuration-without-config",
         message=f"{CONFIGURATION} {what}: the release then reads neither config.yaml nor any other file of the folder",
@@ -88,7 +88,7 @@ def _without_config(place: Place, metas: dict[str, str], folder: Path) -> Findin
     )
 
 
-def _missing(inputs: Inputs, files: ModelFiles, one: MissingPath) -> Iterator[Finding]:
+def _missing(inputs: Inputs, files: ModelFiles, one: MissingPath) -> Iterator[PreflightFinding]:
     if one.key not in _CONSEQUENCES:
         return
     severity, consequence = _CONSEQUENCES[one.key]
@@ -107,7 +107,7 @@ def _missing(inputs: Inputs, files: ModelFiles, one: MissingPath) -> Iterator[Fi
     ):
         return
     remedy = f'"{one.key.rpartition(".")[2]}": "{near}"' if near else f"put {one.written} into the folder"
-    yield Finding(
+    yield PreflightFinding(
         severity=severity,
         rule="configuration-path-missing",
         message=(f"{CONFIGURATION} names `{one.written}`, which does not exist and is passed over: {consequence}"),

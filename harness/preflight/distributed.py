@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.libraries import has_library
 from harness.preflight.trainer_code import TrainerCode
@@ -15,14 +15,14 @@ from harness.preflight.trainer_code import TrainerCode
 _LARGEST_CONFIG = 1 << 20
 
 
-def deepspeed(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
+def deepspeed(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
     """DeepSpeed without its library or its config, or together with FSDP."""
     path = _switch(inputs, "use_deepspeed")
     if not path or "deepspeed" not in trainer.trainer_text:
         return
     place = inputs.settings.place(path)
     if not has_library(inputs, "deepspeed"):
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="deepspeed-not-installed",
             message="DeepSpeed is switched on and not installed: the training ends with AttributeError: 'NoneType' "
@@ -33,7 +33,7 @@ def deepspeed(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
         )
     yield from _deepspeed_config(inputs, place)
     if "use_deepspeed and use_fsdp" in trainer.main_text and (other := _switch(inputs, "use_fsdp")):
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="deepspeed-with-fsdp",
             message="DeepSpeed and FSDP are both switched on: the trainer ends with a ValueError",
@@ -42,7 +42,7 @@ def deepspeed(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
         )
 
 
-def _deepspeed_config(inputs: Inputs, place: Place) -> Iterator[Finding]:
+def _deepspeed_config(inputs: Inputs, place: Place) -> Iterator[PreflightFinding]:
     given = inputs.settings.get("deepspeed_config") or inputs.settings.get("train_conf.deepspeed_config")
     problem = "no `deepspeed_config` is named" if not given else ""
     if given:
@@ -55,7 +55,7 @@ def _deepspeed_config(inputs: Inputs, place: Place) -> Iterator[Finding]:
             except (OSError, ValueError, RecursionError) as error:
                 problem = f"`deepspeed_config` {given} is no JSON: {error}"
     if problem:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="deepspeed-without-config",
             message=f"DeepSpeed is switched on, and {problem}: the trainer cannot open it",
@@ -65,7 +65,7 @@ def _deepspeed_config(inputs: Inputs, place: Place) -> Iterator[Finding]:
         )
 
 
-def fsdp(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
+def fsdp(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
     """FSDP, which most releases cannot train with."""
     path = _switch(inputs, "use_fsdp")
     if not path:
@@ -81,7 +81,7 @@ def fsdp(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
     elif trainer.fsdp_saves == "nothing":
         message = "this release saves nothing under FSDP: the training ends without a checkpoint"
     if message:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="fsdp-does-not-work",
             message=message,
@@ -89,7 +89,7 @@ def fsdp(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
             remedy=f"++{path}=false",
         )
     elif top_level and inputs.command.launcher == "python" and inputs.processes == 1:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="fsdp-without-launcher",
             message="FSDP is switched on, and no launcher sets RANK and WORLD_SIZE: the start ends with a ValueError",

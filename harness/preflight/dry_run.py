@@ -10,9 +10,9 @@ from harness.preflight.dry_run_failure import culprit, of_this_machine
 from harness.preflight.dry_run_findings import facts, of_start, of_steps
 from harness.preflight.dry_run_request import Changes, Checkpoint, changes_of, checkpoint_of, request_for
 from harness.preflight.dry_run_sample import ROWS, Sample, read_sample
-from harness.preflight.findings import Finding, Part, Place
+from harness.preflight.findings import Place, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
-from harness.preflight.release_questions import Question, ask_release, measured
+from harness.preflight.release_questions import ReleaseQuestion, ask_release, measured
 from harness.preflight.rows.data_files import DataSets, data_sets
 from harness.run.progress import stage
 from harness.variants.from_folder import code_in
@@ -31,16 +31,16 @@ class DryRunPlan:
     valid: Sample | None
     changes: Changes
     checkpoint: Checkpoint
-    question: Question
+    question: ReleaseQuestion
 
 
-def check(inputs: Inputs) -> Part:
+def check(inputs: Inputs) -> PreflightPart:
     """Findings of a short training; nothing of the user's is written."""
     if not inputs.dry_run:
-        return Part()
+        return PreflightPart()
     made = plan(inputs)
     if isinstance(made, str):
-        return Part(skipped=f"dry run: {made}")
+        return PreflightPart(skipped=f"dry run: {made}")
     with stage(f"training on {len(made.train.rows)} rows with FunASR {inputs.release.label}"):
         outcome = ask_release(inputs, made.question)
     return judged(inputs, made, outcome)
@@ -72,7 +72,7 @@ def plan(inputs: Inputs) -> DryRunPlan | str:
     changes = changes_of(inputs, min(len(one.rows) for one in (train, valid) if one is not None))
     changes = replace(changes, said=(*changes.said, *said))
     checkpoint = checkpoint_of(inputs)
-    question = Question(
+    question = ReleaseQuestion(
         name="preflight.dry_run",
         request=request_for(inputs, entry, train, valid, checkpoint, changes),
         timeout_seconds=SECONDS,
@@ -98,14 +98,16 @@ def _validation(inputs: Inputs, sets: DataSets, train: Sample) -> tuple[Sample |
     return train, ("validated on the same rows",)
 
 
-def judged(inputs: Inputs, made: DryRunPlan, outcome: Outcome) -> Part:
+def judged(inputs: Inputs, made: DryRunPlan, outcome: Outcome) -> PreflightPart:
     """What is wrong with what was tried."""
     if not measured(outcome):
         return _not_measured(inputs, outcome)
     answer = DryRun.from_json(outcome.evidence["preflight"])
     if answer.unreadable:
-        return Part(skipped=f"dry run: the checkpoint cannot be read without running code: {answer.unreadable}")
-    findings: list[Finding] = []
+        return PreflightPart(
+            skipped=f"dry run: the checkpoint cannot be read without running code: {answer.unreadable}"
+        )
+    findings: list[PreflightFinding] = []
     skipped = ""
     for one in (*answer.ended, answer.training):
         if one.failure is None:
@@ -118,16 +120,16 @@ def judged(inputs: Inputs, made: DryRunPlan, outcome: Outcome) -> Part:
     if answer.training.failure is None:
         findings += of_steps(inputs, answer.training)
     said = facts(answer, sampled=len(made.train.rows), listed=made.train.listed, changed=made.changes.said)
-    return Part(findings=tuple(findings), facts=tuple(said), skipped=skipped)
+    return PreflightPart(findings=tuple(findings), facts=tuple(said), skipped=skipped)
 
 
-def _not_measured(inputs: Inputs, outcome: Outcome) -> Part:
+def _not_measured(inputs: Inputs, outcome: Outcome) -> PreflightPart:
     if outcome.status is Status.FAILED:
-        finding = Finding(
+        finding = PreflightFinding(
             severity=Severity.BROKEN,
             rule="training-ends",
             message=f"the release cannot be imported for a training: {outcome.reason}",
             place=Place(file=str(inputs.model)),
         )
-        return Part(findings=(finding,))
-    return Part(skipped=f"dry run: {outcome.status.replace('_', ' ')}: {outcome.reason}")
+        return PreflightPart(findings=(finding,))
+    return PreflightPart(skipped=f"dry run: {outcome.status.replace('_', ' ')}: {outcome.reason}")

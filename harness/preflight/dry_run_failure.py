@@ -11,7 +11,7 @@ from harness.core.cells import Cell, Depth, Device, Dimensions, Entry, Failure, 
 from harness.core.errors import HarnessError
 from harness.preflight.dry_run_answer import RowRead, Trained
 from harness.preflight.dry_run_sample import Sample, SampledRow
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.settings import Setting
 from harness.rules.known_issues import KnownIssue, load_known_issues
@@ -51,7 +51,7 @@ def of_this_machine(failure: Failure) -> bool:
     return failure.type in ("ModuleNotFoundError", "ImportError") or bool(_OF_THIS_MACHINE.search(failure.message))
 
 
-def culprit(inputs: Inputs, entry: str, found: Trained, train: Sample, valid: Sample | None) -> Finding:
+def culprit(inputs: Inputs, entry: str, found: Trained, train: Sample, valid: Sample | None) -> PreflightFinding:
     """What ends the training."""
     failure = found.failure
     assert failure is not None
@@ -84,8 +84,8 @@ def _reads(found: Trained) -> Iterator[tuple[str, str]]:
         yield one.source, one.target
 
 
-def _of_row(text: str, row: SampledRow, failure: Failure) -> Finding:
-    return Finding(
+def _of_row(text: str, row: SampledRow, failure: Failure) -> PreflightFinding:
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="row-ends-training",
         message=f"this row ends the whole training: {text}",
@@ -95,8 +95,8 @@ def _of_row(text: str, row: SampledRow, failure: Failure) -> Finding:
     )
 
 
-def _of_issue(text: str, issue: KnownIssue, failure: Failure) -> Finding:
-    return Finding(
+def _of_issue(text: str, issue: KnownIssue, failure: Failure) -> PreflightFinding:
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="known-issue-ends-training",
         message=f"{text}. It is FunASR's known issue `{issue.id}`: {issue.title}",
@@ -106,9 +106,9 @@ def _of_issue(text: str, issue: KnownIssue, failure: Failure) -> Finding:
     )
 
 
-def _of_setting(text: str, setting: Setting, failure: Failure) -> Finding:
+def _of_setting(text: str, setting: Setting, failure: Failure) -> PreflightFinding:
     written = setting.text or f"{setting.path}: {setting.value}"
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="setting-ends-training",
         message=f"{text}; it names your setting `{written}`",
@@ -118,11 +118,11 @@ def _of_setting(text: str, setting: Setting, failure: Failure) -> Finding:
     )
 
 
-def _of_release(inputs: Inputs, text: str, found: Trained, failure: Failure, files: list[Sample]) -> Finding:
+def _of_release(inputs: Inputs, text: str, found: Trained, failure: Failure, files: list[Sample]) -> PreflightFinding:
     keys = [_key(read, files) for read in found.batch]
     batch = f"the batch had the rows {', '.join(filter(None, keys[:8]))}" if any(keys) else ""
     missing = _of_recipe(inputs)
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="training-ends",
         message=f"{text}; no row and no setting of yours is named in it",

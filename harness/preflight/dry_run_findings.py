@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from harness.core.cells import Severity
 from harness.preflight.dry_run_answer import DryRun, Trained
 from harness.preflight.dry_run_request import Checkpoint
-from harness.preflight.findings import Fact, Finding, Place
+from harness.preflight.findings import Place, PreflightFact, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.rules.unigram import Criterion, Row, Unigram, UnigramTargets
 
@@ -20,7 +20,7 @@ than about the learning rate at a step: a training of thousands of steps is beyo
 SECTION = "dry run"
 
 
-def of_start(inputs: Inputs, found: DryRun, checkpoint: Checkpoint) -> Iterator[Finding]:
+def of_start(inputs: Inputs, found: DryRun, checkpoint: Checkpoint) -> Iterator[PreflightFinding]:
     """Whether the training starts from the checkpoint, and whether that knows anything."""
     first, random = found.first, found.random
     if first is None or random is None or first.main is None or random.main is None:
@@ -36,7 +36,7 @@ def of_start(inputs: Inputs, found: DryRun, checkpoint: Checkpoint) -> Iterator[
     uniform = _uniform(found)
     trained = found.norm_deviation is not None and found.norm_deviation > UNTRAINED
     worse = uniform is None or first.main >= uniform
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.WRONG if trained and worse else Severity.MINOR,
         rule="start-at-random-level",
         message="the weights are loaded, and predict these rows no better than freshly initialised ones: "
@@ -53,9 +53,9 @@ def of_start(inputs: Inputs, found: DryRun, checkpoint: Checkpoint) -> Iterator[
     )
 
 
-def _fresh_start(checkpoint: Checkpoint, place: Place, evidence: Sequence[str]) -> Finding:
+def _fresh_start(checkpoint: Checkpoint, place: Place, evidence: Sequence[str]) -> PreflightFinding:
     if checkpoint.path is None and not checkpoint.named:
-        return Finding(
+        return PreflightFinding(
             severity=Severity.MINOR,
             rule="start-without-checkpoint",
             message="the training starts from freshly initialised weights: the folder has no checkpoint",
@@ -64,7 +64,7 @@ def _fresh_start(checkpoint: Checkpoint, place: Place, evidence: Sequence[str]) 
             remedy="for a fine-tune, put the model's model.pt into the folder",
         )
     why = "the file does not exist" if checkpoint.missing else "this release takes nothing from it"
-    return Finding(
+    return PreflightFinding(
         severity=Severity.WRONG,
         rule="start-is-random",
         message=f"the training starts from freshly initialised weights and not from the checkpoint: {why}, "
@@ -75,12 +75,12 @@ def _fresh_start(checkpoint: Checkpoint, place: Place, evidence: Sequence[str]) 
     )
 
 
-def of_steps(inputs: Inputs, found: Trained) -> Iterator[Finding]:
+def of_steps(inputs: Inputs, found: Trained) -> Iterator[PreflightFinding]:
     """Whether the steps train what they should."""
     if found.steps == 0 and found.forwards:
         return
     if found.steps == 0:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="dry-run-no-step",
             message="the trainer ends without an error and without a step: no sampled row reaches training",
@@ -92,7 +92,7 @@ def of_steps(inputs: Inputs, found: Trained) -> Iterator[Finding]:
     if found.not_finite is not None:
         number = found.not_finite
         rate = f"learning rate {found.learning_rates[number]:g}" if number < len(found.learning_rates) else ""
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="loss-not-finite",
             message=f"the loss is no finite number from step {number + 1} on",
@@ -101,7 +101,7 @@ def of_steps(inputs: Inputs, found: Trained) -> Iterator[Finding]:
             remedy="++optim_conf.lr=0.0002, or look at the rows of that batch" if number else "look at the first rows",
         )
     if found.learning_rates and not any(found.learning_rates):
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="learning-rate-zero",
             message="the learning rate is 0 at every step: nothing is learned",
@@ -109,7 +109,7 @@ def of_steps(inputs: Inputs, found: Trained) -> Iterator[Finding]:
             remedy="++optim_conf.lr=0.0002",
         )
     if found.frozen_but_trained:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="freeze-has-no-effect",
             message=f"freeze_param is {found.freeze_asked!r}, and {found.frozen_but_trained} of the parameters that it "
@@ -120,7 +120,7 @@ def of_steps(inputs: Inputs, found: Trained) -> Iterator[Finding]:
             count=found.frozen_but_trained,
         )
     if not found.saved and not found.cut and found.failure is None:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="nothing-saved",
             message="the trainer ends without an error and saves no checkpoint",
@@ -128,7 +128,7 @@ def of_steps(inputs: Inputs, found: Trained) -> Iterator[Finding]:
         )
 
 
-def facts(found: DryRun, *, sampled: int, listed: int, changed: Sequence[str]) -> Iterator[Fact]:
+def facts(found: DryRun, *, sampled: int, listed: int, changed: Sequence[str]) -> Iterator[PreflightFact]:
     """What was measured."""
     training = found.training
     depth = "at the model's own depth" if found.whole else "few blocks of each stack, with their weights"
@@ -194,5 +194,5 @@ def _losses(found: Trained) -> str:
     return " ".join(known if len(known) <= 8 else [*known[:4], "…", *known[-3:]])
 
 
-def _fact(label: str, value: str) -> Fact:
-    return Fact(section=SECTION, label=label, value=value)
+def _fact(label: str, value: str) -> PreflightFact:
+    return PreflightFact(section=SECTION, label=label, value=value)

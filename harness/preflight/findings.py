@@ -27,7 +27,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class PreflightFinding:
     """One problem of the user's files, command or release."""
 
     severity: Severity
@@ -49,13 +49,13 @@ class Finding:
 GRAVEST_FIRST = tuple(Severity)
 
 
-def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def ordered(findings: Iterable[PreflightFinding]) -> tuple[PreflightFinding, ...]:
     """The findings, the gravest first; within a severity in the order in which they were found."""
     return tuple(sorted(dict.fromkeys(findings), key=lambda one: GRAVEST_FIRST.index(one.severity)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fact:
+class PreflightFact:
     """Something that was measured or computed and is no problem: `rows that are trained on`, `8 of 8`."""
 
     section: str
@@ -67,11 +67,11 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class PreflightPart:
     """What one part of preflight has to say."""
 
-    findings: tuple[Finding, ...] = ()
-    facts: tuple[Fact, ...] = ()
+    findings: tuple[PreflightFinding, ...] = ()
+    facts: tuple[PreflightFact, ...] = ()
     skipped: str = ""
     """Why this part was not checked, in one sentence; empty where it was."""
 
@@ -81,14 +81,14 @@ class Report:
     """All that preflight has to say about a set of files and one release."""
 
     release: str
-    findings: tuple[Finding, ...]
-    facts: tuple[Fact, ...]
+    findings: tuple[PreflightFinding, ...]
+    facts: tuple[PreflightFact, ...]
     skipped: tuple[str, ...]
     faults: tuple[str, ...] = ()
     """Parts that a fault of the harness kept from an answer, each with its exception."""
 
     @classmethod
-    def of(cls, release: str, parts: Sequence[Part], *, faults: Sequence[str] = ()) -> Report:
+    def of(cls, release: str, parts: Sequence[PreflightPart], *, faults: Sequence[str] = ()) -> Report:
         """The parts together."""
         return cls(
             release=release,

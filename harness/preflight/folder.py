@@ -12,7 +12,7 @@ from harness.preflight.broken_files import USUAL_CONFIGURATION, check_named_file
 from harness.preflight.cmvn import check_statistics
 from harness.preflight.configuration import check_configuration
 from harness.preflight.file_kinds import ARCHIVES, FileKind, content_of, exists
-from harness.preflight.findings import Fact, Finding, Part, Place
+from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.model_files import (
     CONFIG,
@@ -32,11 +32,11 @@ _EPOCH = re.compile(r"model\.pt\.(?:ep|avg|best|step)")
 _MOST_SEARCHED = 2000
 
 
-def check(inputs: Inputs) -> Part:
+def check(inputs: Inputs) -> PreflightPart:
     """The findings about the folder and each of its files that the training reads."""
     unfit = list(_not_a_folder(inputs)) or list(_without_config(inputs.model))
     if unfit:
-        return Part(findings=tuple(unfit))
+        return PreflightPart(findings=tuple(unfit))
     files = files_in_force(inputs)
     findings = [*_config(inputs), *_not_read(inputs), *check_configuration(inputs, files)]
     findings += together([one for named in files.named.values() for one in check_named_file(named)])
@@ -44,7 +44,7 @@ def check(inputs: Inputs) -> Part:
     for one in files.ignored:
         winner = files.named[one.key]
         findings.append(
-            Finding(
+            PreflightFinding(
                 severity=Severity.WRONG,
                 rule="override-replaced",
                 message=(
@@ -59,16 +59,16 @@ def check(inputs: Inputs) -> Part:
     found_tokens = check_tokens(inputs, files)
     found_statistics = check_statistics(inputs, files)
     facts = tuple(
-        Fact(section=SECTION, label=one.key, value=f"{one.path} ({one.by})", detail=True)
+        PreflightFact(section=SECTION, label=one.key, value=f"{one.path} ({one.by})", detail=True)
         for one in files.named.values()
     )
-    return Part(
+    return PreflightPart(
         findings=(*findings, *found_tokens.findings, *found_statistics.findings),
         facts=(*facts, *found_tokens.facts, *found_statistics.facts),
     )
 
 
-def _not_a_folder(inputs: Inputs) -> Iterator[Finding]:
+def _not_a_folder(inputs: Inputs) -> Iterator[PreflightFinding]:
     content, place = content_of(inputs.model), Place(file=str(inputs.model))
     if content.kind is FileKind.FOLDER:
         return
@@ -85,7 +85,7 @@ def _not_a_folder(inputs: Inputs) -> Iterator[Finding]:
         remedy = "unpack it, and name the folder with config.yaml in it"
     elif content.kind is FileKind.ONNX or "torchscript" in name.lower() or content.kind is FileKind.TORCH_SCRIPT:
         remedy = "an exported model cannot be trained: download the folder that it was exported from"
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="model-is-a-file",
         message=(
@@ -97,11 +97,11 @@ def _not_a_folder(inputs: Inputs) -> Iterator[Finding]:
     )
 
 
-def _missing(inputs: Inputs, place: Place) -> Finding:
+def _missing(inputs: Inputs, place: Place) -> PreflightFinding:
     name = _below_root(inputs)
     owner = name.partition("/")[0]
     if owner in _HUB_OWNERS or name in _short_names(inputs.overlay):
-        return Finding(
+        return PreflightFinding(
             severity=Severity.BROKEN,
             rule="model-is-a-hub-name",
             message=f"{name} is a hub's name and no folder: there is no {inputs.model} whose files could be checked",
@@ -110,7 +110,7 @@ def _missing(inputs: Inputs, place: Place) -> Finding:
             if "/" in name
             else "download it first: modelscope download --model OWNER/NAME --local_dir FOLDER",
         )
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="model-folder-missing",
         message=f"there is no {inputs.model}: FunASR takes a path that does not exist for a hub's name",
@@ -136,12 +136,12 @@ def _short_names(overlay: Path) -> frozenset[str]:
     return frozenset(re.findall(r'^\s*"([^"]+)":', path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE))
 
 
-def _without_config(folder: Path) -> Iterator[Finding]:
+def _without_config(folder: Path) -> Iterator[PreflightFinding]:
     if content_of(folder / CONFIG).kind is not FileKind.MISSING or (folder / CONFIGURATION).is_file():
         return
     place = Place(file=str(folder))
     if below := _folders_with_config(folder):
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="model-folder-is-further-down",
             message="this folder has no config.yaml; the model lies in a folder below it",
@@ -153,7 +153,7 @@ def _without_config(folder: Path) -> Iterator[Finding]:
     yield _config_missing(folder, place)
 
 
-def _config_missing(folder: Path, place: Place) -> Finding:
+def _config_missing(folder: Path, place: Place) -> PreflightFinding:
     names = _names(folder)
     message, rule = "the folder has no config.yaml, so nothing says which architecture is to be built", "config-missing"
     remedy = "download the model's folder again, with all its files"
@@ -168,7 +168,7 @@ def _config_missing(folder: Path, place: Place) -> Finding:
         remedy = f"name the folder that the training started from, and add ++{START}={folder / chosen}"
     elif near:
         remedy = f"rename {near[0]} to config.yaml, if it is the model's config"
-    return Finding(severity=Severity.BROKEN, rule=rule, message=message, place=place, remedy=remedy)
+    return PreflightFinding(severity=Severity.BROKEN, rule=rule, message=message, place=place, remedy=remedy)
 
 
 def _folders_with_config(folder: Path) -> list[Path]:
@@ -198,7 +198,7 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _config(inputs: Inputs) -> Iterator[Finding]:
+def _config(inputs: Inputs) -> Iterator[PreflightFinding]:
     path = inputs.model / CONFIG
     place = Place(file=str(path))
     content = content_of(path)
@@ -207,7 +207,7 @@ def _config(inputs: Inputs) -> Iterator[Finding]:
         return
     if content.kind not in (FileKind.TEXT, FileKind.ERROR_ANSWER):
         note = (content.note,) if content.note else ()
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="config-unreadable",
             message=f"config.yaml is {content.kind}: the model cannot be built",
@@ -220,7 +220,7 @@ def _config(inputs: Inputs) -> Iterator[Finding]:
         settings = read_config(path)
     except InputError as error:
         where = re.search(r":(\d+): ", error.what)
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="config-unreadable",
             message="config.yaml cannot be read as YAML: the training ends before its first step",
@@ -230,7 +230,7 @@ def _config(inputs: Inputs) -> Iterator[Finding]:
         )
         return
     if not isinstance(settings.get("model"), str):
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="config-without-model",
             message="config.yaml names no `model`: it is no config of a FunASR model",
@@ -239,7 +239,7 @@ def _config(inputs: Inputs) -> Iterator[Finding]:
         )
 
 
-def _not_read(inputs: Inputs) -> Iterator[Finding]:
+def _not_read(inputs: Inputs) -> Iterator[PreflightFinding]:
     """Without a configuration.json some releases read a folder only where it holds the weights under one name."""
     required = folder_rules(inputs.overlay).required
     if (inputs.model / CONFIGURATION).exists() or not required or (inputs.model / required).exists():
@@ -247,7 +247,7 @@ def _not_read(inputs: Inputs) -> Iterator[Finding]:
     if reads_whole_config(inputs):
         return
     weights = [name for name in ("model.pt", "model.pb") if (inputs.model / name).exists()]
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="folder-not-read",
         message=(
@@ -260,7 +260,7 @@ def _not_read(inputs: Inputs) -> Iterator[Finding]:
     )
 
 
-def _other_start(inputs: Inputs) -> Iterator[Finding]:
+def _other_start(inputs: Inputs) -> Iterator[PreflightFinding]:
     """Weights of the folder that the training does not start from."""
     files = files_in_force(inputs)
     start, own = files.named.get(START), inputs.model / "model.pt"
@@ -268,7 +268,7 @@ def _other_start(inputs: Inputs) -> Iterator[Finding]:
     if start is None or not exists(start.path) or not (own.exists() or checkpoints):
         return
     if not files.whole_config and start.by.value == CONFIG and not start.path.is_relative_to(inputs.model):
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="start-is-another-folders",
             message=(

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.core.cells import Outcome, Release
 from harness.environments.environment import Environment
 from harness.preflight.command import TrainingCommand
-from harness.preflight.settings import Settings
+from harness.preflight.settings import SettingsInForce
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Inputs:
     valid: Path | None
     command: TrainingCommand
     """What `--script` or the words after `--` say; with neither, nothing is overridden."""
-    config: Settings
+    config: SettingsInForce
     """Of the folder's config.yaml; empty where it cannot be read."""
     gpus: int | None
     """`--gpus`; None where it was not given."""
@@ -47,7 +47,7 @@ class Inputs:
     """What the release has been asked already, see `harness.preflight.release_questions`."""
 
     @cached_property
-    def settings(self) -> Settings:
+    def settings(self) -> SettingsInForce:
         """In force: config.yaml with the command's overrides."""
         return self.config.merged(self.command.overrides)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.tensor_fates import CheckpointTensor, ModelTensor, TensorFates, share
 
@@ -18,7 +18,7 @@ _HALF = frozenset({"float16", "bfloat16"})
 _PARTS = {"embed": "embedding", "output_layer": "output layer", "ctc_lo": "CTC output", "hotword": "hotword output"}
 
 
-def check_weights(inputs: Inputs, fates: TensorFates) -> Iterator[Finding]:
+def check_weights(inputs: Inputs, fates: TensorFates) -> Iterator[PreflightFinding]:
     """The findings about a model that was built, and a checkpoint that was loaded."""
     yield from _sizes(inputs, fates)
     if not fates.loads or fates.failure is not None:
@@ -38,12 +38,12 @@ def _share(value: float) -> str:
     return f"{percents:.0f} %" if percents >= 1 else "less than 1 %"
 
 
-def _nothing(fates: TensorFates, place: Place) -> Finding:
+def _nothing(fates: TensorFates, place: Place) -> PreflightFinding:
     prefix = _prefix(fates)
     if {one.name for one in fates.checkpoint} & {one.name for one in fates.parameters}:
         return _not_unwrapped(fates, place)
     remedy = f"++scope_map=[{prefix},None]" if prefix else "use the checkpoint that belongs to this config.yaml"
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="nothing-loaded",
         message="no tensor of the checkpoint arrives in the model: the start is random, without an error",
@@ -56,10 +56,10 @@ def _nothing(fates: TensorFates, place: Place) -> Finding:
     )
 
 
-def _not_unwrapped(fates: TensorFates, place: Place) -> Finding:
+def _not_unwrapped(fates: TensorFates, place: Place) -> PreflightFinding:
     """A trainer's checkpoint, of which an early release takes the outer keys for tensors."""
     keys = ", ".join(fates.keys[:8])
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="nothing-loaded",
         message=(
@@ -87,7 +87,7 @@ def _prefix(fates: TensorFates) -> str:
     return ""
 
 
-def _other_shapes(fates: TensorFates, place: Place) -> Iterator[Finding]:
+def _other_shapes(fates: TensorFates, place: Place) -> Iterator[PreflightFinding]:
     """Apart: what differs in the vocabulary alone, and the rest."""
     vocabulary = fates.vocabulary
     other = fates.of_another_shape()
@@ -95,7 +95,7 @@ def _other_shapes(fates: TensorFates, place: Place) -> Iterator[Finding]:
     rest = [one for one in other if one not in first]
     if first and first[0].found_shape is not None:
         sizes = f"{first[0].found_shape[0]} → {vocabulary}"
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="vocabulary-not-the-checkpoints",
             message=(
@@ -112,7 +112,7 @@ def _other_shapes(fates: TensorFates, place: Place) -> Iterator[Finding]:
         )
     if rest:
         kept = fates.share_kept
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN if kept < 0.05 else Severity.WRONG,
             rule="tensors-of-another-shape",
             message=(
@@ -150,12 +150,12 @@ def _modules(tensors: Sequence[ModelTensor | CheckpointTensor]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counted.most_common(6))
 
 
-def _absent(fates: TensorFates, place: Place) -> Iterator[Finding]:
+def _absent(fates: TensorFates, place: Place) -> Iterator[PreflightFinding]:
     absent = fates.absent()
     if not absent:
         return
     part = share(fates.parameters, absent)
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.WRONG if part >= _NEW_THAT_MATTERS else Severity.MINOR,
         rule="tensors-not-in-checkpoint",
         message=(
@@ -169,12 +169,12 @@ def _absent(fates: TensorFates, place: Place) -> Iterator[Finding]:
     )
 
 
-def _dropped(fates: TensorFates, place: Place) -> Iterator[Finding]:
+def _dropped(fates: TensorFates, place: Place) -> Iterator[PreflightFinding]:
     dropped = fates.dropped()
     part = share(fates.checkpoint, dropped)
     if part < _DROPPED_THAT_MATTERS:
         return
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.WRONG,
         rule="checkpoint-tensors-dropped",
         message=(
@@ -188,10 +188,10 @@ def _dropped(fates: TensorFates, place: Place) -> Iterator[Finding]:
     )
 
 
-def _numbers(fates: TensorFates, place: Place) -> Iterator[Finding]:
+def _numbers(fates: TensorFates, place: Place) -> Iterator[PreflightFinding]:
     half = [one for one in fates.checkpoint if one.type in _HALF]
     if fates.not_finite:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="weights-not-finite",
             message="the checkpoint holds nan or inf: the loss is nan from the first step",
@@ -201,7 +201,7 @@ def _numbers(fates: TensorFates, place: Place) -> Iterator[Finding]:
             count=len(fates.not_finite),
         )
     if half:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.MINOR,
             rule="weights-in-half-precision",
             message=f"the checkpoint's weights are {half[0].type}: the training starts from rounded numbers",
@@ -211,11 +211,11 @@ def _numbers(fates: TensorFates, place: Place) -> Iterator[Finding]:
         )
 
 
-def _sizes(inputs: Inputs, fates: TensorFates) -> Iterator[Finding]:
+def _sizes(inputs: Inputs, fates: TensorFates) -> Iterator[PreflightFinding]:
     outputs, vocabulary = set(fates.outputs.values()), fates.vocabulary
     for name, size in fates.losses.items():
         if outputs and size not in outputs:
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="loss-size",
                 message=f"the loss `{name}` has {size} classes and the output {_few(outputs)}: the first step fails",
@@ -224,7 +224,7 @@ def _sizes(inputs: Inputs, fates: TensorFates) -> Iterator[Finding]:
                 remedy="use the config.yaml of the model's folder, or a release that trains this architecture",
             )
     if vocabulary is not None and outputs and vocabulary not in outputs:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN if max(outputs) < vocabulary else Severity.WRONG,
             rule="tokens-output-size",
             message=f"the token list has {vocabulary} tokens and the model's output {_few(outputs)}",
@@ -235,7 +235,7 @@ def _sizes(inputs: Inputs, fates: TensorFates) -> Iterator[Finding]:
     widest = max(outputs, default=vocabulary or 0)
     for name, number in (*fates.attributes.items(), *_label_ids(inputs)):
         if name not in ("vocab_size", "ignore_id") and widest and number >= widest:
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="special-id-beyond-output",
                 message=f"`{name}` is {number}, and the output has the ids 0 to {widest - 1}: a label out of range",

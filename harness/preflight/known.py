@@ -12,10 +12,10 @@ from typing import Any
 from harness.config.built_in import KNOWN_ISSUES_NAME, LOCK_NAME, shipped_file
 from harness.core.cells import Check, Entry, Release, Severity
 from harness.core.versions import version_of
-from harness.preflight.findings import Finding, Part, Place
+from harness.preflight.findings import Place, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_code import ReleaseCode, code_of
-from harness.preflight.settings import Settings
+from harness.preflight.settings import SettingsInForce
 from harness.releases import load_lock
 from harness.rules.code_that_ran import CodeThatRan
 from harness.rules.issue_conditions import DEFAULTS, Condition
@@ -29,7 +29,7 @@ _WITHIN_EPOCH = re.compile(r"model\.pt\.ep\d+\.\d+")
 _TABLES = ("encoder", "decoder", "predictor", "specaug", "normalize", "frontend", "tokenizer")
 
 
-def check(inputs: Inputs) -> Part:
+def check(inputs: Inputs) -> PreflightPart:
     """The issues that apply: one by one what the user's settings or files cause, at once what every training has."""
     found = list(applying(inputs))
     alone = [one for one in found if one.applies_when or one.severity is Severity.BROKEN]
@@ -38,7 +38,7 @@ def check(inputs: Inputs) -> Part:
     others = [one for one in found if one not in alone or one.severity is Severity.MINOR]
     if others:
         findings.append(_of_every_training(inputs, others))
-    return Part(findings=tuple(findings))
+    return PreflightPart(findings=tuple(findings))
 
 
 def applying(inputs: Inputs) -> Iterator[KnownIssue]:
@@ -59,7 +59,7 @@ def applying(inputs: Inputs) -> Iterator[KnownIssue]:
             yield issue
 
 
-def concerns_training(issue: KnownIssue, *, settings: Settings, entry: str) -> bool:
+def concerns_training(issue: KnownIssue, *, settings: SettingsInForce, entry: str) -> bool:
     """Whether an issue is about a training of this model with this entry point, whatever its settings are."""
     if set(issue.checks) <= {Check.IMPORT} or (issue.entry and issue.entry != entry):
         return False
@@ -71,7 +71,7 @@ def ends_training(inputs: Inputs) -> bool:
     return any(issue.severity is Severity.BROKEN and issue.expects_failure for issue in applying(inputs))
 
 
-def variants_of(settings: Settings) -> tuple[str, ...]:
+def variants_of(settings: SettingsInForce) -> tuple[str, ...]:
     """The built-in variants of the model's class."""
     model = settings.get("model")
     return tuple(name for name, of in _models().items() if of == model)
@@ -162,13 +162,13 @@ def _code_that_runs(inputs: Inputs, code: ReleaseCode) -> CodeThatRan:
     return CodeThatRan(entry=Entry(entry_of(inputs)), whole=False, named=frozenset(named), classes=frozenset(classes))
 
 
-def _finding(inputs: Inputs, issue: KnownIssue) -> Finding:
+def _finding(inputs: Inputs, issue: KnownIssue) -> PreflightFinding:
     setting = next((one for one in issue.applies_when if one.of_a_setting), None)
     without = nearest_without(issue, inputs.release.version, _released())
     place = inputs.settings.place(setting.name) if setting else Place(key="model")
     if setting is None and inputs.config.by_path:
         place = inputs.config.place("model")
-    return Finding(
+    return PreflightFinding(
         severity=issue.severity,
         rule=f"known-{issue.id}",
         message=f"known issue of FunASR {inputs.release.label}: {issue.title}",
@@ -182,7 +182,7 @@ def _without(version: str) -> tuple[str, ...]:
     return (f"the nearest later release without it is {version}",) if version else ("every later release has it too",)
 
 
-def _of_every_training(inputs: Inputs, issues: Sequence[KnownIssue]) -> Finding:
+def _of_every_training(inputs: Inputs, issues: Sequence[KnownIssue]) -> PreflightFinding:
     without = [nearest_without(one, inputs.release.version, _released()) for one in issues]
     lines = [
         f"{one.title} ({f'not in {version}' if version else 'in every later release too'})"
@@ -190,7 +190,7 @@ def _of_every_training(inputs: Inputs, issues: Sequence[KnownIssue]) -> Finding:
     ]
     counted = f"{len(issues)} known faults" if len(issues) > 1 else "one known fault"
     fixed = [version for version in map(version_of, without) if version]
-    return Finding(
+    return PreflightFinding(
         severity=Severity.MINOR,
         rule="known-in-every-training",
         message=f"FunASR {inputs.release.label} has {counted} that every training of this kind meets, whatever its "

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.model_files import CONFIGURATION, START, configuration_of, folder_rules, metas_of
 from harness.preflight.tensor_fates import TensorFates
 
 
-def check_later_load(inputs: Inputs, fates: TensorFates) -> Iterator[Finding]:
+def check_later_load(inputs: Inputs, fates: TensorFates) -> Iterator[PreflightFinding]:
     """The finding where `AutoModel(model=OUTPUT_DIR)` will load the base's weights, and not the trained ones."""
     base = fates.saved_paths.get(START, "")
     if not base:
@@ -28,7 +28,7 @@ def check_later_load(inputs: Inputs, fates: TensorFates) -> Iterator[Finding]:
         if named == "model.pt":
             return
         reason = f"the output folder's {CONFIGURATION} names `{named}`, and the trainer writes model.pt"
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.MINOR,
         rule="later-load-takes-base",
         message=f"after the training, AutoModel(model=OUTPUT_DIR) loads {base}, and not the result: {reason}",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_code import Definition, ReleaseCode, functions
 from harness.preflight.trainer_code import TrainerCode
@@ -36,7 +36,7 @@ _DISTRIBUTIONS = {
 _BUILT = ("tokenizer", "frontend")
 
 
-def missing_libraries(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]:
+def missing_libraries(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
     """What the trainer, the tokenizer and the frontend import, without a fallback, and the environment lacks."""
     said: set[str] = set()
     wanted = [
@@ -54,7 +54,7 @@ def missing_libraries(inputs: Inputs, trainer: TrainerCode) -> Iterator[Finding]
         if distribution is None or distribution in said or has_library(inputs, distribution, module):
             continue
         said.add(distribution)
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="library-missing",
             message=f"{who} imports `{module}`, which is not installed: the training does not start",

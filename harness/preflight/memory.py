@@ -14,7 +14,7 @@ from harness.performance.prediction.cards import GpuCard
 from harness.performance.prediction.measure import MeasureContext, MeasureRequest
 from harness.performance.prediction.predictor import Predictor
 from harness.performance.prediction.recording import StorageUse
-from harness.preflight.findings import Fact, Finding, Part
+from harness.preflight.findings import PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.data_files import data_sets
 from harness.preflight.worst_batch import BY_ROWS, DEFAULT_SIZE, Batch, RowLength, in_their_type, worst_batch
@@ -54,28 +54,28 @@ class Fits:
     """Rows of its length that fit the card."""
 
 
-def check(inputs: Inputs) -> Part:
+def check(inputs: Inputs) -> PreflightPart:
     """Figures where a card is named; they take as long as some training steps of a shallow model."""
     if inputs.card is None:
-        return Part()
+        return PreflightPart()
     if data_sets(inputs).of("train") is None:
-        return Part(skipped="memory: no training rows can be read (--train)")
+        return PreflightPart(skipped="memory: no training rows can be read (--train)")
     try:
         card = card_of(inputs.card)
         variant = _in_force(inputs, load_variant(str(inputs.model)))
         rows = list(rows_of(inputs))
         if not rows:
-            return Part(skipped="memory: no training row is within this release's limits")
+            return PreflightPart(skipped="memory: no training row is within this release's limits")
         batch = worst_batch(rows, _type(inputs), _size(inputs))
         if batch.frames > LONGEST_FRAMES:
-            return Part(
+            return PreflightPart(
                 skipped=f"memory: source_len of {batch.longest[0].key} is {batch.frames:.0f}: no frames of 10 ms"
             )
         return _predicted(inputs, variant, batch, card)
     except (VariantError, InputError) as error:
-        return Part(skipped=f"memory: {error}")
+        return PreflightPart(skipped=f"memory: {error}")
     except HarnessError as error:
-        return Part(skipped=f"memory cannot be predicted: {error}")
+        return PreflightPart(skipped=f"memory cannot be predicted: {error}")
 
 
 def card_of(name: str) -> GpuCard:
@@ -142,7 +142,7 @@ def _in_force(inputs: Inputs, variant: Variant) -> Variant:
     return replace(variant, config=config)
 
 
-def _predicted(inputs: Inputs, variant: Variant, batch: Batch, card: GpuCard) -> Part:
+def _predicted(inputs: Inputs, variant: Variant, batch: Batch, card: GpuCard) -> PreflightPart:
     fits = [
         _fit(inputs, variant, batch, card, precision, name)
         for precision, name in (
@@ -152,7 +152,9 @@ def _predicted(inputs: Inputs, variant: Variant, batch: Batch, card: GpuCard) ->
     ]
     asked = next((one for one, _ in fits if _precision(inputs) in one.name), fits[0][0])
     ways = [way for one, gathered in fits for way in (one, gathered)]
-    return Part(findings=tuple(_findings(inputs, batch, card, asked)), facts=tuple(_facts(inputs, batch, card, ways)))
+    return PreflightPart(
+        findings=tuple(_findings(inputs, batch, card, asked)), facts=tuple(_facts(inputs, batch, card, ways))
+    )
 
 
 def _precision(inputs: Inputs) -> str:
@@ -215,13 +217,13 @@ def _runner(inputs: Inputs) -> CellRunner:
     return CellRunner(settings=settings)
 
 
-def _findings(inputs: Inputs, batch: Batch, card: GpuCard, asked: Fits) -> Iterator[Finding]:
+def _findings(inputs: Inputs, batch: Batch, card: GpuCard, asked: Fits) -> Iterator[PreflightFinding]:
     if asked.largest >= batch.rows:
         return
     kind = _type(inputs)
     fitting = in_their_type(batch, asked.largest, kind)
     keys = ", ".join(row.key for row in batch.longest)
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="batch-does-not-fit",
         message=f"the largest batch of these rows takes {memory(asked.peak)} and {card.name} has {memory(card.size)}: "
@@ -234,10 +236,10 @@ def _findings(inputs: Inputs, batch: Batch, card: GpuCard, asked: Fits) -> Itera
     )
 
 
-def _facts(inputs: Inputs, batch: Batch, card: GpuCard, ways: Sequence[Fits]) -> Iterator[Fact]:
+def _facts(inputs: Inputs, batch: Batch, card: GpuCard, ways: Sequence[Fits]) -> Iterator[PreflightFact]:
     kind = _type(inputs)
     first = batch.longest[0]
-    yield Fact(
+    yield PreflightFact(
         section=SECTION,
         label="largest batch of these rows",
         value=f"{batch.rows} rows of up to {batch.frames / 100:.1f} s and {batch.tokens:.0f} tokens, "
@@ -245,7 +247,7 @@ def _facts(inputs: Inputs, batch: Batch, card: GpuCard, ways: Sequence[Fits]) ->
     )
     for one in ways:
         fitting = in_their_type(batch, one.largest, kind)
-        yield Fact(
+        yield PreflightFact(
             section=SECTION,
             label=f"{one.name}: that batch; largest batch_size on {card.name}",
             value=f"{memory(one.peak)}; {fitting or 'none'} ({kind}), {PREDICTED}",

@@ -17,13 +17,13 @@ from harness.preflight import (
     schedule,
     weights,
 )
-from harness.preflight.findings import Part, Report
+from harness.preflight.findings import PreflightPart, Report
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys import check as keys
-from harness.preflight.release_questions import Question, ask_all
+from harness.preflight.release_questions import ReleaseQuestion, ask_all
 
 _log = logging.getLogger(__name__)
-PartCheck = Callable[[Inputs], Part]
+PartCheck = Callable[[Inputs], PreflightPart]
 Progress = Callable[[str], AbstractContextManager[object]]
 """Shows what goes on for as long as its block lasts."""
 
@@ -44,7 +44,7 @@ def parts() -> Sequence[tuple[str, PartCheck]]:
     )
 
 
-def questions() -> Sequence[Callable[[Inputs], Question | None]]:
+def questions() -> Sequence[Callable[[Inputs], ReleaseQuestion | None]]:
     """What the parts will measure within the release; all of it runs in one process tree, before the parts need it."""
     return (rows.question, weights.question)
 
@@ -54,7 +54,7 @@ def examine(inputs: Inputs, *, progress: Progress = nullcontext) -> Report:
 
     A part that fails by a fault of the harness's is named in `Report.faults`, and takes no other along.
     """
-    found, faults = [Part(findings=inputs.command.findings)], []
+    found, faults = [PreflightPart(findings=inputs.command.findings)], []
     if asked := [question for make in questions() if (question := _guarded(make, inputs)) is not None]:
         with progress(f"running FunASR {inputs.release.label} on your files"):
             ask_all(inputs, asked)
@@ -68,7 +68,7 @@ def examine(inputs: Inputs, *, progress: Progress = nullcontext) -> Report:
     return Report.of(inputs.release.label, found, faults=faults)
 
 
-def _guarded(make: Callable[[Inputs], Question | None], inputs: Inputs) -> Question | None:
+def _guarded(make: Callable[[Inputs], ReleaseQuestion | None], inputs: Inputs) -> ReleaseQuestion | None:
     """The question, unless it cannot be made: its part will say why."""
     try:
         return make(inputs)

@@ -19,7 +19,7 @@ MEMORY_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class ReleaseQuestion:
     """One measurement of `harness.worker.preflight`, which `harness.worker.checks.dispatch.FURTHER` names."""
 
     name: str
@@ -45,7 +45,7 @@ class Question:
 class _Requests:
     """Questions to one release, for the cell runner; a cell's variant is the question's number."""
 
-    questions: Sequence[Question]
+    questions: Sequence[ReleaseQuestion]
     inputs: Inputs
     imports_whole_releases: bool = False
 
@@ -88,7 +88,7 @@ class _Requests:
         return {}
 
 
-def ask_release(inputs: Inputs, question: Question) -> Outcome:
+def ask_release(inputs: Inputs, question: ReleaseQuestion) -> Outcome:
     """Run one measurement within the release, unless it was run already with these inputs.
 
     Returns:
@@ -102,7 +102,7 @@ def ask_release(inputs: Inputs, question: Question) -> Outcome:
     return outcome
 
 
-def ask_all(inputs: Inputs, questions: Sequence[Question]) -> tuple[Outcome, ...]:
+def ask_all(inputs: Inputs, questions: Sequence[ReleaseQuestion]) -> tuple[Outcome, ...]:
     """The outcomes of several measurements, in their order.
 
     Those that are new run in one process tree, so that the release is imported once for all of them.
@@ -114,7 +114,7 @@ def ask_all(inputs: Inputs, questions: Sequence[Question]) -> tuple[Outcome, ...
     return tuple(known[question.key] for question in questions)
 
 
-def _run(inputs: Inputs, questions: Sequence[Question]) -> dict[str, Outcome]:
+def _run(inputs: Inputs, questions: Sequence[ReleaseQuestion]) -> dict[str, Outcome]:
     settings = RunnerSettings(
         environment=inputs.environment,
         cache=inputs.cache,

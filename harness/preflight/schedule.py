@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.core.cells import Severity
 from harness.preflight.checkpoints import about_disk, checkpoint_facts
-from harness.preflight.findings import Fact, Finding, Part
+from harness.preflight.findings import PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.data_files import named
 from harness.preflight.rows.measured import Arrivals, Measurement, Steps, entry_of, measure, output_folder
@@ -33,14 +33,14 @@ _BATCH_TYPES = {
 }
 
 
-def check(inputs: Inputs) -> Part:
+def check(inputs: Inputs) -> PreflightPart:
     """Facts about the whole training, and findings where it takes no step, or not the steps that are configured."""
     if not named(inputs, "train"):
-        return Part(skipped="The schedule was not computed: no training set is named (--train train.jsonl).")
+        return PreflightPart(skipped="The schedule was not computed: no training set is named (--train train.jsonl).")
     measurement = measure(inputs)
     arrivals = measurement.arrivals
     if arrivals is None or arrivals.failure is not None or arrivals.steps is None:
-        return Part(
+        return PreflightPart(
             findings=tuple(_resume(inputs, arrivals)),
             skipped="The schedule was not computed: the release made no batches of the rows.",
         )
@@ -49,7 +49,7 @@ def check(inputs: Inputs) -> Part:
     findings += [*_scheduler(arrivals, steps, inputs), *_slices(measurement, inputs)]
     findings += about_disk(inputs, steps)
     facts = (*_facts(arrivals, steps, inputs), *checkpoint_facts(inputs, steps))
-    return Part(findings=tuple(findings), facts=facts)
+    return PreflightPart(findings=tuple(findings), facts=facts)
 
 
 def _number(inputs: Inputs, path: str, default: float) -> float:
@@ -57,7 +57,7 @@ def _number(inputs: Inputs, path: str, default: float) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
 
 
-def _no_steps(measurement: Measurement, steps: Steps, inputs: Inputs) -> Iterator[Finding]:
+def _no_steps(measurement: Measurement, steps: Steps, inputs: Inputs) -> Iterator[PreflightFinding]:
     """A training that ends without a step, and with exit status 0."""
     if steps.total:
         return
@@ -73,7 +73,7 @@ def _no_steps(measurement: Measurement, steps: Steps, inputs: Inputs) -> Iterato
         rows = train.count if train is not None else 0
         why = f"none of the {plural(rows, 'training row')} arrives in a batch"
         place, remedy = "train_data_set_list", "see the findings about the rows"
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="no-steps",
         message=f"the training takes no step: {why}. It writes checkpoints of the start weights and exits with 0",
@@ -83,7 +83,7 @@ def _no_steps(measurement: Measurement, steps: Steps, inputs: Inputs) -> Iterato
     )
 
 
-def _resume(inputs: Inputs, arrivals: Arrivals | None) -> Iterator[Finding]:
+def _resume(inputs: Inputs, arrivals: Arrivals | None) -> Iterator[PreflightFinding]:
     """A checkpoint in output_dir, from which the trainer goes on instead of from the model's folder."""
     finished = arrivals.finished if arrivals is not None else None
     resumes = inputs.settings.get("train_conf.resume", inputs.settings.get("resume", True))
@@ -92,7 +92,7 @@ def _resume(inputs: Inputs, arrivals: Arrivals | None) -> Iterator[Finding]:
     folder = output_folder(inputs)
     if finished.get("epoch") is None:
         if "unreadable" not in finished:
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="resume-no-checkpoint",
                 message="the output folder holds a model.pt that no trainer saved: the trainer resumes from it and "
@@ -104,7 +104,7 @@ def _resume(inputs: Inputs, arrivals: Arrivals | None) -> Iterator[Finding]:
         return
     epoch, last = int(finished["epoch"]), int(_number(inputs, "train_conf.max_epoch", 100))
     if epoch >= last:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="resume-finished",
             message=f"the output folder holds a training that ended after epoch {epoch}, and max_epoch is {last}: the "
@@ -114,7 +114,7 @@ def _resume(inputs: Inputs, arrivals: Arrivals | None) -> Iterator[Finding]:
             remedy="++output_dir=A_NEW_FOLDER, or a larger ++train_conf.max_epoch",
         )
     else:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.MINOR,
             rule="resume-continues",
             message=f"the output folder holds a checkpoint of epoch {epoch}: the training goes on from it, with its "
@@ -125,14 +125,14 @@ def _resume(inputs: Inputs, arrivals: Arrivals | None) -> Iterator[Finding]:
         )
 
 
-def _batch_size(arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+def _batch_size(arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
     """A batch size in the other unit: rows where frames are meant, frames where rows are."""
     kind = str(inputs.settings.get("dataset_conf.batch_type", "example"))
     size = _number(inputs, "dataset_conf.batch_size", 0)
     most = max((one.most for ranks in arrivals.epochs for one in ranks), default=0)
     place = inputs.settings.place("dataset_conf.batch_size")
     if kind == "example" and size >= _MANY_EXAMPLES:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="batch-size-of-frames",
             message=f"batch_size {size:g} counts rows, because batch_type is example: a batch has up to {most} rows",
@@ -142,7 +142,7 @@ def _batch_size(arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
     counted = [one for ranks in arrivals.epochs for one in ranks]
     alone = most == 1 and sum(one.rows for one in counted) > len(counted)
     if kind != "example" and 1 < size <= 200 and alone:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="batch-size-of-rows",
             message=f"batch_size {size:g} counts frames of 10 ms, because batch_type is {kind}: a batch has one row",
@@ -151,7 +151,7 @@ def _batch_size(arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
         )
 
 
-def _slices(measurement: Measurement, inputs: Inputs) -> Iterator[Finding]:
+def _slices(measurement: Measurement, inputs: Inputs) -> Iterator[PreflightFinding]:
     """`data_split_num` with one jsonl, which is no list to be read in slices."""
     path = "dataset_conf.data_split_num"
     setting, train = inputs.settings.by_path.get(path), measurement.train
@@ -160,7 +160,7 @@ def _slices(measurement: Measurement, inputs: Inputs) -> Iterator[Finding]:
         return
     if not options.dataset_options(str(inputs.overlay)).list_files:
         return
-    yield Finding(
+    yield PreflightFinding(
         # SenseVoice's own config has 32, and its finetune.sh sets 1.
         severity=Severity.WRONG if setting.from_command else Severity.MINOR,
         rule="epoch-repeats-file",
@@ -171,7 +171,7 @@ def _slices(measurement: Measurement, inputs: Inputs) -> Iterator[Finding]:
     )
 
 
-def _scheduler(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[Finding]:
+def _scheduler(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[PreflightFinding]:
     """A scheduler that cannot be built, or a warm-up that the training does not reach the end of."""
     failure = arrivals.schedule_failure
     if failure is not None:
@@ -186,7 +186,7 @@ def _scheduler(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[Fin
     peak = steps.highest or max(steps.rates)
     if steps.total >= warmup or name == "noamlr" or peak >= NEAR_PEAK * rate:
         return
-    yield Finding(
+    yield PreflightFinding(
         # As shipped, every training on a small set ends within the warm-up: that is how FunASR's recipe is.
         severity=Severity.WRONG if setting is not None and setting.from_command else Severity.MINOR,
         rule="warmup-longer-than-training",
@@ -198,9 +198,9 @@ def _scheduler(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[Fin
     )
 
 
-def _facts(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[Fact]:
-    def fact(label: str, value: str) -> Fact:
-        return Fact(section=SECTION, label=label, value=value)
+def _facts(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[PreflightFact]:
+    def fact(label: str, value: str) -> PreflightFact:
+        return PreflightFact(section=SECTION, label=label, value=value)
 
     kind = str(inputs.settings.get("dataset_conf.batch_type", "example"))
     size = inputs.settings.get("dataset_conf.batch_size")

@@ -52,7 +52,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class SettingsInForce:
     """All keys in force. A mapping of config.yaml is there by its leaves only; an empty one is a leaf."""
 
     by_path: Mapping[str, Setting] = field(default_factory=dict)
@@ -82,14 +82,14 @@ class Settings:
             return self.by_path[path].place
         return next((one.place for name, one in self.by_path.items() if name.startswith(f"{path}.")), Place(key=path))
 
-    def merged(self, overrides: Iterable[Setting]) -> Settings:
+    def merged(self, overrides: Iterable[Setting]) -> SettingsInForce:
         """These with the command's, which win; a later one wins over an earlier."""
         found = dict(self.by_path)
         for one in overrides:
             for below in [name for name in found if name.startswith(f"{one.path}.")]:
                 del found[below]
             found[one.path] = one
-        return Settings(by_path=found)
+        return SettingsInForce(by_path=found)
 
 
 def _put(tree: dict[str, Any], parts: list[str], value: Any) -> None:
@@ -101,7 +101,7 @@ def _put(tree: dict[str, Any], parts: list[str], value: Any) -> None:
     tree[parts[-1]] = value
 
 
-def read_config(path: Path) -> Settings:
+def read_config(path: Path) -> SettingsInForce:
     """The leaves of a YAML config with their lines.
 
     Raises:
@@ -117,7 +117,7 @@ def read_config(path: Path) -> Settings:
             found[one.path] = one
             if len(found) > MOST_KEYS:
                 raise InputError(f"{path}: more than {MOST_KEYS} keys", next_step="this is no config of a model")
-        return Settings(by_path=found)
+        return SettingsInForce(by_path=found)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

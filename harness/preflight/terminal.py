@@ -9,7 +9,7 @@ from itertools import groupby
 from rich.text import Text
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding, Report
+from harness.preflight.findings import PreflightFinding, Report
 from harness.preflight.verdict import sentence
 from harness.text.plain import one_line
 from harness.text.terminal import width
@@ -43,18 +43,18 @@ def render(report: Report, about: Mapping[str, str], *, verbose: bool = False) -
     yield from _wrapped(sentence(report), "", "bold green" if report.go else "bold red")
 
 
-def _few(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+def _few(findings: tuple[PreflightFinding, ...]) -> tuple[PreflightFinding, ...]:
     grave = [one for one in findings if one.severity is not Severity.MINOR]
     return tuple(grave[:MOST_SHOWN] if grave else findings[:3])
 
 
-def _hidden(findings: list[Finding]) -> str:
+def _hidden(findings: list[PreflightFinding]) -> str:
     counts = groupby(findings, key=lambda one: one.severity)
     listed = ", ".join(f"{len(list(members))} {severity}" for severity, members in counts)
     return f"{listed} more: -v shows {'it' if len(findings) == 1 else 'them'}"
 
 
-def _finding(finding: Finding, *, verbose: bool) -> Iterator[Text]:
+def _finding(finding: PreflightFinding, *, verbose: bool) -> Iterator[Text]:
     head = Text(f"{_SIGN[finding.severity]} {finding.severity}", style=_STYLE[finding.severity])
     times = f"  × {finding.count:,}" if finding.count > 1 else ""
     head.append(f"  {one_line(str(finding.place))}{times}", style="bold")

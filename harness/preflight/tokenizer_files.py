@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.core.cells import Severity
 from harness.preflight.file_kinds import FileKind, content_of, text_of
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.model_files import ModelFiles
 
@@ -15,7 +15,7 @@ _MODEL = "tokenizer_conf.bpemodel"
 _SENTENCEPIECE = "SentencepiecesTokenizer"
 
 
-def check_seg_dict(files: ModelFiles) -> Iterator[Finding]:
+def check_seg_dict(files: ModelFiles) -> Iterator[PreflightFinding]:
     """A blank line: FunASR takes the first word of every line."""
     for key in _SEG_DICTS:
         named = files.named.get(key)
@@ -27,7 +27,7 @@ def check_seg_dict(files: ModelFiles) -> Iterator[Finding]:
             continue
         blank = [number for number, line in enumerate(lines[:-1] if not lines[-1] else lines, 1) if not line.split()]
         if blank:
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="seg-dict-blank-line",
                 message="a line of the seg_dict is blank, at which FunASR ends with an IndexError",
@@ -37,7 +37,7 @@ def check_seg_dict(files: ModelFiles) -> Iterator[Finding]:
             )
 
 
-def check_sentencepiece(inputs: Inputs, files: ModelFiles) -> Iterator[Finding]:
+def check_sentencepiece(inputs: Inputs, files: ModelFiles) -> Iterator[PreflightFinding]:
     """A tokenizer that needs a model and gets none."""
     missing = any(one.key == _MODEL for one in files.missing)
     if inputs.settings.get("tokenizer") != _SENTENCEPIECE or _MODEL in files.named or missing:
@@ -47,7 +47,7 @@ def check_sentencepiece(inputs: Inputs, files: ModelFiles) -> Iterator[Finding]:
     except OSError:
         near = []
     path = inputs.model / near[0] if near else "PATH of the .model file"
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="sentencepiece-model-missing",
         message=f"the tokenizer is {_SENTENCEPIECE}, and nothing names its model: the training cannot start",

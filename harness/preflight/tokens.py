@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.core.cells import Severity
 from harness.preflight.file_kinds import FileKind, content_of, text_of
-from harness.preflight.findings import Fact, Finding, Part, Place
+from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.model_files import ModelFiles
 
@@ -115,17 +115,19 @@ def _of_mapping(found: dict[str, Any]) -> TokenList:
     return TokenList(problem=("tokens-not-a-list", message, remedy + "sorted(d, key=d.get)"))
 
 
-def check_tokens(inputs: Inputs, files: ModelFiles) -> Part:
+def check_tokens(inputs: Inputs, files: ModelFiles) -> PreflightPart:
     """The findings about the token list in force."""
     named = files.named.get(KEY)
     if named is None or content_of(named.path).kind is not FileKind.TEXT:
-        return Part()
+        return PreflightPart()
     found = read_tokens(named.path)
     place = Place(file=str(named.path), line=found.line)
     if found.problem is not None:
         rule, message, remedy = found.problem
-        return Part(
-            findings=(Finding(severity=Severity.BROKEN, rule=rule, message=message, place=place, remedy=remedy),)
+        return PreflightPart(
+            findings=(
+                PreflightFinding(severity=Severity.BROKEN, rule=rule, message=message, place=place, remedy=remedy),
+            )
         )
     findings = (
         *_duplicates(found.tokens, place),
@@ -133,15 +135,15 @@ def check_tokens(inputs: Inputs, files: ModelFiles) -> Part:
         *_spaces(found.tokens, place),
     )
     special = tuple(_special_ids(inputs, found.tokens, place))
-    count = Fact(section="model folder", label="tokens", value=f"{len(found.tokens):,}")
-    return Part(findings=(*findings, *special), facts=(count,))
+    count = PreflightFact(section="model folder", label="tokens", value=f"{len(found.tokens):,}")
+    return PreflightPart(findings=(*findings, *special), facts=(count,))
 
 
-def _duplicates(tokens: Sequence[str], place: Place) -> Iterator[Finding]:
+def _duplicates(tokens: Sequence[str], place: Place) -> Iterator[PreflightFinding]:
     twice = [token for token, times in Counter(tokens).items() if times > 1]
     if twice:
         first = [(token, [number for number, one in enumerate(tokens) if one == token]) for token in twice[:3]]
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="tokens-duplicate",
             message="a token is listed twice, and the tokenizer refuses the list: the training cannot start",
@@ -154,10 +156,10 @@ def _duplicates(tokens: Sequence[str], place: Place) -> Iterator[Finding]:
         )
 
 
-def _unknown(inputs: Inputs, tokens: Sequence[str], place: Place) -> Iterator[Finding]:
+def _unknown(inputs: Inputs, tokens: Sequence[str], place: Place) -> Iterator[PreflightFinding]:
     unknown = inputs.settings.get("tokenizer_conf.unk_symbol", "<unk>")
     if isinstance(unknown, str) and unknown not in tokens:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="tokens-without-unknown",
             message=f"the token list has no `{unknown}`, and the tokenizer refuses it: the training cannot start",
@@ -167,10 +169,10 @@ def _unknown(inputs: Inputs, tokens: Sequence[str], place: Place) -> Iterator[Fi
         )
 
 
-def _spaces(tokens: Sequence[str], place: Place) -> Iterator[Finding]:
+def _spaces(tokens: Sequence[str], place: Place) -> Iterator[PreflightFinding]:
     spaced = [token for token in tokens if token != token.strip() and token.strip()]
     if spaced:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG if 2 * len(spaced) > len(tokens) else Severity.MINOR,
             rule="tokens-with-spaces",
             message="tokens begin or end with white space, so no character of a text matches them",
@@ -181,7 +183,7 @@ def _spaces(tokens: Sequence[str], place: Place) -> Iterator[Finding]:
         )
 
 
-def _special_ids(inputs: Inputs, tokens: Sequence[str], place: Place) -> Iterator[Finding]:
+def _special_ids(inputs: Inputs, tokens: Sequence[str], place: Place) -> Iterator[PreflightFinding]:
     if not _WITH_SPECIAL_IDS.search(str(inputs.settings.get("model", ""))) or not tokens:
         return
     taken, beyond = [], []
@@ -197,7 +199,7 @@ def _special_ids(inputs: Inputs, tokens: Sequence[str], place: Place) -> Iterato
         ):
             taken.append((name, number, tokens[number]))
     if taken:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="tokens-special-ids",
             message=(
@@ -210,7 +212,7 @@ def _special_ids(inputs: Inputs, tokens: Sequence[str], place: Place) -> Iterato
             count=len(taken),
         )
     for name, number in beyond:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="special-id-beyond-tokens",
             message=f"`model_conf.{name}` is {number}, and the list has the ids 0 to {len(tokens) - 1}",

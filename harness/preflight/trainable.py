@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.forward_faults import ForwardFault, forward_faults
 from harness.preflight.inputs import Inputs
 from harness.preflight.known import ends_training
@@ -26,7 +26,7 @@ _RECIPES = {
 """Models about which users were told of recipes that FunASR's repository does not have, by what they do."""
 
 
-def model_findings(inputs: Inputs, code: ReleaseCode) -> Iterator[Finding]:
+def model_findings(inputs: Inputs, code: ReleaseCode) -> Iterator[PreflightFinding]:
     """What the release lacks of the model, or cannot do with it."""
     name = model_name(inputs)
     if not name:
@@ -57,7 +57,7 @@ def model_name(inputs: Inputs) -> str:
     return named if isinstance(named, str) else ""
 
 
-def _unknown_model(inputs: Inputs, code: ReleaseCode, name: str) -> Iterator[Finding]:
+def _unknown_model(inputs: Inputs, code: ReleaseCode, name: str) -> Iterator[PreflightFinding]:
     text = f'"{name}"'
     if "/" in name or any(text in code.text(path) for path in ("models/moss_transcribe_diarize/model.py",)):
         return
@@ -65,7 +65,7 @@ def _unknown_model(inputs: Inputs, code: ReleaseCode, name: str) -> Iterator[Fin
     first = FIRST.get(f"model_classes/{name}", "")
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
     since = f"; {first} is the first that has it" if first else ""
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="class-not-in-release",
         message=f"FunASR {inputs.release.label} has no model class `{name}`: the training does not start{since}",
@@ -74,7 +74,7 @@ def _unknown_model(inputs: Inputs, code: ReleaseCode, name: str) -> Iterator[Fin
     )
 
 
-def _unknown_parts(inputs: Inputs, code: ReleaseCode) -> Iterator[Finding]:
+def _unknown_parts(inputs: Inputs, code: ReleaseCode) -> Iterator[PreflightFinding]:
     for key in _PARTS:
         name = inputs.settings.get(key)
         table = code.registered.get(f"{key}_classes", {})
@@ -85,7 +85,7 @@ def _unknown_parts(inputs: Inputs, code: ReleaseCode) -> Iterator[Finding]:
         first = FIRST.get(f"{key}_classes/{name}", "")
         near = difflib.get_close_matches(name, list(table), n=1, cutoff=0.7)
         since = f"; {first} is the first that has it" if first else ""
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="class-not-in-release",
             message=f"FunASR {inputs.release.label} has no {key} `{name}`: the model cannot be built{since}",
@@ -107,7 +107,9 @@ def _refuses(forward: Method) -> bool:
     return not any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(forward.node))
 
 
-def _lacking(inputs: Inputs, code: ReleaseCode, name: str, model: Definition, forward: Method) -> Finding | None:
+def _lacking(
+    inputs: Inputs, code: ReleaseCode, name: str, model: Definition, forward: Method
+) -> PreflightFinding | None:
     """The finding about arguments of the forward that the data set does not make; None where it makes all."""
     data = inputs.settings.get("dataset", _DEFAULT_DATA)
     made = _made_by(code, data) if isinstance(data, str) else None
@@ -121,7 +123,7 @@ def _lacking(inputs: Inputs, code: ReleaseCode, name: str, model: Definition, fo
     if not others:
         why = f"its forward requires {wanted}, and no data set of this release makes that"
         return _not_trained(inputs, name, model, code, why)
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="data-of-another-model",
         message=f"the forward of {name} requires {wanted}, which the data set {data} does not make: a TypeError at the "
@@ -146,10 +148,10 @@ def _made_by(code: ReleaseCode, data: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _not_trained(inputs: Inputs, name: str, model: Definition, code: ReleaseCode, why: str) -> Finding:
+def _not_trained(inputs: Inputs, name: str, model: Definition, code: ReleaseCode, why: str) -> PreflightFinding:
     file = model.file.relative_to(code.root.parent).as_posix()
     purpose = f" ({_RECIPES[name]})" if name in _RECIPES else ""
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="model-not-trainable",
         message=f"{name}{purpose} cannot be trained with FunASR {inputs.release.label}: {why}",
@@ -161,7 +163,7 @@ def _not_trained(inputs: Inputs, name: str, model: Definition, code: ReleaseCode
     )
 
 
-def _data_of_another_model(inputs: Inputs, code: ReleaseCode, name: str, forward: Method) -> Iterator[Finding]:
+def _data_of_another_model(inputs: Inputs, code: ReleaseCode, name: str, forward: Method) -> Iterator[PreflightFinding]:
     data = inputs.settings.get("dataset", _DEFAULT_DATA)
     if "dataset" not in inputs.settings.by_path and not inputs.command.overrides:
         # What the script would name is not known.
@@ -181,7 +183,7 @@ def _data_of_another_model(inputs: Inputs, code: ReleaseCode, name: str, forward
         what += f"set {data} does not put them there: four characters of each text are lost"
     else:
         return
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="data-of-another-model",
         message=what,
@@ -197,9 +199,9 @@ def _arguments(inputs: Inputs) -> Mapping[str, Any]:
     return {**inputs.settings.section("model_conf"), **top}
 
 
-def _forward_fault(inputs: Inputs, name: str, fault: ForwardFault) -> Finding:
+def _forward_fault(inputs: Inputs, name: str, fault: ForwardFault) -> PreflightFinding:
     when = "at its first batch" if fault.in_training else "at its first validation; the steps before it are lost"
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="forward-ends" if fault.in_training else "validation-ends",
         message=f"training {name} ends with {fault.exception} {when}: {fault.what}",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding, Report
+from harness.preflight.findings import PreflightFinding, Report
 from harness.text.units import plural
 
 SCHEMA = 1
@@ -52,7 +52,7 @@ def record(report: Report, about: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _finding(one: Finding) -> dict[str, Any]:
+def _finding(one: PreflightFinding) -> dict[str, Any]:
     return {
         "severity": one.severity,
         "rule": one.rule,

@@ -10,12 +10,12 @@ from harness.core.errors import InputError
 from harness.preflight import folder
 from harness.preflight.build_failures import check_failure
 from harness.preflight.file_kinds import FileKind, content_of
-from harness.preflight.findings import Fact, Finding, Part, Place
+from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.kept_weights import check_weights
 from harness.preflight.later_load import check_later_load
 from harness.preflight.model_files import CONFIG, START, files_in_force, reads_whole_config
-from harness.preflight.release_questions import Question, ask_release, measured
+from harness.preflight.release_questions import ReleaseQuestion, ask_release, measured
 from harness.preflight.settings import read_config
 from harness.preflight.tensor_fates import ModelTensor, TensorFates, fates_of, share
 from harness.worker.trainer.options import trainer_options
@@ -25,7 +25,7 @@ NAME = "preflight.tensors"
 _FILES = (START, "tokenizer_conf.token_list", "tokenizer_conf.seg_dict", "frontend_conf.cmvn_file")
 
 
-def question(inputs: Inputs) -> Question | None:
+def question(inputs: Inputs) -> ReleaseQuestion | None:
     """What the release is asked; None where the folder has nothing that could be built."""
     if _unbuildable(inputs):
         return None
@@ -41,7 +41,7 @@ def question(inputs: Inputs) -> Question | None:
         "config": str(inputs.model / CONFIG) if whole else "",
         "files": list(_FILES),
     }
-    return Question(name=NAME, request=request)
+    return ReleaseQuestion(name=NAME, request=request)
 
 
 def _unbuildable(inputs: Inputs) -> bool:
@@ -58,17 +58,17 @@ def _unbuildable(inputs: Inputs) -> bool:
     return False
 
 
-def check(inputs: Inputs) -> Part:
+def check(inputs: Inputs) -> PreflightPart:
     """What of the checkpoint arrives in the model, and whether the model's parts agree."""
     asked = question(inputs)
     if asked is None:
-        return Part(skipped="Weights were not compared: the folder's files cannot be read as a model.")
+        return PreflightPart(skipped="Weights were not compared: the folder's files cannot be read as a model.")
     outcome = ask_release(inputs, asked)
     if not measured(outcome):
-        return Part(skipped=f"Weights were not compared: {outcome.reason}")
+        return PreflightPart(skipped=f"Weights were not compared: {outcome.reason}")
     fates = fates_of(outcome.evidence["preflight"])
     known = frozenset(one.rule for one in folder.check(inputs).findings if one.severity is not Severity.MINOR)
-    findings: list[Finding] = []
+    findings: list[PreflightFinding] = []
     skipped = ""
     if fates.failure is not None and fates.ours == "Blocked":
         skipped = f"Weights were not compared: {fates.failure.message}."
@@ -79,10 +79,10 @@ def check(inputs: Inputs) -> Part:
     findings += check_weights(inputs, fates)
     if fates.failure is None:
         findings += check_later_load(inputs, fates)
-    return Part(findings=tuple(findings), facts=tuple(_facts(fates)), skipped=skipped)
+    return PreflightPart(findings=tuple(findings), facts=tuple(_facts(fates)), skipped=skipped)
 
 
-def _random_start(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> Iterator[Finding]:
+def _random_start(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> Iterator[PreflightFinding]:
     named = fates.files.get(START, "")
     if known & {"start-missing", "configuration-path-missing"} or (not named and reads_whole_config(inputs)):
         return
@@ -90,7 +90,7 @@ def _random_start(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> 
     reason = f"`{named}` does not exist" if named else "nothing names a checkpoint"
     if "," in named:
         reason = f"`{named}` is taken for the name of one file"
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.WRONG,
         rule="start-random",
         message=f"the training starts from random weights, without an error: {reason}",
@@ -100,26 +100,26 @@ def _random_start(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> 
     )
 
 
-def _facts(fates: TensorFates) -> Iterator[Fact]:
+def _facts(fates: TensorFates) -> Iterator[PreflightFact]:
     if fates.loads and fates.model:
         total = sum(one.size for one in fates.parameters)
         value = f"{percent(fates.share_kept)} of {total / 1e6:.1f} million parameters"
-        yield Fact(section=SECTION, label="taken from the checkpoint", value=value)
+        yield PreflightFact(section=SECTION, label="taken from the checkpoint", value=value)
         modules: dict[str, list[ModelTensor]] = defaultdict(list)
         for one in fates.parameters:
             modules[one.module].append(one)
         if fates.share_kept < 1:
             for name, tensors in modules.items():
                 kept = percent(share(tensors, [one for one in tensors if one.loaded]))
-                yield Fact(section=SECTION, label=f"of {name}", value=kept)
+                yield PreflightFact(section=SECTION, label=f"of {name}", value=kept)
     if dropped := fates.dropped():
         part = percent(share(fates.checkpoint, dropped))
         value = f"{len(dropped)} tensors, {part} of its numbers, such as {dropped[0].name}"
-        yield Fact(section=SECTION, label="in the checkpoint only", value=value)
+        yield PreflightFact(section=SECTION, label="in the checkpoint only", value=value)
     if fates.keys:
-        yield Fact(section=SECTION, label="checkpoint of a trainer", value=", ".join(fates.keys[:12]))
+        yield PreflightFact(section=SECTION, label="checkpoint of a trainer", value=", ".join(fates.keys[:12]))
     for note in fates.prevented:
-        yield Fact(section=SECTION, label="not executed here", value=f"the release {note}")
+        yield PreflightFact(section=SECTION, label="not executed here", value=f"the release {note}")
 
 
 def percent(value: float) -> str:

@@ -15,7 +15,7 @@ from harness.preflight.command.launchers import mentions_trainer
 from harness.preflight.command.quotes import unclosed
 from harness.preflight.command.scripts import tree_of
 from harness.preflight.command.words import Word
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -24,7 +24,7 @@ _COMMENTED = re.compile(r"^\s*#.*(torchrun|bin/train|funasr-train|funasr\.bin\.t
 _NEEDED = frozenset({"model", "train_data_set_list", "valid_data_set_list", "init_param", "output_dir"})
 
 
-def no_call(path: Path, raw: bytes, interpreter: ShellInterpreter) -> Iterator[Finding]:
+def no_call(path: Path, raw: bytes, interpreter: ShellInterpreter) -> Iterator[PreflightFinding]:
     """Why nothing is trained: a call that is commented out, or none."""
     lines = raw.decode("utf-8", "replace").splitlines()
     commented = [number for number, line in enumerate(lines, 1) if _COMMENTED.search(line)]
@@ -34,7 +34,7 @@ def no_call(path: Path, raw: bytes, interpreter: ShellInterpreter) -> Iterator[F
         return
     if interpreter.not_followed and not commented:
         called = ", ".join(dict.fromkeys(interpreter.not_followed))
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.MINOR,
             rule="script-calls-another",
             message=f"the script itself calls no trainer, but {called}, which cannot be read here: it is not checked",
@@ -50,7 +50,7 @@ def no_call(path: Path, raw: bytes, interpreter: ShellInterpreter) -> Iterator[F
         command, _ = misread[0]
         why = f"bash takes {command.words[0].text[:40]!r} for the program that it is to run"
         commented = [command.line]
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="no-trainer-call",
         message=f"the script calls no trainer, so nothing is trained: {why}",
@@ -64,14 +64,14 @@ def no_call(path: Path, raw: bytes, interpreter: ShellInterpreter) -> Iterator[F
     )
 
 
-def findings(call: TrainerCall) -> Iterator[Finding]:
+def findings(call: TrainerCall) -> Iterator[PreflightFinding]:
     """Of a call that is there."""
     yield from _unreadable(call.path, call.text, call)
     yield from _unset(call)
     yield from _false_defaults(call)
 
 
-def _unreadable(path: Path, text: bytes, call: TrainerCall | None) -> Iterator[Finding]:
+def _unreadable(path: Path, text: bytes, call: TrainerCall | None) -> Iterator[PreflightFinding]:
     """Quotes that are not closed, and what bash cannot read within the call."""
     root = tree_of(text)
     if not root.has_error:
@@ -84,7 +84,7 @@ def _unreadable(path: Path, text: bytes, call: TrainerCall | None) -> Iterator[F
     if start is None:
         return
     shown = (whole.split("\n") + [""] * 2)[start - 1].strip()[:120]
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="shell-syntax",
         message=(
@@ -107,7 +107,7 @@ def _faults(root: Node) -> Iterator[Node]:
         rest += reversed([child for child in node.children if child.has_error or child.is_missing])
 
 
-def _unset(call: TrainerCall) -> Iterator[Finding]:
+def _unset(call: TrainerCall) -> Iterator[PreflightFinding]:
     """Variables in the call that nothing sets."""
     launcher = [*call.launch.options.values(), *([call.launch.trainer] if call.launch.trainer else [])]
     in_words: dict[str, list[Word]] = {}
@@ -119,7 +119,7 @@ def _unset(call: TrainerCall) -> Iterator[Finding]:
         keys = [word.text.lstrip("+~").partition("=")[0] for word in words if word.text.startswith("+")]
         near = difflib.get_close_matches(name, [*call.command.exported, *call.command.unexported], 1, 0.8)
         gone = name in call.command.unset or any(word in launcher for word in words)
-        yield Finding(
+        yield PreflightFinding(
             severity=_unset_severity(call, name, keys, gone=gone, mistyped=bool(near)),
             rule="variable-not-set",
             message=(
@@ -152,10 +152,10 @@ def _unset_severity(call: TrainerCall, name: str, keys: list[str], *, gone: bool
     return Severity.WRONG if any("_conf." in key for key in keys) else Severity.MINOR
 
 
-def _false_defaults(call: TrainerCall) -> Iterator[Finding]:
+def _false_defaults(call: TrainerCall) -> Iterator[PreflightFinding]:
     """`${NAME: value}`, which is a part of NAME and no default."""
     for line, name, value in call.false_defaults:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="default-without-dash",
             message=f"${{{name}:{value}}} is no default but a part of {name}, and nothing sets {name}: it is empty",

@@ -10,7 +10,7 @@ from harness.core.cells import Severity
 from harness.preflight.command.call import TrainerCall
 from harness.preflight.command.launchers import NODES, PROCESSES, TRAINER_FILE, Launch
 from harness.preflight.command.words import Word, text_of
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 
 _DEVICE = re.compile(r"^(\d+|GPU-[\w-]+|MIG-[\w/-]+)$")
 _HERE = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104 - addresses that a script names
@@ -40,7 +40,7 @@ def trainer_text(launch: Launch) -> str:
     return f"-m {launch.trainer.text}" if launch.module else launch.trainer.text
 
 
-def findings(call: TrainerCall) -> Iterator[Finding]:
+def findings(call: TrainerCall) -> Iterator[PreflightFinding]:
     """Of a script."""
     unset = call.command.unset or call.false_defaults or any(word.unset for word in call.launch.options.values())
     for one in of_words(call.launch) if not unset else ():
@@ -49,7 +49,7 @@ def findings(call: TrainerCall) -> Iterator[Finding]:
     yield from _devices(call)
 
 
-def of_words(launch: Launch) -> Iterator[Finding]:
+def of_words(launch: Launch) -> Iterator[PreflightFinding]:
     """What is seen in the launcher's words alone."""
     yield from _trainer(launch)
     yield from _local_rank(launch)
@@ -57,12 +57,16 @@ def of_words(launch: Launch) -> Iterator[Finding]:
     yield from _nodes(launch)
 
 
-def _finding(severity: Severity, rule: str, message: str, line: int, evidence: tuple[str, ...], remedy: str) -> Finding:
+def _finding(
+    severity: Severity, rule: str, message: str, line: int, evidence: tuple[str, ...], remedy: str
+) -> PreflightFinding:
     place = Place(line=line or None)
-    return Finding(severity=severity, rule=rule, message=message, place=place, evidence=evidence, remedy=remedy)
+    return PreflightFinding(
+        severity=severity, rule=rule, message=message, place=place, evidence=evidence, remedy=remedy
+    )
 
 
-def _trainer(launch: Launch) -> Iterator[Finding]:
+def _trainer(launch: Launch) -> Iterator[PreflightFinding]:
     """What stands where the launcher expects the trainer's file."""
     word = launch.trainer
     if not launch.launcher:
@@ -98,7 +102,7 @@ def _trainer(launch: Launch) -> Iterator[Finding]:
         yield _finding(Severity.BROKEN, "module-given-as-file", message, word.line, (word.text,), f"-m {word.text}")
 
 
-def _local_rank(launch: Launch) -> Iterator[Finding]:
+def _local_rank(launch: Launch) -> Iterator[PreflightFinding]:
     if launch.adds_local_rank:
         name = "deepspeed" if launch.launcher == "deepspeed" else "torch.distributed.launch"
         option = "--no_local_rank" if launch.launcher == "deepspeed" else "--use_env"
@@ -109,7 +113,7 @@ def _local_rank(launch: Launch) -> Iterator[Finding]:
         yield _finding(Severity.BROKEN, "launcher-adds-local-rank", message, line, evidence, remedy)
 
 
-def _numbers(launch: Launch) -> Iterator[Finding]:
+def _numbers(launch: Launch) -> Iterator[PreflightFinding]:
     """Options that must be numbers."""
     names = {PROCESSES.get(launch.launcher): r"\d+|auto|gpu|cpu|xpu", "master-port": r"\d+", "node-rank": r"\d+"}
     if launch.launcher == "torchrun":
@@ -127,7 +131,7 @@ def _numbers(launch: Launch) -> Iterator[Finding]:
             yield _finding(Severity.BROKEN, "launcher-option", message, word.line, (word.text[:80],), remedy)
 
 
-def _nodes(launch: Launch) -> Iterator[Finding]:
+def _nodes(launch: Launch) -> Iterator[PreflightFinding]:
     """Several machines that are to meet at an address of this one only."""
     nodes = number(launch.options.get(NODES.get(launch.launcher, "")))
     rank = number(launch.options.get("node-rank"))
@@ -152,11 +156,11 @@ def _nodes(launch: Launch) -> Iterator[Finding]:
         )
 
 
-def _devices(call: TrainerCall) -> Iterator[Finding]:
+def _devices(call: TrainerCall) -> Iterator[PreflightFinding]:
     name = "CUDA_VISIBLE_DEVICES"
     value = call.command.exported.get(name)
     if value is None and name in call.command.unexported:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.MINOR,
             rule="devices-not-exported",
             message=f"{name} is set and not exported: the trainer does not see it and takes the first GPUs",
@@ -172,7 +176,7 @@ def _devices(call: TrainerCall) -> Iterator[Finding]:
     on_cpu = any(one.key == "device" and one.value == "cpu" for one in call.hydra.overrides)
     fault = _device_fault(text, devices)
     if fault and not on_cpu:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="devices-unreadable",
             message=f"{name} is {text!r}: {fault}",
@@ -193,7 +197,7 @@ def _device_fault(text: str, devices: list[str]) -> str:
     return f"{wrong[0]!r} is no number of a GPU, and CUDA stops reading there" if wrong else ""
 
 
-def _counts(call: TrainerCall, devices: list[str], line: int) -> Iterator[Finding]:
+def _counts(call: TrainerCall, devices: list[str], line: int) -> Iterator[PreflightFinding]:
     started, seen = processes(call.launch), len([one for one in devices if one])
     on_cpu = any(one.key == "device" and one.value == "cpu" for one in call.hydra.overrides)
     if not started or started == seen or call.launch.launcher == "deepspeed" or on_cpu:
@@ -208,7 +212,7 @@ def _counts(call: TrainerCall, devices: list[str], line: int) -> Iterator[Findin
     else:
         trains = "es train" if started != 1 else " trains"
         message = f"{started} process{trains}, and {seen} GPUs are visible: the rest is idle"
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN if started > seen else Severity.MINOR,
         rule="more-processes-than-gpus" if started > seen else "idle-gpus",
         message=message,

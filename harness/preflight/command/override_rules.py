@@ -10,7 +10,7 @@ from harness.core.cells import Severity
 from harness.preflight.command.hydra_words import HydraWords, Override, as_text
 from harness.preflight.command.unreadable_words import UnreadableWord, unreadable
 from harness.preflight.command.words import Word
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 
 PREFLIGHT_OPTIONS = frozenset(
     [
@@ -34,7 +34,7 @@ _PRINTING = frozenset({"cfg", "info", "help", "hydra-help", "version", "shell-co
 _NO = frozenset({"no", "off", "n", "none", "nil", "non", "disable", "disabled"})
 
 
-def findings(words: HydraWords, file: str) -> Iterator[Finding]:
+def findings(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     """In the order of the words; `file` is empty for words of the command line."""
     yield from _refused(words, file)
     yield from _sweeps(words, file)
@@ -49,7 +49,7 @@ def _place(file: str, word: Word, key: str = "") -> Place:
     return Place(file=file, line=word.line if file else None, key=key)
 
 
-def _refused(words: HydraWords, file: str) -> Iterator[Finding]:
+def _refused(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     """Words with a dash in front, which hydra's argument parser refuses with exit status 2."""
     if words.strays:
         first = words.strays[0]
@@ -66,7 +66,7 @@ def _refused(words: HydraWords, file: str) -> Iterator[Finding]:
         message = "hydra takes a word with dashes for an option of its own and refuses it: the trainer does not start"
         if own:
             message = "an option of preflight stands behind `--`, where the trainer's words are"
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="option-for-setting",
             message=message,
@@ -76,7 +76,7 @@ def _refused(words: HydraWords, file: str) -> Iterator[Finding]:
             count=len(words.strays),
         )
     elif words.refusal and words.overrides:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="hydra-refuses-words",
             message="hydra's own options must stand before all settings: it refuses what follows them",
@@ -86,13 +86,13 @@ def _refused(words: HydraWords, file: str) -> Iterator[Finding]:
         )
 
 
-def _sweeps(words: HydraWords, file: str) -> Iterator[Finding]:
+def _sweeps(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     by_cause: dict[str, list[Override]] = {}
     for one in words.overrides:
         if one.sweep and "multirun" not in words.options:
             by_cause.setdefault(swept(one)[0], []).append(one)
     for why, several in by_cause.items():
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="hydra-sweep",
             message=f"hydra takes the value for several runs and stops (Ambiguous value for argument): {why}",
@@ -116,7 +116,7 @@ def swept(one: Override) -> tuple[str, str]:
     return why, f"{as_text(prefix, one.key, typed)} for a text, {as_list} for a list"
 
 
-def _unreadable(words: HydraWords, file: str) -> Iterator[Finding]:
+def _unreadable(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     """One finding for each cause, however many words it concerns."""
     by_message: dict[str, list[UnreadableWord]] = {}
     for one in unreadable(words, in_script=bool(file)):
@@ -124,7 +124,7 @@ def _unreadable(words: HydraWords, file: str) -> Iterator[Finding]:
     for message, several in by_message.items():
         first = several[0].override
         received = [f"hydra receives {one.override.word.text[:200]!r}" for one in several[:MOST_SHOWN]]
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="hydra-cannot-read",
             message=message,
@@ -135,7 +135,7 @@ def _unreadable(words: HydraWords, file: str) -> Iterator[Finding]:
         )
 
 
-def _without_plus(words: HydraWords, file: str) -> Iterator[Finding]:
+def _without_plus(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     """`key=value` and `~key`: FunASR's trainer starts from an empty config, in which there is no key yet."""
     if "config-name" in words.options:
         return
@@ -145,7 +145,7 @@ def _without_plus(words: HydraWords, file: str) -> Iterator[Finding]:
         there = one.key in given or any(key.startswith(f"{one.key}.") for key in given)
         if not outside and one.prefix in ("", "~") and not there:
             removing = one.prefix == "~"
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="setting-without-plus",
                 message=(
@@ -158,7 +158,7 @@ def _without_plus(words: HydraWords, file: str) -> Iterator[Finding]:
                 remedy=f"++{one.key}=null" if removing else f"++{one.word.text}",
             )
         elif not outside and one.prefix == "+" and there:
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="setting-appended-twice",
                 message="with a single + hydra only adds keys, and this one is there already: the trainer stops",
@@ -170,7 +170,7 @@ def _without_plus(words: HydraWords, file: str) -> Iterator[Finding]:
             given.append(one.key)
 
 
-def _twice(words: HydraWords, file: str) -> Iterator[Finding]:
+def _twice(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     by_key: dict[str, list[Override]] = {}
     for one in words.overrides:
         if one.key and not one.error and one.prefix != "~":
@@ -180,7 +180,7 @@ def _twice(words: HydraWords, file: str) -> Iterator[Finding]:
         if len(values) < 2 or isinstance(several[-1].value, dict):
             continue
         last = several[-1]
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.MINOR if key in ("output_dir", "train_conf.log_interval") else Severity.WRONG,
             rule="setting-given-twice",
             message=f"given {len(several)} times with different values: the last one, {_spelled(last)}, is in force",
@@ -195,13 +195,13 @@ def _spelled(one: Override) -> str:
     return one.word.text if one.unknown else repr(one.value) if not isinstance(one.value, str) else one.value
 
 
-def _texts(words: HydraWords, file: str) -> Iterator[Finding]:
+def _texts(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     """`no` and `None`, which hydra reads as texts; a text is true where the trainer asks yes or no."""
     for one in words.overrides:
         if not isinstance(one.value, str) or one.quoted or one.value.lower() not in _NO or one.error:
             continue
         switch = is_switch(one.key)
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG if switch else Severity.MINOR,
             rule="word-for-no",
             message=(
@@ -225,10 +225,10 @@ def is_switch(key: str) -> bool:
     )
 
 
-def _prints_only(words: HydraWords, file: str) -> Iterator[Finding]:
+def _prints_only(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     for name in _PRINTING & set(words.options):
         word: Any = words.options[name]
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="hydra-prints-only",
             message=f"with --{name} hydra prints and ends: nothing is trained",

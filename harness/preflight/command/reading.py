@@ -19,7 +19,7 @@ from harness.preflight.command.scripts import LARGEST, Script, read_text
 from harness.preflight.command.shell import Shell
 from harness.preflight.command.training_command import TrainingCommand
 from harness.preflight.command.words import Word, text_of
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.settings import Setting
 
 _KEY = re.compile(r"[A-Za-z_][\w./-]*")
@@ -91,7 +91,7 @@ def chosen(path: Path, interpreter: ShellInterpreter, environment: Mapping[str, 
     )
 
 
-def lost_launchers(path: Path, interpreter: ShellInterpreter) -> Iterable[Finding]:
+def lost_launchers(path: Path, interpreter: ShellInterpreter) -> Iterable[PreflightFinding]:
     """Launchers that stand alone on their line, with the trainer called on the next one."""
     for before, after in pairwise(interpreter.commands):
         launch, following = launch_of(before.words), launch_of(after.words)
@@ -101,7 +101,7 @@ def lost_launchers(path: Path, interpreter: ShellInterpreter) -> Iterable[Findin
                 yield replace(one, place=Place(file=file, line=before.line))
 
 
-def _command(call: TrainerCall, findings: Iterable[Finding]) -> TrainingCommand:
+def _command(call: TrainerCall, findings: Iterable[PreflightFinding]) -> TrainingCommand:
     command, launch, hydra = call.command, call.launch, call.hydra
     exported = command.exported.get("CUDA_VISIBLE_DEVICES")
     devices = text_of(exported) if exported is not None else call.environment.get("CUDA_VISIBLE_DEVICES")

@@ -11,7 +11,7 @@ from harness.preflight.command.call import TrainerCall
 from harness.preflight.command.interpreter import ShellInterpreter
 from harness.preflight.command.shell import Command
 from harness.preflight.command.unreadable_words import IN_PLACE_OF_BACKSLASH
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 
 OVERRIDE = re.compile(r"^(\+{1,2}[A-Za-z_~]|-{1,2}[a-z_]+\.\w|~[a-z_]+(\.\w+)*$|[a-z_]+(\.\w+)+=)")
 """What only a trainer's word begins with."""
@@ -25,14 +25,14 @@ _PLACES = frozenset({"output_dir", "log_file", "log_interval"})
 BLANKS = " \t\u00a0\u3000\u2003\u2002\u200b"
 
 
-def findings(path: Path, raw: bytes, interpreter: ShellInterpreter) -> Iterator[Finding]:
+def findings(path: Path, raw: bytes, interpreter: ShellInterpreter) -> Iterator[PreflightFinding]:
     """Of the whole script."""
     yield from _line_ends(path, raw)
     yield from _byte_order_mark(path, raw)
     yield from _assignments(path, interpreter)
 
 
-def _line_ends(path: Path, raw: bytes) -> Iterator[Finding]:
+def _line_ends(path: Path, raw: bytes) -> Iterator[PreflightFinding]:
     ends = [number for number, line in enumerate(raw.split(b"\n"), 1) if line.endswith(b"\r")]
     lines = raw.split(b"\n")
     working = [
@@ -41,7 +41,7 @@ def _line_ends(path: Path, raw: bytes) -> Iterator[Finding]:
     if not ends:
         return
     continued = sum(lines[number - 1].rstrip(b"\r").endswith(b"\\") for number in working)
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN if working else Severity.MINOR,
         rule="script-crlf",
         message=(
@@ -55,13 +55,13 @@ def _line_ends(path: Path, raw: bytes) -> Iterator[Finding]:
     )
 
 
-def _byte_order_mark(path: Path, raw: bytes) -> Iterator[Finding]:
+def _byte_order_mark(path: Path, raw: bytes) -> Iterator[PreflightFinding]:
     """Bash takes it for a part of the first word: harmless before a comment."""
     if not raw.startswith(b"\xef\xbb\xbf"):
         return
     first = raw[3:].split(b"\n")[0].decode("utf-8", "replace").strip()
     lost = bool(first) and not first.startswith("#!") and not first.startswith("# ")
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.WRONG if lost else Severity.MINOR,
         rule="script-byte-order-mark",
         message=(
@@ -74,12 +74,12 @@ def _byte_order_mark(path: Path, raw: bytes) -> Iterator[Finding]:
     )
 
 
-def _assignments(path: Path, interpreter: ShellInterpreter) -> Iterator[Finding]:
+def _assignments(path: Path, interpreter: ShellInterpreter) -> Iterator[PreflightFinding]:
     """`NAME = value`, `$NAME=value` and `NAME=0, 1`, which do not set the variable, or not to all of it."""
     lines = interpreter.followed[path.absolute()].decode("utf-8", "replace").split("\n")
     for number, line in enumerate(lines, 1):
         if torn := _TORN_LIST.match(line):
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="assignment-with-blanks",
                 message=f"a blank in the list: bash sets {torn[2]} to {torn[3]!r} and takes the rest for a command",
@@ -91,7 +91,7 @@ def _assignments(path: Path, interpreter: ShellInterpreter) -> Iterator[Finding]
         if found is None or not (found["dollar"] or found["export"]):
             continue
         name = found["dollar"] or found["spaced"]
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="assignment-with-dollar" if found["dollar"] else "assignment-with-blanks",
             message=f"{'a `$` in front of the name' if found['dollar'] else 'a blank beside `=`'}: {name} is not set",
@@ -105,7 +105,7 @@ def _assignments(path: Path, interpreter: ShellInterpreter) -> Iterator[Finding]
             continue
         if re.fullmatch(r"[A-Za-z_]\w*", texts[0]) and texts[1].startswith("=") and texts[1] != "==":
             typed = " ".join(texts[1:]).lstrip("= ")
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="assignment-with-blanks",
                 message=f"a blank beside `=`: bash looks for a program named {texts[0]}, and the variable is not set",
@@ -115,7 +115,7 @@ def _assignments(path: Path, interpreter: ShellInterpreter) -> Iterator[Finding]
             )
 
 
-def of_call(call: TrainerCall) -> Iterator[Finding]:
+def of_call(call: TrainerCall) -> Iterator[PreflightFinding]:
     """Of the lines of the trainer's call and the ones that follow it."""
     yield from _cut_off(call)
     yield from _blank_after_backslash(call)
@@ -158,7 +158,7 @@ def gap(call: TrainerCall, last: int, following: int) -> str:
     return "no backslash at the end of the line"
 
 
-def _cut_off(call: TrainerCall) -> Iterator[Finding]:
+def _cut_off(call: TrainerCall) -> Iterator[PreflightFinding]:
     gaps = cut_off(call)
     if not gaps:
         return
@@ -168,7 +168,7 @@ def _cut_off(call: TrainerCall) -> Iterator[Finding]:
     lost = (REQUIRED & set(keys)) - given
     line, reason, _ = gaps[0]
     shown = ", ".join(dict.fromkeys(keys[:6])) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN if "is no backslash" in reason else severity_of(keys, lost),
         rule="command-cut-off",
         message=(
@@ -208,13 +208,13 @@ def _continued(call: TrainerCall, line: int, reason: str) -> str:
     return f"{text} \\"
 
 
-def _blank_after_backslash(call: TrainerCall) -> Iterator[Finding]:
+def _blank_after_backslash(call: TrainerCall) -> Iterator[PreflightFinding]:
     """At the end of the call: bash passes the blank on as a word, and hydra refuses it."""
     line = call.command.end_line
     if not call.command.words or not call.command.words[-1].text.isspace():
         return
     text = call.line(line)
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="blank-after-backslash",
         message="a blank follows the backslash: bash passes it on as a word, and hydra refuses that",

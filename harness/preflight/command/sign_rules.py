@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 from harness.core.cells import Severity
 from harness.preflight.command.call import TrainerCall
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 
 _LOOKS_LIKE_QUOTES = "“”‘’„‟＂＇«»「」"
 
 
-def findings(call: TrainerCall) -> Iterator[Finding]:
+def findings(call: TrainerCall) -> Iterator[PreflightFinding]:
     """Of all words of the call."""
     yield from _typographic(call)
     yield from _redirected(call)
@@ -20,7 +20,7 @@ def findings(call: TrainerCall) -> Iterator[Finding]:
     yield from _backslashes(call)
 
 
-def _typographic(call: TrainerCall) -> Iterator[Finding]:
+def _typographic(call: TrainerCall) -> Iterator[PreflightFinding]:
     """Quotes, dashes, blanks and signs that look like the shell's and are none."""
     found = typographic_words(call)
     if not found:
@@ -29,7 +29,7 @@ def _typographic(call: TrainerCall) -> Iterator[Finding]:
     written = _written_at(call, text)
     if written is not None:
         line, text = written, call.line(written).strip()
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="typographic-sign",
         message=f"{why}: it becomes a part of the word",
@@ -71,14 +71,14 @@ def typographic_words(call: TrainerCall) -> dict[int, tuple[str, str]]:
     return found
 
 
-def _kept_from_shell(call: TrainerCall) -> Iterator[Finding]:
+def _kept_from_shell(call: TrainerCall) -> Iterator[PreflightFinding]:
     """`'${name}'` with a variable of the script: in single quotes it reaches hydra as it is."""
     names = {*call.command.exported, *call.command.unexported}
     keys = {one.key for one in call.hydra.overrides}
     for one in call.hydra.overrides:
         for found in re.finditer(r"\$\{?([A-Za-z_]\w*)\}?", "" if one.word.unknown else one.typed_value):
             if found[1] in names and found[1] not in keys:
-                yield Finding(
+                yield PreflightFinding(
                     severity=Severity.BROKEN,
                     rule="variable-in-single-quotes",
                     message=f"in single quotes the shell does not replace ${found[1]}: hydra receives the name",
@@ -89,11 +89,11 @@ def _kept_from_shell(call: TrainerCall) -> Iterator[Finding]:
                 break
 
 
-def _backslashes(call: TrainerCall) -> Iterator[Finding]:
+def _backslashes(call: TrainerCall) -> Iterator[PreflightFinding]:
     """`D:\\data` without quotes, of which bash makes `D:data`."""
     for number in range(call.command.line, call.command.end_line + 1):
         if found := re.search(r"([+\w.]+)=([^\s\"'$]*\\[A-Za-z][^\s\"']*)", call.line(number)):
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.WRONG,
                 rule="backslash-in-value",
                 message="outside quotes bash takes the backslashes away",
@@ -111,7 +111,7 @@ def ascii_of(text: str) -> str:
     return re.sub(r"^[–—−－‐‑]+", "--", plain)
 
 
-def _redirected(call: TrainerCall) -> Iterator[Finding]:
+def _redirected(call: TrainerCall) -> Iterator[PreflightFinding]:
     """`++key=<unk>`: bash reads `<` as a redirection."""
     line = call.line(call.command.end_line) if call.command.words else ""
     last = call.command.words[-1] if call.command.words else None
@@ -120,7 +120,7 @@ def _redirected(call: TrainerCall) -> Iterator[Finding]:
     typed = re.search(re.escape(last.text) + r"([<>][^\s&]\S*)", line)
     if typed and (last.text.endswith("=") or typed[1].startswith("<")):
         key, _, value = last.text.partition("=")
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="value-as-redirection",
             message="bash reads `<` and `>` outside quotes as a redirection: the value does not reach the trainer",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.settings import Setting
 
 
@@ -21,7 +21,7 @@ class TrainingCommand:
     """`--nproc_per_node`, where it is known."""
     devices: tuple[str, ...] | None = None
     """`CUDA_VISIBLE_DEVICES`, where it is known."""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[PreflightFinding, ...] = ()
     """What is wrong with the command itself: the shell, hydra, the launcher."""
     unvalued: tuple[Setting, ...] = ()
     """Overrides whose value is known at run time only, such as `++seed=$1`, or which hydra cannot read: the key is

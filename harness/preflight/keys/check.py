@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.preflight.findings import Fact, Finding, Part
+from harness.preflight.findings import PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys.follow import read_keys
 from harness.preflight.keys.freezing import frozen
@@ -21,23 +21,23 @@ def entry_of(inputs: Inputs) -> str:
     return inputs.command.entry or native
 
 
-def check(inputs: Inputs) -> Part:
+def check(inputs: Inputs) -> PreflightPart:
     """Findings about the keys of the config and the command, for this release."""
     entry = entry_of(inputs)
     if not (inputs.overlay / "funasr" / "bin" / f"{entry}.py").is_file():
-        return Part(skipped=f"keys: FunASR {inputs.release.version} has no funasr/bin/{entry}.py")
+        return PreflightPart(skipped=f"keys: FunASR {inputs.release.version} has no funasr/bin/{entry}.py")
     reading = read_keys(inputs.overlay, entry, inputs.settings, inputs.config, cache=inputs.cache)
     if not reading.read:
-        return Part(skipped=f"keys: funasr/bin/{entry}.py of {inputs.release.label} could not be followed")
+        return PreflightPart(skipped=f"keys: funasr/bin/{entry}.py of {inputs.release.label} could not be followed")
     findings = tuple(_all(inputs, reading, entry))
     total = len(list(inputs.settings))
-    return Part(
+    return PreflightPart(
         findings=findings,
-        facts=(Fact(section="settings", label=f"keys that {entry} reads", value=_of(inputs, reading, total)),),
+        facts=(PreflightFact(section="settings", label=f"keys that {entry} reads", value=_of(inputs, reading, total)),),
     )
 
 
-def _all(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Finding]:
+def _all(inputs: Inputs, reading: Reading, entry: str) -> Iterator[PreflightFinding]:
     for part in (unread_keys, unfit_values, frozen, other_meanings):
         yield from part(inputs, reading, entry)
 

@@ -11,7 +11,7 @@ from harness.core.errors import HarnessError
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys.check import entry_of
 from harness.preflight.keys.follow import read_keys
-from harness.preflight.release_questions import Question, ask_release, measured
+from harness.preflight.release_questions import ReleaseQuestion, ask_release, measured
 
 _SET_BY_US = frozenset(
     {"model", "train_data_set_list", "valid_data_set_list", "init_param", "output_dir", "device", "trust_remote_code"}
@@ -30,7 +30,7 @@ class Confirmed:
     """`stopped` where all was built; otherwise the exception."""
 
 
-def question(inputs: Inputs) -> Question:
+def question(inputs: Inputs) -> ReleaseQuestion:
     """The measurement: no step is taken, no weights are loaded, nothing of the user's is written."""
     reading = read_keys(inputs.overlay, entry_of(inputs), inputs.settings, inputs.config, cache=inputs.cache)
     overrides: dict[str, Any] = {
@@ -41,7 +41,9 @@ def question(inputs: Inputs) -> Question:
         "overrides": {**overrides, "model": str(inputs.model)},
         "plain": sorted(reading.fixed),
     }
-    return Question(name="preflight.keys_read", request={"entry": entry_of(inputs), "settings": json.dumps(given)})
+    return ReleaseQuestion(
+        name="preflight.keys_read", request={"entry": entry_of(inputs), "settings": json.dumps(given)}
+    )
 
 
 def confirm(inputs: Inputs) -> Confirmed:

@@ -14,7 +14,7 @@ from harness.preflight.keys.denoted import Conf, Defined
 from harness.preflight.keys.interpreter import KeyInterpreter
 from harness.preflight.keys.reading import Reading
 from harness.preflight.keys.source import Source, source_of
-from harness.preflight.settings import Settings
+from harness.preflight.settings import SettingsInForce
 
 MOST_STORED = 24
 """Readings that are kept per release and entry point: they differ by the components that the settings name."""
@@ -23,7 +23,7 @@ MOST_STORED = 24
 class Asked:
     """The settings as the code sees them; notes on which of them the reading depends."""
 
-    def __init__(self, settings: Settings, config: Settings, is_model: Any) -> None:
+    def __init__(self, settings: SettingsInForce, config: SettingsInForce, is_model: Any) -> None:
         """`config` is config.yaml's alone: `++model` of a command names the folder, and `model` there the class."""
         self.settings, self.config, self.is_model = settings, config, is_model
         self.values: dict[str, str] = {}
@@ -70,7 +70,9 @@ def _kind(value: Any) -> str:
     return "list" if isinstance(value, list) else "text" if isinstance(value, str) else "other"
 
 
-def read_keys(overlay: Path, entry: str, settings: Settings, config: Settings, *, cache: Path | None) -> Reading:
+def read_keys(
+    overlay: Path, entry: str, settings: SettingsInForce, config: SettingsInForce, *, cache: Path | None
+) -> Reading:
     """What a release reads of the settings; from the cache where it was found out before."""
     place = cache / "preflight" / "keys" / f"{overlay.name}-{entry}-{_version()}.json" if cache else None
     source = source_of(overlay)

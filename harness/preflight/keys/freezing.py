@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys.reading import Reading
 from harness.preflight.keys.source import source_of
@@ -60,7 +60,7 @@ def frozen_parts(value: Any, taken: Spelling) -> tuple[list[str], str]:
     return [], "TypeError: it holds something that is no name"
 
 
-def frozen(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Finding]:
+def frozen(inputs: Inputs, reading: Reading, entry: str) -> Iterator[PreflightFinding]:
     """Findings about `freeze_param`."""
     setting = inputs.settings.by_path.get(KEY)
     taken = spelling(inputs.overlay, entry)
@@ -69,7 +69,7 @@ def frozen(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Finding]:
     names, error = frozen_parts(setting.value, taken)
     wanted = [one for one in re.split(r"[\s,\[\]'\"()]+", str(setting.value)) if one]
     if error:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="freeze-spelling",
             message=f"this release cannot take `{KEY}` as it is written: {error}",
@@ -82,7 +82,7 @@ def frozen(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Finding]:
     missing = [one for one in names if parts and one.split(".")[0] not in parts]
     if missing:
         near = [one for one in wanted if one.split(".")[0] in parts]
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="freeze-nothing",
             message=f"no parameter's name begins with {', '.join(repr(one) for one in missing[:5])}: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys.reading import Reading
 from harness.preflight.settings import Setting
@@ -16,7 +16,7 @@ STEEP = 0.1
 """Adam moves every weight by up to the learning rate in each step."""
 
 
-def other_meanings(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Finding]:
+def other_meanings(inputs: Inputs, reading: Reading, entry: str) -> Iterator[PreflightFinding]:
     """Findings about settings that are read and mean something else."""
     yield from _batch_type(inputs)
     yield from _token_length(inputs, reading)
@@ -36,10 +36,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _batch_type(inputs: Inputs) -> Iterator[Finding]:
+def _batch_type(inputs: Inputs) -> Iterator[PreflightFinding]:
     kind = _set(inputs, "dataset_conf.batch_type")
     if kind and kind.from_command and kind.value not in {None, "example", "token", "length"}:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="batch-type-unknown",
             message=f"no sampler knows batch type {str(kind.value)[:40]!r}: all but `example` count frames, not rows",
@@ -49,12 +49,12 @@ def _batch_type(inputs: Inputs) -> Iterator[Finding]:
         )
 
 
-def _token_length(inputs: Inputs, reading: Reading) -> Iterator[Finding]:
+def _token_length(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding]:
     limit = _set(inputs, "dataset_conf.max_token_length")
     if limit is None or not limit.from_command or not _is_number(limit.value) or not reading.is_read(limit.path):
         return
     if 0 < limit.value < LOOKS_LIKE_TOKENS:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.MINOR,
             rule="token-length-unit",
             message="`dataset_conf.max_token_length` limits source_len + target_len, frames of 10 ms and characters: "
@@ -65,14 +65,14 @@ def _token_length(inputs: Inputs, reading: Reading) -> Iterator[Finding]:
         )
 
 
-def _split(inputs: Inputs, reading: Reading) -> Iterator[Finding]:
+def _split(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding]:
     """Parts of a list of files, where one jsonl is given: every part is the whole of it."""
     parts = _set(inputs, "dataset_conf.data_split_num")
     given = inputs.settings.get("train_data_set_list") or inputs.train
     if parts is None or not _is_number(parts.value) or parts.value <= 1 or not reading.is_read(parts.path):
         return
     if str(given).endswith((".jsonl", ".json")):
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="split-of-one-file",
             message=f"`dataset_conf.data_split_num` splits a list of files, and a jsonl is no list: each of the "
@@ -83,11 +83,11 @@ def _split(inputs: Inputs, reading: Reading) -> Iterator[Finding]:
         )
 
 
-def _half(inputs: Inputs, reading: Reading) -> Iterator[Finding]:
+def _half(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding]:
     for name in ("fp16", "bf16"):
         one = _set(inputs, name)
         if one and one.from_command and one.value is True and name in reading.read:
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.WRONG,
                 rule="half-precision-weights",
                 message=f"`{name}` turns the weights themselves to half precision, as for recognition: "
@@ -98,12 +98,12 @@ def _half(inputs: Inputs, reading: Reading) -> Iterator[Finding]:
             )
 
 
-def _epochs(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Finding]:
+def _epochs(inputs: Inputs, reading: Reading, entry: str) -> Iterator[PreflightFinding]:
     epochs = _set(inputs, "train_conf.max_epoch")
     if epochs and epochs.from_command and _is_number(epochs.value) and reading.is_read(epochs.path):
         options = trainer_options(str(inputs.overlay), inputs.release.version, entry)
         if options.extra_epoch:
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.MINOR,
                 rule="one-more-epoch",
                 message=f"FunASR {inputs.release.version} trains {epochs.value + 1} epochs where `max_epoch` is "
@@ -114,10 +114,10 @@ def _epochs(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Finding]:
             )
 
 
-def _ranking(inputs: Inputs, reading: Reading) -> Iterator[Finding]:
+def _ranking(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding]:
     kind = _set(inputs, "train_conf.avg_keep_nbest_models_type")
     if kind and reading.is_read(kind.path) and kind.value not in {"acc", "loss"}:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="ranking-unknown",
             message=f"checkpoints are ranked by `acc` or `loss`, not by {str(kind.value)[:40]!r}: "
@@ -128,7 +128,7 @@ def _ranking(inputs: Inputs, reading: Reading) -> Iterator[Finding]:
     keep, average = (inputs.settings.get(f"train_conf.{one}") for one in ("keep_nbest_models", "avg_nbest_model"))
     both = isinstance(keep, int) and isinstance(average, int) and not isinstance(keep, bool)
     if both and 0 < keep < average and reading.is_read("train_conf.keep_nbest_models"):
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.MINOR,
             rule="average-of-fewer",
             message=f"the average is of {keep} checkpoints and not of {average}, for no more are kept",
@@ -137,13 +137,13 @@ def _ranking(inputs: Inputs, reading: Reading) -> Iterator[Finding]:
         )
 
 
-def _lora(inputs: Inputs, reading: Reading) -> Iterator[Finding]:
+def _lora(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding]:
     one = _set(inputs, "lora_only")
     if one is None or not one.value or not reading.is_read("lora_only"):
         return
     others = [s for s in inputs.settings if "lora" in s.path and not s.path.startswith("lora_") and s.value]
     if not others:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="lora-without-layers",
             message="`lora_only` freezes all but LoRA's weights, and no setting gives the model any: "
@@ -153,12 +153,12 @@ def _lora(inputs: Inputs, reading: Reading) -> Iterator[Finding]:
         )
 
 
-def _rate(inputs: Inputs) -> Iterator[Finding]:
+def _rate(inputs: Inputs) -> Iterator[PreflightFinding]:
     rate, warmup = _set(inputs, "optim_conf.lr"), _set(inputs, "scheduler_conf.warmup_steps")
     adam = str(inputs.settings.get("optim", "adam")) in {"adam", "adamw"}
     scaled = str(inputs.settings.get("scheduler", "warmuplr")) in {"noamlr", "custom_lambdalr", "lambdalr"}
     if rate and adam and not scaled and _is_number(rate.value) and rate.value >= STEEP:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="learning-rate-steep",
             message=f"a learning rate of {rate.value} moves every weight by up to as much in each step of Adam: "
@@ -167,7 +167,7 @@ def _rate(inputs: Inputs) -> Iterator[Finding]:
             remedy="write `++optim_conf.lr=0.0002`, as FunASR's own script does",
         )
     if warmup and _is_number(warmup.value) and 0 < warmup.value < 1:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="warmup-share",
             message=f"`scheduler_conf.warmup_steps` counts steps: {warmup.value} is no share of the training, "

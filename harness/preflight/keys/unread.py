@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys import history
 from harness.preflight.keys.nearest import SIMILAR, Nearest, closest, nearest, nearest_section, similarity
@@ -19,7 +19,7 @@ _RECOGNITION = ("auto/auto_model.py",)
 _READ_THERE = re.compile(r"""(?:kwargs|cfg)(?:\.get\(|\.pop\(|\[)\s*["'](\w+)["']""")
 
 
-def unread_keys(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Finding]:
+def unread_keys(inputs: Inputs, reading: Reading, entry: str) -> Iterator[PreflightFinding]:
     """Findings about keys without effect and keys that are refused."""
     in_config: list[tuple[Setting, str]] = []
     for setting in inputs.settings:
@@ -44,7 +44,7 @@ def _is_read(inputs: Inputs, reading: Reading, setting: Setting) -> bool:
     return any(isinstance(other.value, str) and reference in other.value for other in inputs.settings)
 
 
-def _refused(inputs: Inputs, reading: Reading, setting: Setting) -> Finding | None:
+def _refused(inputs: Inputs, reading: Reading, setting: Setting) -> PreflightFinding | None:
     """A key that makes a call fail: given twice, or no parameter of what takes fixed ones."""
     section, _, key = setting.path.rpartition(".")
     if setting.path == "vocab_size" and not setting.from_command:
@@ -57,11 +57,11 @@ def _refused(inputs: Inputs, reading: Reading, setting: Setting) -> Finding | No
     return None
 
 
-def _given_twice(inputs: Inputs, reading: Reading, setting: Setting, where: str) -> Finding:
+def _given_twice(inputs: Inputs, reading: Reading, setting: Setting, where: str) -> PreflightFinding:
     section, _, key = setting.path.rpartition(".")
     belongs = key if key in reading.read and section else ""
     remedy = f"write it at the top level: `++{key}={_typed(setting.value)}`" if belongs else "leave the key out"
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="key-given-twice",
         message=f"FunASR passes `{key}` itself beside all of `{section or 'the settings'}`: the training ends with a "
@@ -72,11 +72,11 @@ def _given_twice(inputs: Inputs, reading: Reading, setting: Setting, where: str)
     )
 
 
-def _unknown_parameter(setting: Setting, call: Fixed) -> Finding:
+def _unknown_parameter(setting: Setting, call: Fixed) -> PreflightFinding:
     section, _, key = setting.path.rpartition(".")
     near = closest(key, call.takes, 0.6)
     remedy = f"write `{_prefix(setting)}{section}.{near}={_typed(setting.value)}`" if near else "leave the key out"
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="key-refused",
         message=f"{call.callee.removesuffix('.__init__')} takes no `{key}`: the training ends with a TypeError",
@@ -94,7 +94,7 @@ def _listed(key: str, takes: tuple[str, ...]) -> str:
     return f"{', '.join(alike)} and {len(takes) - MOST_LISTED} more"
 
 
-def _without_effect(inputs: Inputs, reading: Reading, setting: Setting, entry: str) -> Finding:
+def _without_effect(inputs: Inputs, reading: Reading, setting: Setting, entry: str) -> PreflightFinding:
     near = _meant(reading, setting.path)
     recognition = not near and setting.path in _read_in_recognition(inputs.overlay)
     severity = Severity.MINOR if recognition else Severity.WRONG
@@ -108,7 +108,7 @@ def _without_effect(inputs: Inputs, reading: Reading, setting: Setting, entry: s
         evidence.append(f"`{setting.path}` is read by {elsewhere}")
     if recognition:
         evidence.append("only recognition reads it, after the training")
-    return Finding(
+    return PreflightFinding(
         severity=severity,
         rule="key-without-effect",
         message=f"nothing in FunASR {inputs.release.version} reads `{setting.path}`: "
@@ -148,9 +148,9 @@ def _misspelt(inputs: Inputs, reading: Reading, path: str) -> str:
     return closest(key, known, SIMILAR + 0.07)
 
 
-def _in_config(inputs: Inputs, found: list[tuple[Setting, str]]) -> Finding:
+def _in_config(inputs: Inputs, found: list[tuple[Setting, str]]) -> PreflightFinding:
     setting, near = found[0]
-    return Finding(
+    return PreflightFinding(
         severity=Severity.MINOR,
         rule="config-key-without-effect",
         message=f"nothing in FunASR {inputs.release.version} reads `{setting.path}` of the config"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys.reading import Lookup, Reading
 from harness.preflight.rows.data_files import named
@@ -75,7 +75,7 @@ NUMBERS = {
 }
 
 
-def unfit_values(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Finding]:
+def unfit_values(inputs: Inputs, reading: Reading, entry: str) -> Iterator[PreflightFinding]:
     """Findings about values that this release cannot take."""
     has_rows = bool(named(inputs, "train") or named(inputs, "valid"))
     met = {lookup.path for lookup in reading.lookups if lookup.found}
@@ -101,7 +101,7 @@ def _refers(value: Any) -> bool:
     return isinstance(value, str) and "${" in value
 
 
-def _absent(inputs: Inputs, lookup: Lookup) -> Finding | None:
+def _absent(inputs: Inputs, lookup: Lookup) -> PreflightFinding | None:
     """A component that the release does not have."""
     if lookup.found or lookup.name is None or lookup.name in {"None", ""}:
         return None
@@ -113,7 +113,7 @@ def _absent(inputs: Inputs, lookup: Lookup) -> Finding | None:
         return None
     near = _closest(lookup.name, lookup.known)
     kind = lookup.table.removesuffix("_classes").replace("_", " ")
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="component-unknown",
         message=f"FunASR {inputs.release.version} has no {kind} `{lookup.name}`: the training ends there",
@@ -133,7 +133,7 @@ def _closest(name: str, known: tuple[str, ...]) -> str:
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), "")
 
 
-def _number(inputs: Inputs, setting: Setting, wanted: Number, entry: str) -> Finding | None:
+def _number(inputs: Inputs, setting: Setting, wanted: Number, entry: str) -> PreflightFinding | None:
     value = setting.value
     if value is None:
         return None
@@ -157,8 +157,8 @@ def _number(inputs: Inputs, setting: Setting, wanted: Number, entry: str) -> Fin
     return None
 
 
-def _no_number(setting: Setting, wanted: str) -> Finding:
-    return Finding(
+def _no_number(setting: Setting, wanted: str) -> PreflightFinding:
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="value-type",
         message=f"`{setting.path}` is {_described(setting.value)} where FunASR takes {wanted}: "
@@ -193,8 +193,8 @@ def _described(value: Any) -> str:
     return "a list" if isinstance(value, list) else "a mapping"
 
 
-def _out_of_range(setting: Setting, follows: str, severity: Severity) -> Finding:
-    return Finding(
+def _out_of_range(setting: Setting, follows: str, severity: Severity) -> PreflightFinding:
+    return PreflightFinding(
         severity=severity,
         rule="value-range",
         message=f"`{setting.path}` is {setting.value}: {follows}",
@@ -209,7 +209,7 @@ def _is_switch(reading: Reading, path: str) -> bool:
     return one is not None and (one.default in {"True", "False"} or one.annotation == "bool")
 
 
-def _switch(setting: Setting) -> Finding | None:
+def _switch(setting: Setting) -> PreflightFinding | None:
     """A text where the code asks for true or false: every text but the empty one is true."""
     if not isinstance(setting.value, str):
         return None
@@ -217,7 +217,7 @@ def _switch(setting: Setting) -> Finding | None:
     if means is True or not setting.value:
         return None
     told = "and that counts as true" if means is False else "and it is a switch: any text counts as true"
-    return Finding(
+    return PreflightFinding(
         severity=Severity.WRONG,
         rule="text-for-switch",
         message=f"`{setting.path}` is the text {setting.value[:60]!r}, {told}",
@@ -227,7 +227,7 @@ def _switch(setting: Setting) -> Finding | None:
     )
 
 
-def _text_for_number(reading: Reading, setting: Setting) -> Finding | None:
+def _text_for_number(reading: Reading, setting: Setting) -> PreflightFinding | None:
     """A text where the code's default is a number; only of the command, where the user has just typed it."""
     one = reading.read.get(setting.path)
     if one is None or not setting.from_command or not isinstance(setting.value, str) or not one.default:
@@ -238,7 +238,7 @@ def _text_for_number(reading: Reading, setting: Setting) -> Finding | None:
         return None
     if isinstance(default, bool) or not isinstance(default, int | float) or "str" in one.annotation:
         return None
-    return Finding(
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="value-type",
         message=f"`{setting.path}` is the text {setting.value[:60]!r} where FunASR takes a number, as {one.default}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.preflight.findings import Fact, Finding, Part
+from harness.preflight.findings import PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows import arrivals, lengths, lines, speech, texts
 from harness.preflight.rows.data_files import NAMES, named
@@ -17,10 +17,12 @@ __all__ = ["check", "question"]
 SECTION = "data"
 
 
-def check(inputs: Inputs) -> Part:
+def check(inputs: Inputs) -> PreflightPart:
     """All findings and facts about the rows."""
     if not named(inputs, "train") and not named(inputs, "valid") and inputs.settings.get("train_data_set_list") is None:
-        return Part(skipped="Rows were not checked: no jsonl is named (--train train.jsonl --valid val.jsonl).")
+        return PreflightPart(
+            skipped="Rows were not checked: no jsonl is named (--train train.jsonl --valid val.jsonl)."
+        )
     measurement = measure(inputs)
     found = list(measurement.files.sets.findings)
     found += arrivals.unknown_classes(inputs)
@@ -30,12 +32,12 @@ def check(inputs: Inputs) -> Part:
     found += arrivals.check(measurement, inputs)
     if measurement.train is not None and measurement.valid is not None:
         found += texts.overlap(measurement.train, measurement.valid)
-    return Part(
+    return PreflightPart(
         findings=tuple(_without_consequences(found)), facts=tuple(_facts(measurement)), skipped=_skipped(measurement)
     )
 
 
-def _about(rows: Gathered, measurement: Measurement, inputs: Inputs) -> Iterator[Finding]:
+def _about(rows: Gathered, measurement: Measurement, inputs: Inputs) -> Iterator[PreflightFinding]:
     known = measurement.arrivals
     yield from lines.check(rows, known)
     if is_audio_jsonl(inputs):
@@ -44,7 +46,7 @@ def _about(rows: Gathered, measurement: Measurement, inputs: Inputs) -> Iterator
         yield from texts.check(rows, inputs, known)
 
 
-def _without_consequences(found: list[Finding]) -> list[Finding]:
+def _without_consequences(found: list[PreflightFinding]) -> list[PreflightFinding]:
     """Without findings that only repeat another one's effect: rows that a wrong unit leaves out."""
     units = {one.place.file: one.count for one in found if one.rule == "source-len-unit"}
     most = max(units.values(), default=0)
@@ -62,25 +64,25 @@ def _skipped(measurement: Measurement) -> str:
     return ""
 
 
-def _facts(measurement: Measurement) -> Iterator[Fact]:
+def _facts(measurement: Measurement) -> Iterator[PreflightFact]:
     for rows in (measurement.train, measurement.valid):
         if rows is None:
             continue
         name = NAMES[rows.data.role]
-        yield Fact(section=SECTION, label=f"{name} rows", value=_rows(rows, measurement.arrivals))
+        yield PreflightFact(section=SECTION, label=f"{name} rows", value=_rows(rows, measurement.arrivals))
         seconds = [header.seconds for header in rows.headers_by_row if header.rate]
         if seconds:
             length = f"{duration(sum(seconds))}; the longest {duration(max(seconds))}"
-            yield Fact(section=SECTION, label=f"{name} speech", value=length)
+            yield PreflightFact(section=SECTION, label=f"{name} speech", value=length)
         distinct = len({row.source for row in rows.file.rows if row.source})
         if distinct:
             some = len(rows.headers)
             read = "all" if some == distinct else f"{some} of {distinct}, evenly spaced"
             value = f"headers of {read}; samples of {rows.decoded}"
-            yield Fact(section=SECTION, label=f"{name} recordings read", value=value)
+            yield PreflightFact(section=SECTION, label=f"{name} recordings read", value=value)
     if (known := measurement.arrivals) is not None and known.dropping is not None:
         value = f"{known.dropping.rows} rows of the first epoch through the dataset's own code, without opening audio"
-        yield Fact(section=SECTION, label="replaced or cut rows", value=value)
+        yield PreflightFact(section=SECTION, label="replaced or cut rows", value=value)
 
 
 def _rows(rows: Gathered, known: Arrivals | None) -> str:

@@ -13,7 +13,7 @@ from harness.config.toml_tables import did_you_mean
 from harness.core.cells import Severity
 from harness.corpus.jsonl import JsonlRow
 from harness.corpus.row_limits import RowLimits, left_out
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.data_files import KEYS, NAMES
 from harness.preflight.rows.gathered import Gathered
@@ -32,14 +32,14 @@ _SETTINGS = {
 }
 
 
-def unknown_classes(inputs: Inputs) -> Iterator[Finding]:
+def unknown_classes(inputs: Inputs) -> Iterator[PreflightFinding]:
     """Datasets, indexes and samplers that this release does not have."""
     known = importer.registrations(str(inputs.overlay))
     for path, table in _SETTINGS.items():
         name = inputs.settings.get(path)
         names = sorted(registered for kind, registered in known if kind == table)
         if isinstance(name, str) and names and name.lower() not in {one.lower() for one in names}:
-            yield Finding(
+            yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="data-class-unknown",
                 message=f"this release has no {path.rpartition('.')[2]} `{name}`: its table gives None, and the call "
@@ -50,7 +50,7 @@ def unknown_classes(inputs: Inputs) -> Iterator[Finding]:
             )
 
 
-def check(measurement: Measurement, inputs: Inputs) -> Iterator[Finding]:
+def check(measurement: Measurement, inputs: Inputs) -> Iterator[PreflightFinding]:
     """What becomes of the rows in this release."""
     arrivals, train = measurement.arrivals, measurement.train
     if arrivals is None or train is None:
@@ -72,12 +72,12 @@ def unexplained(failure: Mapping[str, Any]) -> bool:
     return not any(part in str(failure.get("signature")) for part in ("index_ds.py", "samplers.py"))
 
 
-def _raised(failure: Mapping[str, Any], train: Gathered) -> Iterator[Finding]:
+def _raised(failure: Mapping[str, Any], train: Gathered) -> Iterator[PreflightFinding]:
     """The exception of the release's index or sampler, where no line of the file explains it."""
     explained = any(rule != "row-without-source" for rule in train.file.problems.counts)
     if unexplained(failure) or explained:
         return
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="rows-cannot-be-read",
         message=f"the release's own data code raises {failure['type']} on these rows: {failure['message'][:160]}",
@@ -87,7 +87,7 @@ def _raised(failure: Mapping[str, Any], train: Gathered) -> Iterator[Finding]:
     )
 
 
-def _left_out(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+def _left_out(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
     """Rows that are not in the index, or never in a batch for a limit of the sampler's."""
     if arrivals.kept is None or arrivals.arrived is None:
         return
@@ -180,7 +180,7 @@ def _limit_remedy(limit: str, numbers: Sequence[int], train: Gathered) -> str:
     return "compare these rows with those that are kept"
 
 
-def _not_drawn(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+def _not_drawn(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
     """Rows of the index that are in no batch of an epoch, though no limit is about them."""
     if arrivals.kept is None or arrivals.arrived is None or not arrivals.epochs:
         return
@@ -193,7 +193,7 @@ def _not_drawn(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[
     most = max((one.most for ranks in arrivals.epochs for one in ranks), default=0)
     never = sorted(arrivals.kept - arrivals.arrived - reasons.keys())
     few = Severity.MINOR if lost <= MOST_OF_AN_EPOCH * allowed else Severity.WRONG
-    yield Finding(
+    yield PreflightFinding(
         severity=few if drawn else Severity.BROKEN,
         rule="rows-not-drawn",
         message=f"{lost} of {allowed} training rows are in no batch of an epoch: the sampler drops the last batch",
@@ -207,7 +207,7 @@ def _not_drawn(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[
     )
 
 
-def _changed(train: Gathered, arrivals: Arrivals) -> Iterator[Finding]:
+def _changed(train: Gathered, arrivals: Arrivals) -> Iterator[PreflightFinding]:
     for field, message, remedy in (
         (
             "source",
@@ -242,11 +242,11 @@ def _joins_words(text: str) -> bool:
     return any(one[-1].isascii() and other[0].isascii() for one, other in itertools.pairwise(words))
 
 
-def _empty_batches(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+def _empty_batches(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
     empty = sum(one.empty for ranks in arrivals.epochs for one in ranks) + arrivals.valid_empty
     if empty:
         longest = max((row.source_len or 1 for row in train.file.rows), default=0)
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="batch-empty",
             message="the sampler makes a batch without a row, because one row alone is larger than "
@@ -266,14 +266,14 @@ def _empty_batches(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Itera
         )
 
 
-def _ranks(arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+def _ranks(arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
     """Processes that get different numbers of batches."""
     uneven = [ranks for ranks in arrivals.epochs if len({one.batches for one in ranks}) > 1]
     if not uneven:
         return
     counts = [one.batches for one in uneven[0]]
     together = _stops_together(inputs)
-    yield Finding(
+    yield PreflightFinding(
         severity=Severity.MINOR if together else Severity.BROKEN,
         rule="ranks-uneven",
         message=f"the {len(counts)} processes get different numbers of batches: "
@@ -296,7 +296,7 @@ def _stops_together(inputs: Inputs) -> bool:
     return re.search(r"^\s*dist\.all_reduce\(iterator_stop", training, re.MULTILINE) is not None
 
 
-def _dropped(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+def _dropped(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
     found = arrivals.dropping
     if found is None or not (found.lost or found.replaced or found.cut or found.dummies):
         return
@@ -325,12 +325,12 @@ def _by_share(lost: Sequence[int], total: int) -> Severity:
     return Severity.WRONG if len(lost) >= 0.01 * total else Severity.MINOR
 
 
-def _validation(measurement: Measurement, arrivals: Arrivals, inputs: Inputs) -> Iterator[Finding]:
+def _validation(measurement: Measurement, arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
     valid = measurement.valid
     if valid is None:
         return
     if arrivals.valid_beyond:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="valid-sampled-by-train",
             message="this release draws validation rows by the training set's length: the validation set has fewer, "
@@ -340,7 +340,7 @@ def _validation(measurement: Measurement, arrivals: Arrivals, inputs: Inputs) ->
             remedy="give it the training file for validation too, as this release's finetune.sh does",
         )
     elif not arrivals.valid_batches:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.WRONG,
             rule="valid-no-batch",
             message=f"no {NAMES['valid']} row arrives in a batch: the best checkpoint is chosen by nothing",

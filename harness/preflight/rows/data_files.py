@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.worker.trainer import options
 
@@ -55,7 +55,7 @@ class DataSets:
     """What the training reads, as far as it is there."""
 
     sets: tuple[DataSet, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[PreflightFinding, ...]
 
     def of(self, role: Role) -> DataSet | None:
         """The set of this role, if it can be read."""
@@ -68,7 +68,7 @@ def data_sets(inputs: Inputs) -> DataSets:
     for role in KEYS:
         value, place = _named(inputs, role)
         for found in _resolve(inputs, role, value, place):
-            if isinstance(found, Finding):
+            if isinstance(found, PreflightFinding):
                 findings.append(found)
             else:
                 sets.append(found)
@@ -88,12 +88,12 @@ def _named(inputs: Inputs, role: Role) -> tuple[Any, Place]:
     return inputs.settings.get(key), inputs.settings.place(key)
 
 
-def _resolve(inputs: Inputs, role: Role, value: Any, place: Place) -> Iterator[DataSet | Finding]:
+def _resolve(inputs: Inputs, role: Role, value: Any, place: Place) -> Iterator[DataSet | PreflightFinding]:
     if value is None or (value == "" and role == "valid"):
         # `harness.preflight.combinations` says that the trainer needs a validation set.
         return
     if value == "":
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="no-training-set",
             message="the training set is an empty name: the trainer stops when it opens it (FileNotFoundError: '')",
@@ -125,8 +125,8 @@ def file_problem(path: Path) -> str | None:
     return None if stat.S_ISREG(mode) else "it is no regular file"
 
 
-def _missing(inputs: Inputs, role: Role, value: str, place: Place, problem: str) -> Finding:
-    return Finding(
+def _missing(inputs: Inputs, role: Role, value: str, place: Place, problem: str) -> PreflightFinding:
+    return PreflightFinding(
         severity=Severity.BROKEN,
         rule="data-file",
         message=f"the {NAMES[role]} set cannot be opened ({problem}): the trainer stops before the first step",
@@ -136,13 +136,13 @@ def _missing(inputs: Inputs, role: Role, value: str, place: Place, problem: str)
     )
 
 
-def _listed(inputs: Inputs, role: Role, value: str, path: Path) -> Iterator[DataSet | Finding]:
+def _listed(inputs: Inputs, role: Role, value: str, path: Path) -> Iterator[DataSet | PreflightFinding]:
     """The jsonl files of a list; where it is rows itself, the finding that FunASR takes it for a list."""
     with path.open("rb") as file:
         text = file.read(MOST_LIST_BYTES).decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines()]
     if lines and lines[0].lstrip("\ufeff").startswith("{"):
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="data-file-name",
             message=f"its name does not end in {' or '.join(_JSONL)}, so this release takes it for a list of jsonl "
@@ -154,7 +154,7 @@ def _listed(inputs: Inputs, role: Role, value: str, path: Path) -> Iterator[Data
     missing = [(number, line) for number, line in enumerate(lines, 1) if file_problem(inputs.root / line) is not None]
     if missing or not lines:
         number, line = missing[0] if missing else (1, "")
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="data-file",
             message=f"the list of {NAMES[role]} files names a file that cannot be opened: the trainer stops there",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.core.cells import Severity
 from harness.corpus.user_speech import evenly
-from harness.preflight.findings import Finding, Place
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.audio import DECODED, AudioHeader, decoded, read_headers
 from harness.preflight.rows.data_files import DataSet
@@ -72,7 +72,7 @@ class Gathered:
         details: Mapping[int, str] | None = None,
         remedy: str = "",
         evidence: Iterable[str] = (),
-    ) -> Finding:
+    ) -> PreflightFinding:
         """A finding about some rows, by number.
 
         Its severity is `wrong`, and `minor` where the rows are few among many, unless it is given.
@@ -84,7 +84,7 @@ class Gathered:
             for number, row in zip(numbers, rows, strict=False)
         ]
         more = [f"and {len(numbers) - NAMED} more rows"] if len(numbers) > NAMED else []
-        return Finding(
+        return PreflightFinding(
             severity=severity or (Severity.WRONG if self.many(len(numbers)) else Severity.MINOR),
             rule=rule,
             message=message,

@@ -8,7 +8,7 @@ from harness.core.cells import Severity
 from harness.corpus.jsonl import target_length
 from harness.corpus.row_limits import ABSOLUTE, RELATIVE, Length, Unit, unit_of
 from harness.corpus.user_speech import evenly
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.gathered import Gathered
 from harness.preflight.rows.measured import Arrivals
@@ -20,7 +20,7 @@ _FAR = 0.3
 """How far a `target_len` may be from every count of the text that people use."""
 
 
-def check(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> Iterator[Finding]:
+def check(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> Iterator[PreflightFinding]:
     """What is wrong with the stated lengths."""
     yield from _about_source(rows, inputs, arrivals)
     yield from _about_target(rows, arrivals)
@@ -52,7 +52,7 @@ def unit(rows: Gathered) -> Unit | None:
     return unit_of(lengths)
 
 
-def _about_source(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> Iterator[Finding]:
+def _about_source(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> Iterator[PreflightFinding]:
     lacking = [number for number, row in enumerate(rows.file.rows) if row.source and row.source_len is None]
     if lacking:
         yield _lacking(rows, inputs, lacking)
@@ -74,7 +74,7 @@ def _about_source(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> 
         )
 
 
-def _unit(rows: Gathered, guessed: Unit, off: list[int], arrivals: Arrivals | None) -> Finding:
+def _unit(rows: Gathered, guessed: Unit, off: list[int], arrivals: Arrivals | None) -> PreflightFinding:
     gone = "" if arrivals is None or arrivals.kept is None else f", and {_gone(rows, arrivals, off)} never train"
     gone = gone if not gone.startswith(", and 0 ") else ""
     none = rows.data.role == "train" and arrivals is not None and arrivals.failure is None and not arrivals.indexed
@@ -105,7 +105,7 @@ def _stated(rows: Gathered, numbers: list[int]) -> Mapping[int, str]:
     return found
 
 
-def _lacking(rows: Gathered, inputs: Inputs, lacking: list[int]) -> Finding:
+def _lacking(rows: Gathered, inputs: Inputs, lacking: list[int]) -> PreflightFinding:
     kind = str(inputs.settings.get("dataset_conf.batch_type", "example"))
     by_frames = kind != "example"
     effect = (
@@ -122,7 +122,7 @@ def _lacking(rows: Gathered, inputs: Inputs, lacking: list[int]) -> Finding:
     )
 
 
-def _about_target(rows: Gathered, arrivals: Arrivals | None) -> Iterator[Finding]:
+def _about_target(rows: Gathered, arrivals: Arrivals | None) -> Iterator[PreflightFinding]:
     tokens = (
         dict(zip(arrivals.tokens.rows, arrivals.tokens.tokens, strict=True)) if arrivals and arrivals.tokens else {}
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.rows.data_files import NAMES
 from harness.preflight.rows.gathered import NAMED, Gathered
 from harness.preflight.rows.measured import Arrivals
@@ -63,7 +63,7 @@ _RULES = {
 }
 
 
-def check(train: Gathered, arrivals: Arrivals | None) -> Iterator[Finding]:
+def check(train: Gathered, arrivals: Arrivals | None) -> Iterator[PreflightFinding]:
     """What is wrong with the lines of a set.
 
     Where the release's own index read the whole set all the same, nothing of it is `broken`.
@@ -79,7 +79,7 @@ def check(train: Gathered, arrivals: Arrivals | None) -> Iterator[Finding]:
             severity = Severity.WRONG if train.many(count) else Severity.MINOR
         file, line, _ = lines[0]
         named = [f"line {number}: {detail}" if detail else f"line {number}" for _, number, detail in lines[:NAMED]]
-        yield Finding(
+        yield PreflightFinding(
             severity=severity,
             rule=rule,
             message=known.message,
@@ -89,7 +89,7 @@ def check(train: Gathered, arrivals: Arrivals | None) -> Iterator[Finding]:
             count=count,
         )
     if not train.file.rows and not train.file.problems.counts:
-        yield Finding(
+        yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="data-no-rows",
             message=f"the {NAMES[train.data.role]} set has no rows",

@@ -14,7 +14,7 @@ from typing import Any
 from harness.core.cells import Outcome
 from harness.corpus.user_speech import evenly
 from harness.preflight.inputs import Inputs
-from harness.preflight.release_questions import Question, ask_release, measured
+from harness.preflight.release_questions import ReleaseQuestion, ask_release, measured
 from harness.preflight.rows.data_files import DataSets, data_sets, named
 from harness.preflight.rows.gathered import Gathered, gather
 from harness.worker.trainer import options
@@ -165,7 +165,7 @@ def output_folder(inputs: Inputs) -> Path:
     return inputs.root / (given if isinstance(given, str) and given else "./exp")
 
 
-def question(inputs: Inputs) -> Question | None:
+def question(inputs: Inputs) -> ReleaseQuestion | None:
     """What the release is asked about the rows; None where there is nothing that it could read."""
     files = gathered(inputs)
     return None if files.why_not or files.train is None else _question(inputs, files.train, files.valid)
@@ -233,7 +233,7 @@ def _chosen(train: Gathered | None) -> Sequence[int]:
     return evenly(range(train.count if train is not None else 0), MOST_TEXTS)
 
 
-def _question(inputs: Inputs, train: Gathered, valid: Gathered | None) -> Question:
+def _question(inputs: Inputs, train: Gathered, valid: Gathered | None) -> ReleaseQuestion:
     # Without a validation set no release makes loaders; the finding about it is made elsewhere.
     other = valid or train
     request = {
@@ -250,7 +250,7 @@ def _question(inputs: Inputs, train: Gathered, valid: Gathered | None) -> Questi
         "texts": [train.file.rows[number].target for number in _chosen(train)],
         "output_dir": str(output_folder(inputs)),
     }
-    return Question(name="preflight.rows", request=request, whole=False, timeout_seconds=MOST_SECONDS)
+    return ReleaseQuestion(name="preflight.rows", request=request, whole=False, timeout_seconds=MOST_SECONDS)
 
 
 def _config(inputs: Inputs) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.audio import AudioFault
 from harness.preflight.rows.gathered import FEW, Gathered
@@ -16,7 +16,7 @@ SHORTEST_SECONDS = 0.025
 """One analysis window: of less the frontend makes no frame."""
 
 
-def check(rows: Gathered, inputs: Inputs) -> Iterator[Finding]:
+def check(rows: Gathered, inputs: Inputs) -> Iterator[PreflightFinding]:
     """What is wrong with a set's recordings."""
     replaces = replaces_unreadable(inputs)
     numbers: dict[AudioFault, list[int]] = defaultdict(list)
@@ -49,7 +49,7 @@ def _shrinks_window(inputs: Inputs) -> bool:
     return path.is_file() and "min(self.frame_length" in path.read_text(encoding="utf-8", errors="replace")
 
 
-def _missing(rows: Gathered, inputs: Inputs, numbers: list[int], replaces: bool) -> Finding:
+def _missing(rows: Gathered, inputs: Inputs, numbers: list[int], replaces: bool) -> PreflightFinding:
     """Missing recordings; with the folder in which they would be there, if there is one."""
     named = [rows.file.rows[number] for number in numbers]
     relative = [row for row in named if not Path(row.source).is_absolute()]
@@ -107,7 +107,7 @@ _HEARD = (AudioFault.SILENT, AudioFault.NOT_FINITE)
 _STOPS = (AudioFault.UNREADABLE, AudioFault.EMPTY)
 
 
-def _faulty(rows: Gathered, fault: AudioFault, numbers: list[int], *, stops: bool, replaces: bool) -> Finding:
+def _faulty(rows: Gathered, fault: AudioFault, numbers: list[int], *, stops: bool, replaces: bool) -> PreflightFinding:
     message, remedy = _SENTENCES[fault]
     severity: Severity | None = None
     if stops:
@@ -130,7 +130,7 @@ def _faulty(rows: Gathered, fault: AudioFault, numbers: list[int], *, stops: boo
     return rows.finding(fault.value, message, numbers, severity=severity, details=details, remedy=remedy)
 
 
-def _about_rates(rows: Gathered, inputs: Inputs) -> Iterator[Finding]:
+def _about_rates(rows: Gathered, inputs: Inputs) -> Iterator[PreflightFinding]:
     conf = inputs.settings.get("frontend_conf.fs", 16000)
     wanted = conf if isinstance(conf, int) and conf > 0 else 16000
     rates = Counter(header.rate for header in rows.headers_by_row if header.rate)
@@ -153,7 +153,7 @@ def _about_rates(rows: Gathered, inputs: Inputs) -> Iterator[Finding]:
         )
 
 
-def _about_channels(rows: Gathered) -> Iterator[Finding]:
+def _about_channels(rows: Gathered) -> Iterator[PreflightFinding]:
     several = [number for number, one in enumerate(rows.headers_by_row) if one.channels > 1]
     if several:
         yield rows.finding(

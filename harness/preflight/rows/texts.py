@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.core.cells import Severity
-from harness.preflight.findings import Finding
+from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.gathered import Gathered
 from harness.preflight.rows.measured import Arrivals, FrameStacking, TextTokens
@@ -19,7 +19,7 @@ SHOWN = 6
 """Characters of a kind that a finding shows."""
 
 
-def check(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> Iterator[Finding]:
+def check(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> Iterator[PreflightFinding]:
     """What is wrong with a set's texts."""
     empty = [number for number, row in enumerate(rows.file.rows) if row.source and not row.target.strip()]
     if empty:
@@ -53,7 +53,7 @@ def _longer_than_frames(rows: Gathered, inputs: Inputs, tokens: TextTokens | Non
     return found
 
 
-def _longer(rows: Gathered, longer: Mapping[int, str]) -> Finding:
+def _longer(rows: Gathered, longer: Mapping[int, str]) -> PreflightFinding:
     return rows.finding(
         "text-longer-than-frames",
         "more tokens than the encoder has frames: CTC has no alignment for them, and a predictor would emit several "
@@ -64,7 +64,7 @@ def _longer(rows: Gathered, longer: Mapping[int, str]) -> Finding:
     )
 
 
-def _quick(rows: Gathered, known: set[int]) -> Iterator[Finding]:
+def _quick(rows: Gathered, known: set[int]) -> Iterator[PreflightFinding]:
     found = {}
     for number, row in enumerate(rows.file.rows):
         header = rows.headers_by_row[number]
@@ -83,7 +83,7 @@ def _quick(rows: Gathered, known: set[int]) -> Iterator[Finding]:
         )
 
 
-def _unknown(rows: Gathered, inputs: Inputs, tokens: TextTokens) -> Iterator[Finding]:
+def _unknown(rows: Gathered, inputs: Inputs, tokens: TextTokens) -> Iterator[PreflightFinding]:
     """Texts of which the tokenizer makes `<unk>`."""
     affected = [number for number, count in zip(tokens.rows, tokens.unknown, strict=True) if count]
     if not affected:
@@ -151,7 +151,7 @@ def _kind(piece: str) -> str:
     return "other characters"
 
 
-def _contradictions(rows: Gathered) -> Iterator[Finding]:
+def _contradictions(rows: Gathered) -> Iterator[PreflightFinding]:
     """One recording with several texts."""
     texts: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows.file.rows):
@@ -174,7 +174,7 @@ def _contradictions(rows: Gathered) -> Iterator[Finding]:
         )
 
 
-def _repetitions(rows: Gathered) -> Iterator[Finding]:
+def _repetitions(rows: Gathered) -> Iterator[PreflightFinding]:
     pairs, keys = Counter[tuple[str, str]](), Counter[str]()
     repeated, same_key = [], []
     for number, row in enumerate(rows.file.rows):
@@ -203,7 +203,7 @@ def _repetitions(rows: Gathered) -> Iterator[Finding]:
         )
 
 
-def overlap(train: Gathered, valid: Gathered) -> Iterator[Finding]:
+def overlap(train: Gathered, valid: Gathered) -> Iterator[PreflightFinding]:
     """Recordings that are in the training and in the validation set."""
     known = {row.source for row in train.file.rows if row.source}
     both = [number for number, row in enumerate(valid.file.rows) if row.source in known]

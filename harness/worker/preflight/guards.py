@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 _NUMBERS = re.compile(r"[\d\s()\[\],+*.-]*")
 
 
-class Blocked(Exception):
+class BlockedCall(Exception):
     """The release would have executed something of the user's, or gone to the network."""
 
 
@@ -37,7 +37,7 @@ def install(overlay: str) -> None:
 
 def _refuse(what: str) -> Any:
     def refuse(*_args: Any, **_kwargs: Any) -> NoReturn:
-        raise Blocked(f"the release {what}, which preflight does not let it")
+        raise BlockedCall(f"the release {what}, which preflight does not let it")
 
     return refuse
 
@@ -50,7 +50,7 @@ def _guard_eval(overlay: str) -> None:
         if not frame.f_code.co_filename.startswith(overlay):
             return original(code, *scopes)
         if not (isinstance(code, str) and len(code) < 2000 and _NUMBERS.fullmatch(code) and "**" not in code):
-            raise Blocked("the release runs a text of the config as Python")
+            raise BlockedCall("the release runs a text of the config as Python")
         return original(code, {"__builtins__": {}})
 
     builtins.eval = guarded

@@ -365,3 +365,47 @@ def test_a_class_that_the_release_has_not(scenes: Callable[[str], Scene], tmp_pa
     found = rules(check(scene.inputs(train, overrides={"dataset": "AudioDatset"})))["data-class-unknown"]
     assert found.severity is Severity.BROKEN
     assert "AudioDataset" in found.remedy
+
+
+@pytest.mark.usefixtures("asked")
+def test_rows_that_are_odd_are_named_and_their_sound_neighbours_are_not(
+    scenes: Callable[[str], Scene], tmp_path: Path
+) -> None:
+    scene = scenes("1.4.16")
+    rows = copied(speech(12), tmp_path / "wav")
+    loud = numpy.sign(numpy.sin(numpy.arange(32_000) / 20)) * 0.999999
+    soundfile.write(tmp_path / "clipped.wav", loud, 16_000)
+    rows[1] = {**rows[1], "source_len": 3 * rows[1]["source_len"]}
+    del rows[2]["source_len"]
+    rows[3] = {**rows[3], "target_len": 40}
+    rows[5] = dict(rows[4])
+    rows[7] = {**rows[7], "key": rows[6]["key"]}
+    rows[8] = {**rows[8], "source": str(tmp_path / "clipped.wav"), "source_len": 200}
+    rows[9] = {**rows[9], "target": rows[9]["target"] * 12, "target_len": len(rows[9]["target"]) * 12}
+    rows[11] = {**rows[11], "source": "https://example.org/a.wav"}
+    valid = write_jsonl(tmp_path / "valid.jsonl", [rows[10], *speech(2, first=12)])
+    found = rules(check(scene.inputs(write_jsonl(tmp_path / "train.jsonl", rows), valid)))
+    lines = {rule: one.place.line for rule, one in found.items()}
+    expected = {
+        "source-len": 2,
+        "source-len-missing": 3,
+        "target-len": 4,
+        "audio-clipped": 9,
+        "text-longer-than-frames": 10,
+    }
+    assert expected.items() <= lines.items(), lines
+    assert {"row-repeated", "key-repeated", "valid-in-train", "audio-address"} <= set(lines), lines
+    assert 1 not in [one.place.line for one in found.values() if one.place.file.endswith("train.jsonl")]
+
+
+def test_a_file_without_rows_is_named(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    empty = write_jsonl(tmp_path / "train.jsonl", [])
+    assert rules(check(scenes("1.4.16").inputs(empty)))["data-no-rows"].severity is Severity.BROKEN
+
+
+@pytest.mark.usefixtures("asked")
+def test_validation_rows_that_vanish_are_named(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    train = write_jsonl(tmp_path / "train.jsonl", speech(8))
+    long = [{**row, "source_len": 100 * row["source_len"]} for row in speech(4, first=8)]
+    found = rules(check(scenes("1.4.16").inputs(train, write_jsonl(tmp_path / "valid.jsonl", long))))
+    assert {"valid-rows-left-out", "valid-no-batch"} & set(found), found

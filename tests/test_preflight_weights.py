@@ -15,10 +15,11 @@ from forked import Forked
 from user_folders import SOUND, inputs_of, stored_folders, without_configuration
 
 from harness.core.cells import Dimensions, Severity
-from harness.preflight import folder, weights
+from harness.preflight import folder, kept_weights, weights
 from harness.preflight.findings import PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.release_questions import ask_all
+from harness.preflight.tensor_fates import TensorFates
 
 pytestmark = pytest.mark.release
 
@@ -235,3 +236,26 @@ def test_nothing_of_the_users_is_executed_or_written(asked: Asked) -> None:
     assert sorted(one.name for one in path.iterdir()) == [
         *("am.mvn", "config.yaml", "configuration.json", "model.pt", "seg_dict", "tokens.json")
     ]
+
+
+@pytest.mark.parametrize(
+    ("measured", "rule", "severity"),
+    [
+        ({"losses": {"criterion_att": 320}, "outputs": {"decoder.output_layer": 8404}}, "loss-size", "broken"),
+        ({"losses": {"criterion_att": 8404}, "outputs": {"decoder.output_layer": 8404}}, "", ""),
+        ({"vocabulary": 8501, "outputs": {"decoder.output_layer": 8404}}, "tokens-output-size", "broken"),
+        ({"vocabulary": 8404, "outputs": {"decoder.output_layer": 8501}}, "tokens-output-size", "wrong"),
+        (
+            {"attributes": {"eos": 8404}, "outputs": {"decoder.output_layer": 8404}},
+            "special-id-beyond-output",
+            "broken",
+        ),
+        ({"attributes": {"eos": 8403}, "outputs": {"decoder.output_layer": 8404}}, "", ""),
+    ],
+)
+def test_loss_tokens_and_ids_are_compared_with_the_output(
+    measured: dict[str, Any], rule: str, severity: str, tmp_path: Path
+) -> None:
+    fates = TensorFates(stage="loaded", failure=None, **measured)
+    found = list(kept_weights._sizes(inputs_of(tmp_path), fates))
+    assert [(one.rule, str(one.severity)) for one in found] == ([(rule, severity)] if rule else [])

@@ -31,6 +31,14 @@ def bad(release, check="loss_contract", **place):
     return [outcome(cell(release, check, **place), Status.FAILED, failure=loss_failure(320, 8404))]
 
 
+def test_a_release_of_which_only_the_other_trainer_ran_is_not_known():
+    (variant,) = advice_of(
+        [outcome(import_cell("1.4.16")), tuned("1.4.16", evidence={"entry_is_native": False})]
+    ).variants
+    assert variant.answers[0].standing is ReleaseStanding.UNKNOWN
+    assert [reason.text for reason in variant.unknown] == ["Nothing was learned: no cell was run to an answer."]
+
+
 def test_the_newest_release_that_trains_is_the_one_to_install():
     advice = advice_of([*good("1.0.0"), *good("1.0.1"), *bad("1.0.2")])
     (variant,) = advice.variants

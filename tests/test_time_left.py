@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,10 @@ def in_other_order(name: str, jobs: int, seed: int | None) -> Replay:
     return replace(replay, slack=max(replay.slack, replay.total / 20)) if seed is not None else replay
 
 
+STOPPED_SECONDS = 900.0
+"""Longer than any cell takes."""
+
+
 def as_it_ran(name: str) -> Replay:
     """By the times that its outcomes have; all of these runs had two jobs."""
 
@@ -117,9 +122,12 @@ def as_it_ran(name: str) -> Replay:
             yield Moment(at=began, cell=one.cell, outcome=None)
         yield Moment(at=began + one.seconds, cell=one.cell, outcome=one)
 
-    moments = [moment for one in outcomes(name) for moment in of(one)]
-    first = min(moment.at for moment in moments)
-    shifted = [Moment(at=one.at - first, cell=one.cell, outcome=one.outcome) for one in moments]
+    moments = sorted((moment for one in outcomes(name) for moment in of(one)), key=lambda moment: moment.at)
+    shifted, idle = [], moments[0].at
+    for before, one in pairwise([moments[0], *moments]):
+        # A run that was stopped and resumed did not run in between.
+        idle += one.at - before.at if one.at - before.at > STOPPED_SECONDS else 0.0
+        shifted.append(Moment(at=one.at - idle, cell=one.cell, outcome=one.outcome))
     return made(batches_of(name, 2, None), 2, shifted)
 
 

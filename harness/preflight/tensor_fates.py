@@ -59,7 +59,7 @@ class TensorFates:
     """Where it ended: `files`, `model`, `start` (the model stands and nothing was loaded), `weights`, `loaded`."""
     failure: Failure | None
     ours: str = ""
-    """`Blocked` or `Unloadable`, where a guard of the harness's ended it."""
+    """`BlockedCall` or `Unloadable`, where a guard of the harness's ended it."""
     model: tuple[ModelTensor, ...] = ()
     checkpoint: tuple[CheckpointTensor, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
@@ -125,7 +125,7 @@ def fates_of(answer: Mapping[str, Any]) -> TensorFates:
     return TensorFates(
         stage=answer["stage"],
         failure=Failure.from_json(failure) if failure else None,
-        ours=failure["ours"] if failure and failure["ours"] in ("Blocked", "Unloadable") else "",
+        ours=failure["ours"] if failure and failure["ours"] in ("BlockedCall", "Unloadable") else "",
         model=tuple(
             ModelTensor(
                 name=one["name"],

@@ -70,7 +70,7 @@ def check(inputs: Inputs) -> PreflightPart:
     known = frozenset(one.rule for one in folder.check(inputs).findings if one.severity is not Severity.MINOR)
     findings: list[PreflightFinding] = []
     skipped = ""
-    if fates.failure is not None and fates.ours == "Blocked":
+    if fates.failure is not None and fates.ours == "BlockedCall":
         skipped = f"Weights were not compared: {fates.failure.message}."
     elif fates.failure is not None:
         findings += check_failure(inputs, fates, known)

@@ -149,7 +149,8 @@ def _why_unknown(items: Sequence[JudgedOutcome]) -> str:
     for item in items:
         if item.outcome.status is Status.BLOCKED and item.outcome.cell.check is Check.FINETUNE:
             return sentence(f"It was not fine-tuned: {one_line(item.outcome.reason, at_most=_LONGEST)}")
-    if items and all(item.outcome.status is Status.SKIPPED for item in items if item.outcome.cell.variant):
-        told = next(item for item in items if item.outcome.cell.variant)
+    own = [item for item in items if item.outcome.cell.variant]
+    if own and all(item.outcome.status is Status.SKIPPED for item in own):
+        told = own[0]
         return sentence(f"It was skipped: {one_line(told.outcome.reason, at_most=_LONGEST)}")
     return "Nothing was learned: no cell was run to an answer."

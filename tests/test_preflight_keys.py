@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from preflight_shipped import REFUSED_RIGHTLY, accused, cases, inputs_of, plain_
 from user_folders import model_folder
 
 from harness.core.cells import Release, Severity
-from harness.preflight.findings import PreflightFinding
+from harness.preflight import findings
+from harness.preflight.findings import PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
+from harness.preflight.keys import check as static
 from harness.preflight.keys.check import check
+from harness.preflight.keys.confirm import check as confirmed_check
 from harness.preflight.keys.confirm import confirm
 from harness.preflight.keys.freezing import Spelling, frozen_parts
 from harness.preflight.keys.history import read_in
@@ -257,7 +261,7 @@ def test_a_second_reading_comes_from_the_cache_and_equals_the_first(given: Given
 
 
 def test_what_a_release_asks_for_while_it_runs_is_what_the_reading_says(
-    layout: Place, forked: Forked, tmp_path: Path
+    layout: Place, forked: Forked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = model_folder(forked, layout(NEW), tmp_path / "model")
     dead = {"train_conf.nax_epoch": 3, "dataset_conf.batchsize": 4, "accum_grad": 2, "tokenizer_conf.unkown": "x"}
@@ -271,3 +275,12 @@ def test_what_a_release_asks_for_while_it_runs_is_what_the_reading_says(
     assert found.missed == frozenset()
     assert {"train_conf.max_epoch", "seed", "optim", "encoder", "dataset_conf.batch_size"} <= found.recorded
     assert not found.recorded & set(dead)
+    # A false accusation of the static reading is withdrawn by a dry run, and a true one is not.
+    accusations = [
+        PreflightFinding(severity=Severity.WRONG, rule="key-without-effect", message="m", place=findings.Place(key=key))
+        for key in ("seed", "accum_grad")
+    ]
+    monkeypatch.setattr(static, "check", lambda _: PreflightPart(findings=tuple(accusations)))
+    for dry_run, expected in ((False, ["seed", "accum_grad"]), (True, ["accum_grad"])):
+        part = confirmed_check(dataclasses.replace(inputs, dry_run=dry_run))
+        assert [one.place.key for one in part.findings] == expected

@@ -56,6 +56,15 @@ def test_the_gravest_come_first_and_minor_ones_do_not_stop() -> None:
     )
 
 
+def test_what_two_parts_say_of_one_key_is_said_once() -> None:
+    def of(rule: str, key: str) -> PreflightFinding:
+        return finding(Severity.BROKEN, rule, place=Place(key=key))
+
+    refused, built = of("key-refused", "encoder_conf.dropout"), of("model-not-built", "encoder_conf.dropout")
+    other = of("model-not-built", "encoder_conf.attention_heads")
+    assert [one.rule for one in report(refused, built, other).findings] == ["key-refused", "model-not-built"]
+
+
 def test_many_findings_are_few_lines_and_all_with_verbose() -> None:
     many = report(*(finding(Severity.BROKEN, f"rule-{n}") for n in range(50)), finding(Severity.MINOR))
     short, whole = text_of(many), text_of(many, verbose=True)

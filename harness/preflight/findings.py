@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +76,17 @@ class PreflightPart:
     """Why this part was not checked, in one sentence; empty where it was."""
 
 
+_SAID_BETTER = {"model-not-built": "key-refused"}
+"""By rule, one that says the same of a key and has the remedy: reading the code knows what building only ends at."""
+
+
+def _without_repeats(findings: Sequence[PreflightFinding]) -> Iterator[PreflightFinding]:
+    said = {(one.rule, one.place.key.rpartition(".")[2]) for one in findings}
+    for one in findings:
+        if (_SAID_BETTER.get(one.rule, ""), one.place.key.rpartition(".")[2]) not in said:
+            yield one
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """All that preflight has to say about a set of files and one release."""
@@ -92,7 +103,7 @@ class Report:
         """The parts together."""
         return cls(
             release=release,
-            findings=ordered(finding for part in parts for finding in part.findings),
+            findings=ordered(_without_repeats([finding for part in parts for finding in part.findings])),
             facts=tuple(fact for part in parts for fact in part.facts),
             skipped=tuple(part.skipped for part in parts if part.skipped),
             faults=tuple(faults),

@@ -19,7 +19,7 @@ from harness.preflight import (
 )
 from harness.preflight.findings import PreflightPart, Report
 from harness.preflight.inputs import Inputs
-from harness.preflight.keys import check as keys
+from harness.preflight.keys import confirm as keys
 from harness.preflight.release_questions import ReleaseQuestion, ask_all
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def parts() -> Sequence[tuple[str, PartCheck]]:
 
 def questions() -> Sequence[Callable[[Inputs], ReleaseQuestion | None]]:
     """What the parts will measure within the release; all of it runs in one process tree, before the parts need it."""
-    return (rows.question, weights.question)
+    return (rows.question, weights.question, keys.dry_run_question)
 
 
 def examine(inputs: Inputs, *, progress: Progress = nullcontext) -> Report:

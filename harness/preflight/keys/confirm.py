@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.core.errors import HarnessError
+from harness.preflight.findings import PreflightFact, PreflightPart
 from harness.preflight.inputs import Inputs
+from harness.preflight.keys import check as static
 from harness.preflight.keys.check import entry_of
 from harness.preflight.keys.follow import read_keys
 from harness.preflight.release_questions import ReleaseQuestion, ask_release, measured
@@ -28,6 +30,31 @@ class Confirmed:
     """Settings among them that the static reading holds for unread: each would be a false accusation."""
     ended: str
     """`stopped` where all was built; otherwise the exception."""
+
+
+def check(inputs: Inputs) -> PreflightPart:
+    """The findings about keys; with `--dry-run` none about a key that the release is seen to read."""
+    part = static.check(inputs)
+    if not inputs.dry_run or part.skipped:
+        return part
+    try:
+        seen = confirm(inputs)
+    except HarnessError as error:
+        return replace(part, facts=(*part.facts, _fact(f"not observed: {error}")))
+    kept = (one for one in part.findings if one.rule != _UNREAD or one.place.key not in seen.recorded)
+    return replace(part, findings=tuple(kept), facts=(*part.facts, _fact(f"{len(seen.recorded)}, by running it")))
+
+
+_UNREAD = "key-without-effect"
+
+
+def _fact(value: str) -> PreflightFact:
+    return PreflightFact(section="settings", label="keys read up to the first step", value=value)
+
+
+def dry_run_question(inputs: Inputs) -> ReleaseQuestion | None:
+    """The measurement, where `--dry-run` asks for it."""
+    return question(inputs) if inputs.dry_run else None
 
 
 def question(inputs: Inputs) -> ReleaseQuestion:

@@ -45,8 +45,8 @@ def applying(inputs: Inputs) -> Iterator[KnownIssue]:
     """The issues that this training meets, in the file's order."""
     code = code_of(inputs.overlay)
     model = inputs.config.get("model")
-    if isinstance(model, str) and code.registered and code.definition("model_classes", model) is None:
-        # That this release cannot train it at all is said elsewhere.
+    if not isinstance(model, str) or (code.registered and code.definition("model_classes", model) is None):
+        # That there is no model, or that this release cannot train it at all, is said elsewhere.
         return
     ran = _code_that_runs(inputs, code)
     facts = Facts(inputs)

@@ -109,6 +109,12 @@ def with_setting(section: str, key: str, value: object, folder: Path) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
+def punctuation(folder: Path) -> None:
+    """A model for punctuation, which FunASR's repository trains nowhere."""
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "model": "CTTransformer"}), encoding="utf-8")
+
+
 def lfs_pointer(folder: Path) -> None:
     """Weights that git-lfs never fetched."""
     (folder / "model.pt").write_text(
@@ -219,6 +225,7 @@ CASES = (
         trainer=("python", "-m", "funasr.bin.train"),
         finds=(("broken", r"save_checkpoint_interval"),),
     ),
+    Case(name="19-punctuation", folder=punctuation, finds=(("broken", "CTTransformer"),)),
 )
 
 

@@ -145,7 +145,7 @@ def test_what_runs_code_or_writes_elsewhere_is_not_passed_on(tmp_path: Path) -> 
         "trust_remote_code": True,
         "remote_code": "evil.py",
         "hydra.callbacks.x._target_": "os.system",
-        "output_dir": "/root",
+        "output_dir": "/elsewhere",
         "train_conf.max_epoch": 500,
         "optim_conf.lr": math.nan,
     }

@@ -206,7 +206,7 @@ def test_a_condition_that_is_none_is_refused(tmp_path: Path, written: str, probl
 def test_conditions_name_facts_or_settings_and_the_head_of_the_file_describes_them() -> None:
     path = built_in_folder() / KNOWN_ISSUES_NAME
     issues = load_known_issues(path, variants=available()).issues
-    assert any(issue.told_elsewhere for issue in issues)
+    assert any(issue.reported_elsewhere for issue in issues)
     used = {one.name for issue in issues for one in issue.applies_when if not one.of_a_setting}
     assert used == set(FACTS)
     assert "applies_when" in path.read_text("utf-8").partition("schema = 1")[0]

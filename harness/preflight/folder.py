@@ -115,7 +115,7 @@ def _missing(inputs: Inputs, place: Place) -> PreflightFinding:
         rule="model-folder-missing",
         message=f"there is no {inputs.model}: FunASR takes a path that does not exist for a hub's name",
         place=place,
-        remedy="name the model's folder as it lies on this machine",
+        remedy="name the model's folder as it is on this machine",
     )
 
 
@@ -144,7 +144,7 @@ def _without_config(folder: Path) -> Iterator[PreflightFinding]:
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="model-folder-is-further-down",
-            message="this folder has no config.yaml; the model lies in a folder below it",
+            message="this folder has no config.yaml; the model is in a folder below it",
             place=place,
             evidence=tuple(str(one) for one in below[:5]),
             remedy=f"name {below[0]}",

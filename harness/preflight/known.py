@@ -51,7 +51,7 @@ def applying(inputs: Inputs) -> Iterator[KnownIssue]:
     ran = _code_that_runs(inputs, code)
     facts = Facts(inputs)
     for issue in _issues():
-        if issue.told_elsewhere or not issue.concerns(inputs.release.version) or not issue.runs_in(ran):
+        if issue.reported_elsewhere or not issue.concerns(inputs.release.version) or not issue.runs_in(ran):
             continue
         if concerns_training(issue, settings=inputs.config, entry=entry_of(inputs)) and all(
             one.holds(facts.value(one)) for one in issue.applies_when

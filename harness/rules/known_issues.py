@@ -29,7 +29,7 @@ SCHEMA = 1
 NOT_YET_EXPLAINED = "not yet explained"
 """What `cause` says while nobody knows."""
 
-TOLD_ELSEWHERE = "told elsewhere"
+TOLD_ELSEWHERE = "reported elsewhere"
 """What `applies_when` says where preflight finds the same on the user's own files."""
 
 FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.CRASHED, Status.OUT_OF_MEMORY)
@@ -68,7 +68,7 @@ class KnownIssue:
     """Empty only where a status leaves no traceback."""
     applies_when: tuple[Condition, ...] = ()
     """What a user's training has to have to meet it; all of them. None: every training of the releases meets it."""
-    told_elsewhere: bool = False
+    reported_elsewhere: bool = False
     """Whether preflight finds what it does on the user's own files, so that the issue need not be told besides."""
     cause: str
     remedy: str = ""
@@ -210,7 +210,7 @@ def _read_issue(table: Table, variants: Sequence[str]) -> KnownIssue | None:
         status=status or Status.FAILED,
         signatures=_listed(table, "signatures"),
         applies_when=_conditions(table),
-        told_elsewhere=table.values.get("applies_when") == TOLD_ELSEWHERE,
+        reported_elsewhere=table.values.get("applies_when") == TOLD_ELSEWHERE,
         cause=table.text("cause") or "",
         remedy=table.text("remedy", default="") or "",
         upstream=_listed(

@@ -1,4 +1,4 @@
-"""Words that hydra cannot read: why, and the line to type instead; what one fault tears apart is told once."""
+"""Words that hydra cannot read: why, and the line to type instead; what one fault tears apart is reported once."""
 
 from __future__ import annotations
 

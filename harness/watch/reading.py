@@ -1,0 +1,115 @@
+"""Reading the files that the observers write, while they are written.
+
+They come from processes that run the user's and a release's code: a line that does not fit is counted and left out, and
+nothing in a file ends the reader.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.core.evidence.parsing import EvidenceMismatch, parse
+from harness.watch.records import KINDS, Record
+
+LONGEST_LINE = 4 * 2**20
+_BLOCK = 2**20
+
+
+class NotARecord(ValueError):
+    """A line that is no record of this format; the message says why."""
+
+
+def parse_line(line: bytes) -> Record:
+    """One line of a file.
+
+    Raises:
+        NotARecord: it is none.
+    """
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise NotARecord(f"no JSON: {error}") from error
+    kind = KINDS.get(data.get("kind", "")) if isinstance(data, dict) else None
+    if kind is None:
+        raise NotARecord("no kind of record that is known")
+    try:
+        return parse(kind, data, place=data["kind"])
+    except EvidenceMismatch as error:
+        raise NotARecord(str(error)) from error
+
+
+@dataclass
+class RecordFile:
+    """One file of records; `read` returns what was added since the last call."""
+
+    path: Path
+    damaged: int = 0
+    """Lines that were no record."""
+    first_damage: str = ""
+    _offset: int = 0
+    _rest: bytes = b""
+    _overlong: bool = False
+
+    def read(self) -> Iterator[Record]:
+        """The records of all lines that are complete now."""
+        for line in self._lines():
+            try:
+                yield parse_line(line)
+            except NotARecord as error:
+                self._note(str(error))
+
+    def _lines(self) -> Iterator[bytes]:
+        with _regular_file(self.path) as opened:
+            if opened is None:
+                return
+            os.lseek(opened, self._offset, os.SEEK_SET)
+            while block := os.read(opened, _BLOCK):
+                self._offset += len(block)
+                *lines, self._rest = (self._rest + block).split(b"\n")
+                for line in lines:
+                    if self._overlong:
+                        self._overlong = False
+                        self._note(f"a line of more than {LONGEST_LINE} bytes")
+                    elif line.strip():
+                        yield line
+                if len(self._rest) > LONGEST_LINE:
+                    self._rest, self._overlong = b"", True
+
+    def _note(self, why: str) -> None:
+        self.damaged += 1
+        self.first_damage = self.first_damage or why
+
+
+@dataclass
+class RecordFolder:
+    """All files of records in a folder, also those that appear later."""
+
+    folder: Path
+    files: dict[str, RecordFile] = field(default_factory=dict)
+
+    def read(self) -> Iterator[tuple[str, Record]]:
+        """What was added since the last call: the file's name, which stands for the process, and the record."""
+        for path in sorted(self.folder.glob("*.jsonl")):
+            file = self.files.setdefault(path.name, RecordFile(path))
+            for record in file.read():
+                yield path.name, record
+
+
+@contextlib.contextmanager
+def _regular_file(path: Path) -> Iterator[int | None]:
+    """A descriptor for reading; None for what is no regular file or cannot be opened: it neither follows nor blocks."""
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        yield opened if stat.S_ISREG(os.fstat(opened).st_mode) else None
+    finally:
+        os.close(opened)

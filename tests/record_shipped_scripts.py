@@ -2,8 +2,8 @@
 
     python -m tests.record_shipped_scripts GIT_DIRECTORY
 
-writes `harness/preflight/shipped/scripts.json`: of each script of `examples/` that calls a trainer the entry point and
-the keys and values that it passes, with the releases in which it is so and their commits. No script is
+writes `harness/preflight/release/shipped_scripts.json`: of each script of `examples/` that calls a trainer the entry
+point and the keys and values that it passes, with the releases in which it is so and their commits. No script is
 copied.
 A release's commit is the last one with its number in `funasr/version.txt`: what users of that release found in the
 repository. (The scripts of the first commit of 1.0.28 start nothing: `${MASTER_PORT: 26669}` is empty. A commit of the
@@ -27,7 +27,7 @@ from harness.core.errors import InputError
 from harness.preflight.command import read_script
 
 RELEASES = ("1.0.0", "1.0.6", "1.0.14", "1.0.20", "1.0.28", "1.1.6", "1.2.0", "1.2.7", "1.3.1", "1.4.3")
-TARGET = Path(__file__).parent.parent / "harness" / "preflight" / "shipped" / "scripts.json"
+TARGET = Path(__file__).parent.parent / "harness" / "preflight" / "release" / "shipped_scripts.json"
 TRAINS = (b"bin/train", b"funasr-train", b"funasr.bin.train")
 
 

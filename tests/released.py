@@ -10,9 +10,9 @@ from forked import Forked
 from user_folders import environment
 
 from harness.core.cells import Outcome, Status
-from harness.preflight import release_questions
 from harness.preflight.inputs import Inputs
-from harness.preflight.release_questions import ReleaseQuestion
+from harness.preflight.release import release_questions
+from harness.preflight.release.release_questions import ReleaseQuestion
 
 
 def answer(overlay: str, version: str, name: str, request: Mapping[str, Any], paths: list[str]) -> dict[str, Any]:

@@ -27,9 +27,10 @@ from harness import cli
 from harness.commands import preflight as command
 from harness.core.cells import Dimensions, Outcome
 from harness.environments.environment import Environment, probe
-from harness.preflight import preflight, release_questions
+from harness.preflight import preflight
 from harness.preflight.inputs import Inputs
-from harness.preflight.release_questions import ReleaseQuestion, ask_all
+from harness.preflight.release import release_questions
+from harness.preflight.release.release_questions import ReleaseQuestion, ask_all
 from harness.releases import default_cache
 
 pytestmark = pytest.mark.release

@@ -13,11 +13,11 @@ import yaml
 from user_folders import inputs_of
 
 from harness.core.cells import Depth, Dimensions, Severity
-from harness.preflight.combinations import check
+from harness.preflight.code.forward_faults import forward_faults
+from harness.preflight.code.release_code import code_of
 from harness.preflight.findings import PreflightFinding
-from harness.preflight.forward_faults import forward_faults
 from harness.preflight.inputs import Inputs
-from harness.preflight.release_code import code_of
+from harness.preflight.release.combinations import check
 from harness.variants.catalogue import available, load_variant
 from harness.variants.variant import render
 

@@ -11,12 +11,12 @@ from training_scripts import CONFIG, SOUND, write_script
 
 from harness.core.cells import Release, Severity
 from harness.preflight.command import TrainingCommand, read_script, read_words
-from harness.preflight.command_in_release import check
 from harness.preflight.findings import PreflightPart
 from harness.preflight.inputs import Inputs
+from harness.preflight.release.command_in_release import check
+from harness.preflight.release.shipped_scripts import RECIPES, recorded_releases, script_for, shipped_scripts
 from harness.preflight.rows.data_files import data_sets
 from harness.preflight.settings import SettingsInForce, read_config
-from harness.preflight.shipped_scripts import RECIPES, recorded_releases, script_for, shipped_scripts
 
 
 def installed(folder: Path, trainers: Sequence[str] = ("train", "train_ds"), programs: str = "") -> Path:

@@ -17,16 +17,23 @@ from user_folders import environment, model_folder, speech, write_jsonl
 
 from harness.core.cells import Failure, Frame, Severity
 from harness.core.evidence.training import LossCriterion, Targets
-from harness.preflight import dry_run
 from harness.preflight.command import TrainingCommand
-from harness.preflight.dry_run_answer import DryRun, FirstLoss, RowRead, Trained
-from harness.preflight.dry_run_failure import culprit
-from harness.preflight.dry_run_findings import of_start, of_steps
-from harness.preflight.dry_run_request import Checkpoint, changes_of, checkpoint_of, files_of, request_for, shallow
-from harness.preflight.dry_run_sample import ROWS, read_sample
+from harness.preflight.dry_run import dry_run
+from harness.preflight.dry_run.dry_run_answer import DryRun, FirstLoss, RowRead, Trained
+from harness.preflight.dry_run.dry_run_failure import culprit
+from harness.preflight.dry_run.dry_run_findings import of_start, of_steps
+from harness.preflight.dry_run.dry_run_request import (
+    Checkpoint,
+    changes_of,
+    checkpoint_of,
+    files_of,
+    request_for,
+    shallow,
+)
+from harness.preflight.dry_run.dry_run_sample import ROWS, read_sample
 from harness.preflight.findings import Place, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
-from harness.preflight.release_questions import ask_all
+from harness.preflight.release.release_questions import ask_all
 from harness.preflight.settings import Setting, SettingsInForce
 from harness.releases import default_cache, load_lock, resolve
 from harness.variants.from_folder import code_in

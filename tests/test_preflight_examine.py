@@ -15,7 +15,7 @@ from harness.preflight import preflight
 from harness.preflight.command import TrainingCommand
 from harness.preflight.findings import PreflightFact, PreflightPart
 from harness.preflight.inputs import Inputs
-from harness.preflight.release_questions import ReleaseQuestion, ask_all, ask_release
+from harness.preflight.release.release_questions import ReleaseQuestion, ask_all, ask_release
 from harness.preflight.settings import SettingsInForce
 from harness.releases import default_cache, resolve
 
@@ -60,7 +60,7 @@ def test_questions_share_a_tree_and_are_not_repeated(inputs: Inputs, monkeypatch
 
     first, second = ask_all(inputs, [question(a=1), question(a=2)])
     assert {first.status, second.status} == {Status.ERRORED}
-    monkeypatch.setattr("harness.preflight.release_questions._run", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr("harness.preflight.release.release_questions._run", lambda *_: pytest.fail("asked again"))
     assert ask_release(inputs, question(a=2)) is second
     fresh = dataclasses.replace(inputs, answers={})
     with pytest.raises(BaseException, match="asked again"):

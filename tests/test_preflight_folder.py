@@ -15,9 +15,9 @@ import yaml
 from user_folders import inputs_of
 
 from harness.core.cells import Severity
-from harness.preflight.file_kinds import FileKind, content_of
 from harness.preflight.findings import PreflightFinding
-from harness.preflight.folder import check
+from harness.preflight.folder.file_kinds import FileKind, content_of
+from harness.preflight.folder.folder import check
 
 TOKENS = ["<blank>", "<s>", "</s>", "的", "一", "是", "<unk>"]
 CONFIG = {

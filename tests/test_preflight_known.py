@@ -17,7 +17,7 @@ from harness.core.cells import Depth, Dimensions, Severity
 from harness.core.errors import MatrixError
 from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
-from harness.preflight.known import check
+from harness.preflight.release.known import check
 from harness.rules.issue_conditions import FACTS, Condition
 from harness.rules.known_issues import load_known_issues
 from harness.variants.catalogue import available, load_variant

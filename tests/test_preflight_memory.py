@@ -13,8 +13,8 @@ from test_preflight_dry_run import inputs_at, overridden
 from user_folders import write_jsonl
 
 from harness.core.errors import InputError
-from harness.preflight import memory
-from harness.preflight.worst_batch import RowLength, in_their_type, worst_batch
+from harness.preflight.forecast import memory
+from harness.preflight.forecast.worst_batch import RowLength, in_their_type, worst_batch
 from harness.variants.catalogue import load_variant
 
 

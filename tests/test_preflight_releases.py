@@ -17,9 +17,9 @@ from user_folders import inputs_of
 
 from harness.core.cells import Depth, Dimensions, Release, Severity
 from harness.core.errors import ReleaseError
+from harness.preflight.all_releases.which_releases import ATLAS, which_releases
 from harness.preflight.inputs import Inputs
-from harness.preflight.releases import find_release, in_a_line, installed_release
-from harness.preflight.which_releases import ATLAS, which_releases
+from harness.preflight.release.found import find_release, in_a_line, installed_release
 from harness.releases import default_cache
 from harness.variants.catalogue import load_variant
 from harness.variants.variant import render
@@ -118,7 +118,7 @@ def test_where_nothing_is_installed(
 
 @pytest.mark.release
 def test_the_newest_published_is_the_default(locked: tuple[Release, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.preflight.releases.installed_release", lambda _: None)
+    monkeypatch.setattr("harness.preflight.release.found.installed_release", lambda _: None)
     found = find_release(None, locked=locked, cache=default_cache())
     assert found.release == locked[-1]
     assert found.how == "the newest published"
@@ -163,7 +163,7 @@ def test_without_their_code_what_is_recorded_is_known(
     tmp_path: Path, layout: Callable[[str], Path], locked: tuple[Release, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As in a wheel.
-    monkeypatch.setattr("harness.preflight.which_releases.ATLAS", tmp_path / "none")
+    monkeypatch.setattr("harness.preflight.all_releases.which_releases.ATLAS", tmp_path / "none")
     inputs = user(tmp_path, layout, "sense_voice", tmp_path)
     table = which_releases(inputs, locked)
     assert [(one.releases.partition(" (")[0], one.severity) for one in table.groups] == [
@@ -182,8 +182,8 @@ def test_without_their_code_what_is_recorded_is_known(
 def test_the_committed_run_is_read(
     tmp_path: Path, layout: Callable[[str], Path], locked: tuple[Release, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.preflight.known.check", lambda _: None)
-    monkeypatch.setattr("harness.preflight.known.applying", lambda _: ())
+    monkeypatch.setattr("harness.preflight.release.known.check", lambda _: None)
+    monkeypatch.setattr("harness.preflight.release.known.applying", lambda _: ())
     inputs = user(tmp_path, layout, "paraformer_streaming", tmp_path)
     table = which_releases(inputs, of(locked, "1.0.11", "1.0.18"))
     assert [(one.releases, one.severity) for one in table.groups] == [("1.0.18", None), ("1.0.11", Severity.BROKEN)]

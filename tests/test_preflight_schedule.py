@@ -16,9 +16,9 @@ from user_folders import environment, model_folder, speech, write_jsonl
 
 from harness.core.cells import Severity
 from harness.preflight.findings import PreflightPart
+from harness.preflight.forecast.schedule import check
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows import measured
-from harness.preflight.schedule import check
 
 pytestmark = pytest.mark.release
 

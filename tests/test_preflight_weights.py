@@ -15,11 +15,12 @@ from forked import Forked
 from user_folders import SOUND, inputs_of, stored_folders, without_configuration
 
 from harness.core.cells import Dimensions, Severity
-from harness.preflight import folder, kept_weights, weights
 from harness.preflight.findings import PreflightFinding, PreflightPart
+from harness.preflight.folder import folder
 from harness.preflight.inputs import Inputs
-from harness.preflight.release_questions import ask_all
-from harness.preflight.tensor_fates import TensorFates
+from harness.preflight.release.release_questions import ask_all
+from harness.preflight.weights import kept_weights, weights
+from harness.preflight.weights.tensor_fates import TensorFates
 
 pytestmark = pytest.mark.release
 

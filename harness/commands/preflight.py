@@ -14,16 +14,16 @@ from harness.commands.exit_status import FAULT, FINE, FOUND
 from harness.core.durable import json_text, write_file
 from harness.core.errors import InputError
 from harness.environments.environment import probe
+from harness.preflight.all_releases.which_releases import which_releases
 from harness.preflight.command import TrainingCommand, read_script, read_words
 from harness.preflight.findings import Report
 from harness.preflight.inputs import Inputs
 from harness.preflight.preflight import examine
-from harness.preflight.releases import FoundRelease, find_release, in_a_line
+from harness.preflight.release.found import FoundRelease, find_release, in_a_line
 from harness.preflight.rows.fixed import write_fixed
 from harness.preflight.settings import SettingsInForce, read_config
 from harness.preflight.terminal import render
 from harness.preflight.verdict import record
-from harness.preflight.which_releases import which_releases
 from harness.releases import load_lock
 from harness.run.progress import stage
 from harness.text.terminal import is_quiet, is_verbose, say

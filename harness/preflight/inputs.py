@@ -44,7 +44,7 @@ class Inputs:
     dry_run: bool = False
     """Whether the release's trainer takes a few steps."""
     answers: dict[str, Outcome] = field(default_factory=dict, compare=False, repr=False)
-    """What the release has been asked already, see `harness.preflight.release_questions`."""
+    """What the release has been asked already, see `harness.preflight.release.release_questions`."""
 
     @cached_property
     def settings(self) -> SettingsInForce:

@@ -6,21 +6,16 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from harness.preflight import (
-    combinations,
-    command_in_release,
-    dry_run,
-    folder,
-    known,
-    memory,
-    rows,
-    schedule,
-    weights,
-)
+from harness.preflight import rows
+from harness.preflight.dry_run import dry_run
 from harness.preflight.findings import PreflightPart, Report
+from harness.preflight.folder import folder
+from harness.preflight.forecast import memory, schedule
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys import confirm as keys
-from harness.preflight.release_questions import ReleaseQuestion, ask_all
+from harness.preflight.release import combinations, command_in_release, known
+from harness.preflight.release.release_questions import ReleaseQuestion, ask_all
+from harness.preflight.weights import weights
 
 _log = logging.getLogger(__name__)
 PartCheck = Callable[[Inputs], PreflightPart]

@@ -13,7 +13,7 @@ from harness.preflight.inputs import Inputs
 from harness.preflight.keys import check as static
 from harness.preflight.keys.check import entry_of
 from harness.preflight.keys.follow import read_keys
-from harness.preflight.release_questions import ReleaseQuestion, ask_release, measured
+from harness.preflight.release.release_questions import ReleaseQuestion, ask_release, measured
 
 _SET_BY_US = frozenset(
     {"model", "train_data_set_list", "valid_data_set_list", "init_param", "output_dir", "device", "trust_remote_code"}

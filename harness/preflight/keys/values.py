@@ -25,7 +25,7 @@ SETTINGS_OF_ROWS = frozenset({"dataset", "dataset_conf.index_ds", "dataset_conf.
 NAMED_WITH_THE_MODEL = frozenset(
     {"model", "optim", "scheduler", "tokenizer", "frontend", "specaug", "normalize", "encoder", "decoder", "predictor"}
 )
-"""What the trainer cannot do without is named by `harness.preflight.combinations`, with the release that has it."""
+"""`harness.preflight.release.combinations` names what the trainer cannot do without, with the release that has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +146,7 @@ def _number(inputs: Inputs, setting: Setting, wanted: Number, entry: str) -> Pre
             return None
         return _no_number(setting, "a whole number")
     if value == 0 and wanted.below == _DIVIDES:
-        # Named with the line that divides, in `harness.preflight.combinations`.
+        # Named with the line that divides, in `harness.preflight.release.combinations`.
         return None
     if value < wanted.least or (wanted.above_least and value == wanted.least):
         path = trainer_file(str(inputs.overlay), entry)

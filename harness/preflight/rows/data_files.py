@@ -90,7 +90,7 @@ def _named(inputs: Inputs, role: Role) -> tuple[Any, Place]:
 
 def _resolve(inputs: Inputs, role: Role, value: Any, place: Place) -> Iterator[DataSet | PreflightFinding]:
     if value is None or (value == "" and role == "valid"):
-        # `harness.preflight.combinations` says that the trainer needs a validation set.
+        # `harness.preflight.release.combinations` says that the trainer needs a validation set.
         return
     if value == "":
         yield PreflightFinding(

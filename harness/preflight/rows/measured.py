@@ -14,7 +14,7 @@ from typing import Any
 from harness.core.cells import Outcome
 from harness.corpus.user_speech import evenly
 from harness.preflight.inputs import Inputs
-from harness.preflight.release_questions import ReleaseQuestion, ask_release, measured
+from harness.preflight.release.release_questions import ReleaseQuestion, ask_release, measured
 from harness.preflight.rows.data_files import DataSets, data_sets, named
 from harness.preflight.rows.gathered import Gathered, gather
 from harness.worker.trainer import options

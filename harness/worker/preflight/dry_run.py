@@ -25,7 +25,7 @@ _NAMED = 5
 
 
 def measure(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What happened; `harness.preflight.dry_run` judges it."""
+    """What happened; `harness.preflight.dry_run.dry_run` judges it."""
     request = {**request, **json.loads(request["settings"])}
     given = request["checkpoint"]
     found: dict[str, Any] = {}

@@ -1,0 +1,1 @@
+"""Every published release: with which of them would this training work?"""

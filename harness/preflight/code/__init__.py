@@ -1,0 +1,1 @@
+"""A release's code, read and never run."""

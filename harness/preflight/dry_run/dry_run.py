@@ -1,0 +1,135 @@
+"""`preflight --dry-run`: the release's own trainer takes a few steps on the user's rows, from the user's weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from harness.core.cells import Outcome, Severity, Status
+from harness.preflight.dry_run.dry_run_answer import DryRun
+from harness.preflight.dry_run.dry_run_failure import culprit, of_this_machine
+from harness.preflight.dry_run.dry_run_findings import facts, of_start, of_steps
+from harness.preflight.dry_run.dry_run_request import Changes, Checkpoint, changes_of, checkpoint_of, request_for
+from harness.preflight.dry_run.dry_run_sample import ROWS, Sample, read_sample
+from harness.preflight.findings import Place, PreflightFinding, PreflightPart
+from harness.preflight.inputs import Inputs
+from harness.preflight.release.release_questions import ReleaseQuestion, ask_release, measured
+from harness.preflight.rows.data_files import DataSets, data_sets
+from harness.run.progress import stage
+from harness.variants.from_folder import code_in
+from harness.worker.trainer.options import trainer_options
+
+SECONDS = 600.0
+MEMORY_BYTES = 8 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRunPlan:
+    """What is tried."""
+
+    entry: str
+    train: Sample
+    valid: Sample | None
+    changes: Changes
+    checkpoint: Checkpoint
+    question: ReleaseQuestion
+
+
+def check(inputs: Inputs) -> PreflightPart:
+    """Findings of a short training; nothing of the user's is written."""
+    if not inputs.dry_run:
+        return PreflightPart()
+    made = plan(inputs)
+    if isinstance(made, str):
+        return PreflightPart(skipped=f"dry run: {made}")
+    with stage(f"training on {len(made.train.rows)} rows with FunASR {inputs.release.label}"):
+        outcome = ask_release(inputs, made.question)
+    return judged(inputs, made, outcome)
+
+
+def plan(inputs: Inputs) -> DryRunPlan | str:
+    """What is to be tried, or why nothing can be."""
+    sets = data_sets(inputs)
+    rows = sets.of("train")
+    if rows is None:
+        return "no training rows can be read (--train)"
+    try:
+        train = read_sample(rows.files, inputs.root)
+    except OSError as error:
+        return f"{rows.name} cannot be read: {error}"
+    if not any(row.readable for row in train.rows):
+        return f"no row of {rows.name} has a recording that exists"
+    if not isinstance(inputs.config.get("model"), str):
+        return "the config names no model"
+    if (runs := code_in(inputs.settings.section(""))) or str(inputs.settings.get("model")).startswith("LLM"):
+        return f"this release would run text of yours as code ({runs or 'rows of LLM models'})"
+    entry = inputs.command.entry
+    if entry is None:
+        entry = trainer_options(str(inputs.overlay), inputs.release.version, "train_ds").native_entry
+    if not (inputs.overlay / "funasr" / "bin" / f"{entry}.py").is_file():
+        return f"this release has no {entry}.py"
+    valid, said = _validation(inputs, sets, train)
+    # Earlier samplers drop the last batch: there must be two of either set.
+    changes = changes_of(inputs, min(len(one.rows) for one in (train, valid) if one is not None))
+    changes = replace(changes, said=(*changes.said, *said))
+    checkpoint = checkpoint_of(inputs)
+    question = ReleaseQuestion(
+        name="preflight.dry_run",
+        request=request_for(inputs, entry, train, valid, checkpoint, changes),
+        timeout_seconds=SECONDS,
+        memory_bytes=MEMORY_BYTES,
+        variables={"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"},
+    )
+    return DryRunPlan(entry=entry, train=train, valid=valid, changes=changes, checkpoint=checkpoint, question=question)
+
+
+def _validation(inputs: Inputs, sets: DataSets, train: Sample) -> tuple[Sample | None, tuple[str, ...]]:
+    """The rows to validate on, None where the command has none that can be read; and what is to be said of them."""
+    rows = sets.of("valid")
+    if rows is not None:
+        try:
+            whole = read_sample(rows.files, inputs.root, most=ROWS)
+        except OSError:
+            return None, ()
+        # Some releases draw validation batches by the number of training rows.
+        most = len(train.rows) if whole.listed >= train.listed else max(1, min(whole.listed, ROWS // 2))
+        return replace(whole, rows=whole.rows[:most]), ()
+    if inputs.command.called and not any(one.path == "valid_data_set_list" for one in inputs.command.unvalued):
+        return None, ()
+    return train, ("validated on the same rows",)
+
+
+def judged(inputs: Inputs, made: DryRunPlan, outcome: Outcome) -> PreflightPart:
+    """What is wrong with what was tried."""
+    if not measured(outcome):
+        return _not_measured(inputs, outcome)
+    answer = DryRun.from_json(outcome.evidence["preflight"])
+    if answer.unreadable:
+        return PreflightPart(
+            skipped=f"dry run: the checkpoint cannot be read without running code: {answer.unreadable}"
+        )
+    findings: list[PreflightFinding] = []
+    skipped = ""
+    for one in (*answer.ended, answer.training):
+        if one.failure is None:
+            continue
+        if one.status == "errored" or of_this_machine(one.failure):
+            skipped = f"dry run: it cannot run here ({one.failure.type}: {one.failure.message[:200]})"
+            continue
+        findings.append(culprit(inputs, made.entry, one, made.train, made.valid))
+    findings += of_start(inputs, answer, made.checkpoint)
+    if answer.training.failure is None:
+        findings += of_steps(inputs, answer.training)
+    said = facts(answer, sampled=len(made.train.rows), listed=made.train.listed, changed=made.changes.said)
+    return PreflightPart(findings=tuple(findings), facts=tuple(said), skipped=skipped)
+
+
+def _not_measured(inputs: Inputs, outcome: Outcome) -> PreflightPart:
+    if outcome.status is Status.FAILED:
+        finding = PreflightFinding(
+            severity=Severity.BROKEN,
+            rule="training-ends",
+            message=f"the release cannot be imported for a training: {outcome.reason}",
+            place=Place(file=str(inputs.model)),
+        )
+        return PreflightPart(findings=(finding,))
+    return PreflightPart(skipped=f"dry run: {outcome.status.replace('_', ' ')}: {outcome.reason}")

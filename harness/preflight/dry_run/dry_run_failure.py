@@ -1,0 +1,205 @@
+"""Whose doing it is that a tried training ends with an exception: a row's, a setting's, a file's, or the release's."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from harness.config.built_in import KNOWN_ISSUES_NAME, shipped_file
+from harness.core.cells import Cell, Depth, Device, Dimensions, Entry, Failure, Frame, Precision, Severity, Status
+from harness.core.errors import HarnessError
+from harness.preflight.dry_run.dry_run_answer import RowRead, Trained
+from harness.preflight.dry_run.dry_run_sample import Sample, SampledRow
+from harness.preflight.findings import Place, PreflightFinding
+from harness.preflight.inputs import Inputs
+from harness.preflight.settings import Setting
+from harness.rules.known_issues import KnownIssue, load_known_issues
+from harness.rules.user_input import names_setting
+from harness.variants.catalogue import available, load_variant
+
+_STAGES = (
+    ("average_checkpoints", "while it averages the checkpoints"),
+    ("save_checkpoint", "while it saves a checkpoint"),
+    ("validate_epoch", "in the validation"),
+    ("backward", "in the backward pass"),
+    ("forward", "in the forward pass of a training step"),
+    ("build_iter", "while it builds its batches"),
+    ("warp_optim_scheduler", "while it builds the optimizer"),
+    ("train_epoch", "in a training step"),
+    ("main", "before the first step"),
+)
+_OF_THIS_MACHINE = re.compile(
+    r"NVIDIA driver|not compiled with CUDA|CUDA (?:is not|error)|No CUDA|flash_attn|libcuda", re.IGNORECASE
+)
+_SECTIONS = (
+    "train_conf",
+    "optim",
+    "scheduler",
+    "dataset",
+    "freeze_param",
+    "init_param",
+    "lora",
+    "excludes",
+    "scope_map",
+)
+_COMMON = frozenset({"true", "false", "none", "null", "cpu", "cuda", "model"})
+
+
+def of_this_machine(failure: Failure) -> bool:
+    """Whether it is for want of a GPU or a library here, which says nothing about the user's machine."""
+    return failure.type in ("ModuleNotFoundError", "ImportError") or bool(_OF_THIS_MACHINE.search(failure.message))
+
+
+def culprit(inputs: Inputs, entry: str, found: Trained, train: Sample, valid: Sample | None) -> PreflightFinding:
+    """What ends the training."""
+    failure = found.failure
+    assert failure is not None
+    stage = _stage(found)
+    text = f"the training ends {stage}: {failure.type}: {failure.message}"
+    files = [one for one in ((valid, train) if found.went_through("validate_epoch") else (train, valid)) if one]
+    row = next((row for file in files for read in _reads(found) if (row := file.named(*read))), None)
+    if row is None and failure.type == "JSONDecodeError":
+        row = next((row for file in files for row in file.rows if not row.readable and not row.source), None)
+    if row is not None:
+        return _of_row(text, row, failure)
+    for issue in _known(inputs, entry, failure):
+        return _of_issue(text, issue, failure)
+    for setting in _settings(inputs):
+        if _names(failure, setting):
+            return _of_setting(text, setting, failure)
+    return _of_release(inputs, text, found, failure, files)
+
+
+def _stage(found: Trained) -> str:
+    if any(map(found.went_through, ("__getitem__", "collator"))):
+        return "while it reads a row" + (" of the validation set" if found.went_through("validate_epoch") else "")
+    return next((said for name, said in _STAGES if found.went_through(name)), "before the first step")
+
+
+def _reads(found: Trained) -> Iterator[tuple[str, str]]:
+    """The row that was being read; of a batch only its one row, as any of several may be the cause."""
+    one = found.row or (found.batch[0] if len(found.batch) == 1 and found.went_through("forward") else None)
+    if isinstance(one, RowRead) and (one.source or one.target):
+        yield one.source, one.target
+
+
+def _of_row(text: str, row: SampledRow, failure: Failure) -> PreflightFinding:
+    return PreflightFinding(
+        severity=Severity.BROKEN,
+        rule="row-ends-training",
+        message=f"this row ends the whole training: {text}",
+        place=Place(file=str(row.file), line=row.line, key=row.key),
+        evidence=tuple(filter(None, (row.source, _at(failure)))),
+        remedy="correct the row or take it out of the jsonl",
+    )
+
+
+def _of_issue(text: str, issue: KnownIssue, failure: Failure) -> PreflightFinding:
+    return PreflightFinding(
+        severity=Severity.BROKEN,
+        rule="known-issue-ends-training",
+        message=f"{text}. It is FunASR's known issue `{issue.id}`: {issue.title}",
+        place=_code(failure),
+        evidence=tuple(filter(None, (issue.cause, *issue.upstream))),
+        remedy=issue.remedy,
+    )
+
+
+def _of_setting(text: str, setting: Setting, failure: Failure) -> PreflightFinding:
+    written = setting.text or f"{setting.path}: {setting.value}"
+    return PreflightFinding(
+        severity=Severity.BROKEN,
+        rule="setting-ends-training",
+        message=f"{text}; it names your setting `{written}`",
+        place=setting.place,
+        evidence=(_at(failure),),
+        remedy=f"correct or leave out {setting.path}",
+    )
+
+
+def _of_release(inputs: Inputs, text: str, found: Trained, failure: Failure, files: list[Sample]) -> PreflightFinding:
+    keys = [_key(read, files) for read in found.batch]
+    batch = f"the batch had the rows {', '.join(filter(None, keys[:8]))}" if any(keys) else ""
+    missing = _of_recipe(inputs)
+    return PreflightFinding(
+        severity=Severity.BROKEN,
+        rule="training-ends",
+        message=f"{text}; no row and no setting of yours is named in it",
+        place=_code(failure),
+        evidence=tuple(filter(None, (_at(failure), batch))),
+        remedy=f"FunASR's own recipe for this model gives {' '.join(missing)}"
+        if missing
+        else "try another release: --release all",
+    )
+
+
+def _key(read: RowRead, files: list[Sample]) -> str:
+    return next((row.key for file in files if (row := file.named(read.source, read.target))), "")
+
+
+def _of_recipe(inputs: Inputs) -> list[str]:
+    """Settings of the model's own recipe that are not in force."""
+    model = inputs.settings.get("model")
+    recipe = next((one.training for one in map(load_variant, available()) if one.config["model"] == model), {})
+    return [f"++{path}={value}" for path, value in recipe.items() if inputs.settings.get(path) != value]
+
+
+def _known(inputs: Inputs, entry: str, failure: Failure) -> Iterator[KnownIssue]:
+    """Issues of this release with this signature, whatever variant they were seen in."""
+    try:
+        issues = load_known_issues(shipped_file(KNOWN_ISSUES_NAME), variants=available()).issues
+    except HarnessError:
+        return
+    model = inputs.settings.get("model")
+    names = [name for name in available() if load_variant(name).config["model"] == model] or ["paraformer"]
+    for issue in issues:
+        if issue.status is not Status.FAILED or failure.signature not in issue.failing:
+            continue
+        if any(issue.covers(cell) for name in names for cell in _cells(inputs, entry, name, issue)):
+            yield issue
+
+
+def _cells(inputs: Inputs, entry: str, variant: str, issue: KnownIssue) -> Iterator[Cell]:
+    for check in issue.checks:
+        yield Cell(
+            release=inputs.release.label,
+            variant=variant,
+            dimensions=Dimensions.parse("v8404-h320"),
+            depth=Depth.REDUCED,
+            check=check,
+            entry=Entry(entry) if check.through_trainer else None,
+            device=Device.CPU,
+            precision=Precision.FP32,
+        )
+
+
+def _settings(inputs: Inputs) -> list[Setting]:
+    """The command's first, as they are the user's own; then what trains in config.yaml."""
+    given = list(inputs.settings)
+    own = [one for one in given if one.from_command]
+    return own + [one for one in given if not one.from_command and one.path.startswith(_SECTIONS)]
+
+
+def _names(failure: Failure, setting: Setting) -> bool:
+    value = setting.value
+    if isinstance(value, float) and not math.isfinite(value):
+        return bool(re.search(rf"\b{value}\b", failure.message))
+    if isinstance(value, str) and value.lower() in _COMMON:
+        value = None
+    return names_setting(failure, setting.path, value)
+
+
+def _code(failure: Failure) -> Place:
+    inner = _inner(failure)
+    return Place(file=inner.file, line=inner.line) if inner else Place(key=failure.signature)
+
+
+def _at(failure: Failure) -> str:
+    inner = _inner(failure)
+    return f"{inner.file}:{inner.line} in {inner.function}: {inner.code}" if inner else failure.signature
+
+
+def _inner(failure: Failure) -> Frame | None:
+    """The innermost frame of FunASR's own."""
+    return next((one for one in reversed(failure.frames) if one.file.startswith("funasr/")), None)

@@ -1,0 +1,198 @@
+"""What is wrong with a training that was tried: its start, its steps, its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from harness.core.cells import Severity
+from harness.preflight.dry_run.dry_run_answer import DryRun, Trained
+from harness.preflight.dry_run.dry_run_request import Checkpoint
+from harness.preflight.findings import Place, PreflightFact, PreflightFinding
+from harness.preflight.inputs import Inputs
+from harness.rules.unigram import Criterion, Row, Unigram, UnigramTargets
+
+AS_RANDOM = 0.9
+"""Share of a freshly initialised model's first loss from which on a start is at its level."""
+UNTRAINED = 0.01
+"""Root mean square distance of the norms' scales from 1. A fresh model's is 0, and Adam moves each scale by no more
+than about the learning rate at a step: a training of thousands of steps is beyond it, one of a dozen is not."""
+SECTION = "dry run"
+
+
+def of_start(inputs: Inputs, found: DryRun, checkpoint: Checkpoint) -> Iterator[PreflightFinding]:
+    """Whether the training starts from the checkpoint, and whether that knows anything."""
+    first, random = found.first, found.random
+    if first is None or random is None or first.main is None or random.main is None:
+        return
+    setting = inputs.settings.by_path.get("init_param")
+    place = setting.place if setting and checkpoint.named else Place(file=str(inputs.model / checkpoint.in_copy))
+    evidence = list(_levels(found))
+    if first.loss == random.loss:
+        yield _fresh_start(checkpoint, place, evidence)
+        return
+    if not found.at_depth or first.main < AS_RANDOM * random.main:
+        return
+    uniform = _uniform(found)
+    trained = found.norm_deviation is not None and found.norm_deviation > UNTRAINED
+    worse = uniform is None or first.main >= uniform
+    yield PreflightFinding(
+        severity=Severity.WRONG if trained and worse else Severity.MINOR,
+        rule="start-at-random-level",
+        message="the weights are loaded, and predict these rows no better than freshly initialised ones: "
+        + (
+            "tokens, features or rows are not those that the checkpoint was trained with"
+            if trained
+            else "the checkpoint itself looks untrained (its norms are as initialised)"
+        ),
+        place=place,
+        evidence=tuple(evidence),
+        remedy="take tokens.json, am.mvn, config.yaml and model.pt from one and the same model"
+        if trained
+        else "for a fine-tune, take the model.pt of a pretrained model",
+    )
+
+
+def _fresh_start(checkpoint: Checkpoint, place: Place, evidence: Sequence[str]) -> PreflightFinding:
+    if checkpoint.path is None and not checkpoint.named:
+        return PreflightFinding(
+            severity=Severity.MINOR,
+            rule="start-without-checkpoint",
+            message="the training starts from freshly initialised weights: the folder has no checkpoint",
+            place=place,
+            evidence=tuple(evidence),
+            remedy="for a fine-tune, put the model's model.pt into the folder",
+        )
+    why = "the file does not exist" if checkpoint.missing else "this release takes nothing from it"
+    return PreflightFinding(
+        severity=Severity.WRONG,
+        rule="start-is-random",
+        message=f"the training starts from freshly initialised weights and not from the checkpoint: {why}, "
+        "and FunASR goes on without it",
+        place=place,
+        evidence=tuple(evidence),
+        remedy="++init_param=/path/to/model.pt, with the path of the pretrained weights",
+    )
+
+
+def of_steps(inputs: Inputs, found: Trained) -> Iterator[PreflightFinding]:
+    """Whether the steps train what they should."""
+    if found.steps == 0 and found.forwards:
+        return
+    if found.steps == 0:
+        yield PreflightFinding(
+            severity=Severity.BROKEN,
+            rule="dry-run-no-step",
+            message="the trainer ends without an error and without a step: no sampled row reaches training",
+            place=Place(file=str(inputs.train or "")),
+            evidence=(f"{len(found.saved)} checkpoints were saved nevertheless",) if found.saved else (),
+            remedy="see the findings about the rows: their lengths and the limits in dataset_conf",
+        )
+        return
+    if found.not_finite is not None:
+        number = found.not_finite
+        rate = f"learning rate {found.learning_rates[number]:g}" if number < len(found.learning_rates) else ""
+        yield PreflightFinding(
+            severity=Severity.BROKEN,
+            rule="loss-not-finite",
+            message=f"the loss is no finite number from step {number + 1} on",
+            place=inputs.settings.place("optim_conf.lr"),
+            evidence=tuple(filter(None, (_losses(found), rate))),
+            remedy="++optim_conf.lr=0.0002, or look at the rows of that batch" if number else "look at the first rows",
+        )
+    if found.learning_rates and not any(found.learning_rates):
+        yield PreflightFinding(
+            severity=Severity.BROKEN,
+            rule="learning-rate-zero",
+            message="the learning rate is 0 at every step: nothing is learned",
+            place=inputs.settings.place("optim_conf.lr"),
+            remedy="++optim_conf.lr=0.0002",
+        )
+    if found.frozen_but_trained:
+        yield PreflightFinding(
+            severity=Severity.WRONG,
+            rule="freeze-has-no-effect",
+            message=f"freeze_param is {found.freeze_asked!r}, and {found.frozen_but_trained} of the parameters that it "
+            "means are trained all the same",
+            place=inputs.settings.place("freeze_param"),
+            evidence=(f"{found.trainable} parameter tensors are trained",),
+            remedy="write the names as this release takes them: ++freeze_param=encoder",
+            count=found.frozen_but_trained,
+        )
+    if not found.saved and not found.cut and found.failure is None:
+        yield PreflightFinding(
+            severity=Severity.BROKEN,
+            rule="nothing-saved",
+            message="the trainer ends without an error and saves no checkpoint",
+            place=inputs.settings.place("train_conf"),
+        )
+
+
+def facts(found: DryRun, *, sampled: int, listed: int, changed: Sequence[str]) -> Iterator[PreflightFact]:
+    """What was measured."""
+    training = found.training
+    depth = "at the model's own depth" if found.whole else "few blocks of each stack, with their weights"
+    yield _fact("rows", f"{sampled} of {listed}, the longest among them")
+    yield _fact("changed for it", ", ".join([depth, *changed]))
+    if not training.steps:
+        return
+    yield _fact("steps", f"{training.steps}{', then its time was over' if training.cut else ''}")
+    yield _fact("loss", _losses(training))
+    usual = sorted(training.step_seconds)[len(training.step_seconds) // 2] if training.step_seconds else None
+    if usual is not None:
+        yield _fact("time of a step here", f"{usual:.2g} s on a CPU with one thread; a GPU is much faster")
+    for line in _levels(found):
+        label, _, value = line.partition(": ")
+        yield _fact(label, value)
+    if training.from_checkpoint is not None and training.parameters:
+        share = training.from_checkpoint / training.parameters
+        yield _fact("numbers that begin as in the checkpoint", f"{share:.1%}")
+    if training.frozen:
+        yield _fact("parameter tensors frozen, as asked", str(training.frozen))
+    if training.without_gradient:
+        yield _fact("parts without a gradient", ", ".join(training.without_gradient))
+    yield _fact("validation passes; files saved", f"{training.validations}; {len(training.saved)}")
+
+
+def _levels(found: DryRun) -> Iterator[str]:
+    first, random = found.first, found.random
+    if first is not None and first.main is not None:
+        depth = "" if found.at_depth else " (few blocks only: it says nothing of the checkpoint's worth)"
+        yield f"first loss: {first.main:.3f}{depth}"
+    if random is not None and random.main is not None:
+        yield f"first loss of freshly initialised weights: {random.main:.3f}"
+    uniform, unigram = _uniform(found), _unigram(found)
+    if uniform is not None:
+        yield f"loss of a uniform guess: {uniform:.3f}"
+    if unigram is not None:
+        yield f"loss of the best constant guess on these rows: {unigram:.3f}"
+
+
+def _uniform(found: DryRun) -> float | None:
+    criterion, batch = Criterion.of(found.training.criterion), _batch(found)
+    if criterion is None or batch is None:
+        return None
+    even = Unigram.of(criterion, Counter(range(criterion.classes)))
+    return even.loss(batch)
+
+
+def _unigram(found: DryRun) -> float | None:
+    criterion, targets = Criterion.of(found.training.criterion), UnigramTargets.of(found.training.targets)
+    batch = _batch(found)
+    if criterion is None or targets is None or batch is None:
+        return None
+    return Unigram.of(criterion, targets.counts()).loss(batch)
+
+
+def _batch(found: DryRun) -> tuple[Row, ...] | None:
+    targets = UnigramTargets.of(found.training.targets)
+    return targets.steps[0][0] if targets else None
+
+
+def _losses(found: Trained) -> str:
+    known = ["?" if one is None else f"{one:.3g}" for one in found.losses]
+    return " ".join(known if len(known) <= 8 else [*known[:4], "…", *known[-3:]])
+
+
+def _fact(label: str, value: str) -> PreflightFact:
+    return PreflightFact(section=SECTION, label=label, value=value)

@@ -1,0 +1,1 @@
+"""What the training will do and what it needs: steps, checkpoints, memory."""

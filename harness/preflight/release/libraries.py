@@ -1,0 +1,101 @@
+"""Libraries that the training would import and the environment has not: by metadata, nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.core.cells import Severity
+from harness.preflight.code.release_code import Definition, ReleaseCode, functions
+from harness.preflight.code.trainer_code import TrainerCode
+from harness.preflight.findings import Place, PreflightFinding
+from harness.preflight.inputs import Inputs
+
+_DISTRIBUTIONS = {
+    "sentencepiece": "sentencepiece",
+    "tensorboardX": "tensorboardX",
+    "transformers": "transformers",
+    "whisper": "openai-whisper",
+    "tiktoken": "tiktoken",
+    "peft": "peft",
+    "wandb": "wandb",
+    "hydra": "hydra-core",
+    "omegaconf": "omegaconf",
+    "jieba": "jieba",
+    "librosa": "librosa",
+    "soundfile": "soundfile",
+    "kaldiio": "kaldiio",
+    "torchaudio": "torchaudio",
+    "editdistance": "editdistance",
+    "scipy": "scipy",
+}
+"""By module; a module that is not here is not judged."""
+
+_BUILT = ("tokenizer", "frontend")
+
+
+def missing_libraries(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
+    """What the trainer, the tokenizer and the frontend import, without a fallback, and the environment lacks."""
+    said: set[str] = set()
+    wanted = [
+        (module, f"funasr/bin/{trainer.entry}.py", Place()) for module in _unguarded(trainer.code, trainer.script)
+    ]
+    for key in _BUILT:
+        name = inputs.settings.get(key)
+        one = trainer.code.definition(f"{key}_classes", name) if isinstance(name, str) else None
+        if one is not None:
+            wanted += [(module, f"{key} {name}", inputs.settings.place(key)) for module in _of_class(trainer.code, one)]
+    if inputs.settings.get("train_conf.use_wandb") and "wandb.init" in trainer.trainer_text:
+        wanted.append(("wandb", "train_conf.use_wandb", inputs.settings.place("train_conf.use_wandb")))
+    for module, who, place in wanted:
+        distribution = _DISTRIBUTIONS.get(module)
+        if distribution is None or distribution in said or has_library(inputs, distribution, module):
+            continue
+        said.add(distribution)
+        yield PreflightFinding(
+            severity=Severity.BROKEN,
+            rule="library-missing",
+            message=f"{who} imports `{module}`, which is not installed: the training does not start",
+            place=place,
+            evidence=(f"looked for in {inputs.environment.python}",),
+            remedy=f"pip install {distribution}",
+        )
+
+
+def has_library(inputs: Inputs, distribution: str, module: str = "") -> bool:
+    """Whether the environment has a distribution, or a bundle brought its module along."""
+    installed = {_plain(name) for name in inputs.environment.libraries}
+    brought = any((folder / (module or distribution)).exists() for folder in inputs.environment.extra_paths)
+    return _plain(distribution) in installed or brought
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _of_class(code: ReleaseCode, one: Definition) -> Iterator[str]:
+    yield from _unguarded(code, one.file)
+    tree = code.tree(one.file)
+    for function in functions(tree) if tree else ():
+        if function.name == one.name:
+            yield from _imports(function.body)
+    for _, node in code.lineage(one)[:1]:
+        for inner in node.body:
+            if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
+                yield from _imports(inner.body)
+
+
+def _unguarded(code: ReleaseCode, path: Path) -> Iterator[str]:
+    tree = code.tree(path)
+    return _imports(tree.body) if tree else iter(())
+
+
+def _imports(statements: list[ast.stmt]) -> Iterator[str]:
+    """First parts of the modules that these statements import themselves: not within `try` or `if`."""
+    for node in statements:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]

@@ -1,0 +1,144 @@
+"""What the release raises while it reads the folder, builds the model or loads weights, and whose doing it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.core.cells import Failure, Severity
+from harness.preflight.findings import Place, PreflightFinding
+from harness.preflight.folder.model_files import START, reads_whole_config
+from harness.preflight.inputs import Inputs
+from harness.preflight.settings import Setting
+from harness.preflight.weights.tensor_fates import TensorFates
+from harness.rules.user_input import names_setting
+
+_REFUSED = ("weights_only", "Unsupported global", "Unsupported class", "Unsupported operand")
+_STAGES = {
+    "files": ("folder-refused", "the release ends while it reads the folder"),
+    "model": ("model-not-built", "the release cannot build the model"),
+    "start": ("start-refused", "the release ends before it loads the checkpoint"),
+    "weights": ("checkpoint-refused", "the release cannot load the checkpoint"),
+    "loaded": ("model-not-built", "the release ends after it has loaded the checkpoint"),
+}
+
+
+def check_failure(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> Iterator[PreflightFinding]:
+    """The finding about an exception; none where a finding about the folder's files has said it.
+
+    Args:
+        known: Rules of findings above minor about the folder's files.
+    """
+    failure = fates.failure
+    if failure is None:
+        return
+    if (hiding := _hides_folder(inputs)) and fates.stage == "model":
+        yield _hidden_folder(inputs, hiding)
+        return
+    if known:
+        return
+    if fates.ours == "Unloadable":
+        yield _unloadable(inputs, fates, failure)
+        return
+    if fates.stage == "weights" and "size mismatch" in failure.message:
+        yield _sizes_refused(inputs, fates, failure)
+        return
+    rule, what = _STAGES[fates.stage]
+    cause = _cause(inputs, failure)
+    yield PreflightFinding(
+        severity=Severity.BROKEN,
+        rule=rule,
+        message=f"{what}: {_told(failure)}",
+        place=cause.place if cause else _place(inputs, fates),
+        evidence=(failure.signature, *((f"{cause.path}: {cause.value}",) if cause else ())),
+        remedy=_remedy(inputs, fates, cause),
+    )
+
+
+def _told(failure: Failure) -> str:
+    message = " ".join(failure.message.split())
+    return f"{failure.type}: {message[:300]}"
+
+
+def _hides_folder(inputs: Inputs) -> Setting | None:
+    """An override below `model_conf`: `main` then takes the command for the whole config, and reads no folder."""
+    if reads_whole_config(inputs):
+        return None
+    return next((one for one in inputs.command.overrides if one.path.split(".")[0] == "model_conf"), None)
+
+
+def _hidden_folder(inputs: Inputs, setting: Setting) -> PreflightFinding:
+    return PreflightFinding(
+        severity=Severity.BROKEN,
+        rule="model-conf-hides-folder",
+        message=(
+            f"`{setting.path}` in the command makes FunASR take the command for a whole config: it reads nothing of "
+            f"{inputs.model.name} and cannot build the model"
+        ),
+        place=setting.place,
+        remedy=f"remove it from the command, and set {setting.path} in a copy of config.yaml",
+    )
+
+
+def _unloadable(inputs: Inputs, fates: TensorFates, failure: Failure) -> PreflightFinding:
+    executes = any(words in failure.message for words in _REFUSED)
+    name = (fates.loads[-1] if fates.loads else "").rpartition("/")[2] or "the checkpoint"
+    message = f"torch cannot load {name}"
+    remedy = "take the checkpoint again from where it comes from"
+    if executes:
+        message = (
+            f"{name} holds Python objects besides tensors: torch from 2.6 on refuses it, and an older torch would run "
+            "the code in it"
+        )
+        remedy = (
+            "save the weights alone, where you trust its source: torch.save(torch.load(PATH, weights_only=False)"
+            '["state_dict"], "model.pt")'
+        )
+    return PreflightFinding(
+        severity=Severity.BROKEN,
+        rule="checkpoint-executes" if executes else "checkpoint-unreadable",
+        message=message,
+        place=_start_place(inputs, fates),
+        evidence=(" ".join(failure.message.split())[:400],),
+        remedy=remedy,
+    )
+
+
+def _sizes_refused(inputs: Inputs, fates: TensorFates, failure: Failure) -> PreflightFinding:
+    sizes = [part.strip() for part in failure.message.split("size mismatch for ")[1:]]
+    return PreflightFinding(
+        severity=Severity.BROKEN,
+        rule="checkpoint-shapes-refused",
+        message="tensors of the checkpoint have another shape than the model's, and the release refuses them",
+        place=_start_place(inputs, fates),
+        evidence=tuple(" ".join(one.split())[:200] for one in sizes[:5]),
+        remedy="use the config.yaml and the token list that belong to the checkpoint",
+        count=max(len(sizes), 1),
+    )
+
+
+def _start_place(inputs: Inputs, fates: TensorFates) -> Place:
+    if START in inputs.settings.by_path:
+        return inputs.settings.place(START)
+    return Place(file=fates.loads[-1] if fates.loads else str(inputs.model))
+
+
+def _place(inputs: Inputs, fates: TensorFates) -> Place:
+    if fates.stage in ("start", "weights"):
+        return _start_place(inputs, fates)
+    return Place(file=str(inputs.model / "config.yaml"))
+
+
+def _cause(inputs: Inputs, failure: Failure) -> Setting | None:
+    """The setting that the exception names: of the command first, for the config is what the model came with."""
+    ordered = sorted(inputs.settings, key=lambda one: not one.from_command)
+    return next((one for one in ordered if names_setting(failure, one.path, one.value)), None)
+
+
+def _remedy(inputs: Inputs, fates: TensorFates, cause: Setting | None) -> str:
+    if cause is not None and cause.from_command:
+        return f"correct or remove {cause.text or cause.path}"
+    if fates.stage == "start" and not isinstance(inputs.settings.get(START, ""), str):
+        return f"++{START}=PATH of one file: this release takes no list"
+    if cause is not None:
+        return f"correct {cause.path} in config.yaml"
+    return f"use a config.yaml that FunASR {inputs.release.label} can build, or the release that it was made for"

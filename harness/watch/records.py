@@ -78,7 +78,9 @@ class TrainingStarted:
     optimizer: str
     scheduler: str
     label_smoothing: float | None
-    """Of the model's loss."""
+    """Of the model's label-smoothing loss; None where it has none."""
+    normalize_length: bool | None
+    """Whether that loss is divided by the number of tokens; else by the number of utterances."""
     vocabulary: int | None
     """Size of the model's output, by its own attribute."""
     initialised_from: str
@@ -120,7 +122,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """`step`: one optimizer step, or one that the gradient scaler skipped."""
+    """`step`: one optimizer step, or one that was left out for gradients that are not finite."""
 
     at: float
     step: int
@@ -128,7 +130,8 @@ class Step:
     epoch: int
     """The trainer's own number."""
     skipped: bool
-    """Whether the scaler left out the optimizer's step for gradients that are not finite."""
+    """Whether the optimizer's step was left out: by the gradient scaler, or by the trainer after clipping returned a norm
+    that is not finite (the next training pass begins, and no step was taken since the clipping)."""
     forwards: tuple[Forward, ...]
     learning_rates: tuple[float, ...]
     """Of each group of parameters, as this step used them."""
@@ -142,8 +145,9 @@ class Step:
     """By phase: `data` (waiting for the loader), `forward`, `backward`, `optimizer`, `other`, `observers`."""
     memory: Memory
     unigram: float | None
-    """Cross-entropy in nats per token of the best prediction that does not look at the input: the entropy of the
-    tokens of all texts trained on so far; None where the texts are not token ids."""
+    """The loss, in nats per token, of the best prediction that does not look at the input, for all texts trained on so
+    far, with the smoothing and the classes of the model's own criterion (formula: `harness/rules/unigram.py`; without a
+    label-smoothing loss the entropy of the tokens); None where the texts are not token ids."""
     tokens_seen: int
     """Tokens that `unigram` rests on."""
 

@@ -130,7 +130,7 @@ class Step:
     epoch: int
     """The trainer's own number."""
     skipped: bool
-    """Whether the optimizer's step was left out: by the gradient scaler, or by the trainer after clipping returned a norm
+    """Whether the optimizer's step was left out: by the gradient scaler, or by the trainer after clipping gave a norm
     that is not finite (the next training pass begins, and no step was taken since the clipping)."""
     forwards: tuple[Forward, ...]
     learning_rates: tuple[float, ...]

@@ -20,8 +20,10 @@ def tuned_to(release: str, losses: Sequence[float | str] = LOSSES, entry: str = 
     """A fine-tune with these losses, and everything else equal unless it is given."""
     steps = len(losses)
     plain = {**training(steps=steps), "losses": list(losses), "stats": {}}
-    dialect = metrics.pop("dialect", [])
-    return tuned(release, entry, metrics={**plain, **metrics}, evidence={"entry_is_native": True, "dialect": dialect})
+    options = metrics.pop("trainer_options", [])
+    return tuned(
+        release, entry, metrics={**plain, **metrics}, evidence={"entry_is_native": True, "trainer_options": options}
+    )
 
 
 def stopped_early(release: str, losses: Sequence[float] = LOSSES[:1]) -> Outcome:

@@ -53,9 +53,9 @@ def outcome(of: Cell | str, status: Status = Status.PASSED, reason: str = "", **
 
 
 def blocked(of: Cell, by: Cell) -> Outcome:
-    """An outcome as the harness writes it for a cell that stands on one that did not pass."""
+    """An outcome as the harness writes it for a cell that depends on one that did not pass."""
     return outcome(
-        of, Status.BLOCKED, f"Not run: it stands on {by.id}, which did not pass.", evidence={BLOCKED_BY: by.id}
+        of, Status.BLOCKED, f"Not run: it depends on {by.id}, which did not pass.", evidence={BLOCKED_BY: by.id}
     )
 
 
@@ -119,7 +119,10 @@ def training(first: float = 10.1, *, steps: int = 16, seed: float = 0.0, noise: 
 
 def tuned(release: str, entry: str = "train", *, variant: str = STREAMING, **fields: Any) -> Outcome:
     """A fine-tune that passed."""
-    given: dict[str, Any] = {"metrics": training(), "evidence": {"entry_is_native": True, "dialect": ["max_epoch"]}}
+    given: dict[str, Any] = {
+        "metrics": training(),
+        "evidence": {"entry_is_native": True, "trainer_options": ["max_epoch"]},
+    }
     return outcome(cell(release, f"finetune@{entry}", variant=variant), seconds=9.5, **{**given, **fields})
 
 
@@ -258,7 +261,7 @@ def _finetuned(at: Cell, number: int) -> Outcome:
     if newer and number < 31:
         return outcome(at, Status.SKIPPED, "The release has no funasr.bin.train_ds.")
     native = newer == (number >= 31)
-    evidence: Mapping[str, Any] = {"entry_is_native": native, "dialect": ["train_conf.max_epoch", "jsonl"]}
+    evidence: Mapping[str, Any] = {"entry_is_native": native, "trainer_options": ["train_conf.max_epoch", "jsonl"]}
     if number >= 91 and not newer:
         failure = Failure(
             type="TypeError",

@@ -79,8 +79,8 @@ def test_what_is_no_cell_id_is_refused(text: str) -> None:
 
 def test_an_outcome_of_another_schema_is_refused() -> None:
     data = Outcome(cell=Cell.parse(FINETUNE), status="passed", reason="").to_json()  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="schema 3"):
-        Outcome.from_json(data | {"schema": 3})
+    with pytest.raises(ValueError, match="schema 4"):
+        Outcome.from_json(data | {"schema": 4})
 
 
 def test_the_rungs_stand_in_the_order_of_the_ladder() -> None:

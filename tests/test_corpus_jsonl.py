@@ -188,7 +188,7 @@ def test_source_len_is_scp2jsonls_to_the_frame(samples: int) -> None:
     assert written["source_len"] == int(samples * 1000 / 16000 / 10)
 
 
-def test_a_written_row_holds_what_each_dialect_asks_for() -> None:
+def test_a_written_row_holds_the_fields_of_every_release() -> None:
     assert json.loads(row("a", Path("/x/a.wav"), 2390.0, "今天天气真好")) == {
         "key": "a",
         "prompt": "<ASR>",

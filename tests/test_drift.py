@@ -63,9 +63,9 @@ def test_releases_without_a_curve_between_two_groups_are_named() -> None:
     assert (one.without_curve, one.unmeasured) == (("1.4.1",), ("1.4.1.post1",))
 
 
-def test_another_number_of_steps_with_the_same_losses_is_told_as_that_with_the_dialect() -> None:
+def test_another_number_of_steps_with_the_same_losses_is_reported_with_the_trainer_options() -> None:
     note = "one epoch more is run than asked for"
-    cause = cause_of(divergence_of(tuned_to("1.4.0", dialect=[note]), tuned_to("1.4.1", LOSSES[:3])), None)
+    cause = cause_of(divergence_of(tuned_to("1.4.0", trainer_options=[note]), tuned_to("1.4.1", LOSSES[:3])), None)
     assert (cause.kind, cause.weight) == (DriftKind.STEPS, "feeding or schedule")
     assert "bit-identical for all 3 steps that both take" in text(cause)
     assert "1.4.0 takes 4 steps, 1.4.1 3." in text(cause)

@@ -121,7 +121,7 @@ def test_every_text_becomes_its_characters_and_never_unk(answers: dict[str, Any]
         assert "".join(made).replace("<space>", "").lower() == text.replace(" ", "").lower()
 
 
-def test_every_dialect_of_the_index_reads_the_rows(answers: dict[str, Any], corpus: Corpus) -> None:
+def test_every_form_of_the_index_reads_the_rows(answers: dict[str, Any], corpus: Corpus) -> None:
     assert [(row["target"], row["source"], row["length"]) for row in answers["rows"]] == [
         (utterance.text, str(utterance.path), utterance.samples // 160) for utterance in corpus.utterances
     ]

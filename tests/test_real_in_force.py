@@ -152,7 +152,7 @@ def test_a_sound_training_in_a_users_configuration_is_accused_of_nothing(
     assert one.verdict in (Verdict.AS_EXPECTED, Verdict.KNOWN)
     config = one.outcome.metrics["config_in_force"]
     assert config["source"] == "trainer"
-    assert "configuration" not in one.outcome.evidence["training"]["promises"]["not_asked"]
+    assert "configuration" not in one.outcome.evidence["training"]["invariants"]["not_asked"]
 
 
 def test_what_is_configured_is_what_is_in_force(judged: Mapping[tuple[str, str], JudgedOutcome]) -> None:
@@ -188,7 +188,7 @@ def test_clipping_that_is_bound_by_name_is_watched(judged: Mapping[tuple[str, st
     outcome = judged["by_name", "paraformer"].outcome
     assert outcome.status is Status.PASSED
     assert all(norm is not None for norm in outcome.metrics["gradient_norms"])
-    assert outcome.evidence["training"]["promises"]["reasons"]["clipping"] == ()
+    assert outcome.evidence["training"]["invariants"]["reasons"]["clipping"] == ()
 
 
 def test_a_typo_is_the_users_and_names_the_key(judged: Mapping[tuple[str, str], JudgedOutcome]) -> None:

@@ -215,7 +215,7 @@ def test_the_loss_is_handed_hidden_states_as_the_reports_say(
     (seen,) = outcome.evidence["loss_inputs"]
     assert (seen["name"], seen["width"], seen["classes"]) == ("criterion_att", width, classes)
     assert seen["input_shape"][0] == 4
-    assert f"built for {classes} classes and was handed tensors {width} wide" in outcome.reason
+    assert f"built for {classes} classes and received tensors {width} wide" in outcome.reason
     assert outcome.failure is not None
     assert outcome.failure.signature == "AssertionError@funasr/losses/label_smoothing_loss.py:forward"
     files = [frame.file for frame in outcome.failure.frames]
@@ -239,15 +239,15 @@ def test_since_1_0_18_the_streaming_model_keeps_the_contract(run: Run, release: 
 
 TRAINED = [("1.0.18", "finetune@train"), ("latest", "finetune@train_ds")]
 # 1.0.18 steps its schedule once an epoch too often, and cannot accumulate without several processes.
-BROKEN_PROMISES = {"1.0.18": {"schedule", "accumulation"}, "latest": set()}
+BROKEN_INVARIANTS = {"1.0.18": {"schedule", "accumulation"}, "latest": set()}
 
 
 @pytest.mark.parametrize(("release", "check"), TRAINED)
 def test_the_releases_own_trainer_learns(run: Run, release: str, check: str) -> None:
     outcome = run.outcome(release, check)
     metrics, evidence = outcome.metrics, outcome.evidence
-    assert set(evidence["training"]["unmet"]) == BROKEN_PROMISES[release]
-    assert outcome.status is (Status.FAILED if BROKEN_PROMISES[release] else Status.PASSED)
+    assert set(evidence["training"]["unmet"]) == BROKEN_INVARIANTS[release]
+    assert outcome.status is (Status.FAILED if BROKEN_INVARIANTS[release] else Status.PASSED)
     assert evidence["entry_is_native"] is True
     assert metrics["steps"] == metrics["steps_expected"] >= metrics["steps_asked"] == 49
     assert len(metrics["losses"]) == len(metrics["step_seconds"]) == metrics["steps"]
@@ -259,7 +259,7 @@ def test_the_releases_own_trainer_learns(run: Run, release: str, check: str) -> 
     assert (heard["of"], heard["texts"], heard["not_observed"]) == ("held_out", 36, "")
     # Sound trainings heard 0.56 to 1.00 of what can only be heard; see docs/checks.md#rules-for-learning.
     assert min(mode["share"] for mode in heard["modes"]) > 0.4
-    assert evidence["training"]["promises"]["not_asked"] == ("ranks", "frozen")
+    assert evidence["training"]["invariants"]["not_asked"] == ("ranks", "frozen")
     assert evidence["saved"]
 
 
@@ -320,7 +320,7 @@ def test_a_loss_that_is_built_for_one_class_less_is_found(run: Run) -> None:
     [
         (
             "no_rate",
-            {"parameters", "unigram", "accuracy", "hearing", "moving", *BROKEN_PROMISES[SOUND]},
+            {"parameters", "unigram", "accuracy", "hearing", "moving", *BROKEN_INVARIANTS[SOUND]},
             "The encoder's parameters did not move",
         ),
         ("no_steps", {"steps"}, "The optimizer took none of 56 steps, and the trainer reported no error."),

@@ -159,7 +159,7 @@ def test_what_was_not_trained_because_of_something_wrong_below_is_not_known():
     contract = failed("loss_contract", "LossNotTheSum@model")
     (variant,) = advice_of([contract, blocked(cell("1.4.0", "finetune@train_ds"), contract.cell)]).variants
     assert (variant.trains, variant.passes, variant.fails) == ((), (), ())
-    assert variant.unknown[0].text.startswith("It was not fine-tuned: Not run: it stands on 1.4.0/")
+    assert variant.unknown[0].text.startswith("It was not fine-tuned: Not run: it depends on 1.4.0/")
 
 
 def test_what_was_skipped_says_why():

@@ -69,7 +69,7 @@ def test_the_reason_of_a_blocked_cell_does_not_split_a_row_by_release():
         failing = outcome(cell(release, "construct"), Status.FAILED, failure=loss_failure(1, 2))
         found += [failing, blocked(cell(release, "loss_contract"), failing.cell)]
     (row,) = cards_of(found)[1].rows
-    assert row.reason.startswith("Not run: it stands on …/paraformer_streaming/")
+    assert row.reason.startswith("Not run: it depends on …/paraformer_streaming/")
     assert len(row.members) == 3
 
 

@@ -126,7 +126,7 @@ def _saying(words):
         "submodule_errors": [{"module": words, "error": words}],
         "losses": [{"name": words, "type": words, "classes": words}],
         "loss_inputs": [{"name": words, "classes": 1, "input_shape": [1], "width": 1}],
-        "dialect": [words],
+        "trainer_options": [words],
         "log_tail": words,
         "entry_is_native": True,
         "findings": [{"code": "found", "message": words, "place": words, "detail": {words: words}}],

@@ -59,7 +59,7 @@ def test_what_is_blocked_is_skipped_with_its_reason():
     failing = outcome(cell("1.4.0", "construct"), Status.FAILED, failure=FAILING)
     root = read([failing, blocked(cell("1.4.0", "loss_contract"), failing.cell)])
     assert kinds(root) == [["failure"], ["skipped"]]
-    assert "stands on 1.4.0/" in root.find(".//skipped").get("message")
+    assert "depends on 1.4.0/" in root.find(".//skipped").get("message")
     assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("2", "1", "1")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from training_scene import heard, metrics, promises, seed_training
+from training_scene import heard, invariants, metrics, seed_training
 
 from harness.core.cells import Cell, Outcome, Status
 from harness.report.training_rule import Judgement
@@ -33,32 +33,32 @@ def test_each_seed_is_told_against_the_constant_prediction() -> None:
 
 
 def test_promises_are_told_by_name() -> None:
-    given = judged(promises=promises(not_in_optimizer=["a"], log_lines=0))
+    given = judged(invariants=invariants(not_in_optimizer=["a"], log_lines=0))
     judgement = Judgement.of(given.evidence)
     assert judgement.broken == ("optimizer",)
     assert judgement.not_asked == ("log", "accumulation", "ranks", "configuration", "frozen")
-    assert judgement.promises.startswith("kept: start, epochs, batches, schedule, moving, clipping")
-    assert "; broken: optimizer; not asked: log, accumulation, ranks" in judgement.promises
+    assert judgement.invariants.startswith("kept: start, epochs, batches, schedule, moving, clipping")
+    assert "; broken: optimizer; not asked: log, accumulation, ranks" in judgement.invariants
 
 
 def test_a_comparison_is_told_with_its_noise() -> None:
     _, after = apply_convergence([judged("1.4.15"), judged("1.4.16")])
-    assert Judgement.of(after.evidence).pace == "bit-identical curves with 1.4.15"
+    assert Judgement.of(after.evidence).convergence == "bit-identical curves with 1.4.15"
     other = judged(
         "1.4.16", trainings=[seed_training(seed, (2.4, 1.3, 0.6, 0.4, 0.3, 0.1 + seed / 5)) for seed in (0, 1)]
     )
     _, after = apply_convergence([judged("1.4.15"), other])
-    assert Judgement.of(after.evidence).pace.startswith(
+    assert Judgement.of(after.evidence).convergence.startswith(
         "+0.000 of a constant prediction's loss compared with 1.4.15, where ±"
     )
 
 
 @pytest.mark.parametrize(
-    "evidence", [{}, {"training": None}, {"training": {"learning": [], "promises": 3}}, {"pace": 1}]
+    "evidence", [{}, {"training": None}, {"training": {"learning": [], "invariants": 3}}, {"convergence": 1}]
 )
 def test_what_was_not_judged_is_empty(evidence: dict[str, object]) -> None:
     judgement = Judgement.of(evidence)
-    assert (judgement.learned, judgement.trend, judgement.promises, judgement.pace) == ("", "", "", "")
+    assert (judgement.learned, judgement.trend, judgement.invariants, judgement.convergence) == ("", "", "", "")
 
 
 def test_what_the_configuration_excuses_is_told_with_its_reason() -> None:

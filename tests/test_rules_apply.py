@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from training_scene import metrics, promises, seed_training
+from training_scene import invariants, metrics, seed_training
 
 from harness.core.cells import Cell, Outcome, Status
 from harness.rules.apply import TRAINING, apply_rules
@@ -29,7 +29,7 @@ def test_a_training_that_keeps_the_rule_passes_with_its_figures() -> None:
 
 def test_a_training_that_does_not_fails_with_all_its_reasons() -> None:
     deaf = seed_training(accuracies=(0.8,) * 6)
-    settled = apply_rules(outcome(metrics=metrics([deaf], promised=promises(without_gradient=["encoder.weight"]))))
+    settled = apply_rules(outcome(metrics=metrics([deaf], observed=invariants(without_gradient=["encoder.weight"]))))
     assert settled.status is Status.FAILED
     assert settled.failure is not None
     assert (settled.failure.type, settled.failure.signature) == ("NotTrained", "NotTrained@accuracy+gradients")

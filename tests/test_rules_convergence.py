@@ -10,7 +10,7 @@ from parsed import training_figure
 from training_scene import seed_training
 
 from harness.core.cells import Cell, Outcome, Status
-from harness.rules.convergence import PACE, apply_convergence, convergence
+from harness.rules.convergence import CONVERGENCE, apply_convergence, convergence
 
 NOISE = (0.00, 0.01, -0.01)
 """How far each seed's curve lies from the mean."""
@@ -62,12 +62,12 @@ def test_a_difference_within_the_scatter_of_the_seeds_is_kept_and_one_beyond_is_
 
 def test_a_release_beyond_the_bound_fails_with_a_sentence() -> None:
     before, after = apply_convergence([outcome("1.4.0", figures(0.5)), outcome("1.4.1", figures(0.8))])
-    assert (before.status, PACE in before.evidence) == (Status.PASSED, False)
+    assert (before.status, CONVERGENCE in before.evidence) == (Status.PASSED, False)
     assert after.status is Status.FAILED
     assert after.failure is not None
-    assert (after.failure.type, after.failure.signature) == ("NotTrained", "NotTrained@pace")
+    assert (after.failure.type, after.failure.signature) == ("NotTrained", "NotTrained@convergence")
     assert after.failure.message == after.reason
-    assert after.evidence[PACE]["spread"] == pytest.approx(0.01)
+    assert after.evidence[CONVERGENCE]["spread"] == pytest.approx(0.01)
     assert after.reason.startswith("It learns slower than 1.4.0: over 3 seeds its loss differs by +0.300")
     _, faster = apply_convergence([outcome("1.4.0", figures(0.8)), outcome("1.4.1", figures(0.5))])
     assert "learns faster than 1.4.0" in faster.reason
@@ -76,7 +76,7 @@ def test_a_release_beyond_the_bound_fails_with_a_sentence() -> None:
 def test_what_is_within_the_bound_passes_with_its_figures() -> None:
     _, after = apply_convergence([outcome("1.4.0", figures(0.5)), outcome("1.4.1", figures(0.51))])
     assert (after.status, after.failure) == (Status.PASSED, None)
-    assert after.evidence[PACE]["difference"] == pytest.approx(0.01)
+    assert after.evidence[CONVERGENCE]["difference"] == pytest.approx(0.01)
 
 
 def test_a_single_seed_is_never_accused() -> None:

@@ -188,7 +188,7 @@ def test_what_was_not_run_has_no_defects() -> None:
 
 def test_each_part_of_a_failure_is_a_defect_with_its_own_issue_and_words() -> None:
     reasons = {"schedule": ["Step 4 was early."], "clipping": ["11 at 5 leaves 11."]}
-    evidence = {"training": {"steps": 20, "promises": {"reasons": reasons}}}
+    evidence = {"training": {"steps": 20, "invariants": {"reasons": reasons}}}
     failed = with_findings(signature="NotTrained@schedule+clipping", **evidence)
     first, second = one(failed, SCHEDULE).defects
     assert (first.signature, first.issue, first.title) == ("NotTrained@schedule", SCHEDULE, "About schedule")

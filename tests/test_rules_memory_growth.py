@@ -51,7 +51,7 @@ def record(values: dict[str, Any], trainable: Any = None) -> TrainingMetrics:
     known = parse(
         TrainingMetrics, {name: value for name, value in values.items() if name not in series}, place="metrics"
     )
-    return replace(known, promises=InvariantObservations(trainable_bytes=trainable), **series)
+    return replace(known, invariants=InvariantObservations(trainable_bytes=trainable), **series)
 
 
 def reasons(metrics: dict[str, Any], trainable: float | None = None) -> str:
@@ -164,7 +164,7 @@ def test_no_committed_training_is_accused(name: str) -> None:
         series = whole(numbers(seen.held_bytes))
         if series is None or len(series) < LEAST_STEPS:
             continue
-        trainable = seen.promises.trainable_bytes
+        trainable = seen.invariants.trainable_bytes
         assert growth_reasons(seen) == (), outcome.cell.id
         # With a margin of two: what was seen of sound ones is not what just passes.
         assert growth(series).slope < growth_allowed(trainable) / 2, outcome.cell.id

@@ -106,10 +106,10 @@ def passed(**evidence: object) -> Verdict:
     ("evidence", "verdict"),
     [
         ({}, Verdict.UNEXPECTED_PASS),
-        ({"training": {"promises": {"reasons": {"schedule": []}}}}, Verdict.UNEXPECTED_PASS),
-        ({"training": {"promises": {"reasons": {"clipping": []}}}}, Verdict.AS_EXPECTED),
+        ({"training": {"invariants": {"reasons": {"schedule": []}}}}, Verdict.UNEXPECTED_PASS),
+        ({"training": {"invariants": {"reasons": {"clipping": []}}}}, Verdict.AS_EXPECTED),
         ({"training": {"steps": 12}}, Verdict.AS_EXPECTED),
-        ({"training": {"learning": {}, "promises": {}}}, Verdict.AS_EXPECTED),
+        ({"training": {"learning": {}, "invariants": {}}}, Verdict.AS_EXPECTED),
         ({"questions": [{"name": "schedule", "status": "holds"}]}, Verdict.UNEXPECTED_PASS),
         ({"questions": [{"name": "schedule", "status": "not_asked"}]}, Verdict.AS_EXPECTED),
         ({"properties": [{"name": "schedule", "status": "does_not_apply"}]}, Verdict.AS_EXPECTED),
@@ -139,10 +139,10 @@ TRAINED = Cell.parse("1.4.16/paraformer/v8404-h320/reduced/finetune@train/cpu-fp
         # Whether it learned is asked since there is a verdict about it.
         ({}, "accuracy", Verdict.AS_EXPECTED),
         ({"learning": {}}, "accuracy", Verdict.UNEXPECTED_PASS),
-        # Of the promises those that were asked.
-        ({"promises": {"reasons": {"schedule": ()}}}, "schedule", Verdict.UNEXPECTED_PASS),
-        ({"promises": {"reasons": {"schedule": ()}}}, "ranks", Verdict.AS_EXPECTED),
-        ({"promises": None}, "schedule", Verdict.AS_EXPECTED),
+        # Of the invariants those that were asked.
+        ({"invariants": {"reasons": {"schedule": ()}}}, "schedule", Verdict.UNEXPECTED_PASS),
+        ({"invariants": {"reasons": {"schedule": ()}}}, "ranks", Verdict.AS_EXPECTED),
+        ({"invariants": None}, "schedule", Verdict.AS_EXPECTED),
     ],
 )
 def test_a_pass_contradicts_an_issue_only_where_the_cell_was_asked_about_it(

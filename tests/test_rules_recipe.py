@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from parsed import departure, judge_training
-from training_scene import metrics, promises, seed_training
+from training_scene import invariants, metrics, seed_training
 
 RECIPE = {"learning_rate": 0.002, "warmup_steps": 8, "steps": 12}
 FLAT = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -17,9 +17,9 @@ NOTHING = (0.0,) * 6
 def seen(config: dict[str, Any], *, learns: bool = False, **changed: Any) -> dict[str, Any]:
     """A training in a configuration; by default it teaches nothing."""
     trainings = None if learns else [seed_training(epochs=FLAT, accuracies=NOTHING)]
-    promised = promises(12, **changed.pop("promised", {}))
+    observed = invariants(12, **changed.pop("observed", {}))
     return metrics(
-        trainings, promised=promised, config_in_force={"optim": "adam", **config}, **{"recipe": RECIPE, **changed}
+        trainings, observed=observed, config_in_force={"optim": "adam", **config}, **{"recipe": RECIPE, **changed}
     )
 
 
@@ -28,12 +28,12 @@ def seen(config: dict[str, Any], *, learns: bool = False, **changed: Any) -> dic
     [
         ({}, {}, ""),
         ({"optim": "adamw"}, {}, ""),
-        ({}, {"promised": {"warmup_steps": 4}}, ""),
+        ({}, {"observed": {"warmup_steps": 4}}, ""),
         ({"frozen": 30}, {}, "freezes 30 tensors"),
         ({"optim": "sgd"}, {}, "trains with `optim: sgd`"),
-        ({"scheduler": "noamlr"}, {"promised": {"warmup_steps": None}}, "schedule is `noamlr`"),
-        ({}, {"promised": {"warmup_steps": 30000}}, "learning rates add up to"),
-        ({}, {"promised": {"learning_rate": 0.02}}, "learning rate of 0.02 is above the recipe's 0.002"),
+        ({"scheduler": "noamlr"}, {"observed": {"warmup_steps": None}}, "schedule is `noamlr`"),
+        ({}, {"observed": {"warmup_steps": 30000}}, "learning rates add up to"),
+        ({}, {"observed": {"learning_rate": 0.02}}, "learning rate of 0.02 is above the recipe's 0.002"),
         ({}, {"steps_expected": None, "steps_unknown": "batches are made by token"}, "batches are made by token"),
     ],
 )

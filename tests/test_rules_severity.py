@@ -44,7 +44,7 @@ def literals(module: Path, functions: frozenset[str], position: int = 0) -> Iter
 def test_every_condition_of_a_training_has_a_severity() -> None:
     verdict = judge_training(metrics())
     assert verdict.learning is not None
-    names = {"steps", "losses", "parameters", "pace", *verdict.learning.reasons, *INVARIANTS}
+    names = {"steps", "losses", "parameters", "convergence", *verdict.learning.reasons, *INVARIANTS}
     assert names - severity.TRAINING.keys() == set()
 
 

@@ -1,4 +1,4 @@
-"""What a trainer promises: each promise kept, broken by as little as counts, and not asked."""
+"""The trainer's invariants: each one kept, broken by as little as counts, and not observed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from parsed import judge_invariants, judged
-from training_scene import metrics, promises, seed_training
+from training_scene import invariants, metrics, seed_training
 
 from harness.rules.memory_growth import GROWTH_BYTES, growth_allowed
 from harness.rules.trainer_invariants import (
@@ -30,8 +30,8 @@ def sentence(given: dict[str, Any]) -> str:
     return " ".join(reason for reasons in judge_invariants(given).reasons.values() for reason in reasons)
 
 
-def promised(**changed: Any) -> dict[str, Any]:
-    return metrics(promised=promises(**changed))
+def observed(**changed: Any) -> dict[str, Any]:
+    return metrics(observed=invariants(**changed))
 
 
 def test_a_sound_trainer_keeps_every_promise_that_is_asked() -> None:
@@ -80,7 +80,7 @@ def test_a_rate_that_stands_still_is_told_apart_from_one_that_runs_ahead(rates: 
 
 def test_two_rates_are_too_few_to_stand_still() -> None:
     assert "moving" in judge_invariants(metrics(learning_rates=[0.00025] * 2)).not_asked
-    assert "moving" in judge_invariants(promised(warmup_steps=None)).not_asked
+    assert "moving" in judge_invariants(observed(warmup_steps=None)).not_asked
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,13 @@ def test_two_rates_are_too_few_to_stand_still() -> None:
     ],
 )
 def test_a_step_may_not_lie_idle_longer_than_it_works(idle: float, running: float, expected: Any) -> None:
-    assert broken(promised(idle_seconds=[idle] * 12, running_seconds=[running] * 12)) == expected
+    assert broken(observed(idle_seconds=[idle] * 12, running_seconds=[running] * 12)) == expected
 
 
 def test_one_step_that_stalls_is_no_idling_trainer_and_what_was_not_counted_is_not_asked() -> None:
-    assert broken(promised(idle_seconds=[*[0.0] * 11, 60.0])) == ()
-    assert "idling" in judge_invariants(promised(idle_seconds=[None] * 12, running_seconds=[None] * 12)).not_asked
-    assert "idling" in judge_invariants(promised(idle_seconds=[])).not_asked
+    assert broken(observed(idle_seconds=[*[0.0] * 11, 60.0])) == ()
+    assert "idling" in judge_invariants(observed(idle_seconds=[None] * 12, running_seconds=[None] * 12)).not_asked
+    assert "idling" in judge_invariants(observed(idle_seconds=[])).not_asked
 
 
 def test_a_rate_may_differ_by_rounding() -> None:
@@ -137,12 +137,12 @@ def measured(norm: float, found: float | None) -> list[dict[str, Any]]:
     ],
 )
 def test_gradients_are_as_large_as_clipping_leaves_them(norm: float, found: float | None, expected: Any) -> None:
-    assert broken(promised(norms_before_steps=measured(norm, found))) == expected
+    assert broken(observed(norms_before_steps=measured(norm, found))) == expected
 
 
 @pytest.mark.parametrize("clip", [None, 0, -1, "nan"])
 def test_where_no_norm_is_stated_clipping_is_not_asked(clip: object) -> None:
-    assert "clipping" in judge_invariants(promised(gradient_clip=clip)).not_asked
+    assert "clipping" in judge_invariants(observed(gradient_clip=clip)).not_asked
 
 
 @pytest.mark.parametrize(
@@ -154,20 +154,20 @@ def test_where_no_norm_is_stated_clipping_is_not_asked(clip: object) -> None:
     ],
 )
 def test_parameters_that_are_left_out_are_named(key: str, name: str) -> None:
-    given = promised(**{key: ["encoder.a", "encoder.b", "encoder.c", "encoder.d"]})
+    given = observed(**{key: ["encoder.a", "encoder.b", "encoder.c", "encoder.d"]})
     assert broken(given) == (name,)
     assert "encoder.a, encoder.b, encoder.c and 1 more" in sentence(given)
 
 
 def test_gradients_that_were_not_cleared_are_told() -> None:
-    given = promised(steps_begun_with_gradients=[1, 2, 3])
+    given = observed(steps_begun_with_gradients=[1, 2, 3])
     assert broken(given) == ("clearing",)
     assert "Step 2 and 2 more" in sentence(given)
 
 
 @pytest.mark.parametrize(("apart", "expected"), [(0.9e-5, ()), (1.1e-5, ("statistics",)), (None, ())])
 def test_the_statistic_loss_is_the_loss(apart: float | None, expected: Any) -> None:
-    assert broken(promised(loss_difference=apart)) == expected
+    assert broken(observed(loss_difference=apart)) == expected
 
 
 @pytest.mark.parametrize(("apart", "expected"), [(0.9e-5, ()), (1.1e-5, ("statistics",)), (0.5, ("statistics",))])
@@ -191,12 +191,12 @@ def test_an_accuracy_that_could_not_be_counted_is_not_held_against_it() -> None:
     ],
 )
 def test_what_is_logged_is_what_was_computed_to_the_printed_digit(differences: Any, expected: Any) -> None:
-    assert broken(promised(log_differences=differences)) == expected
+    assert broken(observed(log_differences=differences)) == expected
 
 
 def test_a_log_of_another_number_of_steps_is_told() -> None:
-    assert broken(promised(log_lines=6)) == ("log",)
-    assert "log" in judge_invariants(promised(log_lines=0)).not_asked
+    assert broken(observed(log_lines=6)) == ("log",)
+    assert "log" in judge_invariants(observed(log_lines=0)).not_asked
 
 
 def test_batches_that_repeat_are_told() -> None:
@@ -232,7 +232,7 @@ def test_a_copy_of_a_small_models_gradients_at_each_step_is_seen() -> None:
     size = int(2.6 * MIB)
     kept = metrics(held_bytes=grown(size))
     assert broken(kept) == ()
-    kept["promises"] = {**kept["promises"], "trainable_bytes": size}
+    kept["invariants"] = {**kept["invariants"], "trainable_bytes": size}
     assert broken(kept) == ("memory",)
 
 
@@ -320,29 +320,29 @@ def test_processes_that_break_off_are_told() -> None:
     assert broken(metrics(ranks={"same rows": {"failure": "ValueError@funasr/bin/train.py:main"}})) == ("ranks",)
 
 
-@pytest.mark.parametrize("name", sorted(promises()))
+@pytest.mark.parametrize("name", sorted(invariants()))
 @pytest.mark.parametrize(
     "value", [None, True, -1, math.nan, "nan", [], [None], [[]], {}, {"step": None}, pytest.param(10**400, id="huge")]
 )
 def test_whatever_is_reported_is_judged_or_a_mismatch(name: str, value: object) -> None:
-    for given in (metrics(promised={name: value}), promised(**{name: value})):
+    for given in (metrics(observed={name: value}), observed(**{name: value})):
         verdict, mismatch = judged(judge_invariants, given)
         known = verdict and {*verdict.reasons, *verdict.not_asked}
-        assert f"metrics.promises.{name}" in mismatch if known is None else known == set(INVARIANTS)
+        assert f"metrics.invariants.{name}" in mismatch if known is None else known == set(INVARIANTS)
 
 
 def test_each_broken_promise_is_told_with_its_figures() -> None:
     for given, said in (
         (
-            promised(norms_before_steps=measured(11.0, 12.5)),
+            observed(norms_before_steps=measured(11.0, 12.5)),
             "Step 4 was taken with a gradient of norm 11, where clipping 12.5 at 5 leaves 5.",
         ),
         (
-            promised(norms_before_steps=measured(5.1, None)),
+            observed(norms_before_steps=measured(5.1, None)),
             "Step 4 was taken with a gradient of norm 5.1, clipped at nothing; 5 is asked.",
         ),
         (
-            promised(loss_difference=0.125),
+            observed(loss_difference=0.125),
             "The statistic `loss` is not the loss that was returned: up to 12.50% apart.",
         ),
         (
@@ -355,11 +355,11 @@ def test_each_broken_promise_is_told_with_its_figures() -> None:
             "norm 3 against 1.5, relative difference 0.5.",
         ),
         (
-            promised(without_gradient=["encoder.a", "encoder.b", "encoder.c"]),
+            observed(without_gradient=["encoder.a", "encoder.b", "encoder.c"]),
             "encoder.a, encoder.b, encoder.c never received a gradient.",
         ),
         (
-            metrics(learning_rates=[0.001] * 12, promised=promises(learning_rate=None)),
+            metrics(learning_rates=[0.001] * 12, observed=invariants(learning_rate=None)),
             "Step 2 and 10 more were taken at the learning rate of the step before; its schedule moves at each.",
         ),
     ):
@@ -381,13 +381,13 @@ def test_a_large_statistic_may_be_printed_with_its_own_rounding() -> None:
         ("returned loss", [1000.0] * 12, 0.010, ()),
         ("returned loss", [1.0] * 12, 0.010, ("log",)),
     ):
-        told = promises(log_differences={name: apart})
-        assert "log" in broken(metrics(stats=stats, losses=losses, promised=told)) or not expected
-        assert ("log" in broken(metrics(stats=stats, losses=losses, promised=told))) is bool(expected)
+        told = invariants(log_differences={name: apart})
+        assert "log" in broken(metrics(stats=stats, losses=losses, observed=told)) or not expected
+        assert ("log" in broken(metrics(stats=stats, losses=losses, observed=told))) is bool(expected)
 
 
 def test_rows_that_are_listed_unequally_often_are_told_so() -> None:
-    given = metrics(promised=promises(listed=[3, 2, 2, 1]))
+    given = metrics(observed=invariants(listed=[3, 2, 2, 1]))
     assert "Epoch 1 brought 4 utterances 2 to 2 times; 4 are listed 1 to 3 times." in sentence(given)
 
 
@@ -424,15 +424,15 @@ def test_a_rank_without_losses_hides_no_other() -> None:
 
 def test_clipping_that_had_nothing_to_do_is_not_observed() -> None:
     below = [{"step": 0, "norm": 0.4, "found_by_clipping": 0.4}, {"step": 1, "norm": 0.7, "found_by_clipping": None}]
-    found = metrics(promised=promises(gradient_clip=1.0, norms_before_steps=below))
+    found = metrics(observed=invariants(gradient_clip=1.0, norms_before_steps=below))
     assert "clipping" in judge_invariants(found).not_asked
     reached = [*below, {"step": 2, "norm": 1.3, "found_by_clipping": None}]
-    found = metrics(promised=promises(gradient_clip=1.0, norms_before_steps=reached))
+    found = metrics(observed=invariants(gradient_clip=1.0, norms_before_steps=reached))
     assert judge_invariants(found).reasons["clipping"]
 
 
 def test_another_scheduler_than_warmup_is_not_observed() -> None:
-    found = metrics(promised=promises(warmup_steps=None), learning_rates=[0.5] * 12)
+    found = metrics(observed=invariants(warmup_steps=None), learning_rates=[0.5] * 12)
     assert {"schedule", "moving"} <= set(judge_invariants(found).not_asked)
 
 
@@ -457,7 +457,7 @@ def test_early_stopping_may_end_before_the_last_epoch_and_not_run_more() -> None
     ],
 )
 def test_the_log_has_a_line_for_each_batch(config: dict[str, Any], told: dict[str, Any], kept: bool | None) -> None:
-    verdict = judge_invariants(metrics(promised=promises(**told), config_in_force=config))
+    verdict = judge_invariants(metrics(observed=invariants(**told), config_in_force=config))
     assert verdict.reasons.get("log") == (None if kept is None else verdict.reasons["log"])
     assert ("log" in verdict.not_asked) is (kept is None)
     if kept is not None:
@@ -466,11 +466,11 @@ def test_the_log_has_a_line_for_each_batch(config: dict[str, Any], told: dict[st
 
 def test_epochs_that_can_only_be_counted_by_validations_are_not_observed_with_validations_within_them() -> None:
     within = {"train_conf": {"validate_interval": 2}}
-    counted = metrics(epochs=10, config_in_force=within, promised=promises(epochs_numbered=False))
+    counted = metrics(epochs=10, config_in_force=within, observed=invariants(epochs_numbered=False))
     assert "epochs" in judge_invariants(counted).not_asked
-    numbered = metrics(epochs=10, config_in_force=within, promised=promises(epochs_numbered=True))
+    numbered = metrics(epochs=10, config_in_force=within, observed=invariants(epochs_numbered=True))
     assert judge_invariants(numbered).reasons["epochs"]
-    without = metrics(epochs=10, promised=promises(epochs_numbered=False))
+    without = metrics(epochs=10, observed=invariants(epochs_numbered=False))
     assert judge_invariants(without).reasons["epochs"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from parsed import judge_training, judged
-from training_scene import FALLING, RISING, metrics, promises, seed_training
+from training_scene import FALLING, RISING, invariants, metrics, seed_training
 
 from harness.config.settings import MINIMUM_STEPS
 from harness.core.cells import Cell, Outcome, Status
@@ -30,8 +30,8 @@ def test_a_training_that_learns_passes_with_its_figures() -> None:
     assert verdict.smallest_change == 0.02
     assert verdict.learning is not None
     assert verdict.learning.seeds[0].gain == pytest.approx(0.8)
-    assert verdict.promises is not None
-    assert verdict.promises.not_asked == ("accumulation", "ranks", "configuration", "frozen")
+    assert verdict.invariants is not None
+    assert verdict.invariants.not_asked == ("accumulation", "ranks", "configuration", "frozen")
 
 
 def test_nothing_at_all_is_no_training() -> None:
@@ -47,7 +47,7 @@ def test_a_trainer_that_takes_no_step_and_says_nothing_is_told_for_that_alone() 
     verdict = judge_training(metrics() | {"steps": 0, "losses": [], "epoch_losses": [], "trainings": [{"seed": 0}]})
     assert verdict.unmet == ("steps",)
     assert verdict.reasons[0] == "The optimizer took none of 12 steps, and the trainer reported no error."
-    assert verdict.learning is verdict.promises is None
+    assert verdict.learning is verdict.invariants is None
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_trainer_that_takes_no_step_and_says_nothing_is_told_for_that_alone() 
         ({"trainings": [seed_training(epochs=(2.4, 1.3, 1.2, 1.1, 1.0, 0.9))]}, "unigram"),
         ({"trainings": [seed_training(accuracies=(0.0,) * 6)]}, "accuracy"),
         ({"trainings": [seed_training(epochs=(0.2,) * 6)]}, "trend"),
-        ({"promises": promises(not_in_optimizer=["encoder.a"])}, "optimizer"),
+        ({"invariants": invariants(not_in_optimizer=["encoder.a"])}, "optimizer"),
     ],
 )
 def test_each_condition_alone_is_told_by_its_name(changed: dict[str, Any], name: str) -> None:
@@ -68,7 +68,7 @@ def test_each_condition_alone_is_told_by_its_name(changed: dict[str, Any], name:
 
 def test_what_is_not_met_makes_the_signature_in_a_fixed_order() -> None:
     cell = Cell.parse("1.4.16/paraformer/v8404-h320/reduced/finetune@train/cpu-fp32")
-    broken = metrics(promised=promises(not_in_optimizer=["a"]), learning_rates=[0.002] * 12, steps_expected=18)
+    broken = metrics(observed=invariants(not_in_optimizer=["a"]), learning_rates=[0.002] * 12, steps_expected=18)
     settled = apply_rules(Outcome(cell=cell, status=Status.PASSED, reason="", metrics=broken))
     assert settled.status is Status.FAILED
     assert settled.failure is not None

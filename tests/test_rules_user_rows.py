@@ -74,19 +74,19 @@ def test_a_cell_with_a_row_to_train_on_is_judged_as_any(rows: Any) -> None:
     assert passed.failure.signature.startswith("NotTrained@")
 
 
-def promise(**changed: Any) -> Any:
+def lost_rows(**changed: Any) -> Any:
     rows = {"listed": 8, "expected": 8, "arrived": 8, "missed": [], "missed_count": 0, "unforeseen": [], **changed}
     metrics = {"steps": 4, "steps_expected": 4, "epochs": 2, "user_rows": rows}
     return judge_invariants(metrics).reasons.get("batches")
 
 
-def test_rows_that_all_arrive_keep_the_promise_whatever_their_texts() -> None:
-    assert promise() == ()
-    assert promise(unforeseen=[3]) == (), "what arrives besides is no loss"
+def test_rows_that_all_arrive_keep_the_invariant_whatever_their_texts() -> None:
+    assert lost_rows() == ()
+    assert lost_rows(unforeseen=[3]) == (), "what arrives besides is no loss"
 
 
 def test_a_row_that_its_own_limits_allow_and_that_never_arrives_is_the_releases() -> None:
-    (reason,) = promise(missed=[{"line": 3, "times": 0}, {"line": 5, "times": 1}], missed_count=9)
+    (reason,) = lost_rows(missed=[{"line": 3, "times": 0}, {"line": 5, "times": 1}], missed_count=9)
     assert reason == (
         "Rows that its own limits allow reached training less often than there were epochs: "
         "line 3 0 times, line 5 1 times and 7 more."

@@ -145,9 +145,9 @@ def test_what_a_regression_or_fault_blocks_follows(status: Status, signature: st
 @pytest.mark.parametrize(
     ("below", "told"),
     [
-        (outcome(contract(), Status.FAILED, LISTED), "It stands on {}, which is judged known (streaming)."),
-        (outcome(contract(), Status.FAILED, OTHER), "It stands on {}, which is judged regression."),
-        (outcome(contract(), Status.SKIPPED), "It stands on {}, which is judged as_expected."),
+        (outcome(contract(), Status.FAILED, LISTED), "It depends on {}, which is judged known (streaming)."),
+        (outcome(contract(), Status.FAILED, OTHER), "It depends on {}, which is judged regression."),
+        (outcome(contract(), Status.SKIPPED), "It depends on {}, which is judged as_expected."),
         (outcome(contract()), "It is blocked by {}, which passed."),
         (None, "It is blocked by {}, which has no outcome of its own in this run."),
     ],
@@ -303,7 +303,7 @@ def test_each_verdict_is_told_in_a_sentence_with_what_it_rests_on() -> None:
         f"It timed out in another way than listed: no signature, where failed with {LISTED} (streaming) is expected."
     )
     above = outcome(finetune(), Status.BLOCKED, blocked_by=failing)
-    assert sentence(known, above) == f"It stands on {failing}, which is judged known (streaming)."
+    assert sentence(known, above) == f"It depends on {failing}, which is judged known (streaming)."
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_rungs_above_one_that_did_not_pass_are_blocked_and_name_it(scene: Scene)
     for check in ("loss_contract", "finetune"):
         outcome = outcomes[faulty[check]]
         assert outcome.status is Status.BLOCKED
-        assert outcome.reason == f"stands on {faulty['construct'].id}, which crashed"
+        assert outcome.reason == f"depends on {faulty['construct'].id}, which crashed"
         assert outcome.evidence["blocked_by"] == faulty["construct"].id
     assert faulty["finetune"] not in scene.started
 
@@ -95,7 +95,7 @@ def test_a_resumed_run_runs_only_what_is_not_on_record_and_minds_what_is(scene: 
     assert outcomes.keys() == {good["loss_contract"], good["finetune"], bad["loss_contract"], bad["finetune"]}
     assert scene.started == [good["loss_contract"], good["finetune"]]
     assert {outcomes[cell].status for cell in scene.started} == {Status.PASSED}
-    assert outcomes[bad["finetune"]].reason == f"stands on {bad['construct'].id}, which failed"
+    assert outcomes[bad["finetune"]].reason == f"depends on {bad['construct'].id}, which failed"
 
 
 def test_results_of_an_earlier_run_are_not_taken_for_new_ones(scene: Scene) -> None:

@@ -1,4 +1,4 @@
-"""Cells become batches: by release, by chain when releases are few, and each check after those it stands on."""
+"""Cells become batches: by release, by chain when releases are few, and each check after those it depends on."""
 
 from __future__ import annotations
 

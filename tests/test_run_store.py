@@ -270,7 +270,7 @@ GOOD = json.loads(line_of(outcome(2)))
         b"null",
         b"\xff",
         b"\0\0\0",
-        json.dumps(GOOD | {"schema": 3}).encode(),
+        json.dumps(GOOD | {"schema": 4}).encode(),
         json.dumps(GOOD | {"id": "1.4.2"}).encode(),
         json.dumps(GOOD | {"status": "fine"}).encode(),
         json.dumps(GOOD | {"failure": {"type": "x"}}).encode(),
@@ -517,7 +517,7 @@ def test_where_there_is_no_run_there_is_nothing_to_read(tmp_path: Path) -> None:
         load_run(tmp_path / "gone")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 2}', '{"schema": 1}', "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 3}', '{"schema": 2}', '{"schema": 1}', "\udcff"])
 def test_a_run_of_damaged_provenance_is_an_error(tmp_path: Path, text: str) -> None:
     with RunStore.open(tmp_path) as store:
         store.append(outcome(1))

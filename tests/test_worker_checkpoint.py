@@ -48,7 +48,7 @@ def test_a_sound_release_keeps_every_promise_and_names_what_it_leaves_out(
         question.name: question.message for question in questions if question.status is not AnswerStatus.HOLDS
     } == {}
     classes = {"model_classes/Tiny": "funasr.models.tiny:Tiny"}
-    assert answer["evidence"] == {"entry_is_native": True, "dialect": [], "classes": classes, "findings": []}
+    assert answer["evidence"] == {"entry_is_native": True, "trainer_options": [], "classes": classes, "findings": []}
     trials = answer["metrics"]["trials"]
     assert trials["resume_in_train_conf"] == {"began": True, "failure": None}
     assert trials["missing_init_param"]["failure"]["type"] == "FileNotFoundError"

@@ -106,15 +106,15 @@ def test_a_sound_model_keeps_the_contract(forked: Forked, overlay: Path, tmp_pat
     [
         ("hidden_states", "AssertionError@funasr/losses/label_smoothing_loss.py:forward",
          "AssertionError in funasr/losses/label_smoothing_loss.py:forward: criterion_att was built for 23 classes"
-         " and was handed tensors 6 wide (vocabulary 23)"),
+         " and received tensors 6 wide (vocabulary 23)"),
         ("hidden_states_unnoticed", "LossWidth@criterion_att",
-         "criterion_att was built for 23 classes and was handed tensors 6 wide (vocabulary 23)"),
+         "criterion_att was built for 23 classes and received tensors 6 wide (vocabulary 23)"),
         ("other_classes", "AssertionError@funasr/losses/label_smoothing_loss.py:forward",
          "AssertionError in funasr/losses/label_smoothing_loss.py:forward: criterion_att was built for 22 classes"
-         " and was handed tensors 23 wide (vocabulary 23)"),
+         " and received tensors 23 wide (vocabulary 23)"),
         ("other_outputs", "AssertionError@funasr/losses/label_smoothing_loss.py:forward",
          "AssertionError in funasr/losses/label_smoothing_loss.py:forward: criterion_att was built for 23 classes"
-         " and was handed tensors 24 wide (vocabulary 23)"),
+         " and received tensors 24 wide (vocabulary 23)"),
         ("loss_not_called", "LossNotCalled@model", "the forward pass called no classification loss"),
         ("nan", "LossNotFinite@model", "the loss is nan"),
         ("detached", "NoGradient@loss", "the loss is cut off from the model: it has no gradient"),

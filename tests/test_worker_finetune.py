@@ -61,7 +61,7 @@ def test_a_training_is_watched_to_its_end(
     assert set(metrics["relative_change_by_group"]) == {"encoder", "predictor", "decoder"}
     assert metrics["peak_resident_bytes"] > 0
     assert evidence["entry_is_native"] is True
-    assert evidence["parameters_unchanged"] == evidence["dialect"] == []
+    assert evidence["parameters_unchanged"] == evidence["trainer_options"] == []
     assert evidence["saved"] == ["model.pt"]
     assert "funasr/models/tiny.py:Tiny" in evidence["code"]
     assert answer["left"] == [], "checkpoints of several seeds are gigabytes"
@@ -132,7 +132,7 @@ def test_a_training_is_given_its_few_rows_over_and_over(forked: Forked, overlay:
     settings = {"epochs": 2, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "rows": 7, "distinct": 3}
     data = {"train": str(source), "valid": "valid.jsonl", "utterances": 6, "frame_seconds": 0.06}
     answer = train(forked, overlay, tmp_path, finetune=settings, data=data)
-    assert answer["metrics"]["promises"]["listed"] == [3, 2, 2]
+    assert answer["metrics"]["invariants"]["listed"] == [3, 2, 2]
     assert (answer["metrics"]["steps_expected"], answer["metrics"]["epochs_expected"]) == (8, 2)
 
 
@@ -155,7 +155,7 @@ def test_what_a_trainer_does_in_silence_is_seen(
     forked: Forked, overlay: Path, tmp_path: Path, fault: str, name: str, value: object
 ) -> None:
     answer = train(forked, overlay, tmp_path, fault)
-    assert answer["metrics"]["promises"][name] == value
+    assert answer["metrics"]["invariants"][name] == value
 
 
 @pytest.mark.parametrize(

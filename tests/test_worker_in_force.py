@@ -143,14 +143,14 @@ def test_a_setting_that_the_release_works_with_otherwise_is_named(
     force = in_force.InForce(trainer=trainer, config={**CONFIG, **config}, source="trainer")
     differs = force.differs(in_force.configured(CONFIG, {"train_conf.max_epoch": 5, "seed": 3}))
     assert [one["key"] for one in differs] == ([key] if key else [])
-    metrics = {"promises": {"configuration": differs, "configuration_source": "trainer"}}
+    metrics = {"invariants": {"configuration": differs, "configuration_source": "trainer"}}
     assert bool(judge_invariants(metrics).reasons["configuration"]) == bool(key)
 
 
 def test_a_configuration_that_was_not_found_accuses_nobody() -> None:
     force = in_force.InForce()
     assert (force.to_dict(), force.differs(in_force.configured(CONFIG, {}))) == ({}, [])
-    metrics = {"promises": {"configuration": [], "configuration_source": None}}
+    metrics = {"invariants": {"configuration": [], "configuration_source": None}}
     assert "configuration" in judge_invariants(metrics).not_asked
 
 
@@ -213,7 +213,7 @@ def test_rows_within_the_limits_have_to(arrived: dict[int, int], steps: int, acc
         "losses": [1.0] * steps,
         "steps_of_epochs": [steps],
         "targets": {"rows": [[7, 2], [8, 2], [9, 2], [10, 2]], "steps": [[batches], *[[]] * (steps - 1)]},
-        "promises": rows,
+        "invariants": rows,
     }
     verdict = judge_training(metrics)
     unmet = {name for name in verdict.unmet if name in ("batches",)}

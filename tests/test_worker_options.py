@@ -39,7 +39,7 @@ def newest(overlay: Path, **others: str) -> str:
     return write(overlay, {**files, **others})
 
 
-def test_the_newest_dialect_needs_no_note(tmp_path: Path) -> None:
+def test_the_newest_options_need_no_note(tmp_path: Path) -> None:
     trainer_options = options.trainer_options(newest(tmp_path), "1.4.16", "train")
     assert (trainer_options.native_entry, trainer_options.batch_sampler, trainer_options.notes) == (
         "train",

@@ -61,8 +61,8 @@ def heard(own: Sequence[int] = (3, 3), *, mode: str = "evaluation", texts: int =
     }
 
 
-def promises(steps: int = 12, **changed: Any) -> dict[str, Any]:
-    """What is reported beside the curves of a trainer that keeps its promises."""
+def invariants(steps: int = 12, **changed: Any) -> dict[str, Any]:
+    """What is reported beside the curves of a trainer that keeps its invariants."""
     return {
         "learning_rate": 0.002,
         "warmup_steps": 8,
@@ -87,7 +87,7 @@ def promises(steps: int = 12, **changed: Any) -> dict[str, Any]:
 
 
 def metrics(
-    trainings: Sequence[dict[str, Any]] | None = None, *, promised: dict[str, Any] | None = None, **changed: Any
+    trainings: Sequence[dict[str, Any]] | None = None, *, observed: dict[str, Any] | None = None, **changed: Any
 ) -> dict[str, Any]:
     """The metrics of a cell; those of the first seed besides."""
     seeds = [seed_training()] if trainings is None else list(trainings)
@@ -105,7 +105,7 @@ def metrics(
         "relative_change_by_group": {"encoder": 0.02, "predictor": 0.03, "decoder": 0.05, "other": 0.0},
         "accuracy_recomputed": first["stats"]["acc"],
         **{name: first[name] for name in ("stats", "targets", "criterion", "steps_of_epochs")},
-        "promises": promises(len(losses)) if promised is None else promised,
+        "invariants": invariants(len(losses)) if observed is None else observed,
         "trainings": seeds,
         **changed,
     }

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from harness.core.checks import Check as Check
+from harness.core.earlier_schemas import EARLIER_DEPTHS, SCHEMA, upgraded
 from harness.core.evidence.common import CellEvidence
 from harness.core.evidence.parsing import EvidenceMismatch, parse
 from harness.core.evidence.training import TrainingEvidence, TrainingMetrics
 
 Record = TypeVar("Record")
-
-SCHEMA = 2
-"""Version of the format of an outcome on disk."""
 
 
 class Entry(StrEnum):
@@ -42,7 +40,8 @@ class Depth(StrEnum):
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
         """The names that earlier files have."""
-        return {"published": cls.FULL, "slim": cls.REDUCED}.get(str(value))
+        present = EARLIER_DEPTHS.get(str(value))
+        return cls(present) if present else None
 
 
 class Device(StrEnum):
@@ -337,66 +336,13 @@ class Outcome:
         )
 
 
-_EARLIER_DEPTH = re.compile(r"(?<=/)(v[0-9]+-h[0-9]+)/(slim|published)(?=/)")
-
-
-def with_present_ids(text: str) -> str:
-    """A text with the cell ids in it as they are written now."""
-    return _EARLIER_DEPTH.sub(lambda found: f"{found[1]}/{Depth(found[2])}", text)
-
-
-def upgraded(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An outcome's record in the present schema.
-
-    Raises:
-        ValueError: it is of a schema that this harness does not know.
-    """
-    if data["schema"] == SCHEMA:
-        return data
-    if data["schema"] != 1:
-        raise ValueError(f"outcome of schema {data['schema']}, this harness reads 1 to {SCHEMA}")
-    cell = Cell.parse(data["id"])
-    present = {key: value for key, value in data.items() if key != "adaptations"}
-    if "cell" in data:
-        old = dict(data["cell"])
-        depth = old.pop("scale")
-        present["cell"] = {**old, "depth": Depth(depth) if depth else None}
-    evidence = dict(data["evidence"])
-    if "blocked_by" in evidence:
-        evidence["blocked_by"] = with_present_ids(str(evidence["blocked_by"]))
-    metrics = _with_present_keys(data["metrics"]) if cell.check is Check.CHECKPOINT else data["metrics"]
-    return {
-        **present,
-        "schema": SCHEMA,
-        "id": cell.id,
-        "reason": with_present_ids(data["reason"]),
-        "metrics": metrics,
-        "evidence": evidence,
-        "shims": data["adaptations"],
-    }
-
-
-def _with_present_keys(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Metrics of `checkpoint` with the key `equals`, which was `is`."""
-    loading = metrics.get("loading")
-    if not isinstance(loading, Mapping):
-        return metrics
-    renamed = {
-        name: {"equals" if key == "is" else key: value for key, value in loaded.items()}
-        if isinstance(loaded, Mapping)
-        else loaded
-        for name, loaded in loading.items()
-    }
-    return {**metrics, "loading": renamed}
-
-
 class Verdict(StrEnum):
     """An outcome held against what was expected of it."""
 
     AS_EXPECTED = "as_expected"
     """Passed or skipped, and no known issue said otherwise."""
     KNOWN = "known"
-    """Failed as `known_issues.toml` says, with the same signature; or stands on such a cell."""
+    """Failed as `known_issues.toml` says, with the same signature; or depends on such a cell."""
     REGRESSION = "regression"
     """Failed, and that is not listed, or is listed with another signature."""
     UNEXPECTED_PASS = "unexpected_pass"  # noqa: S105 - a verdict, no password

@@ -117,14 +117,14 @@ def _finetune_facts(metrics: Mapping[str, Any], evidence: Mapping[str, Any]) -> 
         Fact(name="learned", text=judgement.learned),
         Fact(name="trend", text=judgement.trend),
         Fact(name="not observed", text=judgement.not_observed),
-        Fact(name="promises", text=judgement.promises),
-        Fact(name="as fast as before", text=judgement.pace),
+        Fact(name="invariants", text=judgement.invariants),
+        Fact(name="convergence", text=judgement.convergence),
         Fact(name="losses", text=", ".join("?" if loss is None else repr(loss) for loss in training.losses)),
         Fact(name="statistics", text="; ".join(stats)),
         Fact(name="parameters changed by", text=_by_part(metrics.get("relative_change_by_group"), units.share)),
         Fact(name="learning rate", text=_between(rates)),
         Fact(name="norm of the gradient", text=_between(norms)),
-        Fact(name="dialect", text=one_line("; ".join(words(evidence.get("dialect"))), at_most=1200)),
+        Fact(name="trainer options", text=one_line("; ".join(words(evidence.get("trainer_options"))), at_most=1200)),
     ]
 
 

@@ -16,7 +16,7 @@ FAILS, KNOWN, HOLDS, NOT_ASKED, DOES_NOT_APPLY = "fails", "known", "holds", "not
 _GRAVITY = (FAILS, KNOWN, HOLDS, NOT_ASKED, DOES_NOT_APPLY)
 
 WORDS: Mapping[str, str] = {
-    "classes_fit": "each loss is built for, and handed, as many classes as the vocabulary has tokens",
+    "classes_fit": "each loss is built for, and receives, as many classes as the vocabulary has tokens",
     "loss_is_its_definition": "the label-smoothing loss is what its definition and torch's cross_entropy say",
     "padding_is_left_out_of_the_loss": "scores in the padding change neither the loss nor its gradient",
     "parts_add_up": "attention, CTC and predictor loss are theirs, and the loss is their weighted sum",

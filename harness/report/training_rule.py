@@ -1,4 +1,4 @@
-"""What the training rule found of a fine-tune, in words: against the constant prediction, by promise, against others.
+"""What the training rule found of a fine-tune, in words: against the constant prediction, by invariant, against others.
 
 It reads what `harness/rules/` left in the outcome's evidence, and computes nothing anew.
 """
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from harness.core.numbers import any_number
 from harness.rules.apply import TRAINING
-from harness.rules.convergence import PACE
+from harness.rules.convergence import CONVERGENCE
 from harness.text import units
 
 _TESTS = {"page": "Page's trend test over the seeds", "mann-kendall": "Mann-Kendall test of one seed"}
@@ -50,10 +50,10 @@ class Judgement:
     seeds: tuple[Learned, ...]
     trend: str
     kept: tuple[str, ...]
-    """Promises by name, as the next two."""
+    """Invariants by name, as the next two."""
     broken: tuple[str, ...]
     not_asked: tuple[str, ...]
-    pace: str
+    convergence: str
     excused: tuple[tuple[str, str], ...] = ()
     """Conditions of learning that were not met and are no finding, each with what the configuration in force says."""
 
@@ -61,8 +61,8 @@ class Judgement:
     def of(cls, evidence: Mapping[str, Any]) -> Self:
         """Read the evidence of an outcome; whatever is not of the expected kind counts as not had."""
         verdict = _mapping(evidence.get(TRAINING))
-        learning, promises = _mapping(verdict.get("learning")), _mapping(verdict.get("promises"))
-        reasons = _mapping(promises.get("reasons"))
+        learning, invariants = _mapping(verdict.get("learning")), _mapping(verdict.get("invariants"))
+        reasons = _mapping(invariants.get("reasons"))
         return cls(
             seeds=tuple(
                 _learned(one, _heard(learning, one.get("seed")))
@@ -72,8 +72,8 @@ class Judgement:
             trend=_trend(learning),
             kept=tuple(name for name, found in reasons.items() if not found),
             broken=tuple(name for name, found in reasons.items() if found),
-            not_asked=tuple(str(name) for name in _list(promises.get("not_asked"))),
-            pace=_pace(_mapping(evidence.get(PACE))),
+            not_asked=tuple(str(name) for name in _list(invariants.get("not_asked"))),
+            convergence=_convergence(_mapping(evidence.get(CONVERGENCE))),
             excused=tuple((str(name), str(why)) for name, why in _mapping(verdict.get("not_observed")).items()),
         )
 
@@ -89,7 +89,7 @@ class Judgement:
         return "; ".join(f"{', '.join(name for name, why in self.excused if why == one)}: {one}" for one in reasons)
 
     @property
-    def promises(self) -> str:
+    def invariants(self) -> str:
         """`kept: …; broken: …; not asked: …`, what is empty left out."""
         parts = {"kept": self.kept, "broken": self.broken, "not asked": self.not_asked}
         return "; ".join(f"{word}: {', '.join(names)}" for word, names in parts.items() if names)
@@ -130,13 +130,13 @@ def _trend(learning: Mapping[str, Any]) -> str:
     return f"{name}: p = {p:.2g}" if name and p is not None else ""
 
 
-def _pace(pace: Mapping[str, Any]) -> str:
-    reference = str(pace.get("reference", "")).partition("/")[0]
+def _convergence(found: Mapping[str, Any]) -> str:
+    reference = str(found.get("reference", "")).partition("/")[0]
     if not reference:
         return ""
-    if pace.get("same"):
+    if found.get("same"):
         return f"bit-identical curves with {reference}"
-    difference, bound = any_number(pace.get("difference")), any_number(pace.get("bound"))
+    difference, bound = any_number(found.get("difference")), any_number(found.get("bound"))
     if difference is None or bound is None:
         return f"not compared with {reference}: too few seeds in common"
     return f"{difference:+.3f} of a constant prediction's loss compared with {reference}, where ±{bound:.3f} is noise"

@@ -1,4 +1,4 @@
-"""Does what was saved do what it is for? One question for each promise, answered from what was seen.
+"""Does what was saved do what it is for? One question each, answered from what was seen.
 
 A question holds, fails, is listed, or was not asked. It fails where a training that was interrupted is not the one that
 was not, where a file is not what its name says, and where something goes wrong without a word. What a release refuses,

@@ -33,7 +33,7 @@ from harness.rules.unigram import Criterion, Unigram, UnigramTargets, step_losse
 PACE_ALPHA = 0.01
 """The chance that a run accuses any release whose seeds merely scatter."""
 
-PACE = "pace"
+CONVERGENCE = "convergence"
 """The key in the evidence of a `finetune` cell that holds the comparison."""
 
 Place = tuple[object, ...]
@@ -67,7 +67,7 @@ def convergence(outcomes: Iterable[Outcome]) -> dict[str, Convergence]:
 def _settle(outcome: Outcome, found: Convergence | None) -> Outcome:
     if found is None:
         return outcome
-    evidence = {**outcome.evidence, PACE: asdict(found)}
+    evidence = {**outcome.evidence, CONVERGENCE: asdict(found)}
     if found.kept:
         return replace(outcome, evidence=evidence)
     speed = "slower" if found.difference > 0 else "faster"
@@ -75,7 +75,7 @@ def _settle(outcome: Outcome, found: Convergence | None) -> Outcome:
         f"It learns {speed} than {found.reference.partition('/')[0]}: over {found.seeds} seeds its loss differs by "
         f"{found.difference:+.3f} of the constant prediction's, where their scatter allows {found.bound:.3f}."
     )
-    failure = Failure(type="NotTrained", message=reason, signature="NotTrained@pace")
+    failure = Failure(type="NotTrained", message=reason, signature="NotTrained@convergence")
     return replace(outcome, status=Status.FAILED, reason=reason, failure=failure, evidence=evidence)
 
 
@@ -102,12 +102,12 @@ def _compare(members: Sequence[tuple[Outcome, Figures]]) -> dict[str, Convergenc
         if figures != other
     }
     return {
-        outcome.cell.id: _pace(figures, reference, (spread, freedom), comparisons=max(len(compared), 1))
+        outcome.cell.id: _difference(figures, reference, (spread, freedom), comparisons=max(len(compared), 1))
         for outcome, figures, reference in pairs
     }
 
 
-def _pace(
+def _difference(
     figures: Figures, reference: tuple[Outcome, Figures], noise: tuple[float | None, int], *, comparisons: int
 ) -> Convergence:
     spread, freedom = noise

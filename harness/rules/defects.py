@@ -98,7 +98,7 @@ def message_of(outcome: Outcome, name: str) -> str:
             entries: Sequence[Question | PropertyResult] = evidence.questions or ()
         case PropertyEvidence():
             entries = evidence.properties or ()
-        case TrainingEvidence(training=TrainingVerdict(learning=learning, promises=invariants)):
+        case TrainingEvidence(training=TrainingVerdict(learning=learning, invariants=invariants)):
             reasons = {**(learning.reasons if learning else {}), **(invariants.reasons if invariants else {})}
             return " ".join(reasons.get(name, ()))
         case _:

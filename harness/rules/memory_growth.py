@@ -69,7 +69,7 @@ class MemoryGrowth:
 def growth_reasons(metrics: TrainingMetrics) -> tuple[str, ...] | None:
     """A sentence for each series that grows; None where none is long enough."""
     on_gpu = metrics.peak_allocated_bytes is not None
-    bound = GPU_GROWTH_BYTES if on_gpu else growth_allowed(metrics.promises.trainable_bytes)
+    bound = GPU_GROWTH_BYTES if on_gpu else growth_allowed(metrics.invariants.trainable_bytes)
     batches = _batches(metrics) if on_gpu else None
     found = {
         name: growth(series, batches)

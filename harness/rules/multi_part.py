@@ -67,7 +67,7 @@ def _asked(outcome: Outcome) -> frozenset[str] | None:
     match outcome.common:
         case TrainingEvidence(training=TrainingVerdict() as verdict):
             learned = _LEARNED if verdict.learning else frozenset[str]()
-            return _ALWAYS | learned | frozenset(verdict.promises.reasons if verdict.promises else ())
+            return _ALWAYS | learned | frozenset(verdict.invariants.reasons if verdict.invariants else ())
         case DataEvidence(questions=tuple() as entries) | CheckpointEvidence(questions=tuple() as entries):
             return frozenset(entry.name for entry in entries if entry.status is not AnswerStatus.NOT_ASKED)
         case PropertyEvidence(properties=tuple() as results):

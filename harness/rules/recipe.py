@@ -25,7 +25,7 @@ def warmup_rate(base: float, warmup_steps: float, step: int) -> float:
 
 def training_departure(metrics: TrainingMetrics) -> str:
     """As `departure`, of a `finetune` cell's training."""
-    told = metrics.promises
+    told = metrics.invariants
     planned = PlannedTraining(
         learning_rate=told.learning_rate,
         warmup_steps=told.warmup_steps,

@@ -71,7 +71,7 @@ def _with_its_root(outcome: Outcome, gone: set[str]) -> Outcome:
     if root not in gone:
         return outcome
     evidence = {**outcome.evidence, BLOCKED_BY: root}
-    reason = f"stands on {root}, which failed"
+    reason = f"depends on {root}, which failed"
     return replace(outcome, status=Status.BLOCKED, reason=reason, failure=None, evidence=evidence)
 
 

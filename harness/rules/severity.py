@@ -111,7 +111,7 @@ TRAINING: Mapping[str, Severity] = MappingProxyType(
         "ranks": _W,
         "configuration": _W,
         "frozen": _W,
-        "pace": _W,
+        "convergence": _W,
         # What is told of the training is wrong, or it takes more time or memory; what is learned is the same.
         "statistics": _M,
         "log": _M,

@@ -87,14 +87,14 @@ def _epochs(metrics: TrainingMetrics) -> Judged:
     settings = _train_conf(metrics)
     if number(settings.get("early_stopping_patience")) and seen is not None and seen < expected:
         return None
-    if metrics.promises.epochs_numbered is False and "validate_interval" in settings:
+    if metrics.invariants.epochs_numbered is False and "validate_interval" in settings:
         # Counted by the trainer's validations, of which some are within an epoch.
         return None
     return () if seen == expected else (f"The trainer ran {seen} of {expected} epochs.",)
 
 
 def _schedule(metrics: TrainingMetrics) -> Judged:
-    base, warmup = number(metrics.promises.learning_rate), number(metrics.promises.warmup_steps)
+    base, warmup = number(metrics.invariants.learning_rate), number(metrics.invariants.warmup_steps)
     rates = whole(numbers(metrics.learning_rates))
     if base is None or warmup is None or warmup < 1 or rates is None:
         return None
@@ -110,7 +110,7 @@ def _schedule(metrics: TrainingMetrics) -> Judged:
 def _moving(metrics: TrainingMetrics) -> Judged:
     """Separate from `schedule`: one that is a step ahead is known of many releases, one that does not move is not."""
     rates = whole(numbers(metrics.learning_rates))
-    if rates is None or len(rates) < 3 or number(metrics.promises.warmup_steps) is None:
+    if rates is None or len(rates) < 3 or number(metrics.invariants.warmup_steps) is None:
         return None
     still = [step for step, (before, rate) in enumerate(pairwise(rates), 2) if rate == before]
     if not still:
@@ -122,7 +122,7 @@ def _moving(metrics: TrainingMetrics) -> Judged:
 
 
 def _idling(metrics: TrainingMetrics) -> Judged:
-    idle, running = numbers(metrics.promises.idle_seconds), numbers(metrics.promises.running_seconds)
+    idle, running = numbers(metrics.invariants.idle_seconds), numbers(metrics.invariants.running_seconds)
     pairs = [(a, b) for a, b in zip(idle, running, strict=False) if a is not None and b is not None]
     if not pairs:
         return None
@@ -137,8 +137,8 @@ def _near(rate: float, expected: float) -> bool:
 
 
 def _clipping(metrics: TrainingMetrics) -> Judged:
-    clip = number(metrics.promises.gradient_clip)
-    known = [one for one in metrics.promises.norms_before_steps if number(one.norm) is not None]
+    clip = number(metrics.invariants.gradient_clip)
+    known = [one for one in metrics.invariants.norms_before_steps if number(one.norm) is not None]
     if clip is None or clip <= 0 or not any(_reaches(one, clip) for one in known):
         return None
     for one in known:
@@ -162,11 +162,11 @@ def _reaches(measured: GradientNorm, clip: float) -> bool:
 
 
 def _configuration(metrics: TrainingMetrics) -> Judged:
-    if not metrics.promises.configuration_source:
+    if not metrics.invariants.configuration_source:
         return None
     return tuple(
         f"`{one.key}` is {one.asked!r} by command line and model folder, and the trainer works with {one.in_force!r}."
-        for one in metrics.promises.configuration[:5]
+        for one in metrics.invariants.configuration[:5]
     )
 
 
@@ -181,7 +181,7 @@ def _frozen(metrics: TrainingMetrics) -> Judged:
 
 def _start(metrics: TrainingMetrics) -> Judged:
     found = _named(_not_from_checkpoint, "did not start from the checkpoint that the model folder names.", metrics)
-    missing = metrics.promises.start_missing
+    missing = metrics.invariants.start_missing
     return (f"{missing}: {found[0]}",) if found and missing else found
 
 
@@ -189,8 +189,8 @@ def _named(
     which: Callable[[InvariantObservations], Sequence[str] | None], text: str, metrics: TrainingMetrics
 ) -> Judged:
     """Parameters that were recorded where there should be none."""
-    names = which(metrics.promises)
-    if names is None or not metrics.promises.trainable_parameters:
+    names = which(metrics.invariants)
+    if names is None or not metrics.invariants.trainable_parameters:
         return None
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (f"{', '.join(names[:3])}{more} {text}",) if names else ()
@@ -209,7 +209,7 @@ def _not_in_optimizer(seen: InvariantObservations) -> Sequence[str] | None:
 
 
 def _clearing(metrics: TrainingMetrics) -> Judged:
-    steps = metrics.promises.steps_begun_with_gradients
+    steps = metrics.invariants.steps_begun_with_gradients
     if steps is None:
         return None
     if not steps:
@@ -219,7 +219,7 @@ def _clearing(metrics: TrainingMetrics) -> Judged:
 
 def _statistics(metrics: TrainingMetrics) -> Judged:
     reasons = []
-    apart = number(metrics.promises.loss_difference)
+    apart = number(metrics.invariants.loss_difference)
     if apart is not None and apart > LOSS_TOLERANCE:
         reasons.append(f"The statistic `loss` is not the loss that was returned: up to {apart:.2%} apart.")
     stated, counted = numbers(metrics.stats.get("acc")), numbers(metrics.accuracy_recomputed)
@@ -237,7 +237,7 @@ def _batches(metrics: TrainingMetrics) -> Judged:
     """
     if metrics.user_rows is not None:
         return rows_reasons(metrics)
-    listed, optional = sorted(metrics.promises.listed), metrics.promises.listed_optional
+    listed, optional = sorted(metrics.invariants.listed), metrics.invariants.listed_optional
     least, expected, epochs = metrics.steps_expected_least, metrics.steps_expected, metrics.epochs_expected
     targets, sizes = UnigramTargets.of(metrics.targets), metrics.steps_of_epochs
     if metrics.epochs_end_within_steps:
@@ -265,7 +265,7 @@ def _is_listed(seen: Sequence[int], listed: Sequence[int], optional: Sequence[in
 
 
 def _log(metrics: TrainingMetrics) -> Judged:
-    told, steps, config = metrics.promises, metrics.steps, metrics.config_in_force
+    told, steps, config = metrics.invariants, metrics.steps, metrics.config_in_force
     lines = told.log_lines
     if not lines or steps is None or _train_conf(metrics).get("log_interval", 1) != 1:
         return None

@@ -49,7 +49,7 @@ def judge_training(metrics: TrainingMetrics) -> TrainingVerdict:
     steps, losses, changes = metrics.steps, metrics.losses, metrics.relative_change_by_group
     groups: Sequence[str] = metrics.groups or REQUIRED_GROUPS
     conditions: dict[str, Sequence[str]] = {"steps": _about_steps(metrics)}
-    learning = promises = None
+    learning = invariants = None
     not_observed: dict[str, str] = {}
     other = training_departure(metrics)
     if steps is not None and 0 < steps < MINIMUM_STEPS:
@@ -59,12 +59,12 @@ def judge_training(metrics: TrainingMetrics) -> TrainingVerdict:
         else:
             conditions["steps"] = (*conditions["steps"], few)
     if steps != 0:
-        learning, promises = judge_learning(metrics.trainings), judge_invariants(metrics)
+        learning, invariants = judge_learning(metrics.trainings), judge_invariants(metrics)
         groups = [group for group in groups if not is_frozen(metrics, group)]
         conditions |= {"losses": _about_losses(losses), "parameters": _about_changes(changes, groups)}
         not_observed |= {name: other for name, found in learning.reasons.items() if found and other}
         conditions |= {name: found for name, found in learning.reasons.items() if name not in not_observed}
-        conditions |= promises.reasons
+        conditions |= invariants.reasons
     reasons = tuple(reason for found in conditions.values() for reason in found)
     return TrainingVerdict(
         passed=not reasons,
@@ -75,7 +75,7 @@ def judge_training(metrics: TrainingMetrics) -> TrainingVerdict:
         epochs=len(metrics.epoch_losses),
         smallest_change=_smallest(changes, groups),
         learning=learning,
-        promises=promises,
+        invariants=invariants,
         not_observed=not_observed,
     )
 

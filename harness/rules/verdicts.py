@@ -258,7 +258,7 @@ def _judge_blocked(outcome: Outcome, scene: _Scene) -> JudgedOutcome:
     if root.status is Status.PASSED:
         return _fault(outcome, f"It is blocked by {root.cell.id}, which passed.")
     below = _judge_one(root, scene)
-    depends_on = f"It stands on {root.cell.id}, which is judged {below.verdict}"
+    depends_on = f"It depends on {root.cell.id}, which is judged {below.verdict}"
     if below.verdict is Verdict.KNOWN:
         return JudgedOutcome(
             outcome=outcome,

@@ -178,7 +178,7 @@ def _is_memory(answer: CellResult) -> bool:
 def blocked(cell: Cell, below: Sequence[Outcome]) -> Outcome:
     """The outcome of a cell whose earlier checks are `below`, of which at least one did not pass.
 
-    It names the lowest that did not pass by itself. What was skipped skips all that stands on it, for the same reason.
+    It names the lowest that did not pass by itself. What was skipped skips all that depends on it, for the same reason.
     """
     causes = [outcome for outcome in below if outcome.status is not Status.PASSED]
     roots = [outcome for outcome in causes if outcome.status is not Status.BLOCKED] or causes
@@ -191,7 +191,7 @@ def blocked(cell: Cell, below: Sequence[Outcome]) -> Outcome:
     return Outcome(
         cell=cell,
         status=Status.BLOCKED,
-        reason=f"stands on {cause.cell.id}, which {_VERB.get(cause.status, 'ended as ' + words)}",
+        reason=f"depends on {cause.cell.id}, which {_VERB.get(cause.status, 'ended as ' + words)}",
         evidence={"blocked_by": cause.cell.id},
         started=wire.now(),
     )

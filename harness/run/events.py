@@ -68,7 +68,7 @@ class ReleaseDied:
 
 @dataclass(frozen=True, kw_only=True)
 class Blocked:
-    """A cell will not run, because it stands on others that did not pass."""
+    """A cell will not run, because it depends on others that did not pass."""
 
     number: int
     by: list[int]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from harness.core.cells import Outcome, upgraded
+from harness.core.cells import Outcome
+from harness.core.earlier_schemas import upgraded
 from harness.core.errors import StoreError
 from harness.core.wire import strict
 from harness.run.archive import read_outcomes

@@ -189,7 +189,7 @@ def test_the_contract_rungs_of_all_releases(bench: Bench, size: Size, board: Boa
     assert len(outcomes) == len(bench.matrix.cells)
     assert not {Status.ERRORED, Status.CRASHED, Status.TIMED_OUT} & set(statuses), statuses
     assert not [answer for answer in answers if answer["status"] == "errored"]
-    # A runner without a chain would also start what stands on a failed check; it is not held against it.
+    # A runner without a chain would also start what depends on a failed check; it is not held against it.
     asked = len(outcomes) - statuses[Status.BLOCKED]
     scaled = naive_seconds / len(sample) * asked
     agreeing = sum(by_cell[cell].status == answer["status"] for cell, answer in zip(sample, answers, strict=True))

@@ -67,16 +67,16 @@ class DriftCause:
 def cause_of(divergence: CurveDivergence, recording: DivergenceRecording | None) -> DriftCause:
     """What the evidence supports; a recording of both sides counts before the metrics alone."""
     said = tuple(_where(divergence))
-    dialect = tuple(_dialect(divergence))
+    options = tuple(_trainer_options(divergence))
     if divergence.same_beginning:
-        return _same_beginning(divergence, (*said, *dialect))
+        return _same_beginning(divergence, (*said, *options))
     if recording and recording.stage is not TrainingStage.NONE:
         kind, sentences, changes = _recorded(divergence, recording)
-        return DriftCause(kind=kind, sentences=(*said, *_broken(divergence), *sentences, *dialect), changes=changes)
+        return DriftCause(kind=kind, sentences=(*said, *_broken(divergence), *sentences, *options), changes=changes)
     kind, more = _from_figures(divergence)
     if recording:
         more = (*more, f"Recorded for {_count(recording.passes)}, the two do not differ.")
-    return DriftCause(kind=kind, sentences=(*said, *_broken(divergence), *more, *dialect))
+    return DriftCause(kind=kind, sentences=(*said, *_broken(divergence), *more, *options))
 
 
 def _where(divergence: CurveDivergence) -> Iterator[str]:
@@ -122,8 +122,8 @@ def _broken(divergence: CurveDivergence) -> Iterator[str]:
             yield f"The training of {release} stops after {_count(steps)} ({signature})."
 
 
-def _dialect(divergence: CurveDivergence) -> Iterator[str]:
-    for release, notes in ((divergence.before, divergence.dialect_gone), (divergence.after, divergence.dialect_new)):
+def _trainer_options(divergence: CurveDivergence) -> Iterator[str]:
+    for release, notes in ((divergence.before, divergence.options_gone), (divergence.after, divergence.options_new)):
         for note in notes:
             yield f"Only {release}: {note}."
 

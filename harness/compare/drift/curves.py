@@ -36,9 +36,9 @@ class CurveSegment:
         return tuple(outcome.cell.release for outcome in self.outcomes)
 
     @property
-    def dialects(self) -> tuple[tuple[str, ...], ...]:
+    def option_sets(self) -> tuple[tuple[str, ...], ...]:
         """The notes on these releases' trainer options, each once."""
-        return tuple(dict.fromkeys(dialect_of(outcome) for outcome in self.outcomes))
+        return tuple(dict.fromkeys(trainer_options_of(outcome) for outcome in self.outcomes))
 
     @property
     def stopped_early(self) -> str:
@@ -96,9 +96,9 @@ def digest_of(losses: Losses) -> str:
     return hashlib.sha256(json.dumps([repr(loss) for loss in losses]).encode()).hexdigest()[:16]
 
 
-def dialect_of(outcome: Outcome) -> tuple[str, ...]:
+def trainer_options_of(outcome: Outcome) -> tuple[str, ...]:
     """How this release's trainer options differ from those of the newest."""
-    notes = outcome.evidence.get("dialect")
+    notes = outcome.evidence.get("trainer_options")
     return tuple(map(str, notes)) if isinstance(notes, Sequence) and not isinstance(notes, str) else ()
 
 

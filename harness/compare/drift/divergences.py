@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.compare.drift.curves import CurveSegment, CurveSeries, dialect_of, is_prefix, losses_of
+from harness.compare.drift.curves import CurveSegment, CurveSeries, is_prefix, losses_of, trainer_options_of
 from harness.core.cells import Outcome
 from harness.core.numbers import any_numbers
 
@@ -58,8 +58,8 @@ class CurveDivergence:
     """The other metrics that differ, in the order of the step."""
     same_rows: bool | None
     """Whether the batch of the first step with different losses has the same utterances; None if not known."""
-    dialect_gone: tuple[str, ...]
-    dialect_new: tuple[str, ...]
+    options_gone: tuple[str, ...]
+    options_new: tuple[str, ...]
     same_beginning: bool
     """Whether one curve is the beginning of the other."""
     stopped_early: tuple[str, str]
@@ -75,7 +75,7 @@ class CurveDivergence:
     @property
     def same_asked(self) -> bool:
         """Whether both trainers got the same options."""
-        return not self.dialect_gone and not self.dialect_new
+        return not self.options_gone and not self.options_new
 
 
 def curve_divergences(series: CurveSeries) -> tuple[CurveDivergence, ...]:
@@ -90,7 +90,7 @@ def _divergence(series: CurveSeries, number: int, before: CurveSegment, after: C
     mine, other = before.outcomes[-1], after.outcomes[0]
     one, two = losses_of(mine), losses_of(other)
     loss = _first(("loss", one, two))
-    dialects = dialect_of(mine), dialect_of(other)
+    option_sets = trainer_options_of(mine), trainer_options_of(other)
     return CurveDivergence(
         series=series.name,
         number=number,
@@ -104,8 +104,8 @@ def _divergence(series: CurveSeries, number: int, before: CurveSegment, after: C
         loss=loss,
         figures=_figures(mine, other),
         same_rows=_same_rows(mine, other, loss.step) if loss else None,
-        dialect_gone=tuple(note for note in dialects[0] if note not in dialects[1]),
-        dialect_new=tuple(note for note in dialects[1] if note not in dialects[0]),
+        options_gone=tuple(note for note in option_sets[0] if note not in option_sets[1]),
+        options_new=tuple(note for note in option_sets[1] if note not in option_sets[0]),
         same_beginning=is_prefix(one, two) or is_prefix(two, one),
         stopped_early=(before.stopped_early, after.stopped_early),
     )

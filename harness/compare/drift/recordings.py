@@ -9,8 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from harness.core.cells import with_present_ids
 from harness.core.durable import storage_error, write_json
+from harness.core.earlier_schemas import with_present_ids
 from harness.core.errors import StoreError
 
 DRIFT = "drift.json"

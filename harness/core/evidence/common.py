@@ -112,7 +112,7 @@ class CellEvidence:
     """Of a failure that the user's own input causes."""
     entry_is_native: bool | None = None
     """Whether the release's own finetune.sh uses this entry point."""
-    dialect: tuple[str, ...] = ()
+    trainer_options: tuple[str, ...] = ()
     """How the release's trainer options differ from the usual ones."""
     log_tail: str = ""
     """The last lines that the cell printed."""

@@ -433,7 +433,7 @@ class TrainingMetrics:
     out_of_memory: OutOfMemory | None = None
     predicted_allocated_bytes: int | None = None
     predicted_reserved_bytes: int | None = None
-    promises: InvariantObservations = InvariantObservations()
+    invariants: InvariantObservations = InvariantObservations()
     config_in_force: ConfigInForce | None = None
     recipe: Recipe | None = None
     hearing: HearingScores | None = None
@@ -467,5 +467,5 @@ class TrainingEvidence(CellEvidence):
     """Of a training with a user's settings that failed before its first step."""
     training: TrainingVerdict | None = None
     """The verdict of `harness.rules.training`."""
-    pace: Convergence | None = None
+    convergence: Convergence | None = None
     """The comparison of `harness.rules.convergence`."""

@@ -110,7 +110,7 @@ class TrainingVerdict:
     """The smallest relative change among the required groups; None when one of them is not known."""
     learning: LearningVerdict | None = None
     """None where no step was taken."""
-    promises: InvariantsVerdict | None = None
+    invariants: InvariantsVerdict | None = None
     """The trainer's invariants; None where no step was taken."""
     not_observed: Mapping[str, str] = field(default_factory=dict)
     """Conditions of learning that were not met, where the configuration in force says why that is no finding."""

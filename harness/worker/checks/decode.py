@@ -71,7 +71,10 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         context.answer["hypotheses"] = [decoded(auto, row["source"]) for row in rows]
 
     trainer_options = trainer.trainer_options
-    evidence = {"entry_is_native": entry == trainer_options.native_entry, "dialect": list(trainer_options.notes)}
+    evidence = {
+        "entry_is_native": entry == trainer_options.native_entry,
+        "trainer_options": list(trainer_options.notes),
+    }
     answers: dict[str, ChildResult] = {}
     for name, work in (("base", lay_out), ("train", train), ("load", load), ("untrained", stay_untrained)):
         answers[name] = in_child(here / name, overlay, functools.partial(_with_model_class, trainer, work))

@@ -171,7 +171,7 @@ def _metrics_and_evidence(
     metrics["config_in_force"] = {**config, **recorder.changes.frozen(config, request["groups"])} if config else {}
     metrics["recipe"] = expectation.recipe(trainer_options, settings, data["utterances"])
     start, missing = expectation.start_checkpoint(config, Path(training["model_folder"]))
-    metrics["promises"] |= {
+    metrics["invariants"] |= {
         **expectation.expected_schedule(config, {**settings, "gradient_clip": training["gradient_clip"]}),
         **rows,
         "configuration": recorder.in_force.differs(training["configured"]),
@@ -179,12 +179,12 @@ def _metrics_and_evidence(
         "start_missing": missing,
     }
     if start is not None:
-        metrics["promises"]["not_from_checkpoint"] = recorder.changes.differing_from(
+        metrics["invariants"]["not_from_checkpoint"] = recorder.changes.differing_from(
             start, config.get("excludes"), whole=start.parent == Path(training["model_folder"])
         )
     evidence = {
         "entry_is_native": request["entry"] == trainer_options.native_entry,
-        "dialect": list(trainer_options.notes),
+        "trainer_options": list(trainer_options.notes),
         "parameters_unchanged": unchanged[:20],
         "saved": sorted(path.name for path in Path(training["output_dir"]).glob("model.pt*")),
         "code": model.code(recorder.network) if recorder.network is not None else [],

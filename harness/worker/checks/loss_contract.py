@@ -180,12 +180,12 @@ def _watch(network: Any, inputs: list[dict[str, Any]], calls: dict[str, int]) ->
 def _width_misfit(inputs: list[dict[str, Any]], vocab_size: int) -> str | None:
     for seen in inputs:
         if seen["classes"] is None and seen["width"] != vocab_size:
-            return f"{seen['name']} was handed tensors {seen['width']} wide (vocabulary {vocab_size})"
+            return f"{seen['name']} received tensors {seen['width']} wide (vocabulary {vocab_size})"
         if seen["classes"] is None:
             continue
         if seen["width"] != seen["classes"] or seen["width"] != vocab_size:
             return (
-                f"{seen['name']} was built for {seen['classes']} classes and was handed tensors {seen['width']} wide"
+                f"{seen['name']} was built for {seen['classes']} classes and received tensors {seen['width']} wide"
                 f" (vocabulary {vocab_size})"
             )
     return None

@@ -131,7 +131,7 @@ class Devices:
 
 
 class Scheduler:
-    """The scheduler: at most `jobs` batches at once, each when the cells of other batches it stands on are done and
+    """The scheduler: at most `jobs` batches at once, each when the cells of other batches it depends on are done and
     as many GPUs are free as it needs."""
 
     def __init__(self, plan: wire.TreePlan, files: wire.Workspace, *, parent: int) -> None:

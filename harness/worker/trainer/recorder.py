@@ -244,7 +244,7 @@ class TrainingRecorder:
             "utilisation": self.meter.utilisation(),
             **self.meter.peaks(),
             **({"device": device} if (device := self.meter.device()) else {}),
-            "promises": {
+            "invariants": {
                 **self.gradients.metrics(),
                 **self.log.metrics(self._forwards()),
                 **self._idling(),

@@ -42,7 +42,10 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         return _ended_early(base)
     whole = run_child("whole", functools.partial(resuming.uninterrupted, trainer, here))
     trainer_options = trainer.trainer_options
-    evidence = {"entry_is_native": entry == trainer_options.native_entry, "dialect": list(trainer_options.notes)}
+    evidence = {
+        "entry_is_native": entry == trainer_options.native_entry,
+        "trainer_options": list(trainer_options.notes),
+    }
     if whole.failure:
         return {**_ended_early(whole), "evidence": evidence}
     metrics: dict[str, Any] = {

@@ -48,7 +48,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     answers = list(run_tests(context))
     evidence = {
         "entry_is_native": entry == trainer_options.native_entry,
-        "dialect": [*trainer_options.notes, *context.dataset_options.notes],
+        "trainer_options": [*trainer_options.notes, *context.dataset_options.notes],
         "questions": [asdict(answer) for answer in answers],
     }
     return {**verdict(answers), "metrics": metrics(context, answers), "evidence": evidence}

@@ -152,10 +152,10 @@ def _classes_fit(example: Example, _tested: ModelUnderTest) -> None:
     if not seen.losses:
         raise Violation("the forward pass called no classification loss")
     for name, scores, targets in seen.losses:
-        _expect(f"{name} was handed", scores.shape[-1], classes, "scores a position")
-        _expect(f"{name} was handed scores of", scores.shape[1], targets.shape[1], "positions")
+        _expect(f"{name} received", scores.shape[-1], classes, "scores a position")
+        _expect(f"{name} received scores of", scores.shape[1], targets.shape[1], "positions")
     for width, *_ in seen.ctc:
-        _expect("the CTC loss was handed", width, classes, "scores a frame")
+        _expect("the CTC loss received", width, classes, "scores a frame")
     for name, _ in model.projections(network):
         outputs = seen.scores[name]
         if not outputs:

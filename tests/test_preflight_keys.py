@@ -199,9 +199,6 @@ def test_words_that_count_something_else(given: Given) -> None:
     unknown = {"dataset_conf.batch_type": "examples", "dataset_conf.batch_size": 8}
     assert the_only(given(NEW, unknown)).rule == "batch-type-unknown"
     assert not accused(given(NEW, {"dataset_conf.batch_type": "example", "dataset_conf.batch_size": 16}))
-    split = {"train_data_set_list": "train.jsonl", "dataset_conf.data_split_num": 4}
-    assert the_only(given(NEW, split)).rule == "split-of-one-file"
-    assert not accused(given(NEW, split | {"train_data_set_list": "train.txt"}))
     rules = {one.rule for one in check(given(NEW, {"dataset_conf.max_token_length": 500})).findings}
     assert rules == {"token-length-unit"}
 

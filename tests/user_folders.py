@@ -64,7 +64,7 @@ def stored_folders(
             load_variant(variant),
             corpus,
             default_cache(),
-            dimensions=LABELLED if variant == "sense_voice" else dimensions,
+            dimensions=LABELLED if variant == "sense_voice" and dimensions is SMALL else dimensions,
             depth=Depth.REDUCED,
         )
         stored = default_cache() / "user-folders" / f"{made.path.name}-{overlay.name}"

@@ -8,6 +8,7 @@ from harness.core.cells import Outcome, Severity, Status
 from harness.preflight.dry_run.dry_run_answer import DryRun
 from harness.preflight.dry_run.dry_run_failure import culprit, of_this_machine
 from harness.preflight.dry_run.dry_run_findings import facts, of_start, of_steps
+from harness.preflight.dry_run.dry_run_refusals import not_tried
 from harness.preflight.dry_run.dry_run_request import Changes, Checkpoint, changes_of, checkpoint_of, request_for
 from harness.preflight.dry_run.dry_run_sample import ROWS, Sample, read_sample
 from harness.preflight.findings import Place, PreflightFinding, PreflightPart
@@ -15,7 +16,6 @@ from harness.preflight.inputs import Inputs
 from harness.preflight.release.release_questions import ReleaseQuestion, ask_release, measured
 from harness.preflight.rows.data_files import DataSets, data_sets
 from harness.run.progress import stage
-from harness.variants.from_folder import code_in
 from harness.worker.trainer.options import trainer_options
 
 SECONDS = 600.0
@@ -58,10 +58,8 @@ def plan(inputs: Inputs) -> DryRunPlan | str:
         return f"{rows.name} cannot be read: {error}"
     if not any(row.readable for row in train.rows):
         return f"no row of {rows.name} has a recording that exists"
-    if not isinstance(inputs.config.get("model"), str):
-        return "the config names no model"
-    if (runs := code_in(inputs.settings.section(""))) or str(inputs.settings.get("model")).startswith("LLM"):
-        return f"this release would run text of yours as code ({runs or 'rows of LLM models'})"
+    if refused := not_tried(inputs):
+        return refused
     entry = inputs.command.entry
     if entry is None:
         entry = trainer_options(str(inputs.overlay), inputs.release.version, "train_ds").native_entry

@@ -21,8 +21,13 @@ class FirstLoss:
 
     @property
     def main(self) -> float | None:
-        """The attention decoder's loss where there is one, else the whole."""
-        return self.stats.get("loss_att") or self.loss
+        """The loss of the text: the attention decoder's where there is one, else CTC's, else the whole."""
+        return self.stats.get("loss_att") or self.stats.get("loss_ctc") or self.loss
+
+    @property
+    def by_token(self) -> bool:
+        """Whether that is a loss for each token, as a guess of one token has; CTC's is for each row."""
+        return bool(self.stats.get("loss_att")) or not self.stats.get("loss_ctc")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -185,6 +185,9 @@ def _unigram(found: DryRun) -> float | None:
 
 
 def _batch(found: DryRun) -> tuple[Row, ...] | None:
+    """The first batch; None where no guess of tokens can be compared with its loss."""
+    if found.first is None or not found.first.by_token:
+        return None
     targets = UnigramTargets.of(found.training.targets)
     return targets.steps[0][0] if targets else None
 

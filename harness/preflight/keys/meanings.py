@@ -20,7 +20,6 @@ def other_meanings(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Pre
     """Findings about settings that are read and mean something else."""
     yield from _batch_type(inputs)
     yield from _token_length(inputs, reading)
-    yield from _split(inputs, reading)
     yield from _half(inputs, reading)
     yield from _epochs(inputs, reading, entry)
     yield from _ranking(inputs, reading)
@@ -62,24 +61,6 @@ def _token_length(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding
             place=limit.place,
             evidence=(f"read at {reading.read[limit.path].where}",) if limit.path in reading.read else (),
             remedy=f"write `++dataset_conf.max_target_length={limit.value}` if tokens of the text are meant",
-        )
-
-
-def _split(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding]:
-    """Parts of a list of files, where one jsonl is given: every part is the whole of it."""
-    parts = _set(inputs, "dataset_conf.data_split_num")
-    given = inputs.settings.get("train_data_set_list") or inputs.train
-    if parts is None or not _is_number(parts.value) or parts.value <= 1 or not reading.is_read(parts.path):
-        return
-    if str(given).endswith((".jsonl", ".json")):
-        yield PreflightFinding(
-            severity=Severity.WRONG,
-            rule="split-of-one-file",
-            message=f"`dataset_conf.data_split_num` splits a list of files, and a jsonl is no list: each of the "
-            f"{parts.value} parts is all of it, so that an epoch trains on every row {parts.value} times",
-            place=parts.place,
-            evidence=(f"train_data_set_list is {str(given)[-120:]}",),
-            remedy="write `++dataset_conf.data_split_num=1`, or a text file that lists jsonl files",
         )
 
 

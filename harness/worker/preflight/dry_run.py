@@ -201,7 +201,9 @@ class _FirstForward:
 
 
 def _first_of(output: Any, text: Any) -> dict[str, Any]:
-    loss, stats = output[0], output[1] if isinstance(output[1], Mapping) else {}
+    # Whisper's is a mapping, at which the trainer then ends.
+    loss, stats = (output.get("loss"), output.get("stats")) if isinstance(output, Mapping) else (output[0], output[1])
+    stats = stats if isinstance(stats, Mapping) else {}
     named = {str(name): _number(value) for name, value in stats.items()}
     batch = hashlib.sha256(text.detach().cpu().numpy().tobytes()).hexdigest() if hasattr(text, "detach") else ""
     return {"loss": _number(loss), "stats": named, "batch": batch}

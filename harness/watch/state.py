@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.watch.records import (
@@ -22,6 +24,7 @@ from harness.watch.records import (
 RECENT = 2_000
 """Steps of a rank that are kept whole; older ones are kept as points of the curves."""
 MOST_POINTS = 4_000
+FIRST = 50
 
 
 @dataclass
@@ -52,6 +55,14 @@ class RankState:
     training: TrainingStarted | None = None
     steps: int = 0
     recent: deque[Step] = field(default_factory=lambda: deque(maxlen=RECENT))
+    first: list[Step] = field(default_factory=list)
+    """The first `FIRST` steps."""
+    first_not_finite: Step | None = None
+    """The first step with a loss or a gradient norm that is not finite."""
+    skipped: int = 0
+    """Steps that were left out."""
+    ratios: Curve = field(default_factory=Curve)
+    """The attention loss in units of the unigram baseline."""
     curves: dict[str, Curve] = field(default_factory=dict)
     """`loss`, `unigram`, `learning_rate`, `gradient_norm`, each statistic of the model, `seconds`, `resident`,
     `allocated`, `reserved`, `audio` (seconds of speech by second) where they can be had."""
@@ -92,6 +103,14 @@ class RankState:
     def _add_step(self, step: Step) -> None:
         self.steps = step.step
         self.recent.append(step)
+        if len(self.first) < FIRST:
+            self.first.append(step)
+        self.skipped += step.skipped
+        if self.first_not_finite is None and not is_finite(step):
+            self.first_not_finite = step
+        ratio = baseline_ratio(step, self.training)
+        if ratio is not None:
+            self.ratios.add(step.step, ratio)
         for name, value in figures(step).items():
             self.curves.setdefault(name, Curve()).add(step.step, value)
 
@@ -113,7 +132,38 @@ def figures(step: Step) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def mean(values: list[float | None]) -> float | None:
+def is_finite(step: Step) -> bool:
+    """Whether the losses of a step and its gradient norm are finite, as far as they are known."""
+    known = [one.loss for one in step.forwards] + [step.gradient_norm]
+    return all(value is None or math.isfinite(value) for value in known)
+
+
+ATTENTION_LOSS = "loss_att"
+"""The statistic that is a mean over target tokens, so that it can be compared with the unigram baseline. A CTC loss, or
+the sum of several losses, cannot."""
+
+
+def losses_per_token(step: Step, training: TrainingStarted | None) -> Iterator[float]:
+    """The attention loss of each pass, in nats a token."""
+    for one in step.forwards:
+        loss = one.stats.get(ATTENTION_LOSS)
+        if loss is None:
+            continue
+        if training is not None and training.normalize_length is False:
+            # The loss is divided by the number of utterances.
+            if not one.tokens_used:
+                continue
+            loss *= one.utterances / one.tokens_used
+        yield loss
+
+
+def baseline_ratio(step: Step, training: TrainingStarted | None) -> float | None:
+    """The attention loss of a step divided by the unigram baseline; None where either is unknown."""
+    loss = mean(list(losses_per_token(step, training)))
+    return loss / step.unigram if loss is not None and step.unigram else None
+
+
+def mean(values: Sequence[float | None]) -> float | None:
     """The mean of those that are known; None where none is."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -1,0 +1,128 @@
+"""How a training ended, and what is known of that moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.core.cells import Severity
+from harness.text.units import memory as size
+from harness.watch.findings import WatchFinding
+from harness.watch.records import PostMortem
+from harness.watch.state import RankState, TrainingState
+
+OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "DefaultCPUAllocator: can't allocate", "MemoryError")
+ENDED_BY_PERSON = ("KeyboardInterrupt",)
+
+
+def about_ending(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
+    """All rules of this module."""
+    for rank in state.ranks.values():
+        if rank.ended is not None and rank.ended.how == "exception":
+            yield from _exception(rank)
+        elif ended and rank.training is not None and rank.ended is None:
+            yield WatchFinding(
+                severity=Severity.BROKEN,
+                rule="killed",
+                message=f"the process of rank {rank.rank} ended without a word after step {rank.steps}: it was killed",
+                step=rank.steps,
+                rank=rank.rank,
+                evidence=tuple(_memory_at_end(rank)),
+                remedy="look in the kernel's log for `Out of memory: Killed process` (`dmesg`), and at the "
+                "limits of the job or container",
+            )
+    if ended and not state.training_ranks:
+        yield from _nothing_trained(state)
+
+
+def _exception(rank: RankState) -> Iterator[WatchFinding]:
+    ended = rank.ended
+    if ended is None or any(name in ended.exception for name in ENDED_BY_PERSON):
+        return
+    memory = any(word in ended.exception for word in OUT_OF_MEMORY)
+    yield WatchFinding(
+        severity=Severity.BROKEN,
+        rule="out-of-memory" if memory else "ended-by-exception",
+        message=f"the training ended {_when(rank)} for want of memory"
+        if memory
+        else f"the training ended {_when(rank)} by an exception: {ended.exception.splitlines()[0][:200]}",
+        step=ended.step,
+        rank=rank.rank,
+        evidence=(*_post_mortem(ended.post_mortem), *ended.traceback[-3:]),
+        remedy=_what_fits(rank) if memory else "",
+    )
+
+
+def _when(rank: RankState) -> str:
+    return f"after step {rank.steps}" if rank.steps else "before its first step"
+
+
+def _post_mortem(found: PostMortem | None) -> Iterator[str]:
+    if found is None:
+        return
+    lengths = [one.frames for one in found.batch if one.frames is not None]
+    if lengths and found.padded_frames:
+        padding = 1 - sum(lengths) / found.padded_frames
+        longest = max(found.batch, key=lambda one: one.frames or 0)
+        yield (
+            f"{found.phase}: a batch of {len(found.batch)} utterances, the longest {longest.frames} frames "
+            f"({longest.key}), {padding:.0%} padding"
+        )
+    else:
+        yield f"in the phase: {found.phase}"
+    parts = {
+        "weights": found.weights,
+        "gradients": found.gradients,
+        "optimizer state": found.optimizer_state,
+        "activations and the rest": found.other,
+    }
+    known = [f"{name} {size(value)}" for name, value in parts.items() if value is not None]
+    if known:
+        yield f"memory: {', '.join(known)}"
+    if found.reserved is not None and found.allocated is not None:
+        yield f"reserved and not used: {size(found.reserved - found.allocated)} of {size(found.reserved)}"
+    if found.wanted is not None:
+        yield f"the allocation that was refused: {size(found.wanted)}"
+
+
+def _what_fits(rank: RankState) -> str:
+    """The largest batch that did fit, as an upper bound for the next try."""
+    fitted = max(
+        (one.utterances * one.frames for step in rank.recent for one in step.forwards),
+        default=0,
+    )
+    found = rank.ended.post_mortem if rank.ended else None
+    refused = found.padded_frames if found else None
+    if fitted and refused and fitted < refused:
+        return (
+            f"the largest batch that fitted had {fitted} padded frames, this one {refused}: lower "
+            f"`++dataset_conf.batch_size` to {fitted / refused:.0%} of it, or cut long utterances "
+            "(`++dataset_conf.max_source_length`)"
+        )
+    return "lower `++dataset_conf.batch_size`; `funasr-harness preflight --gpu` says what fits"
+
+
+def _memory_at_end(rank: RankState) -> Iterator[str]:
+    last = rank.recent[-1].memory if rank.recent else None
+    if last is not None and last.resident is not None:
+        yield f"resident memory at its last step: {size(last.resident)}"
+
+
+def _nothing_trained(state: TrainingState) -> Iterator[WatchFinding]:
+    failed = any(rank.ended is not None and rank.ended.how == "exception" for rank in state.ranks.values())
+    if failed:
+        return
+    if not state.ranks:
+        yield WatchFinding(
+            severity=Severity.MINOR,
+            rule="nothing-observed",
+            message="no process of the command has imported a trainer of FunASR's",
+            remedy="is it the command that trains? Python started with -I, -E or -S, and containers that the command "
+            "starts, cannot be observed",
+        )
+        return
+    yield WatchFinding(
+        severity=Severity.BROKEN,
+        rule="no-step-taken",
+        message="a trainer was started and took no training pass: nothing was trained",
+        remedy="look at the end of its output: is the data set empty, or every row dropped?",
+    )

@@ -1,0 +1,130 @@
+"""Several processes: do they take the same steps, from the same gradients, in the same time?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from statistics import median
+
+from harness.core.cells import Severity
+from harness.watch.findings import WatchFinding
+from harness.watch.records import Step
+from harness.watch.state import RankState, TrainingState
+
+NORM_TOLERANCE = 1e-3
+"""Relative. Each rank computes the norm of the same summed gradients, in float32."""
+SEVERAL = 3
+"""Steps in which gradients have to differ."""
+WORK = ("data", "forward")
+"""Phases in which a rank waits for no other one."""
+SLOWER = 1.5
+LEAST_WAIT = 0.05
+"""Seconds a step."""
+ENOUGH_STEPS = 20
+
+
+def about_ranks(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
+    """All rules of this module."""
+    ranks = state.training_ranks
+    if len(ranks) < 2:
+        return
+    yield from _batches(ranks)
+    yield from _gradients(ranks)
+    yield from _waiting(ranks)
+    if ended:
+        yield from _steps(ranks)
+
+
+def _batches(ranks: list[RankState]) -> Iterator[WatchFinding]:
+    batches = {rank.rank: rank.training.batches for rank in ranks if rank.training and rank.training.batches}
+    if len(set(batches.values())) < 2:
+        return
+    fewest = min(batches, key=lambda rank: batches[rank] or 0)
+    yield WatchFinding(
+        severity=Severity.BROKEN,
+        rule="ranks-batches-differ",
+        message="the ranks have different numbers of batches in an epoch: those with more wait for the others, until "
+        "the time limit of the communication ends the training",
+        rank=fewest,
+        evidence=tuple(f"rank {rank}: {count} batches" for rank, count in sorted(batches.items())),
+        remedy="take a sampler that gives each rank the same number (`++dataset_conf.batch_sampler=BatchSampler`)",
+    )
+
+
+def _gradients(ranks: list[RankState]) -> Iterator[WatchFinding]:
+    """After the ranks' gradients are summed, their norm is the same in all of them."""
+    if any(rank.training is None or rank.training.wrapped == "" for rank in ranks):
+        yield WatchFinding(
+            severity=Severity.BROKEN,
+            rule="ranks-not-connected",
+            message="several processes train, and their models are not wrapped for distributed training: each trains "
+            "a model of its own",
+            evidence=tuple(f"rank {rank.rank}: process {rank.process.pid}" for rank in ranks if rank.process),
+            remedy="start them with torchrun, by the trainer that the release means for it (`train_ds`)",
+        )
+        return
+    first, norms = ranks[0], _norms(ranks[0])
+    for other in ranks[1:]:
+        apart = [
+            step
+            for step, norm in _norms(other).items()
+            if step in norms and not math.isclose(norm, norms[step], rel_tol=NORM_TOLERANCE)
+        ]
+        if len(apart) >= SEVERAL:
+            at = apart[0]
+            yield WatchFinding(
+                severity=Severity.BROKEN,
+                rule="ranks-drift",
+                message=f"ranks {first.rank} and {other.rank} take steps with different gradients: their models drift "
+                "apart",
+                step=at,
+                rank=other.rank,
+                evidence=(
+                    f"step {at}: gradient norm {norms[at]:.6g} in rank {first.rank}, {_norms(other)[at]:.6g} in rank "
+                    f"{other.rank}; {len(apart)} such steps",
+                ),
+                remedy="take a release that synchronises the gradients of the last batch that is accumulated; see its "
+                "known issues",
+            )
+
+
+def _norms(rank: RankState) -> dict[int, float]:
+    return {
+        step.step: step.gradient_norm
+        for step in rank.recent
+        if step.gradient_norm is not None and math.isfinite(step.gradient_norm)
+    }
+
+
+def _waiting(ranks: list[RankState]) -> Iterator[WatchFinding]:
+    work = {rank.rank: _work(list(rank.recent)[-200:]) for rank in ranks if len(rank.recent) >= ENOUGH_STEPS}
+    if len(work) < len(ranks):
+        return
+    slowest, fastest = max(work, key=work.__getitem__), min(work, key=work.__getitem__)
+    if work[slowest] < SLOWER * work[fastest] or work[slowest] - work[fastest] < LEAST_WAIT:
+        return
+    yield WatchFinding(
+        severity=Severity.MINOR,
+        rule="rank-waits",
+        message=f"the other ranks wait for rank {slowest} in each step",
+        rank=slowest,
+        evidence=tuple(f"rank {rank}: {seconds:.3g} s of data and forward pass" for rank, seconds in work.items()),
+        remedy="look at its data loader, its disk and its GPU: does something else run there?",
+    )
+
+
+def _work(steps: list[Step]) -> float:
+    return median(sum(step.seconds.get(phase, 0.0) for phase in WORK) for step in steps)
+
+
+def _steps(ranks: list[RankState]) -> Iterator[WatchFinding]:
+    counts = {rank.rank: rank.steps for rank in ranks}
+    if len(set(counts.values())) < 2 or any(rank.ended is None or rank.ended.how != "finished" for rank in ranks):
+        return
+    yield WatchFinding(
+        severity=Severity.WRONG,
+        rule="ranks-steps-differ",
+        message="the ranks ended after different numbers of steps",
+        evidence=tuple(f"rank {rank}: {count} steps" for rank, count in sorted(counts.items())),
+        remedy="see the release's known issues",
+    )

@@ -1,0 +1,122 @@
+"""What is saved: is it the model in memory, by what is the best one chosen, and what has moved?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.core.cells import Severity
+from harness.watch.findings import WatchFinding
+from harness.watch.rules.settings import Settings
+from harness.watch.state import RankState, TrainingState
+
+MOST_NAMED = 3
+
+
+def about_saving(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
+    """All rules of this module."""
+    for rank in state.training_ranks:
+        if rank.training is None:
+            continue
+        yield from _not_what_is_in_memory(rank)
+        yield from _best_means_nothing(rank, Settings.of(rank.training))
+        yield from _read_back(rank)
+        if ended:
+            yield from _never_saved(rank)
+
+
+def _not_what_is_in_memory(rank: RankState) -> Iterator[WatchFinding]:
+    for saved in rank.saved:
+        if not saved.missing and not saved.other_values:
+            continue
+        if saved.missing:
+            what = f"lacks {_names(saved.missing)} of the model"
+        else:
+            what = f"has other values in {_names(saved.other_values)} than the model in memory"
+        yield WatchFinding(
+            severity=Severity.BROKEN,
+            rule="checkpoint-not-the-model",
+            message=f"the saved checkpoint {what}: what is loaded later is not what was trained",
+            step=saved.step,
+            rank=rank.rank,
+            evidence=(f"{Path(saved.path).name}, {saved.tensors} tensors",),
+            remedy="see the release's known issues for saving",
+        )
+        return
+
+
+def _names(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def _best_means_nothing(rank: RankState, settings: Settings) -> Iterator[WatchFinding]:
+    chosen = settings.chosen_by or "acc"
+    if chosen == "loss" or not rank.validations or not any(one.batches for one in rank.validations):
+        return
+    if any(chosen in one.stats for one in rank.validations):
+        values = [one.stats.get(chosen) for one in rank.validations]
+        if len(values) < 3 or any(value for value in values):
+            return
+        what = f"`{chosen}` was 0 in all {len(values)} validations"
+    else:
+        what = f"this model computes no `{chosen}`"
+    yield WatchFinding(
+        severity=Severity.WRONG,
+        rule="best-by-nothing",
+        message=f"the trainer chooses the best checkpoint by `{chosen}`, and {what}: the choice means nothing",
+        step=rank.validations[-1].step,
+        rank=rank.rank,
+        evidence=(f"statistics of a validation: {', '.join(sorted(rank.validations[-1].stats)) or 'none'}",),
+        remedy="++train_conf.avg_keep_nbest_models_type=loss",
+    )
+
+
+def _read_back(rank: RankState) -> Iterator[WatchFinding]:
+    found = rank.read_back
+    if found is None:
+        return
+    if found.missing or found.different:
+        named = found.missing or found.different
+        yield WatchFinding(
+            severity=Severity.BROKEN,
+            rule="read-back-differs",
+            message=f"the last checkpoint, loaded anew, is not what was trained: {_names(named)} "
+            + ("are missing" if found.missing else "differ"),
+            step=rank.steps,
+            rank=rank.rank,
+            evidence=(f"{Path(found.path).name}: {found.equal} of {found.tensors} tensors are equal",),
+            remedy="see the release's known issues for saving",
+        )
+    groups = {group.name: group for group in rank.training.groups} if rank.training else {}
+    still = [name for name, share in found.moved.items() if share == 0.0 and name in groups and groups[name].trainable]
+    if not still or not rank.steps:
+        return
+    everything = len(still) == len([name for name in found.moved if name in groups and groups[name].trainable])
+    yield WatchFinding(
+        severity=Severity.BROKEN if everything else Severity.WRONG,
+        rule="parts-not-moved",
+        message="no weight has moved: nothing was trained"
+        if everything
+        else f"{_names(tuple(still))}: trainable, and not one weight has moved",
+        step=rank.steps,
+        rank=rank.rank,
+        evidence=tuple(f"{name}: {share:.0%} of the tensors moved" for name, share in sorted(found.moved.items()))[:8],
+        remedy="does the loss depend on that part? If it is to stay as it is, name it in `freeze_param`",
+    )
+
+
+def _never_saved(rank: RankState) -> Iterator[WatchFinding]:
+    ended = rank.ended
+    if rank.rank or ended is None or ended.how != "finished" or rank.saved or not rank.steps:
+        return
+    if rank.training is not None and not rank.training.trainer:
+        return
+    yield WatchFinding(
+        severity=Severity.BROKEN,
+        rule="never-saved",
+        message=f"the training took {rank.steps} steps and saved nothing",
+        step=rank.steps,
+        rank=rank.rank,
+        remedy="look at `++train_conf.save_checkpoint_interval` and at `output_dir`",
+    )

@@ -1,0 +1,103 @@
+"""Forecasts of a watched training: when it ends, and what fills before that."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+from harness.text.units import duration, memory
+from harness.watch.forecast import Forecast
+from harness.watch.records import TrainingStarted
+from harness.watch.rules.resources import steps_until_full
+from harness.watch.rules.settings import Settings, planned_steps
+from harness.watch.state import RankState, TrainingState
+
+LEAST_STEPS = 5
+RECENT_STEPS = 200
+
+
+def forecasts(state: TrainingState, now: float | None = None) -> list[Forecast]:
+    """What can be said by now, of the first rank and of each card."""
+    at = time.time() if now is None else now
+    ranks = [rank for rank in state.training_ranks if rank.training is not None]
+    if not ranks or ranks[0].training is None or any(rank.ended is not None for rank in ranks):
+        return []
+    first, training = ranks[0], ranks[0].training
+    found = [*_time(first, training, at), *_disk(first)]
+    for rank in ranks:
+        found.extend(_card(rank, state))
+    return found
+
+
+def seconds_per_step(rank: RankState) -> float | None:
+    """The median over the last steps, from the end of one to the end of the next: validation and saving count apart."""
+    ends = [step.at for step in list(rank.recent)[-RECENT_STEPS:]]
+    if len(ends) < LEAST_STEPS:
+        return None
+    return median(later - before for before, later in pairwise(ends))
+
+
+def between_epochs(rank: RankState) -> float:
+    """Seconds of an epoch that no step takes, such as its validation and its checkpoints: what was seen so far."""
+    seconds = sum(one.seconds for one in rank.validations) + sum(one.seconds for one in rank.saved)
+    return seconds / len(rank.epochs) if rank.epochs else 0.0
+
+
+def _time(rank: RankState, training: TrainingStarted, now: float) -> Iterator[Forecast]:
+    each, planned, settings = seconds_per_step(rank), planned_steps(training), Settings.of(training)
+    if each is None or not planned or training.batches is None or settings.max_epoch is None:
+        return
+    by_epoch = training.batches // settings.accum_grad
+    rest = f"{each:.3g} s a step, the median of the last {min(len(rank.recent), RECENT_STEPS)}"
+    if by_epoch:
+        left = by_epoch - (rank.steps % by_epoch or by_epoch)
+        yield Forecast(label="this epoch", value=f"ends at {_clock(now + left * each)}", detail=rest)
+    steps = max(0, planned - rank.steps)
+    epochs = steps // by_epoch if by_epoch else 0
+    seconds = steps * each + (epochs + 1) * between_epochs(rank)
+    yield Forecast(
+        label="the training",
+        value=f"{duration(seconds)} left, ends at {_clock(now + seconds)}",
+        detail=f"{rank.steps} of {planned} steps",
+    )
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _disk(rank: RankState) -> Iterator[Forecast]:
+    if not rank.saved or rank.training is None:
+        return
+    try:
+        free = shutil.disk_usage(Path(rank.training.output_dir)).free
+    except OSError:
+        return
+    largest = max(one.bytes for one in rank.saved[-5:])
+    if largest:
+        yield Forecast(
+            label="the disk",
+            value=f"takes {free // largest} more checkpoints",
+            detail=f"{memory(free)} free, {memory(largest)} each; the trainer may delete older ones",
+        )
+
+
+def _card(rank: RankState, state: TrainingState) -> Iterator[Forecast]:
+    if rank.training is None or not rank.training.device.startswith("cuda"):
+        return
+    _, _, index = rank.training.device.partition(":")
+    samples = state.cards.get(int(index) if index.isdecimal() else 0)
+    if not samples:
+        return
+    steps = steps_until_full(list(rank.recent), samples[-1].total)
+    if steps is not None:
+        yield Forecast(
+            label=f"the card of rank {rank.rank}",
+            value=f"is full in about {steps:,.0f} steps",
+            detail="at the growth of what torch has reserved",
+        )

@@ -1,0 +1,133 @@
+"""Watching a command from its start to its end: the loop that reads, judges and shows."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from harness.core.cells import Severity
+from harness.watch.cards import Cards
+from harness.watch.examine import Findings
+from harness.watch.findings import WatchFinding
+from harness.watch.forecast import Forecast
+from harness.watch.launching import WatchedCommand
+from harness.watch.reading import RecordFolder
+from harness.watch.state import TrainingState
+from harness.watch.upcoming import forecasts
+
+TICK_SECONDS = 0.25
+CARD_SECONDS = 2.0
+RULE_SECONDS = 2.0
+
+
+class Display(Protocol):
+    """What shows a training while it runs."""
+
+    def update(self, findings: Sequence[WatchFinding], forecasts: Sequence[Forecast], output: str) -> None:
+        """Show the state as it is now; `output` is what the command printed since the last call."""
+
+
+@dataclass
+class Watched:
+    """All that is known of a watched command."""
+
+    folder: Path
+    state: TrainingState = field(default_factory=TrainingState)
+    findings: Findings = field(default_factory=Findings)
+    records: RecordFolder = field(init=False)
+    stopped_for: WatchFinding | None = None
+    """The finding for which the command was ended."""
+    status: int | None = None
+    """Of the command, once it has ended."""
+
+    def __post_init__(self) -> None:
+        self.records = RecordFolder(self.folder / RECORDS)
+
+    def read(self) -> None:
+        """Take up what was recorded since the last call."""
+        for file, record in self.records.read():
+            self.state.add(file, record)
+
+    def judge(self, *, ended: bool) -> list[WatchFinding]:
+        """Apply the rules; returns what is new."""
+        return self.findings.update(self.state, ended=ended)
+
+
+RECORDS = "records"
+"""The folder of the observers' files within that of the watched training."""
+
+
+def follow(command: WatchedCommand, watched: Watched, display: Display, *, stop_on: Severity | None) -> Watched:
+    """Watch until the command and everything that it started have ended."""
+    cards, next_card, next_rules = Cards.open(), 0.0, 0.0
+    with _signals(command):
+        while True:
+            status = command.status
+            watched.read()
+            now = time.monotonic()
+            if now >= next_card:
+                next_card = now + CARD_SECONDS
+                for sample in cards.sample():
+                    watched.state.add("", sample)
+            if now >= next_rules or status is not None:
+                next_rules = now + RULE_SECONDS
+                watched.judge(ended=False)
+                _stop_where_hopeless(command, watched, stop_on)
+            command.keep_ending()
+            display.update(watched.findings.ordered, forecasts(watched.state), command.read_output())
+            if status is not None:
+                break
+            time.sleep(TICK_SECONDS)
+    cards.close()
+    watched.status = status
+    watched.read()
+    watched.judge(ended=True)
+    while rest := command.read_output():
+        display.update(watched.findings.ordered, [], rest)
+    return watched
+
+
+def _stop_where_hopeless(command: WatchedCommand, watched: Watched, stop_on: Severity | None) -> None:
+    worst = watched.findings.worst
+    if stop_on is None or worst is None or watched.stopped_for is not None:
+        return
+    severities = list(Severity)
+    if severities.index(worst) <= severities.index(stop_on):
+        watched.stopped_for = watched.findings.ordered[0]
+        command.end()
+
+
+@contextlib.contextmanager
+def _signals(command: WatchedCommand) -> Iterator[None]:
+    """Ctrl-C goes to the command by the terminal, and this process waits for its end; SIGTERM is handed on.
+
+    A third Ctrl-C ends what does not end by itself.
+    """
+    presses = 0
+
+    def interrupted(_signum: int, _frame: FrameType | None) -> None:
+        nonlocal presses
+        presses += 1
+        if presses > 1 or not sys.stdin.isatty():
+            # Without a terminal nobody else signals the command.
+            command.signal(signal.SIGKILL if presses > 2 else signal.SIGINT)
+
+    def terminated(signum: int, _frame: FrameType | None) -> None:
+        command.signal(signal.Signals(signum))
+
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, interrupted),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, terminated),
+    }
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,334 @@
+"""The rules of `watch` on records: each fault is named with its severity, and sound neighbours are not."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.core.cells import Severity
+from harness.rules.recipe import warmup_rate
+from harness.watch.records import Ended, EpochEnded, Forward, Group, Memory, PostMortem, ReadBack, Saved, Utterance
+from harness.watch.state import TrainingState
+from tests.watch_states import BASELINE, IN_FORCE, examined, falling, state, step, training
+
+MIB = 2**20
+
+
+def in_force(**changes: Any) -> dict[str, Any]:
+    return {"in_force": {**IN_FORCE, **changes}}
+
+
+def noisy(level: float, spread: float = 0.1, seed: int = 0) -> Any:
+    return lambda number: level + spread * random.Random(seed * 10**6 + number).gauss(0, 1)
+
+
+def test_a_sound_training_has_no_finding() -> None:
+    assert examined(state()) == {}
+    assert examined(state(ended=None), ended=False) == {}
+
+
+STARVED = {"data": 0.5, "forward": 0.3}
+
+
+def accumulates_nothing() -> TrainingState:
+    return state(started=training(**in_force(accum_grad=4)))
+
+
+def leaking(number: int) -> dict[str, Any]:
+    return {"memory": Memory(resident=10**9 + 20 * MIB * number)}
+
+
+def left_out(number: int) -> dict[str, Any]:
+    return {"skipped": True, "gradient_norm": math.inf} if number == 70 else {}
+
+
+def sound_states() -> dict[str, Callable[[], TrainingState]]:
+    """Sound trainings in other configurations; none may be accused of anything above `minor`."""
+    frozen = (Group(name="encoder", parameters=10**7, trainable=0), Group(name="decoder", parameters=5, trainable=5))
+    adamw = training(**in_force(optim="adamw", grad_clip=1.0))
+    long_warm_up = training(**in_force(scheduler_conf={"warmup_steps": 30000}))
+    accumulating = training(**in_force(accum_grad=4), batches=50)
+    resumed = training(first_epoch=2, **in_force())
+    constant_rate = training(**in_force(scheduler="", scheduler_conf={}))
+    by_loss = training(**in_force(train_conf={"avg_keep_nbest_models_type": "loss"}))
+    no_clip = training(**in_force(grad_clip=0))
+    from_scratch = training(initialised_from="")
+    stepped_ahead = training()
+    return {
+        "adamw, another bound": lambda: state(started=adamw, of_step=lambda _: {"clipped_at": 1.0}),
+        "frozen encoder": lambda: state(started=training(groups=frozen)),
+        "warm-up beyond the end": lambda: state(
+            started=long_warm_up, of_step=lambda n: {"learning_rates": (warmup_rate(0.002, 30000, n),)}
+        ),
+        "accumulation": lambda: state(started=accumulating, of_step=lambda _: {"passes": 4}),
+        "resumed": lambda: state(
+            100, started=resumed, of_step=lambda n: {"learning_rates": (warmup_rate(0.002, 40, n + 100),)}
+        ),
+        "constant rate": lambda: state(started=constant_rate, of_step=lambda _: {"learning_rates": (0.001,)}),
+        "best by loss": lambda: state(started=by_loss),
+        "no clipping": lambda: state(started=no_clip, of_step=lambda _: {"clipped_at": None, "gradient_norm": None}),
+        "from scratch": lambda: state(started=from_scratch, loss=lambda n: 8.0 * math.exp(-n / 100) + 1.0),
+        "schedule one step ahead": lambda: state(
+            started=stepped_ahead, of_step=lambda n: {"learning_rates": (warmup_rate(0.002, 40, n + 1),)}
+        ),
+        "no attention loss": lambda: state(
+            of_step=lambda n: {
+                "forwards": (dataclasses.replace(step(n, loss=1.0).forwards[0], stats={"loss_ctc": 60.0}),)
+            }
+        ),
+        "two ranks": lambda: state(
+            started=training(wrapped="DistributedDataParallel", rows=800),
+            rank=1,
+            world=2,
+            into=state(started=training(wrapped="DistributedDataParallel", rows=800), world=2),
+        ),
+        "one step left out": lambda: state(of_step=left_out),
+        "memory that wanders": lambda: state(
+            of_step=lambda n: {"memory": Memory(resident=2 * 10**9 + 30 * MIB * (n * 7919 % 11))}
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", sound_states())
+def test_sound_trainings_are_not_accused(name: str) -> None:
+    found = examined(sound_states()[name]())
+    assert all(one.severity is Severity.MINOR for one in found.values()), found
+
+
+def broken_states() -> dict[str, tuple[str, Severity, Callable[[], TrainingState]]]:
+    """By fault: the rule, its severity, the state."""
+    broken, wrong, minor = Severity.BROKEN, Severity.WRONG, Severity.MINOR
+    wrapped = training(wrapped="DistributedDataParallel", rows=800)
+    saved = Saved(
+        at=1.0, step=50, epoch=0, path="x/model.pt", bytes=1, seconds=0.1, tensors=9, missing=("a.b",), other_values=()
+    )
+
+    def with_record(record: Any, found: TrainingState | None = None) -> TrainingState:
+        found = found or state()
+        found.add("host-100.jsonl", record)
+        return found
+
+    read_back = ReadBack(
+        at=1.0, path="x/model.pt", tensors=9, equal=8, missing=(), different=("decoder.w",), moved={"encoder": 1.0}
+    )
+    out_of_memory = Ended(
+        at=1.0,
+        step=20,
+        epoch=0,
+        how="exception",
+        status=1,
+        exception="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+        post_mortem=PostMortem(
+            phase="forward",
+            batch=(Utterance(key="long", frames=900, tokens=3), Utterance(key="short", frames=100, tokens=3)),
+            padded_frames=1800,
+            weights=10,
+            allocated=5 * MIB,
+            reserved=9 * MIB,
+        ),
+    )
+    assertion = dataclasses.replace(out_of_memory, exception="AssertionError: no")
+    return {
+        "nan": ("loss-not-finite", broken, lambda: state(loss=lambda n: math.nan if n > 60 else falling(n))),
+        "inf once, left out": (
+            "loss-not-finite",
+            minor,
+            lambda: state(of_step=lambda n: {"skipped": True, "loss": math.inf} if n == 60 else {}),
+        ),
+        "huge loss": ("loss-overflows-exp", broken, lambda: state(loss=lambda n: 800.0 if n == 60 else falling(n))),
+        "nearly huge": ("loss-overflows-exp", wrong, lambda: state(loss=lambda n: 650.0 if n == 60 else falling(n))),
+        "no gradient": ("gradient-zero", broken, lambda: state(of_step=lambda _: {"gradient_norm": 0.0})),
+        "no rate": (
+            "learning-rate-zero",
+            broken,
+            lambda: state(started=training(**in_force(scheduler="")), of_step=lambda _: {"learning_rates": (0.0,)}),
+        ),
+        "random start": ("start-at-random-level", wrong, lambda: state(loss=lambda n: 9.1 * math.exp(-n / 100))),
+        "at the baseline": ("not-learning", broken, lambda: state(loss=noisy(BASELINE))),
+        "above the baseline": (
+            "not-learning",
+            broken,
+            lambda: state(800, started=training(**in_force(max_epoch=16)), loss=noisy(1.3 * BASELINE, 0.3)),
+        ),
+        "at the baseline from random weights": (
+            "not-learning",
+            minor,
+            lambda: state(started=training(initialised_from=""), loss=noisy(BASELINE)),
+        ),
+        "diverges": ("diverged", broken, lambda: state(loss=lambda n: falling(n) if n < 100 else 2 + n / 10)),
+        "one token": ("texts-of-one-token", broken, lambda: state(of_step=lambda _: {"unigram": 0.01})),
+        "other schedule": ("schedule-not-kept", wrong, lambda: state(of_step=lambda _: {"learning_rates": (0.001,)})),
+        "warm-up too long": (
+            "warm-up-not-over",
+            minor,
+            lambda: state(
+                started=training(**in_force(scheduler_conf={"warmup_steps": 30000})),
+                of_step=lambda n: {"learning_rates": (warmup_rate(0.002, 30000, n),)},
+            ),
+        ),
+        "not clipped": ("not-clipped", wrong, lambda: state(of_step=lambda _: {"clipped_at": None})),
+        "clipped at 1": ("clipped-otherwise", wrong, lambda: state(of_step=lambda _: {"clipped_at": 1.0})),
+        "accumulates nothing": (
+            "accumulates-otherwise",
+            wrong,
+            accumulates_nothing,
+        ),
+        "half left out": ("steps-skipped", wrong, lambda: state(of_step=lambda n: {"skipped": n % 2 == 0})),
+        "all left out": ("steps-skipped", broken, lambda: state(of_step=lambda n: {"skipped": n > 100})),
+        "fewer batches than accumulated": (
+            "epoch-without-step",
+            broken,
+            lambda: state(3, started=training(**in_force(accum_grad=100))),
+        ),
+        "an epoch fewer": ("epochs-missing", wrong, lambda: state(150)),
+        "an epoch more": ("epochs-too-many", minor, lambda: state(250)),
+        "rows lost": ("rows-not-trained", wrong, lambda: state(started=training(rows=600))),
+        "unequal ranks": (
+            "ranks-batches-differ",
+            broken,
+            lambda: state(
+                started=dataclasses.replace(wrapped, batches=40), rank=1, world=2, into=state(started=wrapped, world=2)
+            ),
+        ),
+        "ranks drift": (
+            "ranks-drift",
+            broken,
+            lambda: state(
+                started=wrapped,
+                rank=1,
+                world=2,
+                of_step=lambda n: {"gradient_norm": 3.5},
+                into=state(started=wrapped, world=2),
+            ),
+        ),
+        "ranks not connected": (
+            "ranks-not-connected",
+            broken,
+            lambda: state(rank=1, world=2, into=state(world=2)),
+        ),
+        "a slow rank": (
+            "rank-waits",
+            minor,
+            lambda: state(
+                started=wrapped,
+                rank=1,
+                world=2,
+                of_step=lambda _: {"seconds": {"data": 1.0, "forward": 0.4}},
+                into=state(started=wrapped, world=2),
+            ),
+        ),
+        "ranks end apart": (
+            "ranks-steps-differ",
+            wrong,
+            lambda: state(190, started=wrapped, rank=1, world=2, into=state(started=wrapped, world=2)),
+        ),
+        "starved": (
+            "starved-by-data",
+            minor,
+            lambda: state(of_step=lambda _: {"seconds": STARVED}),
+        ),
+        "leak": (
+            "memory-grows",
+            wrong,
+            lambda: state(of_step=leaking),
+        ),
+        "leak on a GPU": (
+            "memory-grows",
+            wrong,
+            lambda: state(of_step=lambda n: {"memory": Memory(resident=10**9, allocated=10**9 + MIB * n)}),
+        ),
+        "checkpoint lacks a tensor": ("checkpoint-not-the-model", broken, lambda: with_record(saved)),
+        "checkpoint of other values": (
+            "checkpoint-not-the-model",
+            broken,
+            lambda: with_record(dataclasses.replace(saved, missing=(), other_values=("a",))),
+        ),
+        "best by nothing": (
+            "best-by-nothing",
+            wrong,
+            lambda: state(started=training(**in_force(train_conf={"avg_keep_nbest_models_type": "cer"}))),
+        ),
+        "read back": ("read-back-differs", broken, lambda: with_record(read_back)),
+        "nothing moved": (
+            "parts-not-moved",
+            broken,
+            lambda: with_record(dataclasses.replace(read_back, different=(), moved={"encoder": 0.0})),
+        ),
+        "killed": ("killed", broken, lambda: state(ended=None)),
+        "out of memory": ("out-of-memory", broken, lambda: with_record(out_of_memory, state(20, ended=None))),
+        "exception": (
+            "ended-by-exception",
+            broken,
+            lambda: with_record(assertion, state(20, ended=None)),
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", broken_states())
+def test_each_fault_is_named(name: str) -> None:
+    rule, severity, found = broken_states()[name]
+    findings = examined(found())
+    assert rule in findings, findings
+    assert findings[rule].severity is severity
+    assert findings[rule].message
+
+
+def test_the_largest_batch_that_fitted_is_named_where_memory_ran_out() -> None:
+    finding = examined(broken_states()["out of memory"][2]())["out-of-memory"]
+    assert "800 padded frames, this one 1800" in finding.remedy
+    assert any("2 utterances, the longest 900 frames (long), 44% padding" in line for line in finding.evidence)
+
+
+def test_a_person_who_ends_the_training_is_no_fault() -> None:
+    found = state(20, ended=None)
+    found.add(
+        "host-100.jsonl",
+        Ended(at=1.0, step=20, epoch=0, how="exception", status=1, exception="builtins.KeyboardInterrupt: "),
+    )
+    assert examined(found) == {}
+
+
+def test_a_command_that_trains_nothing_is_said() -> None:
+    assert set(examined(TrainingState())) == {"nothing-observed"}
+    idle = TrainingState()
+    for record in (state(0).ranks["host-100.jsonl"].process,):
+        assert record is not None
+        idle.add("host-100.jsonl", record)
+    assert set(examined(idle)) == {"no-step-taken"}
+
+
+def test_rows_are_counted_over_all_ranks_and_only_when_all_are_known() -> None:
+    wrapped = training(wrapped="DistributedDataParallel", rows=400)
+    alone = state(started=wrapped, world=2)
+    assert "rows-not-trained" not in examined(alone)
+    halves = TrainingState()
+    for rank in (0, 1):
+        state(49, started=wrapped, rank=rank, world=2, into=halves)
+        halves.add(
+            f"host-{100 + rank}.jsonl",
+            EpochEnded(at=1.0, epoch=0, step=49, batches=25, utterances=200, distinct=200),
+        )
+    assert "rows-not-trained" not in examined(halves)
+
+
+def test_trainings_that_fall_slowly_are_hardly_ever_called_not_learning() -> None:
+    """Falling by the least fall over the steps of the first test, at the baseline: one in a thousand may be accused."""
+    accused = 0
+    for seed in range(60):
+        noise = noisy(0.0, 0.15, seed)
+        # 0.05 of the baseline over the 64 steps of the first test, and more over the later ones.
+        loss = lambda n, noise=noise: BASELINE * (1.15 - 0.05 / 63 * n) + noise(n)  # noqa: E731
+        accused += "not-learning" in examined(state(loss=loss))
+    assert accused == 0
+
+
+def test_one_forward_without_statistics_is_no_reason_to_fail() -> None:
+    bare = Forward(loss=None, stats={}, utterances=1, frames=1, tokens=1, frames_used=None, tokens_used=None)
+    assert all(
+        one.severity is Severity.MINOR for one in examined(state(of_step=lambda _: {"forwards": (bare,)})).values()
+    )

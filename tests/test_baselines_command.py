@@ -114,21 +114,21 @@ def report(world: World, now: LoadedRun) -> tuple[Said, str, str]:
     return said, (folder / "compatibility.md").read_text(), (folder / "compatibility.html").read_text()
 
 
-def test_without_a_baseline_a_gpu_is_uncalibrated_and_the_run_ends_as_it_would(world: World) -> None:
+def test_without_a_baseline_a_gpu_has_no_baseline_and_the_run_ends_as_it_would(world: World) -> None:
     said, markdown, html = report(world, gpu_run(9))
     assert said.status == 0
-    assert "against the baseline: 1 cell: 1 uncalibrated" in said.err
+    assert "against the baseline: 1 cell: 1 no baseline" in said.err
     assert "no baseline for Imaginary GPU 80GB, driver 550, torch 2.9.1+cu128, bf16" in said.err
     for text in (markdown, html):
         assert "Compared with the baseline" in text
         assert "neither a pass nor a failure" in text
 
 
-def test_another_major_version_of_the_driver_is_uncalibrated(world: World) -> None:
+def test_another_major_version_of_the_driver_has_no_baseline(world: World) -> None:
     accept(world, gpu_run(0), gpu_run(1), gpu_run(2))
     said, _, _ = report(world, gpu_run(9, driver="560.1"))
     assert said.status == 0
-    assert "1 uncalibrated" in said.err
+    assert "1 no baseline" in said.err
     assert "no baseline for Imaginary GPU 80GB, driver 560" in said.err
 
 

@@ -149,10 +149,10 @@ def test_losses_that_do_not_repeat_are_held_against_their_noise() -> None:
     ],
     ids=["another major version of the driver", "another torch", "another GPU"],
 )
-def test_on_another_machine_a_gpu_is_uncalibrated(fields: dict[str, Any]) -> None:
+def test_on_another_machine_a_gpu_has_no_baseline(fields: dict[str, Any]) -> None:
     comparison = held(gpu_run(9, **fields))
     (one,) = only(comparison).figures
-    assert (only(comparison).standing, one.figure) == (MetricStatus.UNCALIBRATED, "")
+    assert (only(comparison).standing, one.figure) == (MetricStatus.NO_BASELINE, "")
     assert one.words.startswith("no baseline for ")
     assert not comparison.changed()
     assert comparison.baselines == ()
@@ -173,9 +173,9 @@ def test_another_minor_version_of_the_driver_and_a_second_gpu_of_the_kind_are_th
         ({"corpus_sha256": "ef" * 32}, "of another corpus"),
     ],
 )
-def test_what_cannot_be_compared_is_uncalibrated_and_says_why(fields: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_compared_has_no_baseline_and_says_why(fields: dict[str, Any], said: str) -> None:
     one = only(held(gpu_run(9, **fields)))
-    assert one.standing is MetricStatus.UNCALIBRATED
+    assert one.standing is MetricStatus.NO_BASELINE
     assert said in one.figures[0].words
 
 
@@ -185,16 +185,16 @@ def test_a_partition_of_a_gpu_is_not_taken_for_the_whole() -> None:
 
 
 def test_a_processor_with_other_cores_is_another() -> None:
-    assert only(held(run(9, cpu_count=4))).standing is MetricStatus.UNCALIBRATED
-    assert only(held(run(9, processor="Another CPU"))).standing is MetricStatus.UNCALIBRATED
+    assert only(held(run(9, cpu_count=4))).standing is MetricStatus.NO_BASELINE
+    assert only(held(run(9, processor="Another CPU"))).standing is MetricStatus.NO_BASELINE
 
 
-def test_a_cell_that_the_baseline_lacks_is_uncalibrated_among_others_that_are_not() -> None:
+def test_a_cell_that_the_baseline_lacks_has_no_baseline_among_others_that_are_not() -> None:
     new = CPU_CELL.replace("1.4.16", "1.4.17")
     comparison = held(run(9, cell(), cell(new)))
-    assert [one.standing for one in comparison.cells] == [MetricStatus.WITHIN, MetricStatus.UNCALIBRATED]
+    assert [one.standing for one in comparison.cells] == [MetricStatus.WITHIN, MetricStatus.NO_BASELINE]
     assert comparison.cells[1].figures[0].words == "the baseline does not have this cell"
-    assert comparison.counts == {MetricStatus.WITHIN: 1, MetricStatus.UNCALIBRATED: 1}
+    assert comparison.counts == {MetricStatus.WITHIN: 1, MetricStatus.NO_BASELINE: 1}
 
 
 @pytest.mark.parametrize("repeats", [1, 2])
@@ -203,7 +203,7 @@ def test_too_few_repeats_give_times_and_memory_no_tolerance(repeats: int) -> Non
     baseline = accepted(*map(run, range(repeats)))
     comparison = held(run(9, cell(seconds=50.0)), baseline)
     one = figure(comparison, "step_seconds")
-    assert one.standing is MetricStatus.UNCALIBRATED
+    assert one.standing is MetricStatus.NO_BASELINE
     assert f"measured {repeats} of 3 times" in one.words
     assert not comparison.changed()
     assert comparison.baselines == (baseline,)
@@ -255,7 +255,7 @@ def test_only_the_cells_that_were_asked_for_decide() -> None:
     assert not comparison.changed([])
 
 
-def test_what_changed_ends_a_run_like_a_regression_and_what_is_uncalibrated_does_not() -> None:
+def test_what_changed_ends_a_run_like_a_regression_and_what_has_no_baseline_does_not() -> None:
     judged = judge([cell()], KnownIssues())
     changed, no_baseline = held(run(9, cell(seconds=50.0))), held(run(9, cpu_count=64))
     assert exit_code(judged) == exit_code(judged, changed=no_baseline.changed()) == 0
@@ -317,9 +317,9 @@ def test_a_figure_that_could_double_unseen_is_not_calibrated() -> None:
     baseline = accepted(*(run(number, cell(seconds=0.5 * 2**number)) for number in range(3)))
     comparison = held(run(9, cell(seconds=50.0)), baseline)
     one = figure(comparison, "step_seconds")
-    assert (one.standing, one.bound) == (MetricStatus.UNCALIBRATED, None)
+    assert (one.standing, one.bound) == (MetricStatus.NO_BASELINE, None)
     assert "could double unseen" in one.words
-    assert only(comparison).standing is MetricStatus.UNCALIBRATED
+    assert only(comparison).standing is MetricStatus.NO_BASELINE
     assert not comparison.changed()
 
 
@@ -395,7 +395,7 @@ def test_a_figure_with_too_few_repeats_is_told_beside_them() -> None:
     two = accepted(run(0), run(1))
     one = figure(held(run(9, cell(seconds=0.75)), two), "step_seconds")
     centre = centre_of([0.495, 0.5])
-    assert one.standing is MetricStatus.UNCALIBRATED
+    assert one.standing is MetricStatus.NO_BASELINE
     assert one.words == f"its noise is not known: measured 2 of {LEAST_REPEATS} times that are needed"
     assert (one.baseline, one.now) == (centre, 0.75)
     assert one.difference == pytest.approx(0.75 / centre - 1)
@@ -406,13 +406,13 @@ def test_a_figure_that_only_one_side_has_is_told_so() -> None:
     assert (gone.standing, gone.words) == (MetricStatus.NO_FIGURE, "no figure in this run")
     assert gone.baseline == pytest.approx(900 * MIB)
     new = figure(held(run(9, cell(peak_used_bytes=5 * MIB))), "peak_used_bytes")
-    assert (new.standing, new.words) == (MetricStatus.UNCALIBRATED, "no figure in the baseline")
+    assert (new.standing, new.words) == (MetricStatus.NO_BASELINE, "no figure in the baseline")
     assert (new.baseline, new.now, new.difference) == (None, 5 * MIB, None)
 
 
 def test_losses_without_repeats_are_told_with_the_last_one() -> None:
     one = figure(held(run(9), accepted(run(0))), "losses")
-    assert one.standing is MetricStatus.UNCALIBRATED
+    assert one.standing is MetricStatus.NO_BASELINE
     assert one.words == f"its noise is not known: measured 1 of {LEAST_REPEATS} times that are needed"
     assert one.now == LOSSES[-1]
     none = figure(held(run(9, cell(losses=["nan"] * 25))), "losses")

@@ -24,7 +24,7 @@ FAILED = {
 }
 ASKED = ("--variant", "paraformer", "--dimensions", "v8404-h320", "--check", "loss_contract")
 NAME = "{}/paraformer/v8404-h320/reduced/loss_contract/cpu-fp32"
-STORED = Path("runs/bisections/paraformer-v8404-h320-reduced-loss_contract-cpu-fp32/boundaries.json")
+STORED = Path("runs/bisections/paraformer-v8404-h320-reduced-loss_contract-cpu-fp32/transitions.json")
 
 Call = Callable[..., Said]
 
@@ -61,7 +61,7 @@ def test_every_boundary_is_printed_and_stored(call: Call, world: World) -> None:
     assert "transition 1: 1.4.6 → 1.4.7" in said.out
     assert "transition 2: 1.4.11 → 1.4.12" in said.out
     assert "failed (AssertionError@funasr/a.py:f), run twice now" in said.out
-    assert [(one["before"]["release"], one["after"]["release"]) for one in stored()["boundaries"]] == [
+    assert [(one["before"]["release"], one["after"]["release"]) for one in stored()["transitions"]] == [
         ("1.4.6", "1.4.7"),
         ("1.4.11", "1.4.12"),
     ]
@@ -69,7 +69,7 @@ def test_every_boundary_is_printed_and_stored(call: Call, world: World) -> None:
     limit = re.search(r"bisection runs (\d+)", said.out)
     assert limit is not None
     assert len(world.tree.asked) <= int(limit[1])
-    assert json.loads(call("--json").out)["boundaries"] == stored()["boundaries"]
+    assert json.loads(call("--json").out)["transitions"] == stored()["transitions"]
 
 
 def test_answers_on_record_are_used_and_fresh_ignores_them(call: Call, world: World) -> None:
@@ -100,7 +100,7 @@ def test_an_end_that_changes_its_mind_ends_the_search_with_status_3(call: Call, 
     assert said.status == 3
     assert "The search stopped" in said.out
     assert stored()["inconsistent"] == [VERSIONS[-1]]
-    assert stored()["boundaries"] == []
+    assert stored()["transitions"] == []
 
 
 def test_a_release_that_does_not_install_is_passed_over(call: Call, world: World) -> None:
@@ -130,7 +130,7 @@ def test_good_and_bad_bound_the_search_whichever_is_older(call: Call, world: Wor
         (("--good", "9.9"), ASKED, "no such release"),
         ((), (*ASKED[:4], "--check", "losses"), 'no such check: "losses"'),
         ((), (*ASKED[:4], "--check", "finetune"), "leaves open which trainer is meant"),
-        ((), ("--check", "loss_contract"), "is asked of a model"),
+        ((), ("--check", "loss_contract"), "needs a model"),
         ((), (*ASKED[:3], "wide", *ASKED[4:]), "does not state dimensions"),
         (("--git", "nowhere"), ASKED, "no such folder"),
         (("--note", "runs/none"), ASKED, "--note keeps commits"),
@@ -165,8 +165,8 @@ def test_the_commits_of_a_boundary_are_searched_and_noted_for_a_runs_report(
     said = call("--good", "1.4.6", "--bad", "1.4.7", "--git", str(history.folder), "--note", "runs/small")
     assert f"commit {breaking[:12]} by A. Author" in said.out
     assert "-width = 8404" in said.out
-    (boundary,) = stored()["boundaries"]
-    assert [one["commit"]["hash"] for one in boundary["commits"]["culprits"]] == [breaking]
+    (transition,) = stored()["transitions"]
+    assert [one["commit"]["hash"] for one in transition["commits"]["culprits"]] == [breaking]
     (note,) = json.loads(Path("runs/small/commits.json").read_text())["commits"]
     assert (note["commit"], note["files"]) == (breaking, [MODEL])
 

@@ -24,7 +24,7 @@ def test_a_moved_parameter_is_named_with_what_it_decides(forked: Forked, tmp_pat
     assert "whose second parameter is `return_hidden`; in 1.0.0 it is `mask`" in found.cause
     assert "`self.output_layer is not None and return_hidden is False`" in found.cause
     assert "`decoder.output_layer` (6 → 23) is never called" in found.cause
-    assert "`criterion_att` is handed [4, 8, 6] instead of [4, 8, 23]" in found.cause
+    assert "`criterion_att` receives [4, 8, 6] instead of [4, 8, 23]" in found.cause
     assert found.first == "`decoder.output_layer` (6 → 23) exists and was never called"
     assert [call.text for call in found.calls] == ["second positional argument: was `mask`, is `return_hidden`"]
     assert evidence.first is not None

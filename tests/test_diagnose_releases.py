@@ -60,4 +60,4 @@ def test_undoing_the_repair_is_a_regression_with_its_true_cause(
     assert "passes `chunk_mask` as fifth positional argument to `decoder`" in said.out
     assert "whose fifth parameter is `return_hidden`; in 1.0.18 it is `chunk_mask`" in said.out
     assert "`decoder.output_layer` (320 → 8404) is never called" in said.out
-    assert "`criterion_att` is handed [4, 9, 320] instead of [4, 9, 8404]" in said.out
+    assert "`criterion_att` receives [4, 9, 320] instead of [4, 9, 8404]" in said.out

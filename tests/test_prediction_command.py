@@ -141,7 +141,7 @@ def test_the_text_tells_each_part_and_what_only_a_gpu_can_tell(predictor: Predic
         StorageUse.BATCH,
     ):
         assert use.value in text
-    assert "uncalibrated, not measured on a GPU" in text
+    assert "not calibrated, not measured on a GPU" in text
     assert "context and workspaces: not measured on a GPU" in text
     assert "doubtful" not in text
 

@@ -235,11 +235,11 @@ severity = "minor"
         "[[issue]] #1 signatures: the list is empty; expected strings",
         '[[issue]] #1 cause: expected a text, found ""',
         '[[issue]] #1 upstream: "1478": expected owner/name#1',
-        "[[issue]] #1 signatures: missing: a failure is told from others by its signature",
+        "[[issue]] #1 signatures: missing: a failure is recognised by its signature",
         "[[issue]] #2 entry: expected one text, found a list",
         '[[issue]] #2 releases: "1.0.x": expected a version such as 1.0.7',
         "[[issue]] #2 checks: missing",
-        "[[issue]] #2 signatures: missing: a failure is told from others by its signature",
+        "[[issue]] #2 signatures: missing: a failure is recognised by its signature",
     )
 
 

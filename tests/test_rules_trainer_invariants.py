@@ -339,7 +339,7 @@ def test_each_broken_promise_is_told_with_its_figures() -> None:
         ),
         (
             observed(norms_before_steps=measured(5.1, None)),
-            "Step 4 was taken with a gradient of norm 5.1, clipped at nothing; 5 is asked.",
+            "Step 4 was taken with a gradient of norm 5.1, without clipping; 5 is configured.",
         ),
         (
             observed(loss_difference=0.125),

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from boundaries_scene import BAD, GOOD, asked, release
 from report_factory import blocked, cell, loss_failure, outcome, run_of, training
+from transitions_scene import BAD, GOOD, asked, release
 
 from harness.compare.transitions.cached_outcomes import folders, on_record
 from harness.compare.transitions.cell_answer import CellAnswer, answer_of, curve_of

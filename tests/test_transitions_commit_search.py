@@ -1,4 +1,4 @@
-"""From a boundary between two releases to the commit: a planted break, an unbuildable commit, a merge."""
+"""From a transition between two releases to the commit: a planted break, an unbuildable commit, a merge."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from boundaries_scene import asked
 from git_history import BROKEN, MODEL, OTHER, SOUND, UNBUILDABLE, History, begin
+from transitions_scene import asked
 
 from harness.compare.transitions.cell_answer import CellAnswer
 from harness.compare.transitions.commit_search import CommitBisector
@@ -123,12 +123,12 @@ def test_the_breaking_commit_is_named_with_its_author_and_message(scene: Scene) 
     assert "changes 3 files, of which 1 ran in this cell" in said
     assert "-width = 8404" in said
     assert "x = 6" not in said
-    boundary = Transition(
+    transition = Transition(
         before=TransitionSide(place=Candidate(label="1.0.0", cell=None), answer=GOOD, sightings=()),
         after=TransitionSide(place=Candidate(label="1.0.1", cell=None), answer=BAD, sightings=()),
         passed_over=(),
     )
-    (note,) = commit_notes("a question", boundary, found, repository, [MODEL])
+    (note,) = commit_notes("a question", transition, found, repository, [MODEL])
     assert (note.commit, note.files, note.subject) == (breaking, (MODEL,), "narrower")
 
 

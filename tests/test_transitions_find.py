@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from boundaries_scene import BAD, GOOD, OTHER, oracle, row_of
+from transitions_scene import BAD, GOOD, OTHER, oracle, row_of
 
 from harness.compare.transitions.cached_outcomes import Observation
 from harness.compare.transitions.commit_notes import CommitNote, add_commits, load_commits
 from harness.compare.transitions.find import Found, find
 from harness.compare.transitions.format import render_search
-from harness.compare.transitions.storing import boundaries_json
+from harness.compare.transitions.storing import search_json
 
 
 def borders(found: Found) -> list[tuple[str, str]]:
-    return [(one.before.place.label, one.after.place.label) for one in found.boundaries]
+    return [(one.before.place.label, one.after.place.label) for one in found.transitions]
 
 
 def text(found: Found) -> str:
@@ -42,7 +42,7 @@ def test_an_end_that_changes_its_answer_stops_the_search_and_what_was_seen_is_to
     ask = oracle(BAD, BAD, GOOD, (GOOD, BAD))
     found = find(row_of(4), ask, known={})
     assert found.stopped
-    assert found.boundaries == ()
+    assert found.transitions == ()
     assert ask.asked == [0, 3, 0, 3]
     said = text(found)
     assert "The search stopped" in said
@@ -61,8 +61,8 @@ def test_a_side_of_a_boundary_that_changes_its_answer_is_told() -> None:
 
 def test_a_release_that_cannot_be_judged_is_passed_over_and_said_so() -> None:
     found = find(row_of(5), oracle(BAD, BAD, None, GOOD, GOOD), known={})
-    (boundary,) = found.boundaries
-    assert [(place.label, reason) for place, reason in boundary.passed_over] == [("1.0.2", "it does not install")]
+    (transition,) = found.transitions
+    assert [(place.label, reason) for place, reason in transition.passed_over] == [("1.0.2", "it does not install")]
     assert "skipped 1.0.2: it does not install" in text(found)
     assert found.cells_run == 8
 
@@ -107,10 +107,10 @@ def test_stretches_that_were_not_asked_are_named() -> None:
 
 def test_what_is_stored_names_each_boundary_with_statuses_and_signatures() -> None:
     found = find(row_of(4), oracle(BAD, BAD, GOOD, GOOD), known={})
-    data = boundaries_json(found, [], "2026-01-01T00:00:00Z")
-    (boundary,) = data["boundaries"]
-    assert boundary["before"] == {"release": "1.0.1", "status": "failed", "signature": BAD.signature, "below": ""}
-    assert boundary["after"]["status"] == "passed"
+    data = search_json(found, [], "2026-01-01T00:00:00Z")
+    (transition,) = data["transitions"]
+    assert transition["before"] == {"release": "1.0.1", "status": "failed", "signature": BAD.signature, "below": ""}
+    assert transition["after"]["status"] == "passed"
     assert data["asked"] == "paraformer/v8404-h320/reduced/loss_contract/cpu-fp32"
     assert data["seen"]["1.0.0"][0]["answer"]["status"] == "failed"
 

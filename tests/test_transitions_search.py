@@ -25,7 +25,7 @@ def borders(answers: dict[int, str | None]) -> list[tuple[int, int]]:
 
 
 def repeated(answers: dict[int, str | None]) -> int:
-    """How many cells a search runs that repeats its ends and the sides of its boundaries."""
+    """How many cells a search runs that repeats its ends and the sides of its transitions."""
     judged = sorted(place for place, answer in answers.items() if answer is not None)
     sides = {place for gap in search.gaps(answers) for place in (gap.before, gap.after)}
     return len(answers) + len(sides | {judged[0], judged[-1]})

@@ -66,7 +66,7 @@ def test_a_sound_model_is_built_for_its_vocabulary(forked: Forked, overlay: Path
         ("no_projection", "NoProjection@model", "the model has no projection to the vocabulary"),
         ("unregistered", "Unregistered@heads",
          "the model holds heads beside its registered modules: nothing trains or saves it"),
-        ("frozen_encoder", "Frozen@encoder", "no gradient is asked for encoder, and the config freezes nothing"),
+        ("frozen_encoder", "Frozen@encoder", "requires_grad is off for encoder, and the config freezes nothing"),
         ("auto_model_raises", "KeyError@funasr/auto/auto_model.py:__init__",
          "KeyError in funasr/auto/auto_model.py:__init__: 'planted in AutoModel'"),
     ],

@@ -21,7 +21,7 @@ from harness.compare.transitions.format import render_history, render_search
 from harness.compare.transitions.git import Repository
 from harness.compare.transitions.runner import CandidateRunner, enter_release
 from harness.compare.transitions.search_space import SearchSpace, asked_of, row_of_releases
-from harness.compare.transitions.storing import BOUNDARIES, boundaries_json, commit_notes
+from harness.compare.transitions.storing import TRANSITIONS, commit_notes, search_json
 from harness.config.matrix import Matrix, VariantSource, load_matrix
 from harness.core.cells import Cell, Depth, Device, Dimensions, Precision, Release, Status
 from harness.core.durable import write_json
@@ -71,9 +71,9 @@ def main(options: argparse.Namespace) -> int:
         )
         _check_ends(options, found)
         _print(options, render_search(found))
-        histories = [] if repository is None else [search.history(repository, one) for one in found.boundaries]
-    place = (options.output or BISECTIONS / asked.slug) / BOUNDARIES
-    stored = boundaries_json(found, histories, now())
+        histories = [] if repository is None else [search.history(repository, one) for one in found.transitions]
+    place = (options.output or BISECTIONS / asked.slug) / TRANSITIONS
+    stored = search_json(found, histories, now())
     write_json(place, stored)
     if options.json:
         print_json(stored)
@@ -115,9 +115,9 @@ class _Search:
             on_round=_say_round,
         )
 
-    def history(self, repository: Repository, boundary: Transition) -> History:
-        """Search the commits of one boundary, print them, and store them for a run's report with --note."""
-        _print(self._options, ["", f"commits of {boundary.before.place.label} → {boundary.after.place.label}"])
+    def history(self, repository: Repository, transition: Transition) -> History:
+        """Search the commits of one transition, print them, and store them for a run's report with --note."""
+        _print(self._options, ["", f"commits of {transition.before.place.label} → {transition.after.place.label}"])
         descent = CommitBisector(
             repository=repository,
             runner=self._runner,
@@ -127,16 +127,16 @@ class _Search:
             read=_read(self._options),
             on_round=_say_round,
         )
-        history = descent.between(boundary)
-        executed = self._executed(boundary) if history.culprits else ()
+        history = descent.between(transition)
+        executed = self._executed(transition) if history.culprits else ()
         _print(self._options, render_history(history, repository, executed))
         if self._options.note:
-            notes = commit_notes(self._row.asked.name, boundary, history, repository, executed)
+            notes = commit_notes(self._row.asked.name, transition, history, repository, executed)
             self._note(notes)
         return history
 
-    def _executed(self, boundary: Transition) -> tuple[str, ...]:
-        places = (boundary.before.place, boundary.after.place)
+    def _executed(self, transition: Transition) -> tuple[str, ...]:
+        places = (transition.before.place, transition.after.place)
         questions = [(place.release, place.cell) for place in places if place.release and place.cell]
         return executed_files(self._runner, self._matrix, questions)
 

@@ -52,7 +52,7 @@ class Device(StrEnum):
 
 
 class Precision(StrEnum):
-    """The precision that the trainer is asked for."""
+    """The precision that the trainer is to train in."""
 
     FP32 = "fp32"
     BF16 = "bf16"

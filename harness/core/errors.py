@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MOST_LISTED = 50
-"""How many problems of one file are told; a long list that has one cause hides it."""
+"""How many problems of one file are listed; a long list that has one cause hides it."""
 
 
 def listing(source: str, problems: Sequence[str]) -> str:
@@ -21,7 +21,7 @@ def listing(source: str, problems: Sequence[str]) -> str:
 
 
 class HarnessError(Exception):
-    """Base of all errors that are told to the user without a traceback."""
+    """Base of all errors that a user sees without a traceback."""
 
     exit_code = 3
 
@@ -41,7 +41,7 @@ class HarnessError(Exception):
 
 
 class InputError(HarnessError):
-    """Something that the user handed in cannot be used."""
+    """Something that the user gave cannot be used."""
 
     exit_code = 2
 

@@ -25,9 +25,9 @@ class ReleaseStanding(StrEnum):
     """What a release is good for, with one variant."""
 
     TRAINS = "trains"
-    """A fine-tune trained the model, and nothing is broken; what is wrong besides is told with it."""
+    """A fine-tune trained the model, and nothing is broken; what is wrong besides is listed with it."""
     PASSES = "passes"
-    """Nothing is broken, but no fine-tune was asked for."""
+    """Nothing is broken, but no fine-tune was in the matrix."""
     PARTLY = "partly"
     """A fine-tune trained the model and something is broken: another shape, say, or what was saved."""
     FAILS = "fails"
@@ -85,7 +85,7 @@ class VariantAdvice:
     newest: str | None
     """The newest published release that trains."""
     latest: ReleaseAnswer
-    """The newest release that was asked at all."""
+    """The newest release of the run."""
     answers: tuple[ReleaseAnswer, ...]
     """Of every release, newest first."""
 
@@ -109,7 +109,7 @@ class Advice:
     newest_for_all: str | None
     """The newest published release with which every variant can be fine-tuned."""
     fine_tuned: bool
-    """Whether any fine-tune was asked for at all."""
+    """Whether the matrix has any fine-tune."""
 
 
 def advise(judged: Iterable[JudgedOutcome], groups: Sequence[FailureGroup], order: Order) -> Advice:
@@ -117,7 +117,7 @@ def advise(judged: Iterable[JudgedOutcome], groups: Sequence[FailureGroup], orde
 
     Args:
         judged: The outcomes of a run.
-        groups: Where its failures are told; `()` where nothing is linked to.
+        groups: Where its failures are described; `()` where nothing is linked to.
         order: All releases that exist, those of the run among them.
     """
     imports: dict[str, list[JudgedOutcome]] = defaultdict(list)

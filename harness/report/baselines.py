@@ -33,7 +33,7 @@ class BaselineRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Untold:
-    """Cells of which nothing, or not this figure, could be told for one reason."""
+    """Cells of which nothing, or not this figure, could be said for one reason."""
 
     standing: MetricStatus
     reason: str
@@ -49,7 +49,7 @@ class Untold:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineView:
-    """All that is told of a comparison."""
+    """All that is shown of a comparison."""
 
     tally: str
     """`3 cells: 1 changed, 2 within; 9 figures: 1 changed, 8 within`."""
@@ -64,7 +64,7 @@ class BaselineView:
 
 
 def view(comparison: RunComparison | None) -> BaselineView | None:
-    """What is told; None where there is no cell that a baseline could speak of, and none is expected."""
+    """What is shown; None where there is no cell that a baseline could speak of, and none is expected."""
     if comparison is None or not _expected(comparison):
         return None
     rows = [_row(one.cell, figure) for one in comparison.cells for figure in one.figures if figure.figure]
@@ -93,7 +93,7 @@ def line(comparison: RunComparison, cells: Iterable[str] | None = None) -> str:
     lines += [f"  {_word(one.standing)}: {one.cells_in_words}: {one.reason}" for one in _untold(mine)]
     if changed:
         lines.append(f"  if it is meant, acknowledge it: {ACCEPT}")
-    elif any(one.standing is MetricStatus.UNCALIBRATED for one in mine):
+    elif any(one.standing is MetricStatus.NO_BASELINE for one in mine):
         lines.append(f"  a baseline takes three runs or more, on a machine that does nothing else: {ACCEPT}")
     return "\n".join(lines)
 
@@ -101,7 +101,7 @@ def line(comparison: RunComparison, cells: Iterable[str] | None = None) -> str:
 def _expected(comparison: RunComparison) -> bool:
     """Whether silence would be taken for a pass: on a GPU always, on a CPU only where a baseline was accepted."""
     on_gpu = any(f"/{Device.CUDA}-" in one.cell for one in comparison.cells)
-    calibrated = any(one.standing is not MetricStatus.UNCALIBRATED for one in comparison.cells)
+    calibrated = any(one.standing is not MetricStatus.NO_BASELINE for one in comparison.cells)
     return on_gpu or calibrated or bool(comparison.baselines)
 
 
@@ -155,7 +155,7 @@ def _untold(cells: Iterable[CellComparison]) -> tuple[Untold, ...]:
     found: dict[tuple[MetricStatus, str], list[str]] = defaultdict(list)
     for one in cells:
         for figure in one.figures:
-            if figure.standing in (MetricStatus.UNCALIBRATED, MetricStatus.NO_FIGURE):
+            if figure.standing in (MetricStatus.NO_BASELINE, MetricStatus.NO_FIGURE):
                 name = f"{words_of(figure.figure)}: " if figure.figure else ""
                 found[figure.standing, name + figure.words].append(one.cell)
     return tuple(

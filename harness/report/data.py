@@ -88,7 +88,7 @@ WORDS: Mapping[str, str] = {
     "limit_max_target_length": "rows beyond max_target_length",
     "limit_min_target_length": "rows below min_target_length",
 }
-"""Each question in words, in the order in which they are told."""
+"""Each question in words, in the order of the report."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Everything that was seen of each cell, told once for all cells of which it is true."""
+"""Everything that was seen of each cell, written once for all cells of which it is true."""
 
 from __future__ import annotations
 

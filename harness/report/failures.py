@@ -231,7 +231,7 @@ def _places(outcomes: Sequence[Outcome], order: Order) -> tuple[FailurePlace, ..
 
 
 def _followers(judged: Sequence[JudgedOutcome]) -> Counter[str]:
-    """How many blocked cells stand on each failed one; each counts for the lowest that failed below it."""
+    """How many blocked cells depend on each failed one; each counts for the lowest that failed below it."""
     failed: dict[str, list[Outcome]] = defaultdict(list)
     for item in judged:
         if has_failed(item.outcome):

@@ -122,7 +122,7 @@ class GridRow:
 
     release: str
     marks: tuple[Mark | None, ...]
-    """As many as the grid has columns; None where nothing was asked."""
+    """As many as the grid has columns; None where nothing was run."""
 
     @property
     def pattern(self) -> tuple[object, ...]:

@@ -64,7 +64,7 @@ SHIM_MEANING: dict[str, str] = {
     ),
     "cuda-devices-mean-cpu": (
         "The release's trainer sets its device to a number, which torch reads as a GPU, or sends the model to a GPU "
-        "whatever device was asked for. On the CPU the harness reads that as the CPU. On a GPU nothing is changed."
+        "whatever device the settings name. On the CPU the harness reads that as the CPU. On a GPU nothing is changed."
     ),
     "soundfile-reads-audio": (
         "torchaudio.load needs torchcodec from torchaudio 2.9 on. Where that is not installed, the harness reads "

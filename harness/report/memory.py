@@ -1,6 +1,6 @@
 """What fine-tuning took of memory and of time: by part, by phase, and over the steps.
 
-Figures of a GPU stand only where one was measured. On a CPU what is counted is told (weights, gradients, optimizer
+Figures of a GPU stand only where one was measured. On a CPU what is counted is shown (weights, gradients, optimizer
 state), and the resident memory of the process under its own name; it says nothing of a GPU's.
 """
 
@@ -30,7 +30,7 @@ PARTS = {
     "workspace_and_fragmentation": "workspace and fragmentation",
     "context": "context",
 }
-"""In the order in which they are told, with their names for people."""
+"""In the order of the report, with their names for people."""
 COUNTED = ("weights", "optimizer_state", "gradients")
 """What lies in memory when a step ends; these are known without a GPU too."""
 PHASES = ("data", "forward", "backward", "optimizer", "harness", "other")

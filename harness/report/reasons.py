@@ -58,7 +58,7 @@ def faults(
     Args:
         releases: Judged cells by release.
         order: All releases.
-        links: Where failures are told.
+        links: Where failures are described.
         severities: Those that are wanted.
         trainer: Whether the sentences name the trainer; without, it is the one that the release's own recipe calls.
     """
@@ -71,7 +71,7 @@ def faults(
     found = [
         Reason(
             text=text,
-            # Of the newest release: what is wrong besides makes groups of failures, and not what is told here.
+            # Of the newest release: what is wrong besides makes groups of failures, and is not repeated here.
             anchor=own[max(own, key=age.__getitem__)],
             severity=severity,
             check=check,

@@ -53,7 +53,7 @@ class Summary:
     cells: int
     releases: int
     checks: tuple[Check, ...]
-    """The checks that were asked for, lowest first."""
+    """The checks of the run, lowest first."""
     statuses: tuple[VerdictCounts[Status], ...]
     levels: tuple[VerdictCounts[Level], ...]
     verdicts: tuple[VerdictCounts[Verdict], ...]
@@ -64,7 +64,7 @@ class Summary:
     """None where no question was measured in two releases."""
     curves: tuple[CurveGroup, ...]
     without_curve: int
-    """How many fine-tunes that were asked for came to no step."""
+    """How many fine-tunes of the run took no step."""
     memory: tuple[MemoryGroup, ...]
     drift: Drift | None
     """None where no two releases have a loss curve at the same question."""

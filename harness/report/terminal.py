@@ -22,7 +22,7 @@ TITLE = "Which releases can be fine-tuned?"
 _MOST_REASONS = 3
 _LONGEST = 180
 _SAID_OF_THE_NEWEST = (Level.PASSED, Level.BROKEN, Level.FAULT, Level.YOURS)
-"""Levels of which the checks are named; what is wrong or minor is told in full, and what was not run is no answer."""
+"""Levels of which the checks are named; what is wrong or minor is written out, and what was not run is no answer."""
 
 
 def answer(judged: Sequence[JudgedOutcome], published: Sequence[str], *, width: int) -> str:

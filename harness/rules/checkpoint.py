@@ -112,7 +112,7 @@ def _wrong_with(case: MismatchCase) -> str:
         return f"of a checkpoint of another {case.kind}, tensors that fit were not taken over: {some(case.lost)}"
     if not case.ignore:
         names = some([entry.name for entry in case.left_out])
-        return f"of a checkpoint of another {case.kind}, it leaves out {names} though told not to"
+        return f"of a checkpoint of another {case.kind}, it leaves out {names} although the setting forbids it"
     if case.unsaid:
         return f"of a checkpoint of another {case.kind}, it leaves out {some(case.unsaid)} without a word"
     return ""

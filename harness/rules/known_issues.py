@@ -69,7 +69,7 @@ class KnownIssue:
     applies_when: tuple[Condition, ...] = ()
     """What a user's training has to have to meet it; all of them. None: every training of the releases meets it."""
     reported_elsewhere: bool = False
-    """Whether preflight finds what it does on the user's own files, so that the issue need not be told besides."""
+    """Whether preflight finds what it does on the user's own files, so that the issue need not be listed too."""
     cause: str
     remedy: str = ""
     upstream: tuple[str, ...] = ()
@@ -220,7 +220,7 @@ def _read_issue(table: Table, variants: Sequence[str]) -> KnownIssue | None:
         varies=table.text("varies", default="") or "",
     )
     if issue.status is Status.FAILED and not issue.signatures:
-        table.problems.add(table.at("signatures"), "missing: a failure is told from others by its signature")
+        table.problems.add(table.at("signatures"), "missing: a failure is recognised by its signature")
     if issue.entry is not None and issue.checks and not any(check.through_trainer for check in issue.checks):
         table.problems.add(table.at("entry"), "only checks about a trainer have an entry point")
     if len(table.problems.found) > noted:

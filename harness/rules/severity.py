@@ -112,7 +112,7 @@ TRAINING: Mapping[str, Severity] = MappingProxyType(
         "configuration": _W,
         "frozen": _W,
         "convergence": _W,
-        # What is told of the training is wrong, or it takes more time or memory; what is learned is the same.
+        # What is logged of the training is wrong, or it takes more time or memory; what is learned is the same.
         "statistics": _M,
         "log": _M,
         "memory": _M,

@@ -145,7 +145,7 @@ def _clipping(metrics: TrainingMetrics) -> Judged:
         norm, found, step = number(one.norm) or 0.0, number(one.found_by_clipping), one.step + 1
         if found is None and norm > clip * (1 + CLIP_TOLERANCE):
             return (
-                f"Step {step} was taken with a gradient of norm {norm:.4g}, clipped at nothing; {clip:g} is asked.",
+                f"Step {step} was taken with a gradient of norm {norm:.4g}, without clipping; {clip:g} is configured.",
             )
         if found is not None and abs(norm - min(found, clip)) > CLIP_TOLERANCE * min(found, clip):
             return (
@@ -276,12 +276,12 @@ def _log(metrics: TrainingMetrics) -> Judged:
         return None
     if not batches <= lines < batches + gathered:
         took = f"{steps} steps" if gathered == 1 else f"{steps} steps of {gathered} batches"
-        return (f"The trainer told of {lines} {'steps' if gathered == 1 else 'batches'} and took {took}.",)
+        return (f"The trainer logged {lines} {'steps' if gathered == 1 else 'batches'} and took {took}.",)
     for name, value in told.log_differences.items():
         apart = number(value)
         largest = max((abs(one) for one in _logged(metrics, name) if one is not None), default=0.0)
         if apart is None or apart > PRINTED + LOSS_TOLERANCE * largest:
-            return (f"What the trainer told of `{name}` is up to {value} from what the model gave it.",)
+            return (f"What the trainer logged of `{name}` is up to {value} from what the model gave it.",)
     return ()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
-    """The stack process has imported what it was asked to."""
+    """The stack process has imported what it was to import."""
 
     threads: int
     """One, if forks of it are to be safe."""

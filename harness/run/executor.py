@@ -88,7 +88,7 @@ def execute(
 
 @dataclass(frozen=True, kw_only=True)
 class Callbacks:
-    """Who is told what."""
+    """Who hears of what."""
 
     on_outcome: Callable[[Outcome], None]
     on_started: Callable[[Cell], None]

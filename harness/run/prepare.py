@@ -335,7 +335,7 @@ def prepare(
 
 
 def _contract(variant: Variant, dimensions: Dimensions, depth: Depth) -> dict[str, Any]:
-    """What the contract is told of the architecture; see `harness.variants.architecture`."""
+    """What the contract knows of the architecture; see `harness.variants.architecture`."""
     told = variant.traits.to_dict(render(variant, dimensions=dimensions, depth=depth))
     return {**told, "inputs": list(variant.inputs), "frame_seconds": variant.frame_seconds}
 

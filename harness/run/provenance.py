@@ -39,7 +39,7 @@ class StackFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a run is made on, as far as it can be told without torch."""
+    """What a run is made on, as far as it can be known without torch."""
 
     host: str
     """Operating system and architecture, never the host's name."""

@@ -70,7 +70,7 @@ class Repeating:
         return _line("run", *self.arguments, "--only", glob.escape(cell), "-o", AGAIN, "--fresh")
 
     def whole(self) -> str:
-        """Runs all that the run was asked for."""
+        """Runs all cells of the run."""
         return _line("run", *self.arguments, *(word for pattern in self.selection for word in ("--only", pattern)))
 
     @property

@@ -1,4 +1,4 @@
-"""How long a run will still take, told by check: a fine-tune takes a hundred times as long as a construct.
+"""How long a run will still take, estimated by check: a fine-tune takes a hundred times as long as a construct.
 
 What is left is laid out over the jobs as the process tree lays it out: batch by batch, a batch's cells one after the
 other, so that one long batch at the end counts with its whole length. A cell is expected to take
@@ -9,7 +9,7 @@ other, so that one long batch at the end counts with its whole length. A cell is
   because releases run oldest first and failures come in stretches, and more the more of them are done;
 - nothing, where a dependency did not pass, or the release has no such trainer.
 
-The estimate is pure: it is handed the time, and looks at no clock.
+The estimate is pure: it receives the time, and looks at no clock.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Seen:
 
 
 class TimeLeft:
-    """What is left of a run; told what starts and what is done, and when."""
+    """What is left of a run; it is called when something starts and when it is done."""
 
     def __init__(
         self, batches: Iterable[Sequence[Cell]], jobs: int, usual: Mapping[Check, float] = USUAL_SECONDS

@@ -41,7 +41,7 @@ class ArchitectureTraits:
     """What the contract checks besides what holds of every model; empty for a model of which nothing is stated."""
 
     losses: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
-    """The loss modules that carry the training, by name, with the projections whose scores they are handed.
+    """The loss modules that carry the training, by name, with the projections whose scores they receive.
     All of them have to be called; where none is stated, one of those that the model has."""
     loss_is: Mapping[str, tuple[str | float, ...]] = field(default_factory=dict, hash=False)
     """The statistics that the loss is the sum of, each with its weight's factors: numbers, paths of the config, and

@@ -73,7 +73,7 @@ def executed_changes(one: tuple[Trace, Path], other: tuple[Trace, Path]) -> tupl
 def function_changes(
     ran: Iterable[tuple[str, str]], other_ran: Iterable[tuple[str, str]], mine: ReleaseSource, theirs: ReleaseSource
 ) -> tuple[FunctionChange, ...]:
-    """The same for functions told by file and name."""
+    """The same for functions given by file and name."""
     ran, other_ran = set(ran), set(other_ran)
     found = []
     for file, name in sorted(ran | other_ran | _unseen(ran | other_ran, mine, theirs)):

@@ -276,7 +276,7 @@ def _gradients(mine: TracedPass, theirs: TracedPass) -> Iterator[Divergence]:
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """Two passes side by side; calls are told by their places."""
+    """Two passes side by side; calls are matched by their places."""
 
     pairs: tuple[tuple[int, int], ...]
     """In the order in which they began."""

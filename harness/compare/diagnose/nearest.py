@@ -30,7 +30,7 @@ class Record:
     """What runs tell of one question to all releases."""
 
     cell: Cell
-    """The question, put to the release that is asked about."""
+    """The question, put to the release in question."""
     seen: Mapping[str, RecordedStatus]
     """By release; of several runs what was measured last."""
     published: Sequence[str]

@@ -15,7 +15,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """What is told of an argument or a result."""
+    """What is recorded of an argument or a result."""
 
     data: Mapping[str, Any]
 

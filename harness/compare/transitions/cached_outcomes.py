@@ -17,7 +17,7 @@ FOLDERS = ("reports", "runs", "runs/bisections")
 """Where runs lie, relative to the current folder."""
 
 WITHOUT_SETTINGS = frozenset({Check.IMPORT, Check.CONSTRUCT, Check.LOSS_CONTRACT})
-"""Checks that are asked in the same way by every matrix; the others depend on what the matrix says."""
+"""Checks that run in the same way with every matrix; the others depend on what the matrix says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,12 @@ def on_record(
     """What runs know of a row.
 
     Where the check depends on the matrix's settings, only outcomes of one matrix are put beside each other: those of
-    the matrix that is asked with, or where there are none those of a matrix that asked every place.
+    the matrix of the search, or where there are none those of a matrix that ran every place.
 
     Args:
-        row: What is asked.
+        row: What is searched.
         runs: Their folders; of several that know a cell the newest outcome is believed.
-        matrix: The name of the matrix that is asked with.
+        matrix: The name of the matrix of the search.
         sha256: Of that matrix.
         read: What counts as an answer.
     """
@@ -132,7 +132,7 @@ def _sightings(run: LoadedRun, folder: Path, row: SearchSpace, read: Read) -> It
         if outcome is None:
             continue
         answer = read(outcome, by_id)
-        # What errored says nothing; it is asked again.
+        # What errored says nothing; it is run again.
         if answer.judged:
             yield (
                 number,

@@ -16,7 +16,7 @@ NO_PLACE = frozenset({Status.TIMED_OUT, Status.OUT_OF_MEMORY})
 
 @dataclass(frozen=True, kw_only=True)
 class CellAnswer:
-    """What became of a cell, as far as two releases are told difference by it."""
+    """What became of a cell, as far as it distinguishes two releases."""
 
     status: Status
     signature: str = ""

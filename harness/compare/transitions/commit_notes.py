@@ -1,4 +1,4 @@
-"""`commits.json` beside a run's outcomes: the commits that made its boundaries, so that its report can tell them."""
+"""`commits.json` beside a run's outcomes: the commits that made its transitions, for its report."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class CommitNote:
-    """A commit that made a boundary, as a run's report tells it."""
+    """A commit that made a transition, as a run's report shows it."""
 
     asked: str
-    """What was asked, a cell's id without the release."""
+    """What was run, a cell's id without the release."""
     before: str
     """Labels of the releases on both sides."""
     after: str
@@ -36,7 +36,7 @@ class CommitNote:
 
 
 def add_commits(folder: Path, notes: Sequence[CommitNote]) -> Path:
-    """Add commits to those that a run's report tells; what was told of the same boundary and question goes.
+    """Add commits to those of a run's report; earlier ones of the same transition and cell are replaced.
 
     Raises:
         StoreError: the file cannot be read or written.
@@ -49,7 +49,7 @@ def add_commits(folder: Path, notes: Sequence[CommitNote]) -> Path:
 
 
 def load_commits(folder: Path) -> tuple[CommitNote, ...]:
-    """The commits that were found for a run's boundaries; none where nothing was asked.
+    """The commits that were found for a run's transitions; none where nothing was searched.
 
     Raises:
         StoreError: the file is damaged.
@@ -64,7 +64,7 @@ def load_commits(folder: Path) -> tuple[CommitNote, ...]:
         raise storage_error(error, path, "read") from error
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(
-            f"{path} does not say which commits made the boundaries: {error}",
+            f"{path} does not say which commits made the transitions: {error}",
             cause="the file was edited, or written by another version of the harness",
             next_step="remove it, and ask again with: funasr-harness bisect --git PATH --note RUN",
         ) from error

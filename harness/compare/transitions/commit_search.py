@@ -1,4 +1,4 @@
-"""From a boundary between two releases to the commits that made it."""
+"""From a transition between two releases to the commits that made it."""
 
 from __future__ import annotations
 
@@ -73,23 +73,23 @@ class CommitBisector:
     """What counts as an answer."""
     on_round: Callable[[Sequence[Cell]], None] = lambda _: None
 
-    def between(self, boundary: Transition) -> History:
-        """The commits that made a boundary between two published releases."""
-        releases = boundary.before.place.release, boundary.after.place.release
+    def between(self, transition: Transition) -> History:
+        """The commits that made a transition between two published releases."""
+        releases = transition.before.place.release, transition.after.place.release
         before, after = (self._origin(release) for release in releases)
         if before is None or after is None:
-            missing = boundary.after.place.label if before else boundary.before.place.label
+            missing = transition.after.place.label if before else transition.before.place.label
             return History(before=before, after=after, problem=f"no commit of this history states version {missing}")
         if before.commit == after.commit:
             return History(before=before, after=after, problem="both releases are nearest to the same commit")
         older, problem = self._base(before.commit, after.commit)
         if older is None:
             return History(before=before, after=after, problem=problem)
-        expected = (boundary.before.answer, boundary.after.answer)
+        expected = (transition.before.answer, transition.after.answer)
         chain = self.repository.first_parents(after.commit, *PARTS, base=older)
         found = self._search([older, *chain, *(() if after.commit in chain else (after.commit,))], expected)
         founds = [found]
-        culprits = tuple(self._culprit(one, expected, founds) for one in found.boundaries)
+        culprits = tuple(self._culprit(one, expected, founds) for one in found.transitions)
         problem = problem or _odd(found, expected)
         return History(before=before, after=after, culprits=culprits, founds=tuple(founds), problem=problem)
 
@@ -127,9 +127,9 @@ class CommitBisector:
         why_not = install(release, self.runner.settings.cache)
         return why_not or (release, self.asked.of(release.label, release.version))
 
-    def _culprit(self, boundary: Transition, expected: tuple[CellAnswer, CellAnswer], founds: list[Found]) -> Culprit:
-        """The commit of a boundary; where that is a merge, the one on its branch."""
-        culprit = self._of(boundary)
+    def _culprit(self, transition: Transition, expected: tuple[CellAnswer, CellAnswer], founds: list[Found]) -> Culprit:
+        """The commit of a transition; where that is a merge, the one on its branch."""
+        culprit = self._of(transition)
         for _ in range(DEEPEST):
             inner = self._within(culprit, expected, founds)
             if inner is None:
@@ -137,13 +137,13 @@ class CommitBisector:
             culprit = inner
         return culprit
 
-    def _of(self, boundary: Transition) -> Culprit:
+    def _of(self, transition: Transition) -> Culprit:
         return Culprit(
-            commit=self.repository.commit(boundary.after.place.label),
-            base=boundary.before.place.label,
-            before=boundary.before.answer,
-            after=boundary.after.answer,
-            among=tuple(place.label for place, _ in boundary.passed_over),
+            commit=self.repository.commit(transition.after.place.label),
+            base=transition.before.place.label,
+            before=transition.before.answer,
+            after=transition.after.answer,
+            among=tuple(place.label for place, _ in transition.passed_over),
         )
 
     def _within(self, merge: Culprit, expected: tuple[CellAnswer, CellAnswer], founds: list[Found]) -> Culprit | None:
@@ -157,9 +157,9 @@ class CommitBisector:
             return None
         found = self._search([base, *chain], expected)
         founds.append(found)
-        for boundary in reversed(found.boundaries):
-            if boundary.after.answer == merge.after:
-                inner = self._of(boundary)
+        for transition in reversed(found.transitions):
+            if transition.after.answer == merge.after:
+                inner = self._of(transition)
                 return replace(inner, branches=(*merge.branches, merge.commit.hash))
         return None
 

@@ -56,7 +56,7 @@ class Found:
         return {number: sightings[0].answer for number, sightings in self.seen.items()}
 
     @property
-    def boundaries(self) -> tuple[Transition, ...]:
+    def transitions(self) -> tuple[Transition, ...]:
         """Every one that was found, oldest first; none where the search was stopped."""
         if self.stopped:
             return ()
@@ -106,7 +106,7 @@ def find(row: SearchSpace, ask: Ask | None, *, known: Mapping[int, Observation],
     """Search a row.
 
     Args:
-        row: What is asked; at least one place.
+        row: What is searched; at least one place.
         ask: Runs cells; None to search only what is on record.
         known: What is on record, by place.
         exhaustive: Ask every place.

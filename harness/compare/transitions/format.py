@@ -24,7 +24,7 @@ def render_search(found: Found) -> Iterator[str]:
     if found.stopped:
         yield from _inconsistent(found)
         return
-    transitions = found.boundaries
+    transitions = found.transitions
     for number, one in enumerate(transitions, 1):
         yield ""
         yield from _transition(number, one)
@@ -92,7 +92,7 @@ def _no_transition(found: Found) -> Iterator[str]:
 
 
 def _reckoning(found: Found) -> Iterator[str]:
-    count, transitions = len(found.row.places), len(found.boundaries)
+    count, transitions = len(found.row.places), len(found.transitions)
     limit = f" (grid search plus bisection runs {search.bound(count, transitions)} at most)"
     yield (
         f"{plural(transitions, 'transition')}; {found.cells_run} cells run"

@@ -105,7 +105,7 @@ class Repository:
         return None if answer.returncode else answer.stdout.decode().split()[0]
 
     def commit(self, name: str) -> Commit:
-        """What is told of a commit."""
+        """What is shown of a commit."""
         form = "--format=%H%x00%P%x00%an%x00%aI%x00%s%x00%b"
         text = self._text("show", "--no-patch", "--no-show-signature", form, name)
         hash_, parents, author, date, subject, body = text.split("\0", 5)
@@ -147,7 +147,7 @@ class Repository:
         return found
 
     def diff(self, older: str, newer: str, paths: Sequence[str]) -> str:
-        """What `newer` changed against `older` in some files, as a unified diff; renamed files are told as such."""
+        """What `newer` changed against `older` in some files, as a unified diff; renamed files are named as such."""
         if not paths:
             return ""
         options = ("--no-color", "--no-ext-diff", "--no-textconv", "--find-renames", "--unified=2")

@@ -1,4 +1,4 @@
-"""The row that is searched: releases or commits in their order, each with the cell that is asked of it."""
+"""The row that is searched: releases or commits in their order, each with the cell that is run for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABEL = "RELEASE"
 
 @dataclass(frozen=True, kw_only=True)
 class CellTemplate:
-    """What is asked of every place of a row: a cell in which the release is left open."""
+    """What is run for every place of a row: a cell in which the release is left open."""
 
     cell: Cell
     native: bool = False
@@ -64,7 +64,7 @@ def asked_of(
     device: Device,
     precision: Precision,
 ) -> CellTemplate:
-    """What is asked of every release.
+    """What is run in every release.
 
     Raises:
         InputError: it is no check, leaves the trainer open, or lacks the model that it is about.
@@ -74,7 +74,7 @@ def asked_of(
         return CellTemplate(cell=import_cell(LABEL))
     if variant is None or dimensions is None:
         raise InputError(
-            f"{check} is asked of a model", next_step="name one: --variant paraformer_streaming --dimensions v8404-h320"
+            f"{check} needs a model", next_step="name one: --variant paraformer_streaming --dimensions v8404-h320"
         )
     cell = Cell(
         release=LABEL,
@@ -97,7 +97,7 @@ class Candidate:
     label: str
     """As people call it: `1.0.17`, or a commit's abbreviated hash."""
     cell: Cell | None
-    """What is asked of it; None where it could not be laid out, so that nothing can be asked."""
+    """Its cell; None where it could not be installed, so that nothing can be run."""
     release: Release | None = None
     why_not: str = ""
     """Why nothing can be asked."""

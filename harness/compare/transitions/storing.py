@@ -1,4 +1,4 @@
-"""The record of a search: `boundaries.json` and `bisect --json`."""
+"""The record of a search: `transitions.json` and `bisect --json`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from harness.compare.transitions.commit_search import Culprit, History
 from harness.compare.transitions.find import Found, Transition, TransitionSide
 from harness.compare.transitions.git import Repository
 
-BOUNDARIES = "boundaries.json"
-SCHEMA = 1
+TRANSITIONS = "transitions.json"
+SCHEMA = 2
 
 
-def boundaries_json(found: Found, histories: Sequence[History], made: str) -> dict[str, Any]:
+def search_json(found: Found, histories: Sequence[History], made: str) -> dict[str, Any]:
     """What is stored of a search; `histories` in the order of the transitions, or none."""
     row = found.row
     return {
         "schema": SCHEMA,
-        "asked": row.asked.name,
+        "cell": row.asked.name,
         "made": made,
         "first": row.places[0].label,
         "last": row.places[-1].label,
@@ -30,9 +30,9 @@ def boundaries_json(found: Found, histories: Sequence[History], made: str) -> di
         "stopped": found.stopped,
         "cells_run": found.cells_run,
         "cells_cached": found.cells_cached,
-        "boundaries": [
-            _boundary(one, histories[number] if number < len(histories) else None)
-            for number, one in enumerate(found.boundaries)
+        "transitions": [
+            _transition(one, histories[number] if number < len(histories) else None)
+            for number, one in enumerate(found.transitions)
         ],
         "unseen": [[row.places[first].label, row.places[last].label] for first, last in found.unseen],
         "inconsistent": [row.places[number].label for number in found.inconsistent],
@@ -40,11 +40,11 @@ def boundaries_json(found: Found, histories: Sequence[History], made: str) -> di
     }
 
 
-def _boundary(boundary: Transition, history: History | None) -> dict[str, Any]:
+def _transition(transition: Transition, history: History | None) -> dict[str, Any]:
     return {
-        "before": _side(boundary.before),
-        "after": _side(boundary.after),
-        "passed_over": [{"release": place.label, "reason": reason} for place, reason in boundary.passed_over],
+        "before": _side(transition.before),
+        "after": _side(transition.after),
+        "passed_over": [{"release": place.label, "reason": reason} for place, reason in transition.passed_over],
         "commits": None if history is None else _history(history),
     }
 
@@ -84,15 +84,15 @@ def _culprit(culprit: Culprit) -> dict[str, Any]:
 
 
 def commit_notes(
-    asked: str, boundary: Transition, history: History, repository: Repository, executed: Sequence[str]
+    asked: str, transition: Transition, history: History, repository: Repository, executed: Sequence[str]
 ) -> tuple[CommitNote, ...]:
     """The commits of one transition, for a run's report."""
     ran = frozenset(executed)
     return tuple(
         CommitNote(
             asked=asked,
-            before=boundary.before.place.label,
-            after=boundary.after.place.label,
+            before=transition.before.place.label,
+            after=transition.after.place.label,
             commit=culprit.commit.hash,
             author=culprit.commit.author,
             date=culprit.commit.date,

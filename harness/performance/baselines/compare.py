@@ -75,17 +75,17 @@ def _matched(outcome: Outcome, origin: Provenance, known: Mapping[Key, Baseline]
     key = key_of(outcome, origin)
     name = outcome.cell.id
     if isinstance(key, NoKey):
-        return _whole(name, None, MetricStatus.UNCALIBRATED, key.reason) if comparable(outcome) else None
+        return _whole(name, None, MetricStatus.NO_BASELINE, key.reason) if comparable(outcome) else None
     baseline = known.get(key)
     entry = baseline.cells.get(name) if baseline else None
     if not comparable(outcome):
         return _whole(name, key, MetricStatus.NO_FIGURE, f"it {outcome.status}") if entry else None
     if baseline is None or entry is None:
         lack = f"no baseline for {key}" if baseline is None else "the baseline does not have this cell"
-        return _whole(name, key, MetricStatus.UNCALIBRATED, lack)
+        return _whole(name, key, MetricStatus.NO_BASELINE, lack)
     acceptance = baseline.acceptance_of(entry)
     if other := _other_work(acceptance, origin):
-        return _whole(name, key, MetricStatus.UNCALIBRATED, other)
+        return _whole(name, key, MetricStatus.NO_BASELINE, other)
     return _figures(CellComparison(cell=name, key=key, figures=()), measured(outcome.metrics), baseline, entry)
 
 
@@ -131,7 +131,7 @@ def _unasked(name: str, value: float | None, repeats: Sequence[float]) -> Metric
     words = _too_few(len(repeats)) if repeats else "no figure in the baseline"
     return MetricComparison(
         figure=name,
-        standing=MetricStatus.UNCALIBRATED,
+        standing=MetricStatus.NO_BASELINE,
         words=words,
         baseline=centre,
         now=value,
@@ -149,7 +149,7 @@ def _curve(now: Sequence[float] | None, curves: Sequence[Sequence[float]]) -> Me
         return MetricComparison(figure=CURVE, standing=MetricStatus.NO_FIGURE, words="no figure in this run")
     if len(curves) < LEAST_CURVES:
         words = _too_few(len(curves))
-        return MetricComparison(figure=CURVE, standing=MetricStatus.UNCALIBRATED, words=words, now=now[-1])
+        return MetricComparison(figure=CURVE, standing=MetricStatus.NO_BASELINE, words=words, now=now[-1])
     then = curves[-1]
     if len(now) != len(then):
         return _another_length(now, then)
@@ -187,7 +187,7 @@ def _against(asked: _Asked, comparisons: int) -> MetricComparison:
     if share is None:
         return MetricComparison(
             figure=asked.figure,
-            standing=MetricStatus.UNCALIBRATED,
+            standing=MetricStatus.NO_BASELINE,
             words="its repeats scatter so much that it could double unseen",
             baseline=centre,
             now=asked.now,

@@ -15,7 +15,7 @@ class MetricStatus(StrEnum):
     """A figure, or a cell, against the baseline; the gravest first."""
 
     CHANGED = "changed"
-    UNCALIBRATED = "uncalibrated"
+    NO_BASELINE = "no_baseline"
     NO_FIGURE = "no_figure"
     WITHIN = "within"
 
@@ -28,7 +28,7 @@ class MetricComparison:
     """By the names of `KINDS`, or `losses`; empty for the cell as a whole."""
     standing: MetricStatus
     words: str = ""
-    """`slower`, `less memory`, `other losses`, …, where it changed; else why it could not be told, or nothing."""
+    """`slower`, `less memory`, `other losses`, …, where it changed; else why it could not be compared, or nothing."""
     baseline: float | None = None
     """Seconds, bytes or a loss, as the next."""
     now: float | None = None
@@ -50,11 +50,7 @@ class CellComparison:
     def standing(self) -> MetricStatus:
         """The gravest of its figures; a figure that could not be had says nothing of the others."""
         found = {one.standing for one in self.figures}
-        if (
-            MetricStatus.WITHIN in found
-            and MetricStatus.CHANGED not in found
-            and MetricStatus.UNCALIBRATED not in found
-        ):
+        if MetricStatus.WITHIN in found and MetricStatus.CHANGED not in found and MetricStatus.NO_BASELINE not in found:
             return MetricStatus.WITHIN
         return next((word for word in MetricStatus if word in found), MetricStatus.NO_FIGURE)
 

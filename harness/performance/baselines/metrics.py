@@ -53,7 +53,7 @@ KINDS: Mapping[str, MetricKind] = {
     "first_loss": MetricKind(words="first loss", up="other losses", down="other losses", relative_floor=1e-6),
     "mean_loss": MetricKind(words="mean loss", up="other losses", down="other losses", relative_floor=1e-6),
 }
-"""By name; the last two are asked where repeats do not give the same losses to the last digit."""
+"""By name; the last two are compared where repeats are not bit-identical in their losses."""
 
 LOSS_FIGURES = ("first_loss", "mean_loss")
 STORED = tuple(name for name in KINDS if name not in LOSS_FIGURES)

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from harness.core.numbers import mean
 
 ALPHA = 0.01
-"""The chance that a run in which nothing changed is told to differ from its baseline in anything."""
+"""The chance that a run in which nothing changed is reported to differ from its baseline in anything."""
 
 LEAST_REPEATS = 3
 """Fewer tell too little of what all cells of a run have in common: of two, where the whole machine is slower one day
-and not the other, a tenth of the runs in which nothing changed were told to have changed, in simulations."""
+and not the other, a tenth of the runs in which nothing changed were reported to have changed, in simulations."""
 
 WIDEST = 2.0
 """Times as much: a figure that could double unseen, because its repeats scatter so or are so few, is not calibrated."""
@@ -72,7 +72,7 @@ def _freedom(within: float, between: float, cells: int, runs: int) -> float:
 
 
 def centre_of(repeats: Sequence[float]) -> float:
-    """The mean of the logarithms, as a number like those: what a baseline is told to be."""
+    """The mean of the logarithms, as a number like those: what a baseline states."""
     return math.exp(mean([math.log(value) for value in repeats]))
 
 

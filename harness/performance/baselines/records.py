@@ -152,7 +152,7 @@ def _noise(data: Any) -> Noise:
 
 def _entry_to_json(entry: BaselineEntry) -> dict[str, Any]:
     curves = [one.curve for one in entry.repeats]
-    # Losses that repeat to the last digit are told once.
+    # Bit-identical losses are written once.
     told = {"each": curves[0]} if len(set(curves)) == 1 else {"by_run": curves}
     values = {name: [_shortest(one.values.get(name)) for one in entry.repeats] for name in STORED}
     return {

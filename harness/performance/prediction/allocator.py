@@ -26,7 +26,7 @@ def rounded(size: float) -> int:
 
 
 def segment_size(size: int) -> int:
-    """Bytes that are asked of the driver when no free block can serve `size` bytes."""
+    """Bytes that the driver has to give when no free block can serve `size` bytes."""
     if size <= SMALL_SIZE:
         return SMALL_SEGMENT
     if size < LEAST_OWN_SEGMENT:

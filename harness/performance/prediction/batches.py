@@ -2,8 +2,8 @@
 
 All utterances are of one length, so every tensor's size is affine in their number: `a + b · utterances`. Two measured
 batches give `a` and `b` of each. Where the release loops over the utterances, a larger batch makes more tensors; such
-stretches are told by their sums (what they free, what outlives them, by where it ends, and how high they rise), and
-those are affine too.
+stretches are described by their sums: what they free, what outlives them, by where it ends, and how high they rise.
+Those are affine too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _between(small: StepSegment, large: StepSegment, share: float) -> StepSegmen
 
 
 def _even(small: Step, large: Step) -> tuple[Step, Step]:
-    """Both steps with the same events: stretches that differ in them are told by their sums."""
+    """Both steps with the same events: stretches that differ in them are described by their sums."""
     if [one.label for one in small] != [one.label for one in large]:
         raise CarryError(
             "a batch of another size takes another way through the model",
@@ -85,13 +85,13 @@ def _form(events: tuple[Event, ...]) -> list[object]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Shared:
-    """What both steps are told by in their uneven stretches, so that they have the same events."""
+    """What describes both steps in their uneven stretches, so that they have the same events."""
 
     places: Mapping[Label, Mapping[Group, int]]
     """The order of the groups; one that only one of the steps has, has no size in the other."""
     frees: Mapping[Label, list[Ref]]
     pieces: Mapping[Label, int]
-    """In how many pieces the passing tensors of a stretch are told: an allocator serves small ones otherwise."""
+    """In how many pieces the passing tensors of a stretch are counted: an allocator serves small ones otherwise."""
 
 
 def _summed(small: Step, large: Step, uneven: set[Label]) -> tuple[Step, Step]:

@@ -81,7 +81,7 @@ def _lines(
     yield tabulate(rows, headers=header, colalign=("left", "right", "right", "left"), disable_numparse=True)
     yield ""
     sizes = figures(found, calibration)
-    calibrated = f"calibrated with {calibration.key}" if calibration else f"uncalibrated, {NOT_ON_A_GPU}"
+    calibrated = f"calibrated with {calibration.key}" if calibration else f"not calibrated, {NOT_ON_A_GPU}"
     phases = ", ".join(f"{_PHASE_NAMES[name]} {memory(found.by_phase[name])}" for name in PHASES)
     allocated, reserved = memory(sizes["predicted_allocated_bytes"]), memory(sizes["predicted_reserved_bytes"])
     yield f"peak allocated  {allocated}, in the {_PHASE_NAMES[found.phase]} ({phases})"

@@ -107,7 +107,7 @@ def _measured(question: MeasureRequest, batches: Sequence[int], room: MeasureCon
         variant=question.variant.name,
         dimensions=question.dimensions,
         depth=question.depth,
-        # No check of the chain is asked; the process tree wants the name of one.
+        # No check of the chain runs; the process tree wants the name of one.
         check=Check.LOSS_CONTRACT,
         entry=None,
         device=Device.CPU,

@@ -1,4 +1,4 @@
-"""Predicted beside measured: what GPU trainings took at the most, and what is told of them without a GPU.
+"""Predicted beside measured: what GPU trainings took at the most, and what is predicted of them without a GPU.
 
 A prediction is for the largest batch that the training had, padded as the collator padded it. It is made afresh from
 the model, never from what was measured, and stored in the outcome; the report shows the error of each.
@@ -58,7 +58,7 @@ def lacking(outcomes: Iterable[Outcome]) -> tuple[tuple[Outcome, TrainingBatch],
 
 
 def predicted(outcomes: Iterable[Outcome], ask: Ask, on_lack: Callable[[str], None]) -> Iterator[Outcome]:
-    """Those that lacked a prediction, with it; equal questions are asked once.
+    """Those that lacked a prediction, with it; equal predictions are made once.
 
     Args:
         on_lack: Told of each for which none can be had, and why; it stays as it was.

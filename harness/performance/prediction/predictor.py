@@ -40,7 +40,7 @@ class Predictor:
         """Have it measured.
 
         Args:
-            alone: A batch that no other is to be told from; None measures what any batch can be told from.
+            alone: A batch from which no other is predicted; None measures what any batch can be predicted from.
 
         Raises:
             HarnessError: why it cannot be had.
@@ -65,7 +65,7 @@ class Predictor:
 
     @cached_property
     def _pair(self) -> BatchPair:
-        """Two of them; to the full depth first, because what is told by its sum shows no blocks any more."""
+        """Two of them; to the full depth first, because a sum does not show the blocks any more."""
         small, large = sorted(self._deep)[:2]
         return BatchPair(small=self._deep[small], large=self._deep[large], sizes=(small, large))
 

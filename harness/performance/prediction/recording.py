@@ -97,7 +97,7 @@ class BlockStack:
     name: str
     measured: int
     full: int
-    """Blocks at the depth that is asked about."""
+    """Blocks at the depth of the prediction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +211,7 @@ class _Reader:
         return not label.stack and size <= SMALL_BYTES and here
 
     def step(self, number: int) -> Step:
-        """One step; what it frees of the step before is told by the place that it had there."""
+        """One step; what it frees of the step before is named by its place there."""
         return tuple(
             StepSegment(label=label, events=tuple(self._events(number, events))) for label, events in self._told[number]
         )

@@ -1,6 +1,6 @@
 """Whole training steps as an allocator meets them: weights, then step after step, with what the optimizer adds.
 
-The optimizer is told by a rule, torch's own: on a GPU `torch.optim.Adam` and `AdamW` run their `foreach` form unless
+The optimizer's form follows torch's own rule: on a GPU `torch.optim.Adam` and `AdamW` run their `foreach` form unless
 asked otherwise. It keeps two tensors a parameter from its first step on (`exp_avg`, `exp_avg_sq`; the count of steps
 stays on the CPU), and within a step it makes one more of each parameter's size, the square roots, and another where
 there is a weight decay that is added to the gradients. Clipping makes one number a parameter.
@@ -54,7 +54,7 @@ class AllocationChange:
 
     key: int
     size: float
-    """Bytes that are asked for; 0 frees the key."""
+    """Bytes to allocate; 0 frees the key."""
     use: StorageUse
     phase: str
     """`start`, `load`, `forward`, `backward` or `update`."""

@@ -1,4 +1,4 @@
-"""The findings of one outcome, each to be told by itself, with the scripts that may show it."""
+"""The findings of one outcome, each reported by itself, with the scripts that may show it."""
 
 from __future__ import annotations
 

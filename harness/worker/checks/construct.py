@@ -115,7 +115,7 @@ def structural_fault(found: Mapping[str, list[Any]], config: Mapping[str, Any]) 
         text = f"the model holds {_list_names(names)} beside its registered modules: nothing trains or saves it"
         return "Unregistered", _place(names), text
     if (names := found["frozen"]) and not _asks(config, "freeze"):
-        return "Frozen", _place(names), f"no gradient is asked for {_list_names(names)}, and the config freezes nothing"
+        return "Frozen", _place(names), f"requires_grad is off for {_list_names(names)}, and the config freezes nothing"
     if (groups := found["shared"]) and not _asks(config, "share"):
         names = groups[0]
         text = f"{' and '.join(names)} are one tensor, and the config shares nothing"

@@ -64,6 +64,6 @@ class Log:
         self._file.close()
 
     def _write(self, data: bytes) -> None:
-        # a full disk is told by the results, which matter more
+        # a full disk shows in the results, which matter more
         with contextlib.suppress(OSError):
             self._file.write(data)

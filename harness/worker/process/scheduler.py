@@ -114,7 +114,7 @@ class Devices:
         self._free = self._all
 
     def take(self, count: int) -> tuple[str, ...] | None:
-        """Lend so many, none where none are asked for; None while there are not enough."""
+        """Lend so many, none where none are needed; None while there are not enough."""
         if count > len(self._free):
             return None
         taken, self._free = tuple(self._free[:count]), self._free[count:]

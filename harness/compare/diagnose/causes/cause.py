@@ -85,10 +85,10 @@ def consequence(evidence: Evidence) -> str:
     for divergence in sorted(raised, key=lambda each: each.moment):
         for found in evidence.divergences:
             if found.kind is DivergenceKind.INPUT_SHAPE and found.my_place == divergence.my_place:
-                return f": `{divergence.label}` is handed {found.detail.partition(': ')[2]}"
+                return f": `{divergence.label}` receives {found.detail.partition(': ')[2]}"
     wrong = [each for each in evidence.divergences if each.is_module and each.kind is DivergenceKind.INPUT_SHAPE]
     if wrong:
-        return f": `{wrong[-1].label}` is handed {wrong[-1].detail.partition(': ')[2]}"
+        return f": `{wrong[-1].label}` receives {wrong[-1].detail.partition(': ')[2]}"
     return ""
 
 

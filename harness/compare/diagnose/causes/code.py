@@ -12,7 +12,7 @@ from harness.compare.diagnose.source import MODULE
 from harness.compare.diagnose.traces import Call
 
 _MOST_EDITS = 6
-"""A function that changed in more places is told as changed, and not as the cause."""
+"""A function that changed in more places is reported as changed, and not as the cause."""
 
 
 def replaced_call(evidence: Evidence) -> Cause | None:

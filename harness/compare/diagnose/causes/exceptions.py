@@ -128,7 +128,7 @@ def _missing(evidence: Evidence, module: str, name: str) -> Cause | None:
     file = _file_of(evidence.mine, module)
     theirs = _file_of(evidence.other, module)
     where = evidence.mine.innermost
-    asking = f"`{where[0]}:{where[2]}` asks for it" if where else "it is asked for"
+    asking = f"`{where[0]}:{where[2]}` asks for it" if where else "it is required"
     if not name:
         if file or not theirs:
             return None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import InputError
+from harness.preflight.code.release_code import code_of
 from harness.preflight.findings import Place
 from harness.preflight.keys.follow import read_keys
 from harness.preflight.settings import Setting, SettingsInForce, read_config
@@ -117,7 +118,7 @@ def read_by_releases(config: SettingsInForce) -> dict[str, dict[str, list[list[s
             overlay = install_path(release, default_cache())
             if not (overlay / "funasr" / "bin" / f"{entry}.py").is_file():
                 continue
-            reading = read_keys(overlay, entry, config, config, cache=None)
+            reading = read_keys(code_of(overlay), entry, config, config, cache=None)
             read = {one for one in reading.read if one.count(".") == 0 or one.startswith(SECTIONS)}
             for key in sorted(one for one in read if one.count(".") < 2 and reading.is_read(one)):
                 ranges = keys.setdefault(key, [])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.core.cells import Outcome, Release
 from harness.environments.environment import Environment
+from harness.preflight.code.release_code import ReleaseCode, code_of
 from harness.preflight.command import TrainingCommand
 from harness.preflight.settings import SettingsInForce
 
@@ -50,6 +51,11 @@ class Inputs:
     def settings(self) -> SettingsInForce:
         """In force: config.yaml with the command's overrides."""
         return self.config.merged(self.command.overrides)
+
+    @property
+    def code(self) -> ReleaseCode:
+        """The release's code, read and never run."""
+        return code_of(self.overlay, self.cache)
 
     @property
     def processes(self) -> int:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-_REGISTERED = re.compile(
-    r"^[ \t]*@tables\.register\(\s*['\"](?P<table>\w+)['\"]\s*(?:,\s*(?:key\s*=\s*)?(?P<key>[^)\s]+)\s*,?\s*)?\)",
-    re.MULTILINE,
-)
-_DEFINED = re.compile(r"^[ \t]*(?:class|def)\s+(\w+)", re.MULTILINE)
-_CONSTANT = re.compile(r"^(\w+)\s*=\s*['\"]([^'\"]+)['\"]\s*$", re.MULTILINE)
+from harness.preflight.code.bindings import Bindings
+from harness.preflight.code.listing import ListedFile, list_files
+from harness.preflight.code.source_file import SourceFile, source_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,28 +57,25 @@ class ReleaseCode:
 
     root: Path
     """`overlay / "funasr"`."""
-    _trees: dict[Path, ast.Module | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    cache: Path | None = None
+    """The folder in which the harness keeps what it found out."""
     _lineages: dict[Definition, tuple[tuple[Definition, ast.ClassDef], ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     @cached_property
+    def listing(self) -> Mapping[str, ListedFile]:
+        """The release's files by path below `root`: `models/sanm/encoder.py`."""
+        return list_files(self.root, self.cache)
+
+    @cached_property
     def registered(self) -> Mapping[str, Mapping[str, tuple[Definition, ...]]]:
         """By table and name, what registers it; several modules may."""
         found: dict[str, dict[str, list[Definition]]] = {}
-        for path in sorted(self.root.rglob("*.py")):
-            text = _read(path)
-            if "tables.register" not in text:
-                continue
-            constants = dict(_CONSTANT.findall(text))
-            for match in _REGISTERED.finditer(text):
-                defined = _DEFINED.search(text, match.end())
-                if defined is None:
-                    continue
-                key = match["key"]
-                name = defined[1] if key is None else constants.get(key, key.strip("'\""))
-                one = Definition(file=path, name=defined[1])
-                found.setdefault(match["table"], {}).setdefault(name, []).append(one)
+        for name, listed in self.listing.items():
+            for one in listed.registrations:
+                definition = Definition(file=self.root / name, name=one.defined)
+                found.setdefault(one.table, {}).setdefault(one.key, []).append(definition)
         return {table: {name: tuple(all_) for name, all_ in names.items()} for table, names in found.items()}
 
     def names(self, table: str) -> tuple[str, ...]:
@@ -94,18 +87,43 @@ class ReleaseCode:
         found = self.registered.get(table, {}).get(name, ())
         return found[-1] if found else None
 
+    def file(self, path: Path | str) -> SourceFile | None:
+        """A file of the release, by its path or by that below `root`; None where there is none."""
+        full = self.root / path
+        try:
+            listed = self.listing.get(full.relative_to(self.root).as_posix())
+        except ValueError:
+            listed = None
+        return source_file(full, listed.digest if listed else "")
+
     def text(self, relative: str) -> str:
         """A file's text; empty where it is not there."""
-        return _read(self.root / relative)
+        file = self.file(relative)
+        return file.text if file else ""
 
     def tree(self, path: Path) -> ast.Module | None:
         """The parsed file; None where it is not there or no Python."""
-        if path not in self._trees:
-            try:
-                self._trees[path] = ast.parse(_read(path)) if path.is_file() else None
-            except (SyntaxError, ValueError, RecursionError):
-                self._trees[path] = None
-        return self._trees[path]
+        file = self.file(path)
+        return file.tree if file else None
+
+    def module_file(self, module: str) -> str | None:
+        """The path below `root` of a module such as `funasr.models.sanm.encoder`; None where there is none."""
+        package, _, inner = module.partition(".")
+        place = inner.replace(".", "/")
+        candidates = (f"{place}.py", f"{place}/__init__.py") if inner else ("__init__.py",)
+        return next((one for one in candidates if one in self.listing), None) if package == "funasr" else None
+
+    def bindings(self, module: str) -> Bindings | None:
+        """What a module's names are bound to; None where it is none of the release's, or no Python."""
+        name = self.module_file(module)
+        file = self.file(name) if name else None
+        package = module if name and name.endswith("__init__.py") else module.rpartition(".")[0]
+        return file.bindings(package) if file else None
+
+    def module_of(self, path: Path) -> str:
+        """The dotted name of a file's module."""
+        parts = path.relative_to(self.root.parent).with_suffix("").parts
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
     def lineage(self, one: Definition) -> tuple[tuple[Definition, ast.ClassDef], ...]:
         """A class and its bases within the release, in the order in which a method is looked up (depth first)."""
@@ -145,44 +163,38 @@ class ReleaseCode:
                 self._collect(above, found)
 
     def _class_node(self, one: Definition) -> ast.ClassDef | None:
-        tree = self.tree(one.file)
-        nodes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == one.name] if tree else []
-        return nodes[-1] if nodes else None
+        bindings = self.bindings(self.module_of(one.file))
+        node = bindings.definitions.get(one.name) if bindings else None
+        return node if isinstance(node, ast.ClassDef) else None
 
     def _base(self, one: Definition, base: ast.expr) -> Definition | None:
-        if not isinstance(base, ast.Name):
+        if not isinstance(base, ast.Name | ast.Attribute):
             return None
-        tree = self.tree(one.file)
-        for node in tree.body if tree else ():
-            if isinstance(node, ast.ClassDef) and node.name == base.id:
-                return Definition(file=one.file, name=base.id)
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("funasr."):
-                for alias in node.names:
-                    if (alias.asname or alias.name) == base.id:
-                        return self._in_module(node.module, alias.name)
-        return None
+        module = self.module_of(one.file)
+        first, _, rest = ast.unparse(base).partition(".")
+        bindings = self.bindings(module)
+        if bindings is not None and not rest and first in bindings.definitions:
+            return Definition(file=one.file, name=first)
+        imported = bindings.imported.get(first) if bindings else None
+        return self._defined(f"{imported}.{rest}" if rest else imported) if imported else None
 
-    def _in_module(self, module: str, name: str) -> Definition | None:
-        place = self.root.joinpath(*module.split(".")[1:])
-        for path in (place.with_suffix(".py"), place / "__init__.py"):
-            if path.is_file():
-                return Definition(file=path, name=name)
-        return None
+    def _defined(self, dotted: str, depth: int = 0) -> Definition | None:
+        """The class that `funasr.models.sanm.encoder.SANMEncoder` is, also where a module passes it on."""
+        module, _, name = dotted.rpartition(".")
+        bindings = self.bindings(module)
+        if bindings is None or depth > 8:
+            return None
+        if name in bindings.definitions:
+            return Definition(file=self.root / str(self.module_file(module)), name=name)
+        return self._defined(bindings.imported[name], depth + 1) if name in bindings.imported else None
 
 
 @lru_cache(maxsize=16)
-def code_of(overlay: Path) -> ReleaseCode:
+def code_of(overlay: Path, cache: Path | None = None) -> ReleaseCode:
     """The code of the release that is installed in a folder; read once for all parts."""
-    return ReleaseCode(root=overlay / "funasr")
+    return ReleaseCode(root=overlay / "funasr", cache=cache)
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
     """All functions and methods of a file."""
     return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -26,7 +26,7 @@ def check(inputs: Inputs) -> PreflightPart:
     entry = entry_of(inputs)
     if not (inputs.overlay / "funasr" / "bin" / f"{entry}.py").is_file():
         return PreflightPart(skipped=f"keys: FunASR {inputs.release.version} has no funasr/bin/{entry}.py")
-    reading = read_keys(inputs.overlay, entry, inputs.settings, inputs.config, cache=inputs.cache)
+    reading = read_keys(inputs.code, entry, inputs.settings, inputs.config, cache=inputs.cache)
     if not reading.read:
         return PreflightPart(skipped=f"keys: funasr/bin/{entry}.py of {inputs.release.label} could not be followed")
     findings = tuple(_all(inputs, reading, entry))

@@ -59,7 +59,7 @@ def dry_run_question(inputs: Inputs) -> ReleaseQuestion | None:
 
 def question(inputs: Inputs) -> ReleaseQuestion:
     """The measurement: no step is taken, no weights are loaded, nothing of the user's is written."""
-    reading = read_keys(inputs.overlay, entry_of(inputs), inputs.settings, inputs.config, cache=inputs.cache)
+    reading = read_keys(inputs.code, entry_of(inputs), inputs.settings, inputs.config, cache=inputs.cache)
     overrides: dict[str, Any] = {
         one.path: one.value for one in inputs.command.overrides if one.path.split(".")[0] not in _SET_BY_US
     }
@@ -83,7 +83,7 @@ def confirm(inputs: Inputs) -> Confirmed:
     if not measured(outcome):
         raise HarnessError(f"keys: {outcome.reason or outcome.failure}")
     found = outcome.evidence["preflight"]
-    reading = read_keys(inputs.overlay, entry_of(inputs), inputs.settings, inputs.config, cache=inputs.cache)
+    reading = read_keys(inputs.code, entry_of(inputs), inputs.settings, inputs.config, cache=inputs.cache)
     recorded = frozenset(found["read"])
     missed = frozenset(one.path for one in inputs.settings if one.path in recorded and not reading.is_read(one.path))
     return Confirmed(recorded=recorded, missed=missed, ended=found["ended"])

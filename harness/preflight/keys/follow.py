@@ -5,19 +5,22 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.preflight.code.release_code import ReleaseCode
+from harness.preflight.code.source_file import digest_of
+from harness.preflight.code.stored import reader_version, store, stored
 from harness.preflight.keys.denoted import Conf, Defined
 from harness.preflight.keys.interpreter import KeyInterpreter
 from harness.preflight.keys.reading import Reading
-from harness.preflight.keys.source import Source, source_of
+from harness.preflight.keys.source import Seen, Source
 from harness.preflight.settings import SettingsInForce
 
 MOST_STORED = 24
-"""Readings that are kept per release and entry point: they differ by the components that the settings name."""
+"""Readings that are kept per entry point, trainer and `AutoModel`: they differ by the components that settings name."""
+_TRAINERS = ("funasr.train_utils.trainer", "funasr.train_utils.trainer_ds")
 
 
 class Asked:
@@ -71,24 +74,37 @@ def _kind(value: Any) -> str:
 
 
 def read_keys(
-    overlay: Path, entry: str, settings: SettingsInForce, config: SettingsInForce, *, cache: Path | None
+    code: ReleaseCode, entry: str, settings: SettingsInForce, config: SettingsInForce, *, cache: Path | None
 ) -> Reading:
-    """What a release reads of the settings; from the cache where it was found out before."""
-    place = cache / "preflight" / "keys" / f"{overlay.name}-{entry}-{_version()}.json" if cache else None
-    source = source_of(overlay)
+    """What a release reads of the settings; from the cache where it was found out before, of this or another release
+    with the same code.
+    """
+    source = Source(code)
+    place = cache / "preflight" / "keys" / _name(source, entry) if cache else None
     asked = Asked(settings, config, lambda name: source.has("model_classes", name))
-    stored = _stored(place) if place else []
-    for one in stored:
+    kept = _kept(place) if place else []
+    for one in kept:
         try:
-            if asked.agrees(one["values"], one["kinds"]):
-                return Reading.from_json(one["reading"])
+            if asked.agrees(one["values"], one["kinds"]) and Seen.from_json(one["seen"]).holds_in(source):
+                return Reading.from_json(one["reading"], source.known)
         except (KeyError, TypeError, ValueError, AttributeError):
             break
     reading = follow(source, entry, asked)
     if place:
-        one = {"values": asked.values, "kinds": asked.kinds, "reading": reading.to_json()}
-        _store(place, [one, *stored][:MOST_STORED])
+        about = {"values": asked.values, "kinds": asked.kinds, "seen": source.seen.to_json()}
+        store(place, [{**about, "reading": reading.to_json()}, *kept][:MOST_STORED])
     return reading
+
+
+def _name(source: Source, entry: str) -> str:
+    """Readings with the same entry point, trainer and `AutoModel` lie in one file."""
+    modules = (f"funasr.bin.{entry}", "funasr.auto.auto_model", *_TRAINERS)
+    return f"{entry}-{digest_of(' '.join(map(source.digest, modules)).encode())}-{reader_version()}.json"
+
+
+def _kept(place: Path) -> list[dict[str, Any]]:
+    found = stored(place)
+    return found if isinstance(found, list) and all(isinstance(one, dict) for one in found) else []
 
 
 def follow(source: Source, entry: str, asked: Asked) -> Reading:
@@ -104,30 +120,3 @@ def follow(source: Source, entry: str, asked: Asked) -> Reading:
     # `model` is a name; what seems to be below it is an accident of merging mappings.
     reading.read = {path: one for path, one in reading.read.items() if not path.startswith("model.")}
     return reading
-
-
-@functools.cache
-def _version() -> str:
-    """Of this reading: a change of its code makes what is stored worthless."""
-    here = Path(__file__).parent
-    text = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
-    return hashlib.sha256(text).hexdigest()[:12]
-
-
-def _stored(place: Path) -> list[dict[str, Any]]:
-    try:
-        found = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return found if isinstance(found, list) and all(isinstance(one, dict) for one in found) else []
-
-
-def _store(place: Path, readings: list[dict[str, Any]]) -> None:
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft = place.with_suffix(f".{os.getpid()}.draft")
-        draft.write_text(json.dumps(readings), encoding="utf-8")
-        draft.replace(place)
-    except OSError:
-        # A cache that cannot be written costs a second, and no answer.
-        return

@@ -13,7 +13,7 @@ from harness.core.cells import Severity
 from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys.reading import Reading
-from harness.preflight.keys.source import source_of
+from harness.preflight.keys.source import Source
 
 KEY = "freeze_param"
 
@@ -106,7 +106,7 @@ def _line(names: list[str], taken: Spelling) -> str:
 
 def _attributes(inputs: Inputs, reading: Reading) -> frozenset[str]:
     """The attributes that the model's class and its bases set: names of parameters begin with them."""
-    source = source_of(inputs.overlay)
+    source = Source(inputs.code)
     found: set[str] = set()
     for lookup in reading.lookups:
         if lookup.path == "model" and lookup.name:

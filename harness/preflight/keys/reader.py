@@ -35,9 +35,7 @@ class Reader(ABC):
 
     def where(self, module: str, node: ast.AST) -> str:
         """A place in the release's code."""
-        path = self.source.file(module)
-        name = path.relative_to(self.source.overlay) if path else module
-        return f"{name}:{getattr(node, 'lineno', 0)}"
+        return f"{self.source.file(module) or module}:{getattr(node, 'lineno', 0)}"
 
     def read_key(
         self, conf: Conf, key: str, *, module: str, node: ast.AST, default: ast.expr | None = None, annotation: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -63,8 +63,11 @@ class Reading:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Reading:
+    def from_json(cls, found: Mapping[str, Any], known: Callable[[str], list[str]]) -> Reading:
         """From the cache.
+
+        Args:
+            known: The names in a table of the release; those of the reading may be another's.
 
         Raises:
             KeyError, TypeError, ValueError, AttributeError: it has another form.
@@ -77,7 +80,9 @@ class Reading:
                 for path, calls in found["fixed"].items()
             },
             given={path: dict(keys) for path, keys in found["given"].items()},
-            lookups=[Lookup(**{**one, "known": tuple(one["known"])}) for one in found["lookups"]],
+            lookups=[
+                Lookup(**{**one, "known": tuple(known(one["table"]) or one["known"])}) for one in found["lookups"]
+            ],
         )
 
     def is_read(self, path: str) -> bool:

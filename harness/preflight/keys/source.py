@@ -1,74 +1,73 @@
-"""A release's source as syntax trees, parsed where needed; nothing of it is imported."""
+"""What the names of a release's code denote; nothing of it is imported."""
 
 from __future__ import annotations
 
 import ast
-import functools
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from harness.preflight.code.bindings import Bindings
+from harness.preflight.code.release_code import ReleaseCode
 from harness.preflight.keys.denoted import Choices, ComponentTable, Defined, External, ReleaseModule, Value
-from harness.worker.release.importer import registrations
 
-MOST_BYTES = 4 << 20
 _EXPORTS = {"AutoModel": "funasr.auto.auto_model", "AutoFrontend": "funasr.auto.auto_frontend"}
 
 
-@dataclass
-class Names:
-    """The top level of a module: what each name is bound to."""
+@dataclass(kw_only=True)
+class Seen:
+    """What a reading took from a release: another release of which the same is true gives the same reading."""
 
-    definitions: dict[str, ast.ClassDef | ast.FunctionDef] = field(default_factory=dict)
-    assigned: dict[str, ast.expr] = field(default_factory=dict)
-    imported: dict[str, str] = field(default_factory=dict)
-    """Dotted: `torch.optim`, `funasr.train_utils.trainer.Trainer`."""
+    modules: dict[str, str] = field(default_factory=dict)
+    """The digest of each module's file; empty where the release has no such module."""
+    components: dict[str, list[list[str]]] = field(default_factory=dict)
+    """By table and name, `encoder_classes/SANMEncoder`: the module and the class of each registration."""
 
+    def to_json(self) -> dict[str, Any]:
+        """For the cache."""
+        return asdict(self)
 
-@functools.lru_cache(maxsize=4)
-def source_of(overlay: Path) -> Source:
-    """The package of a release; what was parsed once is kept for the next reading."""
-    return Source(overlay)
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Seen:
+        """From the cache.
+
+        Raises:
+            KeyError, TypeError, ValueError: it has another form.
+        """
+        return cls(modules=dict(found["modules"]), components=dict(found["components"]))
+
+    def holds_in(self, source: Source) -> bool:
+        """Whether it is true of a release."""
+        return all(source.digest(module) == digest for module, digest in self.modules.items()) and all(
+            source.registered(*name.split("/", 1)) == found for name, found in self.components.items()
+        )
 
 
 class Source:
-    """The package `funasr` in a folder."""
+    """The names of a release's code, and what they denote."""
 
-    def __init__(self, overlay: Path) -> None:
-        self.overlay = overlay
-        self._parsed: dict[str, Names | None] = {}
-        self._files: dict[str, Path | None] = {}
+    def __init__(self, code: ReleaseCode) -> None:
+        self.code = code
+        self._read: dict[str, Bindings | None] = {}
+        self.seen = Seen()
 
-    @functools.cached_property
-    def registered(self) -> dict[tuple[str, str], tuple[str, ...]]:
-        """The modules that register a component, by table and name."""
-        return registrations(str(self.overlay))
+    def file(self, module: str) -> str | None:
+        """A module's file, `funasr/train_utils/trainer.py`; None where the release has no such module."""
+        self.seen.modules.setdefault(module, self.digest(module))
+        name = self.code.module_file(module)
+        return f"funasr/{name}" if name else None
 
-    def file(self, module: str) -> Path | None:
-        """A module's file; None where the release has no such module."""
-        if module not in self._files:
-            place = self.overlay.joinpath(*module.split("."))
-            candidates = (place.with_name(f"{place.name}.py"), place / "__init__.py")
-            self._files[module] = next((path for path in candidates if path.is_file()), None)
-        return self._files[module]
+    def digest(self, module: str) -> str:
+        """Of a module's file; empty where the release has no such module."""
+        name = self.code.module_file(module)
+        return self.code.listing[name].digest if name else ""
 
-    def names(self, module: str) -> Names | None:
+    def names(self, module: str) -> Bindings | None:
         """What the module's names are bound to; None where it is none of the release's, or no Python."""
-        if module not in self._parsed:
-            self._parsed[module] = self._parse(module)
-        return self._parsed[module]
-
-    def _parse(self, module: str) -> Names | None:
-        path = self.file(module)
-        if path is None or path.stat().st_size > MOST_BYTES:
-            return None
-        try:
-            tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
-        except (SyntaxError, ValueError, RecursionError):
-            return None
-        found = Names()
-        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        _collect(tree.body, package, found)
-        return found
+        if module not in self._read:
+            # Kept for as long as one reads: nodes are known by their identity.
+            self._read[module] = self.code.bindings(module) if self.file(module) else None
+        return self._read[module]
 
     def resolve(self, module: str, name: str, depth: int = 0) -> Value:
         """What a global name of a module denotes."""
@@ -107,22 +106,26 @@ class Source:
     def components(self, table: str, name: str) -> list[Defined]:
         """The classes and functions that are registered by a name: several where several modules register it."""
         found: list[Defined] = []
-        for module in self.registered.get((table, name), ()):
+        registered = self.registered(table, name)
+        self.seen.components.setdefault(f"{table}/{name}", registered)
+        for module, defined in registered:
             names = self.names(module)
-            found += [
-                Defined(module, node.name, node)
-                for node in (names.definitions.values() if names else ())
-                if (table, name) in _registrations(node)
-            ]
+            if names and defined in names.definitions:
+                found.append(Defined(module, defined, names.definitions[defined]))
         return found
+
+    def registered(self, table: str, name: str) -> list[list[str]]:
+        """The module and the class or function of each registration."""
+        found = self.code.registered.get(table, {}).get(name, ())
+        return [[self.code.module_of(one.file), one.name] for one in found]
 
     def has(self, table: str, name: str) -> bool:
         """Whether a component of that name is registered."""
-        return (table, name) in self.registered
+        return name in self.code.registered.get(table, {})
 
     def known(self, table: str) -> list[str]:
         """The names in a table."""
-        return sorted(name for where, name in self.registered if where == table)
+        return sorted(self.code.registered.get(table, {}))
 
     def bases(self, of: Defined) -> list[Defined]:
         """The classes of the release from which a class is derived, the nearest first."""
@@ -165,40 +168,3 @@ class Source:
                 if isinstance(node, ast.FunctionDef) and node.name not in found:
                     found[node.name] = (Defined(owner.module, f"{owner.name}.{node.name}", node), owner)
         return list(found.values())
-
-
-def _registrations(node: ast.ClassDef | ast.FunctionDef) -> list[tuple[str, str]]:
-    found = []
-    for one in node.decorator_list:
-        if isinstance(one, ast.Call) and ast.unparse(one.func) == "tables.register" and len(one.args) == 2:
-            table, name = one.args
-            if isinstance(table, ast.Constant) and isinstance(name, ast.Constant):
-                found.append((str(table.value), str(name.value)))
-    return found
-
-
-def _collect(body: list[ast.stmt], package: str, found: Names) -> None:
-    for node in body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            # A name that is defined twice keeps its later definition, as in Python.
-            found.definitions[node.name] = node
-        elif isinstance(node, ast.Import):
-            for one in node.names:
-                found.imported[one.asname or one.name.split(".")[0]] = (
-                    one.name if one.asname else one.name.split(".")[0]
-                )
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")
-            base = ".".join(above[: len(above) - node.level + 1]) if node.level else ""
-            start = ".".join(part for part in (base, node.module or "") if part)
-            for one in node.names:
-                found.imported[one.asname or one.name] = f"{start}.{one.name}"
-        elif isinstance(node, ast.Assign):
-            for target in node.targets:
-                if isinstance(target, ast.Name):
-                    found.assigned[target.id] = node.value
-        elif isinstance(node, ast.If | ast.Try | ast.With):
-            _collect(node.body, package, found)
-            for handler in getattr(node, "handlers", ()):
-                _collect(handler.body, package, found)
-            _collect(getattr(node, "orelse", []), package, found)

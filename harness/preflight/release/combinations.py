@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 
 from harness.core.cells import Severity
-from harness.preflight.code.release_code import code_of
 from harness.preflight.code.trainer_code import TrainerCode
 from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
@@ -28,7 +27,7 @@ _ALONE = {
 
 def check(inputs: Inputs) -> PreflightPart:
     """What the trainer cannot do with these settings, this model and this environment."""
-    code = code_of(inputs.overlay)
+    code = inputs.code
     trainer = TrainerCode(code=code, entry=entry_of(inputs))
     found: list[PreflightFinding] = []
     if trainer.exists:

@@ -12,7 +12,7 @@ from typing import Any
 from harness.config.built_in import KNOWN_ISSUES_NAME, LOCK_NAME, shipped_file
 from harness.core.cells import Check, Entry, Release, Severity
 from harness.core.versions import version_of
-from harness.preflight.code.release_code import ReleaseCode, code_of
+from harness.preflight.code.release_code import ReleaseCode
 from harness.preflight.findings import Place, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.settings import SettingsInForce
@@ -43,7 +43,7 @@ def check(inputs: Inputs) -> PreflightPart:
 
 def applying(inputs: Inputs) -> Iterator[KnownIssue]:
     """The issues that this training meets, in the file's order."""
-    code = code_of(inputs.overlay)
+    code = inputs.code
     model = inputs.config.get("model")
     if not isinstance(model, str) or (code.registered and code.definition("model_classes", model) is None):
         # That there is no model, or that this release cannot train it at all, is said elsewhere.

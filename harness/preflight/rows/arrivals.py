@@ -18,7 +18,6 @@ from harness.preflight.inputs import Inputs
 from harness.preflight.rows.data_files import KEYS, NAMES
 from harness.preflight.rows.gathered import Gathered
 from harness.preflight.rows.measured import Arrivals, Measurement, entry_of
-from harness.worker.release import importer
 from harness.worker.trainer import options
 
 MOST_OF_AN_EPOCH = 0.25
@@ -34,10 +33,9 @@ _SETTINGS = {
 
 def unknown_classes(inputs: Inputs) -> Iterator[PreflightFinding]:
     """Datasets, indexes and samplers that this release does not have."""
-    known = importer.registrations(str(inputs.overlay))
     for path, table in _SETTINGS.items():
         name = inputs.settings.get(path)
-        names = sorted(registered for kind, registered in known if kind == table)
+        names = inputs.code.names(table)
         if isinstance(name, str) and names and name.lower() not in {one.lower() for one in names}:
             yield PreflightFinding(
                 severity=Severity.BROKEN,

@@ -1,0 +1,97 @@
+"""The Python files of a release: the digest of each, and what it registers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.preflight.code.source_file import Registration, source_file
+from harness.preflight.code.stored import reader_version, store, stored
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedFile:
+    """A file of a release."""
+
+    size: int
+    modified: int
+    """In nanoseconds."""
+    digest: str
+    registrations: tuple[Registration, ...]
+
+    def to_json(self) -> list[Any]:
+        """For the cache."""
+        return [
+            self.size,
+            self.modified,
+            self.digest,
+            [[one.table, one.key, one.defined] for one in self.registrations],
+        ]
+
+    @classmethod
+    def from_json(cls, found: list[Any]) -> ListedFile:
+        """From the cache.
+
+        Raises:
+            TypeError, ValueError: it has another form.
+        """
+        size, modified, digest, registered = found
+        return cls(
+            size=int(size),
+            modified=int(modified),
+            digest=str(digest),
+            registrations=tuple(Registration(table=table, key=key, defined=one) for table, key, one in registered),
+        )
+
+
+def list_files(root: Path, cache: Path | None) -> Mapping[str, ListedFile]:
+    """By path below `root`, in their order; a file that is as it was when it was listed before is not read again.
+
+    Args:
+        root: The folder of the package.
+        cache: The folder in which the harness keeps what it found out.
+    """
+    place = cache / "preflight" / "code" / f"{root.parent.name}-{reader_version()}.json" if cache else None
+    before = _before(place)
+    found, changed = {}, False
+    for name, path, stat in _walk(root):
+        listed = before.get(name)
+        if listed is None or (listed.size, listed.modified) != (stat.st_size, stat.st_mtime_ns):
+            file, changed = source_file(path), True
+            if file is None:
+                continue
+            listed = ListedFile(
+                size=stat.st_size, modified=stat.st_mtime_ns, digest=file.digest, registrations=file.registrations
+            )
+        found[name] = listed
+    if place and (changed or len(found) != len(before)):
+        store(place, {name: one.to_json() for name, one in found.items()})
+    return found
+
+
+def _before(place: Path | None) -> dict[str, ListedFile]:
+    try:
+        return {name: ListedFile.from_json(one) for name, one in (stored(place) if place else {}).items()}
+    except (AttributeError, TypeError, ValueError):
+        return {}
+
+
+def _walk(root: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
+    """The files sorted by path, as `sorted(root.rglob("*.py"))` gives them."""
+    found = []
+    waiting = [root]
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.is_dir():
+                waiting.append(Path(entry.path))
+            elif entry.name.endswith(".py") and entry.is_file():
+                found.append((Path(entry.path), entry.stat()))
+    for path, stat in sorted(found, key=lambda one: one[0]):
+        yield path.relative_to(root).as_posix(), path, stat

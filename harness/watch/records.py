@@ -142,7 +142,9 @@ class Step:
     scale: float | None
     """Of the gradient scaler; None without one."""
     seconds: Mapping[str, float]
-    """By phase: `data` (waiting for the loader), `forward`, `backward`, `optimizer`, `other`, `observers`."""
+    """By phase: `data` (waiting for the loader), `forward`, `backward`, `optimizer`, `validation`, `checkpoint` (which
+    lie between two steps and are none of their work), `other`, `observers`. They add up to the time since the last
+    step's record."""
     memory: Memory
     unigram: float | None
     """The loss, in nats per token, of the best prediction that does not look at the input, for all texts trained on so
@@ -196,6 +198,8 @@ class EpochEnded:
     distinct: int | None
     """Different utterances, by key or by content; None where they cannot be told apart."""
     batches_of_ranks: tuple[int, ...] = ()
+    batches_without_step: int = 0
+    """The last batches of the epoch, too few to be accumulated to a step: trainers clear their gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)

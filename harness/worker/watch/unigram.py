@@ -1,0 +1,68 @@
+"""The loss of the best prediction that does not look at the speech, for the texts trained on so far.
+
+The formula is that of `harness/rules/unigram.py`: with u the share of a token, s the smoothing and V the classes, the
+best constant prediction is q = (1 - s) u + s / (V - 1) (1 - u), and its loss per token is the entropy of q less that
+of a smoothed target. Without a label-smoothing loss it is the entropy of the tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+_GROWTH = 1.01
+"""The loss is computed anew once there are so many times the tokens: so long trainings pay nothing for it."""
+
+
+class UnigramBaseline:
+    """Counts the tokens of all texts."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self._classes = 0
+        self._smoothing = 0.0
+        self._computed: float | None = None
+        self._computed_at = 0
+        self.tokens = 0
+
+    def configure(self, classes: int, smoothing: float) -> None:
+        """The classes and the smoothing of the model's loss."""
+        if classes >= 2 and 0.0 <= smoothing < 1.0:
+            self._classes, self._smoothing = classes, smoothing
+
+    def add(self, ids: list[int]) -> None:
+        """Count tokens; negative ids are padding."""
+        counts = self._counts
+        for token in ids:
+            if token >= 0:
+                counts[token] = counts.get(token, 0) + 1
+                self.tokens += 1
+
+    def loss(self) -> float | None:
+        """In nats per token; None before the first one. It may rest on up to 1 % fewer tokens than there are."""
+        if self.tokens and (self._computed is None or self.tokens >= self._computed_at * _GROWTH):
+            self._computed, self._computed_at = self._compute(), self.tokens
+        return self._computed
+
+    def _compute(self) -> float:
+        rest = self._smoothing / (self._classes - 1) if self._classes else 0.0
+        confidence = 1.0 - self._smoothing
+        slope = (confidence - rest) / self.tokens
+        loss = 0.0
+        for count in self._counts.values():
+            share = rest + slope * count
+            loss -= share * math.log(share)
+        if rest:
+            loss -= (self._classes - len(self._counts)) * rest * math.log(rest)
+            loss += confidence * math.log(confidence) + self._smoothing * math.log(rest)
+        return max(0.0, loss)
+
+
+def criterion_of(network: Any) -> Any:
+    """The attention decoder's label-smoothing loss; of several the one with that name; None without one."""
+    found = {}
+    for name, module in network.named_modules():
+        sized = "Loss" in type(module).__name__ and isinstance(getattr(module, "size", None), int)
+        if sized and all(hasattr(module, attribute) for attribute in ("smoothing", "normalize_length")):
+            found[name] = module
+    return found.get("criterion_att", next(iter(found.values()), None))

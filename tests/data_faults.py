@@ -37,7 +37,7 @@ def ask(request: dict[str, Any], paths: list[str], faults: bool) -> dict[str, An
         return {"result": result}
     Path("again").mkdir()
     trainer_options = options.trainer_options(
-        request["release"]["overlay"], request["release"]["version"], request["entry"]
+        request["release"]["install_dir"], request["release"]["version"], request["entry"]
     )
     context = data.set_up(request, trainer_options, Path("again").absolute())
     return {"result": result, "faults": {name: _found(context, fault) for name, fault in FAULTS.items()}}

@@ -90,12 +90,12 @@ def folder_of(place: Path) -> Path:
     return folder
 
 
-def ask(overlay: str, folder: str, check: str, wish: dict[str, Any]) -> dict[str, Any]:
+def ask(install_dir: str, folder: str, check: str, wish: dict[str, Any]) -> dict[str, Any]:
     """In a child: the cell's answer with its recording."""
     from harness.core import wire
     from harness.worker.checks import dispatch
 
-    request = tiny_release.request(Path(overlay), check, Path(folder), whole=check == "finetune", trace=wish)
+    request = tiny_release.request(Path(install_dir), check, Path(folder), whole=check == "finetune", trace=wish)
     request["finetune"]["seeds"] = 1
     if check == "finetune":
         Path("train.jsonl").touch()
@@ -103,9 +103,9 @@ def ask(overlay: str, folder: str, check: str, wish: dict[str, Any]) -> dict[str
     return answer
 
 
-def traced(forked: Forked, overlay: Path, folder: Path, label: str, check: str = "loss_contract") -> Traced:
+def traced(forked: Forked, install_dir: Path, folder: Path, label: str, check: str = "loss_contract") -> Traced:
     """A release's cell, as `Asker` gives it."""
-    answer = forked(ask, overlay=str(overlay), folder=str(folder), check=check, wish={"passes": [0]})
+    answer = forked(ask, install_dir=str(install_dir), folder=str(folder), check=check, wish={"passes": [0]})
     evidence = dict(answer["evidence"])
     raw = evidence.pop(EVIDENCE, None)
     outcome = Outcome(
@@ -115,7 +115,7 @@ def traced(forked: Forked, overlay: Path, folder: Path, label: str, check: str =
         failure=Failure.from_json(answer["failure"]) if answer["failure"] else None,
         evidence=evidence,
     )
-    return Traced(outcome=outcome, trace=Trace.from_json(raw) if raw else None, raw=raw, overlay=overlay)
+    return Traced(outcome=outcome, trace=Trace.from_json(raw) if raw else None, raw=raw, install_dir=install_dir)
 
 
 _sound: dict[tuple[int, str], Traced] = {}

@@ -20,7 +20,7 @@ LOCK = Path(__file__).parent.parent / "matrices" / "releases.lock.toml"
 
 def user_inputs(
     model: Path,
-    overlay: Path,
+    install_dir: Path,
     *,
     train: Path | None = None,
     valid: Path | None = None,
@@ -35,11 +35,11 @@ def user_inputs(
         Setting(path=path, value=value, place=Place(key=path), from_command=True, text=f"++{path}={value}")
         for path, value in (overrides or {}).items()
     )
-    (release,) = resolve(overlay.name.partition("-")[0], load_lock(LOCK))
+    (release,) = resolve(install_dir.name.partition("-")[0], load_lock(LOCK))
     return Inputs(
         model=model,
         release=release,
-        overlay=overlay,
+        install_dir=install_dir,
         cache=default_cache(),
         environment=known or environment(),
         train=train,

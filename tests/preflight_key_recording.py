@@ -115,10 +115,10 @@ def read_by_releases(config: SettingsInForce) -> dict[str, dict[str, list[list[s
     for entry, keys in found.items():
         before: set[str] = set()
         for release in releases:
-            overlay = install_path(release, default_cache())
-            if not (overlay / "funasr" / "bin" / f"{entry}.py").is_file():
+            install_dir = install_path(release, default_cache())
+            if not (install_dir / "funasr" / "bin" / f"{entry}.py").is_file():
                 continue
-            reading = read_keys(code_of(overlay), entry, config, config, cache=None)
+            reading = read_keys(code_of(install_dir), entry, config, config, cache=None)
             read = {one for one in reading.read if one.count(".") == 0 or one.startswith(SECTIONS)}
             for key in sorted(one for one in read if one.count(".") < 2 and reading.is_read(one)):
                 ranges = keys.setdefault(key, [])

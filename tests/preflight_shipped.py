@@ -54,7 +54,7 @@ def inputs_of(
     return Inputs(
         model=model,
         release=release,
-        overlay=install_path(release, default_cache()),
+        install_dir=install_path(release, default_cache()),
         cache=cache or default_cache(),
         environment=NO_INTERPRETER,
         train=None,

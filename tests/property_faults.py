@@ -34,9 +34,9 @@ def ask(subjects: dict[str, dict[str, Any]], components: list[list[str]], paths:
     """What each fault and each repair makes of the property that it is about."""
     sys.path[:0] = paths
     shims.apply("cpu")
-    overlay = next(iter(subjects.values()))["overlay"]
-    importer.import_components_only(overlay, "1.4.16")
-    importer.import_components(overlay, [(table, name) for table, name in components])
+    install_dir = next(iter(subjects.values()))["install_dir"]
+    importer.import_components_only(install_dir, "1.4.16")
+    importer.import_components(install_dir, [(table, name) for table, name in components])
     known = {variant: ModelUnderTest(**fields) for variant, fields in subjects.items()}
     return {
         "faults": {name: _ask(fault.asked, known[fault.variant], fault.plant) for name, fault in FAULTS.items()},
@@ -53,8 +53,8 @@ def check(request: dict[str, Any], paths: list[str]) -> dict[str, Any]:
     """The whole check on the release as it is."""
     sys.path[:0] = paths
     shims.apply("cpu")
-    importer.import_components_only(request["release"]["overlay"], request["release"]["version"])
-    importer.import_components(request["release"]["overlay"], [tuple(pair) for pair in request["components"]])
+    importer.import_components_only(request["release"]["install_dir"], request["release"]["version"])
+    importer.import_components(request["release"]["install_dir"], [tuple(pair) for pair in request["components"]])
     return properties.check(request)
 
 

@@ -63,9 +63,11 @@ def sentencepiece_model(texts: Sequence[str]) -> bytes:
     return written
 
 
-def sense_voice_small(forked: Forked, overlay: Path, to: Path) -> Path:
+def sense_voice_small(forked: Forked, install_dir: Path, to: Path) -> Path:
     """A folder as `iic/SenseVoiceSmall`: its files and config, at width 64 and reduced depth."""
-    model_folder(forked, overlay, to, variant="sense_voice", dimensions=Dimensions(vocab_size=PIECES, hidden_size=64))
+    model_folder(
+        forked, install_dir, to, variant="sense_voice", dimensions=Dimensions(vocab_size=PIECES, hidden_size=64)
+    )
     config = yaml.safe_load((to / "config.yaml").read_text(encoding="utf-8"))
     config["tokenizer"] = "SentencepiecesTokenizer"
     config["tokenizer_conf"] = {"bpemodel": None, "unk_symbol": "<unk>", "split_with_space": True}

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def train(
-    overlay: str, version: str, entry: str, overrides: Mapping[str, Any], root: str, paths: list[str]
+    install_dir: str, version: str, entry: str, overrides: Mapping[str, Any], root: str, paths: list[str]
 ) -> dict[str, Any]:
     """In a child with torch: steps, learning rates, losses, and the exception that ended the training, if one did."""
     sys.path[:0] = paths
@@ -17,7 +17,7 @@ def train(
     from harness.worker.release import importer, shims
     from harness.worker.trainer import launch
 
-    importer.import_all(overlay)
+    importer.import_all(install_dir)
     shims.apply("cpu")
     rates: list[float] = []
     original = torch.optim.Adam.step

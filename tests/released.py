@@ -15,14 +15,14 @@ from harness.preflight.release import release_questions
 from harness.preflight.release.release_questions import ReleaseQuestion
 
 
-def answer(overlay: str, version: str, name: str, request: Mapping[str, Any], paths: list[str]) -> dict[str, Any]:
+def answer(install_dir: str, version: str, name: str, request: Mapping[str, Any], paths: list[str]) -> dict[str, Any]:
     """In a child with torch: what the dispatcher gives."""
     sys.path[:0] = paths
     from harness.worker.checks import dispatch
     from harness.worker.release import importer
 
-    importer.import_components_only(overlay, version)
-    release = {"overlay": overlay, "version": version, "label": version}
+    importer.import_components_only(install_dir, version)
+    release = {"install_dir": install_dir, "version": version, "label": version}
     return dispatch.run({**request, "check": name, "device": "cpu", "release": release})
 
 
@@ -34,7 +34,7 @@ def asker(forked: Forked) -> Callable[[Inputs, ReleaseQuestion], Outcome]:
             return inputs.answers[question.key]
         found = forked(
             answer,
-            overlay=str(inputs.overlay),
+            install_dir=str(inputs.install_dir),
             version=inputs.release.version,
             name=question.name,
             request=dict(question.request),

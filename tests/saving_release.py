@@ -223,9 +223,9 @@ INIT = "from funasr.auto.auto_model import AutoModel\nfrom funasr.models import 
 TEXTS = ("一二三四五", "二三四五六", "三四五六七", "四五六七八", "五六七八九", "六七八九十")
 
 
-def write_release(overlay: Path) -> Path:
+def write_release(install_dir: Path) -> Path:
     """A layout of the miniature."""
-    return tiny_release.write_package(overlay, FILES, init=INIT)
+    return tiny_release.write_package(install_dir, FILES, init=INIT)
 
 
 def write_model_folder(folder: Path, *, fault: str = "") -> Path:
@@ -247,9 +247,9 @@ def write_speech(folder: Path) -> Path:
     return path
 
 
-def request(overlay: Path, check: str, folder: Path, speech: Path, **settings: Any) -> dict[str, Any]:
+def request(install_dir: Path, check: str, folder: Path, speech: Path, **settings: Any) -> dict[str, Any]:
     """What `checks.run` is called with for a cell of it."""
     data = {"train": str(speech), "valid": str(speech), "utterances": 6, "frame_seconds": 0.06}
     return tiny_release.request(
-        overlay, check, folder, whole=True, entry="train", data=data, settings={"learning_rate": 0.01, **settings}
+        install_dir, check, folder, whole=True, entry="train", data=data, settings={"learning_rate": 0.01, **settings}
     )

@@ -220,7 +220,7 @@ GROUPS = {"encoder": ["encoder"], "decoder": ["decoder"], "ctc": ["ctc"]}
 
 
 @pytest.fixture(scope="module")
-def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def install_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = {**tiny_release.FILES, "models/tiny.py": HYBRID_MODEL}
     return tiny_release.write_package(tmp_path_factory.mktemp("hybrid"), files)
 
@@ -229,17 +229,17 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     return dispatch.run(request)
 
 
-def ask(forked: Forked, overlay: Path, folder: Path, fault: str, *, check: str = "loss_contract") -> dict[str, Any]:
+def ask(forked: Forked, install_dir: Path, folder: Path, fault: str, *, check: str = "loss_contract") -> dict[str, Any]:
     tiny_release.write_model_folder(folder / "model", fault=fault)
-    request = tiny_release.request(overlay, check, folder / "model", contract=TOLD, groups=GROUPS)
+    request = tiny_release.request(install_dir, check, folder / "model", contract=TOLD, groups=GROUPS)
     answer: dict[str, Any] = forked(run, request=request)
     return answer
 
 
 def test_a_model_without_a_predictor_keeps_the_contract_without_one(
-    forked: Forked, overlay: Path, tmp_path: Path
+    forked: Forked, install_dir: Path, tmp_path: Path
 ) -> None:
-    answer = ask(forked, overlay, tmp_path, "")
+    answer = ask(forked, install_dir, tmp_path, "")
     assert (answer["status"], answer["reason"]) == ("passed", "")
     assert set(answer["metrics"]["gradient_norm_by_group"]) == {"encoder", "decoder", "ctc"}
     seen = {entry["name"]: (entry["classes"], entry["width"]) for entry in answer["evidence"]["loss_inputs"]}
@@ -258,9 +258,9 @@ def test_a_model_without_a_predictor_keeps_the_contract_without_one(
     ],
 )
 def test_a_fault_of_either_loss_breaks_the_contract(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, signature: str
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, signature: str
 ) -> None:
-    answer = ask(forked, overlay, tmp_path, fault)
+    answer = ask(forked, install_dir, tmp_path, fault)
     assert (answer["status"], answer["failure"]["signature"]) == ("failed", signature)
 
 
@@ -273,9 +273,9 @@ def test_a_fault_of_either_loss_breaks_the_contract(
     ],
 )
 def test_a_model_that_lacks_what_carries_its_loss_is_not_constructed(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, signature: str
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, signature: str
 ) -> None:
-    assert ask(forked, overlay, tmp_path, fault, check="construct")["failure"]["signature"] == signature
+    assert ask(forked, install_dir, tmp_path, fault, check="construct")["failure"]["signature"] == signature
 
 
 def batches(labels: list[list[int]]) -> dict[str, Any]:
@@ -402,21 +402,21 @@ class Decoder:
 """
 
 
-def imported(overlay: str, first: str) -> str:
+def imported(install_dir: str, first: str) -> str:
     """Whose decoder is in the table when this module was imported before it is asked for."""
     import importlib
 
-    importer.import_components_only(overlay, "1.0.5")
+    importer.import_components_only(install_dir, "1.0.5")
     importlib.import_module(first)
-    importer.import_components(overlay, [("decoder_classes", "Twice")])
+    importer.import_components(install_dir, [("decoder_classes", "Twice")])
     found = importlib.import_module("funasr.register").tables.decoder_classes["Twice"]
     return str(found.__module__)
 
 
 def test_a_second_registration_that_the_release_refuses_is_no_failure(forked: Forked, tmp_path: Path) -> None:
     files = {"register.py": REFUSING, "models/one.py": DECODER_MODULE, "models/other.py": DECODER_MODULE}
-    overlay = tiny_release.write_package(tmp_path / "release", files)
-    assert forked(imported, overlay=str(overlay), first="funasr.models.other") == "funasr.models.other"
+    install_dir = tiny_release.write_package(tmp_path / "release", files)
+    assert forked(imported, install_dir=str(install_dir), first="funasr.models.other") == "funasr.models.other"
 
 
 def test_every_file_is_yaml_with_a_harness_block() -> None:

@@ -75,7 +75,7 @@ matrix = load_matrix(
     matrix_file, resolve=lambda spec: resolve(spec, lock), variants=("paraformer",), gpu_present=False
 )
 (cell,) = matrix.cells
-release = {"overlay": str(folder), "version": "1.4.16"}
+release = {"install_dir": str(folder), "version": "1.4.16"}
 measured = dispatch.run({"check": str(cell.check), "device": "cpu", "release": release})
 outcome = apply_rules(
     Outcome(

@@ -677,7 +677,9 @@ def test_a_cache_may_be_named_from_here(world: World) -> None:
 
     world.monkeypatch.setattr(runner, "execute", keep)
     world.call("run", "matrices/small.toml", "--cache", "own")
-    assert {Path(request["release"]["overlay"]).parent for request in requests} == {world.folder / "own" / "releases"}
+    assert {Path(request["release"]["install_dir"]).parent for request in requests} == {
+        world.folder / "own" / "releases"
+    }
 
 
 def test_the_workspace_of_a_run_is_gone_afterwards(world: World, tmp_path: Path) -> None:

@@ -32,14 +32,14 @@ def write(folder: Path, **changed: str | None) -> Path:
 def told(tmp_path: Path, kind: str, message: str, frame: Frame, **changed: str | None) -> Diagnosis:
     failure = Failure(type=kind, message=message, frames=(frame,), signature=f"{kind}@{frame.file}:{frame.function}")
 
-    def side(label: str, overlay: Path, found: Failure | None) -> ComparedSide:
+    def side(label: str, install_dir: Path, found: Failure | None) -> ComparedSide:
         outcome = Outcome(
             cell=Cell.parse(f"{label}/-/-/-/import/cpu-fp32"),
             status=Status.FAILED if found else Status.PASSED,
             reason="it fails" if found else "",
             failure=found,
         )
-        return ComparedSide(traced=Traced(outcome=outcome, trace=None, raw=None, overlay=overlay))
+        return ComparedSide(traced=Traced(outcome=outcome, trace=None, raw=None, install_dir=install_dir))
 
     mine = side("2.0.0", write(tmp_path / "mine", **changed), failure)
     other = side("1.0.0", write(tmp_path / "other"), None)

@@ -47,7 +47,7 @@ class FakeAsker:
             passes=tuple(one.passes[0] for one in made),
             called={},
         )
-        return Traced(outcome=outcome, trace=whole, raw=None, overlay=Path("nowhere"))
+        return Traced(outcome=outcome, trace=whole, raw=None, install_dir=Path("nowhere"))
 
     def _pass(self, number: int, raised: str | None = None) -> Trace:
         return trace([*model(ENCODER, DECODER, PROJECTION, LOSS)], raised=raised, number=number)

@@ -277,7 +277,7 @@ def test_every_configuration_that_a_fault_names_is_there() -> None:
 def test_a_repeat_lies_where_the_sound_release_lies_and_has_its_own_seed() -> None:
     class Prepared:
         def release_for(self, label: str) -> dict[str, Any]:
-            return {"label": label, "overlay": f"layout of {label}"}
+            return {"label": label, "install_dir": f"layout of {label}"}
 
         def request_for(self, cell: Cell) -> dict[str, Any]:
             return {"release": self.release_for(cell.release), "seed": 7, "settings": {"seed": 7, "examples": 9}}
@@ -285,10 +285,14 @@ def test_a_repeat_lies_where_the_sound_release_lies_and_has_its_own_seed() -> No
     prepared: Any = Prepared()
     requests = cells.RepeatedRequests(prepared=prepared, scheme=a_scheme())
     again = requests.request_for(a_cell(f"{SOUND}+repeat.2"))
-    assert again["release"]["overlay"] == requests.release_for(f"{SOUND}+repeat.2")["overlay"] == f"layout of {SOUND}"
+    assert (
+        again["release"]["install_dir"]
+        == requests.release_for(f"{SOUND}+repeat.2")["install_dir"]
+        == f"layout of {SOUND}"
+    )
     assert (again["seed"], again["settings"]) == (9, {"seed": 9, "examples": 9})
     faulty = requests.request_for(a_cell(f"{SOUND}+fault.a-fault"))
-    assert faulty["release"]["overlay"] == f"layout of {SOUND}+fault.a-fault"
+    assert faulty["release"]["install_dir"] == f"layout of {SOUND}+fault.a-fault"
     assert faulty["seed"] == 7
 
 

@@ -277,10 +277,10 @@ def asked_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_questions, "_run", known)
 
 
-def arrange(case: Case, rows: list[Row], here: Path, forked: Forked, overlay: Path) -> list[str]:
+def arrange(case: Case, rows: list[Row], here: Path, forked: Forked, install_dir: Path) -> list[str]:
     """Write the files of a case; its command line."""
     dimensions = Dimensions.parse("v25055-h320" if case.variant == "sense_voice" else "v8404-h320")
-    folder = model_folder(forked, overlay, here / "model", variant=case.variant, dimensions=dimensions)
+    folder = model_folder(forked, install_dir, here / "model", variant=case.variant, dimensions=dimensions)
     case.folder(folder)
     train = write_jsonl(here / "train.jsonl", case.rows(rows, here))
     arguments = ["preflight", str(folder), "--train", str(train), "--release", case.release]

@@ -32,13 +32,13 @@ def release(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
-def code(overlay: Path, cache: Path) -> ReleaseCode:
-    return ReleaseCode(root=overlay / "funasr", cache=cache)
+def code(install_dir: Path, cache: Path) -> ReleaseCode:
+    return ReleaseCode(root=install_dir / "funasr", cache=cache)
 
 
-def read(overlay: Path, cache: Path) -> set[str]:
+def read(install_dir: Path, cache: Path) -> set[str]:
     nothing = SettingsInForce()
-    return set(read_keys(code(overlay, cache), "train_ds", nothing, nothing, cache=cache).read)
+    return set(read_keys(code(install_dir, cache), "train_ds", nothing, nothing, cache=cache).read)
 
 
 def test_a_base_is_found_by_name_by_module_and_where_it_is_passed_on(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_a_base_is_found_by_name_by_module_and_where_it_is_passed_on(tmp_path: P
 def test_files_are_listed_from_the_cache_and_read_again_where_they_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overlay = release(tmp_path / "1.0", {"models/e.py": ENCODER, "other.py": "x = 1\n"})
-    assert code(overlay, tmp_path).names("encoder_classes") == ("Encoder",)
+    install_dir = release(tmp_path / "1.0", {"models/e.py": ENCODER, "other.py": "x = 1\n"})
+    assert code(install_dir, tmp_path).names("encoder_classes") == ("Encoder",)
     asked: list[str] = []
 
     def counted(path: Path, digest: str = "") -> source_file.SourceFile | None:
@@ -70,15 +70,15 @@ def test_files_are_listed_from_the_cache_and_read_again_where_they_changed(
         return source_file.source_file(path, digest)
 
     monkeypatch.setattr(listing, "source_file", counted)
-    assert code(overlay, tmp_path).names("encoder_classes") == ("Encoder",)
+    assert code(install_dir, tmp_path).names("encoder_classes") == ("Encoder",)
     assert asked == []
-    (overlay / "funasr/models/e.py").write_text(ENCODER.replace("Encoder", "Encodes"), encoding="utf-8")
-    os.utime(overlay / "funasr/models/e.py", ns=(1, 1))
-    assert code(overlay, tmp_path).names("encoder_classes") == ("Encodes",)
+    (install_dir / "funasr/models/e.py").write_text(ENCODER.replace("Encoder", "Encodes"), encoding="utf-8")
+    os.utime(install_dir / "funasr/models/e.py", ns=(1, 1))
+    assert code(install_dir, tmp_path).names("encoder_classes") == ("Encodes",)
     assert asked == ["e.py"]
     (stored,) = (tmp_path / "preflight" / "code").iterdir()
     stored.write_text('{"models/e.py": [1]}', encoding="utf-8")
-    assert code(overlay, tmp_path).names("encoder_classes") == ("Encodes",)
+    assert code(install_dir, tmp_path).names("encoder_classes") == ("Encodes",)
 
 
 def test_releases_with_the_same_code_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

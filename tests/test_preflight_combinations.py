@@ -53,7 +53,7 @@ def inputs(
 ) -> Inputs:
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    found = inputs_of(folder, overlay=layout(release), version=release, **{**DATA, **overrides})
+    found = inputs_of(folder, install_dir=layout(release), version=release, **{**DATA, **overrides})
     installed = {name: version for name, version in found.environment.libraries.items() if name != without}
     environment = replace(found.environment, libraries={**installed, **dict.fromkeys(libraries, "1")}, extra_paths=())
     return replace(found, environment=environment, command=replace(found.command, entry=entry))

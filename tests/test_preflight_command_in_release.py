@@ -29,7 +29,7 @@ def installed(folder: Path, trainers: Sequence[str] = ("train", "train_ds"), pro
     return folder
 
 
-def inputs(here: Path, command: TrainingCommand, overlay: Path, **others: Any) -> Inputs:
+def inputs(here: Path, command: TrainingCommand, install_dir: Path, **others: Any) -> Inputs:
     model = here / "some_paraformer"
     model.mkdir(exist_ok=True)
     (model / "config.yaml").write_text("model: Paraformer\n")
@@ -38,7 +38,7 @@ def inputs(here: Path, command: TrainingCommand, overlay: Path, **others: Any) -
     return Inputs(
         model=model,
         release=Release(label=version, version=version, kind="wheel", filename="", sha256=""),
-        overlay=overlay,
+        install_dir=install_dir,
         cache=here,
         environment=cast(Any, None),
         command=command,
@@ -65,11 +65,11 @@ def above_minor(part: PreflightPart) -> set[str]:
 
 
 def test_a_sound_script_has_nothing_above_minor(tmp_path: Path) -> None:
-    overlay = installed(tmp_path / "release")
-    assert rules(check(inputs(tmp_path, script(tmp_path), overlay))) == {"trainer-file-elsewhere"}
-    assert above_minor(check(inputs(tmp_path, script(tmp_path, CONFIG), overlay))) == set()
+    install_dir = installed(tmp_path / "release")
+    assert rules(check(inputs(tmp_path, script(tmp_path), install_dir))) == {"trainer-file-elsewhere"}
+    assert above_minor(check(inputs(tmp_path, script(tmp_path, CONFIG), install_dir))) == set()
     given = {"train": tmp_path / "data/list/train.jsonl", "valid": tmp_path / "data/list/val.jsonl", "gpus": 2}
-    assert rules(check(inputs(tmp_path, script(tmp_path), overlay, **given))) == {"trainer-file-elsewhere"}
+    assert rules(check(inputs(tmp_path, script(tmp_path), install_dir, **given))) == {"trainer-file-elsewhere"}
 
 
 def test_no_command_is_no_finding(tmp_path: Path) -> None:
@@ -93,50 +93,50 @@ def test_no_command_is_no_finding(tmp_path: Path) -> None:
 )
 def test_the_trainer_must_be_the_releases(tmp_path: Path, trainer: str, has: tuple[str, ...], broken: bool) -> None:
     text = SOUND.replace("${train_tool}", trainer)
-    overlay = installed(tmp_path / "release", has, "funasr-train = funasr.bin.train:main_hydra\n")
-    part = check(inputs(tmp_path, script(tmp_path, text), overlay))
+    install_dir = installed(tmp_path / "release", has, "funasr-train = funasr.bin.train:main_hydra\n")
+    part = check(inputs(tmp_path, script(tmp_path, text), install_dir))
     assert above_minor(part) == ({"trainer-not-in-release"} if broken else set())
     for one in part.findings:
         assert SOUND.splitlines()[(one.place.line or 0) - 1] in ("${train_tool} \\", SOUND.splitlines()[28])
 
 
 def test_another_file_than_the_one_that_is_checked(tmp_path: Path) -> None:
-    overlay = installed(tmp_path / "release")
+    install_dir = installed(tmp_path / "release")
     mine = tmp_path / "mine.jsonl"
     mine.touch()
-    part = check(inputs(tmp_path, script(tmp_path), overlay, train=mine))
+    part = check(inputs(tmp_path, script(tmp_path), install_dir, train=mine))
     (finding,) = (one for one in part.findings if one.rule == "checks-another-file")
     assert finding.severity is Severity.WRONG
     assert finding.place.key == "train_data_set_list"
     elsewhere = script(tmp_path, SOUND.replace('data_dir="data/list"', 'data_dir="/data/of/the/host"'))
-    part = check(inputs(tmp_path, elsewhere, overlay, train=mine, valid=mine))
+    part = check(inputs(tmp_path, elsewhere, install_dir, train=mine, valid=mine))
     assert above_minor(part) == set()
     assert "checks-another-file" in rules(part)
 
 
 def test_another_model_than_the_one_that_is_checked(tmp_path: Path) -> None:
-    overlay = installed(tmp_path / "release")
+    install_dir = installed(tmp_path / "release")
     (tmp_path / "other").mkdir()
     other = script(tmp_path, SOUND.replace("iic/some_paraformer", "./other"))
-    assert above_minor(check(inputs(tmp_path, other, overlay))) == {"checks-another-file"}
+    assert above_minor(check(inputs(tmp_path, other, install_dir))) == {"checks-another-file"}
     this = script(tmp_path, SOUND.replace("iic/some_paraformer", "./some_paraformer"))
-    assert above_minor(check(inputs(tmp_path, this, overlay))) == set()
+    assert above_minor(check(inputs(tmp_path, this, install_dir))) == set()
     quoted = script(tmp_path, SOUND.replace('"iic/some_paraformer"', "“iic/some_paraformer”"))
-    assert above_minor(check(inputs(tmp_path, quoted, overlay))) == set()
+    assert above_minor(check(inputs(tmp_path, quoted, install_dir))) == set()
     lacking = script(tmp_path, SOUND.replace('++model="${model_name_or_model_dir}" \\\n', ""))
-    assert above_minor(check(inputs(tmp_path, lacking, overlay))) == {"model-not-named"}
+    assert above_minor(check(inputs(tmp_path, lacking, install_dir))) == {"model-not-named"}
 
 
 def test_a_relative_config_path_is_looked_up_beside_the_trainer(tmp_path: Path) -> None:
-    overlay = installed(tmp_path / "release")
+    install_dir = installed(tmp_path / "release")
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "conformer.yaml").touch()
     relative = CONFIG.replace('--config-path "${workspace}/conf"', "--config-path conf")
     given = {"train": tmp_path / "conf", "valid": tmp_path / "conf"}
-    assert above_minor(check(inputs(tmp_path, script(tmp_path, relative), overlay, **given))) == {
+    assert above_minor(check(inputs(tmp_path, script(tmp_path, relative), install_dir, **given))) == {
         "config-path-relative"
     }
-    assert above_minor(check(inputs(tmp_path, script(tmp_path, CONFIG), overlay, **given))) == set()
+    assert above_minor(check(inputs(tmp_path, script(tmp_path, CONFIG), install_dir, **given))) == set()
 
 
 @pytest.mark.parametrize(
@@ -176,17 +176,17 @@ def test_data_that_only_a_run_names_is_not_missing(tmp_path: Path) -> None:
 
 
 def test_facts_name_the_releases_own_script(tmp_path: Path) -> None:
-    overlay = installed(tmp_path / "release")
+    install_dir = installed(tmp_path / "release")
     text = SOUND.replace("train_tool=../../../funasr/bin/train_ds.py", "train_tool=../../../funasr/bin/train.py")
     text = text.replace("++optim_conf.lr=0.0002", "++optim_conf.lr=0.0002 ++my_conf.key=$1")
-    facts = {one.label: one.value for one in check(inputs(tmp_path, script(tmp_path, text), overlay)).facts}
+    facts = {one.label: one.value for one in check(inputs(tmp_path, script(tmp_path, text), install_dir)).facts}
     assert facts["trainer"] == "torchrun ../../../funasr/bin/train.py, 2 processes"
     assert facts["finetune.sh of 1.4.3"] == "calls funasr/bin/train_ds.py, not train.py"
     assert "dataset_conf.batch_sampler=BatchSampler" in facts["finetune.sh of 1.4.3 sets, and nothing here"]
     assert facts["set here, and not by finetune.sh of 1.4.3"] == "my_conf.key"
     assert facts["value not known here"] == "++my_conf.key=$1"
     assert "iic/some_paraformer" in facts["starts from"]
-    own = {one.label for one in check(inputs(tmp_path, script(tmp_path), overlay, config=SettingsInForce())).facts}
+    own = {one.label for one in check(inputs(tmp_path, script(tmp_path), install_dir, config=SettingsInForce())).facts}
     assert not any("finetune.sh" in one for one in own)
 
 

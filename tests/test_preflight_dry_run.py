@@ -59,7 +59,7 @@ def inputs_at(folder: Path, overrides: Mapping[str, Any] | None = None, **more: 
         **{
             "model": folder,
             "release": resolve("1.4.16", load_lock(LOCK))[0],
-            "overlay": folder,
+            "install_dir": folder,
             "cache": folder,
             "environment": None,
             "train": folder / "train.jsonl",
@@ -296,13 +296,13 @@ class Users:
             valid.append({**valid[0], **row})
         from harness.preflight.settings import read_config
 
-        overlay = self.layout(release)
-        model = model_folder(self.forked, overlay, folder / "model")
+        install_dir = self.layout(release)
+        model = model_folder(self.forked, install_dir, folder / "model")
         return inputs_at(
             model,
             overrides,
             release=resolve(release, load_lock(LOCK))[0],
-            overlay=overlay,
+            install_dir=install_dir,
             cache=default_cache(),
             environment=environment(),
             train=write_jsonl(folder / "train.jsonl", rows),

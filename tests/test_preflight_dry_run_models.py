@@ -24,8 +24,8 @@ from published_folders import sense_voice_small
 Layout = Callable[[str], Path]
 
 
-def inputs(model: Path, rows: list[dict[str, Any]], overlay: Path, release: str, **overrides: Any) -> Inputs:
-    found = inputs_of(model, overlay=overlay, version=release, **overrides)
+def inputs(model: Path, rows: list[dict[str, Any]], install_dir: Path, release: str, **overrides: Any) -> Inputs:
+    found = inputs_of(model, install_dir=install_dir, version=release, **overrides)
     train, valid = (write_jsonl(model.parent / f"{name}.jsonl", rows) for name in ("train", "valid"))
     return replace(found, train=train, valid=valid, dry_run=True)
 

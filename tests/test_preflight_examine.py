@@ -26,7 +26,7 @@ def inputs(layout: Callable[[str], Path], locked: tuple[Release, ...], tmp_path:
     return Inputs(
         model=tmp_path,
         release=release,
-        overlay=layout("1.4.16"),
+        install_dir=layout("1.4.16"),
         cache=default_cache(),
         environment=probe(cache=default_cache()),
         train=None,

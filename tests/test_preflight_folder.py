@@ -261,7 +261,7 @@ def test_a_trainers_output_folder_starts_from_its_own_weights_only_with_a_config
     for name in ("model.pt", "model.pt.ep1", "model.pt.avg10"):
         (output / name).write_bytes(weights())
     (output / "configuration.json").write_bytes((folder / "configuration.json").read_bytes())
-    inputs = inputs_of(output, overlay=layout("1.4.16"))
+    inputs = inputs_of(output, install_dir=layout("1.4.16"))
     assert check(inputs).findings == ()
     (output / "configuration.json").unlink()
     (one,) = check(inputs).findings
@@ -278,7 +278,7 @@ def test_the_first_releases_need_the_weights_under_one_name(folder: Path, layout
     (folder / "configuration.json").unlink()
 
     def of(version: str) -> list[str]:
-        return [one.rule for one in check(inputs_of(folder, overlay=layout(version), version=version)).findings]
+        return [one.rule for one in check(inputs_of(folder, install_dir=layout(version), version=version)).findings]
 
     assert (of("1.0.6"), of("1.0.10"), of("1.4.16")) == (["folder-not-read"], ["start-missing"], [])
     (folder / "model.pt").rename(folder / "model.pb")

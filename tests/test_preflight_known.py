@@ -43,7 +43,7 @@ def inputs(
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     if configuration:
         (folder / "configuration.json").write_text("{}", encoding="utf-8")
-    found = inputs_of(folder, overlay=layout(release), version=release, **overrides)
+    found = inputs_of(folder, install_dir=layout(release), version=release, **overrides)
     return replace(found, gpus=gpus, command=replace(found.command, entry=entry))
 
 

@@ -79,7 +79,7 @@ def test_the_largest_batch_of_a_users_rows_against_a_card(
     train = users(tmp_path)
     inputs = inputs_at(
         tmp_path,
-        overlay=layout("1.4.16"),
+        install_dir=layout("1.4.16"),
         train=train,
         command=overridden({"dataset_conf.batch_type": "token", "dataset_conf.batch_size": 6000}),
         card="24GB",

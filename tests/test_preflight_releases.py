@@ -57,10 +57,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_installed_is_copied_without_an_import(site: Path, tmp_path: Path) -> None:
     found = find_release("installed", locked=(), cache=tmp_path / "cache")
     assert (found.release.label, found.release.version, found.edited) == ("1.2.7", "1.2.7", ())
-    copied = {one.relative_to(found.overlay).as_posix() for one in found.overlay.rglob("*") if one.is_file()}
+    copied = {one.relative_to(found.install_dir).as_posix() for one in found.install_dir.rglob("*") if one.is_file()}
     assert copied >= set(FILES)
     assert "other.py" not in copied
-    assert found.overlay.name == f"1.2.7-{found.release.sha256[:16]}"
+    assert found.install_dir.name == f"1.2.7-{found.release.sha256[:16]}"
     assert in_a_line(found) == f"1.2.7, installed in {sys.executable}"
     # By default too, before the newest published.
     assert find_release(None, locked=(), cache=tmp_path / "cache") == found
@@ -78,7 +78,7 @@ def test_an_edited_installation_is_another_release_and_says_so(site: Path, tmp_p
     assert found.release.sha256 != before.release.sha256
     assert found.release.label.startswith("1.2.7+local.")
     assert "3 files not as installed" in in_a_line(found)
-    assert (found.overlay / "funasr/own.py").is_file()
+    assert (found.install_dir / "funasr/own.py").is_file()
 
 
 def test_an_editable_installation_is_its_checkout(site: Path, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_the_newest_published_is_the_default(locked: tuple[Release, ...], monkey
     found = find_release(None, locked=locked, cache=default_cache())
     assert found.release == locked[-1]
     assert found.how == "the newest published"
-    assert (found.overlay / "funasr/__init__.py").is_file()
+    assert (found.install_dir / "funasr/__init__.py").is_file()
 
 
 def user(folder: Path, layout: Callable[[str], Path], variant: str, cache: Path, **overrides: Any) -> Inputs:
@@ -132,7 +132,7 @@ def user(folder: Path, layout: Callable[[str], Path], variant: str, cache: Path,
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     (folder / "configuration.json").write_text("{}", encoding="utf-8")
     data = {"train_data_set_list": "a", "valid_data_set_list": "b"}
-    return replace(inputs_of(folder, overlay=layout("1.4.16"), **{**data, **overrides}), cache=cache)
+    return replace(inputs_of(folder, install_dir=layout("1.4.16"), **{**data, **overrides}), cache=cache)
 
 
 def of(locked: tuple[Release, ...], *versions: str) -> tuple[Release, ...]:

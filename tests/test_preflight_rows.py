@@ -36,7 +36,7 @@ class Scene:
     """One release with a model folder."""
 
     model: Path
-    overlay: Path
+    install_dir: Path
     room: Path
 
     def inputs(
@@ -44,7 +44,7 @@ class Scene:
     ) -> Inputs:
         return user_inputs(
             self.model,
-            self.overlay,
+            self.install_dir,
             train=train,
             valid=valid or self.valid,
             overrides={**BATCHES, **(overrides or {})},
@@ -64,11 +64,11 @@ def scenes(
 
     def scene(version: str, variant: str = "paraformer") -> Scene:
         if (name := f"{version} {variant}") not in made:
-            room, overlay = tmp_path_factory.mktemp("user"), layout(version)
+            room, install_dir = tmp_path_factory.mktemp("user"), layout(version)
             # The folder of one release serves for all: its rows are what is looked at.
             made[name] = Scene(
                 model=model_folder(forked, layout("1.4.16"), room / "model", variant=variant),
-                overlay=overlay,
+                install_dir=install_dir,
                 room=room,
             )
             write_jsonl(made[name].valid, speech(4, first=8))
@@ -295,9 +295,11 @@ def test_a_set_that_is_not_there(scenes: Callable[[str], Scene], tmp_path: Path)
     train = write_jsonl(tmp_path / "train.jsonl", speech(8))
     missing = check(scene.inputs(train, tmp_path / "no.jsonl"))
     assert rules(missing)["data-file"].severity is Severity.BROKEN
-    named = user_inputs(scene.model, scene.overlay, overrides={"train_data_set_list": "", "valid_data_set_list": ""})
+    named = user_inputs(
+        scene.model, scene.install_dir, overrides={"train_data_set_list": "", "valid_data_set_list": ""}
+    )
     assert list(rules(check(named))) == ["no-training-set"]
-    assert not check(user_inputs(scene.model, scene.overlay)).findings
+    assert not check(user_inputs(scene.model, scene.install_dir)).findings
 
 
 @pytest.mark.usefixtures("asked")

@@ -100,7 +100,7 @@ def test_a_real_training_takes_the_predicted_steps(
     paths = [str(path) for path in environment().extra_paths]
     taken = forked(
         train,
-        overlay=str(layout("1.4.16")),
+        install_dir=str(layout("1.4.16")),
         version="1.4.16",
         entry="train_ds",
         overrides=overrides,

@@ -160,21 +160,21 @@ class Asked:
 @pytest.fixture(scope="module")
 def asked(forked: Forked, layout: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Asked:
     """Every folder of this module, asked in one process tree per release."""
-    room, overlay = tmp_path_factory.mktemp("folders"), layout(LATEST)
-    sound = stored_folders(forked, overlay, SOUND)
-    tiny = stored_folders(forked, overlay, ["paraformer"], dimensions=TINY)["paraformer"]
+    room, install_dir = tmp_path_factory.mktemp("folders"), layout(LATEST)
+    sound = stored_folders(forked, install_dir, SOUND)
+    tiny = stored_folders(forked, install_dir, ["paraformer"], dimensions=TINY)["paraformer"]
     inputs: dict[tuple[str, str], Inputs] = {}
     for release in RELEASES:
         for variant, path in sound.items():
             if (release, variant) not in NOT_IN:
-                inputs[release, variant] = inputs_of(path, overlay=layout(release), version=release)
+                inputs[release, variant] = inputs_of(path, install_dir=layout(release), version=release)
     copies = {fault: Path(shutil.copytree(tiny, room / fault.replace(" ", "-"))) for fault in FAULTS}
     forked(rewrite, folders={fault: str(path) for fault, path in copies.items() if fault in CHECKPOINTS})
     for fault, (plant, overrides, _) in FAULTS.items():
         plant(copies[fault])
         named = {path.replace(".", "__"): value for path, value in overrides.items()}
-        inputs[LATEST, fault] = inputs_of(copies[fault], overlay=overlay, version=LATEST, **named)
-    inputs["1.0.6", "trainer"] = inputs_of(copies["trainer"], overlay=layout("1.0.6"), version="1.0.6")
+        inputs[LATEST, fault] = inputs_of(copies[fault], install_dir=install_dir, version=LATEST, **named)
+    inputs["1.0.6", "trainer"] = inputs_of(copies["trainer"], install_dir=layout("1.0.6"), version="1.0.6")
     return Asked({key: _answered(one, key[0], inputs) for key, one in inputs.items()})
 
 

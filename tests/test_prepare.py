@@ -57,7 +57,7 @@ def test_every_request_is_json_and_names_files_that_are_there(
     for cell in matrix.cells:
         request = json.loads(json.dumps(prepared.request_for(cell)))
         assert request["check"] == cell.check
-        assert (Path(request["release"]["overlay"]) / "funasr" / "__init__.py").is_file()
+        assert (Path(request["release"]["install_dir"]) / "funasr" / "__init__.py").is_file()
         if cell.check is not Check.IMPORT:
             folder = Path(request["model_folder"])
             assert {path.name for path in folder.iterdir()} >= {"config.yaml", "tokens.json", "am.mvn"}

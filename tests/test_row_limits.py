@@ -66,11 +66,11 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[JsonlRow
     return path, found
 
 
-def trained(overlay: str, path: str, rules: list[int], confs: list[dict[str, Any]]) -> list[list[str] | str]:
+def trained(install_dir: str, path: str, rules: list[int], confs: list[dict[str, Any]]) -> list[list[str] | str]:
     """By setting, the recordings that the release's own index and sampler let through; runs inside the release."""
     import torch
 
-    importer.import_components_only(overlay, "")
+    importer.import_components_only(install_dir, "")
     index_module = "funasr.datasets.audio_datasets.index_ds"
     __import__(index_module)
     __import__("funasr.datasets.audio_datasets.samplers")
@@ -124,7 +124,7 @@ def test_the_releases_own_index_and_sampler_leave_out_the_same_rows(
     version: str, rows: tuple[Path, tuple[JsonlRow, ...]], layout: Callable[[str], Path], forked: Forked
 ) -> None:
     path, read = rows
-    came = forked(trained, overlay=str(layout(version)), path=str(path), rules=rules_of(version), confs=list(CONFS))
+    came = forked(trained, install_dir=str(layout(version)), path=str(path), rules=rules_of(version), confs=list(CONFS))
     for conf, sources in zip(CONFS, came, strict=True):
         overrides = {f"dataset_conf.{name}": value for name, value in conf.items() if name == "batch_type"}
         limits = RowLimits.of(conf, overrides)
@@ -151,7 +151,9 @@ def test_the_first_releases_compare_the_sum_where_rows_are_complete(
         if a is not None and b is not None
     ]
     path = write_rows(tmp_path / "rows.jsonl", *complete)
-    came = forked(trained, overlay=str(layout(version)), path=str(path), rules=rules_of(version), confs=list(CONFS[:4]))
+    came = forked(
+        trained, install_dir=str(layout(version)), path=str(path), rules=rules_of(version), confs=list(CONFS[:4])
+    )
     for conf, sources in zip(CONFS[:4], came, strict=True):
         read = read_rows(path, Problems(source=""))
         expected = [row.source for row in read if not left_out(row, RowLimits.of(conf, {}), rules_of(version))]

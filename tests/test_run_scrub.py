@@ -10,14 +10,14 @@ from execute_scene import make_cell
 from harness.core.cells import Failure, Frame, Outcome, Status
 from harness.run.scrub import Scrubber
 
-OVERLAY = Path("/data/cache/layouts/1.4.16-ab")
+INSTALL_DIR = Path("/data/cache/layouts/1.4.16-ab")
 
 
 @pytest.fixture
 def scrub(monkeypatch: pytest.MonkeyPatch) -> Scrubber:
     monkeypatch.setenv("HOME", "/home/mira")
     return Scrubber.of(
-        overlays=[OVERLAY, Path("/data/cache/layouts/1.4.16")],
+        install_dirs=[INSTALL_DIR, Path("/data/cache/layouts/1.4.16")],
         places={"/data/cache": "<cache>"},
         workspace=Path("/var/runs/7"),
     )
@@ -63,19 +63,19 @@ def test_scrubbing_twice_changes_nothing_more(scrub: Scrubber) -> None:
 
 def test_a_home_that_is_the_root_replaces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/")
-    scrub = Scrubber.of(overlays=[], places={}, workspace=Path("/var/runs/7"))
+    scrub = Scrubber.of(install_dirs=[], places={}, workspace=Path("/var/runs/7"))
     assert scrub.text("a/b /proc/self") == "a/b /proc/self"
 
 
 def test_places_behind_links_are_known_by_both_names(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    scrub = Scrubber.of(overlays=[tmp_path / "link"], places={}, workspace=Path("/var/runs/7"))
+    scrub = Scrubber.of(install_dirs=[tmp_path / "link"], places={}, workspace=Path("/var/runs/7"))
     assert scrub.text(f"{tmp_path}/link/funasr/a.py {tmp_path}/real/funasr/b.py") == "funasr/a.py funasr/b.py"
 
 
 def test_every_string_of_an_outcome_is_scrubbed(scrub: Scrubber) -> None:
-    path = f"{OVERLAY}/funasr/a.py"
+    path = f"{INSTALL_DIR}/funasr/a.py"
     outcome = Outcome(
         cell=make_cell(0),
         status=Status.FAILED,
@@ -90,7 +90,7 @@ def test_every_string_of_an_outcome_is_scrubbed(scrub: Scrubber) -> None:
         evidence={"files": [{path: path}], "log_tail": f"a\n{path}\n"},
     )
     clean = scrub.outcome(outcome)
-    assert str(OVERLAY) not in repr(clean)
+    assert str(INSTALL_DIR) not in repr(clean)
     assert clean.failure is not None
     assert clean.failure.signature == "E@funasr/a.py:f"
     assert clean.evidence["files"] == [{"funasr/a.py": "funasr/a.py"}]

@@ -28,7 +28,7 @@ REACH = {name: OVERRIDES[name] for name in ("optim", "dataset", "freeze_param", 
 
 
 @pytest.fixture
-def overlay(tmp_path: Path) -> Path:
+def install_dir(tmp_path: Path) -> Path:
     return tiny_release.write_release(tmp_path / "release")
 
 
@@ -45,13 +45,13 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return lines
 
 
-def request_of(overlay: Path, room: Path) -> dict[str, Any]:
+def request_of(install_dir: Path, room: Path) -> dict[str, Any]:
     rows = room / "rows.jsonl"
     rows.write_text('{"key": "a", "source": "a.wav", "target": "t"}\n', encoding="utf-8")
     settings = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "overrides": OVERRIDES}
     data = {"train": str(rows), "valid": str(rows), "utterances": 1, "frame_seconds": 0.06}
     folder = tiny_release.write_model_folder(room / "folder")
-    return tiny_release.request(overlay, "finetune", folder, finetune=settings, data=data)
+    return tiny_release.request(install_dir, "finetune", folder, finetune=settings, data=data)
 
 
 def check_reach(words: dict[str, Any]) -> None:
@@ -62,22 +62,22 @@ def check_reach(words: dict[str, Any]) -> None:
 
 
 def test_they_reach_checkpoint_and_decode(
-    overlay: Path, tmp_path: Path, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    install_dir: Path, tmp_path: Path, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TrainingTrace, "attach", lambda *_: None)
     recipe = {"epochs": 2, "batch_size": 2, "learning_rate": 0.001, "warmup_steps": 4}
-    request = {**request_of(overlay, tmp_path), "entry": "train"}
+    request = {**request_of(install_dir, tmp_path), "entry": "train"}
     ReleaseTrainer.of(request, tmp_path, **recipe).run(tmp_path / "exp", TrainingTrace())
     check_reach(said[0])
 
 
 def test_they_reach_data(
-    overlay: Path, tmp_path: Path, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    install_dir: Path, tmp_path: Path, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader_capture.importlib, "import_module", lambda _: type("Module", (), {"main": None}))
     trainer_options, dataset_options = (
-        options.trainer_options(str(overlay), "1.0.0", "train"),
-        options.dataset_options(str(overlay)),
+        options.trainer_options(str(install_dir), "1.0.0", "train"),
+        options.dataset_options(str(install_dir)),
     )
     trainer = loader_capture.DataTrainer(
         "train", "Tiny", tmp_path, trainer_options, dataset_options, options.shared_overrides(OVERRIDES)
@@ -89,9 +89,9 @@ def test_they_reach_data(
 
 @pytest.mark.parametrize("extra", ["accumulation", "ranks"])
 def test_they_reach_the_small_trainings(
-    overlay: Path, tmp_path: Path, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, extra: str
+    install_dir: Path, tmp_path: Path, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, extra: str
 ) -> None:
-    request = request_of(overlay, tmp_path)
+    request = request_of(install_dir, tmp_path)
     monkeypatch.setattr(launch, "copy_folder", lambda *_: tmp_path / "model")
     if extra == "ranks":
         keys = (ranks.WEIGHTS, ranks.LOSSES, ranks.NORMS, ranks.ROWS)
@@ -104,8 +104,8 @@ def test_they_reach_the_small_trainings(
     check_reach(said[0])
 
 
-def test_finetune_is_given_all_of_them(overlay: Path) -> None:
-    words = options.trainer_options(str(overlay), "1.0.0", "train").overrides(
+def test_finetune_is_given_all_of_them(install_dir: Path) -> None:
+    words = options.trainer_options(str(install_dir), "1.0.0", "train").overrides(
         {
             **dict.fromkeys(("model_folder", "train", "valid", "seed", "device", "output_dir"), "x"),
             **{"batch_size": 2, "epochs": 3, "learning_rate": 0.1, "warmup_steps": 1, "overrides": OVERRIDES},

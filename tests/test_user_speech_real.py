@@ -149,9 +149,9 @@ def test_a_file_of_which_no_row_is_trained_is_the_users_and_never_a_pass(folder:
     assert "FunASR trains on no row" in made.notices[1]
 
 
-def index_of(overlay: str, path: str) -> str:
+def index_of(install_dir: str, path: str) -> str:
     """What the release's index makes of a file: the rows' number, or what it raises."""
-    importer.import_components_only(overlay, "")
+    importer.import_components_only(install_dir, "")
     __import__("funasr.datasets.audio_datasets.index_ds")
     from funasr.register import tables
 
@@ -180,4 +180,4 @@ def test_releases_raise_where_the_reader_says_so(
     problems = Problems(source="rows.jsonl")
     read_rows(tmp_path / "rows.jsonl", problems)
     assert problems.found
-    assert forked(index_of, overlay=str(layout(version)), path=str(tmp_path / "rows.jsonl")) == raised
+    assert forked(index_of, install_dir=str(layout(version)), path=str(tmp_path / "rows.jsonl")) == raised

@@ -16,7 +16,7 @@ from harness.worker.checks import dispatch
 
 
 @pytest.fixture(scope="module")
-def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def install_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saving_release.write_release(tmp_path_factory.mktemp("release"))
 
 
@@ -26,9 +26,9 @@ def run(request: dict[str, Any], room: str) -> dict[str, Any]:
     return dispatch.run(request)
 
 
-def ask(forked: Forked, overlay: Path, room: Path, fault: str = "") -> dict[str, Any]:
+def ask(forked: Forked, install_dir: Path, room: Path, fault: str = "") -> dict[str, Any]:
     folder = saving_release.write_model_folder(room / "folder", fault=fault)
-    request = saving_release.request(overlay, "checkpoint", folder, saving_release.write_speech(room))
+    request = saving_release.request(install_dir, "checkpoint", folder, saving_release.write_speech(room))
     (room / "cell").mkdir()
     answer: dict[str, Any] = forked(run, request=request, room=str(room / "cell"))
     return answer
@@ -40,9 +40,9 @@ def failing(answer: dict[str, Any]) -> set[str]:
 
 
 def test_a_sound_release_keeps_every_promise_and_names_what_it_leaves_out(
-    forked: Forked, overlay: Path, tmp_path: Path
+    forked: Forked, install_dir: Path, tmp_path: Path
 ) -> None:
-    answer = ask(forked, overlay, tmp_path)
+    answer = ask(forked, install_dir, tmp_path)
     questions = judge_checkpoint(answer["metrics"])
     assert {
         question.name: question.message for question in questions if question.status is not AnswerStatus.HOLDS
@@ -90,9 +90,9 @@ def test_a_sound_release_keeps_every_promise_and_names_what_it_leaves_out(
     ],
 )
 def test_planted_faults_are_found_and_nothing_else(
-    forked: Forked, overlay: Path, tmp_path: Path, faults: str, found: set[str]
+    forked: Forked, install_dir: Path, tmp_path: Path, faults: str, found: set[str]
 ) -> None:
-    assert failing(ask(forked, overlay, tmp_path, faults)) == found
+    assert failing(ask(forked, install_dir, tmp_path, faults)) == found
 
 
 @pytest.mark.parametrize(
@@ -119,23 +119,23 @@ def test_planted_faults_are_found_and_nothing_else(
     ],
 )
 def test_what_should_have_been_an_error_or_none_is_a_finding(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, code: str, place: str, words: str
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, code: str, place: str, words: str
 ) -> None:
-    answer = ask(forked, overlay, tmp_path, fault)
+    answer = ask(forked, install_dir, tmp_path, fault)
     (finding,) = answer["evidence"]["findings"]
     assert (finding["code"], finding["place"]) == (code, place)
     assert words in finding["message"]
     assert failing(answer) == set()
 
 
-def test_a_training_that_breaks_off_is_told_as_such(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    answer = ask(forked, overlay, tmp_path, "forward_raises")
+def test_a_training_that_breaks_off_is_told_as_such(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    answer = ask(forked, install_dir, tmp_path, "forward_raises")
     assert answer["status"] == "failed"
     assert answer["failure"]["signature"] == "IndexError@funasr/models/tiny.py:forward"
 
 
-def test_an_entry_that_the_release_does_not_ship_is_skipped(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+def test_an_entry_that_the_release_does_not_ship_is_skipped(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
     folder = saving_release.write_model_folder(tmp_path / "folder")
-    request = saving_release.request(overlay, "checkpoint", folder, saving_release.write_speech(tmp_path))
+    request = saving_release.request(install_dir, "checkpoint", folder, saving_release.write_speech(tmp_path))
     answer = forked(run, request={**request, "entry": "train_ds"}, room=str(tmp_path))
     assert (answer["status"], answer["reason"]) == ("skipped", "the release ships no funasr/bin/train_ds.py")

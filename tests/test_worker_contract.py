@@ -21,20 +21,20 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def install_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature; running its `__init__` would be an error."""
     init = 'raise RuntimeError("the package was imported whole")'
     return tiny_release.write_release(tmp_path_factory.mktemp("release"), init=init)
 
 
-def ask(forked: Forked, overlay: Path, folder: Path, check: str, fault: str = "", **others: Any) -> dict[str, Any]:
+def ask(forked: Forked, install_dir: Path, folder: Path, check: str, fault: str = "", **others: Any) -> dict[str, Any]:
     tiny_release.write_model_folder(folder, fault=fault, hidden_size=others.pop("built_with", tiny_release.HIDDEN_SIZE))
-    answer: dict[str, Any] = forked(run, request=tiny_release.request(overlay, check, folder, **others))
+    answer: dict[str, Any] = forked(run, request=tiny_release.request(install_dir, check, folder, **others))
     return answer
 
 
-def test_a_sound_model_is_built_for_its_vocabulary(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    answer = ask(forked, overlay, tmp_path / "model", "construct")
+def test_a_sound_model_is_built_for_its_vocabulary(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    answer = ask(forked, install_dir, tmp_path / "model", "construct")
     assert (answer["status"], answer["reason"], answer["failure"]) == ("passed", "", None)
     assert answer["metrics"] == {
         "parameters": 36 + 7 + 161,
@@ -72,21 +72,21 @@ def test_a_sound_model_is_built_for_its_vocabulary(forked: Forked, overlay: Path
     ],
 )  # fmt: skip
 def test_a_model_that_does_not_fit_its_vocabulary_is_not_constructed(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, signature: str, reason: str
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, signature: str, reason: str
 ) -> None:
-    answer = ask(forked, overlay, tmp_path / "model", "construct", fault)
+    answer = ask(forked, install_dir, tmp_path / "model", "construct", fault)
     assert (answer["status"], answer["reason"]) == ("failed", reason)
     assert answer["failure"]["signature"] == signature
 
 
-def test_a_model_of_another_hidden_size_is_not_constructed(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    answer = ask(forked, overlay, tmp_path / "model", "construct", built_with=8)
+def test_a_model_of_another_hidden_size_is_not_constructed(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    answer = ask(forked, install_dir, tmp_path / "model", "construct", built_with=8)
     assert answer["reason"] == "decoder.output_layer takes 8 features, the hidden size is 6"
     assert answer["failure"]["signature"] == "ProjectionOfOtherWidth@decoder.output_layer"
 
 
-def test_a_sound_model_keeps_the_contract(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    answer = ask(forked, overlay, tmp_path / "model", "loss_contract")
+def test_a_sound_model_keeps_the_contract(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    answer = ask(forked, install_dir, tmp_path / "model", "loss_contract")
     assert (answer["status"], answer["reason"], answer["failure"]) == ("passed", "", None)
     assert answer["evidence"] == {
         "loss_inputs": [{"name": "criterion_att", "classes": 23, "input_shape": [4, 8, 23], "width": 23}],
@@ -128,9 +128,9 @@ def test_a_sound_model_keeps_the_contract(forked: Forked, overlay: Path, tmp_pat
     ],
 )  # fmt: skip
 def test_a_broken_contract_fails_with_its_own_signature(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, signature: str, reason: str
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, signature: str, reason: str
 ) -> None:
-    answer = ask(forked, overlay, tmp_path / "model", "loss_contract", fault)
+    answer = ask(forked, install_dir, tmp_path / "model", "loss_contract", fault)
     assert (answer["status"], answer["reason"]) == ("failed", reason)
     assert answer["failure"]["signature"] == signature
 
@@ -152,9 +152,9 @@ def test_a_broken_contract_fails_with_its_own_signature(
     ],
 )
 def test_frames_that_do_not_reach_the_loss_are_counted(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, path: str, heard: list[int]
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, path: str, heard: list[int]
 ) -> None:
-    answer = ask(forked, overlay, tmp_path / "model", "loss_contract", fault)
+    answer = ask(forked, install_dir, tmp_path / "model", "loss_contract", fault)
     assert (answer["status"], answer["failure"]["signature"]) == ("failed", f"FramesUnheard@{path}")
     told = answer["evidence"]["frames_heard"]
     assert told.pop(path) == [[count, length] for count, length in zip(heard, batches.FRAMES, strict=True)]
@@ -172,9 +172,9 @@ def test_frames_that_do_not_reach_the_loss_are_counted(
 
 @pytest.mark.parametrize("fault", ["masks_sometimes", "hears_by_turns", "raises_at_times"])
 def test_a_frame_that_is_left_out_in_one_pass_and_not_in_another_is_heard(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str
 ) -> None:
-    answer = ask(forked, overlay, tmp_path / "model", "loss_contract", fault)
+    answer = ask(forked, install_dir, tmp_path / "model", "loss_contract", fault)
     assert (answer["status"], answer["reason"]) == ("passed", "")
     assert answer["evidence"] == {
         "loss_inputs": [{"name": "criterion_att", "classes": 23, "input_shape": [4, 8, 23], "width": 23}],
@@ -187,11 +187,11 @@ def test_a_frame_that_is_left_out_in_one_pass_and_not_in_another_is_heard(
 
 @pytest.mark.parametrize(("fault", "excused"), [("unused", ["spare.weight", "spare.bias"]), ("", [])])
 def test_parameters_that_the_yaml_excuses_are_a_finding_where_no_gradient_reaches_them(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, excused: list[str]
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, excused: list[str]
 ) -> None:
     folder = tiny_release.write_model_folder(tmp_path / "model", fault=fault)
     told = {"contract": {"without_loss": ["spare"]}}
-    answer = forked(run, request=tiny_release.request(overlay, "loss_contract", folder, **told))
+    answer = forked(run, request=tiny_release.request(install_dir, "loss_contract", folder, **told))
     assert answer["status"] == "passed"
     found = answer["evidence"]["findings"]
     assert [one["detail"]["parameters"] for one in found] == ([excused] if excused else [])
@@ -208,15 +208,17 @@ def test_without_a_sampler_nothing_embeds_the_targets(ratio: float | None, unrea
     )
 
 
-def test_a_loss_that_is_the_sum_of_its_parts_keeps_the_contract(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    answer = ask(forked, overlay, tmp_path / "model", "loss_contract", "tells_its_parts")
+def test_a_loss_that_is_the_sum_of_its_parts_keeps_the_contract(
+    forked: Forked, install_dir: Path, tmp_path: Path
+) -> None:
+    answer = ask(forked, install_dir, tmp_path / "model", "loss_contract", "tells_its_parts")
     assert (answer["status"], answer["reason"]) == ("passed", "")
 
 
 def test_a_part_that_is_reported_and_left_out_of_the_loss_is_found(
-    forked: Forked, overlay: Path, tmp_path: Path
+    forked: Forked, install_dir: Path, tmp_path: Path
 ) -> None:
-    answer = ask(forked, overlay, tmp_path / "model", "loss_contract", "leaves_out_a_part")
+    answer = ask(forked, install_dir, tmp_path / "model", "loss_contract", "leaves_out_a_part")
     assert (answer["status"], answer["failure"]["signature"]) == ("failed", "LossNotTheSum@model")
     assert "0.5 * loss_pre 3 = " in answer["reason"]
 
@@ -235,8 +237,8 @@ def test_nothing_is_said_of_losses_that_the_model_does_not_report() -> None:
     assert loss_contract.sum_misfit(3.0, both, {"ctc_weight": 0.5, "predictor_weight": 1.0}) is not None
 
 
-def test_what_autograd_raises_is_the_releases_doing(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    answer = ask(forked, overlay, tmp_path / "model", "loss_contract", "changed_in_place")
+def test_what_autograd_raises_is_the_releases_doing(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    answer = ask(forked, install_dir, tmp_path / "model", "loss_contract", "changed_in_place")
     assert answer["status"] == "failed"
     assert answer["failure"]["type"] == "RuntimeError"
     assert "modified by an inplace operation" in answer["reason"]
@@ -245,10 +247,12 @@ def test_what_autograd_raises_is_the_releases_doing(forked: Forked, overlay: Pat
 
 @pytest.mark.parametrize("size", [tiny_release.HIDDEN_SIZE, tiny_release.VOCAB_SIZE])
 def test_hidden_states_in_place_of_scores_are_found_at_any_width(
-    forked: Forked, overlay: Path, tmp_path: Path, size: int
+    forked: Forked, install_dir: Path, tmp_path: Path, size: int
 ) -> None:
     folder = tmp_path / "model"
-    answer = ask(forked, overlay, folder, "loss_contract", "hidden_states_unnoticed", built_with=size, hidden_size=size)
+    answer = ask(
+        forked, install_dir, folder, "loss_contract", "hidden_states_unnoticed", built_with=size, hidden_size=size
+    )
     signature = (
         "ProjectionNotCalled@decoder.output_layer" if size == tiny_release.VOCAB_SIZE else "LossWidth@criterion_att"
     )
@@ -256,15 +260,17 @@ def test_hidden_states_in_place_of_scores_are_found_at_any_width(
     assert answer["evidence"]["projection_calls"] == {"decoder.output_layer": 0}
 
 
-def test_an_allocator_that_gives_up_is_no_failure_of_the_release(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    answer = ask(forked, overlay, tmp_path / "model", "loss_contract", "eats_memory")
+def test_an_allocator_that_gives_up_is_no_failure_of_the_release(
+    forked: Forked, install_dir: Path, tmp_path: Path
+) -> None:
+    answer = ask(forked, install_dir, tmp_path / "model", "loss_contract", "eats_memory")
     assert answer["status"] == "out_of_memory"
     assert "can't allocate memory" in answer["reason"]
 
 
-def test_the_seed_decides_the_loss_to_the_last_digit(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+def test_the_seed_decides_the_loss_to_the_last_digit(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
     answers = [
-        ask(forked, overlay, tmp_path / f"model{number}", "loss_contract", seed=seed)
+        ask(forked, install_dir, tmp_path / f"model{number}", "loss_contract", seed=seed)
         for number, seed in enumerate((0, 0, 1))
     ]
     first, again, other = (answer["metrics"]["loss"] for answer in answers)

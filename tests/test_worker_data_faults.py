@@ -59,7 +59,7 @@ def answers(
     def answer(version: str) -> dict[str, Any]:
         if version not in asked:
             request = {
-                "release": {"overlay": str(layout(version)), "version": version},
+                "release": {"install_dir": str(layout(version)), "version": version},
                 "entry": KNOWN[version][0],
                 "model_class": "ParaformerStreaming",
                 "model_folder": str(folder.path),

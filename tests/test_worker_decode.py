@@ -15,7 +15,7 @@ from harness.worker.checks import dispatch
 
 
 @pytest.fixture(scope="module")
-def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def install_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saving_release.write_release(tmp_path_factory.mktemp("release"))
 
 
@@ -25,17 +25,17 @@ def run(request: dict[str, Any], room: str) -> dict[str, Any]:
     return dispatch.run(request)
 
 
-def ask(forked: Forked, overlay: Path, room: Path, fault: str = "") -> dict[str, Any]:
+def ask(forked: Forked, install_dir: Path, room: Path, fault: str = "") -> dict[str, Any]:
     folder = saving_release.write_model_folder(room / "folder", fault=fault)
     settings = {"steps": 6, "utterances": 4, "batch_size": 2, "error_rate": 0.25}
-    request = saving_release.request(overlay, "decode", folder, saving_release.write_speech(room), **settings)
+    request = saving_release.request(install_dir, "decode", folder, saving_release.write_speech(room), **settings)
     (room / "cell").mkdir()
     answer: dict[str, Any] = forked(run, request=request, room=str(room / "cell"))
     return answer
 
 
-def test_the_text_of_a_trained_model_comes_back(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    answer = ask(forked, overlay, tmp_path)
+def test_the_text_of_a_trained_model_comes_back(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    answer = ask(forked, install_dir, tmp_path)
     assert (answer["status"], answer["reason"]) == ("passed", "")
     metrics = answer["metrics"]
     assert (metrics["steps"], len(metrics["losses"])) == (6, 6)
@@ -48,26 +48,30 @@ def test_the_text_of_a_trained_model_comes_back(forked: Forked, overlay: Path, t
 
 
 def test_a_folder_that_loads_its_base_is_found_by_its_weights_and_its_text(
-    forked: Forked, overlay: Path, tmp_path: Path
+    forked: Forked, install_dir: Path, tmp_path: Path
 ) -> None:
-    verdict = judge_decode(ask(forked, overlay, tmp_path, "folder_loads_base")["metrics"])
+    verdict = judge_decode(ask(forked, install_dir, tmp_path, "folder_loads_base")["metrics"])
     assert verdict.unmet == ("weights", "error_rate")
     assert verdict.error_rate == 1.0
 
 
-def test_a_text_that_comes_back_without_learning_proves_nothing(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    verdict = judge_decode(ask(forked, overlay, tmp_path, "knows_without_learning")["metrics"])
+def test_a_text_that_comes_back_without_learning_proves_nothing(
+    forked: Forked, install_dir: Path, tmp_path: Path
+) -> None:
+    verdict = judge_decode(ask(forked, install_dir, tmp_path, "knows_without_learning")["metrics"])
     assert (verdict.unmet, verdict.proves) == (("untrained",), False)
 
 
-def test_a_checkpoint_without_a_tensor_is_found_by_the_weights(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    metrics = ask(forked, overlay, tmp_path, "checkpoint_without_tensor")["metrics"]
+def test_a_checkpoint_without_a_tensor_is_found_by_the_weights(
+    forked: Forked, install_dir: Path, tmp_path: Path
+) -> None:
+    metrics = ask(forked, install_dir, tmp_path, "checkpoint_without_tensor")["metrics"]
     assert metrics["weights_differ"] == ["predictor.weight"]
     assert judge_decode(metrics).unmet == ("weights",)
 
 
-def test_a_training_that_breaks_off_is_told_as_such(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    answer = ask(forked, overlay, tmp_path, "forward_raises")
+def test_a_training_that_breaks_off_is_told_as_such(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    answer = ask(forked, install_dir, tmp_path, "forward_raises")
     assert answer["status"] == "failed"
     assert answer["failure"]["signature"] == "IndexError@funasr/models/tiny.py:forward"
     assert answer["metrics"]["hypotheses"] is None

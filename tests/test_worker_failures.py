@@ -44,15 +44,15 @@ def goes_deep(left=40):
 
 
 @pytest.fixture
-def overlay(tmp_path: Path) -> Path:
+def install_dir(tmp_path: Path) -> Path:
     (tmp_path / "funasr").mkdir()
     return tmp_path
 
 
 @pytest.fixture
-def funasr(overlay: Path) -> types.ModuleType:
+def funasr(install_dir: Path) -> types.ModuleType:
     """A module of a release."""
-    path = overlay / "funasr" / "model.py"
+    path = install_dir / "funasr" / "model.py"
     path.write_text(RELEASE)
     return load(path)
 
@@ -95,18 +95,18 @@ def ours(function: Callable[[], None]) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("name", ["asserts", "raises_itself", "asks_a_library", "goes_deep"])
-def test_what_a_release_raises_is_its_failure(overlay: Path, funasr: types.ModuleType, name: str) -> None:
-    assert failures.status_of(caught(getattr(funasr, name)), str(overlay)) == "failed"
+def test_what_a_release_raises_is_its_failure(install_dir: Path, funasr: types.ModuleType, name: str) -> None:
+    assert failures.status_of(caught(getattr(funasr, name)), str(install_dir)) == "failed"
 
 
-def test_what_happens_outside_a_release_is_errored(overlay: Path) -> None:
-    assert failures.status_of(caught(throw(ValueError("planted"))), str(overlay)) == "errored"
+def test_what_happens_outside_a_release_is_errored(install_dir: Path) -> None:
+    assert failures.status_of(caught(throw(ValueError("planted"))), str(install_dir)) == "errored"
 
 
-def test_what_a_hook_of_ours_raises_below_a_release_is_errored(overlay: Path, funasr: types.ModuleType) -> None:
+def test_what_a_hook_of_ours_raises_below_a_release_is_errored(install_dir: Path, funasr: types.ModuleType) -> None:
     error = caught(funasr.calls, ours(lambda: None))
-    assert failures.frames(error, str(overlay))[-1]["file"] == "harness/worker/process/hook.py"
-    assert failures.status_of(error, str(overlay)) == "errored"
+    assert failures.frames(error, str(install_dir))[-1]["file"] == "harness/worker/process/hook.py"
+    assert failures.status_of(error, str(install_dir)) == "errored"
 
 
 @pytest.mark.parametrize(
@@ -117,32 +117,34 @@ def test_what_a_hook_of_ours_raises_below_a_release_is_errored(overlay: Path, fu
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_want_of_memory_is_a_status_of_its_own(overlay: Path, funasr: types.ModuleType, error: BaseException) -> None:
-    assert failures.status_of(caught(funasr.calls, throw(error)), str(overlay)) == "out_of_memory"
+def test_want_of_memory_is_a_status_of_its_own(
+    install_dir: Path, funasr: types.ModuleType, error: BaseException
+) -> None:
+    assert failures.status_of(caught(funasr.calls, throw(error)), str(install_dir)) == "out_of_memory"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO])
-def test_a_full_disk_is_the_machines_doing(overlay: Path, funasr: types.ModuleType, number: int) -> None:
-    assert failures.status_of(caught(funasr.calls, throw(OSError(number, "planted"))), str(overlay)) == "errored"
+def test_a_full_disk_is_the_machines_doing(install_dir: Path, funasr: types.ModuleType, number: int) -> None:
+    assert failures.status_of(caught(funasr.calls, throw(OSError(number, "planted"))), str(install_dir)) == "errored"
 
 
-def test_a_missing_file_is_the_releases_doing(overlay: Path, funasr: types.ModuleType) -> None:
-    assert failures.status_of(caught(funasr.calls, throw(FileNotFoundError("x"))), str(overlay)) == "failed"
+def test_a_missing_file_is_the_releases_doing(install_dir: Path, funasr: types.ModuleType) -> None:
+    assert failures.status_of(caught(funasr.calls, throw(FileNotFoundError("x"))), str(install_dir)) == "failed"
 
 
-def test_source_that_cannot_be_compiled_is_the_releases_doing(overlay: Path) -> None:
-    path = overlay / "funasr" / "model.py"
+def test_source_that_cannot_be_compiled_is_the_releases_doing(install_dir: Path) -> None:
+    path = install_dir / "funasr" / "model.py"
     path.write_text("import os\ndef forward(self:\n")
     error = caught(load, path)
-    assert failures.status_of(error, str(overlay)) == "failed"
-    described = failures.describe(error, str(overlay))
+    assert failures.status_of(error, str(install_dir)) == "failed"
+    described = failures.describe(error, str(install_dir))
     assert described["signature"] == "SyntaxError@funasr/model.py:<module>"
     assert described["frames"][-1]["line"] == 2
     assert described["frames"][-1]["code"] == "def forward(self:"
 
 
-def test_an_assertion_without_words_is_told_by_its_code(overlay: Path, funasr: types.ModuleType) -> None:
-    described = failures.describe(caught(funasr.asserts), str(overlay))
+def test_an_assertion_without_words_is_told_by_its_code(install_dir: Path, funasr: types.ModuleType) -> None:
+    described = failures.describe(caught(funasr.asserts), str(install_dir))
     assert described["type"] == "AssertionError"
     assert described["message"] == "assert 320 == 8404"
     assert described["signature"] == "AssertionError@funasr/model.py:asserts"
@@ -151,29 +153,31 @@ def test_an_assertion_without_words_is_told_by_its_code(overlay: Path, funasr: t
     ]
 
 
-def test_the_signature_names_the_releases_own_innermost_function(overlay: Path, funasr: types.ModuleType) -> None:
-    described = failures.describe(caught(funasr.asks_a_library), str(overlay))
+def test_the_signature_names_the_releases_own_innermost_function(install_dir: Path, funasr: types.ModuleType) -> None:
+    described = failures.describe(caught(funasr.asks_a_library), str(install_dir))
     assert described["signature"] == "JSONDecodeError@funasr/model.py:asks_a_library"
     assert described["frames"][0]["file"] == "funasr/model.py"
     assert described["frames"][-1]["file"] == "json/decoder.py"
 
 
-def test_a_deep_traceback_keeps_its_ends(overlay: Path, funasr: types.ModuleType) -> None:
-    described = failures.describe(caught(funasr.goes_deep), str(overlay))
+def test_a_deep_traceback_keeps_its_ends(install_dir: Path, funasr: types.ModuleType) -> None:
+    described = failures.describe(caught(funasr.goes_deep), str(install_dir))
     assert len(described["frames"]) == 12
     assert described["frames"][0]["code"] == "goes_deep(left - 1)"
     assert described["frames"][-1]["code"] == 'raise ValueError("planted")'
 
 
-def test_a_message_is_one_line_and_names_the_file_as_the_release_does(overlay: Path, funasr: types.ModuleType) -> None:
-    assert failures.describe(caught(funasr.raises_over_lines), str(overlay))["message"] == "one two"
-    message = failures.describe(caught(funasr.raises_with_its_path), str(overlay))["message"]
+def test_a_message_is_one_line_and_names_the_file_as_the_release_does(
+    install_dir: Path, funasr: types.ModuleType
+) -> None:
+    assert failures.describe(caught(funasr.raises_over_lines), str(install_dir))["message"] == "one two"
+    message = failures.describe(caught(funasr.raises_with_its_path), str(install_dir))["message"]
     assert message == "cannot read funasr/model.py"
 
 
-def test_an_endless_message_is_cut(overlay: Path, funasr: types.ModuleType) -> None:
+def test_an_endless_message_is_cut(install_dir: Path, funasr: types.ModuleType) -> None:
     error = caught(funasr.calls, throw(ValueError("x" * 10**6)))
-    assert len(failures.describe(error, str(overlay))["message"]) == 2000
+    assert len(failures.describe(error, str(install_dir))["message"]) == 2000
 
 
 def test_an_error_that_was_never_raised_can_be_described() -> None:
@@ -210,14 +214,14 @@ def test_files_are_told_by_what_they_belong_to(path: str, told: str) -> None:
 
 
 names = st.text("abc._-+ ", min_size=1, max_size=6).filter(lambda name: name not in (".", ".."))
-roots = st.sampled_from(["/cache/overlay", LIBRARIES, "/usr/lib/python3/dist-packages", "/home/somebody", ""])
+roots = st.sampled_from(["/cache/install_dir", LIBRARIES, "/usr/lib/python3/dist-packages", "/home/somebody", ""])
 
 
 @given(root=roots, parts=st.lists(names, min_size=1, max_size=5))
 def test_no_path_of_this_machine_is_ever_told(root: str, parts: list[str]) -> None:
-    told = failures.relative("/".join([root, *parts]), "/cache/overlay")
+    told = failures.relative("/".join([root, *parts]), "/cache/install_dir")
     assert not told.startswith("/")
-    assert not any(place in told for place in ("cache/overlay", "somebody", LIBRARIES[1:], "dist-packages"))
+    assert not any(place in told for place in ("cache/install_dir", "somebody", LIBRARIES[1:], "dist-packages"))
     assert "/".join(parts).endswith(told)
 
 

@@ -23,7 +23,7 @@ ODD = "it's a {folder}, = [odd] $name \\ 你好"
 
 
 @pytest.fixture(scope="module")
-def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def install_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_release.write_release(tmp_path_factory.mktemp("release"))
 
 
@@ -36,10 +36,10 @@ def run(request: dict[str, Any], room: str, *, enter: bool) -> dict[str, Any]:
 
 
 def train(
-    forked: Forked, overlay: Path, room: Path, fault: str = "", *, enter: bool = True, **others: Any
+    forked: Forked, install_dir: Path, room: Path, fault: str = "", *, enter: bool = True, **others: Any
 ) -> dict[str, Any]:
     folder = tiny_release.write_model_folder(room / "folder", fault=fault)
-    request = tiny_release.request(overlay, "finetune", folder, **others)
+    request = tiny_release.request(install_dir, "finetune", folder, **others)
     place = room / ODD
     place.mkdir()
     answer: dict[str, Any] = forked(run, request=request, room=str(place), enter=enter)
@@ -48,9 +48,9 @@ def train(
 
 @pytest.mark.parametrize(("enter", "whole"), [(False, False), (True, False), (True, True)])
 def test_a_training_is_watched_to_its_end(
-    forked: Forked, overlay: Path, tmp_path: Path, enter: bool, whole: bool
+    forked: Forked, install_dir: Path, tmp_path: Path, enter: bool, whole: bool
 ) -> None:
-    answer = train(forked, overlay, tmp_path, enter=enter, whole=whole)
+    answer = train(forked, install_dir, tmp_path, enter=enter, whole=whole)
     assert answer["shims"] == []
     metrics, evidence = answer["metrics"], answer["evidence"]
     assert (answer["status"], answer["reason"]) == ("passed", "")
@@ -67,21 +67,23 @@ def test_a_training_is_watched_to_its_end(
     assert answer["left"] == [], "checkpoints of several seeds are gigabytes"
 
 
-def test_every_seed_has_a_training_of_its_own(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+def test_every_seed_has_a_training_of_its_own(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
     settings = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1}
-    answer = train(forked, overlay, tmp_path, seed=4, finetune=settings | {"seeds": 3})
+    answer = train(forked, install_dir, tmp_path, seed=4, finetune=settings | {"seeds": 3})
     trainings = answer["metrics"]["trainings"]
     assert [one["seed"] for one in trainings] == [4, 5, 6]
     assert trainings[0]["losses"] == answer["metrics"]["losses"]
     assert len({tuple(one["losses"]) for one in trainings}) == 3
     (tmp_path / "alone").mkdir()
-    alone = train(forked, overlay, tmp_path / "alone", seed=5)
+    alone = train(forked, install_dir, tmp_path / "alone", seed=5)
     assert alone["metrics"]["losses"] == trainings[1]["losses"], "what ran before must not matter"
 
 
-def test_where_one_seed_breaks_off_the_next_ones_are_not_tried(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+def test_where_one_seed_breaks_off_the_next_ones_are_not_tried(
+    forked: Forked, install_dir: Path, tmp_path: Path
+) -> None:
     settings = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "seeds": 3}
-    answer = train(forked, overlay, tmp_path, "trainer_raises", finetune=settings)
+    answer = train(forked, install_dir, tmp_path, "trainer_raises", finetune=settings)
     assert answer["status"] == "failed"
     assert len(answer["metrics"]["trainings"]) == 1
 
@@ -98,40 +100,40 @@ TYPO = {"optim_conf.lrr": 1}
     ],
 )
 def test_a_training_that_breaks_off_is_tried_without_the_users_settings(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, own: bool, control: dict[str, Any] | None
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, own: bool, control: dict[str, Any] | None
 ) -> None:
     settings = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "overrides": TYPO, "own": own}
-    answer = train(forked, overlay, tmp_path, fault, finetune=settings)
+    answer = train(forked, install_dir, tmp_path, fault, finetune=settings)
     assert answer["status"] == "failed"
     assert answer["evidence"].get("control") == control
 
 
 @pytest.mark.parametrize(("fault", "finite"), [("", True), ("nan", False)])
 def test_a_training_that_diverges_is_trained_without_the_users_settings(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, finite: bool
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, finite: bool
 ) -> None:
     settings = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "own": True}
-    answer = train(forked, overlay, tmp_path, fault, finetune={**settings, "overrides": {"optim_conf.lr": 1e30}})
+    answer = train(forked, install_dir, tmp_path, fault, finetune={**settings, "overrides": {"optim_conf.lr": 1e30}})
     assert answer["status"] == "passed", (answer["reason"], answer["failure"])
     assert answer["status"] == "passed"
     assert answer["evidence"]["control"] == {"failure": None, "finite": finite}
     sound = tmp_path / "sound"
     sound.mkdir()
-    assert "control" not in train(forked, overlay, sound, finetune={**settings, "overrides": {}})["evidence"]
+    assert "control" not in train(forked, install_dir, sound, finetune={**settings, "overrides": {}})["evidence"]
 
 
-def test_a_training_that_crashes_takes_the_cell_with_it(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+def test_a_training_that_crashes_takes_the_cell_with_it(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="-11"):
-        train(forked, overlay, tmp_path, "crashes")
+        train(forked, install_dir, tmp_path, "crashes")
 
 
-def test_a_training_is_given_its_few_rows_over_and_over(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+def test_a_training_is_given_its_few_rows_over_and_over(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
     source = tmp_path / "speech.jsonl"
     rows = [{"key": f"k{number}", "source": "a.wav", "target": f"t{number}"} for number in range(6)]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     settings = {"epochs": 2, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "rows": 7, "distinct": 3}
     data = {"train": str(source), "valid": "valid.jsonl", "utterances": 6, "frame_seconds": 0.06}
-    answer = train(forked, overlay, tmp_path, finetune=settings, data=data)
+    answer = train(forked, install_dir, tmp_path, finetune=settings, data=data)
     assert answer["metrics"]["invariants"]["listed"] == [3, 2, 2]
     assert (answer["metrics"]["steps_expected"], answer["metrics"]["epochs_expected"]) == (8, 2)
 
@@ -152,9 +154,9 @@ def test_a_training_is_given_its_few_rows_over_and_over(forked: Forked, overlay:
     ],
 )
 def test_what_a_trainer_does_in_silence_is_seen(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, name: str, value: object
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, name: str, value: object
 ) -> None:
-    answer = train(forked, overlay, tmp_path, fault)
+    answer = train(forked, install_dir, tmp_path, fault)
     assert answer["metrics"]["invariants"][name] == value
 
 
@@ -169,14 +171,14 @@ def test_what_a_trainer_does_in_silence_is_seen(
     ],
 )
 def test_accumulated_gradients_are_compared_with_the_mean_of_the_batches(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, broken: bool
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, broken: bool
 ) -> None:
     source = tmp_path / "speech.jsonl"
     rows = [{"key": f"k{number}", "source": "a.wav", "target": "t" * (4 * number + 1)} for number in range(2)]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     settings = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "accumulate": 2}
     data = {"train": str(source), "valid": "valid.jsonl", "utterances": 1, "frame_seconds": 0.06}
-    found = train(forked, overlay, tmp_path, fault, finetune=settings, data=data)["metrics"]["accumulation"]
+    found = train(forked, install_dir, tmp_path, fault, finetune=settings, data=data)["metrics"]["accumulation"]
     if fault == "no_sync_without_ranks":
         assert found["failure"] == "AttributeError@funasr/bin/train.py:main_hydra"
     else:
@@ -185,11 +187,13 @@ def test_accumulated_gradients_are_compared_with_the_mean_of_the_batches(
     assert bool(judge_invariants({"accumulation": found}).reasons["accumulation"]) is broken
 
 
-def test_the_same_seed_gives_the_same_losses_to_the_last_digit(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_losses_to_the_last_digit(
+    forked: Forked, install_dir: Path, tmp_path: Path
+) -> None:
     losses = []
     for number, seed in enumerate((0, 0, 1)):
         (tmp_path / str(number)).mkdir()
-        losses.append(train(forked, overlay, tmp_path / str(number), seed=seed)["metrics"]["losses"])
+        losses.append(train(forked, install_dir, tmp_path / str(number), seed=seed)["metrics"]["losses"])
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
 
@@ -207,9 +211,9 @@ def test_the_same_seed_gives_the_same_losses_to_the_last_digit(forked: Forked, o
     ],
 )
 def test_a_training_that_breaks_off_fails_and_keeps_what_was_seen(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, signature: str, message: str
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, signature: str, message: str
 ) -> None:
-    answer = train(forked, overlay, tmp_path, fault)
+    answer = train(forked, install_dir, tmp_path, fault)
     kind, _, place = signature.partition("@")
     assert (answer["status"], answer["reason"]) == ("failed", f"{kind} in {place}: {message}")
     assert answer["failure"]["signature"] == signature
@@ -218,36 +222,36 @@ def test_a_training_that_breaks_off_fails_and_keeps_what_was_seen(
 
 
 def test_a_trainer_that_leaves_early_and_well_is_left_to_the_judge(
-    forked: Forked, overlay: Path, tmp_path: Path
+    forked: Forked, install_dir: Path, tmp_path: Path
 ) -> None:
-    answer = train(forked, overlay, tmp_path, "trainer_exits_well")
+    answer = train(forked, install_dir, tmp_path, "trainer_exits_well")
     assert (answer["status"], answer["metrics"]["steps"], answer["metrics"]["steps_expected"]) == ("passed", 0, 6)
 
 
-def test_steps_that_are_not_taken_are_not_counted(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    answer = train(forked, overlay, tmp_path, "skips_steps")
+def test_steps_that_are_not_taken_are_not_counted(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    answer = train(forked, install_dir, tmp_path, "skips_steps")
     assert answer["metrics"]["steps"] == 0
     assert answer["metrics"]["relative_change_by_group"] == {"encoder": 0.0, "predictor": 0.0, "decoder": 0.0}
     assert len(answer["evidence"]["parameters_unchanged"]) == 6
 
 
-def test_want_of_memory_in_the_trainer_is_no_failure(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    assert train(forked, overlay, tmp_path, "eats_memory")["status"] == "out_of_memory"
+def test_want_of_memory_in_the_trainer_is_no_failure(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    assert train(forked, install_dir, tmp_path, "eats_memory")["status"] == "out_of_memory"
 
 
-def test_an_entry_that_the_release_does_not_ship_is_skipped(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    answer = train(forked, overlay, tmp_path, entry="train_ds")
+def test_an_entry_that_the_release_does_not_ship_is_skipped(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    answer = train(forked, install_dir, tmp_path, entry="train_ds")
     assert (answer["status"], answer["reason"]) == ("skipped", "the release ships no funasr/bin/train_ds.py")
 
 
-def test_a_model_that_the_release_does_not_have_is_skipped(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    answer = train(forked, overlay, tmp_path, model_class="Other")
+def test_a_model_that_the_release_does_not_have_is_skipped(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    answer = train(forked, install_dir, tmp_path, model_class="Other")
     assert (answer["status"], answer["reason"]) == ("skipped", "the release has no model 'Other'")
 
 
 def test_a_release_that_does_not_import_whole_fails(forked: Forked, tmp_path: Path) -> None:
-    overlay = tiny_release.write_release(tmp_path / "release", init='raise RuntimeError("planted")\n')
-    answer = train(forked, overlay, tmp_path, enter=False)
+    install_dir = tiny_release.write_release(tmp_path / "release", init='raise RuntimeError("planted")\n')
+    answer = train(forked, install_dir, tmp_path, enter=False)
     assert (answer["status"], answer["failure"]["signature"]) == ("failed", "RuntimeError@funasr/__init__.py:<module>")
 
 

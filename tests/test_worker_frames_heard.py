@@ -222,11 +222,11 @@ def test_the_first_path_with_missing_frames_is_named() -> None:
     assert frames_heard.misfit({"features": [[9, 9]]}) is None
 
 
-def laid_out(overlay: str, size: int, stride: int, before: int, lengths: list[int]) -> list[bool]:
+def laid_out(install_dir: str, size: int, stride: int, before: int, lengths: list[int]) -> list[bool]:
     """Of each utterance, whether its frames lie where the release's chunking puts them."""
     import torch
 
-    importer.import_components_only(overlay, "1.4.16")
+    importer.import_components_only(install_dir, "1.4.16")
     from funasr.models.scama.chunk_utilis import overlap_chunk
 
     chunks = overlap_chunk(chunk_size=(size,), stride=(stride,), pad_left=(before,), shfit_fsmn=5)
@@ -245,5 +245,5 @@ def laid_out(overlay: str, size: int, stride: int, before: int, lengths: list[in
 def test_frames_lie_where_a_chunked_encoder_puts_them(
     forked: Forked, layout: Callable[[str], Path], size: int, stride: int, before: int
 ) -> None:
-    where = {"overlay": str(layout("1.4.16")), "size": size, "stride": stride, "before": before}
+    where = {"install_dir": str(layout("1.4.16")), "size": size, "stride": stride, "before": before}
     assert all(forked(laid_out, **where, lengths=[40, 33, 28, 21, 8, 3]))

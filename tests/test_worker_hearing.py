@@ -72,7 +72,7 @@ def listen(
     model = Model()
     model.eval()
     used = held_out if trained_on == "held_out" else []
-    found = compare(model, Model.forward, used, heard, overlay="")
+    found = compare(model, Model.forward, used, heard, install_dir="")
     return {"hearing": found, "training_after": model.training}
 
 
@@ -131,11 +131,11 @@ def unusual() -> Any:
 
     heard = SpeechInputs()
     heard.note({"speech": torch.zeros(1, 2, 3), "hotword_pad": torch.zeros(1)})
-    return compare(None, lambda: None, [], heard, overlay="")
+    return compare(None, lambda: None, [], heard, install_dir="")
 
 
 def few() -> Any:
-    return compare(None, lambda: None, [], SpeechInputs(), overlay="")
+    return compare(None, lambda: None, [], SpeechInputs(), install_dir="")
 
 
 def test_what_cannot_be_compared_is_said(forked: Forked) -> None:

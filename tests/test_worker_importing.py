@@ -94,10 +94,10 @@ def check(
     python: Path, room: Path, init: str, *, files: dict[str, str] | None = None, requires: tuple[str, ...] = ()
 ) -> Ended:
     """Ask the question about a release, in a process as the tree starts it."""
-    overlay = tiny_release.write_package(room / "release", files or {}, init=init, requires=requires)
+    install_dir = tiny_release.write_package(room / "release", files or {}, init=init, requires=requires)
     order = {
         "checks_module": "harness.worker.checks.dispatch",
-        "request": {"check": "import", "release": {"overlay": str(overlay)}, "device": "cpu"},
+        "request": {"check": "import", "release": {"install_dir": str(install_dir)}, "device": "cpu"},
         "trace": str(room / "trace.txt"),
         "sys_path": [],
     }

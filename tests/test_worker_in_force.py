@@ -18,7 +18,7 @@ RECIPE = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1
 
 
 @pytest.fixture(scope="module")
-def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def install_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_release.write_release(tmp_path_factory.mktemp("release"))
 
 
@@ -29,10 +29,10 @@ def run(request: dict[str, Any], room: str) -> dict[str, Any]:
     return answer
 
 
-def metrics_of(forked: Forked, overlay: Path, room: Path, fault: str = "", **overrides: Any) -> dict[str, Any]:
+def metrics_of(forked: Forked, install_dir: Path, room: Path, fault: str = "", **overrides: Any) -> dict[str, Any]:
     folder = tiny_release.write_model_folder(room / "folder", fault=fault)
     settings = {**RECIPE, "overrides": overrides}
-    request = tiny_release.request(overlay, "finetune", folder, whole=True, finetune=settings)
+    request = tiny_release.request(install_dir, "finetune", folder, whole=True, finetune=settings)
     answer = forked(run, request=request, room=str(room))
     assert answer["status"] == "passed", answer["reason"]
     found: dict[str, Any] = answer["metrics"]
@@ -69,9 +69,9 @@ FREEZE = {"freeze_param": "encoder"}
     ],
 )
 def test_the_rules_take_the_configuration_in_force(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, overrides: dict[str, Any], accused: set[str]
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, overrides: dict[str, Any], accused: set[str]
 ) -> None:
-    metrics = metrics_of(forked, overlay, tmp_path, fault, **overrides)
+    metrics = metrics_of(forked, install_dir, tmp_path, fault, **overrides)
     assert broken(metrics) == accused
     config = metrics["config_in_force"]
     assert config["source"] == "main"
@@ -80,31 +80,35 @@ def test_the_rules_take_the_configuration_in_force(
         assert (config[section][name] if name else config[section]) == value
 
 
-def test_what_the_user_freezes_need_not_move(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    verdict = judge_training(metrics_of(forked, overlay, tmp_path, **FREEZE))
+def test_what_the_user_freezes_need_not_move(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    verdict = judge_training(metrics_of(forked, install_dir, tmp_path, **FREEZE))
     assert "parameters" not in verdict.unmet
     assert set(verdict.not_observed) >= {"accuracy"}
     assert "freezes 2 tensors" in verdict.not_observed["accuracy"]
 
 
-def test_what_stands_still_without_being_frozen_is_found(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    verdict = judge_training(metrics_of(forked, overlay, tmp_path, "optimizes_less", freeze_param="predictor"))
+def test_what_stands_still_without_being_frozen_is_found(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    verdict = judge_training(metrics_of(forked, install_dir, tmp_path, "optimizes_less", freeze_param="predictor"))
     assert any("The encoder's parameters did not move" in reason for reason in verdict.reasons)
     assert not any("The predictor's" in reason for reason in verdict.reasons)
 
 
-def test_a_start_that_is_gone_is_named(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    metrics = metrics_of(forked, overlay, tmp_path, init_param="/nowhere/mine.pt")
+def test_a_start_that_is_gone_is_named(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+    metrics = metrics_of(forked, install_dir, tmp_path, init_param="/nowhere/mine.pt")
     (reason,) = judge_invariants(metrics).reasons["start"]
     assert reason.startswith("`init_param` mine.pt does not exist: ")
 
 
-def test_a_start_of_the_user_s_own_is_compared_as_far_as_it_fits(forked: Forked, overlay: Path, tmp_path: Path) -> None:
+def test_a_start_of_the_user_s_own_is_compared_as_far_as_it_fits(
+    forked: Forked, install_dir: Path, tmp_path: Path
+) -> None:
     own = tmp_path / "mine.pt"
     forked(save_own, path=str(own))
-    assert broken(metrics_of(forked, overlay, tmp_path, init_param=str(own))) == set()
+    assert broken(metrics_of(forked, install_dir, tmp_path, init_param=str(own))) == set()
     (tmp_path / "other").mkdir()
-    assert broken(metrics_of(forked, overlay, tmp_path / "other", "loads_no_encoder", init_param=str(own))) == {"start"}
+    assert broken(metrics_of(forked, install_dir, tmp_path / "other", "loads_no_encoder", init_param=str(own))) == {
+        "start"
+    }
 
 
 def save_own(path: str) -> None:
@@ -280,7 +284,7 @@ def test_a_limit_is_the_configured_one_or_the_code_s(tmp_path: Path) -> None:
     assert expectation.row_limits(str(tmp_path), configured) == {"max_token_length": 500.0, "max_source_length": 9000.0}
 
 
-def bound_by_name(overlay: str) -> list[bool]:
+def bound_by_name(install_dir: str) -> list[bool]:
     """Whether a release's own names for two of torch's functions are the watched ones, before and after."""
     import importlib
 
@@ -291,7 +295,7 @@ def bound_by_name(overlay: str) -> list[bool]:
     from harness.worker.trainer.recorder import TrainingRecorder
     from harness.worker.trainer.training_trace import TrainingTrace
 
-    importer.import_all(overlay)
+    importer.import_all(install_dir)
     module = importlib.import_module("funasr.train_utils.bound_by_name")
     model_class: Any = type("Model", (torch.nn.Module,), {"forward": lambda self: None})
     plain = (module.save, module.clip)
@@ -302,5 +306,5 @@ def bound_by_name(overlay: str) -> list[bool]:
     return [*found, module.save is not plain[0], module.clip is not plain[1]]
 
 
-def test_functions_that_a_release_has_imported_by_name_are_watched(forked: Forked, overlay: Path) -> None:
-    assert forked(bound_by_name, overlay=str(overlay)) == [True] * 6
+def test_functions_that_a_release_has_imported_by_name_are_watched(forked: Forked, install_dir: Path) -> None:
+    assert forked(bound_by_name, install_dir=str(install_dir)) == [True] * 6

@@ -93,11 +93,11 @@ def test_the_seed_reaches_every_generator(forked: Forked) -> None:
     assert all(one != two for one, two in zip(first, other, strict=True))
 
 
-def built(overlay: str, folder: str, seed: int) -> dict[str, Any]:
+def built(install_dir: str, folder: str, seed: int) -> dict[str, Any]:
     from harness.worker.release import importer
 
-    importer.import_components_only(overlay, "1.0.0")
-    importer.import_components(overlay, [("model_classes", "Tiny")])
+    importer.import_components_only(install_dir, "1.0.0")
+    importer.import_components(install_dir, [("model_classes", "Tiny")])
     network, config = model.build(folder, "cpu", seed)
     return {
         "weight": network.encoder.weight.tolist(),
@@ -109,9 +109,9 @@ def built(overlay: str, folder: str, seed: int) -> dict[str, Any]:
 
 
 def test_a_model_is_built_from_its_folder_and_its_seed(forked: Forked, tmp_path: Path) -> None:
-    overlay = tiny_release.write_release(tmp_path / "release")
+    install_dir = tiny_release.write_release(tmp_path / "release")
     folder = tiny_release.write_model_folder(tmp_path / "model")
-    arguments = {"overlay": str(overlay), "folder": str(folder)}
+    arguments = {"install_dir": str(install_dir), "folder": str(folder)}
     first, again, other = (forked(built, **arguments, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first["weight"] != other["weight"]

@@ -26,17 +26,17 @@ ONE_MORE = "for epoch in range(trainer.start_epoch, trainer.max_epoch + 1):"
 AS_ASKED = "for epoch in range(trainer.start_epoch, trainer.max_epoch):"
 
 
-def write(overlay: Path, files: dict[str, str]) -> str:
+def write(install_dir: Path, files: dict[str, str]) -> str:
     for name, text in files.items():
-        path = overlay / "funasr" / name
+        path = install_dir / "funasr" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return str(overlay)
+    return str(install_dir)
 
 
-def newest(overlay: Path, **others: str) -> str:
+def newest(install_dir: Path, **others: str) -> str:
     files = {SAMPLERS: '@tables.register("batch_sampler_classes", "BatchSampler")', "bin/train.py": AS_ASKED}
-    return write(overlay, {**files, **others})
+    return write(install_dir, {**files, **others})
 
 
 def test_the_newest_options_need_no_note(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_the_newest_options_need_no_note(tmp_path: Path) -> None:
 
 
 def test_a_release_without_the_usual_sampler_is_asked_for_the_one_it_has(tmp_path: Path) -> None:
-    overlay = newest(tmp_path, **{SAMPLERS: '@tables.register("x", "DynamicBatchLocalShuffleSampler")'})
-    trainer_options = options.trainer_options(overlay, "1.0.0", "train")
+    install_dir = newest(tmp_path, **{SAMPLERS: '@tables.register("x", "DynamicBatchLocalShuffleSampler")'})
+    trainer_options = options.trainer_options(install_dir, "1.0.0", "train")
     assert trainer_options.overrides(TRAINING)["dataset_conf.batch_sampler"] == "DynamicBatchLocalShuffleSampler"
     assert len(trainer_options.notes) == 1
     assert SAMPLERS in trainer_options.notes[0]
@@ -77,9 +77,9 @@ def test_a_loop_that_counts_its_last_epoch_from_0_is_noticed(tmp_path: Path, loo
     "place", ["train_utils/trainer.py", "train_utils/trainer_ds.py", "bin/train.py", "bin/train_ds.py"]
 )
 def test_each_entry_has_the_loop_of_its_own_trainer(tmp_path: Path, entry: str, place: str) -> None:
-    overlay = newest(tmp_path, **{place: ONE_MORE})
+    install_dir = newest(tmp_path, **{place: ONE_MORE})
     own = place.endswith(f"/{entry}.py") or place.endswith(f"/{entry.replace('train', 'trainer')}.py")
-    assert options.trainer_options(overlay, "1.0.18", entry).extra_epoch is own
+    assert options.trainer_options(install_dir, "1.0.18", entry).extra_epoch is own
 
 
 @pytest.mark.parametrize(
@@ -142,12 +142,12 @@ def test_every_utterance_arrives_once_an_epoch(utterances: int, batch: int, epoc
 def test_real_releases_speak_as_their_code_says(
     layout: Callable[[str], Path], version: str, native: str, departures: set[str]
 ) -> None:
-    overlay = layout(version)
+    install_dir = layout(version)
     for entry in ("train", "train_ds"):
-        if not (overlay / "funasr" / "bin" / f"{entry}.py").exists():
+        if not (install_dir / "funasr" / "bin" / f"{entry}.py").exists():
             assert (entry, native) == ("train_ds", "train")
             continue
-        trainer_options = options.trainer_options(str(overlay), version, entry)
+        trainer_options = options.trainer_options(str(install_dir), version, entry)
         seen = {
             "sampler": trainer_options.batch_sampler != "BatchSampler",
             "epoch": trainer_options.extra_epoch,

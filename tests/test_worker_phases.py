@@ -419,8 +419,8 @@ def test_another_error_is_no_want_of_memory() -> None:
 
 
 def test_a_training_that_runs_out_of_memory_says_when_and_what_to_do(forked: Forked, tmp_path: Path) -> None:
-    overlay = tiny_release.write_release(tmp_path / "release")
-    answer = fine_tune(forked, overlay, tmp_path, "eats_memory")
+    install_dir = tiny_release.write_release(tmp_path / "release")
+    answer = fine_tune(forked, install_dir, tmp_path, "eats_memory")
     assert answer["status"] == "out_of_memory"
     assert answer["reason"].endswith(memory_parts.ADVICE["cpu"])
     told = answer["metrics"]["out_of_memory"]
@@ -442,13 +442,13 @@ TRAINER = "class Trainer:\n    def __init__(self, use_fp16: bool = False, **kwar
 def test_mixed_precision_is_asked_for_where_the_trainer_has_a_word_for_it(
     tmp_path: Path, entry: str, asked: str, words: dict[str, bool] | None
 ) -> None:
-    overlay = tiny_release.write_package(tmp_path, {"train_utils/trainer.py": TRAINER})
-    assert options.precision_overrides(str(overlay), entry, asked) == words
+    install_dir = tiny_release.write_package(tmp_path, {"train_utils/trainer.py": TRAINER})
+    assert options.precision_overrides(str(install_dir), entry, asked) == words
 
 
 def test_a_precision_that_the_trainer_does_not_have_is_skipped(forked: Forked, tmp_path: Path) -> None:
-    overlay = tiny_release.write_release(tmp_path / "release")
-    answer = fine_tune(forked, overlay, tmp_path, precision="bf16")
+    install_dir = tiny_release.write_release(tmp_path / "release")
+    answer = fine_tune(forked, install_dir, tmp_path, precision="bf16")
     assert answer["status"] == "skipped"
     assert "trainer.py has no use_bf16" in answer["reason"]
 

@@ -63,7 +63,7 @@ def requests(layout: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
         (folder / "config.yaml").write_text(text, encoding="utf-8")
         asked[name] = {
             "check": "properties",
-            "release": {"overlay": str(layout("1.4.16")), "version": "1.4.16"},
+            "release": {"install_dir": str(layout("1.4.16")), "version": "1.4.16"},
             "components": sorted([list(pair) for pair in variant.components]),
             "model_folder": str(folder),
             "groups": {group: list(prefixes) for group, prefixes in variant.groups.items()},
@@ -80,7 +80,7 @@ def answers(forked: Forked, requests: dict[str, dict[str, Any]], paths: list[str
     subjects = {
         name: {
             "base": yaml.safe_load((Path(request["model_folder"]) / "config.yaml").read_text("utf-8")),
-            "overlay": request["release"]["overlay"],
+            "install_dir": request["release"]["install_dir"],
             **{key: request[key] for key in ("groups", "vocab_size", "hidden_size")},
         }
         for name, request in requests.items()

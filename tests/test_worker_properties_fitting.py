@@ -26,7 +26,7 @@ def asked(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     shape = SHAPE if name != "sense_voice" else Dimensions(vocab_size=25055, hidden_size=32)
     (folder / "config.yaml").write_text(yaml.safe_dump(render(variant, dimensions=shape, depth=Depth.REDUCED)))
     request = {
-        "release": {"overlay": str(folder)},
+        "release": {"install_dir": str(folder)},
         "model_folder": str(folder),
         "groups": {},
         "vocab_size": shape.vocab_size,

@@ -30,7 +30,7 @@ BASE: dict[str, Any] = {
 
 
 def subject(base: dict[str, Any] | None = None) -> ModelUnderTest:
-    return ModelUnderTest(base=base or BASE, overlay="/nowhere", groups={}, vocab_size=8404, hidden_size=320)
+    return ModelUnderTest(base=base or BASE, install_dir="/nowhere", groups={}, vocab_size=8404, hidden_size=320)
 
 
 def too_many_rows(example: Example, _subject: ModelUnderTest) -> None:

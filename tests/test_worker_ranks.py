@@ -23,17 +23,17 @@ KEYS = (ranks.WEIGHTS, ranks.LOSSES, ranks.NORMS, ranks.ROWS)
 
 
 @pytest.fixture(scope="module")
-def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def install_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_release.write_release(tmp_path_factory.mktemp("release"))
 
 
-def request_of(overlay: Path, room: Path, fault: str = "", **others: Any) -> dict[str, Any]:
+def request_of(install_dir: Path, room: Path, fault: str = "", **others: Any) -> dict[str, Any]:
     rows = [{"key": f"k{number}", "source": "a.wav", "target": f"t{number}"} for number in range(6)]
     source = room / "speech.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     data = {"train": str(source), "valid": str(source), "utterances": 6, "frame_seconds": 0.06}
     folder = tiny_release.write_model_folder(room / "folder", fault=fault)
-    return tiny_release.request(overlay, "finetune", folder, finetune=SETTINGS, data=data, **others)
+    return tiny_release.request(install_dir, "finetune", folder, finetune=SETTINGS, data=data, **others)
 
 
 def run(request: dict[str, Any], room: str) -> dict[str, Any]:
@@ -41,16 +41,18 @@ def run(request: dict[str, Any], room: str) -> dict[str, Any]:
     return dispatch.run(request)
 
 
-def asked(forked: Forked, overlay: Path, room: Path, fault: str = "") -> tuple[dict[str, Any], tuple[str, ...]]:
+def asked(forked: Forked, install_dir: Path, room: Path, fault: str = "") -> tuple[dict[str, Any], tuple[str, ...]]:
     """What was seen, and what the judge says of it."""
-    answer = forked(run, request=request_of(overlay, room, fault), room=str(room))
+    answer = forked(run, request=request_of(install_dir, room, fault), room=str(room))
     assert (answer["status"], answer["reason"]) == ("passed", "")
     assert shims.WITHOUT_GPUS in answer["shims"]
     return answer["metrics"]["ranks"], judge_invariants(answer["metrics"]).reasons["ranks"]
 
 
-def test_sound_processes_end_with_the_weights_and_losses_of_one(forked: Forked, overlay: Path, tmp_path: Path) -> None:
-    found, reasons = asked(forked, overlay, tmp_path)
+def test_sound_processes_end_with_the_weights_and_losses_of_one(
+    forked: Forked, install_dir: Path, tmp_path: Path
+) -> None:
+    found, reasons = asked(forked, install_dir, tmp_path)
     assert reasons == ()
     same, other = found[ranks.SAME], found[ranks.OTHER]
     assert (same["ranks_ended"], same["between_ranks"], other["between_ranks"]) == (2, 0.0, 0.0)
@@ -72,24 +74,24 @@ def test_sound_processes_end_with_the_weights_and_losses_of_one(forked: Forked, 
     ],
 )
 def test_what_goes_wrong_between_processes_is_told(
-    forked: Forked, overlay: Path, tmp_path: Path, fault: str, said: str
+    forked: Forked, install_dir: Path, tmp_path: Path, fault: str, said: str
 ) -> None:
-    _, reasons = asked(forked, overlay, tmp_path, fault)
+    _, reasons = asked(forked, install_dir, tmp_path, fault)
     assert any(reason.startswith(said) for reason in reasons), reasons
 
 
 def test_processes_that_see_the_same_rows_say_nothing_of_exchanging_gradients(
-    forked: Forked, overlay: Path, tmp_path: Path
+    forked: Forked, install_dir: Path, tmp_path: Path
 ) -> None:
-    found, reasons = asked(forked, overlay, tmp_path, "ranks_see_the_same_rows")
+    found, reasons = asked(forked, install_dir, tmp_path, "ranks_see_the_same_rows")
     assert found[ranks.OTHER]["rows_differ"] is False
     assert reasons == ()
     (tmp_path / "sound").mkdir()
-    assert asked(forked, overlay, tmp_path / "sound")[0][ranks.OTHER]["rows_differ"] is True
+    assert asked(forked, install_dir, tmp_path / "sound")[0][ranks.OTHER]["rows_differ"] is True
 
 
-def test_processes_without_a_gpu_each_are_not_asked(overlay: Path, tmp_path: Path) -> None:
-    request = request_of(overlay, tmp_path, device="cuda")
+def test_processes_without_a_gpu_each_are_not_asked(install_dir: Path, tmp_path: Path) -> None:
+    request = request_of(install_dir, tmp_path, device="cuda")
     request["finetune"] = {**SETTINGS, "gpus": 1}
     found = ranks.compare(request, 2)
     assert found == {ranks.NOT_ASKED: "2 processes need as many GPUs, and the cell has 1"}
@@ -100,9 +102,14 @@ def test_processes_without_a_gpu_each_are_not_asked(overlay: Path, tmp_path: Pat
     ("device", "backend", "singles"), [("cpu", "gloo", ("single",)), ("cuda", "nccl", ("single", "again"))]
 )
 def test_on_gpus_they_talk_by_nccl_and_the_device_is_asked_for_its_noise(
-    overlay: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, backend: str, singles: tuple[str, ...]
+    install_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    backend: str,
+    singles: tuple[str, ...],
 ) -> None:
-    request = request_of(overlay, tmp_path, device=device)
+    request = request_of(install_dir, tmp_path, device=device)
     said: list[dict[str, Any]] = []
     monkeypatch.setattr(launch, "import_model_class", lambda *_: None)
     monkeypatch.setattr(launch, "run_trainer", lambda _entry, words: said.append(words))

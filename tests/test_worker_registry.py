@@ -54,25 +54,25 @@ def decoder(name: str = "Decoder", body: str = "pass", *, before: str = "", afte
     return f"from funasr.register import tables\n{before}\n\n{register}\n{after}\n"
 
 
-def write(overlay: Path, files: dict[str, str], refusing: str = "") -> str:
-    return str(tiny_release.write_package(overlay, {"register.py": REFUSING[refusing], **files}, init=SWALLOWING))
+def write(install_dir: Path, files: dict[str, str], refusing: str = "") -> str:
+    return str(tiny_release.write_package(install_dir, {"register.py": REFUSING[refusing], **files}, init=SWALLOWING))
 
 
 KEY = ("decoder_classes", "Decoder")
 TWO = {"models/a.py": decoder(), "models/z.py": decoder()}
 
 
-def imported(overlay: str) -> dict[str, Any]:
+def imported(install_dir: str) -> dict[str, Any]:
     """What is recorded of a full import."""
     recorder = registry.RegistryRecorder()
     sys.meta_path.insert(0, recorder)
-    importer.import_all(overlay)
+    importer.import_all(install_dir)
     return {**recorder.to_dict(), "findings": recorder.findings()}
 
 
 def test_every_registration_is_recorded_in_order_with_the_class_that_is_left(forked: Forked, tmp_path: Path) -> None:
-    overlay = write(tmp_path, {**TWO, "models/m.py": decoder("Other")})
-    seen = forked(imported, overlay=overlay)
+    install_dir = write(tmp_path, {**TWO, "models/m.py": decoder("Other")})
+    seen = forked(imported, install_dir=install_dir)
     assert seen["registrations"] == [
         ["decoder_classes", "Decoder", "funasr.models.a", "Decoder", ""],
         ["decoder_classes", "Other", "funasr.models.m", "Other", ""],
@@ -88,8 +88,8 @@ def test_every_registration_is_recorded_in_order_with_the_class_that_is_left(for
 def test_a_key_that_two_modules_register_is_a_finding_that_says_whose_class_is_left(
     forked: Forked, tmp_path: Path, body: str, same: bool
 ) -> None:
-    overlay = write(tmp_path, {**TWO, "models/z.py": decoder(body=body)})
-    (finding,) = forked(imported, overlay=overlay)["findings"]
+    install_dir = write(tmp_path, {**TWO, "models/z.py": decoder(body=body)})
+    (finding,) = forked(imported, install_dir=install_dir)["findings"]
     assert finding["code"] == "duplicate-registration.decoder-classes.decoder"
     assert finding["place"] == "funasr/models/a.py:Decoder and funasr/models/z.py:Decoder"
     assert finding["detail"] == {
@@ -104,7 +104,7 @@ def test_a_key_that_two_modules_register_is_a_finding_that_says_whose_class_is_l
 def test_a_registration_that_the_release_refuses_is_a_finding_of_its_own(
     forked: Forked, tmp_path: Path, kind: str
 ) -> None:
-    seen = forked(imported, overlay=write(tmp_path, TWO, refusing=kind))
+    seen = forked(imported, install_dir=write(tmp_path, TWO, refusing=kind))
     assert seen["winners"] == {"decoder_classes/Decoder": "funasr.models.a:Decoder"}
     (finding,) = seen["findings"]
     assert finding["code"] == "registration-refused.decoder-classes.decoder"
@@ -128,20 +128,20 @@ def test_a_registration_that_the_release_refuses_is_a_finding_of_its_own(
     ],
 )
 def test_a_sound_release_has_no_finding(forked: Forked, tmp_path: Path, files: dict[str, str]) -> None:
-    seen = forked(imported, overlay=write(tmp_path, files))
+    seen = forked(imported, install_dir=write(tmp_path, files))
     assert seen["findings"] == []
     assert seen["winners"]["decoder_classes/Decoder"] == "funasr.models.a:Decoder"
 
 
-def partly(overlay: str, components: list[list[str]], registrations: list[list[str]]) -> dict[str, str]:
+def partly(install_dir: str, components: list[list[str]], registrations: list[list[str]]) -> dict[str, str]:
     """The classes after a partial import, that of a full import being on record or not."""
     pairs = [(table, name) for table, name in components]
     registry.watch(pairs)
     importer.remember(
-        overlay, importer.FullImport(tuple((table, name, place) for table, name, place, *_ in registrations))
+        install_dir, importer.FullImport(tuple((table, name, place) for table, name, place, *_ in registrations))
     )
-    importer.import_components_only(overlay, "1.0.0")
-    importer.import_components(overlay, pairs)
+    importer.import_components_only(install_dir, "1.0.0")
+    importer.import_components(install_dir, pairs)
     assert importer.is_partial()
     return registry.seen()
 
@@ -150,12 +150,12 @@ def partly(overlay: str, components: list[list[str]], registrations: list[list[s
 def test_a_partial_import_leaves_the_class_of_the_full_one(forked: Forked, tmp_path: Path, refusing: str) -> None:
     # z is imported first, by a module that comes before it: a then overrules it, or is refused.
     files = {"models/_first.py": decoder("First", before="import funasr.models.z"), **TWO}
-    overlay = write(tmp_path, files, refusing)
-    full = forked(imported, overlay=overlay)
+    install_dir = write(tmp_path, files, refusing)
+    full = forked(imported, install_dir=install_dir)
     winner = {"decoder_classes/Decoder": "funasr.models.a:Decoder" if not refusing else "funasr.models.z:Decoder"}
     assert full["winners"] | winner == full["winners"]
     rows = full["registrations"]
-    assert forked(partly, overlay=overlay, components=[list(KEY)], registrations=rows) == winner
+    assert forked(partly, install_dir=install_dir, components=[list(KEY)], registrations=rows) == winner
 
 
 def test_modules_come_in_the_full_imports_order_across_keys(forked: Forked, tmp_path: Path) -> None:
@@ -165,58 +165,64 @@ def test_modules_come_in_the_full_imports_order_across_keys(forked: Forked, tmp_
         "models/b.py": decoder("Decoder"),
         "models/c.py": decoder("Another", before="import funasr.models.b"),
     }
-    overlay = write(tmp_path, files)
-    full = forked(imported, overlay=overlay)
+    install_dir = write(tmp_path, files)
+    full = forked(imported, install_dir=install_dir)
     pairs = [["decoder_classes", "Another"], list(KEY)]
-    found = forked(partly, overlay=overlay, components=pairs, registrations=full["registrations"])
+    found = forked(partly, install_dir=install_dir, components=pairs, registrations=full["registrations"])
     assert found == full["winners"]
 
 
 def test_a_module_whose_class_is_overruled_may_fail_as_in_a_full_import(forked: Forked, tmp_path: Path) -> None:
-    overlay = write(tmp_path, {**TWO, "models/a.py": decoder(after="raise ImportError('planted')")})
-    full = forked(imported, overlay=overlay)
-    found = forked(partly, overlay=overlay, components=[list(KEY)], registrations=full["registrations"])
+    install_dir = write(tmp_path, {**TWO, "models/a.py": decoder(after="raise ImportError('planted')")})
+    full = forked(imported, install_dir=install_dir)
+    found = forked(partly, install_dir=install_dir, components=[list(KEY)], registrations=full["registrations"])
     assert found == {"decoder_classes/Decoder": "funasr.models.z:Decoder"}
 
 
-def entered(overlay: str, below: list[str]) -> dict[str, Any]:
+def entered(install_dir: str, below: list[str]) -> dict[str, Any]:
     """The classes of a cell after its release was entered as the process tree does it, and whether it is in part."""
     pairs = [KEY]
     registry.watch(pairs)
-    entering = {"overlay": overlay, "version": "1.0.0", "components": [list(KEY)], "whole": False, "below": below}
+    entering = {
+        "install_dir": install_dir,
+        "version": "1.0.0",
+        "components": [list(KEY)],
+        "whole": False,
+        "below": below,
+    }
     dispatch.enter(entering)
-    dispatch.import_for(pairs, overlay, "1.0.0")
+    dispatch.import_for(pairs, install_dir, "1.0.0")
     return {"classes": registry.seen(), "partial": importer.is_partial()}
 
 
 def test_the_order_comes_from_the_result_of_the_import_check(forked: Forked, tmp_path: Path) -> None:
-    overlay = write(tmp_path / "release", TWO)
-    told = forked(imported, overlay=overlay)
+    install_dir = write(tmp_path / "release", TWO)
+    told = forked(imported, install_dir=install_dir)
     (tmp_path / "import.json").write_text(json.dumps({"status": "passed", "evidence": {"registry": told}}))
     (tmp_path / "other.json").write_text(json.dumps({"status": "passed", "evidence": {}}))
     below = [str(tmp_path / name) for name in ("gone.json", "other.json", "import.json")]
     winner = {"decoder_classes/Decoder": "funasr.models.z:Decoder"}
-    assert forked(entered, overlay=overlay, below=below) == {"classes": winner, "partial": True}
+    assert forked(entered, install_dir=install_dir, below=below) == {"classes": winner, "partial": True}
 
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_without_that_result_a_key_of_two_modules_makes_the_import_whole(
     forked: Forked, tmp_path: Path, broken: bool
 ) -> None:
-    overlay = write(tmp_path, TWO)
+    install_dir = write(tmp_path, TWO)
     if broken:
         (tmp_path / "funasr/__init__.py").write_text("raise RuntimeError('planted')")
-    seen = forked(entered, overlay=overlay, below=[])
+    seen = forked(entered, install_dir=install_dir, below=[])
     # Where the whole import fails there is none to be like, and the check goes on as far as it can.
     name = "a" if broken else "z"
     assert seen == {"classes": {"decoder_classes/Decoder": f"funasr.models.{name}:Decoder"}, "partial": broken}
 
 
 def test_where_one_module_registers_it_the_import_stays_partial(forked: Forked, tmp_path: Path) -> None:
-    overlay = write(
+    install_dir = write(
         tmp_path, {"models/a.py": decoder(), "models/z.py": "# @tables.register('decoder_classes', 'Decoder')"}
     )
-    seen = forked(entered, overlay=overlay, below=[])
+    seen = forked(entered, install_dir=install_dir, below=[])
     assert seen == {"classes": {"decoder_classes/Decoder": "funasr.models.a:Decoder"}, "partial": True}
 
 
@@ -235,27 +241,27 @@ PARAFORMER = "decoder_classes/ParaformerSANMDecoder"
 def test_in_real_releases_the_partial_import_builds_from_the_winners(
     forked: Forked, layout: Callable[[str], Path], version: str, winner: str, duplicate: bool
 ) -> None:
-    overlay = str(layout(version))
-    full = forked(imported_with_stack, overlay=overlay)
+    install_dir = str(layout(version))
+    full = forked(imported_with_stack, install_dir=install_dir)
     assert full["winners"][PARAFORMER] == winner
     code = "duplicate-registration.decoder-classes.paraformersanmdecoder"
     assert (code in [one["code"] for one in full["findings"]]) is duplicate
     pairs = [list(pair) for pair in load_variant("paraformer").components]
-    found = forked(partly_with_stack, overlay=overlay, components=pairs, registrations=full["registrations"])
+    found = forked(partly_with_stack, install_dir=install_dir, components=pairs, registrations=full["registrations"])
     assert found == {key: full["winners"][key] for key in found}
     assert found[PARAFORMER] == winner
 
 
-def imported_with_stack(overlay: str) -> dict[str, Any]:
+def imported_with_stack(install_dir: str) -> dict[str, Any]:
     """The same with the libraries that the harness gives a release."""
     _with_stack()
-    return imported(overlay)
+    return imported(install_dir)
 
 
-def partly_with_stack(overlay: str, components: list[list[str]], registrations: list[list[str]]) -> dict[str, str]:
+def partly_with_stack(install_dir: str, components: list[list[str]], registrations: list[list[str]]) -> dict[str, str]:
     """The same with the libraries that the harness gives a release."""
     _with_stack()
-    return partly(overlay, components, registrations)
+    return partly(install_dir, components, registrations)
 
 
 def _with_stack() -> None:

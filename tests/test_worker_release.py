@@ -21,8 +21,8 @@ class Model:
 """
 
 
-def write(overlay: Path, files: dict[str, str], init: str = "") -> str:
-    return str(tiny_release.write_package(overlay, {"register.py": tiny_release.REGISTER, **files}, init=init))
+def write(install_dir: Path, files: dict[str, str], init: str = "") -> str:
+    return str(tiny_release.write_package(install_dir, {"register.py": tiny_release.REGISTER, **files}, init=init))
 
 
 @pytest.mark.parametrize(
@@ -39,25 +39,25 @@ def write(overlay: Path, files: dict[str, str], init: str = "") -> str:
     ],
 )
 def test_registrations_are_read_from_the_text(tmp_path: Path, text: str, found: set[tuple[str, str]]) -> None:
-    overlay = write(tmp_path, {"models/a/model.py": text})
-    assert importer.registrations(overlay) == dict.fromkeys(found, ("funasr.models.a.model",))
+    install_dir = write(tmp_path, {"models/a/model.py": text})
+    assert importer.registrations(install_dir) == dict.fromkeys(found, ("funasr.models.a.model",))
 
 
 def test_a_package_is_named_without_its_init(tmp_path: Path) -> None:
-    overlay = write(tmp_path, {"models/a/__init__.py": '@tables.register("model_classes", "A")'})
-    assert importer.registrations(overlay) == {("model_classes", "A"): ("funasr.models.a",)}
+    install_dir = write(tmp_path, {"models/a/__init__.py": '@tables.register("model_classes", "A")'})
+    assert importer.registrations(install_dir) == {("model_classes", "A"): ("funasr.models.a",)}
 
 
 def test_only_python_counts_and_odd_bytes_are_passed_over(tmp_path: Path) -> None:
-    overlay = write(tmp_path, {"models/notes.txt": '@tables.register("model_classes", "Text")'})
+    install_dir = write(tmp_path, {"models/notes.txt": '@tables.register("model_classes", "Text")'})
     (tmp_path / "funasr/models/odd.py").write_bytes(b'# \xff\xfe\n@tables.register("model_classes", "Odd")\n')
-    assert importer.registrations(overlay) == {("model_classes", "Odd"): ("funasr.models.odd",)}
+    assert importer.registrations(install_dir) == {("model_classes", "Odd"): ("funasr.models.odd",)}
 
 
 def test_modules_that_register_the_same_stand_by_name_however_the_disk_lists_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overlay = write(
+    install_dir = write(
         tmp_path, {f"models/{name}.py": MODULE for name in ("m/model", "z/model", "a/model", "a/cif", "a/x", "k/model")}
     )
     walk = importer.os.walk
@@ -69,13 +69,15 @@ def test_modules_that_register_the_same_stand_by_name_however_the_disk_lists_the
 
     monkeypatch.setattr(importer.os, "walk", backwards)
     names = ("a.cif", "a.model", "a.x", "k.model", "m.model", "z.model")
-    assert importer.registrations(overlay)["model_classes", "Model"] == tuple(f"funasr.models.{name}" for name in names)
+    assert importer.registrations(install_dir)["model_classes", "Model"] == tuple(
+        f"funasr.models.{name}" for name in names
+    )
 
 
-def enter(overlay: str, components: list[list[str]]) -> dict[str, Any]:
-    importer.import_components_only(overlay, "1.2.3")
+def enter(install_dir: str, components: list[list[str]]) -> dict[str, Any]:
+    importer.import_components_only(install_dir, "1.2.3")
     try:
-        importer.import_components(overlay, [(table, name) for table, name in components])
+        importer.import_components(install_dir, [(table, name) for table, name in components])
     except importer.NotInRelease as absent:
         return {"absent": str(absent)}
     import funasr
@@ -86,39 +88,39 @@ def enter(overlay: str, components: list[list[str]]) -> dict[str, Any]:
         "front": sys.path[0],
         "spec": funasr.__spec__.submodule_search_locations,
         "strange": hasattr(funasr, "strange"),
-        "auto": funasr.AutoModel.__module__ if Path(overlay, "funasr/auto").exists() else None,
+        "auto": funasr.AutoModel.__module__ if Path(install_dir, "funasr/auto").exists() else None,
     }
 
 
 def test_the_packages_own_code_is_not_run(forked: Forked, tmp_path: Path) -> None:
     files = {"models/a/model.py": MODULE, "models/b/model.py": 'raise RuntimeError("not needed")'}
-    overlay = write(tmp_path, files, init='raise RuntimeError("the package was imported whole")')
-    seen = forked(enter, overlay=overlay, components=[["model_classes", "Model"]])
+    install_dir = write(tmp_path, files, init='raise RuntimeError("the package was imported whole")')
+    seen = forked(enter, install_dir=install_dir, components=[["model_classes", "Model"]])
     assert seen == {
         "imported": ["funasr", "funasr.models", "funasr.models.a", "funasr.models.a.model", "funasr.register"],
         "version": "1.2.3",
-        "front": overlay,
-        "spec": [f"{overlay}/funasr"],
+        "front": install_dir,
+        "spec": [f"{install_dir}/funasr"],
         "strange": False,
         "auto": None,
     }
 
 
 def test_what_the_init_would_export_is_there_when_asked_for(forked: Forked, tmp_path: Path) -> None:
-    overlay = write(tmp_path, {"auto/auto_model.py": "class AutoModel: ...\n"}, init="raise RuntimeError")
-    assert forked(enter, overlay=overlay, components=[])["auto"] == "funasr.auto.auto_model"
+    install_dir = write(tmp_path, {"auto/auto_model.py": "class AutoModel: ...\n"}, init="raise RuntimeError")
+    assert forked(enter, install_dir=install_dir, components=[])["auto"] == "funasr.auto.auto_model"
 
 
 def test_a_component_that_a_release_lacks_is_told_by_its_kind(forked: Forked, tmp_path: Path) -> None:
-    overlay = write(tmp_path, {"models/a/model.py": MODULE})
-    seen = forked(enter, overlay=overlay, components=[["encoder_classes", "SANMEncoderChunkOpt"]])
+    install_dir = write(tmp_path, {"models/a/model.py": MODULE})
+    seen = forked(enter, install_dir=install_dir, components=[["encoder_classes", "SANMEncoderChunkOpt"]])
     assert seen == {"absent": "the release has no encoder 'SANMEncoderChunkOpt'"}
 
 
 def enter_twice(first: str, second: str) -> list[Any]:
     seen = []
-    for overlay in (first, second):
-        importer.import_all(overlay)
+    for install_dir in (first, second):
+        importer.import_all(install_dir)
         import funasr
         from funasr import sub
 
@@ -129,21 +131,21 @@ def enter_twice(first: str, second: str) -> list[Any]:
 def test_leaving_a_release_forgets_it(forked: Forked, tmp_path: Path) -> None:
     first, second = (write(tmp_path / name, {"sub.py": ""}) for name in ("first", "second"))
     seen = forked(enter_twice, first=first, second=second)
-    wanted = [[f"{overlay}/funasr/__init__.py", f"{overlay}/funasr/sub.py"] for overlay in (first, second)]
+    wanted = [[f"{install_dir}/funasr/__init__.py", f"{install_dir}/funasr/sub.py"] for install_dir in (first, second)]
     assert seen == [*wanted, 1, 1, second]
 
 
-def states(overlay: str, other: str) -> list[list[bool]]:
+def states(install_dir: str, other: str) -> list[list[bool]]:
     """Whether a release is entered, whether another is, and whether it is in part; before, in part, wholly, after."""
     seen = []
 
     def look() -> None:
-        seen.append([importer.is_imported(overlay), importer.is_imported(other), importer.is_partial()])
+        seen.append([importer.is_imported(install_dir), importer.is_imported(other), importer.is_partial()])
 
     look()
-    importer.import_components_only(overlay, "1.0.0")
+    importer.import_components_only(install_dir, "1.0.0")
     look()
-    importer.import_all(overlay)
+    importer.import_all(install_dir)
     look()
     importer.unload()
     look()
@@ -151,6 +153,6 @@ def states(overlay: str, other: str) -> list[list[bool]]:
 
 
 def test_it_is_known_how_far_a_release_is_entered(forked: Forked, tmp_path: Path) -> None:
-    overlay = write(tmp_path / "release", {})
-    seen = forked(states, overlay=overlay, other=str(tmp_path / "rel"))
+    install_dir = write(tmp_path / "release", {})
+    seen = forked(states, install_dir=install_dir, other=str(tmp_path / "rel"))
     assert seen == [[False, False, False], [True, False, True], [True, False, False], [False, False, False]]

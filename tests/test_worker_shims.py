@@ -136,11 +136,11 @@ def collect(x):
 """
 
 
-def found(overlay: str, in_forward: bool) -> list[dict[str, Any]]:
+def found(install_dir: str, in_forward: bool) -> list[dict[str, Any]]:
     """The findings after the release's code was called, on the way through its forward pass or past it."""
     import torch
 
-    importer.import_components_only(overlay, "1.0.0")
+    importer.import_components_only(install_dir, "1.0.0")
     model = importlib.import_module("funasr.model")
     shims.apply("cpu")
     model.Model()(torch.ones(2)) if in_forward else model.collect(torch.ones(2))
@@ -152,8 +152,8 @@ def found(overlay: str, in_forward: bool) -> list[dict[str, Any]]:
 def test_what_a_shim_excuses_is_a_finding_in_its_place(
     forked: Forked, tmp_path: Path, call: str, in_forward: bool
 ) -> None:
-    overlay = tiny_release.write_package(tmp_path, {"model.py": CALLING.replace("MOVED", call)})
-    (finding,) = forked(found, overlay=str(overlay), in_forward=in_forward)
+    install_dir = tiny_release.write_package(tmp_path, {"model.py": CALLING.replace("MOVED", call)})
+    (finding,) = forked(found, install_dir=str(install_dir), in_forward=in_forward)
     code, function = ("cuda-call-in-forward", "sampler") if in_forward else ("device-ignored", "collect")
     assert (finding["code"], finding["place"]) == (code, f"funasr/model.py:{function}")
     assert f"calls .{call.partition('.')[2]}" in finding["message"]
@@ -161,8 +161,8 @@ def test_what_a_shim_excuses_is_a_finding_in_its_place(
 
 @pytest.mark.parametrize("call", ["x.to('cpu')", "x.to(torch.float64)", "x * 1"])
 def test_what_keeps_to_its_device_is_none(forked: Forked, tmp_path: Path, call: str) -> None:
-    overlay = tiny_release.write_package(tmp_path, {"model.py": CALLING.replace("MOVED", call)})
-    assert forked(found, overlay=str(overlay), in_forward=True) == []
+    install_dir = tiny_release.write_package(tmp_path, {"model.py": CALLING.replace("MOVED", call)})
+    assert forked(found, install_dir=str(install_dir), in_forward=True) == []
 
 
 def called_by_the_harness() -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ from forked import Forked
 def recorded(forked: Forked, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The answer of a sound miniature's contract."""
     room = tmp_path_factory.mktemp("recorded")
-    overlay, folder = write(room / "release", {}), folder_of(room / "model")
+    install_dir, folder = write(room / "release", {}), folder_of(room / "model")
     answer: dict[str, Any] = forked(
-        ask, overlay=str(overlay), folder=str(folder), check="loss_contract", wish={"passes": [0]}
+        ask, install_dir=str(install_dir), folder=str(folder), check="loss_contract", wish={"passes": [0]}
     )
     return answer
 
@@ -91,23 +91,23 @@ def test_functions_that_ran_are_told_and_no_others(recorded: dict[str, Any]) -> 
     assert not any(function.startswith("<") for _, function in ran)
 
 
-def plain(overlay: str, folder: str) -> dict[str, Any]:
+def plain(install_dir: str, folder: str) -> dict[str, Any]:
     from harness.core import wire
     from harness.worker.checks import dispatch
 
     answer: dict[str, Any] = wire.strict(
-        dispatch.run(tiny_release.request(Path(overlay), "loss_contract", Path(folder)))
+        dispatch.run(tiny_release.request(Path(install_dir), "loss_contract", Path(folder)))
     )
     return answer
 
 
 def test_recording_changes_nothing_of_the_answer(forked: Forked, recorded: dict[str, Any], tmp_path: Path) -> None:
-    overlay, folder = (
+    install_dir, folder = (
         write(tmp_path / "release", {"Dropout(dropout_rate)": "Dropout(0.5)"}),
         folder_of(tmp_path / "model"),
     )
-    without = forked(plain, overlay=str(overlay), folder=str(folder))
-    beside = forked(ask, overlay=str(overlay), folder=str(folder), check="loss_contract", wish={"passes": [0]})
+    without = forked(plain, install_dir=str(install_dir), folder=str(folder))
+    beside = forked(ask, install_dir=str(install_dir), folder=str(folder), check="loss_contract", wish={"passes": [0]})
     assert without["metrics"] == beside["metrics"]
     assert without["metrics"] != recorded["metrics"]
     assert "trace" not in without["evidence"]
@@ -115,19 +115,19 @@ def test_recording_changes_nothing_of_the_answer(forked: Forked, recorded: dict[
 
 def test_of_a_pass_that_was_not_asked_for_nothing_is_kept_unless_it_raises(forked: Forked, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "model")
-    overlay = write(tmp_path / "sound", {})
-    sound = forked(ask, overlay=str(overlay), folder=str(folder), check="loss_contract", wish={"passes": [7]})
+    install_dir = write(tmp_path / "sound", {})
+    sound = forked(ask, install_dir=str(install_dir), folder=str(folder), check="loss_contract", wish={"passes": [7]})
     assert trace(sound)["passes"] == []
     broken = write(tmp_path / "broken", {"hidden, mask=None, return_hidden=False": "hidden, return_hidden=False"})
-    died = forked(ask, overlay=str(broken), folder=str(folder), check="loss_contract", wish={"passes": [7]})
+    died = forked(ask, install_dir=str(broken), folder=str(folder), check="loss_contract", wish={"passes": [7]})
     (one,) = trace(died)["passes"]
     assert (one["whole"], one["raised"]) == (False, died["failure"]["type"])
     assert "digest" not in str(one["calls"])
 
 
 def test_what_is_trained_in_a_child_is_recorded_there(forked: Forked, tmp_path: Path) -> None:
-    overlay, folder = write(tmp_path / "release", {}), folder_of(tmp_path / "model")
-    answer = forked(ask, overlay=str(overlay), folder=str(folder), check="finetune", wish={"passes": [0, 3]})
+    install_dir, folder = write(tmp_path / "release", {}), folder_of(tmp_path / "model")
+    answer = forked(ask, install_dir=str(install_dir), folder=str(folder), check="finetune", wish={"passes": [0, 3]})
     assert answer["status"] == "passed", answer["reason"]
     passes = trace(answer)["passes"]
     assert [one["number"] for one in passes] == [0, 3]

@@ -280,15 +280,17 @@ FILES: Mapping[str, str] = {
 IMPORTS_ALL = "from funasr.models import tiny\nfrom funasr.train_utils import bound_by_name\n"
 
 
-def write_package(overlay: Path, files: Mapping[str, str], *, init: str = "", requires: tuple[str, ...] = ()) -> Path:
+def write_package(
+    install_dir: Path, files: Mapping[str, str], *, init: str = "", requires: tuple[str, ...] = ()
+) -> Path:
     """A layout with these files under `funasr/`, and metadata that declare `requires`."""
     for name, text in {"__init__.py": init, **files}.items():
-        path = overlay / "funasr" / name
+        path = install_dir / "funasr" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    for folder in (overlay / "funasr").rglob("*/"):
+    for folder in (install_dir / "funasr").rglob("*/"):
         (folder / "__init__.py").touch()
-    metadata = overlay / "funasr-1.0.0.dist-info" / "METADATA"
+    metadata = install_dir / "funasr-1.0.0.dist-info" / "METADATA"
     metadata.parent.mkdir()
     lines = [
         "Metadata-Version: 2.1",
@@ -297,12 +299,12 @@ def write_package(overlay: Path, files: Mapping[str, str], *, init: str = "", re
         *(f"Requires-Dist: {line}" for line in requires),
     ]
     metadata.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return overlay
+    return install_dir
 
 
-def write_release(overlay: Path, *, init: str = IMPORTS_ALL) -> Path:
+def write_release(install_dir: Path, *, init: str = IMPORTS_ALL) -> Path:
     """A layout of the whole miniature."""
-    return write_package(overlay, FILES, init=init)
+    return write_package(install_dir, FILES, init=init)
 
 
 def write_model_folder(folder: Path, *, fault: str = "", hidden_size: int = HIDDEN_SIZE) -> Path:
@@ -323,10 +325,10 @@ COMPONENTS = [["model_classes", "Tiny"]]
 
 
 def request(
-    overlay: Path, check: str, folder: Path | None = None, *, whole: bool = False, **others: Any
+    install_dir: Path, check: str, folder: Path | None = None, *, whole: bool = False, **others: Any
 ) -> dict[str, Any]:
     """What `checks.run` is called with for a cell of the miniature."""
-    release = {"overlay": str(overlay), "version": "1.0.0", "components": COMPONENTS, "whole": whole}
+    release = {"install_dir": str(install_dir), "version": "1.0.0", "components": COMPONENTS, "whole": whole}
     return {
         "check": check,
         "release": release,

@@ -43,21 +43,21 @@ LABELLED = Dimensions.parse("v25055-h320")
 """Ids of the labels that SenseVoice writes before a text go up to 25017."""
 
 
-def write_checkpoints(overlay: str, folders: list[str], seed: int, paths: list[str]) -> None:
+def write_checkpoints(install_dir: str, folders: list[str], seed: int, paths: list[str]) -> None:
     """In a child with torch: a checkpoint of each folder's model with weights of its own."""
     # A torchaudio that imports on this machine.
     sys.path[:0] = paths
     from harness.worker.release import importer, model
 
-    importer.import_all(overlay)
+    importer.import_all(install_dir)
     for folder in folders:
         model.write_start(folder, f"{folder}/model.pt", seed)
 
 
 def stored_folders(
-    forked: Forked, overlay: Path, variants: Sequence[str], *, dimensions: Dimensions = SMALL
+    forked: Forked, install_dir: Path, variants: Sequence[str], *, dimensions: Dimensions = SMALL
 ) -> dict[str, Path]:
-    """Complete model folders of reduced depth, made by the release in `overlay` once per cache, and never changed."""
+    """Complete model folders of reduced depth, made by the release in `install_dir` once per cache; never changed."""
     corpus, drafts, found = build_corpus(default_cache()), [], {}
     for variant in variants:
         made = write_model_folder(
@@ -67,7 +67,7 @@ def stored_folders(
             dimensions=LABELLED if variant == "sense_voice" and dimensions is SMALL else dimensions,
             depth=Depth.REDUCED,
         )
-        stored = default_cache() / "user-folders" / f"{made.path.name}-{overlay.name}"
+        stored = default_cache() / "user-folders" / f"{made.path.name}-{install_dir.name}"
         found[variant] = stored
         if not (stored / "model.pt").is_file():
             draft = stored.with_name(f"{stored.name}.draft-{os.getpid()}")
@@ -77,7 +77,7 @@ def stored_folders(
     if drafts:
         forked(
             write_checkpoints,
-            overlay=str(overlay),
+            install_dir=str(install_dir),
             folders=[str(draft) for draft, _ in drafts],
             seed=0,
             paths=[str(one) for one in environment().extra_paths],
@@ -89,13 +89,13 @@ def stored_folders(
 
 
 def model_folder(
-    forked: Forked, overlay: Path, to: Path, *, variant: str = "paraformer", dimensions: Dimensions = SMALL
+    forked: Forked, install_dir: Path, to: Path, *, variant: str = "paraformer", dimensions: Dimensions = SMALL
 ) -> Path:
     """A complete model folder of reduced depth, as a published one: config, weights, tokens, statistics.
 
     A copy of the stored one: a test may change it.
     """
-    shutil.copytree(stored_folders(forked, overlay, [variant], dimensions=dimensions)[variant], to)
+    shutil.copytree(stored_folders(forked, install_dir, [variant], dimensions=dimensions)[variant], to)
     return to
 
 
@@ -124,10 +124,10 @@ def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def inputs_of(model: Path, *, overlay: Path | None = None, version: str = "1.4.16", **overrides: Any) -> Inputs:
+def inputs_of(model: Path, *, install_dir: Path | None = None, version: str = "1.4.16", **overrides: Any) -> Inputs:
     """A user's inputs: the folder with its config and a command with these overrides, `__` for the dot of a key.
 
-    Without an overlay they are for parts that run no release.
+    Without a release they are for parts that run no release.
     """
     settings = [
         Setting(path=path, value=value, place=Place(key=path), from_command=True, text=f"++{path}={value}")
@@ -140,9 +140,9 @@ def inputs_of(model: Path, *, overlay: Path | None = None, version: str = "1.4.1
     return Inputs(
         model=model,
         release=Release(label=version, version=version, kind="wheel", filename="", sha256=""),
-        overlay=overlay or model / "no-release",
+        install_dir=install_dir or model / "no-release",
         cache=default_cache(),
-        environment=environment() if overlay else NO_ENVIRONMENT,
+        environment=environment() if install_dir else NO_ENVIRONMENT,
         train=None,
         valid=None,
         command=TrainingCommand(overrides=tuple(settings)),

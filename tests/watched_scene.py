@@ -58,12 +58,12 @@ class TrainingScene:
     """A model folder, rows, and a release."""
 
     room: Path
-    overlay: Path
+    install_dir: Path
     folder: Path
 
     def command(self, entry: str, *overrides: str, **settings: Any) -> list[str]:
         """The arguments behind `python -m`, as in the release's own script."""
-        options = trainer_options(str(self.overlay), self.overlay.name.partition("-")[0], entry)
+        options = trainer_options(str(self.install_dir), self.install_dir.name.partition("-")[0], entry)
         training = {
             "model_folder": str(self.folder),
             "train": str(self.room / "train.jsonl"),
@@ -81,15 +81,17 @@ class TrainingScene:
         return [f"funasr.bin.{entry}", *(f"++{name}={quoted(value)}" for name, value in given.items()), *overrides]
 
 
-def scene(forked: Forked, room: Path, overlay: Path, *, rows: int = 8, variant: str = "paraformer") -> TrainingScene:
-    """Files in `room` for trainings by the release in `overlay`."""
-    folder = model_folder(forked, overlay, room / "model", variant=variant, dimensions=TINY)
+def scene(
+    forked: Forked, room: Path, install_dir: Path, *, rows: int = 8, variant: str = "paraformer"
+) -> TrainingScene:
+    """Files in `room` for trainings by the release in `install_dir`."""
+    folder = model_folder(forked, install_dir, room / "model", variant=variant, dimensions=TINY)
     write_jsonl(room / "train.jsonl", speech(rows))
     write_jsonl(room / "valid.jsonl", speech(4, first=rows))
     site = room / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(USERS_OWN, encoding="utf-8")
-    return TrainingScene(room=room, overlay=overlay, folder=folder)
+    return TrainingScene(room=room, install_dir=install_dir, folder=folder)
 
 
 def train(
@@ -99,7 +101,7 @@ def train(
     here = place.room / name
     records = here / "records"
     records.mkdir(parents=True)
-    paths = [place.room / "site", *stack().extra_paths, place.overlay, ROOT]
+    paths = [place.room / "site", *stack().extra_paths, place.install_dir, ROOT]
     base = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, paths)),

@@ -118,7 +118,7 @@ def _inputs(options: argparse.Namespace) -> Inputs:
     return Inputs(
         model=options.model.absolute(),
         release=found.release,
-        overlay=found.overlay,
+        install_dir=found.install_dir,
         cache=cache,
         environment=environment,
         train=_data(options.train, command.train, root),

@@ -47,7 +47,7 @@ class ReleaseBatch:
     index: int
     """Its place in the plan; names its log."""
     release: Mapping[str, Any]
-    """The argument of `enter` of the checks module. JSON; `overlay` is the folder of the release."""
+    """The argument of `enter` of the checks module. JSON; `install_dir` is the folder of the release."""
     cells: tuple[PlannedCell, ...]
 
     @property

@@ -20,8 +20,8 @@ class Inputs:
     model: Path
     """The folder, absolute; or a file that the user calls a model."""
     release: Release
-    overlay: Path
-    """The folder in the cache in which the release is installed: `overlay / "funasr"`."""
+    install_dir: Path
+    """The folder in the cache in which the release is installed: `install_dir / "funasr"`."""
     cache: Path
     environment: Environment
     """The interpreter with torch in which the release runs."""
@@ -55,7 +55,7 @@ class Inputs:
     @property
     def code(self) -> ReleaseCode:
         """The release's code, read and never run."""
-        return code_of(self.overlay, self.cache)
+        return code_of(self.install_dir, self.cache)
 
     @property
     def processes(self) -> int:

@@ -105,8 +105,8 @@ class RunState:
         self._cells = plan.cells
         self._batch_of = {each.number: batch for batch in plan.batches for each in batch.cells}
         self._files = wire.Workspace(root=settings.workspace)
-        overlays = [Path(batch.release["overlay"]) for batch in plan.batches if "overlay" in batch.release]
-        self._scrub = Scrubber.of(overlays=overlays, places=settings.places, workspace=settings.workspace)
+        install_dirs = [Path(batch.release["install_dir"]) for batch in plan.batches if "install_dir" in batch.release]
+        self._scrub = Scrubber.of(install_dirs=install_dirs, places=settings.places, workspace=settings.workspace)
         self._settled: dict[int, Outcome] = {}
         self._running: dict[int, str] = {}
         self._enter_errors: dict[int, str] = {}

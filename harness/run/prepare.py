@@ -121,7 +121,7 @@ class Prepared:
         return {
             "label": label,
             "version": release.version,
-            "overlay": str(install_path(release, self.cache)),
+            "install_dir": str(install_path(release, self.cache)),
             "components": sorted(components),
             "whole": label in self.trained,
         }

@@ -30,14 +30,14 @@ class Scrubber:
     """Folder and what stands for it; an empty string makes the paths below it relative."""
 
     @classmethod
-    def of(cls, *, overlays: Iterable[Path], places: Mapping[str, str], workspace: Path) -> Scrubber:
+    def of(cls, *, install_dirs: Iterable[Path], places: Mapping[str, str], workspace: Path) -> Scrubber:
         """A scrubber for a run: layouts of releases vanish, so that frames start at `funasr/`."""
         named = dict(places)
         named[str(workspace)] = "<workspace>"
         named[str(Path(__file__).parents[2])] = ""
         named.setdefault(str(Path.home()), "~")
-        for overlay in overlays:
-            named[str(overlay)] = ""
+        for install_dir in install_dirs:
+            named[str(install_dir)] = ""
         for folder, word in list(named.items()):
             named.setdefault(str(Path(folder).resolve()), word)
         return cls(places=tuple(named.items()))

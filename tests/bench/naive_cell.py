@@ -16,7 +16,7 @@ def main(request_path: str, result_path: str) -> None:
     from harness.worker.process import failures
     from harness.worker.release import importer, shims
 
-    importer.put_on_path(request["release"]["overlay"])
+    importer.put_on_path(request["release"]["install_dir"])
     shims.apply(request["device"])
     try:
         import funasr  # noqa: F401
@@ -25,7 +25,7 @@ def main(request_path: str, result_path: str) -> None:
             request
         )
     except Exception as error:
-        result = {"status": "failed", "reason": str(failures.describe(error, request["release"]["overlay"]))}
+        result = {"status": "failed", "reason": str(failures.describe(error, request["release"]["install_dir"]))}
     Path(result_path).write_text(json.dumps({"status": result["status"], "reason": result["reason"]}), "utf-8")
 
 

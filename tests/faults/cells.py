@@ -137,7 +137,7 @@ class RepeatedRequests:
         """The release that the label means."""
         entering = self.prepared.release_for(label)
         if label in self.scheme.repeated():
-            entering["overlay"] = self.prepared.release_for(self.scheme.sound.label)["overlay"]
+            entering["install_dir"] = self.prepared.release_for(self.scheme.sound.label)["install_dir"]
         return entering
 
     def request_for(self, cell: Cell) -> dict[str, Any]:

@@ -168,14 +168,14 @@ _modules: dict[tuple[str, str], Any] = {}
 
 def _module(file: str, source: ReleaseSource) -> Any:
     """What griffe makes of one file by reading it; None where there is none, or it is no Python."""
-    key = (str(source.overlay), file)
+    key = (str(source.install_dir), file)
     if key not in _modules:
         import griffe
 
         try:
-            text = (source.overlay / file).read_text(encoding="utf-8", errors="replace")
+            text = (source.install_dir / file).read_text(encoding="utf-8", errors="replace")
             name = file.removesuffix(".py").replace("/", ".")
-            _modules[key] = griffe.visit(name, filepath=source.overlay / file, code=text)
+            _modules[key] = griffe.visit(name, filepath=source.install_dir / file, code=text)
         except (OSError, SyntaxError, ValueError):
             _modules[key] = None
     return _modules[key]

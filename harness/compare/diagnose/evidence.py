@@ -38,7 +38,7 @@ class ComparedSide:
     @cached_property
     def source(self) -> ReleaseSource:
         """The release's code."""
-        return ReleaseSource(self.traced.overlay)
+        return ReleaseSource(self.traced.install_dir)
 
     def ran(self) -> set[tuple[str, str]]:
         """The functions that ran; where nothing was recorded, those of the traceback."""

@@ -27,7 +27,7 @@ class Traced:
     """None where the cell's process left none: an import, a crash, a time-out."""
     raw: Mapping[str, Any] | None
     """The recording as the process wrote it."""
-    overlay: Path
+    install_dir: Path
     """The folder of the release."""
 
 
@@ -75,7 +75,7 @@ class TracedRunner:
             outcome=replace(outcome, evidence=evidence),
             trace=Trace.from_json(raw) if raw else None,
             raw=raw,
-            overlay=install_path(self.releases[outcome.cell.release], self.runner.settings.cache),
+            install_dir=install_path(self.releases[outcome.cell.release], self.runner.settings.cache),
         )
 
 

@@ -49,19 +49,19 @@ def _collect(node: ast.AST, prefix: str, found: dict[str, Definition]) -> None:
 class ReleaseSource:
     """A release as it lies on disk; what cannot be parsed has no functions."""
 
-    overlay: Path
+    install_dir: Path
 
     def tree(self, file: str) -> ast.Module | None:
         """The syntax of a file, such as `funasr/models/paraformer/decoder.py`."""
         try:
-            return _parsed(self.overlay / file)[0]
+            return _parsed(self.install_dir / file)[0]
         except (OSError, SyntaxError, ValueError):
             return None
 
     def functions(self, file: str) -> dict[str, Definition]:
         """The functions of a file by name, methods with their class."""
         try:
-            return _parsed(self.overlay / file)[1]
+            return _parsed(self.install_dir / file)[1]
         except (OSError, SyntaxError, ValueError):
             return {}
 
@@ -72,14 +72,14 @@ class ReleaseSource:
     def line(self, file: str, number: int) -> str:
         """The text of one line."""
         try:
-            lines = _parsed(self.overlay / file)[2]
+            lines = _parsed(self.install_dir / file)[2]
         except (OSError, SyntaxError, ValueError):
             return ""
         return lines[number - 1].strip() if 0 < number <= len(lines) else ""
 
     def has(self, file: str) -> bool:
         """Whether the release has this file."""
-        return (self.overlay / file).is_file()
+        return (self.install_dir / file).is_file()
 
     def call_at(self, file: str, line: int, column: int | None) -> ast.Call | None:
         """The call whose expression begins at this place; the outermost of several."""

@@ -130,7 +130,7 @@ def _told(lengths: Iterable[int]) -> str:
 
 def registry_changes(mine: ReleaseSource, theirs: ReleaseSource, files: Iterable[str]) -> Iterator[ApiChange]:
     """Components that the executed files register, and where else one of the releases registers them, or not at all."""
-    here, there = registrations(str(mine.overlay)), registrations(str(theirs.overlay))
+    here, there = registrations(str(mine.install_dir)), registrations(str(theirs.install_dir))
     modules = {file.removesuffix(".py").replace("/", ".") for file in files}
     for key in sorted(here.keys() | there.keys()):
         ours, others = here.get(key, ()), there.get(key, ())
@@ -148,10 +148,10 @@ def yaml_changes(mine: ReleaseSource, theirs: ReleaseSource, files: Iterable[str
     """Keys of the YAML files that lie beside the executed files; most releases ship none."""
     folders = sorted({str(Path(file).parent) for file in files})
     for folder in folders:
-        names = {path.name for source in (mine, theirs) for path in (source.overlay / folder).glob("*.yaml")}
+        names = {path.name for source in (mine, theirs) for path in (source.install_dir / folder).glob("*.yaml")}
         for name in sorted(names):
             file = f"{folder}/{name}"
-            here, there = _keys_of(mine.overlay / file), _keys_of(theirs.overlay / file)
+            here, there = _keys_of(mine.install_dir / file), _keys_of(theirs.install_dir / file)
             for key in sorted(there - here):
                 yield ApiChange(
                     of=Of.YAML_KEY_REMOVED, file=file, function="", name=key, text=f"key `{key}` is missing"

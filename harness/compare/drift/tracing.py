@@ -48,7 +48,7 @@ def record(runner: TracedRunner, divergence: CurveDivergence) -> DivergenceRecor
     newer, older = trace_pair(runner, divergence.other.cell, divergence.mine.cell, {"passes": list(range(last))})
     changes: tuple[FunctionChange, ...] = ()
     if newer.trace and older.trace:
-        changes = executed_changes((older.trace, older.overlay), (newer.trace, newer.overlay))
+        changes = executed_changes((older.trace, older.install_dir), (newer.trace, newer.install_dir))
     where = _where(newer.trace, older.trace, last)
     return DivergenceRecording(
         key=divergence.key,

@@ -20,8 +20,8 @@ from harness.releases.local import PACKAGE, read_local
 _PATHS = re.compile(r"^(?:---|\+\+\+) ([^\t\r\n]+)", re.MULTILINE)
 
 
-def patched(overlay: Path, patch: Path, folder: Path) -> tuple[Release, tuple[str, ...]]:
-    """The release that lies in `overlay` with a patch laid over it, as a checkout in `folder`.
+def patched(install_dir: Path, patch: Path, folder: Path) -> tuple[Release, tuple[str, ...]]:
+    """The release that lies in `install_dir` with a patch laid over it, as a checkout in `folder`.
 
     Returns:
         The release, and the files that the patch names and no release ships: nothing was done about those.
@@ -42,8 +42,8 @@ def patched(overlay: Path, patch: Path, folder: Path) -> tuple[Release, tuple[st
             cause="it is no unified diff" if not outside else f"it names {', '.join(outside[:3])}",
             next_step=f"make one with: git diff -- {PACKAGE}/ > {patch.name}",
         )
-    shutil.copytree(overlay / PACKAGE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
-    _state_requirements(overlay, folder)
+    shutil.copytree(install_dir / PACKAGE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    _state_requirements(install_dir, folder)
     _apply(patch, folder, strip)
     return read_local(folder), outside
 
@@ -82,11 +82,13 @@ def _apply(patch: Path, folder: Path, strip: int) -> None:
         )
 
 
-def _state_requirements(overlay: Path, folder: Path) -> None:
+def _state_requirements(install_dir: Path, folder: Path) -> None:
     """Keep what the release declares: a checkout says it in pyproject.toml."""
-    metadata = sorted(overlay.glob(f"{PACKAGE}-*.dist-info/METADATA"))
+    metadata = sorted(install_dir.glob(f"{PACKAGE}-*.dist-info/METADATA"))
     if not metadata:
-        raise ReleaseError(f"{overlay.name} states no metadata", next_step="lay it out anew: remove it from the cache")
+        raise ReleaseError(
+            f"{install_dir.name} states no metadata", next_step="lay it out anew: remove it from the cache"
+        )
     stated = HeaderParser().parsestr(metadata[0].read_text("utf-8", "replace"))
     requires = [str(line) for line in stated.get_all("Requires-Dist") or [] if "extra" not in str(line)]
     quoted = ", ".join('"' + line.replace("\\", "\\\\").replace('"', '\\"') + '"' for line in requires)

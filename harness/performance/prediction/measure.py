@@ -182,7 +182,7 @@ def _release(question: MeasureRequest, cache: Path) -> dict[str, Any]:
     return {
         "label": question.release.label,
         "version": question.release.version,
-        "overlay": str(install_path(question.release, cache)),
+        "install_dir": str(install_path(question.release, cache)),
         "components": sorted(question.variant.components),
         "whole": False,
     }

@@ -92,12 +92,12 @@ def which_releases(
     reasons: dict[str, tuple[ReleaseReason, ...]] = {}
     read = 0
     for release in locked:
-        overlay = install_path(release, inputs.cache)
-        there = (overlay / "funasr" / "__init__.py").is_file()
+        install_dir = install_path(release, inputs.cache)
+        there = (install_dir / "funasr" / "__init__.py").is_file()
         read += there
         if there:
             progress(f"reading FunASR {release.label}")
-        found = _of_release(inputs, release, overlay if there else None)
+        found = _of_release(inputs, release, install_dir if there else None)
         if not any(one.severity is Severity.BROKEN for one in found):
             found = [*found, *recorded.get(release.label, ())]
         reasons[release.label] = tuple(sorted(found, key=lambda one: GRAVEST_FIRST.index(one.severity)))
@@ -112,9 +112,9 @@ def which_releases(
     )
 
 
-def _of_release(inputs: Inputs, release: Release, overlay: Path | None) -> list[ReleaseReason]:
-    if overlay is not None:
-        here = replace(inputs, release=release, overlay=overlay)
+def _of_release(inputs: Inputs, release: Release, install_dir: Path | None) -> list[ReleaseReason]:
+    if install_dir is not None:
+        here = replace(inputs, release=release, install_dir=install_dir)
         findings = [*known.check(here).findings]
         if not any(one.severity is Severity.BROKEN for one in findings):
             findings += combinations.check(here).findings

@@ -56,7 +56,7 @@ class ReleaseCode:
     """The package `funasr` of one release."""
 
     root: Path
-    """`overlay / "funasr"`."""
+    """`install_dir / "funasr"`."""
     cache: Path | None = None
     """The folder in which the harness keeps what it found out."""
     _lineages: dict[Definition, tuple[tuple[Definition, ast.ClassDef], ...]] = field(
@@ -190,9 +190,9 @@ class ReleaseCode:
 
 
 @lru_cache(maxsize=16)
-def code_of(overlay: Path, cache: Path | None = None) -> ReleaseCode:
+def code_of(install_dir: Path, cache: Path | None = None) -> ReleaseCode:
     """The code of the release that is installed in a folder; read once for all parts."""
-    return ReleaseCode(root=overlay / "funasr", cache=cache)
+    return ReleaseCode(root=install_dir / "funasr", cache=cache)
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:

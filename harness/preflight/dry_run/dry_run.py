@@ -62,8 +62,8 @@ def plan(inputs: Inputs) -> DryRunPlan | str:
         return refused
     entry = inputs.command.entry
     if entry is None:
-        entry = trainer_options(str(inputs.overlay), inputs.release.version, "train_ds").native_entry
-    if not (inputs.overlay / "funasr" / "bin" / f"{entry}.py").is_file():
+        entry = trainer_options(str(inputs.install_dir), inputs.release.version, "train_ds").native_entry
+    if not (inputs.install_dir / "funasr" / "bin" / f"{entry}.py").is_file():
         return f"this release has no {entry}.py"
     valid, said = _validation(inputs, sets, train)
     # Earlier samplers drop the last batch: there must be two of either set.

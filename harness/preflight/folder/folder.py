@@ -100,7 +100,7 @@ def _not_a_folder(inputs: Inputs) -> Iterator[PreflightFinding]:
 def _missing(inputs: Inputs, place: Place) -> PreflightFinding:
     name = _below_root(inputs)
     owner = name.partition("/")[0]
-    if owner in _HUB_OWNERS or name in _short_names(inputs.overlay):
+    if owner in _HUB_OWNERS or name in _short_names(inputs.install_dir):
         return PreflightFinding(
             severity=Severity.BROKEN,
             rule="model-is-a-hub-name",
@@ -129,8 +129,8 @@ def _below_root(inputs: Inputs) -> str:
     return str(inputs.model)
 
 
-def _short_names(overlay: Path) -> frozenset[str]:
-    path = overlay / "funasr" / "download" / "name_maps_from_hub.py"
+def _short_names(install_dir: Path) -> frozenset[str]:
+    path = install_dir / "funasr" / "download" / "name_maps_from_hub.py"
     if not path.is_file():
         return frozenset()
     return frozenset(re.findall(r'^\s*"([^"]+)":', path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE))
@@ -241,7 +241,7 @@ def _config(inputs: Inputs) -> Iterator[PreflightFinding]:
 
 def _not_read(inputs: Inputs) -> Iterator[PreflightFinding]:
     """Without a configuration.json some releases read a folder only where it holds the weights under one name."""
-    required = folder_rules(inputs.overlay).required
+    required = folder_rules(inputs.install_dir).required
     if (inputs.model / CONFIGURATION).exists() or not required or (inputs.model / required).exists():
         return
     if reads_whole_config(inputs):

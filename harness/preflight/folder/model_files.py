@@ -103,11 +103,11 @@ class FolderRules:
 
 
 @cache
-def folder_rules(overlay: Path) -> FolderRules:
-    """The rules of the release in `overlay`, from its text."""
+def folder_rules(install_dir: Path) -> FolderRules:
+    """The rules of the release in `install_dir`, from its text."""
     code = ""
     for name in _DOWNLOADS:
-        path = overlay / "funasr" / "download" / name
+        path = install_dir / "funasr" / "download" / name
         if path.is_file():
             code = path.read_text(encoding="utf-8", errors="replace")
             break
@@ -156,7 +156,7 @@ def files_in_force(inputs: Inputs) -> ModelFiles:
     folder = inputs.model
     if reads_whole_config(inputs):
         return ModelFiles(named=_settings_files(inputs), whole_config=True)
-    rules = folder_rules(inputs.overlay)
+    rules = folder_rules(inputs.install_dir)
     has_names = (folder / CONFIG).is_file() and (not rules.required or (folder / rules.required).is_file())
     if (folder / CONFIGURATION).is_file() and not (rules.names_first and has_names):
         return _by_configuration(inputs)

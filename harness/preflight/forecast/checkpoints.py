@@ -46,7 +46,7 @@ class CheckpointPlan:
 
 def plan(inputs: Inputs, steps: Steps) -> CheckpointPlan:
     """What this release's trainer writes with these settings."""
-    path = options.trainer_file(str(inputs.overlay), entry_of(inputs))
+    path = options.trainer_file(str(inputs.install_dir), entry_of(inputs))
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     interval = _whole(inputs, "train_conf.save_checkpoint_interval", 5000) if "save_checkpoint_interval" in text else 0
     mean = steps.total * steps.accumulation // max(1, steps.epochs)

@@ -90,7 +90,7 @@ def card_of(name: str) -> GpuCard:
 
 def rows_of(inputs: Inputs) -> Iterator[RowLength]:
     """The rows that the release's limits let pass, by their stated lengths."""
-    limits = row_limits(str(inputs.overlay), inputs.settings.section("dataset_conf"))
+    limits = row_limits(str(inputs.install_dir), inputs.settings.section("dataset_conf"))
     given = data_sets(inputs).of("train")
     for number, row in (found for path in (given.files if given else ()) for found in _rows(path)):
         source, target = _number(row.get("source_len"), 1.0), _number(row.get("target_len"), 0.0)
@@ -172,8 +172,8 @@ def _halves(inputs: Inputs) -> Iterator[tuple[Precision, str]]:
 def _has(inputs: Inputs, precision: Precision) -> bool:
     entry = inputs.command.entry
     if entry is None:
-        entry = trainer_options(str(inputs.overlay), inputs.release.version, "train_ds").native_entry
-    return precision_overrides(str(inputs.overlay), entry, precision) is not None
+        entry = trainer_options(str(inputs.install_dir), inputs.release.version, "train_ds").native_entry
+    return precision_overrides(str(inputs.install_dir), entry, precision) is not None
 
 
 def _fit(

@@ -158,7 +158,7 @@ def _slices(measurement: Measurement, inputs: Inputs) -> Iterator[PreflightFindi
     count = int(_number(inputs, path, 1))
     if setting is None or count <= 1 or train is None or train.data.listed:
         return
-    if not options.dataset_options(str(inputs.overlay)).list_files:
+    if not options.dataset_options(str(inputs.install_dir)).list_files:
         return
     yield PreflightFinding(
         # SenseVoice's own config has 32, and its finetune.sh sets 1.

@@ -17,14 +17,14 @@ from harness.worker.trainer.options import trainer_options
 
 def entry_of(inputs: Inputs) -> str:
     """The entry point that the command calls, else the one that the release's own script calls."""
-    native = trainer_options(str(inputs.overlay), inputs.release.version, "train").native_entry
+    native = trainer_options(str(inputs.install_dir), inputs.release.version, "train").native_entry
     return inputs.command.entry or native
 
 
 def check(inputs: Inputs) -> PreflightPart:
     """Findings about the keys of the config and the command, for this release."""
     entry = entry_of(inputs)
-    if not (inputs.overlay / "funasr" / "bin" / f"{entry}.py").is_file():
+    if not (inputs.install_dir / "funasr" / "bin" / f"{entry}.py").is_file():
         return PreflightPart(skipped=f"keys: FunASR {inputs.release.version} has no funasr/bin/{entry}.py")
     reading = read_keys(inputs.code, entry, inputs.settings, inputs.config, cache=inputs.cache)
     if not reading.read:

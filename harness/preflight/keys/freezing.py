@@ -28,9 +28,9 @@ class Spelling(StrEnum):
     UNKNOWN = "unknown"
 
 
-def spelling(overlay: Path, entry: str) -> Spelling:
+def spelling(install_dir: Path, entry: str) -> Spelling:
     """How an entry point of a release takes `freeze_param`, from its code."""
-    path = overlay / "funasr" / "bin" / f"{entry}.py"
+    path = install_dir / "funasr" / "bin" / f"{entry}.py"
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     asks = re.search(r'if "," in freeze_param', text) is not None
     if "freeze_param = eval(freeze_param)" in text:
@@ -63,7 +63,7 @@ def frozen_parts(value: Any, taken: Spelling) -> tuple[list[str], str]:
 def frozen(inputs: Inputs, reading: Reading, entry: str) -> Iterator[PreflightFinding]:
     """Findings about `freeze_param`."""
     setting = inputs.settings.by_path.get(KEY)
-    taken = spelling(inputs.overlay, entry)
+    taken = spelling(inputs.install_dir, entry)
     if setting is None or setting.value is None or taken is Spelling.UNKNOWN:
         return
     names, error = frozen_parts(setting.value, taken)

@@ -82,7 +82,7 @@ def _half(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding]:
 def _epochs(inputs: Inputs, reading: Reading, entry: str) -> Iterator[PreflightFinding]:
     epochs = _set(inputs, "train_conf.max_epoch")
     if epochs and epochs.from_command and _is_number(epochs.value) and reading.is_read(epochs.path):
-        options = trainer_options(str(inputs.overlay), inputs.release.version, entry)
+        options = trainer_options(str(inputs.install_dir), inputs.release.version, entry)
         if options.extra_epoch:
             yield PreflightFinding(
                 severity=Severity.MINOR,

@@ -96,7 +96,7 @@ def _listed(key: str, takes: tuple[str, ...]) -> str:
 
 def _without_effect(inputs: Inputs, reading: Reading, setting: Setting, entry: str) -> PreflightFinding:
     near = _meant(reading, setting.path)
-    recognition = not near and setting.path in _read_in_recognition(inputs.overlay)
+    recognition = not near and setting.path in _read_in_recognition(inputs.install_dir)
     severity = Severity.MINOR if recognition else Severity.WRONG
     evidence = [*_as_typed(setting)]
     if near:
@@ -162,10 +162,10 @@ def _in_config(inputs: Inputs, found: list[tuple[Setting, str]]) -> PreflightFin
     )
 
 
-def _read_in_recognition(overlay: Path) -> frozenset[str]:
+def _read_in_recognition(install_dir: Path) -> frozenset[str]:
     found: set[str] = set()
     for name in _RECOGNITION:
-        path = overlay / "funasr" / name
+        path = install_dir / "funasr" / name
         if path.is_file():
             found |= set(_READ_THERE.findall(path.read_text(encoding="utf-8", errors="replace")))
     return frozenset(found)

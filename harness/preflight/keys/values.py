@@ -149,7 +149,7 @@ def _number(inputs: Inputs, setting: Setting, wanted: Number, entry: str) -> Pre
         # Named with the line that divides, in `harness.preflight.release.combinations`.
         return None
     if value < wanted.least or (wanted.above_least and value == wanted.least):
-        path = trainer_file(str(inputs.overlay), entry)
+        path = trainer_file(str(inputs.install_dir), entry)
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         if wanted.guard and re.search(wanted.guard, text) and not (value == 0 and "interval" in setting.path):
             return None

@@ -41,11 +41,11 @@ def _trainer(inputs: Inputs) -> Iterator[PreflightFinding]:
     command = inputs.command
     if not command.trainer or command.entry is None:
         return
-    has = [name for name in ("train", "train_ds") if (inputs.overlay / "funasr" / "bin" / f"{name}.py").is_file()]
+    has = [name for name in ("train", "train_ds") if (inputs.install_dir / "funasr" / "bin" / f"{name}.py").is_file()]
     program = Path(command.trainer).name if command.trainer.rpartition("/")[2].startswith("funasr-train") else ""
     place = _place(inputs, command.trainer_line)
     version = inputs.release.version
-    if command.entry not in has or (program and program not in programs(inputs.overlay)):
+    if command.entry not in has or (program and program not in programs(inputs.install_dir)):
         what = program or f"funasr/bin/{command.entry}.py"
         module = f"-m funasr.bin.{command.entry if command.entry in has else has[0] if has else 'train'}"
         yield PreflightFinding(
@@ -70,10 +70,10 @@ def _trainer(inputs: Inputs) -> Iterator[PreflightFinding]:
         )
 
 
-def programs(overlay: Path) -> frozenset[str]:
+def programs(install_dir: Path) -> frozenset[str]:
     """The commands that the release installs."""
     found: set[str] = set()
-    for path in overlay.glob("funasr-*.dist-info/entry_points.txt"):
+    for path in install_dir.glob("funasr-*.dist-info/entry_points.txt"):
         text = path.read_text(encoding="utf-8", errors="replace")
         found |= set(re.findall(r"^([\w-]+)\s*=", text, re.MULTILINE))
     return frozenset(found)

@@ -29,7 +29,7 @@ class FoundRelease:
     """A release, laid out in the cache."""
 
     release: Release
-    overlay: Path
+    install_dir: Path
     how: str
     """How it was found: `installed in /usr/bin/python3`, `the newest published`."""
     edited: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ def find_release(
             fetch([found.release], cache, jobs=1)
             return FoundRelease(
                 release=found.release,
-                overlay=install_path(found.release, cache),
+                install_dir=install_path(found.release, cache),
                 how=f"installed in {python or sys.executable}",
                 edited=found.edited,
             )
@@ -72,7 +72,7 @@ def find_release(
         raise ReleaseError(f"--release {spec} means {len(releases)} releases", next_step="name one")
     fetch(releases, cache, jobs=1)
     how = "the newest published" if spec in (None, "latest") else "named"
-    return FoundRelease(release=releases[0], overlay=install_path(releases[0], cache), how=how)
+    return FoundRelease(release=releases[0], install_dir=install_path(releases[0], cache), how=how)
 
 
 @dataclass(frozen=True, kw_only=True)

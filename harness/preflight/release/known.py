@@ -79,7 +79,7 @@ def variants_of(settings: SettingsInForce) -> tuple[str, ...]:
 
 def entry_of(inputs: Inputs) -> str:
     """The entry point of the command; where it names none, the one that the release's `finetune.sh` calls."""
-    newer = (inputs.overlay / "funasr/bin/train_ds.py").is_file()
+    newer = (inputs.install_dir / "funasr/bin/train_ds.py").is_file()
     return inputs.command.entry or (Entry.TRAIN_DS if newer else Entry.TRAIN)
 
 

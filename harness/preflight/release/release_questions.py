@@ -65,7 +65,7 @@ class _Requests:
         return {
             "label": label,
             "version": self.inputs.release.version,
-            "overlay": str(self.inputs.overlay),
+            "install_dir": str(self.inputs.install_dir),
             "components": [],
             "whole": any(question.whole for question in self.questions),
         }

@@ -288,7 +288,7 @@ def _ranks(arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
 
 def _stops_together(inputs: Inputs) -> bool:
     """Whether this trainer's processes tell each other that one of them has no batch left."""
-    path = options.trainer_file(str(inputs.overlay), entry_of(inputs))
+    path = options.trainer_file(str(inputs.install_dir), entry_of(inputs))
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     training = text.partition("def validate_epoch")[0]
     return re.search(r"^\s*dist\.all_reduce\(iterator_stop", training, re.MULTILINE) is not None

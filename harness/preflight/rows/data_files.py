@@ -108,7 +108,7 @@ def _resolve(inputs: Inputs, role: Role, value: Any, place: Place) -> Iterator[D
     if (problem := file_problem(path)) is not None:
         yield _missing(inputs, role, value, place, problem)
         return
-    if path.suffix in _JSONL or not options.dataset_options(str(inputs.overlay)).list_files:
+    if path.suffix in _JSONL or not options.dataset_options(str(inputs.install_dir)).list_files:
         yield DataSet(role=role, given=value, place=place, files=(path,))
         return
     yield from _listed(inputs, role, value, path)

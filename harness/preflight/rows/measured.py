@@ -156,7 +156,7 @@ def entry_of(inputs: Inputs) -> str:
     """The trainer that the command calls; where none is known, the one that this release's `finetune.sh` calls."""
     if inputs.command.entry in ("train", "train_ds"):
         return inputs.command.entry
-    return options.trainer_options(str(inputs.overlay), inputs.release.version, "train_ds").native_entry
+    return options.trainer_options(str(inputs.install_dir), inputs.release.version, "train_ds").native_entry
 
 
 def output_folder(inputs: Inputs) -> Path:

@@ -39,13 +39,13 @@ def replaces_unreadable(inputs: Inputs) -> bool:
     """Whether this release's dataset draws another row where a recording cannot be read, and does not stop."""
     if not str(inputs.settings.get("dataset", "AudioDataset")).startswith("SenseVoice"):
         return False
-    path = inputs.overlay / "funasr/datasets/sense_voice_datasets/datasets.py"
+    path = inputs.install_dir / "funasr/datasets/sense_voice_datasets/datasets.py"
     return path.is_file() and "Loading wav failed" in path.read_text(encoding="utf-8", errors="replace")
 
 
 def _shrinks_window(inputs: Inputs) -> bool:
     """Whether this release's frontend takes a recording shorter than its window as one frame."""
-    path = inputs.overlay / "funasr/frontends/wav_frontend.py"
+    path = inputs.install_dir / "funasr/frontends/wav_frontend.py"
     return path.is_file() and "min(self.frame_length" in path.read_text(encoding="utf-8", errors="replace")
 
 

@@ -17,7 +17,7 @@ def check_later_load(inputs: Inputs, fates: TensorFates) -> Iterator[PreflightFi
     if not base:
         return
     if CONFIGURATION not in fates.saved_files:
-        if not folder_rules(inputs.overlay).keeps_start:
+        if not folder_rules(inputs.install_dir).keeps_start:
             return
         reason = f"the output folder gets no {CONFIGURATION}, and its config.yaml names the base as `{START}`"
     else:

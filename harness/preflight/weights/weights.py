@@ -30,8 +30,8 @@ def question(inputs: Inputs) -> ReleaseQuestion | None:
     if _unbuildable(inputs):
         return None
     entry = inputs.command.entry
-    if entry is None or not (inputs.overlay / "funasr" / "bin" / f"{entry}.py").is_file():
-        entry = trainer_options(str(inputs.overlay), inputs.release.version, "train").native_entry
+    if entry is None or not (inputs.install_dir / "funasr" / "bin" / f"{entry}.py").is_file():
+        entry = trainer_options(str(inputs.install_dir), inputs.release.version, "train").native_entry
     whole = reads_whole_config(inputs)
     request = {
         "model": str(inputs.model),

@@ -45,11 +45,11 @@ class ScriptTrial:
 
 def run(script: str, release: Release, stack: Environment, *, cache: Path) -> ScriptTrial:
     """Run a script's text with the release first on its path, and nothing of the harness on it."""
-    overlay = install_path(release, cache)
+    install_dir = install_path(release, cache)
     with tempfile.TemporaryDirectory(prefix="issue-") as folder:
         workspace = Path(folder)
         environment = scrubbed_environment(stack, workspace, cache=cache)
-        environment["PYTHONPATH"] = os.pathsep.join(map(str, (overlay, *stack.extra_paths)))
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, (install_dir, *stack.extra_paths)))
         file = workspace / "reproduce.py"
         file.write_text(script, encoding="utf-8")
         try:
@@ -67,5 +67,5 @@ def run(script: str, release: Release, stack: Environment, *, cache: Path) -> Sc
             status, printed = done.returncode, done.stdout
         except subprocess.TimeoutExpired:
             status, printed = None, ""
-        scrubber = Scrubber.of(overlays=[overlay], places={str(cache): "<cache>"}, workspace=workspace)
+        scrubber = Scrubber.of(install_dirs=[install_dir], places={str(cache): "<cache>"}, workspace=workspace)
         return ScriptTrial(exit_status=status, output=scrubber.text(printed)[-_LONGEST:])

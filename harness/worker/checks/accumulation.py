@@ -59,9 +59,9 @@ def train(
         kept: The folder with the gradients of the utterances.
     """
     accumulate, number = setting
-    overlay, entry, seed = request["release"]["overlay"], request["entry"], request["seed"]
-    model_class = launch.import_model_class(overlay, request["model_class"])
-    trainer_options = options.trainer_options(overlay, request["release"]["version"], entry)
+    install_dir, entry, seed = request["release"]["install_dir"], request["entry"], request["seed"]
+    model_class = launch.import_model_class(install_dir, request["model_class"])
+    trainer_options = options.trainer_options(install_dir, request["release"]["version"], entry)
     folder = launch.copy_folder(request["model_folder"], context.path / "model", seed, launch.WITHOUT_DITHER)
     every = launch.read_rows(launch.few_rows(request))[:UTTERANCES]
     chosen = every if number is None else [every[number % len(every)]]

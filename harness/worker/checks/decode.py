@@ -40,15 +40,15 @@ MOST_NAMES = 20
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Train, load and decode; the metrics hold the references and the hypotheses of the trained and untrained model."""
-    overlay, entry, here = request["release"]["overlay"], request["entry"], Path.cwd()
-    importer.require_entry(overlay, entry)
+    install_dir, entry, here = request["release"]["install_dir"], request["entry"], Path.cwd()
+    importer.require_entry(install_dir, entry)
     settings = {**DEFAULTS, **request.get("settings", {})}
     trainer, rows = _trainer(request, settings, here)
     output, device = here / "train" / OUTPUT, request["device"]
 
     if device == "cpu":
         # Once for all children. On a GPU each child imports by itself: a process that initialised CUDA cannot fork.
-        launch.import_model_class(overlay, request["model_class"])
+        launch.import_model_class(install_dir, request["model_class"])
 
     def lay_out(_context: ChildContext) -> None:
         launch.copy_folder(request["model_folder"], trainer.folder, request["seed"])
@@ -77,7 +77,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     }
     answers: dict[str, ChildResult] = {}
     for name, work in (("base", lay_out), ("train", train), ("load", load), ("untrained", stay_untrained)):
-        answers[name] = in_child(here / name, overlay, functools.partial(_with_model_class, trainer, work))
+        answers[name] = in_child(here / name, install_dir, functools.partial(_with_model_class, trainer, work))
         if answers[name].failure:
             broken = _ended_early(name, answers[name].failure or {})
             return {**broken, "metrics": _metrics(answers, rows, settings), "evidence": evidence}
@@ -86,7 +86,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_model_class(trainer: ReleaseTrainer, work: Callable[[ChildContext], None], context: ChildContext) -> None:
-    launch.import_model_class(trainer.overlay, trainer.model_class)
+    launch.import_model_class(trainer.install_dir, trainer.model_class)
     work(context)
 
 

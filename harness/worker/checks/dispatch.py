@@ -36,13 +36,13 @@ def enter(entering: Mapping[str, Any]) -> None:
     result files of the cells that must pass first: if the `import` check is among them, its order of registrations is
     used.
     """
-    overlay = entering["overlay"]
-    importer.remember(overlay, _full_import(entering.get("below", ())))
+    install_dir = entering["install_dir"]
+    importer.remember(install_dir, _full_import(entering.get("below", ())))
     if entering["whole"]:
-        importer.import_all(overlay)
+        importer.import_all(install_dir)
         return
-    importer.import_components_only(overlay, entering["version"])
-    importer.import_available_components(overlay, [tuple(pair) for pair in entering["components"]])
+    importer.import_components_only(install_dir, entering["version"])
+    importer.import_available_components(install_dir, [tuple(pair) for pair in entering["components"]])
     with contextlib.suppress(Exception):
         importlib.import_module("funasr.auto.auto_model")
 
@@ -58,20 +58,20 @@ def _full_import(results: Sequence[str]) -> importer.FullImport:
     return importer.FullImport(())
 
 
-def import_for(components: Sequence[tuple[str, str]], overlay: str, version: str) -> None:
+def import_for(components: Sequence[tuple[str, str]], install_dir: str, version: str) -> None:
     """Import the modules of these components; import the release partially if that leaves a full import's classes."""
-    if not importer.is_imported(overlay):
-        importer.import_components_only(overlay, version)
-    if importer.is_partial() and importer.depends_on_order(overlay, components):
+    if not importer.is_imported(install_dir):
+        importer.import_components_only(install_dir, version)
+    if importer.is_partial() and importer.depends_on_order(install_dir, components):
         try:
-            importer.import_all(overlay)
+            importer.import_all(install_dir)
         except Exception:
             # A full import is not possible.
             importer.unload()
-            importer.import_components_only(overlay, version)
+            importer.import_components_only(install_dir, version)
     if importer.is_partial():
         shims.note(shims.PARTIAL_IMPORT)
-    importer.import_components(overlay, components)
+    importer.import_components(install_dir, components)
 
 
 def _check_function(check: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -86,7 +86,7 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         `status`, `reason`, `failure`, `metrics`, `evidence` and `shims` of the outcome.
     """
-    overlay = request["release"]["overlay"]
+    install_dir = request["release"]["install_dir"]
     check = request["check"]
     components = [tuple(pair) for pair in request.get("components", ())]
     registry.watch(components)
@@ -97,7 +97,7 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
         if check != "import":
             shims.apply(request["device"])
         if _on_the_model(check):
-            import_for(components, overlay, request["release"]["version"])
+            import_for(components, install_dir, request["release"]["version"])
         one_example = "property" in request.get("trace", {})
         answering = _check_function("properties.example" if one_example else check)
         if request.get("trace") and check != "import":
@@ -109,7 +109,7 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     except importer.NotInRelease as absent:
         result = {"status": "skipped", "reason": str(absent), "evidence": {"absent": absent.name}}
     except Exception as error:
-        result = findings.raised(error, overlay)
+        result = findings.raised(error, install_dir)
     complete: dict[str, Any] = {"failure": None, "metrics": {}, "evidence": {}, **result}
     return {**complete, "evidence": _complete_evidence(complete), "shims": shims.used()}
 

@@ -37,14 +37,14 @@ LEARNED_FROM = ("loss_att", "acc")
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Fine-tune a seeded checkpoint and report the observations; whether it learned is judged outside."""
-    overlay, entry = request["release"]["overlay"], request["entry"]
-    importer.require_entry(overlay, entry)
-    if options.precision_overrides(overlay, entry, request["precision"]) is None:
+    install_dir, entry = request["release"]["install_dir"], request["entry"]
+    importer.require_entry(install_dir, entry)
+    if options.precision_overrides(install_dir, entry, request["precision"]) is None:
         missing = options.missing_precision(entry, request["precision"])
         raise importer.NotInRelease(missing, f"precision/{entry}-{request['precision']}")
     if request["device"] == "cpu":
         # Once for all children. On a GPU each child imports by itself: a process that initialised CUDA cannot fork.
-        launch.import_model_class(overlay, request["model_class"])
+        launch.import_model_class(install_dir, request["model_class"])
     seeds = range(request["seed"], request["seed"] + request["finetune"].get("seeds", 1))
     answers: dict[int, children.ChildResult] = {}
     for seed in seeds:
@@ -114,9 +114,9 @@ def _extra_trainings(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def train(request: Mapping[str, Any], seed: int, context: children.ChildContext) -> None:
     """One training; its metrics are in the context's answer even if it raises."""
-    overlay = request["release"]["overlay"]
-    model_class = launch.import_model_class(overlay, request["model_class"])
-    trainer_options = options.trainer_options(overlay, request["release"]["version"], request["entry"])
+    install_dir = request["release"]["install_dir"]
+    model_class = launch.import_model_class(install_dir, request["model_class"])
+    trainer_options = options.trainer_options(install_dir, request["release"]["version"], request["entry"])
     training = launch.prepare_training(request, context.path, seed)
     held_out = _held_out(request, Path(training["model_folder"]))
     recorder = TrainingRecorder(
@@ -127,7 +127,7 @@ def train(request: Mapping[str, Any], seed: int, context: children.ChildContext)
     if user_file:
         rows_recorder.attach(model_class)
     overrides = trainer_options.overrides(training) | (
-        options.precision_overrides(overlay, request["entry"], request["precision"]) or {}
+        options.precision_overrides(install_dir, request["entry"], request["precision"]) or {}
     )
     ending: dict[str, Any] = {}
     ended = True
@@ -136,7 +136,7 @@ def train(request: Mapping[str, Any], seed: int, context: children.ChildContext)
         launch.run_trainer(request["entry"], overrides, root=user_file and user_file["root"])
     except Exception as error:
         ended = False
-        ending = memory_parts.out_of_memory_metrics(error, overlay, recorder.meter, recorder.phases)
+        ending = memory_parts.out_of_memory_metrics(error, install_dir, recorder.meter, recorder.phases)
         raise
     finally:
         seen = _metrics_and_evidence(recorder, request, trainer_options, training)
@@ -144,7 +144,7 @@ def train(request: Mapping[str, Any], seed: int, context: children.ChildContext)
         if user_file:
             seen["metrics"] |= _user_rows(rows_recorder, user_file, overrides["train_data_set_list"], seen["metrics"])
         if ended:
-            seen["metrics"]["hearing"] = _hearing(recorder, held_out, overlay)
+            seen["metrics"]["hearing"] = _hearing(recorder, held_out, install_dir)
         context.answer |= seen
 
 
@@ -154,13 +154,13 @@ def _metrics_and_evidence(
     trainer_options: options.TrainerOptions,
     training: Mapping[str, Any],
 ) -> dict[str, Any]:
-    data, settings, overlay = request["data"], request["finetune"], request["release"]["overlay"]
+    data, settings, install_dir = request["data"], request["finetune"], request["release"]["install_dir"]
     metrics = recorder.metrics(request["groups"], data["frame_seconds"])
     unchanged = metrics.pop("parameters_unchanged")
     recorder.in_force.read_saved(Path(training["output_dir"]))
     config = recorder.in_force.to_dict()
     dataset = config.get("dataset_conf") or in_force.section(training["configured"], "dataset_conf")
-    rows = expectation.expected_rows(training["rows"], expectation.row_limits(overlay, dataset))
+    rows = expectation.expected_rows(training["rows"], expectation.row_limits(install_dir, dataset))
     counted = expectation.EpochSize(
         utterances=0 if training["rows"] else data["utterances"],
         batches=data.get("own", {}).get("steps"),
@@ -209,12 +209,12 @@ def _held_out(request: Mapping[str, Any], folder: Path) -> list[hearing.HeldOutE
     )
 
 
-def _hearing(recorder: TrainingRecorder, held_out: list[hearing.HeldOutExample], overlay: str) -> dict[str, Any]:
+def _hearing(recorder: TrainingRecorder, held_out: list[hearing.HeldOutExample], install_dir: str) -> dict[str, Any]:
     """The trained model's scores with each utterance's own speech, and with other speech."""
     if recorder.network is None:
         return {"not_observed": "there was no forward pass"}
     speech_inputs = recorder.speech_inputs or hearing.SpeechInputs()
-    return hearing.compare(recorder.network, recorder.forward, held_out, speech_inputs, overlay=overlay)
+    return hearing.compare(recorder.network, recorder.forward, held_out, speech_inputs, install_dir=install_dir)
 
 
 def _note_epochs(seen: int, asked: int, trainer_options: options.TrainerOptions) -> None:

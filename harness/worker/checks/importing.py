@@ -34,15 +34,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Import the whole release with nothing but its declared requirements."""
-    overlay = request["release"]["overlay"]
-    importer.put_on_path(overlay)
-    declared = declared_requirements(overlay)
-    hidden = Hidden(declared, overlay)
+    install_dir = request["release"]["install_dir"]
+    importer.put_on_path(install_dir)
+    declared = declared_requirements(install_dir)
+    hidden = Hidden(declared, install_dir)
     sys.meta_path.insert(0, hidden)
     importlib.import_module("torch")
     undeclared: list[str] = []
     for _ in range(_MOST_TRIES):
-        answer = import_in_child(overlay, hidden)
+        answer = import_in_child(install_dir, hidden)
         missing = answer.get("missing")
         if answer["imported"] or missing is None or missing in undeclared:
             break
@@ -55,7 +55,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
         "undeclared": undeclared,
         "hidden_and_asked_for": sorted(set(answer.get("asked_for", [])) - set(undeclared)),
         "submodule_errors": answer.get("submodule_errors", []),
-        "unmet": unmet_requirements(overlay),
+        "unmet": unmet_requirements(install_dir),
         **({registry.EVIDENCE: answer["registry"], "findings": answer["findings"]} if "registry" in answer else {}),
     }
     metrics = {
@@ -74,10 +74,10 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def declared_requirements(overlay: str) -> list[str]:
+def declared_requirements(install_dir: str) -> list[str]:
     """Normalised names of the distributions that the release requires unconditionally."""
     found = set()
-    for distribution in importlib.metadata.distributions(name="funasr", path=[overlay]):
+    for distribution in importlib.metadata.distributions(name="funasr", path=[install_dir]):
         for line in distribution.requires or []:
             requirement, _, marker = line.partition(";")
             match = _NAME.match(requirement)
@@ -86,12 +86,12 @@ def declared_requirements(overlay: str) -> list[str]:
     return sorted(found)
 
 
-def unmet_requirements(overlay: str) -> list[dict[str, str]]:
+def unmet_requirements(install_dir: str) -> list[dict[str, str]]:
     """Requirements that the environment does not meet: a missing distribution, or one of another version."""
     from packaging.requirements import Requirement
 
     found = []
-    for distribution in importlib.metadata.distributions(name="funasr", path=[overlay]):
+    for distribution in importlib.metadata.distributions(name="funasr", path=[install_dir]):
         for line in distribution.requires or []:
             requirement = Requirement(line)
             if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
@@ -109,8 +109,8 @@ def unmet_requirements(overlay: str) -> list[dict[str, str]]:
 class Hidden(importlib.abc.MetaPathFinder):
     """Hides every installed library outside the closure of a release's declared requirements."""
 
-    def __init__(self, declared: Sequence[str], overlay: str) -> None:
-        self._overlay = overlay
+    def __init__(self, declared: Sequence[str], install_dir: str) -> None:
+        self._install_dir = install_dir
         self._providers = {
             module: {_normal(name) for name in names}
             for module, names in importlib.metadata.packages_distributions().items()
@@ -140,7 +140,7 @@ class Hidden(importlib.abc.MetaPathFinder):
         frame = sys._getframe(2)
         while frame is not None and "importlib" in frame.f_code.co_filename:
             frame = frame.f_back  # type: ignore[assignment]
-        return frame is not None and frame.f_code.co_filename.startswith(self._overlay + os.sep)
+        return frame is not None and frame.f_code.co_filename.startswith(self._install_dir + os.sep)
 
 
 def _closure(names: Sequence[str]) -> set[str]:
@@ -164,7 +164,7 @@ def _closure(names: Sequence[str]) -> set[str]:
     return seen
 
 
-def import_in_child(overlay: str, hidden: Hidden) -> dict[str, Any]:
+def import_in_child(install_dir: str, hidden: Hidden) -> dict[str, Any]:
     """Try the import in a child, so that the next attempt starts in a fresh process."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -173,7 +173,7 @@ def import_in_child(overlay: str, hidden: Hidden) -> dict[str, Any]:
         try:
             os.close(reading)
             with os.fdopen(writing, "w", encoding="utf-8") as out:
-                json.dump(_try_import(overlay, hidden), out)
+                json.dump(_try_import(install_dir, hidden), out)
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -191,21 +191,21 @@ def import_in_child(overlay: str, hidden: Hidden) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def _try_import(overlay: str, hidden: Hidden) -> dict[str, Any]:
+def _try_import(install_dir: str, hidden: Hidden) -> dict[str, Any]:
     recorder = registry.RegistryRecorder()
     sys.meta_path.insert(0, recorder)
     started = time.perf_counter()
     try:
         package = importlib.import_module("funasr")
     except (Exception, SystemExit) as error:
-        failure = failures.describe(error, overlay)
+        failure = failures.describe(error, install_dir)
         missing = error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else None
         available = missing is not None and missing != "funasr" and hidden.knows(missing)
         return {
             "imported": False,
             "missing": missing if available else None,
             "asked_for": sorted(hidden.asked_for),
-            "status": failures.status_of(error, overlay),
+            "status": failures.status_of(error, install_dir),
             "reason": f"import funasr: {failure['type']}: {failure['message']}",
             "failure": failure,
         }
@@ -218,12 +218,12 @@ def _try_import(overlay: str, hidden: Hidden) -> dict[str, Any]:
         # Before submodules are imported again: the registry as a user's `import funasr` leaves it.
         "registry": recorder.to_dict(),
         "findings": recorder.findings(),
-        "submodule_errors": _submodule_errors(package, overlay),
+        "submodule_errors": _submodule_errors(package, install_dir),
         "asked_for": sorted(hidden.asked_for),
     }
 
 
-def _submodule_errors(package: Any, overlay: str) -> list[dict[str, str]]:
+def _submodule_errors(package: Any, install_dir: str) -> list[dict[str, str]]:
     """Submodules that failed to import with the package: most releases ignore them silently."""
     stated: Mapping[str, str] = getattr(package, "get_import_errors", dict)()
     errors = []
@@ -238,7 +238,7 @@ def _submodule_errors(package: Any, overlay: str) -> list[dict[str, str]]:
             if info.name not in stated:
                 continue
             text = f"{stated[info.name]} (imports when tried again)"
-        errors.append({"module": info.name, "error": " ".join(text.replace(overlay + os.sep, "").split())[:200]})
+        errors.append({"module": info.name, "error": " ".join(text.replace(install_dir + os.sep, "").split())[:200]})
     return errors
 
 

@@ -240,7 +240,7 @@ def _raised(
     *,
     in_backward: bool = False,
 ) -> dict[str, Any]:
-    result = findings.raised(error, request["release"]["overlay"])
+    result = findings.raised(error, request["release"]["install_dir"])
     if misfit:
         result["reason"] = findings.reason_of(result["failure"], misfit)
     if in_backward and result["status"] == "errored":

@@ -146,9 +146,9 @@ def _fork_rank(request: Mapping[str, Any], rank: int, place: Path, accumulate: i
 
 def train(request: Mapping[str, Any], place: Path, accumulate: int) -> dict[str, Any]:
     """The weights after `STEPS` optimizer steps, and the loss of each forward pass."""
-    overlay, entry, seed = request["release"]["overlay"], request["entry"], request["seed"]
-    model_class = launch.import_model_class(overlay, request["model_class"])
-    trainer_options = options.trainer_options(overlay, request["release"]["version"], entry)
+    install_dir, entry, seed = request["release"]["install_dir"], request["entry"], request["seed"]
+    model_class = launch.import_model_class(install_dir, request["model_class"])
+    trainer_options = options.trainer_options(install_dir, request["release"]["version"], entry)
     training = {
         **launch.base_training(request, seed),
         "overrides": options.shared_overrides(request["finetune"].get("overrides", {})),

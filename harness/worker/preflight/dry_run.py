@@ -36,7 +36,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         except Exception as error:
             return _answer({"unreadable": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
         found |= {"elements": weights.elements, "norm_deviation": weights.norm_deviation}
-    launch.import_model_class(request["release"]["overlay"], str(request["config"]["model"]))
+    launch.import_model_class(request["release"]["install_dir"], str(request["config"]["model"]))
     whole = not request["shallow"] or (weights is not None and weights.elements <= request["small"])
     blocks = None if whole else request["blocks"]
     found |= {"whole": whole, **_trainings(request, partial(_train, weights=weights, blocks=blocks))}
@@ -96,7 +96,7 @@ def _run(request: Mapping[str, Any], name: str, work: Any) -> dict[str, Any]:
     """A child's observations, with `failure` None where nothing was raised."""
     began = time.monotonic()
     try:
-        answer = children.in_child(Path.cwd() / name, request["release"]["overlay"], work)
+        answer = children.in_child(Path.cwd() / name, request["release"]["install_dir"], work)
     except children.ChildEnded as ended:
         failure = {"type": "ProcessEnded", "message": str(ended), "frames": [], "signature": "ProcessEnded@unknown"}
         return {"first": None, "failure": failure, "seconds": time.monotonic() - began}
@@ -131,7 +131,7 @@ def _train(
     """One training to its end, or to the end of its time."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    model_class = launch.import_model_class(request["release"]["overlay"], str(request["config"]["model"]))
+    model_class = launch.import_model_class(request["release"]["install_dir"], str(request["config"]["model"]))
     setup = _set_up(request, weights, blocks, context.path)
     recorder, rows, began = TrainingRecorder(meter=memory.meter("cpu")), RowsRead(), time.monotonic()
     first = _FirstForward()
@@ -160,7 +160,7 @@ def _first(
     """One training up to its first loss; without weights from those that the model is built with."""
     import torch
 
-    model_class = launch.import_model_class(request["release"]["overlay"], str(request["config"]["model"]))
+    model_class = launch.import_model_class(request["release"]["install_dir"], str(request["config"]["model"]))
     setup = _set_up(request, weights, blocks, context.path)
     if weights is None:
         # Not left out: a folder without configuration.json must have a checkpoint.

@@ -23,14 +23,14 @@ noted: list[str] = []
 """What was prevented without ending the measurement."""
 
 
-def install(overlay: str) -> None:
+def install(install_dir: str) -> None:
     """Put the guards in place, for the rest of this process."""
     noted.clear()
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
     socket.socket.connect = _refuse("opens a connection")  # type: ignore[method-assign]
     subprocess.Popen = _refuse("starts a program")  # type: ignore[misc]
     os.system = _refuse("starts a program")
-    _guard_eval(overlay)
+    _guard_eval(install_dir)
     _guard_release()
     _guard_loaders()
 
@@ -42,12 +42,12 @@ def _refuse(what: str) -> Any:
     return refuse
 
 
-def _guard_eval(overlay: str) -> None:
+def _guard_eval(install_dir: str) -> None:
     original = builtins.eval
 
     def guarded(code: Any, *scopes: Any) -> Any:
         frame = sys._getframe(1)
-        if not frame.f_code.co_filename.startswith(overlay):
+        if not frame.f_code.co_filename.startswith(install_dir):
             return original(code, *scopes)
         if not (isinstance(code, str) and len(code) < 2000 and _NUMBERS.fullmatch(code) and "**" not in code):
             raise BlockedCall("the release runs a text of the config as Python")

@@ -84,8 +84,8 @@ class _Recording(dict[str, Any]):
 class _Tracer:
     """Puts recording dictionaries in the place of plain ones, and ends before the first step."""
 
-    def __init__(self, overlay: str, entry: str, plain: frozenset[str]) -> None:
-        self.package, self.plain = f"{overlay}/funasr/", plain
+    def __init__(self, install_dir: str, entry: str, plain: frozenset[str]) -> None:
+        self.package, self.plain = f"{install_dir}/funasr/", plain
         self.main = f"{self.package}bin/{entry}.py"
         self.read: set[str] = set()
 
@@ -124,9 +124,9 @@ class _Tracer:
 
 def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted keys that were read up to the first step, and how it ended: `stopped` where all was built."""
-    overlay = request["release"]["overlay"]
+    install_dir = request["release"]["install_dir"]
     given = json.loads(request["settings"])
-    launch.import_model_class(overlay, given["class"])
+    launch.import_model_class(install_dir, given["class"])
     from omegaconf import OmegaConf
 
     here = Path.cwd()
@@ -141,7 +141,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         **{f"{name}_data_set_list": str(rows) for name in ("train", "valid")},
         **{"init_param": str(here / "start.pt"), "output_dir": str(here / "exp"), "device": "cpu"},
     }
-    tracer = _Tracer(overlay, request["entry"], frozenset(given["plain"]))
+    tracer = _Tracer(install_dir, request["entry"], frozenset(given["plain"]))
     ended = _ended(tracer, request["entry"], overrides)
     return {
         "status": "passed",

@@ -22,10 +22,10 @@ _SCHEDULER = re.compile(r"^(?!\s*#).*\bscheduler\.step\(\)", re.MULTILINE)
 
 def measure(request: Mapping[str, Any], trainer: TrainerOptions, train: Mapping[str, Any] | None) -> dict[str, Any]:
     """Steps per epoch of rank 0, the learning rates, and the checkpoint that a resume would take up."""
-    config, overlay, entry = request["config"], request["release"]["overlay"], request["entry"]
+    config, install_dir, entry = request["config"], request["release"]["install_dir"], request["entry"]
     accumulation = max(1, whole(config, "accum_grad", 1))
-    text = trainer_file(overlay, entry).read_text(encoding="utf-8", errors="replace")
-    main = (Path(overlay) / f"funasr/bin/{entry}.py").read_text(encoding="utf-8", errors="replace")
+    text = trainer_file(install_dir, entry).read_text(encoding="utf-8", errors="replace")
+    main = (Path(install_dir) / f"funasr/bin/{entry}.py").read_text(encoding="utf-8", errors="replace")
     tail = bool(_EVERY.search(text)) and bool(_TAIL.search(text))
     further = max(0, len(_SCHEDULER.findall(text)) + len(_SCHEDULER.findall(main)) - 1)
     found: dict[str, Any] = {

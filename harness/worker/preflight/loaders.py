@@ -26,7 +26,7 @@ _DEFAULT_SAMPLER = re.compile(r'get\(\s*"batch_sampler",\s*"(\w+)"\s*\)')
 class LoaderRequest:
     """What the trainer's `main` would be called with, as far as its loaders need it."""
 
-    overlay: str
+    install_dir: str
     entry: str
     config: Mapping[str, Any]
     """`dataset`, `dataset_conf`, `train_data_set_list`, `valid_data_set_list` and what else the config has."""
@@ -60,7 +60,7 @@ class RankLoaders:
         """
         self.request, self.rank, self.world = request, rank, world
         with as_rank(rank, world):
-            self._maker = _Maker(request) if _has_maker(request.overlay) else _MainLoaders(request)
+            self._maker = _Maker(request) if _has_maker(request.install_dir) else _MainLoaders(request)
 
     def train(self, epoch: int) -> Iterator[Pass]:
         """The training batches of an epoch, a slice at a time."""
@@ -109,7 +109,7 @@ class _MainLoaders:
             make(config.get(f"{name}_data_set_list"), frontend=None, tokenizer=None, is_training=training, **conf)
             for name, training in (("train", True), ("valid", False))
         )
-        text = (Path(request.overlay) / f"funasr/bin/{request.entry}.py").read_text(encoding="utf-8")
+        text = (Path(request.install_dir) / f"funasr/bin/{request.entry}.py").read_text(encoding="utf-8")
         default = _DEFAULT_SAMPLER.search(text)
         sampler = tables.batch_sampler_classes.get(conf.get("batch_sampler", default[1] if default else "BatchSampler"))
         over = train if request.options.validates_on_training_set else valid
@@ -119,8 +119,8 @@ class _MainLoaders:
         return self._made
 
 
-def _has_maker(overlay: str) -> bool:
-    return not options.dataset_options(overlay).loaders_in_main
+def _has_maker(install_dir: str) -> bool:
+    return not options.dataset_options(install_dir).loaders_in_main
 
 
 def _run(dataset: Any, sampler: Any, epoch: int) -> Pass:

@@ -26,21 +26,23 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     `request` has `entry`, `config` (with `train_data_set_list` and `valid_data_set_list`), `files` (by role the jsonl
     files), `root`, `processes`, `stacked_frames` (by row of the training files, or None), `texts` and `output_dir`.
     """
-    overlay, entry = request["release"]["overlay"], request["entry"]
-    importer.require_entry(overlay, entry)
-    trainer = options.trainer_options(overlay, request["release"]["version"], entry)
-    _import(overlay, request["config"])
+    install_dir, entry = request["release"]["install_dir"], request["entry"]
+    importer.require_entry(install_dir, entry)
+    trainer = options.trainer_options(install_dir, request["release"]["version"], entry)
+    _import(install_dir, request["config"])
     found: dict[str, Any] = {}
     with contextlib.chdir(request["root"]):
-        found["tokens"] = _tried(overlay, lambda: text_tokens.measure(request))
+        found["tokens"] = _tried(install_dir, lambda: text_tokens.measure(request))
         found |= _arrivals(
-            request, overlay, LoaderRequest(overlay=overlay, entry=entry, config=request["config"], options=trainer)
+            request,
+            install_dir,
+            LoaderRequest(install_dir=install_dir, entry=entry, config=request["config"], options=trainer),
         )
-        found["schedule"] = _tried(overlay, lambda: learning_rate.measure(request, trainer, found.get("train")))
+        found["schedule"] = _tried(install_dir, lambda: learning_rate.measure(request, trainer, found.get("train")))
     return {"status": "passed", "reason": "", "evidence": {"preflight": found}}
 
 
-def _import(overlay: str, config: Mapping[str, Any]) -> None:
+def _import(install_dir: str, config: Mapping[str, Any]) -> None:
     """The modules that register datasets, samplers and the tokenizer; one that cannot be imported is not there."""
     if not importer.is_partial():
         return
@@ -52,22 +54,22 @@ def _import(overlay: str, config: Mapping[str, Any]) -> None:
         "dataloader_classes": conf.get("dataloader"),
     }
     # The defaults beside what is named, of which each release has some.
-    wanted = [pair for pair in importer.registrations(overlay) if pair[1] in (named.get(pair[0]), *DEFAULTS)]
+    wanted = [pair for pair in importer.registrations(install_dir) if pair[1] in (named.get(pair[0]), *DEFAULTS)]
     names = config.get("tokenizer")
     names = names.split(",") if isinstance(names, str) else names or ()
     wanted.extend(("tokenizer_classes", str(name)) for name in names)
-    importer.import_available_components(overlay, wanted)
+    importer.import_available_components(install_dir, wanted)
 
 
-def _tried(overlay: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _tried(install_dir: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the work gives, or the release's exception as `failure`."""
     try:
         return work()
     except Exception as error:
-        return {"failure": dict(failures.describe(error, overlay))}
+        return {"failure": dict(failures.describe(error, install_dir))}
 
 
-def _arrivals(request: Mapping[str, Any], overlay: str, loaders: LoaderRequest) -> dict[str, Any]:
+def _arrivals(request: Mapping[str, Any], install_dir: str, loaders: LoaderRequest) -> dict[str, Any]:
     found: dict[str, Any] = {}
     world = request["processes"]
     try:
@@ -77,7 +79,7 @@ def _arrivals(request: Mapping[str, Any], overlay: str, loaders: LoaderRequest) 
             found["train"] = _train(request, loaders, ranks)
             found["valid"] = _valid(request, ranks[0])
     except Exception as error:
-        found["failure"] = dict(failures.describe(error, overlay))
+        found["failure"] = dict(failures.describe(error, install_dir))
     return found
 
 

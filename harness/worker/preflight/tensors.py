@@ -60,9 +60,9 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         request: `model`, `overrides` (pairs of a dotted key and its value), `entry`, `root`, `config` (a path where the
             command gives the whole config itself, else empty).
     """
-    overlay = request["release"]["overlay"]
+    install_dir = request["release"]["install_dir"]
     module = importlib.import_module(f"funasr.bin.{request['entry']}")
-    guards.install(overlay)
+    guards.install(install_dir)
     seen, failure = _Seen(), None
     with tempfile.TemporaryDirectory() as out, contextlib.chdir(request["root"]):
         _watch(module, seen)
@@ -71,7 +71,7 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         except (_Reached, SystemExit):
             pass
         except Exception as error:
-            failure = {**failures.describe(error, overlay), "stage": seen.stage, "ours": type(error).__name__}
+            failure = {**failures.describe(error, install_dir), "stage": seen.stage, "ours": type(error).__name__}
         saved = _saved(Path(out))
     answer = {**_answer(seen), "failure": failure, "saved": saved, "prevented": guards.noted}
     return {"status": "passed", "reason": "", "evidence": {"preflight": answer}}

@@ -21,9 +21,9 @@ _LONGEST_MESSAGE = 2000
 _MOST_FRAMES = 12
 
 
-def relative(path: str, overlay: str) -> str:
+def relative(path: str, install_dir: str) -> str:
     """A file's path without anything of this machine: `funasr/…`, `torch/…`, `harness/…` or the bare name."""
-    for root in (overlay, *sorted(_LIBRARIES, key=len, reverse=True)):
+    for root in (install_dir, *sorted(_LIBRARIES, key=len, reverse=True)):
         if path.startswith(root + os.sep):
             return path[len(root) + 1 :]
     for root in _HARNESS:
@@ -36,11 +36,11 @@ def relative(path: str, overlay: str) -> str:
     return path if path.startswith("<") else Path(path).name
 
 
-def frames(error: BaseException, overlay: str) -> list[dict[str, Any]]:
+def frames(error: BaseException, install_dir: str) -> list[dict[str, Any]]:
     """The traceback's frames, outermost first."""
     found = [
         {
-            "file": relative(entry.filename, overlay),
+            "file": relative(entry.filename, install_dir),
             "line": entry.lineno or 0,
             "function": entry.name,
             "code": entry.line or "",
@@ -49,15 +49,15 @@ def frames(error: BaseException, overlay: str) -> list[dict[str, Any]]:
     ]
     if isinstance(error, SyntaxError) and error.filename:
         # The file that cannot be compiled has run nothing, so the traceback lacks it.
-        place = relative(error.filename, overlay)
+        place = relative(error.filename, install_dir)
         code = (error.text or "").strip()
         found.append({"file": place, "line": error.lineno or 0, "function": "<module>", "code": code})
     return found
 
 
-def describe(error: BaseException, overlay: str) -> dict[str, Any]:
+def describe(error: BaseException, install_dir: str) -> dict[str, Any]:
     """The `failure` of an outcome; its frames start where the release's code is first entered."""
-    every = frames(error, overlay)
+    every = frames(error, install_dir)
     first = next((index for index, frame in enumerate(every) if _is_release(frame)), 0)
     kept = every[first:]
     if len(kept) > _MOST_FRAMES:
@@ -69,19 +69,19 @@ def describe(error: BaseException, overlay: str) -> dict[str, Any]:
         message = innermost["code"]
     return {
         "type": type(error).__name__,
-        "message": message.replace(overlay + os.sep, "")[:_LONGEST_MESSAGE],
+        "message": message.replace(install_dir + os.sep, "")[:_LONGEST_MESSAGE],
         "frames": kept,
         "signature": f"{type(error).__name__}@{place}",
     }
 
 
-def status_of(error: BaseException, overlay: str) -> str:
+def status_of(error: BaseException, install_dir: str) -> str:
     """`failed` (the release's doing), `out_of_memory`, or `errored` (ours or the machine's)."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _allocator_gave_up(error):
         return "out_of_memory"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO):
         return "errored"
-    every = frames(error, overlay)
+    every = frames(error, install_dir)
     if not any(_is_release(frame) for frame in every):
         return "errored"
     ours = every[-1]["file"].startswith("harness/")

@@ -91,10 +91,10 @@ def failed(kind: str, place: str, message: str) -> dict[str, Any]:
     return {"status": "failed", "reason": message, "failure": failures.finding(kind, place, message)}
 
 
-def raised(error: BaseException, overlay: str) -> dict[str, Any]:
+def raised(error: BaseException, install_dir: str) -> dict[str, Any]:
     """`status`, `reason` and `failure` of a cell that an exception ended."""
-    failure = failures.describe(error, overlay)
-    return {"status": failures.status_of(error, overlay), "reason": reason_of(failure), "failure": failure}
+    failure = failures.describe(error, install_dir)
+    return {"status": failures.status_of(error, install_dir), "reason": reason_of(failure), "failure": failure}
 
 
 def reason_of(failure: Mapping[str, Any], message: str = "") -> str:

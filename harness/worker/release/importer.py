@@ -34,13 +34,13 @@ class NotInRelease(Exception):
         """As in `harness.releases.first_releases`: `model_classes/Paraformer`, `entry/train_ds`."""
 
 
-def require_entry(overlay: str, entry: str) -> None:
+def require_entry(install_dir: str, entry: str) -> None:
     """Check that the release has an entry point.
 
     Raises:
         NotInRelease: it has none of that name.
     """
-    if not os.path.exists(os.path.join(overlay, "funasr", "bin", f"{entry}.py")):  # noqa: PTH110, PTH118
+    if not os.path.exists(os.path.join(install_dir, "funasr", "bin", f"{entry}.py")):  # noqa: PTH110, PTH118
         raise NotInRelease(f"the release ships no funasr/bin/{entry}.py", f"entry/{entry}")
 
 
@@ -53,17 +53,17 @@ class _Package(types.ModuleType):
         raise AttributeError(f"module 'funasr' has no attribute {name!r}")
 
 
-def put_on_path(overlay: str) -> None:
-    """Make `funasr` resolve to the release in `overlay`, its install prefix, and to nothing else."""
-    sys.path[:] = [overlay, *(entry for entry in sys.path if entry != overlay)]
+def put_on_path(install_dir: str) -> None:
+    """Make `funasr` resolve to the release in `install_dir`, its install prefix, and to nothing else."""
+    sys.path[:] = [install_dir, *(entry for entry in sys.path if entry != install_dir)]
     importlib.invalidate_caches()
 
 
-def import_components_only(overlay: str, version: str) -> None:
+def import_components_only(install_dir: str, version: str) -> None:
     """Put the release on the path behind a package object that has run none of its code."""
-    put_on_path(overlay)
+    put_on_path(install_dir)
     package = _Package("funasr")
-    folder = os.path.join(overlay, "funasr")  # noqa: PTH118 - strings throughout: this is what importlib takes
+    folder = os.path.join(install_dir, "funasr")  # noqa: PTH118 - strings throughout: this is what importlib takes
     package.__path__ = [folder]
     package.__file__ = os.path.join(folder, "__init__.py")  # noqa: PTH118
     package.__version__ = version  # type: ignore[attr-defined]
@@ -72,23 +72,23 @@ def import_components_only(overlay: str, version: str) -> None:
     sys.modules["funasr"] = package
 
 
-def import_all(overlay: str) -> None:
+def import_all(install_dir: str) -> None:
     """`import funasr` as in a user's job, with all submodules.
 
     Raises:
         whatever the release raises.
     """
     unload()
-    put_on_path(overlay)
+    put_on_path(install_dir)
     # Without it hydra prints the exception and exits, and the frames are lost.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     importlib.import_module("funasr")
 
 
-def is_imported(overlay: str) -> bool:
+def is_imported(install_dir: str) -> bool:
     """Whether `funasr` is this release, imported completely or partially."""
     package = sys.modules.get("funasr")
-    return package is not None and str(getattr(package, "__file__", "")).startswith(overlay + os.sep)
+    return package is not None and str(getattr(package, "__file__", "")).startswith(install_dir + os.sep)
 
 
 def is_partial() -> bool:
@@ -103,14 +103,14 @@ def unload() -> None:
 
 
 @functools.cache
-def registrations(overlay: str) -> dict[tuple[str, str], tuple[str, ...]]:
+def registrations(install_dir: str) -> dict[tuple[str, str], tuple[str, ...]]:
     """The registering modules by component: `("encoder_classes", "SANMEncoder")` -> `("funasr.models.sanm.encoder",)`.
 
     Read from the source text, so that nothing has to be imported; cached for all cells of a release. Several modules
     are in alphabetical order, which does not tell whose class remains after `import funasr`.
     """
     found: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
-    for folder, folders, names in os.walk(os.path.join(overlay, "funasr")):  # noqa: PTH118
+    for folder, folders, names in os.walk(os.path.join(install_dir, "funasr")):  # noqa: PTH118
         folders.sort()
         for name in sorted(names):
             if not name.endswith(".py"):
@@ -120,7 +120,7 @@ def registrations(overlay: str) -> dict[tuple[str, str], tuple[str, ...]]:
                 text = file.read()
             if "tables.register" not in text:
                 continue
-            module = path[len(overlay) + 1 : -3].replace(os.sep, ".").removesuffix(".__init__")
+            module = path[len(install_dir) + 1 : -3].replace(os.sep, ".").removesuffix(".__init__")
             for table, component in _REGISTER.findall(text):
                 found[table, component][module] = None
     return {pair: tuple(modules) for pair, modules in found.items()}
@@ -146,21 +146,21 @@ class FullImport:
 _seen: dict[str, FullImport] = {}
 
 
-def remember(overlay: str, full: FullImport) -> None:
+def remember(install_dir: str, full: FullImport) -> None:
     """Store the result of a full import of the release, for this process and its forks."""
     if full.rows:
-        _seen[overlay] = full
+        _seen[install_dir] = full
 
 
-def depends_on_order(overlay: str, components: Iterable[tuple[str, str]]) -> bool:
+def depends_on_order(install_dir: str, components: Iterable[tuple[str, str]]) -> bool:
     """Whether several modules may register one of these, and no full import has shown whose class remains."""
-    if overlay in _seen:
+    if install_dir in _seen:
         return False
-    index = registrations(overlay)
+    index = registrations(install_dir)
     return any(len(index.get(pair, ())) > 1 for pair in components)
 
 
-def import_components(overlay: str, components: Iterable[tuple[str, str]]) -> None:
+def import_components(install_dir: str, components: Iterable[tuple[str, str]]) -> None:
     """Import the modules that register these components, so that the registry is as after a full import.
 
     If a full import was recorded, its order is used: of two modules that register one name the later wins. 1.2.2 and
@@ -171,42 +171,42 @@ def import_components(overlay: str, components: Iterable[tuple[str, str]]) -> No
     """
     components = list(components)
     for table, name in components:
-        if not _modules(overlay, (table, name)):
+        if not _modules(install_dir, (table, name)):
             raise NotInRelease(f"the release has no {table.removesuffix('_classes')} {name!r}", f"{table}/{name}")
-    for module, pair in _registering(overlay, components):
-        _import_registering(overlay, module, pair)
+    for module, pair in _registering(install_dir, components):
+        _import_registering(install_dir, module, pair)
 
 
-def import_available_components(overlay: str, components: Iterable[tuple[str, str]]) -> None:
+def import_available_components(install_dir: str, components: Iterable[tuple[str, str]]) -> None:
     """The same, ignoring components that the release lacks or that fail to import."""
-    for module, pair in _registering(overlay, components):
+    for module, pair in _registering(install_dir, components):
         with contextlib.suppress(Exception):
-            _import_registering(overlay, module, pair)
+            _import_registering(install_dir, module, pair)
 
 
-def _modules(overlay: str, pair: tuple[str, str]) -> tuple[str, ...]:
+def _modules(install_dir: str, pair: tuple[str, str]) -> tuple[str, ...]:
     """The modules to import for a component, including those that a later one overrides; empty if there is none."""
-    full = _seen.get(overlay)
-    return (full.modules(pair) if full else ()) or registrations(overlay).get(pair, ())[:1]
+    full = _seen.get(install_dir)
+    return (full.modules(pair) if full else ()) or registrations(install_dir).get(pair, ())[:1]
 
 
-def _registering(overlay: str, components: Iterable[tuple[str, str]]) -> list[tuple[str, tuple[str, str]]]:
+def _registering(install_dir: str, components: Iterable[tuple[str, str]]) -> list[tuple[str, tuple[str, str]]]:
     """The modules to import in the order of the full import, each with a component that it registers."""
-    places = _seen[overlay].places if overlay in _seen else {}
+    places = _seen[install_dir].places if install_dir in _seen else {}
     found: dict[str, tuple[str, str]] = {}
     for pair in components:
-        found |= dict.fromkeys(_modules(overlay, pair), pair)
+        found |= dict.fromkeys(_modules(install_dir, pair), pair)
     return sorted(found.items(), key=lambda one: places.get(one[0], math.inf))
 
 
-def _import_registering(overlay: str, module: str, pair: tuple[str, str]) -> None:
+def _import_registering(install_dir: str, module: str, pair: tuple[str, str]) -> None:
     try:
         importlib.import_module(module)
     except Exception as error:
         # Up to 1.0.5, and in 1.1.13, a second registration is refused, by one of these two.
         refused = isinstance(error, AssertionError | ValueError) and _is_registered(*pair)
         # `import funasr` ignores modules that fail to import, and a later module registers this class again.
-        overruled = module in _modules(overlay, pair)[:-1]
+        overruled = module in _modules(install_dir, pair)[:-1]
         if not (refused or overruled):
             raise
 

@@ -66,7 +66,7 @@ RunChild = Callable[[str, Callable[[ChildContext], None]], ChildResult]
 """Runs work in a child whose folder has this name."""
 
 
-def in_child(path: Path, overlay: str, work: Callable[[ChildContext], None]) -> ChildResult:
+def in_child(path: Path, install_dir: str, work: Callable[[ChildContext], None]) -> ChildResult:
     """Run `work` in a forked child with the new folder `path` as its working directory, and wait for its end.
 
     An exception of `work` becomes the result's failure; `SystemExit` with status 0 is a normal end.
@@ -78,7 +78,7 @@ def in_child(path: Path, overlay: str, work: Callable[[ChildContext], None]) -> 
     _flush()
     parent, child = os.getpid(), os.fork()
     if child == 0:
-        _perform(path, parent, overlay, work)
+        _perform(path, parent, install_dir, work)
     _, status = os.waitpid(child, 0)
     output = (path / OUTPUT).read_text(encoding="utf-8", errors="replace") if (path / OUTPUT).exists() else ""
     print(output, end="")
@@ -93,7 +93,7 @@ def in_child(path: Path, overlay: str, work: Callable[[ChildContext], None]) -> 
     return ChildResult(value=result["value"], failure=result["error"], output=output)
 
 
-def _perform(path: Path, parent: int, overlay: str, work: Callable[[ChildContext], None]) -> NoReturn:
+def _perform(path: Path, parent: int, install_dir: str, work: Callable[[ChildContext], None]) -> NoReturn:
     status = wire.OWN_FAULT
     try:
         processes.die_with_parent(parent)
@@ -104,7 +104,7 @@ def _perform(path: Path, parent: int, overlay: str, work: Callable[[ChildContext
             work(context)
         except (Exception, SystemExit) as error:
             traceback.print_exc()
-            failure = _failure(error, overlay)
+            failure = _failure(error, install_dir)
         _answer(path, {"value": context.answer, "error": failure})
         status = 0
     except BaseException:
@@ -114,10 +114,10 @@ def _perform(path: Path, parent: int, overlay: str, work: Callable[[ChildContext
         os._exit(status)
 
 
-def _failure(error: BaseException, overlay: str) -> dict[str, Any] | None:
+def _failure(error: BaseException, install_dir: str) -> dict[str, Any] | None:
     if isinstance(error, SystemExit) and not error.code:
         return None
-    ended = findings.raised(error, overlay)
+    ended = findings.raised(error, install_dir)
     return {**ended.pop("failure"), **ended}
 
 

@@ -17,9 +17,9 @@ _LIMITS = ("max_source_length", "min_source_length", "max_target_length", "min_t
 _DATASETS = "funasr/datasets/audio_datasets"
 
 
-def row_limits(overlay: str, dataset_conf: Mapping[str, Any]) -> dict[str, float]:
+def row_limits(install_dir: str, dataset_conf: Mapping[str, Any]) -> dict[str, float]:
     """The limits on a row's length: as configured, else the strictest default in the release's code."""
-    folder = Path(overlay) / _DATASETS
+    folder = Path(install_dir) / _DATASETS
     text = "".join(
         path.read_text(encoding="utf-8", errors="replace")
         for path in (folder / "index_ds.py", folder / "samplers.py")

@@ -103,7 +103,7 @@ def compare(
     held_out: Sequence[HeldOutExample],
     trained_on: SpeechInputs,
     *,
-    overlay: str,
+    install_dir: str,
 ) -> dict[str, Any]:
     """The scores of each text with its own speech, with that of other utterances, and with silence.
 
@@ -112,7 +112,7 @@ def compare(
         forward: The original forward of its class.
         held_out: Utterances that the training never saw; if empty, those of the training are used.
         heard: Utterances of the training.
-        overlay: The release's install prefix, for the signature of an exception.
+        install_dir: The release's install prefix, for the signature of an exception.
 
     Returns:
         `{"of", "score", "first_pass", "tokens", "modes": {mode: {"own": […], "others": [[…], …], "silence": […]}}}`:
@@ -140,7 +140,7 @@ def compare(
             trial.examples = trial.examples[:MOST_BY_LOSS]
             modes[name] = trial.losses(training=training)
         except Exception as error:
-            modes[name] = {"raised": failures.describe(error, overlay)["signature"]}
+            modes[name] = {"raised": failures.describe(error, install_dir)["signature"]}
     return {**result, "tokens": [_halves([1] * len(one.tokens)) for one in trial.examples], "modes": modes}
 
 

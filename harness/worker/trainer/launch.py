@@ -78,10 +78,10 @@ def prepare_training(request: Mapping[str, Any], here: Path, seed: int) -> dict[
     }
 
 
-def import_model_class(overlay: str, name: str) -> Any:
+def import_model_class(install_dir: str, name: str) -> Any:
     """The model's class, after importing the whole release as a user's training job does."""
-    if importer.is_partial() or not importer.is_imported(overlay):
-        importer.import_all(overlay)
+    if importer.is_partial() or not importer.is_imported(install_dir):
+        importer.import_all(install_dir)
     from funasr.register import tables
 
     model_class = tables.model_classes.get(name)
@@ -99,7 +99,7 @@ def run_in_child(
     """
     path = Path.cwd() / name
     try:
-        return children.in_child(path, request["release"]["overlay"], work)
+        return children.in_child(path, request["release"]["install_dir"], work)
     except children.ChildEnded as ended:
         if ended.status < 0:
             os.kill(os.getpid(), -ended.status)

@@ -160,13 +160,15 @@ _CAPACITY = re.compile(rf"total capacity of {_SIZE}")
 _FREE = re.compile(rf"of which {_SIZE} is free")
 
 
-def out_of_memory_metrics(error: BaseException, overlay: str, meter: memory.Meter, phases: Phases) -> dict[str, Any]:
+def out_of_memory_metrics(
+    error: BaseException, install_dir: str, meter: memory.Meter, phases: Phases
+) -> dict[str, Any]:
     """`out_of_memory` for the metrics of a training that `error` ended; empty for another exception.
 
     Called while the exception propagates: its traceback still holds the training's tensors. The requested size and the
     device's capacity are only in torch's message, whose wording is no interface, so each may be None.
     """
-    if failures.status_of(error, overlay) != "out_of_memory":
+    if failures.status_of(error, install_dir) != "out_of_memory":
         return {}
     message = str(error)
     allocator = meter.device().get("allocator", {})

@@ -98,9 +98,9 @@ def optimizer_steps(utterances: int, batch_size: int, epochs: int) -> int:
     return math.ceil(utterances / batch_size) * epochs
 
 
-def trainer_options(overlay: str, version: str, entry: str) -> TrainerOptions:
-    """The trainer options of the release in `overlay`, read from its own code."""
-    package = Path(overlay) / "funasr"
+def trainer_options(install_dir: str, version: str, entry: str) -> TrainerOptions:
+    """The trainer options of the release in `install_dir`, read from its own code."""
+    package = Path(install_dir) / "funasr"
     notes = []
     samplers = _text(package / "datasets/audio_datasets/samplers.py")
     sampler = "BatchSampler"
@@ -155,9 +155,9 @@ class DatasetOptions:
     notes: tuple[str, ...]
 
 
-def dataset_options(overlay: str) -> DatasetOptions:
-    """The dataset options of the release in `overlay`, read from its own code."""
-    package = Path(overlay) / "funasr"
+def dataset_options(install_dir: str) -> DatasetOptions:
+    """The dataset options of the release in `install_dir`, read from its own code."""
+    package = Path(install_dir) / "funasr"
     folder = package / "datasets/audio_datasets"
     index, samplers = _text(folder / "index_ds.py"), _text(folder / "samplers.py")
     entry, tokenizer = _text(package / "datasets/dataloader_entry.py"), _text(package / "tokenizer/char_tokenizer.py")
@@ -193,7 +193,7 @@ def _text(path: Path) -> str:
 FP32 = "fp32"
 
 
-def precision_overrides(overlay: str, entry: str, precision: str) -> dict[str, bool] | None:
+def precision_overrides(install_dir: str, entry: str, precision: str) -> dict[str, bool] | None:
     """The `++key=value` pairs for a precision at this entry point; None if its trainer lacks it.
 
     `train_utils/trainer.py` has `use_fp16` since 1.0.11 and `use_bf16` since 1.3.4, `train_utils/trainer_ds.py` both
@@ -203,14 +203,14 @@ def precision_overrides(overlay: str, entry: str, precision: str) -> dict[str, b
     if precision == FP32:
         return {}
     name = f"use_{precision}"
-    path = trainer_file(overlay, entry)
+    path = trainer_file(install_dir, entry)
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return {f"train_conf.{name}": True} if re.search(rf"\b{name}: bool\b", text) else None
 
 
-def trainer_file(overlay: str, entry: str) -> Path:
+def trainer_file(install_dir: str, entry: str) -> Path:
     """The module with the trainer of an entry point."""
-    return Path(overlay) / "funasr" / "train_utils" / ("trainer_ds.py" if entry == "train_ds" else "trainer.py")
+    return Path(install_dir) / "funasr" / "train_utils" / ("trainer_ds.py" if entry == "train_ds" else "trainer.py")
 
 
 def missing_precision(entry: str, precision: str) -> str:

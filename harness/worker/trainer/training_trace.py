@@ -27,7 +27,7 @@ _DRAWS_FROM_PROCESS = "np.random.shuffle"
 class ReleaseTrainer:
     """The arguments of a release's trainer that all runs of a cell share."""
 
-    overlay: str
+    install_dir: str
     version: str
     entry: str
     model_class: str
@@ -48,7 +48,7 @@ class ReleaseTrainer:
     def of(cls, request: Mapping[str, Any], here: Path, **recipe: Any) -> ReleaseTrainer:
         """The trainer of a request, with its files below `here`; `recipe` sets duration and learning rate."""
         return cls(
-            overlay=request["release"]["overlay"],
+            install_dir=request["release"]["install_dir"],
             version=request["release"]["version"],
             **{name: request[name] for name in ("entry", "model_class", "seed", "device")},
             folder=here / "model",
@@ -61,7 +61,7 @@ class ReleaseTrainer:
     @property
     def trainer_options(self) -> options.TrainerOptions:
         """The trainer options of this release."""
-        return options.trainer_options(self.overlay, self.version, self.entry)
+        return options.trainer_options(self.install_dir, self.version, self.entry)
 
     def run(self, output: Path, trace: TrainingTrace, **overrides: Any) -> None:
         """Run the trainer in this process, into `output`; `overrides` are further `++key=value` pairs.
@@ -69,7 +69,7 @@ class ReleaseTrainer:
         Raises:
             whatever the release raises.
         """
-        trace.attach(launch.import_model_class(self.overlay, self.model_class))
+        trace.attach(launch.import_model_class(self.install_dir, self.model_class))
         settings = self.trainer_options.overrides(
             {
                 "model_folder": str(self.folder),
@@ -86,7 +86,7 @@ class ReleaseTrainer:
                 "overrides": self.overrides,
             }
         )
-        samplers = Path(self.overlay) / "funasr/datasets/audio_datasets/samplers.py"
+        samplers = Path(self.install_dir) / "funasr/datasets/audio_datasets/samplers.py"
         if trace.seeds_batches and _DRAWS_FROM_PROCESS in samplers.read_text(encoding="utf-8"):
             settings |= UNSHUFFLED
         launch.run_trainer(self.entry, {**settings, **overrides})

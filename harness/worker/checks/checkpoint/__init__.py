@@ -29,13 +29,13 @@ DEFAULTS: Mapping[str, Any] = {
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Train, stop, resume, average and load; the metrics hold the observations of each run and file."""
-    overlay, entry = request["release"]["overlay"], request["entry"]
-    importer.require_entry(overlay, entry)
+    install_dir, entry = request["release"]["install_dir"], request["entry"]
+    importer.require_entry(install_dir, entry)
     here = Path.cwd()
     trainer = _trainer(request, here)
     if request["device"] == "cpu":
         # Once for all children. On a GPU each child imports by itself: a process that initialised CUDA cannot fork.
-        launch.import_model_class(overlay, request["model_class"])
+        launch.import_model_class(install_dir, request["model_class"])
     run_child = functools.partial(_run_child, here, trainer)
     base = run_child("base", functools.partial(_write_base, request, trainer))
     if base.failure:
@@ -77,10 +77,10 @@ def _trainer(request: Mapping[str, Any], here: Path) -> ReleaseTrainer:
 
 def _run_child(here: Path, trainer: ReleaseTrainer, name: str, work: Callable[[ChildContext], None]) -> ChildResult:
     def entered(context: ChildContext) -> None:
-        launch.import_model_class(trainer.overlay, trainer.model_class)
+        launch.import_model_class(trainer.install_dir, trainer.model_class)
         work(context)
 
-    return in_child(here / name, trainer.overlay, entered)
+    return in_child(here / name, trainer.install_dir, entered)
 
 
 def _to_dict(answer: ChildResult) -> dict[str, Any]:

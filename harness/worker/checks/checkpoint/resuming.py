@@ -62,7 +62,7 @@ def within_epochs(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> d
         found["within"] = _resume(
             trainer, here / "within", run_child, {**_best_of_two(trainer), **SAVED_EVERY}, stop_after=1
         )
-    if "sort_size" in (Path(trainer.overlay) / "funasr/datasets/audio_datasets/samplers.py").read_text("utf-8"):
+    if "sort_size" in (Path(trainer.install_dir) / "funasr/datasets/audio_datasets/samplers.py").read_text("utf-8"):
         found |= _by_recipe(trainer, here, run_child)
     return found
 
@@ -162,7 +162,7 @@ def _best_of_two(trainer: ReleaseTrainer) -> dict[str, Any]:
 
 
 def _has(trainer: ReleaseTrainer, word: str) -> bool:
-    return word in options.trainer_file(trainer.overlay, trainer.entry).read_text("utf-8")
+    return word in options.trainer_file(trainer.install_dir, trainer.entry).read_text("utf-8")
 
 
 def _frames_of_a_batch(trainer: ReleaseTrainer) -> int:

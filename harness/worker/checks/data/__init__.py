@@ -36,10 +36,10 @@ TESTS = (
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Run all data tests of one trainer entry point."""
-    overlay, entry = request["release"]["overlay"], request["entry"]
-    importer.require_entry(overlay, entry)
-    launch.import_model_class(overlay, request["model_class"])
-    trainer_options = options.trainer_options(overlay, request["release"]["version"], entry)
+    install_dir, entry = request["release"]["install_dir"], request["entry"]
+    importer.require_entry(install_dir, entry)
+    launch.import_model_class(install_dir, request["model_class"])
+    trainer_options = options.trainer_options(install_dir, request["release"]["version"], entry)
     config = model.read_config(request["model_folder"])
     if config.get("tokenizer") != TOKENIZER:
         reason = f"the data tests need the {TOKENIZER}, and the config names {config.get('tokenizer')}"
@@ -60,8 +60,8 @@ def set_up(request: Mapping[str, Any], trainer_options: options.TrainerOptions, 
     Raises:
         whatever the release raises: then even the simplest set-up does not reach its data.
     """
-    overlay = request["release"]["overlay"]
-    dataset_options = options.dataset_options(overlay)
+    install_dir = request["release"]["install_dir"]
+    dataset_options = options.dataset_options(install_dir)
     folder = inputs.write_model_folder(Path(request["model_folder"]), here / "model")
     overrides = options.shared_overrides(request.get("finetune", {}).get("overrides", {}))
     trainer = DataTrainer(request["entry"], request["model_class"], folder, trainer_options, dataset_options, overrides)
@@ -73,7 +73,7 @@ def set_up(request: Mapping[str, Any], trainer_options: options.TrainerOptions, 
         reference=ReferenceFrontend.of(config["frontend_conf"], folder / "am.mvn"),
         speech=SpeechSource(Path(launch.few_rows(request))),
         here=here,
-        overlay=overlay,
+        install_dir=install_dir,
         knows_features=is_supported(config),
         user_file=request["data"].get("own", {}).get("whole"),
     )

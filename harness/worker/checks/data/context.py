@@ -50,7 +50,7 @@ class DataCheckContext:
     reference: ReferenceFrontend
     speech: SpeechSource
     here: Path
-    overlay: str
+    install_dir: str
     knows_features: bool = True
     """Whether the reference implementation covers this frontend."""
     user_file: dict[str, Any] | None = None
@@ -156,9 +156,9 @@ class DataCheckContext:
         except ReleaseRaised:
             raise
         except Exception as error:
-            if failures.status_of(error, self.overlay) != "failed":
+            if failures.status_of(error, self.install_dir) != "failed":
                 raise
-            raise ReleaseRaised(failures.describe(error, self.overlay)) from error
+            raise ReleaseRaised(failures.describe(error, self.install_dir)) from error
 
 
 @dataclass

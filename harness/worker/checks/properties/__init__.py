@@ -96,7 +96,7 @@ def _not_for(tested: ModelUnderTest, inputs: Iterable[str]) -> str:
 def model_under_test(request: Mapping[str, Any]) -> ModelUnderTest:
     return ModelUnderTest(
         base=model.read_config(request["model_folder"]),
-        overlay=request["release"]["overlay"],
+        install_dir=request["release"]["install_dir"],
         groups=request["groups"],
         vocab_size=request["vocab_size"],
         hidden_size=request["hidden_size"],

@@ -23,7 +23,7 @@ class ModelUnderTest:
 
     base: Mapping[str, Any]
     """The variant's own config."""
-    overlay: str
+    install_dir: str
     groups: Mapping[str, Sequence[str]]
     vocab_size: int
     hidden_size: int

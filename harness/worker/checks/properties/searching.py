@@ -114,9 +114,9 @@ def evaluate(prop: Property, example: Example, tested: ModelUnderTest) -> Violat
     except (Violation, Undecided) as verdict:
         return verdict
     except Exception as error:
-        if failures.status_of(error, tested.overlay) != "failed":
+        if failures.status_of(error, tested.install_dir) != "failed":
             raise HarnessFault(f"{prop.name}: {type(error).__name__}: {error}\n{example.text}") from error
-        return Violation(findings.reason_of(failures.describe(error, tested.overlay)))
+        return Violation(findings.reason_of(failures.describe(error, tested.install_dir)))
     return None
 
 

@@ -61,8 +61,8 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
 def _missing_precision(request: Mapping[str, Any], wanted: str) -> str:
     """Why the release's native trainer lacks this precision; empty if it has it."""
     release = request["release"]
-    entry = options.trainer_options(release["overlay"], release["version"], "train_ds").native_entry
-    overrides = options.precision_overrides(release["overlay"], entry, wanted)
+    entry = options.trainer_options(release["install_dir"], release["version"], "train_ds").native_entry
+    overrides = options.precision_overrides(release["install_dir"], entry, wanted)
     return options.missing_precision(entry, wanted) if overrides is None else ""
 
 

@@ -188,8 +188,8 @@ def trained_peak(request: Mapping[str, Any]) -> dict[str, Any]:
     The optimizer runs in its `foreach` form, which is its default on a GPU.
     """
     release = request["release"]
-    model_class = launch.import_model_class(release["overlay"], request["model_class"])
-    trainer_options = options.trainer_options(release["overlay"], release["version"], request["entry"])
+    model_class = launch.import_model_class(release["install_dir"], request["model_class"])
+    trainer_options = options.trainer_options(release["install_dir"], release["version"], request["entry"])
     training = launch.prepare_training(request, Path.cwd(), request["seed"])
     log = AllocationLog()
     log.begin_step()

@@ -28,9 +28,9 @@ Answering = Callable[[Mapping[str, Any]], dict[str, Any]]
 def run_traced(request: Mapping[str, Any], answering: Answering) -> dict[str, Any]:
     """The check's result with the recording in its evidence; an exception is recorded as the result's failure."""
     trace_options = request["trace"]
-    overlay = request["release"]["overlay"]
+    install_dir = request["release"]["install_dir"]
     kept = Path.cwd() / "trace.json"
-    recorder = CallRecorder(overlay, request.get("model_class", ""), trace_options.get("passes", [0]))
+    recorder = CallRecorder(install_dir, request.get("model_class", ""), trace_options.get("passes", [0]))
     # A training in a child is recorded there and saved to a file.
     children.before_exit.append(lambda: _keep(kept, recorder))
     recorder.start()
@@ -40,7 +40,7 @@ def run_traced(request: Mapping[str, Any], answering: Answering) -> dict[str, An
         recorder.stop()
         if type(error).__name__ == "NotInRelease":
             raise
-        result = findings.raised(error, overlay)
+        result = findings.raised(error, install_dir)
     finally:
         recorder.stop()
         children.before_exit.clear()

@@ -51,8 +51,8 @@ class RecordedPass:
 class CallRecorder:
     """Records this process from `start` on; `to_dict` returns plain data at any time."""
 
-    def __init__(self, overlay: str, model_class: str, wanted: Collection[int]) -> None:
-        self._places = SourceLocations(overlay)
+    def __init__(self, install_dir: str, model_class: str, wanted: Collection[int]) -> None:
+        self._places = SourceLocations(install_dir)
         self._model_class = model_class
         self._wanted = frozenset(wanted)
         self._executed: Counter[CodeType] = Counter()

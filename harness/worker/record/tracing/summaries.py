@@ -19,9 +19,9 @@ from harness.worker.process import failures
 class SourceLocations:
     """Distinguishes the release's own code from other code, and names it."""
 
-    def __init__(self, overlay: str) -> None:
-        self._overlay = overlay
-        self._own = os.path.join(overlay, "funasr") + os.sep  # noqa: PTH118 - what code objects hold are strings
+    def __init__(self, install_dir: str) -> None:
+        self._install_dir = install_dir
+        self._own = os.path.join(install_dir, "funasr") + os.sep  # noqa: PTH118 - what code objects hold are strings
         self._known: dict[CodeType, dict[str, Any] | None] = {}
 
     def function(self, code: CodeType) -> dict[str, Any] | None:
@@ -37,7 +37,7 @@ class SourceLocations:
     def _described(self, code: CodeType) -> dict[str, Any]:
         lines = [line for _, _, line in code.co_lines() if line]
         return {
-            "file": failures.relative(code.co_filename, self._overlay),
+            "file": failures.relative(code.co_filename, self._install_dir),
             "function": code.co_qualname.replace("<locals>.", ""),
             "line": code.co_firstlineno,
             "end_line": max(lines, default=code.co_firstlineno),
@@ -73,7 +73,7 @@ class SourceLocations:
         index = frame.f_lasti // 2
         line, end_line, column, end_column = positions[index] if index < len(positions) else (frame.f_lineno,) * 4
         return {
-            "file": failures.relative(frame.f_code.co_filename, self._overlay),
+            "file": failures.relative(frame.f_code.co_filename, self._install_dir),
             "function": frame.f_code.co_qualname.replace("<locals>.", ""),
             "line": line or frame.f_lineno,
             "end_line": end_line or frame.f_lineno,

@@ -43,6 +43,8 @@ def modules_of_the_stack() -> frozenset[str]:
 
 
 STACK = modules_of_the_stack()
+OPTIONAL = {"harness/watch/scalars.py": "tensorboardX"}
+"""What a module outside uses where it happens to be installed, and says so where it is not."""
 
 
 def imports(tree: ast.AST, package: str) -> Iterator[str]:
@@ -87,7 +89,7 @@ def crossings(path: str, source: str) -> list[str]:
     package = path.rpartition("/")[0].replace("/", ".")
     inside = any(path == f"{name.replace('.', '/')}.py" for name in SHARED) or path.startswith("harness/worker/")
     if not inside:
-        return [name for name in imports(tree, package) if below(name, *STACK)]
+        return [name for name in imports(tree, package) if below(name, *STACK - {OPTIONAL.get(path)})]
     own = ("harness.worker", *SHARED)
     outside = [name for name in imports(tree, package) if below(name, "harness") and not below(name, *own)]
     early = imports(at_module_level(tree), package)

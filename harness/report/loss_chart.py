@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.text import units
+from harness.text.axes import round_numbers
 from harness.text.units import is_drawable
 
 _WIDTH, _HEIGHT = 400, 190
@@ -134,16 +135,3 @@ def _line(scale: _Scale, losses: Sequence[float | None]) -> Markup:
     lost = Markup('<path class="c-lost" d="{}"/>').format("".join(crosses)) if crosses else Markup("")
     drawn = Markup('<path class="c-line" d="{}"/><path class="c-dots" d="{}"/>').format("".join(line), "".join(dots))
     return drawn + lost
-
-
-def round_numbers(low: float, high: float) -> tuple[float, ...]:
-    """Three to seven round numbers that enclose the range."""
-    # Below this the labels, of six digits, would be equal, and the step would underflow.
-    span = max(high - low, 1e-5 * max(abs(low), abs(high)), 1e-9)
-    rough = span / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next((factor * power for factor in (1, 2, 5) if factor * power >= rough), 10 * power)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    if first == last:
-        first, last = first - 1, last + 1
-    return tuple(number * step for number in range(first, last + 1))

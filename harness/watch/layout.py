@@ -1,0 +1,118 @@
+"""Where the parts of the live display are, in a terminal of a given size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.text import Text
+
+from harness.watch import sections
+from harness.watch.sections import View
+
+LEAST_WIDTH, LEAST_HEIGHT = 60, 16
+"""Of a terminal; in a smaller one lines are written instead."""
+_WIDE, _TALL = 140, 29
+_GAP = 3
+
+
+def compose(view: View, width: int, height: int) -> list[Text]:
+    """The rows of the display: at most `height`, none longer than `width`."""
+    rows = _wide(view, width, height) if width >= _WIDE and height >= _TALL else _narrow(view, width, height)
+    return [_cut(row, width) for row in rows[:height]]
+
+
+def _narrow(view: View, width: int, height: int) -> list[Text]:
+    memory, forecasts, findings = sections.memory(view), sections.forecasts(view), sections.findings(view)
+    share = _shares(
+        height - 2,
+        {
+            "loss": (5, 18),
+            "curves": (3, 3),
+            "speed": (2, 3),
+            "findings": (2, 1 + len(findings)),
+            "memory": (min(1, len(memory)), len(memory)),
+            "output": (2, 9),
+            "forecasts": (min(1, len(forecasts)), len(forecasts)),
+        },
+    )
+    return [
+        *sections.header(view),
+        *sections.loss(view, width, share["loss"]),
+        *sections.small_curves(view, width)[: share["curves"]],
+        *sections.speed(view, width)[: share["speed"]],
+        *_first(memory, width, share["memory"]),
+        *_first(forecasts, width, share["forecasts"]),
+        *_findings(view, width, share["findings"]),
+        *_output(view, width, share["output"]),
+    ]
+
+
+def _wide(view: View, width: int, height: int) -> list[Text]:
+    left = (width - _GAP) * 3 // 5
+    right = width - _GAP - left
+    figures = [*sections.speed(view, right), *sections.memory(view), *sections.forecasts(view)]
+    findings = sections.findings(view)
+    below = max(len(figures), 1 + len(findings))
+    share = _shares(height - 3, {"curves": (9, 27), "below": (min(8, below), below), "output": (2, 13)})
+    curves = _beside(
+        sections.loss(view, left, share["curves"]), sections.charts(view, right, share["curves"]), left, share["curves"]
+    )
+    lower = _beside(
+        _findings(view, left, share["below"]), _first(figures, right, share["below"]), left, min(below, share["below"])
+    )
+    return [*sections.header(view), *curves, Text(""), *lower, *_output(view, width, share["output"])]
+
+
+def _shares(height: int, wanted: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    """Rows for each part: first the least that it needs, in this order, then one after the other up to the most."""
+    share = dict.fromkeys(wanted, 0)
+    for bound in (0, 1):
+        growing = True
+        while height > 0 and growing:
+            growing = False
+            for name, bounds in wanted.items():
+                if height > 0 and share[name] < bounds[bound]:
+                    share[name] += 1
+                    height -= 1
+                    growing = True
+    return share
+
+
+def _findings(view: View, width: int, height: int) -> list[Text]:
+    return [_rule(sections.findings_title(view), width), *_first(sections.findings(view), width, height - 1)][
+        : max(0, height)
+    ]
+
+
+def _output(view: View, width: int, height: int) -> list[Text]:
+    return [_rule(view.log, width), *sections.output(view, height - 1)][: max(0, height)]
+
+
+def _first(rows: Sequence[Text], width: int, height: int) -> list[Text]:
+    """The first rows, and at the end of the last how many more there are."""
+    kept = list(rows[: max(0, height)])
+    if kept and len(rows) > height:
+        more = f" (and {len(rows) - height} more)"
+        kept[-1] = _cut(kept[-1], width - len(more)).append(more, style="dim")
+    return kept
+
+
+def _rule(title: str, width: int) -> Text:
+    text = Text.assemble(("── ", "dim"), (title, "bold"), " ")
+    return text.append("─" * max(0, width - text.cell_len), style="dim")
+
+
+def _beside(left: Sequence[Text], right: Sequence[Text], width: int, height: int) -> list[Text]:
+    rows = []
+    for number in range(height):
+        row = _cut(left[number], width) if number < len(left) else Text("")
+        row.append(" " * (width - row.cell_len + _GAP))
+        rows.append(row.append_text(right[number]) if number < len(right) else row)
+    return rows
+
+
+def _cut(row: Text, width: int) -> Text:
+    cut = row.copy()
+    cut.no_wrap, cut.overflow = True, "ellipsis"
+    cut.truncate(width, overflow="ellipsis")
+    return cut

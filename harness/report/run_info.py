@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.core.cells import Check, Device, Status
+from harness.core.evidence.imports import ImportEvidence
 from harness.core.numbers import any_number
 from harness.core.versions import Order, Span
 from harness.report.cell_details import Fact, words
@@ -140,7 +141,8 @@ def undeclared_modules(judged: Iterable[JudgedOutcome], order: Order) -> tuple[U
     """By module, the most widespread first."""
     releases: dict[str, set[str]] = defaultdict(set)
     for item in judged:
-        for module in words(item.outcome.evidence.get("undeclared")):
+        seen = item.outcome.common
+        for module in words(seen.undeclared) if isinstance(seen, ImportEvidence) else ():
             releases[module].add(item.outcome.cell.release)
     found = (
         Undeclared(module=module, releases=len(labels), spans=order.spans(labels))

@@ -54,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     for add in (
         *(
             _add_preflight,
+            _add_explain,
             _add_run,
             _add_list,
             _add_releases,
@@ -121,6 +122,29 @@ def _add_preflight(commands: Commands) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page (default: none)")
     add_places(parser)
     parser.set_defaults(words=[])
+
+
+def _add_explain(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "explain",
+        "say what a training's log or traceback means: release, known cause, what to do",
+    )
+    parser.usage = 'funasr-harness explain [options] [train.log | "AssertionError: assert ..."]'
+    parser.add_argument(
+        "log",
+        nargs="*",
+        metavar="LOG",
+        help="a file with the training's output, or the text itself in quotes; - or nothing is the standard input",
+    )
+    parser.add_argument("--release", metavar="VERSION", help="FunASR's version (default: as the log shows it)")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write a JSON record; - prints it in place of the text (default: none)",
+    )
+    add_places(parser)
 
 
 def _add_run(commands: Commands) -> None:

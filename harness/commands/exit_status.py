@@ -37,6 +37,12 @@ BY_COMMAND: Mapping[str, Mapping[int, str]] = {
         BAD_INPUT: "the input cannot be read",
         FAULT: "a fault of the harness or of the machine",
     },
+    "explain": {
+        FINE: "nothing wrong was found in the log, or the cause of everything that is wrong is known",
+        FOUND: "something is wrong, and its cause is not known",
+        BAD_INPUT: "the log cannot be read",
+        FAULT: "a fault of the harness or of the machine",
+    },
     "run": {**_RUN, NO_GPU: GENERAL[NO_GPU]},
     "list": {FINE: "the cells were listed", **_PLAIN},
     "releases": {
@@ -83,6 +89,7 @@ BY_COMMAND: Mapping[str, Mapping[int, str]] = {
 
 AFTER_CTRL_C: Mapping[str, str] = {
     "preflight": "none of your files was written to",
+    "explain": "nothing was written",
     "run": "what was measured is kept, and the same command resumes the run",
     "list": "nothing was written",
     "releases": "installed releases stay in the cache, and the lock is replaced as a whole or not at all",

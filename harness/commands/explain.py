@@ -1,0 +1,85 @@
+"""`explain`: what does this log or traceback say, and what is to be done about it?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.commands.common import cache_of, print_json
+from harness.commands.exit_status import FINE, FOUND
+from harness.core.durable import json_text, write_file
+from harness.core.errors import InputError
+from harness.explain.explain import UnreadableLogError, explain_stream, explain_text
+from harness.explain.explanation import LogReport
+from harness.explain.terminal import record, render
+from harness.explain.which_release import version_named
+from harness.text.terminal import is_verbose
+
+_STANDARD_INPUT = "-"
+_LONGEST_NAME = 4096
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print what was found; 1 where something is wrong whose cause is not known."""
+    report = _report(options)
+    if options.json == Path("-"):
+        print_json(record(report))
+    else:
+        if options.json:
+            write_file(options.json, json_text(record(report)))
+        console = Console(highlight=False, soft_wrap=True)
+        for line in render(report, verbose=is_verbose()):
+            console.print(line)
+    return FINE if report.fine or report.all_explained else FOUND
+
+
+def _report(options: argparse.Namespace) -> LogReport:
+    """Of the file, the standard input or the text that the options give.
+
+    Raises:
+        InputError: there is nothing to read, or it is no text.
+    """
+    named, cache = _named(options.release), cache_of(options)
+    given = " ".join(options.log)
+    if len(options.log) > 1 or (given and given != _STANDARD_INPUT and not _is_file(given)):
+        if len(options.log) == 1 and _looks_like_a_path(given):
+            raise InputError(f"{given}: no such file", next_step="correct the path, or paste the text in quotes")
+        return explain_text(given, named=named, cache=cache)
+    if not given and sys.stdin.isatty():
+        raise InputError(
+            "no log was named, and nothing comes from the standard input",
+            next_step="name a log: funasr-harness explain train.log, or paste the text in quotes",
+        )
+    try:
+        if given in ("", _STANDARD_INPUT):
+            return explain_stream(sys.stdin.buffer, source="standard input", named=named, cache=cache)
+        with Path(given).open("rb") as stream:
+            return explain_stream(stream, source=Path(given).name, named=named, cache=cache)
+    except UnreadableLogError as error:
+        name = given if given not in ("", _STANDARD_INPUT) else "the standard input"
+        raise InputError(f"{name}: {error}", next_step="name the file of the training's output") from error
+    except OSError as error:
+        raise InputError(f"{given}: {error.strerror}", next_step="name a file that can be read") from error
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return len(text) < _LONGEST_NAME and (Path(text).is_file() or Path(text).is_dir() or Path(text).is_fifo())
+    except (OSError, ValueError):
+        return False
+
+
+def _looks_like_a_path(text: str) -> bool:
+    return " " not in text and ":" not in text and ("/" in text or text.endswith((".log", ".txt", ".out", ".err")))
+
+
+def _named(release: str | None) -> str | None:
+    if release is None:
+        return None
+    try:
+        return version_named(release)
+    except ValueError as error:
+        raise InputError(str(error), next_step="name the version that `pip show funasr` prints") from None

@@ -1,0 +1,131 @@
+"""From a log to what is said of it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from harness.explain.errors_of_log import ErrorExplainer, signal_explanations
+from harness.explain.explanation import LogExplanation, LogReport, merged
+from harness.explain.lines import BLOCK, kind_of_binary
+from harness.explain.reading import LogRecord, read_log
+from harness.explain.release_index import ReleaseIndex, load_index
+from harness.explain.silent import silent_faults
+from harness.explain.tracebacks import LoggedError
+from harness.explain.training_lines import TrainingRecord
+from harness.explain.which_release import LogRelease, find_release, spans
+from harness.text.units import count, plural
+
+
+class UnreadableLogError(ValueError):
+    """What was handed in is no log; the text says what it is."""
+
+
+def explain_text(text: str, *, named: str | None, cache: Path) -> LogReport:
+    """Explain what somebody pasted on the command line."""
+    record = read_log(io.BytesIO(text.encode("utf-8", "replace")))
+    if not record.errors and not record.training.is_training and text.strip():
+        # The message without its class.
+        kind = "AssertionError" if text.strip().startswith("assert ") else ""
+        record.errors.append(LoggedError(type=kind, message=text.strip()[:4000], frames=(), rank="", at=1))
+    return report_of(record, source="the command line", named=named, cache=cache)
+
+
+def explain_stream(stream: BinaryIO, *, source: str, named: str | None, cache: Path) -> LogReport:
+    """Explain a log.
+
+    Raises:
+        UnreadableLogError: it is no text, or empty.
+    """
+    first = stream.read(BLOCK)
+    if kind := kind_of_binary(first):
+        raise UnreadableLogError(f"it is {kind}, and not a log")
+    record = read_log(stream, first=first)
+    if record.empty:
+        raise UnreadableLogError("it is empty")
+    return report_of(record, source=source, named=named, cache=cache)
+
+
+def report_of(record: LogRecord, *, source: str, named: str | None, cache: Path) -> LogReport:
+    """All that is said of what a log has.
+
+    Args:
+        record: The log.
+        source: Where it is from, in a few words.
+        named: The release that the user names.
+        cache: Where releases lie, so that their code can be quoted.
+    """
+    index = load_index()
+    release = find_release(record, index, named)
+    found = list(ErrorExplainer(release=release, index=index, cache=cache).explanations(record))
+    found += signal_explanations(record, after=found)
+    found += silent_faults(record.training)
+    return LogReport(
+        source=source,
+        release=_release(release, index),
+        facts=tuple(_facts(record)),
+        explanations=tuple(_ordered(merged(found))),
+        notes=tuple(_notes(record, release, found)),
+    )
+
+
+def _ordered(found: tuple[LogExplanation, ...]) -> Iterator[LogExplanation]:
+    """The gravest first; within a severity the one with a cause first."""
+    order = ("broken", "wrong", "minor")
+    yield from sorted(found, key=lambda one: (order.index(one.severity), not one.explained))
+
+
+def _release(release: LogRelease, index: ReleaseIndex) -> str:
+    if not release.known:
+        return "FunASR's release is not known: the log does not show it (--release names it)"
+    return f"FunASR {spans(release.versions, index.releases)} ({release.how})"
+
+
+def _facts(record: LogRecord) -> Iterator[str]:
+    yield f"{plural(record.lines, 'line')}"
+    training = record.training
+    if training.steps:
+        yield f"{plural(training.steps, 'training step')} logged in {plural(len(training.train), 'epoch')}" + (
+            f" of {training.epochs}" if training.epochs else ""
+        )
+        yield from _losses(training)
+    if training.saved:
+        yield f"{plural(training.saved, 'checkpoint')} saved"
+
+
+def _losses(training: TrainingRecord) -> Iterator[str]:
+    first, last = next(iter(training.train.values())), list(training.train.values())[-1]
+    if first.loss is None or last.loss is None:
+        return
+    loss = f"mean loss {first.loss:.3f} → {last.loss:.3f}" if first is not last else f"mean loss {last.loss:.3f}"
+    accuracy = f", accuracy {last.accuracy:.3f}" if last.accuracy is not None else ""
+    yield f"{loss}{accuracy}"
+
+
+def _notes(record: LogRecord, release: LogRelease, found: list[LogExplanation]) -> Iterator[str]:
+    if release.contradicts:
+        yield f"the release does not fit the log: {release.contradicts}"
+    if release.edited:
+        places = ", ".join(release.edited[:3])
+        yield f"no published release has this line and code together: {places}. The file was edited, or the log was"
+    if record.dropped_errors:
+        yield f"{count(record.dropped_errors)} further errors are not shown"
+    training = record.training
+    caught = [one for one in record.errors if training.steps > record.steps_after.get(one.at, training.steps)]
+    if caught:
+        yield f"{plural(len(caught), 'error')} earlier in the log did not end the training ({caught[0].type})"
+    if not found and training.steps and not training.averaged and not _at_end(training):
+        last = list(training.train.values())[-1]
+        yield (
+            f"the log ends in epoch {last.number} of {training.epochs} without an error: the training still "
+            "runs, or was "
+            "ended from outside"
+        )
+    if not found and training.is_training and not training.steps:
+        yield "the log shows no training step; train_conf.log_interval steps pass between two lines"
+
+
+def _at_end(training: TrainingRecord) -> bool:
+    return training.epochs is not None and max(training.train, default=0) >= training.epochs - 1

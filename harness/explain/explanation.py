@@ -1,0 +1,93 @@
+"""What is said of a log: each explanation has an owner, a cause if it is known, evidence and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from harness.core.cells import Severity
+
+
+class Owner(StrEnum):
+    """Whose doing it is."""
+
+    FUNASR = "FunASR"
+    YOURS = "yours"
+    MACHINE = "machine"
+    UNKNOWN = "not known"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogExplanation:
+    """One thing that a log shows."""
+
+    owner: Owner
+    rule: str
+    """Short, unique: a known issue's id, or a rule of ours."""
+    severity: Severity
+    title: str
+    """What happened, in one sentence."""
+    cause: str = ""
+    """Why; empty where it is not known."""
+    releases: str = ""
+    """Of a known issue, where it is: `1.0.12 – 1.0.17`."""
+    remedy: str = ""
+    commands: tuple[str, ...] = ()
+    """Lines of ours to type: `preflight`, or the cell that shows it."""
+    evidence: tuple[str, ...] = ()
+    """What the log and the releases' code show, a line each. Data from outside: whoever prints it escapes it."""
+    upstream: tuple[str, ...] = ()
+    at: int = 0
+    """The line of the log, from 1; 0 where it is no single one."""
+    count: int = 1
+    ranks: tuple[str, ...] = ()
+
+    @property
+    def explained(self) -> bool:
+        """Whether its cause is known."""
+        return bool(self.cause)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogReport:
+    """All that is said of one log."""
+
+    source: str
+    """The file's name, `standard input` or `the command line`."""
+    release: str
+    """`1.0.14 (as you say)`, or that it is not known."""
+    facts: tuple[str, ...] = ()
+    """What the log is: lines, steps, epochs, last loss; a line each."""
+    explanations: tuple[LogExplanation, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What else there is to say and is no fault."""
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing wrong was found."""
+        return not self.explanations
+
+    @property
+    def all_explained(self) -> bool:
+        """Whether a cause is known for all that is wrong."""
+        return all(one.explained for one in self.explanations)
+
+
+def merged(found: Sequence[LogExplanation]) -> tuple[LogExplanation, ...]:
+    """The same explanation once, with how often and in which ranks."""
+    whole: dict[tuple[str, str], LogExplanation] = {}
+    for one in found:
+        key = (one.rule, one.title)
+        former = whole.get(key)
+        if former is None:
+            whole[key] = one
+            continue
+        ranks = tuple(dict.fromkeys((*former.ranks, *one.ranks)))
+        better = one if len(one.evidence) > len(former.evidence) else former
+        whole[key] = LogExplanation(
+            **{name: getattr(better, name) for name in better.__dataclass_fields__ if name not in ("count", "ranks")},
+            count=former.count + one.count,
+            ranks=ranks,
+        )
+    return tuple(whole.values())

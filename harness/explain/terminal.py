@@ -1,0 +1,132 @@
+"""The explanation on a terminal: twenty lines; foreign text is made visible and never obeyed."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from rich.text import Text
+
+from harness.core.cells import Severity
+from harness.explain.explanation import LogExplanation, LogReport, Owner
+from harness.text.plain import one_line, sentence
+from harness.text.terminal import width
+
+MOST_SHOWN = 3
+"""Explanations in full without `-v`."""
+_STYLE = {Severity.BROKEN: "bold red", Severity.WRONG: "bold yellow", Severity.MINOR: "cyan"}
+_SIGN = {Severity.BROKEN: "✗", Severity.WRONG: "≠", Severity.MINOR: "·"}
+_OWNERS = {
+    Owner.FUNASR: "FunASR's code",
+    Owner.YOURS: "your files or command",
+    Owner.MACHINE: "the machine",
+    Owner.UNKNOWN: "cause not known",
+}
+_INDENT = "  "
+_LONGEST = 1000
+
+
+def render(report: LogReport, *, verbose: bool = False) -> Iterator[Text]:
+    """The lines of the report, each without a line end."""
+    yield Text(f"{one_line(report.source)} · {' · '.join(map(one_line, report.facts))}", style="bold")
+    yield Text(one_line(report.release))
+    shown = report.explanations if verbose else report.explanations[:MOST_SHOWN]
+    for one in shown:
+        yield Text("")
+        yield from _explanation(one, verbose=verbose)
+    hidden = len(report.explanations) - len(shown)
+    yield Text("")
+    if hidden:
+        yield Text(f"{hidden} more: -v shows {'it' if hidden == 1 else 'them'}", style="dim")
+    for note in report.notes:
+        yield from _wrapped(f"note: {one_line(note, at_most=_LONGEST)}", "", "dim")
+    yield from _wrapped(verdict(report), "", "bold green" if report.fine else "bold red")
+
+
+def verdict(report: LogReport) -> str:
+    """The last line."""
+    if report.fine:
+        return "Nothing wrong was found in this log. What it does not show, such as rows that vanish, preflight finds."
+    unknown = sum(not one.explained for one in report.explanations)
+    if not unknown:
+        return "Explained."
+    if unknown == len(report.explanations):
+        return "The cause is not known, and none is guessed."
+    return f"Explained in part: of {unknown} of {len(report.explanations)} the cause is not known."
+
+
+def _explanation(one: LogExplanation, *, verbose: bool) -> Iterator[Text]:
+    head = Text(f"{_SIGN[one.severity]} {one.severity}", style=_STYLE[one.severity])
+    head.append(f"  {_OWNERS[one.owner]}", style="bold")
+    head.append(f"  {one.rule}", style="dim")
+    head.append(_where(one), style="dim")
+    yield head
+    yield from _wrapped(sentence(one_line(one.title, at_most=_LONGEST)), _INDENT)
+    if one.cause:
+        yield from _wrapped(one_line(one.cause, at_most=_LONGEST), _INDENT)
+    if one.releases:
+        yield from _wrapped(f"In {one.releases}.", _INDENT)
+    evidence = one.evidence if verbose or not one.explained else one.evidence[:2]
+    for line in evidence:
+        yield from _evidence(line)
+    if verbose and one.upstream:
+        yield Text(f"{_INDENT}│ reported as {', '.join(map(one_line, one.upstream))}", style="dim")
+    if one.remedy:
+        yield from _wrapped(f"→ {one_line(one.remedy, at_most=_LONGEST)}", _INDENT, "green")
+    for command in one.commands:
+        # Not wrapped: somebody copies it.
+        yield Text(f"{_INDENT}$ {one_line(command)}", style="green")
+
+
+def _where(one: LogExplanation) -> str:
+    parts = [f"line {one.at:,}"] if one.at else []
+    if one.ranks:
+        parts.append(f"rank{'s' if len(one.ranks) > 1 else ''} {', '.join(one.ranks[:8])}")
+    if one.count > 1:
+        parts.append(f"{one.count:,} times")
+    return f"  ({', '.join(parts)})" if parts else ""
+
+
+def _evidence(line: str) -> Iterator[Text]:
+    if line[:1] in " >" and line[1:7].strip().isdecimal():
+        # Quoted code keeps its columns.
+        yield Text(f"{_INDENT}│ {line[:8]}{one_line(line[8:], at_most=160) if line[8:].strip() else ''}", style="dim")
+    else:
+        yield from _wrapped(one_line(line, at_most=_LONGEST), f"{_INDENT}│ ", "dim")
+
+
+def _wrapped(text: str, indent: str, style: str = "") -> Iterator[Text]:
+    for line in textwrap.wrap(text, max(40, width() - len(indent)), break_on_hyphens=False) or [""]:
+        yield Text(f"{indent}{line}", style=style)
+
+
+def record(report: LogReport) -> dict[str, Any]:
+    """The report for `--json`."""
+    return {
+        "schema": 1,
+        "source": report.source,
+        "release": report.release,
+        "facts": list(report.facts),
+        "fine": report.fine,
+        "all_explained": report.all_explained,
+        "explanations": [
+            {
+                "owner": str(one.owner),
+                "rule": one.rule,
+                "severity": str(one.severity),
+                "title": one.title,
+                "cause": one.cause or None,
+                "releases": one.releases or None,
+                "remedy": one.remedy or None,
+                "commands": list(one.commands),
+                "evidence": list(one.evidence),
+                "upstream": list(one.upstream),
+                "line": one.at or None,
+                "count": one.count,
+                "ranks": list(one.ranks),
+            }
+            for one in report.explanations
+        ],
+        "notes": list(report.notes),
+    }

@@ -1,0 +1,242 @@
+"""What the trainers' own lines say: steps, epochs, rows, checkpoints, what was loaded.
+
+The forms are those of `funasr/train_utils/trainer.py` and `trainer_ds.py` of all releases from 1.0.0 to 1.4.16:
+
+- up to 1.0.6 on the progress bar: `Train epoch: 0/4, step 0/4, … (loss: 16.343), [('acc', 0.0)]`;
+- up to 1.0.17 on the progress bar: `rank: 0, epoch: 0/4, step: 1/4, … (loss: 16.343), (lr: 1.000e-04), [('acc', 0.0)]`;
+- since 1.0.18 in the log: `train, rank: 0, epoch: 0/4, … (loss_avg_rank: 16.343), … (lr: 1.000e-04), [('acc', 0.0)]`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+_HEAD = re.compile(
+    rb"(?P<tag>train|val|Train|validation)?,? ?(?:rank: (?P<rank>\d{1,6}), )?(?P<valid>validation )?"
+    rb"epoch: (?P<epoch>\d{1,7})/(?P<epochs>\d{1,9}), (?:data_slice: \d+/\d+, )?"
+    rb"step(?:_in_slice)?:? (?P<step>\d{1,12})/(?P<steps>\d{1,12}),(?: step_in_epoch: (?P<in_epoch>\d{1,12}),)?"
+    rb"(?: total(?: step)?: (?P<total>\d{1,12}),)?"
+)
+_LOSS = re.compile(rb"\(loss(?:_avg_rank)?: (?P<loss>[-+\w.]+)\)")
+_RATE = re.compile(rb"\(lr: (?P<rate>[-+\w.]+)\)")
+_STAT = re.compile(rb"\('(\w{1,40})', ([-+\w.]+)\)")
+_USED = re.compile(rb"usage: ([\d.]+) GB")
+_TOTAL_ROWS = re.compile(rb"total_num of samplers(?: across ranks)?: (?P<rows>\d{1,12})(?:, (?P<file>.*))?")
+_BATCHES = re.compile(rb"rank: \d+, dataloader start from step: (?P<start>\d+), batch_num: (?P<number>\d{1,12}),")
+_TENSOR = re.compile(rb"miss key in ckpt: (?:model: )?(?P<name>[\w.]+)", re.IGNORECASE)
+_SHAPES = re.compile(
+    rb"dst: \('(?P<name>[\w.]+)', torch\.Size\((?P<own>\[[\d, ]*\])\)\), "
+    rb"src: \('[\w.]+', torch\.Size\((?P<theirs>\[[\d, ]*\])\)"
+)
+_ENTERED = re.compile(rb"(?P<what>Train|Validate) epoch: (?P<epoch>\d+), rank: (?P<rank>\d+)")
+_NO_STEPS = re.compile(rb"(?P<what>Training|Validation) Epoch: \d+: 0it \[")
+_MOST_NAMES = 2000
+_MOST_EPOCHS = 5000
+
+
+@dataclass(kw_only=True)
+class EpochOf:
+    """The steps of one epoch that the log shows, of the first rank."""
+
+    number: int
+    steps: int = 0
+    of: int = 0
+    """Steps of the epoch, as the trainer counts them."""
+    loss_sum: float = 0.0
+    finite: int = 0
+    accuracy_sum: float = 0.0
+    accuracies: int = 0
+    rate_first: float | None = None
+    rate_last: float | None = None
+    memory: float = 0.0
+    """The most that was allocated after a step, GB."""
+    last: int = -1
+
+    @property
+    def loss(self) -> float | None:
+        """The mean of the logged losses that are numbers."""
+        return self.loss_sum / self.finite if self.finite else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The mean of the logged accuracies."""
+        return self.accuracy_sum / self.accuracies if self.accuracies else None
+
+
+@dataclass(kw_only=True)
+class TrainingRecord:
+    """What the trainer's lines of a whole log say."""
+
+    train: dict[int, EpochOf] = field(default_factory=dict)
+    valid: dict[int, EpochOf] = field(default_factory=dict)
+    epochs: int | None = None
+    """`max_epoch`."""
+    ranks: set[int] = field(default_factory=set)
+    statistics: Counter[str] = field(default_factory=Counter)
+    """Names that the model reports with a step, and in how many steps."""
+    broken_losses: Counter[str] = field(default_factory=Counter)
+    """Of training steps: `nan`, `inf`."""
+    first_broken: tuple[int, int] | None = None
+    """Epoch and step of the first loss that is no number."""
+    bad_norms: int = 0
+    rate_highest: float | None = None
+    rates: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    """Of each file that was indexed."""
+    batches: list[int] = field(default_factory=list)
+    """Batches of the data loaders, as the samplers print them; the first ones."""
+    entered: Counter[str] = field(default_factory=Counter)
+    """How often an epoch was entered: `Train`, `Validate`."""
+    no_steps: int = 0
+    """Progress bars of training epochs without a step."""
+    missing_start: list[str] = field(default_factory=list)
+    missing: dict[str, None] = field(default_factory=dict)
+    reshaped: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By tensor, the model's shape and the checkpoint's."""
+    saved: int = 0
+    averaged: bool = False
+    resumed: str = ""
+    versions: Counter[str] = field(default_factory=Counter)
+    """What FunASR printed as its own version."""
+    best_accuracies: Counter[str] = field(default_factory=Counter)
+    unvalidated: int = 0
+    empty_batches: int = 0
+    overrides: str = ""
+    """What hydra printed of the command line."""
+
+    @property
+    def steps(self) -> int:
+        """Training steps that the log shows."""
+        return sum(one.steps for one in self.train.values())
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the log has anything of a trainer."""
+        return bool(self.train or self.entered or self.saved or self.no_steps)
+
+    def read(self, line: bytes) -> None:
+        """Take in one line; others are passed over."""
+        at = line.find(b"epoch: ")
+        if at >= 0:
+            if b"(loss" in line:
+                self._step(line, max(0, at - 60))
+            elif found := _ENTERED.search(line):
+                self.entered[found["what"].decode()] += 1
+            elif b"funasr version" in line:
+                self._other(line)
+            return
+        self._other(line)
+
+    def _step(self, line: bytes, at: int) -> None:
+        head, loss = _HEAD.search(line, at), _LOSS.search(line, at)
+        if head is None or loss is None:
+            return
+        rank = int(head["rank"] or 0)
+        self.ranks.add(rank)
+        is_valid = head["tag"] in (b"val", b"validation") or head["valid"] is not None
+        number, step = int(head["epoch"]), int(head["in_epoch"] or head["step"])
+        of = self.valid if is_valid else self.train
+        epoch = of.get(number)
+        if epoch is None:
+            if len(of) >= _MOST_EPOCHS:
+                return
+            epoch = of[number] = EpochOf(number=number)
+        if rank != min(self.ranks) or step == epoch.last:
+            # A progress bar shows a step again and again.
+            return
+        epoch.last = step
+        self.epochs = int(head["epochs"])
+        epoch.steps += 1
+        epoch.of = max(epoch.of, int(head["steps"]))
+        self._loss(epoch, step, loss["loss"], is_valid)
+        self._statistics(epoch, line, loss.end())
+        if not is_valid:
+            self._rate(epoch, line, loss.end())
+        if used := _USED.search(line, loss.end()):
+            epoch.memory = max(epoch.memory, _number(used[1]) or 0.0)
+
+    def _loss(self, epoch: EpochOf, step: int, text: bytes, is_valid: bool) -> None:
+        value = _number(text)
+        if value is not None and math.isfinite(value):
+            epoch.loss_sum += value
+            epoch.finite += 1
+        elif not is_valid:
+            self.broken_losses[text.decode("ascii", "replace").lstrip("-+")] += 1
+            self.first_broken = self.first_broken or (epoch.number, step)
+
+    def _statistics(self, epoch: EpochOf, line: bytes, at: int) -> None:
+        for name, value in _STAT.findall(line, at):
+            key = name.decode()
+            if key in self.statistics or len(self.statistics) < 100:
+                self.statistics[key] += 1
+            if key == "acc" and (number := _number(value)) is not None and math.isfinite(number):
+                epoch.accuracy_sum += number
+                epoch.accuracies += 1
+
+    def _rate(self, epoch: EpochOf, line: bytes, at: int) -> None:
+        found = _RATE.search(line, at)
+        rate = _number(found["rate"]) if found else None
+        if rate is None:
+            return
+        self.rates += 1
+        epoch.rate_first = rate if epoch.rate_first is None else epoch.rate_first
+        epoch.rate_last = rate
+        self.rate_highest = rate if self.rate_highest is None else max(self.rate_highest, rate)
+
+    def _other(self, line: bytes) -> None:
+        if b"ckpt" in line or b"heckpoint" in line or b"init_param" in line:
+            self._checkpoint(line)
+        elif found := _TOTAL_ROWS.search(line):
+            name = (found["file"] or b"").decode("utf-8", "replace").strip()
+            if len(self.rows) < 100:
+                self.rows[name.replace("\\", "/").rpartition("/")[2]] = int(found["rows"])
+        elif found := _BATCHES.search(line):
+            if len(self.batches) < _MOST_NAMES:
+                self.batches.append(int(found["number"]))
+        elif b"The grad norm is " in line:
+            self.bad_norms += 1
+        elif b"Error executing job with overrides: [" in line:
+            self.overrides = line.partition(b"overrides: ")[2].decode("utf-8", "replace")
+        elif b" acc: " in line and (b"Update best" in line or b"No improvement" in line):
+            self.best_accuracies[line.partition(b" acc: ")[2][:8].decode("ascii", "replace").strip(" ,")] += 1
+        elif b"funasr version: " in line:
+            self._version(line)
+        elif b"0it [" in line and (found := _NO_STEPS.search(line)):
+            self.no_steps += found["what"] == b"Training"
+        elif b"data is empty" in line:
+            self.empty_batches += 1
+
+    def _version(self, line: bytes) -> None:
+        text = line.partition(b"funasr version: ")[2][:30].decode("ascii", "replace").strip().rstrip(".")
+        if re.fullmatch(r"\d+(\.\d+)+\w*", text):
+            self.versions[text] += 1
+
+    def _checkpoint(self, line: bytes) -> None:
+        if b"does not exist" in line and (b"init_param" in line or b"init randomly" in line):
+            name = line.rpartition(b": ")[2].decode("utf-8", "replace").strip()
+            if len(self.missing_start) < 10:
+                self.missing_start.append(name)
+        elif b"dst: (" in line and (found := _SHAPES.search(line)):
+            if len(self.reshaped) < _MOST_NAMES:
+                self.reshaped[found["name"].decode()] = (found["own"].decode(), found["theirs"].decode())
+        elif found := _TENSOR.search(line):
+            if len(self.missing) < _MOST_NAMES:
+                self.missing[found["name"].decode()] = None
+        elif b"Checkpoint saved to" in line:
+            self.saved += 1
+        elif b"average_checkpoints" in line:
+            self.averaged = True
+        elif b"Checkpoint loaded successfully from" in line:
+            self.resumed = line.partition(b"from ")[2].decode("utf-8", "replace").strip(" '")
+        elif b"no validation" in line or b"excluded from best" in line:
+            self.unvalidated += 1
+
+
+def _number(text: bytes) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

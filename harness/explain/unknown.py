@@ -1,0 +1,175 @@
+"""An error whose cause is not known: what can be said of its place without guessing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Frame, Precision, Severity
+from harness.explain.cells import cell_command
+from harness.explain.explanation import LogExplanation, Owner
+from harness.explain.known import known_issues, released, releases_of
+from harness.explain.release_index import ReleaseIndex
+from harness.explain.tracebacks import LoggedError
+from harness.explain.which_release import LogRelease, spans
+from harness.releases import install_path
+from harness.variants.catalogue import available, load_variant
+
+_BEFORE, _AFTER = 1, 1
+_CHECKS = (
+    ("average_checkpoints", Check.CHECKPOINT),
+    ("save_checkpoint", Check.CHECKPOINT),
+    ("resume_checkpoint", Check.CHECKPOINT),
+    ("train_epoch", Check.FINETUNE),
+    ("_train_epoch", Check.FINETUNE),
+    ("validate_epoch", Check.FINETUNE),
+    ("_validate_epoch", Check.FINETUNE),
+    ("build_model", Check.CONSTRUCT),
+    ("__init__", Check.CONSTRUCT),
+)
+_MOST_CHANGES = 8
+
+
+def unexplained(error: LoggedError, release: LogRelease, index: ReleaseIndex, cache_folder: Path) -> LogExplanation:
+    """Place, code and history of an error without a known cause."""
+    own = error.own
+    if own is None:
+        return LogExplanation(
+            owner=Owner.UNKNOWN,
+            rule="outside-funasr",
+            severity=Severity.BROKEN,
+            title=f"{error.type}: {error.text}" if error.text else error.type,
+            evidence=tuple(_outside(error)),
+            remedy="Give `explain` the whole traceback, from `Traceback (most recent call last)` on."
+            if not error.frames
+            else "",
+            at=error.at,
+            ranks=(error.rank,) if error.rank else (),
+        )
+    return LogExplanation(
+        owner=Owner.UNKNOWN,
+        rule="no-known-cause",
+        severity=Severity.BROKEN,
+        title=f"{error.type}: {error.text}" if error.text else error.type,
+        evidence=tuple(_history(error, own, release, index, cache_folder)),
+        commands=tuple(filter(None, (_cell(error, release, index),))),
+        at=error.at,
+        ranks=(error.rank,) if error.rank else (),
+    )
+
+
+def _outside(error: LoggedError) -> Iterator[str]:
+    if error.frames:
+        last = error.frames[-1]
+        yield f"{last.file}:{last.line} in {last.function}: {last.code}"
+        yield "no frame of it is FunASR's code"
+    else:
+        yield "the log has no traceback of it"
+
+
+def _history(
+    error: LoggedError, own: Frame, release: LogRelease, index: ReleaseIndex, cache_folder: Path
+) -> Iterator[str]:
+    yield f"{own.file}:{own.line} in {own.function}: {own.code}"
+    if error.frames[-1] is not own:
+        last = error.frames[-1]
+        yield f"it is raised in {last.file}:{last.line} in {last.function}: {last.code}"
+    yield from _quoted(own, release, cache_folder)
+    for issue in known_issues():
+        if error.signature in issue.failing:
+            others = spans(releases_of(issue), index.releases)
+            yield f"the known issue {issue.id} has the same signature, and is about another case or releases ({others})"
+    if not index.has(own.file):
+        yield f"no published release has {own.file}: it is a file of your own, or of a checkout"
+        return
+    groups = index.same_code(own, release.bits or index.every)
+    if not groups:
+        yield f"no published release has a function {own.function} at this line of {own.file}: it was edited"
+        return
+    yield from _changes(own, groups, release, index)
+
+
+def _changes(own: Frame, groups: dict[int, int], release: LogRelease, index: ReleaseIndex) -> Iterator[str]:
+    """In which releases the function's code is the same, where it changed, and whether the newest still has it."""
+    here = [bits for bits in groups.values() if release.known and bits & release.bits]
+    newest = (
+        next(bits for bits in groups.values() if bits >> len(index.releases) - 1 & 1)
+        if any(bits >> len(index.releases) - 1 & 1 for bits in groups.values())
+        else 0
+    )
+    if len(here) == 1:
+        yield f"{own.function} is the same code in {spans(index.versions(here[0]), index.releases)}"
+        if not newest:
+            yield f"the newest release, {index.releases[-1]}, has no such function"
+        elif newest == here[0]:
+            yield f"the newest release, {index.releases[-1]}, still has this code"
+        else:
+            changed = _first_after(here[0], index)
+            yield f"it was changed in {changed}, and the newest release, {index.releases[-1]}, has other code"
+        return
+    firsts = sorted(bits & -bits for bits in groups.values())
+    changes = [index.versions(bit)[0] for bit in firsts][1:]
+    if changes:
+        shown = ", ".join(changes[-_MOST_CHANGES:])
+        yield f"{own.function} was changed in {shown}"
+    else:
+        yield f"{own.function} is the same code in every release that has it"
+
+
+def _first_after(bits: int, index: ReleaseIndex) -> str:
+    last = bits.bit_length()
+    return index.releases[last] if last < len(index.releases) else index.releases[-1]
+
+
+def _quoted(own: Frame, release: LogRelease, cache_folder: Path) -> Iterator[str]:
+    """The release's code around the line, where the release lies in the cache."""
+    place = next((one for one in released() if one.version == release.only), None)
+    path = install_path(place, cache_folder) / own.file if place else None
+    if path is None or ".." in own.file or not path.is_file():
+        return
+    lines = path.read_text("utf-8", "replace").split("\n")
+    if not 1 <= own.line <= len(lines) or (own.code and lines[own.line - 1].strip() != own.code):
+        return
+    for number in range(max(1, own.line - _BEFORE), min(len(lines), own.line + _AFTER) + 1):
+        yield f"{'>' if number == own.line else ' '} {number:5} {lines[number - 1]}"
+
+
+def _cell(error: LoggedError, release: LogRelease, index: ReleaseIndex) -> str:
+    """The cell of the model and the trainer that the frames name."""
+    variant = _variant(error)
+    files = {one.file for one in error.frames}
+    if not variant and not files & {"funasr/bin/train.py", "funasr/bin/train_ds.py"}:
+        return ""
+    functions = {one.function for one in error.frames}
+    check = next((check for name, check in _CHECKS if name in functions), Check.FINETUNE)
+    if any(one.startswith("funasr/datasets/") for one in files) and error.own and "datasets" in error.own.file:
+        check = Check.DATA
+    entry = Entry.TRAIN_DS if {"funasr/bin/train_ds.py", "funasr/train_utils/trainer_ds.py"} & files else Entry.TRAIN
+    version = release.versions[-1] if release.known else index.releases[-1]
+
+    def cell(wanted: Check) -> Cell:
+        return Cell(
+            release=version,
+            variant=variant or "paraformer",
+            dimensions=Dimensions.parse("v25055-h320" if variant == "sense_voice" else "v8404-h320"),
+            depth=Depth.REDUCED,
+            check=wanted,
+            entry=entry if wanted.through_trainer else None,
+            device=Device.CPU,
+            precision=Precision.FP32,
+        )
+
+    return cell_command(cell(check))
+
+
+def _variant(error: LoggedError) -> str:
+    """The built-in variant whose model's file the frames go through last."""
+    folders = {f"funasr/models/{name}/model.py": name for name in available() if not _is_other(name)}
+    return next((folders[one.file] for one in error.frames if one.file in folders), "")
+
+
+@cache
+def _is_other(name: str) -> bool:
+    """Whether a variant is a second one of a model, such as another size."""
+    return load_variant(name).config["model"] == load_variant("paraformer").config["model"] and name != "paraformer"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from forked import Forked
 
 from harness.core.cells import Depth, Dimensions
 from harness.variants.catalogue import available, load_variant
@@ -54,3 +55,25 @@ def test_the_reason_names_what_the_examples_lack(tmp_path: Path, monkeypatch: py
     )
     conformer = asked("conformer", tmp_path, monkeypatch)
     assert conformer["reason"].endswith("a CIF predictor, and Conformer has none")
+
+
+def observed_outputs(count: int) -> int:
+    """How many outputs of a predictor with so many are kept."""
+    import torch
+
+    from harness.worker.checks.properties.forward_pass import _observed
+
+    class Predictor(torch.nn.Module):
+        def forward(self, hidden: Any) -> tuple[Any, ...]:
+            return (hidden,) * count
+
+    network = torch.nn.Module()
+    network.predictor = Predictor()
+    with _observed(network) as seen:
+        network.predictor(torch.zeros(1))
+    return len(seen.predictor)
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_the_time_stamps_of_a_predictor_are_left_aside(forked: Forked, count: int) -> None:
+    assert forked(observed_outputs, count=count) == 4

@@ -195,7 +195,8 @@ def _observed(network: Any) -> Iterator[ForwardObservations]:
         seen.encoder = output
 
     def out_of_predictor(_module: Any, _args: Any, output: Any) -> None:
-        seen.predictor = output
+        # CifPredictorV3 adds the token counts of its time stamps.
+        seen.predictor = output[:4]
 
     for name, module in model.losses(network):
         handles.append(module.register_forward_pre_hook(into_loss(name)))

@@ -21,6 +21,7 @@ from harness.corpus.jsonl import frames_of
 from harness.environments.environment import Environment, probe
 from harness.preflight.command import TrainingCommand
 from harness.preflight.findings import Place
+from harness.preflight.folder.config_file import config_of
 from harness.preflight.inputs import Inputs
 from harness.preflight.settings import Setting, SettingsInForce, read_config
 from harness.releases import default_cache
@@ -133,20 +134,23 @@ def inputs_of(model: Path, *, install_dir: Path | None = None, version: str = "1
         Setting(path=path, value=value, place=Place(key=path), from_command=True, text=f"++{path}={value}")
         for path, value in ((name.replace("__", "."), value) for name, value in overrides.items())
     ]
+    command, folder_read = TrainingCommand(overrides=tuple(settings)), install_dir or model / "no-release"
+    path = config_of(model, command, install_dir=folder_read, root=model.parent)
     try:
-        config = read_config(model / "config.yaml")
+        config = read_config(path)
     except InputError:
         config = SettingsInForce()
     return Inputs(
         model=model,
         release=Release(label=version, version=version, kind="wheel", filename="", sha256=""),
-        install_dir=install_dir or model / "no-release",
+        install_dir=folder_read,
         cache=default_cache(),
         environment=environment() if install_dir else NO_ENVIRONMENT,
         train=None,
         valid=None,
-        command=TrainingCommand(overrides=tuple(settings)),
+        command=command,
         config=config,
+        config_path=path,
         gpus=None,
         card=None,
         root=model.parent,

@@ -17,6 +17,7 @@ from harness.environments.environment import probe
 from harness.preflight.all_releases.which_releases import which_releases
 from harness.preflight.command import TrainingCommand, read_script, read_words
 from harness.preflight.findings import Report
+from harness.preflight.folder.config_file import config_of
 from harness.preflight.inputs import Inputs
 from harness.preflight.preflight import examine
 from harness.preflight.release.found import FoundRelease, find_release, in_a_line
@@ -115,8 +116,10 @@ def _inputs(options: argparse.Namespace) -> Inputs:
     found = _release(options, cache)
     root = (options.root or (options.script.parent if options.script else Path())).absolute()
     command = _command(options, root)
+    model = options.model.absolute()
+    config = config_of(model, command, install_dir=found.install_dir, root=root)
     return Inputs(
-        model=options.model.absolute(),
+        model=model,
         release=found.release,
         install_dir=found.install_dir,
         cache=cache,
@@ -124,7 +127,8 @@ def _inputs(options: argparse.Namespace) -> Inputs:
         train=_data(options.train, command.train, root),
         valid=_data(options.valid, command.valid, root),
         command=command,
-        config=_config(options.model),
+        config=_config(config),
+        config_path=config,
         gpus=options.gpus,
         card=options.gpu,
         root=root,
@@ -152,10 +156,10 @@ def _data(option: Path | None, named: str | None, root: Path) -> Path | None:
     return root / named if named else None
 
 
-def _config(folder: Path) -> SettingsInForce:
-    """Of the folder's config.yaml; what is wrong with the file is a finding of the folder's."""
+def _config(file: Path) -> SettingsInForce:
+    """Of the folder's config; what is wrong with the file is a finding of the folder's."""
     try:
-        return read_config(folder / "config.yaml")
+        return read_config(file)
     except InputError:
         return SettingsInForce()
 

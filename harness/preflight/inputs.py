@@ -31,13 +31,15 @@ class Inputs:
     command: TrainingCommand
     """What `--script` or the words after `--` say; with neither, nothing is overridden."""
     config: SettingsInForce
-    """Of the folder's config.yaml; empty where it cannot be read."""
+    """Of the folder's config; empty where it cannot be read."""
     gpus: int | None
     """`--gpus`; None where it was not given."""
     card: str | None
     """`--gpu`, such as `24GB` or `RTX 4090`; None where it was not given."""
     root: Path
     """The working directory of the training: relative paths of the command and the jsonl start here."""
+    config_path: Path | None = None
+    """The config in force, where configuration.json or the command names another than the folder's config.yaml."""
     release_found: str = ""
     """How the release was found, and what of an installed one was edited."""
     read_all_audio: bool = False
@@ -47,9 +49,14 @@ class Inputs:
     answers: dict[str, Outcome] = field(default_factory=dict, compare=False, repr=False)
     """What the release has been asked already, see `harness.preflight.release.release_questions`."""
 
+    @property
+    def config_file(self) -> Path:
+        """Where `config` was read."""
+        return self.config_path or self.model / "config.yaml"
+
     @cached_property
     def settings(self) -> SettingsInForce:
-        """In force: config.yaml with the command's overrides."""
+        """In force: the config with the command's overrides."""
         return self.config.merged(self.command.overrides)
 
     @property

@@ -28,7 +28,7 @@ _LARGEST_JSON = 1 << 20
 _USUAL_FILES = ("tokens.json", "tokens.txt", "seg_dict", "am.mvn", "bpe.model", "jieba_usr_dict", "configuration.json")
 _CODE = re.compile(r"\.(?:py|sh|so|pyc)$|requirements", re.IGNORECASE)
 _PATH = re.compile(r"[A-Za-z_][\w.-]*")
-_NOT_GIVEN = ("model", "model_path", "train_data_set_list", "valid_data_set_list", "output_dir", "init_param")
+_NOT_GIVEN = ("model", "model_path", "config", "train_data_set_list", "valid_data_set_list", "output_dir", "init_param")
 """Settings whose values are places of the copy."""
 _RUNS_CODE = {"trust_remote_code": False, "debug": False}
 _EPOCHS = 2

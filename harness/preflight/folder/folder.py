@@ -11,6 +11,7 @@ from harness.core.errors import InputError
 from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.folder.broken_files import USUAL_CONFIGURATION, check_named_file, together
 from harness.preflight.folder.cmvn import check_statistics
+from harness.preflight.folder.config_file import check_passed_over
 from harness.preflight.folder.configuration import check_configuration
 from harness.preflight.folder.file_kinds import ARCHIVES, FileKind, content_of, exists
 from harness.preflight.folder.model_files import (
@@ -38,7 +39,7 @@ def check(inputs: Inputs) -> PreflightPart:
     if unfit:
         return PreflightPart(findings=tuple(unfit))
     files = files_in_force(inputs)
-    findings = [*_config(inputs), *_not_read(inputs), *check_configuration(inputs, files)]
+    findings = [*_config(inputs), *check_passed_over(inputs), *_not_read(inputs), *check_configuration(inputs, files)]
     findings += together([one for named in files.named.values() for one in check_named_file(named)])
     findings.extend(_other_start(inputs))
     for one in files.ignored:
@@ -199,21 +200,21 @@ def _names(folder: Path) -> list[str]:
 
 
 def _config(inputs: Inputs) -> Iterator[PreflightFinding]:
-    path = inputs.model / CONFIG
+    path = inputs.config_file
     place = Place(file=str(path))
     content = content_of(path)
     if content.kind is FileKind.MISSING:
-        # Named otherwise by configuration.json, which is checked there.
+        # What configuration.json names is not there either, which is said of configuration.json.
         return
     if content.kind not in (FileKind.TEXT, FileKind.ERROR_ANSWER):
         note = (content.note,) if content.note else ()
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="config-unreadable",
-            message=f"config.yaml is {content.kind}: the model cannot be built",
+            message=f"{path.name} is {content.kind}: the model cannot be built",
             place=place,
             evidence=note,
-            remedy="download config.yaml again",
+            remedy=f"download {path.name} again",
         )
         return
     try:
@@ -223,17 +224,17 @@ def _config(inputs: Inputs) -> Iterator[PreflightFinding]:
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="config-unreadable",
-            message="config.yaml cannot be read as YAML: the training ends before its first step",
+            message=f"{path.name} cannot be read as YAML: the training ends before its first step",
             place=Place(file=str(path), line=int(where[1]) if where else None),
             evidence=(error.what,),
-            remedy="correct it, or download config.yaml again",
+            remedy=f"correct it, or download {path.name} again",
         )
         return
     if not isinstance(settings.get("model"), str):
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="config-without-model",
-            message="config.yaml names no `model`: it is no config of a FunASR model",
+            message=f"{path.name} names no `model`: it is no config of a FunASR model",
             place=place,
             remedy="use the config.yaml of the model's own folder",
         )

@@ -172,7 +172,7 @@ def _by_configuration(inputs: Inputs) -> ModelFiles:
     missing, found = [], dict(_settings_files(inputs))
     for key, written in metas:
         place = Place(file=str(path), key=f"file_path_metas.{key}")
-        file = _below(inputs.model, written)
+        file = below(inputs.model, written)
         if file is None or not exists(file):
             missing.append(MissingPath(key=key, written=written, place=place))
         elif key not in found or found[key].by is not NamedBy.COMMAND:
@@ -207,14 +207,14 @@ def _settings_files(inputs: Inputs) -> dict[str, NamedFile]:
         if setting is None or not isinstance(setting.value, str) or not setting.value or "${" in setting.value:
             # What an interpolation gives, the release says itself.
             continue
-        path = _below(inputs.root, setting.value)
+        path = below(inputs.root, setting.value)
         if path is not None:
             by = NamedBy.COMMAND if setting.from_command else NamedBy.CONFIG
             found[key] = NamedFile(key=key, path=path, written=setting.value, place=setting.place, by=by)
     return found
 
 
-def _below(folder: Path, written: str) -> Path | None:
+def below(folder: Path, written: str) -> Path | None:
     """The path; None for what no path can be."""
     if "\x00" in written or len(written) > 4096:
         return None

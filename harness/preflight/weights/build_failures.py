@@ -125,7 +125,7 @@ def _start_place(inputs: Inputs, fates: TensorFates) -> Place:
 def _place(inputs: Inputs, fates: TensorFates) -> Place:
     if fates.stage in ("start", "weights"):
         return _start_place(inputs, fates)
-    return Place(file=str(inputs.model / "config.yaml"))
+    return Place(file=str(inputs.config_file))
 
 
 def _cause(inputs: Inputs, failure: Failure) -> Setting | None:
@@ -140,5 +140,5 @@ def _remedy(inputs: Inputs, fates: TensorFates, cause: Setting | None) -> str:
     if fates.stage == "start" and not isinstance(inputs.settings.get(START, ""), str):
         return f"++{START}=PATH of one file: this release takes no list"
     if cause is not None:
-        return f"correct {cause.path} in config.yaml"
+        return f"correct {cause.path} in {inputs.config_file.name}"
     return f"use a config.yaml that FunASR {inputs.release.label} can build, or the release that it was made for"

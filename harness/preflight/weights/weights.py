@@ -10,7 +10,7 @@ from harness.core.errors import InputError
 from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.folder import folder
 from harness.preflight.folder.file_kinds import FileKind, content_of
-from harness.preflight.folder.model_files import CONFIG, START, files_in_force, reads_whole_config
+from harness.preflight.folder.model_files import START, files_in_force, reads_whole_config
 from harness.preflight.inputs import Inputs
 from harness.preflight.release.release_questions import ReleaseQuestion, ask_release, measured
 from harness.preflight.settings import read_config
@@ -38,7 +38,7 @@ def question(inputs: Inputs) -> ReleaseQuestion | None:
         "overrides": [[one.path, one.value] for one in inputs.command.overrides if one.path != "output_dir"],
         "entry": entry,
         "root": str(inputs.root),
-        "config": str(inputs.model / CONFIG) if whole else "",
+        "config": str(inputs.config_file) if whole else "",
         "files": list(_FILES),
     }
     return ReleaseQuestion(name=NAME, request=request)
@@ -52,7 +52,7 @@ def _unbuildable(inputs: Inputs) -> bool:
     if start is not None and content_of(start).kind is FileKind.SPECIAL:
         return True
     try:
-        read_config(files.path("config") or inputs.model / CONFIG)
+        read_config(inputs.config_file)
     except InputError:
         return True
     return False

@@ -127,17 +127,22 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` in the place of `path`, so that at every moment the old or the new one is there, whole."""
+def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Put `content` in the place of `path`, so that at every moment the old or the new one is there, whole.
+
+    Args:
+        durable: Whether it outlives a power cut; else nothing waits for the disk.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        _write_new(draft, content)
+        _write_new(draft, content, sync=durable)
         draft.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -203,10 +208,11 @@ def free_name(path: Path, word: str) -> Path:
     return target
 
 
-def _write_new(path: Path, content: bytes) -> None:
+def _write_new(path: Path, content: bytes, *, sync: bool = True) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         write_all(descriptor, content)
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -169,9 +169,15 @@ def asset(name: str) -> Markup:
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8").strip())  # noqa: S704 - ours, not a release's
 
 
-def content_policy(style: str, script: str = "") -> str:
-    """The policy of a page with this style and this script, or without one: nothing else runs or is loaded."""
+def content_policy(style: str, script: str = "", *, own_data: bool = False) -> str:
+    """The policy of a page with this style and this script, or without one: nothing else runs or is loaded.
+
+    Args:
+        own_data: Whether the script may read from where the page is from.
+    """
     allowed = {"style-src": _hash(style), "script-src": _hash(script) if script else "'none'", "img-src": "data:"}
+    if own_data:
+        allowed["connect-src"] = "'self'"
     denied = ("default-src", "base-uri", "form-action")
     rules: Iterable[str] = (
         *(f"{name} 'none'" for name in denied),

@@ -7,7 +7,10 @@ disk, and then waits for ever.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +95,24 @@ class ScalarWriter:
 
 def _library() -> bool:
     try:
-        import tensorboardX  # noqa: F401
+        with _without_torch():
+            import tensorboardX  # noqa: F401
     except Exception:  # a broken installation raises what it likes
         return False
     return True
+
+
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """tensorboardX imports torch where it can, which takes seconds, and does without it where it cannot."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment] # which is how an import is made to fail
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
 
 
 def _scalars(step: Step, rank: RankState) -> dict[str, float]:

@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from harness.core.cells import Severity
 from harness.text import units
 from harness.text.plain import one_line
 from harness.text.terminal import console as messages
@@ -83,7 +84,7 @@ class LiveDisplay:
         self._tail = OutputTail()
         self._next = self._next_line = clock()
         self._size = self._console.size
-        self._said: set[WatchFinding] = set()
+        self._said: set[tuple[Severity, str]] = set()
         self._live: Live | None = None
         if can_draw(self._console):
             self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
@@ -131,8 +132,8 @@ class LiveDisplay:
 
     def _tell(self, findings: Sequence[WatchFinding], forecasts: Sequence[Forecast]) -> None:
         for one in findings:
-            if one not in self._said:
-                self._said.add(one)
+            if (one.severity, one.rule) not in self._said:
+                self._said.add((one.severity, one.rule))
                 text = f"{one.severity}: {one_line(one.rule)}: {sections.where(one)}{one_line(one.message)}"
                 self._console.print(Text(text), soft_wrap=True)
         now = self._clock()

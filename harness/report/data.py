@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from harness.core.cells import Entry, Severity
+from harness.core.evidence.data import DataEvidence
+from harness.core.evidence.questions import Question
 from harness.core.versions import Order, Span
 from harness.rules.verdicts import JudgedOutcome
 
+_ByRelease = Mapping[str, tuple[JudgedOutcome, Question]]
 DATA = "data"
 """The check."""
 FAILS, LISTED, NOT_ASKED, HOLDS = "fails", "listed", "not_asked", "holds"
@@ -135,16 +137,17 @@ class DataQuestion:
 
 def data_questions(judged: Iterable[JudgedOutcome], order: Order) -> tuple[DataQuestion, ...]:
     """Every question that the `data` cells asked, in the order of `WORDS`; the unknown ones come last."""
-    found: dict[str, dict[tuple[str, Entry | None], dict[str, tuple[JudgedOutcome, Mapping[str, Any]]]]] = defaultdict(
+    found: dict[str, dict[tuple[str, Entry | None], dict[str, tuple[JudgedOutcome, Question]]]] = defaultdict(
         lambda: defaultdict(dict)
     )
     for item in judged:
         if str(item.outcome.cell.check) != DATA:
             continue
-        for question in _questions(item.outcome.evidence):
-            name, standing = str(question.get("name")), str(question.get("status"))
+        for question in _questions(item):
             # Of a release's several variants and shapes one is enough: the model is not part of the question.
-            found[name][standing, item.outcome.cell.entry].setdefault(item.outcome.cell.release, (item, question))
+            found[question.name][str(question.status), item.outcome.cell.entry].setdefault(
+                item.outcome.cell.release, (item, question)
+            )
     place = {name: number for number, name in enumerate(WORDS)}
     names = sorted(found, key=lambda name: (place.get(name, len(place)), name))
     return tuple(_question(name, found[name], order) for name in names)
@@ -152,7 +155,7 @@ def data_questions(judged: Iterable[JudgedOutcome], order: Order) -> tuple[DataQ
 
 def _question(
     name: str,
-    groups: Mapping[tuple[str, Entry | None], Mapping[str, tuple[JudgedOutcome, Mapping[str, Any]]]],
+    groups: Mapping[tuple[str, Entry | None], _ByRelease],
     order: Order,
 ) -> DataQuestion:
     keys = sorted(groups, key=lambda key: (_gravity(key[0]), str(key[1])))
@@ -164,27 +167,24 @@ def _question(
     )
 
 
-def _use(
-    key: tuple[str, Entry | None], members: Mapping[str, tuple[JudgedOutcome, Mapping[str, Any]]], order: Order
-) -> DataUse:
+def _use(key: tuple[str, Entry | None], members: _ByRelease, order: Order) -> DataUse:
     newest = order.sorted(members)[-1]
     item, question = members[newest]
-    example = question.get("example")
-    items = example.items() if isinstance(example, Mapping) else ()
+    items = (question.example or {}).items()
     return DataUse(
         standing=key[0],
-        severity=item.severity_of(str(question.get("name"))),
+        severity=item.severity_of(question.name),
         entry=key[1],
         spans=order.spans(members),
-        message=str(question.get("message", "")),
+        message=question.message,
         example=tuple(DataExample(name=str(name), value=str(value)) for name, value in items if str(value)),
         cell=item.outcome.cell.id,
     )
 
 
-def _questions(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    found = evidence.get("questions")
-    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list | tuple) else []
+def _questions(item: JudgedOutcome) -> tuple[Question, ...]:
+    evidence = item.outcome.common
+    return (evidence.questions or ()) if isinstance(evidence, DataEvidence) else ()
 
 
 def _gravity(standing: str) -> int:

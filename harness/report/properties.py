@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from harness.core.cells import Check, Severity
+from harness.core.evidence.properties import PropertyEvidence, PropertyMetrics, PropertyResult
 from harness.core.versions import Order, Span
 from harness.rules.verdicts import JudgedOutcome
 from harness.text.plain import plain
@@ -94,23 +94,23 @@ class VariantProperties:
 
 
 def variant_properties(judged: Iterable[JudgedOutcome], order: Order) -> tuple[VariantProperties, ...]:
-    """The cells that came to asking, by variant; the properties in the order of `WORDS`, unknown ones last."""
+    """The cells with results, by variant; the properties in the order of `WORDS`, unknown ones last."""
     cells: dict[str, list[JudgedOutcome]] = defaultdict(list)
     age = {label: number for number, label in enumerate(order.labels)}
     for item in sorted(judged, key=lambda one: age.get(one.outcome.cell.release, -1)):
         cell = item.outcome.cell
-        if cell.check is Check.PROPERTIES and cell.variant and _asked(item):
+        if cell.check is Check.PROPERTIES and cell.variant and _results(item):
             cells[cell.variant].append(item)
     return tuple(_variant(name, members, order) for name, members in sorted(cells.items()))
 
 
 def _variant(name: str, members: list[JudgedOutcome], order: Order) -> VariantProperties:
-    found: dict[str, dict[str, list[tuple[JudgedOutcome, Mapping[str, Any]]]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[str, list[tuple[JudgedOutcome, PropertyResult]]]] = defaultdict(lambda: defaultdict(list))
     for item in members:
-        for entry in _asked(item):
-            found[str(entry.get("name"))][str(entry.get("status"))].append((item, entry))
+        for result in _results(item):
+            found[result.name][result.status].append((item, result))
     known = [*(word for word in WORDS if word in found), *sorted(found.keys() - WORDS.keys())]
-    drawn = [_count(item.outcome.metrics.get("examples")) for item in members]
+    drawn = [(item.outcome.metrics_as(PropertyMetrics) or PropertyMetrics()).examples or 0 for item in members]
     return VariantProperties(
         variant=name,
         cells=len(members),
@@ -120,40 +120,34 @@ def _variant(name: str, members: list[JudgedOutcome], order: Order) -> VariantPr
     )
 
 
-def _row(name: str, found: Mapping[str, list[tuple[JudgedOutcome, Mapping[str, Any]]]], order: Order) -> PropertyRow:
+def _row(name: str, found: Mapping[str, list[tuple[JudgedOutcome, PropertyResult]]], order: Order) -> PropertyRow:
     uses = tuple(_use(name, status, found[status], order) for status in sorted(found, key=_gravity))
     return PropertyRow(name=name, words=WORDS.get(name, name), status=uses[0].status, uses=uses)
 
 
-def _use(name: str, status: str, members: list[tuple[JudgedOutcome, Mapping[str, Any]]], order: Order) -> PropertyUse:
-    newest, entry = members[-1]
+def _use(name: str, status: str, members: list[tuple[JudgedOutcome, PropertyResult]], order: Order) -> PropertyUse:
+    newest, result = members[-1]
     return PropertyUse(
         status=status,
         severity=newest.severity_of(name),
         spans=order.spans({item.outcome.cell.release for item, _ in members}),
-        examples=sum(_count(one.get("examples")) for _, one in members),
-        message=plain(str(entry.get("message") or "")),
+        examples=sum(one.examples for _, one in members),
+        message=plain(result.message),
         counterexample=_counterexample(newest, name),
         cell=newest.outcome.cell.id,
     )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _gravity(status: str) -> int:
     return _GRAVITY.index(status) if status in _GRAVITY else 0
 
 
-def _asked(item: JudgedOutcome) -> list[Mapping[str, Any]]:
-    entries = item.outcome.evidence.get("properties")
-    return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list | tuple) else []
+def _results(item: JudgedOutcome) -> tuple[PropertyResult, ...]:
+    evidence = item.outcome.common
+    return (evidence.properties or ()) if isinstance(evidence, PropertyEvidence) else ()
 
 
 def _counterexample(item: JudgedOutcome, name: str) -> str:
-    entries = item.outcome.evidence.get("counterexamples")
-    for entry in entries if isinstance(entries, list | tuple) else ():
-        if isinstance(entry, Mapping) and entry.get("property") == name:
-            return plain(str(entry.get("config") or ""))
-    return ""
+    evidence = item.outcome.common
+    found = evidence.counterexamples if isinstance(evidence, PropertyEvidence) else ()
+    return next((plain(one.config) for one in found if one.property == name), "")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from harness.core.cells import Check, Entry, Severity, Status
+from harness.core.cells import Entry, Severity, Status
+from harness.core.evidence.checkpoint import CheckpointEvidence
+from harness.core.evidence.decode import DecodeEvidence, DecodeMetrics
+from harness.core.evidence.questions import Question
+from harness.core.evidence.verdicts import DecodedUtterance
 from harness.core.versions import Order, Span
-from harness.rules.checkpoint import QUESTIONS
-from harness.rules.decode import DECODING
 from harness.rules.levels import Level
 from harness.rules.verdicts import JudgedOutcome
 
@@ -102,11 +103,11 @@ def saved_groups(judged: Iterable[JudgedOutcome], order: Order) -> tuple[SavedGr
     age = {label: number for number, label in enumerate(order.labels)}
     for item in sorted(judged, key=lambda one: age.get(one.outcome.cell.release, -1)):
         cell, answers = item.outcome.cell, _answers(item)
-        if cell.check is not Check.CHECKPOINT or item.outcome.status not in (Status.PASSED, Status.FAILED):
+        if item.outcome.status not in (Status.PASSED, Status.FAILED):
             continue
         if not answers:
             continue
-        alike = tuple((answer.get("name"), answer.get("status")) for answer in answers)
+        alike = tuple((answer.name, answer.status) for answer in answers)
         groups[cell.variant, cell.dimensions, cell.depth, cell.entry, cell.device, cell.precision, alike].append(item)
     built = [(age.get(items[-1].outcome.cell.release, -1), _group(items, order)) for items in groups.values()]
     return tuple(group for _, group in sorted(built, key=lambda pair: (-pair[0], pair[1].variant, str(pair[1].entry))))
@@ -126,25 +127,24 @@ def _group(items: Sequence[JudgedOutcome], order: Order) -> SavedGroup:
     )
 
 
-def _answers(item: JudgedOutcome) -> list[Mapping[str, Any]]:
-    found = item.outcome.evidence.get(QUESTIONS)
-    return [answer for answer in found if isinstance(answer, Mapping)] if isinstance(found, Sequence) else []
+def _answers(item: JudgedOutcome) -> tuple[Question, ...]:
+    evidence = item.outcome.common
+    return (evidence.questions or ()) if isinstance(evidence, CheckpointEvidence) else ()
 
 
-def _question(answer: Mapping[str, Any], item: JudgedOutcome) -> SavedQuestion:
-    name = str(answer.get("name"))
+def _question(answer: Question, item: JudgedOutcome) -> SavedQuestion:
     return SavedQuestion(
-        name=name,
-        words=WORDS.get(name, name),
-        status=str(answer.get("status")),
-        severity=item.severity_of(name),
-        message=str(answer.get("message") or ""),
+        name=answer.name,
+        words=WORDS.get(answer.name, answer.name),
+        status=str(answer.status),
+        severity=item.severity_of(answer.name),
+        message=answer.message,
     )
 
 
 def _mismatches(item: JudgedOutcome) -> tuple[Mismatch, ...]:
-    answer = next((one for one in _answers(item) if one.get("name") == "mismatch_said"), {})
-    cases = (answer.get("example") or {}).get("cases") or ()
+    example = next((one.example for one in _answers(item) if one.name == "mismatch_said"), None)
+    cases = (example or {}).get("cases") or ()
     return tuple(
         Mismatch(
             kind=str(case.get("kind")),
@@ -157,22 +157,12 @@ def _mismatches(item: JudgedOutcome) -> tuple[Mismatch, ...]:
     )
 
 
-def _dropped(one: Mapping[str, Any]) -> Dropped:
+def _dropped(one: Mapping[str, object]) -> Dropped:
     return Dropped(name=str(one.get("name")), model=_shape(one.get("model")), checkpoint=_shape(one.get("checkpoint")))
 
 
-def _shape(sizes: Any) -> str:
+def _shape(sizes: object) -> str:
     return " × ".join(str(size) for size in sizes) if isinstance(sizes, Sequence) else "-"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodedLine:
-    """One utterance: what was said and what came back."""
-
-    key: str
-    reference: str
-    hypothesis: str
-    error_rate: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +183,7 @@ class Decoded:
     loaded_as: str
     """`folder`, or `config and checkpoint`."""
     reasons: tuple[str, ...]
-    lines: tuple[DecodedLine, ...]
+    lines: tuple[DecodedUtterance, ...]
 
 
 def decoded(judged: Iterable[JudgedOutcome], order: Order) -> tuple[Decoded, ...]:
@@ -204,10 +194,10 @@ def decoded(judged: Iterable[JudgedOutcome], order: Order) -> tuple[Decoded, ...
 
 
 def _decoded(item: JudgedOutcome) -> Decoded | None:
-    outcome, cell = item.outcome, item.outcome.cell
-    verdict = outcome.evidence.get(DECODING)
-    if cell.check is not Check.DECODE or not isinstance(verdict, Mapping):
+    outcome, cell, evidence = item.outcome, item.outcome.cell, item.outcome.common
+    if not isinstance(evidence, DecodeEvidence) or evidence.decoding is None:
         return None
+    verdict = evidence.decoding
     return Decoded(
         id=cell.id,
         release=cell.release,
@@ -215,24 +205,11 @@ def _decoded(item: JudgedOutcome) -> Decoded | None:
         entry=cell.entry,
         place=f"{cell.dimensions} {cell.depth} {cell.device}-{cell.precision}",
         level=Level.of(item),
-        steps=outcome.metrics.get("steps"),
-        error_rate=verdict.get("error_rate"),
-        untrained_error_rate=verdict.get("untrained_error_rate"),
-        allowed=verdict.get("allowed"),
-        loaded_as=str(outcome.evidence.get("loaded_as") or ""),
-        reasons=tuple(str(reason) for reason in verdict.get("reasons") or ()),
-        lines=tuple(_line(one) for one in _sequence(verdict.get("utterances"))),
+        steps=(outcome.metrics_as(DecodeMetrics) or DecodeMetrics()).steps,
+        error_rate=verdict.error_rate,
+        untrained_error_rate=verdict.untrained_error_rate,
+        allowed=verdict.allowed,
+        loaded_as=evidence.loaded_as,
+        reasons=verdict.reasons,
+        lines=verdict.utterances,
     )
-
-
-def _line(one: Mapping[str, Any]) -> DecodedLine:
-    return DecodedLine(
-        key=str(one.get("key")),
-        reference=str(one.get("reference")),
-        hypothesis=str(one.get("hypothesis")),
-        error_rate=one.get("error_rate"),
-    )
-
-
-def _sequence(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, Sequence) and not isinstance(value, str) else ()

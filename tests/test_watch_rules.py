@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +47,23 @@ def leaking(number: int) -> dict[str, Any]:
 
 def left_out(number: int) -> dict[str, Any]:
     return {"skipped": True, "gradient_norm": math.inf} if number == 70 else {}
+
+
+def averaged() -> TrainingState:
+    found = state()
+    one = Saved(
+        at=1.0,
+        step=200,
+        epoch=3,
+        path="exp/model.pt.avg10",
+        bytes=1,
+        seconds=0.1,
+        tensors=9,
+        missing=(),
+        other_values=("a",),
+    )
+    found.add("host-100.jsonl", one)
+    return found
 
 
 def sound_states() -> dict[str, Callable[[], TrainingState]]:
@@ -88,6 +107,7 @@ def sound_states() -> dict[str, Callable[[], TrainingState]]:
             into=state(started=training(wrapped="DistributedDataParallel", rows=800), world=2),
         ),
         "one step left out": lambda: state(of_step=left_out),
+        "an averaged checkpoint": averaged,
         "memory that wanders": lambda: state(
             of_step=lambda n: {"memory": Memory(resident=2 * 10**9 + 30 * MIB * (n * 7919 % 11))}
         ),
@@ -332,3 +352,16 @@ def test_one_forward_without_statistics_is_no_reason_to_fail() -> None:
     assert all(
         one.severity is Severity.MINOR for one in examined(state(of_step=lambda _: {"forwards": (bare,)})).values()
     )
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_page_lists_exactly_the_rules_of_the_code() -> None:
+    page = (ROOT / "docs" / "watch.md").read_text("utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)} - {"output"}
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "harness" / "watch" / "rules").glob("*.py"))
+    named = set(re.findall(r'rule="([a-z-]+)"', code)) | {"out-of-memory", "ended-by-exception"}
+    assert named - listed == set()
+    assert {name for name in listed if "-" in name or name in ("killed", "diverged")} - named == set()

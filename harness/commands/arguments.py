@@ -35,6 +35,7 @@ from harness.commands.options import (
     positive_number,
 )
 from harness.config.built_in import shipped_requirements
+from harness.core.cells import Severity
 
 SHELLS = ("bash", "zsh")
 
@@ -55,6 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         *(
             _add_preflight,
             _add_explain,
+            _add_watch,
             _add_run,
             _add_list,
             _add_releases,
@@ -145,6 +147,34 @@ def _add_explain(commands: Commands) -> None:
         help="write a JSON record; - prints it in place of the text (default: none)",
     )
     add_places(parser)
+
+
+def _add_watch(commands: Commands) -> None:
+    parser = add_command(commands, "watch", "watch your own training while it runs, and say what is wrong with it")
+    parser.usage = "funasr-harness watch [options] -- COMMAND ..."
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder of the records, the output and the reports (default: a new one, watched- and the time)",
+    )
+    parser.add_argument(
+        "--stop-on",
+        choices=[str(one) for one in (Severity.BROKEN, Severity.WRONG)],
+        help="end the training when something of this severity, or worse, is found (default: never)",
+    )
+    parser.add_argument(
+        "--card", metavar="SIZE", help="also say whether a card such as 24GB would hold it (default: not)"
+    )
+    parser.add_argument("--page", action="store_true", help="also serve the page on this machine while it trains")
+    parser.add_argument(
+        "--of",
+        type=Path,
+        metavar="DIR",
+        help="report on what was recorded in this folder, and run no command (default: none)",
+    )
+    parser.set_defaults(words=[])
 
 
 def _add_run(commands: Commands) -> None:

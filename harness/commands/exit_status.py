@@ -43,6 +43,12 @@ BY_COMMAND: Mapping[str, Mapping[int, str]] = {
         BAD_INPUT: "the log cannot be read",
         FAULT: "a fault of the harness or of the machine",
     },
+    "watch": {
+        FINE: "the command ended well, and nothing above minor was found",
+        FOUND: "the command failed, or something broken or wrong was found",
+        BAD_INPUT: "no command was given, it cannot be started, or the records cannot be read",
+        FAULT: "a fault of the harness or of the machine",
+    },
     "run": {**_RUN, NO_GPU: GENERAL[NO_GPU]},
     "list": {FINE: "the cells were listed", **_PLAIN},
     "releases": {
@@ -90,6 +96,7 @@ BY_COMMAND: Mapping[str, Mapping[int, str]] = {
 AFTER_CTRL_C: Mapping[str, str] = {
     "preflight": "none of your files was written to",
     "explain": "nothing was written",
+    "watch": "what was recorded is kept, and --of reports on it",
     "run": "what was measured is kept, and the same command resumes the run",
     "list": "nothing was written",
     "releases": "installed releases stay in the cache, and the lock is replaced as a whole or not at all",

@@ -25,6 +25,7 @@ RECENT = 2_000
 """Steps of a rank that are kept whole; older ones are kept as points of the curves."""
 MOST_POINTS = 4_000
 FIRST = 50
+MOST_PEAKS = 20
 
 
 @dataclass
@@ -66,6 +67,10 @@ class RankState:
     curves: dict[str, Curve] = field(default_factory=dict)
     """`loss`, `unigram`, `learning_rate`, `gradient_norm`, each statistic of the model, `seconds`, `resident`,
     `allocated`, `reserved`, `audio` (seconds of speech by second) where they can be had."""
+    largest_padded: int = 0
+    """Utterances × padded length, in stacked frames, of the largest batch so far."""
+    peaks: list[tuple[float, float]] = field(default_factory=list)
+    """Padded frames and peak bytes of the GPU, of each step that raised the peak: the last `MOST_PEAKS`."""
     validations: list[Validated] = field(default_factory=list)
     saved: list[Saved] = field(default_factory=list)
     epochs: list[EpochEnded] = field(default_factory=list)
@@ -106,6 +111,7 @@ class RankState:
         if len(self.first) < FIRST:
             self.first.append(step)
         self.skipped += step.skipped
+        self._add_size(step)
         if self.first_not_finite is None and not is_finite(step):
             self.first_not_finite = step
         ratio = baseline_ratio(step, self.training)
@@ -113,6 +119,14 @@ class RankState:
             self.ratios.add(step.step, ratio)
         for name, value in figures(step).items():
             self.curves.setdefault(name, Curve()).add(step.step, value)
+
+    def _add_size(self, step: Step) -> None:
+        size = max((one.utterances * one.frames for one in step.forwards), default=0)
+        self.largest_padded = max(self.largest_padded, size)
+        peak = step.memory.peak_allocated
+        # The optimizer's state is allocated at the end of the first step.
+        if step.step > 2 and peak is not None and peak > (self.peaks[-1][1] if self.peaks else 0):
+            self.peaks = [*self.peaks, (float(size), float(peak))][-MOST_PEAKS:]
 
 
 def figures(step: Step) -> dict[str, float]:

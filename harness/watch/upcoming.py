@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
+from harness.performance.prediction.cards import GpuCard
 from harness.text.units import duration, memory
+from harness.watch.coming_batch import ComingBatch, forecast_of
 from harness.watch.forecast import Forecast
 from harness.watch.records import TrainingStarted
 from harness.watch.rules.resources import steps_until_full
@@ -21,8 +23,19 @@ LEAST_STEPS = 5
 RECENT_STEPS = 200
 
 
-def forecasts(state: TrainingState, now: float | None = None) -> list[Forecast]:
-    """What can be said by now, of the first rank and of each card."""
+def forecasts(
+    state: TrainingState,
+    *,
+    coming: Mapping[str, ComingBatch | None] | None = None,
+    card: GpuCard | None = None,
+    now: float | None = None,
+) -> list[Forecast]:
+    """What can be said by now, of the first rank and of each card.
+
+    Args:
+        coming: The largest batch that is to come, by the rank's file.
+        card: The card that the training is to fit besides, as `--card` names it.
+    """
     at = time.time() if now is None else now
     ranks = [rank for rank in state.training_ranks if rank.training is not None]
     if not ranks or ranks[0].training is None or any(rank.ended is not None for rank in ranks):
@@ -31,6 +44,11 @@ def forecasts(state: TrainingState, now: float | None = None) -> list[Forecast]:
     found = [*_time(first, training, at), *_disk(first)]
     for rank in ranks:
         found.extend(_card(rank, state))
+        batch = (coming or {}).get(rank.file)
+        largest = forecast_of(batch, rank) if batch is not None else None
+        found.extend([largest] if largest is not None else [])
+    if card is not None:
+        found.extend(_named_card(ranks, card))
     return found
 
 
@@ -101,3 +119,18 @@ def _card(rank: RankState, state: TrainingState) -> Iterator[Forecast]:
             value=f"is full in about {steps:,.0f} steps",
             detail="at the growth of what torch has reserved",
         )
+
+
+def _named_card(ranks: Sequence[RankState], card: GpuCard) -> Iterator[Forecast]:
+    """Whether what torch has reserved so far, in the fullest rank, would fit another card."""
+    peaks = [rank.recent[-1].memory.peak_reserved for rank in ranks if rank.recent]
+    known = [peak for peak in peaks if peak is not None]
+    if not known:
+        yield Forecast(label=f"a card of {card.name}", value="not measured on a GPU: this training runs on the CPU")
+        return
+    peak, free = max(known), card.size - card.margin
+    yield Forecast(
+        label=f"a card of {card.name}",
+        value=f"{'would hold' if peak <= free else 'would not hold'} what was reserved so far: {memory(peak)}",
+        detail=f"{memory(card.margin)} of it are left for what torch does not count",
+    )

@@ -13,7 +13,10 @@ from types import FrameType
 from typing import Protocol
 
 from harness.core.cells import Severity
+from harness.core.errors import InputError
+from harness.performance.prediction.cards import GpuCard
 from harness.watch.cards import Cards
+from harness.watch.coming_batch import ComingBatch, coming_batch
 from harness.watch.examine import Findings
 from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
@@ -41,6 +44,10 @@ class Watched:
     folder: Path
     state: TrainingState = field(default_factory=TrainingState)
     findings: Findings = field(default_factory=Findings)
+    card: GpuCard | None = None
+    """A card that the training is to fit besides."""
+    coming: dict[str, ComingBatch | None] = field(default_factory=dict)
+    """The largest batch that is to come, by the rank's file."""
     records: RecordFolder = field(init=False)
     stopped_for: WatchFinding | None = None
     """The finding for which the command was ended."""
@@ -55,6 +62,13 @@ class Watched:
         for file, record in self.records.read():
             self.state.add(file, record)
 
+    def forecasts(self) -> list[Forecast]:
+        """What can be said of what is to come."""
+        for rank in self.state.training_ranks:
+            if rank.file not in self.coming and rank.process is not None and rank.training is not None:
+                self.coming[rank.file] = coming_batch(rank.process, rank.training)
+        return forecasts(self.state, coming=self.coming, card=self.card)
+
     def judge(self, *, ended: bool) -> list[WatchFinding]:
         """Apply the rules; returns what is new."""
         return self.findings.update(self.state, ended=ended)
@@ -62,6 +76,23 @@ class Watched:
 
 RECORDS = "records"
 """The folder of the observers' files within that of the watched training."""
+
+
+def of_folder(folder: Path) -> Watched:
+    """What was recorded in the folder of a watched training that has ended, or whose watching process has.
+
+    Raises:
+        InputError: there are no records.
+    """
+    if not (folder / RECORDS).is_dir():
+        raise InputError(
+            f"{folder} has no folder `{RECORDS}`",
+            next_step="name the folder that `funasr-harness watch` wrote to",
+        )
+    watched = Watched(folder=folder)
+    watched.read()
+    watched.judge(ended=True)
+    return watched
 
 
 def follow(command: WatchedCommand, watched: Watched, display: Display, *, stop_on: Severity | None) -> Watched:
@@ -81,7 +112,7 @@ def follow(command: WatchedCommand, watched: Watched, display: Display, *, stop_
                 watched.judge(ended=False)
                 _stop_where_hopeless(command, watched, stop_on)
             command.keep_ending()
-            display.update(watched.findings.ordered, forecasts(watched.state), command.read_output())
+            display.update(watched.findings.ordered, watched.forecasts(), command.read_output())
             if status is not None:
                 break
             time.sleep(TICK_SECONDS)
@@ -89,9 +120,11 @@ def follow(command: WatchedCommand, watched: Watched, display: Display, *, stop_
     watched.status = status
     watched.read()
     watched.judge(ended=True)
-    while rest := command.read_output():
+    while True:
+        rest = command.read_output()
         display.update(watched.findings.ordered, [], rest)
-    return watched
+        if not rest:
+            return watched
 
 
 def _stop_where_hopeless(command: WatchedCommand, watched: Watched, stop_on: Severity | None) -> None:

@@ -11,6 +11,8 @@ from harness.watch.rules.settings import Settings
 from harness.watch.state import RankState, TrainingState
 
 MOST_NAMED = 3
+AVERAGED = ".avg"
+"""In the name of a file with the mean of several checkpoints (funasr/train_utils/average_nbest_models.py)."""
 
 
 def about_saving(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
@@ -27,7 +29,8 @@ def about_saving(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
 
 def _not_what_is_in_memory(rank: RankState) -> Iterator[WatchFinding]:
     for saved in rank.saved:
-        if not saved.missing and not saved.other_values:
+        averaged = AVERAGED in Path(saved.path).name
+        if not saved.missing and (averaged or not saved.other_values):
             continue
         if saved.missing:
             what = f"lacks {_names(saved.missing)} of the model"

@@ -11,7 +11,7 @@ from .writing import plain
 
 _FOLDERS = ("funasr/bin/", "funasr/train_utils/")
 _MAINS = ("main", "main_hydra")
-_SECTIONS = ("optim_conf", "scheduler_conf", "train_conf", "dataset_conf")
+_SECTIONS = ("optim_conf", "scheduler_conf", "train_conf", "dataset_conf", "frontend_conf")
 _TOP = (
     *("optim", "scheduler", "dataset", "freeze_param", "init_param", "lora_only", "lora_bias"),
     *("ignore_init_mismatch", "excludes", "scope_map"),

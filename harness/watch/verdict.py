@@ -1,0 +1,36 @@
+"""What watching a training came to, as a JSON record."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from harness.watch.watching import Watched
+
+RECORD = "report.json"
+SCHEMA = 1
+
+
+def record(watched: Watched) -> dict[str, Any]:
+    """Findings, faults and figures, as plain data."""
+    return {
+        "schema": SCHEMA,
+        "status": watched.status,
+        "stopped_for": watched.stopped_for.rule if watched.stopped_for else None,
+        "findings": [{**dataclasses.asdict(one), "severity": str(one.severity)} for one in watched.findings.ordered],
+        "faults": dict(watched.findings.faults),
+        "ranks": [
+            {
+                "rank": rank.rank,
+                "pid": rank.process.pid if rank.process else None,
+                "funasr": rank.process.funasr if rank.process else None,
+                "steps": rank.steps,
+                "skipped": rank.skipped,
+                "ended": rank.ended.how if rank.ended else None,
+                "last_loss": rank.curves["loss"].values[-1] if "loss" in rank.curves else None,
+                "observers_that_failed": [one.observer for one in rank.failures],
+            }
+            for rank in watched.state.ranks.values()
+        ],
+        "damaged_lines": {name: file.damaged for name, file in watched.records.files.items() if file.damaged},
+    }

@@ -97,15 +97,13 @@ def _without_repeats(errors: Sequence[LoggedError]) -> Iterator[LoggedError]:
             yield error
 
 
-def signal_explanations(record: LogRecord, *, after: Sequence[LogExplanation]) -> Iterator[LogExplanation]:
-    """What ended processes from outside, where no error of theirs says more."""
-    if any(one.owner is not Owner.UNKNOWN or one.explained for one in after):
-        return
+def ended_by_signal(record: LogRecord, found: Sequence[LogExplanation]) -> LogExplanation | None:
+    """What ended a process from outside; None where an error of the processes' own says more."""
+    consequences = {rule.id for rule in message_rules() if rule.follows}
+    if any(one.rule not in consequences for one in found):
+        return None
     # torchrun ends the other ranks with SIGTERM once one has failed.
-    for number in (9, 11, 7, 6):
-        if record.signals[number]:
-            yield _SIGNALS[number]
-            return
+    return next((_SIGNALS[number] for number in (9, 11, 7, 6) if record.signals[number]), None)
 
 
 _SIGNALS = {

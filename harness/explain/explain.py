@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from harness.explain.errors_of_log import ErrorExplainer, signal_explanations
+from harness.explain.errors_of_log import ErrorExplainer, ended_by_signal
 from harness.explain.explanation import LogExplanation, LogReport, merged
 from harness.explain.lines import BLOCK, kind_of_binary
 from harness.explain.reading import LogRecord, read_log
@@ -60,7 +60,8 @@ def report_of(record: LogRecord, *, source: str, named: str | None, cache: Path)
     index = load_index()
     release = find_release(record, index, named)
     found = list(ErrorExplainer(release=release, index=index, cache=cache).explanations(record))
-    found += signal_explanations(record, after=found)
+    if signal := ended_by_signal(record, found):
+        found = [signal]
     found += silent_faults(record.training)
     return LogReport(
         source=source,

@@ -34,18 +34,19 @@ def kind_of_binary(start: bytes) -> str:
     return next((kind for magic, kind in _BINARY.items() if start.startswith(magic)), "")
 
 
-def lines_of(stream: BinaryIO, *, first: bytes = b"") -> Iterator[bytes]:
-    """The lines of a log as UTF-8, without line ends, terminal sequences and NUL; a carriage return ends a line too.
+def blocks_of(stream: BinaryIO, *, first: bytes = b"") -> Iterator[tuple[bytes, list[bytes]]]:
+    """A log in blocks, each with its lines, as UTF-8 without line ends, terminal sequences and NUL.
+
+    A carriage return ends a line too. The block has the text of all its lines, so that what is not in it is in none.
 
     Args:
-        stream: Read to its end in blocks.
+        stream: Read to its end.
         first: What was read of it before.
     """
     rest = b""
     cut = False
-    for block in _decoded(stream, first):
-        if b"\r" in block:
-            block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    for data in _decoded(stream, first):
+        block = _clean(data)
         lines = block.split(b"\n")
         if cut:
             # The rest of a line whose beginning was given.
@@ -53,22 +54,32 @@ def lines_of(stream: BinaryIO, *, first: bytes = b"") -> Iterator[bytes]:
                 continue
             del lines[0]
             cut = False
-        else:
+        elif rest:
             lines[0] = rest + lines[0]
+            block = rest + block
         rest = lines.pop()
-        yield from map(_clean, lines)
         if len(rest) > LONGEST_LINE:
-            yield _clean(rest)
+            lines.append(rest)
             rest, cut = b"", True
+        yield block, [line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] for line in lines]
     if rest:
-        yield _clean(rest)
+        yield rest, [rest[:LONGEST_LINE]]
 
 
-def _clean(line: bytes) -> bytes:
-    line = line[:LONGEST_LINE]
-    if b"\x1b" in line:
-        line = _COLOURS.sub(b"", line)
-    return line.replace(b"\0", b"") if b"\0" in line else line
+def lines_of(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines alone."""
+    for _, lines in blocks_of(stream):
+        yield from lines
+
+
+def _clean(block: bytes) -> bytes:
+    if b"\x1b" in block:
+        block = _COLOURS.sub(b"", block)
+    if b"\0" in block:
+        block = block.replace(b"\0", b"")
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return block
 
 
 def _decoded(stream: BinaryIO, first: bytes) -> Iterator[bytes]:

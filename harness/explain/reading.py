@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from harness.explain.lines import lines_of
+from harness.explain.lines import blocks_of
 from harness.explain.tracebacks import LoggedError, TracebackReader
-from harness.explain.training_lines import TrainingRecord
+from harness.explain.training_lines import OTHER_MARKS, TrainingRecord
 
 _PREFIX = re.compile(
     rb"(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)? )?"
@@ -20,7 +19,13 @@ _PREFIX = re.compile(
 srun's `0: `."""
 _LOGGER = re.compile(rb"\[\d{4}-\d\d-\d\d [\d:,.]+\]\[[^\]]*\]\[[A-Z]+\] - ")
 """hydra's."""
-_MAY_END = (b"rror", b"xception", b"Traceback", b'File "', b" in ", b"-> ", b"Interrupt", b"In [", b"In[")
+_OF_ERRORS = (
+    *(b"rror", b"xception", b"Traceback", b'File "', b".py in ", b".py:", b"> in ", b"-> ", b"Interrupt"),
+    *(b"Cell In", b"File ~"),
+)
+"""What a line has that begins or ends a traceback."""
+_OF_ENDS = (b"exitcode", b"exit code", b"(SIG", b"Killed", b"fault", b"Bus error", b"Aborted")
+_MAY_HAVE_PREFIX = frozenset(b">[0123456789")
 _SIGNAL = re.compile(
     rb"(?:exitcode\s*:\s*|exit ?code:? |exitcode=)-(?P<number>\d{1,3})\b|Signal (?P<named>\d{1,3}) \(SIG"
 )
@@ -70,55 +75,76 @@ def read_log(stream: BinaryIO, *, first: bytes = b"", lone: bool = True) -> LogR
         first: What was read of it before.
         lone: Whether an exception's line counts without a traceback.
     """
-    return _read(lines_of(stream, first=first), lone=lone)
+    reading = _Reading(lone=lone)
+    for block, lines in blocks_of(stream, first=first):
+        reading.take(block, lines)
+    return reading.close()
 
 
-def _read(lines: Iterable[bytes], *, lone: bool) -> LogRecord:
-    record = LogRecord()
-    readers: dict[bytes, TracebackReader] = {}
-    busy: set[bytes] = set()
-    training = record.training
-    for number, whole in enumerate(lines, start=1):
+@dataclass(kw_only=True)
+class _Reading:
+    lone: bool
+    record: LogRecord = field(default_factory=LogRecord)
+    readers: dict[bytes, TracebackReader] = field(default_factory=dict)
+    busy: set[bytes] = field(default_factory=set)
+    last: list[bytes] = field(default_factory=list)
+
+    def take(self, block: bytes, lines: list[bytes]) -> None:
+        """Read a block. What a block does not have is looked for in none of its lines: most blocks have steps only."""
+        record = self.record
+        marks = [one for one in _OF_ERRORS if one in block]
+        ends = [one for one in _OF_ENDS if one in block]
+        others = any(one in block for one in OTHER_MARKS)
+        number = record.lines
+        for whole in lines:
+            number += 1
+            if not whole:
+                continue
+            line, rank = whole, b""
+            if whole[0] in _MAY_HAVE_PREFIX:
+                prefix = _PREFIX.match(whole)
+                if prefix is not None and prefix.end():
+                    line, rank = whole[prefix.end() :], prefix["rank"] or prefix["other"] or b""
+            if rank in self.busy:
+                self._feed(rank, line, number)
+            else:
+                for mark in marks:
+                    if mark in line:
+                        self._feed(rank, line, number)
+                        break
+            record.training.read(line, others=others)
+            for mark in ends:
+                if mark in line:
+                    _note_signal(record, line)
+                    break
+            if line[:1] == b"|" and len(record.classes) < _MOST_CLASSES and (found := _CLASS.search(line)):
+                record.classes[found["file"].decode(), int(found["line"])] = found["name"].decode()
         record.lines = number
-        record.size += len(whole) + 1
-        prefix = _PREFIX.match(whole)
-        assert prefix is not None
-        line = whole[prefix.end() :] if prefix.end() else whole
-        rank = prefix["rank"] or prefix["other"] or b""
-        if rank in busy or any(mark in line for mark in _MAY_END):
-            reader = readers.get(rank)
-            if reader is None and len(readers) < _MOST_RANKS:
-                reader = readers[rank] = TracebackReader(rank=rank.decode(), lone=lone)
-            if reader is not None:
-                _feed(record, reader, line, number)
-                (busy.add if reader.busy else busy.discard)(rank)
-        training.read(line)
-        if b"|" in line[:1] and len(record.classes) < _MOST_CLASSES and (found := _CLASS.search(line)):
-            record.classes[found["file"].decode(), int(found["line"])] = found["name"].decode()
-        if b"xit" in line or b"SIG" in line or b"Killed" in line or b"fault" in line or b"rror" in line:
-            _note_signal(record, line)
-        if line and not line.isspace():
-            record.last.append(_cut(line))
-            if len(record.last) > _LAST_LINES:
-                del record.last[0]
-    for reader in readers.values():
-        reader.close()
-        _take(record, reader)
-    record.errors.sort(key=lambda one: one.at)
-    return record
+        record.size += len(block)
+        self.last = [one for one in (*self.last, *lines[-20:]) if one and not one.isspace()][-_LAST_LINES:]
 
+    def _feed(self, rank: bytes, line: bytes, number: int) -> None:
+        reader = self.readers.get(rank)
+        if reader is None:
+            if len(self.readers) >= _MOST_RANKS:
+                return
+            reader = self.readers[rank] = TracebackReader(rank=rank.decode(), lone=self.lone)
+        text = line[:4000].decode("utf-8", "replace")
+        if not reader.busy and (logger := _LOGGER.match(line)):
+            # `logging.exception` and hydra print a traceback behind their own prefix.
+            text = text[logger.end() :]
+        reader.feed(text.rstrip(), number)
+        _take(self.record, reader)
+        (self.busy.add if reader.busy else self.busy.discard)(rank)
 
-def _cut(line: bytes) -> str:
-    return line[:300].decode("utf-8", "replace")
-
-
-def _feed(record: LogRecord, reader: TracebackReader, line: bytes, number: int) -> None:
-    text = line[:4000].decode("utf-8", "replace")
-    if logger := _LOGGER.match(line):
-        # `logging.exception` and hydra print a traceback behind their own prefix.
-        text = text if reader.busy else text[logger.end() :]
-    reader.feed(text.rstrip(), number)
-    _take(record, reader)
+    def close(self) -> LogRecord:
+        """The log has ended."""
+        for reader in self.readers.values():
+            reader.close()
+            _take(self.record, reader)
+        self.record.errors.sort(key=lambda one: one.at)
+        self.record.last = [one[:300].decode("utf-8", "replace") for one in self.last]
+        return self.record
 
 
 def _take(record: LogRecord, reader: TracebackReader) -> None:

@@ -14,16 +14,13 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-_HEAD = re.compile(
-    rb"(?P<tag>train|val|Train|validation)?,? ?(?:rank: (?P<rank>\d{1,6}), )?(?P<valid>validation )?"
+_STEP = re.compile(
+    rb"(?:rank: (?P<rank>\d{1,6}), )?(?P<valid>validation )?(?:Train )?"
     rb"epoch: (?P<epoch>\d{1,7})/(?P<epochs>\d{1,9}), (?:data_slice: \d+/\d+, )?"
     rb"step(?:_in_slice)?:? (?P<step>\d{1,12})/(?P<steps>\d{1,12}),(?: step_in_epoch: (?P<in_epoch>\d{1,12}),)?"
-    rb"(?: total(?: step)?: (?P<total>\d{1,12}),)?"
 )
 _LOSS = re.compile(rb"\(loss(?:_avg_rank)?: (?P<loss>[-+\w.]+)\)")
-_RATE = re.compile(rb"\(lr: (?P<rate>[-+\w.]+)\)")
-_STAT = re.compile(rb"\('(\w{1,40})', ([-+\w.]+)\)")
-_USED = re.compile(rb"usage: ([\d.]+) GB")
+_STAT = re.compile(rb"\('(\w{1,40})', [-+\w.]+\)")
 _TOTAL_ROWS = re.compile(rb"total_num of samplers(?: across ranks)?: (?P<rows>\d{1,12})(?:, (?P<file>.*))?")
 _BATCHES = re.compile(rb"rank: \d+, dataloader start from step: (?P<start>\d+), batch_num: (?P<number>\d{1,12}),")
 _TENSOR = re.compile(rb"miss key in ckpt: (?:model: )?(?P<name>[\w.]+)", re.IGNORECASE)
@@ -34,6 +31,14 @@ _SHAPES = re.compile(
 _ENTERED = re.compile(rb"(?P<what>Train|Validate) epoch: (?P<epoch>\d+), rank: (?P<rank>\d+)")
 _NO_STEPS = re.compile(rb"(?P<what>Training|Validation) Epoch: \d+: 0it \[")
 _MOST_NAMES = 2000
+_NAMED_STEPS = 200
+"""Steps whose statistics' names are read; a model reports the same ones ever after."""
+OTHER_MARKS = (
+    *(b"ckpt", b"heckpoint", b"init_param", b"total_num of samplers", b"dataloader start", b"The grad norm is "),
+    b"dst: (",
+    *(b"Error executing job", b" acc: ", b"funasr version", b"0it [", b"data is empty"),
+)
+"""What a line has that is no step and of interest; a block of a log without any needs no look at its lines."""
 _MOST_EPOCHS = 5000
 
 
@@ -75,8 +80,9 @@ class TrainingRecord:
     epochs: int | None = None
     """`max_epoch`."""
     ranks: set[int] = field(default_factory=set)
-    statistics: Counter[str] = field(default_factory=Counter)
-    """Names that the model reports with a step, and in how many steps."""
+    statistics: dict[str, None] = field(default_factory=dict)
+    """Names that the model reports with a step, in their order."""
+    steps_named: int = 0
     broken_losses: Counter[str] = field(default_factory=Counter)
     """Of training steps: `nan`, `inf`."""
     first_broken: tuple[int, int] | None = None
@@ -117,26 +123,35 @@ class TrainingRecord:
         """Whether the log has anything of a trainer."""
         return bool(self.train or self.entered or self.saved or self.no_steps)
 
-    def read(self, line: bytes) -> None:
-        """Take in one line; others are passed over."""
+    def read(self, line: bytes, *, others: bool = True) -> None:
+        """Take in one line; others are passed over.
+
+        Args:
+            line: Without colours.
+            others: Whether the block that it is of has any of `OTHER_MARKS`.
+        """
         at = line.find(b"epoch: ")
         if at >= 0:
-            if b"(loss" in line:
-                self._step(line, max(0, at - 60))
-            elif found := _ENTERED.search(line):
+            loss = line.find(b"(loss", at)
+            if loss >= 0:
+                self._step(line, at, loss)
+                return
+            if found := _ENTERED.search(line):
                 self.entered[found["what"].decode()] += 1
-            elif b"funasr version" in line:
-                self._other(line)
-            return
-        self._other(line)
+                return
+        if others:
+            self._other(line)
 
-    def _step(self, line: bytes, at: int) -> None:
-        head, loss = _HEAD.search(line, at), _LOSS.search(line, at)
+    def _step(self, line: bytes, at: int, loss_at: int) -> None:
+        # Before `epoch: ` are `rank: 0, `, `Train ` or `validation `, and before the rank the tag.
+        start = line.rfind(b"rank: ", max(0, at - 30), at)
+        start = start if start >= 0 else max(line.rfind(b"validation ", max(0, at - 11), at), 0) or at
+        head, loss = _STEP.match(line, start), _LOSS.match(line, loss_at)
         if head is None or loss is None:
             return
         rank = int(head["rank"] or 0)
         self.ranks.add(rank)
-        is_valid = head["tag"] in (b"val", b"validation") or head["valid"] is not None
+        is_valid = head["valid"] is not None or line[max(0, start - 5) : start] == b"val, "
         number, step = int(head["epoch"]), int(head["in_epoch"] or head["step"])
         of = self.valid if is_valid else self.train
         epoch = of.get(number)
@@ -155,8 +170,8 @@ class TrainingRecord:
         self._statistics(epoch, line, loss.end())
         if not is_valid:
             self._rate(epoch, line, loss.end())
-        if used := _USED.search(line, loss.end()):
-            epoch.memory = max(epoch.memory, _number(used[1]) or 0.0)
+        used = _between(line, b"usage: ", b" ", loss.end())
+        epoch.memory = max(epoch.memory, used or 0.0)
 
     def _loss(self, epoch: EpochOf, step: int, text: bytes, is_valid: bool) -> None:
         value = _number(text)
@@ -168,17 +183,17 @@ class TrainingRecord:
             self.first_broken = self.first_broken or (epoch.number, step)
 
     def _statistics(self, epoch: EpochOf, line: bytes, at: int) -> None:
-        for name, value in _STAT.findall(line, at):
-            key = name.decode()
-            if key in self.statistics or len(self.statistics) < 100:
-                self.statistics[key] += 1
-            if key == "acc" and (number := _number(value)) is not None and math.isfinite(number):
-                epoch.accuracy_sum += number
-                epoch.accuracies += 1
+        if self.steps_named < _NAMED_STEPS:
+            self.steps_named += 1
+            for name in _STAT.findall(line, at):
+                self.statistics.setdefault(name.decode(), None)
+        number = _between(line, b"('acc', ", b")", at)
+        if number is not None and math.isfinite(number):
+            epoch.accuracy_sum += number
+            epoch.accuracies += 1
 
     def _rate(self, epoch: EpochOf, line: bytes, at: int) -> None:
-        found = _RATE.search(line, at)
-        rate = _number(found["rate"]) if found else None
+        rate = _between(line, b"(lr: ", b")", at)
         if rate is None:
             return
         self.rates += 1
@@ -187,7 +202,7 @@ class TrainingRecord:
         self.rate_highest = rate if self.rate_highest is None else max(self.rate_highest, rate)
 
     def _other(self, line: bytes) -> None:
-        if b"ckpt" in line or b"heckpoint" in line or b"init_param" in line:
+        if b"ckpt" in line or b"heckpoint" in line or b"init_param" in line or b"dst: (" in line:
             self._checkpoint(line)
         elif found := _TOTAL_ROWS.search(line):
             name = (found["file"] or b"").decode("utf-8", "replace").strip()
@@ -233,6 +248,16 @@ class TrainingRecord:
             self.resumed = line.partition(b"from ")[2].decode("utf-8", "replace").strip(" '")
         elif b"no validation" in line or b"excluded from best" in line:
             self.unvalidated += 1
+
+
+def _between(line: bytes, start: bytes, end: bytes, at: int) -> float | None:
+    """The number between two marks; None where there is none."""
+    first = line.find(start, at)
+    if first < 0:
+        return None
+    first += len(start)
+    last = line.find(end, first, first + 40)
+    return _number(line[first:last]) if last >= 0 else None
 
 
 def _number(text: bytes) -> float | None:

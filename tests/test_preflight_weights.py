@@ -123,7 +123,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], dict[str, Any], tuple[str, Sever
         {"ignore_init_mismatch": False},
         ("checkpoint-shapes-refused", _BROKEN),
     ),
-    "other features": (lambda one: _config(one, frontend_conf__lfr_m=1), {}, ("tensors-of-another-shape", _WRONG)),
+    "other features": (
+        lambda one: _config(one, frontend_conf__lfr_m=1),
+        {},
+        ("features-not-the-checkpoints", _WRONG),
+    ),
+    "other frame rate": (_nothing, {"frontend_conf.lfr_n": 1}, ("frontend-not-the-checkpoints", _WRONG)),
     "fewer blocks": (lambda one: _config(one, encoder_conf__num_blocks=1), {}, ("checkpoint-tensors-dropped", _WRONG)),
     "more blocks": (lambda one: _config(one, encoder_conf__num_blocks=3), {}, ("tensors-not-in-checkpoint", _WRONG)),
     "heads": (lambda one: _config(one, encoder_conf__attention_heads=3), {}, ("model-not-built", _BROKEN)),

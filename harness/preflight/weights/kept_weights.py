@@ -9,6 +9,7 @@ from harness.core.cells import Severity
 from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.weights.tensor_fates import CheckpointTensor, ModelTensor, TensorFates, share
+from harness.preflight.weights.trained_features import differ_in_features, of_another_size
 
 _NEW_THAT_MATTERS = 0.01
 """Share of the parameters; a release may have added a tensor that the checkpoint's did not have."""
@@ -27,7 +28,7 @@ def check_weights(inputs: Inputs, fates: TensorFates) -> Iterator[PreflightFindi
     if not any(one.loaded for one in fates.parameters):
         yield _nothing(fates, place)
         return
-    yield from _other_shapes(fates, place)
+    yield from _other_shapes(inputs, fates, place)
     yield from _absent(fates, place)
     yield from _dropped(fates, place)
     yield from _numbers(fates, place)
@@ -87,12 +88,15 @@ def _prefix(fates: TensorFates) -> str:
     return ""
 
 
-def _other_shapes(fates: TensorFates, place: Place) -> Iterator[PreflightFinding]:
-    """Apart: what differs in the vocabulary alone, and the rest."""
+def _other_shapes(inputs: Inputs, fates: TensorFates, place: Place) -> Iterator[PreflightFinding]:
+    """Apart: what differs in the vocabulary alone, in the features alone, and the rest."""
     vocabulary = fates.vocabulary
     other = fates.of_another_shape()
     first = [one for one in other if _differs_in_vocabulary(one, vocabulary)]
     rest = [one for one in other if one not in first]
+    for size, tensors in differ_in_features(fates, rest).items():
+        yield of_another_size(inputs, fates, size, tensors, place)
+        rest = [one for one in rest if one not in tensors]
     if first and first[0].found_shape is not None:
         sizes = f"{first[0].found_shape[0]} → {vocabulary}"
         yield PreflightFinding(

@@ -18,6 +18,7 @@ from harness.preflight.weights.build_failures import check_failure
 from harness.preflight.weights.kept_weights import check_weights
 from harness.preflight.weights.later_load import check_later_load
 from harness.preflight.weights.tensor_fates import ModelTensor, TensorFates, fates_of, share
+from harness.preflight.weights.trained_features import check_frontend
 from harness.worker.trainer.options import trainer_options
 
 SECTION = "weights"
@@ -68,7 +69,7 @@ def check(inputs: Inputs) -> PreflightPart:
         return PreflightPart(skipped=f"Weights were not compared: {outcome.reason}")
     fates = fates_of(outcome.evidence["preflight"])
     known = frozenset(one.rule for one in folder.check(inputs).findings if one.severity is not Severity.MINOR)
-    findings: list[PreflightFinding] = []
+    findings = [*check_frontend(inputs)]
     skipped = ""
     if fates.failure is not None and fates.ours == "BlockedCall":
         skipped = f"Weights were not compared: {fates.failure.message}."

@@ -313,6 +313,46 @@ def test_a_person_who_ends_the_training_is_no_fault() -> None:
     assert examined(found) == {}
 
 
+def ended_by(exception: str, *traceback: str) -> TrainingState:
+    found = state(20, ended=None)
+    ended = Ended(at=1.0, step=20, epoch=0, how="exception", status=1, exception=exception, traceback=traceback)
+    found.add("host-100.jsonl", EpochEnded(at=1.0, epoch=0, step=20, batches=20, utterances=160, distinct=160))
+    found.add("host-100.jsonl", ended)
+    return found
+
+
+def test_an_epoch_that_an_exception_cut_off_has_lost_no_rows() -> None:
+    assert set(examined(ended_by("builtins.RuntimeError: no"))) == {"ended-by-exception"}
+
+
+def test_the_overflow_of_the_perplexity_is_told_from_other_overflows() -> None:
+    line = '    f"(ppl_avg_slice: {math.exp(loss_avg_epoch):.3e}), "'
+    found = examined(ended_by("builtins.OverflowError: math range error", line))
+    assert set(found) == {"loss-overflows-exp"}
+    assert found["loss-overflows-exp"].severity is Severity.BROKEN
+    assert set(examined(ended_by("builtins.OverflowError: math range error", "x = f(y)"))) == {"ended-by-exception"}
+
+
+def test_what_the_configuration_leaves_out_of_a_checkpoint_is_not_missing() -> None:
+    begun = training(**in_force(train_conf={"effective_save_name_excludes": ["encoder."]}))
+    found = state(started=begun)
+    one = Saved(
+        at=1.0,
+        step=50,
+        epoch=0,
+        path="model.pt",
+        bytes=1,
+        seconds=0.1,
+        tensors=9,
+        missing=("encoder.w",),
+        other_values=(),
+    )
+    found.add("host-100.jsonl", one)
+    assert examined(found) == {}
+    found.add("host-100.jsonl", dataclasses.replace(one, missing=("encoder.w", "decoder.w")))
+    assert set(examined(found)) == {"checkpoint-not-the-model"}
+
+
 def test_a_command_that_trains_nothing_is_said() -> None:
     assert set(examined(TrainingState())) == {"nothing-observed"}
     idle = TrainingState()

@@ -41,9 +41,11 @@ def main() -> int:
 
 
 def prepare(room: Path) -> TrainingScene:
-    """A model that was trained before, rows, and faulty rows."""
+    """A model that was trained before, rows, and faulty rows; what a folder has of an earlier call is taken as it is."""
     (release,) = resolve(RELEASE, load_lock(ROOT / "matrices" / "releases.lock.toml"))
     fetch([release], default_cache(), jobs=1)
+    if (room / "pretraining" / "exp" / "model.pt").exists():
+        return TrainingScene(room=room, install_dir=install_path(release, default_cache()), folder=room / "model")
     (room / "forked").mkdir(parents=True, exist_ok=True)
     server = Forked(room / "forked")
     try:

@@ -87,6 +87,7 @@ def changed_release(scene: TrainingScene, changes: Sequence[Change], place: Path
 def run(scene: TrainingScene, training: Training) -> Outcome:
     """Watch one training in a folder of its own below the scene's room."""
     here = scene.room / training.name.replace(" ", "-").replace("/", "-").replace(",", "").replace("'", "")
+    shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
     install_dir = changed_release(scene, training.changes, here / "release")
     if (scene.room / RANDOM).exists():

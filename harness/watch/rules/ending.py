@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from harness.core.cells import Severity
 from harness.text.units import memory as size
 from harness.watch.findings import WatchFinding
-from harness.watch.records import PostMortem
+from harness.watch.records import Ended, PostMortem
+from harness.watch.rules.loss import overflow
 from harness.watch.state import RankState, TrainingState
 
 OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "DefaultCPUAllocator: can't allocate", "MemoryError")
@@ -38,6 +39,9 @@ def _exception(rank: RankState) -> Iterator[WatchFinding]:
     ended = rank.ended
     if ended is None or any(name in ended.exception for name in ENDED_BY_PERSON):
         return
+    if _is_overflow(ended):
+        yield overflow(rank.steps, rank.rank, ended.traceback[-3:])
+        return
     memory = any(word in ended.exception for word in OUT_OF_MEMORY)
     yield WatchFinding(
         severity=Severity.BROKEN,
@@ -50,6 +54,11 @@ def _exception(rank: RankState) -> Iterator[WatchFinding]:
         evidence=(*_post_mortem(ended.post_mortem), *ended.traceback[-3:]),
         remedy=_what_fits(rank) if memory else "",
     )
+
+
+def _is_overflow(ended: Ended) -> bool:
+    """Whether `math.exp` of the averaged loss ended the trainer, where it prints the perplexity."""
+    return "OverflowError: math range error" in ended.exception and any("math.exp" in one for one in ended.traceback)
 
 
 def _when(rank: RankState) -> str:

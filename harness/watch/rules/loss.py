@@ -104,6 +104,20 @@ def _overflow(rank: RankState) -> Iterator[WatchFinding]:
             return
 
 
+def overflow(step: int, rank: int, evidence: Sequence[str]) -> WatchFinding:
+    """The training has ended by it."""
+    return WatchFinding(
+        severity=Severity.BROKEN,
+        rule="loss-overflows-exp",
+        message=f"the averaged loss exceeds {LARGEST_EXPONENT:.0f}, and the trainer's `math.exp(loss)`, which prints "
+        "the perplexity, ended the training",
+        step=step,
+        rank=rank,
+        evidence=tuple(evidence),
+        remedy="remove the rows whose text does not fit their audio, and lower the learning rate",
+    )
+
+
 def _constant(rank: RankState) -> Iterator[WatchFinding]:
     steps = list(rank.recent)[-CONSTANT_STEPS:]
     if len(steps) < CONSTANT_STEPS:

@@ -20,20 +20,23 @@ def about_saving(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
     for rank in state.training_ranks:
         if rank.training is None:
             continue
-        yield from _not_what_is_in_memory(rank)
+        yield from _not_what_is_in_memory(rank, Settings.of(rank.training))
         yield from _best_means_nothing(rank, Settings.of(rank.training))
         yield from _read_back(rank)
         if ended:
             yield from _never_saved(rank)
 
 
-def _not_what_is_in_memory(rank: RankState) -> Iterator[WatchFinding]:
+def _not_what_is_in_memory(rank: RankState, settings: Settings) -> Iterator[WatchFinding]:
+    left_out = settings.train_conf.get("effective_save_name_excludes")
+    prefixes = tuple(map(str, left_out)) if isinstance(left_out, list | tuple) else ()
     for saved in rank.saved:
+        missing = tuple(name for name in saved.missing if not name.startswith(prefixes)) if prefixes else saved.missing
         averaged = AVERAGED in Path(saved.path).name
-        if not saved.missing and (averaged or not saved.other_values):
+        if not missing and (averaged or not saved.other_values):
             continue
-        if saved.missing:
-            what = f"lacks {_names(saved.missing)} of the model"
+        if missing:
+            what = f"lacks {_names(missing)} of the model"
         else:
             what = f"has other values in {_names(saved.other_values)} than the model in memory"
         yield WatchFinding(

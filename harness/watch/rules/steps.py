@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from harness.core.cells import Severity
 from harness.rules.recipe import warmup_rate
 from harness.watch.findings import WatchFinding
-from harness.watch.records import Step, TrainingStarted
+from harness.watch.records import EpochEnded, Step, TrainingStarted
 from harness.watch.rules.settings import Settings, planned_steps
 from harness.watch.state import RankState, TrainingState
 
@@ -199,13 +199,23 @@ def _epochs(rank: RankState, training: TrainingStarted, settings: Settings) -> I
         )
 
 
+def _whole_epochs(rank: RankState) -> list[EpochEnded]:
+    """Those that the trainer went through to their end: an exception or a signal cuts the last one off."""
+    cut = rank.ended is not None and rank.ended.how != "finished"
+    return (
+        rank.epochs[:-1]
+        if cut and rank.epochs and rank.ended and rank.ended.step == rank.epochs[-1].step
+        else rank.epochs
+    )
+
+
 def _rows(state: TrainingState) -> Iterator[WatchFinding]:
     """Rows that no rank trained on in a whole epoch."""
     ranks = state.training_ranks
     if not ranks or ranks[0].training is None or ranks[0].training.rows is None:
         return
     rows = ranks[0].training.rows
-    first = [next((one for one in rank.epochs if one.distinct is not None), None) for rank in ranks]
+    first = [next((one for one in _whole_epochs(rank) if one.distinct is not None), None) for rank in ranks]
     if len(ranks) < (ranks[0].process.world_size if ranks[0].process else 1):
         return
     counts = [one.distinct for one in first if one is not None and one.distinct is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,16 +13,24 @@ from harness.commands.exit_status import FAULT, FINE, FOUND
 from harness.core.cells import Severity
 from harness.core.durable import json_text, write_file
 from harness.core.errors import InputError
+from harness.explain.explain import explain_text
 from harness.performance.prediction.cards import GpuCard
-from harness.text.terminal import console, say
+from harness.releases import default_cache
+from harness.report.watch_report import LivePage, write_report
+from harness.text.plain import one_line
+from harness.text.terminal import console, say, say_result
 from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
 from harness.watch.launch_environment import environment
-from harness.watch.launching import launch
+from harness.watch.launching import OUTPUT, launch
 from harness.watch.scalars import ScalarWriter
-from harness.watch.terminal import LiveDisplay, can_draw
+from harness.watch.state import RankState
+from harness.watch.terminal import LiveDisplay, OutputTail, can_draw
 from harness.watch.verdict import RECORD, record
 from harness.watch.watching import RECORDS, Watched, follow, of_folder
+
+LAST_OUTPUT = 2**16
+"""Bytes of the command's output that the report looks at."""
 
 
 def main(options: argparse.Namespace) -> int:
@@ -36,10 +45,10 @@ def main(options: argparse.Namespace) -> int:
             "no command to watch", next_step="write it after `--`: `funasr-harness watch -- bash finetune.sh`"
         )
     folder = _folder(options.output)
-    command = launch(options.words, folder, environment(folder / RECORDS))
     watched = Watched(folder=folder, card=card)
-    shown = _Shown(watched)
+    shown = _Shown(watched, serve=options.page)
     try:
+        command = launch(options.words, folder, environment(folder / RECORDS))
         follow(command, watched, shown, stop_on=Severity(options.stop_on) if options.stop_on else None)
     finally:
         shown.close()
@@ -47,25 +56,32 @@ def main(options: argparse.Namespace) -> int:
 
 
 class _Shown:
-    """The display, and the scalars for TensorBoard; where nothing is drawn, the output goes on to standard output."""
+    """Display, page and TensorBoard's scalars; where nothing is drawn, the output goes on to standard output."""
 
-    def __init__(self, watched: Watched) -> None:
-        self._display = LiveDisplay(watched.state, watched.folder)
+    def __init__(self, watched: Watched, *, serve: bool) -> None:
+        self._page = LivePage(watched.state, watched.folder, serve=serve)
+        self._display = LiveDisplay(watched.state, watched.folder, log=OUTPUT, page=self._page.address)
         self._scalars = ScalarWriter(watched.state, watched.folder)
+        self._tail = OutputTail()
         self._passes_on = not can_draw(console())
+        if self._passes_on and self._page.address:
+            say(f"page: {self._page.address}")
 
     def update(self, findings: Sequence[WatchFinding], forecasts: Sequence[Forecast], output: str) -> None:
         """Show what is new."""
         if self._passes_on and output:
             sys.stdout.write(output)
             sys.stdout.flush()
+        self._tail.add(output)
         self._display.update(findings, forecasts, output)
+        self._page.update(findings, forecasts, self._tail.lines)
         self._scalars.update()
 
     def close(self) -> None:
         """Leave the terminal as it was before."""
         self._display.close()
         self._scalars.close()
+        self._page.close()
 
 
 def _folder(given: Path | None) -> Path:
@@ -85,10 +101,55 @@ def _folder(given: Path | None) -> Path:
 
 
 def _report(watched: Watched) -> int:
+    _explain(watched)
+    findings = watched.findings.ordered
     write_file(watched.folder / RECORD, json_text(record(watched)))
-    for one in watched.findings.ordered:
-        say(f"{one.severity} {one.rule}: {one.message}", style="red")
+    report = write_report(
+        watched.folder, watched.state, findings, watched.forecasts(), output=_last_output(watched.folder)
+    )
+    for line in report.lines:
+        say_result(line)
+    if watched.stopped_for is not None:
+        say(f"the command was ended for {watched.stopped_for.rule}, as --stop-on wants it", style="yellow")
+    for rule, fault in watched.findings.faults.items():
+        say(f"a fault of the harness itself, in the rule {rule}: {one_line(fault)}", style="red")
     if watched.findings.faults:
         return FAULT
     worst = watched.findings.worst
     return FOUND if watched.status or worst in (Severity.BROKEN, Severity.WRONG) else FINE
+
+
+def _last_output(folder: Path) -> list[str]:
+    tail = OutputTail()
+    try:
+        with (folder / OUTPUT).open("rb") as opened:
+            opened.seek(max(0, opened.seek(0, 2) - LAST_OUTPUT))
+            tail.add(opened.read().decode("utf-8", "replace"))
+    except OSError:
+        return []
+    return tail.lines
+
+
+EXCEPTION = "ended-by-exception"
+
+
+def _explain(watched: Watched) -> None:
+    """Give the exception that ended a training its cause and remedy, where they are known."""
+    finding = watched.findings.found.get(EXCEPTION)
+    rank = next((one for one in watched.state.ranks.values() if _has_exception(one, finding)), None)
+    if finding is None or rank is None or rank.ended is None:
+        return
+    version = rank.process.funasr if rank.process else None
+    known = explain_text("\n".join(rank.ended.traceback), named=version, cache=default_cache())
+    one = next((one for one in known.explanations if one.explained), None)
+    if one is None:
+        return
+    watched.findings.found[EXCEPTION] = dataclasses.replace(
+        finding,
+        evidence=(f"{one.owner}, {one.rule}: {one.title}", one.cause, *finding.evidence),
+        remedy=one.remedy or finding.remedy,
+    )
+
+
+def _has_exception(rank: RankState, finding: WatchFinding | None) -> bool:
+    return finding is not None and rank.rank == finding.rank and rank.ended is not None and bool(rank.ended.traceback)

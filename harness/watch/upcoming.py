@@ -38,8 +38,10 @@ def forecasts(
     """
     at = time.time() if now is None else now
     ranks = [rank for rank in state.training_ranks if rank.training is not None]
-    if not ranks or ranks[0].training is None or any(rank.ended is not None for rank in ranks):
+    if not ranks or ranks[0].training is None:
         return []
+    if any(rank.ended is not None for rank in ranks):
+        return list(_named_card(ranks, card)) if card is not None else []
     first, training = ranks[0], ranks[0].training
     found = [*_time(first, training, at), *_disk(first)]
     for rank in ranks:

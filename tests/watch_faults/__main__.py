@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def prepare(room: Path) -> TrainingScene:
-    """A model that was trained before, rows, and faulty rows; what a folder has of an earlier call is taken as it is."""
+    """A model that was trained before, rows, and faulty rows; what an earlier call has left is taken."""
     (release,) = resolve(RELEASE, load_lock(ROOT / "matrices" / "releases.lock.toml"))
     fetch([release], default_cache(), jobs=1)
     if (room / "pretraining" / "exp" / "model.pt").exists():

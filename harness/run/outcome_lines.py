@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -34,8 +35,11 @@ def line_of(outcome: Outcome) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def read_lines(path: Path) -> Content:
+def read_lines(path: Path, only: Callable[[str], bool] | None = None) -> Content:
     """Read a file of outcomes, packed or not.
+
+    Args:
+        only: Whether the outcome of a cell of this id is wanted; the others are not checked.
 
     Raises:
         StoreError: a whole line is not an outcome, and the message names its number; or the packed file is damaged.
@@ -46,14 +50,15 @@ def read_lines(path: Path) -> Content:
     outcomes: dict[str, Outcome] = {}
     # Split as bytes: `str.splitlines` would also break at U+2028, which a text may hold.
     for number, line in enumerate(raw[:whole].split(b"\n")[:-1], 1):
-        outcome = _outcome(line, path, number)
-        outcomes[outcome.cell.id] = outcome
+        outcome = _outcome(line, path, number, only)
+        if outcome is not None:
+            outcomes[outcome.cell.id] = outcome
     return Content(outcomes=tuple(outcomes.values()), truncated=whole < len(raw))
 
 
-def _outcome(line: bytes, path: Path, number: int) -> Outcome:
+def _outcome(line: bytes, path: Path, number: int, only: Callable[[str], bool] | None) -> Outcome | None:
     try:
-        return _parsed(line)
+        return _parsed(line, only)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         said = f"no field {error}" if isinstance(error, KeyError) else str(error)
         raise StoreError(
@@ -63,8 +68,11 @@ def _outcome(line: bytes, path: Path, number: int) -> Outcome:
         ) from error
 
 
-def _parsed(line: bytes) -> Outcome:
-    data = upgraded(json.loads(line, parse_constant=_not_strict))
+def _parsed(line: bytes, only: Callable[[str], bool] | None) -> Outcome | None:
+    written = json.loads(line, parse_constant=_not_strict)
+    if only is not None and not only(str(written["id"])):
+        return None
+    data = upgraded(written)
     outcome = Outcome.from_json(data)
     if outcome.to_json()["cell"] != data["cell"]:
         raise ValueError("its id and its cell contradict each other")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -220,8 +220,11 @@ class RunStore:
         return self._settled(below, above | {name}) and self._outcomes[below].status is not Status.PASSED
 
 
-def load_run(folder: Path) -> LoadedRun:
+def load_run(folder: Path, only: Callable[[str], bool] | None = None) -> LoadedRun:
     """Read a run, for a report; nothing is changed, and it may still be going on.
+
+    Args:
+        only: Whether the outcome of a cell of this id is wanted; with it, cells without an outcome are not counted.
 
     Raises:
         StoreError: there is no run, or it cannot be read.
@@ -229,12 +232,12 @@ def load_run(folder: Path) -> LoadedRun:
     if not holds_run(folder):
         raise StoreError(f"{folder} holds no run", next_step="make one with: funasr-harness run")
     try:
-        content = read_lines(folder / OUTCOMES)
+        content = read_lines(folder / OUTCOMES, only)
     except OSError as error:
         raise storage_error(error, folder / OUTCOMES, "read") from error
     provenance, there = _read_run(folder), len(content.outcomes)
     notices = [f"the last line of {OUTCOMES} is cut short and was left out"] if content.truncated else []
-    if missing := provenance.missing(there):
+    if only is None and (missing := provenance.missing(there)):
         notices.append(
             f"{missing} of {there + missing} cells have no outcome: the run was broken off, or is still going on; "
             "what was not measured is no success"

@@ -1,0 +1,64 @@
+"""What a release's `load_pretrained_model` takes from a checkpoint, found in its code."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import lru_cache
+
+from harness.preflight.code.release_code import ReleaseCode, functions
+from harness.preflight.code.source_file import SourceFile
+from harness.preflight.weights.checkpoint_names import WRAPPERS
+
+_LOADER = "load_pretrained_model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderRules:
+    """How a release's training loads `init_param`."""
+
+    unwraps: tuple[str, ...]
+    """Keys below which it looks for the weights, in their order."""
+    takes_off_module: bool
+    """Whether it finds the tensors of a checkpoint whose names begin with `module.`, as DDP writes them."""
+    excludes: bool
+    """Whether the setting `excludes` has an effect."""
+    keeps_mismatch: bool
+    """Whether tensors of another shape are left as they are where `ignore_init_mismatch` is not set; else an error."""
+
+
+def loader_rules(code: ReleaseCode, entry: str) -> LoaderRules | None:
+    """The rules of a release; None where its code has another form."""
+    loader = code.file(f"train_utils/{_LOADER}.py")
+    script = code.file(f"bin/{entry}.py")
+    if script is None or loader is None:
+        return None
+    caller = script if f"{_LOADER}(" in script.text else code.file("auto/auto_model.py")
+    return _rules(loader, caller) if caller is not None else None
+
+
+@lru_cache(maxsize=256)
+def _rules(loader: SourceFile, caller: SourceFile) -> LoaderRules | None:
+    function = next((one for one in functions(loader.tree) if one.name == _LOADER), None) if loader.tree else None
+    if function is None:
+        return None
+    compared = [
+        node.left.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In) and isinstance(node.left, ast.Constant)
+    ]
+    loops = [node for node in ast.walk(function) if isinstance(node, ast.For)]
+    return LoaderRules(
+        unwraps=tuple(one for one in WRAPPERS if one in compared),
+        takes_off_module="module." in {node.value for node in ast.walk(function) if isinstance(node, ast.Constant)},
+        excludes=any("excludes" in ast.unparse(one.iter) for one in loops),
+        keeps_mismatch=_keeps_mismatch(caller),
+    )
+
+
+def _keeps_mismatch(caller: SourceFile) -> bool:
+    for node in ast.walk(caller.tree) if caller.tree else ():
+        if isinstance(node, ast.keyword) and node.arg == "ignore_init_mismatch" and isinstance(node.value, ast.Call):
+            default = node.value.args[1] if len(node.value.args) > 1 else None
+            return isinstance(default, ast.Constant) and bool(default.value)
+    return False

@@ -1,4 +1,4 @@
-"""Which release a user means, what of an installed one was edited, and in which releases a training would work."""
+"""Which release a user means, and what of an installed one was edited."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ import base64
 import hashlib
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from user_folders import inputs_of
 
-from harness.core.cells import Depth, Dimensions, Release, Severity
+from harness.core.cells import Release
 from harness.core.errors import ReleaseError
-from harness.preflight.all_releases.which_releases import ATLAS, which_releases
-from harness.preflight.inputs import Inputs
 from harness.preflight.release.found import find_release, in_a_line, installed_release
 from harness.releases import default_cache
-from harness.variants.catalogue import load_variant
-from harness.variants.variant import render
 
 FILES = {
     "funasr/__init__.py": "raise RuntimeError('it was imported')\n",
@@ -123,68 +114,3 @@ def test_the_newest_published_is_the_default(locked: tuple[Release, ...], monkey
     assert found.release == locked[-1]
     assert found.how == "the newest published"
     assert (found.install_dir / "funasr/__init__.py").is_file()
-
-
-def user(folder: Path, layout: Callable[[str], Path], variant: str, cache: Path, **overrides: Any) -> Inputs:
-    own = load_variant(variant)
-    config = render(own, dimensions=Dimensions.parse("v25055-h320"), depth=Depth.FULL)
-    config |= {path: value for path, value in own.training.items() if "." not in path}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    (folder / "configuration.json").write_text("{}", encoding="utf-8")
-    data = {"train_data_set_list": "a", "valid_data_set_list": "b"}
-    return replace(inputs_of(folder, install_dir=layout("1.4.16"), **{**data, **overrides}), cache=cache)
-
-
-def of(locked: tuple[Release, ...], *versions: str) -> tuple[Release, ...]:
-    return tuple(one for one in locked if one.version in versions)
-
-
-@pytest.mark.release
-def test_the_code_of_each_release_says_where_a_training_ends(
-    tmp_path: Path, layout: Callable[[str], Path], locked: tuple[Release, ...]
-) -> None:
-    versions = ("1.0.17", "1.0.23", "1.0.24", "1.4.16")
-    for version in versions:
-        layout(version)
-    inputs = user(tmp_path, layout, "seaco_paraformer", default_cache(), model_conf__train_decoder=True)
-    table = which_releases(inputs, of(locked, *versions))
-    assert [(one.releases, one.severity) for one in table.groups] == [
-        ("1.0.24, 1.4.16", None),
-        ("1.0.23", Severity.BROKEN),
-        ("1.0.17", Severity.BROKEN),
-    ]
-    assert (table.best, table.read, table.listed) == ("1.4.16", 4, 4)
-    assert "returns 5 values" in table.groups[1].reasons[0].text
-    assert table.lines()[-1] == "Best: pip install funasr==1.4.16"
-
-
-@pytest.mark.release
-def test_without_their_code_what_is_recorded_is_known(
-    tmp_path: Path, layout: Callable[[str], Path], locked: tuple[Release, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As in a wheel.
-    monkeypatch.setattr("harness.preflight.all_releases.which_releases.ATLAS", tmp_path / "none")
-    inputs = user(tmp_path, layout, "sense_voice", tmp_path)
-    table = which_releases(inputs, locked)
-    assert [(one.releases.partition(" (")[0], one.severity) for one in table.groups] == [
-        ("1.1.18 – 1.4.16", None),
-        ("1.1.17", Severity.BROKEN),
-        ("1.0.30 – 1.1.16", None),
-        ("1.0.0 – 1.0.29", Severity.BROKEN),
-    ]
-    assert "1.0.30 is the first" in table.groups[-1].reasons[0].text
-    assert (table.best, table.read, table.atlas) == ("1.4.16", 0, False)
-    assert json.loads(json.dumps(table.to_json()))["best"] == "1.4.16"
-
-
-@pytest.mark.release
-@pytest.mark.skipif(not ATLAS.is_dir(), reason="the committed run is not there")
-def test_the_committed_run_is_read(
-    tmp_path: Path, layout: Callable[[str], Path], locked: tuple[Release, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("harness.preflight.release.known.check", lambda _: None)
-    monkeypatch.setattr("harness.preflight.release.known.applying", lambda _: ())
-    inputs = user(tmp_path, layout, "paraformer_streaming", tmp_path)
-    table = which_releases(inputs, of(locked, "1.0.11", "1.0.18"))
-    assert [(one.releases, one.severity) for one in table.groups] == [("1.0.18", None), ("1.0.11", Severity.BROKEN)]
-    assert "ended with AttributeError@" in table.groups[1].reasons[0].text

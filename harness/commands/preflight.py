@@ -62,7 +62,7 @@ def _with_which_releases(options: argparse.Namespace, inputs: Inputs) -> int:
             write_file(options.json, json_text(table.to_json()))
     if options.json != Path("-"):
         console = Console(highlight=False, soft_wrap=True, markup=False)
-        for line in table.lines():
+        for line in table.lines(verbose=is_verbose()):
             console.print(line)
     return FINE if table.best else FOUND
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from harness.core.cells import Severity
@@ -13,7 +12,7 @@ from harness.preflight.folder.tokens import KEY, read_tokens
 from harness.preflight.inputs import Inputs
 from harness.preflight.release.known import entry_of
 from harness.preflight.weights.checkpoint_names import CheckpointNames, checkpoint_names
-from harness.preflight.weights.loader_rules import LoaderRules, loader_rules
+from harness.preflight.weights.loader_rules import LoaderRules, check_excludes, loader_rules
 
 _OUTPUTS = ("decoder.output_layer.weight", "decoder.embed.0.weight", "ctc.ctc_lo.weight")
 """Tensors with a row for each token."""
@@ -21,12 +20,32 @@ _WIDTH = "encoder.after_norm.weight"
 _DDP = "module."
 
 
-def weight_findings(inputs: Inputs) -> Iterator[PreflightFinding]:
+class FileContents:
+    """What lies in the files that releases start from, each read once."""
+
+    def __init__(self) -> None:
+        self._checkpoints: dict[Path, CheckpointNames | None] = {}
+        self._tokens: dict[Path, int] = {}
+
+    def checkpoint(self, path: Path) -> CheckpointNames | None:
+        """The names in a checkpoint; None where they cannot be read."""
+        if path not in self._checkpoints:
+            self._checkpoints[path] = checkpoint_names(path)
+        return self._checkpoints[path]
+
+    def tokens(self, path: Path) -> int:
+        """How many a token list has; 0 where it cannot be read."""
+        if path not in self._tokens:
+            self._tokens[path] = len(read_tokens(path).tokens)
+        return self._tokens[path]
+
+
+def weight_findings(inputs: Inputs, contents: FileContents) -> Iterator[PreflightFinding]:
     """The findings about one release; rules and severities are those of `harness.preflight.weights`."""
     rules = loader_rules(inputs.code, entry_of(inputs))
     files = files_in_force(inputs)
     start = files.path(START)
-    names = _names(start) if start is not None else None
+    names = contents.checkpoint(start) if start is not None else None
     if rules is None or names is None or start is None or inputs.settings.get("scope_map"):
         # With names of the user's own only the loader itself can say what becomes of them.
         return
@@ -36,10 +55,8 @@ def weight_findings(inputs: Inputs) -> Iterator[PreflightFinding]:
         yield _finding("nothing-loaded", Severity.BROKEN, nothing, place)
         return
     tokens = files.path(KEY)
-    yield from _other_shapes(inputs, found, rules, place, _count(tokens) if tokens is not None else 0)
-    if inputs.settings.get("excludes") and not rules.excludes:
-        message = "its loader ignores `excludes`: the tensors that it names are loaded"
-        yield _finding("excludes-without-effect", Severity.WRONG, message, inputs.settings.place("excludes"))
+    yield from _other_shapes(inputs, found, rules, place, contents.tokens(tokens) if tokens is not None else 0)
+    yield from check_excludes(inputs)
 
 
 def _finding(rule: str, severity: Severity, message: str, place: Place) -> PreflightFinding:
@@ -77,15 +94,4 @@ def _other_shapes(
         severity = Severity.BROKEN if rule == "tensors-of-another-shape" else Severity.WRONG
         yield _finding(rule, severity, f"{what}: these layers are newly initialised, without an error", place)
     else:
-        yield _finding("weights-not-loaded", Severity.BROKEN, f"{what}: loading ends with a RuntimeError", place)
-
-
-@cache
-def _names(path: Path) -> CheckpointNames | None:
-    return checkpoint_names(path)
-
-
-@cache
-def _count(path: Path) -> int:
-    """Of the tokens; 0 where they cannot be read."""
-    return len(read_tokens(path).tokens)
+        yield _finding("checkpoint-shapes-refused", Severity.BROKEN, f"{what}: loading ends with a RuntimeError", place)

@@ -1,10 +1,10 @@
-"""Which rows of the training set each release leaves out or cannot read, by the rules in `harness.corpus.row_limits`."""
+"""Which training rows each release leaves out or cannot read, by the rules of `harness.corpus.row_limits`."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from harness.corpus.jsonl import REQUIRED_AT_FIRST, JsonlRow
 from harness.corpus.row_limits import RowLimits, left_out, rules_of
 from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
-from harness.preflight.rows.data_files import data_sets
+from harness.preflight.rows.data_files import NAMES, Role, data_sets
 from harness.preflight.rows.gathered import FEW
 from harness.preflight.rows.reading import MOST_ROWS, lines_of
 
@@ -21,6 +21,8 @@ _INDEX = "IndexDSJsonl"
 _SAMPLERS = ("BatchSampler", "DynamicBatchLocalShuffleSampler")
 """The index and the samplers of which the rules were read."""
 _EXAMPLE = "example"
+_DEFAULTS_SINCE = (1, 0, 6)
+"""Before, a row without one of `REQUIRED_AT_FIRST` is a KeyError."""
 _LIMITS = ("max_token_length", "max_source_length", "min_source_length", "max_target_length", "min_target_length")
 
 
@@ -38,6 +40,7 @@ class RowForm:
 class RowForms:
     """The rows of a set, counted by their form."""
 
+    role: Role
     given: str
     forms: Mapping[RowForm, int]
 
@@ -47,17 +50,19 @@ class RowForms:
         return sum(self.forms.values())
 
 
-def row_forms(inputs: Inputs) -> RowForms | None:
-    """Of the training set; None where none can be read, or another index or sampler than FunASR's usual reads it."""
+def row_forms(inputs: Inputs) -> tuple[RowForms, ...]:
+    """Of the sets that can be read; none where another index or sampler than FunASR's usual reads them."""
     conf = inputs.settings.section("dataset_conf")
-    usual = conf.get("index_ds", _INDEX) == _INDEX and conf.get("batch_sampler", _SAMPLERS[0]) in _SAMPLERS
-    data = data_sets(inputs).of("train")
-    if data is None or not usual:
-        return None
-    forms: Counter[RowForm] = Counter()
-    for path in data.files:
-        forms.update(_forms(path, MOST_ROWS - forms.total()))
-    return RowForms(given=data.given, forms=forms) if forms else None
+    if conf.get("index_ds", _INDEX) != _INDEX or conf.get("batch_sampler", _SAMPLERS[0]) not in _SAMPLERS:
+        return ()
+    found = []
+    for data in data_sets(inputs).sets:
+        forms: Counter[RowForm] = Counter()
+        for path in data.files:
+            forms.update(_forms(path, MOST_ROWS - forms.total()))
+        if forms:
+            found.append(RowForms(role=data.role, given=data.given, forms=forms))
+    return tuple(found)
 
 
 def _forms(path: Path, most: int) -> Iterator[RowForm]:
@@ -81,37 +86,42 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def row_findings(inputs: Inputs, rows: RowForms) -> Iterator[PreflightFinding]:
+def row_findings(inputs: Inputs, sets: Sequence[RowForms]) -> Iterator[PreflightFinding]:
     """What this release makes of the rows; releases with the same `rules_of` make the same."""
-    conf = inputs.settings.section("dataset_conf")
-    kind = str(conf.get("batch_type", _EXAMPLE))
-    limits = RowLimits.of(conf, {"dataset_conf.batch_type": kind})
     version = rules_of(inputs.release.version)
+    unread = next((one for one in sets if version < _DEFAULTS_SINCE and any(row.lacking for row in one.forms)), None)
+    if unread is not None:
+        lacking = next(row.lacking for row in unread.forms if row.lacking)
+        count = sum(number for row, number in unread.forms.items() if row.lacking)
+        message = (
+            f"{count} of {unread.count} {NAMES[unread.role]} rows have no `{lacking[0]}`, which it requires (KeyError)"
+        )
+        yield _finding("rows-cannot-be-read", Severity.BROKEN, message, Place(file=unread.given))
+        return
+    for one in sets:
+        if one.role == "train":
+            yield from _left_out(inputs, one, version)
+
+
+def _left_out(inputs: Inputs, rows: RowForms, version: tuple[int, ...]) -> Iterator[PreflightFinding]:
+    conf = inputs.settings.section("dataset_conf")
+    limits = RowLimits.of(conf, {"dataset_conf.batch_type": str(conf.get("batch_type", _EXAMPLE))})
     reasons: Counter[str] = Counter()
     for form, count in rows.forms.items():
-        reason = left_out(_row(form), limits, version)
-        if reason:
-            reasons[reason if form.lacking and version < (1, 0, 6) else _limit(reason)] += count
+        if reason := left_out(_row(form), limits, version):
+            reasons[next((name for name in _LIMITS if name in reason), "")] += count
     if not reasons:
         return
-    (most, _), gone = reasons.most_common(1)[0], reasons.total()
-    place = Place(file=rows.given)
-    if "KeyError" in most:
-        yield _finding("rows-cannot-be-read", Severity.BROKEN, f"{gone} of {rows.count} training rows have {most}", place)
-        return
+    gone, most = reasons.total(), reasons.most_common(1)[0][0]
     severity = Severity.WRONG if gone >= FEW * rows.count else Severity.MINOR
     message = f"{gone} of {rows.count} training rows are left out by `dataset_conf.{most}`"
     if gone == rows.count:
         severity, message = Severity.BROKEN, f"{message}: there is nothing to train on"
-    yield _finding("rows-left-out", severity, message, place)
+    yield _finding("rows-left-out", severity, message, Place(file=rows.given))
 
 
 def _finding(rule: str, severity: Severity, message: str, place: Place) -> PreflightFinding:
     return PreflightFinding(severity=severity, rule=rule, message=message, place=place)
-
-
-def _limit(reason: str) -> str:
-    return next((name for name in _LIMITS if name in reason), "")
 
 
 def _row(form: RowForm) -> JsonlRow:

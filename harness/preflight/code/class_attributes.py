@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from harness.preflight.code.release_code import Definition, ReleaseCode
@@ -26,6 +27,9 @@ _OF_MODULES = frozenset(
 """Attributes of every torch module."""
 
 
+_TRAINERS = ("train_utils/trainer.py", "train_utils/trainer_ds.py", "bin/train.py", "bin/train_ds.py")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClassAttributes:
     """A class with its bases: the attributes that it sets, and the values that the settings give them."""
@@ -42,7 +46,7 @@ class ClassAttributes:
     @cached_property
     def open(self) -> bool:
         """Whether it has attributes that its text does not name."""
-        texts = {owner.file.read_text("utf-8", "replace") for owner, _ in self.code.lineage(self.model)}
+        texts = {file.text for owner, _ in self.code.lineage(self.model) if (file := self.code.file(owner.file))}
         return any(word in text for text in texts for word in ("setattr(self", "__getattr__", "self.__dict__"))
 
     @cached_property
@@ -67,9 +71,13 @@ class ClassAttributes:
             return False
         setting = re.compile(rf"^(?!\s*#).*\w\.{re.escape(name)}\s*(?::[^=]+)?=[^=]", re.MULTILINE)
         files = {owner.file for owner, _ in self.code.lineage(self.model)}
-        files |= {self.code.root / "train_utils/trainer.py", self.code.root / "train_utils/trainer_ds.py"}
-        files |= {self.code.root / "bin/train.py", self.code.root / "bin/train_ds.py"}
-        return not any(setting.search(path.read_text("utf-8", "replace")) for path in files if path.is_file())
+        files |= set(self.trainers(self.code))
+        return not any(setting.search(file.text) for path in files if (file := self.code.file(path)))
+
+    @staticmethod
+    def trainers(code: ReleaseCode) -> tuple[Path, ...]:
+        """The files besides the class that may set an attribute of a model."""
+        return tuple(code.root / name for name in _TRAINERS)
 
     @cached_property
     def values(self) -> Mapping[str, Any]:

@@ -7,8 +7,10 @@ the settings do not decide is left out, so what is found happens. Twice: as in t
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from harness.preflight.code.class_attributes import UNKNOWN, ClassAttributes, is_own
@@ -46,6 +48,25 @@ def forward_faults(code: ReleaseCode, model: Definition, settings: Mapping[str, 
         model: The class.
         settings: The arguments of its constructor that are set, by name.
     """
+    files = {owner.file for owner, _ in code.lineage(model)} | set(ClassAttributes.trainers(code))
+    digests = sorted((str(path.relative_to(code.root)), file.digest) for path in files if (file := code.file(path)))
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return _faults(_Subject(files=tuple(digests), name=model.name, settings=text, of=(code, model, settings)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """A model's class and settings; equal where all files that matter have the same content."""
+
+    files: tuple[tuple[str, str], ...]
+    name: str
+    settings: str
+    of: tuple[ReleaseCode, Definition, Mapping[str, Any]] = field(compare=False)
+
+
+@lru_cache(maxsize=256)
+def _faults(one: _Subject) -> tuple[ForwardFault, ...]:
+    code, model, settings = one.of
     if not code.whole_lineage(model) or code.method(model, "forward") is None:
         return ()
     subject = ClassAttributes(code=code, model=model, settings=settings)

@@ -57,10 +57,10 @@ def list_files(root: Path, cache: Path | None) -> Mapping[str, ListedFile]:
     place = cache / "preflight" / "code" / f"{root.parent.name}-{reader_version()}.json" if cache else None
     before = _before(place)
     found, changed = {}, False
-    for name, path, stat in _walk(root):
+    for name, stat in _walk(root):
         listed = before.get(name)
         if listed is None or (listed.size, listed.modified) != (stat.st_size, stat.st_mtime_ns):
-            file, changed = source_file(path), True
+            file, changed = source_file(root / name), True
             if file is None:
                 continue
             listed = ListedFile(
@@ -79,19 +79,20 @@ def _before(place: Path | None) -> dict[str, ListedFile]:
         return {}
 
 
-def _walk(root: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
-    """The files sorted by path, as `sorted(root.rglob("*.py"))` gives them."""
-    found = []
-    waiting = [root]
+def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """The paths below `root`, sorted as those of `sorted(root.rglob("*.py"))`."""
+    found: list[tuple[list[str], os.stat_result]] = []
+    waiting: list[tuple[str, list[str]]] = [(str(root), [])]
     while waiting:
+        folder, above = waiting.pop()
         try:
-            entries = list(os.scandir(waiting.pop()))
+            entries = list(os.scandir(folder))
         except OSError:
             continue
         for entry in entries:
             if entry.is_dir():
-                waiting.append(Path(entry.path))
+                waiting.append((entry.path, [*above, entry.name]))
             elif entry.name.endswith(".py") and entry.is_file():
-                found.append((Path(entry.path), entry.stat()))
-    for path, stat in sorted(found, key=lambda one: one[0]):
-        yield path.relative_to(root).as_posix(), path, stat
+                found.append(([*above, entry.name], entry.stat()))
+    for parts, stat in sorted(found, key=lambda one: one[0]):
+        yield "/".join(parts), stat

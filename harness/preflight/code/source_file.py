@@ -9,12 +9,15 @@ import ast
 import hashlib
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from harness.preflight.code.bindings import Bindings
 
+_Node = TypeVar("_Node", bound=ast.AST)
 MOST_BYTES = 4 << 20
 """A longer file is not parsed."""
 MOST_KEPT = 400
@@ -55,6 +58,17 @@ class SourceFile:
             return ast.parse(self.text)
         except (SyntaxError, ValueError, RecursionError):
             return None
+
+    def nodes(self, *kinds: type[_Node]) -> Sequence[_Node]:
+        """All nodes of the tree of some kinds, in the order of `ast.walk`."""
+        return [node for kind in kinds for node in self._by_kind.get(kind, ())]  # type: ignore[misc]
+
+    @cached_property
+    def _by_kind(self) -> dict[type[ast.AST], list[ast.AST]]:
+        found: dict[type[ast.AST], list[ast.AST]] = {}
+        for node in ast.walk(self.tree) if self.tree else ():
+            found.setdefault(type(node), []).append(node)
+        return found
 
     def bindings(self, package: str) -> Bindings | None:
         """What the names of the module are bound to.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from harness.preflight.code.release_code import ReleaseCode, functions
+from harness.preflight.code.release_code import ReleaseCode
 
+_Node = TypeVar("_Node", bound=ast.AST)
 _BUILT = (
     *("Trainer", "model_class", "tokenizer_class", "frontend_class"),
     *("dataset_class", "batch_sampler_class", "optim_class", "scheduler_class"),
@@ -66,11 +67,10 @@ class TrainerCode:
     @cached_property
     def intervals_must_agree(self) -> bool:
         """Whether `save_checkpoint_interval` has to equal `validate_interval`."""
-        tree = self._trainer_tree
         names = {"self.save_checkpoint_interval", "self.validate_interval"}
         return any(
-            isinstance(node, ast.Assert) and names <= {ast.unparse(part) for part in ast.walk(node.test)}
-            for node in (ast.walk(tree) if tree else ())
+            names <= {ast.unparse(part) for part in ast.walk(node.test) if isinstance(part, ast.Attribute)}
+            for node in self._nodes(self._trainer, ast.Assert)
         )
 
     @cached_property
@@ -80,9 +80,8 @@ class TrainerCode:
 
     def default(self, key: str) -> Any:
         """What the trainer takes for a key of `train_conf` that is not set: `kwargs.get("max_epoch", 100)`."""
-        tree = self._trainer_tree
-        for node in ast.walk(tree) if tree else ():
-            if isinstance(node, ast.Call) and len(node.args) == 2:
+        for node in self._nodes(self._trainer, ast.Call):
+            if len(node.args) == 2:
                 name = node.args[0]
                 if isinstance(name, ast.Constant) and name.value == key and ast.unparse(node.func) == "kwargs.get":
                     try:
@@ -98,8 +97,7 @@ class TrainerCode:
     @cached_property
     def fsdp_policy_undefined(self) -> bool:
         """Whether the function that FSDP calls for each module reads a name that is defined nowhere."""
-        tree = self.code.tree(self.script)
-        for function in functions(tree) if tree else ():
+        for function in self._nodes(self.script, ast.FunctionDef):
             if function.name != "custom_auto_wrap_policy":
                 continue
             read = {part.id for part in ast.walk(function) if isinstance(part, ast.Name)}
@@ -109,8 +107,7 @@ class TrainerCode:
     @cached_property
     def fsdp_saves(self) -> str:
         """What saving does under FSDP: `raises`, `nothing`, or empty where it saves."""
-        tree = self._trainer_tree
-        for function in functions(tree) if tree else ():
+        for function in self._nodes(self._trainer, ast.FunctionDef):
             if function.name != "save_checkpoint":
                 continue
             for node in ast.walk(function):
@@ -122,14 +119,15 @@ class TrainerCode:
         return ""
 
     @property
-    def _trainer_tree(self) -> ast.Module | None:
-        return self.code.tree(self.code.root / "train_utils" / _TRAINERS[self.entry])
+    def _trainer(self) -> Path:
+        return self.code.root / "train_utils" / _TRAINERS[self.entry]
+
+    def _nodes(self, path: Path, kind: type[_Node]) -> Sequence[_Node]:
+        file = self.code.file(path)
+        return file.nodes(kind) if file else ()
 
     def _in_file(self, path: Path, *, whole: bool) -> Iterator[Expansion]:
-        tree = self.code.tree(path)
-        for node in ast.walk(tree) if tree else ():
-            if not isinstance(node, ast.Call):
-                continue
+        for node in self._nodes(path, ast.Call):
             # `model_class(…)` or `self.dataset_class(…)`
             built = getattr(node.func, "id", "") or getattr(node.func, "attr", "")
             if built not in _BUILT or (built == "Trainer" and not whole):

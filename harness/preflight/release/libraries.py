@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.cells import Severity
-from harness.preflight.code.release_code import Definition, ReleaseCode, functions
+from harness.preflight.code.release_code import Definition, ReleaseCode
 from harness.preflight.code.trainer_code import TrainerCode
 from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
@@ -77,8 +77,8 @@ def _plain(name: str) -> str:
 
 def _of_class(code: ReleaseCode, one: Definition) -> Iterator[str]:
     yield from _unguarded(code, one.file)
-    tree = code.tree(one.file)
-    for function in functions(tree) if tree else ():
+    file = code.file(one.file)
+    for function in file.nodes(ast.FunctionDef) if file else ():
         if function.name == one.name:
             yield from _imports(function.body)
     for _, node in code.lineage(one)[:1]:

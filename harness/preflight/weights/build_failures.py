@@ -8,10 +8,13 @@ from harness.core.cells import Failure, Severity
 from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.folder.model_files import START, reads_whole_config
 from harness.preflight.inputs import Inputs
+from harness.preflight.release.known import entry_of
 from harness.preflight.settings import Setting
 from harness.preflight.weights.tensor_fates import TensorFates
 from harness.rules.user_input import names_setting
 
+_WITHOUT_FOLDER = 'if "model_conf" not in kwargs:'
+"""The line of `main_hydra` below which the folder is read."""
 _REFUSED = ("weights_only", "Unsupported global", "Unsupported class", "Unsupported operand")
 _STAGES = {
     "files": ("folder-refused", "the release ends while it reads the folder"),
@@ -64,6 +67,13 @@ def _hides_folder(inputs: Inputs) -> Setting | None:
     if reads_whole_config(inputs):
         return None
     return next((one for one in inputs.command.overrides if one.path.split(".")[0] == "model_conf"), None)
+
+
+def check_hidden_folder(inputs: Inputs) -> Iterator[PreflightFinding]:
+    """The same from the release's code, without building the model."""
+    script = inputs.code.text(f"bin/{entry_of(inputs)}.py")
+    if (setting := _hides_folder(inputs)) is not None and _WITHOUT_FOLDER in script:
+        yield _hidden_folder(inputs, setting)
 
 
 def _hidden_folder(inputs: Inputs, setting: Setting) -> PreflightFinding:

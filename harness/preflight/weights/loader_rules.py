@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from harness.preflight.code.release_code import ReleaseCode, functions
+from harness.core.cells import Severity
+from harness.preflight.code.release_code import ReleaseCode
 from harness.preflight.code.source_file import SourceFile
+from harness.preflight.findings import PreflightFinding
+from harness.preflight.inputs import Inputs
+from harness.preflight.release.known import entry_of
 from harness.preflight.weights.checkpoint_names import WRAPPERS
 
 _LOADER = "load_pretrained_model"
@@ -27,6 +32,22 @@ class LoaderRules:
     """Whether tensors of another shape are left as they are where `ignore_init_mismatch` is not set; else an error."""
 
 
+def check_excludes(inputs: Inputs) -> Iterator[PreflightFinding]:
+    """The finding where the command or the config excludes tensors from loading and the release's loader does not."""
+    wanted = inputs.settings.by_path.get("excludes")
+    rules = loader_rules(inputs.code, entry_of(inputs)) if wanted is not None and wanted.value else None
+    if wanted is None or rules is None or rules.excludes:
+        return
+    yield PreflightFinding(
+        severity=Severity.WRONG,
+        rule="excludes-without-effect",
+        message="this release's loader ignores `excludes`: the tensors that it names are loaded from the checkpoint",
+        place=wanted.place,
+        evidence=(f"funasr/train_utils/{_LOADER}.py takes it and does not use it",),
+        remedy="take these tensors out of a copy of the checkpoint, or use another release: --release all says which",
+    )
+
+
 def loader_rules(code: ReleaseCode, entry: str) -> LoaderRules | None:
     """The rules of a release; None where its code has another form."""
     loader = code.file(f"train_utils/{_LOADER}.py")
@@ -39,7 +60,7 @@ def loader_rules(code: ReleaseCode, entry: str) -> LoaderRules | None:
 
 @lru_cache(maxsize=256)
 def _rules(loader: SourceFile, caller: SourceFile) -> LoaderRules | None:
-    function = next((one for one in functions(loader.tree) if one.name == _LOADER), None) if loader.tree else None
+    function = next((one for one in loader.nodes(ast.FunctionDef) if one.name == _LOADER), None)
     if function is None:
         return None
     compared = [
@@ -57,8 +78,8 @@ def _rules(loader: SourceFile, caller: SourceFile) -> LoaderRules | None:
 
 
 def _keeps_mismatch(caller: SourceFile) -> bool:
-    for node in ast.walk(caller.tree) if caller.tree else ():
-        if isinstance(node, ast.keyword) and node.arg == "ignore_init_mismatch" and isinstance(node.value, ast.Call):
+    for node in caller.nodes(ast.keyword):
+        if node.arg == "ignore_init_mismatch" and isinstance(node.value, ast.Call):
             default = node.value.args[1] if len(node.value.args) > 1 else None
             return isinstance(default, ast.Constant) and bool(default.value)
     return False

@@ -17,6 +17,7 @@ from harness.preflight.settings import read_config
 from harness.preflight.weights.build_failures import check_failure
 from harness.preflight.weights.kept_weights import check_weights
 from harness.preflight.weights.later_load import check_later_load
+from harness.preflight.weights.loader_rules import check_excludes
 from harness.preflight.weights.tensor_fates import ModelTensor, TensorFates, fates_of, share
 from harness.preflight.weights.trained_features import check_frontend
 from harness.worker.trainer.options import trainer_options
@@ -77,7 +78,7 @@ def check(inputs: Inputs) -> PreflightPart:
         findings += check_failure(inputs, fates, known)
     elif not fates.loads:
         findings += _random_start(inputs, fates, known)
-    findings += check_weights(inputs, fates)
+    findings += [*check_weights(inputs, fates), *check_excludes(inputs)]
     if fates.failure is None:
         findings += check_later_load(inputs, fates)
     return PreflightPart(findings=tuple(findings), facts=tuple(_facts(fates)), skipped=skipped)

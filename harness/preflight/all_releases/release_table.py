@@ -1,0 +1,164 @@
+"""What is to be said of every release, in ranges that differ: the sound ones first, and of them the nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.version import Version
+
+from harness.core.cells import Severity
+from harness.core.versions import Order, Span
+
+MOST_LINES = 20
+"""On a terminal, without -v."""
+_MOST_REASONS = 2
+"""Of a range, without -v."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseReason:
+    """Why a release is not one to train with."""
+
+    severity: Severity
+    rule: str
+    """With the key or file that it is about."""
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseGroup:
+    """Consecutive releases of which the same is to be said."""
+
+    releases: str
+    """`1.0.18 – 1.0.23 (6 releases)`."""
+    severity: Severity | None
+    """The gravest; None where nothing above `minor` was found."""
+    reasons: tuple[ReleaseReason, ...]
+    """The gravest first."""
+
+    def lines(self, most: int | None) -> Iterator[str]:
+        """A line for the range, and one for each of its reasons."""
+        yield f"{self.severity or 'sound':>6}  {self.releases}"
+        shown = self.reasons if most is None else self.reasons[:most]
+        yield from (f"        {one.text}" for one in shown)
+        if more := len(self.reasons) - len(shown):
+            yield f"        and {more} more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseTable:
+    """Every release."""
+
+    groups: tuple[ReleaseGroup, ...]
+    """The sound ranges, then the others; of each the nearest to `base` first."""
+    best: str
+    """The newest of which nothing above `minor` is known; empty where there is none."""
+    nearest: str
+    """The nearest to `base` of these."""
+    base: str
+    """The release that the user has, else the newest."""
+    read: int
+    """Of how many the code was read; of the others only what is recorded is known."""
+    listed: int
+    atlas: bool
+    """Whether the committed run of every release was at hand."""
+
+    def lines(self, *, verbose: bool = False) -> tuple[str, ...]:
+        """The ranges, and what to install; twenty lines, or all of them."""
+        last = self._last()
+        for most in (None, _MOST_REASONS, 1):
+            found = [line for one in self.groups for line in one.lines(None if verbose else most)]
+            if verbose or len(found) + len(last) <= MOST_LINES:
+                return (*found, *last)
+        rows: list[str] = []
+        for number, one in enumerate(self.groups):
+            lines = list(one.lines(1))
+            if len(rows) + len(lines) + len(last) + 1 > MOST_LINES:
+                rows.append(f"        … and {len(self.groups) - number} more ranges: -v names them")
+                break
+            rows += lines
+        return (*rows, *last)
+
+    def _last(self) -> tuple[str, ...]:
+        if not self.best:
+            answer = ["No release is without a finding above minor."]
+        else:
+            answer = [f"Best: pip install funasr=={self.best}"]
+            if self.nearest != self.best:
+                answer.insert(0, f"Nearest to {self.base}: pip install funasr=={self.nearest}")
+        seen = f"The code of {self.read} of {self.listed} releases was read; of the others what is recorded is known."
+        return (*answer, *([seen] if self.read < self.listed else []))
+
+    def to_json(self) -> dict[str, Any]:
+        """The record for `--json`."""
+        groups = [
+            {
+                "releases": one.releases,
+                "severity": one.severity,
+                "reasons": [{"severity": why.severity, "rule": why.rule, "text": why.text} for why in one.reasons],
+            }
+            for one in self.groups
+        ]
+        best = {"best": self.best or None, "nearest": self.nearest or None, "base": self.base}
+        return {"releases": groups, **best, "read": self.read, "listed": self.listed}
+
+
+def table_of(reasons: Mapping[str, Sequence[ReleaseReason]], *, base: str, read: int, atlas: bool) -> ReleaseTable:
+    """The table.
+
+    Args:
+        reasons: By release, oldest first, with the gravest reason first.
+        base: A release, which need not be among them.
+        read: Of how many the code was read.
+        atlas: Whether the committed run was at hand.
+    """
+    labels = list(reasons)
+    sound = [label for label in labels if not reasons[label] and not Version(label).is_prerelease]
+    places = {label: number for number, label in enumerate(labels)}
+    own = max((places[label] for label in labels if Version(label) <= Version(base)), default=0)
+
+    def away(label: str) -> tuple[int, int]:
+        # Of two that are as near, the newer.
+        return abs(places[label] - own), -places[label]
+
+    return ReleaseTable(
+        groups=tuple(_grouped(labels, reasons, own)),
+        best=sound[-1] if sound else "",
+        nearest=min(sound, key=away, default=""),
+        base=base,
+        read=read,
+        listed=len(labels),
+        atlas=atlas,
+    )
+
+
+def _grouped(labels: Sequence[str], reasons: Mapping[str, Sequence[ReleaseReason]], own: int) -> list[ReleaseGroup]:
+    """Ranges; releases in which the training breaks for the same reasons are one, whatever else is wrong in them."""
+    order = Order.of(labels, ())
+    shown = {label: _decisive(reasons[label]) for label in labels}
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for label in labels:
+        alike.setdefault(tuple(one.rule for one in shown[label]), []).append(label)
+    spans = [span for same in alike.values() for span in order.spans(same)]
+
+    def near(span: Span) -> tuple[bool, int, int]:
+        first, last = labels.index(span.first), labels.index(span.last)
+        away = max(first - own, own - last, 0)
+        return bool(shown[span.first]), away, -last
+
+    return [
+        ReleaseGroup(
+            releases=str(span),
+            severity=shown[span.last][0].severity if shown[span.last] else None,
+            reasons=tuple(shown[span.last]),
+        )
+        for span in sorted(spans, key=near)
+    ]
+
+
+def _decisive(reasons: Sequence[ReleaseReason]) -> Sequence[ReleaseReason]:
+    """What breaks the training; where nothing does, what is wrong with it."""
+    broken = [one for one in reasons if one.severity is Severity.BROKEN]
+    return broken or list(reasons)

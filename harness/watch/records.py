@@ -184,6 +184,8 @@ class Saved:
     """Tensors of the model in memory that the file lacks (the first 20)."""
     other_values: tuple[str, ...]
     """Tensors whose saved values differ from those in memory at that moment (the first 20)."""
+    averaged: bool = False
+    """Whether FunASR's averaging of checkpoints wrote it: its values are meant to be others and were not compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +216,8 @@ class ReadBack:
     different: tuple[str, ...]
     moved: Mapping[str, float]
     """By group, the share of its tensors that differ from their value at the first forward pass."""
+    skipped: str = ""
+    """Why the file was not compared, or not to its end; empty if it was."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,15 +132,22 @@ class BatchObserver:
         waiting = self._drawn.get(iterator)
         facts.indices = waiting.pop(0) if waiting else None
         source = getattr(iterator, "_dataset", None)
-        facts.source = None if source is None else weakref.ref(source)
+        facts.source = None if source is None else _weakly(source)
         self.last = facts
 
-    def given(self, kwargs: dict[str, Any]) -> BatchFacts:
-        """The batch of a forward pass with these arguments: the loader's last one, where there is a loader of torch."""
+    def given(self, kwargs: dict[Any, Any]) -> BatchFacts:
+        """The batch of a forward pass with these arguments, by name or place: a loader's last one if it fits."""
         count = utterances_in(kwargs)
         if self.last is None or (count and count != self.last.utterances):
             self.last = facts_of(kwargs)
         return self.last
+
+
+def _weakly(source: Any) -> Any:
+    try:
+        return weakref.ref(source)
+    except TypeError:  # a list
+        return lambda: source
 
 
 def named_utterances(facts: BatchFacts) -> list[dict[str, Any]]:

@@ -84,6 +84,12 @@ class ConfigurationInForce:
                 break
         self.output_dir = os.path.abspath(getattr(self.trainer, "output_dir", None) or self.output_dir or ".")
 
+    def given(self, optimizer: Any, settings: Any) -> None:
+        """What a loop of somebody's own says of itself."""
+        self.optimizer = _class_name(optimizer)
+        self.config = {"source": "given", **plain(dict(settings or {}))}
+        self.entry = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
+
     def in_force(self) -> dict[str, Any]:
         """As `harness.worker.trainer.in_force.InForce.to_dict`: empty if nothing was found."""
         if not self.config:
@@ -93,7 +99,7 @@ class ConfigurationInForce:
         for name in _HELD:
             if name not in found and hasattr(self.trainer, name):
                 found[name] = plain(getattr(self.trainer, name))
-        return {"source": "main" if self.trainer is None else "trainer", **self.config, **found}
+        return {"source": "main" if self.trainer is None else "trainer", **found, **self.config}
 
     def batches(self) -> int | None:
         """Of this rank in an epoch, by the loader's length."""

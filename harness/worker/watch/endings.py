@@ -7,19 +7,25 @@ import sys
 import traceback
 from typing import Any
 
+from .batches import named_utterances
+from .memory import parts_of, said_by_torch
+
 _MOST_LINES = 40
 _MOST_MESSAGE = 2000
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
 
 
 class Endings:
-    """Follows exceptions and exits of this process; it handles none of them."""
+    """Follows exceptions and exits of this process; it handles none. `observer` is the `observer.TrainingObserver`."""
 
     def __init__(self, observer: Any) -> None:
         self._observer = observer
         self._error: BaseException | None = None
+        self._failed: BaseException | None = None
+        """The exception that the post-mortem is about."""
         self._post_mortem: dict[str, Any] | None = None
         self._status: int | None = None
-        self._exited = False
 
     def attach(self) -> None:
         """Observe `sys.exit` and the end of the interpreter."""
@@ -33,23 +39,37 @@ class Endings:
         sys.exit = exit
         atexit.register(self.ended)
 
+    def left_by(self, error: BaseException | None) -> None:
+        """The `with` statement around a loop of somebody's own is left, by an exception or at its end."""
+        if error is not None:
+            self._note(error)
+        self.ended()
+
     def failed(self, error: BaseException) -> None:
-        """A forward pass has raised: memory is still as it was at that moment."""
+        """A step has raised: what memory holds is still there."""
+        if self._observer.network is not None and isinstance(error, Exception):
+            self._failed = error
+            self._post_mortem = self._observer.guard("post_mortem", post_mortem, self._observer, error)
 
     def _exiting(self, status: Any, handled: BaseException | None) -> None:
         """hydra handles an exception by printing it and by `sys.exit(1)`."""
-        self._exited = True
         self._status = status if isinstance(status, int) else 0 if status is None else 1
         if handled is not None and self._status != 0 and not isinstance(handled, SystemExit):
-            self._error = handled
+            self._note(handled)
+
+    def _note(self, error: BaseException) -> None:
+        self._error = error
+        if error is not self._failed:
+            self._post_mortem = None
+            self.failed(error)
 
     def ended(self) -> None:
         """The interpreter ends: write what is left."""
         observer = self._observer
         if not observer.writer.begun:
             return
-        if not observer.guard("end", self._write_rest):
-            observer.guard("rest", observer.give_up_waiting)
+        if not observer.guard("rest", self._write_rest):
+            observer.guard("pending", observer.give_up_waiting)
         observer.guard("end", self._write_end)
 
     def _write_rest(self) -> bool:
@@ -57,28 +77,51 @@ class Endings:
         return True
 
     def _write_end(self) -> None:
-        error = self._error
-        if error is None:
-            error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+        if self._error is None and not self._observer.own_loop:
+            uncaught = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+            if uncaught is not None:
+                self._note(uncaught)
+        error, observer = self._error, self._observer
         how, status = "finished", 0
         if isinstance(error, KeyboardInterrupt):
-            how, status = "signal", 130
+            how, status = "signal", INTERRUPTED
         elif error is not None:
             how, status = "exception", 1 if self._status is None else self._status
-        elif self._exited and self._status:
+        elif self._status:
             how, status = "exit", self._status
-        self._observer.writer.write(
+        elif observer.steps:
+            observer.guard("read_back", observer.saving.read_back)
+        observer.writer.write(
             "end",
             {
-                "step": self._observer.steps,
-                "epoch": self._observer.epoch,
+                "step": observer.steps,
+                "epoch": observer.epoch,
                 "how": how,
                 "status": status,
                 "exception": "" if error is None else name_of(error),
                 "traceback": [] if error is None else lines_of(error),
-                "post_mortem": self._post_mortem,
+                "post_mortem": None if error is None else self._post_mortem,
             },
         )
+
+
+def post_mortem(observer: Any, error: BaseException) -> dict[str, Any]:
+    """As `records.PostMortem`; torch's message is read for what an allocation wanted."""
+    found: dict[str, Any] = {"phase": observer.phases.current}
+    facts = observer.batches.last
+    if facts is not None:
+        found["batch"] = named_utterances(facts)
+        found["padded_frames"] = facts.utterances * facts.frames
+    optimizer = None if observer.optimizer is None else observer.optimizer()
+    parts = parts_of(observer.network, optimizer)
+    memory = observer.memory.at_failure()
+    said = said_by_torch(str(error))
+    found.update(parts)
+    found.update({name: memory.get(name) for name in ("allocated", "reserved", "peak_allocated", "card")})
+    found.update({name: value for name, value in said.items() if value is not None and found.get(name) is None})
+    if found.get("allocated") is not None:
+        found["other"] = max(0, found["allocated"] - sum(parts.values()))
+    return found
 
 
 def name_of(error: BaseException) -> str:

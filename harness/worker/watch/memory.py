@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from typing import Any, Iterable, Iterator
@@ -38,6 +39,14 @@ class MemoryMeter:
             found.update(self._allocator())
         return found
 
+    def at_failure(self) -> dict[str, Any]:
+        """The allocator's figures with the GPU's total memory; empty on a CPU."""
+        if self._device is None:
+            return {}
+        import torch
+
+        return {**self._allocator(), "card": torch.cuda.get_device_properties(self._device).total_memory}
+
     def _resident(self) -> int | None:
         if self._statm is None:
             return None
@@ -58,10 +67,8 @@ class MemoryMeter:
         }
 
 
-def parts_of(network: Any, optimizer: Any) -> dict[str, Any]:
+def parts_of(network: Any, optimizer: Any) -> dict[str, int]:
     """Bytes of weights, gradients and optimizer state on the model's device: those of the distinct storages."""
-    import itertools
-
     first = next(iter(network.parameters()), None)
     device = None if first is None else first.device
     gradients = [one.grad for one in network.parameters() if one.grad is not None]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import collections
+import time
 import weakref
-from typing import Any
+from typing import Any, Callable
 
 from . import phases
 from .batches import BatchFacts, BatchObserver
@@ -38,8 +39,11 @@ class PendingRecord:
 class TrainingObserver:
     """What is observed of the training of one model in this process."""
 
-    def __init__(self, writer: RecordWriter) -> None:
-        self.writer = writer
+    def __init__(self, writer: RecordWriter, *, own_loop: bool = False) -> None:
+        """`own_loop`: the training is none of FunASR's trainer but a loop that calls the observer."""
+        self.writer, self.own_loop = writer, own_loop
+        self.undo: list[Callable[[], Any]] = []
+        """What takes the observers out of torch again."""
         self.guard = ObserverGuard(writer)
         self.configuration = ConfigurationInForce()
         self.phases, self.scalars = StepPhases(), ScalarCopies()
@@ -50,8 +54,10 @@ class TrainingObserver:
         self.wrapped = ""
         self.optimizer: Any = None
         """A weak reference."""
-        self.training = False
+        self.training = own_loop
         """The mode that the trainer set last."""
+        self._held: tuple[dict[str, Any], Any] | None = None
+        """A step that a loop of somebody's own may still complete."""
         self.inside = False
         """Whether a forward pass of the model is running."""
         self.steps = 0
@@ -71,8 +77,13 @@ class TrainingObserver:
         self._target_length = 0
         self._open_epoch: EpochProgress | None = None
         self._validation: ValidationProgress | None = None
+        self._evaluating_since: float | None = None
         self.facts: BatchFacts | None = None
         """The batch of the current or the last forward pass."""
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase of the step."""
+        self.guard("phases", self.phases.enter, phase)
 
     # The trainer's modes
 
@@ -80,7 +91,7 @@ class TrainingObserver:
         """The trainer has put its model into training mode at the beginning of its batches."""
         first = self.network is None
         self.training = True
-        self._end_validation()
+        self.guard("validation", self.end_validation)
         number = epoch_number(frame)
         if self._open_epoch is not None and self._open_epoch.number != number:
             self.end_epoch()
@@ -97,16 +108,22 @@ class TrainingObserver:
 
     def validation_begins(self, frame: Any) -> None:
         """The trainer has put its model into evaluation mode."""
-        self.training = False
         if not is_within_epoch(frame):
             self.end_epoch()
-        self.phases.enter(phases.VALIDATION)
+        self.evaluation_begins()
+
+    def evaluation_begins(self) -> None:
+        """Evaluation passes may follow."""
+        self.training = False
+        self._let_go()
+        self._evaluating_since = time.perf_counter()
+        self.enter(phases.VALIDATION)
 
     def validation_ends(self) -> None:
         """The trainer has put its model back into training mode, without a new epoch."""
         self.training = True
-        self._end_validation()
-        self.phases.enter(phases.OTHER)
+        self.guard("validation", self.end_validation)
+        self.enter(phases.OTHER)
 
     def watch_model(self, module: Any) -> None:
         """Observe this model from now on."""
@@ -116,21 +133,22 @@ class TrainingObserver:
 
     # Forward passes
 
-    def forward_begins(self, training: bool, kwargs: dict[str, Any]) -> None:
+    def forward_begins(self, training: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pass of the model begins."""
         self.inside = True
         if not training:
             return
-        self.phases.enter(phases.OBSERVERS)
-        self._end_validation()
+        self.enter(phases.OBSERVERS)
+        self._let_go()
+        self.guard("validation", self.end_validation)
         if not self._begun:
             self._begin()
         if self._clipped:
             # The trainer clipped and took no step: it does so for a norm that is not finite.
-            self._write_step(skipped=True)
-        self.facts = self.guard("batches", self.batches.given, kwargs)
+            self.guard("steps", self._write_step, True)
+        self.facts = self.guard("batches", self.batches.given, {**dict(enumerate(args)), **kwargs})
         self._target_length = 0
-        self.phases.enter(phases.FORWARD)
+        self.enter(phases.FORWARD)
 
     def forward_ends(self, training: bool, output: Any) -> None:
         """It has returned `output`."""
@@ -139,11 +157,11 @@ class TrainingObserver:
         if not training:
             self._note_validation(loss, stats)
             return
-        self.phases.enter(phases.OBSERVERS)
+        self.enter(phases.OBSERVERS)
         self._forwards.append(self._forward(loss, stats))
         if getattr(loss, "requires_grad", False):
             self.guard("phases", self._watch_backward, loss)
-        self.phases.enter(phases.OTHER)
+        self.enter(phases.OTHER)
 
     def forward_failed(self) -> None:
         """It has raised an exception."""
@@ -186,19 +204,19 @@ class TrainingObserver:
     def _backward_begins(self) -> None:
         from torch.autograd import Variable
 
-        self.phases.enter(phases.BACKWARD)
+        self.enter(phases.BACKWARD)
         # DistributedDataParallel detects the end of a backward pass in this way, too.
-        Variable._execution_engine.queue_callback(lambda: self.guard("phases", self.phases.enter, phases.OTHER))
+        Variable._execution_engine.queue_callback(lambda: self.enter(phases.OTHER))
 
     # Steps
 
     def clipping_begins(self) -> None:
         """The trainer clips gradients."""
-        self.phases.enter(phases.OPTIMIZER)
+        self.enter(phases.OPTIMIZER)
 
     def clipped(self, norm: Any, bound: Any) -> None:
         """Clipping has returned this norm, for this bound."""
-        self.phases.enter(phases.OTHER)
+        self.enter(phases.OTHER)
         if self._forwards:
             self._norm, self._bound = self.scalars.note(norm), float(bound)
             self._clipped = True
@@ -211,21 +229,21 @@ class TrainingObserver:
     def scaled(self, scaler: Any, steps_before: int) -> None:
         """The scaler has returned."""
         if scaler.is_enabled() and self.steps == steps_before and self._forwards:
-            self._write_step(skipped=True)
+            self._write_step(True)
 
     def stepping(self, optimizer: Any) -> None:
         """An optimizer is about to step."""
         if not self._is_ours(optimizer):
             return
-        self.phases.enter(phases.OBSERVERS)
+        self.enter(phases.OBSERVERS)
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
-        self.phases.enter(phases.OPTIMIZER)
+        self.enter(phases.OPTIMIZER)
 
     def stepped(self, optimizer: Any) -> None:
         """It has."""
         if self._is_ours(optimizer) and self._begun:
             self.optimizer = weakref.ref(optimizer)
-            self._write_step(skipped=False)
+            self._write_step(False)
 
     def _is_ours(self, optimizer: Any) -> bool:
         """Whether it trains this model; wrappers that shard the parameters are believed."""
@@ -238,8 +256,8 @@ class TrainingObserver:
             known = self._owners[id(optimizer)] = self.wrapped in SHARDED or any(x in self._parameters for x in held)
         return known
 
-    def _write_step(self, *, skipped: bool) -> None:
-        self.phases.enter(phases.OBSERVERS)
+    def _write_step(self, skipped: bool) -> None:
+        self.enter(phases.OBSERVERS)
         self.steps += 1
         fields = {
             "step": self.steps,
@@ -257,8 +275,34 @@ class TrainingObserver:
         if self._open_epoch is not None:
             self._open_epoch.stepped()
         self._forget_gradients()
-        self._queue("step", fields, self.phases.end_step())
-        self.phases.enter(phases.OTHER)
+        self._let_go()
+        self._held = fields, self.guard("phases", self.phases.end_step)
+        if skipped or not self.own_loop:
+            self._let_go()
+        self.enter(phases.OTHER)
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            (fields, stamps), self._held = self._held, None
+            self._queue("step", fields, stamps)
+
+    def complete_step(self, loss: Any, stats: dict[str, Any]) -> None:
+        """A loop of somebody's own gives the loss and statistics of the step that has just been taken."""
+        if self._held is None:
+            return
+        forwards = self._held[0]["forwards"]
+        if not forwards:
+            forwards.append(self._forward(None, {}))
+        if loss is not None:
+            forwards[-1]["loss"] = self.scalars.note(loss)
+        forwards[-1]["stats"].update({str(name): self.scalars.note(value) for name, value in stats.items()})
+        self._let_go()
+
+    def epoch_numbered(self, number: int) -> None:
+        """A loop of somebody's own begins an epoch."""
+        self._let_go()
+        self.end_epoch()
+        self.epoch, self._open_epoch = number, EpochProgress(number)
 
     def _forget_gradients(self) -> None:
         self._forwards, self._norm, self._bound, self._scale, self._clipped = [], None, None, None, False
@@ -267,16 +311,16 @@ class TrainingObserver:
 
     def _note_validation(self, loss: Any, stats: dict[str, Any]) -> None:
         if self._validation is None:
-            self._validation = ValidationProgress()
+            self._validation = ValidationProgress(self._evaluating_since)
         note = self.scalars.note
         noted = {name: note(value) for name, value in stats.items()}
         self._validation.add(note(loss), noted, self._event(), self.scalars)
 
-    def _end_validation(self) -> None:
-        """Write what the evaluation passes since the last training pass gave."""
+    def end_validation(self) -> None:
+        """Write what the evaluation passes gave, if there were any since the last training pass."""
         if self._validation is None:
             return
-        done, self._validation = self._validation, None
+        done, self._validation, self._evaluating_since = self._validation, None, None
         self._queue("validation", {"step": self.steps, "epoch": self.epoch, "progress": done}, None)
 
     def end_epoch(self) -> None:
@@ -333,7 +377,7 @@ class TrainingObserver:
                 for one in fields["forwards"]
             ]
             fields["gradient_norm"], fields["scale"] = read(fields["gradient_norm"]), read(fields["scale"])
-            fields["seconds"] = phases.seconds(pending.stamps, on_device=complete)
+            fields["seconds"] = phases.seconds(pending.stamps or [], on_device=complete)
         return fields
 
     def _begin(self) -> None:
@@ -344,9 +388,9 @@ class TrainingObserver:
             import torch
 
             self._device = device
-            self.phases.begin(lambda: torch.cuda.Event(enable_timing=True))
+            self.guard("phases", self.phases.begin, lambda: torch.cuda.Event(enable_timing=True))
         else:
-            self.phases.begin(None)
+            self.guard("phases", self.phases.begin, None)
         if device is not None:
             self.guard("memory", self.memory.attach, device)
         fields = self.guard("configuration", self._training_fields, device)
@@ -386,8 +430,9 @@ class TrainingObserver:
 
     def finish(self) -> None:
         """Before the process ends: write what is left."""
-        self._end_validation()
-        self.end_epoch()
+        self._let_go()
+        self.guard("validation", self.end_validation)
+        self.guard("epochs", self.end_epoch)
         self.flush(wait=True)
 
 

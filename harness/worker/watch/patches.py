@@ -31,6 +31,28 @@ def observe_torch(observer: Any) -> None:
         guard(name, observe, observer)
 
 
+def put_back(observer: Any) -> None:
+    """Take the observers out of torch again."""
+    while observer.undo:
+        observer.guard("end", observer.undo.pop())
+
+
+def _replace(observer: Any, holder: Any, name: str, replacement: Any) -> None:
+    """Put a wrapper into a class or module of torch; what others put around it later stays."""
+    original = holder.__dict__.get(name)
+    setattr(holder, name, replacement)
+
+    def undo() -> None:
+        if holder.__dict__.get(name) is not replacement:
+            return
+        if original is None:
+            delattr(holder, name)
+        else:
+            setattr(holder, name, original)
+
+    observer.undo.append(undo)
+
+
 def observe_modes(observer: Any) -> None:
     """`Module.train` and `Module.eval`, with which a trainer begins its batches and its validation."""
     import torch
@@ -48,12 +70,24 @@ def observe_modes(observer: Any) -> None:
             result = original(self, mode)
         finally:
             switching[0] = False
-        frame = configuration.trainer_frame()
-        if frame is not None:
-            guard("epochs", _mode_set, observer, self, mode, frame)
+        if observer.own_loop:
+            guard("epochs", _own_mode_set, observer, self, mode)
+        else:
+            frame = configuration.trainer_frame()
+            if frame is not None:
+                guard("epochs", _mode_set, observer, self, mode, frame)
         return result
 
-    torch.nn.Module.train = train
+    _replace(observer, torch.nn.Module, "train", train)
+
+
+def _own_mode_set(observer: Any, module: Any, mode: bool) -> None:
+    if unwrapped(module)[0] is not observer.network or mode is observer.training:
+        return
+    if mode:
+        observer.validation_ends()
+    else:
+        observer.evaluation_begins()
 
 
 def _mode_set(observer: Any, module: Any, mode: bool, frame: Any) -> None:
@@ -82,7 +116,7 @@ def observe_forward(model_class: Any, observer: Any) -> None:
         if network is not observer.network or observer.inside:
             return forward(network, *args, **kwargs)
         training = network.training and torch.is_grad_enabled()
-        guard("forward", observer.forward_begins, training, kwargs)
+        guard("forward", observer.forward_begins, training, args, kwargs)
         try:
             output = forward(network, *args, **kwargs)
         except BaseException as error:
@@ -94,7 +128,7 @@ def observe_forward(model_class: Any, observer: Any) -> None:
         return output
 
     setattr(watched, _OBSERVED, True)
-    model_class.forward = watched
+    _replace(observer, model_class, "forward", watched)
 
 
 def observe_criterion(criterion_class: Any, observer: Any) -> None:
@@ -110,7 +144,7 @@ def observe_criterion(criterion_class: Any, observer: Any) -> None:
         return forward(self, *args, **kwargs)
 
     setattr(watched, _OBSERVED, True)
-    criterion_class.forward = watched
+    _replace(observer, criterion_class, "forward", watched)
 
 
 def _target_of(observer: Any, args: Any, kwargs: Any) -> None:
@@ -131,8 +165,10 @@ def observe_loaders(observer: Any) -> None:
         guard("phases", observer.phases.enter, phases.DATA)
         try:
             batch = following(self)
-        finally:
-            guard("phases", observer.phases.enter, phases.OBSERVERS)
+        except StopIteration:
+            guard("phases", observer.phases.enter, phases.OTHER)
+            raise
+        guard("phases", observer.phases.enter, phases.OBSERVERS)
         guard("batches", observer.batches.arrived, self, batch)
         guard("phases", observer.phases.enter, phases.OTHER)
         return batch
@@ -144,7 +180,8 @@ def observe_loaders(observer: Any) -> None:
             guard("batches", observer.batches.drawn, self, indices)
         return indices
 
-    iterator.__next__, iterator._next_index = __next__, _next_index
+    _replace(observer, iterator, "__next__", __next__)
+    _replace(observer, iterator, "_next_index", _next_index)
 
 
 def observe_clipping(observer: Any) -> None:
@@ -161,10 +198,10 @@ def observe_clipping(observer: Any) -> None:
         guard("clipping", observer.clipped, norm, bound)
         return norm
 
-    rebind(original, clip_grad_norm_)
+    rebind(observer, original, clip_grad_norm_)
 
 
-def rebind(original: Callable[..., Any], replacement: Callable[..., Any]) -> None:
+def rebind(observer: Any, original: Callable[..., Any], replacement: Callable[..., Any]) -> None:
     """Replace a function of torch wherever torch or FunASR has bound it."""
     for name, module in list(sys.modules.items()):
         package, held = name.partition(".")[0], getattr(module, "__dict__", None) or {}
@@ -173,7 +210,7 @@ def rebind(original: Callable[..., Any], replacement: Callable[..., Any]) -> Non
         names = [original.__name__] if package == "torch" else [key for key, one in held.items() if one is original]
         for key in names:
             if held.get(key) is original:
-                setattr(module, key, replacement)
+                _replace(observer, module, key, replacement)
 
 
 def observe_optimizers(observer: Any) -> None:
@@ -188,8 +225,8 @@ def observe_optimizers(observer: Any) -> None:
     def stepped(one: Any, _args: Any, _kwargs: Any) -> None:
         guard("steps", observer.stepped, one)
 
-    optimizer.register_optimizer_step_pre_hook(stepping)
-    optimizer.register_optimizer_step_post_hook(stepped)
+    observer.undo.append(optimizer.register_optimizer_step_pre_hook(stepping).remove)
+    observer.undo.append(optimizer.register_optimizer_step_post_hook(stepped).remove)
 
 
 def observe_scalers(observer: Any) -> None:
@@ -207,7 +244,7 @@ def observe_scalers(observer: Any) -> None:
         guard("scaler", observer.scaled, self, before)
         return result
 
-    scaler.step = step
+    _replace(observer, scaler, "step", step)
 
 
 def observe_saving(observer: Any) -> None:
@@ -220,9 +257,10 @@ def observe_saving(observer: Any) -> None:
     def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> Any:
         if observer.network is None:
             return original(obj, f, *args, **kwargs)
+        guard("validation", observer.end_validation)
         began = guard("phases", observer.saving.begins)
         result = original(obj, f, *args, **kwargs)
         guard("checkpoints", observer.saving.saved, obj, f, began)
         return result
 
-    rebind(original, save)
+    rebind(observer, original, save)

@@ -44,8 +44,10 @@ class EpochProgress:
 class ValidationProgress:
     """The evaluation passes so far: their sums, and what is still on its way from a GPU."""
 
-    def __init__(self) -> None:
-        self._began = self._ended = time.perf_counter()
+    def __init__(self, began: float | None) -> None:
+        """`began` is when the trainer set the evaluation mode; None if it did not."""
+        self._ended = time.perf_counter()
+        self._began = self._ended if began is None else began
         self._batches = 0
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}

@@ -1,46 +1,65 @@
-"""What the trainer saves, compared with the model in memory; and the last file, read back at the end."""
+"""What the trainer saves, compared with the model in memory; and the last file, loaded anew at the end."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import Any
 
 from . import phases
 
 MOST_NAMES = 20
-_SAMPLES = 64
+LONGEST_SECONDS = 10.0
+"""How long the end of a training may be put off by reading a file back."""
+_BYTES_PER_SECOND = 2e8
+_NAMES_OF_WEIGHTS = ("state_dict", "model", "module")
 
 
 class SavingObserver:
-    """The checkpoints of one training."""
+    """The checkpoints of one training; `observer` is the `observer.TrainingObserver`."""
 
     def __init__(self, observer: Any) -> None:
         self._observer = observer
-        self.last = ""
-        """The last file with the weights of the model as they were."""
+        self._files: list[str] = []
+        """Files with the model's weights, the last one at the end."""
+        self._saved_at = 0
+        self._names: list[str] = []
+        self._start: Any = None
+        """Fingerprints of the parameters before the first step: int64 `[parameters]`, on the CPU."""
 
     def begin(self, network: Any) -> None:
-        """At the first forward pass."""
+        """At the first forward pass: take the parameters' fingerprints."""
+        import torch
+
+        named = [(name, fingerprint(one.detach())) for name, one in network.named_parameters()]
+        known = [(name, one) for name, one in named if one is not None]
+        if not known:
+            return
+        self._names = [name for name, _ in known]
+        stacked = torch.stack([one for _, one in known])
+        self._start = torch.empty(len(known), dtype=torch.int64, device="cpu", pin_memory=stacked.is_cuda)
+        self._start.copy_(stacked, non_blocking=True)
 
     def begins(self) -> float:
         """A file is about to be saved."""
-        self._observer.phases.enter(phases.CHECKPOINT)
+        self._observer.enter(phases.CHECKPOINT)
         return time.perf_counter()
 
     def saved(self, state: Any, file: Any, began: float | None) -> None:
         """It has been saved."""
-        spent = time.perf_counter() - (began or time.perf_counter())
+        now = time.perf_counter()
         observer = self._observer
-        observer.phases.enter(phases.OBSERVERS)
+        observer.enter(phases.OBSERVERS)
         path = os.path.abspath(os.fspath(file)) if isinstance(file, (str, os.PathLike)) else ""
         weights = weights_in(state)
+        averaged = _is_average()
         fields: dict[str, Any] = {"tensors": None, "missing": [], "other_values": []}
         if weights is not None:
-            own = observer.network.state_dict()
-            fields = compared(own, weights)
-            if path and not fields["missing"] and not fields["other_values"]:
-                self.last = path
+            fields = compared(observer.network.state_dict(), weights, values=not averaged)
+            if path and not averaged:
+                self._files = [*(one for one in self._files if one != path), path][-MOST_NAMES:]
+                self._saved_at = observer.steps
         observer.writer.write(
             "checkpoint",
             {
@@ -48,45 +67,141 @@ class SavingObserver:
                 "epoch": observer.epoch,
                 "path": path,
                 "bytes": os.path.getsize(path) if path and os.path.exists(path) else 0,
-                "seconds": spent,
+                "seconds": now - (began or now),
+                "averaged": averaged,
                 **fields,
             },
         )
-        observer.phases.enter(phases.OTHER)
+        observer.enter(phases.OTHER)
+
+    def read_back(self) -> None:
+        """At the end: load the last file and compare it with the weights in memory."""
+        path = next((one for one in reversed(self._files) if os.path.isfile(one)), "")
+        if not path:
+            return
+        found: dict[str, Any] = {"tensors": 0, "equal": 0, "missing": [], "different": []}
+        skipped = self._why_not(path)
+        if not skipped:
+            try:
+                found, skipped = self._compared_with(path)
+            except Exception as error:  # a file that torch does not load without running code
+                skipped = f"{type(error).__name__}: {error}"[:500]
+        self._observer.writer.write("read_back", {"path": path, **found, "moved": self._moved(), "skipped": skipped})
+
+    def _why_not(self, path: str) -> str:
+        size = os.path.getsize(path)
+        if self._observer.steps != self._saved_at:
+            return f"{self._observer.steps - self._saved_at} steps were taken after it was saved"
+        if size / _BYTES_PER_SECOND > LONGEST_SECONDS:
+            return f"{size} bytes would take too long"
+        free = _available_bytes()
+        return f"{size} bytes, and {free} are free" if free is not None and free < 2 * size else ""
+
+    def _compared_with(self, path: str) -> tuple[dict[str, Any], str]:
+        import torch
+
+        began = time.monotonic()
+        weights = weights_in(torch.load(path, map_location="cpu", weights_only=True)) or {}
+        own = self._observer.network.state_dict()
+        found: dict[str, Any] = {"tensors": len(weights), "equal": 0, "missing": [], "different": []}
+        for name, one in own.items():
+            if time.monotonic() - began > LONGEST_SECONDS:
+                return found, f"it took more than {LONGEST_SECONDS:g} s"
+            if name not in weights:
+                found["missing"].append(name)
+            elif same_bits(weights[name], one.cpu()):
+                found["equal"] += 1
+            else:
+                found["different"].append(name)
+        found["missing"], found["different"] = found["missing"][:MOST_NAMES], found["different"][:MOST_NAMES]
+        return found, ""
+
+    def _moved(self) -> dict[str, float]:
+        """By group, the share of its tensors that are no longer what they were."""
+        if self._start is None:
+            return {}
+        now = dict(self._observer.network.named_parameters())
+        counts: dict[str, list[int]] = {}
+        for name, before in zip(self._names, self._start.tolist()):
+            count = counts.setdefault(name.partition(".")[0], [0, 0])
+            count[0] += name not in now or int(fingerprint(now[name].detach())) != before
+            count[1] += 1
+        return {group: moved / all_ for group, (moved, all_) in counts.items()}
 
 
 def weights_in(state: Any) -> Any:
     """The tensors by name in what is saved; None if it holds no weights."""
-    for candidate in (state, *(state.get(name) for name in ("state_dict", "model", "module") if hasattr(state, "get"))):
+    held = [state.get(name) for name in _NAMES_OF_WEIGHTS] if hasattr(state, "get") else []
+    for candidate in (state, *held):
         if hasattr(candidate, "items") and candidate:
-            values = list(candidate.values())
-            if sum(hasattr(one, "element_size") for one in values) > len(values) // 2:
-                return {without_prefix(str(name)): one for name, one in candidate.items()}
+            tensors = {without_prefix(str(name)): one for name, one in candidate.items() if is_tensor(one)}
+            if len(tensors) > len(candidate) // 2:
+                return tensors
     return None
 
 
-def compared(own: Any, saved: Any) -> dict[str, Any]:
-    """The model's tensors that a file lacks or has with other values, as samples tell."""
-    missing = [name for name in own if name not in saved]
-    other = [name for name, one in own.items() if name in saved and not same_values(one, saved[name])]
-    return {"tensors": len(saved), "missing": missing[:MOST_NAMES], "other_values": other[:MOST_NAMES]}
-
-
-def same_values(one: Any, other: Any) -> bool:
-    """Whether two tensors are equal: certain where they share their storage, else by some of their values."""
-    if not hasattr(other, "element_size") or one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    if one.device == other.device and one.data_ptr() == other.data_ptr():
-        return True
-    return bool((sample(one) == sample(other)).all())
-
-
-def sample(tensor: Any) -> Any:
-    """Evenly spread values of a tensor, on the CPU."""
-    flat = tensor.detach().reshape(-1)
-    return flat[:: max(1, flat.numel() // _SAMPLES)].cpu()
+def is_tensor(value: Any) -> bool:
+    """Whether it is a tensor, without torch being imported here."""
+    return hasattr(value, "element_size") and hasattr(value, "data_ptr")
 
 
 def without_prefix(name: str) -> str:
     """A tensor's name without that of the wrapper for several processes."""
     return name[len("module.") :] if name.startswith("module.") else name
+
+
+def compared(own: Any, saved: Any, *, values: bool) -> dict[str, Any]:
+    """The model's tensors that a file lacks, and with `values` those that it has with others."""
+    missing = [name for name in own if name not in saved]
+    other = [name for name, one in own.items() if values and name in saved and not same_values(one, saved[name])]
+    return {"tensors": len(saved), "missing": missing[:MOST_NAMES], "other_values": other[:MOST_NAMES]}
+
+
+def same_values(one: Any, other: Any) -> bool:
+    """Whether two tensors are equal; nothing is read where they share their storage."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if one.device == other.device and one.data_ptr() == other.data_ptr() and one.stride() == other.stride():
+        return True
+    return same_bits(one, other)
+
+
+def same_bits(one: Any, other: Any) -> bool:
+    """Whether two tensors have the same numbers; not-a-number equals itself here."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    first, second = fingerprint(one), fingerprint(other)
+    if first is None or second is None:
+        return bool((one.cpu() == other.cpu()).all())
+    return int(first) == int(second)
+
+
+def fingerprint(tensor: Any) -> Any:
+    """The sum of a tensor's bit patterns: exact, so it depends on no order. An int64 scalar; None for odd types."""
+    import torch
+
+    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size())
+    if whole is None or tensor.is_complex() or tensor.dtype == torch.bool or tensor.layout != torch.strided:
+        return None
+    return tensor.view(whole).sum(dtype=torch.int64)
+
+
+def _is_average() -> bool:
+    """Whether FunASR's averaging of checkpoints is what saves: its values are meant to be others."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        if "average" in os.path.basename(frame.f_code.co_filename):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _available_bytes() -> int | None:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None

@@ -306,3 +306,162 @@ def test_a_step_that_the_trainer_leaves_out_is_skipped(forked: Forked, tmp_path:
     steps = of(Step, tmp_path)
     assert [one.skipped for one in steps] == [False, True, False, False]
     assert steps[1].gradient_norm != steps[1].gradient_norm
+
+
+def with_old_torch(folder: str) -> list[int]:
+    """Without the hooks that torch 2.0 brought, and with a scheduler that binds the optimizer's step."""
+    import sys
+
+    import torch
+
+    from harness.worker.watch import start
+
+    for name in ("register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"):
+        delattr(sys.modules["torch.optim.optimizer"], name)
+    start.begin(folder)
+    observer: Any = start._begun
+    net = model_class()()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    observer.watch_model(net)
+    steps = []
+    for _ in range(3):
+        net(torch.ones(2, 5, 8), torch.zeros(2, 5, dtype=torch.long))[0].backward()
+        optimizer.step()
+        scheduler.step()
+        steps.append(observer.steps)
+    return steps
+
+
+def test_steps_are_seen_in_a_torch_without_hooks_for_them(forked: Forked, tmp_path: Path) -> None:
+    assert forked(with_old_torch, folder=str(tmp_path)) == [1, 2, 3]
+    assert [one.learning_rates for one in of(Step, tmp_path)] == [
+        (0.1,),
+        (pytest.approx(0.01),),
+        (pytest.approx(0.001),),
+    ]
+
+
+# A GPU, by a small fake: this code runs on none
+
+
+class FakeEvent:
+    """An event in a stream; the test says when the GPU has passed it."""
+
+    over: bool = False
+
+    def __init__(self, at: float = 0.0) -> None:
+        self.at = at
+
+    def record(self) -> None:
+        pass
+
+    def query(self) -> bool:
+        return self.over
+
+    def synchronize(self) -> None:
+        self.over = True
+
+    def elapsed_time(self, other: FakeEvent) -> float:
+        return 1000 * (other.at - self.at)
+
+
+class FakeWriter:
+    def __init__(self) -> None:
+        self.written: list[dict[str, Any]] = []
+
+    def write(self, kind: str, fields: dict[str, Any]) -> None:
+        self.written.append({"kind": kind, **fields})
+
+
+class NumberOnGpu:
+    """A tensor of one number: reading it would wait for the GPU, so only copying is possible."""
+
+    class device:
+        type = "a GPU"
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def detach(self) -> NumberOnGpu:
+        return self
+
+    def numel(self) -> int:
+        return 1
+
+    def is_complex(self) -> bool:
+        return False
+
+    def reshape(self, _shape: Any) -> Any:
+        import torch
+
+        return torch.tensor(self.value)
+
+
+def on_a_gpu() -> list[Any]:
+    from harness.worker.watch.observer import TrainingObserver
+
+    writer: Any = FakeWriter()
+    observer = TrainingObserver(writer)
+    events: list[FakeEvent] = []
+
+    def event() -> FakeEvent:
+        events.append(FakeEvent())
+        return events[-1]
+
+    observer._event = event  # type: ignore[method-assign]
+    counts = []
+    for number in (1, 2):
+        forward = {"loss": observer.scalars.note(NumberOnGpu(float(number))), "stats": {"acc": 0.5}}
+        fields = {"step": number, "forwards": [forward], "gradient_norm": None, "scale": None}
+        observer._queue("step", fields, [("forward", 0.0, FakeEvent(1.0)), ("other", 9.0, FakeEvent(1.5))])
+        counts.append(len(writer.written))
+    events[0].over = True
+    observer.flush()
+    counts.append(len(writer.written))
+    observer.flush(wait=True)
+    observer._queue(
+        "step", {**fields, "step": 3, "forwards": [{"loss": observer.scalars.note(NumberOnGpu(3.0)), "stats": {}}]}, []
+    )
+    observer.give_up_waiting()
+    found = [(one["step"], one["forwards"][0]["loss"], one["seconds"]) for one in writer.written]
+    return [counts, found]
+
+
+def test_a_record_waits_for_the_gpu_and_the_gpu_for_no_record(forked: Forked) -> None:
+    counts, found = forked(on_a_gpu)
+    assert counts == [0, 0, 1]
+    # The third step's number never came: the GPU was in trouble.
+    assert found == [[1, 1.0, {"forward": 0.5}], [2, 2.0, {"forward": 0.5}], [3, None, {}]]
+
+
+def memory_on_a_gpu() -> dict[str, Any]:
+    from types import SimpleNamespace
+
+    import torch
+
+    from harness.worker.watch.memory import MemoryMeter, said_by_torch
+
+    def pool(current: int, peak: int) -> dict[str, Any]:
+        return {"all": {"current": current, "peak": peak}}
+
+    cuda: Any = torch.cuda
+    cuda.memory_stats_as_nested_dict = lambda _device: {"allocated_bytes": pool(5, 7), "reserved_bytes": pool(8, 9)}
+    cuda.get_device_properties = lambda _device: SimpleNamespace(total_memory=24)
+    cuda.reset_peak_memory_stats = None
+    meter = MemoryMeter()
+    meter.attach(SimpleNamespace(type="cuda"))
+    message = (
+        "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 23.65 GiB of which 1.94 GiB is"
+        " free. Of the allocated memory 20.50 GiB is allocated by PyTorch, and 1.10 GiB is reserved by PyTorch"
+    )
+    return {"step": meter.read(), "failure": meter.at_failure(), "said": said_by_torch(message)}
+
+
+def test_memory_of_a_gpu_is_the_allocators(forked: Forked) -> None:
+    found = forked(memory_on_a_gpu)
+    expected = {"allocated": 5, "reserved": 8, "peak_allocated": 7, "peak_reserved": 9}
+    assert {name: found["step"][name] for name in expected} == expected
+    assert found["failure"] == {**expected, "card": 24}
+    gib = 2**30
+    assert found["said"] == {"wanted": 2.5 * gib, "card": round(23.65 * gib), "allocated": 20.5 * gib}

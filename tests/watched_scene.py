@@ -5,8 +5,8 @@ On a machine without a GPU the releases need compatibility shims: a `sitecustomi
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -95,9 +95,15 @@ def scene(
 
 
 def train(
-    place: TrainingScene, name: str, command: Sequence[str], *, watched: bool = True, ranks: int = 1, **more: str
+    place: TrainingScene,
+    name: str,
+    command: Sequence[str],
+    *,
+    watched: bool = True,
+    ranks: int = 1,
+    script: bool = False,
 ) -> Watched:
-    """Run `python -m …`, or torchrun with several ranks, in a folder of its own."""
+    """Run `python -m …`, or torchrun with several ranks, in a folder of its own; as a bash script on demand."""
     here = place.room / name
     records = here / "records"
     records.mkdir(parents=True)
@@ -107,13 +113,16 @@ def train(
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "OMP_NUM_THREADS": "1",
         "PYTHONPYCACHEPREFIX": str(default_cache() / "bytecode"),
-        **more,
     }
     start = [sys.executable, "-m"]
     if ranks > 1:
         start += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks), "-m"]
+    words = [*start, *command]
+    if script:
+        (here / "finetune.sh").write_text(f"{shlex.join(words)} 2>&1 | tee log.txt\nexit ${{PIPESTATUS[0]}}\n", "utf-8")
+        words = ["bash", "finetune.sh"]
     done = subprocess.run(
-        [*start, *command],
+        words,
         cwd=here,
         env=environment(records, base) if watched else base,
         capture_output=True,
@@ -122,20 +131,20 @@ def train(
         errors="replace",
         check=False,
     )
-    found: dict[str, list[Record]] = {}
-    folder = RecordFolder(records)
-    for file, record in folder.read():
-        found.setdefault(file, []).append(record)
-    assert not any(one.damaged for one in folder.files.values()), [one.first_damage for one in folder.files.values()]
+    files = read_records(records)
     return Watched(
         status=done.returncode,
         said=done.stdout + done.stderr,
-        records=tuple(one for records in found.values() for one in records),
-        files={file: tuple(records) for file, records in found.items()},
+        records=tuple(one for records in files.values() for one in records),
+        files=files,
     )
 
 
-def raw(place: TrainingScene, name: str) -> list[dict[str, Any]]:
-    """The lines as they were written."""
-    files = sorted((place.room / name / "records").glob("*.jsonl"))
-    return [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
+def read_records(folder: Path) -> Mapping[str, tuple[Record, ...]]:
+    """The records of all processes, by file; no line is damaged."""
+    found: dict[str, list[Record]] = {}
+    reader = RecordFolder(folder)
+    for file, record in reader.read():
+        found.setdefault(file, []).append(record)
+    assert not any(one.damaged for one in reader.files.values()), [one.first_damage for one in reader.files.values()]
+    return {file: tuple(records) for file, records in found.items()}

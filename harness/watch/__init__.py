@@ -2,7 +2,3 @@
 
 The observers themselves are `harness.worker.watch`: they run in the user's processes, and write records.
 """
-
-from harness.worker.watch.loop import LoopObserver, watching
-
-__all__ = ["LoopObserver", "watching"]

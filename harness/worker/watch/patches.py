@@ -225,8 +225,41 @@ def observe_optimizers(observer: Any) -> None:
     def stepped(one: Any, _args: Any, _kwargs: Any) -> None:
         guard("steps", observer.stepped, one)
 
+    if not hasattr(optimizer, "register_optimizer_step_post_hook"):
+        _observe_old_optimizers(observer)
+        return
     observer.undo.append(optimizer.register_optimizer_step_pre_hook(stepping).remove)
     observer.undo.append(optimizer.register_optimizer_step_post_hook(stepped).remove)
+
+
+def _observe_old_optimizers(observer: Any) -> None:
+    """In torch before 2.0: the steps of each class, before a scheduler binds the step of an optimizer."""
+    import torch
+
+    original = torch.optim.Optimizer.__init__
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        observer.guard("steps", _observe_steps_of, observer, type(self))
+        original(self, *args, **kwargs)
+
+    _replace(observer, torch.optim.Optimizer, "__init__", __init__)
+
+
+def _observe_steps_of(observer: Any, optimizer_class: Any) -> None:
+    step, guard = optimizer_class.step, observer.guard
+    if getattr(step, _OBSERVED, False):
+        return
+
+    @functools.wraps(step)
+    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        guard("steps", observer.stepping, self)
+        result = step(self, *args, **kwargs)
+        guard("steps", observer.stepped, self)
+        return result
+
+    setattr(watched, _OBSERVED, True)
+    _replace(observer, optimizer_class, "step", watched)
 
 
 def observe_scalers(observer: Any) -> None:

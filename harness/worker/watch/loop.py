@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Protocol, Union
 
 from .observer import TrainingObserver
 from .patches import observe_torch, put_back
 from .start import process_fields
 from .writing import RecordWriter
 
-if TYPE_CHECKING:
-    import torch
-
 RECORDS = "FUNASR_HARNESS_WATCH"
 """The folder that a watching process names."""
+
+
+class NumberInTensor(Protocol):
+    """A `torch.Tensor` with one number."""
+
+    def detach(self) -> Any: ...
+
+    def numel(self) -> int: ...
+
+
+class TrainedModel(Protocol):
+    """A `torch.nn.Module`."""
+
+    training: bool
+
+    def named_parameters(self) -> Iterator[Any]: ...
+
+    def state_dict(self) -> Any: ...
+
+
+class TrainingOptimizer(Protocol):
+    """A `torch.optim.Optimizer`."""
+
+    param_groups: Any
+    state: Any
+
+
+LossValue = Union[NumberInTensor, float]
 
 
 class LoopObserver:
@@ -26,8 +51,8 @@ class LoopObserver:
 
     def step(
         self,
-        loss: torch.Tensor | float | None = None,
-        stats: Mapping[str, torch.Tensor | float] | None = None,
+        loss: LossValue | None = None,
+        stats: Mapping[str, LossValue] | None = None,
     ) -> None:
         """After `optimizer.step()`: the loss and statistics of the step, where the model's forward returns no loss.
 
@@ -42,8 +67,8 @@ class LoopObserver:
 
 @contextlib.contextmanager
 def watching(
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    model: TrainedModel,
+    optimizer: TrainingOptimizer,
     folder: str | os.PathLike[str] | None = None,
     *,
     configuration: Mapping[str, Any] | None = None,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from forked import Forked
 
 from harness.core.cells import Release
+from harness.environments.environment import compiled_code
 from harness.releases import default_cache, fetch, install_path, load_lock, resolve
 
 LOCK = Path(__file__).parent.parent / "matrices" / "releases.lock.toml"
@@ -17,6 +20,16 @@ LOCK = Path(__file__).parent.parent / "matrices" / "releases.lock.toml"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shard", metavar="I/N", help="run part I of N of the test files (default: all)")
+
+
+def pytest_configure() -> None:
+    """Keep compiled code where the harness's own processes do, whatever the shell says about bytecode.
+
+    To compile a release and its libraries takes longer than all else that a child does to import them.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.update(compiled_code(default_cache()))
+    sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
 
 
 @pytest.hookimpl(trylast=True)

@@ -85,7 +85,7 @@ def answers(
     }
     (release,) = resolve(request.param, load_lock(ROOT / "matrices" / "releases.lock.toml"))
     fetch([release], default_cache(), jobs=1)
-    environment = scrubbed_environment(stack, room / "w")
+    environment = scrubbed_environment(stack, room / "w", cache=default_cache())
     environment["PYTHONPATH"] = f"{install_path(release, default_cache())}:{environment['PYTHONPATH']}"
     child = subprocess.run(
         [stack.python, str(Path(__file__).parent / "release_probe.py"), "answers.json"],

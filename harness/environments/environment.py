@@ -141,15 +141,24 @@ def scrubbed_environment(stack: Environment, workspace: Path, *, cache: Path | N
         place.mkdir(parents=True, exist_ok=True)
         environment[name] = str(place)
     if cache is not None:
-        # Not next to the sources: the user's environment and the installed releases stay as they are.
-        environment["PYTHONPYCACHEPREFIX"] = str(cache.absolute() / "bytecode")
-        environment["NUMBA_CACHE_DIR"] = str(cache.absolute() / "numba")
+        environment |= compiled_code(cache)
         del environment["PYTHONDONTWRITEBYTECODE"]
     if stack.user_base:
         environment["PYTHONUSERBASE"] = stack.user_base
     paths = [*stack.extra_paths, _folder_of_harness(workspace)]
     environment["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths)
     return environment
+
+
+def compiled_code(cache: Path) -> dict[str, str]:
+    """Environment variables that keep compiled code in the cache.
+
+    Not next to the sources: the user's environment and the installed releases stay as they are.
+    """
+    return {
+        "PYTHONPYCACHEPREFIX": str(cache.absolute() / "bytecode"),
+        "NUMBA_CACHE_DIR": str(cache.absolute() / "numba"),
+    }
 
 
 def _folder_of_harness(workspace: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,13 @@ from harness.explain.training_lines import TrainingRecord
 from harness.explain.which_release import LogRelease, find_release, spans
 from harness.text.units import count, plural
 
+_LONGEST_TEXT = 4000
+_SAID_BY = {"empty-batches": "sense-voice-empty-batch"}
+"""By rule, the error that says the same."""
+_IN_A_LINE = re.compile(
+    r"(?P<code>.*?)\b(?:[a-z_]\w*\.)*(?P<type>[A-Z]\w*(?:Error|Exception|Interrupt))\b:?(?P<message>.*)", re.DOTALL
+)
+
 
 class UnreadableLogError(ValueError):
     """What was handed in is no log; the text says what it is."""
@@ -25,12 +33,22 @@ class UnreadableLogError(ValueError):
 
 def explain_text(text: str, *, named: str | None, cache: Path) -> LogReport:
     """Explain what somebody pasted on the command line."""
+    # A page's marks for code and bold.
+    text = text.strip().strip("*`")
     record = read_log(io.BytesIO(text.encode("utf-8", "replace")))
-    if not record.errors and not record.training.is_training and text.strip():
-        # The message without its class.
-        kind = "AssertionError" if text.strip().startswith("assert ") else ""
-        record.errors.append(LoggedError(type=kind, message=text.strip()[:4000], frames=(), rank="", at=1))
+    if not record.errors and not record.training.is_training and text:
+        record.errors.append(_pasted(text[:_LONGEST_TEXT]))
     return report_of(record, source="the command line", named=named, cache=cache)
+
+
+def _pasted(text: str) -> LoggedError:
+    """An error as a title has it: `assert x.size(2) == self.size AssertionError`, or a message without its class."""
+    found = _IN_A_LINE.match(text)
+    if found is None:
+        kind = "AssertionError" if text.startswith("assert ") else ""
+        return LoggedError(type=kind, message=text, frames=(), rank="", at=1)
+    message = found["message"].strip() or found["code"].strip()
+    return LoggedError(type=found["type"], message=message, frames=(), rank="", at=1)
 
 
 def explain_stream(stream: BinaryIO, *, source: str, named: str | None, cache: Path) -> LogReport:
@@ -62,7 +80,8 @@ def report_of(record: LogRecord, *, source: str, named: str | None, cache: Path)
     found = list(ErrorExplainer(release=release, index=index, cache=cache).explanations(record))
     if signal := ended_by_signal(record, found):
         found = [signal]
-    found += silent_faults(record.training)
+    said = {one.rule for one in found}
+    found += [one for one in silent_faults(record.training) if _SAID_BY.get(one.rule) not in said]
     return LogReport(
         source=source,
         release=_release(release, index),

@@ -68,7 +68,8 @@ def releases_of(issue: KnownIssue) -> tuple[str, ...]:
 
 def nearest_without(issue: KnownIssue, release: LogRelease) -> str:
     """The first later release without the issue; empty where every later one has it."""
-    own = version_of(release.versions[-1]) if release.known else version_of(releases_of(issue)[0])
+    having = [one for one in release.versions if issue.concerns(one)] if release.known else []
+    own = version_of(having[-1] if having else releases_of(issue)[0])
     later = (one.version for one in released() if not issue.concerns(one.version))
     return next((one for one in later if own and (version := version_of(one)) and version > own), "")
 
@@ -104,7 +105,7 @@ def _cell(issue: KnownIssue, release: LogRelease) -> str:
 
 
 def _facts(without: str, error: LoggedError | None) -> Iterator[str]:
-    yield f"nearest later release without it: {without}" if without else "every later release has it too"
+    yield f"nearest later release without it: {without}" if without else "the newest release has it too"
     if error and error.own:
         yield f"{error.own.file}:{error.own.line} in {error.own.function}: {error.own.code}"
 

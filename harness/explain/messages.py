@@ -17,7 +17,21 @@ from harness.explain.tracebacks import LoggedError
 FILE = Path(__file__).with_name("messages.toml")
 _OWNERS = {"machine": Owner.MACHINE, "yours": Owner.YOURS, "release": Owner.FUNASR, "unknown": Owner.UNKNOWN}
 _KEYS = frozenset(
-    ["id", "whose", "type", "says", "place", "through", "issue", "title", "cause", "remedy", "preflight", "follows"],
+    [
+        "id",
+        "whose",
+        "type",
+        "says",
+        "place",
+        "through",
+        "issue",
+        "title",
+        "cause",
+        "remedy",
+        "preflight",
+        "follows",
+        "bare",
+    ],
 )
 _LONGEST_VALUE = 160
 
@@ -38,24 +52,29 @@ class MessageRule:
     remedy: str
     preflight: bool
     follows: bool
+    bare: bool
 
     def match(self, error: LoggedError) -> dict[str, str] | None:
         """The values of the message's named parts if this rule fits an error; None if not."""
-        if self.type and not self.type.fullmatch(error.type):
+        if (self.place or self.through) and not error.frames and not self.bare:
+            return None
+        if self.place and error.frames and not self._is_at(error):
+            return None
+        if self.through and error.frames and not self._went_through(error):
+            return None
+        return self.match_text(error)
+
+    def match_text(self, error: LoggedError) -> dict[str, str] | None:
+        """The same by type and message alone, wherever it was raised."""
+        # A pasted message may lack its class.
+        if self.type and not self.type.fullmatch(error.type) and (error.type or not self.bare):
             return None
         found = self.says.search(error.text) if self.says else None
-        if self.says and found is None:
-            return None
-        if self.place and not self._is_at(error):
-            return None
-        if self.through and not self._went_through(error):
+        if (self.says and found is None) or not (error.type or self.says):
             return None
         return {name: (value or "")[:_LONGEST_VALUE] for name, value in found.groupdict().items()} if found else {}
 
     def _is_at(self, error: LoggedError) -> bool:
-        if not error.frames:
-            # A bare line shows no place: it may be the one.
-            return not self.through
         inner = [error.own, error.frames[-1]]
         return any(self.place and self.place.fullmatch(f"{one.file}:{one.function}") for one in inner if one)
 
@@ -101,4 +120,5 @@ def _read(entry: Mapping[str, Any]) -> MessageRule:
         remedy=entry.get("remedy", ""),
         preflight=entry.get("preflight", False),
         follows=entry.get("follows", False),
+        bare=entry.get("bare", False),
     )

@@ -25,6 +25,25 @@ _OF_ERRORS = (
 )
 """What a line has that begins or ends a traceback."""
 _OF_ENDS = (b"exitcode", b"exit code", b"(SIG", b"Killed", b"fault", b"Bus error", b"Aborted")
+_PRINTED = (
+    (
+        b"ProcessGroupNCCL.cpp",
+        re.compile(rb"Watchdog caught collective operation timeout|Timeout at NCCL work"),
+        "NCCL",
+    ),
+    (b"unrecognized arguments: --local", re.compile(rb"unrecognized arguments: --local[-_]rank"), "SystemExit"),
+    *(
+        (mark, re.compile(rb"(?:\S*(?:Error|Exception): )?" + re.escape(mark)), "HydraException")
+        for mark in (
+            *(b"Ambiguous value for argument", b"mismatched input", b"no viable alternative at input"),
+            *(b"extraneous input", b"token recognition error", b"LexerNoViableAltException", b"missing EQUAL at"),
+            *(b"Could not override", b"Could not append to config", b"Primary config", b"Cannot find primary config"),
+        )
+    ),
+)
+"""What ends a training and is printed without a traceback: by NCCL's C++, by argparse, by hydra. Hydra's stand at the
+beginning of a line."""
+_ANYWHERE = frozenset({"NCCL", "SystemExit"})
 _MAY_HAVE_PREFIX = frozenset(b">[0123456789")
 _SIGNAL = re.compile(
     rb"(?:exitcode\s*:\s*|exit ?code:? |exitcode=)-(?P<number>\d{1,3})\b|Signal (?P<named>\d{1,3}) \(SIG"
@@ -95,6 +114,7 @@ class _Reading:
         marks = [one for one in _OF_ERRORS if one in block]
         ends = [one for one in _OF_ENDS if one in block]
         others = any(one in block for one in OTHER_MARKS)
+        printed = [one for one in _PRINTED if one[0] in block]
         number = record.lines
         for whole in lines:
             number += 1
@@ -112,6 +132,9 @@ class _Reading:
                     if mark in line:
                         self._feed(rank, line, number)
                         break
+            for mark, form, kind in printed:
+                if mark in line and rank not in self.busy:
+                    self._printed(line, rank, number, form, kind)
             record.training.read(line, others=others)
             for mark in ends:
                 if mark in line:
@@ -137,6 +160,13 @@ class _Reading:
         _take(self.record, reader)
         (self.busy.add if reader.busy else self.busy.discard)(rank)
 
+    def _printed(self, line: bytes, rank: bytes, number: int, form: re.Pattern[bytes], kind: str) -> None:
+        if not (form.search(line) if kind in _ANYWHERE else form.match(line)):
+            return
+        text = line[:1000].decode("utf-8", "replace")
+        error = LoggedError(type=kind, message=text, frames=(), rank=rank.decode(), at=number)
+        _add(self.record, error)
+
     def close(self) -> LogRecord:
         """The log has ended."""
         for reader in self.readers.values():
@@ -149,13 +179,17 @@ class _Reading:
 
 def _take(record: LogRecord, reader: TracebackReader) -> None:
     for error in reader.done:
-        if len(record.errors) >= _MOST_ERRORS:
-            # The first ones and the last ones: a loop may print one error forever.
-            del record.errors[_MOST_ERRORS // 2]
-            record.dropped_errors += 1
-        record.errors.append(error)
-        record.steps_after[error.at] = record.training.steps
+        _add(record, error)
     reader.done.clear()
+
+
+def _add(record: LogRecord, error: LoggedError) -> None:
+    if len(record.errors) >= _MOST_ERRORS:
+        # The first ones and the last ones: a loop may print one error forever.
+        del record.errors[_MOST_ERRORS // 2]
+        record.dropped_errors += 1
+    record.errors.append(error)
+    record.steps_after[error.at] = record.training.steps
 
 
 def _note_signal(record: LogRecord, line: bytes) -> None:

@@ -21,7 +21,7 @@ _OWNERS = {
     Owner.FUNASR: "FunASR's code",
     Owner.YOURS: "your files or command",
     Owner.MACHINE: "the machine",
-    Owner.UNKNOWN: "cause not known",
+    Owner.UNKNOWN: "origin not known",
 }
 _INDENT = "  "
 _LONGEST = 1000

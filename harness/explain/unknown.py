@@ -10,6 +10,7 @@ from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Fr
 from harness.explain.cells import cell_command
 from harness.explain.explanation import LogExplanation, Owner
 from harness.explain.known import known_issues, released, releases_of
+from harness.explain.messages import message_rules
 from harness.explain.release_index import ReleaseIndex
 from harness.explain.tracebacks import LoggedError
 from harness.explain.which_release import LogRelease, spans
@@ -39,7 +40,7 @@ def unexplained(error: LoggedError, release: LogRelease, index: ReleaseIndex, ca
             owner=Owner.UNKNOWN,
             rule="outside-funasr",
             severity=Severity.BROKEN,
-            title=f"{error.type}: {error.text}" if error.text else error.type,
+            title=_title(error),
             evidence=tuple(_outside(error)),
             remedy="Give `explain` the whole traceback, from `Traceback (most recent call last)` on."
             if not error.frames
@@ -51,12 +52,18 @@ def unexplained(error: LoggedError, release: LogRelease, index: ReleaseIndex, ca
         owner=Owner.UNKNOWN,
         rule="no-known-cause",
         severity=Severity.BROKEN,
-        title=f"{error.type}: {error.text}" if error.text else error.type,
+        title=_title(error),
         evidence=tuple(_history(error, own, release, index, cache_folder)),
         commands=tuple(filter(None, (_cell(error, release, index),))),
         at=error.at,
         ranks=(error.rank,) if error.rank else (),
     )
+
+
+def _title(error: LoggedError) -> str:
+    if not error.type:
+        return error.text if error.text and not error.frames else "The traceback ends before its exception"
+    return f"{error.type}: {error.text}" if error.text else error.type
 
 
 def _outside(error: LoggedError) -> Iterator[str]:
@@ -66,6 +73,10 @@ def _outside(error: LoggedError) -> Iterator[str]:
         yield "no frame of it is FunASR's code"
     else:
         yield "the log has no traceback of it"
+        for rule in message_rules():
+            if rule.match_text(error) is not None and rule.place:
+                issues = f" (known issue {', '.join(rule.issues)})" if rule.issues else ""
+                yield f"its text fits `{rule.id}`{issues} if it is raised at that rule's place: only frames can show it"
 
 
 def _history(

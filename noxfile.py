@@ -131,6 +131,13 @@ def lock(session: nox.Session) -> None:
     session.log(f"{len(kept)} pins in {LOCK}")
 
 
+@nox.session(venv_params=VENV_PARAMS)
+def index(session: nox.Session) -> None:
+    """Write the index of the releases' code that `explain` looks lines up in, after new releases were locked."""
+    install(session)
+    session.run("python", "-m", "harness.explain.index_maker")
+
+
 def install(session: nox.Session) -> None:
     """Install torch if needed, then the locked libraries, then the harness."""
     install_torch(session)

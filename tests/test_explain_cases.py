@@ -33,6 +33,11 @@ def test_a_real_log_is_explained_by_its_rule_alone(case: dict[str, Any]) -> None
     assert case["release"] in report.release
 
 
+def test_the_readme_has_what_is_printed_of_the_first_failure() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    assert "\n".join(line.plain for line in render(read("seed"))) in readme
+
+
 @pytest.mark.parametrize("name", SOUND)
 def test_nothing_wrong_is_found_in_a_sound_training(name: str) -> None:
     report = read(name)

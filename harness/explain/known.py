@@ -100,8 +100,9 @@ def explained_by(issue: KnownIssue, error: LoggedError | None, release: LogRelea
 def _cell(issue: KnownIssue, release: LogRelease) -> str:
     """The command of the cell in which it was seen; of the log's own release where the issue covers that."""
     seen = Cell.parse(issue.seen)
-    own = replace(seen, release=release.only) if release.only and release.only != seen.release else None
-    return cell_command(own, seen) if own and issue.covers(own) else cell_command(seen)
+    having = [one for one in release.versions if issue.concerns(one)] if release.known else []
+    own = replace(seen, release=having[-1]) if having else seen
+    return cell_command(own, seen) if issue.covers(own) else cell_command(seen)
 
 
 def _facts(without: str, error: LoggedError | None) -> Iterator[str]:

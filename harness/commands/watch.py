@@ -146,6 +146,7 @@ def _explain(watched: Watched) -> None:
         return
     watched.findings.found[EXCEPTION] = dataclasses.replace(
         finding,
+        message=f"{finding.message.rstrip(': ')}: {one.title}",
         evidence=(f"{one.owner}, {one.rule}: {one.title}", one.cause, *finding.evidence),
         remedy=one.remedy or finding.remedy,
     )

@@ -325,6 +325,22 @@ def test_an_epoch_that_an_exception_cut_off_has_lost_no_rows() -> None:
     assert set(examined(ended_by("builtins.RuntimeError: no"))) == {"ended-by-exception"}
 
 
+def left_behind(seconds: float) -> TrainingState:
+    """Rank 0 has ended the first epoch, and rank 1 has not, so many seconds later."""
+    wrapped = training(wrapped="DistributedDataParallel", rows=None)
+    found = state(50, started=wrapped, world=2, ended=None)
+    state(49, started=wrapped, rank=1, world=2, ended=None, into=found)
+    found.now = 1050.0 + seconds
+    return found
+
+
+def test_a_rank_that_waits_within_an_epoch_that_another_has_ended_is_named() -> None:
+    assert "ranks-batches-differ" not in examined(left_behind(50), ended=False)
+    finding = examined(left_behind(70), ended=False)["ranks-batches-differ"]
+    assert (finding.severity, finding.rank) == (Severity.BROKEN, 1)
+    assert "rank 0 has ended an epoch after 50 batches, and rank 1 waits" in finding.message
+
+
 def test_the_overflow_of_the_perplexity_is_told_from_other_overflows() -> None:
     line = '    f"(ppl_avg_slice: {math.exp(loss_avg_epoch):.3e}), "'
     found = examined(ended_by("builtins.OverflowError: math range error", line))

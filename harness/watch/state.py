@@ -189,6 +189,8 @@ class TrainingState:
 
     ranks: dict[str, RankState] = field(default_factory=dict)
     """By file."""
+    now: float = 0.0
+    """`time.time()` when the records were read last; 0 for a training that has ended."""
     cards: dict[int, list[CardSample]] = field(default_factory=dict)
     """The last samples of each GPU."""
 

@@ -59,6 +59,7 @@ class Watched:
 
     def read(self) -> None:
         """Take up what was recorded since the last call."""
+        self.state.now = time.time()
         for file, record in self.records.read():
             self.state.add(file, record)
 
@@ -91,6 +92,7 @@ def of_folder(folder: Path) -> Watched:
         )
     watched = Watched(folder=folder)
     watched.read()
+    watched.state.now = 0.0
     watched.judge(ended=True)
     return watched
 

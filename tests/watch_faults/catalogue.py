@@ -235,6 +235,7 @@ IN_RELEASE = (
                 file=DATASET,
                 old="    def collator(self, samples: list = None):\n",
                 new="    def collator(self, samples: list = None):\n        import time; time.sleep(0.3)\n",
+                every=True,
             ),
         ),
         overrides=(epochs(5),),
@@ -259,6 +260,24 @@ IN_RELEASE = (
             ),
         ),
         ranks=2,
+        overrides=(epochs(2),),
+    ),
+    Training(
+        name="a rank with a batch more",
+        expected=(("ranks-batches-differ", BROKEN),),
+        changes=(
+            Change(
+                file=SAMPLERS,
+                old="        # Drop the last batch if it's not full and drop_last is True\n"
+                "        if self.drop_last and len(batches[-1]) != self.batch_size:\n"
+                "            batches = batches[:-1]\n\n        return iter(batches)\n\n    def __len__(self):\n\n"
+                '        """Internal: len  ."""\n        return self.num_samples // self.batch_size\n',
+                new="        return iter(batches + batches[:self.rank])\n\n    def __len__(self):\n\n"
+                "        return self.num_samples // self.batch_size\n",
+            ),
+        ),
+        ranks=2,
+        options=("--stop-on", "broken"),
         overrides=(epochs(2),),
     ),
     Training(

@@ -21,6 +21,10 @@ SLOWER = 1.5
 LEAST_WAIT = 0.05
 """Seconds a step."""
 ENOUGH_STEPS = 20
+LEAST_BEHIND = 60.0
+"""Seconds that a rank may be in an epoch after another has ended it."""
+BEHIND_STEPS = 20
+"""The same in steps, where these are slow."""
 
 
 def about_ranks(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
@@ -31,6 +35,7 @@ def about_ranks(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
     yield from _batches(ranks)
     yield from _gradients(ranks)
     yield from _waiting(ranks)
+    yield from _left_behind(ranks, state.now)
     if ended:
         yield from _steps(ranks)
 
@@ -49,6 +54,34 @@ def _batches(ranks: list[RankState]) -> Iterator[WatchFinding]:
         evidence=tuple(f"rank {rank}: {count} batches" for rank, count in sorted(batches.items())),
         remedy="take a sampler that gives each rank the same number (`++dataset_conf.batch_sampler=BatchSampler`)",
     )
+
+
+def _left_behind(ranks: list[RankState], now: float) -> Iterator[WatchFinding]:
+    """A rank that is within an epoch which another one ended long ago: it had a batch more, and waits in that step."""
+    for other in ranks:
+        if not other.epochs or not other.recent or other.ended is not None:
+            continue
+        last = other.epochs[-1]
+        for rank in ranks:
+            if rank.ended is not None or rank is other or any(one.epoch >= last.epoch for one in rank.epochs):
+                continue
+            seconds = now - max(last.at, rank.recent[-1].at if rank.recent else 0.0)
+            if seconds > max(LEAST_BEHIND, BEHIND_STEPS * _step_seconds(other)):
+                yield WatchFinding(
+                    severity=Severity.BROKEN,
+                    rule="ranks-batches-differ",
+                    message=f"rank {other.rank} has ended an epoch after {last.batches} batches, and rank {rank.rank} "
+                    f"waits within it since {seconds:.0f} s: it had more batches, and no other rank will join its step",
+                    step=rank.steps,
+                    rank=rank.rank,
+                    remedy="filter the rows before the training and not in the sampler (`max_token_length`), so that "
+                    "each rank has the same number of batches",
+                )
+                return
+
+
+def _step_seconds(rank: RankState) -> float:
+    return median(sum(step.seconds.values()) for step in rank.recent)
 
 
 def _gradients(ranks: list[RankState]) -> Iterator[WatchFinding]:

@@ -341,6 +341,20 @@ def test_a_rank_that_waits_within_an_epoch_that_another_has_ended_is_named() -> 
     assert "rank 0 has ended an epoch after 50 batches, and rank 1 waits" in finding.message
 
 
+def test_ranks_that_break_off_apart_have_different_numbers_of_batches() -> None:
+    wrapped = training(wrapped="DistributedDataParallel", rows=None)
+    found = state(50, started=wrapped, world=2, ended="signal")
+    other = state(50, started=dataclasses.replace(wrapped, batches=51), rank=1, world=2, ended=None)
+    found.ranks |= other.ranks
+    assert found.training_ranks[1].training is not None
+    found.training_ranks[1].training = wrapped
+    assert "broke off" in examined(found)["ranks-batches-differ"].message
+    # Killed in the middle of an epoch, all of them.
+    both = state(30, started=wrapped, world=2, ended=None)
+    state(30, started=wrapped, rank=1, world=2, ended=None, into=both)
+    assert set(examined(both)) == {"killed"}
+
+
 def test_the_overflow_of_the_perplexity_is_told_from_other_overflows() -> None:
     line = '    f"(ppl_avg_slice: {math.exp(loss_avg_epoch):.3e}), "'
     found = examined(ended_by("builtins.OverflowError: math range error", line))

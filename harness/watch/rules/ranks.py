@@ -37,6 +37,8 @@ def about_ranks(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
     yield from _waiting(ranks)
     yield from _left_behind(ranks, state.now)
     if ended:
+        yield from _broke_off_apart(ranks)
+    if ended:
         yield from _steps(ranks)
 
 
@@ -78,6 +80,26 @@ def _left_behind(ranks: list[RankState], now: float) -> Iterator[WatchFinding]:
                     "each rank has the same number of batches",
                 )
                 return
+
+
+def _broke_off_apart(ranks: list[RankState]) -> Iterator[WatchFinding]:
+    """All ranks took the same number of steps and broke off, and only some of them had ended the epoch by then."""
+    if len({rank.steps for rank in ranks}) > 1 or any(rank.ended and rank.ended.how == "finished" for rank in ranks):
+        return
+    last = {rank.rank: max((one.epoch for one in rank.epochs), default=-1) for rank in ranks}
+    if len(set(last.values())) < 2:
+        return
+    ahead, behind = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
+    yield WatchFinding(
+        severity=Severity.BROKEN,
+        rule="ranks-batches-differ",
+        message=f"the training broke off when rank {ahead} had ended an epoch and rank {behind} was in a further step "
+        "of it: the ranks have different numbers of batches",
+        step=ranks[0].steps,
+        rank=behind,
+        remedy="filter the rows before the training and not in the sampler (`max_token_length`), so that each rank has "
+        "the same number of batches",
+    )
 
 
 def _step_seconds(rank: RankState) -> float:

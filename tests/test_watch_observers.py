@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 
 from harness.rules.unigram import Criterion, Unigram
 from harness.watch.launch_environment import RECORDS, STARTUP, environment
+from harness.watch.reading import RecordFolder
+from harness.watch.records import Ended
 from harness.worker.watch import writing
 from harness.worker.watch.unigram import UnigramBaseline
 
@@ -147,3 +150,49 @@ def test_the_baseline_is_that_of_the_rules(smoothing: float) -> None:
     expected = Unigram.of(criterion, {token: ids.count(token) for token in ids}).loss(rows)
     assert baseline.loss() == pytest.approx(expected)
     assert baseline.tokens == 12
+
+
+def terminated(folder: Path, code: str) -> tuple[int, list[Any]]:
+    """The status of a trainer that SIGTERM is sent to, and its records."""
+    write_trainer(folder)
+    (folder / "torch.py").write_text("raise ImportError('none here')\n")
+    (folder / "train.py").write_text(f"import os, signal, time\nimport funasr.train_utils.trainer\n{code}\n")
+    (folder / "records").mkdir()
+    done = run_python(folder / "records", str(folder / "train.py"), base={"PYTHONPATH": str(folder)})
+    return done.returncode, [one for _, one in RecordFolder(folder / "records").read()]
+
+
+def test_sigterm_ends_the_process_as_before_and_is_recorded_with_its_place(tmp_path: Path) -> None:
+    # A thread sends it while the main one is in a call of C's, in which Python runs no handler.
+    code = """
+import ctypes, threading
+def waits():
+    ctypes.pythonapi.sleep(20)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+waits()"""
+    status, found = terminated(tmp_path, code)
+    assert status == -signal.SIGTERM
+    (ended,) = [one for one in found if isinstance(one, Ended)]
+    assert (ended.how, ended.status) == ("signal", 143)
+    assert any("in waits" in line for line in ended.traceback)
+
+
+def test_a_signal_that_the_training_handles_stays_its_own(tmp_path: Path) -> None:
+    code = "signal.signal(signal.SIGTERM, lambda *_: print('mine'))\nos.kill(os.getpid(), signal.SIGTERM)"
+    status, found = terminated(tmp_path, code)
+    assert status == 0
+    (ended,) = [one for one in found if isinstance(one, Ended)]
+    assert ended.how == "finished"
+    assert [path.suffix for path in (tmp_path / "records").iterdir()] == [".jsonl"]
+
+
+def test_a_forked_child_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
+    code = """
+pid = os.fork()
+if not pid:
+    time.sleep(20)
+os.kill(pid, signal.SIGTERM)
+assert os.waitpid(pid, 0)[1] == signal.SIGTERM"""
+    status, found = terminated(tmp_path, code)
+    assert status == 0
+    assert [one.how for one in found if isinstance(one, Ended)] == ["finished"]

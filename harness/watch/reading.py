@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.core.evidence.parsing import EvidenceMismatch, parse
-from harness.watch.records import KINDS, Record
+from harness.watch.records import KINDS, Ended, Record, Step
 
 LONGEST_LINE = 4 * 2**20
 _BLOCK = 2**20
@@ -52,6 +53,10 @@ class RecordFile:
     damaged: int = 0
     """Lines that were no record."""
     first_damage: str = ""
+    ended: bool = False
+    """Whether the end of the process has been read."""
+    _step: int = 0
+    _epoch: int = 0
     _offset: int = 0
     _rest: bytes = b""
     _overlong: bool = False
@@ -60,9 +65,32 @@ class RecordFile:
         """The records of all lines that are complete now."""
         for line in self._lines():
             try:
-                yield parse_line(line)
+                record = parse_line(line)
             except NotARecord as error:
                 self._note(str(error))
+                continue
+            if isinstance(record, Step):
+                self._step, self._epoch = record.step, record.epoch
+            self.ended = self.ended or isinstance(record, Ended)
+            yield record
+
+    def terminated_at(self, path: Path) -> Ended | None:
+        """The end of a process by SIGTERM, from the traceback that it left; None while there is none."""
+        with _regular_file(path) as opened:
+            text = b"" if opened is None else os.read(opened, _BLOCK)
+            at = 0.0 if opened is None else os.fstat(opened).st_mtime
+        if not text:
+            return None
+        self.ended = True
+        return Ended(
+            at=at,
+            step=self._step,
+            epoch=self._epoch,
+            how="signal",
+            status=128 + signal.SIGTERM,
+            exception="",
+            traceback=tuple(text.decode("utf-8", "replace").splitlines()[-40:]),
+        )
 
     def _lines(self) -> Iterator[bytes]:
         with _regular_file(self.path) as opened:
@@ -95,10 +123,16 @@ class RecordFolder:
 
     def read(self) -> Iterator[tuple[str, Record]]:
         """What was added since the last call: the file's name, which stands for the process, and the record."""
+        # Looked at first: what such a process wrote before it ended is read before its end.
+        terminated = {path.stem: path for path in self.folder.glob("*.sigterm")}
         for path in sorted(self.folder.glob("*.jsonl")):
             file = self.files.setdefault(path.name, RecordFile(path))
             for record in file.read():
                 yield path.name, record
+            if path.stem in terminated and not file.ended:
+                ended = file.terminated_at(terminated[path.stem])
+                if ended is not None:
+                    yield path.name, ended
 
 
 @contextlib.contextmanager

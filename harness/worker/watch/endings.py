@@ -71,6 +71,7 @@ class Endings:
         if not observer.guard("rest", self._write_rest):
             observer.guard("pending", observer.give_up_waiting)
         observer.guard("end", self._write_end)
+        observer.guard("termination", observer.termination.detach)
 
     def _write_rest(self) -> bool:
         self._observer.finish()

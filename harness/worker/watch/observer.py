@@ -18,6 +18,7 @@ from .phases import StepPhases
 from .progress import EpochProgress, ValidationProgress
 from .saving import SavingObserver
 from .scalars import ScalarCopies
+from .termination import TerminationObserver
 from .unigram import UnigramBaseline, criterion_of
 from .writing import ObserverGuard, RecordWriter
 
@@ -49,6 +50,7 @@ class TrainingObserver:
         self.phases, self.scalars = StepPhases(), ScalarCopies()
         self.batches, self.unigram, self.memory = BatchObserver(), UnigramBaseline(), MemoryMeter()
         self.saving, self.endings = SavingObserver(self), Endings(self)
+        self.termination = TerminationObserver()
         self.network: Any = None
         """The model without the wrappers for several processes; held until the end, to compare what was saved."""
         self.wrapped = ""
@@ -396,6 +398,7 @@ class TrainingObserver:
         fields = self.guard("configuration", self._training_fields, device)
         if fields is not None:
             self.writer.write("training", fields)
+        self.guard("termination", self.termination.attach, self.writer.path)
         self.guard("checkpoints", self.saving.begin, self.network)
 
     def _training_fields(self, device: Any) -> dict[str, Any]:

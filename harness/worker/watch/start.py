@@ -28,6 +28,7 @@ def begin(folder: str) -> None:
     if is_trainer():
         # Also what fails before the first step is to be known.
         writer.begin()
+        observer.guard("termination", observer.termination.attach, writer.path)
 
 
 def is_trainer() -> bool:

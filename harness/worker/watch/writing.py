@@ -27,11 +27,17 @@ class RecordWriter:
         self._pid = os.getpid()
         self._stem = os.path.join(folder, f"{host}-{self._pid}")
         self._file: int | None = None
+        self._path = ""
         self._first: dict[str, Any] | None = {"kind": "process", "at": time.time(), **first}
         self._cut = False
         """Whether the last line may be incomplete, as on a full disk."""
         self.lost = 0
         """Records that could not be written."""
+
+    @property
+    def path(self) -> str:
+        """The file; empty before there is one."""
+        return self._path
 
     @property
     def begun(self) -> bool:
@@ -68,7 +74,9 @@ class RecordWriter:
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         # An earlier process may have had this number.
         number = sum(os.path.exists(self._name(number)) for number in range(_MOST_FILES))
-        return os.open(self._name(number), flags, 0o644)
+        opened = os.open(self._name(number), flags, 0o644)
+        self._path = self._name(number)
+        return opened
 
     def _name(self, number: int) -> str:
         return f"{self._stem}{f'-{number}' if number else ''}.jsonl"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 
+import pyte
 import pytest
 from rich.console import Console
 from watch_recordings import BEGAN, Recorded, state_of
@@ -13,10 +15,10 @@ from harness.text import units
 from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
 from harness.watch.layout import compose
-from harness.watch.overview import baseline_curve, overview
+from harness.watch.overview import baseline_curve, overview, recent, speech_per_frame
 from harness.watch.sections import View
 from harness.watch.state import TrainingState
-from harness.watch.terminal import LINE_SECONDS, LiveDisplay, OutputTail
+from harness.watch.terminal import LINE_SECONDS, LiveDisplay, OutputTail, can_draw
 
 FINDINGS = (
     WatchFinding(severity=Severity.BROKEN, rule="loss-not-finite", message="the loss is NaN", step=120),
@@ -31,6 +33,7 @@ def shown(state, width, height, findings=FINDINGS, output=("epoch: 1/3, step 143
     view = View(
         state=state,
         now=overview(state),
+        began=BEGAN - 30,
         at=at,
         findings=findings,
         forecasts=FORECASTS,
@@ -65,6 +68,16 @@ def test_a_gpu_is_shown_with_what_others_use_and_a_cpu_as_no_gpu():
     assert "GPU 0" not in without
 
 
+def test_the_speech_of_a_second_follows_from_the_frontend_in_force():
+    state = state_of(Recorded(ranks=2))
+    now = overview(state)
+    frames = sum(800 * 50 / sum(sum(step.seconds.values()) for step in recent(rank)) for rank in state.training_ranks)
+    assert now.frames_per_second == pytest.approx(frames)
+    assert now.speech_per_second == pytest.approx(frames * 0.06)
+    assert "s of speech a second" in "\n".join(shown(state, 80, 24))
+    assert speech_per_frame(None) is None
+
+
 def test_the_baseline_is_in_the_unit_of_the_attention_loss():
     per_token = state_of(Recorded()).training_ranks[0]
     per_utterance = state_of(Recorded(normalize_length=False)).training_ranks[0]
@@ -86,8 +99,8 @@ def test_a_loss_that_is_not_finite_is_a_cross():
 
 
 def test_before_the_first_step_the_display_says_so():
-    rows = shown(TrainingState(), 80, 24, findings=())
-    assert rows[0] == "waiting for the first training step"
+    rows = shown(TrainingState(), 80, 24, findings=(), at=BEGAN)
+    assert rows[0] == "waiting for the first training step, 30.0 s so far"
     assert any("findings: none" in row for row in rows)
 
 
@@ -137,3 +150,94 @@ def test_without_a_terminal_there_is_a_line_a_minute_and_each_finding_once(tmp_p
     assert " % waiting for data" in lines[1]
     assert lines[1].endswith("no GPU, the training 12 min left; 1 broken")
     assert "\x1b" not in written.getvalue()
+
+
+class Terminal:
+    """A terminal of a given size, and a console that draws on it."""
+
+    def __init__(self, width, height):
+        self.screen = pyte.Screen(width, height)
+        self._stream = pyte.Stream(self.screen)
+        self.encoding = "utf-8"
+        self.console = Console(file=self, force_terminal=True, width=width, height=height, color_system="standard")
+
+    def write(self, text):
+        self._stream.feed(text.replace("\n", "\r\n"))
+
+    def flush(self):
+        pass
+
+    def resize(self, width, height):
+        self.screen.resize(height, width)
+        self.console.width, self.console.height = width, height
+
+    @property
+    def rows(self):
+        return [row.rstrip() for row in self.screen.display]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+
+
+def test_on_a_terminal_the_display_is_drawn_in_place_and_leaves_nothing_behind(tmp_path, drawn):
+    clock, terminal = Clock(), Terminal(80, 24)
+    terminal.write("$ funasr-harness watch\n")
+    state = TrainingState()
+    display = LiveDisplay(state, tmp_path, page="http://127.0.0.1:1234/secret/", console=terminal.console, clock=clock)
+    display.update((), (), "loading\n")
+    assert terminal.rows[:2] == ["$ funasr-harness watch", "waiting for the first training step, 0 ms so far"]
+    assert terminal.screen.cursor.hidden
+    trained = state_of(Recorded())
+    state.ranks, state.cards = trained.ranks, trained.cards
+    for part in ("epoch: 0/3\n", "epoch: 1/3\r", "epoch: 2/3"):
+        clock.now += 100
+        display.update(FINDINGS, FORECASTS, part)
+    rows = terminal.rows
+    title = rows.index("Paraformer, train_ds, Adam + WarmupLR, cpu")
+    assert rows[title + 1].endswith("http://127.0.0.1:1234/secret/")
+    assert [row for row in rows if "epoch: " in row] == ["epoch: 0/3", "epoch: 2/3"]
+    assert sum("findings: " in row for row in rows) == 1
+    display.close()
+    assert not any("step" in row for row in terminal.rows)
+    assert not terminal.screen.cursor.hidden
+
+
+def test_a_terminal_that_changes_its_size_shows_one_display(tmp_path, drawn):
+    clock, terminal = Clock(), Terminal(200, 50)
+    display = LiveDisplay(state_of(Recorded()), tmp_path, console=terminal.console, clock=clock)
+    display.update(FINDINGS, FORECASTS, "")
+    assert sum("findings: " in row for row in terminal.rows) == 1
+    terminal.resize(80, 24)
+    display.update(FINDINGS, FORECASTS, "")
+    assert terminal.rows[0] == "Paraformer, train_ds, Adam + WarmupLR, cpu"
+    assert sum("findings: " in row for row in terminal.rows) == 1
+    display.close()
+
+
+@pytest.mark.parametrize("console", [
+    Console(file=io.StringIO(), force_terminal=True, width=40, height=24),
+    Console(file=io.StringIO(), force_terminal=True, width=80, height=10),
+    Console(file=io.StringIO(), width=80, height=24),
+    Console(file=io.TextIOWrapper(io.BytesIO(), "ascii"), force_terminal=True, width=80, height=24),
+])  # fmt: skip
+def test_a_terminal_that_cannot_show_the_display_gets_lines(console, drawn):
+    assert not can_draw(console)
+    assert can_draw(Terminal(80, 24).console)
+
+
+def test_drawing_takes_a_fiftieth_of_a_core_at_most(tmp_path, drawn, monkeypatch):
+    terminal, clock = Terminal(80, 24), Clock()
+    display = LiveDisplay(state_of(Recorded()), tmp_path, console=terminal.console, clock=clock)
+    spent = iter([0.0, 0.4])
+    monkeypatch.setattr(time, "thread_time", lambda: next(spent))
+    display.update((), (), "first\n")
+    clock.now += 19
+    display.update((), (), "second\n")
+    assert "second" not in terminal.rows[-2:]
+    monkeypatch.undo()
+    clock.now += 2
+    display.update((), (), "")
+    assert "second" in "".join(terminal.rows)
+    display.close()

@@ -90,6 +90,7 @@ def _training(recorded: Recorded, rank: int) -> dict:
             "source": "trainer", "max_epoch": recorded.epochs, "accum_grad": 1, "grad_clip": 5, "optim": "adam",
             "optim_conf": {"lr": 0.0002}, "scheduler": "warmuplr", "scheduler_conf": {"warmup_steps": 100},
             "train_conf": {"max_epoch": recorded.epochs, "keep_nbest_models": 10, "avg_nbest_model": 5},
+            "frontend_conf": {"fs": 16000, "frame_shift": 10, "lfr_m": 7, "lfr_n": 6},
             "dataset_conf": {"batch_type": "token", "batch_size": 6000, "num_workers": 4},
         },
         "output_dir": "exp", "batches": per_epoch, "rows": 8 * per_epoch * recorded.ranks, "first_epoch": 0,

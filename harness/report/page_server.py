@@ -33,7 +33,7 @@ class PageServer:
     """Serves the page that it was given last, in a thread of its own, until `close`."""
 
     page: bytes = b""
-    path: str = field(default_factory=lambda: f"/{secrets.token_urlsafe(16)}/")
+    path: str = field(default_factory=lambda: f"/{secrets.token_urlsafe(9)}/")
     _server: _Server = field(init=False)
 
     def __post_init__(self) -> None:

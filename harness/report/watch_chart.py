@@ -122,11 +122,8 @@ def _line(scale: _Scale, line: PageLine) -> Markup:
             # A move by nothing is a dot where a step is alone.
             path.append(f"L{x:g} {y:g}" if drawing and not line.dots else f"M{x:g} {y:g}h0")
             drawing = True
-    lost = "".join(
-        f"M{scale.x(step) - 3:g} {_TOP}l6 6m0 -6l-6 6"
-        for step, value in zip(line.steps, line.values, strict=True)
-        if not is_drawable(value)
-    )
+    lost_at = {scale.x(step) for step, value in zip(line.steps, line.values, strict=True) if not is_drawable(value)}
+    lost = "".join(f"M{x - 3:g} {_TOP}l6 6m0 -6l-6 6" for x in sorted(lost_at))
     crosses = Markup('<path class="c-lost" d="{}"><title>not a finite number</title></path>').format(lost)
     drawn = Markup('<path class="w-line w-{}{}" d="{}"><title>{}</title></path>').format(
         line.kind, " w-dots" if line.dots else "", "".join(path), line.name

@@ -21,11 +21,14 @@ _MEMORY = ("allocated", "reserved", "resident")
 _MEMORY_NAMES = {"resident": "main memory"}
 
 
-def render_watch_page(state: TrainingState, summary: WatchSummary, *, output: Sequence[str] = ()) -> str:
+def render_watch_page(
+    state: TrainingState, summary: WatchSummary, *, output: Sequence[str] = (), path: str = ""
+) -> str:
     """The whole page: it needs nothing from elsewhere, and escapes all that was recorded.
 
     Args:
         output: The last lines that the command printed.
+        path: Of the file that the page is kept in.
     """
     style = asset("page.css")
     script = asset("watch.js") if summary.running else ""
@@ -38,6 +41,7 @@ def render_watch_page(state: TrainingState, summary: WatchSummary, *, output: Se
             ranks=state.training_ranks,
             pictures=pictures,
             output=output,
+            path=path,
             titles=TITLES,
             phase_names=PHASE_NAMES,
             style=style,

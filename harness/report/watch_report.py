@@ -21,7 +21,7 @@ from harness.watch.state import TrainingState
 
 PAGE, MARKDOWN = "report.html", "report.md"
 EVERY_SECONDS = 5.0
-_SHARE = 0.01
+_SHARE = 0.02
 """Drawing the page takes at most this share of one core: a slow drawing makes the next one come later."""
 _MOST_LINES, _LAST_LINES = 20, 3
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -62,15 +62,16 @@ class LivePage:
             return
         began = time.thread_time()
         summary = summarise(self._state, findings, forecasts, running=True)
-        content = _encoded(render_watch_page(self._state, summary, output=output))
+        path = self._folder / PAGE
+        content = _encoded(render_watch_page(self._state, summary, output=output, path=str(path.absolute())))
         if self._server:
             self._server.page = content
         try:
-            replace_file(self._folder / PAGE, content, durable=False)
+            replace_file(path, content, durable=False)
             self.problem = ""
         except OSError as error:
             # A full disk does not end the watching: the next page may find space.
-            self.problem = f"{self._folder / PAGE} is not up to date: {error.strerror or error}"
+            self.problem = f"{path} is not up to date: {error.strerror or error}"
         self._next = time.monotonic() + max(EVERY_SECONDS, (time.thread_time() - began) / _SHARE)
 
     def show_last(self) -> None:

@@ -164,6 +164,8 @@ def _facts(rank: RankState | None, training: TrainingStarted | None, now: Overvi
         text = f"{now.epoch}/{now.epochs}, as the trainer counts" if now.epochs is not None else f"{now.epoch}"
         yield Fact(name="Epoch", text=text)
     yield Fact(name="Steps", text=f"{now.step:,}" + (f", {now.skipped:,} left out" if now.skipped else ""))
+    if now.speech_per_second is not None:
+        yield Fact(name="Speech a second", text=f"{units.rate(now.speech_per_second)} s")
     if now.accuracy:
         yield Fact(name=f"Last {now.accuracy[0]}", text=units.rate(now.accuracy[1]))
     yield Fact(name="Output of the training", text=training.output_dir)

@@ -22,21 +22,22 @@ def compose(view: View, width: int, height: int) -> list[Text]:
 
 
 def _narrow(view: View, width: int, height: int) -> list[Text]:
+    header = sections.header(view, width)
     memory, forecasts, findings = sections.memory(view), sections.forecasts(view), sections.findings(view)
     share = _shares(
-        height - 2,
+        height - len(header),
         {
-            "loss": (5, 18),
-            "curves": (3, 3),
-            "speed": (2, 3),
-            "findings": (2, 1 + len(findings)),
-            "memory": (min(1, len(memory)), len(memory)),
-            "output": (2, 9),
-            "forecasts": (min(1, len(forecasts)), len(forecasts)),
+            "loss": (5, 10, 18),
+            "curves": (3, 3, 3),
+            "speed": (2, 2, 3),
+            "findings": (2, min(4, 1 + len(findings)), 1 + len(findings)),
+            "memory": (min(1, len(memory)), min(2, len(memory)), len(memory)),
+            "output": (2, 3, 9),
+            "forecasts": (min(1, len(forecasts)), min(2, len(forecasts)), len(forecasts)),
         },
     )
     return [
-        *sections.header(view),
+        *header,
         *sections.loss(view, width, share["loss"]),
         *sections.small_curves(view, width)[: share["curves"]],
         *sections.speed(view, width)[: share["speed"]],
@@ -50,23 +51,26 @@ def _narrow(view: View, width: int, height: int) -> list[Text]:
 def _wide(view: View, width: int, height: int) -> list[Text]:
     left = (width - _GAP) * 3 // 5
     right = width - _GAP - left
+    header = sections.header(view, width)
     figures = [*sections.speed(view, right), *sections.memory(view), *sections.forecasts(view)]
     findings = sections.findings(view)
     below = max(len(figures), 1 + len(findings))
-    share = _shares(height - 3, {"curves": (9, 27), "below": (min(8, below), below), "output": (2, 13)})
+    share = _shares(
+        height - len(header) - 1, {"curves": (9, 21, 27), "below": (min(8, below), below, below), "output": (2, 5, 13)}
+    )
     curves = _beside(
         sections.loss(view, left, share["curves"]), sections.charts(view, right, share["curves"]), left, share["curves"]
     )
     lower = _beside(
         _findings(view, left, share["below"]), _first(figures, right, share["below"]), left, min(below, share["below"])
     )
-    return [*sections.header(view), *curves, Text(""), *lower, *_output(view, width, share["output"])]
+    return [*header, *curves, Text(""), *lower, *_output(view, width, share["output"])]
 
 
-def _shares(height: int, wanted: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-    """Rows for each part: first the least that it needs, in this order, then one after the other up to the most."""
+def _shares(height: int, wanted: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
+    """Rows for each part, given one by one: up to the least that it needs, to what is good, and to the most."""
     share = dict.fromkeys(wanted, 0)
-    for bound in (0, 1):
+    for bound in range(3):
         growing = True
         while height > 0 and growing:
             growing = False

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from harness.core.cells import Severity
+from harness.core.numbers import mapping, number
 from harness.watch.findings import WatchFinding
 from harness.watch.records import CardSample, Forward, Memory, Step, TrainingStarted
 from harness.watch.rules.settings import Settings
@@ -84,7 +85,7 @@ class Overview:
     """Steps that were left out for gradients that are not finite."""
     frames_per_second: float | None
     """Stacked frames of speech, without padding, of all ranks."""
-    audio_per_second: float | None
+    speech_per_second: float | None
     """Seconds of speech by second, of all ranks."""
     ranks: tuple[RankOverview, ...]
     cards: tuple[CardOverview, ...]
@@ -108,6 +109,8 @@ def overview(state: TrainingState) -> Overview:
     steps = recent(first)
     last = steps[-1] if steps else None
     forwards = last.forwards if last else ()
+    frames = [_frames_per_second(rank) for rank in ranks]
+    speech = zip(frames, (speech_per_frame(rank.training) for rank in ranks), strict=True)
     return Overview(
         title=title(training, len(ranks)),
         started=training.at if training else None,
@@ -123,8 +126,8 @@ def overview(state: TrainingState) -> Overview:
         gradient_norm=last.gradient_norm if last else None,
         clipped_at=last.clipped_at if last else None,
         skipped=first.skipped if first else 0,
-        frames_per_second=_frames_per_second(ranks),
-        audio_per_second=_audio_per_second(ranks),
+        frames_per_second=_of_all(frames),
+        speech_per_second=_of_all([rate * each if rate and each else None for rate, each in speech]),
         ranks=tuple(_rank(one, state) for one in ranks),
         cards=tuple(_card(samples[-1], state) for _, samples in sorted(state.cards.items()) if samples),
     )
@@ -226,23 +229,27 @@ def _card(sample: CardSample, state: TrainingState) -> CardOverview:
     )
 
 
-def _frames_per_second(ranks: Sequence[RankState]) -> float | None:
-    rates = []
-    for rank in ranks:
-        steps = recent(rank)
-        frames = [one.frames_used for step in steps for one in step.forwards]
-        seconds = sum(sum(step.seconds.values()) for step in steps)
-        if not frames or seconds <= 0:
-            return None
-        known = [count for count in frames if count is not None]
-        if len(known) != len(frames):
-            return None
-        rates.append(sum(known) / seconds)
-    return sum(rates) if rates else None
+def _frames_per_second(rank: RankState) -> float | None:
+    steps = recent(rank)
+    frames = [one.frames_used for step in steps for one in step.forwards]
+    seconds = sum(sum(step.seconds.values()) for step in steps)
+    known = [count for count in frames if count is not None]
+    return sum(known) / seconds if known and len(known) == len(frames) and seconds > 0 else None
 
 
-def _audio_per_second(ranks: Sequence[RankState]) -> float | None:
-    curves = [rank.curves.get("audio") for rank in ranks]
-    recent_means = [mean(list(curve.values[-RECENT_STEPS:])) for curve in curves if curve and curve.values]
-    known = [value for value in recent_means if value is not None]
-    return sum(known) if known and len(known) == len(ranks) else None
+def speech_per_frame(training: TrainingStarted | None) -> float | None:
+    """Seconds of speech in a stacked frame, by the settings of FunASR's `WavFrontend`; None with another one.
+
+    Its defaults: a frame each 10 ms, and none stacked (funasr/frontends/wav_frontend.py).
+    """
+    given = mapping(training.in_force.get("frontend_conf")) if training else {}
+    if not {"frame_shift", "lfr_n"} & set(given):
+        return None
+    shift, stacked = number(given.get("frame_shift", 10)), number(given.get("lfr_n", 1))
+    return shift * stacked / 1000 if shift and stacked else None
+
+
+def _of_all(rates: Sequence[float | None]) -> float | None:
+    """The sum; None where a rank's is not known."""
+    known = [rate for rate in rates if rate is not None]
+    return sum(known) if known and len(known) == len(rates) else None

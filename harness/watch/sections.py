@@ -43,8 +43,10 @@ class View:
 
     state: TrainingState
     now: Overview
+    began: float
+    """`time.time()` when the display began."""
     at: float
-    """`time.time()`."""
+    """`time.time()` of now."""
     findings: Sequence[WatchFinding]
     forecasts: Sequence[Forecast]
     output: Sequence[str]
@@ -55,12 +57,17 @@ class View:
     """Address of the page; empty without one."""
 
 
-def header(view: View) -> list[Text]:
-    """What is trained, and how far it is."""
+def header(view: View, width: int) -> list[Text]:
+    """What is trained, how far it is, and the page's address: whole, in a row of its own if need be."""
     now = view.now
-    title = Text(one_line(now.title) or "waiting for the first training step", style="bold")
-    words = list(_progress(view))
-    return [title, Text("  ".join(words))]
+    waiting = f"waiting for the first training step, {units.duration(view.at - view.began)} so far"
+    title = Text(one_line(now.title) or waiting, style="bold")
+    progress = "  ".join(_progress(view))
+    if not view.page:
+        return [title, Text(progress)]
+    if len(progress) + 2 + len(view.page) <= width:
+        return [title, Text(f"{progress}  {view.page}" if progress else view.page)]
+    return [title, Text(progress), Text(view.page)]
 
 
 def _progress(view: View) -> Iterator[str]:
@@ -74,8 +81,6 @@ def _progress(view: View) -> Iterator[str]:
     silent = view.at - now.latest if now.latest is not None else 0.0
     if silent > max(_SILENCE, 10 * (now.seconds or 0.0)) and not any(rank.end for rank in now.ranks):
         yield f"no step for {units.duration(silent)}"
-    if view.page:
-        yield view.page
 
 
 def epoch_of(now: Overview) -> str:
@@ -165,8 +170,8 @@ def speed(view: View, width: int) -> list[Text]:
     if not now.seconds:
         return [Text("no step yet", style="dim")]
     first = Text.assemble((f"{units.duration(now.seconds)} a step", "bold"))
-    if now.audio_per_second is not None:
-        first.append(f"  {units.rate(now.audio_per_second)} s of speech a second")
+    if now.speech_per_second is not None:
+        first.append(f"  {units.rate(now.speech_per_second)} s of speech a second")
     elif now.frames_per_second is not None:
         first.append(f"  {units.count(now.frames_per_second)} frames a second")
     return [first, _phases(now), _phase_bar(now, width)]

@@ -82,7 +82,7 @@ class LiveDisplay:
         self._state, self._log, self._page, self._clock = state, str(folder / log), page, clock
         self._console = console or messages()
         self._tail = OutputTail()
-        self._next = self._next_line = clock()
+        self._began = self._next = self._next_line = clock()
         self._size = self._console.size
         self._said: set[tuple[Severity, str]] = set()
         self._live: Live | None = None
@@ -100,6 +100,11 @@ class LiveDisplay:
         elif not is_quiet():
             self._tell(findings, forecasts)
 
+    @property
+    def output(self) -> list[str]:
+        """The last lines of the command's output, the oldest first."""
+        return self._tail.lines
+
     def close(self) -> None:
         """Leave the terminal as it was before."""
         if self._live is not None:
@@ -107,18 +112,19 @@ class LiveDisplay:
             self._live = None
 
     def _draw(self, findings: Sequence[WatchFinding], forecasts: Sequence[Forecast]) -> None:
-        began, size = self._clock(), self._console.size
-        if began < self._next and size == self._size:
+        now, size = self._clock(), self._console.size
+        if now < self._next and size == self._size:
             return
         if size != self._size:
             # Rows of the former width would stay on the screen, wrapped.
             self._console.clear()
         self._size = size
-        spent = time.perf_counter()
+        spent = time.thread_time()
         view = View(
             state=self._state,
             now=overview(self._state),
-            at=began,
+            began=self._began,
+            at=now,
             findings=findings,
             forecasts=forecasts,
             output=self._tail.lines,
@@ -128,7 +134,7 @@ class LiveDisplay:
         assert self._live is not None
         rows = compose(view, size.width, size.height - 1)
         self._live.update(Group(*rows), refresh=True)
-        self._next = began + max(REDRAW_SECONDS, (time.perf_counter() - spent) / _SHARE)
+        self._next = now + max(REDRAW_SECONDS, (time.thread_time() - spent) / _SHARE)
 
     def _tell(self, findings: Sequence[WatchFinding], forecasts: Sequence[Forecast]) -> None:
         for one in findings:

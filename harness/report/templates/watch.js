@@ -27,7 +27,7 @@
       if (!answer.ok) { throw new Error(String(answer.status)); }
       return answer.text();
     }).then(take).catch(function () {
-      if (note) { note.textContent = "no longer updated: the watching process does not answer"; }
+      if (note) { note.textContent = "no longer updated; the report is " + document.body.dataset.report; }
       setTimeout(load, EVERY);
     });
   }

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from harness.explain.errors_of_log import ErrorExplainer, ended_by_signal
+from harness.explain.errors_of_log import PREFLIGHT, ErrorExplainer, ended_by_signal
 from harness.explain.explanation import LogExplanation, LogReport, merged
 from harness.explain.lines import BLOCK, kind_of_binary
 from harness.explain.reading import LogRecord, read_log
@@ -77,6 +78,7 @@ def report_of(record: LogRecord, *, source: str, named: str | None, cache: Path)
     """
     index = load_index()
     release = find_release(record, index, named)
+    preflight = f"{PREFLIGHT} --release {release.only}" if release.only else PREFLIGHT
     found = list(ErrorExplainer(release=release, index=index, cache=cache).explanations(record))
     if signal := ended_by_signal(record, found):
         found = [signal]
@@ -86,9 +88,15 @@ def report_of(record: LogRecord, *, source: str, named: str | None, cache: Path)
         source=source,
         release=_release(release, index),
         facts=tuple(_facts(record)),
-        explanations=tuple(_ordered(merged(found))),
+        explanations=tuple(_ordered(merged([_with_release(one, preflight) for one in found]))),
         notes=tuple(_notes(record, release, found)),
+        of_a_training=record.training.is_training,
     )
+
+
+def _with_release(one: LogExplanation, preflight: str) -> LogExplanation:
+    """`preflight` with the log's release, where that is known."""
+    return replace(one, commands=tuple(preflight if line == PREFLIGHT else line for line in one.commands))
 
 
 def _ordered(found: tuple[LogExplanation, ...]) -> Iterator[LogExplanation]:

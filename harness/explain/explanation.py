@@ -62,6 +62,8 @@ class LogReport:
     explanations: tuple[LogExplanation, ...] = ()
     notes: tuple[str, ...] = ()
     """What else there is to say and is no fault."""
+    of_a_training: bool = True
+    """Whether there is any line of FunASR's trainers in it."""
 
     @property
     def fine(self) -> bool:

@@ -46,6 +46,8 @@ def render(report: LogReport, *, verbose: bool = False) -> Iterator[Text]:
 
 def verdict(report: LogReport) -> str:
     """The last line."""
+    if report.fine and not report.of_a_training:
+        return "No error and no line of FunASR's trainers was found in this text."
     if report.fine:
         return "Nothing wrong was found in this log. What it does not show, such as rows that vanish, preflight finds."
     unknown = sum(not one.explained for one in report.explanations)
@@ -108,6 +110,7 @@ def record(report: LogReport) -> dict[str, Any]:
         "source": report.source,
         "release": report.release,
         "facts": list(report.facts),
+        "of_a_training": report.of_a_training,
         "fine": report.fine,
         "all_explained": report.all_explained,
         "explanations": [

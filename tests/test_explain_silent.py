@@ -15,6 +15,18 @@ STEPS = 5
 PATIENCE = "[2026-01-31 12:00:00,000][root][INFO] - "
 
 
+IGNORED = "Exception ignored in: <function _releaseLock at 0x7f>\nTraceback (most recent call last):\n"
+IGNORED += '  File "/opt/lib/python3.10/logging/__init__.py", line 228, in _releaseLock\n    def _releaseLock():\n'
+IGNORED += "BrokenPipeError: [Errno 32] Broken pipe\n"
+UNLOADED = (
+    "[2026-01-31 12:00:00,000][root][ERROR] - Loading wav failed! Audio file not found, Traceback (most "
+    "recent call last):\n"
+    '  File "/opt/env/lib/python3.10/site-packages/funasr/datasets/sense_voice_datasets/datasets.py", line 375, in x\n'
+    "    data_src = load_audio_text_image_video(source, fs=self.fs)\n"
+    "FileNotFoundError: Audio file not found\n\n"
+)
+
+
 def step_line(
     epoch: int,
     step: int,
@@ -100,6 +112,7 @@ def test_a_sound_training_is_not_accused() -> None:
         ("two skipped steps", training() + f"{PATIENCE}The grad norm is inf. Skipping updating the model.\n" * 2),
         ("memory that wavers", training(memory=[2.0, 3.5, 2.1, 3.6])),
         ("only part of a log", "".join(training().splitlines(keepends=True)[10:20])),
+        ("an exception that Python ignores", training() + IGNORED),
         ("LoRA", training() + "Warning, miss key in ckpt: encoder.lora_A, exp/model.pt\n"),
     ],
     ids=lambda one: one if len(one) < 40 else "log",
@@ -134,6 +147,8 @@ def test_a_sound_neighbour_of_a_fault_is_not_accused(name: str, text: str) -> No
             + f"{PATIENCE}ignore_init_mismatch:True, dst: ('decoder.embed.0.weight', torch.Size([4234, 512])), "
             "src: ('decoder.embed.0.weight', torch.Size([8404, 512]))\n",
         ),
+        ("recordings-not-loaded", training() + UNLOADED),
+        ("batches-halved", training() + f"{PATIENCE}Warning, b * t: 900 > 600, drop half data 0th, beg:1\n"),
         ("empty-batches", training() + f"{PATIENCE}ERROR: data is empty!\n"),
     ],
 )
@@ -196,3 +211,11 @@ def test_signal_nine_is_the_machines_and_the_ranks_own_error_comes_first() -> No
     own = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    x()\n'
     own += "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB\n"
     assert rules(own + summary) == ["card-is-full"]
+
+
+def test_the_rate_that_was_configured_is_said_where_the_log_has_it() -> None:
+    settings = "{'model': 'Paraformer', 'optim': 'adam', 'optim_conf': {'lr': 0.0002}, 'scheduler_conf': "
+    settings += "{'warmup_steps': 30000}}\n"
+    (one,) = read(settings + training([8.7] * 4, rates=[1e-8, 2e-8, 3e-8, 4e-8])).explanations
+    assert "of 0.0002" in one.title
+    assert "30,000 steps" in one.cause

@@ -39,6 +39,7 @@ def silent_faults(record: TrainingRecord) -> Iterator[LogExplanation]:
     yield from _start(record)
     rows = list(_rows(record))
     yield from rows
+    yield from _replaced(record)
     if not rows:
         yield from _losses(record)
         rates = list(_rates(record))
@@ -139,6 +140,29 @@ def _rows(record: TrainingRecord) -> Iterator[LogExplanation]:
         )
 
 
+def _replaced(record: TrainingRecord) -> Iterator[LogExplanation]:
+    if record.unloaded:
+        yield _fault(
+            "recordings-not-loaded",
+            f"{count(record.unloaded)} times a recording could not be loaded, and another row was taken in its place",
+            cause="The data set catches the exception, logs it, and draws another row at random: these rows are never "
+            "trained on, and others more often.",
+            remedy="Correct the paths or remove the rows.",
+            commands=(PREFLIGHT,),
+            evidence=tuple(record.unloaded_why),
+        )
+    if record.halved:
+        yield _fault(
+            "batches-halved",
+            f"{count(record.halved)} times every other row of a batch was dropped",
+            cause="SenseVoice's collator drops rows until utterances times frames are at most 1.25 times "
+            "dataset_conf.batch_size.",
+            remedy="Use ++dataset_conf.batch_type=example, or a dataset_conf.batch_size that the longest "
+            "recordings fit.",
+            commands=(PREFLIGHT,),
+        )
+
+
 def _epochs_passed(record: TrainingRecord) -> str:
     return plural(record.entered["Train"] or record.no_steps, "epoch")
 
@@ -203,12 +227,13 @@ def _rates(record: TrainingRecord) -> Iterator[LogExplanation]:
         (a.rate_last or 0) < (b.rate_first or 0) for a, b in pairwise(epochs)
     )
     if rises and epochs[-1].rate_last == record.rate_highest:
-        planned = _planned(record)
+        planned = record.rate_configured or _planned(record)
+        steps = f" of {count(record.warm_up)} steps" if record.warm_up else ""
         yield _fault(
             "rate-never-reached",
             f"The learning rate was still rising when the training ended: {record.rate_highest:.3g} at most"
             + (f" of {planned:.3g}" if planned else ""),
-            cause="The warm-up has more steps (scheduler_conf.warmup_steps) than the whole training has, so "
+            cause=f"The warm-up{steps} (scheduler_conf.warmup_steps) is longer than the whole training, so "
             "optim_conf.lr was never reached.",
             remedy="Set ++scheduler_conf.warmup_steps to a tenth of the training's steps.",
             commands=(PREFLIGHT,),

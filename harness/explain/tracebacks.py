@@ -14,6 +14,8 @@ _CAUSE = "The above exception was the direct cause of the following exception"
 _DURING = "During handling of the above exception, another exception occurred"
 _RAISED = re.compile(r"(?P<type>(?:[A-Za-z_]\w*\.)*(?:_*[A-Z]\w*|timeout|error))(?P<said>: ?(?P<message>.*))?$")
 """After frames: a class's name, whatever its ending."""
+_IGNORED = "Exception ignored in"
+_CAUGHT = "Loading wav failed!"
 _NO_ERRORS = frozenset(
     {"Notice", "Warning", "INFO", "ERROR", "WARNING", "DEBUG", "CRITICAL", "File", "Type", "Loading"}
 )
@@ -94,6 +96,8 @@ class TracebackReader:
     _at: int = 0
     _blank: int = 0
     _foreign: int = 0
+    _dropped: bool = False
+    """Whether the error that is being read ended nothing."""
     _open: bool = False
     """Whether the last frame still lacks its code."""
 
@@ -104,6 +108,9 @@ class TracebackReader:
 
     def feed(self, text: str, number: int) -> None:
         """Read one line."""
+        if text.startswith(_IGNORED) or _CAUGHT in text:
+            # Python cannot raise it, or the data set catches it: the training goes on.
+            self._dropped = True
         if _HEAD in text:
             self._start(text)
         elif self._state is _State.MESSAGE:
@@ -213,7 +220,9 @@ class TracebackReader:
         )
 
     def _finish(self) -> None:
-        self.done.append(self._error())
+        if not self._dropped:
+            self.done.append(self._error())
+        self._dropped = False
         self._chain.clear()
         self._nested.clear()
         self._reset()

@@ -30,12 +30,16 @@ _SHAPES = re.compile(
 )
 _ENTERED = re.compile(rb"(?P<what>Train|Validate) epoch: (?P<epoch>\d+), rank: (?P<rank>\d+)")
 _NO_STEPS = re.compile(rb"(?P<what>Training|Validation) Epoch: \d+: 0it \[")
+_CONFIGURED_RATE = re.compile(rb"'optim_conf': \{[^{}]{0,200}?'lr': ([\d.eE+-]+)")
+_CONFIGURED_WARM_UP = re.compile(rb"'warmup_steps': (\d{1,12})")
+_MOST_WHY = 3
 _MOST_NAMES = 2000
 _NAMED_STEPS = 200
 """Steps whose statistics' names are read; a model reports the same ones ever after."""
 OTHER_MARKS = (
     *(b"ckpt", b"heckpoint", b"init_param", b"total_num of samplers", b"dataloader start", b"The grad norm is "),
     b"dst: (",
+    *(b"Loading wav failed", b"drop half data", b"'optim_conf': {"),
     *(b"Error executing job", b" acc: ", b"funasr version", b"0it [", b"data is empty"),
 )
 """What a line has that is no step and of interest; a block of a log without any needs no look at its lines."""
@@ -110,6 +114,14 @@ class TrainingRecord:
     best_accuracies: Counter[str] = field(default_factory=Counter)
     unvalidated: int = 0
     empty_batches: int = 0
+    unloaded: int = 0
+    """Recordings that SenseVoice's and other data sets could not load: they take another row."""
+    unloaded_why: dict[str, None] = field(default_factory=dict)
+    halved: int = 0
+    """Batches of which SenseVoice's collator dropped a half."""
+    rate_configured: float | None = None
+    """`optim_conf.lr`, where the release prints its settings (up to 1.1.x) or hydra its command line."""
+    warm_up: int | None = None
     overrides: str = ""
     """What hydra printed of the command line."""
 
@@ -223,6 +235,22 @@ class TrainingRecord:
             self.no_steps += found["what"] == b"Training"
         elif b"data is empty" in line:
             self.empty_batches += 1
+        elif b"Loading wav failed" in line:
+            self.unloaded += 1
+            if len(self.unloaded_why) < _MOST_WHY:
+                why = line.partition(b"Loading wav failed! ")[2].partition(b", Traceback")[0]
+                self.unloaded_why.setdefault(why[:200].decode("utf-8", "replace"), None)
+        elif b"drop half data" in line:
+            self.halved += 1
+        elif b"'optim_conf': {" in line:
+            self._configured(line)
+
+    def _configured(self, line: bytes) -> None:
+        """The settings, as releases print them at their start."""
+        if found := _CONFIGURED_RATE.search(line):
+            self.rate_configured = _number(found[1])
+        if found := _CONFIGURED_WARM_UP.search(line):
+            self.warm_up = int(found[1])
 
     def _version(self, line: bytes) -> None:
         text = line.partition(b"funasr version: ")[2][:30].decode("ascii", "replace").strip().rstrip(".")

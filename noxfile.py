@@ -52,8 +52,9 @@ def tests(session: nox.Session) -> None:
     """Run the test suite, real releases included."""
     install(session)
     # A file's tests stay together, so that what they share is measured once.
-    # Four workers at most: each may hold several processes with torch.
-    parallel = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--benchmark-disable"]
+    # Four workers at most: each may hold several processes with torch. The files' order is that of tests/conftest.py.
+    parallel = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
+    parallel += ["--benchmark-disable"]
     session.run("python", "-m", "pytest", *parallel, *session.posargs)
 
 

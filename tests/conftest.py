@@ -15,6 +15,16 @@ from harness.core.cells import Release
 from harness.environments.environment import compiled_code
 from harness.releases import default_cache, fetch, install_path, load_lock, resolve
 
+LONGEST = (
+    "test_real_releases.py", "test_real_known.py", "test_real_in_force.py", "test_preflight_cases.py",
+    "test_worker_properties.py", "test_preflight_dry_run.py", "test_preflight_rows.py", "test_worker_finetune.py",
+    "test_model_folder_in_releases.py", "test_cli.py", "test_real_checkpoint.py", "test_user_speech_real.py",
+    "test_preflight_weights.py", "test_worker_in_force.py", "test_diagnose_releases.py", "test_drift_real.py",
+    "test_prediction_releases.py", "test_upstream.py", "test_wheel.py", "test_preflight_keys.py",
+)  # fmt: skip
+"""Files whose tests take longest, the longest first. Where several processes share the tests they begin with these:
+a long file that begins last leaves the other processes idle."""
+
 LOCK = Path(__file__).parent.parent / "matrices" / "releases.lock.toml"
 
 
@@ -34,7 +44,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep one shard. A file's tests stay together: what it measures once for all of them is measured once."""
+    """Keep one shard, and put the longest files first where several processes share the tests.
+
+    A file's tests stay together: what it measures once for all of them is measured once.
+    """
+    if hasattr(config, "workerinput"):
+        places = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path.name, len(places)))
     if not (shard := config.getoption("--shard")):
         return
     try:

@@ -270,6 +270,11 @@ def _add_diagnose(commands: Commands) -> None:
         "--against", metavar="RELEASE", help="release to compare with (default: the nearest in which the cell passes)"
     )
     parser.add_argument("--property", metavar="NAME", help="which property of a properties cell (default: the first)")
+    parser.add_argument(
+        "--variant",
+        metavar="PATH",
+        help="the variant's file, or the model folder of your own, that the cell is about (default: the matrix's)",
+    )
     add_runs(parser)
     parser.add_argument(
         "--matrix", metavar="MATRIX", help="use the settings of this matrix (default: that of the run, or else atlas)"
@@ -316,7 +321,11 @@ def _add_bisect(commands: Commands) -> None:
         commands, "bisect", "find every transition between passing and failing, over releases and commits"
     )
     parser.add_argument("--check", required=True, metavar="CHECK", help="such as loss_contract or finetune@native")
-    parser.add_argument("--variant", metavar="NAME", help="a built-in variant, or the path of one (default: none)")
+    parser.add_argument(
+        "--variant",
+        metavar="NAME",
+        help="a built-in variant, the path of a variant's file, or a model folder of your own (default: none)",
+    )
     add_dimensions(parser, required=False)
     add_depth(parser)
     parser.add_argument(

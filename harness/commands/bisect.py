@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.commands.common import cell_runner, print_json
 from harness.commands.exit_status import FAULT, FINE
 from harness.commands.options import BISECTIONS
+from harness.commands.own_variants import chosen_dimensions, source_of
 from harness.compare.transitions.cached_outcomes import CachedOutcomes, folders, on_record
 from harness.compare.transitions.cell_answer import Read, answer_of, curve_of
 from harness.compare.transitions.commit_notes import CommitNote, add_commits
@@ -25,14 +26,13 @@ from harness.compare.transitions.storing import TRANSITIONS, commit_notes, searc
 from harness.config.matrix import Matrix, VariantSource, load_matrix
 from harness.core.cells import Cell, Depth, Device, Dimensions, Precision, Release, Status
 from harness.core.durable import write_json
-from harness.core.errors import InputError, VariantError
+from harness.core.errors import InputError
 from harness.core.wire import now
 from harness.releases import load_lock, resolve
 from harness.run.runner import CellRunner, temporary_workspace
 from harness.run.store import holds_run
 from harness.text.terminal import say
-from harness.variants.catalogue import available, load_variant
-from harness.variants.variant import dimension_problems
+from harness.variants.catalogue import available, folder_dimensions, load_variant
 
 
 def main(options: argparse.Namespace) -> int:
@@ -41,7 +41,11 @@ def main(options: argparse.Namespace) -> int:
     _check_note(options)
     locked = load_lock(options.lock)
     matrix = load_matrix(
-        options.matrix, resolve=lambda spec: resolve(spec, locked), variants=available(), gpu_present=False
+        options.matrix,
+        resolve=lambda spec: resolve(spec, locked),
+        variants=available(),
+        gpu_present=False,
+        folder_dimensions=folder_dimensions,
     )
     source, shape = _model(options)
     if options.by == "curve" and not options.check.startswith("finetune"):
@@ -58,7 +62,10 @@ def main(options: argparse.Namespace) -> int:
     )
     row = row_of_releases(asked, _range(options, locked))
     record = CachedOutcomes(sightings={})
-    if not options.fresh:
+    of_a_folder = source is not None and source.path is not None and source.path.is_dir()
+    if of_a_folder and not options.fresh and not options.cached_only:
+        say("outcomes of earlier runs are not used: a model folder may have changed since")
+    elif not options.fresh:
         record = on_record(row, folders(), matrix=matrix.name, sha256=matrix.sha256, read=_read(options))
     for notice in record.notices:
         say(notice, style="yellow")
@@ -146,17 +153,14 @@ class _Search:
 
 
 def _model(options: argparse.Namespace) -> tuple[VariantSource | None, Dimensions | None]:
+    """The variant that is searched with and its dimensions, which of a model folder are its own."""
+    if options.variant is not None:
+        variant = load_variant(options.variant)
+        return source_of(variant, options.variant), chosen_dimensions(options.dimensions, variant)
     try:
-        shape = Dimensions.parse(options.dimensions) if options.dimensions else None
+        return None, Dimensions.parse(options.dimensions) if options.dimensions else None
     except ValueError as error:
         raise InputError(str(error)) from None
-    if options.variant is None:
-        return None, shape
-    variant = load_variant(options.variant)
-    if shape and (problems := dimension_problems(variant, shape)):
-        raise VariantError(f"{options.variant} cannot be had at {shape}: {'; '.join(problems)}")
-    own = options.variant in available()
-    return VariantSource(name=variant.name, path=None if own else Path(options.variant)), shape
 
 
 def _range(options: argparse.Namespace, locked: Sequence[Release]) -> tuple[Release, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from dataclasses import replace
 
 from harness.commands.common import cell_runner, print_json
 from harness.commands.exit_status import FAULT, FINE, FOUND
 from harness.commands.options import DIAGNOSES
+from harness.commands.own_variants import chosen_dimensions, source_of
 from harness.compare.diagnose.format import terminal
 from harness.compare.diagnose.investigate import ComparisonTarget, investigate, slug, store
 from harness.compare.diagnose.nearest import Record, about_property, read_record
@@ -18,7 +20,7 @@ from harness.core.cells import Cell, Check, Release, Status
 from harness.core.errors import InputError
 from harness.releases import load_lock, resolve
 from harness.text.terminal import say
-from harness.variants.catalogue import available, load_variant
+from harness.variants.catalogue import available, folder_dimensions, load_variant
 
 DEFAULT_MATRIX = "atlas"
 
@@ -103,7 +105,28 @@ def settings_of(options: argparse.Namespace, record: Record, locked: tuple[Relea
     seen = record.seen.get(record.cell.release) or next(iter(record.seen.values()), None)
     own = shipped_file(f"{seen.matrix}.toml") if seen else None
     path = options.matrix or (own if own and own.is_file() else matrix_path(DEFAULT_MATRIX))
-    return load_matrix(path, resolve=lambda spec: resolve(spec, locked), variants=available(), gpu_present=True)
+    matrix = load_matrix(
+        path,
+        resolve=lambda spec: resolve(spec, locked),
+        variants=available(),
+        gpu_present=True,
+        folder_dimensions=folder_dimensions,
+    )
+    return _with_variant(options.variant, record.cell, matrix) if options.variant else matrix
+
+
+def _with_variant(name_or_path: str, cell: Cell, matrix: Matrix) -> Matrix:
+    """The matrix with the variant of --variant, which the cell has to be about."""
+    variant = load_variant(name_or_path)
+    dimensions = chosen_dimensions(None, variant)
+    meant = replace(cell, variant=variant.name, dimensions=dimensions or cell.dimensions)
+    if cell != meant:
+        raise InputError(
+            f"{cell.id} is not about {name_or_path}, which is the variant {variant.name}",
+            next_step=f"name its cell: {meant.id}",
+        )
+    others = [one for one in matrix.variants if one.name != variant.name]
+    return replace(matrix, variants=(*others, source_of(variant, name_or_path)))
 
 
 def _validate_early(cell: Cell, matrix: Matrix) -> None:

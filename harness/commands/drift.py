@@ -23,7 +23,7 @@ from harness.releases import load_lock, resolve
 from harness.run.repeat_commands import PROGRAM, Repeating
 from harness.run.store import LoadedRun, load_run
 from harness.text.terminal import say
-from harness.variants.catalogue import available
+from harness.variants.catalogue import available, folder_dimensions
 
 ALL = "all"
 
@@ -100,7 +100,13 @@ def _record(options: argparse.Namespace, run: LoadedRun, one: Drifted) -> None:
         )
         return
     path = options.matrix or matrix_path(run.provenance.matrix)
-    matrix = load_matrix(path, resolve=lambda spec: resolve(spec, locked), variants=available(), gpu_present=False)
+    matrix = load_matrix(
+        path,
+        resolve=lambda spec: resolve(spec, locked),
+        variants=available(),
+        gpu_present=False,
+        folder_dimensions=folder_dimensions,
+    )
     releases = [release for release in locked if release.label in (divergence.before, divergence.after)]
     runner = TracedRunner.of(cell_runner(options), matrix, releases)
     say(f"recording divergence {number}: {divergence.before} and {divergence.after} …")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from harness.commands.common import cell_runner, print_json
 from harness.commands.exit_status import FINE, FOUND
-from harness.core.cells import Depth, Dimensions, Precision, Release
+from harness.commands.own_variants import chosen_dimensions
+from harness.core.cells import Depth, Precision, Release
 from harness.core.errors import InputError
 from harness.performance.prediction.calibration import Calibration, read_calibration
 from harness.performance.prediction.cards import GpuCard
@@ -19,8 +20,7 @@ from harness.performance.prediction.predictor import Predictor
 from harness.releases import load_lock, resolve
 from harness.text.terminal import say
 from harness.variants.catalogue import load_variant
-from harness.variants.from_folder import dimensions_of
-from harness.variants.variant import Variant, render
+from harness.variants.variant import render
 
 FRAME_SECONDS = 0.06
 """Of a stacked frame."""
@@ -56,7 +56,9 @@ def read(options: argparse.Namespace) -> tuple[MeasureRequest, PredictionRequest
     """
     cards = tuple(map(GpuCard.parse, options.fit))
     variant = load_variant(options.variant)
-    dimensions = _dimensions(options.dimensions, variant)
+    dimensions = chosen_dimensions(options.dimensions, variant)
+    if dimensions is None:
+        raise InputError("--dimensions is missing", next_step="write them as in --dimensions v8404-h512")
     depth = options.depth or Depth.FULL
     render(variant, dimensions=dimensions, depth=depth)
     seconds = options.seconds
@@ -95,23 +97,6 @@ def _asked(stated: int, batch_type: str, seconds: float) -> PredictionRequest:
             next_step=f"name one of at most {MOST_UTTERANCES:,}",
         )
     return PredictionRequest(utterances=utterances, seconds=seconds, batch_type=batch_type, stated=stated)
-
-
-def _dimensions(text: str | None, variant: Variant) -> Dimensions:
-    if variant.folder is not None:
-        own = dimensions_of(variant)
-        if text is not None and text != str(own):
-            raise InputError(
-                f"--dimensions {text}, and the folder {variant.folder.name} has {own}",
-                next_step="leave out --dimensions: a model folder has its own",
-            )
-        return own
-    if text is None:
-        raise InputError("--dimensions is missing", next_step="write them as in --dimensions v8404-h512")
-    try:
-        return Dimensions.parse(text)
-    except ValueError as error:
-        raise InputError(str(error), next_step="write them as in --dimensions v8404-h512") from None
 
 
 def _release(options: argparse.Namespace) -> Release:

@@ -23,7 +23,7 @@ from harness.environments.environment import gpu_present
 from harness.releases import fetch, install_path, load_lock, resolve
 from harness.run.progress import Display
 from harness.text.terminal import say
-from harness.variants.catalogue import available
+from harness.variants.catalogue import available, folder_dimensions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,7 @@ def main(options: argparse.Namespace) -> int:
         resolve=lambda spec: resolve(spec, locked),
         variants=available(),
         gpu_present=gpu_present(),
+        folder_dimensions=folder_dimensions,
     )
     room = Path(tempfile.mkdtemp(prefix="fh-gate-")).resolve()
     try:

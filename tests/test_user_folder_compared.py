@@ -1,0 +1,139 @@
+"""A user's model folder in `bisect`, `diagnose`, `gate` and `drift`, through the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import yaml
+from drift_scene import tuned_to
+from report_factory import run_of
+
+from harness import cli
+from harness.commands import bisect, drift, gate
+from harness.config.matrix import Matrix
+from harness.core.cells import Cell, Depth, Dimensions
+from harness.core.errors import InputError
+from harness.run.outcome_lines import line_of
+from harness.variants.catalogue import load_variant
+from harness.variants.variant import render
+
+Layout = Callable[[str], Path]
+OLDER, NEWER = "1.4.15", "1.4.16"
+SIZE = "v11-h64"
+MATRIX = """
+schema = 1
+name = "mine"
+description = "A user's folder."
+[axes]
+release = ["{release}"]
+variant = ["my model"]
+check = ["{check}"]
+depth = ["reduced"]
+device = ["cpu"]
+[finetune]
+steps = 12
+batch_size = 2
+utterances = 8
+seeds = 1
+"""
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a small Paraformer of the user's own in `my model`."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "my model"
+    folder.mkdir()
+    config = json.loads(
+        json.dumps(render(load_variant("paraformer"), dimensions=Dimensions.parse(SIZE), depth=Depth.REDUCED))
+    )
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (folder / "tokens.json").write_text(json.dumps(["<blank>", "<s>", "</s>", *"一二三四五六七", "<unk>"]))
+    (folder / "am.mvn").write_text("<Nnet>\n")
+    return tmp_path
+
+
+def cell(release: str, check: str) -> str:
+    return f"{release}/my-model/{SIZE}/reduced/{check}/cpu-fp32"
+
+
+@pytest.mark.release
+def test_diagnose_runs_the_folders_cell(room: Path, layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    for release in (OLDER, NEWER):
+        layout(release)
+    asked = ["diagnose", cell(NEWER, "loss_contract"), "--against", OLDER, "--json"]
+    assert cli.main(asked) == 2
+    assert 'no variant "my-model"' in capsys.readouterr().err
+    assert cli.main([*asked, "--variant", "paraformer"]) == 2
+    assert "which is the variant paraformer" in capsys.readouterr().err
+    assert cli.main([*asked, "--variant", "my model"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["cell"], found["against"]) == (cell(NEWER, "loss_contract"), OLDER)
+
+
+class Reached:
+    """In the place of what runs cells: the matrix that a command gives it, and the end of the command."""
+
+    def __init__(self) -> None:
+        self.matrix: Matrix | None = None
+
+    def __call__(self, *found: object, **named: object) -> NoReturn:
+        runners = [getattr(one, "matrix", one) for one in (*found, *named.values())]
+        self.matrix = next(one for one in runners if isinstance(one, Matrix))
+        raise InputError("nothing is run here")
+
+    @property
+    def folder(self) -> Path | None:
+        """Of the one variant."""
+        assert self.matrix is not None
+        (variant,) = self.matrix.variants
+        assert variant.name == "my-model"
+        return variant.path and variant.path.resolve()
+
+
+def test_bisect_searches_with_the_folder(
+    room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reached = Reached()
+    monkeypatch.setattr(bisect, "cell_runner", lambda _: None)
+    monkeypatch.setattr(bisect, "CandidateRunner", reached)
+    asked = ["bisect", "--check", "construct", "--good", OLDER, "--bad", NEWER, "--variant", "my model"]
+    assert cli.main([*asked, "--dimensions", "v8404-h320"]) == 2
+    assert f"the folder my model has {SIZE}" in capsys.readouterr().err
+    assert cli.main(asked) == 2
+    assert "outcomes of earlier runs are not used" in capsys.readouterr().err
+    assert reached.folder == room / "my model"
+
+
+def test_gate_tries_a_checkout_on_the_folder(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = Reached()
+    monkeypatch.setattr(gate, "cell_runner", lambda _: None)
+    monkeypatch.setattr(gate.TracedRunner, "of", reached)
+    (room / "checkout" / "funasr").mkdir(parents=True)
+    (room / "checkout" / "funasr" / "__init__.py").write_text("", encoding="utf-8")
+    (room / "checkout" / "funasr" / "version.txt").write_text(f"{NEWER}\n", encoding="utf-8")
+    (room / "matrix.toml").write_text(MATRIX.format(release=NEWER, check="construct"), encoding="utf-8")
+    assert cli.main(["gate", "--source", "checkout", "--against", NEWER, "--matrix", "matrix.toml"]) == 2
+    assert reached.folder == room / "my model"
+
+
+def test_drift_records_the_folders_trainings(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = Reached()
+    monkeypatch.setattr(drift, "cell_runner", lambda _: None)
+    monkeypatch.setattr(drift, "record", reached)
+    (room / "matrix.toml").write_text(MATRIX.format(release=NEWER, check="finetune@train_ds"), encoding="utf-8")
+    run = room / "run"
+    run.mkdir()
+    outcomes = [
+        replace(tuned_to(label, losses, entry="train_ds"), cell=Cell.parse(cell(label, "finetune@train_ds")))
+        for label, losses in ((OLDER, (3.0, 2.5)), (NEWER, (2.9, 2.5)))
+    ]
+    (run / "outcomes.jsonl").write_bytes(b"".join(map(line_of, outcomes)))
+    (run / "run.json").write_text(json.dumps(run_of().provenance.to_json()), encoding="utf-8")
+    assert cli.main(["drift", "run", "--matrix", "matrix.toml", "--trace", "1"]) == 2
+    assert reached.folder == room / "my model"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.core.cells import Severity
@@ -87,9 +87,5 @@ def merged(found: Sequence[LogExplanation]) -> tuple[LogExplanation, ...]:
             continue
         ranks = tuple(dict.fromkeys((*former.ranks, *one.ranks)))
         better = one if len(one.evidence) > len(former.evidence) else former
-        whole[key] = LogExplanation(
-            **{name: getattr(better, name) for name in better.__dataclass_fields__ if name not in ("count", "ranks")},
-            count=former.count + one.count,
-            ranks=ranks,
-        )
+        whole[key] = replace(better, count=former.count + one.count, ranks=ranks)
     return tuple(whole.values())

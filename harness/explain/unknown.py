@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Frame, Precision, Severity
@@ -15,7 +14,7 @@ from harness.explain.release_index import ReleaseIndex
 from harness.explain.tracebacks import LoggedError
 from harness.explain.which_release import LogRelease, spans
 from harness.releases import install_path
-from harness.variants.catalogue import available, load_variant
+from harness.variants.catalogue import available
 
 _BEFORE, _AFTER = 1, 1
 _CHECKS = (
@@ -104,11 +103,7 @@ def _history(
 def _changes(own: Frame, groups: dict[int, int], release: LogRelease, index: ReleaseIndex) -> Iterator[str]:
     """In which releases the function's code is the same, where it changed, and whether the newest still has it."""
     here = [bits for bits in groups.values() if release.known and bits & release.bits]
-    newest = (
-        next(bits for bits in groups.values() if bits >> len(index.releases) - 1 & 1)
-        if any(bits >> len(index.releases) - 1 & 1 for bits in groups.values())
-        else 0
-    )
+    newest = next((bits for bits in groups.values() if bits >> len(index.releases) - 1 & 1), 0)
     if len(here) == 1:
         yield f"{own.function} is the same code in {spans(index.versions(here[0]), index.releases)}"
         if not newest:
@@ -176,11 +171,5 @@ def _cell(error: LoggedError, release: LogRelease, index: ReleaseIndex) -> str:
 
 def _variant(error: LoggedError) -> str:
     """The built-in variant whose model's file the frames go through last."""
-    folders = {f"funasr/models/{name}/model.py": name for name in available() if not _is_other(name)}
+    folders = {f"funasr/models/{name}/model.py": name for name in available()}
     return next((folders[one.file] for one in error.frames if one.file in folders), "")
-
-
-@cache
-def _is_other(name: str) -> bool:
-    """Whether a variant is a second one of a model, such as another size."""
-    return load_variant(name).config["model"] == load_variant("paraformer").config["model"] and name != "paraformer"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Outcome, Precision
+from harness.core.tree_events import Event
 from harness.core.wire import ReleaseBatch
 from harness.run import Plan, Settings, build_plan, execute
 
@@ -61,6 +62,9 @@ class Scene:
     requests: dict[Cell, dict[str, Any]] = field(default_factory=dict)
     on_enter: dict[str, list[str]] = field(default_factory=dict)
     """Faults that releases commit when they are entered."""
+    isolated: bool = False
+    """Whether the kernel keeps cells from what they do not need; most faults are planted where it does not."""
+    events: list[Event] = field(default_factory=list)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     warnings: list[str] = field(default_factory=list)
     started: list[Cell] = field(default_factory=list)
@@ -72,8 +76,7 @@ class Scene:
 
     def put(self, cell: Cell, fault: str, **request: Any) -> Cell:
         """Have this cell commit a fault."""
-        result = self.workspace / "results" / f"{len(self.requests)}.json"
-        self.requests[cell] = {"fault": fault, "result": str(result), **request}
+        self.requests[cell] = {"fault": fault, **request}
         return cell
 
     def bystanders(self, count: int = 3, releases: Sequence[str] = ("1.0.0", "1.0.1")) -> list[Cell]:
@@ -84,6 +87,7 @@ class Scene:
         """The plan of the scene."""
         settings = Settings(
             workspace=self.workspace,
+            isolated=self.isolated,
             jobs=self.jobs,
             gpus=self.gpus,
             memory_bytes=self.memory,
@@ -123,6 +127,7 @@ class Scene:
             env={**os.environ, MARK: self.mark},
             on_started=self.started.append,
             on_warning=self.warnings.append,
+            on_event=self.events.append,
         )
         assert marked(self.mark) == []
         return seen

@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+import builtins
+import contextlib
 import ctypes
+import io
 import json
+import mmap
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +22,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from harness.core.channels import write_file
 
 FOREVER = 600.0
 
@@ -64,7 +71,7 @@ def remembers(request: Mapping[str, Any]) -> dict[str, Any]:
     found = list(_left)
     _left.append(os.getpid())
     print("remembers", request["word"])
-    return {"evidence": {"found": found, "pid": os.getpid(), "cwd": str(Path.cwd())}}
+    return {"evidence": {"found": found, "pid": os.getpid(), "cwd": str(Path.cwd())}, **request.get("answer", {})}
 
 
 def says(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,12 +216,12 @@ def gives_an_object(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def writes_nan_itself(request: Mapping[str, Any]) -> None:
     text = json.dumps({**PASSED, "metrics": {"loss": float("nan")}})
-    Path(request["result"]).write_text(text, encoding="utf-8")
+    _write_result(text)
     os._exit(0)
 
 
 def writes_and_segfaults(request: Mapping[str, Any]) -> None:
-    Path(request["result"]).write_text(json.dumps(PASSED), encoding="utf-8")
+    _write_result(json.dumps(PASSED))
     segfaults(request)
 
 
@@ -244,6 +251,120 @@ def kills_the_stack_process_first(request: Mapping[str, Any]) -> None:
     time.sleep(FOREVER)
 
 
+def writes(request: Mapping[str, Any]) -> None:
+    """A result of its own, in place of the one that the check would give."""
+    _write_result(request["text"] * request.get("times", 1))
+    os._exit(0)
+
+
+def puts_a_fifo_in_the_place_of_its_result(request: Mapping[str, Any]) -> None:
+    os.mkfifo("fifo")
+    _replace_result(os.open("fifo", os.O_RDWR))
+
+
+def puts_a_sparse_file_in_the_place_of_its_result(request: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        os.ftruncate(_descriptor("result"), 3 << 30)
+    sparse = os.open("sparse", os.O_RDWR | os.O_CREAT)
+    os.ftruncate(sparse, 3 << 30)
+    _replace_result(sparse)
+
+
+def _replace_result(descriptor: int) -> None:
+    os.dup2(descriptor, _descriptor("result"))
+    os._exit(0)
+
+
+def fills_its_result(request: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(_descriptor("result"), b"[" * (1 << 24))
+    os._exit(0)
+
+
+def stops_its_parent(request: Mapping[str, Any]) -> None:
+    os.kill(os.getppid(), signal.SIGSTOP)
+
+
+def stops_the_stack_process(request: Mapping[str, Any]) -> None:
+    os.kill(_parent_of(os.getppid()), signal.SIGSTOP)
+
+
+def stops_its_parent_without_end(request: Mapping[str, Any]) -> None:
+    while True:
+        os.kill(os.getppid(), signal.SIGSTOP)
+
+
+def removes_all_it_can_reach(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The folders above its own, too."""
+    shutil.rmtree(Path.cwd().parents[request["levels"] - 1], ignore_errors=True)
+    return {"evidence": {"gone": not Path(request["kept"]).exists()}}
+
+
+def writes_to(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Tells what it was not allowed to."""
+    refused = []
+    for name in request["paths"]:
+        try:
+            Path(name).write_text("planted")
+        except OSError as error:
+            refused.append([name, error.errno])
+    return {"evidence": {"refused": refused}}
+
+
+def finds_sockets(request: Mapping[str, Any]) -> dict[str, Any]:
+    return {"evidence": {"sockets": len(_sockets())}}
+
+
+def forges_events(request: Mapping[str, Any]) -> None:
+    """From `enter`, in the release's process."""
+    for descriptor in _sockets():
+        end = socket.socket(fileno=os.dup(descriptor))
+        for message in FORGED:
+            end.send(message)
+
+
+FORGED = (
+    b"\xff\x00",
+    b"[" * 50_000,
+    b"null",
+    b"{}",
+    b'{"event": "finished", "files": []}',
+    b'{"event": "finished", "files": [], "number": 99999, "passed": true}',
+    b'{"event": "finished", "files": [], "number": 0, "passed": true}',
+    b'{"event": "finished", "files": ["result"], "number": 0, "passed": true}',
+    b'{"event": "started", "files": [], "number": [0], "started": "now"}',
+    b'{"event": "started", "files": [], "number": -1, "started": "now"}',
+    b'{"event": "blocked", "files": [], "number": 0, "by": [99999]}',
+    b'{"event": "blocked", "files": [], "number": 99999, "by": []}',
+    b'{"event": "blocked", "files": [], "number": 1e999, "by": []}',
+    b'{"event": "entered", "files": [], "number": 0, "error": ["a list"]}',
+    b'{"event": "opened", "files": [], "batch": 0}',
+    b'{"event": "release_died", "files": [], "number": 0, "batch": 0, "entering": true}',
+)
+
+
+def _sockets() -> list[int]:
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if "socket:" in str(entry.readlink()):
+                found.append(int(entry.name))
+    return found
+
+
+def replaces_functions(request: Mapping[str, Any]) -> None:
+    def broken(*_arguments: Any, **_options: Any) -> Any:
+        raise TypeError("replaced")
+
+    json.dumps = json.loads = broken
+    builtins.open = io.open = broken
+
+
+def wants_more_memory_than_there_is(request: Mapping[str, Any]) -> None:
+    mmap.mmap(-1, 1 << 46)
+
+
 def starts_a_thread_that_never_ends(request: Mapping[str, Any]) -> None:
     threading.Thread(target=time.sleep, args=(FOREVER,)).start()
 
@@ -264,6 +385,20 @@ def _eat(count: int) -> bytearray:
     for place in range(0, count, 4096):
         held[place] = 1
     return held
+
+
+def _write_result(text: str) -> None:
+    """As only code that looks for it can: into the file in memory that takes the result."""
+    write_file(_descriptor("result"), text.encode())
+
+
+def _descriptor(name: str) -> int:
+    """Of the file in memory of this name."""
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if f"memfd:{name}" in str(entry.readlink()):
+                return int(entry.name)
+    raise LookupError(name)
 
 
 def _parent_of(pid: int) -> int:

@@ -18,7 +18,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "harness"
 SHARED = (
-    *("harness.core.wire", "harness.core.processes", "harness.core.checks"),
+    *("harness.core.wire", "harness.core.processes", "harness.core.checks", "harness.core.channels"),
+    "harness.core.tree_events",
     *(
         f"harness.core.evidence.{path.stem}"
         for path in sorted((PACKAGE / "core" / "evidence").glob("*.py"))

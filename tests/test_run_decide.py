@@ -10,9 +10,9 @@ import pytest
 from execute_scene import make_cell
 
 from harness.core.cells import Frame, Outcome, Status
+from harness.core.tree_events import Finished, ReleaseDied
 from harness.run.artifacts import CellArtifacts
 from harness.run.decide import LOG_LINES, decide, log_tail
-from harness.run.events import Finished, ReleaseDied
 
 GOOD: dict[str, Any] = {
     "status": "passed",
@@ -153,7 +153,7 @@ def test_a_hang_in_a_release_is_signed_with_its_place() -> None:
         ({**GOOD, "status": "fine"}, "'fine' is not a valid Status"),
         ({**GOOD, "reason": "but"}, "passed with the reason 'but'"),
         ({**GOOD, "status": "failed"}, "failed with the reason ''"),
-        ({**GOOD, "shims": None}, "not iterable"),
+        ({**GOOD, "shims": None}, "shims is no list of texts"),
         ({**GOOD, "failure": {"type": "E"}}, "the key 'message' is missing"),
         ({**GOOD, "failure": ["E"]}, ""),
         ({key: value for key, value in GOOD.items() if key != "metrics"}, "the key 'metrics' is missing"),

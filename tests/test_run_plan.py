@@ -121,11 +121,10 @@ def test_failures_of_another_ladder_or_release_block_nothing() -> None:
     assert plan_of([make_cell(0)], prior=prior).decided == ()
 
 
-def test_the_inside_reads_what_the_outside_wrote(tmp_path: Path) -> None:
+def test_the_inside_reads_what_the_outside_wrote() -> None:
     plan = plan_of([*chain(0), *chain(1)])
-    tree, path = plan.tree({0: True}), tmp_path / "plan.json"
-    tree.save(path)
-    read = wire.TreePlan.load(path)
+    tree = plan.tree({0: True})
+    read = wire.TreePlan.from_bytes(tree.to_bytes())
     assert (read.batches, read.done) == (tree.batches, {0: True})
     assert 0 not in {cell.number for batch in read.batches for cell in batch.cells}
     assert {each.name: getattr(tree.settings, each.name) for each in fields(wire.TreeSettings)} == asdict(read.settings)

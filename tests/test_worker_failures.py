@@ -115,12 +115,32 @@ def test_what_a_hook_of_ours_raises_below_a_release_is_errored(install_dir: Path
         MemoryError("planted"),
         OutOfMemoryError("CUDA out of memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("unable to mmap 32212254720 bytes from file <model.pt>: Cannot allocate memory (12)"),
+        RuntimeError("std::bad_alloc"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
 def test_want_of_memory_is_a_status_of_its_own(
     install_dir: Path, funasr: types.ModuleType, error: BaseException
 ) -> None:
     assert failures.status_of(caught(funasr.calls, throw(error)), str(install_dir)) == "out_of_memory"
+
+
+def test_an_error_that_want_of_memory_led_to_is_want_of_memory(overlay: Path, funasr: types.ModuleType) -> None:
+    def wrap() -> None:
+        try:
+            raise MemoryError  # noqa: TRY301 - one function, as in a release
+        except MemoryError:
+            raise KeyError("planted")  # noqa: B904 - as a release may do it
+
+    def replace() -> None:
+        try:
+            raise MemoryError  # noqa: TRY301 - one function, as in a release
+        except MemoryError:
+            raise KeyError("planted") from None
+
+    assert failures.status_of(caught(funasr.calls, wrap), str(overlay)) == "out_of_memory"
+    assert failures.status_of(caught(funasr.calls, replace), str(overlay)) == "failed"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO])

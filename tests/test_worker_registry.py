@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -179,17 +178,11 @@ def test_a_module_whose_class_is_overruled_may_fail_as_in_a_full_import(forked: 
     assert found == {"decoder_classes/Decoder": "funasr.models.z:Decoder"}
 
 
-def entered(install_dir: str, below: list[str]) -> dict[str, Any]:
+def entered(install_dir: str, below: list[dict[str, Any]]) -> dict[str, Any]:
     """The classes of a cell after its release was entered as the process tree does it, and whether it is in part."""
     pairs = [KEY]
     registry.watch(pairs)
-    entering = {
-        "install_dir": install_dir,
-        "version": "1.0.0",
-        "components": [list(KEY)],
-        "whole": False,
-        "below": below,
-    }
+    entering = {"install_dir": install_dir, "version": "1.0.0", "components": [list(KEY)], "whole": False, "below": below}
     dispatch.enter(entering)
     dispatch.import_for(pairs, install_dir, "1.0.0")
     return {"classes": registry.seen(), "partial": importer.is_partial()}
@@ -198,9 +191,8 @@ def entered(install_dir: str, below: list[str]) -> dict[str, Any]:
 def test_the_order_comes_from_the_result_of_the_import_check(forked: Forked, tmp_path: Path) -> None:
     install_dir = write(tmp_path / "release", TWO)
     told = forked(imported, install_dir=install_dir)
-    (tmp_path / "import.json").write_text(json.dumps({"status": "passed", "evidence": {"registry": told}}))
-    (tmp_path / "other.json").write_text(json.dumps({"status": "passed", "evidence": {}}))
-    below = [str(tmp_path / name) for name in ("gone.json", "other.json", "import.json")]
+    other: dict[str, Any] = {"status": "passed", "evidence": {}}
+    below = [other, {"status": "passed", "evidence": {"registry": told}}]
     winner = {"decoder_classes/Decoder": "funasr.models.z:Decoder"}
     assert forked(entered, install_dir=install_dir, below=below) == {"classes": winner, "partial": True}
 

@@ -106,6 +106,12 @@ def is_running(pid: int) -> bool:
     return bool(fields) and fields[0] not in "ZX"
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped the process (SIGSTOP), so that it does nothing until it gets SIGCONT."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] == "T"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     """What `sweep` found."""

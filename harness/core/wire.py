@@ -1,4 +1,4 @@
-"""What the harness and the processes of a release exchange by file: a plan goes in, events and results come out.
+"""What the harness and the processes of a release exchange: a plan goes in, results come out.
 
 The one schema of both sides. Standard library only, because a release's process imports it.
 """
@@ -10,12 +10,15 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the plan's format."""
+
+_encode = json.JSONEncoder(allow_nan=False).encode
+_decode = json.JSONDecoder().decode
 
 OWN_FAULT = 70
 """Exit status of a process of the tree that failed by a fault of the harness (EX_SOFTWARE in sysexits.h)."""
@@ -71,6 +74,10 @@ class TreeSettings:
 
     workspace: Path
     """A folder for this run's own files; what an earlier run left in it is removed."""
+    isolated: bool = True
+    """Whether cells are kept from what they do not need, as far as the kernel can; see `worker.process.isolation`."""
+    shared: tuple[str, ...] = ()
+    """Further folders that isolated cells may write to, though not remove."""
     jobs: int
     """How many cells run at once; with cells on a GPU at most as many as there are GPUs."""
     memory_bytes: int
@@ -93,9 +100,11 @@ class TreePlan:
     batches: tuple[ReleaseBatch, ...]
     done: Mapping[int, bool]
     """Cells that an earlier process tree has run, and whether they passed."""
+    results: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Results that an earlier process tree had of cells which others depend on."""
 
-    def save(self, path: Path) -> None:
-        """Write it for the scheduler's process."""
+    def to_bytes(self) -> bytes:
+        """The plan for the scheduler's process."""
         batches = [{**_fields(batch), "cells": [_fields(cell) for cell in batch.cells]} for batch in self.batches]
         settings = {each.name: getattr(self.settings, each.name) for each in fields(TreeSettings)}
         data = {
@@ -103,17 +112,18 @@ class TreePlan:
             "settings": {**settings, "workspace": str(self.settings.workspace)},
             "batches": batches,
             "done": {str(number): passed for number, passed in self.done.items()},
+            "results": {str(number): result for number, result in self.results.items()},
         }
-        write_json(path, data)
+        return dumps(data).encode()
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
+    def from_bytes(cls, content: bytes) -> Self:
+        """Read what `to_bytes` wrote.
 
         Raises:
             ValueError: it is of another schema.
         """
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(content)
         if data["schema"] != SCHEMA:
             raise ValueError(f"plan of schema {data['schema']}, this harness reads {SCHEMA}")
         given: dict[str, Any] = data["settings"]
@@ -122,6 +132,7 @@ class TreePlan:
             "workspace": Path(given["workspace"]),
             "preload": tuple(given["preload"]),
             "sys_path": tuple(given["sys_path"]),
+            "shared": tuple(given["shared"]),
         }
         return cls(
             settings=TreeSettings(**settings),
@@ -130,6 +141,7 @@ class TreePlan:
                 for batch in data["batches"]
             ),
             done={int(number): passed for number, passed in data["done"].items()},
+            results={int(number): result for number, result in data["results"].items()},
         )
 
 
@@ -141,76 +153,9 @@ def _planned_cell(data: Mapping[str, Any]) -> PlannedCell:
     return PlannedCell(**{**data, "depends_on": tuple(data["depends_on"])})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Workspace:
-    """The files of one run of the process tree."""
-
-    root: Path
-
-    @property
-    def events(self) -> Path:
-        """One JSON line per event."""
-        return self.root / "events.jsonl"
-
-    @property
-    def folders(self) -> tuple[Path, ...]:
-        """Those that must be there, and empty, before anything runs."""
-        return tuple(self.root / name for name in ("results", "logs", "traces", "scratch"))
-
-    def result(self, number: int) -> Path:
-        """What the cell found."""
-        return self.root / "results" / f"{number}.json"
-
-    def log(self, number: int) -> Path:
-        """What the cell and its children printed."""
-        return self.root / "logs" / f"{number}.txt"
-
-    def release_log(self, batch: int) -> Path:
-        """What was printed while the release was entered."""
-        return self.root / "logs" / f"release-{batch}.txt"
-
-    def trace(self, number: int) -> Path:
-        """Where the cell was when it hung, crashed or left."""
-        return self.root / "traces" / f"{number}.txt"
-
-    def scratch(self, number: int) -> Path:
-        """The cell's working and temporary directory."""
-        return self.root / "scratch" / str(number)
-
-    def emit(self, kind: str, **fields: Any) -> None:
-        """Append an event in a single write, so that lines of different processes never mix."""
-        line = (json.dumps({"event": kind, **fields}, allow_nan=False) + "\n").encode()
-        descriptor = os.open(self.events, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
-
-
-class EventReader:
-    """Follows an event file; a line is read once it is whole."""
-
-    def __init__(self, path: Path, *, from_end: bool = False) -> None:
-        self._path = path
-        self._offset = path.stat().st_size if from_end and path.exists() else 0
-
-    def read(self) -> list[dict[str, Any]]:
-        """The events since the last call; a line that a full disk cut off is passed over."""
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        self._offset += len(whole) + len(newline)
-        events = []
-        for line in whole.splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "event" in event:
-                events.append(event)
-        return events
+def scratch_folder(workspace: Path, number: int) -> Path:
+    """The working and temporary directory of a cell."""
+    return workspace / "scratch" / str(number)
 
 
 def now() -> str:
@@ -229,22 +174,32 @@ def strict(value: Any) -> Any:
     return value
 
 
+def dumps(data: Mapping[str, Any]) -> str:
+    """Strict JSON, by an encoder that was bound before a release could replace `json.dumps`.
+
+    Raises:
+        TypeError: a value is not JSON's.
+        RecursionError: it is nested too deep.
+    """
+    return _encode(strict(data))
+
+
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write strict JSON so that the file is there whole or not at all.
 
     Raises:
         TypeError: a value is not JSON's.
     """
-    text = json.dumps(strict(data), allow_nan=False)
+    text = dumps(data)
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 
 
-def passed(result: Path) -> bool:
-    """Whether a cell that ended well says that it passed; the outside decides the rest."""
+def parsed(result: bytes) -> dict[str, Any] | None:
+    """A cell's result as it lies; None where it is no JSON object. The outside decides whether it fits the check."""
     try:
-        data = json.loads(result.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(data, dict) and data.get("status") == "passed"
+        data = _decode(result.decode())
+    except (ValueError, RecursionError, MemoryError):
+        return None
+    return data if isinstance(data, dict) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from linecache import getline
 from typing import Any
 
@@ -14,6 +14,10 @@ from harness.core.evidence.parsing import parse
 
 _FROM_INSIDE = frozenset(Status) - {Status.BLOCKED, Status.CRASHED}
 """What a check can say of itself; `timed_out` where it stopped in time to say how far it came."""
+_DEEPEST = 64
+_LARGEST = 2**64
+_LONGEST_TEXT = 8000
+_LONGEST_FAULT = 500
 _LINE = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+),? in (?P<function>.+)$')
 _THREAD = re.compile(r"^(?P<current>Current thread|Thread) 0x[0-9a-f]+.*\(most recent call first\):$")
 _TREE = re.compile(r"harness/worker/process/(cell_process|release_worker|scheduler)\.py$")
@@ -51,11 +55,35 @@ def read_answer(text: str | None, check: Check) -> tuple[CellResult | None, str]
     if text is None:
         return None, "there is none"
     try:
-        return _parse(json.loads(text, parse_constant=_refuse), check), ""
+        return _parse(_plain(json.loads(text, parse_constant=_refuse)), check), ""
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        return None, str(error)
+        return None, str(error)[:_LONGEST_FAULT]
+    except MemoryError:
+        return None, "it is too large to be read"
     except KeyError as error:
         return None, f"the key {error} is missing"
+
+
+def _plain(value: Any) -> Any:
+    """The value, if everything that handles outcomes can take it.
+
+    Raises:
+        ValueError: it is nested too deep, or has a number that is not finite or has no place in 64 bits.
+    """
+    level = [value]
+    for _ in range(_DEEPEST):
+        if not level:
+            return value
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                below += one.values()
+            elif isinstance(one, list):
+                below += one
+            elif isinstance(one, int | float) and not -_LARGEST < one < _LARGEST:
+                raise ValueError("it has a number that is not finite, or none of 64 bits")
+        level = below
+    raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
 
 
 def _refuse(constant: str) -> Any:
@@ -75,15 +103,29 @@ def _parse(data: Any, check: Check) -> CellResult:
         if not isinstance(data[name], dict):
             raise TypeError(f"{name} is no JSON object")
         parse(record, data[name], place=name)
-    failure = data["failure"]
+    shims = data["shims"]
+    if not isinstance(shims, list) or not all(isinstance(name, str) for name in shims):
+        raise TypeError("shims is no list of texts")
     return CellResult(
         status=status,
-        reason=reason,
-        failure=Failure.from_json(failure) if failure else None,
+        reason=reason[:_LONGEST_TEXT],
+        failure=_failure(data["failure"]) if data["failure"] else None,
         metrics=data["metrics"],
         evidence=data["evidence"],
-        shims=tuple(map(str, data["shims"])),
+        shims=tuple(shims),
     )
+
+
+def _failure(data: Any) -> Failure:
+    failure = Failure.from_json(data)
+    for name in ("type", "message", "signature"):
+        if not isinstance(getattr(failure, name), str):
+            raise TypeError(f"failure.{name} is no text")
+    for frame in failure.frames:
+        texts = (frame.file, frame.function, frame.code)
+        if not all(isinstance(text, str) for text in texts) or type(frame.line) is not int:
+            raise TypeError("a frame of failure does not have the form of one")
+    return replace(failure, message=failure.message[:_LONGEST_TEXT])
 
 
 def read_frames(text: str, source: Callable[[str, int], str] = getline) -> tuple[Frame, ...]:

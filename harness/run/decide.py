@@ -9,15 +9,22 @@ from typing import Any
 
 from harness.core import wire
 from harness.core.cells import Cell, Failure, Outcome, Status
+from harness.core.tree_events import Finished, ReleaseDied
 from harness.run.artifacts import CellArtifacts, CellResult, place, read_answer, without_tree
-from harness.run.events import Finished, ReleaseDied
 
 LOG_LINES = 30
 """How much of what a cell printed goes with an outcome that is no pass."""
 _LONGEST_LINE = 500
 _LONGEST_WORDS = 200
 _MEMORY_TYPES = frozenset({"MemoryError", "OutOfMemoryError"})
-_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "you tried to allocate")
+_ALLOCATING = frozenset({"RuntimeError", "OSError"})
+_MEMORY_WORDS = (
+    "std::bad_alloc",
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "you tried to allocate",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +101,9 @@ def _release_died(event: ReleaseDied, remains: CellArtifacts) -> _Decision:
             reason=f"entering the release was not done after {event.timeout_seconds:g} s; {_place_words(remains)}",
             kind="Timeout",
         )
+    if event.silent:
+        reason = f"its release's process reported nothing any more {when}, and was ended"
+        return _Decision(status=Status.CRASHED, reason=reason, kind="Silent")
     if event.exit_code == wire.OWN_FAULT:
         return _Decision(status=Status.ERRORED, reason=f"the harness failed in the release's process {when}")
     how, kind = how_ended(event.exit_code, event.signal)
@@ -172,7 +182,7 @@ def _is_memory(answer: CellResult) -> bool:
         return False
     message = answer.failure.message.lower()
     kind = answer.failure.type.rpartition(".")[2]
-    return kind in _MEMORY_TYPES or (kind == "RuntimeError" and any(words in message for words in _MEMORY_WORDS))
+    return kind in _MEMORY_TYPES or (kind in _ALLOCATING and any(words in message for words in _MEMORY_WORDS))
 
 
 def blocked(cell: Cell, below: Sequence[Outcome]) -> Outcome:

@@ -5,19 +5,24 @@ Whatever happens here or there, each cell gets one outcome and no process stays.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from harness.core import processes, wire
+from harness.core import channels, processes, wire
+from harness.core import tree_events as events
 from harness.core.cells import Cell, Outcome, Status
-from harness.run import events
+from harness.core.channels import Message
+from harness.core.tree_events import Event
 from harness.run.artifacts import CellArtifacts, read_frames
 from harness.run.decide import blocked, decide, errored, how_ended, log_tail
 from harness.run.plan import Plan
@@ -25,7 +30,9 @@ from harness.run.scrub import Scrubber
 from harness.run.signal_guard import SignalGuard
 
 _LOOK_SECONDS = 0.05
-_LOG_BYTES = 1 << 16
+_CLOSE_LOOK_SECONDS = 0.5
+_SILENCE_SECONDS = 120.0
+"""A stack process says twice a second that it is at work."""
 _FRUITLESS_STARTS = 2
 """After so many stack processes in a row that settled no cell, nothing more is tried."""
 
@@ -42,7 +49,7 @@ def execute(
     env: Mapping[str, str] | None = None,
     on_started: Callable[[Cell], None] = _ignore,
     on_warning: Callable[[str], None] = _ignore,
-    on_event: Callable[[events.Event], None] = _ignore,
+    on_event: Callable[[Event], None] = _ignore,
     on_tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Run every cell of a plan, and give each outcome as soon as it is known.
@@ -69,13 +76,16 @@ def execute(
     ledger = RunState(plan, Callbacks(on_outcome=on_outcome, on_started=on_started, on_warning=on_warning))
     if ledger.complete:
         return
-    with SignalGuard() as end:
+    with SignalGuard() as end, contextlib.ExitStack() as held:
         ledger.clear()
-        stacks = _Stacks(plan, ledger, python, _environment(env), on_event, on_tick)
+        held.callback(ledger.close)
+        log = held.enter_context(tempfile.TemporaryFile())
+        stacks = _Stacks(plan, ledger, python, _environment(env), on_event, on_tick, log)
         fruitless, death = 0, ""
         while not ledger.complete and fruitless < _FRUITLESS_STARTS:
             before = ledger.settled
             death = stacks.run_one(end)
+            ledger.take_last_words()
             ledger.lose_running(f"the stack process {death} while this cell ran")
             fruitless = 0 if ledger.settled > before else fruitless + 1
             left = end.sweep()
@@ -103,21 +113,22 @@ class RunState:
         self._plan = plan
         self._tell = callbacks
         self._cells = plan.cells
+        self._batches = {batch.index: batch for batch in plan.batches}
         self._batch_of = {each.number: batch for batch in plan.batches for each in batch.cells}
-        self._files = wire.Workspace(root=settings.workspace)
         install_dirs = [Path(batch.release["install_dir"]) for batch in plan.batches if "install_dir" in batch.release]
         self._scrub = Scrubber.of(install_dirs=install_dirs, places=settings.places, workspace=settings.workspace)
         self._settled: dict[int, Outcome] = {}
         self._running: dict[int, str] = {}
         self._enter_errors: dict[int, str] = {}
+        self._fresh = {number for number, planned in plan.planned().items() if planned.fresh}
+        self._results: dict[int, Mapping[str, Any]] = {}
+        self._releases: dict[int, channels.Channel] = {}
 
     def clear(self) -> None:
-        """Remove what an earlier run left in the workspace: a stale result would be taken for a new one."""
-        self._files.root.mkdir(parents=True, exist_ok=True)
-        self._files.events.unlink(missing_ok=True)
-        for folder in self._files.folders:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
+        """Remove what an earlier run left in the workspace."""
+        folder = wire.scratch_folder(self._plan.settings.workspace, 0).parent
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
 
     @property
     def settled(self) -> int:
@@ -129,30 +140,57 @@ class RunState:
         """Whether each cell has an outcome."""
         return len(self._settled) == len(self._cells)
 
-    def write_plan(self, path: Path) -> None:
-        """Write the plan of what is not settled, for a stack process."""
+    def plan_left(self) -> bytes:
+        """The plan of what is not settled, for a stack process."""
         done = {number: outcome.status is Status.PASSED for number, outcome in self._settled.items()}
-        self._plan.tree(done).save(path)
+        return replace(self._plan.tree(done), results=self._results).to_bytes()
 
-    def take(self, data: Mapping[str, Any]) -> events.Event | None:
-        """Take an event, tell what follows from it, and give it back as a typed value."""
-        event = events.parse(data)
+    def take(self, message: Message) -> None:
+        """Take an event and tell what follows from it."""
+        event, files = message.event, message.files
         match event:
-            case events.Started():
+            case events.Started() if event.number in self._cells:
                 self._running[event.number] = event.started
                 self._tell.on_started(self._cells[event.number])
-            case events.Finished() | events.ReleaseDied():
-                cell = self._cells[event.number]
-                self._settle(event.number, decide(cell, event, self._remains(event)))
-            case events.Blocked():
-                below = [self._settled[number] for number in event.by]
-                self._settle(event.number, blocked(self._cells[event.number], below))
-            case events.Entered(error=str() as error):
+            case events.Finished() | events.ReleaseDied() if event.number in self._cells:
+                self._settle(event.number, decide(self._cells[event.number], event, self._remains(event, files)))
+            case events.Blocked() if event.number in self._cells:
+                below = [self._settled[number] for number in event.by if number in self._settled]
+                if below:
+                    self._settle(event.number, blocked(self._cells[event.number], below))
+            case events.Entered(error=str() as error) if event.number in self._cells:
                 for each in self._batch_of[event.number].cells:
                     self._enter_errors[each.number] = self._scrub.text(error)
             case events.Warned():
                 self._tell.on_warning(self._scrub.text(event.text))
-        return event
+            case events.Opened():
+                self._close(event.batch)
+                self._releases[event.batch] = channels.Channel.of(os.dup(files["channel"]))
+            case events.Closed():
+                self._close(event.batch)
+
+    def take_last_words(self) -> None:
+        """The stack process is gone: take what the releases' processes reported and it did not pass on."""
+        for batch, channel in list(self._releases.items()):
+            own = {each.number for each in self._batches[batch].cells}
+            for message in channel.receive():
+                if getattr(message.event, "number", None) in own:
+                    self.take(message)
+                message.close()
+            self._close(batch)
+
+    def close(self) -> None:
+        """Let go of the channels."""
+        for batch in list(self._releases):
+            self._close(batch)
+
+    def _close(self, batch: int) -> None:
+        if channel := self._releases.pop(batch, None):
+            channel.close()
+
+    def warn(self, text: str) -> None:
+        """Tell what the person who runs it should know."""
+        self._tell.on_warning(text)
 
     def lose_running(self, reason: str) -> None:
         """The stack process is gone, and with it the cells that ran."""
@@ -171,29 +209,24 @@ class RunState:
             self._settled[number] = self._scrub.outcome(outcome)
             self._tell.on_outcome(self._settled[number])
 
-    def _remains(self, event: events.Finished | events.ReleaseDied) -> CellArtifacts:
-        number = event.number
-        log = self._files.log(number)
-        if isinstance(event, events.ReleaseDied) and event.entering:
-            log = self._files.release_log(event.batch)
-        trace = _read_end(self._files.trace(number))
-        scrubbed = self._scrub.frames(read_frames(trace))
-        result = self._files.result(number)
+    def _remains(self, event: events.Finished | events.ReleaseDied, files: Mapping[str, int]) -> CellArtifacts:
+        result = _text(files, "result", channels.RESULT_BYTES)
+        if isinstance(event, events.Finished) and event.passed and event.number in self._fresh:
+            self._results[event.number] = wire.parsed(result.encode()) or {}
         return CellArtifacts(
-            result=result.read_text(encoding="utf-8", errors="replace") if result.is_file() else None,
-            log=self._scrub.text(_read_end(log)),
-            frames=scrubbed,
-            enter_error=self._enter_errors.get(number),
+            result=result or None,
+            log=self._scrub.text(_text(files, "log", channels.LOG_BYTES)),
+            frames=self._scrub.frames(read_frames(_text(files, "trace", channels.TRACE_BYTES))),
+            enter_error=self._enter_errors.get(event.number),
         )
 
 
-def _read_end(path: Path) -> str:
-    """The last part of a file that may not be there."""
+def _text(files: Mapping[str, int], name: str, most_bytes: int) -> str:
+    """The content of a file that came with an event; empty where there is none, or none that can be read."""
+    if name not in files:
+        return ""
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _LOG_BYTES))
-            return file.read().decode(errors="replace")
+        return channels.read_file(files[name], most_bytes).decode(errors="replace")
     except OSError:
         return ""
 
@@ -206,12 +239,10 @@ class _Stacks:
     ledger: RunState
     python: Path
     env: Mapping[str, str]
-    on_event: Callable[[events.Event], None]
+    on_event: Callable[[Event], None]
     on_tick: Callable[[], None]
-
-    @property
-    def _root(self) -> Path:
-        return self.plan.settings.workspace
+    log: IO[bytes]
+    """Takes what stack processes print; it has no name."""
 
     def run_one(self, end: SignalGuard) -> str:
         """Run a stack process over what is not settled.
@@ -219,52 +250,110 @@ class _Stacks:
         Returns:
             How it ended, in words.
         """
-        order = self._root / "plan.json"
-        self.ledger.write_plan(order)
-        reader = wire.EventReader(wire.Workspace(root=self._root).events, from_end=True)
-        arguments = [str(self.python), "-P", "-m", "harness.worker", "serve", str(order), str(os.getpid())]
-        with (self._root / "stack.txt").open("ab") as log:
+        root = self.plan.settings.workspace
+        # a cell may have removed it
+        root.mkdir(parents=True, exist_ok=True)
+        content = self.ledger.plan_left()
+        order = channels.make_file("plan", len(content) + 1)
+        channels.write_file(order, content)
+        ours, theirs = channels.Channel.pair()
+        inherited = (order, theirs.descriptor)
+        arguments = [str(self.python), "-P", "-m", "harness.worker", "serve", *map(str, inherited), str(os.getpid())]
+        try:
             stack = subprocess.Popen(
                 arguments,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._root,
+                stdout=self.log,
+                stderr=self.log,
+                cwd=root,
                 env=dict(self.env),
+                pass_fds=inherited,
                 start_new_session=True,
             )
+        finally:
+            os.close(order)
+            theirs.close()
         try:
-            return self._follow(stack, reader, end)
+            return self._follow(stack, ours, end)
         finally:
             # the stack first, so that it starts nothing anew; what it leaves is swept up after it
             stack.kill()
             stack.wait()
+            ours.close()
 
-    def _follow(self, stack: subprocess.Popen[bytes], reader: wire.EventReader, end: SignalGuard) -> str:
-        start, ready = time.monotonic(), False
+    def _follow(self, stack: subprocess.Popen[bytes], channel: channels.Channel, end: SignalGuard) -> str:
+        watch = _Watch(self.plan.settings.preload_timeout_seconds)
         while True:
             ended = stack.poll() is not None
-            for data in reader.read():
-                end.check()
-                event = self.ledger.take(data)
-                ready |= isinstance(event, events.Ready)
-                if event is not None:
-                    self.on_event(event)
+            while messages := channel.receive():
+                watch.heard()
+                self._take(messages, watch, end)
             end.check()
             self.on_tick()
             if ended:
                 code = stack.returncode
                 return how_ended(code if code >= 0 else None, -code if code < 0 else None)[0]
-            if not ready and time.monotonic() - start > self.plan.settings.preload_timeout_seconds:
-                return f"had not imported its modules after {self.plan.settings.preload_timeout_seconds:g} s"
-            processes.wait_readable([], timeout=_LOOK_SECONDS, pid=stack.pid)
+            if silence := watch.too_long():
+                return silence
+            if watch.looks_now() and processes.is_stopped(stack.pid):
+                processes.kill(stack.pid, signal.SIGCONT)
+                self.ledger.warn("the stack process was stopped by a signal, and continued")
+            processes.wait_readable([channel.descriptor], timeout=_LOOK_SECONDS, pid=stack.pid)
+
+    def _take(self, messages: Sequence[Message], watch: _Watch, end: SignalGuard) -> None:
+        try:
+            for message in messages:
+                end.check()
+                if isinstance(message.event, events.Ready):
+                    watch.ready = True
+                self.ledger.take(message)
+                self.on_event(message.event)
+        finally:
+            for message in messages:
+                message.close()
 
     def last_words(self) -> str:
         """The last line that a stack process printed."""
-        path = self._root / "stack.txt"
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        self.log.seek(0)
+        text = self.log.read().decode(errors="replace")
         lines = [line for line in log_tail(text) if line.strip()]
         return f"; its last words: {lines[-1]}" if lines else ""
+
+
+class _Watch:
+    """Whether a stack process still does something.
+
+    Time counts as silent only while this process looked: after a stop (Ctrl-Z), or a callback that took long, what the
+    stack sent meanwhile is read first.
+    """
+
+    def __init__(self, preload_timeout: float) -> None:
+        self.ready = False
+        self._preload_timeout = preload_timeout
+        self._start = self._looked = self._looked_closely = time.monotonic()
+        self._silent = 0.0
+
+    def heard(self) -> None:
+        """Something came."""
+        self._silent = 0.0
+
+    def too_long(self) -> str:
+        """In words what did not happen in time; empty while there is nothing to say."""
+        now = time.monotonic()
+        self._silent += min(now - self._looked, 1.0)
+        self._looked = now
+        if not self.ready:
+            late = now - self._start > self._preload_timeout
+            return f"had not imported its modules after {self._preload_timeout:g} s" if late else ""
+        return f"reported nothing for {_SILENCE_SECONDS:g} s" if self._silent > _SILENCE_SECONDS else ""
+
+    def looks_now(self) -> bool:
+        """Whether it is time again to see if the process was stopped."""
+        now = time.monotonic()
+        if now - self._looked_closely < _CLOSE_LOOK_SECONDS:
+            return False
+        self._looked_closely = now
+        return True
 
 
 def _environment(env: Mapping[str, str] | None) -> Mapping[str, str]:

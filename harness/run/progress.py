@@ -18,9 +18,9 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from harness.core import tree_events as events
 from harness.core.cells import Cell, Check, Outcome, Status
 from harness.environments.environment import Environment
-from harness.run import events
 from harness.run.plan import Plan
 from harness.run.time_left import TimeLeft
 from harness.text.terminal import console, is_quiet, say, say_detail

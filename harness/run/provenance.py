@@ -20,6 +20,7 @@ from typing import Any, Self
 from harness import __version__
 from harness.config.matrix import Matrix
 from harness.core.wire import now
+from harness.worker.process import isolation
 
 SCHEMA = 1
 """Version of the form of `run.json`."""
@@ -98,6 +99,8 @@ class Provenance:
     """None while it runs, or when it was broken off."""
     selected: int | None = None
     """How many cells outcomes are expected of; None in a run that was made before this was noted."""
+    isolation: tuple[str, ...] | None = None
+    """What the kernel kept cells from, in words; None in a run that was made before this was noted."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as `run.json` holds it."""
@@ -114,11 +117,12 @@ class Provenance:
             raise ValueError(f"run of schema {data.get('schema')}, this harness reads {SCHEMA}")
         expected = {field.name for field in fields(cls)}
         # Older runs say nothing of these.
-        data = {"speech": None, "notices": (), "arguments": (), "selected": None, **data}
+        data = {"speech": None, "notices": (), "arguments": (), "selected": None, "isolation": None, **data}
         if set(data) != expected:
             raise ValueError(f"fields missing or unknown: {', '.join(sorted(set(data) ^ expected))}")
         lists = {name: tuple(data[name]) for name in ("gpus", "selection", "arguments", "earlier_commits", "notices")}
-        return cls(**{**data, **lists})
+        isolation = None if data["isolation"] is None else tuple(data["isolation"])
+        return cls(**{**data, **lists, "isolation": isolation})
 
     def differences(self, other: Provenance) -> tuple[str, ...]:
         """Why outcomes of these two must not stand in one run; empty when they may.
@@ -213,6 +217,7 @@ def collect_provenance(
         speech=speech,
         notices=tuple(notices),
         selected=selected,
+        isolation=isolation.supported(),
     )
 
 

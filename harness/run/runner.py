@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 
 from harness.config.matrix import Matrix, VariantSource
 from harness.config.settings import CellLimits
-from harness.core.cells import Cell, Check, Outcome, Release
+from harness.core.cells import Cell, Check, Outcome, Release, Status
 from harness.environments.environment import Environment, scrubbed_environment
 from harness.run.executor import execute
 from harness.run.plan import Plan, Settings, build_plan
@@ -40,6 +41,8 @@ PRELOADED_FOR_TRAINERS = ("transformers.models.auto.modeling_auto", "transformer
 
 SLOWER_WHEN_TRACED = 3.0
 """By how much a traced cell may take longer than one that is not, whose limit is the matrix's."""
+
+_LONGEST_REASON = 500
 
 TraceOptions = Mapping[str, Any]
 """What is recorded of a cell, see `harness.worker.record.tracing`: `{"passes": [0]}` is the first forward pass."""
@@ -172,6 +175,7 @@ class CellRunner:
             cells,
             Settings(
                 workspace=workspace / "tree",
+                shared=(str(workspace / "env"),),
                 jobs=settings.jobs or len(os.sched_getaffinity(0)),
                 gpus=max(1, len(settings.environment.gpu_names)),
                 memory_bytes=limits.memory_bytes,
@@ -205,7 +209,8 @@ class CellRunner:
 
         def judge(outcome: Outcome) -> None:
             known = requests.evidence_for(outcome.cell)
-            judged = settings.rule(replace(outcome, evidence={**outcome.evidence, **known}) if known else outcome)
+            complete = replace(outcome, evidence={**outcome.evidence, **known}) if known else outcome
+            judged = _judged(settings.rule, complete)
             on_outcome(judged)
             if display:
                 display.done(judged)
@@ -265,6 +270,17 @@ class CellRunner:
             plan = self.plan(requests, group, workspace, options=options)
             self.execute(plan, requests, keep, options=options, display=display)
         return outcomes
+
+
+def _judged(rule: Callable[[Outcome], Outcome], outcome: Outcome) -> Outcome:
+    """The judged outcome; what a rule cannot take costs that cell alone, for a release's process wrote it."""
+    try:
+        return rule(outcome)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        reason = f"its measurements cannot be judged: {type(error).__name__} in {where}: {error}"
+        return replace(outcome, status=Status.ERRORED, reason=reason[:_LONGEST_REASON], failure=None)
 
 
 def _narrowed(matrix: Matrix, cells: Sequence[Cell], releases: Mapping[str, Release]) -> Matrix:

@@ -49,7 +49,9 @@ class Scrubber:
         return re.compile(rf"({'|'.join(map(re.escape, longest_first)) or '(?!)'})(/|(?![\w-]|\.\w))"), words
 
     def text(self, text: str) -> str:
-        """The text without folders of this machine."""
+        """The text without folders of this machine, and without halves of characters, which no file can hold."""
+        if not text.isascii():
+            text = text.encode(errors="replace").decode()
         if "/" not in text:
             return text
         pattern, words = self._folders

@@ -1,22 +1,24 @@
-"""`python -m harness.worker serve PLAN.json PARENT` and `python -m harness.worker cell REQUEST.json RESULT.json`."""
+"""`python -m harness.worker serve PLAN CHANNEL PARENT` and `python -m harness.worker cell REQUEST RESULT TRACE`.
+
+All but PARENT, a process, are descriptors that come with the exec.
+"""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 
 def main(arguments: list[str]) -> int:
     """Run one of the two commands; on success both end the process themselves."""
     match arguments:
-        case ["serve", plan, parent]:
+        case ["serve", plan, channel, parent]:
             from harness.worker.process import scheduler
 
-            scheduler.serve(Path(plan), parent=int(parent))
-        case ["cell", request, result]:
+            scheduler.serve(int(plan), int(channel), parent=int(parent))
+        case ["cell", request, result, trace]:
             from harness.worker.process import cell_process
 
-            cell_process.serve(Path(request), Path(result))
+            cell_process.serve(int(request), int(result), int(trace))
         case _:
             print(__doc__, file=sys.stderr)
     return 2

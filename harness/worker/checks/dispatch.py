@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from harness.core.checks import Check, named_object
@@ -32,9 +30,8 @@ def _on_the_model(check: str) -> bool:
 def enter(entering: Mapping[str, Any]) -> None:
     """Put a release on the path and import what its cells need, once for all of them.
 
-    An import that fails here fails again in each cell that needs it, and decides that cell's outcome. `below` names the
-    result files of the cells that must pass first: if the `import` check is among them, its order of registrations is
-    used.
+    An import that fails here fails again in each cell that needs it, and decides that cell's outcome. `below` has the
+    results of the cells that must pass first: if the `import` check is among them, its order of registrations is used.
     """
     install_dir = entering["install_dir"]
     importer.remember(install_dir, _full_import(entering.get("below", ())))
@@ -47,11 +44,11 @@ def enter(entering: Mapping[str, Any]) -> None:
         importlib.import_module("funasr.auto.auto_model")
 
 
-def _full_import(results: Sequence[str]) -> importer.FullImport:
+def _full_import(results: Sequence[Mapping[str, Any]]) -> importer.FullImport:
     """What the `import` check saw, from the results of cells; empty if it has not run, or saw nothing."""
-    for path in results:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            seen = json.loads(Path(path).read_text(encoding="utf-8"))["evidence"][registry.EVIDENCE]
+    for result in results:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            seen = result["evidence"][registry.EVIDENCE]
             return importer.FullImport(
                 tuple((table, name, module) for table, name, module, *_ in seen["registrations"])
             )

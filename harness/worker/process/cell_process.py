@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.core import processes, wire
+from harness.core import channels, processes, wire
+from harness.worker.process import isolation
 
 _INTERPRETER_FLAGS = ("-P", "-X", "faulthandler")
 _MOST_FRAMES = 30
@@ -30,54 +31,70 @@ class Task:
 
     checks_module: str
     request: Mapping[str, Any]
-    result: Path
-    trace: Path
+    result: int
+    """Descriptor of the file in memory that takes the result."""
+    trace: int
+    """Descriptor of the one that takes tracebacks."""
 
-    def save(self, path: Path, sys_path: tuple[str, ...]) -> None:
-        """Write the request file of an interpreter that starts afresh."""
-        data = {
-            "checks_module": self.checks_module,
-            "request": self.request,
-            "trace": str(self.trace),
-            "sys_path": sys_path,
-        }
-        wire.write_json(path, data)
+    def to_file(self, sys_path: tuple[str, ...]) -> int:
+        """A file in memory for an interpreter that starts afresh; returns its descriptor."""
+        data = {"checks_module": self.checks_module, "request": self.request, "sys_path": sys_path}
+        content = wire.dumps(data).encode()
+        descriptor = channels.make_file("request", len(content) + 1)
+        channels.write_file(descriptor, content)
+        return descriptor
 
 
-def detach(*, parent: int, scratch: Path, output: int) -> None:
-    """In the forked child: a session of its own, no input, output to the pipe, a directory of its own."""
-    processes.die_with_parent(parent)
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """Where a cell's process runs."""
+
+    parent: int
+    scratch: Path
+    output: int
+    """Descriptor of the pipe that takes what it prints."""
+    isolated: bool
+    shared: tuple[str, ...]
+    """Folders besides its own that an isolated cell may write to."""
+
+
+def detach(room: Room) -> None:
+    """In the forked child: a session of its own, no input, output to the pipe, a directory of its own and no other."""
+    processes.die_with_parent(room.parent)
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+    for source, target in ((nothing, 0), (room.output, 1), (room.output, 2)):
         os.dup2(source, target)
-    for descriptor in {nothing, output} - {0, 1, 2}:
+    for descriptor in {nothing, room.output} - {0, 1, 2}:
         os.close(descriptor)
-    os.chdir(scratch)
-    os.environ["TMPDIR"] = str(scratch)
+    os.chdir(room.scratch)
+    os.environ["TMPDIR"] = str(room.scratch)
     tempfile.tempdir = None
+    if room.isolated:
+        isolation.restrict(own=(room.scratch,), shared=tuple(map(Path, room.shared)))
 
 
-def exec_fresh_interpreter(request: Path, result: Path) -> NoReturn:
+def exec_fresh_interpreter(request: int, task: Task) -> NoReturn:
     """Become an interpreter that has imported nothing; the process, its session and its parent stay."""
-    arguments = [sys.executable, *_INTERPRETER_FLAGS, "-m", "harness.worker", "cell", str(request), str(result)]
+    descriptors = (request, task.result, task.trace)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, True)
+    arguments = [sys.executable, *_INTERPRETER_FLAGS, "-m", "harness.worker", "cell", *map(str, descriptors)]
     os.execv(sys.executable, arguments)  # noqa: S606 - a list, no shell
 
 
-def serve(request: Path, result: Path) -> NoReturn:
+def serve(request: int, result: int, trace: int) -> NoReturn:
     """The `cell` command: what `exec_fresh_interpreter` became."""
-    data = json.loads(request.read_text(encoding="utf-8"))
+    for descriptor in (result, trace):
+        # what the cell starts does not get them
+        os.set_inheritable(descriptor, False)
+    data = json.loads(channels.read_file(request, os.fstat(request).st_size))
+    os.close(request)
     for entry in reversed(data["sys_path"]):
         if entry not in sys.path:
             sys.path.insert(0, entry)
-    task = Task(
-        checks_module=data["checks_module"],
-        request=data["request"],
-        result=result,
-        trace=Path(data["trace"]),
-    )
-    run_and_exit(task)
+    run_and_exit(Task(checks_module=data["checks_module"], request=data["request"], result=result, trace=trace))
 
 
 def run_and_exit(task: Task) -> NoReturn:
@@ -87,9 +104,8 @@ def run_and_exit(task: Task) -> NoReturn:
     What is no `Exception`, such as `sys.exit`, ends the process without a result, as it was meant to.
     """
     status = wire.OWN_FAULT
-    trace = task.trace.open("w", encoding="utf-8")
     try:
-        _watch_for_crashes(trace)
+        _watch_for_crashes(task.trace)
         gc.enable()
         try:
             result = _ask(task)
@@ -102,14 +118,13 @@ def run_and_exit(task: Task) -> NoReturn:
         status = _exit_status(error)
         with contextlib.suppress(BaseException):
             traceback.print_exc()
-            trace.write(traceback.format_exc())
-            trace.flush()
+            os.write(task.trace, traceback.format_exc().encode(errors="replace"))
     finally:
         _flush()
         os._exit(status)
 
 
-def _watch_for_crashes(trace: io.TextIOWrapper) -> None:
+def _watch_for_crashes(trace: int) -> None:
     """Leave a traceback when the process crashes, and when the parent asks where it hangs."""
     faulthandler.enable(trace)
     faulthandler.register(signal.SIGUSR1, trace)
@@ -144,11 +159,15 @@ def _errored(error: BaseException) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, result: Mapping[str, Any]) -> None:
+def _write(descriptor: int, result: Mapping[str, Any]) -> None:
     try:
-        wire.write_json(path, result)
-    except (TypeError, ValueError) as error:
-        wire.write_json(path, _errored(error))
+        content = wire.dumps(result).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        content = wire.dumps(_errored(error)).encode()
+    if len(content) >= channels.RESULT_BYTES:
+        too_long = ValueError(f"its result has {len(content)} bytes, and {channels.RESULT_BYTES} is the most")
+        content = wire.dumps(_errored(too_long)).encode()
+    channels.write_file(descriptor, content)
 
 
 def _exit_status(error: BaseException) -> int:

@@ -10,13 +10,17 @@ import errno
 import os
 import sysconfig
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 _HARNESS = {str(Path(__file__).parents[2]), str(Path(__file__).resolve().parents[2])}
 """By both names: a release's process may have imported this package through a link."""
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")})
-_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+_NO_MEMORY = (
+    *("can't allocate memory", "Cannot allocate memory", "std::bad_alloc"),
+    *("CUDA error: out of memory", "STATUS_ALLOC_FAILED"),
+)
 _LONGEST_MESSAGE = 2000
 _MOST_FRAMES = 12
 
@@ -77,7 +81,7 @@ def describe(error: BaseException, install_dir: str) -> dict[str, Any]:
 
 def status_of(error: BaseException, install_dir: str) -> str:
     """`failed` (the release's doing), `out_of_memory`, or `errored` (ours or the machine's)."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _allocator_gave_up(error):
+    if any(map(_is_about_memory, _causes(error))):
         return "out_of_memory"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO):
         return "errored"
@@ -97,6 +101,21 @@ def _is_release(frame: dict[str, Any]) -> bool:
     return bool(frame["file"].startswith("funasr/"))
 
 
-def _allocator_gave_up(error: BaseException) -> bool:
-    """Torch's allocator on a CPU, the CUDA runtime itself, or a library of it that wants a workspace."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and those that it was raised from, or while handling which it was raised."""
+    seen: list[BaseException] = []
+    next_one: BaseException | None = error
+    while next_one is not None and next_one not in seen:
+        seen.append(next_one)
+        yield next_one
+        hidden = next_one.__suppress_context__
+        next_one = next_one.__cause__ or (None if hidden else next_one.__context__)
+
+
+def _is_about_memory(error: BaseException) -> bool:
+    """Python's and numpy's allocators, the kernel (fork, mmap), or torch's: on a CPU, of CUDA, of a library of it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)

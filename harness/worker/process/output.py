@@ -1,29 +1,24 @@
-"""Keeping what a cell prints: the beginning and the end of it, however much it is."""
+"""Keeping the end of what a process prints, however much it is; in memory, where no cell can delete it."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import deque
-from pathlib import Path
 
-LOG_BYTES = 1 << 20
-"""How much is kept: the first half of it and the last."""
+from harness.core.channels import LOG_BYTES, make_file, write_file
+
 _CHUNK_BYTES = 1 << 16
 """As much as a pipe holds."""
 _MOST_CHUNKS = 16
 
 
 class Log:
-    """What comes out of a cell's pipe, the middle left out when there is too much of it."""
+    """The last of what comes out of a pipe."""
 
-    def __init__(self, path: Path, pipe: int) -> None:
+    def __init__(self, pipe: int) -> None:
         self.pipe: int | None = pipe
-        self._file = path.open("wb", buffering=0)
-        self._room = LOG_BYTES // 2
-        self._tail: deque[bytes] = deque()
-        self._tail_bytes = 0
-        self._left_out = 0
+        self._chunks: deque[bytes] = deque()
+        self._bytes = 0
         os.set_blocking(pipe, False)
 
     def drain(self) -> None:
@@ -42,28 +37,22 @@ class Log:
                 self.pipe = None
 
     def _keep(self, chunk: bytes) -> None:
-        head, rest = chunk[: self._room], chunk[self._room :]
-        self._write(head)
-        self._room -= len(head)
-        if rest:
-            self._tail.append(rest)
-            self._tail_bytes += len(rest)
-        while self._tail and self._tail_bytes - len(self._tail[0]) >= LOG_BYTES // 2:
-            gone = len(self._tail.popleft())
-            self._tail_bytes -= gone
-            self._left_out += gone
+        self._chunks.append(chunk)
+        self._bytes += len(chunk)
+        while self._bytes - len(self._chunks[0]) >= LOG_BYTES:
+            self._bytes -= len(self._chunks.popleft())
 
     def close(self) -> None:
-        """Write the end of what was printed."""
+        """Take what is left and let go of the pipe."""
         self.drain()
         if self.pipe is not None:
             os.close(self.pipe)
-        if self._left_out:
-            self._write(f"\n[... {self._left_out} bytes left out ...]\n".encode())
-        self._write(b"".join(self._tail))
-        self._file.close()
+            self.pipe = None
 
-    def _write(self, data: bytes) -> None:
-        # a full disk shows in the results, which matter more
-        with contextlib.suppress(OSError):
-            self._file.write(data)
+    def to_file(self) -> int:
+        """A new file in memory with the end of what was printed; its descriptor is the caller's."""
+        text = b"".join(self._chunks)[-LOG_BYTES + 1 :]
+        descriptor = make_file("log", LOG_BYTES)
+        # a NUL byte ends the file
+        write_file(descriptor, text.replace(b"\0", b"?"))
+        return descriptor

@@ -16,12 +16,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from harness.core import processes, wire
+from harness.core import channels, processes, wire
+from harness.core import tree_events as events
+from harness.core.channels import Channel
 from harness.worker.process import cell_process as cells
 from harness.worker.process.output import Log
 
@@ -38,7 +40,7 @@ class Watched:
 
     pid: int
     log: Log
-    trace: Path
+    task: cells.Task
     deadline: float
     """On the monotonic clock, as is the next."""
     next_look: float
@@ -56,15 +58,47 @@ class Watched:
                 self.status, self.usage = status, usage
         return self.status is not None
 
+    def traced_bytes(self) -> int:
+        """How much traceback the cell has written: both processes share the file's position."""
+        return os.lseek(self.task.trace, 0, os.SEEK_CUR)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of cells that are done."""
+
+    done: dict[int, bool]
+    """By number, whether they passed."""
+    results: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Of cells that passed in a fresh interpreter: the entering of a release may use what its import found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Links:
+    """What a release's process has to do with the process of all releases."""
+
+    channel: Channel
+    """Takes its events."""
+    output: int
+    """Descriptor of the pipe that takes what it prints."""
+    trace: int
+    """Descriptor of the file in memory that takes tracebacks while the release is entered."""
+
+    def close(self) -> None:
+        """In a cell: these are not the cell's."""
+        self.channel.close()
+        os.close(self.output)
+        os.close(self.trace)
+
 
 class ReleaseWorker:
     """The cells of one release, in the release's own process."""
 
-    def __init__(self, plan: wire.TreePlan, batch: wire.ReleaseBatch, done: dict[int, bool]) -> None:
+    def __init__(self, plan: wire.TreePlan, batch: wire.ReleaseBatch, known: Known, links: Links) -> None:
         self._plan = plan
         self._batch = batch
-        self._done = done
-        self._files = wire.Workspace(root=plan.settings.workspace)
+        self._known = known
+        self._links = links
         self._stop = processes.StopSignal()
         self._parent = os.getppid()
         self._entered = False
@@ -72,98 +106,100 @@ class ReleaseWorker:
 
     def run(self) -> None:
         """Run every cell, or say on which it would have stood."""
+        done = self._known.done
         for cell in self._batch.cells:
-            missing = [number for number in cell.depends_on if not self._done.get(number, False)]
+            missing = [number for number in cell.depends_on if not done.get(number, False)]
             if missing:
-                self._files.emit("blocked", number=cell.number, by=missing)
-                self._done[cell.number] = False
+                self._send(events.Blocked(number=cell.number, by=missing))
+                done[cell.number] = False
                 continue
             if not cell.fresh and not self._entered:
                 self._enter(cell)
             self._run_cell(cell)
-        self._files.emit("batch_done", batch=self._batch.index)
+
+    def _send(self, event: events.Event, files: Mapping[str, int] | None = None) -> None:
+        self._links.channel.send(event, files)
 
     def _enter(self, cell: wire.PlannedCell) -> None:
         """Enter the release, on behalf of the first cell that needs it.
 
         There is no supervising meanwhile, so the kernel ends this process if the stack process ends.
         """
-        self._files.emit("entering", number=cell.number)
+        self._send(events.Entering(number=cell.number))
         processes.die_with_parent(self._parent)
         error = None
-        with self._files.trace(cell.number).open("w", encoding="utf-8") as trace:
-            faulthandler.enable(trace)
-            faulthandler.register(signal.SIGUSR1, trace)
-            below = [str(self._files.result(number)) for number in cell.depends_on]
-            try:
-                importlib.import_module(self._plan.settings.checks_module).enter(
-                    {**self._batch.release, "below": below}
-                )
-            except BaseException as caught:
-                traceback.print_exc()
-                error = "".join(traceback.format_exception_only(caught)).strip()
-            faulthandler.unregister(signal.SIGUSR1)
-            faulthandler.disable()
+        faulthandler.enable(self._links.trace)
+        faulthandler.register(signal.SIGUSR1, self._links.trace)
+        below = [self._known.results[number] for number in cell.depends_on if number in self._known.results]
+        try:
+            importlib.import_module(self._plan.settings.checks_module).enter({**self._batch.release, "below": below})
+        except BaseException as caught:
+            traceback.print_exc()
+            error = "".join(traceback.format_exception_only(caught)).strip()
+        faulthandler.unregister(signal.SIGUSR1)
+        faulthandler.disable()
         self._entered = True
         left = processes.sweep()
         self._stop.listen()
         processes.die_with_parent(self._parent, signal.SIGTERM)
         if left.killed:
-            self._files.emit("warning", text=f"entering the release left {left.killed} processes, ended")
+            self._send(events.Warned(text=f"entering the release left {left.killed} processes, ended"))
         # the cells share these pages as long as nobody writes to them
         gc.freeze()
-        self._files.emit("entered", number=cell.number, error=error)
+        self._send(events.Entered(number=cell.number, error=error))
 
     def _run_cell(self, cell: wire.PlannedCell) -> None:
-        scratch = self._files.scratch(cell.number)
-        scratch.mkdir()
+        scratch = wire.scratch_folder(self._plan.settings.workspace, cell.number)
+        # its parents too: a cell before it may have removed them
+        scratch.mkdir(parents=True, exist_ok=True)
         start, started = time.monotonic(), wire.now()
-        self._files.emit("started", number=cell.number, started=started)
-        watched = self._fork(cell)
+        self._send(events.Started(number=cell.number, started=started))
+        watched = self._fork(cell, scratch)
         self._watch(watched)
         if not processes.can_look():
             processes.kill_group(watched.pid)
         left = processes.sweep()
         watched.log.close()
-        passed = self._report(cell, watched, left, (start, started))
-        self._done[cell.number] = passed
+        self._known.done[cell.number] = self._report(cell, watched, left, (start, started))
         shutil.rmtree(scratch, ignore_errors=True)
 
-    def _task(self, cell: wire.PlannedCell) -> cells.Task:
-        return cells.Task(
+    def _fork(self, cell: wire.PlannedCell, scratch: Path) -> Watched:
+        task = cells.Task(
             checks_module=self._plan.settings.checks_module,
             request=cell.request,
-            result=self._files.result(cell.number),
-            trace=self._files.trace(cell.number),
+            result=channels.make_file("result", channels.RESULT_BYTES),
+            trace=channels.make_file("trace", channels.TRACE_BYTES),
         )
-
-    def _fork(self, cell: wire.PlannedCell) -> Watched:
-        task = self._task(cell)
-        request = task.result.with_suffix(".request.json")
-        if cell.fresh:
-            task.save(request, self._plan.settings.sys_path)
+        request = task.to_file(self._plan.settings.sys_path) if cell.fresh else None
         read, write = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
-        parent = os.getpid()
+        settings = self._plan.settings
+        room = cells.Room(
+            parent=os.getpid(),
+            scratch=scratch,
+            output=write,
+            isolated=settings.isolated,
+            shared=settings.shared,
+        )
         pid = os.fork()
         if pid == 0:
             with _leaving_on_error():
                 os.close(read)
                 self._stop.forget()
-                cells.detach(parent=parent, scratch=self._files.scratch(cell.number), output=write)
-                if cell.fresh:
-                    cells.exec_fresh_interpreter(request, task.result)
+                self._links.close()
+                cells.detach(room)
+                if request is not None:
+                    cells.exec_fresh_interpreter(request, task)
                 cells.run_and_exit(task)
         os.close(write)
-        return self._watched(cell, pid, read)
-
-    def _watched(self, cell: wire.PlannedCell, pid: int, output: int) -> Watched:
+        if request is not None:
+            os.close(request)
         now = time.monotonic()
         return Watched(
             pid=pid,
-            log=Log(self._files.log(cell.number), output),
-            trace=self._files.trace(cell.number),
+            log=Log(read),
+            task=task,
             deadline=now + cell.timeout_seconds,
             next_look=now + _LOOK_SECONDS,
         )
@@ -210,7 +246,7 @@ class ReleaseWorker:
         end, before = time.monotonic() + _TRACE_SECONDS, -1
         while time.monotonic() < end and not watched.has_ended():
             self._wait(watched, _TRACE_SECONDS / 10)
-            size = watched.trace.stat().st_size if watched.trace.exists() else 0
+            size = watched.traced_bytes()
             if size and size == before:
                 return
             before = size
@@ -229,10 +265,8 @@ class ReleaseWorker:
         code = os.waitstatus_to_exitcode(watched.status) if watched.status is not None else None
         signum = -code if code is not None and code < 0 else None
         oom_kills = processes.oom_kills() if signum == signal.SIGKILL else self._oom_kills
-        well = code == 0 and not (watched.timed_out or watched.over_memory)
-        passed = well and wire.passed(self._files.result(cell.number))
-        self._files.emit(
-            "finished",
+        passed = code == 0 and not (watched.timed_out or watched.over_memory) and self._says_passed(cell, watched)
+        event = events.Finished(
             number=cell.number,
             passed=passed,
             exit_code=code if signum is None else None,
@@ -248,7 +282,19 @@ class ReleaseWorker:
             started=started,
             peak_resident_bytes=watched.usage.ru_maxrss * _MAXRSS_BYTES if watched.usage else None,
         )
+        files = {"result": watched.task.result, "trace": watched.task.trace, "log": watched.log.to_file()}
+        self._send(event, files)
+        for descriptor in files.values():
+            os.close(descriptor)
         self._oom_kills = oom_kills
+        return passed
+
+    def _says_passed(self, cell: wire.PlannedCell, watched: Watched) -> bool:
+        """Whether its result says so; the result is kept where other cells depend on it."""
+        result = wire.parsed(channels.read_file(watched.task.result, channels.RESULT_BYTES))
+        passed = result is not None and result.get("status") == "passed"
+        if passed and result is not None and cell.fresh:
+            self._known.results[cell.number] = result
         return passed
 
 
@@ -263,25 +309,22 @@ def _leaving_on_error() -> Iterator[None]:
         os._exit(wire.OWN_FAULT)
 
 
-def serve(plan: wire.TreePlan, batch: wire.ReleaseBatch, done: dict[int, bool], *, parent: int) -> NoReturn:
+def serve(plan: wire.TreePlan, batch: wire.ReleaseBatch, known: Known, links: Links, *, parent: int) -> NoReturn:
     """In the forked child of the stack process: be this release's process until its cells are done."""
     status = wire.OWN_FAULT
-    files = wire.Workspace(root=plan.settings.workspace)
     try:
         processes.die_with_parent(parent)
         processes.adopt_orphans()
-        log = os.open(files.release_log(batch.index), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
-        running = ReleaseWorker(plan, batch, done)
+        os.dup2(links.output, 1)
+        os.dup2(links.output, 2)
+        running = ReleaseWorker(plan, batch, known, links)
         processes.die_with_parent(parent, signal.SIGTERM)
         running.run()
         status = 0
     except BaseException as error:
         with contextlib.suppress(BaseException):
             traceback.print_exc()
-            files.emit("warning", text=f"the release's process failed: {type(error).__name__}: {error}")
+            links.channel.send(events.Warned(text=f"the release's process failed: {type(error).__name__}: {error}"))
     finally:
         with contextlib.suppress(BaseException):
             processes.sweep()

@@ -8,28 +8,39 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import math
 import os
 import resource
 import signal
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from harness.core import processes, wire
+from harness.core import channels, processes, wire
+from harness.core import tree_events as events
+from harness.core.channels import Channel, Message
 from harness.worker.process import release_worker as batches
+from harness.worker.process.output import Log
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """What CUDA reads when a process first asks for a device; the first one named is the process's device 0."""
-_LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.5
+SILENCE_SECONDS = 300.0
+"""How long after the time limit of its cell a release's process may report nothing: removing a cell's folder of
+gigabytes may take a while."""
 _TRACE_SECONDS = 0.5
+_KEPT_BYTES = 1 << 23
 
 
-def serve(path: Path, *, parent: int) -> NoReturn:
+def serve(plan_file: int, channel_end: int, *, parent: int) -> NoReturn:
     """The `serve` command: run a plan to its end and leave.
 
     The exit status says only whether the tree itself worked; what became of the cells is in the events.
+
+    Args:
+        plan_file: Descriptor of a file with the plan.
+        channel_end: Descriptor of the socket that takes the events.
     """
     status = wire.OWN_FAULT
     try:
@@ -38,10 +49,11 @@ def serve(path: Path, *, parent: int) -> NoReturn:
         # Ctrl-C in a terminal is for the outside to answer
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        plan = wire.TreePlan.load(path)
-        files = wire.Workspace(root=plan.settings.workspace)
-        preload(plan, files)
-        stack = Scheduler(plan, files, parent=parent)
+        channel = Channel.of(channel_end)
+        plan = wire.TreePlan.from_bytes(channels.read_file(plan_file, os.fstat(plan_file).st_size))
+        os.close(plan_file)
+        preload(plan, channel)
+        stack = Scheduler(plan, channel, parent=parent)
         processes.die_with_parent(parent, signal.SIGTERM)
         stack.run()
         status = 0
@@ -54,29 +66,25 @@ def serve(path: Path, *, parent: int) -> NoReturn:
         os._exit(status)
 
 
-def preload(plan: wire.TreePlan, files: wire.Workspace) -> None:
-    """Import the third-party modules; one that fails is recorded, and fails again where it is needed."""
+def preload(plan: wire.TreePlan, channel: Channel) -> None:
+    """Import the third-party modules; one that fails is reported, and fails again where it is needed."""
     for entry in reversed(plan.settings.sys_path):
         if entry not in sys.path:
             sys.path.insert(0, entry)
     # the collector would write to pages that the children are to share
     gc.disable()
-    report: dict[str, dict[str, Any]] = {}
     for name in plan.settings.preload:
-        start, error = time.monotonic(), None
         try:
             importlib.import_module(name)
         except BaseException as caught:
-            error = f"{type(caught).__name__}: {caught}"
-            files.emit("warning", text=f"the stack cannot import {name}: {error}")
-        report[name] = {"error": error, "seconds": round(time.monotonic() - start, 6)}
-    wire.write_json(plan.settings.workspace / "preload.json", report)
+            channel.send(events.Warned(text=f"the stack cannot import {name}: {type(caught).__name__}: {caught}"))
     threads = processes.count_threads()
     if threads > 1:
-        files.emit("warning", text=f"the stack process has {threads} threads after its imports: forks of it may hang")
+        text = f"the stack process has {threads} threads after its imports: forks of it may hang"
+        channel.send(events.Warned(text=text))
     gc.collect()
     gc.freeze()
-    files.emit("ready", threads=threads)
+    channel.send(events.Ready(threads=threads))
 
 
 @dataclass(kw_only=True)
@@ -86,6 +94,11 @@ class Running:
     batch: wire.ReleaseBatch
     devices: tuple[str, ...]
     """The GPUs that it was lent."""
+    channel: Channel
+    log: Log
+    """What the process prints."""
+    trace: int
+    """Descriptor of the file in memory that takes its tracebacks while it enters the release."""
     current: int | None = None
     """The cell that runs, or for which the release is being entered."""
     since: float = 0.0
@@ -93,11 +106,30 @@ class Running:
     started: str = ""
     entering_until: float | None = None
     """On the monotonic clock, while the release is being entered."""
+    silent_at: float = 0.0
+    """On the monotonic clock: when a process that has reported nothing until then is held for dead."""
     timed_out: bool = False
+    silent: bool = False
+    accused: bool = False
+    """Whether it was said that the process sends what is no event of it."""
 
     def begin(self, number: int) -> None:
         """Note what the process is busy with."""
         self.current, self.since, self.started = number, time.monotonic(), wire.now()
+
+    def expect(self, seconds: float) -> None:
+        """Note that the process reports something within so many seconds."""
+        self.silent_at = time.monotonic() + seconds + SILENCE_SECONDS
+
+    def cell(self, number: int) -> wire.PlannedCell | None:
+        """The cell of that number, if it is one of this process."""
+        return next((cell for cell in self.batch.cells if cell.number == number), None)
+
+    def close(self) -> None:
+        """Let go of everything that leads to the process."""
+        self.channel.close()
+        self.log.close()
+        os.close(self.trace)
 
 
 class Devices:
@@ -134,16 +166,15 @@ class Scheduler:
     """The scheduler: at most `jobs` batches at once, each when the cells of other batches it depends on are done and
     as many GPUs are free as it needs."""
 
-    def __init__(self, plan: wire.TreePlan, files: wire.Workspace, *, parent: int) -> None:
+    def __init__(self, plan: wire.TreePlan, channel: Channel, *, parent: int) -> None:
         self._plan = plan
-        self._files = files
+        self._channel = channel
         self._parent = parent
         self._stop = processes.StopSignal()
         self._pending = list(plan.batches)
         self._devices = Devices(plan.settings.gpus)
         self._running: dict[int, Running] = {}
-        self._done: dict[int, bool] = dict(plan.done)
-        self._events = wire.EventReader(files.events, from_end=True)
+        self._known = batches.Known(done=dict(plan.done), results=dict(plan.results))
 
     def run(self) -> None:
         """Run every batch.
@@ -156,102 +187,183 @@ class Scheduler:
             if not self._running:
                 raise RuntimeError(f"{len(self._pending)} batches wait for cells that no batch holds")
             self._wait()
-            self._take_events()
-            for pid in list(self._running):
+            for pid, running in list(self._running.items()):
+                self._take_events(running)
                 self._end_if_it_hangs(pid)
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if ended:
-                    self._take_events()
-                    self._settle(self._running.pop(pid), status)
+                    self._take_events(running)
+                    del self._running[pid]
+                    self._settle(running, status)
 
     def _start_ready(self) -> None:
         for batch in list(self._pending):
             if len(self._running) >= self._plan.settings.jobs:
                 return
-            if not batch.foreign() <= self._done.keys():
+            if not batch.foreign() <= self._known.done.keys():
                 continue
             devices = self._devices.take(batch.gpus)
             if devices is not None:
                 self._pending.remove(batch)
-                self._running[self._fork(batch, devices)] = Running(batch=batch, devices=devices)
+                self._fork(batch, devices)
 
-    def _fork(self, batch: wire.ReleaseBatch, devices: tuple[str, ...]) -> int:
+    def _fork(self, batch: wire.ReleaseBatch, devices: tuple[str, ...]) -> None:
         parent = os.getpid()
+        ours, theirs = Channel.pair()
+        read, write = os.pipe()
+        trace = channels.make_file("trace", channels.TRACE_BYTES)
         pid = os.fork()
         if pid == 0:
+            # nothing that leads to another release, or past this process to the outside
             self._stop.forget()
+            self._channel.close()
+            for other in self._running.values():
+                other.close()
+            ours.close()
+            os.close(read)
             self._devices.show(devices)
-            batches.serve(self._plan, batch, self._done, parent=parent)
-        return pid
+            links = batches.Links(channel=theirs, output=write, trace=trace)
+            batches.serve(self._plan, batch, self._known, links, parent=parent)
+        theirs.close()
+        os.close(write)
+        running = Running(batch=batch, devices=devices, channel=ours, log=Log(read), trace=trace)
+        running.expect(0)
+        self._running[pid] = running
+        self._channel.send(events.Opened(batch=batch.index), {"channel": ours.descriptor})
 
     def _wait(self) -> None:
         pidfds = [pidfd for pid in self._running if (pidfd := processes.open_pidfd(pid)) is not None]
         complete = len(pidfds) == len(self._running)
-        processes.wait_readable([self._stop.wake, *pidfds], timeout=_LOOK_SECONDS if complete else _LOOK_SECONDS / 20)
+        links = [one.channel.descriptor for one in self._running.values()]
+        links += [one.log.pipe for one in self._running.values() if one.log.pipe is not None]
+        seconds = LOOK_SECONDS if complete else LOOK_SECONDS / 20
+        processes.wait_readable([self._stop.wake, *pidfds, *links], timeout=seconds)
         for pidfd in pidfds:
             os.close(pidfd)
         self._stop.hush()
         if self._stop.asked or os.getppid() != self._parent:
             processes.sweep()
             os._exit(128 + signal.SIGTERM)
+        self._channel.send(events.Alive(), wait=False)
 
-    def _take_events(self) -> None:
-        """Learn from the events of the releases' processes which cells are done, and what is going on."""
-        for event in self._events.read():
-            number = event.get("number")
-            running = next((one for one in self._running.values() if _holds(one.batch, number)), None)
-            match event["event"]:
-                case "finished" | "blocked":
-                    self._done[event["number"]] = bool(event.get("passed", False))
-                    if running and running.current == number:
-                        running.current = None
-                case "entering" if running:
-                    running.begin(event["number"])
-                    running.entering_until = time.monotonic() + self._plan.settings.enter_timeout_seconds
-                case "entered" if running:
-                    running.entering_until = None
-                case "started" if running:
-                    running.begin(event["number"])
+    def _take_events(self, running: Running) -> None:
+        """Pass on what a release's process reports of its own cells, and learn from it what is done and going on."""
+        running.log.drain()
+        for message in running.channel.receive():
+            if self._take(running, message.event):
+                self._keep_result(running, message)
+                self._channel.send(message.event, message.files)
+            elif not running.accused:
+                self._accuse(running)
+            message.close()
+        if running.channel.malformed and not running.accused:
+            self._accuse(running)
+
+    def _accuse(self, running: Running) -> None:
+        running.accused = True
+        label = running.batch.release.get("label", "a release")
+        text = f"the process of {label} sent what is no event of its cells; it was passed over"
+        self._channel.send(events.Warned(text=text))
+
+    def _take(self, running: Running, event: events.Event) -> bool:
+        """Note an event; whether it is one that this process can have met: code of the release runs in it."""
+        number = getattr(event, "number", None)
+        cell = running.cell(number) if isinstance(number, int) else None
+        if isinstance(event, events.Warned):
+            return True
+        if cell is None or cell.number in self._known.done:
+            return False
+        match event:
+            case events.Entering():
+                running.begin(cell.number)
+                running.entering_until = time.monotonic() + self._plan.settings.enter_timeout_seconds
+                running.expect(self._plan.settings.enter_timeout_seconds)
+            case events.Entered():
+                running.entering_until = None
+                running.expect(0)
+            case events.Started():
+                running.begin(cell.number)
+                running.expect(cell.timeout_seconds)
+            case events.Finished() if running.current == cell.number:
+                running.current = None
+                self._known.done[cell.number] = event.passed
+                running.expect(0)
+            case events.Blocked() if self._is_blocked(cell, event.by):
+                self._known.done[cell.number] = False
+                running.expect(0)
+            case _:
+                return False
+        return True
+
+    def _is_blocked(self, cell: wire.PlannedCell, by: list[int]) -> bool:
+        done = self._known.done
+        return bool(by) and all(number in cell.depends_on and done.get(number) is False for number in by)
+
+    def _keep_result(self, running: Running, message: Message) -> None:
+        """Keep what an import found for the other processes of its release."""
+        event = message.event
+        if not (isinstance(event, events.Finished) and event.passed and "result" in message.files):
+            return
+        cell = running.cell(event.number)
+        if cell is not None and cell.fresh:
+            with contextlib.suppress(OSError):
+                content = channels.read_file(message.files["result"], _KEPT_BYTES)
+                if (result := wire.parsed(content)) is not None:
+                    self._known.results[event.number] = result
 
     def _end_if_it_hangs(self, pid: int) -> None:
-        """A release whose import never ends is this process's to end; its cells it watches itself."""
-        running = self._running[pid]
-        if running.entering_until is None or time.monotonic() < running.entering_until:
+        """Continue a process that was stopped; end one whose import never ends, or that reports nothing any more.
+
+        Its cells it watches itself.
+        """
+        running, now = self._running[pid], time.monotonic()
+        if processes.is_stopped(pid):
+            processes.kill(pid, signal.SIGCONT)
+            label = running.batch.release.get("label", "a release")
+            self._channel.send(events.Warned(text=f"the process of {label} was stopped by a signal, and continued"))
+        if running.entering_until is not None and now >= running.entering_until:
+            running.timed_out = True
+        elif now >= running.silent_at:
+            running.silent = True
+        else:
             return
-        running.timed_out = True
-        running.entering_until = None
+        running.entering_until, running.silent_at = None, math.inf
         processes.kill(pid, signal.SIGUSR1)
         processes.wait_readable([self._stop.wake], timeout=_TRACE_SECONDS, pid=pid)
         for each in (*processes.descendants(pid), pid):
             processes.kill(each)
-        processes.wait_readable([self._stop.wake], timeout=_LOOK_SECONDS, pid=pid)
+        processes.wait_readable([self._stop.wake], timeout=LOOK_SECONDS, pid=pid)
 
     def _settle(self, running: Running, status: int) -> None:
         """A release's process has ended: end what it left; if it broke, blame one cell and go on with the rest."""
         processes.sweep(keep=self._running)
         self._devices.give_back(running.devices)
-        rest = running.batch.without(self._done)
-        if not rest.cells:
-            return
-        code = os.waitstatus_to_exitcode(status)
+        rest = running.batch.without(self._known.done)
+        if rest.cells:
+            self._blame(running, rest, os.waitstatus_to_exitcode(status))
+        self._channel.send(events.Closed(batch=running.batch.index))
+        running.close()
+
+    def _blame(self, running: Running, rest: wire.ReleaseBatch, code: int) -> None:
         blamed = running.current if running.current is not None else rest.cells[0].number
-        self._files.emit(
-            "release_died",
+        entering = running.timed_out or running.entering_until is not None
+        event = events.ReleaseDied(
             number=blamed,
             batch=running.batch.index,
-            entering=running.timed_out or running.entering_until is not None,
+            entering=entering,
             timed_out=running.timed_out,
+            silent=running.silent,
             timeout_seconds=self._plan.settings.enter_timeout_seconds,
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
             started=running.started or wire.now(),
             seconds=round(time.monotonic() - running.since, 6) if running.since else 0.0,
         )
-        self._done[blamed] = False
-        rest = rest.without(self._done)
+        files = {"log": running.log.to_file(), "trace": running.trace} if entering else {}
+        self._channel.send(event, files)
+        if entering:
+            os.close(files["log"])
+        self._known.done[blamed] = False
+        rest = rest.without(self._known.done)
         if rest.cells:
             self._pending.insert(0, rest)
-
-
-def _holds(batch: wire.ReleaseBatch, number: object) -> bool:
-    return any(cell.number == number for cell in batch.cells)

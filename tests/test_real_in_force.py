@@ -95,7 +95,9 @@ def plant(locked: tuple[Release, ...], name: str, folder: Path) -> Path:
     """A copy of the sound release as a checkout, with its faults in it."""
     (release,) = resolve(SOUND, locked)
     fetch([release], default_cache(), jobs=1)
-    shutil.copytree(install_path(release, default_cache()) / "funasr", folder / name / "funasr")
+    shutil.copytree(
+        install_path(release, default_cache()) / "funasr", folder / name / "funasr", copy_function=shutil.copyfile
+    )
     for edit in COPIES[name]:
         file = folder / name / "funasr" / edit.file
         text = file.read_text("utf-8")

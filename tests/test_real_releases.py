@@ -114,7 +114,9 @@ def plant(locked: tuple[Release, ...], name: str, folder: Path) -> Path:
     """A copy of the sound release as a checkout, with the fault in it."""
     (release,) = resolve(SOUND, locked)
     fetch([release], default_cache(), jobs=1)
-    shutil.copytree(install_path(release, default_cache()) / "funasr", folder / name / "funasr")
+    shutil.copytree(
+        install_path(release, default_cache()) / "funasr", folder / name / "funasr", copy_function=shutil.copyfile
+    )
     edit = COPIES[name]
     if edit is None:
         # The copy needs a hash of its own to be another release than the others.

@@ -76,6 +76,15 @@ def move_into_place(made: Path, place: Path) -> None:
         shutil.rmtree(made, ignore_errors=True)
 
 
+def remove(place: Path, cache: Path) -> None:
+    """Take a folder out of the cache at once, and then remove it: nobody meets half of it.
+
+    A process that has imported modules of it keeps those, and finds the others gone or in the folder that replaces it.
+    """
+    with working_folder(cache) as room, contextlib.suppress(FileNotFoundError):
+        place.rename(room / "removed")
+
+
 @contextlib.contextmanager
 def storage_errors(place: Path) -> Iterator[None]:
     """Turn an OSError about space or permissions into a StoreError.

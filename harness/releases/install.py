@@ -13,9 +13,17 @@ from pathlib import Path
 
 from harness.core.cells import Release
 from harness.core.errors import FetchError, ReleaseError
-from harness.releases import local, package_index
-from harness.releases.cache import carried_path, install_path, move_into_place, working_folder
+from harness.releases import local, manifest, package_index
+from harness.releases.cache import (
+    carried_path,
+    install_path,
+    move_into_place,
+    remove,
+    storage_errors,
+    working_folder,
+)
 from harness.releases.local import PACKAGE, file_sha256, hash_mismatch
+from harness.text.terminal import say
 
 
 def fetch(
@@ -41,7 +49,7 @@ def fetch(
     report = on_done or (lambda _: None)
     missing = []
     for release in dict.fromkeys(releases):
-        if install_path(release, cache).is_dir():
+        if _is_sound(release, cache):
             report(release)
         else:
             missing.append(release)
@@ -50,6 +58,25 @@ def fetch(
     with working_folder(cache) as room, ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         pending = {pool.submit(_install, release, cache, room): release for release in missing}
         _wait(pool, pending, report)
+
+
+def _is_sound(release: Release, cache: Path) -> bool:
+    """Whether the release is installed, as it was installed; a copy that was changed since is taken away."""
+    place = install_path(release, cache)
+    if not place.is_dir():
+        return False
+    with storage_errors(cache):
+        changed = manifest.changes(place)
+        if not changed:
+            return True
+        more = f" and {len(changed) - 1} more" if changed[1:] else ""
+        say(
+            f"the installed copy of release {release.label} was changed since it was installed "
+            f"({changed[0]}{more}): it is installed again",
+            style="bold yellow",
+        )
+        remove(place, cache)
+    return False
 
 
 def _wait(pool: ThreadPoolExecutor, pending: dict[Future[None], Release], report: Callable[[Release], None]) -> None:
@@ -81,7 +108,10 @@ def _install(release: Release, cache: Path, room: Path) -> None:
     if not (made / PACKAGE / "__init__.py").is_file():
         what = f"release {release.label} has no {PACKAGE} package"
         raise FetchError(what, cause=f"{release.filename} is not a FunASR release", next_step="leave it out")
+    manifest.protect(made)
     move_into_place(made, place)
+    with storage_errors(cache):
+        manifest.record(place)
 
 
 def _unpack(release: Release, file: Path, made: Path, room: Path) -> None:

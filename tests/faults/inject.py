@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core.cells import Release
+from harness.releases import manifest
 from harness.releases.cache import install_path, move_into_place, working_folder
 from harness.releases.local import PACKAGE
 
@@ -70,6 +71,9 @@ def plant(fault: Fault, sound: Release, cache: Path) -> Release:
     release = release_of(fault, sound)
     place = install_path(release, cache)
     if place.is_dir():
+        if not manifest.manifest_path(place).exists():
+            # its wheel states the sound release's hashes
+            manifest.record(place)
         return release
     origin = install_path(sound, cache)
     texts = patched(origin / PACKAGE, fault)
@@ -81,6 +85,7 @@ def plant(fault: Fault, sound: Release, cache: Path) -> Release:
             file.unlink()  # the link, not the sound release's file
             file.write_text(text, "utf-8")
         move_into_place(made, place)
+    manifest.record(place)
     return release
 
 

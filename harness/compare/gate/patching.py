@@ -42,7 +42,9 @@ def patched(install_dir: Path, patch: Path, folder: Path) -> tuple[Release, tupl
             cause="it is no unified diff" if not outside else f"it names {', '.join(outside[:3])}",
             next_step=f"make one with: git diff -- {PACKAGE}/ > {patch.name}",
         )
-    shutil.copytree(install_dir / PACKAGE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    # not the modes: what is installed is read-only
+    leave_out = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(install_dir / PACKAGE, folder / PACKAGE, ignore=leave_out, copy_function=shutil.copyfile)
     _state_requirements(install_dir, folder)
     _apply(patch, folder, strip)
     return read_local(folder), outside

@@ -11,11 +11,12 @@ from typing import Any
 from harness.commands.common import cell_runner
 from harness.config.matrix import Matrix, VariantSource, load_matrix
 from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Entry, Precision, Release, Status
+from harness.core.temporary import temporary_folder
 from harness.performance.prediction.measure import MeasureContext, MeasureRequest
 from harness.performance.prediction.predictor import Predictor
 from harness.releases import load_lock, resolve
 from harness.run.prepare import Prepared, lay_out_releases
-from harness.run.runner import CellRunner, temporary_workspace
+from harness.run.runner import CellRunner
 from harness.variants.catalogue import available, load_variant
 
 ROOT = Path(__file__).parent.parent
@@ -90,7 +91,7 @@ def _train(variant: str, shape: Dimensions, size: int, release: Release, runner:
         device=Device.CPU,
         precision=Precision.FP32,
     )
-    with temporary_workspace() as workspace:
+    with temporary_folder() as workspace:
         prepared = runner.prepare(_matrix(cell, release, size), [cell], workspace)
         lay_out_releases(prepared, [cell])
         outcome = runner.run_requests(PeakRequests(**vars(prepared)), [cell], workspace)[cell]

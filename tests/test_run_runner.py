@@ -21,11 +21,12 @@ from harness.commands.common import cell_runner
 from harness.config.matrix import load_matrix
 from harness.core.cells import Cell, Check, Depth, Dimensions, Outcome, Precision
 from harness.core.errors import HarnessError
+from harness.core.temporary import temporary_folder
 from harness.performance.prediction.measure import LIMITS, MeasureContext, MeasureRequest, measure
 from harness.releases import load_lock, package_index, resolve
 from harness.run import Plan, runner
 from harness.run.outcome_lines import line_of
-from harness.run.runner import PRELOADED, PRELOADED_FOR_TRAINERS, SLOWER_WHEN_TRACED, temporary_workspace
+from harness.run.runner import PRELOADED, PRELOADED_FOR_TRAINERS, SLOWER_WHEN_TRACED
 from harness.variants.catalogue import available, load_variant
 
 NAME = "1.4.16/paraformer/v8404-h320/reduced/{}"
@@ -222,7 +223,7 @@ def test_planted_faults_make_the_plan_of_run(world: World, plans: Plans, cell: C
     )
     cells = cell_runner(argparse.Namespace(cache=world.cache, jobs=None))
     scheme = Scheme(sound=resolve("1.4.16", locked)[0], faults=(), repeats={})
-    with temporary_workspace() as workspace:
+    with temporary_folder() as workspace:
         prepared = cells.prepare(matrix, matrix.cells, workspace)
         plans.made.append(cells.plan(RepeatedRequests(prepared=prepared, scheme=scheme), matrix.cells, workspace))
     assert plans.of(cell) == expected

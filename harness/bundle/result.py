@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from harness.bundle.archive import SCHEMA, Manifest
 from harness.core.durable import write_file, write_json
 from harness.core.errors import InputError, StoreError
+from harness.core.temporary import temporary_folder
 from harness.rules.apply import apply_rules
 from harness.run.store import OUTCOMES, RUN, LoadedRun, RunStore, load_run
 
@@ -100,8 +100,7 @@ def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
 
 
 def _loaded(path: Path, contents: dict[str, bytes]) -> LoadedRun:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder("import") as folder:
         for file, content in contents.items():
             (folder / file).write_bytes(content)
         try:

@@ -27,9 +27,10 @@ from harness.config.matrix import Matrix, VariantSource, load_matrix
 from harness.core.cells import Cell, Depth, Device, Dimensions, Precision, Release, Status
 from harness.core.durable import write_json
 from harness.core.errors import InputError
+from harness.core.temporary import temporary_folder
 from harness.core.wire import now
 from harness.releases import load_lock, resolve
-from harness.run.runner import CellRunner, temporary_workspace
+from harness.run.runner import CellRunner
 from harness.run.store import holds_run
 from harness.text.terminal import say
 from harness.variants.catalogue import available, folder_dimensions, load_variant
@@ -69,7 +70,7 @@ def main(options: argparse.Namespace) -> int:
         record = on_record(row, folders(), matrix=matrix.name, sha256=matrix.sha256, read=_read(options))
     for notice in record.notices:
         say(notice, style="yellow")
-    with temporary_workspace() as workspace:
+    with temporary_folder() as workspace:
         search = _Search(
             options=options, matrix=replace(matrix, variants=(source,) if source else ()), row=row, workspace=workspace
         )

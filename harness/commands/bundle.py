@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from harness.commands.common import arguments_of, cache_of, carried_lines, read_
 from harness.config.matrix import Matrix
 from harness.core.cells import Cell
 from harness.core.errors import HarnessError, InputError, SelectionError
+from harness.core.temporary import temporary_folder
 from harness.run.provenance import code_state
 from harness.text.terminal import say
 
@@ -40,8 +40,7 @@ def main(options: argparse.Namespace) -> int:
     own = read_own_speech(options)
     reject_local_sources(wanted.matrix)
     say(f"{wanted.matrix.name}: {len(wanted.cells)} cells; making speech, model folders and releases ready …")
-    with tempfile.TemporaryDirectory(prefix="fh-") as name:
-        room = Path(name)
+    with temporary_folder("bundle") as room:
         contents = gather(
             wanted.matrix,
             wanted.cells,

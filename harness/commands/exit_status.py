@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from harness.core.errors import HarnessError
 
 FINE, FOUND, BAD_INPUT, FAULT, NO_GPU, INTERRUPTED = 0, 1, 2, 3, 4, 130
+_TERMINATING = (signal.SIGTERM, signal.SIGHUP)
+ENDED = tuple(128 + signum for signum in _TERMINATING)
+"""Ended by SIGTERM or SIGHUP, which do what Ctrl-C does."""
 
 GENERAL: Mapping[int, str] = {
     FINE: "fine: the command did its work, and nothing is wrong with what it looked at",
@@ -18,7 +26,7 @@ GENERAL: Mapping[int, str] = {
     BAD_INPUT: "bad input: an option, matrix, release, variant or speech file that cannot be used",
     FAULT: "a fault of the harness or of the machine: nothing, or not everything, was learned",
     NO_GPU: "torch finds no GPU, and --require-gpu was given or the matrix names the device cuda",
-    INTERRUPTED: "interrupted with Ctrl-C",
+    INTERRUPTED: "interrupted with Ctrl-C; 143 and 129 after SIGTERM and SIGHUP, which do the same",
 }
 """What an exit status means in every command."""
 
@@ -130,12 +138,57 @@ def _entry(status: int, text: str) -> str:
 
 
 def guarded(call: Callable[[], int], *, command: str, debug: bool) -> int:
-    """Call a command's function; print its error or what Ctrl-C left, and return the exit status."""
+    """Call a command's function; print its error or what Ctrl-C or SIGTERM left, and return the exit status."""
+    with _listening():
+        return _guarded(call, command, debug=debug)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came, and ends a command as Ctrl-C does."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.exit_status = 128 + signum
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP raise `Terminated`, unless the command was started to ignore them."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in _TERMINATING:
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                before[signum] = signal.signal(signum, _terminate)
+    try:
+        yield
+    finally:
+        for listened, handler in before.items():
+            signal.signal(listened, handler)
+
+
+def _terminate(signum: int, _frame: FrameType | None) -> None:
+    # Not above: it is needed at the end only.
+    from harness.core.processes import children, kill
+
+    # Once is enough: what is removed now is not to be broken off.
+    signal.signal(signum, signal.SIG_IGN)
+    # A terminal sends Ctrl-C to them, too.
+    for child in children(os.getpid()):
+        kill(child, signal.SIGTERM)
+    raise Terminated(signum)
+
+
+def _guarded(call: Callable[[], int], command: str, *, debug: bool) -> int:
     try:
         return call()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"interrupted; {AFTER_CTRL_C[command]}", file=sys.stderr)
-        return INTERRUPTED
+        return error.exit_status if isinstance(error, Terminated) else INTERRUPTED
+    except SystemExit as error:
+        # The runner of cells ends its processes first, and then says so.
+        if error.code in ENDED:
+            print(f"interrupted; {AFTER_CTRL_C[command]}", file=sys.stderr)
+        raise
     except BrokenPipeError:
         # `funasr-harness list … | head` is not an error; stdout must not complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from harness.config.matrix import Matrix, load_matrix, select
 from harness.core.cells import Release
 from harness.core.durable import write_file, write_json
 from harness.core.errors import InputError
+from harness.core.temporary import temporary_folder
 from harness.environments.environment import gpu_present
 from harness.releases import fetch, install_path, load_lock, resolve
 from harness.run.progress import Display
@@ -52,14 +51,11 @@ def main(options: argparse.Namespace) -> int:
         gpu_present=gpu_present(),
         folder_dimensions=folder_dimensions,
     )
-    room = Path(tempfile.mkdtemp(prefix="fh-gate-")).resolve()
-    try:
+    with temporary_folder("gate") as room:
         source = _source(options, locked, against, room)
         for notice in source.notices:
             say(notice, style="yellow")
         gate = _gate(options, matrix, source, against)
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
     if options.json:
         print_json(gate.to_json())
     else:

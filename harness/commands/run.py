@@ -19,6 +19,7 @@ from harness.commands.common import (
 )
 from harness.core.cells import Cell, Device
 from harness.core.errors import MatrixError, NoGpuError, SelectionError
+from harness.core.temporary import temporary_folder
 from harness.core.wire import now
 from harness.corpus.user_files import write_corrected
 from harness.environments.environment import Environment
@@ -31,7 +32,7 @@ from harness.rules.known_issues import KnownIssues, load_known_issues
 from harness.rules.verdicts import exit_code, judge
 from harness.run.prepare import Prepared, lay_out_releases
 from harness.run.progress import Display, RunStage, stage
-from harness.run.runner import CellRunner, temporary_workspace
+from harness.run.runner import CellRunner
 from harness.run.store import RunStore, StackFacts, collect_provenance, load_run
 from harness.text.terminal import say, say_result, width
 from harness.variants.catalogue import available
@@ -100,7 +101,7 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
     selected, cells = _within(cells, bounds)
     _reject_missing_gpu(cells, stack)
     output = options.output or Path("runs") / matrix.name
-    with temporary_workspace() as workspace:
+    with temporary_folder() as workspace:
         # What is wrong with the speech is said before the run's folder is touched, and before anything is fetched.
         with stage(f"{matrix.name}: {len(cells)} cells; making speech and model folders ready"):
             prepared = runner.prepare(

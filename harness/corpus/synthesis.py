@@ -6,13 +6,13 @@ import hashlib
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import StackError
+from harness.core.temporary import temporary_folder
 from harness.corpus import espeak
 
 if TYPE_CHECKING:
@@ -76,9 +76,8 @@ def speak(texts: Sequence[str]) -> tuple[bytes, ...]:
         library, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
     except RuntimeError as error:
         raise _broken(str(error)) from None
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        request = {"library": library, "data": data, "voice": VOICE, "texts": list(texts), "folder": name}
+    with temporary_folder("speech") as folder:
+        request = {"library": library, "data": data, "voice": VOICE, "texts": list(texts), "folder": str(folder)}
         answer = _in_a_process(folder, json.dumps(request))
         rate = int(answer["sampling_rate"])
         return tuple(

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import harness
 from harness.core.errors import StackError
+from harness.core.temporary import temporary_folder
 from harness.releases.cache import default_cache, move_into_place, working_folder
 
 WITHOUT_NATIVE_LIBRARIES = "torchaudio-without-native-libraries"
@@ -229,10 +229,10 @@ def _try_fbank(python: Path, paths: tuple[Path, ...], error: str) -> None:
 
 def _describe(python: Path, arguments: tuple[str, ...], extra_paths: tuple[Path, ...]) -> dict[str, Any]:
     """Run `describe_environment.py` in an interpreter and read its answer."""
-    with tempfile.TemporaryDirectory(prefix="stack-") as folder:
-        result = Path(folder) / "result.json"
+    with temporary_folder("stack") as folder:
+        result = folder / "result.json"
         # The user's own HOME, so that packages of their own are found; their PYTHONPATH is not part of an environment.
-        environment = _passed_through() | _FIXED | {"HOME": str(Path.home()), "TMPDIR": folder}
+        environment = _passed_through() | _FIXED | {"HOME": str(Path.home()), "TMPDIR": str(folder)}
         environment["PYTHONPATH"] = os.pathsep.join(str(path) for path in extra_paths)
         # Written once, bytecode makes every later import of torch several times as fast.
         del environment["PYTHONDONTWRITEBYTECODE"]

@@ -7,11 +7,8 @@ way whichever command runs it. `RunOptions` has what a command may change, each 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +17,7 @@ from typing import Any, Protocol
 from harness.config.matrix import Matrix, VariantSource
 from harness.config.settings import CellLimits
 from harness.core.cells import Cell, Check, Outcome, Release, Status
+from harness.core.temporary import temporary_folder
 from harness.environments.environment import Environment, scrubbed_environment
 from harness.run.executor import execute
 from harness.run.plan import Plan, Settings, build_plan
@@ -116,17 +114,6 @@ class RunOptions:
 
 
 PLAIN = RunOptions()
-
-
-@contextmanager
-def temporary_workspace() -> Iterator[Path]:
-    """A new folder for one run, removed at the end."""
-    # Resolved, because a release's processes see this path by other names otherwise; short, for sockets' sake.
-    folder = Path(tempfile.mkdtemp(prefix="fh-")).resolve()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +233,7 @@ class CellRunner:
         Raises:
             HarnessError: a release, the speech or the environment is missing.
         """
-        with temporary_workspace() as workspace:
+        with temporary_folder() as workspace:
             prepared = self.prepare(_narrowed(matrix, cells, releases), cells, workspace)
             lay_out_releases(prepared, cells)
             return self.run_requests(prepared, cells, workspace, options=options, display=display)

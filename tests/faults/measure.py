@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.config.matrix import Matrix
 from harness.core.cells import Cell, Check, Outcome
+from harness.core.temporary import temporary_folder
 from harness.core.wire import now
 from harness.environments.environment import probe
 from harness.releases import fetch, load_lock, resolve
@@ -19,7 +20,7 @@ from harness.rules.apply import apply_rules
 from harness.rules.counterexamples import load_counterexamples
 from harness.rules.known_issues import load_known_issues
 from harness.run.progress import Display
-from harness.run.runner import CellRunner, RunnerSettings, temporary_workspace
+from harness.run.runner import CellRunner, RunnerSettings
 from harness.run.store import Provenance, RunStore, StackFacts, collect_provenance
 from harness.variants.catalogue import available
 
@@ -74,7 +75,7 @@ def measure(
     configurations = tuple(CONFIGURATIONS.values()) if repeats else ()
     scheme = Scheme(sound=release, faults=tuple(faults), repeats=repeats, configurations=configurations)
     clear([plant(fault, release, cache) for fault in faults if fault.edits], cache)
-    with temporary_workspace() as workspace:
+    with temporary_folder() as workspace:
         seen = [_refused(fault, workspace) for fault in faults if fault.command]
         matrix = scheme.matrix(workspace / "power.toml")
         outcomes, provenance = _carry_out(scheme, matrix, cache, workspace, output, jobs)

@@ -11,12 +11,13 @@ from typing import Any
 from harness.config.settings import CellLimits
 from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Outcome, Precision, Release, Status
 from harness.core.errors import HarnessError, ReleaseError
+from harness.core.temporary import temporary_folder
 from harness.corpus.corpus import build_corpus
 from harness.performance.prediction.depth import LEAST_MEASURED
 from harness.performance.prediction.recording import BlockStack as Measured
 from harness.performance.prediction.recording import StepRecording
 from harness.releases import fetch, install_path
-from harness.run.runner import CellRunner, RunOptions, temporary_workspace
+from harness.run.runner import CellRunner, RunOptions
 from harness.variants.model_folder import write_model_folder
 from harness.variants.variant import Variant, render
 
@@ -118,7 +119,7 @@ def _measured(question: MeasureRequest, batches: Sequence[int], room: MeasureCon
     )
     # Threads that wait do not keep a processor busy that another has use for.
     options = RunOptions(preload=_PRELOADED, variables={"OMP_WAIT_POLICY": "PASSIVE"})
-    with temporary_workspace() as workspace:
+    with temporary_folder() as workspace:
         outcome = room.runner.run_requests(requests, [cell], workspace, options=options)[cell]
     return _read(outcome, question)
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from harness.config.settings import CellLimits
 from harness.core.cells import Cell, Check, Depth, Device, Dimensions, Outcome, Precision, Status
+from harness.core.temporary import temporary_folder
 from harness.preflight.inputs import Inputs
 from harness.run.prepare import no_stored_examples
-from harness.run.runner import CellRunner, RunnerSettings, RunOptions, temporary_workspace
+from harness.run.runner import CellRunner, RunnerSettings, RunOptions
 
 _PRELOADED = ("numpy", "torch", "torchaudio.compliance.kaldi", "yaml", "omegaconf", "hydra", "soundfile", "librosa")
 MEMORY_BYTES = 4 << 30
@@ -125,7 +126,7 @@ def _run(inputs: Inputs, questions: Sequence[ReleaseQuestion]) -> dict[str, Outc
     cells = [_cell(inputs, number) for number in range(len(questions))]
     variables = {name: value for question in questions for name, value in question.variables.items()}
     options = RunOptions(preload=_PRELOADED, variables={"OMP_WAIT_POLICY": "PASSIVE", **variables})
-    with temporary_workspace() as workspace:
+    with temporary_folder() as workspace:
         outcomes = CellRunner(settings=settings).run_requests(
             _Requests(questions=questions, inputs=inputs), cells, workspace, options=options
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.cells import Release
+from harness.core.temporary import temporary_folder
 from harness.environments.environment import Environment, scrubbed_environment
 from harness.releases import install_path
 from harness.report.upstream.scripts import SHOWN
@@ -46,8 +46,7 @@ class ScriptTrial:
 def run(script: str, release: Release, stack: Environment, *, cache: Path) -> ScriptTrial:
     """Run a script's text with the release first on its path, and nothing of the harness on it."""
     install_dir = install_path(release, cache)
-    with tempfile.TemporaryDirectory(prefix="issue-") as folder:
-        workspace = Path(folder)
+    with temporary_folder("issue") as workspace:
         environment = scrubbed_environment(stack, workspace, cache=cache)
         environment["PYTHONPATH"] = os.pathsep.join(map(str, (install_dir, *stack.extra_paths)))
         file = workspace / "reproduce.py"

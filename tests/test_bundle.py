@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable
@@ -186,6 +187,50 @@ def test_a_result_that_was_changed_is_refused(world: World, name: str) -> None:
     assert said.status == InputError.exit_code
     assert "out.zip is no result of a bundle, or is damaged" in said.err
     assert not world.output.exists()
+
+
+def rewrite(description: dict[str, Any], contents: dict[str, bytes]) -> None:
+    """A result whose hashes are right."""
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    with zipfile.ZipFile("out.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("result.json", json.dumps({**description, "files": sums}))
+        for name, content in contents.items():
+            archive.writestr(name, content)
+
+
+def refused(world: World, *options: str) -> str:
+    before = {path for path in world.folder.parent.rglob("*") if "cache" not in path.parts}
+    said = world.call("report", "--import", "out.zip", *options)
+    assert said.status == InputError.exit_code, said.err
+    assert "a fault of the harness" not in said.err
+    assert {path for path in world.folder.parent.rglob("*") if "cache" not in path.parts} == before
+    return said.err
+
+
+def test_a_hostile_result_leads_nowhere_and_is_one_clear_error(world: World) -> None:
+    bundle(world)
+    run_there(world)
+    with zipfile.ZipFile("out.zip") as archive:
+        description = json.loads(archive.read("result.json"))
+        contents = {name: archive.read(name) for name in ("outcomes.jsonl", "run.json")}
+    run = json.loads(contents["run.json"])
+    for name in ("../../elsewhere", "/tmp/elsewhere", "..", ".", "", "a/b", "a\x00b", "x" * 300, None, ["small"]):
+        rewrite(description, {**contents, "run.json": json.dumps({**run, "matrix": name}).encode()})
+        assert "out.zip is" in refused(world)
+    for changed in ({"bundle": []}, {"bundle": {}}, {"bundle": {"harness_commit": 1, "harness_dirty": None}}):
+        rewrite({**description, **changed}, contents)
+        refused(world)
+    for planted in (b"[" * 200_000, b"null", b'{"cells": "many"}', json.dumps({**run, "gpus": 3}).encode()):
+        rewrite(description, {**contents, "run.json": planted})
+        refused(world)
+    rewrite(description, {**contents, "outcomes.jsonl": b" " * (64 << 20)})
+    assert Path("out.zip").stat().st_size < 2 << 20
+    assert "more than any run of its size" in refused(world)
+    sound = Path("out.zip").read_bytes()
+    Path("out.zip").write_bytes(sound[: len(sound) // 2])
+    refused(world)
+    rewrite(description, contents)
+    assert world.call("report", "--import", "out.zip").status == 0
 
 
 def test_report_wants_a_run_or_a_result(world: World) -> None:

@@ -11,7 +11,7 @@ from test_run_store import WHERE, outcome
 from harness.cli import main
 from harness.core.durable import take_lock
 from harness.core.errors import BusyError, StoreError
-from harness.run.archive import PACKED, pack
+from harness.run.archive import PACKED, pack, read_outcomes
 from harness.run.store import RunStore, holds_run, load_run, run_folders
 
 
@@ -90,10 +90,19 @@ def test_a_damaged_file_is_one_clear_error(folder: Path, damage) -> None:  # typ
     assert packed.exists()
 
 
+def test_a_small_file_that_unpacks_to_hundreds_of_megabytes_is_refused_before_it_is_read(folder: Path) -> None:
+    pack(folder)
+    bomb = gzip.compress(b" " * (64 << 20))
+    (folder / "outcomes.jsonl.gz").write_bytes(bomb)
+    assert len(bomb) < 1 << 17
+    with pytest.raises(StoreError, match="more than any run of its size"):
+        read_outcomes(folder / "outcomes.jsonl")
+
+
 def test_what_unpacks_to_more_than_a_run_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack(folder)
     monkeypatch.setattr("harness.run.archive._MOST_BYTES", 10)
-    with pytest.raises(StoreError, match="more than any run holds"):
+    with pytest.raises(StoreError, match="more than any run of its size"):
         load_run(folder)
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
+import re
+import struct
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from harness.core.durable import write_file, write_json
 from harness.core.errors import InputError, StoreError
 from harness.core.temporary import temporary_folder
 from harness.rules.apply import apply_rules
+from harness.run.archive import MOST_COMPRESSED
 from harness.run.store import OUTCOMES, RUN, LoadedRun, RunStore, load_run
 
 DESCRIPTION = "result.json"
@@ -22,7 +27,16 @@ ORIGIN = "bundle.json"
 """The file of an imported run that says from which bundle it comes."""
 
 _FILES = (OUTCOMES, RUN)
-_MOST_BYTES = 1 << 30
+_MOST_BYTES = 1 << 29
+_ALWAYS_BYTES = 1 << 24
+"""So much is read however well it was compressed."""
+_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
+_LONGEST_SHOWN = 80
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, struct.error),
+    *(KeyError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError),
+)
+"""What damaged archives and JSON raise; RecursionError is a RuntimeError."""
 
 
 def write_result(run: Path, manifest: Manifest, path: Path) -> None:
@@ -69,7 +83,7 @@ def import_result(path: Path, folder: Path | None) -> Path:
     contents, bundle = _read(path)
     run = _loaded(path, contents)
     provenance = replace(run.provenance, harness_commit=bundle["harness_commit"], harness_dirty=bundle["harness_dirty"])
-    place = folder or Path("runs") / provenance.matrix
+    place = folder or Path("runs") / _folder_name(path, provenance.matrix)
     with RunStore.open(place) as store:
         if store.load():
             raise StoreError(f"{place} has a run already", next_step="import into another folder, with -o")
@@ -80,23 +94,47 @@ def import_result(path: Path, folder: Path | None) -> Path:
     return place
 
 
+def _folder_name(path: Path, matrix: object) -> str:
+    """The matrix's name as that of a folder: it comes out of the file, and a path would lead anywhere."""
+    if not (isinstance(matrix, str) and _NAME.fullmatch(matrix)):
+        raise InputError(
+            f"{path} is of a matrix named {str(matrix)[:_LONGEST_SHOWN]!r}, which is no name of a folder",
+            next_step="name the folder to import it into, with -o",
+        )
+    return matrix
+
+
 def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _MOST_BYTES:
-                raise _unusable(path, "it is larger than any run")
+            _refuse_bomb(path, archive)
             description = json.loads(archive.read(DESCRIPTION))
             contents = {name: archive.read(name) for name in _FILES}
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise _unusable(path, f"it is not what a bundle's run wrote ({error})") from None
     if not isinstance(description, dict) or description.get("schema") != SCHEMA:
         raise _unusable(path, "it is of another schema: the bundle was made by another version of the harness")
+    files, bundle = description.get("files"), description.get("bundle")
+    if not isinstance(files, dict) or not isinstance(bundle, dict):
+        raise _unusable(path, f"{DESCRIPTION} in it does not say of which files and which bundle it is")
     for name, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != description["files"].get(name):
+        if hashlib.sha256(content).hexdigest() != files.get(name):
             raise _unusable(path, f"{name} in it is not what was written")
-    return contents, dict(description["bundle"])
+    for key, kind in (("harness_commit", str), ("harness_dirty", bool)):
+        if key not in bundle or not isinstance(bundle[key], kind | None):
+            raise _unusable(path, f"{DESCRIPTION} in it has no {key}, or one of another type")
+    return contents, bundle
+
+
+def _refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse what unpacks to far more than it is; nothing is unpacked beyond the size that an entry states."""
+    entries = archive.infolist()
+    unpacked = sum(entry.file_size for entry in entries)
+    packed = sum(entry.compress_size for entry in entries)
+    if unpacked > _MOST_BYTES or unpacked > max(_ALWAYS_BYTES, MOST_COMPRESSED * packed):
+        raise _unusable(path, f"it unpacks to {unpacked} bytes, more than any run of its size")
 
 
 def _loaded(path: Path, contents: dict[str, bytes]) -> LoadedRun:
@@ -107,6 +145,8 @@ def _loaded(path: Path, contents: dict[str, bytes]) -> LoadedRun:
             return load_run(folder)
         except StoreError as error:
             raise _unusable(path, error.what.replace(f"{folder}/", "")) from None
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise _unusable(path, f"{type(error).__name__}: {error}") from None
 
 
 def _unusable(path: Path, cause: str) -> InputError:

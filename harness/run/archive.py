@@ -20,6 +20,10 @@ LOCK = "lock"
 
 _MOST_BYTES = 1 << 30
 """More than a run of any size; what unpacks to more is no run."""
+_ALWAYS_BYTES = 1 << 24
+"""So much is read however well it was compressed."""
+MOST_COMPRESSED = 200
+"""How many times its packed size a run may have; outcomes have some ten times theirs."""
 
 
 def holds_run(folder: Path) -> bool:
@@ -44,12 +48,13 @@ def read_outcomes(path: Path) -> bytes:
     if path.exists() or not packed.exists():
         return path.read_bytes()
     try:
+        most = min(_MOST_BYTES, max(_ALWAYS_BYTES, MOST_COMPRESSED * packed.stat().st_size))
         with gzip.open(packed) as file:
-            content = file.read(_MOST_BYTES + 1)
+            content = file.read(most + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _damaged(packed, str(error)) from error
-    if len(content) > _MOST_BYTES:
-        raise _damaged(packed, "it unpacks to more than any run holds")
+    if len(content) > most:
+        raise _damaged(packed, f"it unpacks to more than {most} bytes, more than any run of its size")
     return content
 
 

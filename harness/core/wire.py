@@ -78,6 +78,9 @@ class TreeSettings:
     """Whether cells are kept from what they do not need, as far as the kernel can; see `worker.process.isolation`."""
     shared: tuple[str, ...] = ()
     """Further folders that isolated cells may write to, though not remove."""
+    compiled: tuple[str, ...] = ()
+    """The same for cells in fresh interpreters: folders of bytecode. What these cells run, importing, runs in the
+    release's own process too, which writes there; and a time of import that includes compiling is another time."""
     jobs: int
     """How many cells run at once; with cells on a GPU at most as many as there are GPUs."""
     memory_bytes: int
@@ -133,6 +136,7 @@ class TreePlan:
             "preload": tuple(given["preload"]),
             "sys_path": tuple(given["sys_path"]),
             "shared": tuple(given["shared"]),
+            "compiled": tuple(given["compiled"]),
         }
         return cls(
             settings=TreeSettings(**settings),

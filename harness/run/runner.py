@@ -18,7 +18,7 @@ from harness.config.matrix import Matrix, VariantSource
 from harness.config.settings import CellLimits
 from harness.core.cells import Cell, Check, Outcome, Release, Status
 from harness.core.temporary import temporary_folder
-from harness.environments.environment import Environment, scrubbed_environment
+from harness.environments.environment import Environment, compiled_code, scrubbed_environment
 from harness.run.executor import execute
 from harness.run.plan import Plan, Settings, build_plan
 from harness.run.prepare import Prepared, StoredExamples, lay_out_releases, prepare
@@ -163,6 +163,7 @@ class CellRunner:
             Settings(
                 workspace=workspace / "tree",
                 shared=(str(workspace / "env"),),
+                compiled=tuple(compiled_code(settings.cache).values()),
                 jobs=settings.jobs or len(os.sched_getaffinity(0)),
                 gpus=max(1, len(settings.environment.gpu_names)),
                 memory_bytes=limits.memory_bytes,

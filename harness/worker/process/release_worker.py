@@ -180,7 +180,7 @@ class ReleaseWorker:
             scratch=scratch,
             output=write,
             isolated=settings.isolated,
-            shared=settings.shared,
+            shared=settings.shared + (settings.compiled if cell.fresh else ()),
         )
         pid = os.fork()
         if pid == 0:

@@ -182,7 +182,13 @@ def entered(install_dir: str, below: list[dict[str, Any]]) -> dict[str, Any]:
     """The classes of a cell after its release was entered as the process tree does it, and whether it is in part."""
     pairs = [KEY]
     registry.watch(pairs)
-    entering = {"install_dir": install_dir, "version": "1.0.0", "components": [list(KEY)], "whole": False, "below": below}
+    entering = {
+        "install_dir": install_dir,
+        "version": "1.0.0",
+        "components": [list(KEY)],
+        "whole": False,
+        "below": below,
+    }
     dispatch.enter(entering)
     dispatch.import_for(pairs, install_dir, "1.0.0")
     return {"classes": registry.seen(), "partial": importer.is_partial()}

@@ -22,7 +22,7 @@ from release_files import make_checkout, make_index, make_sdist, make_wheel, pub
 
 from harness.core.cells import Release
 from harness.core.errors import FetchError, IntegrityError, ReleaseError, StoreError
-from harness.releases import default_cache, fetch, install_path, package_index
+from harness.releases import default_cache, fetch, holdings, install_path, package_index
 from harness.releases import install as layout_module
 from harness.releases.local import read_local
 
@@ -254,6 +254,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("may not mount a tmpfs here")
     yield place
+    holdings.let_go()
     subprocess.run(["umount", str(place)], check=True)
 
 

@@ -16,6 +16,7 @@ from harness.commands.options import (
     Commands,
     add_action,
     add_baselines,
+    add_cache,
     add_cell,
     add_command,
     add_depth,
@@ -32,6 +33,7 @@ from harness.commands.options import (
     add_places,
     add_precision,
     add_runs,
+    days,
     positive_number,
 )
 from harness.config.built_in import shipped_requirements
@@ -66,7 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
             _add_gate,
             _add_bisect,
         ),
-        *(_add_drift, _add_bundle, _add_baseline, _add_estimate, _add_pack, _add_completion),
+        *(_add_drift, _add_bundle, _add_baseline, _add_estimate, _add_pack, _add_cache, _add_completion),
     ):
         add(commands)
     return parser
@@ -481,6 +483,25 @@ def _add_estimate(commands: Commands) -> None:
 def _add_pack(commands: Commands) -> None:
     parser = add_command(commands, "pack", "compress a finished run for keeping; every command reads it as before")
     parser.add_argument("run", type=Path, nargs="+", metavar="DIR", help="folder of a run")
+
+
+def _add_cache(commands: Commands) -> None:
+    parser = add_command(commands, "cache", "show what the cache holds, by release and age, and free it")
+    parser.add_argument(
+        "--older-than",
+        type=days,
+        metavar="DAYS",
+        help="remove what no command has used for so many days, never what one uses now (default: only show)",
+    )
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="keep entries of these names, such as 1.4.16 or 1.3.*; may be repeated (default: none)",
+    )
+    add_cache(parser)
+    add_json(parser)
 
 
 def _add_completion(commands: Commands) -> None:

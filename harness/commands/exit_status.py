@@ -97,6 +97,7 @@ BY_COMMAND: Mapping[str, Mapping[int, str]] = {
         **_PLAIN,
     },
     "pack": {FINE: "every run was compressed", **_PLAIN},
+    "cache": {FINE: "the entries were shown or removed", **_PLAIN},
     "completion": {FINE: "the script was printed", **_PLAIN},
 }
 """The statuses that a command returns, and what they mean there. `INTERRUPTED` is possible in all of them."""
@@ -118,6 +119,7 @@ AFTER_CTRL_C: Mapping[str, str] = {
     "baseline": "baselines that were reported as written are kept, the others are unchanged",
     "estimate": "nothing of it is kept, and the same command starts over",
     "pack": "a run's outcomes are replaced as a whole or not at all",
+    "cache": "what was removed is made again when it is needed",
     "completion": "nothing was written",
     "bundle_host": "what was measured is in the result file; with --cache the same command resumes the run",
 }

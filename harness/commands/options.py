@@ -186,6 +186,11 @@ def add_known_issues(parser: argparse.ArgumentParser) -> None:
 
 def add_places(parser: argparse.ArgumentParser) -> None:
     add_file(parser, "--lock", default_lock, "the lock of releases")
+    add_cache(parser)
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """`--cache`."""
     parser.add_argument(
         "--cache",
         type=Path,
@@ -198,6 +203,17 @@ def add_file(parser: argparse.ArgumentParser, option: str, default: Callable[[],
     value = default()
     shown = f"{FOLDER}/{value.name} if it is there, or else the built-in file"
     parser.add_argument(option, type=Path, metavar="FILE", default=value, help=f"{text} (default: {shown})")
+
+
+def days(text: str) -> float:
+    """A number of days, such as 30 or 0.5."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f'expected a number of days, found "{text}"')
+    return value
 
 
 def positive_number(text: str) -> int:

@@ -112,6 +112,7 @@ def build_synthesized(cache: Path, made: Synthesized) -> Corpus:
         StoreError: `cache` cannot be written to.
     """
     from harness.releases.cache import move_into_place, working_folder
+    from harness.releases.holdings import note_use
 
     synthesizer = synthesis.synthesizer()
     ingredients = json.dumps([_FORMAT, str(synthesizer), made.texts, *filter(None, (made.form,))])
@@ -122,6 +123,7 @@ def build_synthesized(cache: Path, made: Synthesized) -> Corpus:
             _synthesize(room / "corpus", made)
             shutil.rmtree(folder, ignore_errors=True)
             move_into_place(room / "corpus", folder)
+    note_use(folder)
     utterances = _utterances(folder, made)
     return Corpus(utterances=utterances, sha256=content_hash(utterances), origin=f"{made.origin}, {synthesizer}")
 

@@ -19,6 +19,7 @@ import harness
 from harness.core.errors import StackError
 from harness.core.temporary import temporary_folder
 from harness.releases.cache import default_cache, move_into_place, working_folder
+from harness.releases.holdings import hold
 
 WITHOUT_NATIVE_LIBRARIES = "torchaudio-without-native-libraries"
 """Name of the shim: torchaudio is imported from a copy that lacks `lib/*.so`, as its loader allows for."""
@@ -141,6 +142,7 @@ def scrubbed_environment(stack: Environment, workspace: Path, *, cache: Path | N
         place.mkdir(parents=True, exist_ok=True)
         environment[name] = str(place)
     if cache is not None:
+        hold(cache)
         environment |= compiled_code(cache)
         del environment["PYTHONDONTWRITEBYTECODE"]
     if stack.user_base:

@@ -53,7 +53,7 @@ def working_folder(cache: Path) -> Iterator[Path]:
     with storage_errors(cache):
         rooms = cache / "making"
         rooms.mkdir(parents=True, exist_ok=True)
-        with _locked(rooms / "gate"):
+        with locked(rooms / "gate"):
             _sweep(rooms)
             room = Path(tempfile.mkdtemp(dir=rooms))
             owner = os.open(room / "owner", os.O_CREAT | os.O_RDWR, 0o644)
@@ -101,7 +101,7 @@ def storage_errors(place: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -22,6 +22,7 @@ from harness.releases.cache import (
     storage_errors,
     working_folder,
 )
+from harness.releases.holdings import hold, note_use
 from harness.releases.local import PACKAGE, file_sha256, hash_mismatch
 from harness.text.terminal import say
 
@@ -47,6 +48,7 @@ def fetch(
         StoreError: the disk is full, or the cache cannot be written to.
     """
     report = on_done or (lambda _: None)
+    hold(cache, [install_path(release, cache).name for release in releases])
     missing = []
     for release in dict.fromkeys(releases):
         if _is_sound(release, cache):
@@ -68,6 +70,7 @@ def _is_sound(release: Release, cache: Path) -> bool:
     with storage_errors(cache):
         changed = manifest.changes(place)
         if not changed:
+            note_use(manifest.manifest_path(place))
             return True
         more = f" and {len(changed) - 1} more" if changed[1:] else ""
         say(

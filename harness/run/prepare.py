@@ -21,6 +21,7 @@ from harness.corpus.user_speech import OwnSpeech, load_corpus
 from harness.corpus.word_orders import WordOrders, build_word_orders, load_word_orders
 from harness.environments.environment import Environment
 from harness.releases import fetch, install_path
+from harness.releases.holdings import hold
 from harness.run.time_left import usual_seconds
 from harness.variants.catalogue import load_variant, own_settings
 from harness.variants.model_folder import ModelFolder, write_model_folder
@@ -296,6 +297,7 @@ def prepare(
     Raises:
         HarnessError: what cannot be had, and why.
     """
+    hold(cache)
     wanted = {cell.release for cell in cells}
     releases = {release.label: release for release in matrix.releases if release.label in wanted}
     sources = {source.name: str(source.path or source.name) for source in matrix.variants}

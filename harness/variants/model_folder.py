@@ -73,6 +73,7 @@ def write_model_folder(
     """
     from harness.corpus.features import Frontend, measure
     from harness.releases.cache import move_into_place, working_folder
+    from harness.releases.holdings import note_use
 
     config = render(variant, dimensions=dimensions, depth=depth)
     if variant.folder is not None:
@@ -98,6 +99,7 @@ def write_model_folder(
             for name, text in files.items():
                 (made / name).write_text(text, encoding="utf-8")
             move_into_place(made, folder)
+    note_use(folder)
     return ModelFolder(path=folder, sha256=sha256, input_size=frontend.size, token_list=tokens)
 
 

@@ -89,7 +89,7 @@ def _descriptors(rights: list[tuple[int, int, bytes]]) -> list[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message:
+class EventMessage:
     """An event and the files that came with it; whoever takes it closes them."""
 
     event: Event
@@ -139,9 +139,9 @@ class Channel:
             # not `socket.send_fds` and `recv_fds`: Python 3.11 ignores their flags
             self._socket.sendmsg([message], rights, 0 if wait else socket.MSG_DONTWAIT)
 
-    def receive(self) -> list[Message]:
+    def receive(self) -> list[EventMessage]:
         """What has come since the last call; what is no event is counted and passed over."""
-        found: list[Message] = []
+        found: list[EventMessage] = []
         for _ in range(_MOST_AT_ONCE):
             try:
                 data, rights, flags, _ = self._socket.recvmsg(_MESSAGE_BYTES, _RIGHTS_BYTES, _AT_ONCE)
@@ -156,7 +156,7 @@ class Channel:
                 event, names = None, []
             whole = not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
             if event is not None and whole and len(descriptors) == len(names) == len(set(names)):
-                found.append(Message(event=event, files=dict(zip(names, descriptors, strict=True))))
+                found.append(EventMessage(event=event, files=dict(zip(names, descriptors, strict=True))))
                 continue
             self.malformed += 1
             for descriptor in descriptors:

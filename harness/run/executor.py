@@ -21,7 +21,7 @@ from typing import IO, Any
 from harness.core import channels, processes, wire
 from harness.core import tree_events as events
 from harness.core.cells import Cell, Outcome, Status
-from harness.core.channels import Message
+from harness.core.channels import EventMessage
 from harness.core.tree_events import Event
 from harness.run.artifacts import CellArtifacts, read_frames
 from harness.run.decide import blocked, decide, errored, how_ended, log_tail
@@ -145,7 +145,7 @@ class RunState:
         done = {number: outcome.status is Status.PASSED for number, outcome in self._settled.items()}
         return replace(self._plan.tree(done), results=self._results).to_bytes()
 
-    def take(self, message: Message) -> None:
+    def take(self, message: EventMessage) -> None:
         """Take an event and tell what follows from it."""
         event, files = message.event, message.files
         match event:
@@ -300,7 +300,7 @@ class _Stacks:
                 self.ledger.warn("the stack process was stopped by a signal, and continued")
             processes.wait_readable([channel.descriptor], timeout=_LOOK_SECONDS, pid=stack.pid)
 
-    def _take(self, messages: Sequence[Message], watch: _Watch, end: SignalGuard) -> None:
+    def _take(self, messages: Sequence[EventMessage], watch: _Watch, end: SignalGuard) -> None:
         try:
             for message in messages:
                 end.check()

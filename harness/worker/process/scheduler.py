@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from harness.core import channels, processes, wire
 from harness.core import tree_events as events
-from harness.core.channels import Channel, Message
+from harness.core.channels import Channel, EventMessage
 from harness.worker.process import release_worker as batches
 from harness.worker.process.output import Log
 
@@ -299,7 +299,7 @@ class Scheduler:
         done = self._known.done
         return bool(by) and all(number in cell.depends_on and done.get(number) is False for number in by)
 
-    def _keep_result(self, running: Running, message: Message) -> None:
+    def _keep_result(self, running: Running, message: EventMessage) -> None:
         """Keep what an import found for the other processes of its release."""
         event = message.event
         if not (isinstance(event, events.Finished) and event.passed and "result" in message.files):

@@ -101,7 +101,8 @@ def test_a_gpu_stack_is_described_and_left_as_it_is(python: Path, cache: Path) -
     assert dict(stack.libraries) == {"torch": "2.11.0", "torchaudio": "2.11.0"}
     assert stack.python_version == ".".join(str(part) for part in sys.version_info[:3])
     assert (stack.torchaudio_imports, stack.extra_paths, stack.shims) == (True, (), ())
-    assert not cache.exists()
+    assert [path.name for path in cache.iterdir()] == ["bytecode"]
+    assert not list((python.parent.parent / "lib").rglob("__pycache__"))
 
 
 def test_libraries_that_are_brought_along_are_seen_and_listed(

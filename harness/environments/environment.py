@@ -92,16 +92,16 @@ def probe(python: str | Path = sys.executable, *, cache: Path | None = None) -> 
 
     Args:
         python: The interpreter's executable, or its name on the user's path.
-        cache: Where a copy of torchaudio may be put; the default cache if None.
+        cache: Where bytecode goes, and a copy of torchaudio if it needs one; the default cache if None.
 
     Raises:
         StackError: torch or torchaudio is missing or does not import.
         StoreError: the copy of torchaudio cannot be written.
     """
     # Not resolved: a virtual environment's interpreter is a link, and what it links to has other packages.
-    python = Path(shutil.which(python) or python).absolute()
+    python, cache = Path(shutil.which(python) or python).absolute(), cache or default_cache()
     brought = tuple(Path(folder).absolute() for folder in os.environ.get(LIBRARIES, "").split(os.pathsep) if folder)
-    found = _describe(python, (), brought)
+    found = _describe(python, (), brought, cache)
     torch = found["torch"]
     if torch is None:
         raise _no_torch(python, found["torch_error"], installed=any(n.lower() == "torch" for n in found["libraries"]))
@@ -119,7 +119,7 @@ def probe(python: str | Path = sys.executable, *, cache: Path | None = None) -> 
     )
     if stack.torchaudio_imports:
         return stack
-    return _adapt_torchaudio(stack, found["torchaudio_folder"], found["torchaudio_error"], cache or default_cache())
+    return _adapt_torchaudio(stack, found["torchaudio_folder"], found["torchaudio_error"], cache)
 
 
 def scrubbed_environment(stack: Environment, workspace: Path, *, cache: Path | None = None) -> dict[str, str]:
@@ -206,7 +206,7 @@ def _adapt_torchaudio(stack: Environment, folder: str | None, error: str, cache:
         with working_folder(cache) as room:
             made = room / place.name
             shutil.copytree(folder, made / "torchaudio", ignore=_native_libraries)
-            _try_fbank(stack.python, (made, *stack.extra_paths), error)
+            _try_fbank(stack.python, (made, *stack.extra_paths), error, cache)
             move_into_place(made, place)
     return replace(stack, extra_paths=(place, *stack.extra_paths), shims=(WITHOUT_NATIVE_LIBRARIES,))
 
@@ -216,9 +216,9 @@ def _native_libraries(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name == "__pycache__" or (native and name.endswith(".so"))]
 
 
-def _try_fbank(python: Path, paths: tuple[Path, ...], error: str) -> None:
+def _try_fbank(python: Path, paths: tuple[Path, ...], error: str, cache: Path) -> None:
     try:
-        shape = _describe(python, ("fbank",), paths)["shape"]
+        shape = _describe(python, ("fbank",), paths, cache)["shape"]
     except StackError as trouble:
         shape, error = None, trouble.what
     if not shape or shape[-1] != 80:
@@ -229,14 +229,15 @@ def _try_fbank(python: Path, paths: tuple[Path, ...], error: str) -> None:
         )
 
 
-def _describe(python: Path, arguments: tuple[str, ...], extra_paths: tuple[Path, ...]) -> dict[str, Any]:
+def _describe(python: Path, arguments: tuple[str, ...], extra_paths: tuple[Path, ...], cache: Path) -> dict[str, Any]:
     """Run `describe_environment.py` in an interpreter and read its answer."""
     with temporary_folder("stack") as folder:
         result = folder / "result.json"
         # The user's own HOME, so that packages of their own are found; their PYTHONPATH is not part of an environment.
         environment = _passed_through() | _FIXED | {"HOME": str(Path.home()), "TMPDIR": str(folder)}
         environment["PYTHONPATH"] = os.pathsep.join(str(path) for path in extra_paths)
-        # Written once, bytecode makes every later import of torch several times as fast.
+        # torch is compiled here once, and a run's processes find it compiled.
+        environment |= compiled_code(cache)
         del environment["PYTHONDONTWRITEBYTECODE"]
         try:
             done = subprocess.run(

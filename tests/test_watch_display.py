@@ -15,7 +15,7 @@ from harness.text import units
 from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
 from harness.watch.layout import compose
-from harness.watch.overview import baseline_curve, overview, recent, speech_per_frame
+from harness.watch.overview import baseline_curve, overview, recent, speech_per_frame, step_seconds
 from harness.watch.sections import View
 from harness.watch.state import TrainingState
 from harness.watch.terminal import LINE_SECONDS, LiveDisplay, OutputTail, can_draw
@@ -71,11 +71,18 @@ def test_a_gpu_is_shown_with_what_others_use_and_a_cpu_as_no_gpu():
 def test_the_speech_of_a_second_follows_from_the_frontend_in_force():
     state = state_of(Recorded(ranks=2))
     now = overview(state)
-    frames = sum(800 * 50 / sum(sum(step.seconds.values()) for step in recent(rank)) for rank in state.training_ranks)
+    frames = sum(800 * 50 / sum(map(step_seconds, recent(rank))) for rank in state.training_ranks)
     assert now.frames_per_second == pytest.approx(frames)
     assert now.speech_per_second == pytest.approx(frames * 0.06)
     assert "s of speech a second" in "\n".join(shown(state, 80, 24))
     assert speech_per_frame(None) is None
+
+
+def test_validation_and_saving_are_no_part_of_a_step():
+    now = overview(state_of(Recorded()))
+    assert 0.93 < now.seconds < 1.04
+    assert not {"validation", "checkpoint"} & set(now.phases)
+    assert sum(now.phases.values()) == pytest.approx(now.seconds)
 
 
 def test_the_baseline_is_in_the_unit_of_the_attention_loss():
@@ -202,6 +209,18 @@ def test_on_a_terminal_the_display_is_drawn_in_place_and_leaves_nothing_behind(t
     display.close()
     assert not any("step" in row for row in terminal.rows)
     assert not terminal.screen.cursor.hidden
+
+
+def test_a_fault_of_the_display_gives_the_terminal_back_and_lines_follow(tmp_path, drawn, monkeypatch):
+    clock, terminal = Clock(), Terminal(80, 24)
+    display = LiveDisplay(state_of(Recorded()), tmp_path, console=terminal.console, clock=clock)
+    monkeypatch.setattr("harness.watch.terminal.compose", lambda *_: 1 / 0)
+    display.update(FINDINGS, FORECASTS, "")
+    assert display.problem == "a fault of the harness itself, in the display: ZeroDivisionError: division by zero"
+    assert not terminal.screen.cursor.hidden
+    clock.now += LINE_SECONDS
+    display.update(FINDINGS, FORECASTS, "")
+    assert "epoch 2/3, step 300" in "".join(terminal.rows)
 
 
 def test_a_terminal_that_changes_its_size_shows_one_display(tmp_path, drawn):

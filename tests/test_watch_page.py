@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import struct
 import subprocess
@@ -12,9 +13,10 @@ from dataclasses import replace
 import pytest
 from page_reader import Page
 from test_report_browser import CHROMIUM, browse
-from watch_recordings import BEGAN, Recorded, state_of
+from watch_recordings import BEGAN, Recorded, lines, state_of
 
 from harness.core.cells import Severity
+from harness.report import watch_report
 from harness.report.page_server import PageServer
 from harness.report.watch_chart import PageChart, PageLine, draw
 from harness.report.watch_page import charts, render_watch_page
@@ -23,8 +25,13 @@ from harness.report.watch_summary import summarise
 from harness.watch import scalars
 from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
+from harness.watch.layout import compose
+from harness.watch.overview import overview
+from harness.watch.reading import parse_line
 from harness.watch.records import Ended, PostMortem, Utterance
+from harness.watch.sections import View
 from harness.watch.state import TrainingState
+from harness.watch.terminal import minute_line
 
 SMUGGLED = "<script>document.title = 'owned'</script>\u202e\x1b[2J"
 FINDINGS = (
@@ -109,6 +116,34 @@ def test_odd_trainings_have_a_page(recorded):
     text = page_of(state_of(recorded), running=True)
     assert "nan" not in "".join(path for _, name, path in Page.of(text).attributes if name == "d")
     assert ("unigram baseline of loss_att" in text) == recorded.attention
+
+
+@pytest.mark.parametrize("odd", [
+    {"forwards": []}, {"seconds": {}}, {"learning_rates": []}, {"gradient_norm": None, "clipped_at": None},
+    {"seconds": {"data": "nan"}}, {"seconds": {"data": 1e308, "forward": 1e308}}, {"gradient_norm": 1e308},
+    {"gradient_norm": -1e299}, {"learning_rates": [1e-320]}, {"unigram": "inf"}, {"step": 10**15}, {"step": 1},
+    {"memory": {"resident": None}}, {"epoch": -1},
+])  # fmt: skip
+def test_odd_records_end_neither_page_nor_display(odd):
+    state, (records,) = TrainingState(), lines(Recorded(steps=3)).values()
+    for record in records:
+        changed = odd if record["kind"] == "step" and record["step"] == 3 else {}
+        state.add("odd.jsonl", parse_line(json.dumps({**record, **changed}).encode()))
+    for running in (True, False):
+        assert "<svg" in page_of(state, running=running)
+    for width, height in ((80, 24), (200, 50)):
+        view = View(state=state, now=overview(state), began=BEGAN, at=BEGAN, findings=FINDINGS, forecasts=FORECASTS,
+                    output=(), log="", page="")  # fmt: skip
+        assert compose(view, width, height)
+    assert minute_line(overview(state), FINDINGS, FORECASTS)
+
+
+def test_a_fault_of_the_page_does_not_end_the_watching(tmp_path, monkeypatch):
+    page = LivePage(state_of(Recorded()), tmp_path)
+    page._next = 0.0
+    monkeypatch.setattr(watch_report, "render_watch_page", lambda *_, **__: 1 / 0)
+    page.update(FINDINGS, FORECASTS)
+    assert page.problem == "a fault of the harness itself, in the page: ZeroDivisionError: division by zero"
 
 
 def test_no_peak_is_lost_in_a_long_curve():

@@ -125,9 +125,12 @@ def _step(recorded: Recorded, rank: int, step: int, chance: random.Random) -> di
         "gradient_norm": "inf" if step == recorded.nan_at else 12 * math.exp(-step / 60) + 2 + chance.random(),
         "clipped_at": 5.0, "scale": None,
         "seconds": {"data": 0.12 + 0.1 * chance.random(), "forward": 0.31, "backward": 0.42, "optimizer": 0.06,
-                    "other": 0.02, "observers": 0.003},
+                    "other": 0.02, "observers": 0.003, **_BETWEEN.get(step, {})},
         "memory": memory, "unigram": 5.31 - 0.4 * math.exp(-step / 10), "tokens_seen": 96 * step,
     }  # fmt: skip
+
+
+_BETWEEN = {step: {"validation": 1.5, "checkpoint": 2.1} for step in (101, 201, 290)}
 
 
 def _cards(recorded: Recorded):

@@ -78,10 +78,12 @@ class _Shown:
         self._scalars.update()
 
     def close(self) -> None:
-        """Leave the terminal as it was before."""
+        """Leave the terminal as it was before, and say what could not be shown."""
         self._display.close()
         self._scalars.close()
         self._page.close()
+        for problem in filter(None, (self._display.problem, self._page.problem, self._scalars.problem)):
+            say(one_line(problem), style="yellow")
 
 
 def _folder(given: Path | None) -> Path:

@@ -60,10 +60,14 @@ class LivePage:
         """
         if time.monotonic() < self._next:
             return
-        began = time.thread_time()
-        summary = summarise(self._state, findings, forecasts, running=True)
-        path = self._folder / PAGE
-        content = _encoded(render_watch_page(self._state, summary, output=output, path=str(path.absolute())))
+        began, path = time.thread_time(), self._folder / PAGE
+        self._next = time.monotonic() + EVERY_SECONDS
+        try:
+            summary = summarise(self._state, findings, forecasts, running=True)
+            content = _encoded(render_watch_page(self._state, summary, output=output, path=str(path.absolute())))
+        except Exception as error:  # a fault of the page must not end the watching of somebody's training
+            self.problem = f"a fault of the harness itself, in the page: {type(error).__name__}: {error}"
+            return
         if self._server:
             self._server.page = content
         try:
@@ -73,11 +77,6 @@ class LivePage:
             # A full disk does not end the watching: the next page may find space.
             self.problem = f"{path} is not up to date: {error.strerror or error}"
         self._next = time.monotonic() + max(EVERY_SECONDS, (time.thread_time() - began) / _SHARE)
-
-    def show_last(self) -> None:
-        """Serve the page that `write_report` has left in the folder."""
-        if self._server:
-            self._server.page = (self._folder / PAGE).read_bytes()
 
     def close(self) -> None:
         """Stop serving."""
@@ -124,7 +123,7 @@ def final_lines(summary: WatchSummary, page: Path) -> tuple[str, ...]:
     shown = 0
     for one in summary.findings:
         rows = [f"{one.severity} {one_line(one.rule)}: {where(one)}{one_line(one.message)}"]
-        rows += [f"    instead: {one_line(one.remedy)}"] if one.remedy else []
+        rows += [f"    what to do: {one_line(one.remedy)}"] if one.remedy else []
         if len(lines) + len(rows) > _MOST_LINES - _LAST_LINES:
             break
         lines, shown = [*lines, *rows], shown + 1

@@ -13,7 +13,7 @@ from harness.core.cells import Severity
 from harness.text import units
 from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
-from harness.watch.overview import PHASE_NAMES, Overview, baseline_curve, overview
+from harness.watch.overview import PHASE_NAMES, PHASES, Overview, baseline_curve, overview, phases_of
 from harness.watch.records import Ended, PostMortem, TrainingStarted
 from harness.watch.state import ATTENTION_LOSS, Curve, RankState, TrainingState
 
@@ -225,9 +225,10 @@ def _settings(given: Mapping[str, Any], prefix: str = "") -> Iterator[Fact]:
 
 
 def phase_curves(rank: RankState) -> dict[str, Curve]:
-    """Seconds of each phase over the steps that are kept whole, by the name that is shown."""
+    """Seconds of each phase of a step over the steps that are kept whole, by the name that is shown."""
     curves: dict[str, Curve] = {}
     for step in rank.recent:
-        for name, seconds in step.seconds.items():
-            curves.setdefault(PHASE_NAMES.get(name, name), Curve()).add(step.step, seconds)
+        spent = phases_of(step)
+        for name in (one for one in PHASES if one in spent):
+            curves.setdefault(PHASE_NAMES.get(name, name), Curve()).add(step.step, spent[name])
     return curves

@@ -20,6 +20,10 @@ from harness.watch.state import ATTENTION_LOSS, Curve, RankState, TrainingState,
 
 RECENT_STEPS = 50
 PHASES = ("data", "forward", "backward", "optimizer", "other", "observers")
+BETWEEN = frozenset({"validation", "checkpoint"})
+"""Phases that lie between two steps: they are no part of a step's time."""
+_LONGEST_STEP = 1e7
+"""Seconds."""
 PHASE_NAMES: Mapping[str, str] = {"data": "waiting"}
 """What is shown where the record's name does not say it."""
 
@@ -36,7 +40,7 @@ class RankOverview:
     by_nvml: int | None
     """Bytes of its GPU that NVML counts for the process; None where NVML does not say."""
     seconds: float | None
-    """Of a step."""
+    """Of a step, without validation and saving."""
     phases: Mapping[str, float]
     """Seconds of a step, by phase."""
     end: str
@@ -150,6 +154,17 @@ def recent(rank: RankState | None) -> Sequence[Step]:
     return tuple(islice(rank.recent, max(0, len(rank.recent) - RECENT_STEPS), None))
 
 
+def phases_of(step: Step) -> dict[str, float]:
+    """Seconds of a step by phase, without validation and saving; a clock that jumped is left out."""
+    known = {name: seconds for name, seconds in step.seconds.items() if name not in BETWEEN}
+    return {name: seconds for name, seconds in known.items() if 0 <= seconds < _LONGEST_STEP}
+
+
+def step_seconds(step: Step) -> float:
+    """What a step took, without validation and saving."""
+    return sum(phases_of(step).values())
+
+
 def baseline(step: Step, training: TrainingStarted | None) -> float | None:
     """The unigram baseline in the unit of the step's attention loss; None without such a loss.
 
@@ -199,7 +214,8 @@ def _accuracy(rank: RankState | None, forwards: Sequence[Forward]) -> tuple[str,
 def _rank(rank: RankState, state: TrainingState) -> RankOverview:
     steps = recent(rank)
     pid = rank.process.pid if rank.process else None
-    known = {name for step in steps for name in step.seconds}
+    spent = [phases_of(step) for step in steps]
+    known = {name for one in spent for name in one}
     names = [*(name for name in PHASES if name in known), *sorted(known.difference(PHASES))]
     by_nvml = [samples[-1].by_process.get(str(pid)) for samples in state.cards.values() if samples]
     return RankOverview(
@@ -209,8 +225,8 @@ def _rank(rank: RankState, state: TrainingState) -> RankOverview:
         step=rank.steps,
         memory=steps[-1].memory if steps else Memory(resident=None),
         by_nvml=next((size for size in by_nvml if size is not None), None),
-        seconds=mean([sum(step.seconds.values()) for step in steps]),
-        phases={name: sum(step.seconds.get(name, 0.0) for step in steps) / len(steps) for name in names},
+        seconds=mean([step_seconds(step) for step in steps]),
+        phases={name: sum(one.get(name, 0.0) for one in spent) / len(spent) for name in names},
         end=rank.ended.how if rank.ended else "",
     )
 
@@ -232,7 +248,7 @@ def _card(sample: CardSample, state: TrainingState) -> CardOverview:
 def _frames_per_second(rank: RankState) -> float | None:
     steps = recent(rank)
     frames = [one.frames_used for step in steps for one in step.forwards]
-    seconds = sum(sum(step.seconds.values()) for step in steps)
+    seconds = sum(map(step_seconds, steps))
     known = [count for count in frames if count is not None]
     return sum(known) / seconds if known and len(known) == len(frames) and seconds > 0 else None
 

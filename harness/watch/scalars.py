@@ -51,6 +51,9 @@ class ScalarWriter:
         except OSError as error:
             self.problem = f"no more TensorBoard scalars: {self._folder}: {error.strerror or error}"
             self._close()
+        except Exception as error:  # another tensorboardX raises what it likes, and must not end the watching
+            self.problem = f"no more TensorBoard scalars: {type(error).__name__}: {error}"
+            self._close()
 
     def close(self) -> None:
         """Write the rest and close the files."""

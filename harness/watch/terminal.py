@@ -86,6 +86,8 @@ class LiveDisplay:
         self._size = self._console.size
         self._said: set[tuple[Severity, str]] = set()
         self._live: Live | None = None
+        self.problem = ""
+        """Why the display is no longer drawn; empty while it is."""
         if can_draw(self._console):
             self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
             self._live.start()
@@ -95,10 +97,15 @@ class LiveDisplay:
     def update(self, findings: Sequence[WatchFinding], forecasts: Sequence[Forecast], output: str) -> None:
         """Show the state as it is now; `output` is what the command printed since the last call."""
         self._tail.add(output)
-        if self._live is not None:
-            self._draw(findings, forecasts)
-        elif not is_quiet():
-            self._tell(findings, forecasts)
+        try:
+            if self._live is not None:
+                self._draw(findings, forecasts)
+            elif not is_quiet():
+                self._tell(findings, forecasts)
+        except Exception as error:  # a fault of the display must not end the watching of somebody's training
+            self.problem = f"a fault of the harness itself, in the display: {type(error).__name__}: {error}"
+            self._next = self._next_line = self._clock() + LINE_SECONDS
+            self.close()
 
     @property
     def output(self) -> list[str]:
@@ -108,8 +115,8 @@ class LiveDisplay:
     def close(self) -> None:
         """Leave the terminal as it was before."""
         if self._live is not None:
-            self._live.stop()
-            self._live = None
+            live, self._live = self._live, None
+            live.stop()
 
     def _draw(self, findings: Sequence[WatchFinding], forecasts: Sequence[Forecast]) -> None:
         now, size = self._clock(), self._console.size

@@ -342,6 +342,33 @@ def test_steps_are_seen_in_a_torch_without_hooks_for_them(forked: Forked, tmp_pa
     ]
 
 
+def compiled(folder: str) -> list[float]:
+    """A compiled model, whose graph must not break at an observer."""
+    import torch
+
+    from harness.worker.watch.loop import watching
+
+    net = torch.nn.Linear(4, 1)
+    model: Any = torch.compile(net, backend="eager", fullgraph=True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    losses = []
+    with watching(model, optimizer, folder) as observer:
+        for _ in range(3):
+            loss = model(torch.ones(2, 4)).square().mean()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            observer.step(loss)
+            losses.append(loss.item())
+    return losses
+
+
+def test_a_compiled_model_is_observed_by_its_steps(forked: Forked, tmp_path: Path) -> None:
+    losses = forked(compiled, folder=str(tmp_path))
+    assert [one.forwards[0].loss for one in of(Step, tmp_path)] == losses
+    assert not of(ObserverFailed, tmp_path)
+
+
 # A GPU, by a small fake: this code runs on none
 
 

@@ -262,6 +262,7 @@ class Ended:
     how: str
     """`finished`, `exception`, `exit`, `signal`."""
     status: int | None
+    """As far as the process knows it; None where nothing called `sys.exit` and no exception ended it."""
     exception: str
     """`module.Class: message`, at most 2,000 characters; empty without one."""
     traceback: tuple[str, ...] = ()

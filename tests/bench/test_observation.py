@@ -19,6 +19,7 @@ from sizes import Size
 from harness.config.matrix import load_matrix
 from harness.core.cells import Release
 from harness.corpus.corpus import build_corpus, write_jsonl
+from harness.corpus.user_speech import read_own
 from harness.environments.environment import Environment, scrubbed_environment
 from harness.releases import resolve
 from harness.run.prepare import lay_out_releases, prepare
@@ -65,7 +66,8 @@ def order_of(folder: Path, stack: Environment, cache: Path, published: Sequence[
     matrix = load_matrix(
         path, resolve=partial(resolve, locked=published), variants=available(), gpu_present=stack.cuda_available
     )
-    prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=folder, jsonl=folder / "speech.jsonl")
+    own = read_own(folder / "speech.jsonl")
+    prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=folder, own=own)
     lay_out_releases(prepared, matrix.cells)
     # Who is first changes from pair to pair, so that a machine that warms up or slows down favours neither.
     turns = [observed for pair in range(size.pairs) for observed in ((False, True) if pair % 2 else (True, False))]

@@ -20,7 +20,7 @@ def main(order_path: str, result_path: str) -> None:
     order = json.loads(Path(order_path).read_text("utf-8"))
     from harness.worker.release import importer, shims
 
-    importer.import_all(order["request"]["release"]["overlay"])
+    importer.import_all(order["request"]["release"]["install_dir"])
     shims.apply(order["request"]["device"])
     runs = [_forked(order["request"], turn, Path(order["folder"]) / str(n)) for n, turn in enumerate(order["turns"])]
     Path(result_path).write_text(json.dumps(runs), encoding="utf-8")
@@ -62,7 +62,7 @@ def _train(request: dict[str, Any], observed: bool) -> dict[str, Any]:
     register_optimizer_step_post_hook(lambda *_: ends.append((time.perf_counter(), time.process_time(), spent[0])))
     training = launch.prepare_training(request, Path.cwd(), request["seed"])
     release = request["release"]
-    chosen = options.trainer_options(release["overlay"], release["version"], request["entry"])
+    chosen = options.trainer_options(release["install_dir"], release["version"], request["entry"])
     meter = memory.meter("cpu")
     meter.reset()
     launch.run_trainer(request["entry"], chosen.overrides(training))

@@ -83,7 +83,7 @@ class Endings:
             if uncaught is not None:
                 self._note(uncaught)
         error, observer = self._error, self._observer
-        how, status = "finished", 0
+        how, status = "finished", self._status
         if isinstance(error, KeyboardInterrupt):
             how, status = "signal", INTERRUPTED
         elif error is not None:

@@ -15,11 +15,16 @@ def unwrapped(module: Any) -> tuple[Any, str]:
     for _ in range(4):
         kinds = {kind.__name__ for kind in type(module).__mro__}
         name = next((one for one in _WRAPPERS if one in kinds), "")
-        inner = getattr(module, "module", None) if name else getattr(module, "_orig_mod", None)
+        inner = getattr(module, "module", None) if name else None
         if inner is None:
             break
         module, outermost = inner, outermost or name
     return module, outermost
+
+
+def is_compiled(module: Any) -> bool:
+    """Whether torch compiles its forward pass: a wrapper in there would be compiled too, and break its graph."""
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def groups_of(network: Any) -> list[dict[str, Any]]:

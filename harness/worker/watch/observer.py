@@ -12,7 +12,7 @@ from .batches import BatchFacts, BatchObserver
 from .configuration import ConfigurationInForce, epoch_number, is_within_epoch
 from .endings import Endings
 from .memory import MemoryMeter
-from .network import SHARDED, groups_of, loss_and_stats, unwrapped
+from .network import SHARDED, groups_of, is_compiled, loss_and_stats, unwrapped
 from .patches import observe_criterion, observe_forward
 from .phases import StepPhases
 from .progress import EpochProgress, ValidationProgress
@@ -131,7 +131,8 @@ class TrainingObserver:
         """Observe this model from now on."""
         network, kinds = unwrapped(module)
         self.network, self.wrapped = network, kinds
-        observe_forward(type(network), self)
+        if not is_compiled(network):
+            observe_forward(type(network), self)
 
     # Forward passes
 
@@ -237,6 +238,9 @@ class TrainingObserver:
         """An optimizer is about to step."""
         if not self._is_ours(optimizer):
             return
+        if not self._begun:
+            # The forward passes of a compiled model are not observed.
+            self._begin()
         self.enter(phases.OBSERVERS)
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.enter(phases.OPTIMIZER)

@@ -137,7 +137,7 @@ def _notes(record: LogRecord, release: LogRelease, found: list[LogExplanation]) 
         yield f"the release does not fit the log: {release.contradicts}"
     if release.edited:
         places = ", ".join(release.edited[:3])
-        yield f"no published release has this line and code together: {places}. The file was edited, or the log was"
+        yield f"no published release has this line and code together: {places}: the file was edited, or the log cut"
     if record.dropped_errors:
         yield f"{count(record.dropped_errors)} further errors are not shown"
     training = record.training

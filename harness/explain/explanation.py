@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -76,11 +77,14 @@ class LogReport:
         return all(one.explained for one in self.explanations)
 
 
+_NUMBERS = re.compile(r"\d+")
+
+
 def merged(found: Sequence[LogExplanation]) -> tuple[LogExplanation, ...]:
-    """The same explanation once, with how often and in which ranks."""
+    """The same explanation once, whatever numbers are in it, with how often and in which ranks."""
     whole: dict[tuple[str, str], LogExplanation] = {}
     for one in found:
-        key = (one.rule, one.title)
+        key = (one.rule, _NUMBERS.sub("#", one.title))
         former = whole.get(key)
         if former is None:
             whole[key] = one

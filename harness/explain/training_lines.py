@@ -191,7 +191,7 @@ class TrainingRecord:
             epoch.loss_sum += value
             epoch.finite += 1
         elif not is_valid:
-            self.broken_losses[text.decode("ascii", "replace").lstrip("-+")] += 1
+            self.broken_losses["nan" if value is None or math.isnan(value) else "inf"] += 1
             self.first_broken = self.first_broken or (epoch.number, step)
 
     def _statistics(self, epoch: EpochOf, line: bytes, at: int) -> None:

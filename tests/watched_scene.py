@@ -36,10 +36,6 @@ if not any("torch/bin" in one or "torchrun" in one for one in sys.argv[:1]):
     shims.apply("cpu")
     from harness.worker.checks.ranks import _allow_missing_gpus
     _allow_missing_gpus()
-    import torch
-    _tensor = torch.tensor
-    # The trainers' device is the number of a GPU.
-    torch.tensor = lambda *args, **kwargs: _tensor(*args, **{**kwargs, "device": None})
 """
 
 

@@ -22,6 +22,13 @@ from harness.releases import default_cache
 from watch_faults.catalogue import Change, Training
 
 LIMIT_SECONDS = 400
+WITHOUT_GPU = Change(
+    file="funasr/train_utils/checkpoint_metrics.py",
+    old="dtype=torch.float32, device=device",
+    new="dtype=torch.float32",
+    every=True,
+)
+"""For several processes without a GPU: the trainer's device is the number of one."""
 RANDOM = "random.pt"
 
 
@@ -89,7 +96,8 @@ def run(scene: TrainingScene, training: Training) -> Outcome:
     here = scene.room / training.name.replace(" ", "-").replace("/", "-").replace(",", "").replace("'", "")
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
-    install_dir = changed_release(scene, training.changes, here / "release")
+    changes = (*training.changes, WITHOUT_GPU) if training.ranks > 1 else training.changes
+    install_dir = changed_release(scene, changes, here / "release")
     if (scene.room / RANDOM).exists():
         shutil.copy(scene.room / RANDOM, here / RANDOM)
     (here / "finetune.sh").write_text(script(scene, training), encoding="utf-8")

@@ -22,11 +22,10 @@ from harness.releases import default_cache
 from watch_faults.catalogue import Change, Training
 
 LIMIT_SECONDS = 400
-WITHOUT_GPU = Change(
-    file="funasr/train_utils/checkpoint_metrics.py",
-    old="dtype=torch.float32, device=device",
-    new="dtype=torch.float32",
-    every=True,
+_METRICS = "funasr/train_utils/checkpoint_metrics.py"
+WITHOUT_GPU = (
+    Change(file=_METRICS, old=", device=device)", new=")", every=True),
+    Change(file=_METRICS, old=", device=trainer.device)", new=")", every=True),
 )
 """For several processes without a GPU: the trainer's device is the number of one."""
 RANDOM = "random.pt"
@@ -96,7 +95,7 @@ def run(scene: TrainingScene, training: Training) -> Outcome:
     here = scene.room / training.name.replace(" ", "-").replace("/", "-").replace(",", "").replace("'", "")
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
-    changes = (*training.changes, WITHOUT_GPU) if training.ranks > 1 else training.changes
+    changes = (*training.changes, *WITHOUT_GPU) if training.ranks > 1 else training.changes
     install_dir = changed_release(scene, changes, here / "release")
     if (scene.room / RANDOM).exists():
         shutil.copy(scene.room / RANDOM, here / RANDOM)

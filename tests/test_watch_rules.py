@@ -107,6 +107,7 @@ def sound_states() -> dict[str, Callable[[], TrainingState]]:
             into=state(started=training(wrapped="DistributedDataParallel", rows=800), world=2),
         ),
         "one step left out": lambda: state(of_step=left_out),
+        "three words": lambda: state(loss=lambda n: 0.2, of_step=lambda _: {"unigram": 1.1}),
         "an averaged checkpoint": averaged,
         "memory that wanders": lambda: state(
             of_step=lambda n: {"memory": Memory(resident=2 * 10**9 + 30 * MIB * (n * 7919 % 11))}
@@ -181,7 +182,7 @@ def broken_states() -> dict[str, tuple[str, Severity, Callable[[], TrainingState
             lambda: state(started=training(initialised_from=""), loss=noisy(BASELINE)),
         ),
         "diverges": ("diverged", broken, lambda: state(loss=lambda n: falling(n) if n < 100 else 2 + n / 10)),
-        "one token": ("texts-of-one-token", broken, lambda: state(of_step=lambda _: {"unigram": 0.01})),
+        "one token": ("texts-of-one-token", broken, lambda: state(of_step=lambda _: {"unigram": 0.62})),
         "other schedule": ("schedule-not-kept", wrong, lambda: state(of_step=lambda _: {"learning_rates": (0.001,)})),
         "warm-up too long": (
             "warm-up-not-over",

@@ -37,6 +37,9 @@ AS_RANDOM = 0.95
 """Of the loss of uniform scores. Freshly initialised models start at it or above."""
 
 FIRST_STEPS = 8
+ONE_TOKEN = math.log(2) + 0.01
+"""Nats a token. Texts of one and the same token have at most ln 2 with the end of the sentence, which is one of two."""
+ENOUGH_TOKENS = 100
 LEAST_WINDOW = 32
 CONSTANT_STEPS = 20
 
@@ -278,7 +281,7 @@ def _median(values: Sequence[float]) -> float:
 
 def _one_token(rank: RankState) -> Iterator[WatchFinding]:
     last = rank.recent[-1] if rank.recent else None
-    if last is None or last.unigram is None or last.tokens_seen < 200 or last.unigram > 0.05:
+    if last is None or last.unigram is None or last.tokens_seen < ENOUGH_TOKENS or last.unigram > ONE_TOKEN:
         return
     yield WatchFinding(
         severity=Severity.BROKEN,

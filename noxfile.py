@@ -89,6 +89,13 @@ def power(session: nox.Session) -> None:
 
 
 @nox.session(venv_params=VENV_PARAMS)
+def watched(session: nox.Session) -> None:
+    """Faults planted in releases, data and commands, each in a real training that `watch` observes; options after --."""
+    install(session)
+    session.run("python", "-m", "tests.watch_faults", *session.posargs)
+
+
+@nox.session(venv_params=VENV_PARAMS)
 def mutants(session: nox.Session) -> None:
     """Change the code of the rules in small ways, one at a time, and count the changes that their tests notice."""
     install(session)

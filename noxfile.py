@@ -90,7 +90,7 @@ def power(session: nox.Session) -> None:
 
 @nox.session(venv_params=VENV_PARAMS)
 def watched(session: nox.Session) -> None:
-    """Faults planted in releases, data and commands, each in a real training that `watch` observes; options after --."""
+    """Faults planted in releases, data and commands, each in a real training that `watch` observes."""
     install(session)
     session.run("python", "-m", "tests.watch_faults", *session.posargs)
 

@@ -16,7 +16,7 @@ from harness.core.cells import Severity
 from harness.rules.recipe import warmup_rate
 from harness.watch.records import Ended, EpochEnded, Forward, Group, Memory, PostMortem, ReadBack, Saved, Utterance
 from harness.watch.state import TrainingState
-from tests.watch_states import BASELINE, IN_FORCE, examined, falling, state, step, training
+from tests.watch_states import BASELINE, IN_FORCE, examined, falling, process, state, step, training
 
 MIB = 2**20
 
@@ -354,6 +354,21 @@ def test_ranks_that_break_off_apart_have_different_numbers_of_batches() -> None:
     both = state(30, started=wrapped, world=2, ended=None)
     state(30, started=wrapped, rank=1, world=2, ended=None, into=both)
     assert set(examined(both)) == {"killed"}
+
+
+def test_a_script_that_trains_twice_has_two_trainings_and_not_two_ranks() -> None:
+    found = state(200)
+    later = state(100, started=training(**in_force(max_epoch=2)))
+    begun = process()
+    found.ranks["host-200.jsonl"] = dataclasses.replace(
+        later.ranks["host-100.jsonl"], file="host-200.jsonl", process=dataclasses.replace(begun, at=1500.0, pid=200)
+    )
+    assert examined(found) == {}
+    assert [one.file for one in found.training_ranks] == ["host-200.jsonl"]
+    # What was wrong with the first one stays found.
+    found.ranks["host-100.jsonl"].ended = None
+    assert set(examined(found)) == {"killed"}
+    assert len(state(rank=1, world=2, into=state(world=2)).training_ranks) == 2
 
 
 def test_the_overflow_of_the_perplexity_is_told_from_other_overflows() -> None:

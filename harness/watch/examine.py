@@ -38,11 +38,12 @@ class Findings:
     def update(self, state: TrainingState, *, ended: bool) -> list[WatchFinding]:
         """Apply all rules; returns what is new or graver than before."""
         news: list[WatchFinding] = []
-        for rule in RULES:
-            try:
-                news.extend(filter(self._take, rule(state, ended)))
-            except Exception as error:  # a fault of a rule must not end the watching of somebody's training
-                self.faults.setdefault(rule.__name__, f"{type(error).__name__}: {error}")
+        for training in state.trainings():
+            for rule in RULES:
+                try:
+                    news.extend(filter(self._take, rule(training, ended or training.has_ended)))
+                except Exception as error:  # a fault of a rule must not end the watching of somebody's training
+                    self.faults.setdefault(rule.__name__, f"{type(error).__name__}: {error}")
         return news
 
     def _take(self, finding: WatchFinding) -> bool:

@@ -204,5 +204,34 @@ class TrainingState:
 
     @property
     def training_ranks(self) -> list[RankState]:
-        """The processes that train, by rank."""
-        return sorted((one for one in self.ranks.values() if one.training), key=lambda one: one.rank)
+        """The processes that train, by rank; of a command that trains several times those of the last training."""
+        last = self.trainings()[-1]
+        return sorted((one for one in last.ranks.values() if one.training), key=lambda one: one.rank)
+
+    def trainings(self) -> list[TrainingState]:
+        """Each training of the command for itself, in their order: the processes that were started together.
+
+        Those of one torchrun have one parent. A script may train several times, each time in a process of its own.
+        """
+        found: dict[object, dict[str, RankState]] = {}
+        for file, rank in self.ranks.items():
+            process = rank.process
+            together: object = file
+            if process is not None and process.world_size > 1:
+                together = (process.host, process.parent, process.world_size)
+            found.setdefault(together, {})[file] = rank
+        if len(found) < 2:
+            return [self]
+        ordered = sorted(found.values(), key=lambda ranks: min(_began(one) for one in ranks.values()))
+        # Of processes that only imported a trainer nothing can be shown while others train.
+        ordered.sort(key=lambda ranks: any(one.training is not None for one in ranks.values()))
+        return [TrainingState(ranks=ranks, now=self.now, cards=self.cards) for ranks in ordered]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all of its processes said so."""
+        return bool(self.ranks) and all(rank.ended is not None for rank in self.ranks.values())
+
+
+def _began(rank: RankState) -> float:
+    return rank.process.at if rank.process else 0.0

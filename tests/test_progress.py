@@ -15,8 +15,9 @@ from rich.console import Console
 
 from harness.config.matrix import Matrix
 from harness.config.settings import CellLimits, FinetuneSettings
+from harness.core import tree_events as events
 from harness.core.cells import Cell, Check, Status
-from harness.run import Plan, Settings, build_plan, events, progress
+from harness.run import Plan, Settings, build_plan, progress
 from harness.run.progress import LINE_EVERY_SECONDS, Display, duration, stage
 from harness.run.time_left import usual_seconds
 from harness.text import terminal

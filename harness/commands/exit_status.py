@@ -182,7 +182,7 @@ def _terminate(signum: int, _frame: FrameType | None) -> None:
 
 def _guarded(call: Callable[[], int], command: str, *, debug: bool) -> int:
     try:
-        return call()
+        return _with_all_printed(call)
     except KeyboardInterrupt as error:
         print(f"interrupted; {AFTER_CTRL_C[command]}", file=sys.stderr)
         return error.exit_status if isinstance(error, Terminated) else INTERRUPTED
@@ -192,15 +192,33 @@ def _guarded(call: Callable[[], int], command: str, *, debug: bool) -> int:
             print(f"interrupted; {AFTER_CTRL_C[command]}", file=sys.stderr)
         raise
     except BrokenPipeError:
-        # `funasr-harness list … | head` is not an error; stdout must not complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FINE
+        # `funasr-harness list … | head` is not an error; stdout must not complain again at exit. A command that would
+        # say by its status what it found has not come to that.
+        _print_nowhere()
+        return FAULT if FOUND in BY_COMMAND.get(command, {}) else FINE
     except Exception as error:
         if debug:
             traceback.print_exc()
         shown = error if isinstance(error, HarnessError) else _unforeseen(error)
         print(f"error: {shown}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _print_nowhere()
         return shown.exit_code
+
+
+def _with_all_printed(call: Callable[[], int]) -> int:
+    """What is left in the buffer would fail when the interpreter ends, with a status that means nothing."""
+    status = call()
+    sys.stdout.flush()
+    return status
+
+
+def _print_nowhere() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _unforeseen(error: Exception) -> HarnessError:

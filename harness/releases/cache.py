@@ -52,7 +52,11 @@ def working_folder(cache: Path) -> Iterator[Path]:
     """
     with storage_errors(cache):
         rooms = cache / "making"
-        rooms.mkdir(parents=True, exist_ok=True)
+        try:
+            rooms.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:
+            # such as a home of /proc, which nobody can make a folder in
+            raise storage_error(error, cache, "made", elsewhere=_ELSEWHERE) from error
         with locked(rooms / "gate"):
             _sweep(rooms)
             room = Path(tempfile.mkdtemp(dir=rooms))

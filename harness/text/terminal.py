@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.text import Text
 
-_console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Terminal(Console):
+    """Standard error; whoever read it may go, as in `2>&1 | head`, and the command goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Write nowhere from now on. Rich would end the process with 1, which means a regression here."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stderr.fileno())
+        os.close(nowhere)
+
+
+_console = _Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 _LOG_WIDTH = 100
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -186,6 +187,29 @@ def test_seaco_with_its_decoder(layout: Layout, release: str, ends: bool) -> Non
     assert forward_faults(code, model, {"train_decoder": False}) == ()
     faults = forward_faults(code, model, {"train_decoder": True})
     assert [one.exception for one in faults] == (["ValueError"] if ends else [])
+
+
+def test_a_forward_pass_that_its_own_code_ends(tmp_path: Path, layout: Layout) -> None:
+    """In a checkout with a fault of its own; the release that it was made of has none."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(layout("1.4.16"), checkout, ignore=shutil.ignore_patterns("*.pyc"))
+    model = checkout / "funasr" / "models" / "paraformer" / "model.py"
+    text = model.read_text(encoding="utf-8")
+    taken = "loss_att, acc_att, cer_att, wer_att, loss_pre, pre_loss_att = self._calc_att_loss("
+    assert taken in text
+    model.write_text(text.replace(taken, taken.replace("loss_att, acc", "loss_att, more, acc", 1)), encoding="utf-8")
+    sound = inputs(tmp_path / "model", layout, "1.4.16", config_of("paraformer"))
+    silent(sound)
+    found = named(replace(sound, install_dir=checkout), "forward-ends")
+    assert (found.severity, found.place.file) == (Severity.BROKEN, "funasr/models/paraformer/model.py")
+    assert "ValueError at its first batch" in found.message
+
+
+def test_fsdp_without_a_launcher(tmp_path: Path, layout: Layout) -> None:
+    alone = inputs(tmp_path, layout, "1.4.16", config_of("paraformer"), entry="train", use_fsdp=True)
+    found = named(replace(alone, command=replace(alone.command, launcher="python")), "fsdp-without-launcher")
+    assert found.severity is Severity.BROKEN
+    silent(replace(alone, command=replace(alone.command, launcher="torchrun")))
 
 
 @pytest.mark.parametrize(

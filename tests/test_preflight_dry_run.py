@@ -271,6 +271,22 @@ def test_the_culprit_of_an_exception_is_a_row_a_setting_or_the_release(tmp_path:
     assert all(one.severity is Severity.BROKEN for one in (row, mine, neutral, late))
 
 
+def test_a_known_issue_is_named_in_the_releases_that_have_it(tmp_path: Path) -> None:
+    sample = read_sample([write_jsonl(tmp_path / "train.jsonl", rows_at(tmp_path, 4))], tmp_path)
+    frame = Frame(file="funasr/models/sanm/attention.py", line=7, function="forward", code="x = y")
+    signature = f"RuntimeError@{frame.file}:{frame.function}"
+    failure = Failure(type="RuntimeError", message="27 against 26", frames=(frame,), signature=signature)
+    ended_so = Trained(first=None, failure=failure, functions=("train_epoch", "forward"))
+
+    def said(release: str) -> PreflightFinding:
+        inputs = inputs_at(tmp_path, release=resolve(release, load_lock(LOCK))[0])
+        return culprit(inputs, "train_ds", ended_so, sample, None)
+
+    assert said("1.0.28").rule == "known-issue-ends-training"
+    assert "`cif-one-token-short`" in said("1.0.28").message
+    assert said("1.4.16").rule == "training-ends"
+
+
 def folder_hash(folder: Path) -> str:
     """Of everything below it, with times."""
     found = hashlib.sha256()

@@ -92,6 +92,14 @@ def writes(name: str, content: str | bytes) -> Callable[[Path], None]:
     return write
 
 
+def renamed_tokens(name: str) -> Callable[[Path], None]:
+    def rename(folder: Path) -> None:
+        (folder / "tokens.json").rename(folder / name)
+        metas(tokenizer_conf={"token_list": name, "seg_dict_file": "seg_dict"})(folder)
+
+    return rename
+
+
 def metas(**changes: Any) -> Callable[[Path], None]:
     content = json.dumps({"file_path_metas": {**METAS, **changes}})
     return writes("configuration.json", content)
@@ -144,6 +152,7 @@ FAULTS: list[tuple[str, Callable[[Path], None], str, Severity]] = [
     ("byte-order mark", tokens("\ufeff" + json.dumps(TOKENS)), "tokens-unreadable", Severity.BROKEN),
     ("broken JSON", tokens('["<blank>",\n"<s>"'), "tokens-unreadable", Severity.BROKEN),
     ("line ends", tokens([f"{token}\n" for token in TOKENS[:-1]] + ["<unk>"]), "tokens-with-spaces", Severity.WRONG),
+    ("another file name", renamed_tokens("tokens.vocab"), "tokens-file-name", Severity.BROKEN),
     ("another size", writes("am.mvn", mvn(80)), "statistics-size", Severity.BROKEN),
     ("larger", writes("am.mvn", mvn(880)), "statistics-size", Severity.WRONG),
     ("garbage", writes("am.mvn", "no statistics\n"), "statistics-unreadable", Severity.BROKEN),

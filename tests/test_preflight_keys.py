@@ -203,6 +203,17 @@ def test_words_that_count_something_else(given: Given) -> None:
     assert rules == {"token-length-unit"}
 
 
+def test_epochs_and_averages_that_are_others_than_they_say(given: Given) -> None:
+    def rules(version: str, **values: int) -> set[str]:
+        overrides = {f"train_conf.{key}": value for key, value in values.items()}
+        return {one.rule for one in check(given(version, overrides)).findings}
+
+    assert rules(OLD, max_epoch=5) == {"one-more-epoch"}
+    assert rules(NEW, max_epoch=5) == set()
+    assert rules(NEW, keep_nbest_models=5, avg_nbest_model=10) == {"average-of-fewer"}
+    assert rules(NEW, keep_nbest_models=10, avg_nbest_model=5) == set()
+
+
 @pytest.mark.parametrize(
     ("value", "taken", "names"),
     [

@@ -352,6 +352,29 @@ def test_rows_that_the_index_changes(scenes: Callable[[str], Scene], tmp_path: P
 
 
 @pytest.mark.usefixtures("asked")
+def test_recordings_whose_path_the_release_changes(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    found = {}
+    for name in ("cpfs01", "cpfs02"):
+        (tmp_path / name).mkdir()
+        rows = copied(speech(8), tmp_path / name / "wav")
+        found[name] = rules(check(scenes("1.4.16").inputs(write_jsonl(tmp_path / f"{name}.jsonl", rows))))
+    changed = found["cpfs01"]["row-source-changed"]
+    assert (changed.severity, changed.count) == (Severity.BROKEN, 8)
+    assert found["cpfs02"] == {}
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_the_first_releases_require_of_rows(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    scene = scenes("1.0.5")
+    plain = write_jsonl(tmp_path / "plain.jsonl", speech(8))
+    raised = rules(check(scene.inputs(plain, plain)))["rows-cannot-be-read"]
+    assert raised.severity is Severity.BROKEN
+    assert "KeyError" in raised.message
+    whole = write_jsonl(tmp_path / "whole.jsonl", [{**row, "prompt": "<ASR>"} for row in speech(8)])
+    assert "rows-cannot-be-read" not in rules(check(scene.inputs(whole, whole)))
+
+
+@pytest.mark.usefixtures("asked")
 def test_a_release_that_drops_the_last_batch_is_said(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
     scene = scenes("1.0.6")
     train = write_jsonl(tmp_path / "train.jsonl", speech(8))
@@ -385,7 +408,13 @@ def test_rows_that_are_odd_are_named_and_their_sound_neighbours_are_not(
     rows[8] = {**rows[8], "source": str(tmp_path / "clipped.wav"), "source_len": 200}
     rows[9] = {**rows[9], "target": rows[9]["target"] * 12, "target_len": len(rows[9]["target"]) * 12}
     rows[11] = {**rows[11], "source": "https://example.org/a.wav"}
-    valid = write_jsonl(tmp_path / "valid.jsonl", [rows[10], *speech(2, first=12)])
+    # Only ffmpeg reads it.
+    (tmp_path / "other.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + b"\0" * 64)
+    rows.append({**speech(1, first=13)[0], "key": "m4a", "source": str(tmp_path / "other.m4a")})
+    # Of validation rows the tokens are not counted.
+    sound, fast = speech(2, first=14)
+    fast |= {"target": fast["target"] * 12, "target_len": len(fast["target"]) * 12}
+    valid = write_jsonl(tmp_path / "valid.jsonl", [rows[10], sound, fast])
     found = rules(check(scene.inputs(write_jsonl(tmp_path / "train.jsonl", rows), valid)))
     lines = {rule: one.place.line for rule, one in found.items()}
     expected = {
@@ -394,6 +423,8 @@ def test_rows_that_are_odd_are_named_and_their_sound_neighbours_are_not(
         "target-len": 4,
         "audio-clipped": 9,
         "text-longer-than-frames": 10,
+        "text-too-fast": 3,
+        "audio-format-unknown": 13,
     }
     assert expected.items() <= lines.items(), lines
     assert {"row-repeated", "key-repeated", "valid-in-train", "audio-address"} <= set(lines), lines

@@ -66,6 +66,7 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Any], str], Any]] = {
     "prefix": lambda state, _: {f"asr.{name}": tensor for name, tensor in state.items()},
     "mapped": lambda state, _: {f"asr.{name}": tensor for name, tensor in state.items()},
     "nan": lambda state, _: _with_nan(state),
+    "list of tensors": lambda state, _: list(state.values()),
     "code": lambda state, path: {"state_dict": state, "args": Mark(f"{path}/executed")},
 }
 
@@ -98,6 +99,14 @@ def _other_name(folder: Path) -> None:
     (folder / "model.pt").rename(folder / "base.pt")
 
 
+def _without_section(folder: Path) -> None:
+    """Without configuration.json the release puts the token list into a section that is not there."""
+    _without_configuration(folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    del config["tokenizer_conf"]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
 def _nothing(_: Path) -> None:
     """The checkpoint or the command has the fault."""
 
@@ -112,6 +121,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], dict[str, Any], tuple[str, Sever
     "prefix": (_nothing, {}, ("nothing-loaded", _BROKEN)),
     "nan": (_nothing, {}, ("weights-not-finite", _BROKEN)),
     "code": (_nothing, {}, ("checkpoint-executes", _BROKEN)),
+    "list of tensors": (_nothing, {}, ("checkpoint-refused", _BROKEN)),
+    "no tokenizer_conf": (_without_section, {}, ("folder-refused", _BROKEN)),
     "fewer tokens": (lambda one: _tokens(one, 900), {}, ("vocabulary-not-the-checkpoints", _WRONG)),
     "another width": (
         lambda one: _config(one, encoder_conf__output_size=128, predictor_conf__idim=128),

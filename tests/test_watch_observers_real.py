@@ -35,7 +35,8 @@ CASES: Mapping[str, tuple[str, str, Mapping[str, Any], int]] = {
     "train_ds, within epochs": ("1.4.16", "train_ds", WITHIN, 1),
     "train_ds, two ranks, accumulated": ("1.4.16", "train_ds", {"train_conf.accum_grad": 2, "backend": "gloo"}, 2),
     "train, bf16": ("1.4.16", "train", {"train_conf.use_bf16": True}, 1),
-    "train of 1.0.6, accumulated": ("1.0.6", "train", {"train_conf.accum_grad": 2}, 1),
+    # Without accumulation: its trainer then calls `no_sync` of a model that one process does not wrap.
+    "train of 1.0.6": ("1.0.6", "train", {}, 1),
 }
 """Release, entry point, settings and number of processes."""
 
@@ -202,9 +203,7 @@ def test_the_records_say_what_it_was(carried_out: dict[str, Any], name: str) -> 
         assert training.in_force["optim_conf"]["lr"] == 0.001
         steps, accumulate = seen[Step], settings.get("train_conf.accum_grad", 1)
         assert [one.step for one in steps] == list(range(1, len(steps) + 1))
-        # 1.0.6 steps after an epoch's last batch too, the third here, however few have been accumulated.
-        expected = [2, 1, 2, 1] if release == "1.0.6" else [accumulate] * len(steps)
-        assert [len(one.forwards) for one in steps] == expected
+        assert {len(one.forwards) for one in steps} == {accumulate}
         assert steps[0].learning_rates == pytest.approx((0.00025,))
         for one in steps:
             assert one.gradient_norm > 0

@@ -172,6 +172,12 @@ def test_deepspeed(tmp_path: Path, layout: Layout) -> None:
     assert "deepspeed-with-fsdp" in {one.rule for one in check(both).findings}
 
 
+def test_a_scheduler_is_proposed_that_the_trainer_can_step(tmp_path: Path, layout: Layout) -> None:
+    for wanted, proposed in (("cosine", "CosineAnnealingLR"), ("linear", "warmuplr"), ("WarmupLR", "warmuplr")):
+        found = named(inputs(tmp_path, layout, "1.4.16", config_of("paraformer"), scheduler=wanted), "not-an-option")
+        assert found.remedy == f"++scheduler={proposed}"
+
+
 def test_the_validation_pass_that_dies_and_the_release_in_which_it_does_not(tmp_path: Path, layout: Layout) -> None:
     found = named(inputs(tmp_path, layout, "1.0.6", config_of("conformer")), "validation-ends")
     assert "error_calculator" in found.message

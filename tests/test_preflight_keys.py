@@ -187,6 +187,15 @@ def test_a_value_that_the_release_cannot_take(
     assert [(one.rule, one.severity, one.place.key) for one in found] == [(rule, severity, key)]
 
 
+def test_a_negative_interval_trains_like_a_positive_one(given: Given) -> None:
+    # Python's remainder by -50 is 0 where that by 50 is.
+    for key in ("train_conf.validate_interval", "train_conf.log_interval"):
+        (one,) = [one for one in check(given(NEW, {key: -50})).findings if one.rule == "value-range"]
+        assert one.severity is Severity.MINOR
+    assert the_only(given(NEW, {"dataset_conf.batch_size": 0.5})).remedy == "write a whole number"
+    assert "=NUMBER`" in the_only(given(NEW, {"train_conf.early_stopping": True})).remedy
+
+
 def test_components_are_those_of_the_release(given: Given) -> None:
     old = the_only(given(OLD, {"dataset_conf.batch_sampler": "EspnetStyleBatchSampler"}))
     assert old.rule == "component-unknown"

@@ -76,7 +76,7 @@ class PreflightPart:
     """Why this part was not checked, in one sentence; empty where it was."""
 
 
-_SAID_BETTER = {"model-not-built": "key-refused"}
+_SAID_BETTER = {"model-not-built": "key-refused", "text-for-switch": "word-for-no"}
 """By rule, one that says the same of a key and has the remedy: reading the code knows what building only ends at."""
 
 

@@ -115,14 +115,15 @@ def _without_effect(inputs: Inputs, reading: Reading, setting: Setting, entry: s
         f"the training is as if it were not there",
         place=setting.place,
         evidence=tuple(evidence),
-        remedy=_remedy(setting, near, elsewhere),
+        remedy=_remedy(reading, setting, near, elsewhere),
     )
 
 
-def _remedy(setting: Setting, near: Nearest | None, elsewhere: str) -> str:
+def _remedy(reading: Reading, setting: Setting, near: Nearest | None, elsewhere: str) -> str:
     if near:
         belongs = "it belongs there" if near.exact else "if that is meant"
-        return f"write `++{near.path}={_typed(setting.value)}`, {belongs}"
+        number = isinstance(setting.value, bool) and reading.read[near.path].default.lstrip("-").isdigit()
+        return f"write `++{near.path}={'NUMBER' if number else _typed(setting.value)}`, {belongs}"
     if elsewhere:
         return f"use one of these releases, or leave the key out: {elsewhere}"
     return "leave the key out"

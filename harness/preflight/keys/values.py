@@ -43,16 +43,23 @@ class Number:
     """Whether the least itself is too small."""
 
 
-_DIVIDES = "the trainer divides the number of the step by it"
+_NEGATED = "the trainer divides the loss by it, and every step goes the wrong way"
+_AS_POSITIVE = (
+    "the trainer takes the remainder of the step's number by it, so it counts like the number without its sign"
+)
 NUMBERS = {
     "train_conf.max_epoch": Number(whole=True, least=1, below="no epoch is trained"),
-    "train_conf.accum_grad": Number(whole=True, least=1, below=_DIVIDES),
-    "train_conf.log_interval": Number(whole=True, least=1, below=_DIVIDES),
+    "train_conf.accum_grad": Number(whole=True, least=1, below=_NEGATED),
+    "train_conf.log_interval": Number(whole=True, least=1, below=_AS_POSITIVE, severity=Severity.MINOR),
     "train_conf.validate_interval": Number(
-        whole=True, least=1, below=_DIVIDES, guard=r"self\.validate_interval\s*[<>]"
+        whole=True, least=1, below=_AS_POSITIVE, severity=Severity.MINOR, guard=r"self\.validate_interval\s*[<>]"
     ),
     "train_conf.save_checkpoint_interval": Number(
-        whole=True, least=1, below=_DIVIDES, guard=r"self\.save_checkpoint_interval\s*>\s*0"
+        whole=True,
+        least=1,
+        below=_AS_POSITIVE,
+        severity=Severity.MINOR,
+        guard=r"self\.save_checkpoint_interval\s*>\s*0",
     ),
     "train_conf.avg_nbest_model": Number(
         whole=True, least=1, below="the model is averaged over no checkpoint", severity=Severity.WRONG
@@ -145,7 +152,7 @@ def _number(inputs: Inputs, setting: Setting, wanted: Number, entry: str) -> Pre
         if setting.path.startswith("train_conf") and setting.path != "train_conf.max_epoch" and value.is_integer():
             return None
         return _no_number(setting, "a whole number")
-    if value == 0 and wanted.below == _DIVIDES:
+    if value == 0 and wanted.below in (_NEGATED, _AS_POSITIVE):
         # Named with the line that divides, in `harness.preflight.release.combinations`.
         return None
     if value < wanted.least or (wanted.above_least and value == wanted.least):
@@ -177,9 +184,10 @@ def _suggested(setting: Setting) -> str:
         number = float(text) if not isinstance(text, bool | list | dict) else None
     except (TypeError, ValueError):
         number = None
-    if number is None or not math.isfinite(number):
+    whole = setting.path in NUMBERS and NUMBERS[setting.path].whole
+    if number is None or not math.isfinite(number) or (whole and not number.is_integer()):
         return ""
-    written = int(number) if number.is_integer() and setting.path in NUMBERS and NUMBERS[setting.path].whole else text
+    written = int(number) if whole else text
     return f": `{'++' if setting.from_command else ''}{setting.path}={written}`, without quotes"
 
 

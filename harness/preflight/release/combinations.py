@@ -199,10 +199,13 @@ def _steps(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
 
 
 def _nearest(key: str, value: str, names: list[str]) -> str:
-    alike = [name for name in names if name.lower() == value.lower()] or [
-        name for name in names if name.startswith(value[:4]) or value.startswith(name)
+    """The line with the name that is meant, else with the usual one; never with one that the trainer cannot step."""
+    usual = {"optim": "adam", "scheduler": "warmuplr"}[key]
+    fit = [name for name in names if name not in _ALONE[key]]
+    alike = [name for name in fit if name.lower() == value.lower()] or [
+        name for name in fit if value.lower()[:4] == name.lower()[:4] or value.lower() in name.lower()
     ]
-    return f"++{key}={alike[0]}" if alike else f"++{key}={names[0]}"
+    return f"++{key}={(alike or [name for name in fit if name == usual] or fit or names)[0]}"
 
 
 def _facts(inputs: Inputs) -> Iterator[PreflightFact]:

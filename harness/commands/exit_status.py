@@ -26,7 +26,7 @@ GENERAL: Mapping[int, str] = {
     BAD_INPUT: "bad input: an option, matrix, release, variant or speech file that cannot be used",
     FAULT: "a fault of the harness or of the machine: nothing, or not everything, was learned",
     NO_GPU: "torch finds no GPU, and --require-gpu was given or the matrix names the device cuda",
-    INTERRUPTED: "interrupted with Ctrl-C; 143 and 129 after SIGTERM and SIGHUP, which do the same",
+    INTERRUPTED: "interrupted with Ctrl-C",
 }
 """What an exit status means in every command."""
 
@@ -130,6 +130,7 @@ def epilog(command: str | None) -> str:
     """The statuses of one command as its `--help` shows them; without a command, the meanings common to all."""
     meanings = dict(GENERAL) if command is None else dict(BY_COMMAND[command])
     meanings[INTERRUPTED] = GENERAL[INTERRUPTED] + (f"; {AFTER_CTRL_C[command]}" if command else "")
+    meanings[INTERRUPTED] += " (143 and 129: the same by SIGTERM and SIGHUP)"
     return "\n".join(("exit status:", *(_entry(status, text) for status, text in sorted(meanings.items()))))
 
 

@@ -25,7 +25,7 @@ from user_folders import model_folder, speech, write_jsonl
 
 from harness import cli
 from harness.commands import preflight as command
-from harness.core.cells import Dimensions, Outcome
+from harness.core.cells import Outcome
 from harness.environments.environment import Environment, probe
 from harness.preflight import preflight
 from harness.preflight.inputs import Inputs
@@ -279,8 +279,7 @@ def asked_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def arrange(case: Case, rows: list[Row], here: Path, forked: Forked, install_dir: Path) -> list[str]:
     """Write the files of a case; its command line."""
-    dimensions = Dimensions.parse("v25055-h320" if case.variant == "sense_voice" else "v8404-h320")
-    folder = model_folder(forked, install_dir, here / "model", variant=case.variant, dimensions=dimensions)
+    folder = model_folder(forked, install_dir, here / "model", variant=case.variant)
     case.folder(folder)
     train = write_jsonl(here / "train.jsonl", case.rows(rows, here))
     arguments = ["preflight", str(folder), "--train", str(train), "--release", case.release]

@@ -38,6 +38,10 @@ depth = ["reduced"]
 check = {checks}
 device = ["cpu"]
 
+# A busy machine is no finding.
+[limits]
+timeout_seconds = {{ data = 900, finetune = 1200 }}
+
 [finetune]
 steps = 12
 utterances = 16

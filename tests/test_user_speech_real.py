@@ -32,8 +32,8 @@ description = "A user's own speech."
 [axes]
 release = {releases}
 variant = ["paraformer"]
-vocab_size = [1200]
-hidden_size = [64]
+vocab_size = [8404]
+hidden_size = [320]
 depth = ["reduced"]
 check = {checks}
 device = ["cpu"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,17 @@ def rewrite(folders: Mapping[str, str]) -> None:
         file = Path(path) / "model.pt"
         state = torch.load(file, weights_only=True)
         torch.save(CHECKPOINTS[fault](state, path), file, _use_new_zipfile_serialization=fault != "old format")
+        if fault == "a part is missing":
+            without_a_part(file)
+
+
+def without_a_part(file: Path) -> None:
+    """As after an unpacking and packing that lost one file."""
+    with zipfile.ZipFile(file) as whole:
+        parts = {name: whole.read(name) for name in whole.namelist() if not name.endswith("/data/3")}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
 
 
 def _with_nan(state: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +78,7 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Any], str], Any]] = {
     "prefix": lambda state, _: {f"asr.{name}": tensor for name, tensor in state.items()},
     "mapped": lambda state, _: {f"asr.{name}": tensor for name, tensor in state.items()},
     "nan": lambda state, _: _with_nan(state),
+    "a part is missing": lambda state, _: state,
     "list of tensors": lambda state, _: list(state.values()),
     "code": lambda state, path: {"state_dict": state, "args": Mark(f"{path}/executed")},
 }
@@ -121,6 +134,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], dict[str, Any], tuple[str, Sever
     "prefix": (_nothing, {}, ("nothing-loaded", _BROKEN)),
     "nan": (_nothing, {}, ("weights-not-finite", _BROKEN)),
     "code": (_nothing, {}, ("checkpoint-executes", _BROKEN)),
+    "a part is missing": (_nothing, {}, ("checkpoint-unreadable", _BROKEN)),
     "list of tensors": (_nothing, {}, ("checkpoint-refused", _BROKEN)),
     "no tokenizer_conf": (_without_section, {}, ("folder-refused", _BROKEN)),
     "fewer tokens": (lambda one: _tokens(one, 900), {}, ("vocabulary-not-the-checkpoints", _WRONG)),

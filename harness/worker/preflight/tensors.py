@@ -132,8 +132,9 @@ def _watch(module: Any, seen: _Seen) -> None:
     def checked_load(path: Any, *args: Any, **kwargs: Any) -> Any:
         if seen.stage != "weights":
             return load(path, *args, **{**kwargs, "weights_only": True})
+        bare = _without_numbers(load, str(path))
         seen.facts["not_finite"] = _not_finite(load, str(path))
-        return _marked(_without_numbers(load, str(path)), str(len(seen.loads) - 1), seen)
+        return _marked(bare, str(len(seen.loads) - 1), seen)
 
     def watched(*args: Any, **kwargs: Any) -> None:
         assert original is not None
@@ -234,18 +235,27 @@ def _plain(value: Any) -> Any:
 
 
 def _without_numbers(load: Callable[..., Any], path: str) -> Any:
-    import torch
-
     descriptor = os.stat(path)  # noqa: PTH116 - a text of the config
     if not stat.S_ISREG(descriptor.st_mode):
         raise Unloadable("no regular file")
+    return _loaded(load, path, "meta")
+
+
+def _loaded(load: Callable[..., Any], path: str, device: str) -> Any:
+    """Mapped where its form allows it.
+
+    Raises:
+        Unloadable: it cannot be loaded.
+    """
+    import torch
+
     try:
         try:
-            return load(path, map_location="meta", weights_only=True, mmap=True)
+            return load(path, map_location=device, weights_only=True, mmap=True)
         except RuntimeError as error:
             if "mmap can only be used" not in str(error):
                 raise
-            return load(path, map_location=torch.device("meta"), weights_only=True)
+            return load(path, map_location=torch.device(device), weights_only=True)
     except Exception as error:
         raise Unloadable(f"{type(error).__name__}: {' '.join(str(error).split())[:1500]}") from error
 
@@ -254,19 +264,18 @@ _MOST_READ = 3 << 30
 
 
 def _not_finite(load: Callable[..., Any], path: str) -> list[str]:
-    """The tensors with a number that is none; of files that are too large nothing is read."""
+    """The tensors with a number that is none; of files that are too large nothing is read.
+
+    Raises:
+        Unloadable: a part of the file is missing, which shows where numbers are read.
+    """
     import torch
 
     if os.stat(path).st_size > _MOST_READ:  # noqa: PTH116 - a text of the config
         return []
-    try:
-        content = load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:
-        # What cannot be loaded is told by the load that counts.
-        return []
     return [
         name
-        for name, tensor in _tensors(content)
+        for name, tensor in _tensors(_loaded(load, path, "cpu"))
         if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float32))
     ]
 

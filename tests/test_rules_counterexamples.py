@@ -13,7 +13,7 @@ from harness.core.errors import StoreError
 from harness.rules.counterexamples import FINDING, FOLDER, load_counterexamples
 from harness.rules.known_issues import KnownIssue, KnownIssues, load_known_issues
 from harness.run.prepare import no_stored_examples
-from harness.variants.catalogue import available
+from harness.variants.catalogue import available, load_variant
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "matrices" / "known_issues.toml"
@@ -77,7 +77,7 @@ def test_each_committed_one_belongs_to_an_issue_and_is_of_its_variant(path: Path
     assert variant in available()
     assert any(signature.startswith(f"{FINDING}@") for signature in issue.signatures)
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert content["model"] == {"paraformer": "Paraformer", "paraformer_streaming": "ParaformerStreaming"}[variant]
+    assert content["model"] == load_variant(variant).config["model"]
     assert {"frames", "tokens", "seed"} <= set(content["example"])
 
 

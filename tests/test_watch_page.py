@@ -14,6 +14,7 @@ import pytest
 from page_reader import Page
 from test_report_browser import CHROMIUM, browse
 from watch_recordings import BEGAN, Recorded, lines, state_of
+from watch_states import process
 
 from harness.core.cells import Severity
 from harness.report import watch_report
@@ -331,3 +332,22 @@ def test_a_browser_takes_over_what_is_new(tmp_path):
     assert 'data-running="yes"' in document, "the page was loaded anew"
     assert "<title>owned</title>" not in document
     assert console == []
+
+
+def test_a_training_that_failed_before_its_first_step_says_so_with_its_traceback():
+    state = TrainingState()
+    state.add("host-100.jsonl", process())
+    ended = Ended(
+        at=1.0,
+        step=0,
+        epoch=0,
+        how="exception",
+        status=1,
+        exception="builtins.KeyError: 'planted'",
+        traceback=("  raise KeyError('planted')",),
+    )
+    state.add("host-100.jsonl", ended)
+    summary = summarise(state, (), (), running=False)
+    assert summary.status == "no training step was taken: builtins.KeyError: 'planted'"
+    assert "raise KeyError" in render_watch_page(state, summary)
+    assert summarise(TrainingState(), (), (), running=False).status == "no training was observed"

@@ -91,7 +91,7 @@ def summarise(
             (severity, tuple(members)) for severity, members in groupby(ordered, key=lambda one: one.severity)
         ),
         forecasts=forecasts,
-        ends=tuple(_end(rank, rank.ended) for rank in ranks if rank.ended is not None),
+        ends=tuple(_end(rank, rank.ended) for rank in _processes(state) if rank.ended is not None),
         settings=tuple(_settings(training.in_force)) if training else (),
         observers=tuple(
             dict.fromkeys(f"{one.observer}: {one.error}" for rank in state.ranks.values() for one in rank.failures)
@@ -100,16 +100,26 @@ def summarise(
 
 
 def _status(state: TrainingState, running: bool) -> str:
-    ranks = state.training_ranks
+    ranks = _processes(state)
     if not ranks:
         return "no training step yet" if running else "no training was observed"
     ends = [rank.ended for rank in ranks]
+    if not state.training_ranks:
+        if running:
+            return "no training step yet"
+        exceptions = [one.exception for one in ends if one and one.exception]
+        return "no training step was taken" + (f": {exceptions[0]}" if exceptions else "")
     if running and not all(ends):
         return "running"
     # What ended otherwise than by itself comes first.
     hows = sorted({one.how if one else "killed" for one in ends}, key=lambda how: how == "finished")
     exceptions = [one.exception for one in ends if one and one.exception]
     return ", ".join(hows) + (f": {exceptions[0]}" if exceptions else "")
+
+
+def _processes(state: TrainingState) -> Sequence[RankState]:
+    """Those that train; where none did, those that had begun to."""
+    return state.training_ranks or sorted(state.ranks.values(), key=lambda rank: rank.rank)
 
 
 def _trained(rank: RankState | None, now: Overview) -> str:

@@ -15,7 +15,7 @@ from harness.run.store import LoadedRun, load_run
 from harness.variants.catalogue import available
 
 ROOT = Path(__file__).parent.parent
-RUNS = ("later_checks", "training", "ranks", "properties", "architectures", "findings")
+RUNS = ("later_checks", "training", "ranks", "properties", "architectures", "findings", "bicif")
 """Besides the atlas."""
 REPORTED = ("paraformer_streaming", "paraformer")
 """Of the architectures, those that the atlas is about."""

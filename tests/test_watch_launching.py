@@ -18,7 +18,7 @@ from harness.watch import launching
 from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
 from harness.watch.launching import WatchedCommand, launch
-from harness.watch.watching import RECORDS, Watched, follow
+from harness.watch.watching import RECORDS, WatchedTraining, follow
 from tests.watch_states import state
 
 PYTHON = sys.executable
@@ -44,9 +44,9 @@ class Shown:
         self.findings = [one.rule for one in findings]
 
 
-def watched(folder: Path, *words: str, stop_on: Severity | None = None) -> tuple[Watched, Shown]:
+def watched(folder: Path, *words: str, stop_on: Severity | None = None) -> tuple[WatchedTraining, Shown]:
     command, shown = launch(words, folder, {}), Shown()
-    return follow(command, Watched(folder=folder), shown, stop_on=stop_on), shown
+    return follow(command, WatchedTraining(folder=folder), shown, stop_on=stop_on), shown
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -68,6 +68,13 @@ def test_what_a_shell_leaves_in_the_background_is_watched_to_its_end(tmp_path: P
     found, shown = watched(tmp_path, "bash", "-c", "(sleep 1; echo late) & echo soon")
     assert shown.output.split() == ["soon", "late"]
     assert found.status == 0
+
+
+def test_what_was_started_before_is_not_waited_for(tmp_path: Path) -> None:
+    with subprocess.Popen([PYTHON, "-c", "import time; time.sleep(60)"]) as earlier:
+        found, _ = watched(tmp_path, PYTHON, "-c", "pass")
+        assert (found.status, earlier.poll()) == (0, None)
+        earlier.kill()
 
 
 def test_a_program_that_does_not_exist_is_said(tmp_path: Path) -> None:
@@ -101,7 +108,7 @@ def test_a_hopeless_training_is_ended_where_that_is_wanted(tmp_path: Path) -> No
     folder.mkdir()
     for severity, left in ((Severity.BROKEN, 1), (None, 0)):
         command, shown = launch([PYTHON, "-c", "import time; time.sleep(1.5)"], tmp_path, {}), Shown()
-        found = Watched(folder=tmp_path)
+        found = WatchedTraining(folder=tmp_path)
         for file, rank in state(30, loss=lambda n: float("nan")).ranks.items():
             found.state.ranks[file] = rank
         follow(command, found, shown, stop_on=severity)
@@ -113,13 +120,13 @@ WATCH = """
 import sys
 from pathlib import Path
 from harness.watch.launching import launch
-from harness.watch.watching import Watched, follow
+from harness.watch.watching import WatchedTraining, follow
 
 class Silent:
     def update(self, *_): pass
 
 folder = Path(sys.argv[1])
-follow(launch(sys.argv[2:], folder, {}), Watched(folder=folder), Silent(), stop_on=None)
+follow(launch(sys.argv[2:], folder, {}), WatchedTraining(folder=folder), Silent(), stop_on=None)
 print("status", flush=True)
 """
 COUNTING = "import time\nfor n in range(1, 1000):\n    print(n, flush=True)\n    time.sleep(0.05)"

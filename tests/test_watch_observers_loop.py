@@ -21,8 +21,8 @@ from harness.watch.records import (
     ReadBack,
     Record,
     Saved,
-    Step,
     TrainingStarted,
+    TrainingStep,
     Validated,
 )
 
@@ -215,7 +215,7 @@ def test_a_loop_is_recorded_and_the_same(forked: Forked, tmp_path: Path, plain: 
     assert started.funasr is None
     assert (training.model, training.optimizer, training.device, training.trainer) == ("Net", "Adam", "cpu", "")
     assert [(one.name, one.parameters) for one in training.groups] == [("encoder", 144), ("decoder", 340)]
-    steps = of(Step, tmp_path)
+    steps = of(TrainingStep, tmp_path)
     assert [one.step for one in steps] == list(range(1, STEPS + 1))
     assert [one.forwards[0].loss.hex() for one in steps] == plain["losses"][:-1]
     for one in steps:
@@ -246,7 +246,7 @@ def test_an_observer_that_fails_takes_itself_out(
     assert all("planted in" in one.error for one in of(ObserverFailed, tmp_path))
     assert len(of(Ended, tmp_path)) == 1
     # The others go on.
-    assert len(of(Step, tmp_path)) == (0 if plant == "steps" else STEPS)
+    assert len(of(TrainingStep, tmp_path)) == (0 if plant == "steps" else STEPS)
 
 
 def failing(folder: str, plant: str = "") -> str:
@@ -287,14 +287,14 @@ def test_a_checkpoint_with_other_values_is_seen(forked: Forked, tmp_path: Path) 
 
 def test_accumulated_passes_are_one_step(forked: Forked, tmp_path: Path) -> None:
     forked(loop, folder=str(tmp_path), accumulate=4)
-    assert [len(one.forwards) for one in of(Step, tmp_path)] == [4]
+    assert [len(one.forwards) for one in of(TrainingStep, tmp_path)] == [4]
     (epoch,) = of(EpochEnded, tmp_path)
     assert (epoch.batches, epoch.batches_without_step) == (STEPS, STEPS % 4)
 
 
 def test_a_step_that_the_scaler_leaves_out_is_skipped(forked: Forked, tmp_path: Path) -> None:
     assert forked(with_scaler, folder=str(tmp_path)) == [4.0]
-    steps = of(Step, tmp_path)
+    steps = of(TrainingStep, tmp_path)
     assert [one.skipped for one in steps] == [False, False, True, False]
     assert [one.scale for one in steps] == [8.0, 8.0, 8.0, 4.0]
     assert [one.forwards[0].stats["number"] for one in steps] == [0, 1, 2, 3]
@@ -303,7 +303,7 @@ def test_a_step_that_the_scaler_leaves_out_is_skipped(forked: Forked, tmp_path: 
 
 def test_a_step_that_the_trainer_leaves_out_is_skipped(forked: Forked, tmp_path: Path) -> None:
     assert forked(with_skipping_trainer, folder=str(tmp_path)) == 3
-    steps = of(Step, tmp_path)
+    steps = of(TrainingStep, tmp_path)
     assert [one.skipped for one in steps] == [False, True, False, False]
     assert steps[1].gradient_norm != steps[1].gradient_norm
 
@@ -335,7 +335,7 @@ def with_old_torch(folder: str) -> list[int]:
 
 def test_steps_are_seen_in_a_torch_without_hooks_for_them(forked: Forked, tmp_path: Path) -> None:
     assert forked(with_old_torch, folder=str(tmp_path)) == [1, 2, 3]
-    assert [one.learning_rates for one in of(Step, tmp_path)] == [
+    assert [one.learning_rates for one in of(TrainingStep, tmp_path)] == [
         (0.1,),
         (pytest.approx(0.01),),
         (pytest.approx(0.001),),
@@ -365,7 +365,7 @@ def compiled(folder: str) -> list[float]:
 
 def test_a_compiled_model_is_observed_by_its_steps(forked: Forked, tmp_path: Path) -> None:
     losses = forked(compiled, folder=str(tmp_path))
-    assert [one.forwards[0].loss for one in of(Step, tmp_path)] == losses
+    assert [one.forwards[0].loss for one in of(TrainingStep, tmp_path)] == losses
     assert not of(ObserverFailed, tmp_path)
 
 

@@ -22,8 +22,8 @@ from harness.watch.records import (
     ProcessStarted,
     ReadBack,
     Saved,
-    Step,
     TrainingStarted,
+    TrainingStep,
     Validated,
 )
 
@@ -201,7 +201,7 @@ def test_the_records_say_what_it_was(carried_out: dict[str, Any], name: str) -> 
         assert (training.optimizer, training.scheduler) == ("Adam", "WarmupLR")
         assert (training.rows, training.vocabulary, training.label_smoothing) == (8, 1200, 0.1)
         assert training.in_force["optim_conf"]["lr"] == 0.001
-        steps, accumulate = seen[Step], settings.get("train_conf.accum_grad", 1)
+        steps, accumulate = seen[TrainingStep], settings.get("train_conf.accum_grad", 1)
         assert [one.step for one in steps] == list(range(1, len(steps) + 1))
         assert {len(one.forwards) for one in steps} == {accumulate}
         assert steps[0].learning_rates == pytest.approx((0.00025,))

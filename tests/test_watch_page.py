@@ -29,7 +29,7 @@ from harness.watch.forecast import Forecast
 from harness.watch.layout import compose
 from harness.watch.overview import overview
 from harness.watch.reading import parse_line
-from harness.watch.records import Ended, PostMortem, Utterance
+from harness.watch.records import BatchUtterance, Ended, PostMortem
 from harness.watch.sections import View
 from harness.watch.state import TrainingState
 from harness.watch.terminal import minute_line
@@ -55,7 +55,7 @@ def died(state: TrainingState) -> TrainingState:
     rank = state.training_ranks[0]
     found = PostMortem(
         phase="backward",
-        batch=(Utterance(key=SMUGGLED, frames=900, tokens=40), Utterance(key="short", frames=100, tokens=4)),
+        batch=(BatchUtterance(key=SMUGGLED, frames=900, tokens=40), BatchUtterance(key="short", frames=100, tokens=4)),
         padded_frames=1800,
         weights=2**30,
         allocated=20 * 2**30,

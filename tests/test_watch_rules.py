@@ -14,7 +14,17 @@ import pytest
 
 from harness.core.cells import Severity
 from harness.rules.recipe import warmup_rate
-from harness.watch.records import Ended, EpochEnded, Forward, Group, Memory, PostMortem, ReadBack, Saved, Utterance
+from harness.watch.records import (
+    BatchUtterance,
+    Ended,
+    EpochEnded,
+    ForwardPass,
+    Group,
+    Memory,
+    PostMortem,
+    ReadBack,
+    Saved,
+)
 from harness.watch.state import TrainingState
 from tests.watch_states import BASELINE, IN_FORCE, examined, falling, process, state, step, training
 
@@ -146,7 +156,7 @@ def broken_states() -> dict[str, tuple[str, Severity, Callable[[], TrainingState
         exception="torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
         post_mortem=PostMortem(
             phase="forward",
-            batch=(Utterance(key="long", frames=900, tokens=3), Utterance(key="short", frames=100, tokens=3)),
+            batch=(BatchUtterance(key="long", frames=900, tokens=3), BatchUtterance(key="short", frames=100, tokens=3)),
             padded_frames=1800,
             weights=10,
             allocated=5 * MIB,
@@ -434,7 +444,7 @@ def test_trainings_that_fall_slowly_are_hardly_ever_called_not_learning() -> Non
 
 
 def test_one_forward_without_statistics_is_no_reason_to_fail() -> None:
-    bare = Forward(loss=None, stats={}, utterances=1, frames=1, tokens=1, frames_used=None, tokens_used=None)
+    bare = ForwardPass(loss=None, stats={}, utterances=1, frames=1, tokens=1, frames_used=None, tokens_used=None)
     assert all(
         one.severity is Severity.MINOR for one in examined(state(of_step=lambda _: {"forwards": (bare,)})).values()
     )

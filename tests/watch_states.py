@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.rules.recipe import warmup_rate
-from harness.watch.examine import Findings
+from harness.watch.examine import WatchFindings
 from harness.watch.findings import WatchFinding
 from harness.watch.records import (
     Ended,
     EpochEnded,
-    Forward,
+    ForwardPass,
     Group,
     Memory,
     ProcessStarted,
     Saved,
-    Step,
     TrainingStarted,
+    TrainingStep,
     Validated,
 )
 from harness.watch.state import TrainingState
@@ -88,11 +88,11 @@ def falling(step: int) -> float:
     return BASELINE * (0.2 + 0.3 * math.exp(-step / 60)) + wave
 
 
-def step(number: int, *, loss: float, batches: int = 50, **changes: Any) -> Step:
+def step(number: int, *, loss: float, batches: int = 50, **changes: Any) -> TrainingStep:
     """One step of a sound training, `number` from 1 on."""
     epoch = (number - 1) // batches
     passes = changes.pop("passes", 1)
-    one = Forward(
+    one = ForwardPass(
         loss=loss + 0.05,
         stats={"loss_att": loss, "acc": 0.5},
         utterances=8,
@@ -116,7 +116,7 @@ def step(number: int, *, loss: float, batches: int = 50, **changes: Any) -> Step
         "unigram": BASELINE,
         "tokens_seen": 80 * number,
     }
-    return Step(**{**given, **changes})
+    return TrainingStep(**{**given, **changes})
 
 
 def state(
@@ -173,7 +173,7 @@ def state(
 
 def examined(found: TrainingState, *, ended: bool = True) -> dict[str, WatchFinding]:
     """The findings by rule; a fault of a rule is raised."""
-    findings = Findings()
+    findings = WatchFindings()
     findings.update(found, ended=ended)
     assert not findings.faults, findings.faults
     return findings.found

@@ -27,7 +27,7 @@ from harness.watch.scalars import ScalarWriter
 from harness.watch.state import RankState
 from harness.watch.terminal import LiveDisplay, OutputTail, can_draw
 from harness.watch.verdict import RECORD, record
-from harness.watch.watching import RECORDS, Watched, follow, of_folder
+from harness.watch.watching import RECORDS, WatchedTraining, follow, of_folder
 
 LAST_OUTPUT = 2**16
 """Bytes of the command's output that the report looks at."""
@@ -45,7 +45,7 @@ def main(options: argparse.Namespace) -> int:
             "no command to watch", next_step="write it after `--`: `funasr-harness watch -- bash finetune.sh`"
         )
     folder = _folder(options.output)
-    watched = Watched(folder=folder, card=card)
+    watched = WatchedTraining(folder=folder, card=card)
     shown = _Shown(watched, serve=options.page)
     try:
         command = launch(options.words, folder, environment(folder / RECORDS))
@@ -58,7 +58,7 @@ def main(options: argparse.Namespace) -> int:
 class _Shown:
     """Display, page and TensorBoard's scalars; where nothing is drawn, the output goes on to standard output."""
 
-    def __init__(self, watched: Watched, *, serve: bool) -> None:
+    def __init__(self, watched: WatchedTraining, *, serve: bool) -> None:
         self._page = LivePage(watched.state, watched.folder, serve=serve)
         self._display = LiveDisplay(watched.state, watched.folder, log=OUTPUT, page=self._page.address)
         self._scalars = ScalarWriter(watched.state, watched.folder)
@@ -102,7 +102,7 @@ def _folder(given: Path | None) -> Path:
     return folder
 
 
-def _report(watched: Watched) -> int:
+def _report(watched: WatchedTraining) -> int:
     _explain(watched)
     findings = watched.findings.ordered
     write_file(watched.folder / RECORD, json_text(record(watched)))
@@ -135,7 +135,7 @@ def _last_output(folder: Path) -> list[str]:
 EXCEPTION = "ended-by-exception"
 
 
-def _explain(watched: Watched) -> None:
+def _explain(watched: WatchedTraining) -> None:
     """Give the exception that ended a training its cause and remedy, where they are known."""
     finding = watched.findings.found.get(EXCEPTION)
     rank = next((one for one in watched.state.ranks.values() if _has_exception(one, finding)), None)

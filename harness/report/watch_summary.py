@@ -23,7 +23,7 @@ _MOST_UTTERANCES = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fact:
+class WatchFact:
     """A named figure or text."""
 
     name: str
@@ -36,7 +36,7 @@ class EndOfRank:
 
     rank: int
     ended: Ended
-    memory: tuple[Fact, ...]
+    memory: tuple[WatchFact, ...]
     """What was allocated by part, at the exception."""
     padded: float | None
     """The share of the batch's frames that is padding."""
@@ -58,13 +58,13 @@ class WatchSummary:
     """How much was trained, in one sentence."""
     learned: str
     """What the losses say, in one sentence."""
-    facts: tuple[Fact, ...]
+    facts: tuple[WatchFact, ...]
     findings: Sequence[WatchFinding]
     """The gravest first."""
     groups: tuple[tuple[Severity, tuple[WatchFinding, ...]], ...]
     forecasts: Sequence[Forecast]
     ends: tuple[EndOfRank, ...]
-    settings: tuple[Fact, ...]
+    settings: tuple[WatchFact, ...]
     """The configuration in force, by dotted name."""
     observers: tuple[str, ...]
     """What was not recorded, and why."""
@@ -163,27 +163,27 @@ def _learned(rank: RankState | None) -> str:
     return text + (f"; not finite: {units.plural(lost, 'value')}" if lost else "")
 
 
-def _facts(rank: RankState | None, training: TrainingStarted | None, now: Overview) -> Iterator[Fact]:
+def _facts(rank: RankState | None, training: TrainingStarted | None, now: Overview) -> Iterator[WatchFact]:
     if rank is None or training is None:
         return
     process = rank.process
     if now.started is not None and now.latest is not None:
-        yield Fact(name="First step", text=_clock(now.started))
-        yield Fact(name="Last step", text=_clock(now.latest))
+        yield WatchFact(name="First step", text=_clock(now.started))
+        yield WatchFact(name="Last step", text=_clock(now.latest))
     if now.epoch is not None:
         text = f"{now.epoch}/{now.epochs}, as the trainer counts" if now.epochs is not None else f"{now.epoch}"
-        yield Fact(name="Epoch", text=text)
-    yield Fact(name="Steps", text=f"{now.step:,}" + (f", {now.skipped:,} left out" if now.skipped else ""))
+        yield WatchFact(name="Epoch", text=text)
+    yield WatchFact(name="Steps", text=f"{now.step:,}" + (f", {now.skipped:,} left out" if now.skipped else ""))
     if now.speech_per_second is not None:
-        yield Fact(name="Speech a second", text=f"{units.rate(now.speech_per_second)} s")
+        yield WatchFact(name="Speech a second", text=f"{units.rate(now.speech_per_second)} s")
     if now.accuracy:
-        yield Fact(name=f"Last {now.accuracy[0]}", text=units.rate(now.accuracy[1]))
-    yield Fact(name="Output of the training", text=training.output_dir)
-    yield Fact(name="Starts from", text=training.initialised_from)
+        yield WatchFact(name=f"Last {now.accuracy[0]}", text=units.rate(now.accuracy[1]))
+    yield WatchFact(name="Output of the training", text=training.output_dir)
+    yield WatchFact(name="Starts from", text=training.initialised_from)
     if process is not None:
         funasr = process.funasr or "none"
-        yield Fact(name="FunASR, torch, Python", text=f"{funasr}, {process.torch}, {process.python}")
-        yield Fact(name="Folder", text=process.working_directory)
+        yield WatchFact(name="FunASR, torch, Python", text=f"{funasr}, {process.torch}, {process.python}")
+        yield WatchFact(name="Folder", text=process.working_directory)
 
 
 def _clock(at: float) -> str:
@@ -205,7 +205,7 @@ def _end(rank: RankState, ended: Ended) -> EndOfRank:
     )
 
 
-def _parts(found: PostMortem) -> Iterator[Fact]:
+def _parts(found: PostMortem) -> Iterator[WatchFact]:
     unused = None
     if found.reserved is not None and found.allocated is not None:
         unused = found.reserved - found.allocated
@@ -222,16 +222,16 @@ def _parts(found: PostMortem) -> Iterator[Fact]:
     }
     for name, size in sizes.items():
         if size is not None:
-            yield Fact(name=name, text=units.memory(size))
+            yield WatchFact(name=name, text=units.memory(size))
 
 
-def _settings(given: Mapping[str, Any], prefix: str = "") -> Iterator[Fact]:
+def _settings(given: Mapping[str, Any], prefix: str = "") -> Iterator[WatchFact]:
     for name, value in given.items():
         path = f"{prefix}{name}"
         if isinstance(value, Mapping) and value:
             yield from _settings(value, f"{path}.")
         elif value not in (None, {}, [], ""):
-            yield Fact(name=path, text=str(value))
+            yield WatchFact(name=path, text=str(value))
 
 
 def phase_curves(rank: RankState) -> dict[str, Curve]:

@@ -28,7 +28,7 @@ _GRAVEST_FIRST = tuple(Severity)
 
 
 @dataclass
-class Findings:
+class WatchFindings:
     """What was found so far: a finding stays, and is replaced by a graver one of its rule."""
 
     found: dict[str, WatchFinding] = field(default_factory=dict)

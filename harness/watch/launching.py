@@ -34,6 +34,8 @@ class WatchedCommand:
     process: subprocess.Popen[bytes]
     output: Path
     started: float
+    others: frozenset[int] = frozenset()
+    """Children of this process that were there before."""
     _offset: int = 0
     _ending: list[tuple[float, signal.Signals]] = field(default_factory=list)
 
@@ -43,14 +45,16 @@ class WatchedCommand:
         ended = self.process.poll() is not None
         for child in processes.children(os.getpid()):
             # Orphans come to this process; those that have ended wait for somebody to look.
-            if child != self.process.pid and not processes.is_running(child):
+            if child != self.process.pid and child not in self.others and not processes.is_running(child):
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(child, os.WNOHANG)
         return self.process.returncode if ended and not self.running() else None
 
     def running(self) -> list[int]:
         """The processes of the command that are there."""
-        return [pid for pid in processes.descendants(os.getpid()) if processes.is_running(pid)]
+        mine = [child for child in processes.children(os.getpid()) if child not in self.others]
+        below = [pid for child in mine for pid in (child, *processes.descendants(child))]
+        return [pid for pid in below if processes.is_running(pid)]
 
     def read_output(self) -> str:
         """What was printed since the last call."""
@@ -98,6 +102,7 @@ def launch(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -
             next_step="name what starts your training: `funasr-harness watch -- bash finetune.sh`",
         )
     output = folder / OUTPUT
+    others = frozenset(processes.children(os.getpid()))
     processes.adopt_orphans()
     with output.open("ab") as opened:
         try:
@@ -106,4 +111,4 @@ def launch(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -
             )
         except OSError as error:
             raise InputError(f"{words[0]} cannot be run: {error.strerror}", next_step="check the command") from error
-    return WatchedCommand(process=process, output=output, started=time.time())
+    return WatchedCommand(process=process, output=output, started=time.time(), others=others)

@@ -14,8 +14,8 @@ from itertools import islice
 from harness.core.cells import Severity
 from harness.core.numbers import mapping, number
 from harness.watch.findings import WatchFinding
-from harness.watch.records import CardSample, Forward, Memory, Step, TrainingStarted
-from harness.watch.rules.settings import Settings
+from harness.watch.records import CardSample, ForwardPass, Memory, TrainingStarted, TrainingStep
+from harness.watch.rules.settings import WatchSettings
 from harness.watch.state import ATTENTION_LOSS, Curve, RankState, TrainingState, mean
 
 RECENT_STEPS = 50
@@ -121,7 +121,7 @@ def overview(state: TrainingState) -> Overview:
         latest=last.at if last else None,
         step=first.steps if first else 0,
         epoch=last.epoch if last else None,
-        epochs=Settings.of(training).max_epoch if training else None,
+        epochs=WatchSettings.of(training).max_epoch if training else None,
         loss=mean([one.loss for one in forwards]),
         attention_loss=mean([one.stats.get(ATTENTION_LOSS) for one in forwards]),
         baseline=baseline(last, training) if last else None,
@@ -147,25 +147,25 @@ def title(training: TrainingStarted | None, ranks: int) -> str:
     return ", ".join([*filter(None, words), *([f"{ranks} ranks"] if ranks > 1 else [])])
 
 
-def recent(rank: RankState | None) -> Sequence[Step]:
+def recent(rank: RankState | None) -> Sequence[TrainingStep]:
     """The last steps of a rank."""
     if rank is None:
         return ()
     return tuple(islice(rank.recent, max(0, len(rank.recent) - RECENT_STEPS), None))
 
 
-def phases_of(step: Step) -> dict[str, float]:
+def phases_of(step: TrainingStep) -> dict[str, float]:
     """Seconds of a step by phase, without validation and saving; a clock that jumped is left out."""
     known = {name: seconds for name, seconds in step.seconds.items() if name not in BETWEEN}
     return {name: seconds for name, seconds in known.items() if 0 <= seconds < _LONGEST_STEP}
 
 
-def step_seconds(step: Step) -> float:
+def step_seconds(step: TrainingStep) -> float:
     """What a step took, without validation and saving."""
     return sum(phases_of(step).values())
 
 
-def baseline(step: Step, training: TrainingStarted | None) -> float | None:
+def baseline(step: TrainingStep, training: TrainingStarted | None) -> float | None:
     """The unigram baseline in the unit of the step's attention loss; None without such a loss.
 
     A model whose loss is divided by the number of utterances has the baseline times its tokens per utterance.
@@ -205,7 +205,7 @@ def severities(findings: Sequence[WatchFinding]) -> Mapping[Severity, int]:
     return {severity: counts[severity] for severity in Severity if counts[severity]}
 
 
-def _accuracy(rank: RankState | None, forwards: Sequence[Forward]) -> tuple[str, float] | None:
+def _accuracy(rank: RankState | None, forwards: Sequence[ForwardPass]) -> tuple[str, float] | None:
     name = accuracy_name(rank) if rank else None
     value = mean([one.stats.get(name) for one in forwards]) if name else None
     return (name, value) if name and value is not None else None

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.core.evidence.parsing import EvidenceMismatch, parse
-from harness.watch.records import KINDS, Ended, Record, Step
+from harness.watch.records import KINDS, Ended, Record, TrainingStep
 
 LONGEST_LINE = 4 * 2**20
 _BLOCK = 2**20
@@ -69,7 +69,7 @@ class RecordFile:
             except NotARecord as error:
                 self._note(str(error))
                 continue
-            if isinstance(record, Step):
+            if isinstance(record, TrainingStep):
                 self._step, self._epoch = record.step, record.epoch
             self.ended = self.ended or isinstance(record, Ended)
             yield record

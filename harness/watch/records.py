@@ -88,7 +88,7 @@ class TrainingStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forward:
+class ForwardPass:
     """One training forward pass."""
 
     loss: Number | None
@@ -121,7 +121,7 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class TrainingStep:
     """`step`: one optimizer step, or one that was left out for gradients that are not finite."""
 
     at: float
@@ -132,7 +132,7 @@ class Step:
     skipped: bool
     """Whether the optimizer's step was left out: by the gradient scaler, or by the trainer after clipping gave a norm
     that is not finite (the next training pass begins, and no step was taken since the clipping)."""
-    forwards: tuple[Forward, ...]
+    forwards: tuple[ForwardPass, ...]
     learning_rates: tuple[float, ...]
     """Of each group of parameters, as this step used them."""
     gradient_norm: Number | None
@@ -221,7 +221,7 @@ class ReadBack:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Utterance:
+class BatchUtterance:
     """One utterance of a batch."""
 
     key: str
@@ -234,7 +234,7 @@ class PostMortem:
     """What is known of the moment at which a training ended by an exception."""
 
     phase: str
-    batch: tuple[Utterance, ...] = ()
+    batch: tuple[BatchUtterance, ...] = ()
     padded_frames: int | None = None
     """utterances × longest; `batch` has the lengths without padding."""
     weights: int | None = None
@@ -298,7 +298,7 @@ class CardSample:
 Record = (
     ProcessStarted
     | TrainingStarted
-    | Step
+    | TrainingStep
     | Validated
     | Saved
     | EpochEnded
@@ -311,7 +311,7 @@ Record = (
 KINDS: Mapping[str, type[Record]] = {
     "process": ProcessStarted,
     "training": TrainingStarted,
-    "step": Step,
+    "step": TrainingStep,
     "validation": Validated,
     "checkpoint": Saved,
     "epoch": EpochEnded,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.watch.overview import baseline
-from harness.watch.records import Step
+from harness.watch.records import TrainingStep
 from harness.watch.state import RankState, TrainingState, figures
 
 FOLDER = "tensorboard"
@@ -118,7 +118,7 @@ def _without_torch() -> Iterator[None]:
         del sys.modules["torch"]
 
 
-def _scalars(step: Step, rank: RankState) -> dict[str, float]:
+def _scalars(step: TrainingStep, rank: RankState) -> dict[str, float]:
     found = {}
     for name, value in figures(step).items():
         found[f"memory_MiB/{name}" if name in _BYTES else f"train/{name}"] = value / (2**20 if name in _BYTES else 1)

@@ -16,8 +16,8 @@ from harness.watch.records import (
     ReadBack,
     Record,
     Saved,
-    Step,
     TrainingStarted,
+    TrainingStep,
     Validated,
 )
 
@@ -55,10 +55,10 @@ class RankState:
     process: ProcessStarted | None = None
     training: TrainingStarted | None = None
     steps: int = 0
-    recent: deque[Step] = field(default_factory=lambda: deque(maxlen=RECENT))
-    first: list[Step] = field(default_factory=list)
+    recent: deque[TrainingStep] = field(default_factory=lambda: deque(maxlen=RECENT))
+    first: list[TrainingStep] = field(default_factory=list)
     """The first `FIRST` steps."""
-    first_not_finite: Step | None = None
+    first_not_finite: TrainingStep | None = None
     """The first step with a loss or a gradient norm that is not finite."""
     skipped: int = 0
     """Steps that were left out."""
@@ -90,7 +90,7 @@ class RankState:
                 self.process = record
             case TrainingStarted():
                 self.training = record
-            case Step():
+            case TrainingStep():
                 self._add_step(record)
             case Validated():
                 self.validations.append(record)
@@ -105,7 +105,7 @@ class RankState:
             case ObserverFailed():
                 self.failures.append(record)
 
-    def _add_step(self, step: Step) -> None:
+    def _add_step(self, step: TrainingStep) -> None:
         self.steps = step.step
         self.recent.append(step)
         if len(self.first) < FIRST:
@@ -120,7 +120,7 @@ class RankState:
         for name, value in figures(step).items():
             self.curves.setdefault(name, Curve()).add(step.step, value)
 
-    def _add_size(self, step: Step) -> None:
+    def _add_size(self, step: TrainingStep) -> None:
         size = max((one.utterances * one.frames for one in step.forwards), default=0)
         self.largest_padded = max(self.largest_padded, size)
         peak = step.memory.peak_allocated
@@ -129,7 +129,7 @@ class RankState:
             self.peaks = [*self.peaks, (float(size), float(peak))][-MOST_PEAKS:]
 
 
-def figures(step: Step) -> dict[str, float]:
+def figures(step: TrainingStep) -> dict[str, float]:
     """The figures of a step by the curve that they belong to; a loss and a statistic are means of the passes."""
     found: dict[str, float | None] = {
         "loss": mean([one.loss for one in step.forwards]),
@@ -146,7 +146,7 @@ def figures(step: Step) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def is_finite(step: Step) -> bool:
+def is_finite(step: TrainingStep) -> bool:
     """Whether the losses of a step and its gradient norm are finite, as far as they are known."""
     known = [one.loss for one in step.forwards] + [step.gradient_norm]
     return all(value is None or math.isfinite(value) for value in known)
@@ -157,7 +157,7 @@ ATTENTION_LOSS = "loss_att"
 the sum of several losses, cannot."""
 
 
-def losses_per_token(step: Step, training: TrainingStarted | None) -> Iterator[float]:
+def losses_per_token(step: TrainingStep, training: TrainingStarted | None) -> Iterator[float]:
     """The attention loss of each pass, in nats a token."""
     for one in step.forwards:
         loss = one.stats.get(ATTENTION_LOSS)
@@ -171,7 +171,7 @@ def losses_per_token(step: Step, training: TrainingStarted | None) -> Iterator[f
         yield loss
 
 
-def baseline_ratio(step: Step, training: TrainingStarted | None) -> float | None:
+def baseline_ratio(step: TrainingStep, training: TrainingStarted | None) -> float | None:
     """The attention loss of a step divided by the unigram baseline; None where either is unknown."""
     loss = mean(list(losses_per_token(step, training)))
     return loss / step.unigram if loss is not None and step.unigram else None

@@ -16,7 +16,7 @@ from harness.watch.coming_batch import ComingBatch, forecast_of
 from harness.watch.forecast import Forecast
 from harness.watch.records import TrainingStarted
 from harness.watch.rules.resources import steps_until_full
-from harness.watch.rules.settings import Settings, planned_steps
+from harness.watch.rules.settings import WatchSettings, planned_steps
 from harness.watch.state import RankState, TrainingState
 
 LEAST_STEPS = 5
@@ -69,7 +69,7 @@ def between_epochs(rank: RankState) -> float:
 
 
 def _time(rank: RankState, training: TrainingStarted, now: float) -> Iterator[Forecast]:
-    each, planned, settings = seconds_per_step(rank), planned_steps(training), Settings.of(training)
+    each, planned, settings = seconds_per_step(rank), planned_steps(training), WatchSettings.of(training)
     if each is None or not planned or training.batches is None or settings.max_epoch is None:
         return
     by_epoch = training.batches // settings.accum_grad

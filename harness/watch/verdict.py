@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from harness.watch.watching import Watched
+from harness.watch.watching import WatchedTraining
 
 RECORD = "report.json"
 SCHEMA = 1
 
 
-def record(watched: Watched) -> dict[str, Any]:
+def record(watched: WatchedTraining) -> dict[str, Any]:
     """Findings, faults and figures, as plain data."""
     return {
         "schema": SCHEMA,

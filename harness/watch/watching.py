@@ -17,7 +17,7 @@ from harness.core.errors import InputError
 from harness.performance.prediction.cards import GpuCard
 from harness.watch.cards import Cards
 from harness.watch.coming_batch import ComingBatch, coming_batch
-from harness.watch.examine import Findings
+from harness.watch.examine import WatchFindings
 from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
 from harness.watch.launching import WatchedCommand
@@ -30,7 +30,7 @@ CARD_SECONDS = 2.0
 RULE_SECONDS = 2.0
 
 
-class Display(Protocol):
+class WatchDisplay(Protocol):
     """What shows a training while it runs."""
 
     def update(self, findings: Sequence[WatchFinding], forecasts: Sequence[Forecast], output: str) -> None:
@@ -38,12 +38,12 @@ class Display(Protocol):
 
 
 @dataclass
-class Watched:
+class WatchedTraining:
     """All that is known of a watched command."""
 
     folder: Path
     state: TrainingState = field(default_factory=TrainingState)
-    findings: Findings = field(default_factory=Findings)
+    findings: WatchFindings = field(default_factory=WatchFindings)
     card: GpuCard | None = None
     """A card that the training is to fit besides."""
     coming: dict[str, ComingBatch | None] = field(default_factory=dict)
@@ -79,7 +79,7 @@ RECORDS = "records"
 """The folder of the observers' files within that of the watched training."""
 
 
-def of_folder(folder: Path) -> Watched:
+def of_folder(folder: Path) -> WatchedTraining:
     """What was recorded in the folder of a watched training that has ended, or whose watching process has.
 
     Raises:
@@ -90,14 +90,16 @@ def of_folder(folder: Path) -> Watched:
             f"{folder} has no folder `{RECORDS}`",
             next_step="name the folder that `funasr-harness watch` wrote to",
         )
-    watched = Watched(folder=folder)
+    watched = WatchedTraining(folder=folder)
     watched.read()
     watched.state.now = 0.0
     watched.judge(ended=True)
     return watched
 
 
-def follow(command: WatchedCommand, watched: Watched, display: Display, *, stop_on: Severity | None) -> Watched:
+def follow(
+    command: WatchedCommand, watched: WatchedTraining, display: WatchDisplay, *, stop_on: Severity | None
+) -> WatchedTraining:
     """Watch until the command and everything that it started have ended."""
     cards, next_card, next_rules = Cards.open(), 0.0, 0.0
     with _signals(command):
@@ -129,7 +131,7 @@ def follow(command: WatchedCommand, watched: Watched, display: Display, *, stop_
             return watched
 
 
-def _stop_where_hopeless(command: WatchedCommand, watched: Watched, stop_on: Severity | None) -> None:
+def _stop_where_hopeless(command: WatchedCommand, watched: WatchedTraining, stop_on: Severity | None) -> None:
     worst = watched.findings.worst
     if stop_on is None or worst is None or watched.stopped_for is not None:
         return

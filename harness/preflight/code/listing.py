@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.preflight.code.source_file import Registration, source_file
+from harness.preflight.code.source_file import SourceRegistration, source_file
 from harness.preflight.code.stored import reader_version, store, stored
 
 
@@ -20,7 +20,7 @@ class ListedFile:
     modified: int
     """In nanoseconds."""
     digest: str
-    registrations: tuple[Registration, ...]
+    registrations: tuple[SourceRegistration, ...]
 
     def to_json(self) -> list[Any]:
         """For the cache."""
@@ -43,7 +43,9 @@ class ListedFile:
             size=int(size),
             modified=int(modified),
             digest=str(digest),
-            registrations=tuple(Registration(table=table, key=key, defined=one) for table, key, one in registered),
+            registrations=tuple(
+                SourceRegistration(table=table, key=key, defined=one) for table, key, one in registered
+            ),
         )
 
 

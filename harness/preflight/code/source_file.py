@@ -32,7 +32,7 @@ _CONSTANT = re.compile(r"^(\w+)\s*=\s*['\"]([^'\"]+)['\"]\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Registration:
+class SourceRegistration:
     """`@tables.register("encoder_classes", "SANMEncoder")` above a class or function."""
 
     table: str
@@ -83,7 +83,7 @@ class SourceFile:
         return self._bindings[package]
 
     @cached_property
-    def registrations(self) -> tuple[Registration, ...]:
+    def registrations(self) -> tuple[SourceRegistration, ...]:
         """What the file registers, in its order."""
         if "tables.register" not in self.text:
             return ()
@@ -93,7 +93,7 @@ class SourceFile:
             if defined is not None:
                 key = match["key"]
                 name = defined[1] if key is None else constants.get(key, key.strip("'\""))
-                found.append(Registration(table=match["table"], key=name, defined=defined[1]))
+                found.append(SourceRegistration(table=match["table"], key=name, defined=defined[1]))
         return tuple(found)
 
 

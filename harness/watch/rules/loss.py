@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from harness.core.cells import Severity
 from harness.watch.findings import WatchFinding
-from harness.watch.records import Step, TrainingStarted
-from harness.watch.rules.settings import Settings, uniform_loss
+from harness.watch.records import TrainingStarted, TrainingStep
+from harness.watch.rules.settings import WatchSettings, uniform_loss
 from harness.watch.state import ATTENTION_LOSS, RankState, TrainingState, is_finite, losses_per_token, mean
 
 LARGEST_EXPONENT = math.log(1.7976931348623157e308)
@@ -79,11 +79,11 @@ def _not_finite(rank: RankState) -> Iterator[WatchFinding]:
     )
 
 
-def _losses(step: Step) -> str:
+def _losses(step: TrainingStep) -> str:
     return ", ".join(f"{one.loss:g}" for one in step.forwards if one.loss is not None)
 
 
-def _of_batch(step: Step) -> Iterator[str]:
+def _of_batch(step: TrainingStep) -> Iterator[str]:
     if step.forwards:
         one = step.forwards[-1]
         yield f"its batch: {one.utterances} utterances, the longest {one.frames} frames and {one.tokens} tokens"
@@ -187,7 +187,7 @@ def _not_learning(rank: RankState, training: TrainingStarted, ended: bool) -> It
     Accused is a training in whose second half the loss is above `AT_BASELINE`, and does not fall by `LEAST_FALL`: both
     at the level of `ALPHA`, shared among the tests that are made as it grows.
     """
-    settings = Settings.of(training)
+    settings = WatchSettings.of(training)
     for number_of_test, last in enumerate(_tests(rank, ended)):
         if settings.warmup_steps is not None and settings.scheduler == "warmuplr" and last < settings.warmup_steps:
             continue

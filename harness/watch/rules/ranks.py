@@ -8,7 +8,7 @@ from statistics import median
 
 from harness.core.cells import Severity
 from harness.watch.findings import WatchFinding
-from harness.watch.records import Step
+from harness.watch.records import TrainingStep
 from harness.watch.state import RankState, TrainingState
 
 NORM_TOLERANCE = 1e-3
@@ -168,7 +168,7 @@ def _waiting(ranks: list[RankState]) -> Iterator[WatchFinding]:
     )
 
 
-def _work(steps: list[Step]) -> float:
+def _work(steps: list[TrainingStep]) -> float:
     return median(sum(step.seconds.get(phase, 0.0) for phase in WORK) for step in steps)
 
 

@@ -10,7 +10,7 @@ from harness.core.cells import Severity
 from harness.rules.memory_growth import GPU_GROWTH_BYTES, GROWTH_ALPHA, growth, growth_allowed
 from harness.text.units import memory as size
 from harness.watch.findings import WatchFinding
-from harness.watch.records import Step
+from harness.watch.records import TrainingStep
 from harness.watch.state import RankState, TrainingState
 
 ENOUGH_STEPS = 30
@@ -114,7 +114,7 @@ def _last_checkpoints(rank: RankState) -> Sequence[int]:
     return [one.bytes for one in rank.saved[-5:]]
 
 
-def steps_until_full(steps: Sequence[Step], card: int) -> float | None:
+def steps_until_full(steps: Sequence[TrainingStep], card: int) -> float | None:
     """Steps until what torch has reserved fills a card at its growth so far; None where it does not grow."""
     known = [(step.step, step.memory.reserved) for step in steps if step.memory.reserved is not None]
     if len(known) < ENOUGH_STEPS:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.core.cells import Severity
 from harness.watch.findings import WatchFinding
-from harness.watch.rules.settings import Settings
+from harness.watch.rules.settings import WatchSettings
 from harness.watch.state import RankState, TrainingState
 
 MOST_NAMED = 3
@@ -20,14 +20,14 @@ def about_saving(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
     for rank in state.training_ranks:
         if rank.training is None:
             continue
-        yield from _not_what_is_in_memory(rank, Settings.of(rank.training))
-        yield from _best_means_nothing(rank, Settings.of(rank.training))
+        yield from _not_what_is_in_memory(rank, WatchSettings.of(rank.training))
+        yield from _best_means_nothing(rank, WatchSettings.of(rank.training))
         yield from _read_back(rank)
         if ended:
             yield from _never_saved(rank)
 
 
-def _not_what_is_in_memory(rank: RankState, settings: Settings) -> Iterator[WatchFinding]:
+def _not_what_is_in_memory(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding]:
     left_out = settings.train_conf.get("effective_save_name_excludes")
     prefixes = tuple(map(str, left_out)) if isinstance(left_out, list | tuple) else ()
     for saved in rank.saved:
@@ -56,7 +56,7 @@ def _names(names: tuple[str, ...]) -> str:
     return ", ".join(names[:MOST_NAMED]) + more
 
 
-def _best_means_nothing(rank: RankState, settings: Settings) -> Iterator[WatchFinding]:
+def _best_means_nothing(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding]:
     chosen = settings.chosen_by or "acc"
     if chosen == "loss" or not rank.validations or not any(one.batches for one in rank.validations):
         return

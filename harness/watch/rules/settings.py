@@ -11,7 +11,7 @@ from harness.watch.records import TrainingStarted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class WatchSettings:
     """Numbers of the configuration in force; None where it does not have them."""
 
     max_epoch: int | None
@@ -27,7 +27,7 @@ class Settings:
     train_conf: Mapping[str, object]
 
     @classmethod
-    def of(cls, training: TrainingStarted) -> Settings:
+    def of(cls, training: TrainingStarted) -> WatchSettings:
         """From the recorded configuration."""
         given = training.in_force
         train = mapping(given.get("train_conf"))
@@ -52,7 +52,7 @@ class Settings:
 
 def planned_steps(training: TrainingStarted) -> int | None:
     """Optimizer steps of the whole training in each rank, from where it started."""
-    settings = Settings.of(training)
+    settings = WatchSettings.of(training)
     if training.batches is None or settings.max_epoch is None:
         return None
     epochs = settings.max_epoch - training.first_epoch

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from harness.core.cells import Severity
 from harness.rules.recipe import warmup_rate
 from harness.watch.findings import WatchFinding
-from harness.watch.records import EpochEnded, Step, TrainingStarted
-from harness.watch.rules.settings import Settings, planned_steps
+from harness.watch.records import EpochEnded, TrainingStarted, TrainingStep
+from harness.watch.rules.settings import WatchSettings, planned_steps
 from harness.watch.state import RankState, TrainingState
 
 ENOUGH_STEPS = 6
@@ -29,7 +29,7 @@ def about_steps(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
     for rank in state.training_ranks:
         if rank.training is None:
             continue
-        settings = Settings.of(rank.training)
+        settings = WatchSettings.of(rank.training)
         yield from _schedule(rank, settings)
         yield from _warm_up(rank, rank.training, settings)
         yield from _clipping(rank, settings)
@@ -41,7 +41,7 @@ def about_steps(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
     yield from _rows(state)
 
 
-def _schedule(rank: RankState, settings: Settings) -> Iterator[WatchFinding]:
+def _schedule(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding]:
     base, warmup = settings.learning_rate, settings.warmup_steps
     resumed = rank.training is not None and rank.training.first_epoch
     if settings.scheduler != "warmuplr" or base is None or warmup is None or warmup < 1 or resumed:
@@ -71,7 +71,7 @@ def _schedule(rank: RankState, settings: Settings) -> Iterator[WatchFinding]:
             return
 
 
-def _warm_up(rank: RankState, training: TrainingStarted, settings: Settings) -> Iterator[WatchFinding]:
+def _warm_up(rank: RankState, training: TrainingStarted, settings: WatchSettings) -> Iterator[WatchFinding]:
     planned, warmup = planned_steps(training), settings.warmup_steps
     if settings.scheduler != "warmuplr" or planned is None or warmup is None or warmup <= planned or not rank.steps:
         return
@@ -86,7 +86,7 @@ def _warm_up(rank: RankState, training: TrainingStarted, settings: Settings) -> 
     )
 
 
-def _clipping(rank: RankState, settings: Settings) -> Iterator[WatchFinding]:
+def _clipping(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding]:
     bound, taken = settings.grad_clip, [step for step in rank.first if not step.skipped]
     if bound is None or bound <= 0 or len(taken) < ENOUGH_STEPS:
         return
@@ -120,7 +120,7 @@ def _apart(one: float, other: float) -> bool:
     return not math.isclose(one, other, rel_tol=CLIP_TOLERANCE)
 
 
-def _accumulation(rank: RankState, settings: Settings) -> Iterator[WatchFinding]:
+def _accumulation(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding]:
     taken = [step for step in rank.recent if not step.skipped]
     if len(taken) < ENOUGH_STEPS:
         return
@@ -158,23 +158,23 @@ def _skipped(rank: RankState) -> Iterator[WatchFinding]:
     )
 
 
-def _scale(steps: list[Step]) -> bool:
+def _scale(steps: list[TrainingStep]) -> bool:
     return bool(steps) and steps[-1].scale is not None
 
 
 def _no_batches(rank: RankState, training: TrainingStarted) -> Iterator[WatchFinding]:
-    if training.batches is not None and training.batches < Settings.of(training).accum_grad:
+    accumulated = WatchSettings.of(training).accum_grad
+    if training.batches is not None and training.batches < accumulated:
         yield WatchFinding(
             severity=Severity.BROKEN,
             rule="epoch-without-step",
-            message=f"an epoch has {training.batches} batches and `accum_grad` is {Settings.of(training).accum_grad}: "
-            "no epoch takes a step",
+            message=f"an epoch has {training.batches} batches and `accum_grad` is {accumulated}: no epoch takes a step",
             rank=rank.rank,
             remedy="lower accum_grad or the batch size, or train on more rows",
         )
 
 
-def _epochs(rank: RankState, training: TrainingStarted, settings: Settings) -> Iterator[WatchFinding]:
+def _epochs(rank: RankState, training: TrainingStarted, settings: WatchSettings) -> Iterator[WatchFinding]:
     ended = rank.ended
     if ended is None or ended.how != "finished" or settings.max_epoch is None or not rank.epochs:
         return

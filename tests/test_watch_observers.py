@@ -163,12 +163,12 @@ def terminated(folder: Path, code: str) -> tuple[int, list[Any]]:
 
 
 def test_sigterm_ends_the_process_as_before_and_is_recorded_with_its_place(tmp_path: Path) -> None:
-    # A thread sends it while the main one is in a call of C's, in which Python runs no handler.
+    # Another process sends it while this one is in a call of C's that holds the interpreter: no handler of Python runs.
     code = """
-import ctypes, threading
+import ctypes, subprocess
 def waits():
     ctypes.pythonapi.sleep(20)
-threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+subprocess.Popen(['sh', '-c', f'sleep 0.5; kill {os.getpid()}'])
 waits()"""
     status, found = terminated(tmp_path, code)
     assert status == -signal.SIGTERM

@@ -18,12 +18,12 @@ from harness.watch.records import (
     BatchUtterance,
     Ended,
     EpochEnded,
-    ForwardPass,
     Group,
     Memory,
     PostMortem,
     ReadBack,
     Saved,
+    TrainingForward,
 )
 from harness.watch.state import TrainingState
 from tests.watch_states import BASELINE, IN_FORCE, examined, falling, process, state, step, training
@@ -444,7 +444,7 @@ def test_trainings_that_fall_slowly_are_hardly_ever_called_not_learning() -> Non
 
 
 def test_one_forward_without_statistics_is_no_reason_to_fail() -> None:
-    bare = ForwardPass(loss=None, stats={}, utterances=1, frames=1, tokens=1, frames_used=None, tokens_used=None)
+    bare = TrainingForward(loss=None, stats={}, utterances=1, frames=1, tokens=1, frames_used=None, tokens_used=None)
     assert all(
         one.severity is Severity.MINOR for one in examined(state(of_step=lambda _: {"forwards": (bare,)})).values()
     )

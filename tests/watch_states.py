@@ -12,11 +12,11 @@ from harness.watch.findings import WatchFinding
 from harness.watch.records import (
     Ended,
     EpochEnded,
-    ForwardPass,
     Group,
     Memory,
     ProcessStarted,
     Saved,
+    TrainingForward,
     TrainingStarted,
     TrainingStep,
     Validated,
@@ -92,7 +92,7 @@ def step(number: int, *, loss: float, batches: int = 50, **changes: Any) -> Trai
     """One step of a sound training, `number` from 1 on."""
     epoch = (number - 1) // batches
     passes = changes.pop("passes", 1)
-    one = ForwardPass(
+    one = TrainingForward(
         loss=loss + 0.05,
         stats={"loss_att": loss, "acc": 0.5},
         utterances=8,

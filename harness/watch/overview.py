@@ -14,7 +14,7 @@ from itertools import islice
 from harness.core.cells import Severity
 from harness.core.numbers import mapping, number
 from harness.watch.findings import WatchFinding
-from harness.watch.records import CardSample, ForwardPass, Memory, TrainingStarted, TrainingStep
+from harness.watch.records import CardSample, Memory, TrainingForward, TrainingStarted, TrainingStep
 from harness.watch.rules.settings import WatchSettings
 from harness.watch.state import ATTENTION_LOSS, Curve, RankState, TrainingState, mean
 
@@ -205,7 +205,7 @@ def severities(findings: Sequence[WatchFinding]) -> Mapping[Severity, int]:
     return {severity: counts[severity] for severity in Severity if counts[severity]}
 
 
-def _accuracy(rank: RankState | None, forwards: Sequence[ForwardPass]) -> tuple[str, float] | None:
+def _accuracy(rank: RankState | None, forwards: Sequence[TrainingForward]) -> tuple[str, float] | None:
     name = accuracy_name(rank) if rank else None
     value = mean([one.stats.get(name) for one in forwards]) if name else None
     return (name, value) if name and value is not None else None

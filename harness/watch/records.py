@@ -88,7 +88,7 @@ class TrainingStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwardPass:
+class TrainingForward:
     """One training forward pass."""
 
     loss: Number | None
@@ -132,7 +132,7 @@ class TrainingStep:
     skipped: bool
     """Whether the optimizer's step was left out: by the gradient scaler, or by the trainer after clipping gave a norm
     that is not finite (the next training pass begins, and no step was taken since the clipping)."""
-    forwards: tuple[ForwardPass, ...]
+    forwards: tuple[TrainingForward, ...]
     learning_rates: tuple[float, ...]
     """Of each group of parameters, as this step used them."""
     gradient_norm: Number | None

@@ -149,6 +149,8 @@ class TrainingObserver:
         if self._clipped:
             # The trainer clipped and took no step: it does so for a norm that is not finite.
             self.guard("steps", self._write_step, True)
+            # What its loop said of the step came before this was known.
+            self._let_go()
         self.facts = self.guard("batches", self.batches.given, {**dict(enumerate(args)), **kwargs})
         self._target_length = 0
         self.enter(phases.FORWARD)
@@ -283,7 +285,7 @@ class TrainingObserver:
         self._forget_gradients()
         self._let_go()
         self._held = fields, self.guard("phases", self.phases.end_step)
-        if skipped or not self.own_loop:
+        if not self.own_loop:
             self._let_go()
         self.enter(phases.OTHER)
 

@@ -416,6 +416,13 @@ SOUND = (
         overrides=(epochs(4),),
         before='"$PYTHON" -m funasr.bin.train_ds "$@" ++train_conf.max_epoch=2',
     ),
+    Training(
+        name="LoRA",
+        overrides=(
+            *("++lora_only=true", "++encoder_conf.lora_list=[q,k,v,o]", "++encoder_conf.lora_rank=4"),
+            epochs(3),
+        ),
+    ),
     Training(name="the best by loss", overrides=("++train_conf.avg_keep_nbest_models_type=loss", epochs(3))),
     Training(name="200 steps", overrides=(epochs(25),)),
 )

@@ -209,7 +209,7 @@ def test_a_matrix_of_the_working_folder_comes_before_a_built_in_one(world: World
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_all(world: World) -> None:
-    is_one_clear_error(world.call("list", "nightli"), 'did you mean "nightly"?', "atlas, findings, gpu", "path of a")
+    is_one_clear_error(world.call("list", "nightli"), 'did you mean "nightly"?', "atlas, bicif, findings", "path of a")
 
 
 def test_an_empty_folder_has_the_built_in_matrices_lock_and_known_issues(

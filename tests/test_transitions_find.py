@@ -111,7 +111,7 @@ def test_what_is_stored_names_each_boundary_with_statuses_and_signatures() -> No
     (transition,) = data["transitions"]
     assert transition["before"] == {"release": "1.0.1", "status": "failed", "signature": BAD.signature, "below": ""}
     assert transition["after"]["status"] == "passed"
-    assert data["asked"] == "paraformer/v8404-h320/reduced/loss_contract/cpu-fp32"
+    assert data["cell"] == "paraformer/v8404-h320/reduced/loss_contract/cpu-fp32"
     assert data["seen"]["1.0.0"][0]["answer"]["status"] == "failed"
 
 

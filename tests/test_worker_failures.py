@@ -126,7 +126,7 @@ def test_want_of_memory_is_a_status_of_its_own(
     assert failures.status_of(caught(funasr.calls, throw(error)), str(install_dir)) == "out_of_memory"
 
 
-def test_an_error_that_want_of_memory_led_to_is_want_of_memory(overlay: Path, funasr: types.ModuleType) -> None:
+def test_an_error_that_want_of_memory_led_to_is_want_of_memory(install_dir: Path, funasr: types.ModuleType) -> None:
     def wrap() -> None:
         try:
             raise MemoryError  # noqa: TRY301 - one function, as in a release
@@ -139,8 +139,8 @@ def test_an_error_that_want_of_memory_led_to_is_want_of_memory(overlay: Path, fu
         except MemoryError:
             raise KeyError("planted") from None
 
-    assert failures.status_of(caught(funasr.calls, wrap), str(overlay)) == "out_of_memory"
-    assert failures.status_of(caught(funasr.calls, replace), str(overlay)) == "failed"
+    assert failures.status_of(caught(funasr.calls, wrap), str(install_dir)) == "out_of_memory"
+    assert failures.status_of(caught(funasr.calls, replace), str(install_dir)) == "failed"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO])

@@ -15,7 +15,7 @@ import packaging
 import pytest
 import tiny_release
 
-from harness.core import wire
+from harness.core import channels, wire
 from harness.worker.checks import importing
 
 ROOT = Path(__file__).parent.parent
@@ -83,6 +83,8 @@ class Ended:
 
     code: int
     answer: dict[str, Any]
+    trace: str
+    """What the interpreter wrote of a crash."""
 
     @property
     def evidence(self) -> dict[str, Any]:
@@ -98,19 +100,29 @@ def check(
     order = {
         "checks_module": "harness.worker.checks.dispatch",
         "request": {"check": "import", "release": {"install_dir": str(install_dir)}, "device": "cpu"},
-        "trace": str(room / "trace.txt"),
         "sys_path": [],
     }
-    wire.write_json(room / "request.json", order)
+    content = wire.dumps(order).encode()
+    request = channels.make_file("request", len(content) + 1)
+    channels.write_file(request, content)
+    result, trace = (
+        channels.make_file("result", channels.RESULT_BYTES),
+        channels.make_file("trace", channels.TRACE_BYTES),
+    )
+    descriptors = (request, result, trace)
     child = subprocess.run(
-        [str(python), "-P", "-m", "harness.worker", "cell", str(room / "request.json"), str(room / "result.json")],
+        [str(python), "-P", "-m", "harness.worker", "cell", *map(str, descriptors)],
+        pass_fds=descriptors,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=room,
         capture_output=True,
         check=False,
     )
-    result = room / "result.json"
-    return Ended(child.returncode, json.loads(result.read_text()) if result.exists() else {})
+    answer = channels.read_file(result, channels.RESULT_BYTES)
+    traced = channels.read_file(trace, channels.TRACE_BYTES).decode()
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return Ended(child.returncode, json.loads(answer) if answer else {}, traced)
 
 
 def test_a_sound_release_imports_on_what_it_declares(python: Path, tmp_path: Path) -> None:
@@ -241,7 +253,7 @@ def test_what_a_release_states_of_its_submodules_counts_where_a_second_try_succe
 def test_a_crash_at_import_ends_the_check_in_the_same_way(python: Path, tmp_path: Path) -> None:
     ended = check(python, tmp_path, CRASH)
     assert (ended.code, ended.answer) == (-signal.SIGSEGV, {})
-    trace = (tmp_path / "trace.txt").read_text()
+    trace = ended.trace
     assert "Segmentation fault" in trace
     assert "funasr/__init__.py" in trace
 

@@ -37,7 +37,7 @@ FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.CRASHED, Status.OUT_OF_MEMOR
 
 KEYS = (
     *("id", "title", "severity", "releases", "code", "variants", "checks", "shapes", "entry", "devices"),
-    *("status", "signatures", "applies_when", "cause", "remedy", "upstream", "seen", "varies"),
+    *("status", "signatures", "applies_when", "cause", "remedy", "upstream", "seen", "varies", "published"),
 )
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -78,6 +78,14 @@ class KnownIssue:
     """The id of a cell in which the harness itself saw it."""
     varies: str = ""
     """Why it shows on some machines and not on others; a cell that passes is then as expected."""
+
+    published: str = ""
+    """Why the published configuration meets `applies_when`; empty where a user's own setting has to."""
+
+    @property
+    def by_setting(self) -> bool:
+        """Whether a user meets it by a setting of their own, and not by training the model as it was published."""
+        return bool(self.applies_when) and not self.published
 
     @property
     def explained(self) -> bool:
@@ -218,6 +226,7 @@ def _read_issue(table: Table, variants: Sequence[str]) -> KnownIssue | None:
         ),
         seen=table.text("seen") or "",
         varies=table.text("varies", default="") or "",
+        published=table.text("published", default="") or "",
     )
     if issue.status is Status.FAILED and not issue.signatures:
         table.problems.add(table.at("signatures"), "missing: a failure is recognised by its signature")

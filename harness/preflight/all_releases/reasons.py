@@ -97,7 +97,7 @@ def _without_code(inputs: Inputs, release: Release) -> tuple[ReleaseReason, ...]
     return tuple(
         ReleaseReason(severity=one.severity, rule=f"known-{one.id}", text=one.title)
         for one in known.applying(here)
-        if one.severity is Severity.BROKEN or (one.applies_when and one.severity is not Severity.MINOR)
+        if one.severity is Severity.BROKEN or (one.by_setting and one.severity is not Severity.MINOR)
     )
 
 

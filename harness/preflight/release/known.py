@@ -32,7 +32,7 @@ _TABLES = ("encoder", "decoder", "predictor", "specaug", "normalize", "frontend"
 def check(inputs: Inputs) -> PreflightPart:
     """The issues that apply: one by one what the user's settings or files cause, at once what every training has."""
     found = list(applying(inputs))
-    alone = [one for one in found if one.applies_when or one.severity is Severity.BROKEN]
+    alone = [one for one in found if one.by_setting or one.severity is Severity.BROKEN]
     alone.sort(key=lambda one: any(check in _AFTER_TRAINING for check in one.checks))
     findings = [_finding(inputs, one) for one in alone if one.severity is not Severity.MINOR]
     others = [one for one in found if one not in alone or one.severity is Severity.MINOR]

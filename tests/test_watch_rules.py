@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import os
 import random
 import re
+import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from harness.watch.records import (
     TrainingForward,
 )
 from harness.watch.state import TrainingState
+from harness.watch.watching import of_folder
 from tests.watch_states import BASELINE, IN_FORCE, examined, falling, process, state, step, training
 
 MIB = 2**20
@@ -84,7 +89,7 @@ def sound_states() -> dict[str, Callable[[], TrainingState]]:
     accumulating = training(**in_force(accum_grad=4), batches=50)
     resumed = training(first_epoch=2, **in_force())
     constant_rate = training(**in_force(scheduler="", scheduler_conf={}))
-    by_loss = training(**in_force(train_conf={"avg_keep_nbest_models_type": "loss"}))
+    by_loss = training(**in_force(avg_keep_nbest_models_type="loss"))
     no_clip = training(**in_force(grad_clip=0))
     from_scratch = training(initialised_from="")
     stepped_ahead = training()
@@ -117,6 +122,12 @@ def sound_states() -> dict[str, Callable[[], TrainingState]]:
             into=state(started=training(wrapped="DistributedDataParallel", rows=800), world=2),
         ),
         "one step left out": lambda: state(of_step=left_out),
+        "a release that chooses no best": lambda: state(
+            started=training(
+                **{"in_force": {name: one for name, one in IN_FORCE.items() if name != "avg_keep_nbest_models_type"}}
+            ),
+            without_statistics=True,
+        ),
         "three words": lambda: state(loss=lambda n: 0.2, of_step=lambda _: {"unigram": 1.1}),
         "an averaged checkpoint": averaged,
         "memory that wanders": lambda: state(
@@ -258,6 +269,11 @@ def broken_states() -> dict[str, tuple[str, Severity, Callable[[], TrainingState
             wrong,
             lambda: state(190, started=wrapped, rank=1, world=2, into=state(started=wrapped, world=2)),
         ),
+        "starved, with long validations": (
+            "starved-by-data",
+            minor,
+            lambda: state(of_step=lambda n: {"seconds": {"data": 0.5, "forward": 0.9, "validation": 5.0}}),
+        ),
         "starved": (
             "starved-by-data",
             minor,
@@ -282,7 +298,7 @@ def broken_states() -> dict[str, tuple[str, Severity, Callable[[], TrainingState
         "best by nothing": (
             "best-by-nothing",
             wrong,
-            lambda: state(started=training(**in_force(train_conf={"avg_keep_nbest_models_type": "cer"}))),
+            lambda: state(started=training(**in_force(avg_keep_nbest_models_type="cer"))),
         ),
         "read back": ("read-back-differs", broken, lambda: with_record(read_back)),
         "nothing moved": (
@@ -407,6 +423,20 @@ def test_what_the_configuration_leaves_out_of_a_checkpoint_is_not_missing() -> N
     assert examined(found) == {}
     found.add("host-100.jsonl", dataclasses.replace(one, missing=("encoder.w", "decoder.w")))
     assert set(examined(found)) == {"checkpoint-not-the-model"}
+
+
+def test_records_of_a_training_that_still_runs_are_not_those_of_a_killed_one(tmp_path: Path) -> None:
+    begun = dataclasses.asdict(dataclasses.replace(process(), host=socket.gethostname(), pid=os.getpid()))
+    folder = tmp_path / "records"
+    folder.mkdir()
+    lines = [{"kind": "process", **begun}, {"kind": "training", **dataclasses.asdict(training())}]
+    (folder / "one.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert set(of_folder(tmp_path).findings.found) == set()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    lines[0]["pid"] = ended.pid
+    (folder / "one.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert set(of_folder(tmp_path).findings.found) == {"killed"}
 
 
 def test_a_command_that_trains_nothing_is_said() -> None:

@@ -30,7 +30,8 @@ IN_FORCE = {
     "optim_conf": {"lr": 0.002},
     "scheduler": "warmuplr",
     "scheduler_conf": {"warmup_steps": 40},
-    "train_conf": {"avg_keep_nbest_models_type": "acc"},
+    "train_conf": {},
+    "avg_keep_nbest_models_type": "acc",
     "max_epoch": 4,
     "accum_grad": 1,
     "grad_clip": 5,
@@ -129,6 +130,7 @@ def state(
     rank: int = 0,
     world: int = 1,
     into: TrainingState | None = None,
+    without_statistics: bool = False,
 ) -> TrainingState:
     """A training of so many steps in epochs of 50, each validated and saved; `of_step` changes a step's fields."""
     found, file = into or TrainingState(), f"host-{100 + rank}.jsonl"
@@ -150,7 +152,15 @@ def state(
             )
             found.add(
                 file,
-                Validated(at=at, step=number, epoch=epoch, batches=3, loss=1.0, stats={"acc": 0.6}, seconds=1.0),
+                Validated(
+                    at=at,
+                    step=number,
+                    epoch=epoch,
+                    batches=3,
+                    loss=1.0,
+                    stats={} if without_statistics else {"acc": 0.6},
+                    seconds=1.0,
+                ),
             )
             found.add(
                 file,

@@ -43,7 +43,7 @@ def by_signature(error: LoggedError, release: LogRelease, index: ReleaseIndex) -
     named_elsewhere = {issue for rule in message_rules() for issue in rule.issues}
     signatures = {error.signature, *_signatures_of_code(error, index)}
     for issue in known_issues():
-        # An issue that a rule of the messages names is told by that rule, which also compares the text.
+        # Where a rule of the messages names the issue, that rule reports it: it also compares the text.
         if issue.id in named_elsewhere or not signatures & set(issue.failing):
             continue
         if concerns(issue, release) and _went_through(issue, error):

@@ -126,7 +126,7 @@ class ReleaseIndex:
 
         Args:
             frame: With file, line and function.
-            release: Bits of the releases that the frame may be of; the method is told from others of its name there.
+            release: Bits of the releases that the frame may be of; they distinguish the method from others of its name.
         """
         names = {
             found.name

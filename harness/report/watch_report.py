@@ -53,7 +53,7 @@ class LivePage:
     def update(
         self, findings: Sequence[WatchFinding], forecasts: Sequence[Forecast], output: Sequence[str] = ()
     ) -> None:
-        """Draw the page anew; may be called many times a second, and draws every few seconds.
+        """Draw the page again; may be called many times a second, and draws every few seconds.
 
         Args:
             output: The last lines that the command printed.

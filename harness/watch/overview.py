@@ -16,12 +16,10 @@ from harness.core.numbers import mapping, number
 from harness.watch.findings import WatchFinding
 from harness.watch.records import CardSample, Memory, TrainingForward, TrainingStarted, TrainingStep
 from harness.watch.rules.settings import WatchSettings
-from harness.watch.state import ATTENTION_LOSS, Curve, RankState, TrainingState, mean
+from harness.watch.state import ATTENTION_LOSS, BETWEEN, Curve, RankState, TrainingState, mean
 
 RECENT_STEPS = 50
 PHASES = ("data", "forward", "backward", "optimizer", "other", "observers")
-BETWEEN = frozenset({"validation", "checkpoint"})
-"""Phases that lie between two steps: they are no part of a step's time."""
 _LONGEST_STEP = 1e7
 """Seconds."""
 PHASE_NAMES: Mapping[str, str] = {"data": "waiting"}

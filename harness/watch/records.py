@@ -206,7 +206,7 @@ class EpochEnded:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadBack:
-    """`read_back`: at the end, the last saved model file loaded anew and compared with the weights in memory."""
+    """`read_back`: at the end, the last saved model file, loaded again and compared with the weights in memory."""
 
     at: float
     path: str

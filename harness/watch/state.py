@@ -129,6 +129,15 @@ class RankState:
             self.peaks = [*self.peaks, (float(size), float(peak))][-MOST_PEAKS:]
 
 
+BETWEEN = frozenset({"validation", "checkpoint"})
+"""Phases that are recorded with the step that comes after them, and are not part of its time."""
+
+
+def seconds_of(step: TrainingStep) -> float:
+    """The time of a step, without validation and saving."""
+    return sum(value for phase, value in step.seconds.items() if phase not in BETWEEN)
+
+
 def figures(step: TrainingStep) -> dict[str, float]:
     """The figures of a step by the curve that they belong to; a loss and a statistic are means of the passes."""
     found: dict[str, float | None] = {
@@ -136,7 +145,7 @@ def figures(step: TrainingStep) -> dict[str, float]:
         "unigram": step.unigram,
         "learning_rate": max(step.learning_rates, default=None),
         "gradient_norm": step.gradient_norm,
-        "seconds": sum(step.seconds.values()) or None,
+        "seconds": seconds_of(step) or None,
         "resident": step.memory.resident,
         "allocated": step.memory.allocated,
         "reserved": step.memory.reserved,

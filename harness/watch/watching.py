@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from harness.core import processes
 from harness.core.cells import Severity
 from harness.core.errors import InputError
 from harness.performance.prediction.cards import GpuCard
@@ -22,7 +24,7 @@ from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
 from harness.watch.launching import WatchedCommand
 from harness.watch.reading import RecordFolder
-from harness.watch.state import TrainingState
+from harness.watch.state import RankState, TrainingState
 from harness.watch.upcoming import forecasts
 
 TICK_SECONDS = 0.25
@@ -92,9 +94,18 @@ def of_folder(folder: Path) -> WatchedTraining:
         )
     watched = WatchedTraining(folder=folder)
     watched.read()
-    watched.state.now = 0.0
-    watched.judge(ended=True)
+    running = any(_is_running(rank) for rank in watched.state.ranks.values())
+    watched.state.now = time.time() if running else 0.0
+    watched.judge(ended=not running)
     return watched
+
+
+def _is_running(rank: RankState) -> bool:
+    """Whether the process of a rank is still there, on this machine."""
+    process = rank.process
+    if process is None or rank.ended is not None or process.host != socket.gethostname():
+        return False
+    return processes.is_running(process.pid)
 
 
 def follow(

@@ -89,7 +89,7 @@ def _state_requirements(install_dir: Path, folder: Path) -> None:
     metadata = sorted(install_dir.glob(f"{PACKAGE}-*.dist-info/METADATA"))
     if not metadata:
         raise ReleaseError(
-            f"{install_dir.name} states no metadata", next_step="lay it out anew: remove it from the cache"
+            f"{install_dir.name} states no metadata", next_step="install it again: remove it from the cache"
         )
     stated = HeaderParser().parsestr(metadata[0].read_text("utf-8", "replace"))
     requires = [str(line) for line in stated.get_all("Requires-Dist") or [] if "extra" not in str(line)]

@@ -9,7 +9,7 @@ from statistics import median
 from harness.core.cells import Severity
 from harness.watch.findings import WatchFinding
 from harness.watch.records import TrainingStep
-from harness.watch.state import RankState, TrainingState
+from harness.watch.state import RankState, TrainingState, seconds_of
 
 NORM_TOLERANCE = 1e-3
 """Relative. Each rank computes the norm of the same summed gradients, in float32."""
@@ -103,7 +103,7 @@ def _broke_off_apart(ranks: list[RankState]) -> Iterator[WatchFinding]:
 
 
 def _step_seconds(rank: RankState) -> float:
-    return median(sum(step.seconds.values()) for step in rank.recent)
+    return median(seconds_of(step) for step in rank.recent)
 
 
 def _gradients(ranks: list[RankState]) -> Iterator[WatchFinding]:

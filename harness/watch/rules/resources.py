@@ -11,7 +11,7 @@ from harness.rules.memory_growth import GPU_GROWTH_BYTES, GROWTH_ALPHA, growth, 
 from harness.text.units import memory as size
 from harness.watch.findings import WatchFinding
 from harness.watch.records import TrainingStep
-from harness.watch.state import RankState, TrainingState
+from harness.watch.state import RankState, TrainingState, seconds_of
 
 ENOUGH_STEPS = 30
 STARVED_SHARE = 0.3
@@ -37,7 +37,7 @@ def _starved(rank: RankState) -> Iterator[WatchFinding]:
     steps = list(rank.recent)[-200:][1:]
     if len(steps) < ENOUGH_STEPS:
         return
-    waited, total = sum(s.seconds.get("data", 0.0) for s in steps), sum(sum(s.seconds.values()) for s in steps)
+    waited, total = sum(s.seconds.get("data", 0.0) for s in steps), sum(seconds_of(s) for s in steps)
     if not total or waited < STARVED_SHARE * total or waited < LEAST_STARVED * len(steps):
         return
     yield WatchFinding(

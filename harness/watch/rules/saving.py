@@ -57,8 +57,8 @@ def _names(names: tuple[str, ...]) -> str:
 
 
 def _best_means_nothing(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding]:
-    chosen = settings.chosen_by or "acc"
-    if chosen == "loss" or not rank.validations or not any(one.batches for one in rank.validations):
+    chosen = settings.chosen_by
+    if chosen in ("", "loss") or not rank.validations or not any(one.batches for one in rank.validations):
         return
     if any(chosen in one.stats for one in rank.validations):
         values = [one.stats.get(chosen) for one in rank.validations]
@@ -87,7 +87,7 @@ def _read_back(rank: RankState) -> Iterator[WatchFinding]:
         yield WatchFinding(
             severity=Severity.BROKEN,
             rule="read-back-differs",
-            message=f"the last checkpoint, loaded anew, is not what was trained: {_names(named)} "
+            message=f"the last checkpoint, loaded again, is not what was trained: {_names(named)} "
             + ("are missing" if found.missing else "differ"),
             step=rank.steps,
             rank=rank.rank,

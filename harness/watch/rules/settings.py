@@ -21,7 +21,8 @@ class WatchSettings:
     scheduler: str
     warmup_steps: float | None
     chosen_by: str
-    """The statistic by which the trainer chooses the best model: `acc` or `loss`; empty if unknown."""
+    """The statistic by which the trainer chooses the best model: `acc` or `loss`. Empty where the trainer holds none:
+    releases up to 1.0.18 do not choose by one."""
     patience: float | None
     """Of early stopping."""
     train_conf: Mapping[str, object]
@@ -44,7 +45,7 @@ class WatchSettings:
             learning_rate=number(optimizer.get("lr")),
             scheduler=str(given.get("scheduler") or ""),
             warmup_steps=number(scheduler.get("warmup_steps")),
-            chosen_by=str(train.get("avg_keep_nbest_models_type") or ""),
+            chosen_by=str(given.get("avg_keep_nbest_models_type") or ""),
             patience=number(train.get("early_stopping_patience")),
             train_conf=train,
         )

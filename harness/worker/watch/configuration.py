@@ -16,7 +16,10 @@ _TOP = (
     *("optim", "scheduler", "dataset", "freeze_param", "init_param", "lora_only", "lora_bias"),
     *("ignore_init_mismatch", "excludes", "scope_map"),
 )
-_HELD = ("max_epoch", "accum_grad", "grad_clip", "grad_clip_type", "use_fp16", "use_bf16")
+_HELD = (
+    *("max_epoch", "accum_grad", "grad_clip", "grad_clip_type", "use_fp16", "use_bf16"),
+    "avg_keep_nbest_models_type",
+)
 """Settings of `train_conf` that trainers keep as attributes of the same name."""
 _CO_OPTIMIZED = 1
 _NEAR = 8

@@ -1,4 +1,4 @@
-"""What the trainer saves, compared with the model in memory; and the last file, loaded anew at the end."""
+"""What the trainer saves, compared with the model in memory; and the last file, loaded again at the end."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.core import processes
 from harness.core.channels import write_file
 
 FOREVER = 600.0
@@ -53,6 +54,11 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def passes(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"evidence": {"entered": len(_entered), "cwd": str(Path.cwd()), "pid": os.getpid()}}
+
+
+def lists_imported_modules(request: Mapping[str, Any]) -> dict[str, Any]:
+    imported = [name for name in request["names"] if name in sys.modules]
+    return {"evidence": {"imported": imported, "threads": processes.count_threads()}}
 
 
 def tells_its_gpus(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -224,17 +224,36 @@ def test_a_module_that_the_stack_cannot_import_is_told_and_stops_nothing(scene: 
     ]
 
 
-def test_a_thread_in_the_stack_process_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene.preload = ("starts_a_thread",)
-    (scene.workspace).mkdir()
-    planted = scene.workspace.parent / "starts_a_thread.py"
-    planted.write_text(
-        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(planted.parent))
-    cell = scene.add("passes")
-    assert scene.run()[cell].status is Status.PASSED
-    assert scene.warnings == ["the stack process has 2 threads after its imports: forks of it may hang"]
+_THREAD = "import threading, time\nthreading.Thread(target=time.sleep, args=({},), daemon=True).start()\n"
+
+
+@pytest.fixture
+def modules(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose modules the process tree can import."""
+    scene.workspace.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(scene.workspace.parent))
+    return scene.workspace.parent
+
+
+def test_a_module_that_leaves_a_thread_is_imported_where_it_is_needed(scene: Scene, modules: Path) -> None:
+    (modules / "starts_a_thread.py").write_text(_THREAD.format(600))
+    (modules / "brings_it.py").write_text("import starts_a_thread\n")
+    scene.preload = ("json", "brings_it", "decimal", "starts_a_thread", "fractions")
+    cell = scene.add("lists_imported_modules", names=["json", "brings_it", "decimal", "starts_a_thread", "fractions"])
+    outcome = scene.run()[cell]
+    assert outcome.status is Status.PASSED
+    assert outcome.evidence["imported"] == ["json", "decimal", "fractions"]
+    assert outcome.evidence["threads"] == 1
+    later = "left a thread running, which does not survive a fork: it is imported later, where it is needed"
+    assert scene.warnings == [f"importing brings_it {later}", f"importing starts_a_thread {later}"]
+
+
+def test_a_module_whose_thread_ends_at_once_is_imported_before(scene: Scene, modules: Path) -> None:
+    (modules / "starts_a_short_thread.py").write_text(_THREAD.format(0.1))
+    scene.preload = ("starts_a_short_thread",)
+    cell = scene.add("lists_imported_modules", names=["starts_a_short_thread"])
+    assert scene.run()[cell].evidence["imported"] == ["starts_a_short_thread"]
+    assert not scene.warnings
 
 
 def test_a_stack_process_that_always_dies_loses_no_cell_and_ends(scene: Scene) -> None:

@@ -1,6 +1,8 @@
-"""`python -m harness.worker serve PLAN CHANNEL PARENT` and `python -m harness.worker cell REQUEST RESULT TRACE`.
+"""`python -m harness.worker serve PLAN CHANNEL PARENT [WITHOUT ...]`,
+`python -m harness.worker cell REQUEST RESULT TRACE`.
 
-All but PARENT, a process, are descriptors that come with the exec.
+PLAN, CHANNEL, REQUEST, RESULT and TRACE are descriptors that come with the exec, PARENT is a process, and WITHOUT are
+modules that are not imported beforehand.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ import sys
 def main(arguments: list[str]) -> int:
     """Run one of the two commands; on success both end the process themselves."""
     match arguments:
-        case ["serve", plan, channel, parent]:
+        case ["serve", plan, channel, parent, *without]:
             from harness.worker.process import scheduler
 
-            scheduler.serve(int(plan), int(channel), parent=int(parent))
+            scheduler.serve(int(plan), int(channel), without, parent=int(parent))
         case ["cell", request, result, trace]:
             from harness.worker.process import cell_process
 

@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -30,10 +31,12 @@ SILENCE_SECONDS = 300.0
 """How long after the time limit of its cell a release's process may report nothing: removing a cell's folder of
 gigabytes may take a while."""
 _TRACE_SECONDS = 0.5
+_THREAD_SECONDS = 1.0
+"""How long a thread that an import started may take to end."""
 _KEPT_BYTES = 1 << 23
 
 
-def serve(plan_file: int, channel_end: int, *, parent: int) -> NoReturn:
+def serve(plan_file: int, channel_end: int, without: Sequence[str] = (), *, parent: int) -> NoReturn:
     """The `serve` command: run a plan to its end and leave.
 
     The exit status says only whether the tree itself worked; what became of the cells is in the events.
@@ -41,6 +44,7 @@ def serve(plan_file: int, channel_end: int, *, parent: int) -> NoReturn:
     Args:
         plan_file: Descriptor of a file with the plan.
         channel_end: Descriptor of the socket that takes the events.
+        without: Modules of the plan that are not imported here, because their import left threads behind.
     """
     status = wire.OWN_FAULT
     try:
@@ -51,8 +55,10 @@ def serve(plan_file: int, channel_end: int, *, parent: int) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         channel = Channel.of(channel_end)
         plan = wire.TreePlan.from_bytes(channels.read_file(plan_file, os.fstat(plan_file).st_size))
+        threading_module = preload(plan, channel, without)
+        if threading_module:
+            restart(plan_file, channel, threading_module)
         os.close(plan_file)
-        preload(plan, channel)
         stack = Scheduler(plan, channel, parent=parent)
         processes.die_with_parent(parent, signal.SIGTERM)
         stack.run()
@@ -66,25 +72,59 @@ def serve(plan_file: int, channel_end: int, *, parent: int) -> NoReturn:
         os._exit(status)
 
 
-def preload(plan: wire.TreePlan, channel: Channel) -> None:
-    """Import the third-party modules; one that fails is reported, and fails again where it is needed."""
+def preload(plan: wire.TreePlan, channel: Channel, without: Sequence[str]) -> str:
+    """Import the third-party modules; one that fails is reported, and fails again where it is needed.
+
+    A thread does not survive a fork, but the locks that it holds do, and a fork may then wait for them forever.
+
+    Returns:
+        A module whose import left a thread behind, where this process has to start again without it; else nothing.
+    """
     for entry in reversed(plan.settings.sys_path):
         if entry not in sys.path:
             sys.path.insert(0, entry)
     # the collector would write to pages that the children are to share
     gc.disable()
+    threads = processes.count_threads()
     for name in plan.settings.preload:
+        if name in without:
+            continue
         try:
             importlib.import_module(name)
         except BaseException as caught:
             channel.send(events.Warned(text=f"the stack cannot import {name}: {type(caught).__name__}: {caught}"))
-    threads = processes.count_threads()
+        left = threads_left(more_than=threads) - threads
+        if left > 0:
+            ending = f"{left} threads running, which do" if left > 1 else "a thread running, which does"
+            text = f"importing {name} left {ending} not survive a fork: it is imported later, where it is needed"
+            channel.send(events.Warned(text=text))
+            return name
     if threads > 1:
-        text = f"the stack process has {threads} threads after its imports: forks of it may hang"
+        text = f"the stack process had {threads} threads before its imports: forks of it may hang"
         channel.send(events.Warned(text=text))
     gc.collect()
     gc.freeze()
     channel.send(events.Ready(threads=threads))
+    return ""
+
+
+def threads_left(*, more_than: int) -> int:
+    """How many threads there are once those of an import had a moment to end."""
+    deadline = time.monotonic() + _THREAD_SECONDS
+    while (threads := processes.count_threads()) > more_than and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return threads
+
+
+def restart(plan_file: int, channel: Channel, without: str) -> NoReturn:
+    """Replace this process by a new one of the same command that does not import a module.
+
+    A thread cannot be ended from outside it. The process keeps its id, so its parent watches it as before.
+    """
+    for descriptor in (plan_file, channel.descriptor):
+        os.set_inheritable(descriptor, True)
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], without])  # noqa: S606 - no shell is wanted
 
 
 @dataclass(kw_only=True)

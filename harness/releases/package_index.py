@@ -22,12 +22,36 @@ from harness.text.terminal import say_detail
 
 _PATIENCE_SECONDS = 600.0
 _COMPUTED = re.compile(r"Computed:\s+sha256:([0-9a-f]{64})")
-_ADDRESS = re.compile(r"\b[a-z][a-z+]*://\S+")
-_OFFLINE = ("error sending request", "dns error", "timed out", "network was disabled")
+_ADDRESS = re.compile(r"\b[a-z][a-z+]*://[^\s)]+")
 _CHECK_INDEX = (
     "check the network, the proxy and uv's settings (UV_INDEX_URL, UV_OFFLINE, uv.toml); "
     "where there is no network, put the releases' wheels into the folder `files` of the cache"
 )
+_CHECK_ANSWER = "run the command again; if it stays so, look with a browser at what the index and the proxy answer"
+_CAUSES = (
+    (
+        ("error sending request", "dns error", "timed out", "network was disabled"),
+        "the package index cannot be reached",
+        _CHECK_INDEX,
+    ),
+    (("HTTP status server error",), "the package index, or a proxy before it, has a fault of its own", _CHECK_INDEX),
+    (
+        ("HTTP status client error (401", "HTTP status client error (403", "HTTP status client error (407"),
+        "the package index or the proxy demands a login",
+        "check the credentials in uv's settings (UV_INDEX_URL, netrc, uv.toml) and the proxy's",
+    ),
+    (
+        ("end of file before message length", "error decoding response body", "reading a body from connection"),
+        "the connection ended before the whole file had come",
+        _CHECK_ANSWER,
+    ),
+    (
+        ("Failed to extract archive",),
+        "what the package index sent is no archive: a damaged file, or a page such as a network's login",
+        _CHECK_ANSWER,
+    ),
+)
+"""What uv's complaint means, by the words in it; the first that fits."""
 
 
 def published() -> Iterator[tuple[Release, ...]]:
@@ -112,7 +136,7 @@ def _newest_below(bound: str) -> tuple[Release, ...]:
     if done.returncode and "No solution found" in done.stderr and "network was disabled" not in done.stderr:
         return ()
     if done.returncode:
-        raise _failure(f"cannot get the releases of of {PACKAGE}", done.stderr, None)
+        raise _failure(f"cannot get the releases of {PACKAGE}", done.stderr, None)
     return _files_of(tomllib.loads(done.stdout)["packages"][0])
 
 
@@ -182,8 +206,10 @@ def _failure(what: str, stderr: str, release: Release | None) -> HarnessError:
         return hash_mismatch(release, got[1] if got else "another one")
     lines = [line.strip() for line in _ADDRESS.sub("<address>", stderr).splitlines() if line.strip()]
     last = "\n    ".join(lines[-6:]) or "uv printed nothing"
-    if any(sign in stderr for sign in _OFFLINE):
-        return FetchError(f"{what}\n    {last}", cause="the package index cannot be reached", next_step=_CHECK_INDEX)
+    words = " ".join(stderr.split())
+    for signs, cause, next_step in _CAUSES:
+        if any(sign in words for sign in signs):
+            return FetchError(f"{what}\n    {last}", cause=cause, next_step=next_step)
     return FetchError(
         f"{what}\n    {last}",
         cause="the package index does not serve it, or it cannot be built here",

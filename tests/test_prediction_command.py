@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from estimate_recordings import recording
+from golden_files import assert_golden
 
 from harness import cli
 from harness.commands import estimate as command
@@ -230,6 +231,7 @@ def test_several_cards_are_told_one_after_the_other(predictor: Predictor) -> Non
     text = render_prediction(predictor, ASKED, fits, None)
     assert text.index("a card of 16GB") < text.index("a card of 80GiB")
     assert [one["utterances"] for one in prediction_json(predictor, ASKED, fits, None)["fit"]] == [small, large]
+    assert_golden("estimate.txt", text + "\n")
 
 
 def test_an_optimizer_without_a_rule_is_refused(question: MeasureRequest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,13 +49,13 @@ def verdict(report: LogReport) -> str:
     if report.fine and not report.of_a_training:
         return "No error and no line of FunASR's trainers was found in this text."
     if report.fine:
-        return "Nothing wrong was found in this log. What it does not show, such as rows that vanish, preflight finds."
+        return "Nothing wrong was found in this log. `preflight` finds what no log shows, such as rows that vanish."
     unknown = sum(not one.explained for one in report.explanations)
     if not unknown:
         return "Explained."
     if unknown == len(report.explanations):
         return "The cause is not known, and none is guessed."
-    return f"Explained in part: of {unknown} of {len(report.explanations)} the cause is not known."
+    return f"Explained in part: the cause of {unknown} of {len(report.explanations)} is not known."
 
 
 def _explanation(one: LogExplanation, *, verbose: bool) -> Iterator[Text]:

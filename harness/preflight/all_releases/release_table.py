@@ -88,7 +88,7 @@ class ReleaseTable:
             answer = [f"Best: pip install funasr=={self.best}"]
             if self.nearest != self.best:
                 answer.insert(0, f"Nearest to {self.base}: pip install funasr=={self.nearest}")
-        seen = f"The code of {self.read} of {self.listed} releases was read; of the others what is recorded is known."
+        seen = f"The code of {self.read} of {self.listed} releases was read; of the others only records are known."
         return (*answer, *([seen] if self.read < self.listed else []))
 
     def to_json(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "preflight-rules.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "reports" / "preflight_rules.md").read_text(encoding="utf-8")
 
 ONE_FOR_EACH_ISSUE = "known-ID"
 

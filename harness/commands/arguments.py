@@ -32,6 +32,7 @@ from harness.commands.options import (
     add_own_speech,
     add_places,
     add_precision,
+    add_reuse,
     add_runs,
     days,
     positive_number,
@@ -191,6 +192,7 @@ def _add_run(commands: Commands) -> None:
         help="cells at the same time (default: one per processor; of those on a GPU, one per GPU)",
     )
     add_fresh(parser, "what the run's folder holds is set aside")
+    add_reuse(parser)
     parser.add_argument("--require-gpu", action="store_true", help="fail if torch finds no GPU")
     add_baselines(parser, "compare with the baseline of this machine in this folder, if there is one")
     add_known_issues(parser)

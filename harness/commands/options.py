@@ -145,6 +145,17 @@ def add_fresh(parser: argparse.ArgumentParser, detail: str) -> None:
     parser.add_argument("--fresh", action="store_true", help=f"use no earlier outcome: {detail}")
 
 
+def add_reuse(parser: argparse.ArgumentParser) -> None:
+    """`--reuse` and `--no-reuse`."""
+    parser.add_argument(
+        "--reuse",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="take the outcome of a construct or loss_contract cell from another release's, where all code and files"
+        " that it uses are the same (default: no)",
+    )
+
+
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=positive_number, metavar="N", help="cells at the same time (default: one per processor)"

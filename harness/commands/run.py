@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,12 +26,13 @@ from harness.environments.environment import Environment
 from harness.performance.baselines import Baseline, load_baselines
 from harness.performance.baselines.compare import compare
 from harness.report.baselines import line
-from harness.report.terminal import answer, summary
+from harness.report.terminal import answer, reuse_line, summary
 from harness.rules.counterexamples import load_counterexamples
 from harness.rules.known_issues import KnownIssues, load_known_issues
 from harness.rules.verdicts import exit_code, judge
 from harness.run.prepare import Prepared, lay_out_releases
 from harness.run.progress import Display, RunStage, stage
+from harness.run.provenance import ReuseFacts
 from harness.run.runner import CellRunner
 from harness.run.store import RunStore, StackFacts, collect_provenance, load_run
 from harness.text.terminal import say, say_result, width
@@ -199,7 +200,9 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path)
         with stage(f"{len(wanted)} cells to run; fetching and laying out their releases") as laying:
             ready = _Counted(laying, total=len({cell.release for cell in wanted}))
             lay_out_releases(prepared, wanted, on_done=ready)
-        _execute(run, wanted, store, workspace)
+        reuse = _execute(run, wanted, store, workspace)
+        if reuse is not None:
+            provenance = replace(provenance, reuse=reuse.and_earlier(provenance.reuse))
     else:
         say("0 cells to run")
     store.finish(provenance, now())
@@ -216,12 +219,19 @@ class _Counted:
         self._stage.note = f"{self._done} of {self._total} are ready"
 
 
-def _execute(run: _Run, wanted: Sequence[Cell], store: RunStore, workspace: Path) -> None:
+def _execute(run: _Run, wanted: Sequence[Cell], store: RunStore, workspace: Path) -> ReuseFacts | None:
     runner, prepared, missing = run.runner, run.prepared, set(wanted)
     prior = [outcome for outcome in store.load() if outcome.cell not in missing]
-    plan = runner.plan(prepared, wanted, workspace, prior=prior)
+    reuse = runner.reuse(prepared.releases) if getattr(run.options, "reuse", False) else None
+    plan = runner.plan(prepared, wanted, workspace, prior=prior, reuse=reuse is not None)
     with Display(total=len(plan.cells) + len(plan.decided)) as display:
-        runner.execute(plan, prepared, store.append, display=display)
+        runner.execute(plan, prepared, store.append, display=display, reuse=reuse)
+    if reuse is None:
+        return None
+    facts = reuse.count.facts()
+    if facts.reused or facts.refuted:
+        say(reuse_line(facts), style="bold yellow" if facts.refuted else "")
+    return facts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,9 +125,24 @@ class Alive:
     """The process of all releases is at work; it says so twice a second."""
 
 
-Event = Ready | Started | Finished | ReleaseDied | Blocked | Entering | Entered | Warned | Opened | Closed | Alive
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """Cells that need not run any more; the outside says so to the process of all releases.
+
+    It heeds this for cells whose release's process has not been started yet."""
+
+    passed: list[int]
+    """Numbers of cells whose outcome is known, and passed."""
+    failed: list[int]
+    """The same of those that did not pass."""
+
+
+Event = (
+    Settled | Ready | Started | Finished | ReleaseDied | Blocked | Entering | Entered | Warned | Opened | Closed | Alive
+)
 
 _KINDS: dict[str, type[Event]] = {
+    "settled": Settled,
     "ready": Ready,
     "started": Started,
     "finished": Finished,

@@ -26,6 +26,8 @@ class Member:
     id: str
     release: str
     seconds: float
+    reused: bool
+    """Whether it was not run, because another showed how it ends."""
     training: Training | None
     """None for a cell that is no fine-tune or came to no step."""
 
@@ -45,7 +47,8 @@ class EvidenceRow:
     @property
     def seconds(self) -> str:
         """How long a cell took: from the quickest to the slowest."""
-        times = [units.duration(member.seconds) for member in sorted(self.members, key=lambda item: item.seconds)]
+        ran = [member.seconds for member in self.members if not member.reused]
+        times = [units.duration(seconds) for seconds in sorted(ran)] or ["not run"]
         return times[0] if times[0] == times[-1] else f"{times[0]} – {times[-1]}"
 
 
@@ -145,6 +148,7 @@ def _row(outcomes: Sequence[Outcome], order: Order, curves: Mapping[CurveKey, Cu
                 id=outcome.cell.id,
                 release=outcome.cell.release,
                 seconds=outcome.seconds,
+                reused=outcome.common.reused is not None,
                 training=Training.of(outcome.metrics) if key else None,
             )
             for outcome in outcomes

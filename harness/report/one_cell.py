@@ -85,7 +85,10 @@ def _lines(one: RunOfCell) -> Iterator[str]:
         yield f"  cause     {issue.cause}"
         yield f"  remedy    {issue.remedy}"
         yield from (f"  upstream  {report}" for report in issue.upstream)
-    yield f"  measured  {outcome.started}, {outcome.seconds:.1f} s"
+    if reused := outcome.common.reused:
+        yield f"  reused    {outcome.started}, from {reused.cell}; the command at the end runs it"
+    else:
+        yield f"  measured  {outcome.started}, {outcome.seconds:.1f} s"
     yield from (f"  shim      {name}" for name in outcome.shims)
     yield from (f"  {name} = {_json(value)}" for name, value in outcome.metrics.items())
     yield from _evidence(outcome.evidence)

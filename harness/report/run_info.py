@@ -13,7 +13,7 @@ from harness.core.versions import Order, Span
 from harness.report.cell_details import Fact, words
 from harness.report.labels import shim_meaning
 from harness.rules.verdicts import JudgedOutcome
-from harness.run.provenance import Provenance
+from harness.run.provenance import Provenance, ReuseFacts
 from harness.text import units
 
 _NOT_MEASURED = frozenset((Status.SKIPPED, Status.BLOCKED, Status.ERRORED))
@@ -86,6 +86,14 @@ def _facts(provenance: Provenance) -> tuple[Fact, ...]:
             f"sha256 {provenance.matrix_sha256[:12]}…",
         ),
         *([Fact(name="Speech", text=provenance.speech)] if provenance.speech else []),
+        *([Fact(name="Reuse", text=_reuse(provenance.reuse))] if provenance.reuse and provenance.reuse.reused else []),
+    )
+
+
+def _reuse(reuse: ReuseFacts) -> str:
+    return (
+        f"{units.plural(reuse.reused, 'cell')} not run, because all code and files that they use are as for a cell that"
+        f" ran; {reuse.confirmed} more were drawn (seed {reuse.seed}), run all the same, and ended as predicted"
     )
 
 
@@ -113,6 +121,11 @@ def _notices(provenance: Provenance) -> list[str]:
         found.append(f"Only a part of the matrix was selected: {', '.join(provenance.selection)}.")
     if provenance.earlier_commits:
         found.append(f"Some outcomes are by other commits of the harness: {', '.join(provenance.earlier_commits)}.")
+    if provenance.reuse and (wrong := provenance.reuse.refuted):
+        found.append(
+            f"Reuse of outcomes was wrong for {', '.join(wrong[:3])}: a fault of the harness. Of these checks every "
+            "cell was run."
+        )
     found += provenance.notices
     return found
 

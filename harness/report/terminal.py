@@ -15,6 +15,7 @@ from harness.report.labels import LEVEL_NAME
 from harness.report.reasons import Reason
 from harness.rules.levels import Level
 from harness.rules.verdicts import JudgedOutcome
+from harness.run.provenance import ReuseFacts
 from harness.text.plain import one_line
 from harness.text.units import plural
 
@@ -118,6 +119,19 @@ _NEEDS_ATTENTION = (Verdict.REGRESSION, Verdict.UNEXPECTED_PASS, Verdict.YOURS, 
 def _why(one: JudgedOutcome) -> str:
     """Of a user's own input the judge's sentence says more than the release's exception."""
     return one.sentence if one.verdict is Verdict.YOURS else one.outcome.reason or one.sentence
+
+
+def reuse_line(reuse: ReuseFacts) -> str:
+    """What a run says of the cells that it did not run."""
+    if reuse.refuted:
+        return (
+            f"reuse of outcomes was wrong for {reuse.refuted[0]}: a fault of the harness. Every cell of its check was "
+            "run."
+        )
+    return (
+        f"{plural(reuse.reused, 'cell')} not run: all code and files that they use are as for a cell that ran; "
+        f"{reuse.confirmed} more were drawn, run all the same, and ended as predicted"
+    )
 
 
 def summary(judged: Sequence[JudgedOutcome]) -> str:

@@ -26,8 +26,10 @@ from harness.core.tree_events import Event
 from harness.run.artifacts import CellArtifacts, read_frames
 from harness.run.decide import blocked, decide, errored, how_ended, log_tail
 from harness.run.plan import Plan
+from harness.run.reuse.reuse import Reuse
 from harness.run.scrub import Scrubber
 from harness.run.signal_guard import SignalGuard
+from harness.worker.record import code_used
 
 _LOOK_SECONDS = 0.05
 _CLOSE_LOOK_SECONDS = 0.5
@@ -51,6 +53,7 @@ def execute(
     on_warning: Callable[[str], None] = _ignore,
     on_event: Callable[[Event], None] = _ignore,
     on_tick: Callable[[], None] = lambda: None,
+    reuse: Reuse | None = None,
 ) -> None:
     """Run every cell of a plan, and give each outcome as soon as it is known.
 
@@ -66,6 +69,7 @@ def execute(
         on_warning: gets sentences about the process tree itself.
         on_event: gets every event of the process tree, after what follows from it.
         on_tick: called many times a second, whether or not anything happened.
+        reuse: says which cells need not run; None where all do.
 
     Raises:
         KeyboardInterrupt: SIGINT came; no process is left.
@@ -73,7 +77,8 @@ def execute(
     """
     for outcome in plan.decided:
         on_outcome(outcome)
-    ledger = RunState(plan, Callbacks(on_outcome=on_outcome, on_started=on_started, on_warning=on_warning))
+    told = Callbacks(on_outcome=on_outcome, on_started=on_started, on_warning=on_warning)
+    ledger = RunState(plan, told, reuse)
     if ledger.complete:
         return
     with SignalGuard() as end, contextlib.ExitStack() as held:
@@ -88,6 +93,7 @@ def execute(
             ledger.take_last_words()
             ledger.lose_running(f"the stack process {death} while this cell ran")
             fruitless = 0 if ledger.settled > before else fruitless + 1
+            ledger.take_back()
             left = end.sweep()
             if left.survivors:
                 on_warning(f"{len(left.survivors)} processes could not be ended")
@@ -108,7 +114,7 @@ class Callbacks:
 class RunState:
     """The cells of a plan and their outcomes."""
 
-    def __init__(self, plan: Plan, callbacks: Callbacks) -> None:
+    def __init__(self, plan: Plan, callbacks: Callbacks, reuse: Reuse | None = None) -> None:
         settings = plan.settings
         self._plan = plan
         self._tell = callbacks
@@ -123,6 +129,10 @@ class RunState:
         self._fresh = {number for number, planned in plan.planned().items() if planned.fresh}
         self._results: dict[int, Mapping[str, Any]] = {}
         self._releases: dict[int, channels.Channel] = {}
+        self._reuse = reuse
+        self._planned = plan.planned()
+        self._opened: set[int] = set()
+        """Cells whose release's process has been started."""
 
     def clear(self) -> None:
         """Remove what an earlier run left in the workspace."""
@@ -153,7 +163,9 @@ class RunState:
                 self._running[event.number] = event.started
                 self._tell.on_started(self._cells[event.number])
             case events.Finished() | events.ReleaseDied() if event.number in self._cells:
-                self._settle(event.number, decide(self._cells[event.number], event, self._remains(event, files)))
+                remains = self._remains(event, files)
+                self._settle(event.number, decide(self._cells[event.number], event, remains))
+                self._learn(event.number, remains)
             case events.Blocked() if event.number in self._cells:
                 below = [self._settled[number] for number in event.by if number in self._settled]
                 if below:
@@ -165,9 +177,51 @@ class RunState:
                 self._tell.on_warning(self._scrub.text(event.text))
             case events.Opened():
                 self._close(event.batch)
+                self._opened.update(each.number for each in self._batches[event.batch].cells)
                 self._releases[event.batch] = channels.Channel.of(os.dup(files["channel"]))
             case events.Closed():
                 self._close(event.batch)
+
+    def settle_by_reuse(self) -> events.Settled | None:
+        """Settle what need not run; None if there is nothing new."""
+        if self._reuse is None:
+            return None
+        found: dict[int, bool] = {}
+        for number, cell in self._cells.items():
+            below = [self._settled.get(other) for other in self._planned[number].depends_on]
+            if number in self._settled or number in self._opened:
+                continue
+            if not all(outcome and outcome.status is Status.PASSED for outcome in below):
+                continue
+            if (outcome := self._reuse.offer(cell, self._planned[number].request)) is not None:
+                self._settle(number, outcome)
+                found[number] = outcome.status is Status.PASSED
+        passed = [number for number, well in found.items() if well]
+        return (
+            events.Settled(passed=passed, failed=[number for number in found if number not in passed])
+            if found
+            else None
+        )
+
+    def take_back(self) -> None:
+        """Have cells run after all that were reused, where reuse has turned out to be wrong."""
+        if self._reuse is None:
+            return
+        numbers = {cell.id: number for number, cell in self._cells.items()}
+        for cell in self._reuse.take_back():
+            self._settled.pop(numbers[cell.id], None)
+            self._opened.discard(numbers[cell.id])
+
+    def _learn(self, number: int, remains: CellArtifacts) -> None:
+        outcome = self._settled[number]
+        if self._reuse is None:
+            return
+        if number in self._fresh:
+            if outcome.status is Status.PASSED:
+                self._reuse.learn_import(outcome)
+            return
+        used = (wire.parsed(remains.result.encode()) or {}).get(code_used.RESULT) if remains.result else None
+        self._reuse.learn(outcome, self._planned[number].request, used)
 
     def take_last_words(self) -> None:
         """The stack process is gone: take what the releases' processes reported and it did not pass on."""
@@ -289,6 +343,9 @@ class _Stacks:
                 watch.heard()
                 self._take(messages, watch, end)
             end.check()
+            if (settled := self.ledger.settle_by_reuse()) is not None and not ended:
+                with contextlib.suppress(OSError):
+                    channel.send(settled)
             self.on_tick()
             if ended:
                 code = stack.returncode

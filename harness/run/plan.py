@@ -58,6 +58,7 @@ def build_plan(
     request_for: Callable[[Cell], Mapping[str, Any]],
     gpus_for: Callable[[Cell], int] = lambda cell: int(cell.device is Device.CUDA),
     prior: Iterable[Outcome] = (),
+    imports_first: bool = False,
 ) -> Plan:
     """Plan a run.
 
@@ -66,6 +67,8 @@ def build_plan(
 
     Args:
         gpus_for: How many GPUs a cell has to itself; at most as many as there are.
+        imports_first: Whether the imports of all releases run before other cells: for `harness.run.reuse`, which can
+            say what need not run once a release's import is known and before its process starts.
     """
     known: dict[str, dict[Cell, Outcome]] = defaultdict(dict)
     for outcome in prior:
@@ -91,7 +94,7 @@ def build_plan(
             release=releases[numbered[group[0]].release],
             cells=tuple(planned[number] for number in group),
         )
-        for index, group in enumerate(_split(numbered, settings.jobs))
+        for index, group in enumerate(_split(numbered, settings.jobs, imports_first=imports_first))
     ]
     return Plan(settings=settings, batches=tuple(batches), cells=numbered, decided=tuple(decided))
 
@@ -125,14 +128,14 @@ def _plan_cells(
     return planned
 
 
-def _split(cells: Mapping[int, Cell], jobs: int) -> list[list[int]]:
+def _split(cells: Mapping[int, Cell], jobs: int, *, imports_first: bool) -> list[list[int]]:
     """The cells' numbers by release; by chain as well when there are too few releases to keep all jobs busy."""
     releases: dict[str, list[int]] = defaultdict(list)
     for number, cell in cells.items():
         releases[cell.release].append(number)
     whole = [sorted(group, key=lambda number: (*_order(cells[number]), number)) for group in releases.values()]
     if jobs == 1 or len(whole) >= 2 * jobs:
-        return whole
+        return _imports_first(whole, cells) if imports_first else whole
     chains: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for number in (number for group in whole for number in group):
         chains[_chain(cells[number])].append(number)
@@ -144,6 +147,13 @@ def _split(cells: Mapping[int, Cell], jobs: int) -> list[list[int]]:
             -sum(cells[number].check.facts.usual_seconds for number in group),
         ),
     )
+
+
+def _imports_first(groups: Sequence[Sequence[int]], cells: Mapping[int, Cell]) -> list[list[int]]:
+    """Two groups of each: that of its imports among the first."""
+    imports = [[number for number in group if cells[number].check is Check.IMPORT] for group in groups]
+    others = [[number for number in group if cells[number].check is not Check.IMPORT] for group in groups]
+    return [group for group in (*imports, *others) if group]
 
 
 def _chain(cell: Cell) -> tuple[object, ...]:

@@ -54,6 +54,36 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReuseFacts:
+    """What was reused in a run, and how that was checked; see `harness.run.reuse`."""
+
+    seed: int
+    """Of the draw of cells that ran although they could have been reused; another in every run."""
+    reused: int
+    """Cells that were not run."""
+    confirmed: int
+    """Cells that were drawn, and ended as another cell had shown."""
+    refuted: tuple[str, ...] = ()
+    """Ids of those that ended otherwise: of their checks nothing was reused then."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `dataclasses.asdict` wrote."""
+        return cls(**{**data, "refuted": tuple(data["refuted"])})
+
+    def and_earlier(self, earlier: ReuseFacts | None) -> ReuseFacts:
+        """The facts of a run that was resumed."""
+        if earlier is None:
+            return self
+        return replace(
+            self,
+            reused=self.reused + earlier.reused,
+            confirmed=self.confirmed + earlier.confirmed,
+            refuted=(*earlier.refuted, *self.refuted),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Where the outcomes of one run come from."""
 
@@ -101,6 +131,8 @@ class Provenance:
     """How many cells outcomes are expected of; None in a run that was made before this was noted."""
     isolation: tuple[str, ...] | None = None
     """What the kernel kept cells from, in words; None in a run that was made before this was noted."""
+    reuse: ReuseFacts | None = None
+    """None where every cell was to be run."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as `run.json` holds it."""
@@ -117,12 +149,21 @@ class Provenance:
             raise ValueError(f"run of schema {data.get('schema')}, this harness reads {SCHEMA}")
         expected = {field.name for field in fields(cls)}
         # Older runs say nothing of these.
-        data = {"speech": None, "notices": (), "arguments": (), "selected": None, "isolation": None, **data}
+        data = {
+            "speech": None,
+            "notices": (),
+            "arguments": (),
+            "selected": None,
+            "isolation": None,
+            "reuse": None,
+            **data,
+        }
         if set(data) != expected:
             raise ValueError(f"fields missing or unknown: {', '.join(sorted(set(data) ^ expected))}")
         lists = {name: tuple(data[name]) for name in ("gpus", "selection", "arguments", "earlier_commits", "notices")}
         isolation = None if data["isolation"] is None else tuple(data["isolation"])
-        return cls(**{**data, **lists, "isolation": isolation})
+        reuse = None if data["reuse"] is None else ReuseFacts.from_json(data["reuse"])
+        return cls(**{**data, **lists, "isolation": isolation, "reuse": reuse})
 
     def differences(self, other: Provenance) -> tuple[str, ...]:
         """Why outcomes of these two must not stand in one run; empty when they may.
@@ -154,6 +195,7 @@ class Provenance:
             selection=union,
             corpus_sha256=now.corpus_sha256 or self.corpus_sha256,
             earlier_commits=tuple(commits),
+            reuse=self.reuse,
             selected=max((one for one in (self.selected, now.selected) if one is not None), default=None),
         )
 

@@ -7,6 +7,7 @@ way whichever command runs it. `RunOptions` has what a command may change, each 
 from __future__ import annotations
 
 import os
+import secrets
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,10 +20,12 @@ from harness.config.settings import CellLimits
 from harness.core.cells import Cell, Check, Outcome, Release, Status
 from harness.core.temporary import temporary_folder
 from harness.environments.environment import Environment, compiled_code, scrubbed_environment
+from harness.releases import install_path
 from harness.run.executor import execute
 from harness.run.plan import Plan, Settings, build_plan
 from harness.run.prepare import Prepared, StoredExamples, lay_out_releases, prepare
 from harness.run.progress import Display
+from harness.run.reuse.reuse import Reuse
 from harness.text.terminal import say
 
 PRELOADED = (
@@ -147,6 +150,7 @@ class CellRunner:
         *,
         options: RunOptions = PLAIN,
         prior: Sequence[Outcome] = (),
+        reuse: bool = False,
     ) -> Plan:
         """The plan of these cells.
 
@@ -155,6 +159,7 @@ class CellRunner:
             workspace: The folder of this run.
             options: What the command changes.
             prior: Outcomes that exist already; their cells do not run again.
+            reuse: Whether cells record what they use of their release, so that others need not run.
         """
         limits, settings = requests.limits, self.settings
         factor = SLOWER_WHEN_TRACED if any(cell in options.trace for cell in cells) else 1.0
@@ -172,11 +177,17 @@ class CellRunner:
                 sys_path=tuple(str(path) for path in settings.environment.extra_paths),
                 places={str(settings.cache): "<cache>", str(workspace): "<workspace>"},
             ),
-            release_for=requests.release_for,
+            release_for=lambda label: {**requests.release_for(label), **({"records_code": True} if reuse else {})},
             request_for=lambda cell: _traced(requests.request_for(cell), options.trace.get(cell)),
             gpus_for=requests.gpus_for,
             prior=prior,
+            imports_first=reuse,
         )
+
+    def reuse(self, releases: Mapping[str, Release]) -> Reuse:
+        """What says which cells of these releases need not run; see `harness.run.reuse`."""
+        folders = {label: install_path(release, self.settings.cache) for label, release in releases.items()}
+        return Reuse(releases, folders, seed=secrets.randbelow(2**31))
 
     def _preload(self, requests: CellRequests) -> tuple[str, ...]:
         settings = self.settings
@@ -190,8 +201,9 @@ class CellRunner:
         *,
         options: RunOptions = PLAIN,
         display: Display | None = None,
+        reuse: Reuse | None = None,
     ) -> None:
-        """Run a plan and give each outcome, judged, as soon as it is known."""
+        """Run a plan and give each outcome, judged, as soon as it is known; `reuse` says which cells need not run."""
         settings = self.settings
         folder = plan.settings.workspace.parent / "env"
 
@@ -213,6 +225,7 @@ class CellRunner:
             python=settings.environment.python,
             env={**scrubbed_environment(settings.environment, folder, cache=settings.cache), **options.variables},
             on_warning=settings.warn,
+            reuse=reuse,
             **shown,
         )
 

@@ -24,6 +24,7 @@ from harness.config.expansion import native_entry
 from harness.config.matrix import Matrix
 from harness.config.settings import DecodeSettings, PropertiesSettings
 from harness.core.cells import Cell, Check, Entry, Outcome, Status
+from harness.core.evidence import REUSED
 
 USUAL_SECONDS: Mapping[Check, float] = MappingProxyType({check: check.facts.usual_seconds for check in Check})
 
@@ -86,7 +87,7 @@ class TimeLeft:
             return
         foreseen = cell in self._decided
         self._decided.add(cell)
-        if outcome.status not in _NOTHING:
+        if outcome.status not in _NOTHING and REUSED not in outcome.evidence:
             seen.cells, seen.ran, seen.seconds = seen.cells + 1, seen.ran + 1, seen.seconds + outcome.seconds
         elif not foreseen:
             seen.cells += 1

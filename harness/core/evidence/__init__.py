@@ -13,5 +13,8 @@ NAMED_ROWS = 50
 OWN_SETTINGS = "own_settings"
 """The key in a cell's evidence that holds what the user's own variant sets, see `harness.variants.catalogue`."""
 
+REUSED = "reused"
+"""The key in the evidence of a cell that was not run, see `harness.run.reuse`: `cell` is the id of the one that was."""
+
 BLOCKED_BY = "blocked_by"
 """The key in the evidence of a blocked cell that holds the id of the cell that blocks it."""

@@ -81,6 +81,14 @@ class OwnSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reused:
+    """Where the outcome of a cell that was not run is from."""
+
+    cell: str = ""
+    """The id of the cell that ran, of another release or in an earlier run."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class UserCause:
     """Why a failure is the user's and not the release's."""
 
@@ -104,6 +112,8 @@ class CellEvidence:
     """Of a cell that was skipped because another was: the id of that one."""
     blocked_by: str = ""
     """Of a blocked cell: the id of the cell that blocks it."""
+    reused: Reused | None = None
+    """Of a cell that was not run, because another shows how it ends."""
     own_settings: OwnSettings | None = None
     """Of a user's own variant."""
     user_rows: UserRows | None = None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.core.checks import Check, named_object
+from harness.worker.record import code_used
 from harness.worker.release import findings, importer, registry, shims
 
 FURTHER = {
@@ -34,6 +35,8 @@ def enter(entering: Mapping[str, Any]) -> None:
     results of the cells that must pass first: if the `import` check is among them, its order of registrations is used.
     """
     install_dir = entering["install_dir"]
+    if entering.get("records_code"):
+        code_used.begin(install_dir)
     importer.remember(install_dir, _full_import(entering.get("below", ())))
     if entering["whole"]:
         importer.import_all(install_dir)
@@ -108,7 +111,16 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     except Exception as error:
         result = findings.raised(error, install_dir)
     complete: dict[str, Any] = {"failure": None, "metrics": {}, "evidence": {}, **result}
-    return {**complete, "evidence": _complete_evidence(complete), "shims": shims.used()}
+    answer = {**complete, "evidence": _complete_evidence(complete), "shims": shims.used()}
+    used = code_used.so_far()
+    return answer if used is None else {**answer, code_used.RESULT: {**used, **_imported(components, request)}}
+
+
+def _imported(components: Sequence[tuple[str, str]], request: Mapping[str, Any]) -> dict[str, Any]:
+    """What a release's registrations decided: which modules are imported for which component, and in which order."""
+    install_dir = request["release"]["install_dir"]
+    entered = [tuple(pair) for pair in request["release"]["components"]]
+    return {"registry": [importer.import_order(install_dir, pairs) for pairs in (entered, components)]}
 
 
 def _complete_evidence(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -223,8 +223,9 @@ class Scheduler:
             RuntimeError: batches wait for each other.
         """
         while self._pending or self._running:
+            self._leave_out_settled()
             self._start_ready()
-            if not self._running:
+            if not self._running and self._pending:
                 raise RuntimeError(f"{len(self._pending)} batches wait for cells that no batch holds")
             self._wait()
             for pid, running in list(self._running.items()):
@@ -276,6 +277,7 @@ class Scheduler:
         complete = len(pidfds) == len(self._running)
         links = [one.channel.descriptor for one in self._running.values()]
         links += [one.log.pipe for one in self._running.values() if one.log.pipe is not None]
+        links.append(self._channel.descriptor)
         seconds = LOOK_SECONDS if complete else LOOK_SECONDS / 20
         processes.wait_readable([self._stop.wake, *pidfds, *links], timeout=seconds)
         for pidfd in pidfds:
@@ -285,6 +287,19 @@ class Scheduler:
             processes.sweep()
             os._exit(128 + signal.SIGTERM)
         self._channel.send(events.Alive(), wait=False)
+        self._leave_out_settled()
+
+    def _leave_out_settled(self) -> None:
+        """Take from the outside which of the waiting cells need not run."""
+        for message in self._channel.receive():
+            event = message.event
+            if isinstance(event, events.Settled):
+                waiting = {cell.number for batch in self._pending for cell in batch.cells}
+                given = {**dict.fromkeys(event.passed, True), **dict.fromkeys(event.failed, False)}
+                self._known.done.update({number: passed for number, passed in given.items() if number in waiting})
+                left = [batch.without(self._known.done) for batch in self._pending]
+                self._pending = [batch for batch in left if batch.cells]
+            message.close()
 
     def _take_events(self, running: Running) -> None:
         """Pass on what a release's process reports of its own cells, and learn from it what is done and going on."""

@@ -17,7 +17,7 @@ import re
 import sys
 import types
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,8 +102,12 @@ def unload() -> None:
         del sys.modules[name]
 
 
+Registered = Mapping[tuple[str, str], tuple[str, ...]]
+"""The modules that register a component, by table and name."""
+
+
 @functools.cache
-def registrations(install_dir: str) -> dict[tuple[str, str], tuple[str, ...]]:
+def registrations(install_dir: str) -> Registered:
     """The registering modules by component: `("encoder_classes", "SANMEncoder")` -> `("funasr.models.sanm.encoder",)`.
 
     Read from the source text, so that nothing has to be imported; cached for all cells of a release. Several modules
@@ -184,18 +188,49 @@ def import_available_components(install_dir: str, components: Iterable[tuple[str
             _import_registering(install_dir, module, pair)
 
 
+def import_order(
+    install_dir: str, components: Iterable[tuple[str, str]], full: FullImport | None = None
+) -> dict[str, Any]:
+    """All that importing these components takes from the release's registrations; JSON.
+
+    Args:
+        full: What a full import showed; what this process remembers if None.
+
+    Returns:
+        `modules` by table and name of each component, `order` of the modules that are imported, and `whole`: whether
+            the release is imported as a whole because no full import has shown the order.
+    """
+    full = full if full is not None else _seen.get(install_dir)
+    components = list(components)
+    index = registrations(install_dir)
+    return {
+        "modules": {f"{table}/{name}": list(_modules_of(index, full, (table, name))) for table, name in components},
+        "order": [[module, *pair] for module, pair in _ordered(index, full, components)],
+        "whole": not (full and full.rows) and any(len(index.get(pair, ())) > 1 for pair in components),
+    }
+
+
 def _modules(install_dir: str, pair: tuple[str, str]) -> tuple[str, ...]:
     """The modules to import for a component, including those that a later one overrides; empty if there is none."""
-    full = _seen.get(install_dir)
-    return (full.modules(pair) if full else ()) or registrations(install_dir).get(pair, ())[:1]
+    return _modules_of(registrations(install_dir), _seen.get(install_dir), pair)
+
+
+def _modules_of(index: Registered, full: FullImport | None, pair: tuple[str, str]) -> tuple[str, ...]:
+    return (full.modules(pair) if full else ()) or index.get(pair, ())[:1]
 
 
 def _registering(install_dir: str, components: Iterable[tuple[str, str]]) -> list[tuple[str, tuple[str, str]]]:
     """The modules to import in the order of the full import, each with a component that it registers."""
-    places = _seen[install_dir].places if install_dir in _seen else {}
+    return _ordered(registrations(install_dir), _seen.get(install_dir), components)
+
+
+def _ordered(
+    index: Registered, full: FullImport | None, components: Iterable[tuple[str, str]]
+) -> list[tuple[str, tuple[str, str]]]:
+    places = full.places if full else {}
     found: dict[str, tuple[str, str]] = {}
     for pair in components:
-        found |= dict.fromkeys(_modules(install_dir, pair), pair)
+        found |= dict.fromkeys(_modules_of(index, full, pair), pair)
     return sorted(found.items(), key=lambda one: places.get(one[0], math.inf))
 
 

@@ -1,0 +1,96 @@
+"""A release's installed files, read without importing anything."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import os
+from functools import cached_property
+from pathlib import Path
+
+from harness.run.reuse.source_units import SourceUnits
+
+_in_order = [
+    *importlib.machinery.EXTENSION_SUFFIXES,
+    *importlib.machinery.SOURCE_SUFFIXES,
+    *importlib.machinery.BYTECODE_SUFFIXES,
+]
+_BYTECODE = "__pycache__"
+_known: dict[str, SourceUnits] = {}
+"""By hash of the content: most files are the same in many releases."""
+
+
+class ReleaseFiles:
+    """The files of one release."""
+
+    def __init__(self, install_dir: Path, version: str) -> None:
+        self.install_dir = install_dir
+        self.version = version
+        self._units: dict[str, SourceUnits | None] = {}
+
+    def units(self, path: str) -> SourceUnits | None:
+        """The units of a source file, given its path below the release's folder; None if it is not there."""
+        if path not in self._units:
+            self._units[path] = self._read(path)
+        return self._units[path]
+
+    def _read(self, path: str) -> SourceUnits | None:
+        try:
+            content = (self.install_dir / path).read_bytes()
+        except OSError:
+            return None
+        digest = hashlib.sha256(content).hexdigest()
+        if digest not in _known:
+            _known[digest] = SourceUnits.of(content)
+        return _known[digest]
+
+    def text(self, path: str) -> str:
+        """The hash of a file's content; empty if it is not there."""
+        try:
+            return hashlib.sha256((self.install_dir / path).read_bytes()).hexdigest()
+        except OSError:
+            return ""
+
+    def folder(self, path: str) -> str:
+        """The names in a folder; empty if it is not there."""
+        try:
+            return "/".join(sorted(set(os.listdir(self.install_dir / path)) - {_BYTECODE}))  # noqa: PTH208
+        except OSError:
+            return ""
+
+    def module(self, name: str) -> str:
+        """The path of the file that `import name` executes; empty if there is none, and a folder's without a file."""
+        folder, found = self.install_dir, ""
+        for part in name.split("."):
+            if found and not found.endswith("/") and "__init__." not in found:
+                return ""
+            found = self._module_in(folder, part)
+            if not found:
+                return ""
+            folder /= part
+        return found
+
+    def _module_in(self, folder: Path, part: str) -> str:
+        candidates = [folder / part / f"__init__{suffix}" for suffix in _in_order]
+        candidates += [folder / f"{part}{suffix}" for suffix in _in_order]
+        for candidate in candidates:
+            if candidate.is_file():
+                return candidate.relative_to(self.install_dir).as_posix()
+        return f"{(folder / part).relative_to(self.install_dir).as_posix()}/" if (folder / part).is_dir() else ""
+
+    @cached_property
+    def beside(self) -> str:
+        """What lies beside the package, where `import` looks for every module first."""
+        names = [name for name in os.listdir(self.install_dir) if not name.endswith(".dist-info")]  # noqa: PTH208
+        return "/".join(sorted(set(names) - {_BYTECODE, "bin"}))
+
+    @cached_property
+    def data_files(self) -> str:
+        """The paths of files that are no Python source: code may look whether one exists."""
+        found = [
+            os.path.relpath(os.path.join(folder, name), self.install_dir)  # noqa: PTH118
+            for folder, _, names in os.walk(self.install_dir / "funasr")
+            for name in names
+            if not name.endswith((".py", ".pyc"))
+        ]
+        return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()

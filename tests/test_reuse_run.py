@@ -1,0 +1,151 @@
+"""A run reuses outcomes, checks some of what it reused, and runs all of a check where that was wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from execute_scene import make_cell
+from reuse_scene import COMPONENTS, FILES, lay_out
+
+from harness.core.cells import Cell, Check, Device, Outcome, Release, Status
+from harness.core.evidence import REUSED
+from harness.run import Settings, build_plan, execute
+from harness.run.reuse.reuse import ONE_IN, Reuse, comparable, key
+
+RELEASES = tuple(f"9.0.{number}" for number in range(8))
+OTHER = "9.0.7"
+"""Its encoder shifts by another offset; the others differ in comments."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("releases")
+    layers = "funasr/models/layers.py"
+    changes = {label: FILES[layers] + f"# {label}\n" for label in RELEASES}
+    changes[OTHER] = FILES[layers].replace("offset = 1", "offset = 2")
+    return {label: lay_out(root / label, {**FILES, layers: changes[label]}) for label in RELEASES}
+
+
+def reuse_of(folders: dict[str, Path]) -> Reuse:
+    published = {label: Release(label=label, version=label, kind="wheel", filename="", sha256="") for label in folders}
+    return Reuse(published, folders, seed=5)
+
+
+def run(folders: dict[str, Path], workspace: Path, *, draws_on_label: bool, reuse: Reuse | None) -> list[Outcome]:
+    cells = [make_cell(0, release=label) for label in folders]
+
+    def release_for(label: str) -> dict[str, object]:
+        return {"label": label, "version": label, "install_dir": str(folders[label]), "components": []}
+
+    plan = build_plan(
+        cells,
+        Settings(
+            workspace=workspace,
+            isolated=False,
+            jobs=1,
+            memory_bytes=1 << 30,
+            timeout_seconds=dict.fromkeys(Check, 300.0),
+            sys_path=(str(Path(__file__).parent),),
+            checks_module="inside_reuse",
+        ),
+        release_for=release_for,
+        request_for=lambda cell: {
+            "check": cell.check,
+            "release": release_for(cell.release),
+            "components": COMPONENTS,
+            "draws_on_label": draws_on_label,
+        },
+        imports_first=True,
+    )
+    found: list[Outcome] = []
+    execute(plan, found.append, env=dict(os.environ), reuse=reuse)
+    return found
+
+
+def last(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
+    """As the store has it: the last outcome of each cell."""
+    return {outcome.cell.release: outcome for outcome in outcomes}
+
+
+def test_what_is_reused_equals_what_was_run_and_says_from_which_cell(folders, tmp_path) -> None:
+    plain = last(run(folders, tmp_path / "plain", draws_on_label=False, reuse=None))
+    reuse = reuse_of(folders)
+    found = last(run(folders, tmp_path / "reuse", draws_on_label=False, reuse=reuse))
+    assert {label: comparable(one) for label, one in found.items()} == {
+        label: comparable(one) for label, one in plain.items()
+    }
+    reused = {label: one.evidence[REUSED]["cell"] for label, one in found.items() if REUSED in one.evidence}
+    assert reused
+    assert OTHER not in reused
+    ran = {one.cell.id for one in found.values() if REUSED not in one.evidence}
+    assert set(reused.values()) <= ran
+    assert found[OTHER].metrics["parameters"] != found[RELEASES[0]].metrics["parameters"]
+    facts = reuse.count.facts()
+    assert (facts.reused, facts.refuted, facts.seed) == (len(reused), (), 5)
+    assert facts.confirmed >= 1
+    assert facts.confirmed >= 0.05 * facts.reused
+
+
+def test_where_a_drawn_cell_ends_otherwise_every_cell_of_the_check_is_run(folders, tmp_path) -> None:
+    reuse = reuse_of(folders)
+    found = last(run(folders, tmp_path / "reuse", draws_on_label=True, reuse=reuse))
+    assert not [label for label, one in found.items() if REUSED in one.evidence]
+    assert all(one.status is Status.PASSED for one in found.values())
+    values = {label: one.metrics["parameters"] for label, one in found.items()}
+    assert len({values[label] for label in RELEASES[:-1]}) == len(RELEASES) - 1
+    facts = reuse.count.facts()
+    assert facts.refuted
+    assert facts.reused == 0
+
+
+def test_enough_cells_are_drawn_whatever_their_number() -> None:
+    for number in range(1, 200):
+        reuse = Reuse({}, {}, seed=number)
+        drawn = sum(reuse.is_drawn(Check.CONSTRUCT) for _ in range(number))
+        assert drawn >= number / 20
+        assert drawn <= 1 + -(-number // ONE_IN)
+
+
+def test_which_cells_are_drawn_depends_on_the_seed() -> None:
+    def places(seed: int) -> tuple[bool, ...]:
+        reuse = Reuse({}, {}, seed=seed)
+        return tuple(reuse.is_drawn(Check.CONSTRUCT) for _ in range(60))
+
+    assert places(1) == places(1)
+    assert len({places(seed) for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        make_cell(0, device=Device.CUDA),
+        make_cell(0, check=Check.IMPORT),
+        make_cell(0, check=Check.FINETUNE),
+        make_cell(0, check=Check.PROPERTIES),
+    ],
+    ids=lambda cell: cell.id,
+)
+def test_what_draws_on_the_clock_the_machine_or_a_gpu_is_not_reused(cell: Cell) -> None:
+    assert not Reuse({}, {}, seed=1).answers(cell)
+
+
+def test_only_what_is_the_releases_is_left_out_of_a_request() -> None:
+    release = {"label": "1", "version": "1", "install_dir": "/1", "components": [], "whole": False}
+    request = {"release": release, "seed": 1}
+    same = {"release": {**release, "label": "2", "version": "2", "install_dir": "/2"}, "seed": 1}
+    assert key(request) == key(same)
+    assert key(request) != key({**request, "seed": 2})
+    assert key(request) != key({**request, "release": {**release, "whole": True}})
+    assert key(request) != key({**request, "release": {**release, "components": [["a", "b"]]}})
+
+
+def test_times_and_prints_are_no_difference_and_everything_else_is() -> None:
+    one = Outcome(cell=make_cell(0), status=Status.PASSED, reason="", metrics={"peak_resident_bytes": 1}, seconds=1.0)
+    assert comparable(one) == comparable(replace(one, metrics={"peak_resident_bytes": 2}, seconds=2.0))
+    assert comparable(one) != comparable(replace(one, metrics={"parameters": 1}))
+    assert comparable(one) != comparable(replace(one, shims=("cuda-calls-stay-on-cpu",)))
+    assert comparable(one) != comparable(replace(one, status=Status.FAILED))

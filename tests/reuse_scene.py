@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.cells import Cell, Failure, Frame, Outcome, Status
-from harness.run.reuse.fingerprint import CodeUsed, Fingerprint, Release, fingerprint
+from harness.run.reuse.fingerprint import CodeUsed, Fingerprint, ReleaseSeen, fingerprint
 from harness.run.reuse.release_files import ReleaseFiles
 from harness.worker.release.importer import FullImport
 
@@ -193,9 +193,9 @@ def run_cell(
     return Ran(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def release(folder: Path, order: tuple[tuple[str, str, str], ...] = (), version: str = VERSION) -> Release:
+def release(folder: Path, order: tuple[tuple[str, str, str], ...] = (), version: str = VERSION) -> ReleaseSeen:
     """A release as the decision sees it."""
-    return Release(files=ReleaseFiles(folder, version), order=FullImport(order))
+    return ReleaseSeen(files=ReleaseFiles(folder, version), order=FullImport(order))
 
 
 def outcome(ran: Ran, status: Status = Status.PASSED, frames: tuple[Frame, ...] = ()) -> Outcome:

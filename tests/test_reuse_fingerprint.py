@@ -6,7 +6,15 @@ import pytest
 from reuse_scene import FILES, Ran, changed, fingerprint_of, lay_out, outcome, release, run_cell
 
 from harness.core.cells import Frame, Status
-from harness.run.reuse.fingerprint import CodeUsed, Fingerprint, Kind, NotReusable, differences, equals, fingerprint
+from harness.run.reuse.fingerprint import (
+    CodeUsed,
+    DependencyKind,
+    Fingerprint,
+    NotReusable,
+    differences,
+    equals,
+    fingerprint,
+)
 
 MODEL, LAYERS, ENCODER = "funasr/models/model.py", "funasr/models/layers.py", "funasr/models/encoder.py"
 
@@ -92,7 +100,7 @@ def test_what_is_reused_is_what_running_would_have_given(folder, ran, change, tm
 def test_a_function_that_only_one_seed_calls_counts_for_that_seed(folder, tmp_path) -> None:
     known = fingerprint_of(run_cell(folder, value=11), folder)
     other = changed(folder, MODEL, "value + 100", "value + 200", to=tmp_path / "other")
-    assert differences(known, release(other)) == [(Kind.FUNCTION, f"{MODEL}:rare")]
+    assert differences(known, release(other)) == [(DependencyKind.FUNCTION, f"{MODEL}:rare")]
 
 
 def test_the_order_of_registrations_counts(folder) -> None:
@@ -107,14 +115,14 @@ def test_the_version_counts_where_code_that_ran_reads_it(folder, ran, known, tmp
     assert equals(known, release(folder, version="1.4.17"))
     reading = changed(folder, MODEL, "value > 10", "value > 10 and funasr.__version__", to=tmp_path / "other")
     read = fingerprint_of(run_cell(reading), reading)
-    assert differences(read, release(reading, version="1.4.17")) == [(Kind.VERSION, "")]
+    assert differences(read, release(reading, version="1.4.17")) == [(DependencyKind.VERSION, "")]
 
 
 def test_a_line_of_a_traceback_counts_to_the_byte(folder, ran, tmp_path) -> None:
     frame = Frame(file=LAYERS, line=20, function="shift", code="return value + self.offset")
     known = fingerprint_of(ran, folder, made=lambda one: outcome(one, Status.FAILED, (frame,)))
     other = changed(folder, *NOT_REACHING["blank lines"], to=tmp_path / "other")
-    assert differences(known, release(other)) == [(Kind.TEXT, LAYERS)]
+    assert differences(known, release(other)) == [(DependencyKind.TEXT, LAYERS)]
 
 
 REFUSED = {

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from harness.core.cells import Outcome, Status
 from harness.run.reuse.release_files import ReleaseFiles
-from harness.run.reuse.source_units import ANNOUNCED, VERSION, Unit
+from harness.run.reuse.source_units import ANNOUNCED, VERSION, CodeUnit
 from harness.worker.record import code_used
 from harness.worker.release import importer
 
@@ -28,7 +28,7 @@ REUSED = frozenset({Status.PASSED, Status.FAILED, Status.SKIPPED})
 """What follows from a release's code alone; the others may be the machine's doing."""
 
 
-class Kind(StrEnum):
+class DependencyKind(StrEnum):
     """What kind of thing a cell depended on."""
 
     MODULE = "module"
@@ -90,7 +90,7 @@ def _text(value: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
+class ReleaseSeen:
     """A release as its cells see it."""
 
     files: ReleaseFiles
@@ -98,11 +98,11 @@ class Release:
     """The order of registrations that its `import` check found, if the plan has one that passed."""
 
 
-Fingerprint = Mapping[tuple[Kind, str], str]
+Fingerprint = Mapping[tuple[DependencyKind, str], str]
 """What was depended on, by kind and name, and its value."""
 
 
-def fingerprint(used: CodeUsed, outcome: Outcome, release: Release) -> Fingerprint:
+def fingerprint(used: CodeUsed, outcome: Outcome, release: ReleaseSeen) -> Fingerprint:
     """What an outcome of `release` depended on.
 
     Raises:
@@ -115,106 +115,108 @@ def fingerprint(used: CodeUsed, outcome: Outcome, release: Release) -> Fingerpri
     needs = list(dict.fromkeys(_needs(used, outcome, release)))
     found = {need: value(need, release) for need in needs}
     for kind, name in needs:
-        if kind is Kind.REGISTRY and json.loads(found[kind, name]) not in [_plain(one) for one in used.registry]:
+        if kind is DependencyKind.REGISTRY and json.loads(found[kind, name]) not in [
+            _plain(one) for one in used.registry
+        ]:
             raise NotReusable("its registrations are not those that its files show")
-        if kind is Kind.MODULE and found[kind, name].endswith((".so", ".pyd", ".pyc")):
+        if kind is DependencyKind.MODULE and found[kind, name].endswith((".so", ".pyd", ".pyc")):
             raise NotReusable(f"{found[kind, name]} has no source")
     return found
 
 
-def equals(wanted: Fingerprint, release: Release) -> bool:
+def equals(wanted: Fingerprint, release: ReleaseSeen) -> bool:
     """Whether everything has the same value in another release."""
     return all(value(need, release) == known for need, known in wanted.items())
 
 
-def differences(wanted: Fingerprint, release: Release) -> list[tuple[Kind, str]]:
+def differences(wanted: Fingerprint, release: ReleaseSeen) -> list[tuple[DependencyKind, str]]:
     """What has another value in that release."""
     return [need for need, known in wanted.items() if value(need, release) != known]
 
 
-def value(need: tuple[Kind, str], release: Release) -> str:
+def value(need: tuple[DependencyKind, str], release: ReleaseSeen) -> str:
     """The value of one dependency in a release."""
     kind, name = need
     files = release.files
     match kind:
-        case Kind.MODULE:
+        case DependencyKind.MODULE:
             return files.module(name)
-        case Kind.ON_IMPORT | Kind.FUNCTION:
+        case DependencyKind.ON_IMPORT | DependencyKind.FUNCTION:
             unit = _unit(files, kind, name)
             return unit.sha256 if unit else ""
-        case Kind.TEXT:
+        case DependencyKind.TEXT:
             return files.text(name)
-        case Kind.FOLDER:
+        case DependencyKind.FOLDER:
             return files.folder(name)
-        case Kind.VERSION:
+        case DependencyKind.VERSION:
             return files.version
-        case Kind.REGISTRY:
+        case DependencyKind.REGISTRY:
             return _registry(name, release)
-        case Kind.BESIDE:
+        case DependencyKind.BESIDE:
             return files.beside
-        case Kind.DATA:
+        case DependencyKind.DATA:
             return files.data_files
 
 
-def _unit(files: ReleaseFiles, kind: Kind, name: str) -> Unit | None:
+def _unit(files: ReleaseFiles, kind: DependencyKind, name: str) -> CodeUnit | None:
     path, _, function = name.partition(":")
     units = files.units(path)
     if units is None:
         return None
-    return units.on_import if kind is Kind.ON_IMPORT else units.functions.get(function)
+    return units.on_import if kind is DependencyKind.ON_IMPORT else units.functions.get(function)
 
 
-def _needs(used: CodeUsed, outcome: Outcome, release: Release) -> Iterator[tuple[Kind, str]]:
-    yield Kind.BESIDE, ""
-    yield Kind.DATA, ""
+def _needs(used: CodeUsed, outcome: Outcome, release: ReleaseSeen) -> Iterator[tuple[DependencyKind, str]]:
+    yield DependencyKind.BESIDE, ""
+    yield DependencyKind.DATA, ""
     for one in used.registry:
-        yield Kind.REGISTRY, json.dumps([name.partition("/")[::2] for name in one.get("modules", {})])
+        yield DependencyKind.REGISTRY, json.dumps([name.partition("/")[::2] for name in one.get("modules", {})])
     for name in used.sought:
-        yield Kind.MODULE, name
+        yield DependencyKind.MODULE, name
     units = list(_units(used, release))
     yield from units
     yield from _hidden(units, release)
     for path in (*used.texts, *_places(outcome)):
-        yield Kind.TEXT, path
+        yield DependencyKind.TEXT, path
     for path in used.folders:
-        yield Kind.FOLDER, path
+        yield DependencyKind.FOLDER, path
 
 
-def _units(used: CodeUsed, release: Release) -> Iterator[tuple[Kind, str]]:
+def _units(used: CodeUsed, release: ReleaseSeen) -> Iterator[tuple[DependencyKind, str]]:
     """The parts of source files that ran; a whole file where they cannot be told."""
     for path in used.modules:
         units = release.files.units(path)
         if units is None or units.on_import is None:
-            yield Kind.TEXT, path
+            yield DependencyKind.TEXT, path
         else:
-            yield Kind.ON_IMPORT, path
+            yield DependencyKind.ON_IMPORT, path
     for path, name in used.entered:
         units = release.files.units(path)
         if units is None or units.on_import is None:
             continue
         if name == code_used.WHOLE:
-            yield from ((Kind.FUNCTION, f"{path}:{function}") for function in units.functions)
+            yield from ((DependencyKind.FUNCTION, f"{path}:{function}") for function in units.functions)
             continue
         unit = units.unit_of(name)
         if unit is None:
-            yield Kind.TEXT, path
+            yield DependencyKind.TEXT, path
         elif unit:
-            yield Kind.FUNCTION, f"{path}:{unit}"
+            yield DependencyKind.FUNCTION, f"{path}:{unit}"
 
 
-def _hidden(units: Iterable[tuple[Kind, str]], release: Release) -> Iterator[tuple[Kind, str]]:
+def _hidden(units: Iterable[tuple[DependencyKind, str]], release: ReleaseSeen) -> Iterator[tuple[DependencyKind, str]]:
     """What the code reads that neither its syntax nor the record shows."""
     reads: dict[str, str] = {}
     names = {name for _, name in units}
     for kind, name in units:
-        if kind is Kind.TEXT:
+        if kind is DependencyKind.TEXT:
             continue
         unit = _unit(release.files, kind, name)
         for read in unit.reads if unit else ():
             reads.setdefault(read, name)
     checks = ":".join(_UPDATE_CHECK) in names
     if VERSION in reads or (ANNOUNCED in reads and checks):
-        yield Kind.VERSION, ""
+        yield DependencyKind.VERSION, ""
     for read, name in reads.items():
         if read not in (VERSION, ANNOUNCED):
             raise NotReusable(f"{name} depends on its {read}")
@@ -226,7 +228,7 @@ def _places(outcome: Outcome) -> Iterator[str]:
         yield from sorted({frame.file for frame in outcome.failure.frames if frame.file.startswith("funasr/")})
 
 
-def _registry(name: str, release: Release) -> str:
+def _registry(name: str, release: ReleaseSeen) -> str:
     pairs = [(table, component) for table, component in json.loads(name)]
     install_dir = str(release.files.install_dir)
     return json.dumps(_plain(importer.import_order(install_dir, pairs, release.order)))

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import wire
-from harness.core.cells import Cell, Check, Device, Outcome
-from harness.core.cells import Release as Published
+from harness.core.cells import Cell, Check, Device, Outcome, Release
 from harness.core.evidence import REUSED
 from harness.run.provenance import ReuseFacts
-from harness.run.reuse.fingerprint import CodeUsed, Fingerprint, NotReusable, Release, equals, fingerprint
+from harness.run.reuse.fingerprint import CodeUsed, Fingerprint, NotReusable, ReleaseSeen, equals, fingerprint
 from harness.run.reuse.release_files import ReleaseFiles
 from harness.worker.release import registry
 from harness.worker.release.importer import FullImport
@@ -36,7 +35,7 @@ _OF_THE_MACHINE = ("peak_resident_bytes",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class KnownOutcome:
     """A cell that ran."""
 
     outcome: Outcome
@@ -70,17 +69,17 @@ class ReuseCount:
 class Reuse:
     """What one run knows of its cells."""
 
-    def __init__(self, releases: Mapping[str, Published], folders: Mapping[str, Path], *, seed: int) -> None:
+    def __init__(self, releases: Mapping[str, Release], folders: Mapping[str, Path], *, seed: int) -> None:
         self._releases = {
             label: ReleaseFiles(folders[label], release.version)
             for label, release in releases.items()
             if label in folders
         }
         self._orders: dict[str, FullImport] = {}
-        self._known: dict[str, list[Known]] = defaultdict(list)
+        self._known: dict[str, list[KnownOutcome]] = defaultdict(list)
         self._tried: dict[str, int] = {}
         """By id of a cell, how many of those known it was compared with."""
-        self._drawn: dict[str, Known] = {}
+        self._drawn: dict[str, KnownOutcome] = {}
         """By id, cells that run though they could be reused."""
         self._given: dict[Check, list[Cell]] = defaultdict(list)
         self._faulty: set[Check] = set()
@@ -113,7 +112,7 @@ class Reuse:
         except NotReusable as why:
             self.count.refused[str(why)] += 1
             return
-        self._known[self._key(cell, request)].append(Known(outcome=outcome, fingerprint=found))
+        self._known[self._key(cell, request)].append(KnownOutcome(outcome=outcome, fingerprint=found))
 
     def offer(self, cell: Cell, request: Mapping[str, Any]) -> Outcome | None:
         """The outcome of a cell that need not run; None for one that is to run."""
@@ -149,8 +148,8 @@ class Reuse:
             self._keys[cell.id] = key(request)
         return self._keys[cell.id]
 
-    def _release(self, cell: Cell) -> Release:
-        return Release(files=self._releases[cell.release], order=self._orders.get(cell.release))
+    def _release(self, cell: Cell) -> ReleaseSeen:
+        return ReleaseSeen(files=self._releases[cell.release], order=self._orders.get(cell.release))
 
     def is_drawn(self, check: Check) -> bool:
         """One at a random place in each `ONE_IN`; the first block is one cell long."""

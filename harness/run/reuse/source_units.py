@@ -34,7 +34,7 @@ if disable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unit:
+class CodeUnit:
     """A part of a file that runs as a whole."""
 
     sha256: str
@@ -47,9 +47,9 @@ class SourceUnits:
     """The parts of one file."""
 
     text_sha256: str
-    on_import: Unit | None = None
+    on_import: CodeUnit | None = None
     """None for a file that cannot be parsed here."""
-    functions: dict[str, Unit] = field(default_factory=dict)
+    functions: dict[str, CodeUnit] = field(default_factory=dict)
     """By qualified name: the module's functions and its classes' methods; those of one name together."""
     classes: frozenset[str] = frozenset()
     """Qualified names."""
@@ -131,12 +131,12 @@ def _yields(body: Iterable[ast.AST]) -> bool:
     )
 
 
-def _unit(nodes: Sequence[ast.AST]) -> Unit:
+def _unit(nodes: Sequence[ast.AST]) -> CodeUnit:
     text = "\n".join(ast.dump(node) for node in nodes)
     reads = {read for node in nodes for each in ast.walk(node) if (read := _read(each))}
     if VERSION in reads and _only_announces(nodes):
         reads = reads - {VERSION} | {ANNOUNCED}
-    return Unit(sha256=hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest(), reads=frozenset(reads))
+    return CodeUnit(sha256=hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest(), reads=frozenset(reads))
 
 
 def _read(node: ast.AST) -> str:

@@ -39,7 +39,7 @@ _READS_POSITIONS = "funasr/register.py"
 """It reads a class's source for the number of its first line, which nothing but `tables.print` uses."""
 
 
-class CodeUsed:
+class UseRecorder:
     """The record of one process and of those forked from it."""
 
     def __init__(self, install_dir: str) -> None:
@@ -222,13 +222,13 @@ if sys.version_info >= (3, 12):
         return lambda code: id(code) in seen
 
 
-_record: CodeUsed | None = None
+_record: UseRecorder | None = None
 
 
 def begin(install_dir: str) -> None:
     """Record what this process uses of the release in `install_dir`, which it has not entered yet."""
     global _record
-    _record = CodeUsed(install_dir)
+    _record = UseRecorder(install_dir)
     _record.install()
 
 

@@ -16,11 +16,10 @@ from harness.compare.transitions.cached_outcomes import CachedOutcomes, folders,
 from harness.compare.transitions.cell_answer import Read, answer_of, curve_of
 from harness.compare.transitions.commit_notes import CommitNote, add_commits
 from harness.compare.transitions.commit_search import CommitBisector, History
-from harness.compare.transitions.coverage import executed_files
 from harness.compare.transitions.find import Found, Transition, find
 from harness.compare.transitions.format import render_history, render_search
 from harness.compare.transitions.git import Repository
-from harness.compare.transitions.runner import CandidateRunner, enter_release
+from harness.compare.transitions.runner import CandidateRunner, enter_release, executed_files
 from harness.compare.transitions.search_space import SearchSpace, asked_of, row_of_releases
 from harness.compare.transitions.storing import TRANSITIONS, commit_notes, search_json
 from harness.config.matrix import Matrix, VariantSource, load_matrix

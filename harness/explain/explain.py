@@ -14,7 +14,8 @@ from harness.explain.explanation import LogExplanation, LogReport, merged
 from harness.explain.lines import BLOCK, kind_of_binary
 from harness.explain.reading import LogRecord, read_log
 from harness.explain.release_index import ReleaseIndex, load_index
-from harness.explain.silent import silent_faults
+from harness.explain.silent_learning import faults_of_steps
+from harness.explain.silent_start import rows_not_trained, rows_replaced, weights_not_loaded
 from harness.explain.tracebacks import LoggedError
 from harness.explain.training_lines import TrainingRecord
 from harness.explain.which_release import LogRelease, find_release, spans
@@ -83,7 +84,7 @@ def report_of(record: LogRecord, *, source: str, named: str | None, cache: Path)
     if signal := ended_by_signal(record, found):
         found = [signal]
     said = {one.rule for one in found}
-    found += [one for one in silent_faults(record.training) if _SAID_BY.get(one.rule) not in said]
+    found += [one for one in _silent_faults(record.training) if _SAID_BY.get(one.rule) not in said]
     return LogReport(
         source=source,
         release=_release(release, index),
@@ -157,3 +158,15 @@ def _notes(record: LogRecord, release: LogRelease, found: list[LogExplanation]) 
 
 def _at_end(training: TrainingRecord) -> bool:
     return training.epochs is not None and max(training.train, default=0) >= training.epochs - 1
+
+
+def _silent_faults(record: TrainingRecord) -> Iterator[LogExplanation]:
+    """What is wrong with a training although nothing was raised, or besides."""
+    if not (record.is_training or record.missing_start or record.reshaped or record.missing):
+        return
+    yield from weights_not_loaded(record)
+    rows = list(rows_not_trained(record))
+    yield from rows
+    yield from rows_replaced(record)
+    if not rows:
+        yield from faults_of_steps(record)

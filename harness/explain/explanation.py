@@ -50,6 +50,30 @@ class LogExplanation:
         return bool(self.cause)
 
 
+def silent_fault(
+    rule: str,
+    title: str,
+    *,
+    owner: Owner = Owner.YOURS,
+    severity: Severity = Severity.WRONG,
+    cause: str = "",
+    remedy: str,
+    commands: tuple[str, ...] = (),
+    evidence: tuple[str, ...] = (),
+) -> LogExplanation:
+    """A fault of the user's own that makes a training wrong, unless something else is said."""
+    return LogExplanation(
+        rule=rule,
+        title=title,
+        owner=owner,
+        severity=severity,
+        cause=cause,
+        remedy=remedy,
+        commands=commands,
+        evidence=evidence,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class LogReport:
     """All that is said of one log."""

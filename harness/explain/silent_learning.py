@@ -8,8 +8,7 @@ from itertools import pairwise
 
 from harness.core.cells import Severity
 from harness.explain.errors_of_log import PREFLIGHT
-from harness.explain.explanation import LogExplanation, Owner
-from harness.explain.silent_fault import silent_fault
+from harness.explain.explanation import LogExplanation, Owner, silent_fault
 from harness.explain.training_lines import EpochOf, TrainingRecord
 from harness.text.units import count, plural
 

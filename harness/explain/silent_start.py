@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sized
 
 from harness.core.cells import Severity
 from harness.explain.errors_of_log import PREFLIGHT
-from harness.explain.explanation import LogExplanation
-from harness.explain.silent_fault import silent_fault
+from harness.explain.explanation import LogExplanation, silent_fault
 from harness.explain.training_lines import TrainingRecord
 from harness.text.plain import some
 from harness.text.units import count, plural

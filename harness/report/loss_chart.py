@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from harness.text import units
-from harness.text.axes import round_numbers
+from harness.text.charts import round_numbers
 from harness.text.units import is_drawable
 
 _WIDTH, _HEIGHT = 400, 190

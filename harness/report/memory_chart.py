@@ -14,7 +14,7 @@ from itertools import accumulate
 from markupsafe import Markup
 
 from harness.text import units
-from harness.text.axes import round_numbers
+from harness.text.charts import round_numbers
 
 _WIDTH, _HEIGHT = 520, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 12, 38

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.text.axes import round_numbers
+from harness.text.charts import columns_of, round_numbers
 from harness.text.units import is_drawable
-from harness.watch.curve_points import columns_of
 
 _WIDTH, _HEIGHT = 520, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 12, 12, 38

@@ -12,9 +12,8 @@ from itertools import groupby
 from plotille import Canvas
 from rich.text import Text
 
-from harness.text.axes import round_numbers
+from harness.text.charts import columns_of, round_numbers
 from harness.text.units import is_drawable
-from harness.watch.curve_points import columns_of
 
 _EMPTY = 0x2800
 """Braille without a dot; the dots are the bits above it."""

@@ -1,4 +1,4 @@
-"""Runs the candidates of a search with the cell runner of every command."""
+"""Runs the candidates of a search with the cell runner of every command, and records which files ran in a cell."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.compare.diagnose import TracedRunner
 from harness.compare.transitions.cached_outcomes import Observation
 from harness.compare.transitions.cell_answer import Read, answer_of
 from harness.compare.transitions.search_space import Candidate, SearchSpace
 from harness.config.matrix import Matrix
-from harness.core.cells import Cell, Outcome, Release, Status
+from harness.core.cells import Cell, Check, Outcome, Release, Status
 from harness.core.errors import FetchError, IntegrityError, ReleaseError
 from harness.releases import fetch
 from harness.run.runner import CellRunner
@@ -79,3 +80,16 @@ def enter_release(cache: Path, place: Candidate) -> tuple[Release, Cell] | str:
     if place.release is None or place.cell is None:
         return place.why_not or "it has no such cell"
     return install(place.release, cache) or (place.release, place.cell)
+
+
+def executed_files(runner: CellRunner, matrix: Matrix, cells: Sequence[tuple[Release, Cell]]) -> tuple[str, ...]:
+    """The funasr files of which a function ran in any of these cells, so that a diff can be restricted to them.
+
+    The cells are run once more, with a recorder; an `import` has none.
+    """
+    wanted = {cell: release for release, cell in cells if cell.check is not Check.IMPORT}
+    if not wanted:
+        return ()
+    traced = TracedRunner.of(runner, matrix, tuple(wanted.values())).trace({cell: {"passes": [0]} for cell in wanted})
+    traces = [one.trace for one in traced.values() if one.trace]
+    return tuple(sorted({one.file for trace in traces for one in trace.functions}))

@@ -7,9 +7,9 @@ import re
 from operator import itemgetter
 
 from harness.preflight.keys import libraries
-from harness.preflight.keys.arguments import Arguments
 from harness.preflight.keys.denoted import (
     NOTHING,
+    Arguments,
     BoundMethod,
     Choices,
     ComponentTable,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -171,3 +171,21 @@ def all_within(value: Value) -> Value:
         elif isinstance(atom, Several):
             found |= all_within(united(atom.items))
     return frozenset(found)
+
+
+@dataclass
+class Arguments:
+    """The arguments of a call, by what they denote."""
+
+    positional: list[Value] = field(default_factory=list)
+    named: dict[str, Value] = field(default_factory=dict)
+    spread: Value = NOTHING
+    """Of `**x`."""
+    explicit: set[str] = field(default_factory=set)
+    """Names that the call itself gives."""
+    certain: bool = True
+
+    @property
+    def everything(self) -> Value:
+        """All settings in them."""
+        return all_within(united([*self.positional, *self.named.values(), self.spread]))

@@ -5,8 +5,17 @@ from __future__ import annotations
 import ast
 from operator import itemgetter
 
-from harness.preflight.keys.arguments import Arguments
-from harness.preflight.keys.denoted import NOTHING, ConstantDict, Scope, Several, Value, all_within, confs, united
+from harness.preflight.keys.denoted import (
+    NOTHING,
+    Arguments,
+    ConstantDict,
+    Scope,
+    Several,
+    Value,
+    all_within,
+    confs,
+    united,
+)
 from harness.preflight.keys.reader import Reader
 from harness.preflight.keys.reading import Fixed
 

@@ -1,13 +1,27 @@
-"""The points of a long curve that a picture of a given width can show, without a peak being lost."""
+"""What charts in a terminal and on a page share: round numbers for an axis, and the points that a picture can show."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from harness.text.units import is_drawable
 
 Point = tuple[float, float]
 """Step and value."""
+
+
+def round_numbers(low: float, high: float) -> tuple[float, ...]:
+    """Three to seven round numbers that enclose the range."""
+    # Below this the labels, of six digits, would be equal, and the step would underflow.
+    span = max(high - low, 1e-5 * max(abs(low), abs(high)), 1e-9)
+    rough = span / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next((factor * power for factor in (1, 2, 5) if factor * power >= rough), 10 * power)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    if first == last:
+        first, last = first - 1, last + 1
+    return tuple(number * step for number in range(first, last + 1))
 
 
 def columns_of(

@@ -246,7 +246,7 @@ def test_a_damaged_file_is_one_error_that_names_it_and_says_what_to_do(
         load_baselines(folder)
     assert str(caught.value).startswith(f"{path} is not a baseline: ")
     assert said in str(caught.value)
-    assert "accept runs anew" in str(caught.value)
+    assert "accept runs again" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": NaN}', "[" * 100_000, "\udce4"])

@@ -112,7 +112,7 @@ def test_a_release_that_does_not_install_is_passed_over(call: Call, world: World
     said = call("--exhaustive")
     assert said.status == 0
     assert "transition 1: 1.4.6 → 1.4.8" in said.out
-    assert "skipped 1.4.7: it cannot be laid out" in said.out
+    assert "skipped 1.4.7: it cannot be installed" in said.out
 
 
 def test_good_and_bad_bound_the_search_whichever_is_older(call: Call, world: World) -> None:

@@ -129,7 +129,7 @@ def test_a_users_rows_are_trained_on_there_as_they_were_chosen_here(world: World
     assert json.loads(validated) == {**valid, "source": "audio/00001.wav"}
     world.call("report", "--import", "out.zip")
     kept = json.loads((world.output / "run.json").read_text())
-    assert kept["speech"] == "speech.jsonl: 2 rows, as they lie in the file; validated on valid.jsonl"
+    assert kept["speech"] == "speech.jsonl: 2 rows, as in the file; validated on valid.jsonl"
 
 
 def test_a_part_of_the_cells_can_be_run_there(world: World) -> None:

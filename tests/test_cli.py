@@ -484,7 +484,7 @@ def test_what_is_used_and_what_is_odd_is_said_before_the_run_and_kept_with_it(wo
     said = world.run("--jsonl", "mine.jsonl", "--only", "1.4.16/*")
     assert said.status == 2
     used, unit, none, *_ = [line for line in said.err.splitlines() if line.startswith("mine.jsonl: ")]
-    assert used == "mine.jsonl: 3 rows, as they lie in the file; validated on the same rows (--valid names others)"
+    assert used == "mine.jsonl: 3 rows, as in the file; validated on the same rows (--valid names others)"
     assert "is in samples (line 1 says 24000, for 1.50 s)" in unit
     assert "FunASR trains on no row (paraformer; 1.4.16)" in none
     kept = json.loads((world.output / "run.json").read_text())
@@ -657,7 +657,7 @@ def test_the_gpu_that_is_required_has_to_be_there(world: World) -> None:
 def test_a_cell_that_asks_for_a_gpu_by_name_is_not_run_without_one(world: World) -> None:
     world.write_matrix('device = ["cpu"]', 'device = ["cuda"]')
     said = world.run()
-    is_one_clear_error(said, "4 cells ask for a GPU and torch finds none", '"auto"', status=4)
+    is_one_clear_error(said, "4 cells need a GPU and torch finds none", '"auto"', status=4)
     assert not world.tree.asked
 
 

@@ -45,7 +45,7 @@ def test_a_renamed_key_is_named_with_the_setting_that_nothing_reads(forked: Fork
     assert found.rule == "renamed_key"
     assert "reads `gain`, which in 1.0.0 is `scale`: the config gives `scale` = 2.0" in found.cause
     assert "`encoder.scale` is 1.0 instead of 2.0" in found.cause
-    assert found.setting == "state `gain` beside `scale` in the config"
+    assert found.setting == "state `gain` in addition to `scale` in the config"
 
 
 def test_a_changed_default_is_named_with_the_setting_that_it_changes(forked: Forked, tmp_path: Path) -> None:

@@ -93,8 +93,9 @@ def test_a_learning_rate_that_differs_beside_something_earlier_is_not_named_as_t
     after = tuned_to("1.4.1", OTHER, learning_rates=rates[1], gradient_norms=norms[1])
     cause = cause_of(divergence_of(before, after), None)
     assert (cause.kind, cause.explained) == (DriftKind.UNKNOWN, False)
-    assert "The metrics alone do not say why. Besides the loss, these differ first: gradient norm at step 1" in text(
-        cause
+    assert (
+        "The metrics alone do not say why. In addition to the loss, these differ first: gradient norm at step 1"
+        in text(cause)
     )
 
 

@@ -187,9 +187,7 @@ def test_what_is_trained_on_is_told_apart_by_its_hash(tmp_path: Path, cache: Pat
     speech = [ready(matrix, cache, tmp_path / str(rows), own=own, rows=rows).speech for rows in (None, 5, 9, 4, 3)]
     assert [one.sha256 for one in speech[:3]] == [own.corpus.sha256] * 3
     assert len({one.sha256 for one in speech}) == 3
-    assert speech[0].used == (
-        "mine.jsonl: 5 rows, as they lie in the file; validated on the same rows (--valid names others)"
-    )
+    assert speech[0].used == ("mine.jsonl: 5 rows, as in the file; validated on the same rows (--valid names others)")
     plain = ready(matrix, cache, tmp_path / "plain").speech
     assert (plain.used, plain.sha256) == (plain.corpus.origin, plain.sha256)
 

@@ -133,7 +133,7 @@ def test_what_a_gpu_did_not_tell_is_said_with_its_reason():
             MIB,
             "not clean when the training began (other processes on it: 2; in use: 700 MiB)",
         ),
-        ({"clean_at_start": None, "kind": "GPU"}, MIB, "Whether anybody else used the device could not be told."),
+        ({"clean_at_start": None, "kind": "GPU"}, MIB, "Whether another process used the device is not known."),
         ({"clean_at_start": True, "used_told": "no permission"}, None, "is not known: no permission."),
         ({"clean_at_start": True, "kind": "MIG"}, MIB, "a partition of a GPU"),
         ({"clean_at_start": True, "kind": "GPU"}, MIB, ""),

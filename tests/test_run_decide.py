@@ -200,7 +200,7 @@ def test_other_failures_are_not_taken_for_a_want_of_memory() -> None:
         (
             {"entering": True, "exit_code": 1},
             Status.CRASHED,
-            "its release's process exited with 1 while the release was entered for it",
+            "its release's process exited with 1 while the release was imported for it",
         ),
         (
             {"entering": True, "timed_out": True, "timeout_seconds": 120.0, "signal": 9},

@@ -179,8 +179,8 @@ def test_a_release_that_cannot_be_entered_still_runs_its_cells_and_says_why(scen
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("segfaults", "its release's process was ended by SIGSEGV while the release was entered for it"),
-        ("exits_early", "its release's process exited with 0 while the release was entered for it"),
+        ("segfaults", "its release's process was ended by SIGSEGV while the release was imported for it"),
+        ("exits_early", "its release's process exited with 0 while the release was imported for it"),
     ],
 )
 def test_a_release_that_dies_when_entered_ends_each_ladder_at_its_lowest_rung(
@@ -260,7 +260,7 @@ def test_a_stack_process_that_always_dies_loses_no_cell_and_ends(scene: Scene) -
     scene.on_enter = {"1.0.0": ["kills_the_stack_process_first"]}
     cells = [scene.add("passes"), scene.add("passes")]
     outcomes = scene.run()
-    reason = "not run: the stack process was ended by SIGKILL, and so again when it was started anew"
+    reason = "not run: the stack process was ended by SIGKILL, and again after it was restarted"
     assert {(outcomes[cell].status, outcomes[cell].reason) for cell in cells} == {(Status.ERRORED, reason)}
 
 
@@ -275,7 +275,7 @@ def test_a_stack_process_that_cannot_start_is_told_by_its_last_words(scene: Scen
         outcome = scene.run()[cell]
     assert outcome.status is Status.ERRORED
     assert outcome.reason == (
-        "not run: the stack process exited with 4, and so again when it was started anew; its last words: no driver"
+        "not run: the stack process exited with 4, and again after it was restarted; its last words: no driver"
     )
 
 

@@ -290,7 +290,7 @@ def test_without_tensorboardx_one_line_says_so(tmp_path, monkeypatch):
     writer = scalars.ScalarWriter(state_of(Recorded()), tmp_path)
     writer.update()
     writer.close()
-    assert writer.problem == "no TensorBoard scalars: tensorboardX is not installed beside the harness"
+    assert writer.problem == "no TensorBoard scalars: tensorboardX is not installed with the harness"
     assert not list(tmp_path.iterdir())
 
 

@@ -154,9 +154,9 @@ def _validate_early(options: argparse.Namespace) -> None:
 def _reject_missing_gpu(cells: Sequence[Cell], stack: Environment) -> None:
     asking = [cell.id for cell in cells if cell.device is Device.CUDA]
     if asking and not stack.cuda_available:
-        # FunASR itself would go on with the CPU, and the outcome would be taken for a GPU's.
+        # FunASR itself would continue on the CPU, and the outcome would be taken for a GPU's.
         raise NoGpuError(
-            f"{len(asking)} cells ask for a GPU and torch finds none, such as {asking[0]}",
+            f"{len(asking)} cells need a GPU and torch finds none, such as {asking[0]}",
             cause=f'the matrix says device = ["cuda"], and torch is {stack.torch_version}',
             next_step='say "auto" in the matrix, or choose other cells with --only',
         )

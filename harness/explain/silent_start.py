@@ -19,7 +19,7 @@ def weights_not_loaded(record: TrainingRecord) -> Iterator[LogExplanation]:
         yield silent_fault(
             "start-missing",
             f"init_param does not exist: {name}",
-            cause="FunASR prints this line and goes on: the model starts with random weights, and not with a "
+            cause="FunASR prints this line and continues: the model starts with random weights, not with a "
             "checkpoint's.",
             remedy="Correct ++init_param; it is relative to the folder in which the training was started.",
             commands=(PREFLIGHT,),
@@ -30,7 +30,7 @@ def weights_not_loaded(record: TrainingRecord) -> Iterator[LogExplanation]:
         yield silent_fault(
             "tensors-missing",
             f"{plural(len(missing), 'tensor')} of the model {_are(missing)} not in the checkpoint",
-            cause="FunASR prints a line for each and goes on: they start with random values.",
+            cause="FunASR prints a line for each and continues: they start with random values.",
             remedy="Give the checkpoint of this architecture, or expect to train these parts from the start.",
             commands=(PREFLIGHT,),
             evidence=(_parts(missing),),

@@ -30,7 +30,7 @@ def facts_of(outcome: Outcome) -> tuple[Fact, ...]:
     message = one_line(outcome.failure.message, at_most=2000) if outcome.failure else ""
     told = Fact(name="message", text=message if message not in one_line(outcome.reason, at_most=10**6) else "")
     found = [
-        Fact(name=f"found besides ({finding.code})", text=one_line(f"{finding.message} {finding.place}", at_most=1000))
+        Fact(name=f"also found ({finding.code})", text=one_line(f"{finding.message} {finding.place}", at_most=1000))
         for finding in outcome.common.findings or ()
     ]
     rows = Fact(name="your rows", text=_user_rows(outcome))

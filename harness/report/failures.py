@@ -150,7 +150,7 @@ def _by_itself(item: JudgedOutcome, defect: Defect) -> JudgedOutcome:
         verdict=known,
         issue=defect.issue,
         also=(),
-        sentence="It was found beside the check's own question, and no known issue covers it.",
+        sentence="It was found in addition to what the check decides, and no known issue covers it.",
         defects=(defect,),
     )
 

@@ -84,7 +84,7 @@ SHIM_MEANING: dict[str, str] = {
         "and DistributedDataParallel gets no device ids. On GPUs nothing is changed."
     ),
     "torchaudio-without-native-libraries": (
-        "torchaudio's native libraries are built for CUDA and do not load beside a CPU build of torch. The harness "
+        "torchaudio's native libraries are built for CUDA and do not load with a CPU build of torch. The harness "
         "imports torchaudio from a copy without them, which its loader allows for."
     ),
 }
@@ -122,7 +122,7 @@ LEVEL_MEANING: dict[Level, str] = {
     Level.BROKEN: "the model cannot be trained, or the result is not the model",
     Level.FAULT: "the harness or the machine failed; this says nothing about the release",
     Level.YOURS: "a key, a value or a file of the user's is the cause; this says nothing about the release",
-    Level.NOT_RUN: "not asked for, or a check that it depends on did not pass, or the question does not arise here",
+    Level.NOT_RUN: "not selected, or a check that it depends on did not pass, or it does not apply here",
     Level.WRONG: "it trains something other than configured",
     Level.MINOR: "a deviation that does not change what is learned",
     Level.PASSED: "the check found nothing wrong",

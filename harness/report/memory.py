@@ -218,7 +218,7 @@ def _notes(device: Mapping[str, Any], *, used: Any) -> Iterator[str]:
             "these figures are not the training's alone."
         )
     if device and device.get("clean_at_start") is None:
-        yield "Whether anybody else used the device could not be told."
+        yield "Whether another process used the device is not known."
     if device and used is None:
         yield f"How much the process used of the device is not known: {device.get('used_told') or 'nobody says why'}."
     if device.get("kind") == "MIG":

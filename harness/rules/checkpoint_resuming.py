@@ -30,7 +30,7 @@ def questions(metrics: CheckpointMetrics) -> list[Question]:
 def _between_epochs(whole: TrainerRun, run: TrainerRun, bound: float) -> list[Question]:
     names = ("resumes_at_epoch", "resumes_weights", "resumes_optimizer", "resumes_schedule", "resumes_losses")
     if run.left is None:
-        return [not_asked(name, "the run that should be gone on with did not come so far") for name in names]
+        return [not_asked(name, "the run to resume did not get that far") for name in names]
     done = run.left.forwards
     due, went = whole.batches[done:], run.batches
     if run.failure:
@@ -41,7 +41,7 @@ def _between_epochs(whole: TrainerRun, run: TrainerRun, bound: float) -> list[Qu
     if at_epoch.status is AnswerStatus.HOLDS:
         losses = _same_figures(names[4], "loss", whole, run, done, bound)
     else:
-        losses = not_asked(names[4], "it did not go on where it was stopped")
+        losses = not_asked(names[4], "it did not continue where it was stopped")
     return [
         at_epoch,
         _same_tensors(names[1], run.weights_differ, "weights of the model after resuming"),

@@ -168,7 +168,7 @@ def _with_findings(judged: JudgedOutcome, defects: Sequence[Defect], listed: Seq
     outcome, found = judged.outcome, [one for one in defects if _is_finding(one)]
     unlisted = sorted({one.signature for one in found if one.issue is None})
     if unlisted:
-        sentence = f"{judged.sentence} No known issue covers what was found besides: {', '.join(unlisted)}."
+        sentence = f"{judged.sentence} No known issue covers what else was found: {', '.join(unlisted)}."
         return replace(judged, verdict=Verdict.REGRESSION, sentence=sentence)
     if judged.verdict not in (Verdict.AS_EXPECTED, Verdict.KNOWN):
         return judged
@@ -185,7 +185,7 @@ def _with_findings(judged: JudgedOutcome, defects: Sequence[Defect], listed: Seq
         return judged
     names = ", ".join(issue.id for issue in besides)
     first, *others = (*own, *besides)
-    sentence = f"{judged.sentence} What was found besides is listed ({names})."
+    sentence = f"{judged.sentence} What else was found is listed ({names})."
     return replace(judged, verdict=Verdict.KNOWN, issue=first, also=tuple(others), sentence=sentence)
 
 

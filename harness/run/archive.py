@@ -77,7 +77,7 @@ def pack(folder: Path) -> tuple[int, int]:
         content = path.read_bytes()
         if not content.endswith(b"\n"):
             raise StoreError(
-                f"the last line of {path} is cut short", next_step="end the run first: the same command goes on"
+                f"the last line of {path} is cut short", next_step="finish the run first: the same command resumes it"
             )
         # No time and no name within: the same outcomes are the same file.
         packed = gzip.compress(content, mtime=0)
@@ -106,4 +106,4 @@ def unpack(folder: Path) -> None:
 
 
 def _damaged(path: Path, cause: str) -> StoreError:
-    return StoreError(f"{path} is damaged: {cause}", next_step="bring the file again, or make the run anew")
+    return StoreError(f"{path} is damaged: {cause}", next_step="copy the file again, or run the matrix again")

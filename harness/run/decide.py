@@ -94,7 +94,7 @@ def _judge(event: Finished | ReleaseDied, answer: CellResult | None, fault: str,
 
 
 def _release_died(event: ReleaseDied, remains: CellArtifacts) -> _Decision:
-    when = "while the release was entered for it" if event.entering else "while it ran"
+    when = "while the release was imported for it" if event.entering else "while it ran"
     if event.timed_out:
         return _Decision(
             status=Status.TIMED_OUT,

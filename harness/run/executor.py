@@ -98,7 +98,7 @@ def execute(
             if left.survivors:
                 on_warning(f"{len(left.survivors)} processes could not be ended")
         ledger.mark_rest_errored(
-            f"not run: the stack process {death}, and so again when it was started anew{stacks.last_words()}"
+            f"not run: the stack process {death}, and again after it was restarted{stacks.last_words()}"
         )
 
 

@@ -92,7 +92,7 @@ class Speech:
         if own is None:
             return self.corpus.origin
         listed, valid = len(own.speech.train.rows), own.speech.valid
-        rows = f"{own.given.path.name}: {listed} row{'s' if listed != 1 else ''}, as they lie in the file"
+        rows = f"{own.given.path.name}: {listed} row{'s' if listed != 1 else ''}, as in the file"
         return f"{rows}; validated on {valid.path.name if valid else 'the same rows (--valid names others)'}"
 
 

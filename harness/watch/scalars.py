@@ -32,7 +32,7 @@ class ScalarWriter:
         self._validated: dict[str, int] = {}
         self._files: dict[str, Any] = {}
         self._next = 0.0
-        self.problem = "" if _library() else "no TensorBoard scalars: tensorboardX is not installed beside the harness"
+        self.problem = "" if _library() else "no TensorBoard scalars: tensorboardX is not installed with the harness"
         """Why nothing is written (any more); empty while all is well."""
 
     def update(self) -> None:

@@ -150,7 +150,7 @@ def _from_figures(divergence: CurveDivergence) -> tuple[DriftKind, tuple[str, ..
         )
         return DriftKind.GRADIENT, (sentence,)
     known = [f"{difference.figure} at step {difference.step}" for difference in divergence.figures[:MOST_NAMED]]
-    differing = f" Besides the loss, these differ first: {', '.join(known)}." if known else ""
+    differing = f" In addition to the loss, these differ first: {', '.join(known)}." if known else ""
     return DriftKind.UNKNOWN, (f"The metrics alone do not say why.{differing}",)
 
 

@@ -104,7 +104,7 @@ def load_recordings(folder: Path) -> dict[str, DivergenceRecording]:
         raise StoreError(
             f"{path} is no record of divergences: {error}",
             cause="the file was edited, or written by another version of the harness",
-            next_step="remove it, and record anew with: funasr-harness drift RUN --trace all",
+            next_step="remove it, and record again with: funasr-harness drift RUN --trace all",
         ) from error
 
 

@@ -66,7 +66,7 @@ def load_commits(folder: Path) -> tuple[CommitNote, ...]:
         raise StoreError(
             f"{path} does not say which commits made the transitions: {error}",
             cause="the file was edited, or written by another version of the harness",
-            next_step="remove it, and ask again with: funasr-harness bisect --git PATH --note RUN",
+            next_step="remove it, and search again with: funasr-harness bisect --git PATH --note RUN",
         ) from error
 
 

@@ -123,7 +123,7 @@ class CommitBisector:
         try:
             release = lay_out_commit(self.repository, place.label, self.folder / place.label)
         except ReleaseError as error:
-            return f"it cannot be laid out: {error.what}" + (f" ({error.cause})" if error.cause else "")
+            return f"it cannot be installed: {error.what}" + (f" ({error.cause})" if error.cause else "")
         why_not = install(release, self.runner.settings.cache)
         return why_not or (release, self.asked.of(release.label, release.version))
 

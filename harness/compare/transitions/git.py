@@ -167,7 +167,7 @@ class Repository:
             raise InputError(
                 f"git {arguments[0]} failed in {self.path}: {_said(answer)}",
                 cause="the history is cut short or damaged",
-                next_step="give a whole clone: git fetch --unshallow, or clone it anew",
+                next_step="give a whole clone: git fetch --unshallow, or clone it again",
             )
         return answer.stdout
 

@@ -26,7 +26,7 @@ def install(release: Release, cache: Path) -> str:
     try:
         fetch([release], cache, jobs=1)
     except (FetchError, IntegrityError, ReleaseError) as error:
-        return f"it cannot be laid out: {error.what}" + (f" ({error.cause})" if error.cause else "")
+        return f"it cannot be installed: {error.what}" + (f" ({error.cause})" if error.cause else "")
     return ""
 
 

@@ -60,7 +60,7 @@ def _read(path: Path) -> Baseline:
             f"{path} is not a baseline: {error}",
             cause="the file was edited, damaged, renamed, or written by another version of the harness",
             next_step=f"take it back from git (git checkout -- {path}), "
-            "or remove it and accept runs anew: funasr-harness baseline accept RUN RUN RUN",
+            "or remove it and accept runs again: funasr-harness baseline accept RUN RUN RUN",
         ) from error
 
 

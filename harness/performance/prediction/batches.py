@@ -62,11 +62,11 @@ def _between(small: StepSegment, large: StepSegment, share: float) -> StepSegmen
 
 
 def _even(small: Step, large: Step) -> tuple[Step, Step]:
-    """Both steps with the same events: stretches that differ in them are described by their sums."""
+    """Both steps with the same events: segments that differ in them are described by their sums."""
     if [one.label for one in small] != [one.label for one in large]:
         raise CarryError(
-            "a batch of another size takes another way through the model",
-            next_step="ask for this batch's own size only, without --fit",
+            "a batch of another size runs other code of the model",
+            next_step="predict this batch alone, without --fit",
         )
     uneven: set[Label] = set()
     while True:

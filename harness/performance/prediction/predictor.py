@@ -140,6 +140,6 @@ def _optimizer(question: MeasureRequest) -> Optimizer:
     if found is None:
         raise InputError(
             f'{question.variant.name} is trained with "{name}", of whose memory no rule is known',
-            next_step="ask for a variant that is trained with adam or adamw",
+            next_step="choose a variant that is trained with adam or adamw",
         )
     return found

@@ -207,7 +207,7 @@ def _counts(call: TrainerCall, devices: list[str], line: int) -> Iterator[Prefli
     if started > seen:
         message = (
             f"{started} processes are started and {seen} GPU{'s are' if seen != 1 else ' is'} visible: "
-            f"process {seen} asks for a GPU that is not there (invalid device ordinal), and all stop"
+            f"process {seen} requests a GPU that does not exist (invalid device ordinal), and all stop"
         )
     else:
         trains = "es train" if started != 1 else " trains"

@@ -65,7 +65,7 @@ def _refused(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
             remedy = f"++{name}=…"
         message = "hydra takes a word with dashes for an option of its own and refuses it: the trainer does not start"
         if own:
-            message = "an option of preflight stands behind `--`, where the trainer's words are"
+            message = "an option of preflight comes after `--`, where the trainer's arguments are"
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="option-for-setting",
@@ -79,10 +79,10 @@ def _refused(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="hydra-refuses-words",
-            message="hydra's own options must stand before all settings: it refuses what follows them",
+            message="hydra's own options must come before all settings: it refuses what follows them",
             place=_place(file, words.overrides[-1].word, words.overrides[-1].key),
             evidence=(f"hydra: {words.refusal}"[:300],),
-            remedy="--config-path and --config-name directly behind the trainer's file",
+            remedy="--config-path and --config-name directly after the trainer's file",
         )
 
 

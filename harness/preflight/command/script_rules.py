@@ -66,7 +66,7 @@ def _byte_order_mark(path: Path, raw: bytes) -> Iterator[PreflightFinding]:
         rule="script-byte-order-mark",
         message=(
             "the script starts with a byte-order mark, which bash takes for a part of the first word: "
-            + ("the first line does nothing" if lost else "bash prints an error for the first line, and goes on")
+            + ("the first line does nothing" if lost else "bash prints an error for the first line, and continues")
         ),
         place=Place(file=str(path), line=1),
         evidence=(first[:120],),
@@ -82,7 +82,7 @@ def _assignments(path: Path, interpreter: ShellInterpreter) -> Iterator[Prefligh
             yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="assignment-with-blanks",
-                message=f"a blank in the list: bash sets {torn[2]} to {torn[3]!r} and takes the rest for a command",
+                message=f"a space in the list: bash sets {torn[2]} to {torn[3]!r} and takes the rest for a command",
                 place=Place(file=str(path), line=number, key=torn[2]),
                 evidence=(line.strip()[:120],),
                 remedy=f"{torn[1] or ''}{torn[2]}={torn[3]}{torn[4]}",
@@ -94,7 +94,7 @@ def _assignments(path: Path, interpreter: ShellInterpreter) -> Iterator[Prefligh
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="assignment-with-dollar" if found["dollar"] else "assignment-with-blanks",
-            message=f"{'a `$` in front of the name' if found['dollar'] else 'a blank beside `=`'}: {name} is not set",
+            message=f"{'a `$` in front of the name' if found['dollar'] else 'a space next to `=`'}: {name} is not set",
             place=Place(file=str(path), line=number, key=name),
             evidence=(line.strip()[:120],),
             remedy=f"{found['export'] or ''}{name}={found['value'].strip()}",
@@ -108,7 +108,7 @@ def _assignments(path: Path, interpreter: ShellInterpreter) -> Iterator[Prefligh
             yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="assignment-with-blanks",
-                message=f"a blank beside `=`: bash looks for a program named {texts[0]}, and the variable is not set",
+                message=f"a space next to `=`: bash looks for a program named {texts[0]}, and the variable is not set",
                 place=Place(file=str(path), line=command.line, key=texts[0]),
                 evidence=(" ".join(texts),),
                 remedy=f'{texts[0]}="{typed}"',

@@ -58,24 +58,24 @@ def _without_sign(rest: Sequence[Override], before: Override | None) -> Unreadab
         return UnreadableWord(override=one, message=message, remedy=remedy, words=words)
 
     if not text.strip():
-        return fault("an empty word reaches hydra, which cannot read it", "take away the blank or the empty quotes")
+        return fault("an empty word reaches hydra, which cannot read it", "remove the space or the empty quotes")
     if text.strip() in ("+", "++", "~"):
-        return fault("a blank behind the sign: it arrives as a word of its own", f"{text.strip()}{following}")
+        return fault("a space after the sign: it arrives as a separate word", f"{text.strip()}{following}")
     if text.startswith("="):
-        return fault("a blank beside `=`: hydra receives a value without a key", "no blanks beside `=`")
+        return fault("a space next to `=`: hydra receives a value without a key", "no spaces around `=`")
     if following == "=" and len(rest) > 2:
         remedy = f"{key}={rest[2].word.text}"
-        return fault("blanks beside `=`: the key and the value arrive as words of their own", remedy, 3)
+        return fault("spaces around `=`: the key and the value arrive as separate words", remedy, 3)
     if following.startswith("="):
-        return fault("a blank beside `=`: the key and the value arrive as two words", f"{key}{following}", 2)
+        return fault("a space next to `=`: the key and the value arrive as two words", f"{key}{following}", 2)
     if not one.prefix:
         return _part_of_value(rest, before)
     if ":" in text or "：" in text:
         name, _, value = re.sub("：", ":", text).partition(":")
-        return fault("a colon stands where hydra wants `=`", f"{name}={value}")
+        return fault("a colon where hydra expects `=`", f"{name}={value}")
     if len(rest) > 1 and _bare(rest[1]):
-        return fault("a blank stands where hydra wants `=`", f"{key}={following}", 2)
-    return fault("the word has no `=`, and hydra wants key=value", f"{key}=…")
+        return fault("a space where hydra expects `=`", f"{key}={following}", 2)
+    return fault("the word has no `=`, and hydra expects key=value", f"{key}=…")
 
 
 def _part_of_value(rest: Sequence[Override], before: Override | None) -> UnreadableWord:
@@ -83,12 +83,12 @@ def _part_of_value(rest: Sequence[Override], before: Override | None) -> Unreada
     count = next((number for number, one in enumerate(rest) if not _bare(one)), len(rest))
     value = " ".join(one.word.text for one in rest[:count])
     if before is None or "=" not in before.word.text:
-        message = "the word has no `=`, and hydra wants key=value"
+        message = "the word has no `=`, and hydra expects key=value"
         return UnreadableWord(override=rest[0], message=message, remedy=f"++{value}=…", words=count)
     if not before.typed_value:
-        message, remedy = "a blank behind `=`: the value arrives as a word of its own", f"{before.word.text}{value}"
+        message, remedy = "a space after `=`: the value arrives as a separate word", f"{before.word.text}{value}"
     else:
-        message = "the value holds a blank, and the shell makes two words of it"
+        message = "the value contains a space, and the shell splits it into two words"
         remedy = as_text(before.prefix, before.key, f"{before.typed_value} {value}")
     return UnreadableWord(override=rest[0], message=message, remedy=remedy, words=count)
 
@@ -101,7 +101,7 @@ def _with_sign(rest: Sequence[Override]) -> UnreadableWord:
         ends = (number for number, other in enumerate(rest) if other.word.text.endswith(("]", "}")))
         count = next(ends, 0) + 1
         whole = " ".join(other.word.text for other in rest[:count])
-        message = "a list or dict with blanks arrives in parts: the shell splits it, for it is not quoted as a whole"
+        message = "a list or dict with spaces arrives in parts: the shell splits what is not quoted as a whole"
         return UnreadableWord(override=one, message=message, remedy=f"'{whole}'", words=count)
     message, remedy = _value_fault(one, value, prefix)
     return UnreadableWord(override=one, message=message, remedy=remedy)
@@ -111,13 +111,13 @@ def _value_fault(one: Override, value: str, prefix: str) -> tuple[str, str]:
     key = f"{prefix}{one.key}"
     if not re.fullmatch(r"[\w.@/:-]+", one.key, re.ASCII):
         plain = re.sub(r"[^A-Za-z0-9_./]+", ".", unicodedata.normalize("NFKC", one.key).strip()).strip(".")
-        return "the key holds a sign that hydra does not allow there", f"{prefix}{plain}={value}"
+        return "the key contains a character that hydra does not allow", f"{prefix}{plain}={value}"
     if glued := re.search(r"(\S*?)(\+\+[\w.]+=\S*)", value):
-        return "two settings arrive as one word: no blank stands between them", f"{key}={glued[1]} {glued[2]}"
+        return "two settings arrive as one word: there is no space between them", f"{key}={glued[1]} {glued[2]}"
     if value.startswith("="):
-        return "two `=` stand between the key and the value", f"{key}={value.lstrip('= ')}"
+        return "two `=` between the key and the value", f"{key}={value.lstrip('= ')}"
     if value.endswith(",") and value.count(",") == 1:
-        return "a comma stands behind the value", f"{key}={value[:-1]}"
+        return "a comma after the value", f"{key}={value[:-1]}"
     if value.startswith("~/"):
         return (
             "bash replaces `~` only at the beginning of a word, and hydra cannot read it",

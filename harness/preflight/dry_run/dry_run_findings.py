@@ -68,7 +68,7 @@ def _fresh_start(checkpoint: Checkpoint, place: Place, evidence: Sequence[str]) 
         severity=Severity.WRONG,
         rule="start-is-random",
         message=f"the training starts from freshly initialised weights and not from the checkpoint: {why}, "
-        "and FunASR goes on without it",
+        "and FunASR continues without it",
         place=place,
         evidence=tuple(evidence),
         remedy="++init_param=/path/to/model.pt, with the path of the pretrained weights",

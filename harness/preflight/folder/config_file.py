@@ -63,7 +63,7 @@ def check_passed_over(inputs: Inputs) -> Iterator[PreflightFinding]:
 
 def _namer(inputs: Inputs, chosen: Path) -> str:
     if chosen == inputs.model / CONFIG:
-        return f"its usual name beside {folder_rules(inputs.install_dir).required}"
+        return f"its usual name next to {folder_rules(inputs.install_dir).required}"
     return "the command" if inputs.command.value("config") else CONFIGURATION
 
 

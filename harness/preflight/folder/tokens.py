@@ -109,8 +109,8 @@ def _of_mapping(found: dict[str, Any]) -> TokenList:
     message = "tokens.json maps tokens to ids and is no list: " + (
         "it trains, and decoding then ends with a KeyError"
         if in_order
-        else "FunASR numbers its keys as they stand, so the tokens get other ids than these, and decoding ends with a "
-        "KeyError"
+        else "FunASR numbers its keys in the order of the file, so the tokens get other ids than these, and decoding "
+        "ends with a KeyError"
     )
     return TokenList(problem=("tokens-not-a-list", message, remedy + "sorted(d, key=d.get)"))
 

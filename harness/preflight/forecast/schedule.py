@@ -117,7 +117,7 @@ def _resume(inputs: Inputs, arrivals: Arrivals | None) -> Iterator[PreflightFind
         yield PreflightFinding(
             severity=Severity.MINOR,
             rule="resume-continues",
-            message=f"the output folder holds a checkpoint of epoch {epoch}: the training goes on from it, with its "
+            message=f"the output folder holds a checkpoint of epoch {epoch}: the training continues from it, with its "
             "optimizer, and not from the model's folder",
             place=inputs.settings.place("output_dir"),
             evidence=(f"model.pt in {folder.name} is of epoch {epoch}; max_epoch is {last}",),

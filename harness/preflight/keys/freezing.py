@@ -100,7 +100,7 @@ def _line(names: list[str], taken: Spelling) -> str:
         return f"write '++{KEY}=\"{','.join(names)}\"'"
     if taken is Spelling.EVALUATED_WITH_COMMA:
         return f"write '++{KEY}={names[0]}'" if len(names) == 1 else f"write '++{KEY}=[{','.join(names)}]'"
-    more = "" if len(names) == 1 else f"; it takes one part only, {', '.join(names[1:])} cannot be frozen besides"
+    more = "" if len(names) == 1 else f"; it takes one part only, {', '.join(names[1:])} cannot be frozen as well"
     return f'write "++{KEY}=\\"\'{names[0]}\'\\""{more}'
 
 

@@ -64,8 +64,8 @@ def _given_twice(inputs: Inputs, reading: Reading, setting: Setting, where: str)
     return PreflightFinding(
         severity=Severity.BROKEN,
         rule="key-given-twice",
-        message=f"FunASR passes `{key}` itself beside all of `{section or 'the settings'}`: the training ends with a "
-        f"TypeError, got multiple values for keyword argument '{key}'",
+        message=f"FunASR passes `{key}` itself in addition to all of `{section or 'the settings'}`: the training ends "
+        f"with a TypeError, got multiple values for keyword argument '{key}'",
         place=setting.place,
         evidence=(f"passed at {where} of {inputs.release.label}", *_as_typed(setting)),
         remedy=remedy,

@@ -99,7 +99,7 @@ def _config_path(inputs: Inputs) -> Iterator[PreflightFinding]:
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="config-path-relative",
-            message="hydra looks for a relative --config-path beside the trainer's file, not in the working directory",
+            message="hydra looks for a relative --config-path next to the trainer's file, not in the working directory",
             place=_place(inputs, command.trainer_line),
             evidence=(f"{file} is here", "hydra: Primary config directory not found"),
             remedy=f'--config-path "$(pwd)/{folder}"',

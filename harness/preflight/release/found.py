@@ -118,7 +118,7 @@ def _paths_of(python: Path) -> list[str]:
         paths: list[str] = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise ReleaseError(
-            f"{python} does not say where its packages lie", cause=str(error), next_step="name another interpreter"
+            f"{python} does not say where its packages are", cause=str(error), next_step="name another interpreter"
         ) from error
     return paths
 

@@ -96,8 +96,8 @@ def _unloadable(inputs: Inputs, fates: TensorFates, failure: Failure) -> Preflig
     remedy = "take the checkpoint again from where it comes from"
     if executes:
         message = (
-            f"{name} holds Python objects besides tensors: torch from 2.6 on refuses it, and an older torch would run "
-            "the code in it"
+            f"{name} contains Python objects as well as tensors: torch from 2.6 on refuses it, and an older torch "
+            "would run the code in it"
         )
         remedy = (
             "save the weights alone, where you trust its source: torch.save(torch.load(PATH, weights_only=False)"

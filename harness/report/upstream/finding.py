@@ -92,7 +92,7 @@ def _expected(outcome: Outcome) -> str:
     if kind == "LossNotTheSum":
         return "The loss should be the sum of its parts, weighed as the config says."
     if kind == "NoGradient":
-        return "After a backward pass, every part that the config asks to be trained should have a gradient."
+        return "After a backward pass, every part that the config trains should have a gradient."
     if outcome.cell.check is Check.LOSS_CONTRACT:
         return "A forward and a backward pass on a batch as the collator makes it should give a finite loss."
     return "The cell should pass."

@@ -47,7 +47,7 @@ EXPECTED: Mapping[str, str] = {
     "evaluation_draws_nothing": "In evaluation, one batch should give one loss.",
     "ctc_in_evaluation_draws_nothing": "In evaluation, one batch should give one loss.",
     "one_target_is_enough": "An utterance of one target should give a finite loss.",
-    "path_aishell": "The text of a row should not depend on the name of the folder that its audio lies in.",
+    "path_aishell": "The text of a row should not depend on the name of the folder that contains its audio.",
     "long": "A row that is left out should be reported.",
     "long_allowed": "With max_token_length raised, the row should arrive, or its being left out be reported.",
 }

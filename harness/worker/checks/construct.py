@@ -63,7 +63,7 @@ def _width_fault(
             return findings.failed("LossBuiltForOtherVocabulary", loss["name"], text)
     for layer in outputs:
         if layer["out_features"] != vocab_size:
-            text = f"{layer['name']} puts out {layer['out_features']} scores, the vocabulary has {vocab_size}"
+            text = f"{layer['name']} outputs {layer['out_features']} scores, the vocabulary has {vocab_size}"
             return findings.failed("ProjectionOfOtherWidth", layer["name"], text)
         if layer["in_features"] != (width := widths[layer["name"]]):
             text = f"{layer['name']} takes {layer['in_features']} features, the hidden size is {width}"
@@ -112,7 +112,7 @@ def structural_fault(found: Mapping[str, list[Any]], config: Mapping[str, Any]) 
     The configs of the harness's variants freeze and share nothing; a user's config may.
     """
     if names := found["unregistered"]:
-        text = f"the model holds {_list_names(names)} beside its registered modules: nothing trains or saves it"
+        text = f"the model holds {_list_names(names)} outside its registered modules: nothing trains or saves it"
         return "Unregistered", _place(names), text
     if (names := found["frozen"]) and not _asks(config, "freeze"):
         return "Frozen", _place(names), f"requires_grad is off for {_list_names(names)}, and the config freezes nothing"

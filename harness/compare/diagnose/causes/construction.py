@@ -26,7 +26,7 @@ def renamed_key(evidence: Evidence) -> Cause | None:
             return Cause(
                 rule="renamed_key",
                 sentence=sentence,
-                setting=f"state `{change.now}` beside `{change.was}` in the config",
+                setting=f"state `{change.now}` in addition to `{change.was}` in the config",
             )
     return None
 

@@ -147,7 +147,7 @@ def _classes_fit(example: Example, _tested: ModelUnderTest) -> None:
     for name, module in model.losses(network):
         _expect(f"{name} is built for", module.size, classes, "classes")
     for name, layer in model.projections(network):
-        _expect(f"{name} puts out", layer.out_features, classes, "scores")
+        _expect(f"{name} outputs", layer.out_features, classes, "scores")
     seen = forward(network, make_batch(example), example.seed).seen
     if not seen.losses:
         raise Violation("the forward pass called no classification loss")

@@ -75,6 +75,13 @@ def nightly(session: nox.Session) -> None:
 
 
 @nox.session(venv_params=VENV_PARAMS)
+def harness(session: nox.Session) -> None:
+    """Call the command line with the words after `--`, in an environment with all that a run needs."""
+    install(session)
+    session.run("python", "-m", "harness", *session.posargs)
+
+
+@nox.session(venv_params=VENV_PARAMS)
 def bench(session: nox.Session) -> None:
     """Measure the harness's own speed, as ratios within one run."""
     install(session)

@@ -132,7 +132,7 @@ def test_a_run_without_a_fine_tune_has_nothing_to_accept() -> None:
         ({"processor": "Another CPU"}, "processor: Imaginary CPU @ 2.00GHz there, Another CPU now"),
         ({"torch": "2.14.0+cpu"}, "torch: 2.13.0"),
         ({"matrix_sha256": "ef" * 32}, "matrix sha256"),
-        ({"corpus_sha256": "ef" * 32}, "corpus: its files differ"),
+        ({"corpus_sha256": "ef" * 32}, "corpus: sha256 "),
         ({"libraries": {}}, "numpy: 2.4.0 there, none now"),
     ],
 )

@@ -55,6 +55,8 @@ ASKED = ("--matrix", "matrices/small.toml")
         (2, ("list", "smal")),
         (0, ("releases", "list")),
         (2, ("releases", "list", "9.9.9")),
+        (2, ("merge", *RUN)),
+        (3, ("merge", "runs/none")),
         (0, ("report", *RUN)),
         (3, ("report", "runs/none")),
         (0, ("show", CONSTRUCT)),

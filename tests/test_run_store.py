@@ -554,7 +554,7 @@ def test_a_run_without_provenance_is_an_error(tmp_path: Path) -> None:
         ({"processor": "Another"}, "processor"),
         ({"cpu_count": 4}, "cpu count"),
         ({"host": "Linux-5"}, "host"),
-        ({"corpus_sha256": "2" * 64}, "corpus: its files differ"),
+        ({"corpus_sha256": "2" * 64}, "corpus: sha256 "),
         ({"libraries": {"librosa": "0.10.0"}}, "librosa: 0.11.0 there, 0.10.0 now"),
         ({"libraries": {}}, "librosa: 0.11.0 there, none now"),
         ({"libraries": {"librosa": "0.11.0", "jieba": "0.42"}}, "jieba: none there, 0.42 now"),

@@ -34,6 +34,7 @@ from harness.commands.options import (
     add_precision,
     add_reuse,
     add_runs,
+    add_shard,
     days,
     positive_number,
 )
@@ -61,6 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
             _add_explain,
             _add_watch,
             _add_run,
+            _add_merge,
             _add_list,
             _add_releases,
             _add_report,
@@ -183,7 +185,14 @@ def _add_watch(commands: Commands) -> None:
 def _add_run(commands: Commands) -> None:
     parser = add_command(commands, "run", "run a matrix and write its reports; resumes a run that was stopped")
     add_matrix(parser)
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder of the run (default: runs/MATRIX)")
+    add_shard(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run (default: runs/MATRIX; with --shard 2/5 runs/MATRIX-shard-2-of-5)",
+    )
     add_own_speech(parser)
     parser.add_argument(
         "--jobs",
@@ -199,9 +208,22 @@ def _add_run(commands: Commands) -> None:
     add_places(parser)
 
 
+def _add_merge(commands: Commands) -> None:
+    parser = add_command(commands, "merge", "make one run of the shards that `run --shard` made, and write its reports")
+    parser.add_argument("run", type=Path, nargs="+", metavar="DIR", help="folder of a shard's run")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="folder of the merged run (default: runs/MATRIX)"
+    )
+    add_fresh(parser, "what the merged run's folder holds is set aside")
+    add_baselines(parser, "compare with the baseline of the run's machine in this folder, if there is one")
+    add_known_issues(parser)
+    add_places(parser)
+
+
 def _add_list(commands: Commands) -> None:
     parser = add_command(commands, "list", "list the cells of a matrix without running any", aliases=("cells",))
     add_matrix(parser)
+    add_shard(parser)
     add_places(parser)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.commands.options import BASELINES, default_known_issues, default_lock
 from harness.config.matrix import Matrix, load_matrix, select
+from harness.config.shards import Shard, ShardOrigin, split
 from harness.core.cells import Cell, Release
 from harness.core.durable import json_text
 from harness.core.errors import InputError, MatrixError
@@ -22,6 +23,7 @@ from harness.releases import default_cache, load_lock, resolve
 from harness.rules.apply import apply_rules
 from harness.rules.counterexamples import load_counterexamples
 from harness.rules.known_issues import load_known_issues
+from harness.run.durations import committed_run, expected_seconds
 from harness.run.prepare import Speech, StoredExamples
 from harness.run.progress import stage
 from harness.run.repeat_commands import ELSEWHERE, near
@@ -56,6 +58,26 @@ def read_cells(options: argparse.Namespace, *, gpu_present: bool) -> tuple[Matri
     if problems := tuple(dict.fromkeys(_misfits(matrix))):
         raise MatrixError(str(options.matrix), problems)
     return matrix, select(matrix.cells, options.only)
+
+
+def take_shard(
+    options: argparse.Namespace, matrix: Matrix, cells: tuple[Cell, ...]
+) -> tuple[ShardOrigin | None, tuple[Cell, ...]]:
+    """The cells of the shard that the options name, and what its run says of itself; all cells without `--shard`.
+
+    Raises:
+        InputError: `--durations` without `--shard`.
+        StoreError: a folder of `--durations` holds no run.
+    """
+    shard: Shard | None = getattr(options, "shard", None)
+    durations: list[Path] | None = getattr(options, "durations", None)
+    if shard is None:
+        if durations:
+            raise InputError("--durations balances shards, and there is no --shard", next_step="give --shard K/N too")
+        return None, cells
+    folders = committed_run(matrix) if durations is None else durations
+    parts = split(cells, shard.count, expected_seconds(matrix, folders))
+    return parts.origin(shard, [near(folder) for folder in durations or ()]), parts.part(shard)
 
 
 def arguments_of(options: argparse.Namespace) -> tuple[str, ...]:

@@ -58,6 +58,12 @@ BY_COMMAND: Mapping[str, Mapping[int, str]] = {
         FAULT: "a fault of the harness or of the machine",
     },
     "run": {**_RUN, NO_GPU: GENERAL[NO_GPU]},
+    "merge": {
+        FINE: _RUN[FINE],
+        FOUND: _RUN[FOUND],
+        BAD_INPUT: "bad input, such as shards of different matrices, commits or environments; or as `run`",
+        FAULT: "a fault of the harness or of the machine: a shard is missing, or a cell errored or has no outcome",
+    },
     "list": {FINE: "the cells were listed", **_PLAIN},
     "releases": {
         FINE: "the releases were listed, locked or fetched",
@@ -107,6 +113,7 @@ AFTER_CTRL_C: Mapping[str, str] = {
     "explain": "nothing was written",
     "watch": "what was recorded is kept, and --of reports on it",
     "run": "what was measured is kept, and the same command resumes the run",
+    "merge": "the shards are unchanged; merge them again with --fresh",
     "list": "nothing was written",
     "releases": "installed releases stay in the cache, and the lock is replaced as a whole or not at all",
     "report": "the run's outcomes are kept; run the command again to write the reports",

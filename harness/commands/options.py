@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from harness.commands.exit_status import epilog
 from harness.config.built_in import FOLDER, KNOWN_ISSUES_NAME, LOCK_NAME, shipped_file
+from harness.config.shards import Shard
 from harness.core.cells import Depth
 
 BASELINES = Path("reports/baselines")
@@ -99,6 +100,25 @@ def add_matrix(parser: argparse.ArgumentParser) -> None:
 def add_only(parser: argparse.ArgumentParser, text: str = "only cells whose id matches this glob") -> None:
     parser.add_argument(
         "--only", action="append", default=[], metavar="GLOB", help=f"{text}; may be repeated (default: all)"
+    )
+
+
+def add_shard(parser: argparse.ArgumentParser) -> None:
+    """`--shard` and `--durations`."""
+    parser.add_argument(
+        "--shard",
+        type=shard,
+        metavar="K/N",
+        help="only the K-th of N parts of about the same duration, such as 2/5; `merge` makes one run of them (default:"
+        " all cells)",
+    )
+    parser.add_argument(
+        "--durations",
+        type=Path,
+        metavar="DIR",
+        action="append",
+        help="with --shard: an earlier run whose seconds balance the parts, the same for all of them; may be repeated"
+        " (default: reports/MATRIX if it is there, or else each check's usual seconds)",
     )
 
 
@@ -225,6 +245,14 @@ def days(text: str) -> float:
     if not 0 <= value < 1e6:
         raise argparse.ArgumentTypeError(f'expected a number of days, found "{text}"')
     return value
+
+
+def shard(text: str) -> Shard:
+    """A part of a matrix, such as 2/5."""
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive_number(text: str) -> int:

@@ -25,13 +25,18 @@ def main(options: argparse.Namespace) -> int:
     folder = _folder(options)
     if options.predict:
         say(f"predictions added: {add_predictions(folder, options)}")
+    return conclude(options, folder, options.output or folder)
+
+
+def conclude(options: argparse.Namespace, folder: Path, output: Path) -> int:
+    """Judge the outcomes of a run, write the reports into `output` and print the answer; returns the exit status."""
     run = load_run(folder)
     for notice in run.notices:
         say(notice, style="yellow")
     judged = judge(run.outcomes, load_known_issues(options.known_issues, variants=available()))
     against = compare([one.outcome for one in judged], run.provenance, load_baselines(options.baselines))
     published = locked_labels(options.lock)
-    paths = write_reports(run, judged, options.output or folder, published=published, against=against)
+    paths = write_reports(run, judged, output, published=published, against=against)
     for path in (paths.html, paths.markdown, paths.junit):
         print(path)
     text = answer(judged, published, width=width())

@@ -16,7 +16,10 @@ from harness.commands.common import (
     own_speech_lines,
     read_cells,
     read_own_speech,
+    take_shard,
 )
+from harness.commands.exit_status import FINE
+from harness.config.shards import ShardOrigin
 from harness.core.cells import Cell, Device
 from harness.core.errors import MatrixError, NoGpuError, SelectionError
 from harness.core.temporary import temporary_folder
@@ -68,6 +71,9 @@ def main(options: argparse.Namespace) -> int:
     counterexamples = load_counterexamples(expected.issues, options.known_issues)
     bounds = Bounds(runner=partial(cell_runner, counterexamples=counterexamples))
     output, cells = measure(options, bounds)
+    if not cells:
+        say(f"shard {options.shard} has no cells: fewer groups of cells can run apart than there are shards")
+        return FINE
     if any(cell.device is Device.CUDA for cell in cells):
         # Not above: a bundle brings what measures, and predicts nothing.
         from harness.commands.predictions import add_predictions
@@ -99,9 +105,12 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
             )
         say(NO_GPU, style="bold yellow")
     matrix, cells = read_cells(options, gpu_present=stack.cuda_available)
+    shard, cells = take_shard(options, matrix, cells)
     selected, cells = _within(cells, bounds)
     _reject_missing_gpu(cells, stack)
-    output = options.output or Path("runs") / matrix.name
+    output = options.output or Path("runs") / (
+        matrix.name + (f"-shard-{shard.number}-of-{shard.count}" if shard else "")
+    )
     with temporary_folder() as workspace:
         # What is wrong with the speech is said before the run's folder is touched, and before anything is fetched.
         with stage(f"{matrix.name}: {len(cells)} cells; making speech and model folders ready"):
@@ -118,7 +127,7 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
         with RunStore.open(output, fresh=options.fresh) as store:
             for notice in store.notices:
                 say(notice, style="yellow")
-            run = _Run(options=options, bounds=bounds, runner=runner, prepared=prepared, selected=selected)
+            run = _Run(options=options, bounds=bounds, runner=runner, prepared=prepared, selected=selected, shard=shard)
             _measure(run, cells, store, workspace)
     return output, selected
 
@@ -172,6 +181,8 @@ class _Run:
     prepared: Prepared
     selected: tuple[Cell, ...]
     """The cells that are expected of it, those that cannot be run here among them."""
+    shard: ShardOrigin | None
+    """Which part of the matrix that is, if it is one."""
 
 
 def _measure(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path) -> None:
@@ -191,6 +202,7 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path)
             notices=prepared.speech.notices,
             arguments=run.bounds.arguments if run.bounds.arguments is not None else arguments_of(options),
             selected=len(expected),
+            shard=run.shard,
         )
     )
     if prepared.speech.own and (corrected := write_corrected(prepared.speech.own.speech.train, store.folder)):

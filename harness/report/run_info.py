@@ -119,6 +119,14 @@ def _notices(provenance: Provenance) -> list[str]:
         found.append("The run was not finished when this report was made.")
     if provenance.selection:
         found.append(f"Only a part of the matrix was selected: {', '.join(provenance.selection)}.")
+    if shard := provenance.shard:
+        found.append(f"This is shard {shard.name} of {shard.selected} cells; `merge` makes one run of all shards.")
+    if others := provenance.other_machines:
+        machines = "; ".join(dict.fromkeys(one.processor for one in (provenance.machine, *others)))
+        found.append(
+            f"The cells ran on {len(others) + 1} machines ({machines}), for which reason times and the last digits of"
+            " losses may differ."
+        )
     if provenance.earlier_commits:
         found.append(f"Some outcomes are by other commits of the harness: {', '.join(provenance.earlier_commits)}.")
     if provenance.reuse and (wrong := provenance.reuse.refuted):

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from harness import __version__
 from harness.config.matrix import Matrix
+from harness.config.shards import ShardOrigin
 from harness.core.wire import now
 from harness.worker.process import isolation
 
@@ -51,6 +52,26 @@ class Machine:
     gpus: tuple[str, ...]
     """Names of the GPUs, in the driver's order; empty when there is none or no driver."""
     driver: str | None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `dataclasses.asdict` made.
+
+        Raises:
+            ValueError: a field is missing or unknown.
+        """
+        if set(data) != set(cls.__dataclass_fields__):
+            raise ValueError("a machine has not the fields " + ", ".join(cls.__dataclass_fields__))
+        return cls(**{**data, "gpus": tuple(data["gpus"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unequal:
+    """What two runs have different values of, in words."""
+
+    name: str
+    first: str
+    second: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +154,10 @@ class Provenance:
     """What the kernel kept cells from, in words; None in a run that was made before this was noted."""
     reuse: ReuseFacts | None = None
     """None where every cell was to be run."""
+    shard: ShardOrigin | None = None
+    """Which part of the matrix it is, where it was split into shards."""
+    other_machines: tuple[Machine, ...] = ()
+    """Further machines that cells ran on, besides the one that `host` to `driver` describe."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as `run.json` holds it."""
@@ -156,6 +181,8 @@ class Provenance:
             "selected": None,
             "isolation": None,
             "reuse": None,
+            "shard": None,
+            "other_machines": (),
             **data,
         }
         if set(data) != expected:
@@ -163,7 +190,15 @@ class Provenance:
         lists = {name: tuple(data[name]) for name in ("gpus", "selection", "arguments", "earlier_commits", "notices")}
         isolation = None if data["isolation"] is None else tuple(data["isolation"])
         reuse = None if data["reuse"] is None else ReuseFacts.from_json(data["reuse"])
-        return cls(**{**data, **lists, "isolation": isolation, "reuse": reuse})
+        shard = None if data["shard"] is None else ShardOrigin.from_json(data["shard"])
+        others = tuple(Machine.from_json(one) for one in data["other_machines"])
+        records = {"isolation": isolation, "reuse": reuse, "shard": shard, "other_machines": others}
+        return cls(**{**data, **lists, **records})
+
+    @property
+    def machine(self) -> Machine:
+        """What it was made on; in a run of several machines, the first of them."""
+        return Machine(**{field.name: getattr(self, field.name) for field in fields(Machine)})
 
     def differences(self, other: Provenance) -> tuple[str, ...]:
         """Why outcomes of these two must not stand in one run; empty when they may.
@@ -171,18 +206,31 @@ class Provenance:
         Only what is made on one machine with one stack from one matrix and corpus can be compared.
         """
         found = [
-            f"{name.replace('_', ' ')}: {_told(mine)} there, {_told(others)} now"
-            for name in _MUST_AGREE
+            f"{one.name}: {one.first} there, {one.second} now"
+            for one in (*self._unequal(other, _ON_ONE_MACHINE), *self.other_sources(other))
+        ]
+        if self.shard != other.shard:
+            found.append(f"shard: {_shard(self.shard)} there, {_shard(other.shard)} now")
+        return tuple(found)
+
+    def other_sources(self, other: Provenance) -> tuple[Unequal, ...]:
+        """What differs of matrix, environment and corpus; machines may differ."""
+        found = self._unequal(other, _FROM_ONE_SOURCE)
+        mine, others = self.corpus_sha256, other.corpus_sha256
+        if mine and others and mine != others:
+            found.append(Unequal(name="corpus", first=f"sha256 {mine[:8]}…", second=f"sha256 {others[:8]}…"))
+        for name in sorted({*self.libraries, *other.libraries}):
+            here, there = self.libraries.get(name), other.libraries.get(name)
+            if here != there:
+                found.append(Unequal(name=name, first=_told(here), second=_told(there)))
+        return tuple(found)
+
+    def _unequal(self, other: Provenance, names: Sequence[str]) -> list[Unequal]:
+        return [
+            Unequal(name=name.replace("_", " "), first=_told(mine), second=_told(others))
+            for name in names
             if (mine := getattr(self, name)) != (others := getattr(other, name))
         ]
-        corpora = {self.corpus_sha256, other.corpus_sha256} - {None}
-        if len(corpora) > 1:
-            found.append("corpus: its files differ")
-        for name in sorted({*self.libraries, *other.libraries}):
-            mine, others = self.libraries.get(name), other.libraries.get(name)
-            if mine != others:
-                found.append(f"{name}: {_told(mine)} there, {_told(others)} now")
-        return tuple(found)
 
     def merge_resumed(self, now: Provenance) -> Provenance:
         """This run, continued by `now`: it began when this began, and covers what either selected."""
@@ -197,6 +245,7 @@ class Provenance:
             earlier_commits=tuple(commits),
             reuse=self.reuse,
             selected=max((one for one in (self.selected, now.selected) if one is not None), default=None),
+            other_machines=tuple(dict.fromkeys((*self.other_machines, *now.other_machines))),
         )
 
     def missing(self, outcomes: int) -> int:
@@ -215,10 +264,8 @@ class Provenance:
         )
 
 
-_MUST_AGREE = (
-    *("matrix", "matrix_sha256", "python", "torch", "cuda"),
-    *("host", "processor", "cpu_count", "gpus", "driver"),
-)
+_FROM_ONE_SOURCE = ("matrix", "matrix_sha256", "python", "torch", "cuda")
+_ON_ONE_MACHINE = ("host", "processor", "cpu_count", "gpus", "driver")
 
 
 def collect_provenance(
@@ -231,6 +278,7 @@ def collect_provenance(
     notices: Sequence[str] = (),
     arguments: Sequence[str] = (),
     selected: int | None = None,
+    shard: ShardOrigin | None = None,
 ) -> Provenance:
     """All that is to be known before the first cell runs."""
     machine = this_machine()
@@ -260,6 +308,7 @@ def collect_provenance(
         notices=tuple(notices),
         selected=selected,
         isolation=isolation.supported(),
+        shard=shard,
     )
 
 
@@ -340,6 +389,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _shard(shard: ShardOrigin | None) -> str:
+    return f"{shard.name} of the split {shard.split_sha256[:8]}" if shard else "the whole matrix"
 
 
 def _told(value: object) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from harness.config.built_in import is_built_in_matrix, shipped_file
+from harness.config.shards import ShardOrigin
 from harness.run.provenance import Provenance
 
 PROGRAM = "funasr-harness"
@@ -47,6 +48,8 @@ class Repeating:
     selection: tuple[str, ...]
     folder: str | None
     """Where the run lies, or None where it is found without being named."""
+    shard: tuple[str, ...] = ()
+    """`--shard`, and where its expected seconds are from; empty for a run of all cells."""
 
     @classmethod
     def of(cls, provenance: Provenance, folder: Path | None) -> Self:
@@ -58,6 +61,7 @@ class Repeating:
             arguments=provenance.arguments or (_named(provenance.matrix),),
             selection=provenance.selection,
             folder=lies,
+            shard=_shard(provenance.shard),
         )
 
     def show(self, cell: str) -> str:
@@ -71,7 +75,8 @@ class Repeating:
 
     def whole(self) -> str:
         """Runs all cells of the run."""
-        return _line("run", *self.arguments, *(word for pattern in self.selection for word in ("--only", pattern)))
+        selection = (word for pattern in self.selection for word in ("--only", pattern))
+        return _line("run", *self.arguments, *selection, *self.shard)
 
     @property
     def hint(self) -> str:
@@ -84,6 +89,12 @@ class Repeating:
     def _options(self, names: Sequence[str]) -> tuple[str, ...]:
         pairs = zip(self.arguments, self.arguments[1:], strict=False)
         return tuple(word for pair in pairs if pair[0] in names for word in pair)
+
+
+def _shard(shard: ShardOrigin | None) -> tuple[str, ...]:
+    if shard is None:
+        return ()
+    return ("--shard", shard.name, *(word for folder in shard.durations for word in ("--durations", folder)))
 
 
 def _named(matrix: str) -> str:

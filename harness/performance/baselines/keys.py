@@ -70,6 +70,8 @@ class NoKey:
 def key_of(outcome: Outcome, origin: Provenance) -> Key | NoKey:
     """The key of a cell that was run where `origin` says."""
     cell = outcome.cell
+    if origin.other_machines:
+        return NoKey(reason="the run was made on several machines")
     if cell.device is Device.CPU:
         return Key(
             device=cell.device,

@@ -1,0 +1,99 @@
+"""How long a cell is expected to take, from the outcomes of earlier runs where they have such a cell."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Self
+
+from harness.config.matrix import Matrix
+from harness.core.cells import Cell, Check, Status
+from harness.core.durable import storage_error
+from harness.core.earlier_schemas import upgraded
+from harness.core.errors import StoreError
+from harness.run.archive import OUTCOMES, holds_run, read_outcomes
+from harness.run.time_left import usual_seconds
+
+COMMITTED = Path("reports")
+"""The folder of committed runs, below the working folder."""
+_DID_NOT_RUN = frozenset({Status.BLOCKED, Status.SKIPPED, Status.ERRORED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedCell:
+    """How a cell ended in an earlier run, and after how long."""
+
+    id: str
+    status: Status
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedSeconds:
+    """The seconds of a cell: its own, else the median of cells that differ in their release only, else the usual."""
+
+    own: Mapping[str, float]
+    """By cell id."""
+    alike: Mapping[str, float]
+    """By the id without its release."""
+    usual: Mapping[Check, float]
+
+    @classmethod
+    def of(cls, recorded: Iterable[RecordedCell], usual: Mapping[Check, float]) -> Self:
+        """What these tell; a cell that was blocked or skipped takes no time, of one that errored nothing is known."""
+        own: dict[str, float] = {}
+        alike: dict[str, list[float]] = defaultdict(list)
+        for one in recorded:
+            if one.status is Status.ERRORED:
+                continue
+            own[one.id] = one.seconds
+            if one.status not in _DID_NOT_RUN:
+                alike[_without_release(one.id)].append(one.seconds)
+        return cls(own=own, alike={name: median(seconds) for name, seconds in alike.items()}, usual=usual)
+
+    def __call__(self, cell: Cell) -> float:
+        """In seconds."""
+        if (own := self.own.get(cell.id)) is not None:
+            return own
+        return self.alike.get(_without_release(cell.id), self.usual[cell.check])
+
+
+def expected_seconds(matrix: Matrix, folders: Sequence[Path]) -> ExpectedSeconds:
+    """What runs in these folders, and the checks' usual seconds, let expect of the cells of a matrix.
+
+    Raises:
+        StoreError: a folder holds no run, or it cannot be read.
+    """
+    return ExpectedSeconds.of((one for folder in folders for one in _read(folder)), usual_seconds(matrix))
+
+
+def committed_run(matrix: Matrix) -> tuple[Path, ...]:
+    """The folder of the committed run of a matrix, as every checkout has it; empty where there is none.
+
+    A run of this machine's own is not looked for: other machines do not have it, and would split the cells differently.
+    """
+    folder = COMMITTED / matrix.name
+    return (folder,) if holds_run(folder) else ()
+
+
+def _read(folder: Path) -> Iterator[RecordedCell]:
+    """The cells of a run. Its metrics, which are nearly all of a run's bytes, are not looked at."""
+    if not holds_run(folder):
+        raise StoreError(f"{folder} holds no run", next_step="name the folder of an earlier run of the matrix")
+    path = folder / OUTCOMES
+    try:
+        lines = read_outcomes(path).split(b"\n")[:-1]
+        for data in map(upgraded, map(json.loads, lines)):
+            yield RecordedCell(id=str(data["id"]), status=Status(data["status"]), seconds=float(data["seconds"]))
+    except OSError as error:
+        raise storage_error(error, path, "read") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path} holds a line that is no outcome: {error}", next_step="name another run") from error
+
+
+def _without_release(cell_id: str) -> str:
+    return cell_id.partition("/")[2]

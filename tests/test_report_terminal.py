@@ -85,6 +85,13 @@ def test_a_variant_that_was_not_fine_tuned_is_not_said_to_be_unfit():
     assert lines([outcome(cell(NEWEST, "construct"))])[1] == "paraformer_streaming: nothing was fine-tuned"
 
 
+def test_a_check_that_failed_came_to_an_answer():
+    failure = Failure(type="DataDiffers", message="m", signature="DataDiffers@long")
+    told = lines([outcome(cell(NEWEST, "data@train_ds"), Status.FAILED, failure=failure)])
+    assert f"  the newest here, {NEWEST}: no check passed" in told
+    assert any(line.startswith("    wrong: data") for line in told)
+
+
 def test_a_fault_of_the_machine_is_not_known_and_nobody_is_accused():
     fault = outcome(cell(NEWEST, "finetune@train_ds"), Status.ERRORED, "The disk is full.")
     told = lines([outcome(cell(NEWEST, "construct")), fault])

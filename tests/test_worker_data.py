@@ -202,6 +202,11 @@ def test_a_failure_names_its_questions_in_order() -> None:
     assert verdict["failure"]["signature"] == "DataDiffers@once+steps"
     assert verdict["reason"] == "2 of 4 tests fail: once: one; steps: two"
     assert data.verdict([fails("once", "one")])["reason"] == "once: one"
+    own = holds(data.limits.NAME, "all 44 rows of train.jsonl arrive")
+    verdict = data.verdict([fails("once", "one"), own])
+    assert verdict["reason"] == "all 44 rows of train.jsonl arrive. With rows made for this check, once: one"
+    assert verdict["failure"]["signature"] == "DataDiffers@once"
+    assert data.verdict([fails(data.limits.NAME, "line 3 never arrives")])["reason"] == "own_rows: line 3 never arrives"
     assert data.verdict([holds("ranks"), listed("long", "l")]) == {"status": "passed", "reason": ""}
 
 

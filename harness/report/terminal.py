@@ -79,7 +79,8 @@ def _newest(latest: ReleaseAnswer) -> Iterator[_Line]:
         for level in _SAID_OF_THE_NEWEST
         if (found := latest.tested.checks(level))
     ]
-    yield 1, f"the newest here, {latest.release}: {'; '.join(checks) or 'no check came to an answer'}"
+    nothing = "no check passed" if latest.reasons else "no check came to an answer"
+    yield 1, f"the newest here, {latest.release}: {'; '.join(checks) or nothing}"
     # Of a release that cannot be fine-tuned the reason stands above.
     broken = [] if latest.standing is ReleaseStanding.FAILS else [Severity.BROKEN]
     for severity in (*broken, Severity.WRONG):

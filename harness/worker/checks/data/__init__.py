@@ -96,6 +96,10 @@ def verdict(answers: list[Question]) -> dict[str, Any]:
     message = "; ".join(f"{answer.name}: {answer.message}" for answer in failed)
     counted = sum(answer.status is not AnswerStatus.NOT_ASKED for answer in answers)
     reason = message if len(failed) == 1 else f"{len(failed)} of {counted} tests fail: {message}"
+    told = (AnswerStatus.HOLDS, AnswerStatus.LISTED)
+    own = next((answer.message for answer in answers if answer.name == limits.NAME and answer.status in told), "")
+    # The failed tests are of rows that the check makes: a user's own come first.
+    reason = f"{own}. With rows made for this check, {reason}" if own else reason
     return {
         "status": "failed",
         "reason": reason,

@@ -259,6 +259,22 @@ def test_a_library_that_the_tokenizer_needs(tmp_path: Path, layout: Layout) -> N
     silent(inputs(tmp_path, layout, "1.4.16", config, libraries=("sentencepiece",)))
 
 
+def test_whisper_needs_its_library_and_returns_what_no_trainer_takes(tmp_path: Path, layout: Layout) -> None:
+    trained = ("dataset_conf", "train_conf", "optim", "optim_conf", "scheduler", "scheduler_conf")
+    config = {name: one for name, one in config_of("conformer").items() if name in trained}
+    config |= {"model": "WhisperWarp", "frontend": "WhisperFrontend"}
+    whole = inputs(tmp_path, layout, "1.4.16", config, libraries=("openai-whisper",))
+    found = named(whole, "forward-ends")
+    assert found.severity is Severity.BROKEN
+    assert "ends with ValueError at its first batch" in found.message
+    assert found.place.file == "funasr/models/whisper/model.py"
+    lacking = {one.rule: one for one in check(inputs(tmp_path, layout, "1.4.16", config)).findings}
+    assert set(lacking) == {"library-missing", "forward-ends"}
+    assert lacking["library-missing"].remedy == "pip install openai-whisper"
+    # Its forward did nothing then.
+    assert {one.rule for one in check(inputs(tmp_path, layout, "1.2.7", config)).findings} >= {"model-not-trainable"}
+
+
 def test_without_a_command_what_a_script_would_add_is_not_missed(tmp_path: Path, layout: Layout) -> None:
     config = config_of("sense_voice")
     for key in ("dataset", "optim_conf", "train_conf"):

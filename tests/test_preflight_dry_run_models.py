@@ -47,6 +47,19 @@ def facts(part: PreflightPart) -> Mapping[str, str]:
 
 
 @pytest.mark.release
+def test_whisper_is_not_tried_without_its_library(tmp_path: Path, layout: Layout) -> None:
+    (tmp_path / "config.yaml").write_text("model: WhisperWarp\n", encoding="utf-8")
+    found = inputs_of(tmp_path, install_dir=layout("1.4.16"))
+    train = write_jsonl(tmp_path / "train.jsonl", speech(2))
+    without = {name: one for name, one in found.environment.libraries.items() if name != "openai-whisper"}
+    why = dry_run.plan(replace(found, train=train, environment=replace(found.environment, libraries=without)))
+    assert isinstance(why, str)
+    assert why.startswith("the code of WhisperWarp needs openai-whisper, which is not installed here")
+    there = replace(found.environment, libraries={**without, "openai-whisper": "20250625"})
+    assert "openai-whisper" not in str(dry_run.plan(replace(found, train=train, environment=there)))
+
+
+@pytest.mark.release
 @pytest.mark.parametrize("release", ["1.2.7", "1.4.16"])
 def test_sense_voice_with_its_sentencepiece_model(tmp_path: Path, forked: Forked, layout: Layout, release: str) -> None:
     model = sense_voice_small(forked, layout("1.4.16"), tmp_path / "SenseVoiceSmall")

@@ -15,6 +15,7 @@ import numpy
 import pytest
 import soundfile
 from forked import Forked
+from own_scene import write_audio
 from preflight_inputs import rules, user_inputs
 from released import asker, refuse
 from user_folders import model_folder, speech, write_jsonl
@@ -375,6 +376,27 @@ def test_what_the_first_releases_require_of_rows(scenes: Callable[[str], Scene],
 
 
 @pytest.mark.usefixtures("asked")
+def test_validation_rows_that_are_drawn_by_the_training_sets_length(
+    scenes: Callable[[str], Scene], tmp_path: Path
+) -> None:
+    rows = [{**row, "prompt": "<ASR>"} for row in speech(8)]
+    train, three = write_jsonl(tmp_path / "train.jsonl", rows), write_jsonl(tmp_path / "three.jsonl", rows[:3])
+    known = {"dataset_conf.batch_sampler": "DynamicBatchLocalShuffleSampler"}
+    found = rules(check(scenes("1.0.5").inputs(train, three, overrides=known)))["valid-sampled-by-train"]
+    assert (found.severity, found.place.file) == (Severity.BROKEN, str(three))
+    # As many rows as the training set has; and the first release that draws by the validation set's length.
+    for version, valid in (("1.0.5", train), ("1.0.6", three)):
+        part = check(scenes(version).inputs(train, valid, overrides=known))
+        assert "valid-sampled-by-train" not in rules(part), version
+    # A sampler that 1.0.5 does not have ends the training before its validation.
+    unknown = rules(
+        check(scenes("1.0.5").inputs(train, three, overrides={"dataset_conf.batch_sampler": "BatchSampler"}))
+    )
+    assert unknown["data-class-unknown"].severity is Severity.BROKEN
+    assert "valid-sampled-by-train" not in unknown
+
+
+@pytest.mark.usefixtures("asked")
 def test_a_release_that_drops_the_last_batch_is_said(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
     scene = scenes("1.0.6")
     train = write_jsonl(tmp_path / "train.jsonl", speech(8))
@@ -382,6 +404,25 @@ def test_a_release_that_drops_the_last_batch_is_said(scenes: Callable[[str], Sce
     assert (few["rows-not-drawn"].severity, few["rows-not-drawn"].count) == (Severity.WRONG, 4)
     none = rules(check(scene.inputs(train, train, overrides={"dataset_conf.batch_size": 8})))
     assert (none["rows-not-drawn"].severity, none["rows-not-drawn"].count) == (Severity.BROKEN, 8)
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_limit_that_is_compared_with_another_row(scenes: Callable[[str], Scene], tmp_path: Path) -> None:
+    rows = copied(speech(8), tmp_path / "wav")
+    (tmp_path / "long").mkdir()
+    long = write_audio(tmp_path / "long" / "long.wav", samples=17 * 16_000)
+    train = write_jsonl(tmp_path / "train.jsonl", [{**rows[0], "source": str(long), "source_len": 1700}, *rows])
+    of_1_0_6, of_1_0_18 = (scenes(version) for version in ("1.0.6", "1.0.18"))
+    few = {"dataset_conf.batch_size": 4, "dataset_conf.max_token_length": 1500, "train_conf.max_epoch": 8}
+    shuffled = rules(check(of_1_0_6.inputs(train, train, overrides=few)))
+    assert (shuffled["limit-of-another-row"].severity, shuffled["limit-of-another-row"].count) == (Severity.WRONG, 1)
+    assert "shuffle=false" in shuffled["limit-of-another-row"].remedy
+    # Of nine rows one is left out for the limit, and of the other eight the last batch of four never comes.
+    assert (shuffled["rows-not-drawn"].count, shuffled["rows-not-drawn"].message[:6]) == (4, "4 of 8")
+    for scene, overrides in ((of_1_0_6, {"dataset_conf.shuffle": False}), (of_1_0_18, {})):
+        found = rules(check(scene.inputs(train, train, overrides={**few, **overrides})))
+        assert "limit-of-another-row" not in found
+        assert found["rows-left-out"].count == 1
 
 
 def test_a_class_that_the_release_has_not(scenes: Callable[[str], Scene], tmp_path: Path) -> None:

@@ -118,6 +118,12 @@ def _add_preflight(commands: Commands) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="also let the release's trainer take a few steps on a copy, here"
     )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where --dry-run takes its steps; auto: on the GPU if torch finds one (default: %(default)s)",
+    )
     parser.add_argument("--fix", type=Path, metavar="FILE", help="write a corrected copy of --train (default: none)")
     parser.add_argument("--read-all", action="store_true", help="decode every recording, not a sample")
     parser.add_argument(

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from harness.commands.common import cache_of, print_json
 from harness.commands.exit_status import FAULT, FINE, FOUND
+from harness.core.cells import Device
 from harness.core.durable import json_text, write_file
 from harness.core.errors import InputError
-from harness.environments.environment import probe
+from harness.environments.environment import Environment, probe
 from harness.preflight.all_releases.which_releases import which_releases
 from harness.preflight.command import TrainingCommand, read_script, read_words
 from harness.preflight.findings import Report
@@ -134,6 +135,7 @@ def _inputs(options: argparse.Namespace) -> Inputs:
         root=root,
         read_all_audio=options.read_all,
         dry_run=options.dry_run,
+        device=_device(options.device, environment),
         release_found=in_a_line(found),
     )
 
@@ -147,6 +149,22 @@ def _command(options: argparse.Namespace, root: Path) -> TrainingCommand:
     if options.script:
         return read_script(options.script.absolute(), root=root)
     return read_words(options.words)
+
+
+def _device(asked: str, environment: Environment) -> Device:
+    """Where a dry run takes its steps.
+
+    Raises:
+        InputError: on a GPU, and torch finds none.
+    """
+    if asked == Device.CUDA and not environment.cuda_available:
+        raise InputError(
+            f"--device cuda: torch {environment.torch_version} in {environment.python} finds no GPU",
+            next_step="leave --device out, or say --device cpu: large models then run with few blocks",
+        )
+    if asked == "auto":
+        return Device.CUDA if environment.cuda_available else Device.CPU
+    return Device(asked)
 
 
 def _data(option: Path | None, named: str | None, root: Path) -> Path | None:

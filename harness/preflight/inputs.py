@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from harness.core.cells import Outcome, Release
+from harness.core.cells import Device, Outcome, Release
 from harness.environments.environment import Environment
 from harness.preflight.code.release_code import ReleaseCode, code_of
 from harness.preflight.command import TrainingCommand
@@ -46,6 +46,8 @@ class Inputs:
     """Whether every recording is decoded, and not a sample."""
     dry_run: bool = False
     """Whether the release's trainer takes a few steps."""
+    device: Device = Device.CPU
+    """Where it takes them."""
     answers: dict[str, Outcome] = field(default_factory=dict, compare=False, repr=False)
     """What the release has been asked already, see `harness.preflight.release.release_questions`."""
 

@@ -17,6 +17,8 @@ from harness.preflight.code.class_attributes import UNKNOWN, ClassAttributes, is
 from harness.preflight.code.release_code import Definition, ReleaseCode, functions
 
 _DEEPEST = 6
+_THREE_TAKEN, _TAKEN = "loss, stats, weight = retval", 3
+"""How the trainers take a forward pass apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,8 @@ def _faults(one: _Subject) -> tuple[ForwardFault, ...]:
     code, model, settings = one.of
     if not code.whole_lineage(model) or code.method(model, "forward") is None:
         return ()
+    if (fault := _mapping(code, model)) is not None:
+        return (fault,)
     subject = ClassAttributes(code=code, model=model, settings=settings)
     if subject.open:
         return ()
@@ -77,6 +81,28 @@ def _faults(one: _Subject) -> tuple[ForwardFault, ...]:
         for fault in _Walk(subject=subject, training=training).faults():
             found.setdefault((fault.file, fault.line), fault)
     return tuple(found.values())
+
+
+def _mapping(code: ReleaseCode, model: Definition) -> ForwardFault | None:
+    """The fault of a forward that returns a mapping of two, where every trainer takes three values of it."""
+    method = code.method(model, "forward")
+    trainers = [code.text(path.relative_to(code.root).as_posix()) for path in ClassAttributes.trainers(code)]
+    if method is None or not all(_THREE_TAKEN in text for text in trainers if "retval" in text):
+        return None
+    returned = [one.value for one in ast.walk(method.node) if isinstance(one, ast.Return)]
+    mappings = [one for one in returned if isinstance(one, ast.Dict) and len(one.keys) != _TAKEN]
+    if not returned or len(mappings) < len(returned) or len(list(functions(method.node))) > 1:
+        return None
+    first = mappings[0]
+    keys = ", ".join(ast.unparse(key) for key in first.keys if key is not None)
+    return ForwardFault(
+        exception="ValueError",
+        file=f"funasr/{method.owner.file.relative_to(code.root).as_posix()}",
+        line=first.lineno,
+        function="forward",
+        what=f"`forward` returns a mapping with {keys}, and the trainer takes loss, statistics and weight of it",
+        in_training=True,
+    )
 
 
 @dataclass(kw_only=True)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.core.cells import Outcome, Severity, Status
+from harness.core.cells import Device, Outcome, Severity, Status
 from harness.preflight.dry_run.dry_run_answer import DryRun
-from harness.preflight.dry_run.dry_run_failure import culprit, of_this_machine
+from harness.preflight.dry_run.dry_run_failure import OUT_OF_MEMORY, culprit, of_this_machine, too_large_for_the_card
 from harness.preflight.dry_run.dry_run_findings import facts, of_start, of_steps
 from harness.preflight.dry_run.dry_run_refusals import not_tried
-from harness.preflight.dry_run.dry_run_request import Changes, Checkpoint, changes_of, checkpoint_of, request_for
+from harness.preflight.dry_run.dry_run_request import (
+    Changes,
+    Checkpoint,
+    changes_of,
+    checkpoint_of,
+    gpu_name,
+    request_for,
+)
 from harness.preflight.dry_run.dry_run_sample import ROWS, Sample, read_sample
 from harness.preflight.findings import Place, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
@@ -20,6 +27,8 @@ from harness.worker.trainer.options import trainer_options
 
 SECONDS = 600.0
 MEMORY_BYTES = 8 << 30
+MEMORY_BESIDE_A_GPU_BYTES = 16 << 30
+"""Of the host: the whole model is there, and CUDA's libraries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +81,10 @@ def plan(inputs: Inputs) -> DryRunPlan | str:
     checkpoint = checkpoint_of(inputs)
     question = ReleaseQuestion(
         name="preflight.dry_run",
+        device=inputs.device,
         request=request_for(inputs, entry, train, valid, checkpoint, changes),
         timeout_seconds=SECONDS,
-        memory_bytes=MEMORY_BYTES,
+        memory_bytes=MEMORY_BYTES if inputs.device is Device.CPU else MEMORY_BESIDE_A_GPU_BYTES,
         variables={"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"},
     )
     return DryRunPlan(entry=entry, train=train, valid=valid, changes=changes, checkpoint=checkpoint, question=question)
@@ -110,6 +120,12 @@ def judged(inputs: Inputs, made: DryRunPlan, outcome: Outcome) -> PreflightPart:
     for one in (*answer.ended, answer.training):
         if one.failure is None:
             continue
+        if one.status == OUT_OF_MEMORY:
+            if inputs.device is Device.CUDA and inputs.card is None:
+                findings.append(too_large_for_the_card(inputs, one))
+            else:
+                skipped = f"dry run: it does not fit the memory here ({one.failure.message[:200]})"
+            continue
         if one.status == "errored" or of_this_machine(one.failure):
             skipped = f"dry run: it cannot run here ({one.failure.type}: {one.failure.message[:200]})"
             continue
@@ -117,7 +133,13 @@ def judged(inputs: Inputs, made: DryRunPlan, outcome: Outcome) -> PreflightPart:
     findings += of_start(inputs, answer, made.checkpoint)
     if answer.training.failure is None:
         findings += of_steps(inputs, answer.training)
-    said = facts(answer, sampled=len(made.train.rows), listed=made.train.listed, changed=made.changes.said)
+    said = facts(
+        answer,
+        sampled=len(made.train.rows),
+        listed=made.train.listed,
+        changed=made.changes.said,
+        gpu=gpu_name(inputs) if inputs.device is Device.CUDA else None,
+    )
     return PreflightPart(findings=tuple(findings), facts=tuple(said), skipped=skipped)
 
 

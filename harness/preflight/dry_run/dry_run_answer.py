@@ -61,6 +61,8 @@ class Trained:
     """The first step whose loss is no finite number, counted from 0."""
     learning_rates: tuple[float, ...] = ()
     step_seconds: tuple[float, ...] = ()
+    peak_reserved_bytes: int | None = None
+    """Of the GPU's memory, by torch's allocator; None on a CPU."""
     validations: int = 0
     saved: tuple[str, ...] = ()
     criterion: LossCriterion | None = None
@@ -103,6 +105,7 @@ class Trained:
             not_finite=data.get("not_finite"),
             learning_rates=tuple(float(one) for one in data.get("learning_rates", ())),
             step_seconds=tuple(float(one) for one in data.get("step_seconds", ())),
+            peak_reserved_bytes=data.get("peak_reserved_bytes"),
             validations=int(data.get("validations", 0)),
             saved=tuple(data.get("saved", ())),
             criterion=LossCriterion(**criterion) if criterion else None,

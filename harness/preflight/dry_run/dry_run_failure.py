@@ -10,6 +10,7 @@ from harness.config.built_in import KNOWN_ISSUES_NAME, shipped_file
 from harness.core.cells import Cell, Depth, Device, Dimensions, Entry, Failure, Frame, Precision, Severity, Status
 from harness.core.errors import HarnessError
 from harness.preflight.dry_run.dry_run_answer import RowRead, Trained
+from harness.preflight.dry_run.dry_run_request import gpu_name
 from harness.preflight.dry_run.dry_run_sample import Sample, SampledRow
 from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
@@ -43,12 +44,28 @@ _SECTIONS = (
     "excludes",
     "scope_map",
 )
+OUT_OF_MEMORY = "out_of_memory"
+"""Status of a training that ended for want of memory."""
 _COMMON = frozenset({"true", "false", "none", "null", "cpu", "cuda", "model"})
 
 
 def of_this_machine(failure: Failure) -> bool:
     """Whether it is for want of a GPU or a library here, which says nothing about the user's machine."""
     return failure.type in ("ModuleNotFoundError", "ImportError") or bool(_OF_THIS_MACHINE.search(failure.message))
+
+
+def too_large_for_the_card(inputs: Inputs, found: Trained) -> PreflightFinding:
+    """The GPU of this machine is too small, and no other card was named."""
+    failure = found.failure
+    assert failure is not None
+    return PreflightFinding(
+        severity=Severity.BROKEN,
+        rule="dry-run-out-of-memory",
+        message=f"the training does not fit {gpu_name(inputs)}: it runs out of memory {_stage(found)}",
+        place=inputs.settings.place("dataset_conf.batch_size"),
+        evidence=(failure.message[:300],),
+        remedy="see what the memory forecast says of your batches: --gpu 24GB, or another card's size",
+    )
 
 
 def culprit(inputs: Inputs, entry: str, found: Trained, train: Sample, valid: Sample | None) -> PreflightFinding:

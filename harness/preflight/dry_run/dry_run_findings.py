@@ -11,6 +11,7 @@ from harness.preflight.dry_run.dry_run_request import Checkpoint
 from harness.preflight.findings import Place, PreflightFact, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.rules.unigram import Criterion, Row, Unigram, UnigramTargets
+from harness.text.units import memory
 
 AS_RANDOM = 0.9
 """Share of a freshly initialised model's first loss from which on a start is at its level."""
@@ -128,8 +129,10 @@ def of_steps(inputs: Inputs, found: Trained) -> Iterator[PreflightFinding]:
         )
 
 
-def facts(found: DryRun, *, sampled: int, listed: int, changed: Sequence[str]) -> Iterator[PreflightFact]:
-    """What was measured."""
+def facts(
+    found: DryRun, *, sampled: int, listed: int, changed: Sequence[str], gpu: str | None = None
+) -> Iterator[PreflightFact]:
+    """What was measured; `gpu` is the name of the card, None on a CPU."""
     training = found.training
     depth = "at the model's own depth" if found.whole else "few blocks of each stack, with their weights"
     yield _fact("rows", f"{sampled} of {listed}, the longest among them")
@@ -140,7 +143,11 @@ def facts(found: DryRun, *, sampled: int, listed: int, changed: Sequence[str]) -
     yield _fact("loss", _losses(training))
     usual = sorted(training.step_seconds)[len(training.step_seconds) // 2] if training.step_seconds else None
     if usual is not None:
-        yield _fact("time of a step here", f"{usual:.2g} s on a CPU with one thread; a GPU is much faster")
+        where = f"on {gpu}" if gpu else "on a CPU with one thread; a GPU is much faster"
+        yield _fact("time of a step here", f"{usual:.2g} s {where}")
+    if training.peak_reserved_bytes is not None:
+        held = memory(training.peak_reserved_bytes)
+        yield _fact("memory of these steps, measured", f"{held} reserved by torch, without CUDA's own")
     for line in _levels(found):
         label, _, value = line.partition(": ")
         yield _fact(label, value)

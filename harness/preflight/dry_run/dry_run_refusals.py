@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.preflight.dry_run.dry_run_request import checkpoint_of
 from harness.preflight.inputs import Inputs
+from harness.preflight.release.libraries import missing_for_the_model
 from harness.text.units import memory
 from harness.variants.from_folder import code_in
 
@@ -25,6 +26,11 @@ def not_tried(inputs: Inputs) -> str:
     if language_model(inputs):
         return f"{model} holds a language model, of which no block can be left out here{_size(inputs)}; " + (
             CHECKED_INSTEAD
+        )
+    if lacking := missing_for_the_model(inputs):
+        return (
+            f"the code of {model} needs {lacking}, which is not installed here (pip install {lacking}): no step can be "
+            f"taken; {CHECKED_INSTEAD}"
         )
     return ""
 

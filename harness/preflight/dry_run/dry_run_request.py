@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.core.cells import Device
 from harness.preflight.dry_run.dry_run_sample import Sample
 from harness.preflight.inputs import Inputs
 
@@ -32,6 +33,8 @@ _NOT_GIVEN = ("model", "model_path", "config", "train_data_set_list", "valid_dat
 """Settings whose values are places of the copy."""
 _RUNS_CODE = {"trust_remote_code": False, "debug": False}
 _EPOCHS = 2
+_HALF_PRECISION = ("use_fp16", "use_bf16")
+_SEVERAL_PROCESSES = ("use_fsdp", "use_deepspeed", "use_ddp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +149,23 @@ def shallow(config: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
+def gpu_name(inputs: Inputs) -> str:
+    """The GPU of a dry run, by its name: torch's first."""
+    return next(iter(inputs.environment.gpu_names), "a GPU")
+
+
 def changes_of(inputs: Inputs, rows: int) -> Changes:
-    """What is set otherwise: what a CPU cannot do, and what would take long."""
+    """What is set otherwise: what a CPU or a single process cannot do, and what would take long."""
     settings = inputs.settings
     data, train = settings.section("dataset_conf"), settings.section("train_conf")
-    forced: dict[str, Any] = {"device": "cpu", "dataset_conf.num_workers": 0, "train_conf.max_epoch": _EPOCHS}
-    said = [f"{_EPOCHS} epochs", "on the CPU"]
-    for name in ("use_fp16", "use_bf16", "use_fsdp", "use_deepspeed", "use_ddp"):
+    on_gpu = inputs.device is Device.CUDA
+    forced: dict[str, Any] = {
+        "device": str(inputs.device),
+        "dataset_conf.num_workers": 0,
+        "train_conf.max_epoch": _EPOCHS,
+    }
+    said = [f"{_EPOCHS} epochs", f"on {gpu_name(inputs)}" if on_gpu else "on the CPU"]
+    for name in _SEVERAL_PROCESSES if on_gpu else (*_HALF_PRECISION, *_SEVERAL_PROCESSES):
         if train.get(name):
             forced[f"train_conf.{name}"] = False
             said.append(f"without {name}")
@@ -202,7 +215,7 @@ def request_for(
         "folder": str(inputs.model),
         "files": files_of(inputs.model),
         "config_name": config_name(inputs.model),
-        "shallow": shallow(config),
+        "shallow": shallow(config) if inputs.device is Device.CPU else {},
         "blocks": BLOCKS,
         "small": SMALL_PARAMETERS,
         "deep": 0 < elements <= MOST_ELEMENTS_AT_DEPTH and 20 * elements < _free_memory(),

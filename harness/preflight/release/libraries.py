@@ -33,20 +33,25 @@ _DISTRIBUTIONS = {
 }
 """By module; a module that is not here is not judged."""
 
-_BUILT = ("tokenizer", "frontend")
+_BUILT = ("model", "tokenizer", "frontend")
 
 
 def missing_libraries(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
-    """What the trainer, the tokenizer and the frontend import, without a fallback, and the environment lacks."""
+    """What the trainer, the model, the tokenizer and the frontend import, without a fallback, and is not installed.
+
+    `import funasr` passes over a model's module that cannot be imported: the trainer then knows no such model.
+    """
     said: set[str] = set()
     wanted = [
         (module, f"funasr/bin/{trainer.entry}.py", Place()) for module in _unguarded(trainer.code, trainer.script)
     ]
     for key in _BUILT:
-        name = inputs.settings.get(key)
+        # The command's `model` is the folder.
+        settings = inputs.config if key == "model" else inputs.settings
+        name = settings.get(key)
         one = trainer.code.definition(f"{key}_classes", name) if isinstance(name, str) else None
         if one is not None:
-            wanted += [(module, f"{key} {name}", inputs.settings.place(key)) for module in _of_class(trainer.code, one)]
+            wanted += [(module, f"{key} {name}", settings.place(key)) for module in _of_class(trainer.code, one)]
     if inputs.settings.get("train_conf.use_wandb") and "wandb.init" in trainer.trainer_text:
         wanted.append(("wandb", "train_conf.use_wandb", inputs.settings.place("train_conf.use_wandb")))
     for module, who, place in wanted:
@@ -62,6 +67,15 @@ def missing_libraries(inputs: Inputs, trainer: TrainerCode) -> Iterator[Prefligh
             evidence=(f"looked for in {inputs.environment.python}",),
             remedy=f"pip install {distribution}",
         )
+
+
+def missing_for_the_model(inputs: Inputs) -> str:
+    """The first distribution that the model's own code imports and the environment lacks; empty where it has all."""
+    name = inputs.config.get("model")
+    one = inputs.code.definition("model_classes", name) if isinstance(name, str) else None
+    modules = _of_class(inputs.code, one) if one is not None else ()
+    wanted = [(_DISTRIBUTIONS[module], module) for module in modules if module in _DISTRIBUTIONS]
+    return next((distribution for distribution, module in wanted if not has_library(inputs, distribution, module)), "")
 
 
 def has_library(inputs: Inputs, distribution: str, module: str = "") -> bool:

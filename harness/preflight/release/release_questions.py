@@ -27,6 +27,8 @@ class ReleaseQuestion:
     """Such as `preflight.tensors`."""
     request: Mapping[str, Any]
     """JSON: what the measurement is called with, besides `release`, `check` and `device`."""
+    device: Device = Device.CPU
+    """On a GPU nothing is imported beforehand: a process that initialised CUDA cannot fork."""
     whole: bool = True
     """Whether the release is imported whole, as a training does; otherwise the measurement imports what it needs."""
     timeout_seconds: float = 120.0
@@ -36,7 +38,7 @@ class ReleaseQuestion:
     @property
     def key(self) -> str:
         """Name and request: what was measured once need not be measured again."""
-        return f"{self.name} {json.dumps(self.request, sort_keys=True)}"
+        return f"{self.name} {self.device} {json.dumps(self.request, sort_keys=True)}"
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -68,7 +70,7 @@ class _Requests:
             "version": self.inputs.release.version,
             "install_dir": str(self.inputs.install_dir),
             "components": [],
-            "whole": any(question.whole for question in self.questions),
+            "whole": any(question.whole and question.device is Device.CPU for question in self.questions),
         }
 
     def request_for(self, cell: Cell) -> Mapping[str, Any]:
@@ -77,13 +79,13 @@ class _Requests:
             **question.request,
             "check": question.name,
             "release": self.release_for(cell.release),
-            "device": Device.CPU,
+            "device": question.device,
             "environment_shims": list(self.inputs.environment.shims),
             "components": [],
         }
 
-    def gpus_for(self, cell: Cell) -> int:  # noqa: ARG002 - it needs none
-        return 0
+    def gpus_for(self, cell: Cell) -> int:
+        return int(cell.device is Device.CUDA)
 
     def evidence_for(self, cell: Cell) -> Mapping[str, Any]:  # noqa: ARG002 - there is none
         return {}
@@ -123,7 +125,7 @@ def _run(inputs: Inputs, questions: Sequence[ReleaseQuestion]) -> dict[str, Outc
         counterexamples=no_stored_examples,
         jobs=1,
     )
-    cells = [_cell(inputs, number) for number in range(len(questions))]
+    cells = [_cell(inputs, number, question.device) for number, question in enumerate(questions)]
     variables = {name: value for question in questions for name, value in question.variables.items()}
     options = RunOptions(preload=_PRELOADED, variables={"OMP_WAIT_POLICY": "PASSIVE", **variables})
     with temporary_folder() as workspace:
@@ -133,7 +135,7 @@ def _run(inputs: Inputs, questions: Sequence[ReleaseQuestion]) -> dict[str, Outc
     return {question.key: outcomes[cell] for question, cell in zip(questions, cells, strict=True)}
 
 
-def _cell(inputs: Inputs, number: int) -> Cell:
+def _cell(inputs: Inputs, number: int, device: Device = Device.CPU) -> Cell:
     return Cell(
         release=inputs.release.label,
         variant=str(number),
@@ -142,7 +144,7 @@ def _cell(inputs: Inputs, number: int) -> Cell:
         # It is no check of a matrix; the process tree needs the name of one.
         check=Check.LOSS_CONTRACT,
         entry=None,
-        device=Device.CPU,
+        device=device,
         precision=Precision.FP32,
     )
 

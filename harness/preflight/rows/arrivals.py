@@ -18,11 +18,13 @@ from harness.preflight.inputs import Inputs
 from harness.preflight.rows.data_files import KEYS, NAMES
 from harness.preflight.rows.gathered import Gathered
 from harness.preflight.rows.measured import Arrivals, Measurement, entry_of
+from harness.preflight.rows.reading import JsonRow
 from harness.worker.trainer import options
 
 MOST_OF_AN_EPOCH = 0.25
 """Rows that a dropped last batch may take of an epoch before the training is another one than the files say."""
 
+_OWN_LENGTH_SINCE = (1, 0, 18)
 _LIMITS = ("max_token_length", "max_source_length", "min_source_length", "max_target_length", "min_target_length")
 _SETTINGS = {
     "dataset": "dataset_classes",
@@ -57,6 +59,7 @@ def check(measurement: Measurement, inputs: Inputs) -> Iterator[PreflightFinding
         yield from _raised(arrivals.failure, train)
         return
     yield from _left_out(train, arrivals, inputs)
+    yield from _limit_of_another_row(train, arrivals, inputs)
     yield from _not_drawn(train, arrivals, inputs)
     yield from _changed(train, arrivals)
     yield from _empty_batches(train, arrivals, inputs)
@@ -115,27 +118,64 @@ def _left_out(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[P
 
 def _reasons(rows: Gathered, arrivals: Arrivals, inputs: Inputs, count: int, role: str) -> dict[int, str]:
     """The rows that a limit leaves out, each with the limit."""
-    conf = inputs.settings.get("dataset_conf", {}) or {}
-    kind = conf.get("batch_type", "example") if isinstance(conf, Mapping) else "example"
-    limits = RowLimits.of(conf if isinstance(conf, Mapping) else {}, {"dataset_conf.batch_type": kind})
+    limits = _limits(inputs)
     kept = arrivals.kept if role == "train" else arrivals.valid_kept
     arrived = arrivals.arrived if role == "train" else arrivals.valid_kept
     found = {}
     for number in range(count):
         if kept is None or arrived is None or number in arrived or not rows.file.rows[number].source:
             continue
-        row = rows.file.rows[number]
-        reason = left_out(
-            JsonlRow(
-                line=row.line, content=b"{}", key=row.key, source=row.source, target=row.target,
-                source_len=row.source_len, target_len=row.target_len, text_language="", lacking=(),
-            ),
-            limits,
-            inputs.version,
-        )  # fmt: skip
+        reason = _limit_of(rows.file.rows[number], limits, inputs)
         if reason or number not in kept:
             found[number] = reason
     return found
+
+
+def _limits(inputs: Inputs) -> RowLimits:
+    conf = inputs.settings.get("dataset_conf", {})
+    conf = conf if isinstance(conf, Mapping) else {}
+    return RowLimits.of(conf, {"dataset_conf.batch_type": conf.get("batch_type", "example")})
+
+
+def _limit_of(row: JsonRow, limits: RowLimits, inputs: Inputs) -> str:
+    """The limit by which this release means to leave a row out; empty where there is none."""
+    return left_out(
+        JsonlRow(
+            line=row.line, content=b"{}", key=row.key, source=row.source, target=row.target,
+            source_len=row.source_len, target_len=row.target_len, text_language="", lacking=(),
+        ),
+        limits,
+        inputs.version,
+    )  # fmt: skip
+
+
+def _above_the_limit(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> list[int]:
+    """Training rows that arrive although they are above the sampler's limit.
+
+    Samplers up to 1.0.17 compare it with the length of row `shuffle_idx[idx]`, and draw row `idx`.
+    """
+    if arrivals.arrived is None or inputs.version >= _OWN_LENGTH_SINCE:
+        return []
+    limits = _limits(inputs)
+    rows = train.file.rows
+    return [number for number in sorted(arrivals.arrived) if _limit_of(rows[number], limits, inputs)]
+
+
+def _limit_of_another_row(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
+    """Rows above a limit that are trained, while others are left out in their place."""
+    above = _above_the_limit(train, arrivals, inputs)
+    if not above:
+        return
+    yield train.finding(
+        "limit-of-another-row",
+        f"{len(above)} of {train.count} training rows are above `dataset_conf.max_token_length` and are trained all "
+        "the same: with shuffling, this release's sampler compares it with another row's length. As many others, "
+        "drawn at random, are missing from every epoch",
+        above,
+        evidence=[_limit_line("max_token_length", above, inputs)],
+        details=_lengths(train, above, dict.fromkeys(above, "")),
+        remedy="take the long rows out of the file, or ++dataset_conf.shuffle=false; 1.0.18 compares each row's own",
+    )
 
 
 def _name_of(limit: str) -> str:
@@ -183,7 +223,8 @@ def _not_drawn(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[
     if arrivals.kept is None or arrivals.arrived is None or not arrivals.epochs:
         return
     reasons = _reasons(train, arrivals, inputs, train.count, "train")
-    allowed = len(arrivals.kept - reasons.keys())
+    # For each row above the limit that arrives, the epoch lacks another.
+    allowed = len(arrivals.kept - reasons.keys()) - len(_above_the_limit(train, arrivals, inputs))
     drawn = sum(one.rows for ranks in arrivals.epochs for one in ranks) / len(arrivals.epochs)
     lost = round(allowed - drawn)
     if lost <= 0:
@@ -194,7 +235,12 @@ def _not_drawn(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[
     yield PreflightFinding(
         severity=few if drawn else Severity.BROKEN,
         rule="rows-not-drawn",
-        message=f"{lost} of {allowed} training rows are in no batch of an epoch: the sampler drops the last batch",
+        message=f"{lost} of {allowed} training rows are in no batch of an epoch"
+        + (
+            ": the sampler drops the last batch"
+            if lost <= most or not drawn
+            else ", and no limit of dataset_conf is why"
+        ),
         place=inputs.settings.place("dataset_conf.batch_size"),
         evidence=(
             f"a batch has up to {most} rows" if most else "the rows do not fill one batch",

@@ -36,7 +36,9 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         except Exception as error:
             return _answer({"unreadable": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
         found |= {"elements": weights.elements, "norm_deviation": weights.norm_deviation}
-    launch.import_model_class(request["release"]["install_dir"], str(request["config"]["model"]))
+    if request["device"] == "cpu":
+        # Once for all children. On a GPU each child imports by itself: a process that initialised CUDA cannot fork.
+        launch.import_model_class(request["release"]["install_dir"], str(request["config"]["model"]))
     whole = not request["shallow"] or (weights is not None and weights.elements <= request["small"])
     blocks = None if whole else request["blocks"]
     found |= {"whole": whole, **_trainings(request, partial(_train, weights=weights, blocks=blocks))}
@@ -133,7 +135,7 @@ def _train(
 
     model_class = launch.import_model_class(request["release"]["install_dir"], str(request["config"]["model"]))
     setup = _set_up(request, weights, blocks, context.path)
-    recorder, rows, began = TrainingRecorder(meter=memory.meter("cpu")), RowsRead(), time.monotonic()
+    recorder, rows, began = TrainingRecorder(meter=memory.meter(request["device"])), RowsRead(), time.monotonic()
     first = _FirstForward()
     recorder.attach(model_class)
     first.attach(model_class)
@@ -235,6 +237,7 @@ def _observed(
         "not_finite": next((n for n, one in enumerate(losses) if one is not None and not math.isfinite(one)), None),
         "learning_rates": metrics["learning_rates"],
         "step_seconds": metrics["step_seconds"],
+        "peak_reserved_bytes": metrics["peak_reserved_bytes"],
         "forwards": metrics["invariants"]["forwards"],
         "validations": recorder.validations,
         "saved": saved,

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from user_folders import inputs_of
 
-from harness.core.cells import Release, Status
+from harness.core.cells import Outcome, Release, Status
 from harness.environments.environment import probe
 from harness.preflight import preflight
 from harness.preflight.command import TrainingCommand
 from harness.preflight.findings import PreflightFact, PreflightPart
 from harness.preflight.inputs import Inputs
-from harness.preflight.release.release_questions import ReleaseQuestion, ask_all, ask_release
+from harness.preflight.release.release_questions import ReleaseQuestion, _cell, ask_all, ask_release
 from harness.preflight.settings import SettingsInForce
+from harness.preflight.verdict import record, sentence
 from harness.releases import default_cache, resolve
 
 
@@ -51,6 +53,26 @@ def test_a_part_that_fails_is_named_and_the_others_are_kept(inputs: Inputs, monk
     report = preflight.examine(inputs)
     assert report.faults == ("one: KeyError: 'x'",)
     assert [fact.value for fact in report.facts] == ["8"]
+
+
+@pytest.mark.parametrize("status", [Status.TIMED_OUT, Status.ERRORED, Status.FAILED])
+def test_a_release_that_does_not_answer_is_no_go_and_no_no_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: Status
+) -> None:
+    inputs = inputs_of(tmp_path)
+    monkeypatch.setattr(preflight, "parts", lambda: (("weights", lambda _: PreflightPart(skipped="not compared")),))
+    monkeypatch.setattr(preflight, "questions", lambda: ())
+    question = ReleaseQuestion(name="preflight.tensors", request={})
+    inputs.answers[question.key] = Outcome(cell=_cell(inputs, 0), status=status, reason="after 120 s")
+    report = preflight.examine(inputs)
+    if status is Status.FAILED:
+        # The release's own exception is an answer: a finding says it, or the part is skipped with its reason.
+        assert (report.go, report.unanswered) == (True, ())
+        return
+    assert (report.clean, report.go, report.unanswered) == (True, False, ("weights",))
+    assert sentence(report).startswith("Not decided: nothing was found that stops or changes this training, but there")
+    assert "no answer about weights." in sentence(report)
+    assert record(report, {})["go"] is False
 
 
 @pytest.mark.release

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,13 +50,16 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "my model"
     folder.mkdir()
-    config = json.loads(
-        json.dumps(render(load_variant("paraformer"), dimensions=Dimensions.parse(SIZE), depth=Depth.REDUCED))
-    )
-    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    configure(folder, "paraformer")
     (folder / "tokens.json").write_text(json.dumps(["<blank>", "<s>", "</s>", *"一二三四五六七", "<unk>"]))
     (folder / "am.mvn").write_text("<Nnet>\n")
     return tmp_path
+
+
+def configure(folder: Path, variant: str) -> None:
+    """Write the folder's config."""
+    rendered = render(load_variant(variant), dimensions=Dimensions.parse(SIZE), depth=Depth.REDUCED)
+    (folder / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(rendered))), encoding="utf-8")
 
 
 def cell(release: str, check: str) -> str:
@@ -74,6 +78,42 @@ def test_diagnose_runs_the_folders_cell(room: Path, layout: Layout, capsys: pyte
     assert cli.main([*asked, "--variant", "my model"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["cell"], found["against"]) == (cell(NEWER, "loss_contract"), OLDER)
+
+
+@pytest.mark.release
+def test_bisect_finds_where_the_folders_model_trains(
+    room: Path, layout: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for release in ("1.0.17", "1.0.18"):
+        layout(release)
+    configure(room / "my model", "paraformer_streaming")
+    asked = ["bisect", "--check", "loss_contract", "--good", "1.0.18", "--bad", "1.0.17", "--variant", "my model"]
+    assert cli.main([*asked, "--json", "-q"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["cell"] == f"my-model/{SIZE}/reduced/loss_contract/cpu-fp32"
+    (transition,) = found["transitions"]
+    assert "1.0.17" in json.dumps(transition)
+    assert "1.0.18" in json.dumps(transition)
+
+
+@pytest.mark.release
+def test_gate_names_what_a_patch_breaks_of_the_folder(
+    room: Path, layout: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install_dir = layout(NEWER)
+    path = "funasr/models/paraformer/model.py"
+    before = (install_dir / path).read_text(encoding="utf-8")
+    sampling = "self.sampling_ratio = sampling_ratio"
+    assert before.count(sampling) == 1
+    after = before.replace(sampling, f"{sampling} / len(())")
+    patch = difflib.unified_diff(before.splitlines(True), after.splitlines(True), f"a/{path}", f"b/{path}")
+    (room / "planted.patch").write_text("".join(patch), encoding="utf-8")
+    (room / "matrix.toml").write_text(MATRIX.format(release=NEWER, check="construct"), encoding="utf-8")
+    asked = ["gate", "--apply", "planted.patch", "--against", NEWER, "--matrix", "matrix.toml"]
+    assert cli.main([*asked, "--no-diagnosis", "--json", "-q"]) == 1
+    said = capsys.readouterr().out
+    assert f"/my-model/{SIZE}/reduced/construct/cpu-fp32" in said
+    assert "ZeroDivisionError" in said
 
 
 class Reached:

@@ -47,9 +47,9 @@ def main(options: argparse.Namespace) -> int:
         print_json(record(report, about))
     else:
         _print(report, about, verbose=is_verbose())
-    if not report.go:
+    if not report.clean:
         return FOUND
-    return FAULT if report.faults else FINE
+    return FINE if report.go else FAULT
 
 
 def _with_which_releases(options: argparse.Namespace, inputs: Inputs) -> int:

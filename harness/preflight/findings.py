@@ -97,9 +97,13 @@ class Report:
     skipped: tuple[str, ...]
     faults: tuple[str, ...] = ()
     """Parts that a fault of the harness kept from an answer, each with its exception."""
+    unanswered: tuple[str, ...] = ()
+    """Parts about which the release gave no answer in time."""
 
     @classmethod
-    def of(cls, release: str, parts: Sequence[PreflightPart], *, faults: Sequence[str] = ()) -> Report:
+    def of(
+        cls, release: str, parts: Sequence[PreflightPart], *, faults: Sequence[str] = (), unanswered: Sequence[str] = ()
+    ) -> Report:
         """The parts together."""
         return cls(
             release=release,
@@ -107,9 +111,15 @@ class Report:
             facts=tuple(fact for part in parts for fact in part.facts),
             skipped=tuple(part.skipped for part in parts if part.skipped),
             faults=tuple(faults),
+            unanswered=tuple(unanswered),
         )
 
     @property
-    def go(self) -> bool:
+    def clean(self) -> bool:
         """Whether nothing above `minor` was found."""
         return all(finding.severity is Severity.MINOR for finding in self.findings)
+
+    @property
+    def go(self) -> bool:
+        """Whether nothing above `minor` was found, and no part was kept from an answer."""
+        return self.clean and not self.faults and not self.unanswered

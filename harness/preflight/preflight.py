@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from harness.core.cells import Status
 from harness.preflight import rows
 from harness.preflight.dry_run import dry_run
 from harness.preflight.findings import PreflightPart, Report
@@ -60,7 +61,18 @@ def examine(inputs: Inputs, *, progress: Progress = nullcontext) -> Report:
         except Exception as error:
             faults.append(f"{name}: {type(error).__name__}: {error}")
             _log.debug("%s", name, exc_info=True)
-    return Report.of(inputs.release.label, found, faults=faults)
+    return Report.of(inputs.release.label, found, faults=faults, unanswered=_unanswered(inputs))
+
+
+_SUBJECTS = {"preflight.rows": "rows", "preflight.tensors": "weights", "preflight.dry_run": "dry run"}
+"""What the measurements are about; the other only confirms what reading the code says."""
+
+
+def _unanswered(inputs: Inputs) -> list[str]:
+    """What the release did not answer in time, or by a fault of this machine."""
+    lost = (Status.TIMED_OUT, Status.ERRORED)
+    names = [key.partition(" ")[0] for key, outcome in inputs.answers.items() if outcome.status in lost]
+    return [subject for name, subject in _SUBJECTS.items() if name in names]
 
 
 def _guarded(make: Callable[[Inputs], ReleaseQuestion | None], inputs: Inputs) -> ReleaseQuestion | None:

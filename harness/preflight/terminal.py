@@ -40,7 +40,8 @@ def render(report: Report, about: Mapping[str, str], *, verbose: bool = False) -
     for fault in report.faults:
         yield from _wrapped(f"not checked, by a fault of the harness: {one_line(fault)}", "", "bold magenta")
     yield Text("")
-    yield from _wrapped(sentence(report), "", "bold green" if report.go else "bold red")
+    style = "bold green" if report.go else "bold magenta" if report.clean else "bold red"
+    yield from _wrapped(sentence(report), "", style)
 
 
 def _few(findings: tuple[PreflightFinding, ...]) -> tuple[PreflightFinding, ...]:

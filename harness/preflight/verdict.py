@@ -23,8 +23,14 @@ def sentence(report: Report) -> str:
     """Whether to start the training, and why not."""
     count = Counter(finding.severity for finding in report.findings)
     minor = plural(count[Severity.MINOR], "remark") if count[Severity.MINOR] else ""
+    if report.clean and not report.go:
+        lost = [*report.unanswered, *(fault.partition(":")[0] for fault in report.faults)]
+        return (
+            f"Not decided: nothing was found that stops or changes this training{f' ({minor})' if minor else ''}, but "
+            f"there is no answer about {' and '.join(lost)}. Run it again; a busy machine may be why."
+        )
     if report.go:
-        unchecked = len(report.skipped) + len(report.faults)
+        unchecked = len(report.skipped)
         reservation = f"; {plural(unchecked, 'part')} not checked" if unchecked else ""
         return (
             f"Go: nothing was found that stops or changes this training{f' ({minor})' if minor else ''}{reservation}."

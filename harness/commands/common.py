@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from harness.commands.options import BASELINES, default_known_issues, default_lock
 from harness.config.matrix import Matrix, load_matrix, select
@@ -105,7 +104,7 @@ def cache_of(options: argparse.Namespace) -> Path:
     return cache
 
 
-def print_json(record: Mapping[str, Any]) -> None:
+def print_json(record: Mapping[str, object]) -> None:
     """Print a record as strict JSON to standard output; what JSON has no number for is "nan", "inf" or "-inf"."""
     print(json_text(record), end="")
 

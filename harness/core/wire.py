@@ -149,7 +149,7 @@ class TreePlan:
         )
 
 
-def _fields(record: PlannedCell | ReleaseBatch) -> dict[str, Any]:
+def _fields(record: PlannedCell | ReleaseBatch) -> dict[str, object]:
     return {each.name: getattr(record, each.name) for each in fields(record)}
 
 

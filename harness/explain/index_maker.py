@@ -11,7 +11,6 @@ import warnings
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.config.built_in import LOCK_NAME, shipped_file
 from harness.explain.release_index import FILE, SCHEMA, line_hash
@@ -39,7 +38,7 @@ def make_index(overlays: Mapping[str, Path]) -> bytes:
             key = (path.relative_to(overlay).as_posix(), path.read_bytes())
             releases[key] = releases.get(key, 0) | 1 << place
     hashes, numbers = {0: 0}, array("I")
-    files: dict[str, list[Any]] = {}
+    files: dict[str, list[object]] = {}
     for file, data in sorted(releases, key=lambda key: (key[0], releases[key] & -releases[key])):
         lines, definitions = _read(data.decode("utf-8", "replace"))
         numbers.extend(hashes.setdefault(one, len(hashes)) for one in lines)
@@ -53,7 +52,7 @@ def make_index(overlays: Mapping[str, Path]) -> bytes:
     return lzma.compress(text + b"\n" + table.tobytes() + numbers.tobytes(), preset=9 | lzma.PRESET_EXTREME)
 
 
-def _read(source: str) -> tuple[list[int], list[list[Any]]]:
+def _read(source: str) -> tuple[list[int], list[list[object]]]:
     """The hashes of a file's lines, and its definitions; no definitions where it cannot be parsed."""
     texts = source.split("\n")
     with warnings.catch_warnings():
@@ -83,7 +82,7 @@ def _docstring(node: ast.AST) -> ast.Expr | None:
     return first if holds and isinstance(first, ast.Expr) else None
 
 
-def _definitions(node: ast.AST, within: str) -> Iterator[list[Any]]:
+def _definitions(node: ast.AST, within: str) -> Iterator[list[object]]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             name = f"{within}.{child.name}" if within else child.name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from typing import Any
 
 from rich.text import Text
 
@@ -103,7 +102,7 @@ def _wrapped(text: str, indent: str, style: str = "") -> Iterator[Text]:
         yield Text(f"{indent}{line}", style=style)
 
 
-def record(report: LogReport) -> dict[str, Any]:
+def record(report: LogReport) -> dict[str, object]:
     """The report for `--json`."""
     return {
         "schema": 1,

@@ -67,7 +67,7 @@ class SettingsInForce:
         section = self.section(path)
         return section or default
 
-    def section(self, path: str) -> dict[str, Any]:
+    def section(self, path: str) -> dict[str, object]:
         """The leaves below a path as a nested dict; empty where there is none."""
         prefix = f"{path}." if path else ""
         found: dict[str, Any] = {}

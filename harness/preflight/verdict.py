@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 from harness.core.cells import Severity
 from harness.preflight.findings import PreflightFinding, Report
@@ -43,7 +42,7 @@ def sentence(report: Report) -> str:
     return f"No go: {', and '.join(words)}."
 
 
-def record(report: Report, about: Mapping[str, str]) -> dict[str, Any]:
+def record(report: Report, about: Mapping[str, str]) -> dict[str, object]:
     """The report as JSON; `about` says what was looked at."""
     return {
         "schema": SCHEMA,
@@ -58,7 +57,7 @@ def record(report: Report, about: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _finding(one: PreflightFinding) -> dict[str, Any]:
+def _finding(one: PreflightFinding) -> dict[str, object]:
     return {
         "severity": one.severity,
         "rule": one.rule,

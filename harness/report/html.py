@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -134,7 +134,7 @@ def environment() -> Environment:
     return made
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> object:
     """What Jinja2 puts out for a value: foreign text made visible, our own markup as it is."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return plain(value)

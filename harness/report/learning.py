@@ -10,7 +10,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from harness.core.cells import Check, Dimensions, Entry, Outcome, Verdict
 from harness.core.numbers import any_number, any_numbers
@@ -64,7 +64,7 @@ class Training:
     peak_used_bytes: float | None
 
     @classmethod
-    def of(cls, metrics: Mapping[str, Any]) -> Self:
+    def of(cls, metrics: Mapping[str, object]) -> Self:
         """Read the metrics as they came; whatever is not of the expected kind counts as not had."""
         steps = units.finite(any_numbers(metrics.get("step_seconds")))
         return cls(
@@ -163,7 +163,7 @@ def group_curves(judged: Iterable[JudgedOutcome], order: Order) -> dict[CurveKey
     }
 
 
-def named(value: Any) -> tuple[Named, ...]:
+def named(value: object) -> tuple[Named, ...]:
     """A metric that is a number for each part of the model."""
     return tuple(Named(name=name, value=any_number(item)) for name, item in _items(value))
 
@@ -201,9 +201,9 @@ def _use(members: list[JudgedOutcome], order: Order) -> CurveUse:
     )
 
 
-def _items(value: Any) -> list[tuple[str, Any]]:
+def _items(value: object) -> list[tuple[str, object]]:
     return [(str(name), item) for name, item in value.items()] if isinstance(value, Mapping) else []
 
 
-def _whole(value: Any) -> int | None:
+def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None

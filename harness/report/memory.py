@@ -10,7 +10,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from harness.core.cells import Cell, Check, Device, Outcome, Status
 from harness.core.numbers import any_number, any_numbers
@@ -191,7 +190,7 @@ def _key(cell: Cell) -> tuple[str, ...]:
     return (str(cell.variant), str(cell.dimensions), place, f"{cell.check}@{cell.entry}")
 
 
-def _phases(seconds: Mapping[str, Any], warm_up: int) -> tuple[PhaseTime, ...]:
+def _phases(seconds: Mapping[str, object], warm_up: int) -> tuple[PhaseTime, ...]:
     medians: dict[str, float | None] = {}
     for name in PHASES:
         known = units.finite(any_numbers(seconds.get(name))[warm_up:])
@@ -203,12 +202,12 @@ def _phases(seconds: Mapping[str, Any], warm_up: int) -> tuple[PhaseTime, ...]:
     )
 
 
-def _peak(told: Mapping[str, Any]) -> str:
+def _peak(told: Mapping[str, object]) -> str:
     step = any_number(told.get("step"))
     return "" if step is None else f"{told.get('phase')}, step {int(step) + 1}"
 
 
-def _notes(device: Mapping[str, Any], *, used: Any) -> Iterator[str]:
+def _notes(device: Mapping[str, object], *, used: object) -> Iterator[str]:
     start = _mapping(device.get("at_start"))
     if device.get("clean_at_start") is False:
         others = int(any_number(start.get("other_processes")) or 0)
@@ -225,7 +224,7 @@ def _notes(device: Mapping[str, Any], *, used: Any) -> Iterator[str]:
         yield "The device is a partition of a GPU (MIG)."
 
 
-def _predicted(metrics: Mapping[str, Any]) -> Iterator[str]:
+def _predicted(metrics: Mapping[str, object]) -> Iterator[str]:
     told = []
     for name in MEASURED:
         error, predicted = error_of(metrics, name), any_number(metrics.get(name.replace("peak", "predicted")))
@@ -236,7 +235,7 @@ def _predicted(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"Predicted without a GPU: {', '.join(told)}."
 
 
-def _shortage(value: Any) -> Shortage | None:
+def _shortage(value: object) -> Shortage | None:
     if not isinstance(value, Mapping):
         return None
     return Shortage(
@@ -251,7 +250,7 @@ def _shortage(value: Any) -> Shortage | None:
     )
 
 
-def _timeline(metrics: Mapping[str, Any], parts: Mapping[str, Any], *, on_gpu: bool) -> Timeline | None:
+def _timeline(metrics: Mapping[str, object], parts: Mapping[str, object], *, on_gpu: bool) -> Timeline | None:
     held = any_numbers(metrics.get("held_bytes"))
     if not units.finite(held):
         return None
@@ -266,5 +265,5 @@ def _timeline(metrics: Mapping[str, Any], parts: Mapping[str, Any], *, on_gpu: b
     )
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.core.cells import Failure
 from harness.rules.known_issues import KnownIssue
@@ -36,7 +35,7 @@ class RunOfCell:
         """The known issues that explain it."""
         return tuple(one for one in (self.judged.issue, *self.judged.also) if one) if self.judged.issue else ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The record of this run within `show --json`."""
         return {
             "run": self.folder.as_posix(),
@@ -64,7 +63,7 @@ class RunOfCell:
         }
 
 
-def cell_json(cell: str, runs: Sequence[RunOfCell]) -> dict[str, Any]:
+def cell_json(cell: str, runs: Sequence[RunOfCell]) -> dict[str, object]:
     """What `show --json` prints."""
     return {"schema": SCHEMA, "cell": cell, "runs": [one.to_json() for one in runs]}
 
@@ -99,11 +98,11 @@ def _lines(one: RunOfCell) -> Iterator[str]:
         yield f"            {one.repeat.hint}"
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _evidence(evidence: Mapping[str, Any]) -> Iterator[str]:
+def _evidence(evidence: Mapping[str, object]) -> Iterator[str]:
     for name, value in evidence.items():
         if isinstance(value, Sequence) and not isinstance(value, str) and value:
             yield f"  {name}:"

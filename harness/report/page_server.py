@@ -13,7 +13,6 @@ import socketserver
 import threading
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
 
 _LONGEST_REQUEST = 10.0
 """Seconds."""
@@ -24,7 +23,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A browser that went away is not the terminal's business."""
 
 
@@ -100,7 +99,7 @@ def _handler(served: PageServer) -> type[http.server.BaseHTTPRequestHandler]:
             if with_body:
                 self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             """Requests are not the terminal's business."""
 
     return Handler

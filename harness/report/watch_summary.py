@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from typing import Any
 
 from harness.core.cells import Severity
 from harness.text import units
@@ -225,7 +224,7 @@ def _parts(found: PostMortem) -> Iterator[WatchFact]:
             yield WatchFact(name=name, text=units.memory(size))
 
 
-def _settings(given: Mapping[str, Any], prefix: str = "") -> Iterator[WatchFact]:
+def _settings(given: Mapping[str, object], prefix: str = "") -> Iterator[WatchFact]:
     for name, value in given.items():
         path = f"{prefix}{name}"
         if isinstance(value, Mapping) and value:

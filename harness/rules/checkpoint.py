@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from harness.core.cells import Failure, Outcome, Status
 from harness.core.evidence.checkpoint import CheckpointMetrics, LoadedModel, MismatchCase
@@ -118,7 +117,7 @@ def _wrong_with(case: MismatchCase) -> str:
     return ""
 
 
-def _shown(case: MismatchCase) -> dict[str, Any]:
+def _shown(case: MismatchCase) -> dict[str, object]:
     left = [
         {"name": one.name, "model": list(one.model), "checkpoint": one.checkpoint and list(one.checkpoint)}
         for one in case.left_out

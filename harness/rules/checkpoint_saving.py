@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from harness.core.evidence.checkpoint import CheckpointMetrics, SavedFiles, Scores, TrainerRun
 from harness.core.evidence.questions import Question, fails, holds, not_asked
@@ -122,7 +121,7 @@ def _shown(scores: Mapping[str, float]) -> dict[str, float | None]:
     return {file: None if math.isinf(score) else abs(score) for file, score in scores.items()}
 
 
-def _scores(scores: Scores) -> dict[str, Any]:
+def _scores(scores: Scores) -> dict[str, object]:
     """What the release wrote down, as it was recorded."""
     tables = {kind: dict(table) for kind, table in (("acc", scores.acc), ("loss", scores.loss)) if table is not None}
     return {**tables, "criterion": scores.criterion, "best": scores.best}

@@ -44,7 +44,7 @@ def defects_of(outcome: Outcome, listed: Sequence[KnownIssue]) -> tuple[Defect, 
     """The defects of an outcome, those that failed the cell first; empty where nothing is wrong.
 
     Args:
-        outcome: Any outcome.
+        outcome: object outcome.
         listed: The known issues that cover its cell and whose code runs in it.
     """
     failed = tuple(_of_failure(outcome, listed)) if outcome.status in FAILURES else ()

@@ -157,7 +157,7 @@ class KnownIssues:
         """The issues that cover a cell and whose code runs in it, in the file's order.
 
         Args:
-            cell: Any cell.
+            cell: object cell.
             ran: What is known about the code that ran; before it has, what the cell itself says.
         """
         covering = [issue for issue in self.issues if issue.covers(cell)]

@@ -157,12 +157,12 @@ def _last_words(remains: CellArtifacts) -> str:
     return f"; its last words: {lines[-1][:_LONGEST_WORDS]}" if lines else ""
 
 
-def _peak(event: Finished | ReleaseDied) -> dict[str, Any]:
+def _peak(event: Finished | ReleaseDied) -> dict[str, object]:
     peak = event.peak_resident_bytes if isinstance(event, Finished) else None
     return {} if peak is None else {"peak_resident_bytes": peak}
 
 
-def _circumstances(outcome: Outcome, event: Finished | ReleaseDied, remains: CellArtifacts) -> dict[str, Any]:
+def _circumstances(outcome: Outcome, event: Finished | ReleaseDied, remains: CellArtifacts) -> dict[str, object]:
     seen: dict[str, Any] = {}
     if isinstance(event, Finished) and event.leftovers_killed:
         seen["leftovers_killed"] = event.leftovers_killed

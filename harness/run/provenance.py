@@ -159,7 +159,7 @@ class Provenance:
     other_machines: tuple[Machine, ...] = ()
     """Further machines that cells ran on, besides the one that `host` to `driver` describe."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The record as `run.json` holds it."""
         return asdict(self) | {"libraries": dict(sorted(self.libraries.items()))}
 

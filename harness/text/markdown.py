@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -70,7 +70,7 @@ def markdown_environment(folder: Path) -> Environment:
     return environment
 
 
-def render_template(environment: Environment, name: str, /, **values: Any) -> str:
+def render_template(environment: Environment, name: str, /, **values: object) -> str:
     """A whole file from a template, with single blank lines between its parts."""
     return "\n".join(_tidy(environment.get_template(name).render(**values).splitlines())).strip("\n") + "\n"
 

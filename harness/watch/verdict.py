@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from harness.watch.watching import WatchedTraining
 
@@ -11,7 +10,7 @@ RECORD = "report.json"
 SCHEMA = 1
 
 
-def record(watched: WatchedTraining) -> dict[str, Any]:
+def record(watched: WatchedTraining) -> dict[str, object]:
     """Findings, faults and figures, as plain data."""
     return {
         "schema": SCHEMA,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from harness.compare.diagnose.api import ApiChange
 from harness.compare.diagnose.causes import find_cause
@@ -84,7 +83,7 @@ class Diagnosis:
     seconds: float = 0.0
     notices: tuple[str, ...] = field(default=())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As diagnosis.json holds it; the form is in docs/investigating.md#file-formats."""
         data = asdict(self)
         data["cell"] = self.cell.id

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
-from typing import Any
 
 from harness.compare.diagnose.api import ApiChange, Of
 from harness.compare.diagnose.changes import FunctionChange, executed_files, function_changes
@@ -71,8 +70,8 @@ class ComparedSettings:
 
     module: str
     attribute: str
-    mine: Any
-    other: Any
+    mine: object
+    other: object
 
     def __str__(self) -> str:
         return f"`{self.module}.{self.attribute}` is {self.mine!r} instead of {self.other!r}"
@@ -232,7 +231,7 @@ def _within(module: str, name: str, class_name: str) -> bool:
     return module in (name, class_name) or name == "" or module.startswith(f"{name}.")
 
 
-def literal(text: str) -> Any:
+def literal(text: str) -> object:
     """The value of a default's expression; the text itself where it is no literal."""
     try:
         return ast.literal_eval(text)

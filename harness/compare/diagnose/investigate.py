@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.compare.diagnose.diagnosis import Diagnosis, diagnose, passing
 from harness.compare.diagnose.evidence import ComparedSide, Evidence
@@ -62,7 +61,7 @@ def investigate(
     return replace(found, seconds=time.monotonic() - began, notices=tuple(_notices(mine, other)))
 
 
-def _wish(cell: Cell, known: Outcome | None, asked: str) -> tuple[dict[str, Any], str]:
+def _wish(cell: Cell, known: Outcome | None, asked: str) -> tuple[dict[str, object], str]:
     """What is to be recorded; of a property the one that fails, on its counter-example."""
     if cell.check is not Check.PROPERTIES or known is None:
         return {"passes": [0]}, ""
@@ -74,7 +73,7 @@ def _wish(cell: Cell, known: Outcome | None, asked: str) -> tuple[dict[str, Any]
 
 
 def _both(
-    runner: TracedRunner, cell: Cell, other: Cell, wish: Mapping[str, Any], *, say: Callable[[str], None]
+    runner: TracedRunner, cell: Cell, other: Cell, wish: Mapping[str, object], *, say: Callable[[str], None]
 ) -> tuple[Traced, Traced]:
     answers = runner.trace({cell: wish, other: wish})
     mine, theirs = answers[cell], answers[other]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from harness.compare.diagnose.traces import Trace
 from harness.config.matrix import Matrix
@@ -25,7 +25,7 @@ class Traced:
     """Without the recording in its evidence."""
     trace: Trace | None
     """None where the cell's process left none: an import, a crash, a time-out."""
-    raw: Mapping[str, Any] | None
+    raw: Mapping[str, object] | None
     """The recording as the process wrote it."""
     install_dir: Path
     """The folder of the release."""

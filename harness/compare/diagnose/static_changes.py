@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -170,7 +169,7 @@ def _keys_of(path: Path) -> set[str]:
     return set(_keys(content, ""))
 
 
-def _keys(content: Any, prefix: str) -> Iterator[str]:
+def _keys(content: object, prefix: str) -> Iterator[str]:
     if isinstance(content, dict):
         for key, value in content.items():
             yield f"{prefix}{key}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.compare.drift.causes import DriftCause, cause_of
 from harness.compare.drift.curves import CurveSegment, CurveSeries, Losses, curve_series, relation
@@ -98,7 +97,7 @@ class Drift:
         """How many divergences nobody can explain yet."""
         return sum(not one.cause.explained for one in self.divergences)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The record that `drift --json` prints."""
         return {
             "schema": SCHEMA,
@@ -186,7 +185,7 @@ def _drifted(
     )
 
 
-def _divergence_json(one: Drifted) -> dict[str, Any]:
+def _divergence_json(one: Drifted) -> dict[str, object]:
     return {
         "number": one.number,
         "before": one.before,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tabulate import tabulate
 
@@ -48,7 +47,7 @@ class Gate:
             return 1
         return 3 if any(one.is_fault for one in self.pairs) else 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As `gate.json` and `gate --json` have it."""
         return {
             "schema": 1,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from harness.compare.transitions.cached_outcomes import Observation
 from harness.compare.transitions.commit_notes import CommitNote
@@ -16,7 +15,7 @@ TRANSITIONS = "transitions.json"
 SCHEMA = 2
 
 
-def search_json(found: Found, histories: Sequence[History], made: str) -> dict[str, Any]:
+def search_json(found: Found, histories: Sequence[History], made: str) -> dict[str, object]:
     """What is stored of a search; `histories` in the order of the transitions, or none."""
     row = found.row
     return {
@@ -40,7 +39,7 @@ def search_json(found: Found, histories: Sequence[History], made: str) -> dict[s
     }
 
 
-def _transition(transition: Transition, history: History | None) -> dict[str, Any]:
+def _transition(transition: Transition, history: History | None) -> dict[str, object]:
     return {
         "before": _side(transition.before),
         "after": _side(transition.after),
@@ -49,11 +48,11 @@ def _transition(transition: Transition, history: History | None) -> dict[str, An
     }
 
 
-def _side(side: TransitionSide) -> dict[str, Any]:
+def _side(side: TransitionSide) -> dict[str, object]:
     return {"release": side.place.label, **side.answer.to_json()}
 
 
-def _sighting(sighting: Observation) -> dict[str, Any]:
+def _sighting(sighting: Observation) -> dict[str, object]:
     return {
         "answer": sighting.answer.to_json() if sighting.answer else None,
         "reason": sighting.reason,
@@ -62,7 +61,7 @@ def _sighting(sighting: Observation) -> dict[str, Any]:
     }
 
 
-def _history(history: History) -> dict[str, Any]:
+def _history(history: History) -> dict[str, object]:
     return {
         "before": asdict(history.before) if history.before else None,
         "after": asdict(history.after) if history.after else None,
@@ -72,7 +71,7 @@ def _history(history: History) -> dict[str, Any]:
     }
 
 
-def _culprit(culprit: Culprit) -> dict[str, Any]:
+def _culprit(culprit: Culprit) -> dict[str, object]:
     return {
         "commit": asdict(culprit.commit),
         "base": culprit.base,

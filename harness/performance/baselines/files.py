@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from harness.core.durable import storage_error, write_file
 from harness.core.errors import StoreError
@@ -41,7 +41,7 @@ def text_of(baseline: Baseline) -> str:
     return _laid_out(baseline.to_json(), "") + "\n"
 
 
-def _laid_out(value: Any, indent: str) -> str:
+def _laid_out(value: object, indent: str) -> str:
     """JSON, a field a line, but lists of plain values in one."""
     deeper = indent + "  "
     if isinstance(value, Mapping) and value:

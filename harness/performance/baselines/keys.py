@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Self
 
 from harness.core.cells import Device, Outcome, Precision
 from harness.core.numbers import count, mapping
@@ -35,12 +35,12 @@ class Key:
         place = f"cores-{self.cores}" if self.device is Device.CPU else f"driver-{self.driver}"
         return "_".join(map(_slug, (self.hardware, place, f"torch-{self.torch}", self.precision)))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As the file holds it."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Any) -> Self:
+    def from_json(cls, data: object) -> Self:
         """Read what `to_json` wrote.
 
         Raises:

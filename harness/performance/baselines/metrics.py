@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
 from harness.core.cells import Check, Outcome, Status
 from harness.core.numbers import mapping, mean, number, numbers, whole
@@ -88,7 +87,7 @@ def comparable(outcome: Outcome) -> bool:
     return outcome.cell.check is Check.FINETUNE and outcome.status is Status.PASSED
 
 
-def measured(metrics: Mapping[str, Any]) -> MeasuredTraining:
+def measured(metrics: Mapping[str, object]) -> MeasuredTraining:
     """The figures of a `finetune` cell; of several seeds the first's, as the cell reports them."""
     values = {name: number(metrics.get(name)) for name in STORED}
     values["step_seconds"] = _step_seconds(metrics)
@@ -96,7 +95,7 @@ def measured(metrics: Mapping[str, Any]) -> MeasuredTraining:
     return MeasuredTraining(values=known, curve=whole(numbers(metrics.get(CURVE))))
 
 
-def _step_seconds(metrics: Mapping[str, Any]) -> float | None:
+def _step_seconds(metrics: Mapping[str, object]) -> float | None:
     """The median after warm-up; None where another process computed on the GPU."""
     if mapping(metrics.get("device")).get("clean_at_start") is False:
         return None

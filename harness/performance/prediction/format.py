@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tabulate import tabulate
 
@@ -143,7 +142,7 @@ def _tokens(utterances: int, seconds: float) -> int:
 
 def prediction_json(
     predictor: Predictor, asked: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The record that `--json` prints; sizes in bytes."""
     question = predictor.question
     found = predictor.at(asked.utterances)
@@ -172,7 +171,7 @@ def prediction_json(
     }
 
 
-def _fit_json(fit: Fit, asked: PredictionRequest, calibration: Calibration | None) -> dict[str, Any]:
+def _fit_json(fit: Fit, asked: PredictionRequest, calibration: Calibration | None) -> dict[str, object]:
     return {
         "card": fit.card.name,
         "card_bytes": fit.card.size,
@@ -183,7 +182,7 @@ def _fit_json(fit: Fit, asked: PredictionRequest, calibration: Calibration | Non
     }
 
 
-def _account(found: Account, calibration: Calibration | None) -> dict[str, Any]:
+def _account(found: Account, calibration: Calibration | None) -> dict[str, object]:
     return {
         **figures(found, calibration),
         "peak_phase": found.phase,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from harness.core.cells import Cell, Device, Outcome
 from harness.core.errors import HarnessError
@@ -30,7 +29,7 @@ class TrainingBatch:
     """Of the longest text."""
 
     @classmethod
-    def of(cls, metrics: Mapping[str, Any]) -> TrainingBatch | None:
+    def of(cls, metrics: Mapping[str, object]) -> TrainingBatch | None:
         """As the training recorded it; None where it did not."""
         told = metrics.get(LARGEST)
         if not isinstance(told, Mapping):
@@ -79,7 +78,7 @@ def predicted(outcomes: Iterable[Outcome], ask: Ask, on_lack: Callable[[str], No
             yield replace(outcome, metrics={**outcome.metrics, **answer})
 
 
-def error_of(metrics: Mapping[str, Any], name: str) -> float | None:
+def error_of(metrics: Mapping[str, object], name: str) -> float | None:
     """By how much a prediction missed one of `MEASURED`, as a share of what was measured; None where one is missing."""
     measured, told = any_number(metrics.get(name)), any_number(metrics.get(_PREDICTED[name]))
     return told / measured - 1 if measured and told is not None else None

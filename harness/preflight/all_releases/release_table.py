@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from packaging.version import Version
 
@@ -91,7 +90,7 @@ class ReleaseTable:
         seen = f"The code of {self.read} of {self.listed} releases was read; of the others only records are known."
         return (*answer, *([seen] if self.read < self.listed else []))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The record for `--json`."""
         groups = [
             {

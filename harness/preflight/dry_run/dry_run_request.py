@@ -194,7 +194,7 @@ def changes_of(inputs: Inputs, rows: int) -> Changes:
 
 def request_for(
     inputs: Inputs, entry: str, train: Sample, valid: Sample | None, checkpoint: Checkpoint, changes: Changes
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The measurement's request."""
     config = {name: value for name, value in inputs.config.section("").items() if name != "remote_code"}
     unknown = {one.path for one in inputs.command.unvalued}

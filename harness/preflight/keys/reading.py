@@ -58,7 +58,7 @@ class Reading:
     """Per section, keys that the code passes itself in the same call: there a setting is a TypeError."""
     lookups: list[Lookup] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """For the cache."""
         return asdict(self)
 

@@ -23,7 +23,7 @@ class Seen:
     components: dict[str, list[list[str]]] = field(default_factory=dict)
     """By table and name, `encoder_classes/SANMEncoder`: the module and the class of each registration."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """For the cache."""
         return asdict(self)
 

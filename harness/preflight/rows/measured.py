@@ -253,7 +253,7 @@ def _question(inputs: Inputs, train: Gathered, valid: Gathered | None) -> Releas
     return ReleaseQuestion(name="preflight.rows", request=request, whole=False, timeout_seconds=MOST_SECONDS)
 
 
-def _config(inputs: Inputs) -> dict[str, Any]:
+def _config(inputs: Inputs) -> dict[str, object]:
     """The settings in force as nested dicts, with the folder's token list where the config names none."""
     config: dict[str, Any] = json.loads(json.dumps(inputs.settings.section(""), default=str))
     conf = config.get("tokenizer_conf")

@@ -123,6 +123,55 @@ def lfs_pointer(folder: Path) -> None:
     )
 
 
+def error_page(folder: Path) -> None:
+    """What a hub answers to a wrong address, saved as the weights."""
+    (folder / "model.pt").write_text("<!DOCTYPE html><html><body>404</body></html>", encoding="utf-8")
+
+
+def cut_off(folder: Path) -> None:
+    """A download that stopped half-way."""
+    path = folder / "model.pt"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def statistics_of_another_size(folder: Path) -> None:
+    """An am.mvn for features that are not stacked."""
+    text = (folder / "am.mvn").read_text(encoding="utf-8")
+    numbers = re.sub(r"\[ ([^]]+) \]", lambda found: f"[ {' '.join(found[1].split()[:80])} ]", text)
+    (folder / "am.mvn").write_text(numbers.replace("560", "80"), encoding="utf-8")
+
+
+def tokens_with_ids(folder: Path) -> None:
+    """A vocabulary of another library: each token with its id."""
+    tokens = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
+    named = {token: number for number, token in enumerate(tokens)}
+    (folder / "tokens.json").write_text(json.dumps(named, ensure_ascii=False), encoding="utf-8")
+
+
+def output_of_a_training(folder: Path) -> None:
+    """What a training left, copied without configuration.json: its config names the weights that it started from."""
+    base = folder.parent / "base"
+    base.mkdir()
+    shutil.copyfile(folder / "model.pt", base / "model.pt")
+    (folder / "configuration.json").unlink()
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config["init_param"] = str(base / "model.pt")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def with_long_rows(rows: list[Row], here: Path) -> list[Row]:
+    """Four utterances above a limit of 1500 frames."""
+    long = write_audio(here / "long.wav", samples=17 * 16_000)
+    return [*({**row, "key": f"long{row['key']}", "source": str(long), "source_len": 1700} for row in rows[:4]), *rows]
+
+
+def in_a_folder_named_aishell(rows: list[Row], here: Path) -> list[Row]:
+    """English words, and a path in which FunASR looks for a word."""
+    (here / "my_aishell").mkdir()
+    copy = shutil.copyfile(rows[0]["source"], here / "my_aishell" / "a.wav")
+    return [{**rows[0], "source": str(copy), "target": "hello world"}, *rows[1:]]
+
+
 CASES = (
     Case(name="sound"),
     Case(
@@ -202,6 +251,37 @@ CASES = (
             ("wrong|minor", "龘"),
             ("wrong|minor", "(?i)silen"),
         ),
+    ),
+    # Further files that are not what they say, rows that vanish, results that are not what was trained.
+    Case(name="K4-error-page", folder=error_page, finds=(("broken", r"model\.pt.*HTML"),)),
+    Case(name="K4-cut-off", folder=cut_off, finds=(("broken", r"(?i)model\.pt.*(truncated|cut off|incomplete)"),)),
+    Case(name="K4-statistics", folder=statistics_of_another_size, finds=(("broken", r"am\.mvn.*\b80\b.*\b560\b"),)),
+    Case(name="K4-tokens", folder=tokens_with_ids, finds=(("broken", r"tokens\.json"),)),
+    Case(
+        name="K4-width",
+        folder=partial(with_setting, "encoder_conf", "linear_units", 1000),
+        finds=(("broken|wrong", r"encoder.*another shape|another shape.*encoder"),),
+    ),
+    Case(
+        name="K8-limit-of-another-row",
+        release="1.0.6",
+        rows=with_long_rows,
+        words=("++dataset_conf.max_token_length=1500",),
+        finds=(
+            ("wrong", r"long.*above `dataset_conf.max_token_length`.*drawn at random"),
+            ("wrong", "drops the last batch"),
+        ),
+    ),
+    Case(name="K8-aishell", rows=in_a_folder_named_aishell, finds=(("wrong|minor", "aishell.*joins words"),)),
+    Case(
+        name="K10-the-base-again",
+        folder=output_of_a_training,
+        finds=(("wrong", r"(?i)init_param.*base"),),
+    ),
+    Case(
+        name="K10-ranked-by-nothing",
+        words=("++train_conf.avg_keep_nbest_models_type=wer",),
+        finds=(("broken", "avg_keep_nbest_models_type.*acc"),),
     ),
     Case(name="15-typo-of-the-optimizer", words=("++optim_conf.lrr=0.1",), finds=(("broken", "lrr"),)),
     Case(

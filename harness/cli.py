@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from harness.commands.arguments import make_parser
 from harness.commands.exit_status import guarded
 from harness.core.errors import StackError
+from harness.text.streams import visible_streams
 
 _MODULES = {"list": "list_cells"}
 """Modules of `harness.commands` that are not named like their command."""
@@ -20,8 +21,9 @@ _MODULES = {"list": "list_cells"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = parse(list(sys.argv[1:] if arguments is None else arguments))
-    return guarded(lambda: _call(options), command=options.command, debug=options.debug)
+    with visible_streams():
+        options = parse(list(sys.argv[1:] if arguments is None else arguments))
+        return guarded(lambda: _call(options), command=options.command, debug=options.debug)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -6,8 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from harness.commands.common import cache_of, print_json
 from harness.commands.exit_status import FINE, FOUND
 from harness.core.durable import json_text, write_file
@@ -16,7 +14,7 @@ from harness.explain.explain import UnreadableLogError, explain_stream, explain_
 from harness.explain.explanation import LogReport
 from harness.explain.terminal import record, render
 from harness.explain.which_release import version_named
-from harness.text.terminal import is_verbose
+from harness.text.terminal import is_verbose, result_console
 
 _STANDARD_INPUT = "-"
 _LONGEST_NAME = 4096
@@ -30,7 +28,7 @@ def main(options: argparse.Namespace) -> int:
     else:
         if options.json:
             write_file(options.json, json_text(record(report)))
-        console = Console(highlight=False, soft_wrap=True)
+        console = result_console()
         for line in render(report, verbose=is_verbose()):
             console.print(line)
     return FINE if report.fine or report.all_explained else FOUND

@@ -15,7 +15,7 @@ from harness.compare.gate.pairs import CellPair, pair, questions, roots
 from harness.compare.gate.patching import patched
 from harness.config.matrix import Matrix, load_matrix, select
 from harness.core.cells import Release
-from harness.core.durable import write_file, write_json
+from harness.core.durable import write_document, write_json
 from harness.core.errors import InputError
 from harness.core.temporary import temporary_folder
 from harness.environments.environment import gpu_present
@@ -123,5 +123,5 @@ def _diagnoses(options: argparse.Namespace, runner: TracedRunner, pairs: list[Ce
 
 def _write(gate: Gate, folder: Path) -> Path:
     write_json(folder / "gate.json", gate.to_json())
-    write_file(folder / "gate.md", comment(gate))
+    write_document(folder / "gate.md", comment(gate))
     return folder / "gate.md"

@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from rich.console import Console
-
 from harness.commands.common import cache_of, print_json
 from harness.commands.exit_status import FAULT, FINE, FOUND
 from harness.core.cells import Device
-from harness.core.durable import json_text, write_file
+from harness.core.durable import json_text, write_document, write_file
 from harness.core.errors import InputError
 from harness.environments.environment import Environment, probe
 from harness.preflight.all_releases.which_releases import which_releases
@@ -28,7 +26,7 @@ from harness.preflight.terminal import render
 from harness.preflight.verdict import record
 from harness.releases import load_lock
 from harness.run.progress import stage
-from harness.text.terminal import is_quiet, is_verbose, say
+from harness.text.terminal import is_quiet, is_verbose, result_console, say
 
 EVERY_RELEASE = "all"
 
@@ -62,7 +60,7 @@ def _with_which_releases(options: argparse.Namespace, inputs: Inputs) -> int:
         else:
             write_file(options.json, json_text(table.to_json()))
     if options.json != Path("-"):
-        console = Console(highlight=False, soft_wrap=True, markup=False)
+        console = result_console()
         for line in table.lines(verbose=is_verbose()):
             console.print(line)
     return FINE if table.best else FOUND
@@ -76,7 +74,7 @@ def _progress(text: str) -> AbstractContextManager[object]:
 
 
 def _print(report: Report, about: Mapping[str, str], *, verbose: bool) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = result_console()
     for line in render(report, about, verbose=verbose):
         console.print(line)
 
@@ -88,7 +86,7 @@ def _write(options: argparse.Namespace, report: Report, about: Mapping[str, str]
         # Imported here: only a page needs the templates.
         from harness.report.preflight_page import render_preflight
 
-        write_file(options.html, render_preflight(report, about))
+        write_document(options.html, render_preflight(report, about))
         if not is_quiet():
             say(f"page: {options.html}")
 

@@ -18,6 +18,7 @@ from harness.performance.prediction.cards import GpuCard
 from harness.releases import default_cache
 from harness.report.watch_report import LivePage, write_report
 from harness.text.plain import one_line
+from harness.text.streams import pass_on
 from harness.text.terminal import console, say, say_result
 from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
@@ -70,7 +71,7 @@ class _Shown:
     def update(self, findings: Sequence[WatchFinding], forecasts: Sequence[Forecast], output: str) -> None:
         """Show what is new."""
         if self._passes_on and output:
-            sys.stdout.write(output)
+            pass_on(output)
             sys.stdout.flush()
         self._tail.add(output)
         self._display.update(findings, forecasts, output)

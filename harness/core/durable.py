@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.core.errors import BusyError, StoreError
 from harness.core.wire import strict
+from harness.text.plain import plain, plain_json
 
 _AGAIN = "and run the same command again"
 _CAUSES = {
@@ -162,6 +163,15 @@ def write_file(path: Path, content: str | bytes) -> None:
         raise storage_error(error, path, "written") from error
 
 
+def write_document(path: Path, text: str) -> None:
+    """Write a text that somebody opens: what could act in a terminal, an editor or a browser is made visible.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    write_file(path, plain(text))
+
+
 def write_json(path: Path, data: Mapping[str, Any], *, indent: int = 1) -> None:
     """Write strict JSON with a field a line, whole or not at all; NaN and the infinities become strings.
 
@@ -173,8 +183,11 @@ def write_json(path: Path, data: Mapping[str, Any], *, indent: int = 1) -> None:
 
 
 def json_text(data: Mapping[str, Any], *, indent: int = 1) -> str:
-    """Strict JSON with a field a line; NaN and the infinities become the strings "nan", "inf" and "-inf"."""
-    return json.dumps(strict(data), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    """Strict JSON with a field a line; NaN and the infinities become the strings "nan", "inf" and "-inf".
+
+    Control and bidirectional characters are escaped, so that it may be printed.
+    """
+    return plain_json(json.dumps(strict(data), indent=indent, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def set_aside(path: Path, word: str) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.durable import write_file
+from harness.core.durable import write_document
 from harness.performance.baselines.comparison import RunComparison
 from harness.rules.verdicts import JudgedOutcome
 from harness.run.store import LoadedRun
@@ -56,7 +56,7 @@ def write_reports(
     paths = ReportPaths(
         html=out_dir / "compatibility.html", markdown=out_dir / "compatibility.md", junit=out_dir / "junit.xml"
     )
-    write_file(paths.html, render_html(summary).encode("utf-8"))
-    write_file(paths.markdown, render_markdown(summary).encode("utf-8"))
-    write_file(paths.junit, render_junit(judged, title=title, repeat=summary.repeat))
+    write_document(paths.html, render_html(summary))
+    write_document(paths.markdown, render_markdown(summary))
+    write_document(paths.junit, render_junit(judged, title=title, repeat=summary.repeat).decode("utf-8"))
     return paths

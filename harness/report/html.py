@@ -26,7 +26,7 @@ from harness.report.memory import CellMemory
 from harness.report.summary import Summary
 from harness.rules.levels import Level
 from harness.text import units
-from harness.text.plain import anchor, plain, upstream_url
+from harness.text.plain import anchor, plain, shortened, upstream_url
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -56,9 +56,9 @@ class ColumnHead:
 def render_html(summary: Summary) -> str:
     """The whole page."""
     style, script = asset("page.css"), asset("page.js")
-    template = environment().get_template("report.html.j2")
     heads, columns = grid_heads(summary.grid)
-    return template.render(
+    return render_page(
+        "report.html.j2",
         s=summary,
         heads=heads,
         columns=columns,
@@ -66,7 +66,12 @@ def render_html(summary: Summary) -> str:
         script=script,
         policy=content_policy(style, script),
         introduction=labels.INTRODUCTION,
-    ).lstrip()
+    )
+
+
+def render_page(template: str, /, **values: object) -> str:
+    """A whole page, with nothing in it that a browser would obey rather than show, wherever it stands."""
+    return plain(environment().get_template(template).render(**values)).lstrip()
 
 
 def grid_heads(grid: Grid) -> tuple[tuple[Head, ...], tuple[ColumnHead, ...]]:
@@ -137,7 +142,7 @@ def environment() -> Environment:
 def _shown(value: object) -> object:
     """What Jinja2 puts out for a value: foreign text made visible, our own markup as it is."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return plain(value)
+        return shortened(value)
     return value
 
 

@@ -9,7 +9,7 @@ from harness.core.cells import Status, Verdict
 from harness.report.failures import signature_of
 from harness.rules.verdicts import JudgedOutcome
 from harness.run.repeat_commands import Repeating
-from harness.text.plain import plain
+from harness.text.plain import shortened
 
 _ELEMENT = {
     Verdict.REGRESSION: "failure",
@@ -28,7 +28,7 @@ def render_junit(judged: Sequence[JudgedOutcome], *, title: str, repeat: Repeati
     """
     cases = [_case(item, repeat) for item in judged]
     attributes = {
-        "name": plain(title),
+        "name": shortened(title),
         "tests": str(len(cases)),
         "failures": _count(cases, "failure"),
         "errors": _count(cases, "error"),
@@ -47,13 +47,19 @@ def _case(item: JudgedOutcome, repeat: Repeating) -> ElementTree.Element:
     outcome = item.outcome
     case = ElementTree.Element(
         "testcase",
-        {"classname": plain(outcome.cell.release), "name": plain(outcome.cell.id), "time": f"{outcome.seconds:.3f}"},
+        {
+            "classname": shortened(outcome.cell.release),
+            "name": shortened(outcome.cell.id),
+            "time": f"{outcome.seconds:.3f}",
+        },
     )
     if item.severity:
         properties = ElementTree.SubElement(case, "properties")
         for defect in item.defects:
             value = f"{defect.severity}: {defect.title}"
-            ElementTree.SubElement(properties, "property", {"name": plain(defect.signature), "value": plain(value)})
+            ElementTree.SubElement(
+                properties, "property", {"name": shortened(defect.signature), "value": shortened(value)}
+            )
         ElementTree.SubElement(properties, "property", {"name": "severity", "value": item.severity})
     kind = _ELEMENT.get(item.verdict)
     if outcome.status is Status.PASSED and item.verdict is Verdict.KNOWN:
@@ -63,10 +69,10 @@ def _case(item: JudgedOutcome, repeat: Repeating) -> ElementTree.Element:
         kind = "skipped"
     if kind is not None:
         grave = f"{item.severity}: " if item.severity else ""
-        element = ElementTree.SubElement(case, kind, {"message": plain(grave + (item.sentence or outcome.reason))})
+        element = ElementTree.SubElement(case, kind, {"message": shortened(grave + (item.sentence or outcome.reason))})
         if kind != "skipped":
             wrong = item.defects[0].signature if item.defects and not outcome.failure else signature_of(outcome)
-            element.set("type", plain(wrong))
+            element.set("type", shortened(wrong))
             element.text = _text(item, repeat)
     return case
 
@@ -78,7 +84,7 @@ def _text(item: JudgedOutcome, repeat: Repeating) -> str:
     if outcome.failure:
         lines += [f"{frame.file}:{frame.line} in {frame.function}: {frame.code}" for frame in outcome.failure.frames]
         lines.append(f"{outcome.failure.type}: {outcome.failure.message}")
-    return plain("\n".join(filter(None, lines)))
+    return "\n".join(shortened(line) for line in lines if line)
 
 
 def _count(cases: Sequence[ElementTree.Element], kind: str) -> str:

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from harness.preflight.findings import Report
 from harness.preflight.verdict import sentence
-from harness.report.html import asset, content_policy, environment
+from harness.report.html import asset, content_policy, render_page
 
 TITLES = {
     "broken": "Stops the training, or ruins its result",
@@ -21,18 +21,14 @@ def render_preflight(report: Report, about: Mapping[str, str]) -> str:
     style = asset("page.css")
     groups = [(severity, list(members)) for severity, members in groupby(report.findings, key=lambda one: one.severity)]
     sections = [(name, list(members)) for name, members in groupby(report.facts, key=lambda one: one.section)]
-    page = (
-        environment()
-        .get_template("preflight.html.j2")
-        .render(
-            report=report,
-            about=about,
-            groups=groups,
-            sections=sections,
-            titles=TITLES,
-            verdict=sentence(report),
-            style=style,
-            policy=content_policy(style),
-        )
+    return render_page(
+        "preflight.html.j2",
+        report=report,
+        about=about,
+        groups=groups,
+        sections=sections,
+        titles=TITLES,
+        verdict=sentence(report),
+        style=style,
+        policy=content_policy(style),
     )
-    return page.lstrip()

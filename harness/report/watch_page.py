@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.core.cells import Severity
-from harness.report.html import asset, content_policy, environment
+from harness.report.html import asset, content_policy, render_page
 from harness.report.watch_chart import COLOURS, PageChart, PageLine, draw
 from harness.report.watch_summary import WatchSummary, phase_curves
 from harness.watch.overview import PHASE_NAMES, baseline_curve
@@ -33,23 +33,19 @@ def render_watch_page(
     style = asset("page.css")
     script = asset("watch.js") if summary.running else ""
     pictures = [(chart, draw(chart)) for chart in charts(state) if chart.drawable]
-    page = (
-        environment()
-        .get_template("watch.html.j2")
-        .render(
-            s=summary,
-            ranks=state.training_ranks,
-            pictures=pictures,
-            output=output,
-            path=path,
-            titles=TITLES,
-            phase_names=PHASE_NAMES,
-            style=style,
-            script=script,
-            policy=content_policy(style, script, own_data=summary.running),
-        )
+    return render_page(
+        "watch.html.j2",
+        s=summary,
+        ranks=state.training_ranks,
+        pictures=pictures,
+        output=output,
+        path=path,
+        titles=TITLES,
+        phase_names=PHASE_NAMES,
+        style=style,
+        script=script,
+        policy=content_policy(style, script, own_data=summary.running),
     )
-    return page.lstrip()
 
 
 def charts(state: TrainingState) -> Iterator[PageChart]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.durable import replace_file, write_file
+from harness.core.durable import replace_file, write_document
 from harness.report.page_server import PageServer
 from harness.report.watch_page import render_watch_page
 from harness.report.watch_summary import WatchSummary, summarise
@@ -109,9 +109,9 @@ def write_report(
     """
     summary = summarise(state, findings, forecasts, running=False)
     page, markdown = folder / PAGE, folder / MARKDOWN
-    write_file(page, render_watch_page(state, summary, output=output))
+    write_document(page, render_watch_page(state, summary, output=output))
     environment = markdown_environment(_TEMPLATES)
-    write_file(markdown, render_template(environment, "watch.md.j2", s=summary, ranks=state.training_ranks))
+    write_document(markdown, render_template(environment, "watch.md.j2", s=summary, ranks=state.training_ranks))
     return WatchReport(page=page, markdown=markdown, lines=final_lines(summary, page))
 
 

@@ -14,6 +14,7 @@ from harness.core.earlier_schemas import upgraded
 from harness.core.errors import StoreError
 from harness.core.wire import strict
 from harness.run.archive import read_outcomes
+from harness.text.plain import plain_json
 
 _ID = re.compile(rb'\{"schema": \d+, "id": "([^"\\]*)"')
 """How a line begins."""
@@ -35,7 +36,7 @@ def line_of(outcome: Outcome) -> bytes:
     NaN and the infinities, which strict JSON cannot spell, become the strings "nan", "inf" and "-inf";
     a half of a surrogate pair, which UTF-8 cannot spell, is escaped as JSON does and comes back as it was.
     """
-    text = json.dumps(strict(outcome.to_json()), allow_nan=False, ensure_ascii=False)
+    text = plain_json(json.dumps(strict(outcome.to_json()), allow_nan=False, ensure_ascii=False))
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 

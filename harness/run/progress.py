@@ -79,11 +79,11 @@ class Display:
         self._left: TimeLeft | None = None
         self._doing = "starting"
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[left]}", markup=False),
             console=console(),
             disable=not console().is_terminal or is_quiet() or bool(os.environ.get("CI")),
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from harness.text.plain import one_line, plain
+from harness.text.plain import one_line, plain, shortened
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,7 +35,7 @@ def code(text: str, *, at_most: int = 400) -> str:
 
 def block(text: str, language: str = "text") -> str:
     """A block of code of several lines, within a fence that is longer than any in it."""
-    content = plain(text).rstrip("\n")
+    content = shortened(text).rstrip("\n")
     longest = max((len(found) for found in re.findall(r"`+", content)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{content}\n{fence}"
@@ -71,8 +71,9 @@ def markdown_environment(folder: Path) -> Environment:
 
 
 def render_template(environment: Environment, name: str, /, **values: object) -> str:
-    """A whole file from a template, with single blank lines between its parts."""
-    return "\n".join(_tidy(environment.get_template(name).render(**values).splitlines())).strip("\n") + "\n"
+    """A whole file from a template, with single blank lines between its parts and nothing in it that could act."""
+    lines = plain(environment.get_template(name).render(**values)).split("\n")
+    return "\n".join(_tidy(lines)).strip("\n") + "\n"
 
 
 def _entities(match: re.Match[str]) -> str:

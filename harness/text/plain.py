@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _KEPT_IN_ANCHORS = re.compile(r"[A-Za-z0-9._-]")
 _UPSTREAM = re.compile(r"([\w.-]+/[\w.-]+)#([1-9][0-9]*)", re.ASCII)
 _COLOUR_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_OF_A_PROGRESS_BAR = re.compile(r"(\r|\x1b\[(?:[0-9;]*m|[0-2]?K))")
+"""Back to the beginning of the line, a colour, and the end of the line cleared: they move nothing outside of it."""
+_BEGUN_SEQUENCE = re.compile(r"\x1b(?:\[[0-9;]{0,32})?\Z")
 _SHOWN_AS_ESCAPE = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-_KEPT_CONTROLS = frozenset("\n\t")
+LONGEST_SHOWN = 20_000
+"""Characters of one value in a page or a document; an exception's message may be a megabyte."""
+_READ_FOR_A_LINE = 64
+"""Times its length that a text is read for one line: somebody's log may have a hundred megabytes in one."""
+_KEPT = frozenset("\n\t")
 _FULL_STOPS = ".!?…。"
 
 
@@ -33,26 +40,69 @@ def plain(text: str) -> str:
 
     Terminal colours go, line ends become `\\n`, and control, bidirectional, zero-width and unassigned
     characters (which XML forbids or a browser obeys) become `\\u202e` and the like.
+    What is plain already stays as it is.
     """
     text = _COLOUR_CODES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _each(text, _visible)
+
+
+def passed_on(text: str) -> str:
+    """The output of somebody's command as a terminal may get it: like `plain`, with colours and progress bars kept.
+
+    Whoever reads it in parts holds an unfinished sequence back: see `unfinished`.
+    """
+    parts = _OF_A_PROGRESS_BAR.split(text)
+    return "".join(part if odd % 2 else _each(part, _visible) for odd, part in enumerate(parts))
+
+
+def unfinished(text: str) -> str:
+    """The beginning of a terminal sequence with which a text ends, if it ends within one."""
+    found = _BEGUN_SEQUENCE.search(text)
+    return found[0] if found else ""
+
+
+def plain_json(text: str) -> str:
+    """JSON text that means the same, with what `plain` makes visible written as JSON's own `\\u202e`."""
+    return _each(text, _json_escape)
+
+
+def _each(text: str, shown: Callable[[str], str]) -> str:
+    """`text` with the characters that could act as `shown` spells them."""
     if text.isprintable():
         return text
-    return "".join(_visible(character) for character in text)
+    acting = {ord(one): shown(one) for one in set(text) - _KEPT if unicodedata.category(one) in _SHOWN_AS_ESCAPE}
+    return text.translate(acting) if acting else text
 
 
 def _visible(character: str) -> str:
-    if character in _KEPT_CONTROLS or unicodedata.category(character) not in _SHOWN_AS_ESCAPE:
-        return character
     code = ord(character)
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def _json_escape(character: str) -> str:
+    code = ord(character)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
+def shortened(text: str, at_most: int = LONGEST_SHOWN) -> str:
+    """`plain` of a text of any number of lines, cut after so many characters, with how many more there are."""
+    if len(text) <= at_most:
+        return plain(text)
+    return f"{plain(text[:at_most])}… ({len(text) - at_most:,} more characters)"
+
+
 def one_line(text: str, *, at_most: int = 400) -> str:
     """`plain` on a single line, cut with an ellipsis after `at_most` characters."""
-    line = " ".join(plain(text).split())
-    return line if len(line) <= at_most else line[: at_most - 1].rstrip() + "…"
+    beginning = text[: _READ_FOR_A_LINE * at_most]
+    line = " ".join(plain(beginning).split())
+    if len(line) <= at_most and len(beginning) == len(text):
+        return line
+    return line[: at_most - 1].rstrip() + "…"
 
 
 def upstream_url(name: str) -> str:

@@ -4,14 +4,46 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
+from harness.text.plain import plain
+from harness.text.streams import LONGEST_LINE, spelled
 
-class _Terminal(Console):
+
+class TextConsole(Console):
+    """A console for texts from anywhere: what could act on the terminal is made visible, whatever it stands in.
+
+    Rich's own colours and cursor movements are no text, and stay.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is written for a renderable."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(self._shown(segment.text), segment.style)
+
+    def _shown(self, text: str) -> str:
+        return spelled(plain(text), self.file)
+
+
+class _ResultConsole(TextConsole):
+    """Standard output."""
+
+    def on_broken_pipe(self) -> None:
+        """As with `print`. Rich would end the process with 1, which means a regression here."""
+        raise BrokenPipeError
+
+
+class _MessageConsole(TextConsole):
     """Standard error; whoever read it may go, as in `2>&1 | head`, and the command goes on."""
+
+    def _shown(self, text: str) -> str:
+        shown = super()._shown(text)
+        return shown if len(shown) <= LONGEST_LINE else shown[: LONGEST_LINE - 1] + "…"
 
     def on_broken_pipe(self) -> None:
         """Write nowhere from now on. Rich would end the process with 1, which means a regression here."""
@@ -20,7 +52,7 @@ class _Terminal(Console):
         os.close(nowhere)
 
 
-_console = _Terminal(stderr=True, highlight=False, soft_wrap=True)
+_console = _MessageConsole(stderr=True, highlight=False, soft_wrap=True)
 
 _LOG_WIDTH = 100
 
@@ -52,6 +84,11 @@ def is_verbose() -> bool:
 def console() -> Console:
     """The console of the harness's messages: standard error."""
     return _console
+
+
+def result_console() -> Console:
+    """A console of what the command was called for: standard output."""
+    return _ResultConsole(highlight=False, soft_wrap=True, markup=False)
 
 
 def width() -> int:

@@ -12,7 +12,7 @@ from harness.compare.diagnose.evidence import ComparedSide, Evidence
 from harness.compare.diagnose.format import markdown
 from harness.compare.diagnose.runner import Traced, TracedRunner
 from harness.core.cells import Cell, Check, Outcome, Status
-from harness.core.durable import write_file, write_json
+from harness.core.durable import write_document, write_json
 
 PASSES = (0, 1, 2, 3)
 """Of a property: it runs a model a few times. Of all else the first forward pass is recorded whole."""
@@ -103,7 +103,7 @@ def store(one: Diagnosis, folder: Path) -> tuple[Path, Path]:
     """
     paths = (folder / "diagnosis.json", folder / "diagnosis.md")
     write_json(paths[0], one.to_json())
-    write_file(paths[1], markdown(one))
+    write_document(paths[1], markdown(one))
     return paths
 
 

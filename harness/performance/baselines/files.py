@@ -10,6 +10,7 @@ from typing import NoReturn
 from harness.core.durable import storage_error, write_file
 from harness.core.errors import StoreError
 from harness.performance.baselines.records import Baseline
+from harness.text.plain import plain_json
 
 
 def load_baselines(folder: Path) -> tuple[Baseline, ...]:
@@ -49,7 +50,7 @@ def _laid_out(value: object, indent: str) -> str:
         return "{\n" + ",\n".join(told) + f"\n{indent}}}"
     if isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value):
         return "[\n" + ",\n".join(deeper + _laid_out(item, deeper) for item in value) + f"\n{indent}]"
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    return plain_json(json.dumps(value, allow_nan=False, ensure_ascii=False))
 
 
 def _read(path: Path) -> Baseline:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from harness.text.plain import plain
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -65,7 +67,7 @@ class PythonSource(Markup):
 
 def render_script(template: str, /, **values: Any) -> str:
     """The text of a script from a template, with values as Python literals."""
-    return _environment().get_template(template).render(**values)
+    return plain(_environment().get_template(template).render(**values))
 
 
 def property_script(name: str, message: str, example: str, *, title: str, release: str, shims: tuple[str, ...]) -> str:

@@ -44,7 +44,7 @@ def test_invariants_are_listed_by_name() -> None:
     assert judgement.broken == ("optimizer",)
     assert judgement.not_asked == ("log", "accumulation", "ranks", "configuration", "frozen")
     assert judgement.invariants.startswith("kept: start, epochs, batches, schedule, moving, clipping")
-    assert "; broken: optimizer; not asked: log, accumulation, ranks" in judgement.invariants
+    assert "; broken: optimizer; not observed: log, accumulation, ranks" in judgement.invariants
 
 
 def test_a_comparison_is_told_with_its_noise() -> None:

@@ -248,7 +248,7 @@ def test_a_trainer_that_raises_when_it_resumes_fails() -> None:
     questions = ask(metrics)
     assert questions["resumes_at_epoch"].status is AnswerStatus.FAILS
     assert "KeyError" in questions["resumes_at_epoch"].message
-    assert questions["resumes_losses"].status is AnswerStatus.NOT_ASKED
+    assert questions["resumes_losses"].status is AnswerStatus.NOT_TESTED
 
 
 def test_what_a_release_does_not_offer_is_not_asked() -> None:
@@ -257,12 +257,12 @@ def test_what_a_release_does_not_offer_is_not_asked() -> None:
         del metrics[name]
     metrics["files"] |= {"scores": {"criterion": None}, "names": ["model.pt", "model.pt.avg2", *FILES]}
     metrics["loading"]["folder_has_configuration"] = False
-    not_asked = {name for name, question in ask(metrics).items() if question.status is AnswerStatus.NOT_ASKED}
+    not_asked = {name for name, question in ask(metrics).items() if question.status is AnswerStatus.NOT_TESTED}
     assert not_asked == {
         *("resumes_within_epoch", "resumes_within_sorted_epoch", "resumes_twice_within_epoch"),
         *("criterion_is_measured", "best_is_best", "average_survives_pruning", "folder_loads"),
     }
-    assert {question.status for question in ask(metrics).values()} == {AnswerStatus.HOLDS, AnswerStatus.NOT_ASKED}
+    assert {question.status for question in ask(metrics).values()} == {AnswerStatus.HOLDS, AnswerStatus.NOT_TESTED}
 
 
 def test_without_a_ranking_the_latest_are_averaged() -> None:
@@ -281,21 +281,21 @@ def test_alike_scores_excuse_any_average_and_say_nothing_of_the_best() -> None:
     metrics["files"]["averages"]["model.pt.avg2"]["members"] = [["model.pt.ep0.2", "model.pt.ep1"]]
     metrics["files"]["same_as"]["model.pt.best"] = ["model.pt.ep0.2"]
     answers = ask(metrics)
-    assert answers.pop("best_is_best").status is AnswerStatus.NOT_ASKED
+    assert answers.pop("best_is_best").status is AnswerStatus.NOT_TESTED
     assert {question.status for question in answers.values()} == {AnswerStatus.HOLDS}
 
 
 def test_equal_checkpoints_say_nothing_of_their_average() -> None:
     metrics = sound()
     metrics["files"]["averages"]["model.pt.avg2"]["members"] = [FILES[:2], FILES[2:]]
-    assert ask(metrics)["average_is_mean"].status is AnswerStatus.NOT_ASKED
+    assert ask(metrics)["average_is_mean"].status is AnswerStatus.NOT_TESTED
 
 
 def test_an_optimizer_that_remembers_nothing_can_lose_nothing() -> None:
     metrics = sound()
     assert (
         ask({**metrics, "resumed": {**metrics["resumed"], "moments_kept": 0}})["resumes_optimizer"].status
-        is AnswerStatus.NOT_ASKED
+        is AnswerStatus.NOT_TESTED
     )
     forgets_the_optimizer(metrics)
     metrics["resumed"]["moments_kept"] = 4
@@ -306,7 +306,7 @@ def test_a_schedule_that_stands_still_cannot_be_seen_to_resume() -> None:
     metrics = sound()
     metrics["whole"]["learning_rates"] = [0.001] * 6
     metrics["resumed"]["learning_rates"] = [0.001] * 3
-    assert ask(metrics)["resumes_schedule"].status is AnswerStatus.NOT_ASKED
+    assert ask(metrics)["resumes_schedule"].status is AnswerStatus.NOT_TESTED
 
 
 def test_saving_that_could_not_be_watched_accuses_nobody() -> None:
@@ -315,7 +315,7 @@ def test_saving_that_could_not_be_watched_accuses_nobody() -> None:
     answers = ask(metrics)
     unseen = {"saved_whole", "criterion_is_measured", "best_is_best", "average_is_mean"}
     assert {name for name, question in answers.items() if question.status is not AnswerStatus.HOLDS} == unseen
-    assert {answers[name].status for name in unseen} == {AnswerStatus.NOT_ASKED}
+    assert {answers[name].status for name in unseen} == {AnswerStatus.NOT_TESTED}
     metrics["files"]["names"] = []
     assert ask(metrics)["saved_whole"].status is AnswerStatus.FAILS
 
@@ -338,13 +338,13 @@ def test_an_average_that_raises_at_the_end_fails_and_another_failure_does_not_co
     metrics["recipe"]["failure"] = {"reason": "RuntimeError", "signature": f"RuntimeError@{place}"}
     assert ask(metrics)["average_survives_pruning"].status is AnswerStatus.FAILS
     metrics["recipe"]["failure"] = {"reason": "KeyError", "signature": "KeyError@funasr/bin/train.py:main"}
-    assert ask(metrics)["average_survives_pruning"].status is AnswerStatus.NOT_ASKED
+    assert ask(metrics)["average_survives_pruning"].status is AnswerStatus.NOT_TESTED
 
 
 def test_a_second_stop_is_not_asked_of_a_release_that_fails_at_the_first() -> None:
     metrics = sound()
     metrics["once"]["batches"] = ["x"]
-    assert ask(metrics)["resumes_twice_within_epoch"].status is AnswerStatus.NOT_ASKED
+    assert ask(metrics)["resumes_twice_within_epoch"].status is AnswerStatus.NOT_TESTED
 
 
 @pytest.mark.parametrize("nothing", [{}, {"whole": None, "resumed": None}, {"whole": {}, "resumed": {}}])

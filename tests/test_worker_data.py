@@ -17,7 +17,7 @@ from harness.core.evidence.questions import AnswerStatus, Question
 from harness.corpus.features import Frontend, Statistics, features
 from harness.worker.checks import data
 from harness.worker.checks.data import inputs
-from harness.worker.checks.data.answers import Expected, ReceivedRow, RowCounts, fails, holds, listed, not_asked
+from harness.worker.checks.data.answers import Expected, ReceivedRow, RowCounts, fails, holds, listed, not_tested
 from harness.worker.checks.data.context import CapturedLogs, capture_logs
 from harness.worker.checks.data.epochs import worst
 from harness.worker.checks.data.inputs import (
@@ -196,7 +196,7 @@ def test_logs_warnings_and_prints_are_heard() -> None:
 
 
 def test_a_failure_names_its_questions_in_order() -> None:
-    answers = [fails("steps", "two"), holds("ranks"), fails("once", "one"), listed("long", "l"), not_asked("x", "y")]
+    answers = [fails("steps", "two"), holds("ranks"), fails("once", "one"), listed("long", "l"), not_tested("x", "y")]
     verdict = data.verdict(answers)
     assert verdict["status"] == "failed"
     assert verdict["failure"]["signature"] == "DataDiffers@once+steps"

@@ -81,7 +81,7 @@ def test_a_last_batch_that_never_comes_is_another_questions(path: str) -> None:
 
 
 def test_where_the_index_keeps_something_else_nothing_is_said(path: str) -> None:
-    assert ask(path, [], kept=[{"source": "other.wav", "target": ""}]).status is AnswerStatus.NOT_ASKED
+    assert ask(path, [], kept=[{"source": "other.wav", "target": ""}]).status is AnswerStatus.NOT_TESTED
 
 
 @pytest.mark.parametrize(("left_out", "status"), [((1, 2, 3, 4, 5), AnswerStatus.LISTED), ((), AnswerStatus.FAILS)])

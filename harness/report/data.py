@@ -15,8 +15,8 @@ from harness.rules.verdicts import JudgedOutcome
 _ByRelease = Mapping[str, tuple[JudgedOutcome, Question]]
 DATA = "data"
 """The check."""
-FAILS, LISTED, NOT_ASKED, HOLDS = "fails", "listed", "not_asked", "holds"
-_GRAVITY = (FAILS, LISTED, HOLDS, NOT_ASKED)
+FAILS, LISTED, NOT_TESTED, HOLDS = "fails", "listed", "not_asked", "holds"
+_GRAVITY = (FAILS, LISTED, HOLDS, NOT_TESTED)
 
 WORDS: Mapping[str, str] = {
     "rows_read": "the training set has as many rows as the file",

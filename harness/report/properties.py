@@ -12,8 +12,8 @@ from harness.core.versions import Order, Span
 from harness.rules.verdicts import JudgedOutcome
 from harness.text.plain import plain
 
-FAILS, KNOWN, HOLDS, NOT_ASKED, DOES_NOT_APPLY = "fails", "known", "holds", "not_asked", "does_not_apply"
-_GRAVITY = (FAILS, KNOWN, HOLDS, NOT_ASKED, DOES_NOT_APPLY)
+FAILS, KNOWN, HOLDS, NOT_TESTED, DOES_NOT_APPLY = "fails", "known", "holds", "not_asked", "does_not_apply"
+_GRAVITY = (FAILS, KNOWN, HOLDS, NOT_TESTED, DOES_NOT_APPLY)
 
 WORDS: Mapping[str, str] = {
     "classes_fit": "each loss is built for, and receives, as many classes as the vocabulary has tokens",

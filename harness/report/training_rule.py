@@ -93,8 +93,8 @@ class Judgement:
 
     @property
     def invariants(self) -> str:
-        """`kept: …; broken: …; not asked: …`, what is empty left out."""
-        parts = {"kept": self.kept, "broken": self.broken, "not asked": self.not_asked}
+        """`kept: …; broken: …; not observed: …`, what is empty left out."""
+        parts = {"kept": self.kept, "broken": self.broken, "not observed": self.not_asked}
         return "; ".join(f"{word}: {', '.join(names)}" for word, names in parts.items() if names)
 
 

@@ -1,8 +1,8 @@
 """Does what was saved do what it is for? One question each, answered from what was seen.
 
-A question holds, fails, is listed, or was not asked. It fails where a training that was interrupted is not the one that
-was not, where a file is not what its name says, and where something goes wrong without a word. What a release refuses,
-or says aloud before it goes on, is listed: its user knows. What a release does not offer is not asked.
+A question holds, fails, is listed, or was not tested. It fails where an interrupted training differs from the
+uninterrupted one, where a file is not what its name says, and where something goes wrong silently. What a release
+refuses, or reports before it continues, is listed: its user knows. What a release does not offer is not tested.
 
 Runs are compared on the same machine. On a CPU equal weights and an equal batch give an equal loss, because every
 forward pass is seeded from its batch (`harness.worker.trainer.training_trace`); `LOSS_TOLERANCE` allows for
@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 
 from harness.core.cells import Failure, Outcome, Status
 from harness.core.evidence.checkpoint import CheckpointMetrics, LoadedModel, MismatchCase
-from harness.core.evidence.questions import AnswerStatus, Question, fails, holds, listed, not_asked
+from harness.core.evidence.questions import AnswerStatus, Question, fails, holds, listed, not_tested
 from harness.rules import checkpoint_resuming, checkpoint_saving
 from harness.text.plain import some
 
@@ -63,9 +63,9 @@ def _about_loading(metrics: CheckpointMetrics) -> list[Question]:
 def _loads(name: str, loaded: LoadedModel | None, wanted: str, *, configured: bool = True) -> Question:
     bare = name == "bare_folder_loads"
     if loaded is None:
-        return not_asked(name, "there is no such file")
+        return not_tested(name, "there is no such file")
     if not configured:
-        return not_asked(name, "the trainer leaves no configuration.json; see bare_folder_loads")
+        return not_tested(name, "the trainer leaves no configuration.json; see bare_folder_loads")
     held, said = loaded.equals or (), loaded.said
     example = {
         "is": None if loaded.equals is None else list(held),
@@ -89,7 +89,7 @@ def _mismatch(tried: Sequence[MismatchCase], *, ignore: bool) -> Question:
     name = "mismatch_said" if ignore else "mismatch_refused"
     cases = [case for case in tried if case.ignore is ignore]
     if not cases:
-        return not_asked(name, "no checkpoint of another shape was tried")
+        return not_tested(name, "no checkpoint of another shape was tried")
     wrong = [text for case in cases for text in [_wrong_with(case)] if text]
     example = {"cases": [_shown(case) for case in cases]}
     if wrong:

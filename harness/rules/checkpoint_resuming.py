@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from harness.core.evidence.checkpoint import CheckpointMetrics, TrainerRun
-from harness.core.evidence.questions import AnswerStatus, Question, fails, holds, not_asked
+from harness.core.evidence.questions import AnswerStatus, Question, fails, holds, not_tested
 from harness.text.plain import some
 
 LOSS_TOLERANCE = 1e-6
@@ -30,18 +30,18 @@ def questions(metrics: CheckpointMetrics) -> list[Question]:
 def _between_epochs(whole: TrainerRun, run: TrainerRun, bound: float) -> list[Question]:
     names = ("resumes_at_epoch", "resumes_weights", "resumes_optimizer", "resumes_schedule", "resumes_losses")
     if run.left is None:
-        return [not_asked(name, "the run to resume did not get that far") for name in names]
+        return [not_tested(name, "the run to resume did not get that far") for name in names]
     done = run.left.forwards
     due, went = whole.batches[done:], run.batches
     if run.failure:
         text = f"resumed between epochs, the trainer raised {run.failure.reason}"
-        return [fails(names[0], text), *(not_asked(name, "it did not resume") for name in names[1:])]
+        return [fails(names[0], text), *(not_tested(name, "it did not resume") for name in names[1:])]
     at_epoch = _same_batches(names[0], whole, went, due, done)
     schedule = _same_figures(names[3], "learning rate", whole, run, done, RATE_TOLERANCE)
     if at_epoch.status is AnswerStatus.HOLDS:
         losses = _same_figures(names[4], "loss", whole, run, done, bound)
     else:
-        losses = not_asked(names[4], "it did not continue where it was stopped")
+        losses = not_tested(names[4], "it did not continue where it was stopped")
     return [
         at_epoch,
         _same_tensors(names[1], run.weights_differ, "weights of the model after resuming"),
@@ -65,14 +65,14 @@ def _same_batches(name: str, whole: TrainerRun, went: Sequence[str], due: Sequen
 def _within(name: str, run: TrainerRun | None, whole: TrainerRun, after: TrainerRun | None = None) -> Question:
     """About a run that was resumed within an epoch; `after` is the first resumed run, where this is the second."""
     if run is None or run.left is None:
-        return not_asked(name, "nothing was saved within an epoch")
+        return not_tested(name, "nothing was saved within an epoch")
     if run.failure:
         return fails(name, f"resumed within an epoch, the trainer raised {run.failure.reason}")
     before = run.left.forwards
     if after is not None:
         before += after.left.forwards if after.left else 0
         if not _in_place(after, whole.batches, before - 1):
-            return not_asked(name, "it did not even resume once")
+            return not_tested(name, "it did not even resume once")
     return _same_batches(name, whole, run.batches, whole.batches[before : before + max(1, len(run.batches))], before)
 
 
@@ -87,7 +87,7 @@ def _same_figures(name: str, what: str, whole: TrainerRun, run: TrainerRun, done
     if not pairs:
         return fails(name, f"no {what} was seen after resuming")
     if what == "learning rate" and due == every[: len(due)]:
-        return not_asked(name, "the schedule has the same rates from the start, so that one begun again looks alike")
+        return not_tested(name, "the schedule has the same rates from the start, so that one begun again looks alike")
     worst = max(_apart(one, other) for one, other in pairs)
     example = {"due": due[:5], "seen": went[:5], "largest_relative_difference": worst, "allowed": bound}
     last = run.last_differs
@@ -105,7 +105,7 @@ def _same_figures(name: str, what: str, whole: TrainerRun, run: TrainerRun, done
 
 def _moments(name: str, run: TrainerRun) -> Question:
     if run.moments_kept == 0:
-        return not_asked(name, "the optimizer remembers nothing of its steps, so that nothing of it could be lost")
+        return not_tested(name, "the optimizer remembers nothing of its steps, so that nothing of it could be lost")
     return _same_tensors(name, run.moments_differ, "optimizer's state before its first step after resuming")
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from harness.core.evidence.checkpoint import CheckpointMetrics, SavedFiles, Scores, TrainerRun
-from harness.core.evidence.questions import Question, fails, holds, not_asked
+from harness.core.evidence.questions import Question, fails, holds, not_tested
 from harness.core.numbers import number
 from harness.text.plain import some
 
@@ -23,7 +23,7 @@ def questions(metrics: CheckpointMetrics) -> list[Question]:
     if not whole.failure and not whole.saved and any(map(_OF_EPOCH.match, files.names)):
         why = "checkpoints were saved by a function that could not be watched"
         names = ("saved_whole", "criterion_is_measured", "best_is_best", "average_is_mean")
-        return [*(not_asked(name, why) for name in names), _average_of_few(metrics)]
+        return [*(not_tested(name, why) for name in names), _average_of_few(metrics)]
     return [
         _saved_whole(whole),
         _criterion(whole, files),
@@ -63,7 +63,7 @@ def _criterion(whole: TrainerRun, files: SavedFiles) -> Question:
         kind: table for kind, table in (("acc", files.scores.acc), ("loss", files.scores.loss)) if table is not None
     }
     if not kinds:
-        return not_asked(name, "the release writes down no scores of its checkpoints")
+        return not_tested(name, "the release writes down no scores of its checkpoints")
     compared = 0
     for kind, table in kinds.items():
         seen = _observed(whole, kind)
@@ -78,7 +78,7 @@ def _criterion(whole: TrainerRun, files: SavedFiles) -> Question:
                 text = f"{file} is ranked by a validation {kind} of {written:.6g}; {was}"
                 return fails(name, text, {"written": written, "seen": value, "file": file, "kind": kind})
     if not compared:
-        return not_asked(name, "of no checkpoint that was seen is a score written down")
+        return not_tested(name, "of no checkpoint that was seen is a score written down")
     text = f"the scores by which it ranks ({', '.join(kinds)}) are those of its validations"
     return holds(name, text, {"scores": _scores(files.scores)})
 
@@ -97,7 +97,7 @@ def _best(whole: TrainerRun, files: SavedFiles) -> Question:
     name, best = "best_is_best", "model.pt.best"
     if best not in files.names:
         ranking = _ranking(whole, files)
-        return fails(name, f"there is no {best}") if ranking else not_asked(name, "the release keeps no best one")
+        return fails(name, f"there is no {best}") if ranking else not_tested(name, "the release keeps no best one")
     kind, scores = _ranking(whole, files) or ("acc", _accuracies(whole))
     held = [file for file in files.same_as.get(best, ()) if file in scores]
     example = {"criterion": kind, "scores": _shown(scores), "best_is": held}
@@ -107,7 +107,7 @@ def _best(whole: TrainerRun, files: SavedFiles) -> Question:
     highest = max(scores.values())
     others = [score for file, score in scores.items() if file not in held]
     if held and others and all(abs(score - highest) <= SCORE_TOLERANCE * max(1.0, abs(highest)) for score in others):
-        return not_asked(name, f"all checkpoints have the same score by {kind}: any of them is the best")
+        return not_tested(name, f"all checkpoints have the same score by {kind}: any of them is the best")
     if any(scores[file] >= highest - SCORE_TOLERANCE * max(1.0, abs(highest)) for file in held):
         text = f"{best} is {held[-1]}, the best by {kind}"
         return holds(name, text, example)
@@ -141,7 +141,7 @@ def _average(whole: TrainerRun, files: SavedFiles) -> Question:
         return fails(name, f"{file} lacks {some(found.missing)}", {"tensors": list(found.missing)})
     if len(sets) > 1:
         text = f"{len(sets)} different sets of checkpoints have the mean that {file} holds: they are equal"
-        return not_asked(name, text)
+        return not_tested(name, text)
     if not sets:
         text = f"{file} is not the mean of any of the checkpoints"
         return fails(name, text, {"tensors": list(found.differs)})
@@ -171,7 +171,7 @@ def _epoch(file: str) -> float:
 def _average_of_few(metrics: CheckpointMetrics) -> Question:
     name, run = "average_survives_pruning", metrics.recipe
     if run is None:
-        return not_asked(name, "the release does not thin out its checkpoints")
+        return not_tested(name, "the release does not thin out its checkpoints")
     averaged = [file for file in metrics.recipe_files if file.startswith("model.pt.avg")]
     example = {"files": list(metrics.recipe_files), "said": list(run.said_of_averaging)}
     if averaged:
@@ -179,6 +179,6 @@ def _average_of_few(metrics: CheckpointMetrics) -> Question:
         return holds(name, text, example)
     failure = run.failure
     if failure and "average" not in failure.signature:
-        return not_asked(name, f"the run broke off: {failure.reason}")
+        return not_tested(name, f"the run broke off: {failure.reason}")
     how = f"it raised {failure.reason}" if failure else "and it reports success"
     return fails(name, f"with one checkpoint kept, there is no averaged model, {how}", example)

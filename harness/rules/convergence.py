@@ -13,7 +13,7 @@ draws other random numbers moves a curve as another seed does:
   as long as seeds scatter normally.
 
 The reference is the newest release of the run that is older, passed, and went through the same entry point; the oldest
-has none. One seed has no spread, so it is not asked: the verdict never rests on a single seed.
+has none. One seed has no spread, so it is not compared: the verdict never rests on a single seed.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _FINDING = re.compile(r"(?P<kind>[A-Z]\w*)@(?P<names>[a-z0-9_]+(?:\+[a-z0-9_]+)*
 _ALWAYS = frozenset({"steps", "losses", "parameters"})
 """What every rule about a training has asked, whatever else it asks since."""
 _LEARNED = frozenset({"unigram", "accuracy", "trend"})
-_NOT_ASKED = ("not_asked", "does_not_apply")
+_NOT_TESTED = ("not_asked", "does_not_apply")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +69,9 @@ def _asked(outcome: Outcome) -> frozenset[str] | None:
             learned = _LEARNED if verdict.learning else frozenset[str]()
             return _ALWAYS | learned | frozenset(verdict.invariants.reasons if verdict.invariants else ())
         case DataEvidence(questions=tuple() as entries) | CheckpointEvidence(questions=tuple() as entries):
-            return frozenset(entry.name for entry in entries if entry.status is not AnswerStatus.NOT_ASKED)
+            return frozenset(entry.name for entry in entries if entry.status is not AnswerStatus.NOT_TESTED)
         case PropertyEvidence(properties=tuple() as results):
-            return frozenset(entry.name for entry in results if entry.status not in _NOT_ASKED)
+            return frozenset(entry.name for entry in results if entry.status not in _NOT_TESTED)
     return None
 
 

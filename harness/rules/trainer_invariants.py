@@ -1,6 +1,6 @@
 """What a trainer must keep and may silently break. Names and sources: docs/checks.md#trainer-invariants.
 
-An invariant that could not be observed is reported as not asked: in a release whose log has another form, or with a
+An invariant that could not be observed is reported as not observed: in a release whose log has another form, or with a
 matrix that does not configure the small extra trainings.
 """
 

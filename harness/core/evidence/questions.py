@@ -19,7 +19,7 @@ class AnswerStatus(StrEnum):
     """Something is lost, invented, changed or broken, and the release says nothing."""
     LISTED = "listed"
     """Worth knowing, and no failure: the release says so, or it was configured."""
-    NOT_ASKED = "not_asked"
+    NOT_TESTED = "not_asked"
     """The release does not offer it, or it could not be observed."""
 
 
@@ -50,6 +50,6 @@ def listed(name: str, message: str, example: Mapping[str, Any] | None = None) ->
     return Question(name=name, status=AnswerStatus.LISTED, message=message, example=example)
 
 
-def not_asked(name: str, message: str) -> Question:
+def not_tested(name: str, message: str) -> Question:
     """It was not tested; the message says why."""
-    return Question(name=name, status=AnswerStatus.NOT_ASKED, message=message)
+    return Question(name=name, status=AnswerStatus.NOT_TESTED, message=message)

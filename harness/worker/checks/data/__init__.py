@@ -94,7 +94,7 @@ def verdict(answers: list[Question]) -> dict[str, Any]:
     if not failed:
         return {"status": "passed", "reason": ""}
     message = "; ".join(f"{answer.name}: {answer.message}" for answer in failed)
-    counted = sum(answer.status is not AnswerStatus.NOT_ASKED for answer in answers)
+    counted = sum(answer.status is not AnswerStatus.NOT_TESTED for answer in answers)
     reason = message if len(failed) == 1 else f"{len(failed)} of {counted} tests fail: {message}"
     told = (AnswerStatus.HOLDS, AnswerStatus.LISTED)
     own = next((answer.message for answer in answers if answer.name == limits.NAME and answer.status in told), "")
@@ -114,6 +114,6 @@ def metrics(context: DataCheckContext, answers: list[Question]) -> dict[str, Any
         "utterances": len(context.plain),
         "epochs": context.epochs,
         "batches": context.batches,
-        "questions": len(answers) - standings.count(AnswerStatus.NOT_ASKED),
+        "questions": len(answers) - standings.count(AnswerStatus.NOT_TESTED),
         **{f"questions_{status}": standings.count(status) for status in AnswerStatus},
     }

@@ -28,9 +28,9 @@ def listed(name: str, message: str, **example: Any) -> Question:
     return Question(name=name, status=AnswerStatus.LISTED, message=message, example=example)
 
 
-def not_asked(name: str, reason: str) -> Question:
+def not_tested(name: str, reason: str) -> Question:
     """The release does not have what the test needs."""
-    return Question(name=name, status=AnswerStatus.NOT_ASKED, message=reason, example={})
+    return Question(name=name, status=AnswerStatus.NOT_TESTED, message=reason, example={})
 
 
 @dataclass(frozen=True, kw_only=True)

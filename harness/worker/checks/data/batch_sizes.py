@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.core.evidence.questions import AnswerStatus, Question
-from harness.worker.checks.data.answers import Expected, LoaderPass, fails, listed, not_asked
+from harness.worker.checks.data.answers import Expected, LoaderPass, fails, listed, not_tested
 from harness.worker.checks.data.context import DataCheckContext
 from harness.worker.checks.data.epochs import BATCH, owners, padded_epoch, problem_of, resumed, worst
 
@@ -50,7 +50,7 @@ def check_batch_sizes(context: DataCheckContext) -> Iterator[Question]:
     for sizing in batch_sizings(context):
         names = (f"batches_{sizing.name}", f"ranks_{sizing.name}", f"start_step_{sizing.name}")
         if sizing.absent:
-            yield from (not_asked(name, sizing.absent) for name in names)
+            yield from (not_tested(name, sizing.absent) for name in names)
             continue
         confs = [{**conf, "max_token_length": 2048} for conf in sizing.confs]
         above = [

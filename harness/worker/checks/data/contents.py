@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.core.evidence.questions import AnswerStatus, Question
 from harness.worker.checks.data import inputs
-from harness.worker.checks.data.answers import ReceivedRow, fails, holds, listed, not_asked, padding_problem
+from harness.worker.checks.data.answers import ReceivedRow, fails, holds, listed, not_tested, padding_problem
 from harness.worker.checks.data.context import DataCheckContext, Items, ReleaseRaised
 from harness.worker.checks.data.inputs import ABSENT, ABSENT_SYMBOL, CharTokenization, MadeUtterance, write_wave
 from harness.worker.trainer.reference_features import RATE
@@ -51,7 +51,7 @@ def check_contents(context: DataCheckContext) -> Iterator[Question]:
     if context.dataset_options.seg_dict:
         yield _bare_texts(list(_texts(context, "bare_text", with_seg_dict=False)))
     else:
-        yield not_asked("bare_text", "this release has no seg_dict: its texts are tested already")
+        yield not_tested("bare_text", "this release has no seg_dict: its texts are tested already")
     yield from _unusual_audio(context)
 
 
@@ -77,7 +77,7 @@ def _texts(context: DataCheckContext, prefix: str, *, with_seg_dict: bool) -> It
     for one, (name, text) in zip(utterances, texts.items(), strict=True):
         question = f"{prefix}_{name}"
         if name == "dict_word" and with_seg_dict and not context.dataset_options.seg_dict:
-            yield not_asked(question, "the CharTokenizer of this release has no seg_dict")
+            yield not_tested(question, "the CharTokenizer of this release has no seg_dict")
             continue
         try:
             row = _single_row(context, one, with_seg_dict=with_seg_dict)
@@ -138,15 +138,15 @@ def _features(context: DataCheckContext, rows: list[ReceivedRow]) -> Iterator[Qu
     """Whether the features belong to the speech, and separately whether they are normalised."""
     if not context.knows_features:
         reason = "no reference for features of this frontend"
-        yield not_asked("features", reason)
-        yield not_asked("cmvn", reason)
+        yield not_tested("features", reason)
+        yield not_tested("cmvn", reason)
         return
     for one, row in zip(context.plain, rows, strict=True):
         plain = context.reference.features(one.samples)
         normalised = context.reference.normalised(plain)
         if row.features.shape != normalised.shape:
-            yield not_asked("features", f"{one.key} arrives with {row.features.shape}, expected {normalised.shape}")
-            yield not_asked("cmvn", "the features have a different shape")
+            yield not_tested("features", f"{one.key} arrives with {row.features.shape}, expected {normalised.shape}")
+            yield not_tested("cmvn", "the features have a different shape")
             return
         distance, apart_plain = _distance(row.features, normalised), _distance(row.features, plain)
         if distance <= FEATURE_TOLERANCE:
@@ -163,7 +163,7 @@ def _features(context: DataCheckContext, rows: list[ReceivedRow]) -> Iterator[Qu
             utterance=one.key,
             arrived=f"{apart_plain:.3g} away from features that are not normalised",
         )
-        yield not_asked("cmvn", "the features are not those of the speech")
+        yield not_tested("cmvn", "the features are not those of the speech")
         return
     yield holds("features")
     yield holds("cmvn")

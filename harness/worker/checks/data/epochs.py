@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from harness.core.evidence.questions import AnswerStatus, Question
-from harness.worker.checks.data.answers import Expected, LoaderPass, RowCounts, fails, holds, listed, not_asked
+from harness.worker.checks.data.answers import Expected, LoaderPass, RowCounts, fails, holds, listed, not_tested
 from harness.worker.checks.data.context import DataCheckContext, ReleaseRaised
 from harness.worker.checks.data.inputs import MadeUtterance
 from harness.worker.checks.data.loader_capture import LoaderCapture
@@ -128,7 +128,7 @@ def _validation(context: DataCheckContext, feed: LoaderCapture) -> Question:
 def resumed(name: str, context: DataCheckContext, expected: Expected, **conf: Any) -> Question:
     """A loader that starts at a step should skip the batches before it, as the trainer's `resume` needs."""
     if not context.dataset_options.start_step:
-        return not_asked(name, "the loaders of this release cannot start within an epoch")
+        return not_tested(name, "the loaders of this release cannot start within an epoch")
     try:
         feed = context.capture_loaders(expected.utterances, **conf)
     except ReleaseRaised as raised:
@@ -148,8 +148,8 @@ def resumed(name: str, context: DataCheckContext, expected: Expected, **conf: An
 
 def _slices(context: DataCheckContext) -> Iterator[Question]:
     if not context.dataset_options.list_files:
-        yield not_asked("list_file", "this release reads no list of jsonl files")
-        yield not_asked("slices_of_one_file", "this release reads no slices")
+        yield not_tested("list_file", "this release reads no list of jsonl files")
+        yield not_tested("slices_of_one_file", "this release reads no slices")
         return
     parts = [context.rows(context.plain[begin : begin + 4]) for begin in (0, 4, 8)]
     list_file = context.here / "train.list"
@@ -182,7 +182,7 @@ def _sliced(name: str, context: DataCheckContext, train: str, expected: Expected
 
 def worst(answers: Sequence[Question]) -> Question:
     """The most serious of several answers to one test; the first of equal ones."""
-    gravity = (AnswerStatus.FAILS, AnswerStatus.LISTED, AnswerStatus.HOLDS, AnswerStatus.NOT_ASKED)
+    gravity = (AnswerStatus.FAILS, AnswerStatus.LISTED, AnswerStatus.HOLDS, AnswerStatus.NOT_TESTED)
     return min(answers, key=lambda answer: gravity.index(answer.status))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.core.evidence.questions import Question
-from harness.worker.checks.data.answers import Expected, LoaderPass, RowCounts, fails, holds, listed, not_asked
+from harness.worker.checks.data.answers import Expected, LoaderPass, RowCounts, fails, holds, listed, not_tested
 from harness.worker.checks.data.context import CapturedLogs, DataCheckContext, ReleaseRaised
 from harness.worker.checks.data.inputs import MadeUtterance
 from harness.worker.trainer.received_rows import lines_of, rows_of
@@ -35,7 +35,7 @@ def check_limits(context: DataCheckContext) -> Iterator[Question]:
         every = context.run_epoch(utterances, **conf, max_token_length=RAISED, max_source_length=RAISED)
         yield _long("long_allowed_twice", every, expected, long)
     else:
-        yield not_asked("long_allowed_twice", "this release has no max_source_length")
+        yield not_tested("long_allowed_twice", "this release has no max_source_length")
     yield _limit(context, "limit_max_token_length", context.plain[:6], context.plain[8:], max_token_length=75)
     for name, kept, left_out, limit in (
         ("limit_max_source_length", context.plain[:6], context.plain[8:], {"max_source_length": 75}),
@@ -45,7 +45,7 @@ def check_limits(context: DataCheckContext) -> Iterator[Question]:
         if context.dataset_options.row_limits:
             yield _limit(context, name, kept, left_out, **limit)
         else:
-            yield not_asked(name, "this release has no such limit")
+            yield not_tested(name, "this release has no such limit")
 
 
 def _limits_of_texts(
@@ -129,7 +129,7 @@ def _rows(context: DataCheckContext, user_file: dict[str, Any]) -> Question:
         return fails(NAME, f"reading {name} raises {raised}")
     kept = lines_of(getattr(loader.dataset.index_ds, "contents", None), user_file["path"], range(1, count + 1))
     if kept is None:
-        return not_asked(NAME, "the release's index keeps the rows in another form")
+        return not_tested(NAME, "the release's index keeps the rows in another form")
     came = {kept[number] for number in drawn}
     gone = [line for line in range(1, count + 1) if line not in came]
     excused = [one["line"] for one in user_file["left_out"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,30 @@ def test_a_packed_run_reads_as_before(folder: Path) -> None:
     sizes = pack(folder)
     assert not (folder / "outcomes.jsonl").exists()
     assert sizes == (len(raw), (folder / PACKED).stat().st_size)
-    assert gzip.decompress((folder / PACKED).read_bytes()) == raw
+    assert lzma.decompress((folder / PACKED).read_bytes()) == raw
     assert load_run(folder) == before
     assert holds_run(folder)
     assert list(run_folders(folder.parent)) == [folder]
+
+
+def test_a_run_that_an_earlier_version_packed_is_read_and_continued(folder: Path) -> None:
+    before, raw = load_run(folder), (folder / "outcomes.jsonl").read_bytes()
+    earlier = folder / "outcomes.jsonl.gz"
+    earlier.write_bytes(gzip.compress(raw))
+    (folder / "outcomes.jsonl").unlink()
+    assert load_run(folder) == before
+    with RunStore.open(folder) as store:
+        store.append(outcome(3))
+    assert not earlier.exists()
+    assert len(load_run(folder).outcomes) == 3
+
+
+def test_a_file_that_asks_for_gigabytes_of_memory_is_refused(folder: Path) -> None:
+    pack(folder)
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 30}]
+    (folder / PACKED).write_bytes(lzma.compress(b"{}", filters=filters))
+    with pytest.raises(StoreError, match="is damaged: Memory usage limit exceeded"):
+        load_run(folder)
 
 
 def test_equal_outcomes_pack_to_equal_files(folder: Path, tmp_path: Path) -> None:
@@ -77,7 +98,7 @@ def test_what_was_measured_since_goes_before_what_was_packed(folder: Path) -> No
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda content: content[: len(content) // 2], lambda _: b"no gzip", lambda content: content[:-8] + b"\0" * 8],
+    [lambda content: content[: len(content) // 2], lambda _: b"no xz", lambda content: content[:-8] + b"\0" * 8],
     ids=["cut short", "of another kind", "another checksum"],
 )
 def test_a_damaged_file_is_one_clear_error(folder: Path, damage) -> None:  # type: ignore[no-untyped-def]
@@ -85,15 +106,15 @@ def test_a_damaged_file_is_one_clear_error(folder: Path, damage) -> None:  # typ
     packed = folder / PACKED
     packed.write_bytes(damage(packed.read_bytes()))
     for deed in (load_run, RunStore.open):
-        with pytest.raises(StoreError, match=r"outcomes\.jsonl\.gz is damaged"):
+        with pytest.raises(StoreError, match=r"outcomes\.jsonl\.xz is damaged"):
             deed(folder)
     assert packed.exists()
 
 
 def test_a_small_file_that_unpacks_to_hundreds_of_megabytes_is_refused_before_it_is_read(folder: Path) -> None:
     pack(folder)
-    bomb = gzip.compress(b" " * (64 << 20))
-    (folder / "outcomes.jsonl.gz").write_bytes(bomb)
+    bomb = lzma.compress(b" " * (64 << 20))
+    (folder / PACKED).write_bytes(bomb)
     assert len(bomb) < 1 << 17
     with pytest.raises(StoreError, match="more than any run of its size"):
         read_outcomes(folder / "outcomes.jsonl")
@@ -123,6 +144,6 @@ def test_packing_refuses_a_line_that_is_cut_short(folder: Path) -> None:
 
 def test_the_command_says_what_it_saved_and_refuses_twice(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pack", str(folder)]) == 0
-    assert "outcomes.jsonl.gz: " in capsys.readouterr().err
+    assert "outcomes.jsonl.xz: " in capsys.readouterr().err
     assert main(["pack", str(folder)]) != 0
     assert "packed already" in capsys.readouterr().err

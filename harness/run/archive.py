@@ -1,12 +1,14 @@
-"""A run packed for keeping: `outcomes.jsonl.gz`, which holds `outcomes.jsonl` byte for byte, in its place.
+"""A run packed for keeping: `outcomes.jsonl.xz`, which holds `outcomes.jsonl` byte for byte, in its place.
 
-A tenth of the size, so that the runs of every release can lie in a repository. It is read as the plain file is;
-a run that goes on is unpacked first.
+A thirtieth of the size or less, so that the runs of every release fit in a repository: outcomes of different releases
+are alike, and xz, unlike gzip, finds repetitions that are megabytes apart. It is read as the plain file is, and so is
+`outcomes.jsonl.gz` of earlier versions. A run that is continued is unpacked first.
 """
 
 from __future__ import annotations
 
 import gzip
+import lzma
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,8 @@ from harness.core.durable import release_lock, replace_file, storage_error, take
 from harness.core.errors import StoreError
 
 OUTCOMES = "outcomes.jsonl"
-PACKED = f"{OUTCOMES}.gz"
+PACKED = f"{OUTCOMES}.xz"
+_PACKED_EARLIER = f"{OUTCOMES}.gz"
 LOCK = "lock"
 
 _MOST_BYTES = 1 << 30
@@ -23,12 +26,19 @@ _MOST_BYTES = 1 << 30
 _ALWAYS_BYTES = 1 << 24
 """So much is read however well it was compressed."""
 MOST_COMPRESSED = 200
-"""How many times its packed size a run may have; outcomes have some ten times theirs."""
+"""How many times its packed size a run may have; outcomes have ten to ninety times theirs."""
+_MOST_MEMORY = 1 << 28
+"""A packed file may ask for no more to be unpacked; what `pack` writes needs 9 MiB."""
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether outcomes lie there, packed or not."""
-    return (folder / OUTCOMES).is_file() or (folder / PACKED).is_file()
+    """Whether a folder has outcomes, packed or not."""
+    return (folder / OUTCOMES).is_file() or packed_file(folder) is not None
+
+
+def packed_file(folder: Path) -> Path | None:
+    """The packed outcomes of a folder, if it has any."""
+    return next((folder / name for name in (PACKED, _PACKED_EARLIER) if (folder / name).is_file()), None)
 
 
 def run_folders(*tops: str | Path) -> Iterator[Path]:
@@ -38,23 +48,38 @@ def run_folders(*tops: str | Path) -> Iterator[Path]:
 
 
 def read_outcomes(path: Path) -> bytes:
-    """The content of a run's `outcomes.jsonl`, wherever it lies: the plain file, or else the packed one beside it.
+    """The content of a run's `outcomes.jsonl`: the plain file, or else the packed one beside it.
 
     Raises:
         StoreError: the packed file is damaged.
         OSError: neither can be read.
     """
-    packed = path.with_name(f"{path.name}.gz")
-    if path.exists() or not packed.exists():
+    packed = None if path.exists() else packed_file(path.parent)
+    if packed is None:
         return path.read_bytes()
+    most = min(_MOST_BYTES, max(_ALWAYS_BYTES, MOST_COMPRESSED * packed.stat().st_size))
     try:
-        most = min(_MOST_BYTES, max(_ALWAYS_BYTES, MOST_COMPRESSED * packed.stat().st_size))
-        with gzip.open(packed) as file:
-            content = file.read(most + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        content = _unpacked(packed, most + 1)
+    except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error) as error:
         raise _damaged(packed, str(error)) from error
     if len(content) > most:
         raise _damaged(packed, f"it unpacks to more than {most} bytes, more than any run of its size")
+    return content
+
+
+def _unpacked(packed: Path, most: int) -> bytes:
+    """At most so many bytes of the content.
+
+    Raises:
+        gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError: the file is damaged.
+    """
+    if packed.name == _PACKED_EARLIER:
+        with gzip.open(packed) as file:
+            return file.read(most)
+    unpacking = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY)
+    content = unpacking.decompress(packed.read_bytes(), max_length=most)
+    if not unpacking.eof and len(content) < most:
+        raise EOFError("it ends in the middle")
     return content
 
 
@@ -67,7 +92,7 @@ def pack(folder: Path) -> tuple[int, int]:
     """
     path = folder / OUTCOMES
     if not path.is_file():
-        there = "its outcomes are packed already" if (folder / PACKED).is_file() else "there are no outcomes"
+        there = "its outcomes are packed already" if packed_file(folder) else "there are no outcomes"
         raise StoreError(f"{folder} cannot be packed: {there}", next_step="give the folder of a run")
     try:
         lock = take_lock(folder / LOCK)
@@ -79,10 +104,11 @@ def pack(folder: Path) -> tuple[int, int]:
             raise StoreError(
                 f"the last line of {path} is cut short", next_step="finish the run first: the same command resumes it"
             )
-        # No time and no name within: the same outcomes are the same file.
-        packed = gzip.compress(content, mtime=0)
+        # It holds no time and no name: the same outcomes are the same file.
+        packed = lzma.compress(content)
         replace_file(folder / PACKED, packed)
         path.unlink()
+        (folder / _PACKED_EARLIER).unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(error, folder / PACKED, "written") from error
     finally:
@@ -97,12 +123,12 @@ def unpack(folder: Path) -> None:
         StoreError: the packed file is damaged.
         OSError: it cannot be read, or the folder not be written.
     """
-    packed = folder / PACKED
-    if not packed.exists():
+    if not packed_file(folder):
         return
     if not (folder / OUTCOMES).exists():
         replace_file(folder / OUTCOMES, read_outcomes(folder / OUTCOMES))
-    packed.unlink()
+    for name in (PACKED, _PACKED_EARLIER):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _damaged(path: Path, cause: str) -> StoreError:

@@ -3,7 +3,7 @@
 A run is a folder:
 
     outcomes.jsonl          one whole line per outcome, appended and flushed to disk
-    outcomes.jsonl.gz       the same in its place, packed for keeping
+    outcomes.jsonl.xz       the same in its place, packed for keeping
     run.json                where they come from
     lock                    held by the process that writes, and by no other
     outcomes.torn-1.jsonl   set aside: the end of a line that a kill cut short

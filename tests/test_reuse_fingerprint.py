@@ -111,6 +111,28 @@ def test_the_order_of_registrations_counts(folder) -> None:
     assert not equals(known, release(folder, registered(first, second)))
 
 
+def test_who_looks_for_a_library_sees_the_release_without_its_version(tmp_path) -> None:
+    above = "os.listdir(os.path.join(os.path.dirname(__file__), '..', '..'))"
+    looking = {**FILES, MODEL: FILES[MODEL].replace("gain = int(", f"gain = bool({above}) * int(")}
+    first, second = (
+        lay_out(tmp_path / version, {**looking, f"funasr-{version}.dist-info/METADATA": ""})
+        for version in ("1.0.0", "1.0.1")
+    )
+    known = fingerprint_of(run_cell(first), first)
+    assert (DependencyKind.FOLDER, ".") in known
+    assert differences(known, release(second)) == []
+    assert differences(known, release(changed(second, "torch-9.dist-info/METADATA", "", "", to=tmp_path / "other")))
+
+
+def test_a_warning_prints_its_line_and_depends_on_no_other(folder, tmp_path) -> None:
+    warning = changed(
+        folder, MODEL, "value > 10", "value > 10 or __import__('warnings').warn('odd')", to=tmp_path / "one"
+    )
+    known = fingerprint_of(run_cell(warning), warning)
+    other = changed(warning, MODEL, "import os\n", "import os\n\n\n", to=tmp_path / "other")
+    assert differences(known, release(other)) == []
+
+
 def test_the_version_counts_where_code_that_ran_reads_it(folder, ran, known, tmp_path) -> None:
     assert equals(known, release(folder, version="1.4.17"))
     reading = changed(folder, MODEL, "value > 10", "value > 10 and funasr.__version__", to=tmp_path / "other")

@@ -69,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
             _add_show,
             _add_diagnose,
             _add_gate,
+            _add_impact,
             _add_bisect,
         ),
         *(_add_drift, _add_bundle, _add_baseline, _add_estimate, _add_pack, _add_cache, _add_completion),
@@ -344,6 +345,23 @@ def _add_gate(commands: Commands) -> None:
     )
     add_jobs(parser)
     parser.add_argument("--no-diagnosis", action="store_true", help="leave out the diagnosis of each regression")
+    add_json(parser)
+    add_places(parser)
+
+
+def _add_impact(commands: Commands) -> None:
+    parser = add_command(
+        commands, "impact", "say which checks a change of FunASR reaches, before anything runs, and by which functions"
+    )
+    parser.add_argument(
+        "--source", metavar="PATH", required=True, help="a checkout, a wheel or an sdist, or another release"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="RELEASE",
+        default="latest",
+        help="release whose cells a `run --reuse` has recorded (default: %(default)s)",
+    )
     add_json(parser)
     add_places(parser)
 

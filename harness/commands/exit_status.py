@@ -89,6 +89,11 @@ BY_COMMAND: Mapping[str, Mapping[int, str]] = {
         BAD_INPUT: "bad input, such as a patch that does not apply",
         FAULT: "a cell errored, and nothing regressed",
     },
+    "impact": {
+        FINE: "what the change reaches was printed, whatever that is",
+        BAD_INPUT: "bad input, or no cell of the release is recorded",
+        FAULT: "a fault of the harness or of the machine",
+    },
     "bisect": {
         FINE: "the transitions were found, or there is none",
         BAD_INPUT: "bad input, such as a release that was named good and fails",
@@ -120,6 +125,7 @@ AFTER_CTRL_C: Mapping[str, str] = {
     "show": "the runs are unchanged",
     "diagnose": "nothing of it is kept, and the same command starts over",
     "gate": "nothing of it is kept, and the same command starts over",
+    "impact": "nothing was written but the releases in the cache",
     "bisect": "nothing of it is kept, and the same command starts over",
     "drift": "the run's outcomes are unchanged, and recordings that were completed are kept",
     "bundle": "no bundle was written",

@@ -234,12 +234,15 @@ class _Counted:
 def _execute(run: _Run, wanted: Sequence[Cell], store: RunStore, workspace: Path) -> ReuseFacts | None:
     runner, prepared, missing = run.runner, run.prepared, set(wanted)
     prior = [outcome for outcome in store.load() if outcome.cell not in missing]
-    reuse = runner.reuse(prepared.releases) if getattr(run.options, "reuse", False) else None
+    reuse = runner.reuse(prepared) if getattr(run.options, "reuse", False) else None
     plan = runner.plan(prepared, wanted, workspace, prior=prior, reuse=reuse is not None)
     with Display(total=len(plan.cells) + len(plan.decided)) as display:
         runner.execute(plan, prepared, store.append, display=display, reuse=reuse)
     if reuse is None:
         return None
+    with contextlib.suppress(OSError):
+        # A cache that cannot be written to costs later runs their time.
+        reuse.save()
     facts = reuse.count.facts()
     if facts.reused or facts.refuted:
         say(reuse_line(facts), style="bold yellow" if facts.refuted else "")

@@ -28,6 +28,7 @@ _KINDS = {
     "preflight": "code that preflight read",
     "numba": "compiled by numba",
     "files": "file brought along",
+    "reuse": "outcomes to reuse",
 }
 """Folders of the cache besides `releases` and `bytecode`, and what each entry in them is."""
 _BYTECODE = "bytecode"

@@ -85,7 +85,7 @@ def _lines(one: RunOfCell) -> Iterator[str]:
         yield f"  remedy    {issue.remedy}"
         yield from (f"  upstream  {report}" for report in issue.upstream)
     if reused := outcome.common.reused:
-        yield f"  reused    {outcome.started}, from {reused.cell}; the command at the end runs it"
+        yield f"  reused    from {reused.cell}, which ran {reused.ran}; the command at the end runs it"
     else:
         yield f"  measured  {outcome.started}, {outcome.seconds:.1f} s"
     yield from (f"  shim      {name}" for name in outcome.shims)

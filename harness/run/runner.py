@@ -25,6 +25,8 @@ from harness.run.executor import execute
 from harness.run.plan import Plan, Settings, build_plan
 from harness.run.prepare import Prepared, StoredExamples, lay_out_releases, prepare
 from harness.run.progress import Display
+from harness.run.reuse.circumstances import circumstances
+from harness.run.reuse.kept import KeptOutcomes
 from harness.run.reuse.reuse import Reuse
 from harness.text.terminal import say
 
@@ -184,10 +186,13 @@ class CellRunner:
             imports_first=reuse,
         )
 
-    def reuse(self, releases: Mapping[str, Release]) -> Reuse:
-        """What says which cells of these releases need not run; see `harness.run.reuse`."""
-        folders = {label: install_path(release, self.settings.cache) for label, release in releases.items()}
-        return Reuse(releases, folders, seed=secrets.randbelow(2**31))
+    def reuse(self, prepared: Prepared) -> Reuse:
+        """What says which cells need not run; see `harness.run.reuse`."""
+        cache = self.settings.cache
+        folders = {label: install_path(release, cache) for label, release in prepared.releases.items()}
+        known = circumstances(self.settings.environment, prepared.limits.memory_bytes)
+        kept = KeptOutcomes(cache, known)
+        return Reuse(prepared.releases, folders, seed=secrets.randbelow(2**31), kept=kept)
 
     def _preload(self, requests: CellRequests) -> tuple[str, ...]:
         settings = self.settings

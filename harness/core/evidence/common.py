@@ -86,6 +86,8 @@ class Reused:
 
     cell: str = ""
     """The id of the cell that ran, of another release or in an earlier run."""
+    ran: str = ""
+    """When that was; UTC, ISO 8601."""
 
 
 @dataclass(frozen=True, kw_only=True)

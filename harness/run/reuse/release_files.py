@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.machinery
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +16,7 @@ _in_order = [
     *importlib.machinery.SOURCE_SUFFIXES,
     *importlib.machinery.BYTECODE_SUFFIXES,
 ]
+_OWN_METADATA = re.compile(r"funasr-[^/]*\.dist-info")
 _BYTECODE = "__pycache__"
 _known: dict[str, SourceUnits] = {}
 """By hash of the content: most files are the same in many releases."""
@@ -52,11 +54,16 @@ class ReleaseFiles:
             return ""
 
     def folder(self, path: str) -> str:
-        """The names in a folder; empty if it is not there."""
+        """The names in a folder; empty if it is not there.
+
+        The folder of the release's own metadata, which is named after its version, is none of them: whoever looks for
+        a library's metadata sees it, and who wants the release's own reads a file in it.
+        """
         try:
-            return "/".join(sorted(set(os.listdir(self.install_dir / path)) - {_BYTECODE}))  # noqa: PTH208
+            names = set(os.listdir(self.install_dir / path)) - {_BYTECODE}  # noqa: PTH208
         except OSError:
             return ""
+        return "/".join(sorted(name for name in names if path != "." or not _OWN_METADATA.fullmatch(name)))
 
     def module(self, name: str) -> str:
         """The path of the file that `import name` executes; empty if there is none, and a folder's without a file."""
@@ -81,8 +88,7 @@ class ReleaseFiles:
     @cached_property
     def beside(self) -> str:
         """What lies beside the package, where `import` looks for every module first."""
-        names = [name for name in os.listdir(self.install_dir) if not name.endswith(".dist-info")]  # noqa: PTH208
-        return "/".join(sorted(set(names) - {_BYTECODE, "bin"}))
+        return self.folder(".")
 
     @cached_property
     def data_files(self) -> str:

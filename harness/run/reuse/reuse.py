@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,8 @@ from harness.core import wire
 from harness.core.cells import Cell, Check, Device, Outcome, Release
 from harness.core.evidence import REUSED
 from harness.run.provenance import ReuseFacts
-from harness.run.reuse.fingerprint import CodeUsed, Fingerprint, NotReusable, ReleaseSeen, equals, fingerprint
+from harness.run.reuse.fingerprint import CodeUsed, NotReusable, ReleaseSeen, equals, fingerprint
+from harness.run.reuse.kept import KeptOutcomes, KnownOutcome
 from harness.run.reuse.release_files import ReleaseFiles
 from harness.worker.release import registry
 from harness.worker.release.importer import FullImport
@@ -30,16 +32,10 @@ ONE_IN = 16
 """Of so many cells that could be reused one is run all the same, which is 6 %; and the first of each check."""
 OF_THE_RELEASE = ("label", "version", "install_dir")
 """Parts of a request that differ in every release: which of them matter is part of the fingerprint."""
+_ANNOUNCED = re.compile(r"(funasr version: )\S+\.$", re.MULTILINE)
+"""What releases print of themselves."""
 _OF_THE_MACHINE = ("peak_resident_bytes",)
 """Metrics that are no release's doing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class KnownOutcome:
-    """A cell that ran."""
-
-    outcome: Outcome
-    fingerprint: Fingerprint
 
 
 @dataclass(kw_only=True)
@@ -69,14 +65,31 @@ class ReuseCount:
 class Reuse:
     """What one run knows of its cells."""
 
-    def __init__(self, releases: Mapping[str, Release], folders: Mapping[str, Path], *, seed: int) -> None:
+    def __init__(
+        self,
+        releases: Mapping[str, Release],
+        folders: Mapping[str, Path],
+        *,
+        seed: int,
+        kept: KeptOutcomes | None = None,
+    ) -> None:
+        """See the module.
+
+        Args:
+            releases: By label, and `folders` with where each is installed.
+            seed: Of the draw of cells that run all the same.
+            kept: What earlier runs found out; None for what this run finds out alone.
+        """
         self._releases = {
             label: ReleaseFiles(folders[label], release.version)
             for label, release in releases.items()
             if label in folders
         }
         self._orders: dict[str, FullImport] = {}
-        self._known: dict[str, list[KnownOutcome]] = defaultdict(list)
+        self._kept = kept
+        self._known: dict[str, list[KnownOutcome]] = {}
+        self._new: dict[str, Check] = {}
+        """By key, the check of cells of which this run found out something."""
         self._tried: dict[str, int] = {}
         """By id of a cell, how many of those known it was compared with."""
         self._drawn: dict[str, KnownOutcome] = {}
@@ -112,13 +125,17 @@ class Reuse:
         except NotReusable as why:
             self.count.refused[str(why)] += 1
             return
-        self._known[self._key(cell, request)].append(KnownOutcome(outcome=outcome, fingerprint=found))
+        shared = self._key(cell, request)
+        known = self._known_of(shared)
+        if all(one.fingerprint != found for one in known):
+            known.append(KnownOutcome(outcome=outcome, fingerprint=found))
+            self._new[shared] = cell.check
 
     def offer(self, cell: Cell, request: Mapping[str, Any]) -> Outcome | None:
         """The outcome of a cell that need not run; None for one that is to run."""
         if not self.answers(cell) or cell.release not in self._releases or cell.id in self._drawn:
             return None
-        known = self._known.get(self._key(cell, request), [])
+        known = self._known_of(self._key(cell, request))
         first, self._tried[cell.id] = self._tried.get(cell.id, 0), len(known)
         release = self._release(cell)
         for one in known[first:]:
@@ -143,6 +160,23 @@ class Reuse:
                 self._faulty.add(check)
         return back
 
+    def save(self) -> None:
+        """Keep for later runs what this one found out; of a check that is not reusable, forget what was kept.
+
+        Raises:
+            OSError: the cache cannot be written to.
+        """
+        if self._kept is None:
+            return
+        for shared, check in self._new.items():
+            self._kept.save(shared, [] if check in self._faulty else self._known[shared])
+        self._kept.prune()
+
+    def _known_of(self, shared: str) -> list[KnownOutcome]:
+        if shared not in self._known:
+            self._known[shared] = self._kept.load(shared) if self._kept else []
+        return self._known[shared]
+
     def _key(self, cell: Cell, request: Mapping[str, Any]) -> str:
         if cell.id not in self._keys:
             self._keys[cell.id] = key(request)
@@ -165,30 +199,26 @@ class Reuse:
             self.count.confirmed[outcome.cell.check] += 1
             return
         self.count.refuted[outcome.cell.id] = predicted.cell.id
+        self._new |= {shared: outcome.cell.check for name, shared in self._keys.items() if name == outcome.cell.id}
         self._faulty.add(outcome.cell.check)
 
     def _carried(self, outcome: Outcome, cell: Cell) -> Outcome | None:
         """An outcome as that of another release's cell; None where it names its own release."""
-        files, others = self._releases[outcome.cell.release], self._releases[cell.release]
         evidence = dict(outcome.evidence)
-        if "log_tail" in evidence:
-            said = "funasr version: {}."
-            evidence["log_tail"] = evidence["log_tail"].replace(said.format(files.version), said.format(others.version))
-        if _names({**outcome.to_json(), "evidence": evidence, "id": "", "cell": ""}, outcome.cell.release, files):
-            return None
+        if outcome.cell.release != cell.release:
+            if "log_tail" in evidence:
+                text = str(evidence["log_tail"])
+                evidence["log_tail"] = _ANNOUNCED.sub(rf"\g<1>{self._releases[cell.release].version}.", text)
+            if outcome.cell.release in json.dumps({**outcome.to_json(), "evidence": evidence, "id": "", "cell": ""}):
+                return None
         return replace(
             outcome,
             cell=cell,
             metrics={name: value for name, value in outcome.metrics.items() if name not in _OF_THE_MACHINE},
-            evidence={**evidence, REUSED: {"cell": outcome.cell.id}},
+            evidence={**evidence, REUSED: {"cell": outcome.cell.id, "ran": outcome.started}},
             seconds=0.0,
             started=wire.now(),
         )
-
-
-def _names(data: Mapping[str, Any], label: str, files: ReleaseFiles) -> bool:
-    text = json.dumps(data)
-    return any(name in text for name in {label, files.version, files.install_dir.name})
 
 
 def key(request: Mapping[str, Any]) -> str:

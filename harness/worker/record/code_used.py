@@ -35,6 +35,9 @@ _IMPORTING = frozenset({"get_code", "_fill_cache"})
 _OUR_READERS = ("release/importer.py", "process/failures.py")
 """Files below `harness/worker` that read a release's source: the registrations, which are recorded by themselves, and
 the lines of a traceback, whose files count with the outcome that holds them."""
+_PRINTS_LINES = ("/warnings.py", "/torch/cuda/__init__.py", "/torch/xpu/__init__.py")
+"""They read lines of source for a message alone: a warning's, and where a GPU was first asked for (every call of
+`torch.manual_seed` notes that)."""
 _READS_POSITIONS = "funasr/register.py"
 """It reads a class's source for the number of its first line, which nothing but `tables.print` uses."""
 
@@ -107,7 +110,7 @@ class UseRecorder:
             path = os.fspath(path)
         if not isinstance(path, str):
             return None
-        if not path.startswith("/"):
+        if not path.startswith("/") or "/." in path or "//" in path:
             path = os.path.abspath(path)  # noqa: PTH100 - strings throughout, as audit events have them
         if path + os.sep == self._root:
             return "."
@@ -168,14 +171,17 @@ class UseRecorder:
                 return (reader == _READS_POSITIONS and path.endswith(".py")) or (
                     (reader, path) == ("funasr/__init__.py", "funasr/version.txt")
                 )
-            elif file.endswith(f"{os.sep}warnings.py") and path.endswith(".py"):
-                # it prints the line that warned
+            elif path.endswith(".py") and file.endswith(_PRINTS_LINES) and _prints_lines(frame.f_code):
                 return True
             elif not file.startswith(("<", *_STANDARD_LIBRARY)) or file.startswith(_SITE_PACKAGES):
                 # a library that the release called: the release's business, whatever it makes of the file
                 return False
             frame = frame.f_back
         return False
+
+
+def _prints_lines(code: CodeType) -> bool:
+    return code.co_filename.endswith("warnings.py") or code.co_name == "_lazy_call"
 
 
 def _observer(root: str) -> Callable[[CodeType], bool] | None:

@@ -1,0 +1,77 @@
+"""`impact`: which checks of which variants a change of FunASR reaches, before anything runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from harness.commands.common import cache_of, print_json
+from harness.core.cells import Release
+from harness.core.errors import InputError
+from harness.releases import fetch, install_path, load_lock, resolve
+from harness.run.progress import stage
+from harness.run.reuse.fingerprint import ReleaseSeen
+from harness.run.reuse.impact import CheckImpact, impact
+from harness.run.reuse.kept import all_kept
+from harness.run.reuse.release_files import ReleaseFiles
+from harness.text.plain import plain
+from harness.text.terminal import say
+from harness.text.units import plural
+
+_MOST_NAMED = 8
+
+
+def main(options: argparse.Namespace) -> int:
+    """Compare what recorded cells of a release used with a source."""
+    locked, cache = load_lock(options.lock), cache_of(options)
+    source, against = (_one(spec, locked) for spec in (options.source, options.against))
+    known = [one for one in all_kept(cache) if one.outcome.cell.release == against.label]
+    if not known:
+        raise InputError(
+            f"no cell of {against.label} is recorded, so nothing says what its checks use",
+            next_step=f"funasr-harness run pr --reuse --only '{against.label}/*', or another release with --against",
+        )
+    with stage("making both ready"):
+        fetch([source, against], cache, jobs=2)
+    before, after = (
+        ReleaseSeen(files=ReleaseFiles(install_path(one, cache), one.version), order=None) for one in (against, source)
+    )
+    found = impact(known, before, after)
+    if options.json:
+        print_json({"source": source.label, "against": against.label, "checks": [_record(one) for one in found]})
+        return 0
+    print("\n".join(_lines(found)))
+    say(
+        f"{source.label} against {against.label}, from {plural(len(known), 'recorded cell')}. "
+        "Only construct and loss_contract are recorded: of other checks nothing is known."
+    )
+    return 0
+
+
+def _one(spec: str, locked: Sequence[Release]) -> Release:
+    found = resolve(spec, locked)
+    if len(found) != 1:
+        raise InputError(f"{spec} means {len(found)} releases", next_step="name one")
+    return found[0]
+
+
+def _record(one: CheckImpact) -> dict[str, object]:
+    return {
+        "variant": one.variant,
+        "check": str(one.check),
+        "cells": one.cells,
+        "reached": [{"kind": str(part.kind), "name": part.name} for part in one.reached],
+    }
+
+
+def _lines(found: Sequence[CheckImpact]) -> list[str]:
+    lines = []
+    for one in found:
+        if not one.reached:
+            lines.append(f"{one.variant} {one.check}: not reached")
+            continue
+        lines.append(f"{one.variant} {one.check}: reached by {plural(len(one.reached), 'part')} that it uses")
+        lines += [f"  {plain(str(part))}" for part in one.reached[:_MOST_NAMED]]
+        if len(one.reached) > _MOST_NAMED:
+            lines.append(f"  … and {len(one.reached) - _MOST_NAMED} more (--json has all)")
+    return lines

@@ -138,7 +138,7 @@ def test_a_vocabulary_without_the_labels_of_an_architecture_is_refused(name: str
     assert f"has no token {enough - 1}" in problem
 
 
-def test_all_faults_of_an_anatomy_are_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_an_anatomy_are_reported_at_once(tmp_path: Path) -> None:
     file = own_file(
         tmp_path,
         losses={"criterion_att": 3},

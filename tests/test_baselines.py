@@ -257,7 +257,7 @@ def test_what_is_no_json_is_the_same_error(folder: Path, text: str) -> None:
         load_baselines(folder)
 
 
-def test_a_place_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
         write_baseline(accepted(run(0)), tmp_path / "file" / "baselines")

@@ -48,7 +48,7 @@ def test_repeats_of_one_cell_tell_nothing_of_a_constant() -> None:
     assert found.origin["trainings"] == 7
 
 
-def test_the_medians_of_all_trainings_are_taken_and_their_spread_is_told() -> None:
+def test_the_medians_of_all_trainings_are_taken_and_their_spread_is_reported() -> None:
     trainings = [training(context, missed) for context, missed in ((500, 30), (510, 33), (900, 400))]
     (found,) = calibrations(runs(*trainings))
     assert (found.key, found.context_bytes, found.workspace_bytes) == (KEY, 510, 33)

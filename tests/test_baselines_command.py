@@ -96,7 +96,7 @@ def test_runs_of_two_machines_are_one_clear_error(world: World) -> None:
     assert stored(world) == []
 
 
-def test_a_damaged_baseline_is_told_before_anything_runs(world: World) -> None:
+def test_a_damaged_baseline_is_reported_before_anything_runs(world: World) -> None:
     (world.folder / "reports" / "baselines").mkdir(parents=True)
     (world.folder / "reports" / "baselines" / "x.json").write_text("{}")
     world.never("execute")

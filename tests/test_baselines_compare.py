@@ -391,7 +391,7 @@ def test_a_failed_cell_of_an_unknown_machine_is_none_of_the_baselines_business()
     assert held(gpu_run(9, cell(GPU_CELL, Status.FAILED), gpus=())).cells == ()
 
 
-def test_a_figure_with_too_few_repeats_is_told_beside_them() -> None:
+def test_a_figure_with_too_few_repeats_is_reported_beside_them() -> None:
     two = accepted(run(0), run(1))
     one = figure(held(run(9, cell(seconds=0.75)), two), "step_seconds")
     centre = centre_of([0.495, 0.5])
@@ -401,7 +401,7 @@ def test_a_figure_with_too_few_repeats_is_told_beside_them() -> None:
     assert one.difference == pytest.approx(0.75 / centre - 1)
 
 
-def test_a_figure_that_only_one_side_has_is_told_so() -> None:
+def test_a_figure_that_only_one_side_has_is_reported_so() -> None:
     gone = figure(held(run(9, cell(peak_resident_bytes=None))), "peak_resident_bytes")
     assert (gone.standing, gone.words) == (MetricStatus.NO_FIGURE, "no figure in this run")
     assert gone.baseline == pytest.approx(900 * MIB)
@@ -410,7 +410,7 @@ def test_a_figure_that_only_one_side_has_is_told_so() -> None:
     assert (new.baseline, new.now, new.difference) == (None, 5 * MIB, None)
 
 
-def test_losses_without_repeats_are_told_with_the_last_one() -> None:
+def test_losses_without_repeats_are_reported_with_the_last_one() -> None:
     one = figure(held(run(9), accepted(run(0))), "losses")
     assert one.standing is MetricStatus.NO_BASELINE
     assert one.words == f"its noise is not known: measured 1 of {LEAST_REPEATS} times that are needed"

@@ -55,7 +55,7 @@ def stored() -> dict[str, Any]:
     return dict(json.loads(STORED.read_text()))
 
 
-def test_every_boundary_is_printed_and_stored(call: Call, world: World) -> None:
+def test_every_transition_is_printed_and_stored(call: Call, world: World) -> None:
     said = call()
     assert said.status == 0
     assert "transition 1: 1.4.6 → 1.4.7" in said.out
@@ -72,7 +72,7 @@ def test_every_boundary_is_printed_and_stored(call: Call, world: World) -> None:
     assert json.loads(call("--json").out)["transitions"] == stored()["transitions"]
 
 
-def test_answers_on_record_are_used_and_fresh_ignores_them(call: Call, world: World) -> None:
+def test_answers_cached_are_used_and_fresh_ignores_them(call: Call, world: World) -> None:
     (world.folder / "matrices" / "all.toml").write_text(
         world.matrix.read_text().replace('["1.4.15", "latest"]', '["all"]').replace('"construct", ', "")
     )
@@ -103,7 +103,7 @@ def test_an_end_that_changes_its_mind_ends_the_search_with_status_3(call: Call, 
     assert stored()["transitions"] == []
 
 
-def test_a_release_that_does_not_install_is_passed_over(call: Call, world: World) -> None:
+def test_a_release_that_does_not_install_is_skipped(call: Call, world: World) -> None:
     lock = world.folder / "matrices" / "releases.lock.toml"
     lines = lock.read_text().split("\n")
     at = lines.index('version = "1.4.7"')
@@ -150,7 +150,7 @@ def test_the_import_of_a_release_needs_no_model(call: Call) -> None:
     assert "no transition: passed" in call(asked=("--check", "import")).out
 
 
-def test_the_commits_of_a_boundary_are_searched_and_noted_for_a_runs_report(
+def test_the_commits_of_a_transition_are_searched_and_noted_for_a_runs_report(
     call: Call, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history = begin(tmp_path / "funasr", "1.4.6")

@@ -266,7 +266,7 @@ def test_a_library_that_the_lock_does_not_pin_is_named(world: World) -> None:
         libraries.lay_out(("numpy", "six"), Path("requirements.lock"), Path("x"), python="3.12", platform=PLATFORM)
 
 
-def test_a_library_that_is_not_laid_out_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_is_not_installed_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_index, "install_pins", lambda pins, target, **_: lay_out_pins("six==1.0", target))
     with pytest.raises(StoreError, match="not installed: numpy"):
         libraries.lay_out(("numpy", "six"), Path("requirements.lock"), Path("x"), python="3.12", platform=PLATFORM)
@@ -281,7 +281,7 @@ def test_each_library_lies_by_itself_without_its_scripts(world: World) -> None:
     }
 
 
-def test_a_module_within_a_namespace_is_told_by_its_whole_name() -> None:
+def test_a_module_within_a_namespace_is_reported_by_its_whole_name() -> None:
     files = [P("google/protobuf/__init__.py"), P("google/protobuf/internal/__init__.py"), P("six.py")]
     files += [P("_cffi_backend.cpython-312-x86_64-linux-gnu.so"), P("numpy.libs/libopenblas.so")]
     assert libraries._modules("several", files) == ("_cffi_backend", "google.protobuf", "six")

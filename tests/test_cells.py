@@ -83,7 +83,7 @@ def test_an_outcome_of_another_schema_is_refused() -> None:
         Outcome.from_json(data | {"schema": 4})
 
 
-def test_the_rungs_stand_in_the_order_of_the_ladder() -> None:
+def test_the_checks_are_listed_in_their_order() -> None:
     assert sorted(Check, key=lambda check: check.position) == [
         Check.IMPORT,
         Check.CONSTRUCT,
@@ -96,13 +96,13 @@ def test_the_rungs_stand_in_the_order_of_the_ladder() -> None:
     ]
 
 
-def test_every_cell_of_a_release_stands_on_its_import() -> None:
+def test_every_cell_of_a_release_depends_on_its_import() -> None:
     assert Cell.parse(FINETUNE).depends_on(import_cell("1.4.16"))
     assert not Cell.parse(FINETUNE).depends_on(import_cell("1.4.15"))
     assert not import_cell("1.4.16").depends_on(Cell.parse(FINETUNE))
 
 
-def test_a_cell_stands_on_lower_rungs_of_its_own_model_and_place_alone() -> None:
+def test_a_cell_depends_on_earlier_checks_of_its_own_model_and_place_alone() -> None:
     cell = Cell.parse(FINETUNE)
     construct = replace(cell, check=Check.CONSTRUCT, entry=None)
     assert cell.depends_on(construct)
@@ -115,19 +115,19 @@ def test_a_cell_stands_on_lower_rungs_of_its_own_model_and_place_alone() -> None
 
 
 @pytest.mark.parametrize("check", [Check.PROPERTIES, Check.DATA, Check.CHECKPOINT])
-def test_nothing_stands_on_what_training_can_go_on_with(check: Check) -> None:
+def test_nothing_depends_on_what_does_not_stop_a_training(check: Check) -> None:
     cell = replace(Cell.parse(FINETUNE), check=Check.DECODE)
     assert not cell.depends_on(replace(cell, check=check))
     assert replace(cell, check=check).depends_on(replace(cell, check=Check.CONSTRUCT, entry=None))
 
 
-def test_what_was_saved_stands_on_its_own_trainer_alone() -> None:
+def test_what_was_saved_depends_on_its_own_trainer_alone() -> None:
     cell = Cell.parse(FINETUNE)
     checkpoint = replace(cell, check=Check.CHECKPOINT)
     assert checkpoint.depends_on(cell)
     assert not checkpoint.depends_on(replace(cell, entry=Entry.TRAIN_DS))
 
 
-def test_the_two_entry_points_do_not_stand_on_each_other() -> None:
+def test_the_two_entry_points_do_not_depend_on_each_other() -> None:
     cell = Cell.parse(FINETUNE)
     assert not cell.depends_on(replace(cell, entry=Entry.TRAIN_DS))

@@ -282,14 +282,14 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         (["releases", "delete"], "invalid choice: 'delete'"),
     ],
 )
-def test_what_cannot_be_asked_is_told_with_what_can(world: World, arguments: list[str], part: str) -> None:
+def test_what_cannot_be_asked_is_reported_with_what_can(world: World, arguments: list[str], part: str) -> None:
     said = world.call(*arguments)
     assert said.status == 2
     assert said.err.startswith("usage: funasr-harness")
     assert part in said.err
 
 
-def test_releases_are_listed_with_what_is_laid_out(world: World) -> None:
+def test_releases_are_listed_with_what_is_installed(world: World) -> None:
     world.run("--only", "1.4.16/*")
     said = world.call("releases", "list", "--cache", str(world.cache))
     assert said.status == 0
@@ -317,7 +317,7 @@ def test_what_trainers_alone_import_is_preloaded_for_trainers_alone(world: World
     assert contract == set(PRELOADED)
 
 
-def test_all_problems_of_a_matrix_are_told_at_once_with_place_and_suggestion(world: World) -> None:
+def test_all_problems_of_a_matrix_are_reported_at_once_with_place_and_suggestion(world: World) -> None:
     text = MATRIX.replace('"paraformer"', '"paraformer_straming"').replace("depth", "detph")
     world.matrix.write_text(text.replace("construct", "constrict") + "\n[limit]\n")
     for command in ("list", "run"):
@@ -333,7 +333,7 @@ def test_all_problems_of_a_matrix_are_told_at_once_with_place_and_suggestion(wor
         )
 
 
-def test_a_release_that_does_not_exist_is_told_with_its_place(world: World) -> None:
+def test_a_release_that_does_not_exist_is_reported_with_its_place(world: World) -> None:
     world.write_matrix('"1.4.15"', '"1.4.99"')
     said = world.call("list", "matrices/small.toml")
     is_one_clear_error(said, "- [axes] release: no such release: 1.4.99", "the nearest are 1.4.15, 1.4.16")
@@ -341,7 +341,7 @@ def test_a_release_that_does_not_exist_is_told_with_its_place(world: World) -> N
     is_one_clear_error(said, "no such release: 1.4.99", "funasr-harness releases list")
 
 
-def test_sizes_that_no_model_can_have_are_told_before_anything_is_begun(world: World) -> None:
+def test_sizes_that_no_model_can_have_are_reported_before_anything_is_begun(world: World) -> None:
     text = MATRIX.replace("[320]", "[320, 321, 514]").replace("[8404]", "[8404, 4]")
     world.matrix.write_text(text)
     world.never("probe")
@@ -358,7 +358,7 @@ def test_sizes_that_no_model_can_have_are_told_before_anything_is_begun(world: W
     assert not world.output.exists()
 
 
-def test_a_file_of_the_users_that_is_no_variant_is_told(world: World) -> None:
+def test_a_file_of_the_users_that_is_no_variant_is_reported(world: World) -> None:
     (world.folder / "matrices" / "mine.yaml").write_text("model: Paraformer\n")
     world.write_matrix('"paraformer"', '"mine.yaml"')
     is_one_clear_error(world.call("list", "matrices/small.toml"), "mine.yaml has no `harness` block")
@@ -382,7 +382,7 @@ def test_a_file_of_the_users_that_is_no_variant_is_told(world: World) -> None:
         (["show", CELL.format("construct"), "--run", "runs/small"], ["runs/small holds no run"]),
     ],
 )
-def test_a_missing_file_is_told_with_the_one_that_was_meant(
+def test_a_missing_file_is_reported_with_the_one_that_was_meant(
     world: World, arguments: list[str], parts: list[str]
 ) -> None:
     (world.folder / "pyproject.toml").write_text("")
@@ -392,7 +392,7 @@ def test_a_missing_file_is_told_with_the_one_that_was_meant(
     assert "pyproject" not in said.err
 
 
-def test_a_mistyped_matrix_is_told_before_a_missing_lock(world: World) -> None:
+def test_a_mistyped_matrix_is_reported_before_a_missing_lock(world: World) -> None:
     (world.folder / "matrices" / "releases.lock.toml").unlink()
     is_one_clear_error(world.call("list", "matrices/smal.toml"), "matrices/smal.toml: 1 problem")
 
@@ -416,7 +416,7 @@ def test_a_wheel_with_another_hash_than_the_locks_is_refused(world: World, tmp_p
     assert not list((own / "releases").glob("1.4.16*"))
 
 
-def test_a_selection_that_matches_nothing_is_told(world: World) -> None:
+def test_a_selection_that_matches_nothing_is_reported(world: World) -> None:
     world.never("probe")
     for command in ("list", "run"):
         said = world.call(command, "matrices/small.toml", "--only", "*/construct/*", "--only", "1.4.1x/*")
@@ -426,7 +426,7 @@ def test_a_selection_that_matches_nothing_is_told(world: World) -> None:
 # Speech that cannot be used.
 
 
-def test_all_problems_of_a_jsonl_file_are_told_and_the_run_is_not_begun(world: World) -> None:
+def test_all_problems_of_a_jsonl_file_are_reported_and_the_run_is_not_begun(world: World) -> None:
     write_wave(world.folder / "good.wav")
     rows = [
         {"key": "a", "source": "good.wav"},
@@ -450,7 +450,7 @@ def test_all_problems_of_a_jsonl_file_are_told_and_the_run_is_not_begun(world: W
     assert world.written() == before
 
 
-def test_text_that_does_not_fit_the_vocabulary_is_told(world: World) -> None:
+def test_text_that_does_not_fit_the_vocabulary_is_reported(world: World) -> None:
     write_wave(world.folder / "good.wav")
     text = "".join(chr(0x4E00 + step) for step in range(40))
     (world.folder / "mine.jsonl").write_text(json.dumps({"key": "a", "source": "good.wav", "target": text}))
@@ -461,7 +461,7 @@ def test_text_that_does_not_fit_the_vocabulary_is_told(world: World) -> None:
     )
 
 
-def test_a_file_that_cannot_be_used_is_told_before_the_interpreter_is_looked_at(world: World) -> None:
+def test_a_file_that_cannot_be_used_is_reported_before_the_interpreter_is_looked_at(world: World) -> None:
     world.never("probe")
     for content, told in ((b"\xef\xbb\xbf{}", "byte-order mark"), (b"x" * 2**20, "line 1"), (b"{}\n\x00\n", "line 2")):
         (world.folder / "mine.jsonl").write_bytes(content)
@@ -507,7 +507,7 @@ def test_what_is_used_and_what_is_odd_is_said_before_the_run_and_kept_with_it(wo
     assert "is in samples (line 1 says 24000" in (world.output / "compatibility.md").read_text()
 
 
-def test_speech_that_is_not_there_is_told(world: World) -> None:
+def test_speech_that_is_not_there_is_reported(world: World) -> None:
     is_one_clear_error(world.run("--jsonl", "gone.jsonl"), "gone.jsonl", "No such file")
     assert not world.output.exists()
 
@@ -608,7 +608,7 @@ def test_a_full_disk_ends_the_run_with_3_and_what_was_measured_stays(world: Worl
 
 
 @pytest.mark.parametrize("filename", [None, "/somewhere/file"])
-def test_a_full_disk_anywhere_is_told_in_words(world: World, filename: str | None) -> None:
+def test_a_full_disk_anywhere_is_reported_in_words(world: World, filename: str | None) -> None:
     def fill(cell: object) -> None:
         raise OSError(28, "No space left on device", filename)
 
@@ -642,7 +642,7 @@ def test_a_fresh_run_sets_the_older_one_aside(world: World) -> None:
     assert len(world.tree.asked) == 8
 
 
-def test_a_place_that_is_no_folder_is_told(world: World) -> None:
+def test_a_place_that_is_no_folder_is_reported(world: World) -> None:
     (world.folder / "taken").write_text("")
     for place in ("taken", "taken/below"):
         is_one_clear_error(world.run("-o", place), f"{place} cannot be opened", "write elsewhere with -o", status=3)
@@ -772,13 +772,13 @@ def test_show_does_not_invent_the_path_of_a_matrix(world: World) -> None:
     assert "again     funasr-harness run MATRIX --only" in world.call("show", CELL.format("construct")).out
 
 
-def test_what_is_no_cell_id_is_told(world: World) -> None:
+def test_what_is_no_cell_id_is_reported(world: World) -> None:
     for name in ("1.4.16", "a/b/c/d/e/f", "1.4.16/paraformer/8404/reduced/construct/cpu-fp32"):
         said = world.call("show", name)
         is_one_clear_error(said, f"not a cell id: '{name}'", "funasr-harness list")
 
 
-def test_a_cell_that_was_never_run_is_told_with_near_ones(world: World) -> None:
+def test_a_cell_that_was_never_run_is_reported_with_near_ones(world: World) -> None:
     said = world.call("show", CELL.format("construct"))
     is_one_clear_error(said, "was not run (no run in runs/ or reports/)")
     world.run()
@@ -798,14 +798,14 @@ def test_show_passes_over_a_run_that_has_only_just_begun(world: World) -> None:
     assert "status    passed" in said.out
 
 
-def test_a_run_that_is_damaged_is_told_when_it_was_named(world: World) -> None:
+def test_a_run_that_is_damaged_is_reported_when_it_was_named(world: World) -> None:
     world.run()
     (world.output / "run.json").write_text("{}")
     for arguments in (["show", CELL.format("construct"), "--run", "runs/small"], ["report", "runs/small"]):
         is_one_clear_error(world.call(*arguments), "runs/small/run.json does not say", status=3)
 
 
-def test_report_writes_where_it_is_told(world: World) -> None:
+def test_report_writes_where_it_is_reported(world: World) -> None:
     world.run()
     said = world.call("report", "runs/small", "-o", "elsewhere")
     assert said.status == 0

@@ -93,7 +93,7 @@ def test_an_interrupted_synthesis_leaves_no_corpus(tmp_path: Path, monkeypatch: 
     assert list(tmp_path.rglob("*.wav")) == []
 
 
-def test_a_missing_synthesizer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_synthesizer_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib import metadata
 
     def missing(name: str) -> str:
@@ -130,7 +130,7 @@ def test_part_of_a_corpus_can_be_written(built: Corpus, tmp_path: Path) -> None:
     assert load_corpus(tmp_path / "val.jsonl").texts == SENTENCES[:2]
 
 
-def test_a_jsonl_that_cannot_be_written_is_told(built: Corpus, tmp_path: Path) -> None:
+def test_a_jsonl_that_cannot_be_written_is_reported(built: Corpus, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be written"):
         write_jsonl(built.utterances, tmp_path / "absent" / "train.jsonl")
 

@@ -170,7 +170,7 @@ def test_a_file_whose_name_funasr_takes_for_a_list_is_refused(tmp_path: Path, na
     assert "must end in .jsonl or .json" in problem
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     problems = Problems(source="absent.jsonl")
     assert read_rows(tmp_path / "absent.jsonl", problems) == ()
     assert problems.found == ["file: cannot be read: No such file or directory"]

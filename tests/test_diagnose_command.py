@@ -105,7 +105,7 @@ def test_without_a_release_in_which_it_passes_it_says_so(world: World) -> None:
         ([LOSS, "--against", "all"], "--against all means 2 releases"),
     ],
 )
-def test_what_cannot_be_asked_is_told_before_anything_runs(world: World, arguments: list[str], told: str) -> None:
+def test_what_cannot_be_asked_is_reported_before_anything_runs(world: World, arguments: list[str], told: str) -> None:
     said = diagnose(world, *arguments)
     assert said.status == 2
     assert told in said.err
@@ -131,7 +131,7 @@ def test_a_checkout_that_breaks_nothing_passes_the_gate(world: World) -> None:
     assert "nothing regressed" in (world.folder / "runs/gate/gate.md").read_text(encoding="utf-8")
 
 
-def test_a_regression_is_told_with_its_diagnosis_and_ends_with_1(world: World) -> None:
+def test_a_regression_is_reported_with_its_diagnosis_and_ends_with_1(world: World) -> None:
     checkout = write_checkout(world)
     said = gate(world, "--source", str(checkout))
     label = local_label(world.tree)
@@ -175,7 +175,7 @@ def test_nothing_is_run_again_until_it_passes_and_the_time_limits_are_the_matrix
     assert {limits["finetune"] for limits in world.tree.limits} == {123.0}
 
 
-def test_what_the_source_mends_is_told_as_fixed(world: World) -> None:
+def test_what_the_source_mends_is_reported_as_fixed(world: World) -> None:
     world.tree.failing[LOSS] = FAILED
     said = gate(world, "--source", str(write_checkout(world)))
     assert said.status == 0
@@ -209,7 +209,7 @@ def test_a_patch_is_laid_over_the_release(world: World) -> None:
         (["--apply", "none.patch"], "cannot be read"),
     ],
 )
-def test_what_cannot_be_tried_is_told(world: World, arguments: list[str], told: str) -> None:
+def test_what_cannot_be_tried_is_reported(world: World, arguments: list[str], told: str) -> None:
     said = gate(world, *arguments)
     assert said.status == 2
     assert told in said.err

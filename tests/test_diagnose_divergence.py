@@ -76,7 +76,7 @@ def test_a_module_that_gives_another_value_comes_before_those_around_it() -> Non
     assert (found.name, found.kind) == ("decoder.output_layer", DivergenceKind.OUTPUT_VALUE)
 
 
-def test_a_module_that_is_passed_over_is_not_called() -> None:
+def test_a_module_that_is_skipped_is_not_called() -> None:
     short = {**DECODER, "output": tensor(4, 9, 6)}
     died = {**LOSS, "arguments": [{**LOSS["arguments"][0], "value": tensor(4, 9, 6)}], "ended": False, "output": None}
     mine = trace([*model(ENCODER, short, {**died, "raised": "AssertionError"}, ended=False, output=None)], raised="A")
@@ -112,7 +112,7 @@ def test_other_weights_come_before_all_that_follows_from_them() -> None:
     assert (found.name, found.kind) == ("decoder", DivergenceKind.WEIGHTS)
 
 
-def test_gradients_are_told_from_the_loss_backwards() -> None:
+def test_gradients_are_reported_from_the_loss_backwards() -> None:
     mine = trace(SOUND, gradients={"encoder": None, "decoder.output_layer": {"digest": "1", "norm": 2.0}})
     theirs = {"encoder": {"digest": "1", "norm": 1.0}, "decoder.output_layer": {"digest": "2", "norm": 2.5}}
     found = divergences(mine, trace(SOUND, gradients=theirs))
@@ -135,7 +135,7 @@ def test_calls_are_matched_in_order_within_their_surroundings() -> None:
     assert (aligned.extra, aligned.missing) == ((3, 4), ())
 
 
-def test_an_argument_that_landed_elsewhere_is_told_once() -> None:
+def test_an_argument_that_landed_elsewhere_is_reported_once() -> None:
     def given(*names: str) -> list[dict[str, Any]]:
         return [
             {"parameter": name, "how": f"positional {place}", "value": tensor(4, digest=str(place))}
@@ -151,7 +151,7 @@ def test_an_argument_that_landed_elsewhere_is_told_once() -> None:
 
 
 @pytest.mark.parametrize(("number", "word"), [(1, "first"), (5, "fifth"), (11, "11th")])
-def test_places_are_told_in_words(number: int, word: str) -> None:
+def test_places_are_reported_in_words(number: int, word: str) -> None:
     assert ordinal(number) == word
 
 

@@ -75,7 +75,7 @@ IMPORT = Frame(file="funasr/a.py", line=1, function="<module>", code="from funas
         ),
     ],
 )
-def test_a_name_that_is_not_there_is_told_with_where_it_was(
+def test_a_name_that_is_not_there_is_reported_with_where_it_was(
     tmp_path: Path, kind: str, message: str, frame: Frame, changed: dict[str, str | None], cause: str
 ) -> None:
     found = told(tmp_path, kind, message, frame, **changed)
@@ -103,7 +103,7 @@ def test_a_message_that_the_source_does_not_bear_out_is_no_cause(
     assert found.unknown
 
 
-def test_where_it_ended_is_told_to_have_changed(tmp_path: Path) -> None:
+def test_where_it_ended_is_reported_to_have_changed(tmp_path: Path) -> None:
     frame = Frame(file="funasr/c.py", line=4, function="g", code="return os.altsep")
     found = told(tmp_path, "ValueError", "x", frame, c="import os\n\ndef g():\n    return os.altsep\n")
     assert found.cause == ""

@@ -71,7 +71,7 @@ def test_what_dies_in_the_first_pass_is_asked_once() -> None:
     assert len(asker.asked) == 1
 
 
-def test_what_passes_here_is_told_so_and_nothing_is_advised() -> None:
+def test_what_passes_here_is_reported_so_and_nothing_is_advised() -> None:
     found = look(FakeAsker(passes=True))
     assert found.notices == ("2.0.0 passes here",)
     assert found.advice == ""

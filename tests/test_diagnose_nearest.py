@@ -85,7 +85,7 @@ def test_of_properties_the_first_is_taken_that_holds_somewhere() -> None:
         about_property(one, "secnd")
 
 
-def test_runs_that_cannot_be_read_are_passed_over_and_told(tmp_path: Path) -> None:
+def test_runs_that_cannot_be_read_are_skipped_and_told(tmp_path: Path) -> None:
     found = read_record(Cell.parse(f"1.0.2/{REST.format('construct')}"), PUBLISHED, [tmp_path])
     assert found.seen == {}
     assert "holds no run" in found.notices[0]

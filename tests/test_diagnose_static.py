@@ -37,7 +37,7 @@ def test_comments_layout_and_annotations_are_no_change(tmp_path: Path) -> None:
     assert function_changes({(FILE, "f")}, {(FILE, "f")}, mine, other) == ()
 
 
-def test_a_changed_statement_is_told_with_its_lines_in_both(tmp_path: Path) -> None:
+def test_a_changed_statement_is_reported_with_its_lines_in_both(tmp_path: Path) -> None:
     mine = write(
         tmp_path / "mine",
         "# one line more\nclass A:\n    def f(self, x):\n        if x:\n            x = x * 2\n        return x\n",
@@ -62,7 +62,7 @@ def test_what_did_not_run_is_left_out_and_what_runs_unseen_is_not(tmp_path: Path
     assert {each.function for each in found} == {MODULE, "compiled"}
 
 
-def test_a_function_that_only_one_release_has_is_told_as_whole(tmp_path: Path) -> None:
+def test_a_function_that_only_one_release_has_is_reported_as_whole(tmp_path: Path) -> None:
     mine, other = (
         write(tmp_path / "mine", "def f(): pass\ndef g(): pass\n"),
         write(tmp_path / "other", "def f(): pass\n"),
@@ -90,13 +90,13 @@ def test_a_function_that_only_one_release_has_is_told_as_whole(tmp_path: Path) -
         ("def f(): return 1\ndef g(): pass", "def f(): return 2", [(Of.OBJECT_ADDED, "g", "", "")]),
     ],
 )  # fmt: skip
-def test_each_kind_of_change_is_told(
+def test_each_kind_of_change_is_reported(
     tmp_path: Path, mine: str, other: str, expected: list[tuple[Of, str, str, str]]
 ) -> None:
     assert compared(tmp_path, mine, other) == expected
 
 
-def test_a_component_that_moved_to_another_module_is_told(tmp_path: Path) -> None:
+def test_a_component_that_moved_to_another_module_is_reported(tmp_path: Path) -> None:
     register = '@tables.register("encoder_classes", "E")\nclass E: pass\n'
     mine, other = (
         write(tmp_path / "mine", "def f(): return 1\n"),

@@ -37,11 +37,11 @@ def test_a_curve_that_differs_in_the_last_digit_parts_and_the_step_is_named() ->
     assert "bit-identical for 1 step" in text(cause_of(divergence, None))
 
 
-def test_the_same_nan_is_no_parting() -> None:
+def test_the_same_nan_is_no_divergence() -> None:
     assert len(series_of(tuned_to("1.4.0", (9.0, "nan")), tuned_to("1.4.1", (9.0, "nan"))).segments) == 1
 
 
-def test_trainers_are_told_apart_and_a_curve_that_comes_back_is_told() -> None:
+def test_trainers_are_reported_apart_and_a_curve_that_comes_back_is_reported() -> None:
     ds = tuned_to("1.4.0", entry="train_ds")
     by_name = {
         series.name: series
@@ -99,7 +99,7 @@ def test_a_learning_rate_that_differs_beside_something_earlier_is_not_named_as_t
     )
 
 
-def test_gradients_that_part_before_any_loss_are_told() -> None:
+def test_gradients_that_part_before_any_loss_are_reported() -> None:
     norms = [3.0, 3.0, 3.0, 3.0], [3.0, 3.1, 3.0, 3.0]
     before, after = tuned_to("1.4.0", gradient_norms=norms[0]), tuned_to("1.4.1", OTHER, gradient_norms=norms[1])
     cause = cause_of(divergence_of(before, after), None)
@@ -107,7 +107,7 @@ def test_gradients_that_part_before_any_loss_are_told() -> None:
     assert "In step 2 every metric of the forward pass is equal" in text(cause)
 
 
-def test_other_utterances_in_the_batch_are_told_where_the_targets_are_known() -> None:
+def test_other_utterances_in_the_batch_are_reported_where_the_targets_are_known() -> None:
     rows = [[1, 2], [3]]
     before = tuned_to("1.4.0", targets={"rows": rows, "steps": [[[0]], [[1]], [[0]], [[1]]]})
     after = tuned_to("1.4.1", OTHER, targets={"rows": rows, "steps": [[[0]], [[1]], [[1]], [[1]]]})

@@ -40,7 +40,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_groups_and_partings_are_printed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_groups_and_divergences_are_printed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["drift", str(run)]) == 0
     printed = capsys.readouterr()
     assert f"funasr-harness drift {run} --trace 1" in printed.err.replace("\n", "")
@@ -98,7 +98,7 @@ def test_what_is_recorded_is_kept_beside_the_run_and_told(
         (["--only", "*nothing*"], '"*nothing*" matches no finetune cell'),
     ],
 )
-def test_what_cannot_be_told_is_one_clear_error(
+def test_what_cannot_be_reported_is_one_clear_error(
     run: Path, capsys: pytest.CaptureFixture[str], options: list[str], what: str
 ) -> None:
     assert cli.main(["drift", str(run), *options]) == 2

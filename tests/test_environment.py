@@ -120,7 +120,7 @@ def test_libraries_that_are_brought_along_are_seen_and_listed(
     assert stack.extra_paths == (cache / "stack" / "torchaudio-2.11.0-torch-2.13.0+cpu", tmp_path / "brought")
 
 
-def test_on_a_cpu_torch_a_torchaudio_without_its_native_libraries_is_laid_out_once(python: Path, cache: Path) -> None:
+def test_on_a_cpu_torch_a_torchaudio_without_its_native_libraries_is_installed_once(python: Path, cache: Path) -> None:
     plant_torch(python)
     plant_torchaudio(python)
     stack = probe(python, cache=cache)
@@ -134,7 +134,7 @@ def test_on_a_cpu_torch_a_torchaudio_without_its_native_libraries_is_laid_out_on
 
 
 @pytest.mark.parametrize("fault", [{"mels": 23}, {"start": "raise ImportError('no such symbol')"}])
-def test_a_torchaudio_that_does_not_work_even_so_is_told_and_not_kept(
+def test_a_torchaudio_that_does_not_work_even_so_is_reported_and_not_kept(
     python: Path, cache: Path, fault: dict[str, str]
 ) -> None:
     plant_torch(python)
@@ -157,13 +157,13 @@ def test_a_torchaudio_that_does_not_fit_a_gpu_torch_is_the_users_to_replace(pyth
         probe(python, cache=cache)
 
 
-def test_a_missing_torch_is_told_with_the_next_step(python: Path, cache: Path) -> None:
+def test_a_missing_torch_is_reported_with_the_next_step(python: Path, cache: Path) -> None:
     with pytest.raises(StackError, match="has no torch") as caught:
         probe(python, cache=cache)
     assert f"{python} -m pip install torch" in str(caught.value)
 
 
-def test_a_missing_torchaudio_is_told(python: Path, cache: Path) -> None:
+def test_a_missing_torchaudio_is_reported(python: Path, cache: Path) -> None:
     plant_torch(python)
     with pytest.raises(StackError, match="has no torchaudio"):
         probe(python, cache=cache)
@@ -173,14 +173,16 @@ def test_a_missing_torchaudio_is_told(python: Path, cache: Path) -> None:
     ("start", "told"),
     [("raise OSError('libcudart.so.13: cannot open')", "libcudart"), ("import os; os._exit(0)", "ended the")],
 )
-def test_a_torch_that_does_not_import_is_told_with_its_error(python: Path, cache: Path, start: str, told: str) -> None:
+def test_a_torch_that_does_not_import_is_reported_with_its_error(
+    python: Path, cache: Path, start: str, told: str
+) -> None:
     plant(python, "torch", "2.11.0", {"__init__.py": start})
     with pytest.raises(StackError, match=f"torch does not import in(.|\n)*{told}"):
         probe(python, cache=cache)
 
 
 @pytest.mark.parametrize("path", ["absent", "not-python"])
-def test_what_is_no_interpreter_is_told(tmp_path: Path, path: str) -> None:
+def test_what_is_no_interpreter_is_reported(tmp_path: Path, path: str) -> None:
     (tmp_path / "not-python").write_text("#!/bin/sh\nexit 0\n")
     (tmp_path / "not-python").chmod(0o755)
     with pytest.raises(StackError, match=path):

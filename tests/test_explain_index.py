@@ -71,7 +71,7 @@ def test_a_line_is_found_wherever_it_is(small: ReleaseIndex) -> None:
     assert (one.file, one.name, small.versions(one.releases)) == ("funasr/model.py", "other", small.releases)
 
 
-def test_a_class_is_told_by_its_line(small: ReleaseIndex) -> None:
+def test_a_class_is_reported_by_its_line(small: ReleaseIndex) -> None:
     assert small.with_class("funasr/model.py", "Model", 4) == small.every
     assert small.with_class("funasr/model.py", "Model", 5) == 0
 

@@ -188,7 +188,7 @@ def test_what_resumes_was_trained_before_and_decoding_trains_for_itself() -> Non
     assert a_fault(edits=edits, expected=Expected(check=Check.DECODE)).checks == (*below, Check.DECODE)
 
 
-def test_nothing_above_the_expected_rung_is_asked() -> None:
+def test_no_check_after_the_expected_one_is_run() -> None:
     assert a_fault(expected=Expected(check=Check.CONSTRUCT)).checks == (Check.CONSTRUCT,)
 
 
@@ -319,12 +319,12 @@ PASSED = an_outcome(Check.CONSTRUCT, Status.PASSED)
 FAILED = Status.FAILED
 
 
-def test_the_expected_rung_status_and_signature_are_a_catch() -> None:
+def test_the_expected_check_status_and_signature_are_a_catch() -> None:
     found = sight(PASSED, an_outcome(Check.LOSS_CONTRACT, FAILED, "Wrong@model"))
     assert found == (Sight.CAUGHT, Check.LOSS_CONTRACT)
 
 
-def test_a_lower_rung_catches_early_whatever_it_says() -> None:
+def test_an_earlier_check_catches_early_whatever_it_says() -> None:
     blocked = an_outcome(Check.LOSS_CONTRACT, Status.BLOCKED)
     found = sight(blocked, an_outcome(Check.CONSTRUCT, Status.CRASHED))
     assert found == (Sight.EARLY, Check.CONSTRUCT)
@@ -340,11 +340,11 @@ def test_another_status_or_signature_is_wrong(status: Status, signature: str) ->
 
 
 @pytest.mark.parametrize("status", [Status.ERRORED, Status.BLOCKED])
-def test_a_rung_that_could_not_be_asked_is_no_catch(status: Status) -> None:
+def test_a_check_that_could_not_run_is_no_catch(status: Status) -> None:
     assert sight(PASSED, an_outcome(Check.LOSS_CONTRACT, status))[0] is Sight.WRONG
 
 
-def test_a_rung_that_is_missing_is_no_catch() -> None:
+def test_a_check_that_is_missing_is_no_catch() -> None:
     assert sight(PASSED)[0] is Sight.WRONG
     assert sight()[0] is Sight.WRONG
 
@@ -447,7 +447,7 @@ def a_power() -> Power:
     return Power(seen=seen, soundness=score.soundness([accusing], KnownIssues()), seconds=3.0)
 
 
-def test_the_figures_are_told_in_a_sentence_each() -> None:
+def test_the_figures_are_reported_in_a_sentence_each() -> None:
     assert written.headlines(a_power()) == [
         "1 of 2 planted faults caught (50.0 %; asked: 95 %): 1 caught, 1 escaped.",
         "1 of them with the right severity (50.0 %; asked: 95 %).",

@@ -78,7 +78,7 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_that_vanished_is_told(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_file_that_vanished_is_reported(corpus: Corpus, tmp_path: Path) -> None:
     gone = replace(corpus.utterances[0], path=tmp_path / "gone.wav")
     with pytest.raises(CorpusError, match=r"gone.wav cannot be read as audio"):
         measure(Corpus(utterances=(gone,), sha256="", origin=""), PARAFORMER)

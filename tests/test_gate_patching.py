@@ -86,12 +86,12 @@ def test_a_new_file_is_made(install_dir: Path) -> None:
         (PATCH.replace("funasr/models", "runtime"), "it names runtime/m.py"),
     ],
 )
-def test_a_patch_that_does_not_fit_is_told_with_its_place(install_dir: Path, patch: str, told: str) -> None:
+def test_a_patch_that_does_not_fit_is_reported_with_its_place(install_dir: Path, patch: str, told: str) -> None:
     with pytest.raises(InputError) as caught:
         lay(install_dir, patch)
     assert told in str(caught.value)
 
 
-def test_a_patch_that_is_not_there_is_told(install_dir: Path) -> None:
+def test_a_patch_that_is_not_there_is_reported(install_dir: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         patched(install_dir, install_dir / "none.patch", install_dir.parent / "copy")

@@ -232,7 +232,7 @@ def test_order_is_the_same_whatever_came_first_and_each_cell_appears_once(cells:
 
 
 @given(st.lists(any_cells(), max_size=12))
-def test_no_cell_comes_before_one_that_it_stands_on(cells: list[Cell]) -> None:
+def test_no_cell_comes_before_one_that_it_depends_on(cells: list[Cell]) -> None:
     ordered = in_order(cells)
     for place, cell in enumerate(ordered):
         assert not any(cell.depends_on(later) for later in ordered[place + 1 :])
@@ -288,7 +288,7 @@ def test_a_training_may_be_another_where_there_is_a_gpu(load: Load) -> None:
     assert load(text, gpu_present=True).finetune == FinetuneSettings(steps=70, batch_size=10, utterances=100)
 
 
-def test_what_is_wrong_with_a_training_for_a_gpu_is_told_without_one_too(load: Load) -> None:
+def test_what_is_wrong_with_a_training_for_a_gpu_is_reported_without_one_too(load: Load) -> None:
     found = problems(load, SMALL + "[finetune.gpu]\nstep = 5\nutterances = 13\n")
     assert any("[finetune] gpu step: unknown key" in line for line in found)
     assert any("end within an epoch" in line for line in found)
@@ -303,7 +303,7 @@ def test_the_default_training_can_be_judged() -> None:
     assert FinetuneSettings().problems() == ()
 
 
-def test_all_problems_are_told_at_once_each_with_its_place(load: Load) -> None:
+def test_all_problems_are_reported_at_once_each_with_its_place(load: Load) -> None:
     text = """
 schema = 2
 name = "small"
@@ -362,7 +362,7 @@ def test_an_axis_without_a_default_must_be_given(load: Load, key: str) -> None:
     assert problem.startswith(f"[axes] {key}: expected a list of")
 
 
-def test_a_matrix_without_axes_is_told_what_is_missing(load: Load) -> None:
+def test_a_matrix_without_axes_is_reported_what_is_missing(load: Load) -> None:
     found = problems(load, 'schema = 1\nname = "x"\ndescription = "y"\n')
     assert found[0].startswith("[axes] release: expected a list")
 
@@ -449,21 +449,21 @@ def test_what_is_counted_in_a_training_is_one_at_least(load: Load, name: str) ->
     assert problem.startswith(f"[finetune] {name}: expected a whole number")
 
 
-def test_a_syntax_error_is_told_with_its_line(load: Load) -> None:
+def test_a_syntax_error_is_reported_with_its_line(load: Load) -> None:
     [problem] = problems(load, SMALL + "[limits\n")
     line = SMALL.count("\n") + 1
     assert problem.startswith("not TOML: ")
     assert f"line {line}" in problem
 
 
-def test_a_file_that_is_not_utf8_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "some.toml"
     path.write_bytes(b'schema = 1\nname = "\xff"\n')
     with pytest.raises(MatrixError, match=r"not UTF-8 \(at line 2\)"):
         load_matrix(path, resolve=resolve, variants=OWN, gpu_present=False)
 
 
-def test_a_missing_file_is_told_with_near_names(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_near_names(tmp_path: Path) -> None:
     for name in ("nightly.toml", "atlas.toml"):
         (tmp_path / name).write_text(SMALL)
     with pytest.raises(MatrixError, match="no such file") as caught:
@@ -471,12 +471,12 @@ def test_a_missing_file_is_told_with_near_names(tmp_path: Path) -> None:
     assert caught.value.next_step == f"did you mean {tmp_path / 'nightly.toml'}?"
 
 
-def test_a_missing_file_in_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_in_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(MatrixError, match="no such file"):
         load_matrix(tmp_path / "no" / "x.toml", resolve=resolve, variants=OWN, gpu_present=False)
 
 
-def test_a_folder_in_the_place_of_the_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_the_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(MatrixError, match="cannot be read"):
         load_matrix(tmp_path, resolve=resolve, variants=OWN, gpu_present=False)
 
@@ -504,7 +504,7 @@ def test_two_variant_files_of_one_name_are_a_problem(load: Load, tmp_path: Path)
     assert 'there is another variant named "mine"' in problem
 
 
-def test_one_wrong_axis_is_told_once_though_includes_take_it_too(load: Load) -> None:
+def test_one_wrong_axis_is_reported_once_though_includes_take_it_too(load: Load) -> None:
     text = SMALL.replace('"paraformer"', '"paraformr"') + "[[include]]\nhidden_size = [512]\n"
     assert len(problems(load, text)) == 1
 
@@ -637,14 +637,14 @@ def test_the_native_trainer_can_be_excluded(load: Load) -> None:
     }
 
 
-def test_a_rung_has_settings_of_its_own(load: Load) -> None:
+def test_a_check_has_settings_of_its_own(load: Load) -> None:
     assert load(SMALL).check_settings == CHECK_SETTINGS
     changed = load(SMALL + "[properties]\nexamples = 7\nseed = 3\n[decode]\nsteps = 8\n").check_settings
     assert changed[Check.PROPERTIES] == PropertiesSettings(examples=7, seed=3)
     assert changed[Check.DECODE] == DecodeSettings(steps=8)
 
 
-def test_what_is_wrong_with_a_rungs_settings_is_told_with_its_place(load: Load) -> None:
+def test_what_is_wrong_with_a_checks_settings_is_reported_with_its_place(load: Load) -> None:
     with pytest.raises(MatrixError) as caught:
         load(SMALL + "[properties]\nexample = 7\nseed = -1\n[decode]\nsteps = 0\n")
     told = str(caught.value)

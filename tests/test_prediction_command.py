@@ -55,7 +55,7 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--gpu", "an-h100"), 'no calibration of a GPU "an-h100"'),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence_before_anything_is_measured(
+def test_a_mistake_is_reported_in_one_sentence_before_anything_is_measured(
     arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([*USUAL, *arguments]) == 2
@@ -147,7 +147,7 @@ def test_the_text_tells_each_part_and_what_only_a_gpu_can_tell(predictor: Predic
     assert "doubtful" not in text
 
 
-def test_activations_are_told_by_the_module_whose_blocks_made_them(predictor: Predictor) -> None:
+def test_activations_are_reported_by_the_module_whose_blocks_made_them(predictor: Predictor) -> None:
     found = by_module({"encoder.encoders": 5, "encoder.encoders0": 2, "decoder.decoders": 9, "": 8})
     assert list(found.items()) == [("decoder's blocks", 9), ("elsewhere", 8), ("encoder's blocks", 7)]
     lines = render_prediction(predictor, ASKED, [], None).splitlines()
@@ -190,7 +190,7 @@ def test_the_batch_that_fits_is_the_last_one_that_does(predictor: Predictor) -> 
     assert prediction_json(predictor, ASKED, [fit], None)["fit"][0]["tokens"] == utterances * 1000
 
 
-def test_a_card_that_holds_not_even_one_utterance_is_told(predictor: Predictor) -> None:
+def test_a_card_that_holds_not_even_one_utterance_is_reported(predictor: Predictor) -> None:
     heavy = [replace(one, size=400 * one.size) for one in predictor.recording.parameters]
     predictor.recording = replace(predictor.recording, parameters=tuple(heavy))
     card = GpuCard.parse("24GB")
@@ -199,7 +199,7 @@ def test_a_card_that_holds_not_even_one_utterance_is_told(predictor: Predictor) 
     assert "does not hold a training step of even one utterance" in text
 
 
-def test_what_is_doubtful_is_told(predictor: Predictor) -> None:
+def test_what_is_doubtful_is_reported(predictor: Predictor) -> None:
     data = recording(5, 50)
     stretch = next(one for one in data["steps"][0] if one["stack"] == "blocks" and one["index"] == 2)
     stretch["events"].extend([[9999, 123_456], [9999]])
@@ -207,7 +207,7 @@ def test_what_is_doubtful_is_told(predictor: Predictor) -> None:
     assert predictor.doubts == ("blocks of blocks differ from each other in a batch of 2",)
 
 
-def test_gradients_that_got_lost_on_the_way_are_told(predictor: Predictor) -> None:
+def test_gradients_that_got_lost_on_the_way_are_reported(predictor: Predictor) -> None:
     predictor.at(8)
     assert predictor.doubts == ()
     data = recording(5, 50)
@@ -222,7 +222,7 @@ def test_gradients_that_got_lost_on_the_way_are_told(predictor: Predictor) -> No
     assert "not as large as its parameters" in " ".join(lost.doubts)
 
 
-def test_several_cards_are_told_one_after_the_other(predictor: Predictor) -> None:
+def test_several_cards_are_reported_one_after_the_other(predictor: Predictor) -> None:
     options = make_parser().parse_args([*USUAL, "--fit", "16GB", "--fit", "80GiB"])
     _, _, cards = command.read(options)
     fits = [command._fit(predictor, card, None) for card in cards]

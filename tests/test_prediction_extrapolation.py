@@ -89,7 +89,7 @@ def test_gradients_that_are_made_of_all_blocks_at_once_are_repeated_too() -> Non
 
 
 @pytest.mark.parametrize("utterances", [4, 40])
-def test_they_are_repeated_where_their_stretch_is_told_by_its_sum(utterances: int) -> None:
+def test_they_are_repeated_where_their_segment_is_given_by_its_sum(utterances: int) -> None:
     """A loop over the utterances in the same stretch, before a larger batch and the full depth are told."""
     one = widened_later(5, 12, per_utterance=True)
     predictor = Predictor(question=None, recording=one, optimizer=ADAM)  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def test_too_few_blocks_are_not_carried() -> None:
         deepen(read(4, 9).steps[2], read(4, 9).stacks)
 
 
-def test_blocks_that_differ_are_told() -> None:
+def test_blocks_that_differ_are_reported() -> None:
     data = recording(5, 9)
     stretch = next(one for one in data["steps"][0] if one["stack"] == "blocks" and one["index"] == 2)
     stretch["events"].extend([[9999, 123_456], [9999]])
@@ -114,7 +114,7 @@ def test_blocks_that_differ_are_told() -> None:
 
 
 @pytest.mark.parametrize("utterances", [2, 3, 4, 9, 40])
-def test_a_larger_batch_is_told_from_two_small_ones(utterances: int) -> None:
+def test_a_larger_batch_is_reported_from_two_small_ones(utterances: int) -> None:
     one = read(5, 20)
     carried = BatchPair(small=one.steps[2], large=one.steps[3], sizes=(2, 3)).at(utterances)
     measured = read(5, 20, (utterances, utterances + 1)).steps[utterances]
@@ -122,7 +122,7 @@ def test_a_larger_batch_is_told_from_two_small_ones(utterances: int) -> None:
 
 
 @pytest.mark.parametrize("utterances", [4, 9, 40])
-def test_tensors_made_in_a_loop_over_the_utterances_are_told_by_their_sum(utterances: int) -> None:
+def test_tensors_made_in_a_loop_over_the_utterances_are_reported_by_their_sum(utterances: int) -> None:
     one = read(5, 20, per_utterance=True)
     other = read(5, 20, (utterances, utterances + 1), per_utterance=True)
     carried = deepen(BatchPair(small=one.steps[2], large=one.steps[3], sizes=(2, 3)).at(utterances), one.stacks)
@@ -174,7 +174,7 @@ def test_what_outlives_its_step_is_freed_by_the_next() -> None:
     assert counted(one, deepen(one.steps[3], one.stacks)).unmatched == 0
 
 
-def test_a_tensor_that_is_never_freed_is_told() -> None:
+def test_a_tensor_that_is_never_freed_is_reported() -> None:
     data = recording(5, 9)
     for number, step in enumerate((data["before"], *data["steps"])):
         step[1]["events"].append([90_000 + number, 50_000])

@@ -62,7 +62,9 @@ def test_a_sound_training_has_nothing_above_minor(tmp_path: Path, layout: Layout
 
 
 @pytest.mark.release
-def test_a_sound_streaming_paraformer_is_told_once_what_every_training_meets(tmp_path: Path, layout: Layout) -> None:
+def test_a_sound_streaming_paraformer_is_reported_once_what_every_training_meets(
+    tmp_path: Path, layout: Layout
+) -> None:
     findings = check(inputs(tmp_path, layout, "1.4.16", "paraformer_streaming")).findings
     (one,) = findings
     assert (one.rule, one.severity) == (EVERY, Severity.MINOR)

@@ -89,7 +89,7 @@ def tensor(name: str, shape: tuple[int, ...], was: tuple[int, ...] | None) -> Mo
     return ModelTensor(name=name, shape=shape, parameter=True, loaded=was is None, found_shape=was, excluded=False)
 
 
-def test_first_layers_of_another_size_are_told_from_another_model(tmp_path: Path) -> None:
+def test_first_layers_of_another_size_are_reported_from_another_model(tmp_path: Path) -> None:
     model = folder(tmp_path / "model", lfr_m=1)
     first = [
         tensor("encoder.encoders0.0.norm1.weight", (80,), (560,)),

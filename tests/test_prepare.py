@@ -80,7 +80,7 @@ def test_each_process_that_trains_on_a_gpu_has_its_own_as_far_as_there_are_so_ma
     assert prepared.gpus_for(replace(only(matrix, Check.CONSTRUCT), device=Device.CUDA)) == 1
 
 
-def test_properties_are_told_which_counter_examples_are_known(
+def test_properties_are_reported_which_counter_examples_are_known(
     tmp_path: Path, cache: Path, releases: list[Release]
 ) -> None:
     matrix = read(tmp_path, releases, ALL.replace('"finetune"', '"properties"'))
@@ -182,7 +182,7 @@ def test_rows_that_the_limits_in_force_leave_out_are_not_expected(
     assert "source_len is 100, above max_token_length 99" in notice
 
 
-def test_what_is_trained_on_is_told_apart_by_its_hash(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+def test_what_is_trained_on_is_reported_apart_by_its_hash(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
     own, matrix = own_rows(tmp_path, 5), read(tmp_path, releases)
     speech = [ready(matrix, cache, tmp_path / str(rows), own=own, rows=rows).speech for rows in (None, 5, 9, 4, 3)]
     assert [one.sha256 for one in speech[:3]] == [own.corpus.sha256] * 3
@@ -276,7 +276,7 @@ def test_a_release_is_entered_with_what_all_variants_need(tmp_path: Path, cache:
     assert {("model_classes", "Paraformer"), ("model_classes", "ParaformerStreaming")} <= components
 
 
-def test_a_request_names_the_stacks_adaptations(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
+def test_a_request_names_the_stacks_shims(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
     matrix = read(tmp_path, releases)
     stack = replace(STACK, shims=("some-change",))
     prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=tmp_path)
@@ -291,7 +291,7 @@ def test_a_variant_of_the_users_is_read_from_its_file(tmp_path: Path, cache: Pat
     assert Path(request["model_folder"]).name.startswith("mine-v8404-h320-reduced-")
 
 
-def test_only_the_releases_of_the_cells_are_laid_out(tmp_path: Path, cache: Path) -> None:
+def test_only_the_releases_of_the_cells_are_installed(tmp_path: Path, cache: Path) -> None:
     own = tmp_path / "own"
     releases = carry_releases(own)
     matrix = read(tmp_path, releases)
@@ -303,7 +303,7 @@ def test_only_the_releases_of_the_cells_are_laid_out(tmp_path: Path, cache: Path
     assert [install_path(release, own).is_dir() for release in releases] == [False, True]
 
 
-def test_a_release_that_is_not_the_one_that_was_locked_is_refused_when_it_is_laid_out(tmp_path: Path) -> None:
+def test_a_release_that_is_not_the_one_that_was_locked_is_refused_when_it_is_installed(tmp_path: Path) -> None:
     own = tmp_path / "own"
     planted = [replace(release, sha256="0" * 64) for release in carry_releases(own)]
     matrix = read(tmp_path, planted)

@@ -154,7 +154,7 @@ def test_a_run_of_no_cells_can_be_displayed(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err.startswith("0/0 cells")
 
 
-def test_the_state_is_told_even_when_the_run_breaks_off(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_state_is_reported_even_when_the_run_breaks_off(capsys: pytest.CaptureFixture[str]) -> None:
     def run() -> None:
         with Display(total=2) as display:
             display.done(outcome(cell(NEW, "construct")))
@@ -182,7 +182,7 @@ def test_a_terminal_shows_what_is_done_and_what_runs(drawn: io.StringIO) -> None
     assert f"{cell(NEW, 'loss_contract').id}"[:40] in told
 
 
-def test_a_terminal_in_a_ci_is_told_line_by_line(drawn: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_in_a_ci_is_reported_line_by_line(drawn: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     with Display(total=1) as display:
         display.done(outcome(cell(NEW, "construct")))

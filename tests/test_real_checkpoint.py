@@ -81,7 +81,7 @@ def outcomes(locked: tuple[Release, ...], tmp_path_factory: pytest.TempPathFacto
     return found
 
 
-def test_of_its_promises_on_checkpoints_three_are_not_kept(outcomes: Mapping[str, Outcome]) -> None:
+def test_of_its_invariants_on_checkpoints_three_are_broken(outcomes: Mapping[str, Outcome]) -> None:
     outcome = outcomes["checkpoint"]
     assert outcome.failure is not None
     names = ("resumes_within_epoch", "resumes_twice_within_epoch", "bare_folder_loads")

@@ -369,6 +369,6 @@ def used(outcome: Outcome) -> set[str]:
         ("latest", "finetune@train_ds", {"cuda-devices-mean-cpu"}),
     ],
 )
-def test_only_adaptations_that_were_made_use_of_are_told(run: Run, release: str, check: str, shims: set[str]) -> None:
+def test_only_shims_that_were_made_use_of_are_reported(run: Run, release: str, check: str, shims: set[str]) -> None:
     reads_audio: set[Any] = {"soundfile-reads-audio"} if "finetune" in check else set()
     assert used(run.outcome(release, check)) - reads_audio == shims

@@ -75,7 +75,7 @@ def test_a_failure_that_comes_and_goes_has_all_its_transitions() -> None:
     ]
 
 
-def test_a_blocked_cell_changes_where_the_rung_below_does() -> None:
+def test_a_blocked_cell_changes_where_the_check_before_it_does() -> None:
     outcomes = []
     for release in VERSIONS:
         below = contract(release)
@@ -93,7 +93,7 @@ def test_releases_that_were_not_asked_between_two_answers_are_named() -> None:
     assert history.changes[0].unmeasured == ("1.0.5", "1.0.6", "1.0.7")
 
 
-def test_questions_with_the_same_history_are_told_once_and_steady_ones_counted() -> None:
+def test_questions_with_the_same_history_are_reported_once_and_steady_ones_counted() -> None:
     section = found(atlas(tuple(f"1.0.{number}" for number in range(31))))
     names = [name for history in section.histories for name in history.questions]
     assert len(names) == len(set(names))
@@ -107,7 +107,7 @@ def test_a_run_of_one_release_has_no_such_section() -> None:
     assert 'id="transitions"' not in render_markdown(summarise(run_of(one), judged(one)))
 
 
-def test_the_commits_beside_a_run_are_told_on_the_page_and_escaped(tmp_path) -> None:
+def test_the_commits_beside_a_run_are_reported_on_the_page_and_escaped(tmp_path) -> None:
     note = CommitNote(
         asked=cell("x", "loss_contract").id.partition("/")[2],
         before="1.0.5",

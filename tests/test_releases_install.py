@@ -54,7 +54,7 @@ def assert_whole(release: Release, cache: Path) -> None:
     assert "scipy>=1.4.1" in (metadata.requires or [])
 
 
-def test_published_wheels_and_sdists_are_laid_out_with_their_metadata(tmp_path: Path, cache: Path) -> None:
+def test_published_wheels_and_sdists_are_installed_with_their_metadata(tmp_path: Path, cache: Path) -> None:
     releases = locked_and_served(tmp_path, make_wheel(tmp_path, "1.0.0"), make_sdist(tmp_path, "1.3.4"))
     done: list[Release] = []
     fetch(releases, cache, jobs=2, on_done=done.append)
@@ -68,7 +68,7 @@ def test_published_wheels_and_sdists_are_laid_out_with_their_metadata(tmp_path: 
     assert rooms(cache) == []
 
 
-def test_local_files_and_checkouts_are_laid_out_like_published_ones(tmp_path: Path, cache: Path) -> None:
+def test_local_files_and_checkouts_are_installed_like_published_ones(tmp_path: Path, cache: Path) -> None:
     locals_ = [make_wheel(tmp_path, "1.0.0"), make_sdist(tmp_path, "1.0.1"), make_checkout(tmp_path / "co", "1.0.2")]
     releases = [read_local(path) for path in locals_]
     fetch(releases, cache, jobs=2)
@@ -80,7 +80,7 @@ def test_local_files_and_checkouts_are_laid_out_like_published_ones(tmp_path: Pa
     assert (copied / "funasr" / "models" / "model.py").read_text() == "width = 320\n"
 
 
-def test_what_is_laid_out_already_is_not_touched_and_nobody_is_asked(
+def test_what_is_installed_already_is_not_touched_and_nothing_is_fetched(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     releases = locked_and_served(tmp_path, make_wheel(tmp_path, "1.0.0"))
@@ -93,7 +93,7 @@ def test_what_is_laid_out_already_is_not_touched_and_nobody_is_asked(
 
 
 @pytest.mark.parametrize("make", [make_wheel, make_sdist])
-def test_a_file_whose_hash_differs_is_refused_before_anything_is_laid_out(
+def test_a_file_whose_hash_differs_is_refused_before_anything_is_installed(
     tmp_path: Path, cache: Path, make: type
 ) -> None:
     served = make(tmp_path, "1.0.0")
@@ -134,13 +134,13 @@ def test_a_local_file_or_checkout_that_changed_after_it_was_read_is_refused(tmp_
         fetch(releases[:1], cache, jobs=1)
 
 
-def test_a_release_that_the_index_does_not_serve_is_told_by_name(tmp_path: Path, cache: Path) -> None:
+def test_a_release_that_the_index_does_not_serve_is_reported_by_name(tmp_path: Path, cache: Path) -> None:
     wheel = make_wheel(tmp_path, "1.0.0")
     with pytest.raises(FetchError, match=r"cannot fetch release 1\.0\.0"):
         fetch([published(wheel)], cache, jobs=1)
 
 
-def test_a_wheel_without_funasr_in_it_is_not_laid_out(tmp_path: Path, cache: Path) -> None:
+def test_a_wheel_without_funasr_in_it_is_not_installed(tmp_path: Path, cache: Path) -> None:
     (release,) = locked_and_served(tmp_path, make_wheel(tmp_path, "1.0.0", package=False, more={"other.py": ""}))
     with pytest.raises(FetchError, match="has no funasr package"):
         fetch([release], cache, jobs=1)
@@ -231,7 +231,7 @@ def test_what_a_kill_left_before_its_owner_took_the_lock_is_cleaned_away(tmp_pat
     assert rooms(cache) == []
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_that_looks_whole(
+def test_a_full_disk_is_reported_and_leaves_nothing_that_looks_whole(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -259,7 +259,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("through_uv", [False, True])
-def test_a_disk_that_is_really_full_is_told(tmp_path: Path, cache: Path, small_disk: Path, through_uv: bool) -> None:
+def test_a_disk_that_is_really_full_is_reported(
+    tmp_path: Path, cache: Path, small_disk: Path, through_uv: bool
+) -> None:
     wheel = make_wheel(tmp_path, "1.0.0", more={"funasr/long.py": "width = 320\n" * 20_000})
     (release,) = locked_and_served(tmp_path, wheel) if through_uv else [read_local(wheel)]
     with pytest.raises(StoreError, match="the disk is full"):
@@ -267,13 +269,13 @@ def test_a_disk_that_is_really_full_is_told(tmp_path: Path, cache: Path, small_d
     assert not install_path(release, small_disk).exists()
 
 
-def test_a_cache_that_is_a_file_is_told(tmp_path: Path) -> None:
+def test_a_cache_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
         fetch([read_local(make_wheel(tmp_path, "1.0.0"))], tmp_path / "cache", jobs=1)
 
 
-def test_a_broken_uv_is_told_with_its_last_words_and_without_addresses(
+def test_a_broken_uv_is_reported_with_its_last_words_and_without_addresses(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "uv-that-is-broken"
@@ -306,7 +308,7 @@ def test_threads_ask_for_uv_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
     assert not any(together)
 
 
-def test_a_uv_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_uv_that_is_not_there_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def absent(name: str) -> None:
         raise ImportError(name)
 

@@ -102,7 +102,7 @@ def test_a_wheel_with_a_damaged_entry_is_refused_when_it_is_unpacked(tmp_path: P
         unpack_wheel(path, tmp_path / "out")
 
 
-def test_what_is_not_there_or_no_release_is_told_with_the_next_step(tmp_path: Path) -> None:
+def test_what_is_not_there_or_no_release_is_reported_with_the_next_step(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match="no such release"):
         read_local(tmp_path / "absent.whl")
     with pytest.raises(ReleaseError, match=r"there is no funasr/__init__\.py"):

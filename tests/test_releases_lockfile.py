@@ -111,7 +111,7 @@ def test_an_index_without_funasr_is_an_error_and_not_an_empty_lock(index: Path) 
     assert not (index / "lock.toml").exists()
 
 
-def test_a_lock_that_cannot_be_written_is_told(index: Path) -> None:
+def test_a_lock_that_cannot_be_written_is_reported(index: Path) -> None:
     make_index(index, make_wheel(index, "1.0.0"))
     (index / "taken").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
@@ -119,7 +119,7 @@ def test_a_lock_that_cannot_be_written_is_told(index: Path) -> None:
     assert lock(index / "absent" / "lock.toml", today=DAY).added
 
 
-def test_an_index_that_cannot_be_reached_is_told_without_its_address(
+def test_an_index_that_cannot_be_reached_is_reported_without_its_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A port on which nothing listens: the connection is refused at once.
@@ -133,7 +133,7 @@ def test_an_index_that_cannot_be_reached_is_told_without_its_address(
     assert "secret" not in str(caught.value)
 
 
-def test_all_problems_of_a_lock_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_of_a_lock_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "lock.toml"
     path.write_text(
         'schema = 2\npackage = "funasr"\n'
@@ -156,7 +156,7 @@ def test_all_problems_of_a_lock_are_told_at_once(tmp_path: Path) -> None:
         assert part in told
 
 
-def test_a_release_that_is_locked_twice_is_told(tmp_path: Path) -> None:
+def test_a_release_that_is_locked_twice_is_reported(tmp_path: Path) -> None:
     entry = f'[[release]]\nversion = "1.0.1"\nfilename = "funasr-1.0.1.tar.gz"\nsha256 = "{"a" * 64}"\nkind = "sdist"\n'
     path = tmp_path / "lock.toml"
     path.write_text('schema = 1\npackage = "funasr"\nmade = 2026-01-31\n' + entry * 2)

@@ -60,7 +60,7 @@ def release(tmp_path: Path, cache: Path) -> Release:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_copy_is_installed_again_and_the_user_is_told(
+def test_a_changed_copy_is_installed_again_and_the_user_is_reported(
     release: Release, cache: Path, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = install_path(release, cache)

@@ -19,7 +19,7 @@ WHEEL, SDIST = "1.4.16", "1.3.4"
 
 
 @pytest.mark.parametrize(("version", "kind"), [(WHEEL, "wheel"), (SDIST, "sdist")])
-def test_a_published_release_is_laid_out_in_an_empty_cache(tmp_path: Path, version: str, kind: str) -> None:
+def test_a_published_release_is_installed_in_an_empty_cache(tmp_path: Path, version: str, kind: str) -> None:
     (release,) = resolve(version, LOCKED)
     fetch([release], tmp_path, jobs=2)
     place = install_path(release, tmp_path)

@@ -48,13 +48,13 @@ def test_releases_are_found_oldest_first(spec: str, meant: list[str]) -> None:
         ("", "no release is named"),
     ],
 )
-def test_what_matches_nothing_is_told_with_the_nearest(spec: str, told: str) -> None:
+def test_what_matches_nothing_is_reported_with_the_nearest(spec: str, told: str) -> None:
     with pytest.raises(ReleaseError) as caught:
         resolve(spec, LOCKED)
     assert told in str(caught.value)
 
 
-def test_an_empty_lock_is_told() -> None:
+def test_an_empty_lock_is_reported() -> None:
     with pytest.raises(ReleaseError, match="the lock holds no release"):
         resolve("latest", ())
 

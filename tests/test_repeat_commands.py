@@ -150,7 +150,7 @@ def test_what_lies_elsewhere_is_named_without_its_folder_and_with_a_hint(world: 
     assert world.tree.asked == [LOSS]
 
 
-def test_a_cell_that_was_never_run_is_told_with_a_line_in_which_the_matrix_is_left_open(world: World) -> None:
+def test_a_cell_that_was_never_run_is_reported_with_a_line_in_which_the_matrix_is_left_open(world: World) -> None:
     said = world.call("show", CELL.format("construct"))
     (line,) = printed(said.err)
     world.tree.asked.clear()

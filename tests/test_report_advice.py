@@ -83,14 +83,14 @@ def test_a_failure_at_some_shapes_names_them():
     assert variant.newest is None
 
 
-def test_a_release_with_a_broken_other_trainer_is_good_and_that_is_told():
+def test_a_release_with_a_broken_other_trainer_is_good_and_that_is_reported():
     other = outcome(cell("1.4.0", "finetune@train"), Status.FAILED, evidence={"entry_is_native": False})
     (variant,) = advice_of([*good("1.4.0")[:2], tuned("1.4.0", "train_ds"), other]).variants
     assert variant.newest == "1.4.0"
     assert variant.other_trainer[0].text == "Fine-tuning fails with train: failed (not yet explained)."
 
 
-def test_a_trainer_that_did_not_get_to_say_whether_it_is_native_is_told_by_the_release():
+def test_a_trainer_that_did_not_get_to_say_whether_it_is_native_is_reported_by_the_release():
     own, other = (outcome(cell("1.4.0", f"finetune@{entry}"), Status.CRASHED) for entry in ("train_ds", "train"))
     (variant,) = advice_of([outcome(cell("1.4.0", "construct")), own]).variants
     assert len(variant.fails) == 1
@@ -146,7 +146,7 @@ def test_wrong_comes_before_minor_and_newer_releases_before_older_ones():
     ]
 
 
-def test_a_finding_of_a_cell_that_passed_is_told_besides():
+def test_a_finding_of_a_cell_that_passed_is_reported_besides():
     found = {"code": "registered-twice", "message": "Two modules register it."}
     (variant,) = advice_of([outcome(cell("1.4.0", "construct"), evidence={"findings": [found]})]).variants
     assert in_words(variant.passes) == "1.4.0"
@@ -217,7 +217,7 @@ def unmet_conditions(*unmet):
 
 
 @pytest.mark.parametrize("unmet", [("schedule",), ("schedule", "accumulation"), ("steps",), ("epochs", "log")])
-def test_a_model_that_learned_though_not_as_configured_is_fit_and_what_is_wrong_is_told(unmet):
+def test_a_model_that_learned_though_not_as_configured_is_fit_and_what_is_wrong_is_reported(unmet):
     (variant,) = advice_of([*good("1.4.0")[:2], unmet_conditions(*unmet)]).variants
     assert variant.newest == "1.4.0"
     assert [reason.text.split(":")[1].strip() for reason in variant.besides] == list(unmet)

@@ -27,7 +27,7 @@ def item(release: str, entry: str, *questions: tuple[str, str], check: str = "da
     )
 
 
-def test_releases_of_which_the_same_is_true_are_told_together() -> None:
+def test_releases_of_which_the_same_is_true_are_reported_together() -> None:
     judged = [
         item("1.0.0", "train", ("once", "fails"), ("cmvn", "fails")),
         item("1.0.1", "train", ("once", "fails"), ("cmvn", "holds")),
@@ -59,7 +59,7 @@ def test_an_outcome_without_questions_shows_nothing() -> None:
     assert data_questions([item("1.0.0", "train")], ORDER) == ()
 
 
-def test_other_rungs_are_not_asked() -> None:
+def test_other_checks_are_not_compared() -> None:
     assert data_questions([item("1.0.0", "train", ("once", "fails"), check="finetune")], ORDER) == ()
 
 

@@ -39,7 +39,7 @@ def test_modules_come_with_the_ranges_of_releases_that_need_them():
     ]
 
 
-def test_adaptations_come_with_the_rungs_that_used_them():
+def test_shims_come_with_the_checks_that_used_them():
     name = "cuda-calls-stay-on-cpu"
     found = judged([outcome(cell("1.0.0", check), shims=(name,)) for check in ("construct", "finetune@train")])
     (use,) = shims_used(found, ORDER)

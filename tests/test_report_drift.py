@@ -30,7 +30,7 @@ def summary(folder: Path | None = None) -> Summary:
     return summarise(replace(run_of(OUTCOMES), folder=folder), judged(OUTCOMES), published=published)
 
 
-def test_a_parting_that_both_trainers_show_is_told_once() -> None:
+def test_a_divergence_that_both_trainers_show_is_reported_once() -> None:
     drift = summary().drift
     assert drift is not None
     assert [(one.before, one.after, len(one.series)) for one in drift.divergences] == [
@@ -51,7 +51,7 @@ def test_groups_have_the_curves_of_the_section_about_learning() -> None:
     assert all(f"#curve-{number}" in page.values("href") for number in numbers)
 
 
-def test_what_was_recorded_is_told_on_the_page_and_in_markdown_and_escaped(tmp_path: Path) -> None:
+def test_what_was_recorded_is_reported_on_the_page_and_in_markdown_and_escaped(tmp_path: Path) -> None:
     divergence = divergence_of(tuned_to("1.4.1"), tuned_to("1.4.3", OTHER))
     place = RecordedPlace(
         kind="output_value", name="<i>pre|dictor</i>", code="funasr/models/paraformer/cif_predictor.py:2", detail=""

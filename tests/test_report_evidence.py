@@ -43,7 +43,7 @@ def test_every_cell_of_any_run_is_in_exactly_one_row(outcomes):
     assert ids_in(cards_of(outcomes)) == Counter(outcome.cell.id for outcome in outcomes)
 
 
-def test_what_is_equal_in_many_releases_is_told_once():
+def test_what_is_equal_in_many_releases_is_reported_once():
     cards = cards_of([outcome(cell(release, "construct"), metrics={"parameters": 5}) for release in RELEASES])
     assert [len(card.rows) for card in cards] == [1]
     assert in_words(cards[0].rows[0].spans) == "1.0.0 – 1.4.9 (101 releases)"
@@ -73,7 +73,7 @@ def test_the_reason_of_a_blocked_cell_does_not_split_a_row_by_release():
     assert len(row.members) == 3
 
 
-def test_adaptations_tell_cells_apart():
+def test_shims_tell_cells_apart():
     plain, adapted = outcome(cell("1.4.0", "construct")), outcome(cell("1.4.1", "construct"), shims=("a",))
     assert [card.shims for card in cards_of([plain, adapted])] == [(), ("a",)]
 
@@ -85,12 +85,12 @@ def test_the_end_of_the_log_is_kept_for_what_did_not_pass():
     assert [(len(card.log), card.log[-7:]) for card in cards_of([passed, failed])] == [(0, ""), (2000, "the end")]
 
 
-def test_the_time_of_a_cell_is_told_from_the_quickest_to_the_slowest():
+def test_the_time_of_a_cell_is_reported_from_the_quickest_to_the_slowest():
     cells = [outcome(cell(f"1.4.{n}", "construct"), seconds=0.25 + n / 4) for n in range(3)]
     assert cards_of(cells)[0].rows[0].seconds == "250 ms – 750 ms"
 
 
-def test_what_the_checks_see_is_told_in_words():
+def test_what_the_checks_see_is_reported_in_words():
     imported = outcome(
         import_cell("1.4.0"),
         metrics={"modules_imported": 1300},
@@ -106,7 +106,7 @@ def test_what_the_checks_see_is_told_in_words():
     assert told(contract) == {"what entered the loss": "criterion_att got width 320, wants 8404 (shape 4 × 12 × 320)"}
 
 
-def test_a_fine_tune_is_told_with_all_its_losses_and_what_it_changed():
+def test_a_fine_tune_is_reported_with_all_its_losses_and_what_it_changed():
     facts = told(tuned("1.4.0", metrics=training() | {"losses": [10.1, 9.123456789], "steps": 2}))
     assert facts["losses"] == "10.1, 9.123456789"
     assert facts["steps"] == "2 of 16 expected"

@@ -36,7 +36,7 @@ def chain(release, *statuses):
         ((Status.PASSED, Status.SKIPPED), "C – L", "construct passed, loss_contract skipped", None),
     ],
 )
-def test_a_mark_shows_the_highest_rung_reached_and_the_lowest_that_failed(statuses, sign, words, check):
+def test_a_mark_shows_the_last_check_reached_and_the_first_that_failed(statuses, sign, words, check):
     mark = Mark.of(judged(chain("1.4.0", *statuses)))
     assert (mark.sign, mark.words) == (sign, words)
     assert check in (None, mark.judged.outcome.cell.check)
@@ -52,7 +52,7 @@ def test_a_mark_shows_the_highest_rung_reached_and_the_lowest_that_failed(status
         ({"data": Status.FAILED, "finetune": Status.PASSED, "decode": Status.FAILED}, "F ✗ T*"),
     ],
 )
-def test_a_rung_that_bears_nothing_hides_neither_what_passed_above_nor_what_failed(statuses, sign):
+def test_a_check_that_blocks_nothing_hides_neither_what_passed_after_it_nor_what_failed(statuses, sign):
     cells = [
         outcome(replace(tuned("1.4.0", "train_ds").cell, check=Check(check)), status)
         for check, status in statuses.items()
@@ -101,7 +101,7 @@ def test_a_known_failure_has_no_star():
     assert Mark.of(judged([failing])).sign == "✗ L"
 
 
-def test_rows_are_releases_newest_first_and_columns_are_ladders_and_trainers():
+def test_rows_are_releases_newest_first_and_columns_are_models_and_trainers():
     grid = grid_of(
         [
             outcome(import_cell("1.0.29")),

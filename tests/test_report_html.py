@@ -180,7 +180,7 @@ def test_the_headline_names_the_checks_that_passed_and_those_that_did_not():
     assert headline in text
 
 
-def test_a_known_issue_is_told_with_cause_remedy_and_reports(whole):
+def test_a_known_issue_is_reported_with_cause_remedy_and_reports(whole):
     text = Page.of(whole).text
     assert ISSUE.title in text
     assert ISSUE.cause in text

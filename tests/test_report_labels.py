@@ -28,10 +28,10 @@ def test_no_sign_means_two_things(table):
     assert len(set(table.values())) == len(table)
 
 
-def test_each_adaptation_that_the_harness_can_make_is_described():
+def test_each_shim_that_the_harness_can_make_is_described():
     assert shims.SHIMS
     assert [name for name in shims.SHIMS if name not in labels.SHIM_MEANING] == []
 
 
-def test_an_adaptation_without_a_description_is_no_error():
+def test_an_shim_without_a_description_is_no_error():
     assert "no description" in labels.shim_meaning("something-new")

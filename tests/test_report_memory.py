@@ -96,7 +96,7 @@ def test_a_phase_that_could_not_be_seen_is_no_zero():
     assert (phases["data"].seconds, phases["data"].share) == (None, None)
 
 
-def test_on_a_cpu_nothing_is_told_of_a_gpus_memory():
+def test_on_a_cpu_nothing_is_reported_of_a_gpus_memory():
     page, file = pages(on_cpu())
     told = section(page)
     assert "not measured on a GPU" in told
@@ -146,7 +146,7 @@ def test_a_device_that_casts_doubt_on_the_figures_is_said(device, used, said):
         assert said in text
 
 
-def test_memory_that_ran_out_is_told_with_what_to_do():
+def test_memory_that_ran_out_is_reported_with_what_to_do():
     shortage = {
         "requested_bytes": 2560 * MIB,
         "capacity_bytes": 24000 * MIB,
@@ -200,7 +200,7 @@ def heights(path):
     return [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)]
 
 
-def test_bands_stand_on_each_other_from_zero_and_have_their_names():
+def test_bands_depend_on_each_other_from_zero_and_have_their_names():
     picture = draw(WHOLE, title="memory")
     root = ElementTree.fromstring(picture)
     assert root.findtext("title") == "memory"

@@ -34,7 +34,7 @@ def item(
     )
 
 
-def test_releases_of_which_the_same_is_true_are_told_together() -> None:
+def test_releases_of_which_the_same_is_true_are_reported_together() -> None:
     judged = [
         item("1.2.0", ("lengths_agree", "holds"), ("classes_fit", "holds")),
         item("1.0.1", ("lengths_agree", "fails"), ("classes_fit", "holds")),
@@ -81,7 +81,7 @@ def test_each_variant_has_its_own_and_a_property_of_another_harness_comes_last()
     assert sections[0].rows[1].words == "news"
 
 
-def test_cells_without_results_are_passed_over() -> None:
+def test_cells_without_results_are_skipped() -> None:
     blocked = item("1.0.0", evidence={}, metrics={})
     assert variant_properties([blocked], ORDER) == ()
     other = item("1.0.0", check="construct", evidence={})

@@ -60,7 +60,7 @@ def test_everything_that_a_reader_asks_for_is_there():
     }
 
 
-def test_what_makes_a_run_less_than_whole_is_told():
+def test_what_makes_a_run_less_than_whole_is_reported():
     setting = setting_of(finished=None, selection=("1.4.*",), earlier_commits=("abc+",), harness_dirty=True)
     assert [notice.split(":")[0] for notice in setting.notices] == [
         "The run was not finished when this report was made.",

@@ -27,7 +27,7 @@ def judged(release: str, check: str, seen: dict[str, Any], **evidence: Any) -> J
     return JudgedOutcome(outcome=settled, verdict=Verdict.AS_EXPECTED, sentence="")
 
 
-def test_a_sound_release_passes_and_its_questions_are_told() -> None:
+def test_a_sound_release_passes_and_its_questions_are_reported() -> None:
     item = judged(factory.RELEASES[-1], "checkpoint", sound())
     assert item.outcome.status is Status.PASSED
     (group,) = saved_groups([item], ORDER)
@@ -52,7 +52,7 @@ def test_what_fails_makes_the_cell_fail_with_a_signature_of_its_names() -> None:
     assert outcome.reason.startswith("bare_folder_loads: what is in memory is the base")
 
 
-def test_releases_that_answer_alike_are_told_once() -> None:
+def test_releases_that_answer_alike_are_reported_once() -> None:
     broken = sound()
     loads_the_base_when_bare(broken)
     items = [judged(factory.RELEASES[number], "checkpoint", broken) for number in (40, 41)]
@@ -64,7 +64,7 @@ def test_releases_that_answer_alike_are_told_once() -> None:
     assert len(older.cells) == 2
 
 
-def test_other_rungs_and_cells_without_an_answer_are_passed_over() -> None:
+def test_other_checks_and_cells_without_an_answer_are_skipped() -> None:
     other = factory.outcome(factory.cell(factory.RELEASES[0], "construct"))
     blocked = factory.outcome(factory.cell(factory.RELEASES[0], "checkpoint@train"), Status.BLOCKED)
     items = [JudgedOutcome(outcome=outcome, verdict=Verdict.AS_EXPECTED, sentence="") for outcome in (other, blocked)]
@@ -72,7 +72,7 @@ def test_other_rungs_and_cells_without_an_answer_are_passed_over() -> None:
     assert decoded(items, ORDER) == ()
 
 
-def test_decoded_text_is_told_utterance_by_utterance() -> None:
+def test_decoded_text_is_reported_utterance_by_utterance() -> None:
     older = judged(factory.RELEASES[3], "decode", metrics(steps=240), loaded_as="folder")
     newer = judged(factory.RELEASES[-1], "decode", metrics(hypotheses=["", ""], steps=240), loaded_as="folder")
     first, second = decoded([older, newer], ORDER)

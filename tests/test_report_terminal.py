@@ -51,7 +51,7 @@ def test_it_says_which_releases_train_which_not_and_why_and_what_the_newest_came
     ]
 
 
-def test_what_is_wrong_with_the_newest_is_told_and_of_an_older_one_not():
+def test_what_is_wrong_with_the_newest_is_reported_and_of_an_older_one_not():
     failure = Failure(type="PropertyFails", message="m", signature="PropertyFails@parts_add_up")
     older, newest = (
         [*good(release), outcome(cell(release, "properties"), Status.FAILED, "parts_add_up: m", failure=failure)]
@@ -64,7 +64,7 @@ def test_what_is_wrong_with_the_newest_is_told_and_of_an_older_one_not():
     assert len(told) == 4
 
 
-def test_where_the_newest_is_broken_the_reason_is_told_once():
+def test_where_the_newest_is_broken_the_reason_is_reported_once():
     told = lines([*good(RELEASES[-2]), *bad(NEWEST)])
     assert told[1] == f"paraformer_streaming: can be fine-tuned with {RELEASES[-2]}"
     assert told[-1] == f"  the newest here, {NEWEST}: broken: loss_contract"

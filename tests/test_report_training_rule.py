@@ -26,7 +26,7 @@ def judgement_of(outcome: Outcome) -> Judgement:
     return Judgement.of(outcome.training_evidence)
 
 
-def test_each_seed_is_told_against_the_constant_prediction() -> None:
+def test_each_seed_is_reported_against_the_constant_prediction() -> None:
     judgement = judgement_of(judged(trainings=[seed_training(0), seed_training(1, hearing=heard())]))
     assert judgement.learned == (
         "seed 0: loss 0.20 of a constant prediction's, 80% right (27% without hearing), "
@@ -47,7 +47,7 @@ def test_invariants_are_listed_by_name() -> None:
     assert "; broken: optimizer; not observed: log, accumulation, ranks" in judgement.invariants
 
 
-def test_a_comparison_is_told_with_its_noise() -> None:
+def test_a_comparison_is_reported_with_its_noise() -> None:
     _, after = apply_convergence([judged("1.4.15"), judged("1.4.16")])
     assert judgement_of(after).convergence == "bit-identical curves with 1.4.15"
     other = judged(
@@ -64,7 +64,7 @@ def test_what_was_not_judged_is_empty() -> None:
     assert (judgement.learned, judgement.trend, judgement.invariants, judgement.convergence) == ("", "", "", "")
 
 
-def test_what_the_configuration_excuses_is_told_with_its_reason() -> None:
+def test_what_the_configuration_excuses_is_reported_with_its_reason() -> None:
     why = "the configuration freezes 30 tensors at random values"
     verdict = TrainingVerdict(not_observed={"unigram": why, "hearing": why, "steps": "too few"})
     assert Judgement.of(TrainingEvidence(training=verdict)).not_observed == f"unigram, hearing: {why}; steps: too few"

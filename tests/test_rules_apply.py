@@ -41,7 +41,7 @@ def test_a_training_that_does_not_fails_with_all_its_reasons() -> None:
 
 
 @pytest.mark.parametrize("check", ["checkpoint@train", "decode@train"])
-def test_an_empty_answer_of_the_upper_rungs_is_no_pass(check: str) -> None:
+def test_an_empty_answer_of_the_later_checks_is_no_pass(check: str) -> None:
     assert apply_rules(outcome(check, metrics={}, evidence={})).status is not Status.PASSED
 
 

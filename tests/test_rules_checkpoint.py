@@ -532,7 +532,7 @@ def test_the_answers_of_a_sound_release_say_what_was_seen() -> None:
 
 
 @pytest.mark.parametrize("plant", SCENES, ids=lambda plant: plant.__name__)
-def test_what_a_fault_changes_is_told_in_these_words(plant: Plant) -> None:
+def test_what_a_fault_changes_is_reported_in_these_words(plant: Plant) -> None:
     assert told(plant) == json.loads(ANSWERS.read_text("utf-8"))[plant.__name__]
 
 

@@ -135,7 +135,7 @@ def test_an_outcome_passes_with_what_was_decoded_in_it() -> None:
 
 
 @pytest.mark.parametrize(("loaded_as", "place"), [("folder", "folder"), ("config and checkpoint", "config")])
-def test_other_weights_are_told_by_how_they_were_loaded(loaded_as: str, place: str) -> None:
+def test_other_weights_are_reported_by_how_they_were_loaded(loaded_as: str, place: str) -> None:
     settled = apply_decode_rule(
         outcome(loaded_as, weights_differ_count=1, weights_differ=["a"], hypotheses=["啊", "啊"])
     )

@@ -193,7 +193,7 @@ def test_what_is_not_yet_explained_says_so(load: Load) -> None:
     assert not load(text).issues[0].explained
 
 
-def test_all_problems_are_told_at_once_each_with_its_place(load: Load) -> None:
+def test_all_problems_are_reported_at_once_each_with_its_place(load: Load) -> None:
     text = """
 isue = 1
 [[issue]]

@@ -152,7 +152,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changed", "said"), [pytest.param(value, said, id=name) for name, value, said in BAD])
-def test_what_cannot_be_read_counts_against_the_training_and_is_told(changed: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_read_counts_against_the_training_and_is_reported(changed: dict[str, Any], said: str) -> None:
     verdict = judge_learning([seed_training(3, **changed)])
     # What was heard does not depend on losses and targets; of this training it was not recorded.
     assert verdict.reasons == {**dict.fromkeys(CONDITIONS, (f"Seed 3: {said}",)), "hearing": ()}

@@ -73,7 +73,7 @@ def test_on_a_gpu_memory_may_grow_by_as_much_as_the_harness_keeps_and_no_more(si
     assert bool(reasons(on_gpu(held(size)))) is found
 
 
-def test_a_gpu_that_is_full_at_each_steps_peak_is_told_apart() -> None:
+def test_a_gpu_that_is_full_at_each_steps_peak_is_reported_apart() -> None:
     steady, growing = held(0), held(2 * MIB)
     said = reasons(on_gpu(steady, peak_allocated_by_step=growing))
     assert said.startswith("The peak of the GPU's allocated memory grew by 2.0 MiB a step")
@@ -230,14 +230,14 @@ def test_batches_are_compared_from_where_they_come_again(batches: list[object], 
     assert _met_again(batches) == first
 
 
-def test_batches_that_are_not_known_are_told_by_their_place_in_the_epoch() -> None:
+def test_batches_that_are_not_known_are_reported_by_their_place_in_the_epoch() -> None:
     assert _batches(TrainingMetrics(steps_of_epochs=(3, 3))) == [0, 1, 2, 0, 1, 2]
     assert _batches(TrainingMetrics(steps_of_epochs=(3, 2))) is None
     assert _batches(TrainingMetrics(steps_of_epochs=(0, 0))) == []
 
 
 @pytest.mark.parametrize(("size", "said"), [(300 * 1024, "300 KiB"), (MIB, "1.0 MiB"), (2.55 * MIB, "2.5 MiB")])
-def test_a_size_is_told_in_a_unit_that_suits_it(size: float, said: str) -> None:
+def test_a_size_is_reported_in_a_unit_that_suits_it(size: float, said: str) -> None:
     assert _size(size) == said
 
 

@@ -88,7 +88,7 @@ def test_an_issue_of_another_kind_for_the_same_cell_is_not_missed() -> None:
         ("", None),
     ],
 )
-def test_a_finding_is_told_from_the_signature_of_a_traceback(signature: str, names: set[str] | None) -> None:
+def test_a_finding_is_reported_from_the_signature_of_a_traceback(signature: str, names: set[str] | None) -> None:
     finding = CompoundSignature.of(signature)
     assert (set(finding.names) if finding else None) == names
 

@@ -34,7 +34,7 @@ def observed(**changed: Any) -> dict[str, Any]:
     return metrics(observed=invariants(**changed))
 
 
-def test_a_sound_trainer_keeps_every_promise_that_is_asked() -> None:
+def test_a_sound_trainer_keeps_every_invariant_that_is_checked() -> None:
     verdict = judge_invariants(metrics())
     assert broken(metrics()) == ()
     assert verdict.not_asked == ("accumulation", "ranks", "configuration", "frozen")
@@ -57,7 +57,7 @@ def test_the_schedule_rises_in_a_line_and_falls_with_the_root() -> None:
         ([warmup_rate(0.001, 8, step + 1) for step in range(12)], "its schedule says 0.00025"),
     ],
 )
-def test_a_rate_that_is_not_the_schedules_is_told_with_its_step(rates: list[float], said: str) -> None:
+def test_a_rate_that_is_not_the_schedules_is_reported_with_its_step(rates: list[float], said: str) -> None:
     given = metrics(learning_rates=rates)
     assert broken(given) == ("schedule",)
     assert said in sentence(given)
@@ -72,7 +72,7 @@ def test_a_rate_that_is_not_the_schedules_is_told_with_its_step(rates: list[floa
         ([0.00025 * (1 + step // 4) for step in range(12)], "Step 2 and 8 more were taken"),
     ],
 )
-def test_a_rate_that_stands_still_is_told_apart_from_one_that_runs_ahead(rates: list[float], said: str) -> None:
+def test_a_rate_that_stands_still_is_reported_apart_from_one_that_runs_ahead(rates: list[float], said: str) -> None:
     given = metrics(learning_rates=rates)
     assert broken(given) == ("schedule", "moving")
     assert said in sentence(given)
@@ -112,7 +112,7 @@ def test_rates_that_are_not_known_are_not_judged(rates: object) -> None:
     assert "schedule" in judge_invariants(metrics(learning_rates=rates)).not_asked
 
 
-def test_an_epoch_too_few_is_told() -> None:
+def test_an_epoch_too_few_is_reported() -> None:
     assert broken(metrics(epochs=5)) == ("epochs",)
     assert broken(metrics(epochs=None)) == ("epochs",)
 
@@ -159,7 +159,7 @@ def test_parameters_that_are_left_out_are_named(key: str, name: str) -> None:
     assert "encoder.a, encoder.b, encoder.c and 1 more" in sentence(given)
 
 
-def test_gradients_that_were_not_cleared_are_told() -> None:
+def test_gradients_that_were_not_cleared_are_reported() -> None:
     given = observed(steps_begun_with_gradients=[1, 2, 3])
     assert broken(given) == ("clearing",)
     assert "Step 2 and 2 more" in sentence(given)
@@ -194,12 +194,12 @@ def test_what_is_logged_is_what_was_computed_to_the_printed_digit(differences: A
     assert broken(observed(log_differences=differences)) == expected
 
 
-def test_a_log_of_another_number_of_steps_is_told() -> None:
+def test_a_log_of_another_number_of_steps_is_reported() -> None:
     assert broken(observed(log_lines=6)) == ("log",)
     assert "log" in judge_invariants(observed(log_lines=0)).not_asked
 
 
-def test_batches_that_repeat_are_told() -> None:
+def test_batches_that_repeat_are_reported() -> None:
     training = seed_training()
     repeated = {**training["targets"], "steps": [[[0, 1, 0, 1]]] * 12}
     given = metrics(targets=repeated)
@@ -263,7 +263,7 @@ def test_an_accumulated_gradient_is_that_of_a_large_batch(apart: object, expecte
     assert broken(accumulated(relative_difference=apart)) == expected
 
 
-def test_accumulating_that_breaks_off_is_told() -> None:
+def test_accumulating_that_breaks_off_is_reported() -> None:
     given = accumulated(failure="AttributeError@funasr/train_utils/trainer.py:_train_epoch")
     assert broken(given) == ("accumulation",)
     assert "Accumulating over 2 batches ends in AttributeError" in sentence(given)
@@ -316,7 +316,7 @@ def test_processes_for_which_there_were_too_few_gpus_are_not_asked() -> None:
     assert "ranks" in judge_invariants(metrics(ranks={"not asked": "2 processes need as many GPUs"})).not_asked
 
 
-def test_processes_that_break_off_are_told() -> None:
+def test_processes_that_break_off_are_reported() -> None:
     assert broken(metrics(ranks={"same rows": {"failure": "ValueError@funasr/bin/train.py:main"}})) == ("ranks",)
 
 
@@ -331,7 +331,7 @@ def test_whatever_is_reported_is_judged_or_a_mismatch(name: str, value: object) 
         assert f"metrics.invariants.{name}" in mismatch if known is None else known == set(INVARIANTS)
 
 
-def test_each_broken_promise_is_told_with_its_figures() -> None:
+def test_each_broken_invariant_is_reported_with_its_figures() -> None:
     for given, said in (
         (
             observed(norms_before_steps=measured(11.0, 12.5)),
@@ -366,7 +366,7 @@ def test_each_broken_promise_is_told_with_its_figures() -> None:
         assert sentence(given) == said
 
 
-def test_of_several_accuracies_the_one_that_is_furthest_off_is_told() -> None:
+def test_of_several_accuracies_the_one_that_is_furthest_off_is_reported() -> None:
     stated = seed_training()["stats"]["acc"]
     counted = [stated[0] + 0.25, stated[1] + 0.5, *stated[2:]]
     assert "says 0 where the first pass got 0.5 right" in sentence(metrics(accuracy_recomputed=counted))
@@ -386,7 +386,7 @@ def test_a_large_statistic_may_be_printed_with_its_own_rounding() -> None:
         assert ("log" in broken(metrics(stats=stats, losses=losses, observed=told))) is bool(expected)
 
 
-def test_rows_that_are_listed_unequally_often_are_told_so() -> None:
+def test_rows_that_are_listed_unequally_often_are_reported_so() -> None:
     given = metrics(observed=invariants(listed=[3, 2, 2, 1]))
     assert "Epoch 1 brought 4 utterances 2 to 2 times; 4 are listed 1 to 3 times." in sentence(given)
 
@@ -399,7 +399,7 @@ def test_a_later_epoch_is_looked_at_as_well() -> None:
     assert "Epoch 3 brought 2 utterances" in sentence(given)
 
 
-def test_both_trainings_of_several_processes_are_told() -> None:
+def test_both_trainings_of_several_processes_are_reported() -> None:
     failed = {"failure": "ValueError@funasr/bin/train.py:main"}
     apart = {"between_ranks": 0.25, "losses": {"single": SINGLE, "ranks": [[9.0, 8.0, 7.5]] * 2}}
     given = metrics(ranks={"same rows": failed, "accumulating other rows": apart})

@@ -43,7 +43,7 @@ def test_nothing_at_all_is_no_training() -> None:
         assert part in text
 
 
-def test_a_trainer_that_takes_no_step_and_says_nothing_is_told_for_that_alone() -> None:
+def test_a_trainer_that_takes_no_step_and_says_nothing_is_reported_for_that_alone() -> None:
     verdict = judge_training(metrics() | {"steps": 0, "losses": [], "epoch_losses": [], "trainings": [{"seed": 0}]})
     assert verdict.unmet == ("steps",)
     assert verdict.reasons[0] == "The optimizer took none of 12 steps, and the trainer reported no error."
@@ -62,7 +62,7 @@ def test_a_trainer_that_takes_no_step_and_says_nothing_is_told_for_that_alone() 
         ({"invariants": invariants(not_in_optimizer=["encoder.a"])}, "optimizer"),
     ],
 )
-def test_each_condition_alone_is_told_by_its_name(changed: dict[str, Any], name: str) -> None:
+def test_each_condition_alone_is_reported_by_its_name(changed: dict[str, Any], name: str) -> None:
     assert judge_training(metrics() | changed).unmet == (name,)
 
 

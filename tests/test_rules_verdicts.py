@@ -287,7 +287,7 @@ def sentence(*outcomes: Outcome) -> str:
     return judged.sentence
 
 
-def test_each_verdict_is_told_in_a_sentence_with_what_it_rests_on() -> None:
+def test_each_verdict_is_reported_in_a_sentence_with_what_it_rests_on() -> None:
     failing = contract()
     assert sentence(outcome(contract("1.0.12"))) == "It passed."
     assert sentence(outcome(contract("1.0.12"), Status.SKIPPED)) == "It was skipped: a reason"
@@ -309,7 +309,7 @@ def test_each_verdict_is_told_in_a_sentence_with_what_it_rests_on() -> None:
 @pytest.mark.parametrize(
     ("status", "said"), [(Status.OUT_OF_MEMORY, "ran out of memory"), (Status.TIMED_OUT, "timed out")]
 )
-def test_a_status_is_told_in_words(status: Status, said: str) -> None:
+def test_a_status_is_reported_in_words(status: Status, said: str) -> None:
     assert sentence(outcome(contract("1.3.0"), status)) == f"It {said} (no signature), and no known issue covers it."
 
 
@@ -319,7 +319,7 @@ def test_what_fails_otherwise_than_listed_names_the_issue_that_it_was_listed_in(
     assert one(outcome(contract("1.3.0"), Status.FAILED, OTHER)).issue is None
 
 
-def test_several_ways_of_failing_are_told_as_alternatives() -> None:
+def test_several_ways_of_failing_are_reported_as_alternatives() -> None:
     streaming, hangs = KNOWN.issues
     both = replace(streaming, signatures=(LISTED, OTHER))
     also = replace(hangs, releases="<2", checks=(Check.LOSS_CONTRACT,))
@@ -327,7 +327,7 @@ def test_several_ways_of_failing_are_told_as_alternatives() -> None:
     assert f"failed with {LISTED} or {OTHER} (streaming); timed_out with no signature (hangs) is" in judged.sentence
 
 
-def test_what_stands_on_a_blocked_cell_is_judged_by_the_one_at_the_bottom() -> None:
+def test_what_depends_on_a_blocked_cell_is_judged_by_the_first_that_failed() -> None:
     bottom = outcome(contract(), Status.FAILED, LISTED)
     middle = outcome(finetune(), Status.BLOCKED, blocked_by=contract())
     top = outcome(finetune().replace("finetune", "decode"), Status.BLOCKED, blocked_by=finetune())

@@ -105,7 +105,7 @@ def test_a_check_speaks_for_itself(status: str) -> None:
         ),
     ],
 )
-def test_an_end_without_a_result_is_told_for_what_it_is(
+def test_an_end_without_a_result_is_reported_for_what_it_is(
     event: dict[str, Any], status: Status, reason: str, signature: str
 ) -> None:
     outcome = decided(None, **event)
@@ -214,7 +214,7 @@ def test_other_failures_are_not_taken_for_a_want_of_memory() -> None:
         ),
     ],
 )
-def test_the_death_of_a_release_is_told_by_the_cell_that_it_happened_to(
+def test_the_death_of_a_release_is_reported_by_the_cell_that_it_happened_to(
     event: dict[str, Any], status: Status, reason: str
 ) -> None:
     outcome = decide(CELL, ReleaseDied(number=0, batch=0, **event), CellArtifacts(log=LOG))

@@ -40,7 +40,7 @@ def add_ladder(scene: Scene, number: int, *, release: str = "1.0.0", **faults: s
     return cells
 
 
-def test_rungs_above_one_that_did_not_pass_are_blocked_and_name_it(scene: Scene) -> None:
+def test_checks_after_one_that_did_not_pass_are_blocked_and_name_it(scene: Scene) -> None:
     faulty = add_ladder(scene, 0, construct="exits_early")
     whole = add_ladder(scene, 1)
     outcomes = scene.run()
@@ -54,7 +54,7 @@ def test_rungs_above_one_that_did_not_pass_are_blocked_and_name_it(scene: Scene)
     assert faulty["finetune"] not in scene.started
 
 
-def test_an_import_in_a_batch_of_its_own_blocks_the_ladders_of_its_release_only(scene: Scene) -> None:
+def test_an_import_in_a_batch_of_its_own_blocks_the_checks_of_its_release_only(scene: Scene) -> None:
     faulty = [add_ladder(scene, number, release="1.0.0", **{"import": "exits_early"}) for number in range(3)]
     whole = add_ladder(scene, 0, release="1.0.1")
     assert len(scene.plan().batches) == 6
@@ -64,7 +64,7 @@ def test_an_import_in_a_batch_of_its_own_blocks_the_ladders_of_its_release_only(
     assert {outcomes[cell].evidence["blocked_by"] for cell in above} == {faulty[0]["import"].id}
 
 
-def test_what_stands_on_a_skipped_rung_is_skipped_for_the_same_reason(scene: Scene) -> None:
+def test_what_depends_on_a_skipped_check_is_skipped_for_the_same_reason(scene: Scene) -> None:
     low = scene.put(make_cell(0), "says", answer={"status": "skipped", "reason": "it has no such encoder"})
     high = scene.put(make_cell(0, check=Check.LOSS_CONTRACT), "passes")
     outcomes = scene.run()
@@ -72,7 +72,7 @@ def test_what_stands_on_a_skipped_rung_is_skipped_for_the_same_reason(scene: Sce
     assert (outcomes[high].status, outcomes[high].reason) == (Status.SKIPPED, "it has no such encoder")
 
 
-def test_two_entry_points_are_siblings_of_which_neither_stands_on_the_other(scene: Scene) -> None:
+def test_of_two_entry_points_neither_depends_on_the_other(scene: Scene) -> None:
     train = scene.put(make_cell(0, check=Check.FINETUNE), "exits_early")
     train_ds = scene.put(make_cell(0, check=Check.FINETUNE, entry=Entry.TRAIN_DS), "passes")
     outcomes = scene.run()
@@ -80,7 +80,7 @@ def test_two_entry_points_are_siblings_of_which_neither_stands_on_the_other(scen
     assert outcomes[train_ds].status is Status.PASSED
 
 
-def test_a_resumed_run_runs_only_what_is_not_on_record_and_minds_what_is(scene: Scene) -> None:
+def test_a_resumed_run_runs_only_what_is_not_cached_and_minds_what_is(scene: Scene) -> None:
     good, bad = add_ladder(scene, 0), add_ladder(scene, 1)
 
     def on_record(cell: Cell, status: Status) -> Outcome:
@@ -183,9 +183,7 @@ def test_a_release_that_cannot_be_entered_still_runs_its_cells_and_says_why(scen
         ("exits_early", "its release's process exited with 0 while the release was imported for it"),
     ],
 )
-def test_a_release_that_dies_when_entered_ends_each_ladder_at_its_lowest_rung(
-    scene: Scene, fault: str, reason: str
-) -> None:
+def test_a_release_that_dies_when_imported_fails_each_models_first_check(scene: Scene, fault: str, reason: str) -> None:
     scene.on_enter = {"1.0.0": [fault]}
     cells = [scene.add("passes") for _ in range(3)]
     above = scene.put(make_cell(0, check=Check.LOSS_CONTRACT), "passes")
@@ -215,7 +213,7 @@ def test_what_entering_a_release_leaves_running_is_ended_and_told(scene: Scene) 
     assert scene.warnings == ["entering the release left 1 processes, ended"]
 
 
-def test_a_module_that_the_stack_cannot_import_is_told_and_stops_nothing(scene: Scene) -> None:
+def test_a_module_that_the_stack_cannot_import_is_reported_and_stops_nothing(scene: Scene) -> None:
     scene.preload = ("json", "no_such_module_at_all")
     cell = scene.add("passes")
     assert scene.run()[cell].status is Status.PASSED
@@ -264,7 +262,7 @@ def test_a_stack_process_that_always_dies_loses_no_cell_and_ends(scene: Scene) -
     assert {(outcomes[cell].status, outcomes[cell].reason) for cell in cells} == {(Status.ERRORED, reason)}
 
 
-def test_a_stack_process_that_cannot_start_is_told_by_its_last_words(scene: Scene) -> None:
+def test_a_stack_process_that_cannot_start_is_reported_by_its_last_words(scene: Scene) -> None:
     (scene.workspace.parent / "dies.py").write_text(
         "import os, sys\nprint('no driver', file=sys.stderr)\nos._exit(4)\n"
     )

@@ -88,7 +88,7 @@ def test_a_hostile_result_costs_its_own_cell_and_every_bystander_runs(scene: Sce
     ]
 
 
-def test_a_release_that_forges_events_is_passed_over_and_reported_once(scene: Scene) -> None:
+def test_a_release_that_forges_events_is_skipped_and_reported_once(scene: Scene) -> None:
     victims = scene.bystanders(2, releases=["1.0.1"])
     scene.on_enter = {"1.0.2": ["forges_events"]}
     own = scene.bystanders(2, releases=["1.0.2"])

@@ -40,7 +40,7 @@ def checks(plan: Plan) -> list[list[Check]]:
     return [[plan.cells[planned.number].check for planned in batch.cells] for batch in plan.batches]
 
 
-def test_many_releases_make_a_batch_each_lowest_rungs_first() -> None:
+def test_many_releases_make_a_batch_each_first_checks_first() -> None:
     cells = [cell for release in ("1", "2", "3", "4") for number in (0, 1) for cell in reversed(chain(number, release))]
     plan = plan_of(cells)
     assert [batch.release["label"] for batch in plan.batches] == ["1", "2", "3", "4"]
@@ -48,7 +48,7 @@ def test_many_releases_make_a_batch_each_lowest_rungs_first() -> None:
     assert checks(plan) == [[Check.IMPORT, *upper, *upper]] * 4
 
 
-def test_few_releases_are_split_by_ladder_and_wait_for_their_import() -> None:
+def test_few_releases_are_split_by_model_and_wait_for_their_import() -> None:
     plan = plan_of([*chain(0), *chain(1)])
     upper = list(Check)[1:]
     assert checks(plan) == [[Check.IMPORT], upper, upper]
@@ -56,7 +56,7 @@ def test_few_releases_are_split_by_ladder_and_wait_for_their_import() -> None:
     assert all(planned.depends_on[0] == imported for batch in plan.batches[1:] for planned in batch.cells)
 
 
-def test_the_longest_ladders_of_a_split_run_start_first() -> None:
+def test_the_longest_batches_of_a_split_run_start_first() -> None:
     short, long = chain(0)[1:3], chain(1)[1:]
     plan = plan_of([*short, *long])
     assert [len(batch.cells) for batch in plan.batches] == [len(long), len(short)]
@@ -81,7 +81,7 @@ def test_several_gpus_have_a_cell_each() -> None:
     assert plan_of(cells, jobs=1, gpus=2).settings.jobs == 1
 
 
-def test_a_cell_stands_on_all_lower_rungs_of_its_ladder_that_bear_lowest_first() -> None:
+def test_a_cell_depends_on_all_earlier_checks_that_block_first_ones_first() -> None:
     plan = plan_of([*reversed(chain(0)), *chain(1)])
     planned = {plan.cells[each.number]: each for each in plan.planned().values()}
     decode = planned[chain(0)[-1]]
@@ -99,7 +99,7 @@ def test_a_cell_named_twice_is_planned_once() -> None:
     assert len(plan_of([make_cell(0), make_cell(0)]).planned()) == 1
 
 
-def test_what_is_on_record_is_left_out_and_what_stands_on_a_failure_is_decided() -> None:
+def test_cached_outcomes_are_left_out_and_what_depends_on_a_failure_is_decided() -> None:
     cells = chain(0)
     failed = Outcome(cell=cells[1], status=Status.FAILED, reason="it did")
     plan = plan_of(cells, prior=[failed])
@@ -109,13 +109,13 @@ def test_what_is_on_record_is_left_out_and_what_stands_on_a_failure_is_decided()
     assert {outcome.evidence[BLOCKED_BY] for outcome in plan.decided} == {cells[1].id}
 
 
-def test_what_stands_on_a_skipped_rung_on_record_is_skipped() -> None:
+def test_what_depends_on_a_cached_skip_is_skipped() -> None:
     cells = chain(0)
     plan = plan_of(cells, prior=[Outcome(cell=cells[1], status=Status.SKIPPED, reason="no such model")])
     assert {(outcome.status, outcome.reason) for outcome in plan.decided} == {(Status.SKIPPED, "no such model")}
 
 
-def test_failures_of_another_ladder_or_release_block_nothing() -> None:
+def test_failures_of_another_model_or_release_block_nothing() -> None:
     others = [make_cell(1), make_cell(0, release="2.0.0")]
     prior = [Outcome(cell=cell, status=Status.FAILED, reason="it did") for cell in others]
     assert plan_of([make_cell(0)], prior=prior).decided == ()

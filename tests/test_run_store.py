@@ -238,7 +238,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_store_that_goes_on(tmp_path: Pat
 
 
 @pytest.mark.parametrize("tail", [b"{", line_of(outcome(9))[:-1], b"\0" * 100, "你".encode()[:2]])
-def test_each_torn_tail_is_set_aside_under_a_name_of_its_own(tmp_path: Path, tail: bytes) -> None:
+def test_each_truncated_tail_is_set_aside_under_a_name_of_its_own(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "outcomes.jsonl"
     for number in (1, 2):
         with RunStore.open(tmp_path) as store:
@@ -251,7 +251,7 @@ def test_each_torn_tail_is_set_aside_under_a_name_of_its_own(tmp_path: Path, tai
     assert [(tmp_path / f"outcomes.torn-{number}.jsonl").read_bytes() for number in (1, 2)] == [tail, tail]
 
 
-def test_a_file_that_is_one_torn_line_is_set_aside_whole(tmp_path: Path) -> None:
+def test_a_file_that_is_one_truncated_line_is_set_aside_whole(tmp_path: Path) -> None:
     (tmp_path / "outcomes.jsonl").write_bytes(b'{"schema": 1')
     with RunStore.open(tmp_path) as store:
         assert store.load() == ()
@@ -330,7 +330,7 @@ def test_a_process_started_by_the_writer_does_not_keep_a_closed_place(tmp_path: 
         other.communicate(b"\n")
 
 
-def test_a_place_kept_by_the_child_of_a_killed_writer_is_told_from_one_in_use(tmp_path: Path, child: Child) -> None:
+def test_a_place_kept_by_the_child_of_a_killed_writer_is_reported_from_one_in_use(tmp_path: Path, child: Child) -> None:
     process = child(
         """
         import os
@@ -498,7 +498,7 @@ def test_what_an_earlier_part_of_a_run_still_owes_is_not_forgotten(tmp_path: Pat
     assert load_run(tmp_path).missing == 3
 
 
-def test_reading_a_torn_run_leaves_it_as_it_is_and_says_so(tmp_path: Path) -> None:
+def test_reading_a_truncated_run_leaves_it_as_it_is_and_says_so(tmp_path: Path) -> None:
     with RunStore.open(tmp_path) as store:
         store.begin(WHERE)
         store.append(outcome(1))
@@ -580,7 +580,7 @@ def test_a_run_without_outcomes_may_be_begun_anew_with_another_stack(tmp_path: P
         assert store.begin(other) == other
 
 
-def test_a_run_that_is_gone_on_with_keeps_its_beginning(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_beginning(tmp_path: Path) -> None:
     with RunStore.open(tmp_path) as store:
         store.begin(replace(WHERE, selection=("*import*",), corpus_sha256=None))
         store.append(outcome(1))

@@ -45,14 +45,14 @@ def test_the_librarys_data_may_lie_at_the_end_of_a_long_path(tmp_path: Path, mon
     assert speech.speak(["今天天气真好"])
 
 
-def test_missing_data_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(tmp_path / "empty"))
     with pytest.raises(StackError, match="espeak-ng does not start with the data in"):
         speech.speak(["今天天气真好"])
 
 
-def test_a_missing_library_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: str(tmp_path / "libespeak-ng.so"))
     with pytest.raises(StackError, match=r"espeak-ng ended with status 1 \(OSError: .*cannot open shared object"):
         speech.speak(["今天天气真好"])
@@ -67,7 +67,7 @@ def test_a_crash_of_the_library_takes_only_its_own_process(monkeypatch: pytest.M
         speech.speak(["今天天气真好"])
 
 
-def test_an_unknown_voice_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_voice_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech, "VOICE", "no-such-voice")
     with pytest.raises(StackError, match="no voice 'no-such-voice'"):
         speech.speak(["今天天气真好"])

@@ -30,7 +30,7 @@ def failed(release: str, signature: str) -> Outcome:
     return outcome(cell(release, "loss_contract"), Status.FAILED, "It did not fit.", failure=failure)
 
 
-def test_the_summary_counts_statuses_by_check_in_the_order_of_the_ladder() -> None:
+def test_the_summary_counts_statuses_by_check_in_the_order_of_the_checks() -> None:
     some = [
         outcome(cell(NEW, "finetune@train")),
         outcome(cell(NEW, "construct")),

@@ -28,7 +28,7 @@ def test_durations_have_the_unit_that_fits(seconds, text):
     assert units.duration(seconds) == text
 
 
-def test_memory_is_told_in_mebibytes():
+def test_memory_is_reported_in_mebibytes():
     assert units.memory(1_610_612_736) == "1,536 MiB"
     assert units.memory(None) == "–"
 

@@ -48,7 +48,7 @@ def test_an_item_given_twice_counts_once() -> None:
     assert table(sizes=[3, 1, 3]).sizes("sizes") == (3, 1)
 
 
-def test_the_same_problem_is_told_once() -> None:
+def test_the_same_problem_is_reported_once() -> None:
     some = table(sizes=[])
     some.sizes("sizes")
     some.sizes("sizes")

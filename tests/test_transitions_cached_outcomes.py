@@ -49,7 +49,7 @@ def test_what_a_run_knows_is_an_answer_with_its_origin(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_several_runs_the_newest_outcome_is_believed_and_the_contradiction_is_told(
+def test_of_several_runs_the_newest_outcome_is_believed_and_the_contradiction_is_reported(
     tmp_path: Path, order: int
 ) -> None:
     row = question()
@@ -84,7 +84,7 @@ def test_what_errored_says_nothing(tmp_path: Path) -> None:
     assert on_record(row, [run], matrix="", sha256="").sightings == {}
 
 
-def test_a_run_that_cannot_be_read_is_passed_over_and_said_so(tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_read_is_skipped_and_said_so(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "outcomes.jsonl").write_text("no outcome\n")
     record = on_record(question(), [tmp_path / "broken"], matrix="", sha256="")

@@ -132,7 +132,7 @@ def test_the_breaking_commit_is_named_with_its_author_and_message(scene: Scene) 
     assert (note.commit, note.files, note.subject) == (breaking, (MODEL,), "narrower")
 
 
-def test_a_commit_that_cannot_be_imported_or_laid_out_is_passed_over(scene: Scene) -> None:
+def test_a_commit_that_cannot_be_imported_or_installed_is_skipped(scene: Scene) -> None:
     history = scene.history
     history.commit("edit 1", edit(1))
     unbuildable = history.commit("does not compile", {MODEL: UNBUILDABLE})
@@ -165,7 +165,7 @@ def test_a_break_that_came_with_a_merge_is_found_on_its_branch(scene: Scene) -> 
     assert culprit.branches == (merge,)
 
 
-def test_a_release_whose_commit_answers_otherwise_is_told(scene: Scene) -> None:
+def test_a_release_whose_commit_answers_otherwise_is_reported(scene: Scene) -> None:
     history = scene.history
     history.commit("edit 1", edit(1))
     last = history.commit("v1.0.1", {"funasr/version.txt": "1.0.1\n"})
@@ -174,7 +174,7 @@ def test_a_release_whose_commit_answers_otherwise_is_told(scene: Scene) -> None:
     assert found.problem == f"the commit of the newer release gives passed, the release itself {BAD}"
 
 
-def test_a_version_that_no_commit_states_is_told(scene: Scene) -> None:
+def test_a_version_that_no_commit_states_is_reported(scene: Scene) -> None:
     history = scene.history
     last = history.commit("v1.0.1", {"funasr/version.txt": "1.0.1\n", MODEL: BROKEN})
     scene_release = scene.release

@@ -19,7 +19,7 @@ def text(found: Found) -> str:
     return "\n".join(render_search(found))
 
 
-def test_both_ends_and_both_sides_of_a_boundary_are_run_twice() -> None:
+def test_both_ends_and_both_sides_of_a_transition_are_run_twice() -> None:
     ask = oracle(BAD, BAD, GOOD, GOOD, GOOD)
     found = find(row_of(5), ask, known={})
     assert borders(found) == [("1.0.1", "1.0.2")]
@@ -28,7 +28,7 @@ def test_both_ends_and_both_sides_of_a_boundary_are_run_twice() -> None:
     assert found.cells_run == len(ask.asked)
 
 
-def test_a_failure_that_comes_goes_and_comes_back_has_all_its_boundaries() -> None:
+def test_a_failure_that_comes_goes_and_comes_back_has_all_its_transitions() -> None:
     found = find(row_of(6), oracle(GOOD, BAD, GOOD, GOOD, OTHER, GOOD), known={}, exhaustive=True)
     assert borders(found) == [
         ("1.0.0", "1.0.1"),
@@ -38,7 +38,7 @@ def test_a_failure_that_comes_goes_and_comes_back_has_all_its_boundaries() -> No
     ]
 
 
-def test_an_end_that_changes_its_answer_stops_the_search_and_what_was_seen_is_told() -> None:
+def test_an_end_that_changes_its_answer_stops_the_search_and_what_was_seen_is_reported() -> None:
     ask = oracle(BAD, BAD, GOOD, (GOOD, BAD))
     found = find(row_of(4), ask, known={})
     assert found.stopped
@@ -51,7 +51,7 @@ def test_an_end_that_changes_its_answer_stops_the_search_and_what_was_seen_is_to
     assert f"run now (no time): {BAD}" in said
 
 
-def test_a_side_of_a_boundary_that_changes_its_answer_is_told() -> None:
+def test_a_side_of_a_transition_that_changes_its_answer_is_reported() -> None:
     found = find(row_of(4), oracle(BAD, (BAD, GOOD), GOOD, GOOD), known={})
     assert not found.stopped
     assert found.inconsistent == (1,)
@@ -59,7 +59,7 @@ def test_a_side_of_a_boundary_that_changes_its_answer_is_told() -> None:
     assert "inconsistent (different results in repeats): 1.0.1" in text(found)
 
 
-def test_a_release_that_cannot_be_judged_is_passed_over_and_said_so() -> None:
+def test_a_release_that_cannot_be_judged_is_skipped_and_said_so() -> None:
     found = find(row_of(5), oracle(BAD, BAD, None, GOOD, GOOD), known={})
     (transition,) = found.transitions
     assert [(place.label, reason) for place, reason in transition.passed_over] == [("1.0.2", "it does not install")]
@@ -67,13 +67,13 @@ def test_a_release_that_cannot_be_judged_is_passed_over_and_said_so() -> None:
     assert found.cells_run == 8
 
 
-def test_where_nothing_can_be_judged_the_reasons_are_told() -> None:
+def test_where_nothing_can_be_judged_the_reasons_are_reported() -> None:
     found = find(row_of(3), oracle(None, None, None), known={})
     assert "no release could be judged" in text(found)
     assert text(found).count("it does not install") == 3
 
 
-def test_what_is_on_record_is_not_run_again_but_for_the_ends() -> None:
+def test_what_is_cached_is_not_run_again_but_for_the_ends() -> None:
     known = {n: Observation(answer=one, origin="reports/atlas") for n, one in enumerate((BAD, BAD, GOOD, GOOD))}
     ask = oracle(BAD, BAD, GOOD, GOOD)
     found = find(row_of(4), ask, known=known)
@@ -83,21 +83,21 @@ def test_what_is_on_record_is_not_run_again_but_for_the_ends() -> None:
     assert "there is no other transition" in text(found)
 
 
-def test_an_end_that_contradicts_what_is_on_record_stops_the_search_and_names_the_record() -> None:
+def test_an_end_that_contradicts_what_is_cached_stops_the_search_and_names_the_record() -> None:
     known = {0: Observation(answer=GOOD, origin="runs/old", started="2026-01-01T00:00:00Z")}
     found = find(row_of(3), oracle(BAD, BAD, GOOD), known=known)
     assert found.stopped
     assert "cached in runs/old (2026-01-01T00:00:00Z): passed" in text(found)
 
 
-def test_without_anything_to_ask_only_what_is_on_record_is_searched() -> None:
+def test_without_anything_to_ask_only_what_is_cached_is_searched() -> None:
     known = {0: Observation(answer=BAD, origin="runs/old"), 2: Observation(answer=GOOD, origin="runs/old")}
     found = find(row_of(4), None, known=known)
     assert borders(found) == [("1.0.0", "1.0.2")]
     assert found.cells_run == 0
 
 
-def test_stretches_that_were_not_asked_are_named() -> None:
+def test_segments_that_were_not_measured_are_named() -> None:
     count = 40
     found = find(row_of(count), oracle(*[GOOD] * count), known={})
     said = text(found)
@@ -105,7 +105,7 @@ def test_stretches_that_were_not_asked_are_named() -> None:
     assert "is possible; --exhaustive measures them all" in said
 
 
-def test_what_is_stored_names_each_boundary_with_statuses_and_signatures() -> None:
+def test_what_is_stored_names_each_transition_with_statuses_and_signatures() -> None:
     found = find(row_of(4), oracle(BAD, BAD, GOOD, GOOD), known={})
     data = search_json(found, [], "2026-01-01T00:00:00Z")
     (transition,) = data["transitions"]

@@ -78,7 +78,7 @@ def test_nothing_is_written_into_the_users_checkout(history: History, tmp_path: 
     assert (tmp_path / "laid" / MODEL).read_text() == SOUND
 
 
-def test_a_commit_is_laid_out_with_what_counts_of_it(history: History, tmp_path: Path) -> None:
+def test_a_commit_is_installed_with_what_counts_of_it(history: History, tmp_path: Path) -> None:
     release = lay_out_commit(Repository.open(history.folder), history.commits[0], tmp_path / "laid")
     assert (release.version, release.kind) == ("1.0.0", "checkout")
     assert not (tmp_path / "laid" / "README.md").exists()

@@ -32,7 +32,7 @@ def repeated(answers: dict[int, str | None]) -> int:
 
 
 @given(st.integers(2, 300).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n - 1))))
-def test_one_boundary_is_found_within_the_bound_wherever_it_lies(drawn: tuple[int, int]) -> None:
+def test_one_transition_is_found_within_the_bound_wherever_it_lies(drawn: tuple[int, int]) -> None:
     count, border = drawn
     answers = walk(["bad"] * border + ["good"] * (count - border))
     assert borders(answers) == [(border - 1, border)]
@@ -80,7 +80,7 @@ def test_two_ways_of_failing_are_two_answers() -> None:
 
 
 @pytest.mark.parametrize("border", range(1, 16))
-def test_a_place_that_cannot_be_judged_is_passed_over(border: int) -> None:
+def test_a_place_that_cannot_be_judged_is_skipped(border: int) -> None:
     row: list[str | None] = ["bad"] * border + ["good"] * (16 - border)
     row[7] = row[8] = None
     answers = walk(row)
@@ -94,7 +94,7 @@ def test_ends_that_cannot_be_judged_give_way_to_their_neighbours() -> None:
 
 
 @pytest.mark.parametrize("row", [[None] * 5, [None], []])
-def test_a_row_that_cannot_be_judged_has_no_boundary(row: list[str | None]) -> None:
+def test_a_row_that_cannot_be_judged_has_no_transition(row: list[str | None]) -> None:
     assert borders(walk(row)) == []
 
 

@@ -70,7 +70,7 @@ def failing(kind: str, place: str, *frames: Frame) -> JudgedOutcome:
     return judge([outcome], KnownIssues())[0]
 
 
-def test_the_reported_bug_is_told_with_its_cause_and_a_script(issues: KnownIssues) -> None:
+def test_the_reported_bug_is_reported_with_its_cause_and_a_script(issues: KnownIssues) -> None:
     (found,) = findings(committed("atlas", STREAMING, issues), load_variant("paraformer_streaming"))
     assert found.issue is not None
     assert found.title == found.issue.title

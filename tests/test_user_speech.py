@@ -115,7 +115,7 @@ def test_of_a_long_file_some_recordings_are_opened_and_that_is_said(monkeypatch:
     )
 
 
-def test_few_rows_that_every_release_trains_on_are_laid_out_for_other_trainings(tmp_path: Path) -> None:
+def test_few_rows_that_every_release_trains_on_are_installed_for_other_trainings(tmp_path: Path) -> None:
     write_rows(
         Path("mine.jsonl"),
         fields("one.wav", source_len=2040, target_len=20),

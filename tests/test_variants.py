@@ -243,7 +243,7 @@ def test_a_vocabulary_without_room_for_text_is_refused(vocab_size: int) -> None:
         render(load_variant("paraformer"), dimensions=shape, depth=Depth.REDUCED)
 
 
-def test_both_faults_of_a_shape_are_told_at_once() -> None:
+def test_both_faults_of_a_shape_are_reported_at_once() -> None:
     with pytest.raises(VariantError) as caught:
         render(load_variant("paraformer"), dimensions=Dimensions(vocab_size=3, hidden_size=511), depth=Depth.REDUCED)
     assert "3 problems" in str(caught.value)
@@ -292,7 +292,7 @@ def test_the_hash_is_that_of_the_files_bytes(tmp_path: Path) -> None:
     assert load_variant(str(file)).sha256 != before
 
 
-def test_all_faults_of_a_harness_block_are_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_a_harness_block_are_reported_at_once(tmp_path: Path) -> None:
     file = own_file(
         tmp_path,
         schema=2,
@@ -351,7 +351,7 @@ def test_a_config_that_the_model_folder_cannot_serve_is_refused(tmp_path: Path) 
     assert "model_conf: expected a mapping" in told
 
 
-def test_a_missing_file_is_told_with_what_lies_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_what_lies_there(tmp_path: Path) -> None:
     own_file(tmp_path)
     with pytest.raises(VariantError, match=r'did you mean "own.yaml"'):
         load_variant(str(tmp_path / "owm.yaml"))

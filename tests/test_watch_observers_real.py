@@ -222,7 +222,7 @@ def test_the_records_say_what_it_was(carried_out: dict[str, Any], name: str) -> 
             assert Saved not in seen
 
 
-def test_epochs_and_validations_are_told_apart(carried_out: dict[str, Any]) -> None:
+def test_epochs_and_validations_are_reported_apart(carried_out: dict[str, Any]) -> None:
     def of(name: str, kind: type[Any]) -> list[Any]:
         (records,) = carried_out[f"{name}-True"][1].values()
         return [one for one in records if isinstance(one, kind)]

@@ -397,7 +397,7 @@ def test_a_script_that_trains_twice_has_two_trainings_and_not_two_ranks() -> Non
     assert len(state(rank=1, world=2, into=state(world=2)).training_ranks) == 2
 
 
-def test_the_overflow_of_the_perplexity_is_told_from_other_overflows() -> None:
+def test_the_overflow_of_the_perplexity_is_reported_from_other_overflows() -> None:
     line = '    f"(ppl_avg_slice: {math.exp(loss_avg_epoch):.3e}), "'
     found = examined(ended_by("builtins.OverflowError: math range error", line))
     assert set(found) == {"loss-overflows-exp"}

@@ -39,7 +39,7 @@ def failing(answer: dict[str, Any]) -> set[str]:
     return {question.name for question in judge_checkpoint(answer["metrics"]) if question.status is AnswerStatus.FAILS}
 
 
-def test_a_sound_release_keeps_every_promise_and_names_what_it_leaves_out(
+def test_a_sound_release_keeps_every_invariant_and_names_what_it_leaves_out(
     forked: Forked, install_dir: Path, tmp_path: Path
 ) -> None:
     answer = ask(forked, install_dir, tmp_path)
@@ -128,7 +128,7 @@ def test_what_should_have_been_an_error_or_none_is_a_finding(
     assert failing(answer) == set()
 
 
-def test_a_training_that_breaks_off_is_told_as_such(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+def test_a_training_that_breaks_off_is_reported_as_such(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
     answer = ask(forked, install_dir, tmp_path, "forward_raises")
     assert answer["status"] == "failed"
     assert answer["failure"]["signature"] == "IndexError@funasr/models/tiny.py:forward"

@@ -70,7 +70,7 @@ def test_a_checkpoint_without_a_tensor_is_found_by_the_weights(
     assert judge_decode(metrics).unmet == ("weights",)
 
 
-def test_a_training_that_breaks_off_is_told_as_such(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
+def test_a_training_that_breaks_off_is_reported_as_such(forked: Forked, install_dir: Path, tmp_path: Path) -> None:
     answer = ask(forked, install_dir, tmp_path, "forward_raises")
     assert answer["status"] == "failed"
     assert answer["failure"]["signature"] == "IndexError@funasr/models/tiny.py:forward"

@@ -24,7 +24,7 @@ def chain(install_dir: Path, folder: Path, **others: Any) -> list[dict[str, Any]
     return [tiny_release.request(install_dir, check, folder, **others) for check in ("construct", "loss_contract")]
 
 
-def test_a_release_that_is_imported_whole_needs_no_adaptation(forked: Forked, tmp_path: Path) -> None:
+def test_a_release_that_is_imported_whole_needs_no_shim(forked: Forked, tmp_path: Path) -> None:
     install_dir = tiny_release.write_release(tmp_path / "release")
     folder = tiny_release.write_model_folder(tmp_path / "model")
     for answer in forked(run_all, requests=chain(install_dir, folder, whole=True)):
@@ -105,9 +105,7 @@ def test_a_model_folder_that_is_not_there_is_the_harnesss_fault(forked: Forked, 
     assert (answer["status"], answer["failure"]["type"]) == ("errored", "FileNotFoundError")
 
 
-def test_adaptations_are_told_when_they_took_effect_and_those_of_the_stack_always(
-    forked: Forked, tmp_path: Path
-) -> None:
+def test_shims_are_reported_when_they_took_effect_and_those_of_the_stack_always(forked: Forked, tmp_path: Path) -> None:
     install_dir = tiny_release.write_release(tmp_path / "release")
     model = install_dir / "funasr/models/tiny.py"
     model.write_text(model.read_text().replace("self.encoder(speech)", "self.encoder(speech.cuda())"))

@@ -163,7 +163,7 @@ def test_source_that_cannot_be_compiled_is_the_releases_doing(install_dir: Path)
     assert described["frames"][-1]["code"] == "def forward(self:"
 
 
-def test_an_assertion_without_words_is_told_by_its_code(install_dir: Path, funasr: types.ModuleType) -> None:
+def test_an_assertion_without_words_is_reported_by_its_code(install_dir: Path, funasr: types.ModuleType) -> None:
     described = failures.describe(caught(funasr.asserts), str(install_dir))
     assert described["type"] == "AssertionError"
     assert described["message"] == "assert 320 == 8404"
@@ -205,7 +205,7 @@ def test_an_error_that_was_never_raised_can_be_described() -> None:
     assert (described["frames"], described["signature"]) == ([], "ValueError@unknown")
 
 
-def test_a_finding_is_told_in_the_same_form() -> None:
+def test_a_finding_is_reported_in_the_same_form() -> None:
     found = failures.finding("LossWidth", "criterion_att", "words")
     assert found == {"type": "LossWidth", "message": "words", "frames": [], "signature": "LossWidth@criterion_att"}
 
@@ -229,7 +229,7 @@ LIBRARIES = sysconfig.get_path("purelib")
         ("<string>", "<string>"),
     ],
 )
-def test_files_are_told_by_what_they_belong_to(path: str, told: str) -> None:
+def test_files_are_reported_by_what_they_belong_to(path: str, told: str) -> None:
     assert failures.relative(path, "/cache/releases/1.0.12-abc") == told
 
 

@@ -78,7 +78,7 @@ def test_parameters_that_the_optimizer_was_not_given_are_named(forked: Forked) -
     assert forked(train, fault="holds less")["not_in_optimizer"] == ["b.weight", "b.bias"]
 
 
-def test_gradients_that_are_left_are_told_with_their_steps(forked: Forked) -> None:
+def test_gradients_that_are_left_are_reported_with_their_steps(forked: Forked) -> None:
     assert forked(train, keep=True)["steps_begun_with_gradients"] == [1, 2]
 
 

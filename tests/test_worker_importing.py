@@ -183,13 +183,13 @@ def test_what_was_shown_before_an_absent_library_is_still_named(python: Path, tm
     assert (ended.answer["status"], ended.evidence["undeclared"]) == ("failed", ["veiled"])
 
 
-def test_a_hidden_library_that_the_release_can_do_without_is_told_apart(python: Path, tmp_path: Path) -> None:
+def test_a_hidden_library_that_the_release_can_do_without_is_reported_apart(python: Path, tmp_path: Path) -> None:
     ended = check(python, tmp_path, "try:\n    import veiled\nexcept ImportError:\n    veiled = None\n")
     assert ended.answer["status"] == "passed"
     assert (ended.evidence["undeclared"], ended.evidence["hidden_and_asked_for"]) == ([], ["veiled"])
 
 
-def test_what_a_library_asks_for_is_not_the_releases_wish(python: Path, tmp_path: Path) -> None:
+def test_what_a_library_requests_is_not_the_releases_request(python: Path, tmp_path: Path) -> None:
     ended = check(python, tmp_path, "import curious\n", requires=("curious",))
     assert ended.answer["status"] == "passed"
     assert ended.evidence["hidden_and_asked_for"] == []

@@ -95,7 +95,7 @@ def used(nvml: Any, samples: int = 2) -> int | None:
     return meter.peaks()["peak_used_bytes"]
 
 
-def test_the_peaks_of_torchs_allocator_are_told() -> None:
+def test_the_peaks_of_torchs_allocator_are_reported() -> None:
     cuda = FakeCuda()
     meter = memory.CudaMeter(cuda, None)
     meter.reset()
@@ -303,7 +303,7 @@ def test_without_a_gpu_its_clock_parts_and_utilisation_are_not_pretended() -> No
     assert meter.clock().name == "perf_counter"
 
 
-def test_the_allocators_figures_of_the_moment_are_told() -> None:
+def test_the_allocators_figures_of_the_moment_are_reported() -> None:
     told = memory.CudaMeter(FakeCuda(), None).device()
     assert told["allocator"] == {
         "allocated_bytes": ALLOCATED // 2,

@@ -240,7 +240,7 @@ def test_halves_take_less(forked: Forked) -> None:
     assert found[1] < found[0]
 
 
-def test_a_parameter_that_the_loss_does_not_reach_is_told(forked: Forked) -> None:
+def test_a_parameter_that_the_loss_does_not_reach_is_reported(forked: Forked) -> None:
     one = StepRecording.from_json(forked(recorded, blocks=5, full=9, batches=[2, 3]))
     assert [each.name for each in one.parameters if not each.trained] == ["unused.weight", "unused.bias"]
 

@@ -152,7 +152,7 @@ def test_watching_phases_changes_no_parameter_by_a_single_bit(forked: Forked) ->
     assert forked(train)["final"] == forked(train, observed=False)["final"]
 
 
-def test_what_is_asked_of_a_gpu_changes_no_parameter_either_and_is_told(forked: Forked) -> None:
+def test_what_is_asked_of_a_gpu_changes_no_parameter_either_and_is_reported(forked: Forked) -> None:
     watched = forked(train, gpu=True)
     seen = watched["seen"]
     assert watched["final"] == forked(train, observed=False)["final"]
@@ -339,7 +339,7 @@ def test_a_gpu_that_has_come_to_grief_has_no_times() -> None:
     assert phases.metrics()["phase_seconds"] is None
 
 
-def test_the_peak_is_told_by_step_and_by_phase_and_its_parts_with_it() -> None:
+def test_the_peak_is_reported_by_step_and_by_phase_and_its_parts_with_it() -> None:
     meter, phases, counted = trained(Gpu(), [A, A, 3 * A, A])
     told = memory_parts.metrics(counted, phases, context=None)
     most = W + S + 3 * A + 70
@@ -387,7 +387,7 @@ def test_want_of_gpu_memory_is_a_status_of_its_own(error: Exception) -> None:
     assert failures.status_of(error, "/nowhere") == "out_of_memory"
 
 
-def test_the_moment_in_which_memory_ran_out_is_told() -> None:
+def test_the_moment_in_which_memory_ran_out_is_reported() -> None:
     gpu = Gpu()
     meter, phases, _ = trained(gpu, [A])
     phases.enter(FORWARD)

@@ -152,7 +152,7 @@ def test_examples_that_say_nothing_are_not_counted(forked: Forked) -> None:
     assert (found["status"], found["examples"]) == ("not_asked", 0)
 
 
-def test_a_time_limit_that_is_met_is_told_with_how_far_the_search_came(forked: Forked) -> None:
+def test_a_time_limit_that_is_met_is_reported_with_how_far_the_search_came(forked: Forked) -> None:
     for begun in (0, 7):
         found = forked(look, holding="holds", over_after=begun)
         told = f"the time limit stopped the search after {begun} of 50 examples"

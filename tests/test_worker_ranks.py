@@ -73,7 +73,7 @@ def test_sound_processes_end_with_the_weights_and_losses_of_one(
         ("a_rank_dies", f"Training with two processes ({ranks.SAME}) ends in"),
     ],
 )
-def test_what_goes_wrong_between_processes_is_told(
+def test_what_goes_wrong_between_processes_is_reported(
     forked: Forked, install_dir: Path, tmp_path: Path, fault: str, said: str
 ) -> None:
     _, reasons = asked(forked, install_dir, tmp_path, fault)

@@ -116,7 +116,7 @@ def test_a_step_that_gathers_two_forwards_has_the_mean_of_their_losses(forked: F
 
 
 @pytest.mark.parametrize("validations", [0, 1, 2])
-def test_epochs_are_told_apart_by_the_switch_to_evaluation(forked: Forked, validations: int) -> None:
+def test_epochs_are_reported_apart_by_the_switch_to_evaluation(forked: Forked, validations: int) -> None:
     done = forked(train, epochs=3, validations=validations)
     seen, losses = done["seen"], done["losses"]
     assert seen["epochs"] == 3

@@ -48,7 +48,7 @@ def test_a_package_is_named_without_its_init(tmp_path: Path) -> None:
     assert importer.registrations(install_dir) == {("model_classes", "A"): ("funasr.models.a",)}
 
 
-def test_only_python_counts_and_odd_bytes_are_passed_over(tmp_path: Path) -> None:
+def test_only_python_counts_and_odd_bytes_are_skipped(tmp_path: Path) -> None:
     install_dir = write(tmp_path, {"models/notes.txt": '@tables.register("model_classes", "Text")'})
     (tmp_path / "funasr/models/odd.py").write_bytes(b'# \xff\xfe\n@tables.register("model_classes", "Odd")\n')
     assert importer.registrations(install_dir) == {("model_classes", "Odd"): ("funasr.models.odd",)}
@@ -111,7 +111,7 @@ def test_what_the_init_would_export_is_there_when_asked_for(forked: Forked, tmp_
     assert forked(enter, install_dir=install_dir, components=[])["auto"] == "funasr.auto.auto_model"
 
 
-def test_a_component_that_a_release_lacks_is_told_by_its_kind(forked: Forked, tmp_path: Path) -> None:
+def test_a_component_that_a_release_lacks_is_reported_by_its_kind(forked: Forked, tmp_path: Path) -> None:
     install_dir = write(tmp_path, {"models/a/model.py": MODULE})
     seen = forked(enter, install_dir=install_dir, components=[["encoder_classes", "SANMEncoderChunkOpt"]])
     assert seen == {"absent": "the release has no encoder 'SANMEncoderChunkOpt'"}

@@ -57,7 +57,7 @@ def watch(
     return seen.metrics([first[:1], first[1:], []])
 
 
-def test_the_tokens_are_told_without_padding_each_utterance_once(forked: Forked) -> None:
+def test_the_tokens_are_reported_without_padding_each_utterance_once(forked: Forked) -> None:
     figures = forked(watch)
     assert {name: figures["targets"][name] for name in ("rows", "steps")} == {
         "rows": ROWS,
@@ -70,7 +70,7 @@ def test_the_accuracy_is_that_of_the_first_pass(forked: Forked) -> None:
     assert forked(watch)["accuracy_recomputed"] == [1 / 8, 0.0, None]
 
 
-def test_what_was_right_is_told_token_by_token(forked: Forked) -> None:
+def test_what_was_right_is_reported_token_by_token(forked: Forked) -> None:
     """The first pass says 3 everywhere; padding is left out."""
     targets = forked(watch)["targets"]
     assert targets["right"] == [[["1000", "00", "00"]], [["00", "00"]], []]
@@ -78,7 +78,7 @@ def test_what_was_right_is_told_token_by_token(forked: Forked) -> None:
     assert forked(watch, other_length=True)["targets"]["right"] == [[None], [None], []]
 
 
-def test_rows_are_told_apart_by_the_length_of_their_speech(forked: Forked) -> None:
+def test_rows_are_reported_apart_by_the_length_of_their_speech(forked: Forked) -> None:
     targets = forked(watch, frames=[[7], [5], [5]])["targets"]
     assert (targets["rows"], targets["frames"]) == ([*ROWS, ROWS[1]], [7, 5, 5, 7])
     assert targets["steps"] == [[[0, 1, 2]], [[3, 2]], []]

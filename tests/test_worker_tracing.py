@@ -46,27 +46,27 @@ def test_every_module_and_function_is_there_in_the_order_of_its_beginning(record
     ]
 
 
-def test_each_argument_is_told_with_the_parameter_it_landed_in(recorded: dict[str, Any]) -> None:
+def test_each_argument_is_reported_with_the_parameter_it_landed_in(recorded: dict[str, Any]) -> None:
     landed = [(each["parameter"], each["how"]) for each in calls(recorded)["decoder"]["arguments"]]
     assert landed == [("hidden", "positional 1"), ("mask", "positional 2"), ("return_hidden", "default")]
     assert [each["how"] for each in calls(recorded)[""]["arguments"]] == ["keyword"] * 4
 
 
-def test_a_call_is_told_with_the_place_where_it_is_written(recorded: dict[str, Any]) -> None:
+def test_a_call_is_reported_with_the_place_where_it_is_written(recorded: dict[str, Any]) -> None:
     caller = calls(recorded)["decoder"]["caller"]
     assert (caller["file"], caller["function"]) == ("funasr/models/tiny.py", "Tiny.forward")
     assert "/" not in caller["file"].removeprefix("funasr/models/")
     assert caller["column"] > 0
 
 
-def test_results_are_told_by_shape_and_digest(recorded: dict[str, Any]) -> None:
+def test_results_are_reported_by_shape_and_digest(recorded: dict[str, Any]) -> None:
     output = calls(recorded)["decoder.output_layer"]["output"]
     assert (output["kind"], output["shape"]) == ("tensor", [4, 8, 23])
     assert len(output["digest"]) == 16
     assert output["largest"] > 0
 
 
-def test_modules_are_told_with_shapes_settings_and_gradients(recorded: dict[str, Any]) -> None:
+def test_modules_are_reported_with_shapes_settings_and_gradients(recorded: dict[str, Any]) -> None:
     modules = {module["name"]: module for module in trace(recorded)["modules"]}
     assert modules["decoder.output_layer"]["parameters"] == {"weight": [23, 6], "bias": [23]}
     assert modules["encoder"]["settings"]["scale"] == 2.0
@@ -76,14 +76,14 @@ def test_modules_are_told_with_shapes_settings_and_gradients(recorded: dict[str,
     assert all(gradient["norm"] > 0 for gradient in gradients.values())
 
 
-def test_constructions_are_told_with_what_they_were_given(recorded: dict[str, Any]) -> None:
+def test_constructions_are_reported_with_what_they_were_given(recorded: dict[str, Any]) -> None:
     built = {one["class"]: one for one in trace(recorded)["built"]}
     given = {each["parameter"]: (each["how"], each["value"]) for each in built["Encoder"]["arguments"]}
     assert given["dropout_rate"] == ("", {"kind": "float", "value": 0.0})
     assert given["scale"] == ("**kwargs", {"kind": "float", "value": 2.0})
 
 
-def test_functions_that_ran_are_told_and_no_others(recorded: dict[str, Any]) -> None:
+def test_functions_that_ran_are_reported_and_no_others(recorded: dict[str, Any]) -> None:
     ran = {(one["file"], one["function"]) for one in trace(recorded)["functions"]}
     assert ("funasr/models/tiny.py", "weighted") in ran
     assert ("funasr/losses/label_smoothing_loss.py", "LabelSmoothingLoss.forward") in ran

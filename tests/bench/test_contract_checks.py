@@ -162,7 +162,7 @@ def timed(deed: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - begin, result
 
 
-def test_the_contract_rungs_of_all_releases(bench: Bench, size: Size, board: Board, benchmark: Any) -> None:
+def test_the_contract_checks_of_all_releases(bench: Bench, size: Size, board: Board, benchmark: Any) -> None:
     # Once unmeasured: fetches what the cache lacks, compiles bytecode, and is watched for its memory.
     prepared = bench.ready("warm")
     with PeakMemory() as memory:
@@ -234,7 +234,7 @@ def test_the_contract_rungs_of_all_releases(bench: Bench, size: Size, board: Boa
     benchmark.extra_info.update({figure.what: figure.value for figure in board.figures})
 
 
-def test_the_contract_rungs_of_all_architectures(every_architecture: Bench, board: Board, benchmark: Any) -> None:
+def test_the_contract_checks_of_all_architectures(every_architecture: Bench, board: Board, benchmark: Any) -> None:
     bench = every_architecture
     prepared = bench.ready("all")
     outcomes: list[Outcome] = benchmark.pedantic(lambda: bench.tree(prepared, "all"), rounds=1)

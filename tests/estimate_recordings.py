@@ -15,7 +15,7 @@ class Teller:
         self._count = 0
 
     def begin(self, kind: str, stack: str | None = None, index: int = 0) -> None:
-        """A new stretch."""
+        """A new segment."""
         self.steps[-1].append({"kind": kind, "stack": stack, "index": index, "turn": 0, "events": []})
 
     def make(self, size: int) -> int:

@@ -201,8 +201,8 @@ def test_a_card_that_holds_not_even_one_utterance_is_reported(predictor: Predict
 
 def test_what_is_doubtful_is_reported(predictor: Predictor) -> None:
     data = recording(5, 50)
-    stretch = next(one for one in data["steps"][0] if one["stack"] == "blocks" and one["index"] == 2)
-    stretch["events"].extend([[9999, 123_456], [9999]])
+    segment = next(one for one in data["steps"][0] if one["stack"] == "blocks" and one["index"] == 2)
+    segment["events"].extend([[9999, 123_456], [9999]])
     predictor.recording = StepRecording.from_json(data)
     assert predictor.doubts == ("blocks of blocks differ from each other in a batch of 2",)
 
@@ -213,8 +213,8 @@ def test_gradients_that_got_lost_on_the_way_are_reported(predictor: Predictor) -
     data = recording(5, 50)
     for step in data["steps"]:
         (outside,) = [one for one in step if one["kind"] == "backward" and one["stack"] is None][-1:]
-        stretch = next(one for one in step if one["kind"] == "backward" and one["index"] == 2)
-        outside["events"].append(stretch["events"].pop(0))
+        segment = next(one for one in step if one["kind"] == "backward" and one["index"] == 2)
+        outside["events"].append(segment["events"].pop(0))
     lost = Predictor(
         question=predictor.question, recording=StepRecording.from_json(data), optimizer=predictor.optimizer
     )

@@ -40,9 +40,9 @@ def counted(one: StepRecording, step: Step) -> Account:
 def told(step: Step) -> list[object]:
     """A step as it can be compared; in which order things are freed at once does not matter."""
     found: list[object] = []
-    for stretch in step:
-        found.append(stretch.label)
-        for freed, group in groupby(stretch.events, key=lambda event: isinstance(event, End)):
+    for segment in step:
+        found.append(segment.label)
+        for freed, group in groupby(segment.events, key=lambda event: isinstance(event, End)):
             events = list(group)
             found.append(sorted(map(str, events)) if freed else events)
     return found
@@ -63,8 +63,8 @@ def widened_later(blocks: int, full: int, *, per_utterance: bool = False) -> Ste
     for step in data["steps"]:
         outside = [one for one in step if one["kind"] == "backward" and one["stack"] is None][-1]
         update = step[-1]
-        for stretch in [one for one in step if one["kind"] == "backward" and one["stack"] == "blocks"]:
-            half = stretch["events"][0]
+        for segment in [one for one in step if one["kind"] == "backward" and one["stack"] == "blocks"]:
+            half = segment["events"][0]
             half[1] = WEIGHT // 2
             update["events"].remove([half[0]])
             made += 1
@@ -90,7 +90,7 @@ def test_gradients_that_are_made_of_all_blocks_at_once_are_repeated_too() -> Non
 
 @pytest.mark.parametrize("utterances", [4, 40])
 def test_they_are_repeated_where_their_segment_is_given_by_its_sum(utterances: int) -> None:
-    """A loop over the utterances in the same stretch, before a larger batch and the full depth are told."""
+    """A loop over the utterances in the same segment, before a larger batch and the full depth are told."""
     one = widened_later(5, 12, per_utterance=True)
     predictor = Predictor(question=None, recording=one, optimizer=ADAM)  # type: ignore[arg-type]
     assert predictor.at(2).gradients > 12 * WEIGHT
@@ -106,8 +106,8 @@ def test_too_few_blocks_are_not_carried() -> None:
 
 def test_blocks_that_differ_are_reported() -> None:
     data = recording(5, 9)
-    stretch = next(one for one in data["steps"][0] if one["stack"] == "blocks" and one["index"] == 2)
-    stretch["events"].extend([[9999, 123_456], [9999]])
+    segment = next(one for one in data["steps"][0] if one["stack"] == "blocks" and one["index"] == 2)
+    segment["events"].extend([[9999, 123_456], [9999]])
     one = StepRecording.from_json(data)
     assert uneven_blocks(one.steps[2], one.stacks) == ("blocks",)
     assert uneven_blocks(one.steps[3], one.stacks) == ()
@@ -135,7 +135,7 @@ def test_tensors_made_in_a_loop_over_the_utterances_are_reported_by_their_sum(ut
 
 def test_batches_that_go_different_ways_are_refused() -> None:
     one = read(5, 20)
-    with pytest.raises(CarryError, match="another way through the model"):
+    with pytest.raises(CarryError, match="other code of the model"):
         BatchPair(small=one.steps[2], large=one.steps[3][:-1], sizes=(2, 3)).at(8)
 
 
@@ -169,7 +169,7 @@ def test_with_a_small_batch_the_peak_is_in_the_optimizers_step() -> None:
 
 def test_what_outlives_its_step_is_freed_by_the_next() -> None:
     one = read(5, 30)
-    ends = [e.ref for stretch in one.steps[3] for e in stretch.events if isinstance(e, End) and e.ref.earlier]
+    ends = [e.ref for segment in one.steps[3] for e in segment.events if isinstance(e, End) and e.ref.earlier]
     assert len(ends) == 6, "an attribute of each block, and the batch"
     assert counted(one, deepen(one.steps[3], one.stacks)).unmatched == 0
 

@@ -42,7 +42,7 @@ def write(folder: Path, outcomes: list[Outcome], **provenance: object) -> Path:
 def test_what_a_run_knows_is_an_answer_with_its_origin(tmp_path: Path) -> None:
     row = question()
     run = write(tmp_path / "old", [at(row, 0, Status.FAILED, BAD.signature), at(row, 2, Status.PASSED)])
-    known = on_record(row, [run], matrix="another", sha256="").sightings
+    known = on_record(row, [run], matrix="another", sha256="").observations
     assert {number: one.answer for number, one in known.items()} == {0: BAD, 2: GOOD}
     assert known[0].origin == run.as_posix()
     assert known[0].cached
@@ -56,7 +56,7 @@ def test_of_several_runs_the_newest_outcome_is_believed_and_the_contradiction_is
     old = write(tmp_path / "old", [at(row, 0, Status.PASSED, started="2026-01-01T00:00:00Z")])
     new = write(tmp_path / "new", [at(row, 0, Status.FAILED, BAD.signature, started="2026-01-02T00:00:00Z")])
     record = on_record(row, [old, new][::order], matrix="another", sha256="")
-    assert record.sightings[0].answer == BAD
+    assert record.observations[0].answer == BAD
     assert [notice.partition(" has another answer")[0] for notice in record.notices] == [old.as_posix()]
 
 
@@ -65,7 +65,7 @@ def test_outcomes_of_other_settings_are_not_put_beside_each_other(tmp_path: Path
     mine = write(tmp_path / "mine", [at(row, 0, Status.PASSED)])
     other = write(tmp_path / "other", [at(row, 1, Status.PASSED)], matrix_sha256="99" * 32)
     record = on_record(row, [mine, other], matrix=MINE[0], sha256=MINE[1])
-    assert list(record.sightings) == [0]
+    assert list(record.observations) == [0]
     assert any("other settings" in notice and "other" in notice for notice in record.notices)
 
 
@@ -74,14 +74,14 @@ def test_a_run_of_other_settings_serves_alone_where_it_asked_every_release(tmp_p
     whole = [at(row, number, Status.PASSED) for number in range(3)]
     run = write(tmp_path / "whole", whole, matrix_sha256="99" * 32)
     part = write(tmp_path / "part", whole[:1], matrix_sha256="88" * 32)
-    assert len(on_record(row, [run, part], matrix=MINE[0], sha256=MINE[1]).sightings) == 3
-    assert on_record(row, [part], matrix=MINE[0], sha256=MINE[1]).sightings == {}
+    assert len(on_record(row, [run, part], matrix=MINE[0], sha256=MINE[1]).observations) == 3
+    assert on_record(row, [part], matrix=MINE[0], sha256=MINE[1]).observations == {}
 
 
 def test_what_errored_says_nothing(tmp_path: Path) -> None:
     row = question()
     run = write(tmp_path / "run", [at(row, 0, Status.ERRORED)])
-    assert on_record(row, [run], matrix="", sha256="").sightings == {}
+    assert on_record(row, [run], matrix="", sha256="").observations == {}
 
 
 def test_a_run_that_cannot_be_read_is_skipped_and_said_so(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ class Scene:
             TransitionSide(
                 place=Candidate(label=label, cell=None, release=self.release(label, commit)),
                 answer=answer,
-                sightings=(),
+                observations=(),
             )
             for label, commit, answer in (("1.0.0", first, GOOD), ("1.0.1", last, BAD))
         ]
@@ -124,8 +124,8 @@ def test_the_breaking_commit_is_named_with_its_author_and_message(scene: Scene) 
     assert "-width = 8404" in said
     assert "x = 6" not in said
     transition = Transition(
-        before=TransitionSide(place=Candidate(label="1.0.0", cell=None), answer=GOOD, sightings=()),
-        after=TransitionSide(place=Candidate(label="1.0.1", cell=None), answer=BAD, sightings=()),
+        before=TransitionSide(place=Candidate(label="1.0.0", cell=None), answer=GOOD, observations=()),
+        after=TransitionSide(place=Candidate(label="1.0.1", cell=None), answer=BAD, observations=()),
         passed_over=(),
     )
     (note,) = commit_notes("a question", transition, found, repository, [MODEL])

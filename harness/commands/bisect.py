@@ -61,7 +61,7 @@ def main(options: argparse.Namespace) -> int:
         precision=Precision(options.precision),
     )
     row = row_of_releases(asked, _range(options, locked))
-    record = CachedOutcomes(sightings={})
+    record = CachedOutcomes(observations={})
     of_a_folder = source is not None and source.path is not None and source.path.is_dir()
     if of_a_folder and not options.fresh and not options.cached_only:
         say("outcomes of earlier runs are not used: a model folder may have changed since")
@@ -74,7 +74,7 @@ def main(options: argparse.Namespace) -> int:
             options=options, matrix=replace(matrix, variants=(source,) if source else ()), row=row, workspace=workspace
         )
         found = find(
-            row, None if options.cached_only else search.ask, known=record.sightings, exhaustive=options.exhaustive
+            row, None if options.cached_only else search.ask, known=record.observations, exhaustive=options.exhaustive
         )
         _check_ends(options, found)
         _print(options, render_search(found))

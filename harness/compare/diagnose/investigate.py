@@ -49,11 +49,11 @@ def investigate(
         HarnessError: one of the two cannot be asked.
     """
     began = time.monotonic()
-    wish, example = _wish(cell, known, asked)
+    options, example = _trace_options(cell, known, asked)
     if against is None:
-        traced = runner.trace({cell: wish})[cell]
+        traced = runner.trace({cell: options})[cell]
         return replace(passing(traced.outcome), seconds=time.monotonic() - began)
-    mine, other = _both(runner, cell, replace(cell, release=against.label), wish, say=say)
+    mine, other = _both(runner, cell, replace(cell, release=against.label), options, say=say)
     evidence = Evidence(mine=ComparedSide(traced=mine), other=ComparedSide(traced=other))
     # A release that passes needs no other, and one that is no remedy is not recommended.
     advice = against.advice if mine.outcome.status is not Status.PASSED else ""
@@ -61,7 +61,7 @@ def investigate(
     return replace(found, seconds=time.monotonic() - began, notices=tuple(_notices(mine, other)))
 
 
-def _wish(cell: Cell, known: Outcome | None, asked: str) -> tuple[dict[str, object], str]:
+def _trace_options(cell: Cell, known: Outcome | None, asked: str) -> tuple[dict[str, object], str]:
     """What is to be recorded; of a property the one that fails, on its counter-example."""
     if cell.check is not Check.PROPERTIES or known is None:
         return {"passes": [0]}, ""
@@ -73,15 +73,15 @@ def _wish(cell: Cell, known: Outcome | None, asked: str) -> tuple[dict[str, obje
 
 
 def _both(
-    runner: TracedRunner, cell: Cell, other: Cell, wish: Mapping[str, object], *, say: Callable[[str], None]
+    runner: TracedRunner, cell: Cell, other: Cell, options: Mapping[str, object], *, say: Callable[[str], None]
 ) -> tuple[Traced, Traced]:
-    answers = runner.trace({cell: wish, other: wish})
+    answers = runner.trace({cell: options, other: options})
     mine, theirs = answers[cell], answers[other]
     died = mine.trace.died_in if mine.trace else None
     if died is not None and died.number > 0 and theirs.trace and theirs.trace.numbered(died.number) is None:
         # Only now is it known which pass is to be compared.
         say(f"{cell.release} died in forward pass {died.number}; recording that one in both")
-        answers = runner.trace({each: {**wish, "passes": [0, died.number]} for each in (cell, other)})
+        answers = runner.trace({each: {**options, "passes": [0, died.number]} for each in (cell, other)})
         mine, theirs = answers[cell], answers[other]
     return mine, theirs
 

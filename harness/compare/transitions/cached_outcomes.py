@@ -45,7 +45,7 @@ class Observation:
 class CachedOutcomes:
     """What the runs that lie here know of a row."""
 
-    sightings: Mapping[int, Observation]
+    observations: Mapping[int, Observation]
     """By place."""
     notices: tuple[str, ...] = ()
     """Which runs were passed over, and why."""
@@ -82,12 +82,12 @@ def on_record(
         except StoreError as error:
             notices.append(f"passed over: {error.what}")
             continue
-        known = dict(_sightings(run, folder, row, read))
+        known = dict(_observations(run, folder, row, read))
         if known:
             key = (run.provenance.matrix, run.provenance.matrix_sha256)
-            for number, sighting in known.items():
-                _believe(found[key], number, sighting)
-                if older := _believe(everything, number, sighting):
+            for number, observation in known.items():
+                _believe(found[key], number, observation)
+                if older := _believe(everything, number, observation):
                     contradicted[older.origin] = contradicted.get(older.origin, 0) + 1
             from_where[key].append(folder.as_posix())
     if row.asked.cell.check in WITHOUT_SETTINGS:
@@ -95,23 +95,23 @@ def on_record(
             f"{origin} has another answer for {many} of these, measured earlier: the newest is believed"
             for origin, many in contradicted.items()
         ]
-        return CachedOutcomes(sightings=everything, notices=tuple(notices))
+        return CachedOutcomes(observations=everything, notices=tuple(notices))
     chosen = _chosen(row, found, (matrix, sha256))
     notices.extend(
         f"passed over: {', '.join(from_where[key])} asked with other settings (matrix {key[0]} as it was then)"
         for key in found
         if key != chosen
     )
-    return CachedOutcomes(sightings=found[chosen] if chosen else {}, notices=tuple(notices))
+    return CachedOutcomes(observations=found[chosen] if chosen else {}, notices=tuple(notices))
 
 
-def _believe(known: dict[int, Observation], number: int, sighting: Observation) -> Observation | None:
-    """Keep the newest sighting of a place; the one that is given up, where it says something else."""
+def _believe(known: dict[int, Observation], number: int, observation: Observation) -> Observation | None:
+    """Keep the newest observation of a place; the one that is given up, where it says something else."""
     other = known.get(number)
     if other is None:
-        known[number] = sighting
+        known[number] = observation
         return None
-    newer, older = (sighting, other) if sighting.started >= other.started else (other, sighting)
+    newer, older = (observation, other) if observation.started >= other.started else (other, observation)
     known[number] = newer
     return older if older.answer != newer.answer else None
 
@@ -125,7 +125,7 @@ def _chosen(
     return whole[-1] if whole else None
 
 
-def _sightings(run: LoadedRun, folder: Path, row: SearchSpace, read: Read) -> Iterator[tuple[int, Observation]]:
+def _observations(run: LoadedRun, folder: Path, row: SearchSpace, read: Read) -> Iterator[tuple[int, Observation]]:
     by_id = {outcome.cell.id: outcome for outcome in run.outcomes}
     for number, place in enumerate(row.places):
         outcome = by_id.get(place.cell.id) if place.cell else None

@@ -20,13 +20,13 @@ class TransitionSide:
 
     place: Candidate
     answer: CellAnswer
-    sightings: tuple[Observation, ...]
+    observations: tuple[Observation, ...]
     """One for each time that it was measured."""
 
     @property
     def inconsistent(self) -> bool:
         """Whether it gave different answers."""
-        return len({one.answer for one in self.sightings}) > 1
+        return len({one.answer for one in self.observations}) > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Found:
     @property
     def answers(self) -> dict[int, CellAnswer | None]:
         """The first answer of each place."""
-        return {number: sightings[0].answer for number, sightings in self.seen.items()}
+        return {number: observations[0].answer for number, observations in self.seen.items()}
 
     @property
     def transitions(self) -> tuple[Transition, ...]:
@@ -95,11 +95,11 @@ class Found:
         return () if self.stopped else search.unseen(self.answers)
 
     def _side(self, number: int) -> TransitionSide:
-        sightings = self.seen[number]
-        answer = sightings[0].answer
+        observations = self.seen[number]
+        answer = observations[0].answer
         if answer is None:
             raise ValueError(f"place {number} was not judged")
-        return TransitionSide(place=self.row.places[number], answer=answer, sightings=sightings)
+        return TransitionSide(place=self.row.places[number], answer=answer, observations=observations)
 
 
 def find(row: SearchSpace, ask: Ask | None, *, known: Mapping[int, Observation], exhaustive: bool = False) -> Found:
@@ -111,7 +111,7 @@ def find(row: SearchSpace, ask: Ask | None, *, known: Mapping[int, Observation],
         known: What is on record, by place.
         exhaustive: Ask every place.
     """
-    walk = _Walk(row=row, ask=ask, seen={number: [sighting] for number, sighting in known.items()})
+    walk = _Walk(row=row, ask=ask, seen={number: [observation] for number, observation in known.items()})
     count = len(row.places)
     if ask is None:
         return walk.found(exhaustive=exhaustive)
@@ -141,11 +141,11 @@ class _Walk:
     def look(self, places: Sequence[int]) -> None:
         """See some places once more."""
         assert self.ask is not None
-        for number, sighting in self.ask(places).items():
-            self.seen.setdefault(number, []).append(sighting)
+        for number, observation in self.ask(places).items():
+            self.seen.setdefault(number, []).append(observation)
 
     def answers(self) -> dict[int, CellAnswer | None]:
-        return {number: sightings[0].answer for number, sightings in self.seen.items()}
+        return {number: observations[0].answer for number, observations in self.seen.items()}
 
     def inconsistent(self) -> bool:
         return any(len({one.answer for one in several}) > 1 for several in self.seen.values())

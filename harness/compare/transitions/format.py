@@ -48,8 +48,8 @@ def _inconsistent(found: Found) -> Iterator[str]:
     yield "The search stopped: repeats of an end give different results, so no result between can be trusted."
     for number in found.inconsistent:
         yield f"  {found.row.places[number].label}"
-        for sighting in found.seen[number]:
-            yield f"    {_observation(sighting)}"
+        for observation in found.seen[number]:
+            yield f"    {_observation(observation)}"
 
 
 def _transition(number: int, one: Transition) -> Iterator[str]:
@@ -61,15 +61,15 @@ def _transition(number: int, one: Transition) -> Iterator[str]:
 
 
 def _side(word: str, side: TransitionSide) -> Iterator[str]:
-    yield f"  {word:<7}{side.place.label}: {plain(str(side.answer))}, {_seen(side.sightings)}"
+    yield f"  {word:<7}{side.place.label}: {plain(str(side.answer))}, {_seen(side.observations)}"
     if side.inconsistent:
         yield "         but other results in repeats:"
-        yield from (f"           {_observation(sighting)}" for sighting in side.sightings)
+        yield from (f"           {_observation(observation)}" for observation in side.observations)
 
 
-def _seen(sightings: Sequence[Observation]) -> str:
-    origins = list(dict.fromkeys(one.origin for one in sightings if one.cached))
-    run = sum(not one.cached for one in sightings)
+def _seen(observations: Sequence[Observation]) -> str:
+    origins = list(dict.fromkeys(one.origin for one in observations if one.cached))
+    run = sum(not one.cached for one in observations)
     parts = [f"cached in {', '.join(origins)}"] if origins else []
     parts += [f"run {'once' if run == 1 else 'twice' if run == 2 else f'{run} times'} now"] if run else []
     return " and ".join(parts)

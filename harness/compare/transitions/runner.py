@@ -48,12 +48,12 @@ class CandidateRunner:
 
     def __call__(self, numbers: Sequence[int]) -> dict[int, Observation]:
         """An observation of every candidate."""
-        sightings: dict[int, Observation] = {}
+        observations: dict[int, Observation] = {}
         questions: dict[Cell, tuple[Release, list[int]]] = {}
         for number in numbers:
             entered = self.enter(self.row.places[number])
             if isinstance(entered, str):
-                sightings[number] = Observation(answer=None, reason=entered)
+                observations[number] = Observation(answer=None, reason=entered)
             else:
                 # Commits that differ in nothing that counts are one release, and run once.
                 questions.setdefault(entered[1], (entered[0], []))[1].append(number)
@@ -63,11 +63,11 @@ class CandidateRunner:
             outcomes = self.runner.run(self.matrix, tuple(questions), releases)
             for cell, (_, several) in questions.items():
                 first, *others = several
-                sightings[first] = self._sighting(outcomes[cell])
-                sightings |= dict.fromkeys(others, replace(sightings[first], ran=False))
-        return sightings
+                observations[first] = self._observation(outcomes[cell])
+                observations |= dict.fromkeys(others, replace(observations[first], ran=False))
+        return observations
 
-    def _sighting(self, outcome: Outcome) -> Observation:
+    def _observation(self, outcome: Outcome) -> Observation:
         why_not = self.unbuildable(outcome)
         if outcome.status is Status.ERRORED:
             why_not = f"not answered, by a fault of the harness or the machine: {outcome.reason}"

@@ -35,7 +35,7 @@ def search_json(found: Found, histories: Sequence[History], made: str) -> dict[s
         ],
         "unseen": [[row.places[first].label, row.places[last].label] for first, last in found.unseen],
         "inconsistent": [row.places[number].label for number in found.inconsistent],
-        "seen": {row.places[n].label: [_sighting(one) for one in several] for n, several in found.seen.items()},
+        "seen": {row.places[n].label: [_observation(one) for one in several] for n, several in found.seen.items()},
     }
 
 
@@ -52,12 +52,12 @@ def _side(side: TransitionSide) -> dict[str, object]:
     return {"release": side.place.label, **side.answer.to_json()}
 
 
-def _sighting(sighting: Observation) -> dict[str, object]:
+def _observation(observation: Observation) -> dict[str, object]:
     return {
-        "answer": sighting.answer.to_json() if sighting.answer else None,
-        "reason": sighting.reason,
-        "origin": sighting.origin,
-        "started": sighting.started,
+        "answer": observation.answer.to_json() if observation.answer else None,
+        "reason": observation.reason,
+        "origin": observation.origin,
+        "started": observation.started,
     }
 
 

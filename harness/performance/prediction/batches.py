@@ -2,7 +2,7 @@
 
 All utterances are of one length, so every tensor's size is affine in their number: `a + b · utterances`. Two measured
 batches give `a` and `b` of each. Where the release loops over the utterances, a larger batch makes more tensors; such
-stretches are described by their sums: what they free, what outlives them, by where it ends, and how high they rise.
+segments are described by their sums: what they free, what outlives them, by where it ends, and how high they rise.
 Those are affine too.
 """
 
@@ -85,13 +85,13 @@ def _form(events: tuple[Event, ...]) -> list[object]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Shared:
-    """What describes both steps in their uneven stretches, so that they have the same events."""
+    """What describes both steps in their uneven segments, so that they have the same events."""
 
     places: Mapping[Label, Mapping[Group, int]]
     """The order of the groups; one that only one of the steps has, has no size in the other."""
     frees: Mapping[Label, list[Ref]]
     pieces: Mapping[Label, int]
-    """In how many pieces the passing tensors of a stretch are counted: an allocator serves small ones otherwise."""
+    """In how many pieces the passing tensors of a segment are counted: an allocator serves small ones otherwise."""
 
 
 def _summed(small: Step, large: Step, uneven: set[Label]) -> tuple[Step, Step]:
@@ -116,7 +116,7 @@ def _agreed(one: list[Ref], other: list[Ref]) -> list[Ref]:
 
 
 class _Sums:
-    """One step whose uneven stretches are to be summed."""
+    """One step whose uneven segments are to be summed."""
 
     def __init__(self, step: Step, uneven: set[Label]) -> None:
         self._step = step
@@ -124,27 +124,27 @@ class _Sums:
         self._sizes: dict[tuple[Label, int], float] = {}
         self.groups: dict[Label, dict[Group, float]] = {label: {} for label in uneven}
         self.frees: dict[Label, list[Ref]] = {label: [] for label in uneven}
-        """What an uneven stretch frees of even ones."""
+        """What an uneven segment frees of even ones."""
         self.highest: dict[Label, float] = {}
-        """The most that lives at once in an uneven stretch, above what lived when it began."""
+        """The most that lives at once in an uneven segment, above what lived when it began."""
         self.largest: dict[Label, float] = {}
         """The largest tensor that it makes."""
         ends = {
-            (event.ref.label, event.ref.ordinal): (stretch.label, event.ref.earlier)
-            for stretch in step
-            for event in stretch.events
+            (event.ref.label, event.ref.ordinal): (segment.label, event.ref.earlier)
+            for segment in step
+            for event in segment.events
             if isinstance(event, End)
         }
-        for stretch in step:
-            births = [event for event in stretch.events if isinstance(event, Birth)]
-            self._sizes |= {(stretch.label, ordinal): event.size for ordinal, event in enumerate(births)}
-        for stretch in step:
-            if stretch.label in uneven:
-                self._sum(stretch, ends)
+        for segment in step:
+            births = [event for event in segment.events if isinstance(event, Birth)]
+            self._sizes |= {(segment.label, ordinal): event.size for ordinal, event in enumerate(births)}
+        for segment in step:
+            if segment.label in uneven:
+                self._sum(segment, ends)
 
-    def _sum(self, stretch: StepSegment, ends: Mapping[tuple[Label, int], tuple[Label, bool]]) -> None:
-        label, level, highest, ordinal = stretch.label, 0.0, 0.0, 0
-        for event in stretch.events:
+    def _sum(self, segment: StepSegment, ends: Mapping[tuple[Label, int], tuple[Label, bool]]) -> None:
+        label, level, highest, ordinal = segment.label, 0.0, 0.0, 0
+        for event in segment.events:
             if isinstance(event, End):
                 level -= self._sizes[event.ref.label, event.ref.ordinal]
                 if event.ref.label not in self._uneven:
@@ -161,26 +161,26 @@ class _Sums:
         self.highest[label] = highest
 
     def step(self, shared: _Shared) -> Step:
-        """The step with its uneven stretches summed."""
+        """The step with its uneven segments summed."""
         freed: dict[Label, list[Ref]] = {}
         for label, groups in shared.places.items():
             for (where, later, _), place in groups.items():
                 if where is not None:
                     freed.setdefault(where, []).append(Ref(label=label, ordinal=place, earlier=later))
-        stretches = []
-        for stretch in self._step:
-            label = stretch.label
+        segments = []
+        for segment in self._step:
+            label = segment.label
             if label in self._uneven:
                 refs = [*shared.frees[label], *freed.get(label, ())]
                 events = tuple(self._summed(label, refs, shared))
             else:
-                kept = [event for event in stretch.events if not self._into_uneven(event)]
+                kept = [event for event in segment.events if not self._into_uneven(event)]
                 events = (*kept, *(End(ref=ref) for ref in freed.get(label, ())))
-            stretches.append(StepSegment(label=label, events=events))
-        return tuple(stretches)
+            segments.append(StepSegment(label=label, events=events))
+        return tuple(segments)
 
     def _summed(self, label: Label, refs: list[Ref], shared: _Shared) -> Iterator[Event]:
-        """What the stretch frees, what outlives it, and on top as much as makes it as high as it was."""
+        """What the segment frees, what outlives it, and on top as much as makes it as high as it was."""
         places, level = shared.places[label], 0.0
         for ref in refs:
             level -= self._size(ref, shared)

@@ -41,17 +41,17 @@ def uneven_blocks(step: Step, stacks: Sequence[BlockStack]) -> tuple[str, ...]:
 def _equal(step: Step, stack: BlockStack) -> bool:
     middle = stack.measured // 2
     seen: dict[int, list[object]] = {place: [] for place in (middle - 1, middle, middle + 1)}
-    for stretch in step:
-        if stretch.label.stack == stack.name and stretch.label.index in seen:
-            seen[stretch.label.index].append(_form(stretch))
-    # The order of the stretches of different blocks differs between the passes; each block's own does not.
+    for segment in step:
+        if segment.label.stack == stack.name and segment.label.index in seen:
+            seen[segment.label.index].append(_form(segment))
+    # The order of the segments of different blocks differs between the passes; each block's own does not.
     return seen[middle] == seen[middle - 1] == seen[middle + 1]
 
 
-def _form(stretch: StepSegment) -> tuple[object, ...]:
-    """What a stretch makes; which of its neighbour's tensors it frees differs where the neighbour is the last one."""
-    made = [(event.size, event.use) for event in stretch.events if isinstance(event, Birth)]
-    return (stretch.label.kind, stretch.label.turn, len(stretch.events), *made)
+def _form(segment: StepSegment) -> tuple[object, ...]:
+    """What a segment makes; which of its neighbour's tensors it frees differs where the neighbour is the last one."""
+    made = [(event.size, event.use) for event in segment.events if isinstance(event, Birth)]
+    return (segment.label.kind, segment.label.turn, len(segment.events), *made)
 
 
 class _Moved:
@@ -71,11 +71,11 @@ class _Moved:
         So it is with half precision where a block's weights were cast in an earlier pass without gradients: all their
         gradients are widened at once, when the backward pass comes to where that was.
         """
-        for stretch in step:
-            if stretch.label.stack == self.stack.name or stretch.label.kind != "backward":
+        for segment in step:
+            if segment.label.stack == self.stack.name or segment.label.kind != "backward":
                 continue
             ordinal = -1
-            for event, following in zip(stretch.events, stretch.events[1:], strict=False):
+            for event, following in zip(segment.events, segment.events[1:], strict=False):
                 if not isinstance(event, Birth):
                     continue
                 ordinal += 1
@@ -84,7 +84,7 @@ class _Moved:
                     and isinstance(following, End)
                     and self._is_of_the_middle(following.ref)
                 ):
-                    yield Ref(label=stretch.label, ordinal=ordinal, earlier=False), following
+                    yield Ref(label=segment.label, ordinal=ordinal, earlier=False), following
 
     def _is_of_the_middle(self, ref: Ref) -> bool:
         return (ref.label.stack, ref.label.index, ref.label.kind) == (self.stack.name, self.middle, "backward")
@@ -93,37 +93,37 @@ class _Moved:
         """Where a measured block stands in the full stack."""
         return index if index <= self.middle else index + self.more
 
-    def repeated(self, stretch: StepSegment) -> Iterator[StepSegment]:
-        """What a stretch outside makes of the middle block, once more for each block that it stands for."""
+    def repeated(self, segment: StepSegment) -> Iterator[StepSegment]:
+        """What a segment outside makes of the middle block, once more for each block that it stands for."""
         pairs = [
             (event, self._made[ref])
-            for ordinal, event in enumerate(_births(stretch))
-            if (ref := Ref(label=stretch.label, ordinal=ordinal, earlier=False)) in self._made
+            for ordinal, event in enumerate(_births(segment))
+            if (ref := Ref(label=segment.label, ordinal=ordinal, earlier=False)) in self._made
         ]
         for place in self.repeats[1:] if pairs else ():
             events: list[Event] = []
             for birth, end in pairs:
                 events += [birth, End(ref=self._at(end.ref, place))]
-            yield StepSegment(label=self._besides(stretch.label, place), events=tuple(events))
+            yield StepSegment(label=self._besides(segment.label, place), events=tuple(events))
 
     def _besides(self, label: Label, place: int) -> Label:
         return replace(label, stack=f"{label.stack}/{self.stack.name}", index=place, turn=label.index)
 
-    def events(self, stretch: StepSegment, place: int | None) -> Iterator[Event]:
-        """A stretch's events; `place` is where its block stands in the full stack."""
-        once = {id(end) for ref, end in self._made.items() if ref.label == stretch.label}
-        for event in stretch.events:
+    def events(self, segment: StepSegment, place: int | None) -> Iterator[Event]:
+        """A segment's events; `place` is where its block stands in the full stack."""
+        once = {id(end) for ref, end in self._made.items() if ref.label == segment.label}
+        for event in segment.events:
             if isinstance(event, Birth):
                 yield event
             elif event.ref.label.stack != self.stack.name:
-                if self._is_told_once(stretch, place):
+                if self._is_told_once(segment, place):
                     yield event
                     yield from self._besides_end(event.ref)
             elif id(event) in once:
-                # The others of its kind end in stretches of their own.
+                # The others of its kind end in segments of their own.
                 yield End(ref=self._at(event.ref, self.middle))
             else:
-                for found in self._places(event.ref, stretch.label, place):
+                for found in self._places(event.ref, segment.label, place):
                     yield End(ref=self._at(event.ref, found))
 
     def _besides_end(self, ref: Ref) -> Iterator[Event]:
@@ -133,14 +133,14 @@ class _Moved:
         for place in self.repeats[1:]:
             yield End(ref=Ref(label=self._besides(ref.label, place), ordinal=made.index(ref), earlier=False))
 
-    def _is_told_once(self, stretch: StepSegment, place: int | None) -> bool:
+    def _is_told_once(self, segment: StepSegment, place: int | None) -> bool:
         """Of the repeated block the one that runs last frees what is not of the stack."""
-        if place is None or stretch.label.index != self.middle:
+        if place is None or segment.label.index != self.middle:
             return True
-        return place == (self.repeats[-1] if stretch.label.kind == "forward" else self.repeats[0])
+        return place == (self.repeats[-1] if segment.label.kind == "forward" else self.repeats[0])
 
     def _places(self, ref: Ref, label: Label, place: int | None) -> tuple[int, ...]:
-        """The blocks of the full stack that a reference from this stretch means."""
+        """The blocks of the full stack that a reference from this segment means."""
         index = ref.label.index
         if place is not None and abs(index - label.index) <= 1:
             return (place + index - label.index,)
@@ -150,8 +150,8 @@ class _Moved:
         return replace(ref, label=replace(ref.label, index=place))
 
 
-def _births(stretch: StepSegment) -> list[Birth]:
-    return [event for event in stretch.events if isinstance(event, Birth)]
+def _births(segment: StepSegment) -> list[Birth]:
+    return [event for event in segment.events if isinstance(event, Birth)]
 
 
 def _deepened(step: Step, stack: BlockStack) -> Step:
@@ -161,16 +161,16 @@ def _deepened(step: Step, stack: BlockStack) -> Step:
         raise ValueError(f"{stack.name}: {stack.measured} blocks were measured, {LEAST_MEASURED} are needed")
     moved = _Moved(step, stack)
     found: list[StepSegment] = []
-    for stretch in step:
-        label = stretch.label
+    for segment in step:
+        label = segment.label
         if label.stack != stack.name:
-            found.append(StepSegment(label=label, events=tuple(moved.events(stretch, None))))
-            found.extend(moved.repeated(stretch))
+            found.append(StepSegment(label=label, events=tuple(moved.events(segment, None))))
+            found.extend(moved.repeated(segment))
             continue
         places: Sequence[int] = (moved.moved(label.index),)
         if label.index == moved.middle:
             places = moved.repeats if label.kind == "forward" else moved.repeats[::-1]
         for place in places:
-            events = tuple(moved.events(stretch, place))
+            events = tuple(moved.events(segment, place))
             found.append(StepSegment(label=replace(label, index=place), events=events))
     return tuple(found)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 SMALL_BYTES = 4096
-"""What is born and ends within one stretch outside the blocks and is not larger is left out: a loop over utterances
+"""What is born and ends within one segment outside the blocks and is not larger is left out: a loop over utterances
 makes as many of them as there are utterances, and all of them weigh nothing."""
 
 
@@ -26,14 +26,14 @@ class StorageUse(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Label:
-    """A stretch of a step."""
+    """A segment of a step."""
 
     kind: str
     """`load`, `forward`, `backward` or `update`."""
     stack: str
     """Name of a stack of equal blocks; empty outside of one."""
     index: int
-    """The block's place in its stack; outside the place among the stretches of its kind that are outside."""
+    """The block's place in its stack; outside the place among the segments of its kind that are outside."""
     turn: int
     """How often the block ran before in this step."""
 
@@ -44,7 +44,7 @@ class Ref:
 
     label: Label
     ordinal: int
-    """The how manieth of its stretch."""
+    """The how manieth of its segment."""
     earlier: bool
     """Whether that was in the step before."""
 
@@ -70,7 +70,7 @@ Event = Birth | End
 
 @dataclass(frozen=True, kw_only=True)
 class StepSegment:
-    """What happened in a stretch, in order."""
+    """What happened in a segment, in order."""
 
     label: Label
     events: tuple[Event, ...]
@@ -124,7 +124,7 @@ class StepRecording:
             raise ValueError(f"a footprint of schema {data.get('schema')}, this harness reads 1")
         stacks = tuple(BlockStack(name=name, measured=few, full=many) for name, (few, many) in data["stacks"].items())
         lost = frozenset(data["without_gradient"])
-        told = [_labelled(stretches) for stretches in (data["before"], *data["steps"])]
+        told = [_labelled(segments) for segments in (data["before"], *data["steps"])]
         reader = _Reader(told)
         steps = [reader.step(number) for number in range(1, len(told))]
         return cls(
@@ -156,13 +156,13 @@ def standing_for(index: int, stack: BlockStack) -> int:
     return middle if index <= middle + more else index - more
 
 
-def _labelled(stretches: Sequence[Mapping[str, Any]]) -> list[tuple[Label, list[list[int]]]]:
+def _labelled(segments: Sequence[Mapping[str, Any]]) -> list[tuple[Label, list[list[int]]]]:
     outside: Counter[str] = Counter()
     seen: Counter[tuple[str, str, int, int]] = Counter()
     found = []
-    for stretch in stretches:
-        kind, stack = stretch["kind"], stretch["stack"] or ""
-        index, turn = stretch["index"], stretch["turn"]
+    for segment in segments:
+        kind, stack = segment["kind"], segment["stack"] or ""
+        index, turn = segment["index"], segment["turn"]
         if not stack:
             index = outside[kind]
             outside[kind] += 1
@@ -170,7 +170,7 @@ def _labelled(stretches: Sequence[Mapping[str, Any]]) -> list[tuple[Label, list[
         seen[kind, stack, index, turn] += 1
         # A block whose output's gradient comes more than once begins more than once.
         label = Label(kind=kind, stack=stack, index=index, turn=turn + 1000 * again)
-        found.append((label, stretch["events"]))
+        found.append((label, segment["events"]))
     return found
 
 
@@ -181,21 +181,21 @@ class _Reader:
         self._told = told
         births: dict[int, tuple[int, Label, int]] = {}
         self._ends: dict[int, tuple[int, Label]] = {}
-        for number, stretches in enumerate(told):
-            for label, events in stretches:
+        for number, segments in enumerate(told):
+            for label, events in segments:
                 for event in events:
                     if len(event) == 2:
                         births[event[0]] = (number, label, event[1])
                     else:
                         self._ends[event[0]] = (number, label)
         self._births = births
-        self._refs = self._number_within_stretches()
+        self._refs = self._number_within_segments()
         self._outliving: dict[tuple[int, Label], list[int]] = defaultdict(list)
         for storage, (number, label, _) in births.items():
             if storage not in self._ends or self._ends[storage][0] != number:
                 self._outliving[number, label].append(storage)
 
-    def _number_within_stretches(self) -> dict[int, tuple[int, Label, int]]:
+    def _number_within_segments(self) -> dict[int, tuple[int, Label, int]]:
         counts: dict[tuple[int, Label], int] = defaultdict(int)
         refs = {}
         for storage, (number, label, size) in self._births.items():

@@ -98,19 +98,19 @@ class _Run:
         """One step; what it frees of the step before is freed by the place that it had there."""
         self._number += 1
         self._before, self._born = self._born, {}
-        for stretch in step:
-            if stretch.label.kind == "update":
+        for segment in step:
+            if segment.label.kind == "update":
                 yield from self._update()
-            yield from self._stretch(stretch)
+            yield from self._segment(segment)
 
-    def _stretch(self, stretch: StepSegment) -> Iterator[AllocationChange]:
+    def _segment(self, segment: StepSegment) -> Iterator[AllocationChange]:
         ordinal = 0
-        phase = stretch.label.kind
-        for event in stretch.events:
+        phase = segment.label.kind
+        for event in segment.events:
             if isinstance(event, Birth):
                 if event.size > 0:
-                    change = self.made(event.size, event.use, phase, stretch.label.stack.partition("/")[0])
-                    self._born[stretch.label, ordinal] = change.key
+                    change = self.made(event.size, event.use, phase, segment.label.stack.partition("/")[0])
+                    self._born[segment.label, ordinal] = change.key
                     yield change
                 ordinal += 1
                 continue

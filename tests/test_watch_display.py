@@ -79,7 +79,15 @@ def test_the_speech_of_a_second_follows_from_the_frontend_in_force():
 
 
 def test_validation_and_saving_are_no_part_of_a_step():
-    now = overview(state_of(Recorded()))
+    state = state_of(Recorded())
+    now = overview(state)
+    (rank,) = state.training_ranks
+    validated = [step for step in rank.recent if "validation" in step.seconds]
+    assert validated
+    drawn = dict(zip(rank.curves["seconds"].steps, rank.curves["seconds"].values, strict=True))
+    for step in validated:
+        between = step.seconds["validation"] + step.seconds.get("checkpoint", 0.0)
+        assert drawn[step.step] == pytest.approx(sum(step.seconds.values()) - between)
     assert 0.93 < now.seconds < 1.04
     assert not {"validation", "checkpoint"} & set(now.phases)
     assert sum(now.phases.values()) == pytest.approx(now.seconds)

@@ -352,20 +352,47 @@ def test_an_epoch_that_an_exception_cut_off_has_lost_no_rows() -> None:
     assert set(examined(ended_by("builtins.RuntimeError: no"))) == {"ended-by-exception"}
 
 
-def left_behind(seconds: float) -> TrainingState:
+def left_behind(seconds: float, validation: float = 0.0) -> TrainingState:
     """Rank 0 has ended the first epoch, and rank 1 has not, so many seconds later."""
     wrapped = training(wrapped="DistributedDataParallel", rows=None)
-    found = state(50, started=wrapped, world=2, ended=None)
-    state(49, started=wrapped, rank=1, world=2, ended=None, into=found)
+
+    def validated(_: int) -> dict[str, Any]:
+        return {"seconds": {"forward": 1.0, "validation": validation}}
+
+    found = state(50, started=wrapped, world=2, ended=None, of_step=validated)
+    state(49, started=wrapped, rank=1, world=2, ended=None, into=found, of_step=validated)
     found.now = 1050.0 + seconds
     return found
 
 
 def test_a_rank_that_waits_within_an_epoch_that_another_has_ended_is_named() -> None:
     assert "ranks-batches-differ" not in examined(left_behind(50), ended=False)
+    # Ten seconds of validation before each step are no part of it: twenty steps are not 220 s.
+    assert "ranks-batches-differ" in examined(left_behind(70, validation=10.0), ended=False)
     finding = examined(left_behind(70), ended=False)["ranks-batches-differ"]
     assert (finding.severity, finding.rank) == (Severity.BROKEN, 1)
     assert "rank 0 has ended an epoch after 50 batches, and rank 1 waits" in finding.message
+
+
+def test_a_rank_with_fewer_batches_is_named_when_all_have_ended_the_epoch() -> None:
+    wrapped = training(wrapped="DistributedDataParallel", rows=None)
+
+    def with_epochs(batches: int, steps: int) -> TrainingState:
+        found = state(40, started=wrapped, world=2)
+        state(40, started=wrapped, rank=1, world=2, into=found)
+        for file, count, taken in (("host-100.jsonl", 40, 40), ("host-101.jsonl", batches, steps)):
+            found.add(file, EpochEnded(at=1.0, epoch=0, step=taken, batches=count, utterances=320, distinct=None))
+        return found
+
+    assert "ranks-batches-differ" not in examined(with_epochs(40, 40), ended=False)
+    mispaired = examined(with_epochs(39, 39), ended=False)["ranks-batches-differ"]
+    assert (mispaired.severity, mispaired.rank) == (Severity.BROKEN, 1)
+    assert mispaired.message.startswith(
+        "rank 1 had 39 batches in epoch 0, and another rank 40: the last step of the others met"
+    )
+    accumulated = examined(with_epochs(39, 40), ended=False)["ranks-batches-differ"]
+    assert (accumulated.severity, accumulated.rank) == (Severity.MINOR, 1)
+    assert "took part in no step" in accumulated.message
 
 
 def test_ranks_that_break_off_apart_have_different_numbers_of_batches() -> None:

@@ -199,7 +199,6 @@ class EpochEnded:
     utterances: int
     distinct: int | None
     """Different utterances, by key or by content; None where they cannot be told apart."""
-    batches_of_ranks: tuple[int, ...] = ()
     batches_without_step: int = 0
     """The last batches of the epoch, too few to be accumulated to a step: trainers clear their gradients."""
 

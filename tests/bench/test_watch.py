@@ -19,7 +19,6 @@ pytestmark = pytest.mark.bench
 
 MOST = 1.02
 NAMES = ("watched", "not watched")
-NAMES = ("watched", "not watched")
 
 
 def test_a_watched_training_takes_the_same_time_and_memory(

@@ -33,6 +33,7 @@ def about_ranks(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
     if len(ranks) < 2:
         return
     yield from _batches(ranks)
+    yield from _epochs(ranks)
     yield from _gradients(ranks)
     yield from _waiting(ranks)
     yield from _left_behind(ranks, state.now)
@@ -56,6 +57,38 @@ def _batches(ranks: list[RankState]) -> Iterator[WatchFinding]:
         evidence=tuple(f"rank {rank}: {count} batches" for rank, count in sorted(batches.items())),
         remedy="take a sampler that gives each rank the same number (`++dataset_conf.batch_sampler=BatchSampler`)",
     )
+
+
+def _epochs(ranks: list[RankState]) -> Iterator[WatchFinding]:
+    """An epoch that all ranks have ended, and some of them after fewer batches than others."""
+    ended = [{one.epoch: one for one in rank.epochs} for rank in ranks]
+    for epoch in sorted(set.intersection(*map(set, ended))):
+        batches = [of[epoch].batches for of in ended]
+        if len(set(batches)) == 1:
+            continue
+        fewest = batches.index(min(batches))
+        # Without a step, as where the last batches are too few to be accumulated, no rank waits for another.
+        apart = len({of[epoch].step for of in ended}) > 1
+        yield WatchFinding(
+            severity=Severity.BROKEN if apart else Severity.MINOR,
+            rule="ranks-batches-differ",
+            message=f"rank {ranks[fewest].rank} had {min(batches)} batches in epoch {epoch}, and another rank "
+            f"{max(batches)}: "
+            + (
+                "the last step of the others met none of its gradients, or those of another step"
+                if apart
+                else "the last ones of the others took part in no step"
+            ),
+            step=ended[fewest][epoch].step,
+            rank=ranks[fewest].rank,
+            evidence=tuple(
+                f"rank {rank.rank}: {of[epoch].batches} batches, step {of[epoch].step} at the end of the epoch"
+                for rank, of in zip(ranks, ended, strict=True)
+            ),
+            remedy="filter the rows before the training and not in the sampler (`max_token_length`), so that each rank "
+            "has the same number of batches",
+        )
+        return
 
 
 def _left_behind(ranks: list[RankState], now: float) -> Iterator[WatchFinding]:

@@ -8,6 +8,7 @@ of a smoothed target. Without a label-smoothing loss it is the entropy of the to
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 _GROWTH = 1.01
@@ -18,7 +19,7 @@ class UnigramBaseline:
     """Counts the tokens of all texts."""
 
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
+        self._counts: Counter[int] = Counter()
         self._classes = 0
         self._smoothing = 0.0
         self._computed: float | None = None
@@ -32,11 +33,10 @@ class UnigramBaseline:
 
     def add(self, ids: list[int]) -> None:
         """Count tokens; negative ids are padding."""
-        counts = self._counts
-        for token in ids:
-            if token >= 0:
-                counts[token] = counts.get(token, 0) + 1
-                self.tokens += 1
+        if ids and min(ids) < 0:
+            ids = [token for token in ids if token >= 0]
+        self._counts.update(ids)
+        self.tokens += len(ids)
 
     def loss(self) -> float | None:
         """In nats per token; None before the first one. It may rest on up to 1 % fewer tokens than there are."""
@@ -49,9 +49,10 @@ class UnigramBaseline:
         confidence = 1.0 - self._smoothing
         slope = (confidence - rest) / self.tokens
         loss = 0.0
-        for count in self._counts.values():
+        # Thousands of tokens have few different counts.
+        for count, tokens in Counter(self._counts.values()).items():
             share = rest + slope * count
-            loss -= share * math.log(share)
+            loss -= tokens * share * math.log(share)
         if rest:
             loss -= (self._classes - len(self._counts)) * rest * math.log(rest)
             loss += confidence * math.log(confidence) + self._smoothing * math.log(rest)

@@ -16,6 +16,8 @@ LONGEST_LINE = 2 * 2**20
 _MOST_OF_A_NAME = 60
 _MOST_FILES = 20
 """Of one process number."""
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+"""Made once: `json.dumps` makes one at each call that is not by its defaults."""
 
 
 class RecordWriter:
@@ -84,7 +86,7 @@ class RecordWriter:
 
 def _line(record: dict[str, Any]) -> bytes:
     try:
-        text = json.dumps(record, allow_nan=False)
+        text = _ENCODER.encode(record)
     except (TypeError, ValueError):
         text = json.dumps(plain(record))
     if len(text) > LONGEST_LINE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,9 @@ from harness.explain.frame_lines import place_of
 from harness.explain.lines import LONGEST_LINE, kind_of_binary, lines_of
 from harness.explain.reading import LogRecord, read_log
 from harness.explain.tracebacks import LoggedError
+from harness.explain.training_lines import TrainingRecord, whole_step
+
+CASES = Path(__file__).parent / "explain_cases"
 
 TRACEBACK = """\
 Traceback (most recent call last):
@@ -251,3 +255,25 @@ def test_no_input_raises() -> None:
     for _ in range(300):
         text = "\n".join(chosen.choices(pieces, k=chosen.randint(1, 30)))
         read(text.encode("utf-8", "surrogateescape"))
+
+
+def test_a_line_that_is_a_step_and_nothing_else_is_read_the_same_and_faster() -> None:
+    """Both ways of reading a step agree, in all forms that releases since 1.0.18 log."""
+    lines = [
+        line
+        for path in sorted(CASES.glob("*.log"))
+        for line in path.read_bytes().splitlines()
+        if b"(loss_avg_rank" in line
+    ]
+    whole = [found for line in lines if (found := whole_step(line))]
+    assert len(whole) > 0.9 * len([line for line in lines if line.startswith(b"[20")])
+    assert {found["what"] for found in whole} == {b"train", b"val"}
+    slowly, fast = TrainingRecord(), TrainingRecord()
+    for found in whole:
+        slowly.read(found.string)
+        fast.read_whole(found)
+    assert slowly.steps > 100
+    assert slowly == fast
+    # With anything else in it, it is read with the rest of the log.
+    assert whole_step(whole[0].string + b" RuntimeError: no") is None
+    assert whole_step(b"[rank0]:" + whole[0].string) is None

@@ -18,8 +18,10 @@ from harness.watch import launching
 from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
 from harness.watch.launching import WatchedCommand, launch
+from harness.watch.records import Saved
+from harness.watch.verdict import record as record_of
 from harness.watch.watching import RECORDS, WatchedTraining, follow
-from tests.watch_states import state
+from tests.watch_states import process, state, training
 
 PYTHON = sys.executable
 BOTH = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)"
@@ -114,6 +116,36 @@ def test_a_hopeless_training_is_ended_where_that_is_wanted(tmp_path: Path) -> No
         follow(command, found, shown, stop_on=severity)
         assert (found.stopped_for is not None) == bool(left)
         assert (found.status == -signal.SIGINT) == bool(left)
+
+
+def test_the_checkpoint_that_is_kept_is_the_last_whole_one(tmp_path: Path) -> None:
+    whole, cut, averaged = (tmp_path / name for name in ("model.pt.ep1", "model.pt.ep2", "model.pt.avg10"))
+    found = WatchedTraining(folder=tmp_path)
+    assert found.last_checkpoint is None
+    for path, at, mean in ((whole, 1.0, False), (cut, 2.0, False), (averaged, 3.0, True)):
+        path.write_bytes(b"x" * 10)
+        saved = Saved(
+            at=at,
+            step=int(8 * at),
+            epoch=0,
+            path=str(path),
+            bytes=10,
+            seconds=0.1,
+            tensors=3,
+            missing=(),
+            other_values=(),
+            averaged=mean,
+        )
+        for record in (process(), training(), saved):
+            found.state.add("host-100.jsonl", record)
+    assert found.last_checkpoint is not None
+    assert found.last_checkpoint.path == str(cut)
+    cut.write_bytes(b"x" * 3)
+    assert found.last_checkpoint.path == str(whole)
+    assert record_of(found)["last_checkpoint"] == {"path": str(whole), "step": 8}
+    whole.unlink()
+    assert found.last_checkpoint is None
+    assert record_of(found)["last_checkpoint"] is None
 
 
 WATCH = """

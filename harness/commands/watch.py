@@ -113,13 +113,23 @@ def _report(watched: WatchedTraining) -> int:
     for line in report.lines:
         say_result(line)
     if watched.stopped_for is not None:
-        say(f"the command was ended for {watched.stopped_for.rule}, as --stop-on wants it", style="yellow")
+        say(
+            f"the command was ended for {watched.stopped_for.rule}, as --stop-on wants it: {_kept(watched)}",
+            style="yellow",
+        )
     for rule, fault in watched.findings.faults.items():
         say(f"a fault of the harness itself, in the rule {rule}: {one_line(fault)}", style="red")
     if watched.findings.faults:
         return FAULT
     worst = watched.findings.worst
     return FOUND if watched.status or worst in (Severity.BROKEN, Severity.WRONG) else FINE
+
+
+def _kept(watched: WatchedTraining) -> str:
+    saved = watched.last_checkpoint
+    if saved is None:
+        return "no checkpoint had been saved"
+    return f"the last checkpoint is kept, {one_line(saved.path)}, saved after step {saved.step:,}"
 
 
 def _last_output(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from harness.explain.lines import blocks_of
 from harness.explain.tracebacks import LoggedError, TracebackReader
-from harness.explain.training_lines import OTHER_MARKS, TrainingRecord
+from harness.explain.training_lines import OTHER_MARKS, TrainingRecord, whole_step
 
 _PREFIX = re.compile(
     rb"(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)? )?"
@@ -111,13 +111,20 @@ class _Reading:
     def take(self, block: bytes, lines: list[bytes]) -> None:
         """Read a block. What a block does not have is looked for in none of its lines: most blocks have steps only."""
         record = self.record
+        steps = list(map(whole_step, lines))
+        size = len(block)
+        if any(steps):
+            block = b"\n".join([line for line, step in zip(lines, steps, strict=True) if step is None])
         marks = [one for one in _OF_ERRORS if one in block]
         ends = [one for one in _OF_ENDS if one in block]
         others = any(one in block for one in OTHER_MARKS)
         printed = [one for one in _PRINTED if one[0] in block]
         number = record.lines
-        for whole in lines:
+        for whole, step in zip(lines, steps, strict=True):
             number += 1
+            if step is not None and b"" not in self.busy:
+                record.training.read_whole(step)
+                continue
             if not whole:
                 continue
             line, rank = whole, b""
@@ -143,7 +150,7 @@ class _Reading:
             if line[:1] == b"|" and len(record.classes) < _MOST_CLASSES and (found := _CLASS.search(line)):
                 record.classes[found["file"].decode(), int(found["line"])] = found["name"].decode()
         record.lines = number
-        record.size += len(block)
+        record.size += size
         self.last = [one for one in (*self.last, *lines[-20:]) if one and not one.isspace()][-_LAST_LINES:]
 
     def _feed(self, rank: bytes, line: bytes, number: int) -> None:

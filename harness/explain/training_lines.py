@@ -19,6 +19,15 @@ _STEP = re.compile(
     rb"epoch: (?P<epoch>\d{1,7})/(?P<epochs>\d{1,9}), (?:data_slice: \d+/\d+, )?"
     rb"step(?:_in_slice)?:? (?P<step>\d{1,12})/(?P<steps>\d{1,12}),(?: step_in_epoch: (?P<in_epoch>\d{1,12}),)?"
 )
+_WHOLE_STEP = re.compile(
+    rb"\[[\d :,-]{19,30}\]\[root\]\[INFO\] - (?P<what>train|val), rank: (?P<rank>\d{1,6}), "
+    rb"epoch: (?P<epoch>\d{1,7})/(?P<epochs>\d{1,9}), (?:data_slice: \d+/\d+, )?"
+    rb"step(?:_in_slice)?: (?P<step>\d{1,12})/(?P<steps>\d{1,12}), (?:step_in_epoch: (?P<in_epoch>\d{1,12}), )?"
+    rb"total step: \d+, \(loss_avg_rank: (?P<loss>[-+\w.]+)\), (?:\([a-z_]+: [-+.\d\w]+\), ){0,3}"
+    rb"\(lr: (?P<rate>[-+\w.]+)\), (?P<statistics>\[(?:\('\w+', [-+\w.]+\)(?:, )?)*\]), "
+    rb"\{(?:'\w+': '[\d.]+'(?:, )?)*\}, GPU, memory: usage: (?P<used>\d+\.\d+) GB(?:, [a-z_]+: \d+\.\d+ GB)*"
+)
+"""The whole line of a step as releases since 1.0.18 log it: nothing else is in it, so nothing more is looked for."""
 _LOSS = re.compile(rb"\(loss(?:_avg_rank)?: (?P<loss>[-+\w.]+)\)")
 _STAT = re.compile(rb"\('(\w{1,40})', [-+\w.]+\)")
 _TOTAL_ROWS = re.compile(rb"total_num of samplers(?: across ranks)?: (?P<rows>\d{1,12})(?:, (?P<file>.*))?")
@@ -124,6 +133,7 @@ class TrainingRecord:
     warm_up: int | None = None
     overrides: str = ""
     """What hydra printed of the command line."""
+    _first_rank: int = 0
 
     @property
     def steps(self) -> int:
@@ -154,6 +164,21 @@ class TrainingRecord:
         if others:
             self._other(line)
 
+    def read_whole(self, found: re.Match[bytes]) -> None:
+        """Take in a line that is one of `whole_step`: the same as `read`, faster."""
+        what, rank, number, epochs, step, steps, in_epoch, loss, rate, statistics, used = found.groups()
+        is_valid = what == b"val"
+        epoch = self._epoch_of_step(int(rank), int(number), int(in_epoch or step), is_valid)
+        if epoch is None:
+            return
+        self.epochs = int(epochs)
+        epoch.of = max(epoch.of, int(steps))
+        self._loss(epoch, epoch.last, loss, is_valid)
+        self._statistics(epoch, statistics, 0)
+        if not is_valid:
+            self._rate(epoch, _number(rate))
+        epoch.memory = max(epoch.memory, float(used))
+
     def _step(self, line: bytes, at: int, loss_at: int) -> None:
         # Before `epoch: ` are `rank: 0, `, `Train ` or `validation `, and before the rank the tag.
         start = line.rfind(b"rank: ", max(0, at - 30), at)
@@ -161,29 +186,37 @@ class TrainingRecord:
         head, loss = _STEP.match(line, start), _LOSS.match(line, loss_at)
         if head is None or loss is None:
             return
-        rank = int(head["rank"] or 0)
-        self.ranks.add(rank)
         is_valid = head["valid"] is not None or line[max(0, start - 5) : start] == b"val, "
-        number, step = int(head["epoch"]), int(head["in_epoch"] or head["step"])
-        of = self.valid if is_valid else self.train
-        epoch = of.get(number)
+        step = int(head["in_epoch"] or head["step"])
+        epoch = self._epoch_of_step(int(head["rank"] or 0), int(head["epoch"]), step, is_valid)
         if epoch is None:
-            if len(of) >= _MOST_EPOCHS:
-                return
-            epoch = of[number] = EpochOf(number=number)
-        if rank != min(self.ranks) or step == epoch.last:
-            # A progress bar shows a step again and again.
             return
-        epoch.last = step
         self.epochs = int(head["epochs"])
-        epoch.steps += 1
         epoch.of = max(epoch.of, int(head["steps"]))
         self._loss(epoch, step, loss["loss"], is_valid)
         self._statistics(epoch, line, loss.end())
         if not is_valid:
-            self._rate(epoch, line, loss.end())
+            self._rate(epoch, _between(line, b"(lr: ", b")", loss.end()))
         used = _between(line, b"usage: ", b" ", loss.end())
         epoch.memory = max(epoch.memory, used or 0.0)
+
+    def _epoch_of_step(self, rank: int, number: int, step: int, is_valid: bool) -> EpochOf | None:
+        """The epoch that a step counts in; None for one that is seen already, and of another rank than the first."""
+        if rank not in self.ranks:
+            self.ranks.add(rank)
+            self._first_rank = min(self.ranks)
+        of = self.valid if is_valid else self.train
+        epoch = of.get(number)
+        if epoch is None:
+            if len(of) >= _MOST_EPOCHS:
+                return None
+            epoch = of[number] = EpochOf(number=number)
+        if rank != self._first_rank or step == epoch.last:
+            # A progress bar shows a step again and again.
+            return None
+        epoch.last = step
+        epoch.steps += 1
+        return epoch
 
     def _loss(self, epoch: EpochOf, step: int, text: bytes, is_valid: bool) -> None:
         value = _number(text)
@@ -204,8 +237,7 @@ class TrainingRecord:
             epoch.accuracy_sum += number
             epoch.accuracies += 1
 
-    def _rate(self, epoch: EpochOf, line: bytes, at: int) -> None:
-        rate = _between(line, b"(lr: ", b")", at)
+    def _rate(self, epoch: EpochOf, rate: float | None) -> None:
         if rate is None:
             return
         self.rates += 1
@@ -276,6 +308,11 @@ class TrainingRecord:
             self.resumed = line.partition(b"from ")[2].decode("utf-8", "replace").strip(" '")
         elif b"no validation" in line or b"excluded from best" in line:
             self.unvalidated += 1
+
+
+def whole_step(line: bytes) -> re.Match[bytes] | None:
+    """The parts of a line that is a step's and nothing else."""
+    return _WHOLE_STEP.fullmatch(line)
 
 
 def _between(line: bytes, start: bytes, end: bytes, at: int) -> float | None:

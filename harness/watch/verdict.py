@@ -12,10 +12,12 @@ SCHEMA = 1
 
 def record(watched: WatchedTraining) -> dict[str, object]:
     """Findings, faults and figures, as plain data."""
+    kept = watched.last_checkpoint
     return {
         "schema": SCHEMA,
         "status": watched.status,
         "stopped_for": watched.stopped_for.rule if watched.stopped_for else None,
+        "last_checkpoint": {"path": kept.path, "step": kept.step} if kept else None,
         "findings": [{**dataclasses.asdict(one), "severity": str(one.severity)} for one in watched.findings.ordered],
         "faults": dict(watched.findings.faults),
         "ranks": [

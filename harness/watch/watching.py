@@ -24,6 +24,7 @@ from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
 from harness.watch.launching import WatchedCommand
 from harness.watch.reading import RecordFolder
+from harness.watch.records import Saved
 from harness.watch.state import RankState, TrainingState
 from harness.watch.upcoming import forecasts
 
@@ -72,9 +73,22 @@ class WatchedTraining:
                 self.coming[rank.file] = coming_batch(rank.process, rank.training)
         return forecasts(self.state, coming=self.coming, card=self.card)
 
+    @property
+    def last_checkpoint(self) -> Saved | None:
+        """The model file that was saved last and is whole on the disk: one whose saving was cut off is passed over."""
+        saved = [one for rank in self.state.training_ranks for one in rank.saved if one.tensors and not one.averaged]
+        return max(filter(_is_whole, saved), key=lambda one: one.at, default=None)
+
     def judge(self, *, ended: bool) -> list[WatchFinding]:
         """Apply the rules; returns what is new."""
         return self.findings.update(self.state, ended=ended)
+
+
+def _is_whole(saved: Saved) -> bool:
+    try:
+        return Path(saved.path).stat().st_size == saved.bytes
+    except OSError:
+        return False
 
 
 RECORDS = "records"

@@ -28,6 +28,7 @@ from harness.watch.records import (
     ReadBack,
     Saved,
     TrainingForward,
+    TrainingStarted,
 )
 from harness.watch.state import TrainingState
 from harness.watch.watching import of_folder
@@ -372,6 +373,23 @@ def test_a_rank_that_waits_within_an_epoch_that_another_has_ended_is_named() -> 
     finding = examined(left_behind(70), ended=False)["ranks-batches-differ"]
     assert (finding.severity, finding.rank) == (Severity.BROKEN, 1)
     assert "rank 0 has ended an epoch after 50 batches, and rank 1 waits" in finding.message
+
+
+def test_epochs_that_no_batch_validated_are_named() -> None:
+    def without_validation(steps: int, started: TrainingStarted | None = None, **changes: Any) -> TrainingState:
+        found = state(steps, started=started, of_step=lambda _: changes)
+        found.ranks["host-100.jsonl"].validations.clear()
+        return found
+
+    # With an empty validation set, the trainer compares nothing with nothing.
+    finding = examined(without_validation(100))["best-by-nothing"]
+    assert finding.severity is Severity.WRONG
+    assert "no batch was validated in 2 epochs" in finding.message
+    by_loss = training(**in_force(avg_keep_nbest_models_type="loss"))
+    assert "best-by-nothing" in examined(without_validation(100, by_loss))
+    no_choice = training(**in_force(avg_keep_nbest_models_type=""))
+    sound = (without_validation(99), without_validation(100, no_choice), without_validation(100, forwards=()))
+    assert not any("best-by-nothing" in examined(one, ended=False) for one in sound)
 
 
 def test_a_rank_with_fewer_batches_is_named_when_all_have_ended_the_epoch() -> None:

@@ -87,7 +87,8 @@ def scene(
     """Files in `room` for trainings by the release in `install_dir`."""
     folder = model_folder(forked, install_dir, room / "model", variant=variant, dimensions=TINY)
     write_jsonl(room / "train.jsonl", speech(rows))
-    write_jsonl(room / "valid.jsonl", speech(4, first=rows))
+    # The corpus may have no more rows: then those of the training validate it.
+    write_jsonl(room / "valid.jsonl", speech(4, first=rows) or speech(4))
     site = room / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(USERS_OWN, encoding="utf-8")

@@ -11,17 +11,23 @@ from harness.watch.rules.settings import WatchSettings
 from harness.watch.state import RankState, TrainingState
 
 MOST_NAMED = 3
+VALIDATED_BY = 2
+"""Epochs after which a validation should have been: trainers validate at the end of each."""
 AVERAGED = ".avg"
 """In the name of a file with the mean of several checkpoints (funasr/train_utils/average_nbest_models.py)."""
 
 
 def about_saving(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
     """All rules of this module."""
+    validated = any(one.batches for rank in state.training_ranks for one in rank.validations)
     for rank in state.training_ranks:
         if rank.training is None:
             continue
         yield from _not_what_is_in_memory(rank, WatchSettings.of(rank.training))
-        yield from _best_means_nothing(rank, WatchSettings.of(rank.training))
+        if validated:
+            yield from _best_means_nothing(rank, WatchSettings.of(rank.training))
+        else:
+            yield from _never_validated(rank, WatchSettings.of(rank.training).chosen_by)
         yield from _read_back(rank)
         if ended:
             yield from _never_saved(rank)
@@ -58,7 +64,7 @@ def _names(names: tuple[str, ...]) -> str:
 
 def _best_means_nothing(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding]:
     chosen = settings.chosen_by
-    if chosen in ("", "loss") or not rank.validations or not any(one.batches for one in rank.validations):
+    if chosen in ("", "loss") or not any(one.batches for one in rank.validations):
         return
     if any(chosen in one.stats for one in rank.validations):
         values = [one.stats.get(chosen) for one in rank.validations]
@@ -75,6 +81,25 @@ def _best_means_nothing(rank: RankState, settings: WatchSettings) -> Iterator[Wa
         rank=rank.rank,
         evidence=(f"statistics of a validation: {', '.join(sorted(rank.validations[-1].stats)) or 'none'}",),
         remedy="++train_conf.avg_keep_nbest_models_type=loss",
+    )
+
+
+def _never_validated(rank: RankState, chosen: str) -> Iterator[WatchFinding]:
+    """Epochs have passed and checkpoints were saved, and no batch was validated: as with an empty validation set."""
+    saved = any(one.tensors and not one.averaged for one in rank.saved)
+    # The passes of a compiled model are not observed, those of its validation neither.
+    observed = any(step.forwards for step in rank.recent)
+    if not chosen or rank.rank or not saved or not observed or len(rank.epochs) < VALIDATED_BY:
+        return
+    yield WatchFinding(
+        severity=Severity.WRONG,
+        rule="best-by-nothing",
+        message=f"the trainer chooses the best checkpoint by the validation's `{chosen}`, and no batch was validated "
+        f"in {len(rank.epochs)} epochs: the choice means nothing",
+        step=rank.steps,
+        rank=rank.rank,
+        remedy="does the validation set have rows, within the limits of `dataset_conf` and enough for a batch of each "
+        "rank?",
     )
 
 

@@ -101,14 +101,26 @@ def test_nothing_is_said_where_the_rows_or_the_frontend_are_not_known(rows: Proc
 def test_the_largest_batch_is_foreseen_until_it_was_seen(rows: ProcessStarted) -> None:
     coming = coming_batch(rows, with_data(batch_type="example", batch_size=8))
     assert isinstance(coming, ComingBatch)
-    found = state(60, ended=None)
-    (rank,) = found.training_ranks
-    before = forecast_of(coming, rank)
+    found = state(40, ended=None, world=2)
+    ranks = state(40, ended=None, rank=1, world=2, into=found).training_ranks
+    before = forecast_of(coming, ranks)
     assert before is not None
-    assert before.value == "is still to come, 2.0 times the largest so far"
+    assert before.value == "may still come, 2.0 times the largest so far"
     assert "long" in before.detail
-    rank.largest_padded = 1600
-    assert forecast_of(coming, rank) is None
+    # One line, however many ranks there are, until one of them has had it.
+    assert [one.label for one in forecasts(found, coming=coming)].count("the largest batch") == 1
+    ranks[1].largest_padded = 1600
+    assert forecast_of(coming, ranks) is None
+
+
+def test_batches_that_repeat_grow_no_larger(rows: ProcessStarted) -> None:
+    for shuffle, foreseen in ((False, False), (True, True)):
+        begun = with_data(batch_type="example", batch_size=8, shuffle=shuffle)
+        coming = coming_batch(rows, begun)
+        assert coming is not None
+        within, after = (state(steps, ended=None, started=begun).training_ranks for steps in (40, 60))
+        assert forecast_of(coming, within) is not None
+        assert (forecast_of(coming, after) is not None) == foreseen
 
 
 def test_its_memory_lies_on_the_line_of_the_peaks() -> None:

@@ -1,4 +1,4 @@
-"""The largest batch that is still to come, and the memory that it will need at the growth that was seen.
+"""The largest batch that may still come, and the memory that it will need at the growth that was seen.
 
 Every sampler of FunASR shuffles, so the batch that decides whether a card suffices may come late in an epoch. Its size
 follows from the rows' own lengths and the sampler's rule (`harness.preflight.forecast.worst_batch`).
@@ -76,20 +76,29 @@ def _rows(path: Path) -> Iterator[RowLength]:
                 yield RowLength(key=str(row.get("key", f"line {line}")), line=line, source=source, target=target)
 
 
-def forecast_of(coming: ComingBatch, rank: RankState) -> Forecast | None:
-    """Whether it is still to come, and the memory that it needs; None once a batch of about its size was seen."""
-    seen = rank.largest_padded
-    if not seen or coming.padded < LARGER * seen:
+def forecast_of(coming: ComingBatch, ranks: Sequence[RankState]) -> Forecast | None:
+    """Whether it may still come to a rank, and the memory that it needs.
+
+    None once a rank has had a batch of about its size, and where batches are not shuffled and an epoch is over.
+    """
+    seen = max((rank.largest_padded for rank in ranks), default=0)
+    if not seen or coming.padded < LARGER * seen or any(_repeats(rank) for rank in ranks):
         return None
     longest = coming.batch.longest[0].key
     size = f"{coming.batch.rows} utterances, the longest {coming.batch.frames:.0f} frames of 10 ms ({longest})"
-    needed = needed_memory(rank.peaks, coming.padded)
+    needed = needed_memory(max((rank.peaks for rank in ranks), key=len), coming.padded)
     return Forecast(
-        label=f"the largest batch (rank {rank.rank})",
-        value=f"is still to come, {coming.padded / seen:.1f} times the largest so far"
+        label="the largest batch",
+        value=f"may still come, {coming.padded / seen:.1f} times the largest so far"
         + (f"; predicted to need {memory(needed)}" if needed is not None else ""),
         detail=size,
     )
+
+
+def _repeats(rank: RankState) -> bool:
+    """Whether a rank's batches are those of the epochs before: then none is larger."""
+    given = mapping(rank.training.in_force.get("dataset_conf")) if rank.training else {}
+    return given.get("shuffle") is False and bool(rank.epochs)
 
 
 def needed_memory(peaks: Sequence[tuple[float, float]], padded: float) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -26,14 +26,14 @@ RECENT_STEPS = 200
 def forecasts(
     state: TrainingState,
     *,
-    coming: Mapping[str, ComingBatch | None] | None = None,
+    coming: ComingBatch | None = None,
     card: GpuCard | None = None,
     now: float | None = None,
 ) -> list[Forecast]:
     """What can be said by now, of the first rank and of each card.
 
     Args:
-        coming: The largest batch that is to come, by the rank's file.
+        coming: The largest batch that the sampler can make.
         card: The card that the training is to fit besides, as `--card` names it.
     """
     at = time.time() if now is None else now
@@ -46,9 +46,8 @@ def forecasts(
     found = [*_time(first, training, at), *_disk(first)]
     for rank in ranks:
         found.extend(_card(rank, state))
-        batch = (coming or {}).get(rank.file)
-        largest = forecast_of(batch, rank) if batch is not None else None
-        found.extend([largest] if largest is not None else [])
+    largest = forecast_of(coming, ranks) if coming is not None else None
+    found.extend([largest] if largest is not None else [])
     if card is not None:
         found.extend(_named_card(ranks, card))
     return found

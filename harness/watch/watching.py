@@ -50,7 +50,7 @@ class WatchedTraining:
     card: GpuCard | None = None
     """A card that the training is to fit besides."""
     coming: dict[str, ComingBatch | None] = field(default_factory=dict)
-    """The largest batch that is to come, by the rank's file."""
+    """The largest batch that the sampler can make, by the file of a training's first rank."""
     records: RecordFolder = field(init=False)
     stopped_for: WatchFinding | None = None
     """The finding for which the command was ended."""
@@ -68,10 +68,12 @@ class WatchedTraining:
 
     def forecasts(self) -> list[Forecast]:
         """What can be said of what is to come."""
-        for rank in self.state.training_ranks:
-            if rank.file not in self.coming and rank.process is not None and rank.training is not None:
-                self.coming[rank.file] = coming_batch(rank.process, rank.training)
-        return forecasts(self.state, coming=self.coming, card=self.card)
+        coming = None
+        for first in self.state.training_ranks[:1]:
+            if first.file not in self.coming and first.process is not None and first.training is not None:
+                self.coming[first.file] = coming_batch(first.process, first.training)
+            coming = self.coming.get(first.file)
+        return forecasts(self.state, coming=coming, card=self.card)
 
     @property
     def last_checkpoint(self) -> Saved | None:
@@ -126,8 +128,9 @@ def follow(
     command: WatchedCommand, watched: WatchedTraining, display: WatchDisplay, *, stop_on: Severity | None
 ) -> WatchedTraining:
     """Watch until the command and everything that it started have ended."""
-    cards, next_card, next_rules = Cards.open(), 0.0, 0.0
+    next_card, next_rules = 0.0, 0.0
     with _signals(command):
+        cards = Cards.open()
         while True:
             status = command.status
             watched.read()

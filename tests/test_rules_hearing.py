@@ -76,6 +76,19 @@ def test_a_deaf_model_is_found_by_few_texts_too(texts: int) -> None:
     assert any("of what can only be heard is heard" in reason for reason in verdict.reasons)
 
 
+@pytest.mark.parametrize(("better", "reasons", "missing"), [(60, 0, 1), (40, 1, 0), (0, 4, 0)])
+def test_a_users_rows_of_which_little_was_learned_are_no_deaf_model(better: int, reasons: int, missing: int) -> None:
+    """Ten epochs of sentences of which each is another: the share is small, and every test says that speech matters."""
+    texts = 400
+    own = [[2, 2]] * better + [[1, 1]] * (texts - better)
+    mode = {"own": own, "others": [[[1, 1]] * texts] * 3, "silence": [[1, 1]] * texts}
+    scores = heard(texts=texts)
+    verdict = judged({**scores, "of": "training", "modes": {**scores["modes"], "training": mode}})
+    # 60 of 400 texts are 0.075 of what can only be heard, and 40 are 0.05; deaf models had up to 0.06.
+    assert len(verdict.reasons) == reasons
+    assert verdict.not_observed.count("too little to judge the share") == missing
+
+
 def test_hearing_a_little_is_not_enough() -> None:
     """Beyond chance, and far below what sound trainings hear."""
     texts = 400

@@ -58,6 +58,17 @@ def test_a_loss_that_falls_while_nothing_more_is_heard_is_no_learning() -> None:
     assert unmet(judge_learning([seed_training(accuracies=(0.0, 0.2, 0.27, 0.27, 0.27, 0.27))])) == ("accuracy",)
 
 
+def test_of_a_users_rows_hearing_decides_and_not_what_is_known_by_heart() -> None:
+    little = (0.0, 0.2, 0.27, 0.27, 0.27, 0.27)
+    own = judge_learning([seed_training(accuracies=little, hearing=heard(of="training"))])
+    assert unmet(own) == ()
+    assert own.hearing[0].not_observed.startswith("accuracy: 27.0% of the tokens were right in the last epoch")
+    deaf = heard((0, 1), of="training")
+    assert unmet(judge_learning([seed_training(accuracies=little, hearing=deaf)])) == ("accuracy", "hearing")
+    words = judge_learning([seed_training(accuracies=little, hearing=heard())])
+    assert unmet(words) == ("accuracy",)
+
+
 def test_accuracy_has_to_be_beyond_chance() -> None:
     # Of the last epoch's 30 tokens 17 are the fewest with P(at least so many | 4 of 15 each) <= 0.001.
     for right, expected in ((17, ()), (16, ("accuracy",))):

@@ -39,11 +39,19 @@ LEAST_SHARE = 0.2
 """Of (own - other) / (all - other): models that could not hear had up to 0.06, one whose predictor could not had 0.11;
 see docs/checks.md#rules-for-learning."""
 
+MOST_DEAF = 0.06
+"""The same share of the models that could not hear: where a training on a user's own rows is above it and below
+`LEAST_SHARE`, and every test says that the speech matters, so few epochs of sentences of which each is another have
+taught it too little for the share to be judged."""
+
 READING_DEVIATIONS = 5.0
 """Standard deviations above what the tokens before each allow."""
 
 HELD_OUT = "held_out"
 """What `of` says where the texts are orders of words that the training never had."""
+
+TRAINED = "training"
+"""What `of` says where the texts are those that it was trained on; for a Paraformer, a user's own."""
 
 MODES = ("evaluation", "training")
 
@@ -76,7 +84,9 @@ def judge_hearing(training: SeedTraining) -> HearingVerdict:
     first_pass = seen.first_pass
     choices = 1 + min((len(one.others) for one in seen.modes.values()), default=0)
     least = _Least(speech=float(choices) ** -len(tokens), silence=2.0 ** -len(tokens))
-    deaf = [reason for mode in modes for reason in _about(mode, least)]
+    early = [mode for mode in modes if seen.of == TRAINED and _learned_little(mode)]
+    deaf = [reason for mode in modes if mode not in early for reason in _about(mode, least)]
+    missing += [f"{_share_too_low(mode)} These steps taught it too little to judge the share." for mode in early]
     if modes:
         missing += least.too_high(len(tokens))
     if deaf and not first_pass:
@@ -165,10 +175,21 @@ def _about(mode: HeardInMode, least: _Least) -> Iterator[str]:
     if mode.p_silence > ALPHA >= least.silence:
         yield f"In {mode.mode} mode the output is as good with silence (p = {mode.p_silence:.2g})."
     if mode.share is not None and mode.share < LEAST_SHARE:
-        yield (
-            f"In {mode.mode} mode {mode.share:.1%} of what can only be heard is heard ({against}); "
-            f"at least {LEAST_SHARE:.0%} is required."
-        )
+        yield _share_too_low(mode)
+
+
+def _learned_little(mode: HeardInMode) -> bool:
+    """Whether the output depends on the speech, by every test, and the share is between a deaf model's and the rule."""
+    depends = all(p <= ALPHA for p in (*mode.p_parts, mode.p_silence))
+    return depends and mode.share is not None and MOST_DEAF < mode.share < LEAST_SHARE
+
+
+def _share_too_low(mode: HeardInMode) -> str:
+    return (
+        f"In {mode.mode} mode {mode.share:.1%} of what can only be heard is heard ({mode.own:.1%} of the tokens are "
+        f"right with the utterance's own speech, {mode.other:.1%} with another's and {mode.silence:.1%} with silence); "
+        f"at least {LEAST_SHARE:.0%} is required."
+    )
 
 
 def _about_reading(mode: HeardInMode, tokens: Scores) -> Iterator[str]:

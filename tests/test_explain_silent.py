@@ -156,6 +156,11 @@ def test_a_fault_in_the_lines_is_named_alone(rule: str, text: str) -> None:
     assert rules(text) == [rule]
 
 
+def test_an_empty_validation_set_hides_no_fault_of_the_steps() -> None:
+    text = training(rates=[0.0] * 4).replace("samplers: 20,", "samplers: 0,")
+    assert set(rules(text)) == {"no-rows", "rate-zero"}
+
+
 def test_epochs_without_a_batch_are_named() -> None:
     lines = [one for one in training().splitlines(keepends=True) if "loss_avg_rank" not in one]
     sampler = f"{PATIENCE}rank: 0, dataloader start from step: 0, batch_num: {{}}, after: {{}}\n"

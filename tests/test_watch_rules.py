@@ -392,6 +392,14 @@ def test_epochs_that_no_batch_validated_are_named() -> None:
     assert not any("best-by-nothing" in examined(one, ended=False) for one in sound)
 
 
+def test_fsdp_that_wraps_no_model_has_its_own_remedy() -> None:
+    """As in 1.4.16: its trainer takes `use_fsdp`, wraps nothing, and cannot save."""
+    for settings, remedy in (({"use_fsdp": True}, "leave `use_fsdp` out"), ({}, "start them with torchrun")):
+        alone = training(rows=None, **in_force(train_conf=settings))
+        found = state(40, started=alone, rank=1, world=2, into=state(40, started=alone, world=2))
+        assert examined(found)["ranks-not-connected"].remedy.startswith(remedy)
+
+
 def test_a_rank_with_fewer_batches_is_named_when_all_have_ended_the_epoch() -> None:
     wrapped = training(wrapped="DistributedDataParallel", rows=None)
 

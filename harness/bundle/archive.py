@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness.core.durable import write_file
+from harness.core.evidence.parsing import parse
 
 SCHEMA = 1
 """Version of the form of a bundle and of the result that it gives."""
@@ -83,19 +84,15 @@ class Manifest:
         Raises:
             ValueError: it is of another schema, or a field is missing or unknown.
         """
+        if not isinstance(data, Mapping):
+            raise ValueError("no JSON object")  # noqa: TRY004 - as for everything else that is wrong with it
         if data.get("schema") != SCHEMA:
             raise ValueError(f"bundle of schema {data.get('schema')}, this harness reads {SCHEMA}")
         expected = {field.name for field in fields(cls)}
         data = {"arguments": (), **data}
         if set(data) != expected:
             raise ValueError(f"fields missing or unknown: {', '.join(sorted(set(data) ^ expected))}")
-        lists = {name: tuple(data[name]) for name in ("cells", "selection", "releases", "arguments")}
-        libraries = {
-            name: Library(version=stated["version"], modules=tuple(stated["modules"]))
-            for name, stated in data["libraries"].items()
-        }
-        parts = {name: Part(**stated) for name, stated in data["parts"].items()}
-        return cls(**{**data, **lists, "libraries": libraries, "parts": parts})
+        return parse(cls, data, place="manifest", strict=True)
 
 
 _STARTER = Path(__file__).parent / "bootstrap.py"

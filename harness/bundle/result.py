@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.bundle.archive import SCHEMA, Manifest
+from harness.core.documents import parse_json
 from harness.core.durable import write_file, write_json
 from harness.core.errors import InputError, StoreError
 from harness.core.temporary import temporary_folder
@@ -108,7 +109,7 @@ def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             _refuse_bomb(path, archive)
-            description = json.loads(archive.read(DESCRIPTION))
+            description = parse_json(archive.read(DESCRIPTION))
             contents = {name: archive.read(name) for name in _FILES}
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None

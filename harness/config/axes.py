@@ -14,6 +14,7 @@ from harness.config.expansion import QUESTIONS, Exclusion, Product, Question
 from harness.config.toml_tables import Table, did_you_mean
 from harness.core.cells import Check, Depth, Device, Dimensions, Precision, Release
 from harness.core.errors import HarnessError, ReleaseError
+from harness.core.paths import UnusablePathError, path_of
 
 KEYS = ("release", "variant", "vocab_size", "hidden_size", "depth", "check", "device", "precision")
 AUTO = "auto"
@@ -24,6 +25,8 @@ DEFAULTS = {"depth": [AUTO], "device": [AUTO], "precision": [str(Precision.FP32)
 
 Resolve = Callable[[str], tuple[Release, ...]]
 """From what a matrix says of releases to the releases meant; raises ReleaseError when there are none."""
+
+_LONGEST_SAID = 80
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -123,7 +126,10 @@ class AxesReader:
         wrong = False
         for spec in table.texts("release") or ():
             try:
-                meant = self.resolve(str(self.folder / Path(spec).expanduser()) if _is_path(spec) else spec)
+                meant = self.resolve(str(self.folder / path_of(spec)) if _is_path(spec) else spec)
+            except UnusablePathError as error:
+                table.problems.add(table.at("release"), f'"{spec[:_LONGEST_SAID]}": {error}')
+                wrong = True
             except ReleaseError as error:
                 text = error.what if spec in error.what else f'"{spec}": {error.what}'
                 table.problems.add(table.at("release"), f"{text} ({error.cause})" if error.cause else text)
@@ -143,7 +149,11 @@ class AxesReader:
         problem = (
             "" if text in self.own_variants else f'"{text}" is no variant, {did_you_mean(text, self.own_variants)}'
         )
-        path = self.folder / Path(text).expanduser()
+        try:
+            path = self.folder / path_of(text)
+        except UnusablePathError as error:
+            table.problems.add(table.at("variant"), f'"{text[:_LONGEST_SAID]}": {error}')
+            return None
         if text not in self.own_variants and path.is_dir():
             source = VariantSource(name=folder_variant_name(path.resolve(), self.own_variants), path=path)
             problem = self._about_folder(source, path)

@@ -127,6 +127,14 @@ def expand(one: Product, *, gpu_present: bool) -> Iterator[Cell]:
             )
 
 
+def size_of(one: Product) -> int:
+    """How many cells a product has at most, without making them."""
+    about_models = sum(check is not Check.IMPORT for check, _ in one.questions)
+    variants = len(one.variants) * max(1, len(one.dimensions))
+    settings = len(one.depths) * len(one.devices) * len(one.precisions)
+    return len(one.releases) * (len(one.questions) - about_models + about_models * variants * settings)
+
+
 def _answered_by(cell: Cell) -> tuple[Question, ...]:
     """The questions to which this cell is an answer."""
     if cell.entry and cell.entry is native_entry(cell.release):

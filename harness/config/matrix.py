@@ -34,7 +34,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.config.axes import AxesReader, Resolve, VariantSource
-from harness.config.expansion import Product, expand, in_order, kept, runs_on
+from harness.config.expansion import Product, expand, in_order, kept, runs_on, size_of
 from harness.config.settings import (
     CHECK_SETTINGS,
     CellLimits,
@@ -53,6 +53,9 @@ __all__ = ["CellLimits", "FinetuneSettings", "Matrix", "Resolve", "VariantSource
 
 SCHEMA = 1
 """Version of the form of a matrix."""
+
+MOST_CELLS = 50_000
+"""More than all releases, variants and checks of the atlas ten times over; a million would take hours to plan alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +147,14 @@ def _cells(top: Table, reader: AxesReader, *, gpu_present: bool) -> tuple[Cell, 
     products = [reader.product(table, axes) for table in stated]
     cells: set[Cell] = set()
     vanished: list[str] = []
+    sizes = {one.place: size_of(one) for one in products if one is not None}
+    if sum(sizes.values()) > MOST_CELLS:
+        largest = max(sizes, key=lambda place: sizes[place])
+        said = (
+            f"{sum(sizes.values()):,} cells, {sizes[largest]:,} of them by {largest}; at most {MOST_CELLS:,} are read"
+        )
+        problems.add("the matrix", said)
+        products = []
     for one in products:
         if one is not None:
             expanded = list(expand(one, gpu_present=gpu_present))

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.core.documents import LARGEST_TOML, UnreadableDocumentError, parse_toml, read_bytes
 from harness.core.errors import MatrixError
+
+_LONGEST_SEEN = 200
+_LONGEST_WORD = 100
+"""Characters that are compared with legal words; finding near words takes the square of the length."""
 
 
 def did_you_mean(word: str, legal: Iterable[str]) -> str:
     """A half-sentence that suggests the nearest legal word, or lists them all when none is near."""
     words = list(legal)
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(word[:_LONGEST_WORD], words, n=1, cutoff=0.7)
     return f'did you mean "{near[0]}"?' if near else f"legal here: {', '.join(words) or 'nothing'}"
 
 
@@ -66,17 +70,19 @@ def read_document(path: Path) -> Document:
         MatrixError: there is no such file, it cannot be read, or it is not TOML (with line and column).
     """
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path, LARGEST_TOML)
     except FileNotFoundError:
         raise _missing(path) from None
     except OSError as error:
         raise MatrixError(str(path), [f"cannot be read: {error.strerror}"]) from None
+    except UnreadableDocumentError as error:
+        raise MatrixError(str(path), [str(error)]) from None
     try:
-        tables = tomllib.loads(raw.decode("utf-8"))
+        tables = parse_toml(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise MatrixError(str(path), [f"not UTF-8 (at line {line})"]) from None
-    except tomllib.TOMLDecodeError as error:
+    except UnreadableDocumentError as error:
         raise MatrixError(str(path), [f"not TOML: {error}"]) from None
     return Document(tables=tables, sha256=hashlib.sha256(raw).hexdigest())
 
@@ -137,7 +143,7 @@ class Table:
     def integer(self, key: str, *, default: int, least: int) -> int | None:
         """A whole number that is not below `least`."""
         value = self.values.get(key, default)
-        if not _is_integer(value) or value < least:
+        if not _is_integer(value) or not least <= value < 2**63:
             self.problems.add(self.at(key), f"expected a whole number of at least {least}, found {_seen(value)}")
             return None
         return int(value)
@@ -207,4 +213,7 @@ def _seen(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= _LONGEST_SEEN else f'"{value[:_LONGEST_SEEN]}…"'
+    seen = repr(value)
+    return seen if len(seen) <= _LONGEST_SEEN else f"{seen[:_LONGEST_SEEN]}…"

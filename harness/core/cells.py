@@ -222,6 +222,21 @@ class Failure:
         return cls(type=data["type"], message=data["message"], frames=frames, signature=data["signature"])
 
 
+_KINDS_OF_FIELDS: Mapping[str, Any] = {
+    "id": str,
+    "cell": Mapping,
+    "status": str,
+    "reason": str,
+    "failure": Mapping | None,
+    "metrics": Mapping,
+    "evidence": Mapping,
+    "shims": list,
+    "seconds": int | float,
+    "started": str,
+}
+"""Of an outcome's record, as JSON has it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What one cell gave."""
@@ -323,11 +338,16 @@ class Outcome:
             KeyError: a field is missing.
         """
         data = upgraded(data)
+        for name, kind in _KINDS_OF_FIELDS.items():
+            if not isinstance(data[name], kind) or isinstance(data[name], bool):
+                raise ValueError(f"{name} has a value of another type than an outcome's")  # noqa: TRY004 - as the rest
+        if not all(isinstance(name, str) for name in data["shims"]):
+            raise ValueError("shims is no list of texts")
         return cls(
             cell=Cell.parse(data["id"]),
             status=Status(data["status"]),
             reason=data["reason"],
-            failure=Failure.from_json(data["failure"]) if data["failure"] else None,
+            failure=parse(Failure, data["failure"], place="failure", strict=True) if data["failure"] else None,
             metrics=data["metrics"],
             evidence=data["evidence"],
             shims=tuple(data["shims"]),

@@ -6,7 +6,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
+
+LONGEST_VERSION = 200
+"""Characters; packaging takes a time that grows with the square of some longer ones."""
 
 
 def version_of(label: str) -> Version | None:
@@ -15,8 +18,9 @@ def version_of(label: str) -> Version | None:
     None for a text that is no version.
     """
     try:
-        return Version(label)
-    except InvalidVersion:
+        return Version(label) if len(label) <= LONGEST_VERSION else None
+    except ValueError:
+        # Not only packaging's own error: a number of five thousand digits is none for Python.
         return None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
+from harness.core.documents import bounded, check_yaml
 from harness.core.errors import InputError
 from harness.preflight.findings import Place
 
@@ -22,7 +23,12 @@ MOST_KEYS = 20_000
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as OmegaConf, and so FunASR, reads it: `1e-3` is a number."""
+    """YAML as OmegaConf, and so FunASR, reads it: `1e-3` is a number. Merged mappings can double line by line."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_KEYS:
+            raise ConstructorError(None, None, "too many merged keys", node.start_mark)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -109,6 +115,7 @@ def read_config(path: Path) -> SettingsInForce:
     """
     try:
         text = _text(path)
+        check_yaml(text)
         node = yaml.compose(text, Loader=_Loader)
         if node is None or not isinstance(node, yaml.MappingNode):
             raise InputError(f"{path}: no mapping of settings", next_step="use the config.yaml of the model's folder")
@@ -124,7 +131,8 @@ def read_config(path: Path) -> SettingsInForce:
         raise InputError(f"{path}: not UTF-8") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        line = mark.line + 1 if mark else getattr(error, "line", None)
+        where = f"{path}:{line}" if line else str(path)
         raise InputError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from error
 
 
@@ -140,7 +148,7 @@ def _text(path: Path) -> str:
 
 def _leaves(file: str, node: yaml.MappingNode, above: tuple[str, ...]) -> Iterator[Setting]:
     for key, value in node.value:
-        name = str(key.value)
+        name = _text_of(key)
         path = (*above, name)
         if isinstance(value, yaml.MappingNode) and value.value:
             yield from _leaves(file, value, path)
@@ -157,9 +165,14 @@ def _leaves(file: str, node: yaml.MappingNode, above: tuple[str, ...]) -> Iterat
 def _value(node: yaml.Node) -> Any:
     loader = _Loader("")
     try:
-        return loader.construct_object(node, deep=True)
-    except (ConstructorError, RecursionError):
+        return bounded(loader.construct_object(node, deep=True), finite=False)
+    except (ConstructorError, RecursionError, ValueError, OverflowError, AttributeError, IndexError):
         # Such as a tag of another library's: what the file says is kept as text, and nothing of it is run.
-        return str(getattr(node, "value", ""))
+        return _text_of(node)
     finally:
         loader.dispose()
+
+
+def _text_of(node: yaml.Node) -> str:
+    """What a scalar says; the words of a list could be a billion, by its aliases."""
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else "…"

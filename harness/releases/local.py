@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
-import tomllib
 import zipfile
+import zlib
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 
-from packaging.version import InvalidVersion, Version
-
 from harness.core.cells import Release
+from harness.core.documents import LARGEST_TOML, parse_toml, read_bytes
 from harness.core.errors import IntegrityError, ReleaseError
+from harness.core.versions import version_of
 
 PACKAGE = "funasr"
 """Name on the package index and of the package that is imported."""
@@ -44,6 +46,13 @@ def hash_mismatch(release: Release, got: str) -> IntegrityError:
     )
 
 
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, KeyError),
+    *(NotImplementedError, RuntimeError, ValueError, OverflowError, MemoryError),
+)
+"""What damaged archives raise."""
+LARGEST_METADATA = 4 << 20
+"""Bytes."""
 _INIT = f"{PACKAGE}/__init__.py"
 
 
@@ -68,11 +77,10 @@ def read_local(path: Path) -> Release:
             raise unusable_release(path, "it is neither a wheel (.whl) nor an sdist (.tar.gz) nor a folder")
     except OSError as error:
         raise unusable_release(path, error.strerror or str(error)) from error
-    try:
-        public = Version(version).public
-    except InvalidVersion:
-        raise unusable_release(path, f"it states the version {version!r}, which is none") from None
-    label = f"{public}+local.{sha256[:8]}"
+    stated = version_of(version)
+    if stated is None:
+        raise unusable_release(path, f"it states the version {version[:80]!r}, which is none")
+    label = f"{stated.public}+local.{sha256[:8]}"
     return Release(label=label, version=version, kind=kind, filename=path.name, sha256=sha256, path=path)
 
 
@@ -86,7 +94,7 @@ def unpack_wheel(wheel: Path, target: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             _look_through(wheel, archive)
             archive.extractall(target)  # noqa: S202 - the names have been looked at
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise unusable_release(wheel, f"it is not a whole wheel: {error}") from error
 
 
@@ -97,8 +105,9 @@ def _wheel_version(wheel: Path) -> str:
             metadata = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
             if len(metadata) != 1:
                 raise unusable_release(wheel, "it has no METADATA")
-            return _stated_version(wheel, archive.read(metadata[0]))
-    except zipfile.BadZipFile as error:
+            with archive.open(metadata[0]) as file:
+                return _stated_version(wheel, file.read(LARGEST_METADATA))
+    except _DAMAGED as error:
         raise unusable_release(wheel, f"it is not a wheel: {error}") from error
 
 
@@ -121,8 +130,8 @@ def _sdist_version(sdist: Path) -> str:
                 inner = PurePosixPath(member.name).parts[1:]
                 package |= inner == tuple(_INIT.split("/"))
                 if inner == ("PKG-INFO",) and (file := archive.extractfile(member)):
-                    metadata = file.read()
-    except (tarfile.TarError, EOFError) as error:
+                    metadata = file.read(LARGEST_METADATA)
+    except (*_DAMAGED, tarfile.TarError) as error:
         raise unusable_release(sdist, f"it is not an sdist: {error}") from error
     if not package:
         raise unusable_release(sdist, f"there is no {_INIT} in it")
@@ -138,6 +147,10 @@ def _stated_version(path: Path, metadata: bytes) -> str:
     return str(stated)
 
 
+LARGEST_CODE = 1 << 20
+"""Bytes of a setup.py; FunASR's has seven thousand."""
+_LONGEST_VERSION = 1000
+"""Bytes that are read of it."""
 _DECLARING = ("setup.py", "pyproject.toml")
 
 
@@ -155,7 +168,8 @@ def stated_version(root: Path) -> str:
     stated = root / PACKAGE / "version.txt"
     if not stated.is_file():
         raise unusable_release(root, f"there is no {PACKAGE}/version.txt in it")
-    return stated.read_text("utf-8", "replace").strip()
+    with stated.open("rb") as file:
+        return file.read(_LONGEST_VERSION).decode("utf-8", "replace").strip()
 
 
 def checkout_sha256(root: Path) -> str:
@@ -200,18 +214,19 @@ def declared_requirements(root: Path) -> list[str]:
     """
     try:
         return _declared(root)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+        # The last two are what Python's parser makes of brackets and signs by the thousand.
         raise unusable_release(root, f"its setup.py or pyproject.toml cannot be read: {error}") from error
 
 
 def _declared(root: Path) -> list[str]:
     if (root / "pyproject.toml").is_file():
-        project = tomllib.loads((root / "pyproject.toml").read_text("utf-8")).get("project", {})
+        project = parse_toml(read_bytes(root / "pyproject.toml", LARGEST_TOML).decode("utf-8")).get("project", {})
         if "dependencies" in project:
             return [str(requirement) for requirement in project["dependencies"]]
     if not (root / "setup.py").is_file():
         return []
-    for node in ast.walk(ast.parse((root / "setup.py").read_text("utf-8"))):
+    for node in ast.walk(ast.parse(read_bytes(root / "setup.py", LARGEST_CODE))):
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value == "install" and isinstance(value, ast.List):

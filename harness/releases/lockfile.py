@@ -5,16 +5,18 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from harness.config.toml_tables import Problems, Table, read_document, tables_of
 from harness.core.cells import Release
 from harness.core.durable import write_file
 from harness.core.errors import IntegrityError
+from harness.core.versions import version_of
 from harness.releases import package_index
 from harness.releases.local import PACKAGE
 
@@ -151,9 +153,7 @@ def _read_release(table: Table) -> Release | None:
     if not (version and filename and sha256 and kind):
         return None
     before = len(table.problems.found)
-    try:
-        Version(version)
-    except InvalidVersion:
+    if version_of(version) is None:
         table.problems.add(table.at("version"), f'"{version}" is no version')
     if kind not in _SUFFIXES:
         table.problems.add(table.at("kind"), f'expected "wheel" or "sdist", found "{kind}"')
@@ -167,9 +167,9 @@ def _read_release(table: Table) -> Release | None:
 
 
 def _note_repeats(key: str, values: Sequence[str], problems: Problems) -> None:
-    for value in dict.fromkeys(values):
-        if values.count(value) > 1:
-            problems.add(f"[[release]] {key}", f'"{value}" is there {values.count(value)} times')
+    for value, count in Counter(values).items():
+        if count > 1:
+            problems.add(f"[[release]] {key}", f'"{value}" is there {count} times')
 
 
 def _age(release: Release) -> Version:

@@ -7,13 +7,17 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from harness.core.cells import Release
 from harness.core.errors import ReleaseError
+from harness.core.paths import UnusablePathError, path_of
+from harness.core.versions import version_of
 from harness.releases.local import read_local
 
+_LONGEST_SPEC = 250
+"""Characters; the longest that means anything is a range with a few releases left out."""
 _NEXT = "list those that exist: funasr-harness releases list"
 
 
@@ -30,7 +34,12 @@ def resolve(spec: str, locked: Sequence[Release]) -> tuple[Release, ...]:
     """
     spec = spec.strip()
     if "/" in spec or spec.endswith((".whl", ".tar.gz")):
-        return (read_local(Path(spec)),)
+        try:
+            return (read_local(path_of(spec)),)
+        except UnusablePathError as error:
+            raise ReleaseError(
+                f'no such release: "{spec[:_LONGEST_SPEC]}"', cause=str(error), next_step=_NEXT
+            ) from None
     if not locked:
         raise ReleaseError("the lock holds no release", next_step="make it again: funasr-harness releases lock")
     if spec == "all":
@@ -38,15 +47,16 @@ def resolve(spec: str, locked: Sequence[Release]) -> tuple[Release, ...]:
     if spec == "latest":
         final = [release for release in locked if not Version(release.version).is_prerelease]
         return ((final or locked)[-1],)
-    try:
-        return _exactly(spec, Version(spec), locked)
-    except InvalidVersion:
-        pass
+    if len(spec) > _LONGEST_SPEC or "\0" in spec:
+        raise _unknown(spec[:_LONGEST_SPEC], locked)
+    if (wanted := version_of(spec)) is not None:
+        return _exactly(spec, wanted, locked)
     if spec and Path(spec).is_dir():
         return (read_local(Path(spec)),)
     try:
         return _within(spec, SpecifierSet(spec), locked)
-    except InvalidSpecifier:
+    except ValueError:
+        # Not only InvalidSpecifier: a number of five thousand digits is none for Python.
         raise _unknown(spec, locked) from None
 
 
@@ -80,4 +90,8 @@ def _unknown(spec: str, locked: Sequence[Release]) -> ReleaseError:
     near = difflib.get_close_matches(spec, ["latest", "all", *(release.version for release in locked)], n=3)
     if near and spec[0].isalnum():
         cause = f"did you mean {' or '.join(near)}?"
-    return ReleaseError(f'no such release: "{spec}"', cause=cause, next_step=_NEXT)
+    return _no_release(spec, cause)
+
+
+def _no_release(spec: str, cause: str) -> ReleaseError:
+    return ReleaseError(f'no such release: "{spec[:_LONGEST_SPEC]}"', cause=cause, next_step=_NEXT)

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from harness.core.cells import Outcome
+from harness.core.documents import parse_json
 from harness.core.earlier_schemas import upgraded
 from harness.core.errors import StoreError
 from harness.core.wire import strict
@@ -76,12 +76,8 @@ def _outcome(line: bytes, path: Path, number: int, only: Callable[[str], bool] |
 def _parsed(line: bytes, only: Callable[[str], bool] | None) -> Outcome | None:
     if only is not None and (named := _ID.match(line)) and not only(named[1].decode("utf-8", "replace")):
         return None
-    data = upgraded(json.loads(line, parse_constant=_not_strict))
+    data = upgraded(parse_json(line))
     outcome = Outcome.from_json(data)
     if outcome.to_json()["cell"] != data["cell"]:
         raise ValueError("its id and its cell contradict each other")
     return outcome.as_declared()
-
-
-def _not_strict(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not strict JSON")

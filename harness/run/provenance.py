@@ -20,6 +20,7 @@ from typing import Any, Self
 from harness import __version__
 from harness.config.matrix import Matrix
 from harness.config.shards import ShardOrigin
+from harness.core.evidence.parsing import parse
 from harness.core.wire import now
 from harness.worker.process import isolation
 
@@ -170,6 +171,8 @@ class Provenance:
         Raises:
             ValueError: it is of another schema, or a field is missing or unknown.
         """
+        if not isinstance(data, Mapping):
+            raise ValueError("no JSON object")  # noqa: TRY004 - as for everything else that is wrong with it
         if data.get("schema") != SCHEMA:
             raise ValueError(f"run of schema {data.get('schema')}, this harness reads {SCHEMA}")
         expected = {field.name for field in fields(cls)}
@@ -187,13 +190,7 @@ class Provenance:
         }
         if set(data) != expected:
             raise ValueError(f"fields missing or unknown: {', '.join(sorted(set(data) ^ expected))}")
-        lists = {name: tuple(data[name]) for name in ("gpus", "selection", "arguments", "earlier_commits", "notices")}
-        isolation = None if data["isolation"] is None else tuple(data["isolation"])
-        reuse = None if data["reuse"] is None else ReuseFacts.from_json(data["reuse"])
-        shard = None if data["shard"] is None else ShardOrigin.from_json(data["shard"])
-        others = tuple(Machine.from_json(one) for one in data["other_machines"])
-        records = {"isolation": isolation, "reuse": reuse, "shard": shard, "other_machines": others}
-        return cls(**{**data, **lists, **records})
+        return parse(cls, data, place="run", strict=True)
 
     @property
     def machine(self) -> Machine:

@@ -12,7 +12,6 @@ A run is a folder:
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from harness.core.cells import Cell, Outcome, Status
+from harness.core.documents import LARGEST_JSON, parse_json, read_bytes
 from harness.core.durable import (
     cut_tail,
     release_lock,
@@ -248,7 +248,7 @@ def load_run(folder: Path, only: Callable[[str], bool] | None = None) -> LoadedR
 def _read_run(folder: Path) -> Provenance:
     path = folder / RUN
     try:
-        return Provenance.from_json(json.loads(path.read_bytes()))
+        return Provenance.from_json(parse_json(read_bytes(path, LARGEST_JSON)))
     except FileNotFoundError:
         raise StoreError(f"{path} is missing", cause="it was removed, or the run never began") from None
     except OSError as error:

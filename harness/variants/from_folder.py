@@ -6,7 +6,6 @@ Only what stands in the folder's config is kept of the paths that the harness's 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any
 
 from harness.config.axes import folder_variant_name
 from harness.core.cells import Dimensions
+from harness.core.documents import parse_json, parse_yaml
 from harness.core.errors import VariantError
 from harness.variants.architecture import look_up
 from harness.variants.variant import Variant
@@ -104,8 +104,8 @@ def _tokens(text: str, path: Path) -> tuple[str, ...]:
     if path.suffix == ".txt":
         return tuple(line.split()[0] for line in text.splitlines() if line.split())
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = parse_json(text)
+    except ValueError as error:
         raise VariantError(f"{path}: no JSON: {error}", next_step="use the token list of the model") from None
     if isinstance(found, Mapping):
         found = sorted(map(str, found), key=lambda one: int(found[one]) if str(found[one]).isdigit() else len(found))
@@ -133,13 +133,10 @@ def read_small(path: Path) -> bytes:
 
 
 def _config(raw: bytes, folder: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        config = yaml.safe_load(raw.decode("utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise VariantError(f"{folder / 'config.yaml'}: no YAML: {first}", next_step="use the model's own") from None
+        config = parse_yaml(raw.decode("utf-8-sig"))
+    except ValueError as error:
+        raise VariantError(f"{folder / 'config.yaml'}: no YAML: {error}", next_step="use the model's own") from None
     if not isinstance(config, Mapping) or not isinstance(config.get("model"), str):
         raise VariantError(f"{folder / 'config.yaml'} names no model", next_step="use the config.yaml of the model")
     return {str(key): value for key, value in config.items()}

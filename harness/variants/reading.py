@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.toml_tables import Problems, Table, did_you_mean
+from harness.core.documents import LARGEST_YAML, UnreadableDocumentError, parse_yaml, read_bytes
 from harness.core.errors import VariantError, listing
 from harness.corpus.synthesis import SAMPLING_RATE
 from harness.variants.architecture import KEYS, look_up, read_traits
@@ -101,7 +102,9 @@ def read(path: Path, *, source: str) -> Variant:
 
 def _bytes(path: Path, source: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, LARGEST_YAML)
+    except UnreadableDocumentError as error:
+        raise VariantError(f"{source}: {error}", next_step=f"correct {source}") from None
     except OSError as error:
         there = sorted(other.name for other in path.parent.glob("*.yaml"))
         hint = did_you_mean(path.name, there) if there else "no YAML file is there"
@@ -109,13 +112,10 @@ def _bytes(path: Path, source: str) -> bytes:
 
 
 def _parse(raw: bytes, source: str) -> dict[str, Any]:
-    import yaml
-
     try:
-        config = yaml.safe_load(raw)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        text = " ".join(str(error).split())
-        raise VariantError(f"{source} is not YAML: {text}", next_step=f"correct {source}") from None
+        config = parse_yaml(raw)
+    except UnreadableDocumentError as error:
+        raise VariantError(f"{source} is not YAML: {error}", next_step=f"correct {source}") from None
     if not isinstance(config, dict):
         raise VariantError(
             f"{source} must be a mapping, as FunASR's configs are; found {type(config).__name__}", next_step=_EXAMPLE

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from harness.core.documents import LARGEST_JSON, parse_json, read_bytes
 from harness.core.durable import storage_error, write_json
 from harness.core.earlier_schemas import with_present_ids
 from harness.core.errors import StoreError
+from harness.core.evidence.parsing import parse
 
 DRIFT = "drift.json"
 SCHEMA = 1
@@ -94,7 +95,7 @@ def load_recordings(folder: Path) -> dict[str, DivergenceRecording]:
     """
     path = folder / DRIFT
     try:
-        data = json.loads(with_present_ids(path.read_text("utf-8")))
+        data = parse_json(with_present_ids(read_bytes(path, LARGEST_JSON).decode("utf-8")))
         return _recordings(data)
     except FileNotFoundError:
         return {}
@@ -123,12 +124,5 @@ def add_recording(folder: Path, recording: DivergenceRecording) -> Path:
 def _recordings(data: Mapping[str, Any]) -> dict[str, DivergenceRecording]:
     if data["schema"] != SCHEMA:
         raise ValueError(f"schema {data['schema']}, this harness reads {SCHEMA}")
-    return {one["key"]: _recording(one) for one in data["recordings"]}
-
-
-def _recording(data: Mapping[str, Any]) -> DivergenceRecording:
-    changes = tuple(
-        RecordedEdit(**{**one, "older": tuple(one["older"]), "newer": tuple(one["newer"])}) for one in data["changes"]
-    )
-    places = {name: RecordedPlace(**data[name]) if data[name] else None for name in ("first", "within")}
-    return DivergenceRecording(**{**data, **places, "stage": TrainingStage(data["stage"]), "changes": changes})
+    kept = parse(tuple[DivergenceRecording, ...], data["recordings"], place="recordings", strict=True)
+    return {one.key: one for one in kept}

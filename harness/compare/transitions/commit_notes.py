@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.core.documents import LARGEST_JSON, parse_json, read_bytes
 from harness.core.durable import storage_error, write_json
 from harness.core.earlier_schemas import with_present_ids
 from harness.core.errors import StoreError
+from harness.core.evidence.parsing import parse
 
 COMMITS = "commits.json"
 SCHEMA = 1
@@ -56,13 +57,13 @@ def load_commits(folder: Path) -> tuple[CommitNote, ...]:
     """
     path = folder / COMMITS
     try:
-        data = json.loads(with_present_ids(path.read_text("utf-8")))
+        data = parse_json(with_present_ids(read_bytes(path, LARGEST_JSON).decode("utf-8")))
         return _notes(data)
     except FileNotFoundError:
         return ()
     except OSError as error:
         raise storage_error(error, path, "read") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StoreError(
             f"{path} does not say which commits made the transitions: {error}",
             cause="the file was edited, or written by another version of the harness",
@@ -73,4 +74,4 @@ def load_commits(folder: Path) -> tuple[CommitNote, ...]:
 def _notes(data: Mapping[str, Any]) -> tuple[CommitNote, ...]:
     if data["schema"] != SCHEMA:
         raise ValueError(f"schema {data['schema']}, this harness reads {SCHEMA}")
-    return tuple(CommitNote(**{**note, "files": tuple(note["files"])}) for note in data["commits"])
+    return parse(tuple[CommitNote, ...], data["commits"], place="commits", strict=True)

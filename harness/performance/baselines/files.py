@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
 
+from harness.core.documents import LARGEST_JSON, parse_json, read_bytes
 from harness.core.durable import storage_error, write_file
 from harness.core.errors import StoreError
 from harness.performance.baselines.records import Baseline
@@ -66,11 +66,7 @@ def _read(path: Path) -> Baseline:
 
 
 def _parsed(path: Path) -> Baseline:
-    baseline = Baseline.from_json(json.loads(path.read_bytes(), parse_constant=_not_strict))
+    baseline = Baseline.from_json(parse_json(read_bytes(path, LARGEST_JSON)))
     if path.stem != baseline.key.name:
         raise ValueError(f"its key is that of {baseline.key.name}.json")
     return baseline
-
-
-def _not_strict(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not strict JSON")

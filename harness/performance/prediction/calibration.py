@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.core.documents import LARGEST_JSON, parse_json, read_bytes
 from harness.core.durable import write_json
 from harness.core.errors import InputError
 
@@ -62,7 +62,7 @@ def read_calibration(baselines: Path, key: str) -> Calibration:
 
 def _read(path: Path) -> tuple[int, int, dict[str, Any]] | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(read_bytes(path, LARGEST_JSON))
         context, workspace, origin = data["context_bytes"], data["workspace_bytes"], data["origin"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import tomllib
@@ -53,18 +54,22 @@ def _mutate(draw: st.DrawFn, root: list[Any]) -> None:
         holder, key = inner, draw(st.sampled_from(keys[:200]))
     deed = draw(st.sampled_from(("replace", "replace", "replace", "remove", "add", "double", "swap")))
     if deed == "replace":
-        holder[key] = draw(st.sampled_from(HOSTILE))
+        holder[key] = _hostile(draw)
     elif deed == "remove" and holder is not root:
         del holder[key]
     elif deed == "add" and isinstance(holder[key], dict):
-        holder[key][draw(st.sampled_from(("", "unknown", "schema", "\0", "__class__", "a" * 3000)))] = draw(
-            st.sampled_from(HOSTILE)
-        )
+        added = ("", "unknown", "schema", "\0", "__class__", "a" * 3000)
+        holder[key][draw(st.sampled_from(added))] = _hostile(draw)
     elif deed == "double" and isinstance(holder[key], list):
         holder[key] = [*holder[key], *holder[key]]
     elif deed == "swap" and isinstance(holder, dict) and len(holder) > 1:
         other = draw(st.sampled_from(sorted(holder, key=str)[:200]))
         holder[key], holder[other] = holder[other], holder[key]
+
+
+def _hostile(draw: st.DrawFn) -> Any:
+    """A copy: what is put into a document may be mutated itself."""
+    return copy.deepcopy(HOSTILE[draw(st.integers(0, len(HOSTILE) - 1))])
 
 
 def as_json(value: Any) -> bytes:
@@ -122,7 +127,7 @@ def bytes_of(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
         elif deed == "repeat":
             content[at:at] = bytes(content[at : at + length]) * draw(st.sampled_from((2, 10, 300)))
         else:
-            content[at:at] = draw(st.sampled_from(HOSTILE_BYTES))
+            content[at:at] = HOSTILE_BYTES[draw(st.integers(0, len(HOSTILE_BYTES) - 1))]
     return bytes(content[:2_000_000])
 
 

@@ -91,6 +91,15 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(venv_params=VENV_PARAMS)
+def cluster(session: nox.Session) -> None:
+    """Run cells on a Ray cluster of two nodes on this machine, of which one is killed."""
+    install(session)
+    # Not in the lock: the nodes of a user's cluster have the version that the cluster has.
+    session.install("-e", ".[ray]")
+    session.run("python", "-m", "pytest", "tests/cluster", "-m", "cluster", "-n", "0", *session.posargs)
+
+
+@nox.session(venv_params=VENV_PARAMS)
 def power(session: nox.Session) -> None:
     """Plant faults in a sound release; count those found, and false accusations of the sound release."""
     install(session)

@@ -21,6 +21,7 @@ from harness.commands.options import (
     add_command,
     add_depth,
     add_dimensions,
+    add_executor,
     add_fresh,
     add_hidden,
     add_jobs,
@@ -207,6 +208,7 @@ def _add_run(commands: Commands) -> None:
         metavar="N",
         help="cells at the same time (default: one per processor; of those on a GPU, one per GPU)",
     )
+    add_executor(parser)
     add_fresh(parser, "what the run's folder holds is set aside")
     add_reuse(parser)
     parser.add_argument("--require-gpu", action="store_true", help="fail if torch finds no GPU")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -119,6 +120,33 @@ def add_shard(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="with --shard: an earlier run whose seconds balance the parts, the same for all of them; may be repeated"
         " (default: reports/MATRIX if it is there, or else each check's usual seconds)",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executor:
+    """What runs the cells besides this machine."""
+
+    address: str | None
+    """Of a Ray cluster; None for the one that $RAY_ADDRESS names, or one that is started here."""
+
+
+def executor(text: str) -> Executor:
+    """`ray`, or `ray:` and the address of a cluster."""
+    name, colon, address = text.partition(":")
+    if name != "ray" or (colon and not address):
+        raise argparse.ArgumentTypeError(f'expected ray or ray:ADDRESS, such as ray:10.0.0.1:6379, found "{text}"')
+    return Executor(address=address or None)
+
+
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """`--executor`."""
+    parser.add_argument(
+        "--executor",
+        type=executor,
+        metavar="ray[:ADDRESS]",
+        help="run the cells on the nodes of a Ray cluster, such as ray:auto or ray:10.0.0.1:6379; --jobs is the number"
+        " of cells at the same time in each task (default: this machine)",
     )
 
 

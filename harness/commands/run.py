@@ -21,10 +21,11 @@ from harness.commands.common import (
 from harness.commands.exit_status import FINE
 from harness.config.shards import ShardOrigin
 from harness.core.cells import Cell, Device
-from harness.core.errors import MatrixError, NoGpuError, SelectionError
+from harness.core.errors import InputError, MatrixError, NoGpuError, SelectionError
 from harness.core.temporary import temporary_folder
 from harness.core.wire import now
 from harness.corpus.user_files import write_corrected
+from harness.corpus.user_speech import OwnSpeech
 from harness.environments.environment import Environment
 from harness.performance.baselines import Baseline, load_baselines
 from harness.performance.baselines.compare import compare
@@ -33,9 +34,11 @@ from harness.report.terminal import answer, reuse_line, summary
 from harness.rules.counterexamples import load_counterexamples
 from harness.rules.known_issues import KnownIssues, load_known_issues
 from harness.rules.verdicts import exit_code, judge
-from harness.run.prepare import Prepared, lay_out_releases
+from harness.run.cluster.node import SpeechFiles
+from harness.run.cluster.ray_cluster import RayCluster, connected
+from harness.run.prepare import Prepared, lay_out_releases, releases_with_trainers
 from harness.run.progress import Display, RunStage, stage
-from harness.run.provenance import ReuseFacts
+from harness.run.provenance import Provenance, ReuseFacts
 from harness.run.runner import CellRunner
 from harness.run.store import RunStore, StackFacts, collect_provenance, load_run
 from harness.text.terminal import say, say_result, width
@@ -91,26 +94,42 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
     Raises:
         HarnessError: why it cannot be run here.
     """
+    if getattr(options, "executor", None) and getattr(options, "reuse", False):
+        raise InputError(
+            "--reuse and --executor exclude each other: outcomes are compared within one process tree",
+            next_step="leave one of them out",
+        )
     _validate_early(options)
     with stage(f"reading {options.jsonl}") if options.jsonl else contextlib.nullcontext():
         own = read_own_speech(options)
     runner = bounds.runner(options)
+    with contextlib.ExitStack() as held:
+        executor = getattr(options, "executor", None)
+        cluster = held.enter_context(connected(executor.address)) if executor else None
+        return _measure_where(options, bounds, runner, own, cluster)
+
+
+def _measure_where(
+    options: argparse.Namespace, bounds: Bounds, runner: CellRunner, own: OwnSpeech | None, cluster: RayCluster | None
+) -> tuple[Path, tuple[Cell, ...]]:
+    """Here, or on the nodes of a cluster."""
     stack = runner.settings.environment
-    if not stack.cuda_available:
+    gpu_present = stack.cuda_available if cluster is None else cluster.has_gpu
+    if not gpu_present:
         if options.require_gpu:
             raise NoGpuError(
-                "--require-gpu was given and torch finds no GPU",
+                "--require-gpu was given and torch finds no GPU" if cluster is None else "no node has a GPU",
                 cause=f"torch {stack.torch_version} is a CPU build, or there is no NVIDIA driver",
                 next_step="install a CUDA build of torch on a machine with a GPU, or leave the option out",
             )
         say(NO_GPU, style="bold yellow")
-    matrix, cells = read_cells(options, gpu_present=stack.cuda_available)
+    matrix, cells = read_cells(options, gpu_present=gpu_present)
+    trained = releases_with_trainers(cells)
     shard, cells = take_shard(options, matrix, cells)
     selected, cells = _within(cells, bounds)
-    _reject_missing_gpu(cells, stack)
-    output = options.output or Path("runs") / (
-        matrix.name + (f"-shard-{shard.number}-of-{shard.count}" if shard else "")
-    )
+    _reject_missing_gpu(cells, stack, gpu_present)
+    name = f"{matrix.name}-shard-{shard.number}-of-{shard.count}" if shard else matrix.name
+    output = options.output or Path("runs") / name
     with temporary_folder() as workspace:
         # What is wrong with the speech is said before the run's folder is touched, and before anything is fetched.
         with stage(f"{matrix.name}: {len(cells)} cells; making speech and model folders ready"):
@@ -121,13 +140,21 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
                 own=own,
                 rows=getattr(options, "rows", None),
                 carried=getattr(options, "carried", None),
-            )
+            ).as_part_of(trained)
         for told in own_speech_lines(prepared.speech):
             say(told.text, style=told.style)
         with RunStore.open(output, fresh=options.fresh) as store:
             for notice in store.notices:
                 say(notice, style="yellow")
-            run = _Run(options=options, bounds=bounds, runner=runner, prepared=prepared, selected=selected, shard=shard)
+            run = _Run(
+                options=options,
+                bounds=bounds,
+                runner=runner,
+                prepared=prepared,
+                selected=selected,
+                shard=shard,
+                cluster=cluster,
+            )
             _measure(run, cells, store, workspace)
     return output, selected
 
@@ -160,9 +187,9 @@ def _validate_early(options: argparse.Namespace) -> None:
         read_cells(options, gpu_present=True)
 
 
-def _reject_missing_gpu(cells: Sequence[Cell], stack: Environment) -> None:
+def _reject_missing_gpu(cells: Sequence[Cell], stack: Environment, gpu_present: bool) -> None:
     asking = [cell.id for cell in cells if cell.device is Device.CUDA]
-    if asking and not stack.cuda_available:
+    if asking and not gpu_present:
         # FunASR itself would continue on the CPU, and the outcome would be taken for a GPU's.
         raise NoGpuError(
             f"{len(asking)} cells need a GPU and torch finds none, such as {asking[0]}",
@@ -183,6 +210,8 @@ class _Run:
     """The cells that are expected of it, those that cannot be run here among them."""
     shard: ShardOrigin | None
     """Which part of the matrix that is, if it is one."""
+    cluster: RayCluster | None
+    """What runs the cells; None for this machine."""
 
 
 def _measure(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path) -> None:
@@ -212,8 +241,9 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path)
         with stage(f"{len(wanted)} cells to run; fetching and laying out their releases") as laying:
             ready = _Counted(laying, total=len({cell.release for cell in wanted}))
             lay_out_releases(prepared, wanted, on_done=ready)
-        reuse = _execute(run, wanted, store, workspace)
-        if reuse is not None:
+        if run.cluster:
+            provenance = _execute_on(run.cluster, run, wanted, store, provenance)
+        elif (reuse := _execute(run, wanted, store, workspace)) is not None:
             provenance = replace(provenance, reuse=reuse.and_earlier(provenance.reuse))
     else:
         say("0 cells to run")
@@ -229,6 +259,25 @@ class _Counted:
     def __call__(self, _release: object) -> None:
         self._done += 1
         self._stage.note = f"{self._done} of {self._total} are ready"
+
+
+def _execute_on(
+    cluster: RayCluster, run: _Run, wanted: Sequence[Cell], store: RunStore, provenance: Provenance
+) -> Provenance:
+    """Run the cells on a cluster; returns where the outcomes come from, its machines among that."""
+    from harness.run.cluster.cluster_run import ClusterRun
+
+    options, missing = run.options, set(wanted)
+    with Display(total=len(wanted)) as display:
+        return ClusterRun(
+            cluster=cluster,
+            runner=run.runner,
+            prepared=run.prepared,
+            store=store,
+            display=display,
+            cache=run.runner.settings.cache if options.cache else None,
+            speech=SpeechFiles.of(options.jsonl, options.valid, options.rows),
+        ).execute(wanted, [one for one in store.load() if one.cell not in missing], provenance)
 
 
 def _execute(run: _Run, wanted: Sequence[Cell], store: RunStore, workspace: Path) -> ReuseFacts | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,10 @@ class Prepared:
     On a GPU each cell imports for itself, because an import that asks for the GPU must not be forked from."""
     own_variants: Mapping[str, Any] = field(default_factory=dict)
     """Of the user's own variants what they set, see `harness.variants.catalogue`."""
+
+    def as_part_of(self, trained: Collection[str]) -> Prepared:
+        """For cells that are a part of a run: a release is imported as in the whole run, where `trained` are."""
+        return replace(self, trained=frozenset(trained) & frozenset(self.releases))
 
     def release_for(self, label: str) -> dict[str, Any]:
         """What a release's process needs to enter it."""
@@ -327,7 +331,7 @@ def prepare(
             workspace,
         ),
         stored=stored,
-        trained=_trained(cells),
+        trained=releases_with_trainers(cells),
         own_variants={
             source.name: own_settings(variants[source.name])
             for source in matrix.variants
@@ -342,7 +346,8 @@ def _contract(variant: Variant, dimensions: Dimensions, depth: Depth) -> dict[st
     return {**told, "inputs": list(variant.inputs), "frame_seconds": variant.frame_seconds}
 
 
-def _trained(cells: Sequence[Cell]) -> frozenset[str]:
+def releases_with_trainers(cells: Sequence[Cell]) -> frozenset[str]:
+    """Those that are imported whole, see `Prepared.trained`."""
     on_gpu = {cell.release for cell in cells if cell.device is Device.CUDA}
     return frozenset(cell.release for cell in cells if cell.check.through_trainer) - on_gpu
 

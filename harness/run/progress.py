@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -66,7 +66,30 @@ def stage(text: str, *, every: float = LINE_EVERY_SECONDS, announce: bool = True
         thread.join()
 
 
-class Display:
+class RunListener:
+    """Hears how a run goes on; by itself it does nothing with it."""
+
+    def follow(self, plan: Plan, usual: Mapping[Check, float], stack: Environment, cache: Path) -> None:
+        """A process tree is about to start.
+
+        Args:
+            usual: Seconds that a cell of each check usually takes.
+        """
+
+    def event(self, event: events.Event) -> None:
+        """The process tree says something of itself."""
+
+    def started(self, cell: Cell) -> None:
+        """A cell's process has started."""
+
+    def done(self, outcome: Outcome) -> None:
+        """A cell has its outcome."""
+
+    def tick(self) -> None:
+        """Nothing has happened; called many times a second."""
+
+
+class Display(RunListener):
     """Cells done, running, failed, and the time left: drawn on a terminal, written line by line elsewhere."""
 
     def __init__(self, total: int) -> None:
@@ -102,15 +125,22 @@ class Display:
         self._tell()
 
     def follow(self, plan: Plan, usual: Mapping[Check, float], stack: Environment, cache: Path) -> None:
-        """A process tree is about to start.
+        """A process tree is about to start."""
+        batches = [[plan.cells[planned.number] for planned in batch.cells] for batch in plan.batches]
+        self.expect(batches, plan.settings.jobs, usual, importing(plan, stack, cache))
+
+    def expect(self, batches: Sequence[Sequence[Cell]], jobs: int, usual: Mapping[Check, float], doing: str) -> None:
+        """Cells are about to run.
 
         Args:
+            batches: Cells that run one after the other, in the order in which they start.
+            jobs: How many batches run at once.
             usual: Seconds that a cell of each check usually takes.
+            doing: What goes on until the first of them starts.
         """
-        batches = [[plan.cells[planned.number] for planned in batch.cells] for batch in plan.batches]
-        self._left = TimeLeft(batches, plan.settings.jobs, usual)
-        self._doing = importing(plan, stack, cache)
-        if plan.batches:
+        self._left = TimeLeft(batches, jobs, usual)
+        self._doing = doing
+        if batches:
             self._tell_unless_drawn()
 
     def event(self, event: events.Event) -> None:

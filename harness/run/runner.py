@@ -24,7 +24,7 @@ from harness.releases import install_path
 from harness.run.executor import execute
 from harness.run.plan import Plan, Settings, build_plan
 from harness.run.prepare import Prepared, StoredExamples, lay_out_releases, prepare
-from harness.run.progress import Display
+from harness.run.progress import RunListener
 from harness.run.reuse.circumstances import circumstances
 from harness.run.reuse.kept import KeptOutcomes
 from harness.run.reuse.reuse import Reuse
@@ -205,7 +205,7 @@ class CellRunner:
         on_outcome: Callable[[Outcome], None],
         *,
         options: RunOptions = PLAIN,
-        display: Display | None = None,
+        display: RunListener | None = None,
         reuse: Reuse | None = None,
     ) -> None:
         """Run a plan and give each outcome, judged, as soon as it is known; `reuse` says which cells need not run."""
@@ -213,9 +213,7 @@ class CellRunner:
         folder = plan.settings.workspace.parent / "env"
 
         def judge(outcome: Outcome) -> None:
-            known = requests.evidence_for(outcome.cell)
-            complete = replace(outcome, evidence={**outcome.evidence, **known}) if known else outcome
-            judged = _judged(settings.rule, complete)
+            judged = self.judged(outcome, requests)
             on_outcome(judged)
             if display:
                 display.done(judged)
@@ -234,6 +232,12 @@ class CellRunner:
             **shown,
         )
 
+    def judged(self, outcome: Outcome, requests: CellRequests) -> Outcome:
+        """A measured outcome with what was known beforehand, judged."""
+        known = requests.evidence_for(outcome.cell)
+        complete = replace(outcome, evidence={**outcome.evidence, **known}) if known else outcome
+        return _judged(self.settings.rule, complete)
+
     def run(
         self,
         matrix: Matrix,
@@ -241,7 +245,7 @@ class CellRunner:
         releases: Mapping[str, Release],
         *,
         options: RunOptions = PLAIN,
-        display: Display | None = None,
+        display: RunListener | None = None,
     ) -> dict[Cell, Outcome]:
         """Prepare, plan, execute and judge cells that no matrix needs to list.
 
@@ -264,7 +268,7 @@ class CellRunner:
         workspace: Path,
         *,
         options: RunOptions = PLAIN,
-        display: Display | None = None,
+        display: RunListener | None = None,
     ) -> dict[Cell, Outcome]:
         """Plan, execute and judge cells for which everything is prepared."""
         outcomes: dict[Cell, Outcome] = {}

@@ -131,6 +131,14 @@ class RunStore:
         self._write_run(provenance)
         return provenance
 
+    def note(self, provenance: Provenance) -> None:
+        """Write more about where the outcomes come from, of the run that `begin` began.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        self._write_run(provenance)
+
     def append(self, outcome: Outcome) -> None:
         """Write one outcome, whole, and flush it to the disk.
 

@@ -15,11 +15,8 @@ from harness.run.store import LoadedRun, load_run
 from harness.variants.catalogue import available
 
 ROOT = Path(__file__).parent.parent
-RUNS = ("later_checks", "training", "ranks", "properties", "architectures", "findings", "bicif")
+RUNS = ("later_checks", "training", "ranks", "properties", "architectures", "findings", "bicif", "seaco")
 """Besides the atlas."""
-RECORDED = ("seaco",)
-"""Runs that show a known issue and are no report: learning is not judged for SeACo, whose loss is over hotwords alone,
-so its trainings have conditions that nothing explains."""
 REPORTED = ("paraformer_streaming", "paraformer")
 """Of the architectures, those that the atlas is about."""
 STREAMING = "paraformer_streaming"
@@ -80,8 +77,7 @@ def test_nothing_in_a_committed_run_is_unexplained_or_unexpected(name: str, issu
 def test_every_known_issue_was_seen_in_the_cell_that_it_names(atlas: LoadedRun, issues: KnownIssues) -> None:
     seen: dict[str, list[KnownIssue]] = defaultdict(list)
     looked: set[str] = set()
-    folders = [*(ROOT / "reports" / name for name in RUNS), *(ROOT / "tests/recorded_runs" / name for name in RECORDED)]
-    for run in (atlas, *map(load_run, folders)):
+    for run in (atlas, *(load_run(ROOT / "reports" / name) for name in RUNS)):
         for one in judge(run.outcomes, issues):
             seen[one.outcome.cell.id] += [issue for issue in (one.issue, *one.also) if issue]
             looked |= {one.outcome.cell.id} if one.outcome.common.findings is not None else set()

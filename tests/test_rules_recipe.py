@@ -31,6 +31,8 @@ def seen(config: dict[str, Any], *, learns: bool = False, **changed: Any) -> dic
         ({}, {"observed": {"warmup_steps": 4}}, ""),
         ({"frozen": 30}, {}, "freezes 30 tensors"),
         ({"optim": "sgd"}, {}, "trains with `optim: sgd`"),
+        ({"hotwords_alone": True}, {}, "over hotwords alone"),
+        ({"hotwords_alone": False}, {}, ""),
         ({"scheduler": "noamlr"}, {"observed": {"warmup_steps": None}}, "schedule is `noamlr`"),
         ({}, {"observed": {"warmup_steps": 30000}}, "learning rates add up to"),
         ({}, {"observed": {"learning_rate": 0.02}}, "learning rate of 0.02 is above the recipe's 0.002"),

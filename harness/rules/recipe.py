@@ -53,6 +53,8 @@ def departure(config: ConfigInForce | None, plan: PlannedTraining, recipe: Recip
         return ""
     if config.frozen:
         return f"the configuration freezes {config.frozen} tensors at random values"
+    if config.hotwords_alone:
+        return "the configuration computes SeACo's loss over hotwords alone (`train_decoder: false`)"
     if config.optim not in ADAPTIVE:
         return f"the configuration trains with `optim: {config.optim}`"
     if config.scheduler != "warmuplr" or number(plan.warmup_steps) is None:

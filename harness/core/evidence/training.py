@@ -286,6 +286,8 @@ class ConfigInForce:
     """Frozen parameters that changed."""
     not_trainable_besides: tuple[str, ...] = ()
     """Other parameters that require no gradient."""
+    hotwords_alone: bool = False
+    """Whether the loss is over hotwords alone and not over the texts: SeACo's `train_decoder: false`."""
 
 
 @dataclass(frozen=True, kw_only=True)

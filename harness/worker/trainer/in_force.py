@@ -133,7 +133,10 @@ def frozen_by(config: Mapping[str, Any], names: Sequence[str], still: Collection
 def trained(
     network: Any, before: Mapping[str, Any], config: Mapping[str, Any], groups: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Which parameters the configuration freezes, and which of those changed nevertheless."""
+    """Which parameters the configuration freezes, which of those changed nevertheless, and what the loss leaves out.
+
+    SeacoParaformer alone has `train_decoder`; without it the loss is over hotwords, and `criterion_att` is not called.
+    """
     import torch
 
     named = dict(network.named_parameters())
@@ -148,6 +151,7 @@ def trained(
         "frozen_names": frozen[:_MOST_NAMES],
         "frozen_but_moved": moved[:_MOST_NAMES],
         "not_trainable_besides": others[:_MOST_NAMES],
+        "hotwords_alone": getattr(network, "train_decoder", None) is False,
     }
 
 

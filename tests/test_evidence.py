@@ -156,3 +156,11 @@ def test_an_unknown_answer_is_a_mismatch() -> None:
         parse(kind, {"questions": [{"name": "rows", "status": "maybe"}]}, place="evidence")
     found = parse(kind, {"questions": [{"name": "rows", "status": "fails", "message": "lost"}]}, place="evidence")
     assert found.questions[0].status is AnswerStatus.FAILS
+
+
+def test_a_text_of_an_enumeration_becomes_its_member_and_another_is_refused() -> None:
+    for kind, text in ((Status, "passed"), (AnswerStatus, str(next(iter(AnswerStatus))))):
+        found = parse(tuple[kind, ...], [text], place="kept", strict=True)  # type: ignore[valid-type]
+        assert type(found[0]) is kind
+        with pytest.raises(EvidenceMismatch, match="expected one of"):
+            parse(tuple[kind, ...], ["nonsense"], place="kept", strict=True)  # type: ignore[valid-type]

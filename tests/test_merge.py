@@ -228,7 +228,7 @@ def test_shards_of_other_splits_are_refused(shards: Path) -> None:
     edit_run(TWO, lambda data: data["shard"].update(count=3))
     assert f"number of shards: 2 in {ONE}, 3 in {TWO}" in refused(ONE, TWO)
     edit_run(TWO, lambda data: data["shard"].pop("selected"))
-    assert "has not the fields" in refused(ONE, TWO)
+    assert "run.shard.selected: a key is missing" in refused(ONE, TWO)
 
 
 def test_what_is_no_shard_is_refused(shards: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def cache(tmp_path: Path) -> Path:
 def release(tmp_path: Path, cache: Path) -> Release:
     found = read_local(make_wheel(tmp_path, "1.0.0"))
     fetch([found], cache, jobs=1)
+    # A change within the same tick of the file system's clock and of the same length cannot be seen.
+    time.sleep(0.05)
     return found
 
 

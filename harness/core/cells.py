@@ -224,7 +224,6 @@ class Failure:
 
 _KINDS_OF_FIELDS: Mapping[str, Any] = {
     "id": str,
-    "cell": Mapping,
     "status": str,
     "reason": str,
     "failure": Mapping | None,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.core.evidence.questions import AnswerStatus
 from harness.core.evidence.training import Figure, RanksTraining
 
 if TYPE_CHECKING:
@@ -98,21 +98,20 @@ def _bool(value: object, _kind: object) -> bool:
     raise _refused("true or false", value)
 
 
-def _str(value: object, _kind: object) -> str:
-    if isinstance(value, str):
+def _str(value: object, kind: object) -> str:
+    """A text; of an enumeration of texts, which this is called for as well, its member."""
+    if not isinstance(value, str):
+        raise _refused("a text", value)
+    if not (isinstance(kind, type) and issubclass(kind, StrEnum)):
         return value
-    raise _refused("a text", value)
+    try:
+        return kind(value)
+    except ValueError:
+        raise _refused(f"one of {', '.join(kind)}", value) from None
 
 
 def _figure(value: object, _kind: object) -> Figure:
     return None if value is None else _float(value, float)
-
-
-def _status(value: object, _kind: object) -> AnswerStatus:
-    try:
-        return AnswerStatus(_str(value, str))
-    except ValueError:
-        raise _refused(f"one of {', '.join(AnswerStatus)}", value) from None
 
 
 @cache
@@ -123,7 +122,7 @@ def _converter(strict: bool, *, detailed: bool) -> Converter:
     from cattrs.gen import make_dict_structure_fn
 
     converter = Converter(forbid_extra_keys=strict, detailed_validation=detailed)
-    for kind, hook in ((float, _float), (int, _int), (bool, _bool), (str, _str), (AnswerStatus, _status)):
+    for kind, hook in ((float, _float), (int, _int), (bool, _bool), (str, _str)):
         converter.register_structure_hook(kind, hook)
     converter.register_structure_hook(Any, lambda value, _: value)
     converter.register_structure_hook(Figure, _figure)

@@ -91,6 +91,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(venv_params=VENV_PARAMS)
+def long(session: nox.Session) -> None:
+    """Run the tests that take minutes each: whole commands on real releases."""
+    install(session)
+    session.run("python", "-m", "pytest", "tests", "-m", "long", "-n", "0", "--benchmark-disable", *session.posargs)
+
+
+@nox.session(venv_params=VENV_PARAMS)
 def cluster(session: nox.Session) -> None:
     """Run cells on a Ray cluster of two nodes on this machine, of which one is killed."""
     install(session)

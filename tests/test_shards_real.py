@@ -16,7 +16,7 @@ from harness.environments.environment import probe
 from harness.run.runner import CellRunner
 from harness.run.store import load_run
 
-pytestmark = pytest.mark.release
+pytestmark = [pytest.mark.release, pytest.mark.long]
 
 MATRIX = """
 schema = 1

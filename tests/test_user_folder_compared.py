@@ -80,6 +80,7 @@ def test_diagnose_runs_the_folders_cell(room: Path, layout: Layout, capsys: pyte
     assert (found["cell"], found["against"]) == (cell(NEWER, "loss_contract"), OLDER)
 
 
+@pytest.mark.long
 @pytest.mark.release
 def test_bisect_finds_where_the_folders_model_trains(
     room: Path, layout: Layout, capsys: pytest.CaptureFixture[str]
@@ -96,6 +97,7 @@ def test_bisect_finds_where_the_folders_model_trains(
     assert "1.0.18" in json.dumps(transition)
 
 
+@pytest.mark.long
 @pytest.mark.release
 def test_gate_names_what_a_patch_breaks_of_the_folder(
     room: Path, layout: Layout, capsys: pytest.CaptureFixture[str]

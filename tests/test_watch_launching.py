@@ -108,8 +108,9 @@ def test_signals_grow_harsher_until_the_command_has_ended(tmp_path: Path, monkey
 def test_a_hopeless_training_is_ended_where_that_is_wanted(tmp_path: Path) -> None:
     folder = tmp_path / RECORDS
     folder.mkdir()
-    for severity, left in ((Severity.BROKEN, 1), (None, 0)):
-        command, shown = launch([PYTHON, "-c", "import time; time.sleep(1.5)"], tmp_path, {}), Shown()
+    # No Python: one that is interrupted while it starts ends with a status of its own.
+    for severity, left, seconds in ((Severity.BROKEN, 1, "300"), (None, 0, "0.5")):
+        command, shown = launch(["sleep", seconds], tmp_path, {}), Shown()
         found = WatchedTraining(folder=tmp_path)
         for file, rank in state(30, loss=lambda n: float("nan")).ranks.items():
             found.state.ranks[file] = rank

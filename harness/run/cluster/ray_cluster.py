@@ -68,7 +68,7 @@ class RayCluster:
         return any(node.gpus for node in self.nodes())
 
     def remote(self, function: Callable[..., Any], demand: Demand, name: str) -> Callable[..., Any]:
-        """A function as a task that yields; it is never tried again by Ray, who would run settled cells anew."""
+        """A function as a task that yields; Ray never retries it: that would repeat cells that have an outcome."""
         return self.ray.remote(function).options(  # type: ignore[no-any-return]
             name=name,
             num_cpus=demand.cpus,

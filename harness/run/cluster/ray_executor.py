@@ -34,7 +34,7 @@ class ClusterListener:
     on_outcome: Callable[[Outcome], None]
     """Gets each cell's outcome once, not judged."""
     on_machine: Callable[[Machine], None]
-    """Gets what a node is, for each batch anew."""
+    """Gets the node that a batch runs on; once per batch."""
     on_started: Callable[[Cell], None]
     on_warning: Callable[[str], None]
     on_tick: Callable[[], None]

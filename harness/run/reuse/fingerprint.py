@@ -1,8 +1,8 @@
 """A cell's fingerprint: everything of its release that it depended on, each with a value that another release can have.
 
-A process that is told the same and reads the same at every step takes the same steps. So a cell of another release with
-the same request and environment can only end as this one did if all that this one read has the same value there: the
-code that ran on import and in the functions that were entered, where each module was looked for and found, what the
+A process with the same inputs that reads the same data at every step takes the same steps. So a cell of another release
+with the same request and environment can only end as this one did if all that this one read has the same value there:
+the code that ran on import and in the functions that were entered, where each module was looked for and found, what the
 registrations decide, files and folders that were read. What follows from these, such as which modules are loaded, need
 not be compared.
 """

@@ -1,4 +1,4 @@
-"""Which checks a change of a release reaches, told from what their cells used when they last ran."""
+"""Which checks a change of a release reaches, by what their cells used when they last ran."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from harness.run.reuse.fingerprint import DependencyKind, Fingerprint, ReleaseSe
 from harness.run.reuse.kept import KnownOutcome
 
 _ALWAYS_OTHER = frozenset({DependencyKind.VERSION})
-"""What every change of a release changes: not told."""
+"""What every change of a release changes; not reported."""
 _RELATIVE = frozenset({DependencyKind.REGISTRY})
-"""What a fingerprint has as an import found it, and a source that was never imported cannot have: told from the
-sources of both."""
+"""What a fingerprint has as an import found it, and a source that was never imported cannot have: compared by
+the sources of both."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What a cell used of its release: the code that was entered, and the files, folders and modules that were looked for.
 
-A process that is told to `begin` before it enters its release records from then on; the cells that are forked from it
+A process that calls `begin` before it enters its release records from then on; the cells that are forked from it
 go on with the record. Outside, `harness.run.reuse` compares what is named here with another release.
 
 Which code was entered costs next to nothing to know. CPython 3.11 counts down, in each code object, the calls until it

@@ -29,6 +29,11 @@ def second(check: str, **changed: Any) -> dict[str, Any]:
     return {**data, "schema": 2, **place, "shims": data.pop("adaptations")}
 
 
+def third(check: str, **changed: Any) -> dict[str, Any]:
+    """A record of schema 3."""
+    return {**second(check, **changed), "schema": 3}
+
+
 @pytest.mark.parametrize("record", [first, second])
 def test_a_blocked_cell_names_its_dependency_by_its_present_id(record: Any) -> None:
     depth = "slim" if record is first else "reduced"
@@ -86,7 +91,7 @@ def test_a_training_keeps_its_figures_under_the_present_names(record: Any) -> No
     assert evidence.trainer_options == ("max_epoch",)
     assert evidence.training is not None
     assert evidence.training.invariants is not None
-    assert evidence.training.invariants.not_asked == ("ranks",)
+    assert evidence.training.invariants.not_observed == ("ranks",)
     assert evidence.convergence is not None
     assert evidence.convergence.difference == 0.1
 
@@ -100,6 +105,24 @@ def test_a_release_s_own_words_stay_as_they_are() -> None:
 def test_what_a_loaded_tensor_equals_was_called_is() -> None:
     data = first("checkpoint", metrics={"loading": {"model.pt": {"is": "trained"}, "broken": 3}})
     assert upgraded(data)["metrics"] == {"loading": {"model.pt": {"equals": "trained"}, "broken": 3}}
+
+
+@pytest.mark.parametrize("record", [first, second, third])
+def test_what_was_not_tested_was_called_not_asked(record: Any) -> None:
+    questions = [{"name": "once", "status": "not_asked", "message": "a reader that is not_asked, as it said"}]
+    data = upgraded(
+        record("data", metrics={"questions": 3, "questions_not_asked": 1}, evidence={"questions": questions})
+    )
+    assert data["schema"] == SCHEMA
+    assert data["metrics"] == {"questions": 3, "questions_not_tested": 1}
+    assert data["evidence"]["questions"] == [{**questions[0], "status": "not_tested"}]
+
+
+def test_ranks_that_were_not_measured_were_not_asked() -> None:
+    ranks = {"not asked": "2 processes need as many GPUs"}
+    assert upgraded(third("finetune", metrics={"ranks": ranks}))["metrics"]["ranks"] == {
+        "not_measured": ranks["not asked"]
+    }
 
 
 def test_a_present_record_is_left_as_it_is() -> None:

@@ -151,7 +151,7 @@ def test_a_finding_has_a_code_in_kebab_case(code: str) -> None:
 def test_an_unknown_answer_is_a_mismatch() -> None:
     kind = Check.DATA.facts.evidence
     with pytest.raises(
-        EvidenceMismatch, match=r"questions\[0\].status: expected one of holds, fails, listed, not_asked"
+        EvidenceMismatch, match=r"questions\[0\].status: expected one of holds, fails, listed, not_tested"
     ):
         parse(kind, {"questions": [{"name": "rows", "status": "maybe"}]}, place="evidence")
     found = parse(kind, {"questions": [{"name": "rows", "status": "fails", "message": "lost"}]}, place="evidence")

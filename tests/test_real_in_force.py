@@ -156,7 +156,7 @@ def test_a_sound_training_in_a_users_configuration_is_accused_of_nothing(
     assert one.verdict in (Verdict.AS_EXPECTED, Verdict.KNOWN)
     config = one.outcome.metrics["config_in_force"]
     assert config["source"] == "trainer"
-    assert "configuration" not in one.outcome.evidence["training"]["invariants"]["not_asked"]
+    assert "configuration" not in one.outcome.evidence["training"]["invariants"]["not_observed"]
 
 
 def test_what_is_configured_is_what_is_in_force(judged: Mapping[tuple[str, str], JudgedOutcome]) -> None:

@@ -32,7 +32,7 @@ def test_releases_of_which_the_same_is_true_are_reported_together() -> None:
         item("1.0.0", "train", ("once", "fails"), ("cmvn", "fails")),
         item("1.0.1", "train", ("once", "fails"), ("cmvn", "holds")),
         item("1.1.0", "train", ("once", "holds"), ("cmvn", "holds")),
-        item("1.2.0", "train_ds", ("once", "holds"), ("cmvn", "not_asked"), file=""),
+        item("1.2.0", "train_ds", ("once", "holds"), ("cmvn", "not_tested"), file=""),
     ]
     cmvn, once = data_questions(judged, ORDER)
     assert (cmvn.name, once.name) == ("cmvn", "once")
@@ -45,7 +45,7 @@ def test_releases_of_which_the_same_is_true_are_reported_together() -> None:
     assert [use.severity for use in once.uses] == [Severity.WRONG, None, None]
     assert once.uses[0].message == "once in 1.0.1"
     assert once.uses[0].cell.startswith("1.0.1/")
-    assert [use.standing for use in cmvn.uses] == ["fails", "holds", "not_asked"]
+    assert [use.standing for use in cmvn.uses] == ["fails", "holds", "not_tested"]
     assert [(example.name, example.value) for example in cmvn.uses[2].example] == [("utterance", "one")]
 
 

@@ -62,10 +62,10 @@ def test_message_and_counter_example_are_those_of_the_newest_release() -> None:
 
 
 def test_the_gravest_comes_first_and_speaks_for_the_row() -> None:
-    status = ("does_not_apply", "holds", "not_asked", "known", "fails")
+    status = ("does_not_apply", "holds", "not_tested", "known", "fails")
     judged = [item(release, ("lengths_agree", one)) for release, one in zip(ORDER.labels * 2, status, strict=False)]
     (section,) = variant_properties(judged, ORDER)
-    assert [use.status for use in section.rows[0].uses] == ["fails", "known", "holds", "not_asked", "does_not_apply"]
+    assert [use.status for use in section.rows[0].uses] == ["fails", "known", "holds", "not_tested", "does_not_apply"]
     assert section.rows[0].status == "fails"
     assert [bool(use.counterexample) for use in section.rows[0].uses] == [True, True, False, False, False]
 

@@ -42,7 +42,7 @@ def test_invariants_are_listed_by_name() -> None:
     given = judged(invariants=invariants(not_in_optimizer=["a"], log_lines=0))
     judgement = judgement_of(given)
     assert judgement.broken == ("optimizer",)
-    assert judgement.not_asked == ("log", "accumulation", "ranks", "configuration", "frozen")
+    assert judgement.unobserved == ("log", "accumulation", "ranks", "configuration", "frozen")
     assert judgement.invariants.startswith("kept: start, epochs, batches, schedule, moving, clipping")
     assert "; broken: optimizer; not observed: log, accumulation, ranks" in judgement.invariants
 

@@ -111,7 +111,7 @@ def passed(**evidence: object) -> Verdict:
         ({"training": {"steps": 12}}, Verdict.AS_EXPECTED),
         ({"training": {"learning": {}, "invariants": {}}}, Verdict.AS_EXPECTED),
         ({"questions": [{"name": "schedule", "status": "holds"}]}, Verdict.UNEXPECTED_PASS),
-        ({"questions": [{"name": "schedule", "status": "not_asked"}]}, Verdict.AS_EXPECTED),
+        ({"questions": [{"name": "schedule", "status": "not_tested"}]}, Verdict.AS_EXPECTED),
         ({"properties": [{"name": "schedule", "status": "does_not_apply"}]}, Verdict.AS_EXPECTED),
     ],
 )
@@ -121,7 +121,7 @@ def test_what_was_not_asked_contradicts_no_issue(evidence: dict[str, object], ve
 
 def test_a_finding_with_a_part_missing_that_was_not_asked_is_known() -> None:
     failure = Failure(type="X", message="m", signature="DataDiffers@long")
-    evidence = {"questions": [{"name": "long", "status": "fails"}, {"name": "path_aishell", "status": "not_asked"}]}
+    evidence = {"questions": [{"name": "long", "status": "fails"}, {"name": "path_aishell", "status": "not_tested"}]}
     outcome = Outcome(cell=CELL, status=Status.FAILED, reason="r", failure=failure, evidence=evidence)
     [one] = judge([outcome], KnownIssues(issues=(LONG, PATH)))
     assert one.verdict is Verdict.KNOWN

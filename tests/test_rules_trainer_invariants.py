@@ -37,11 +37,11 @@ def observed(**changed: Any) -> dict[str, Any]:
 def test_a_sound_trainer_keeps_every_invariant_that_is_checked() -> None:
     verdict = judge_invariants(metrics())
     assert broken(metrics()) == ()
-    assert verdict.not_asked == ("accumulation", "ranks", "configuration", "frozen")
+    assert verdict.not_observed == ("accumulation", "ranks", "configuration", "frozen")
 
 
 def test_of_nothing_nothing_is_asked() -> None:
-    assert judge_invariants({}).not_asked == tuple(INVARIANTS)
+    assert judge_invariants({}).not_observed == tuple(INVARIANTS)
     assert judge_invariants({}).reasons == {}
 
 
@@ -79,8 +79,8 @@ def test_a_rate_that_stands_still_is_reported_apart_from_one_that_runs_ahead(rat
 
 
 def test_two_rates_are_too_few_to_stand_still() -> None:
-    assert "moving" in judge_invariants(metrics(learning_rates=[0.00025] * 2)).not_asked
-    assert "moving" in judge_invariants(observed(warmup_steps=None)).not_asked
+    assert "moving" in judge_invariants(metrics(learning_rates=[0.00025] * 2)).not_observed
+    assert "moving" in judge_invariants(observed(warmup_steps=None)).not_observed
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_a_step_may_not_lie_idle_longer_than_it_works(idle: float, running: floa
 
 def test_one_step_that_stalls_is_no_idling_trainer_and_what_was_not_counted_is_not_asked() -> None:
     assert broken(observed(idle_seconds=[*[0.0] * 11, 60.0])) == ()
-    assert "idling" in judge_invariants(observed(idle_seconds=[None] * 12, running_seconds=[None] * 12)).not_asked
-    assert "idling" in judge_invariants(observed(idle_seconds=[])).not_asked
+    assert "idling" in judge_invariants(observed(idle_seconds=[None] * 12, running_seconds=[None] * 12)).not_observed
+    assert "idling" in judge_invariants(observed(idle_seconds=[])).not_observed
 
 
 def test_a_rate_may_differ_by_rounding() -> None:
@@ -109,7 +109,7 @@ def test_a_rate_may_differ_by_rounding() -> None:
 
 @pytest.mark.parametrize("rates", [[], ["nan"] * 12, [None] * 12])
 def test_rates_that_are_not_known_are_not_judged(rates: object) -> None:
-    assert "schedule" in judge_invariants(metrics(learning_rates=rates)).not_asked
+    assert "schedule" in judge_invariants(metrics(learning_rates=rates)).not_observed
 
 
 def test_an_epoch_too_few_is_reported() -> None:
@@ -142,7 +142,7 @@ def test_gradients_are_as_large_as_clipping_leaves_them(norm: float, found: floa
 
 @pytest.mark.parametrize("clip", [None, 0, -1, "nan"])
 def test_where_no_norm_is_stated_clipping_is_not_asked(clip: object) -> None:
-    assert "clipping" in judge_invariants(observed(gradient_clip=clip)).not_asked
+    assert "clipping" in judge_invariants(observed(gradient_clip=clip)).not_observed
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_what_is_logged_is_what_was_computed_to_the_printed_digit(differences: A
 
 def test_a_log_of_another_number_of_steps_is_reported() -> None:
     assert broken(observed(log_lines=6)) == ("log",)
-    assert "log" in judge_invariants(observed(log_lines=0)).not_asked
+    assert "log" in judge_invariants(observed(log_lines=0)).not_observed
 
 
 def test_batches_that_repeat_are_reported() -> None:
@@ -240,8 +240,8 @@ def test_memory_that_wanders_or_settles_has_not_grown() -> None:
     wandering = [700 * MIB + (step % 2) * 500 * MIB for step in range(24)]
     settling = [700 * MIB + min(step, 11) * 50 * MIB for step in range(24)]
     assert broken(metrics(held_bytes=wandering)) == broken(metrics(held_bytes=settling)) == ()
-    assert "memory" in judge_invariants(metrics(held_bytes=grown(1e9, steps=11))).not_asked
-    assert "memory" in judge_invariants(metrics(held_bytes=[None] * 24)).not_asked
+    assert "memory" in judge_invariants(metrics(held_bytes=grown(1e9, steps=11))).not_observed
+    assert "memory" in judge_invariants(metrics(held_bytes=[None] * 24)).not_observed
 
 
 def accumulated(**changed: Any) -> dict[str, Any]:
@@ -313,7 +313,7 @@ def test_each_process_has_the_losses_of_one(mine: object, again: object, said: s
 
 
 def test_processes_for_which_there_were_too_few_gpus_are_not_asked() -> None:
-    assert "ranks" in judge_invariants(metrics(ranks={"not asked": "2 processes need as many GPUs"})).not_asked
+    assert "ranks" in judge_invariants(metrics(ranks={"not_measured": "2 processes need as many GPUs"})).not_observed
 
 
 def test_processes_that_break_off_are_reported() -> None:
@@ -327,7 +327,7 @@ def test_processes_that_break_off_are_reported() -> None:
 def test_whatever_is_reported_is_judged_or_a_mismatch(name: str, value: object) -> None:
     for given in (metrics(observed={name: value}), observed(**{name: value})):
         verdict, mismatch = judged(judge_invariants, given)
-        known = verdict and {*verdict.reasons, *verdict.not_asked}
+        known = verdict and {*verdict.reasons, *verdict.not_observed}
         assert f"metrics.invariants.{name}" in mismatch if known is None else known == set(INVARIANTS)
 
 
@@ -425,7 +425,7 @@ def test_a_rank_without_losses_hides_no_other() -> None:
 def test_clipping_that_had_nothing_to_do_is_not_observed() -> None:
     below = [{"step": 0, "norm": 0.4, "found_by_clipping": 0.4}, {"step": 1, "norm": 0.7, "found_by_clipping": None}]
     found = metrics(observed=invariants(gradient_clip=1.0, norms_before_steps=below))
-    assert "clipping" in judge_invariants(found).not_asked
+    assert "clipping" in judge_invariants(found).not_observed
     reached = [*below, {"step": 2, "norm": 1.3, "found_by_clipping": None}]
     found = metrics(observed=invariants(gradient_clip=1.0, norms_before_steps=reached))
     assert judge_invariants(found).reasons["clipping"]
@@ -433,12 +433,12 @@ def test_clipping_that_had_nothing_to_do_is_not_observed() -> None:
 
 def test_another_scheduler_than_warmup_is_not_observed() -> None:
     found = metrics(observed=invariants(warmup_steps=None), learning_rates=[0.5] * 12)
-    assert {"schedule", "moving"} <= set(judge_invariants(found).not_asked)
+    assert {"schedule", "moving"} <= set(judge_invariants(found).not_observed)
 
 
 def test_early_stopping_may_end_before_the_last_epoch_and_not_run_more() -> None:
     stops = {"train_conf": {"early_stopping_patience": 2}}
-    assert "epochs" in judge_invariants(metrics(epochs=4, config_in_force=stops)).not_asked
+    assert "epochs" in judge_invariants(metrics(epochs=4, config_in_force=stops)).not_observed
     assert judge_invariants(metrics(epochs=4)).reasons["epochs"]
     assert judge_invariants(metrics(epochs=7, config_in_force=stops)).reasons["epochs"]
 
@@ -459,7 +459,7 @@ def test_early_stopping_may_end_before_the_last_epoch_and_not_run_more() -> None
 def test_the_log_has_a_line_for_each_batch(config: dict[str, Any], told: dict[str, Any], kept: bool | None) -> None:
     verdict = judge_invariants(metrics(observed=invariants(**told), config_in_force=config))
     assert verdict.reasons.get("log") == (None if kept is None else verdict.reasons["log"])
-    assert ("log" in verdict.not_asked) is (kept is None)
+    assert ("log" in verdict.not_observed) is (kept is None)
     if kept is not None:
         assert (not verdict.reasons["log"]) is kept
 
@@ -467,7 +467,7 @@ def test_the_log_has_a_line_for_each_batch(config: dict[str, Any], told: dict[st
 def test_epochs_that_can_only_be_counted_by_validations_are_not_observed_with_validations_within_them() -> None:
     within = {"train_conf": {"validate_interval": 2}}
     counted = metrics(epochs=10, config_in_force=within, observed=invariants(epochs_numbered=False))
-    assert "epochs" in judge_invariants(counted).not_asked
+    assert "epochs" in judge_invariants(counted).not_observed
     numbered = metrics(epochs=10, config_in_force=within, observed=invariants(epochs_numbered=True))
     assert judge_invariants(numbered).reasons["epochs"]
     without = metrics(epochs=10, observed=invariants(epochs_numbered=False))
@@ -477,4 +477,4 @@ def test_epochs_that_can_only_be_counted_by_validations_are_not_observed_with_va
 def test_rows_of_epochs_that_end_within_a_step_are_not_observed() -> None:
     cut = metrics(targets={"rows": [[5, 2]], "steps": [[[0]]] * 12})
     assert judge_invariants(cut).reasons["batches"]
-    assert "batches" in judge_invariants({**cut, "epochs_end_within_steps": True}).not_asked
+    assert "batches" in judge_invariants({**cut, "epochs_end_within_steps": True}).not_observed

@@ -31,7 +31,7 @@ def test_a_training_that_learns_passes_with_its_figures() -> None:
     assert verdict.learning is not None
     assert verdict.learning.seeds[0].gain == pytest.approx(0.8)
     assert verdict.invariants is not None
-    assert verdict.invariants.not_asked == ("accumulation", "ranks", "configuration", "frozen")
+    assert verdict.invariants.not_observed == ("accumulation", "ranks", "configuration", "frozen")
 
 
 def test_nothing_at_all_is_no_training() -> None:

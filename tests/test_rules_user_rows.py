@@ -96,10 +96,10 @@ def test_a_row_that_its_own_limits_allow_and_that_never_arrives_is_the_releases(
 @pytest.mark.parametrize("rows", [{"listed": 8, "expected": 8}, None, {"missed_count": None}])
 def test_what_was_not_observed_accuses_nobody(rows: Any) -> None:
     metrics = {"steps": 4, "steps_expected": 4, "epochs": 2, "user_rows": rows}
-    assert "batches" in judge_invariants(metrics).not_asked
+    assert "batches" in judge_invariants(metrics).not_observed
 
 
 def test_a_training_that_was_cut_short_is_a_matter_of_steps() -> None:
     rows = {"missed": [{"line": 3, "times": 0}], "missed_count": 1}
     metrics = {"steps": 3, "steps_expected": 4, "epochs": 2, "user_rows": rows}
-    assert "batches" in judge_invariants(metrics).not_asked
+    assert "batches" in judge_invariants(metrics).not_observed

@@ -155,7 +155,7 @@ def test_a_configuration_that_was_not_found_accuses_nobody() -> None:
     force = in_force.InForce()
     assert (force.to_dict(), force.differs(in_force.configured(CONFIG, {}))) == ({}, [])
     metrics = {"invariants": {"configuration": [], "configuration_source": None}}
-    assert "configuration" in judge_invariants(metrics).not_asked
+    assert "configuration" in judge_invariants(metrics).not_observed
 
 
 @pytest.mark.parametrize(

@@ -149,14 +149,14 @@ def test_what_holds_was_held_against_as_many_examples_as_asked_for(forked: Forke
 
 def test_examples_that_say_nothing_are_not_counted(forked: Forked) -> None:
     found = forked(look, holding="says_nothing")
-    assert (found["status"], found["examples"]) == ("not_asked", 0)
+    assert (found["status"], found["examples"]) == ("not_tested", 0)
 
 
 def test_a_time_limit_that_is_met_is_reported_with_how_far_the_search_came(forked: Forked) -> None:
     for begun in (0, 7):
         found = forked(look, holding="holds", over_after=begun)
         told = f"the time limit stopped the search after {begun} of 50 examples"
-        assert (found["status"], found["message"], found["examples"]) == ("not_asked", told, begun)
+        assert (found["status"], found["message"], found["examples"]) == ("not_tested", told, begun)
 
 
 def test_a_time_limit_that_is_met_while_shrinking_loses_nothing_that_was_found(forked: Forked) -> None:

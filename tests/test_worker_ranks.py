@@ -94,8 +94,8 @@ def test_processes_without_a_gpu_each_are_not_asked(install_dir: Path, tmp_path:
     request = request_of(install_dir, tmp_path, device="cuda")
     request["finetune"] = {**SETTINGS, "gpus": 1}
     found = ranks.compare(request, 2)
-    assert found == {ranks.NOT_ASKED: "2 processes need as many GPUs, and the cell has 1"}
-    assert "ranks" in judge_invariants({"ranks": found}).not_asked
+    assert found == {ranks.NOT_MEASURED: "2 processes need as many GPUs, and the cell has 1"}
+    assert "ranks" in judge_invariants({"ranks": found}).not_observed
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the format of an outcome on disk."""
 
 EARLIER_DEPTHS = {"published": "full", "slim": "reduced"}
@@ -15,6 +15,13 @@ EARLIER_DEPTHS = {"published": "full", "slim": "reduced"}
 _METRICS = {"promises": "invariants"}
 """Keys of schema 2, of a fine-tuning's metrics and of the verdict on them."""
 _EVIDENCE = {"dialect": "trainer_options", "pace": "convergence"}
+
+_NOT_TESTED = {
+    "not_asked": "not_observed",
+    "questions_not_asked": "questions_not_tested",
+    "not asked": "not_measured",
+}
+"""Keys of schema 3: of the verdict on a trainer's invariants, of the figures of `data`, and of those of the ranks."""
 
 _DEPTH_IN_ID = re.compile(r"(?<=/)(v[0-9]+-h[0-9]+)/(slim|published)(?=/)")
 _BLOCKED = re.compile(r"^stands on (?=\S+, which )")
@@ -31,9 +38,11 @@ def upgraded(data: Mapping[str, Any]) -> Mapping[str, Any]:
     if data["schema"] == SCHEMA:
         return data
     if data["schema"] == 1:
-        return _from_second(_from_first(data))
+        return _from_third(_from_second(_from_first(data)))
     if data["schema"] == 2:
-        return _from_second(data)
+        return _from_third(_from_second(data))
+    if data["schema"] == 3:
+        return _from_third(data)
     raise ValueError(f"outcome of schema {data['schema']}, this harness reads 1 to {SCHEMA}")
 
 
@@ -67,12 +76,25 @@ def _from_second(data: Mapping[str, Any]) -> Mapping[str, Any]:
         evidence = {**evidence, "training": _renamed(evidence["training"], _METRICS)}
     return {
         **data,
-        "schema": SCHEMA,
         "reason": _in_present_words(data["reason"]),
         "failure": {**failure, "message": _in_present_words(failure["message"])} if failure else failure,
         "metrics": _renamed(data["metrics"], _METRICS),
         "evidence": evidence,
     }
+
+
+def _from_third(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    parts = {part: _with_not_tested(data[part]) for part in ("metrics", "evidence")}
+    return {**data, "schema": SCHEMA, **parts}
+
+
+def _with_not_tested(value: Any) -> Any:
+    """A value of a record with the keys and the status of schema 4 at every depth."""
+    if isinstance(value, Mapping):
+        return {_NOT_TESTED.get(key, key): _with_not_tested(held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_with_not_tested(held) for held in value]
+    return "not_tested" if value == "not_asked" else value
 
 
 def _renamed(record: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:

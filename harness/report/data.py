@@ -15,7 +15,7 @@ from harness.rules.verdicts import JudgedOutcome
 _ByRelease = Mapping[str, tuple[JudgedOutcome, Question]]
 DATA = "data"
 """The check."""
-FAILS, LISTED, NOT_TESTED, HOLDS = "fails", "listed", "not_asked", "holds"
+FAILS, LISTED, NOT_TESTED, HOLDS = "fails", "listed", "not_tested", "holds"
 _GRAVITY = (FAILS, LISTED, HOLDS, NOT_TESTED)
 
 WORDS: Mapping[str, str] = {
@@ -106,7 +106,7 @@ class DataUse:
     """Releases for which a question came to the same, with one trainer."""
 
     standing: str
-    """`fails`, `listed`, `holds` or `not_asked`."""
+    """`fails`, `listed`, `holds` or `not_tested`."""
     severity: Severity | None
     """Where it fails, in the newest of them."""
     entry: Entry | None

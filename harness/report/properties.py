@@ -12,7 +12,7 @@ from harness.core.versions import Order, Span
 from harness.rules.verdicts import JudgedOutcome
 from harness.text.plain import plain
 
-FAILS, KNOWN, HOLDS, NOT_TESTED, DOES_NOT_APPLY = "fails", "known", "holds", "not_asked", "does_not_apply"
+FAILS, KNOWN, HOLDS, NOT_TESTED, DOES_NOT_APPLY = "fails", "known", "holds", "not_tested", "does_not_apply"
 _GRAVITY = (FAILS, KNOWN, HOLDS, NOT_TESTED, DOES_NOT_APPLY)
 
 WORDS: Mapping[str, str] = {
@@ -49,7 +49,7 @@ class PropertyUse:
     """Releases in which a property came to the same."""
 
     status: str
-    """`fails`, `known` (its saved counterexample still fails), `holds`, `not_asked` or `does_not_apply`."""
+    """`fails`, `known` (its saved counterexample still fails), `holds`, `not_tested` or `does_not_apply`."""
     severity: Severity | None
     """Where it fails, in the newest of them."""
     spans: tuple[Span, ...]

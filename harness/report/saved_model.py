@@ -70,7 +70,7 @@ class SavedQuestion:
     name: str
     words: str
     status: str
-    """`holds`, `fails`, `listed` or `not_asked`."""
+    """`holds`, `fails`, `listed` or `not_tested`."""
     severity: Severity | None
     """Where it fails."""
     message: str

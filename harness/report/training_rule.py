@@ -59,7 +59,7 @@ class Judgement:
     kept: tuple[str, ...]
     """Invariants by name, as the next two."""
     broken: tuple[str, ...]
-    not_asked: tuple[str, ...]
+    unobserved: tuple[str, ...]
     convergence: str
     excused: tuple[tuple[str, str], ...] = ()
     """Conditions of learning that were not met and are no finding, each with what the configuration in force says."""
@@ -75,7 +75,7 @@ class Judgement:
             trend=_trend(learning),
             kept=tuple(name for name, found in invariants.reasons.items() if not found),
             broken=tuple(name for name, found in invariants.reasons.items() if found),
-            not_asked=invariants.not_asked,
+            unobserved=invariants.not_observed,
             convergence=_convergence(evidence.convergence) if evidence.convergence else "",
             excused=tuple(verdict.not_observed.items()),
         )
@@ -94,7 +94,7 @@ class Judgement:
     @property
     def invariants(self) -> str:
         """`kept: …; broken: …; not observed: …`, what is empty left out."""
-        parts = {"kept": self.kept, "broken": self.broken, "not observed": self.not_asked}
+        parts = {"kept": self.kept, "broken": self.broken, "not observed": self.unobserved}
         return "; ".join(f"{word}: {', '.join(names)}" for word, names in parts.items() if names)
 
 

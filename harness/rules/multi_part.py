@@ -24,7 +24,7 @@ _FINDING = re.compile(r"(?P<kind>[A-Z]\w*)@(?P<names>[a-z0-9_]+(?:\+[a-z0-9_]+)*
 _ALWAYS = frozenset({"steps", "losses", "parameters"})
 """What every rule about a training has asked, whatever else it asks since."""
 _LEARNED = frozenset({"unigram", "accuracy", "trend"})
-_NOT_TESTED = ("not_asked", "does_not_apply")
+_NOT_TESTED = ("not_tested", "does_not_apply")
 
 
 @dataclass(frozen=True, kw_only=True)

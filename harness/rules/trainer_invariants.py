@@ -72,7 +72,7 @@ def judge_invariants(metrics: TrainingMetrics) -> InvariantsVerdict:
     judged = {name: about(metrics) for name, about in INVARIANTS.items()}
     return InvariantsVerdict(
         reasons={name: found for name, found in judged.items() if found is not None},
-        not_asked=tuple(name for name, found in judged.items() if found is None),
+        not_observed=tuple(name for name, found in judged.items() if found is None),
     )
 
 

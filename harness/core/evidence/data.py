@@ -21,7 +21,7 @@ class DataMetrics:
     questions_holds: int | None = None
     questions_fails: int | None = None
     questions_listed: int | None = None
-    questions_not_asked: int | None = None
+    questions_not_tested: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ class PropertyResult:
 
     name: str
     status: str
-    """`holds`, `fails`, `known`, `does_not_apply` or `not_asked`."""
+    """`holds`, `fails`, `known`, `does_not_apply` or `not_tested`."""
     message: str = ""
     examples: int = 0
     """Examples that decided something."""

@@ -19,7 +19,7 @@ class AnswerStatus(StrEnum):
     """Something is lost, invented, changed or broken, and the release says nothing."""
     LISTED = "listed"
     """Worth knowing, and no failure: the release says so, or it was configured."""
-    NOT_TESTED = "not_asked"
+    NOT_TESTED = "not_tested"
     """The release does not offer it, or it could not be observed."""
 
 

@@ -444,7 +444,7 @@ class TrainingMetrics:
     """Of each seed."""
     accumulation: Accumulation | None = None
     ranks: Mapping[str, RanksTraining | str] = field(default_factory=dict)
-    """By the name of the training; under `not asked` why there was none."""
+    """By the name of the training; under `not_measured` why there was none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,7 @@ class InvariantsVerdict:
 
     reasons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By invariant, of those that were checked; empty where it holds."""
-    not_asked: tuple[str, ...] = ()
+    not_observed: tuple[str, ...] = ()
     """Invariants that could not be observed."""
 
 

@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 120.0
 WEIGHTS, LOSSES, NORMS, ROWS = "weights", "losses", "norms", "rows"
 UNCLIPPED = 1e9
 """Clipping gives gradients of any size one norm, and Adam hides their size: gradient norms are compared as well."""
-NOT_ASKED = "not asked"
+NOT_MEASURED = "not_measured"
 SAME, OTHER = "same rows", "accumulating other rows"
 
 
@@ -47,7 +47,7 @@ def compare(request: Mapping[str, Any], count: int) -> dict[str, Any]:
     The first training also has the losses of each step: of a single process, and of each rank.
     """
     if request["device"] != "cpu" and request["finetune"]["gpus"] < count:
-        return {NOT_ASKED: f"{count} processes need as many GPUs, and the cell has {request['finetune']['gpus']}"}
+        return {NOT_MEASURED: f"{count} processes need as many GPUs, and the cell has {request['finetune']['gpus']}"}
     place = Path.cwd() / "ranks"
     # A child of its own: building a model starts threads, and a process with threads cannot be forked into ranks.
     laid_out = launch.run_in_child(request, "laying-out", partial(_prepare, request, place, count))

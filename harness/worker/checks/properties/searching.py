@@ -36,8 +36,8 @@ class Findings:
 
     name: str
     status: str
-    """`holds`, `fails`, `known`, `does_not_apply`; `not_asked` if no example decided anything or the time limit stopped
-    the search."""
+    """`holds`, `fails`, `known`, `does_not_apply`; `not_tested` if no example decided anything or the time limit
+    stopped the search."""
     message: str = ""
     examples: int = 0
     """Examples that decided something before a failure was found; without those of shrinking."""
@@ -142,7 +142,7 @@ def search(
         message = f"the time limit stopped the search after {run.examples} of {examples} examples"
     return Findings(
         name=prop.name,
-        status="fails" if run.found else "holds" if run.examples and not run.stopped else "not_asked",
+        status="fails" if run.found else "holds" if run.examples and not run.stopped else "not_tested",
         message=message or "",
         examples=run.examples,
         planned=examples,

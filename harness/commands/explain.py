@@ -12,6 +12,7 @@ from harness.core.durable import json_text, write_file
 from harness.core.errors import InputError
 from harness.explain.explain import UnreadableLogError, explain_stream, explain_text
 from harness.explain.explanation import LogReport
+from harness.explain.own_texts import OwnTexts, read_own_texts
 from harness.explain.terminal import record, render
 from harness.explain.which_release import version_named
 from harness.text.terminal import is_verbose, result_console
@@ -40,12 +41,12 @@ def _report(options: argparse.Namespace) -> LogReport:
     Raises:
         InputError: there is nothing to read, or it is no text.
     """
-    named, cache = _named(options.release), cache_of(options)
+    named, cache, texts = _named(options.release), cache_of(options), _texts(options.train, options.tokens)
     given = " ".join(options.log)
     if len(options.log) > 1 or (given and given != _STANDARD_INPUT and not _is_file(given)):
         if len(options.log) == 1 and _looks_like_a_path(given):
             raise InputError(f"{given}: no such file", next_step="correct the path, or paste the text in quotes")
-        return explain_text(given, named=named, cache=cache)
+        return explain_text(given, named=named, cache=cache, texts=texts)
     if not given and sys.stdin.isatty():
         raise InputError(
             "no log was named, and nothing comes from the standard input",
@@ -53,14 +54,31 @@ def _report(options: argparse.Namespace) -> LogReport:
         )
     try:
         if given in ("", _STANDARD_INPUT):
-            return explain_stream(sys.stdin.buffer, source="standard input", named=named, cache=cache)
+            return explain_stream(sys.stdin.buffer, source="standard input", named=named, cache=cache, texts=texts)
         with Path(given).open("rb") as stream:
-            return explain_stream(stream, source=Path(given).name, named=named, cache=cache)
+            return explain_stream(stream, source=Path(given).name, named=named, cache=cache, texts=texts)
     except UnreadableLogError as error:
         name = given if given not in ("", _STANDARD_INPUT) else "the standard input"
         raise InputError(f"{name}: {error}", next_step="name the file of the training's output") from error
     except OSError as error:
         raise InputError(f"{given}: {error.strerror}", next_step="name a file that can be read") from error
+
+
+def _texts(train: Path | None, tokens: Path | None) -> OwnTexts | None:
+    """The texts of the training, where both files are given.
+
+    Raises:
+        InputError: one of them is not, or cannot be read.
+    """
+    if train is None and tokens is None:
+        return None
+    if train is None or tokens is None:
+        missing = "--train" if train is None else "--tokens"
+        raise InputError(
+            f"{missing} is missing: the unigram baseline needs the texts and the token list",
+            next_step="give both: --train train.jsonl --tokens MODEL",
+        )
+    return read_own_texts(train, tokens)
 
 
 def _is_file(text: str) -> bool:

@@ -12,10 +12,12 @@ from typing import BinaryIO
 from harness.explain.errors_of_log import PREFLIGHT, ErrorExplainer, ended_by_signal
 from harness.explain.explanation import LogExplanation, LogReport, merged
 from harness.explain.lines import BLOCK, kind_of_binary
+from harness.explain.own_texts import OwnTexts
 from harness.explain.reading import LogRecord, read_log
 from harness.explain.release_index import ReleaseIndex, load_index
 from harness.explain.silent_learning import faults_of_steps
 from harness.explain.silent_start import rows_not_trained, rows_replaced, weights_not_loaded
+from harness.explain.silent_texts import facts_of_texts, notes_of_texts, texts_of_one_token
 from harness.explain.tracebacks import LoggedError
 from harness.explain.training_lines import TrainingRecord
 from harness.explain.which_release import LogRelease, find_release, spans
@@ -33,14 +35,14 @@ class UnreadableLogError(ValueError):
     """What was handed in is no log; the text says what it is."""
 
 
-def explain_text(text: str, *, named: str | None, cache: Path) -> LogReport:
+def explain_text(text: str, *, named: str | None, cache: Path, texts: OwnTexts | None = None) -> LogReport:
     """Explain what somebody pasted on the command line."""
     # A page's marks for code and bold.
     text = text.strip().strip("*`")
     record = read_log(io.BytesIO(text.encode("utf-8", "replace")))
     if not record.errors and not record.training.is_training and text:
         record.errors.append(_pasted(text[:_LONGEST_TEXT]))
-    return report_of(record, source="the command line", named=named, cache=cache)
+    return report_of(record, source="the command line", named=named, cache=cache, texts=texts)
 
 
 def _pasted(text: str) -> LoggedError:
@@ -53,7 +55,9 @@ def _pasted(text: str) -> LoggedError:
     return LoggedError(type=found["type"], message=message, frames=(), rank="", at=1)
 
 
-def explain_stream(stream: BinaryIO, *, source: str, named: str | None, cache: Path) -> LogReport:
+def explain_stream(
+    stream: BinaryIO, *, source: str, named: str | None, cache: Path, texts: OwnTexts | None = None
+) -> LogReport:
     """Explain a log.
 
     Raises:
@@ -65,10 +69,12 @@ def explain_stream(stream: BinaryIO, *, source: str, named: str | None, cache: P
     record = read_log(stream, first=first)
     if record.empty:
         raise UnreadableLogError("it is empty")
-    return report_of(record, source=source, named=named, cache=cache)
+    return report_of(record, source=source, named=named, cache=cache, texts=texts)
 
 
-def report_of(record: LogRecord, *, source: str, named: str | None, cache: Path) -> LogReport:
+def report_of(
+    record: LogRecord, *, source: str, named: str | None, cache: Path, texts: OwnTexts | None = None
+) -> LogReport:
     """All that is said of what a log has.
 
     Args:
@@ -76,6 +82,7 @@ def report_of(record: LogRecord, *, source: str, named: str | None, cache: Path)
         source: Where it is from, in a few words.
         named: The release that the user names.
         cache: Where releases lie, so that their code can be quoted.
+        texts: The texts that were trained on, if they were given.
     """
     index = load_index()
     release = find_release(record, index, named)
@@ -84,13 +91,13 @@ def report_of(record: LogRecord, *, source: str, named: str | None, cache: Path)
     if signal := ended_by_signal(record, found):
         found = [signal]
     said = {one.rule for one in found}
-    found += [one for one in _silent_faults(record.training) if _SAID_BY.get(one.rule) not in said]
+    found += [one for one in _silent_faults(record.training, texts) if _SAID_BY.get(one.rule) not in said]
     return LogReport(
         source=source,
         release=_release(release, index),
-        facts=tuple(_facts(record)),
+        facts=(*_facts(record), *(facts_of_texts(record.training, texts) if texts else ())),
         explanations=tuple(_ordered(merged([_with_release(one, preflight) for one in found]))),
-        notes=tuple(_notes(record, release, found)),
+        notes=(*_notes(record, release, found), *(notes_of_texts(record.training, texts) if texts else ())),
         of_a_training=record.training.is_training,
     )
 
@@ -160,8 +167,10 @@ def _at_end(training: TrainingRecord) -> bool:
     return training.epochs is not None and max(training.train, default=0) >= training.epochs - 1
 
 
-def _silent_faults(record: TrainingRecord) -> Iterator[LogExplanation]:
+def _silent_faults(record: TrainingRecord, texts: OwnTexts | None) -> Iterator[LogExplanation]:
     """What is wrong with a training although nothing was raised, or besides."""
+    if texts:
+        yield from texts_of_one_token(texts)
     if not (record.is_training or record.missing_start or record.reshaped or record.missing):
         return
     yield from weights_not_loaded(record)
@@ -170,4 +179,4 @@ def _silent_faults(record: TrainingRecord) -> Iterator[LogExplanation]:
     yield from rows_replaced(record)
     # An empty validation set hides nothing of the steps.
     if not rows or record.steps:
-        yield from faults_of_steps(record)
+        yield from faults_of_steps(record, texts)

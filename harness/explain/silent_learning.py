@@ -9,6 +9,8 @@ from itertools import pairwise
 from harness.core.cells import Severity
 from harness.explain.errors_of_log import PREFLIGHT
 from harness.explain.explanation import LogExplanation, Owner, silent_fault
+from harness.explain.own_texts import OwnTexts
+from harness.explain.silent_texts import not_learning
 from harness.explain.training_lines import EpochOf, TrainingRecord
 from harness.text.units import count, plural
 
@@ -27,13 +29,14 @@ GROWS = 1.5
 """Of the memory that stays allocated, from the first epoch to the last, rising in each."""
 
 
-def faults_of_steps(record: TrainingRecord) -> Iterator[LogExplanation]:
-    """What is wrong with the steps that a log shows."""
+def faults_of_steps(record: TrainingRecord, texts: OwnTexts | None = None) -> Iterator[LogExplanation]:
+    """What is wrong with the steps that a log shows; more can be said with the texts of the training."""
     yield from _losses(record)
     rates = list(_rates(record))
     yield from rates
     if not rates and not record.broken_losses:
-        yield from _learning(record)
+        standing = list(not_learning(record, texts)) if texts and _finished(record) else []
+        yield from standing or _learning(record)
     yield from _validation(record)
     yield from _memory(record)
 

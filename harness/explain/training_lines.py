@@ -14,6 +14,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
+from harness.watch.state import Curve
+
 _STEP = re.compile(
     rb"(?:rank: (?P<rank>\d{1,6}), )?(?P<valid>validation )?(?:Train )?"
     rb"epoch: (?P<epoch>\d{1,7})/(?P<epochs>\d{1,9}), (?:data_slice: \d+/\d+, )?"
@@ -67,6 +69,8 @@ class EpochOf:
     finite: int = 0
     accuracy_sum: float = 0.0
     accuracies: int = 0
+    attention_sum: float = 0.0
+    attentions: int = 0
     rate_first: float | None = None
     rate_last: float | None = None
     memory: float = 0.0
@@ -77,6 +81,11 @@ class EpochOf:
     def loss(self) -> float | None:
         """The mean of the logged losses that are numbers."""
         return self.loss_sum / self.finite if self.finite else None
+
+    @property
+    def attention(self) -> float | None:
+        """The mean of the logged `loss_att`."""
+        return self.attention_sum / self.attentions if self.attentions else None
 
     @property
     def accuracy(self) -> float | None:
@@ -96,6 +105,8 @@ class TrainingRecord:
     statistics: dict[str, None] = field(default_factory=dict)
     """Names that the model reports with a step, in their order."""
     steps_named: int = 0
+    attention: Curve = field(default_factory=Curve)
+    """`loss_att` of the training steps that the log shows, each with its epoch."""
     broken_losses: Counter[str] = field(default_factory=Counter)
     """Of training steps: `nan`, `inf`."""
     first_broken: tuple[int, int] | None = None
@@ -174,7 +185,7 @@ class TrainingRecord:
         self.epochs = int(epochs)
         epoch.of = max(epoch.of, int(steps))
         self._loss(epoch, epoch.last, loss, is_valid)
-        self._statistics(epoch, statistics, 0)
+        self._statistics(epoch, statistics, 0, is_valid)
         if not is_valid:
             self._rate(epoch, _number(rate))
         epoch.memory = max(epoch.memory, float(used))
@@ -194,7 +205,7 @@ class TrainingRecord:
         self.epochs = int(head["epochs"])
         epoch.of = max(epoch.of, int(head["steps"]))
         self._loss(epoch, step, loss["loss"], is_valid)
-        self._statistics(epoch, line, loss.end())
+        self._statistics(epoch, line, loss.end(), is_valid)
         if not is_valid:
             self._rate(epoch, _between(line, b"(lr: ", b")", loss.end()))
         used = _between(line, b"usage: ", b" ", loss.end())
@@ -227,7 +238,7 @@ class TrainingRecord:
             self.broken_losses["nan" if value is None or math.isnan(value) else "inf"] += 1
             self.first_broken = self.first_broken or (epoch.number, step)
 
-    def _statistics(self, epoch: EpochOf, line: bytes, at: int) -> None:
+    def _statistics(self, epoch: EpochOf, line: bytes, at: int, is_valid: bool) -> None:
         if self.steps_named < _NAMED_STEPS:
             self.steps_named += 1
             for name in _STAT.findall(line, at):
@@ -236,6 +247,13 @@ class TrainingRecord:
         if number is not None and math.isfinite(number):
             epoch.accuracy_sum += number
             epoch.accuracies += 1
+        if is_valid:
+            return
+        loss = _between(line, b"('loss_att', ", b")", at)
+        if loss is not None and math.isfinite(loss):
+            epoch.attention_sum += loss
+            epoch.attentions += 1
+            self.attention.add(epoch.number, loss)
 
     def _rate(self, epoch: EpochOf, rate: float | None) -> None:
         if rate is None:

@@ -7,19 +7,22 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
 from harness.core.wire import now
-from harness.run.provenance import this_machine
+from harness.run.provenance import code_state, this_machine
 
 _GIB = 1024**3
+HEADERS = ("what", "value", "goal", "met", "measured")
 
 _ABOUT = """\
 # Speed of the harness
 
-What it costs to ask releases of FunASR, measured by `nox -s bench`.
+What it costs to run releases of FunASR and to watch a training, measured by `nox -s bench`.
 Ratios are of two times taken in one run on one machine, so they hold on others too; seconds do not.
+A figure stays until it is measured again; each table says where and with which code it was measured.
 """
 
 
@@ -72,19 +75,18 @@ class Board:
         """Note a figure."""
         self.figures.append(figure)
 
-    def table(self, form: str = "simple") -> str:
-        """The figures as text; `form` is one of tabulate's."""
+    def table(self) -> str:
+        """The figures of this run as text."""
         rows = [figure.row() for figure in self.figures]
-        wide = [None, None, None, None, 60] if form == "simple" else None
         return tabulate(
-            rows, headers=("what", "value", "goal", "met", "measured"), tablefmt=form, maxcolwidths=wide,
-            disable_numparse=True,
-        )  # fmt: skip
+            rows, headers=HEADERS, tablefmt="simple", maxcolwidths=[None, None, None, None, 60], disable_numparse=True
+        )
 
     def surroundings(self) -> dict[str, str]:
         """What it was measured on; no host's name and no path."""
         machine = this_machine()
         memory = f"{machine.memory_bytes / _GIB:.1f} GiB" if machine.memory_bytes else "unknown"
+        commit, changed = code_state()
         return {
             "date": now(),
             "system": machine.host,
@@ -95,15 +97,36 @@ class Board:
             "Python": self.python,
             "torch": self.torch,
             "load average before": f"{self.load:.1f}",
+            "harness": f"{commit or 'unknown'}{'+' if changed else ''}",
         }
 
     def write(self, folder: Path) -> None:
-        """Write `bench.md` and `bench.json`."""
+        """Write `bench.md` and `bench.json`; figures of earlier runs that were not measured now are kept."""
         folder.mkdir(parents=True, exist_ok=True)
-        surroundings = self.surroundings()
-        lines = [f"- {name}: {value}" for name, value in surroundings.items()]
-        text = f"{_ABOUT}\n{self.table('github')}\n\nMeasured on:\n\n" + "\n".join(lines) + "\n"
-        (folder / "bench.md").write_text(text, encoding="utf-8")
         figures = [{**asdict(figure), "goal": figure.goal, "met": figure.met} for figure in self.figures]
-        data = {"surroundings": surroundings, "figures": figures}
-        (folder / "bench.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        runs = [{"surroundings": self.surroundings(), "figures": figures}, *self._kept(folder / "bench.json")]
+        parts = [_ABOUT]
+        for run in runs:
+            rows = [_figure(one).row() for one in run["figures"]]
+            parts.append(tabulate(rows, headers=HEADERS, tablefmt="github", disable_numparse=True))
+            lines = [f"- {name}: {value}" for name, value in run["surroundings"].items()]
+            parts.append("Measured on:\n\n" + "\n".join(lines))
+        (folder / "bench.md").write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+        (folder / "bench.json").write_text(
+            json.dumps({"runs": runs}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+    def _kept(self, path: Path) -> list[dict[str, Any]]:
+        """What earlier runs measured and this one did not, newest run first."""
+        if not path.exists():
+            return []
+        measured = {figure.what for figure in self.figures}
+        earlier = [
+            {**run, "figures": [one for one in run["figures"] if one["what"] not in measured]}
+            for run in json.loads(path.read_text("utf-8"))["runs"]
+        ]
+        return [run for run in earlier if run["figures"]]
+
+
+def _figure(stored: Mapping[str, Any]) -> Figure:
+    return Figure(**{name: value for name, value in stored.items() if name not in ("goal", "met")})

@@ -67,13 +67,16 @@ def order_of(folder: Path, stack: Environment, cache: Path, published: Sequence[
         path, resolve=partial(resolve, locked=published), variants=available(), gpu_present=stack.cuda_available
     )
     own = read_own(folder / "speech.jsonl")
-    prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=folder, own=own)
+    prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=folder, own=own, rows=wanted)
     lay_out_releases(prepared, matrix.cells)
+    request = prepared.request_for(matrix.cells[0])
+    # On rows of a user's own `finetune` trains for ten epochs at least, which would take three times as long.
+    request["finetune"]["epochs"] = EPOCHS
     # Who is first changes from pair to pair, so that a machine that warms up or slows down favours neither.
     turns = [observed for pair in range(size.pairs) for observed in ((False, True) if pair % 2 else (True, False))]
     return {
         "preload": PRELOADED,
-        "request": prepared.request_for(matrix.cells[0]),
+        "request": request,
         "folder": str(folder / "runs"),
         # One more at the front: the first training of all finds nothing in the machine's caches.
         "turns": [True, *turns],

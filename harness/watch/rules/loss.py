@@ -192,7 +192,7 @@ def _not_learning(rank: RankState, training: TrainingStarted, ended: bool) -> It
         if settings.warmup_steps is not None and settings.scheduler == "warmuplr" and last < settings.warmup_steps:
             continue
         level = _level(rank, last)
-        if level is None or not _stands(level.ratios, ALPHA / 2 ** (number_of_test + 1)):
+        if level is None or not stands_at_baseline(level.ratios, ALPHA / 2 ** (number_of_test + 1)):
             continue
         early = not training.initialised_from and len(rank.epochs) < LONG_ENOUGH
         yield WatchFinding(
@@ -236,7 +236,7 @@ def _level(rank: RankState, last: int) -> _Level | None:
     )
 
 
-def _stands(ratios: Sequence[float], alpha: float) -> bool:
+def stands_at_baseline(ratios: Sequence[float], alpha: float) -> bool:
     """Whether a series is above `AT_BASELINE`, and falls by less than `LEAST_FALL` from its first to its last value."""
     from scipy.stats import linregress, t
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from forked import Forked
 
+from harness.config import built_in
+from harness.config.built_in import committed_reports
 from harness.core.cells import Release
 from harness.environments.environment import compiled_code
 from harness.releases import default_cache, fetch, install_path, load_lock, resolve
@@ -68,6 +70,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = set(files[number - 1 :: count])
     config.hook.pytest_deselected(items=[item for item in items if item.path not in kept])
     items[:] = [item for item in items if item.path in kept]
+
+
+@pytest.fixture
+def committed_runs() -> Path:
+    """The folder of the committed runs, which commands then look at in every working folder."""
+    return committed_reports()
+
+
+@pytest.fixture(autouse=True)
+def no_committed_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the committed runs from tests that do not ask for them: their small releases have the same cells."""
+    if "committed_runs" not in request.fixturenames:
+        monkeypatch.setattr(built_in, "committed_reports", lambda: Path("/no/committed/runs"))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ from harness.cli import main
 from harness.core.durable import take_lock
 from harness.core.errors import BusyError, StoreError
 from harness.run.archive import PACKED, pack, read_outcomes
-from harness.run.store import RunStore, holds_run, load_run, run_folders
+from harness.run.repeat_commands import near
+from harness.run.store import RunStore, holds_run, known_runs, load_run, run_folders, run_name
 
 
 @pytest.fixture
@@ -55,6 +56,27 @@ def test_a_file_that_asks_for_gigabytes_of_memory_is_refused(folder: Path) -> No
     (folder / PACKED).write_bytes(lzma.compress(b"{}", filters=filters))
     with pytest.raises(StoreError, match="is damaged: Memory usage limit exceeded"):
         load_run(folder)
+
+
+def test_a_folder_without_runs_has_the_committed_ones(
+    committed_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = known_runs()
+    assert known == sorted(run_folders(committed_runs))
+    assert "reports/atlas" in map(run_name, known)
+    assert near(committed_runs / "atlas") == "reports/atlas"
+    own = tmp_path / "runs" / "first"
+    with RunStore.open(own) as store:
+        store.begin(WHERE)
+    assert [run_name(one) for one in known_runs() if one not in known] == ["runs/first"]
+
+
+def test_in_a_checkout_each_committed_run_is_found_once(committed_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(committed_runs.parent)
+    names = [run_name(one) for one in known_runs()]
+    assert names.count("reports/atlas") == 1
+    assert not [name for name in names if name.startswith("/")]
 
 
 def test_equal_outcomes_pack_to_equal_files(folder: Path, tmp_path: Path) -> None:

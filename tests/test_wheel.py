@@ -54,7 +54,9 @@ def test_the_wheel_has_the_files_that_commands_need(wheel: Path) -> None:
     carried += [str(path.relative_to(ROOT)) for path in (ROOT / "matrices" / "counterexamples").iterdir()]
     carried += [str(path.relative_to(ROOT / "harness")) for path in (ROOT / "harness").rglob("*.y*ml")]
     carried += [str(path.relative_to(ROOT / "harness")) for path in (ROOT / "harness").rglob("*.j2")]
-    assert len(carried) > 40
+    carried += [str(path.relative_to(ROOT)) for path in (ROOT / "reports").glob("*/run.json")]
+    carried += [str(path.relative_to(ROOT)) for path in (ROOT / "reports").glob("*/outcomes.jsonl.xz")]
+    assert len(carried) > 60
     assert {f"harness/{name}" for name in carried} <= names
     assert not [name for name in names if name.startswith(("tests/", "matrices/", "reports/"))]
 
@@ -68,6 +70,10 @@ def test_an_installed_harness_works_in_an_empty_folder(installed: Path, tmp_path
     cells = call(installed, tmp_path, "list", "pr")
     assert cells.returncode == 0, cells.stderr
     assert "1.4.16/paraformer/v8404-h320/reduced/construct/cpu-fp32" in cells.stdout.splitlines()
+    cell = "1.0.17/paraformer_streaming/v8404-h320/reduced/loss_contract/cpu-fp32"
+    known = call(installed, tmp_path, "show", cell)
+    assert known.returncode == 0, known.stderr
+    assert "  run       reports/atlas (matrix atlas, torch " in known.stdout
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,8 +13,8 @@ from harness.releases import load_lock, resolve
 from harness.report.one_cell import RunOfCell, cell_json, render_cell
 from harness.rules.known_issues import KnownIssues, load_known_issues
 from harness.rules.verdicts import JudgedOutcome, judge
-from harness.run.repeat_commands import FOLDERS, UNKNOWN_MATRIX, Repeating
-from harness.run.store import LoadedRun, load_run, run_folders
+from harness.run.repeat_commands import UNKNOWN_MATRIX, Repeating
+from harness.run.store import LoadedRun, known_runs, load_run, run_name
 from harness.text.terminal import say
 from harness.variants.catalogue import available
 
@@ -29,7 +29,7 @@ def main(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise InputError(str(error), next_step="list the ids with: funasr-harness list atlas") from None
     issues = load_known_issues(options.known_issues, variants=available())
-    folders = options.run or sorted(run_folders(*FOLDERS))
+    folders = options.run or known_runs()
     met: list[str] = []
     shown: list[RunOfCell] = []
     for folder in folders:
@@ -46,7 +46,7 @@ def main(options: argparse.Namespace) -> int:
         if one is not None:
             shown.append(RunOfCell(folder=folder, provenance=run.provenance, judged=one))
     if not shown:
-        where = ", ".join(map(str, folders)) or "no run in runs/ or reports/"
+        where = ", ".join(map(run_name, folders)) or "no run in runs/ or reports/"
         near = difflib.get_close_matches(cell.id, dict.fromkeys(met), n=3, cutoff=0.9)
         raise InputError(
             f"{cell.id} was not run ({where})",

@@ -1,6 +1,7 @@
-"""The files that the harness brings along: matrices, the lock of releases, the known issues.
+"""The files that the harness brings along: matrices, the lock of releases, the known issues, the committed runs.
 
-A checkout has them in `matrices/`; the wheel carries that folder as `harness/matrices/`.
+A checkout has them in `matrices/` and `reports/`; the wheel carries these folders as `harness/matrices/` and
+`harness/reports/`, of `reports/` the runs without their pages.
 A file of the same name in `matrices/` of the working folder is used in place of the built-in one.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from harness.core.errors import MatrixError
 
 FOLDER = "matrices"
+REPORTS = "reports"
 LOCK_NAME = "releases.lock.toml"
 KNOWN_ISSUES_NAME = "known_issues.toml"
 REQUIREMENTS_NAME = "requirements.lock"
@@ -22,6 +24,11 @@ def built_in_folder() -> Path:
     """The folder of the built-in files: within the package if it was installed from a wheel, else in the checkout."""
     carried = _PACKAGE / FOLDER
     return carried if carried.is_dir() else _PACKAGE.parent / FOLDER
+
+
+def committed_reports() -> Path:
+    """The folder of the committed runs, each in a folder of its matrix's name."""
+    return built_in_folder().parent / REPORTS
 
 
 def shipped_file(name: str) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.core.cells import Failure
 from harness.rules.known_issues import KnownIssue
 from harness.rules.verdicts import JudgedOutcome
+from harness.run.archive import run_name
 from harness.run.provenance import Provenance
 from harness.run.repeat_commands import Repeating
 from harness.text.plain import plain
@@ -38,7 +39,7 @@ class RunOfCell:
     def to_json(self) -> dict[str, object]:
         """The record of this run within `show --json`."""
         return {
-            "run": self.folder.as_posix(),
+            "run": run_name(self.folder),
             "matrix": self.provenance.matrix,
             "torch": self.provenance.torch,
             "python": self.provenance.python,
@@ -76,7 +77,7 @@ def render_cell(one: RunOfCell) -> str:
 def _lines(one: RunOfCell) -> Iterator[str]:
     outcome, origin = one.judged.outcome, one.provenance
     yield f"{outcome.cell.id}"
-    yield f"  run       {one.folder} (matrix {origin.matrix}, torch {origin.torch}, Python {origin.python})"
+    yield f"  run       {run_name(one.folder)} (matrix {origin.matrix}, torch {origin.torch}, Python {origin.python})"
     yield f"  status    {outcome.status}{': ' + outcome.reason if outcome.reason else ''}"
     yield f"  verdict   {one.judged.verdict}: {one.judged.sentence}"
     yield from (f"  {defect.severity:<9} {defect.signature}: {defect.title}" for defect in one.judged.defects)

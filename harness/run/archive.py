@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.config import built_in
 from harness.core.durable import release_lock, replace_file, storage_error, take_lock
 from harness.core.errors import StoreError
 
@@ -20,6 +21,8 @@ OUTCOMES = "outcomes.jsonl"
 PACKED = f"{OUTCOMES}.xz"
 _PACKED_EARLIER = f"{OUTCOMES}.gz"
 LOCK = "lock"
+FOLDERS = ("runs", built_in.REPORTS)
+"""Where runs are looked for when none is named, below the working folder."""
 
 _MOST_BYTES = 1 << 30
 """More than a run of any size; what unpacks to more is no run."""
@@ -39,6 +42,25 @@ def holds_run(folder: Path) -> bool:
 def packed_file(folder: Path) -> Path | None:
     """The packed outcomes of a folder, if it has any."""
     return next((folder / name for name in (PACKED, _PACKED_EARLIER) if (folder / name).is_file()), None)
+
+
+def known_runs() -> list[Path]:
+    """The folders of the runs that are looked at where none is named, by name.
+
+    They lie in `runs/` and `reports/` of the working folder. The committed runs that the harness brings along are
+    looked at in every working folder.
+    """
+    committed = built_in.committed_reports()
+    here = Path(built_in.REPORTS).resolve() == committed.resolve()
+    return sorted(run_folders(*FOLDERS, *(() if here else (committed,))))
+
+
+def run_name(folder: Path) -> str:
+    """A run's folder as messages name it: `reports/NAME` of a committed run that the harness brings along."""
+    committed = built_in.committed_reports()
+    if folder.is_absolute() and folder.is_relative_to(committed):
+        return folder.relative_to(committed.parent).as_posix()
+    return folder.as_posix()
 
 
 def run_folders(*tops: str | Path) -> Iterator[Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Self
 
+from harness.config import built_in
 from harness.config.matrix import Matrix
 from harness.core.cells import Cell, Check, Status
 from harness.core.durable import storage_error
@@ -18,8 +19,6 @@ from harness.core.errors import StoreError
 from harness.run.archive import OUTCOMES, holds_run, read_outcomes
 from harness.run.time_left import usual_seconds
 
-COMMITTED = Path("reports")
-"""The folder of committed runs, below the working folder."""
 _DID_NOT_RUN = frozenset({Status.BLOCKED, Status.SKIPPED, Status.ERRORED})
 
 
@@ -72,12 +71,12 @@ def expected_seconds(matrix: Matrix, folders: Sequence[Path]) -> ExpectedSeconds
 
 
 def committed_run(matrix: Matrix) -> tuple[Path, ...]:
-    """The folder of the committed run of a matrix, as every checkout has it; empty where there is none.
+    """The folder of the committed run of a matrix, as every checkout and the wheel have it; empty where there is none.
 
     A run of this machine's own is not looked for: other machines do not have it, and would split the cells differently.
     """
-    folder = COMMITTED / matrix.name
-    return (folder,) if holds_run(folder) else ()
+    folders = (Path(built_in.REPORTS) / matrix.name, built_in.committed_reports() / matrix.name)
+    return tuple(filter(holds_run, folders))[:1]
 
 
 def _read(folder: Path) -> Iterator[RecordedCell]:

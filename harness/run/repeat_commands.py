@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from harness.config.built_in import is_built_in_matrix, shipped_file
+from harness.config.built_in import committed_reports, is_built_in_matrix, shipped_file
 from harness.config.shards import ShardOrigin
+from harness.run.archive import FOLDERS
 from harness.run.provenance import Provenance
 
 PROGRAM = "funasr-harness"
@@ -23,19 +24,22 @@ ELSEWHERE = "<elsewhere>"
 UNKNOWN_MATRIX = "MATRIX"
 AGAIN = "runs/again"
 """Where a cell is run again: the folder of its run has an outcome of it already."""
-FOLDERS = ("runs", "reports")
-"""Where runs are looked for when none is named."""
 _FOR_SHOW = ("--known-issues", "--lock")
 """The options that `show` has as well."""
 
 
 def near(path: Path) -> str:
-    """A path as it may be kept: relative to the current folder if it is below it; of a built-in matrix, its name."""
+    """A path as it may be kept: relative to the current folder if it is below it.
+
+    Of a built-in matrix its name; of a committed run that the harness brings along `reports/NAME`.
+    """
     whole, here = path.expanduser().resolve(), Path.cwd().resolve()
     if whole.is_relative_to(here):
         return str(whole.relative_to(here))
     if is_built_in_matrix(whole):
         return whole.stem
+    if whole.is_relative_to(committed_reports().resolve()):
+        return str(whole.relative_to(committed_reports().parent.resolve()))
     return f"{ELSEWHERE}/{whole.name}"
 
 

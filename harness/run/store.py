@@ -33,7 +33,7 @@ from harness.core.durable import (
 )
 from harness.core.errors import StoreError
 from harness.core.evidence import BLOCKED_BY
-from harness.run.archive import LOCK, OUTCOMES, holds_run, run_folders, unpack
+from harness.run.archive import LOCK, OUTCOMES, holds_run, known_runs, run_folders, run_name, unpack
 from harness.run.outcome_lines import line_of, read_lines
 from harness.run.provenance import Provenance, StackFacts, collect_provenance
 
@@ -45,8 +45,10 @@ __all__ = [
     "StackFacts",
     "collect_provenance",
     "holds_run",
+    "known_runs",
     "load_run",
     "run_folders",
+    "run_name",
 ]
 
 RUN = "run.json"

@@ -10,10 +10,7 @@ from pathlib import Path
 from harness.core.cells import Cell, Outcome, Status
 from harness.core.errors import InputError, StoreError
 from harness.core.versions import release_key
-from harness.run.store import load_run, run_folders
-
-RUN_FOLDERS = ("runs", "reports")
-"""Where runs lie when the user names none."""
+from harness.run.store import known_runs, load_run, run_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +65,7 @@ class Record:
 
     def why(self, label: str) -> str:
         """Why this one was chosen, in a clause."""
-        run = self.seen[label].run
+        run = run_name(self.seen[label].run)
         between = round(abs(self._away(label)) + 0.49) - 1
         side = "later" if self._away(label) > 0 else "earlier"
         apart = "next to it" if between <= 0 else f"{between} published release{'s' if between > 1 else ''} between"
@@ -133,7 +130,7 @@ def read_record(cell: Cell, published: Sequence[str], folders: Sequence[Path] | 
     """What the runs in these folders tell of a cell's question; by default all under runs/ and reports/."""
     seen: dict[str, RecordedStatus] = {}
     notices = []
-    for folder in sorted(run_folders(*RUN_FOLDERS)) if folders is None else folders:
+    for folder in known_runs() if folders is None else folders:
         try:
             run = load_run(folder)
         except StoreError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.config.built_in import built_in_folder
+from harness.config.built_in import committed_reports
 from harness.core.cells import Check, Outcome, Severity, Status
 from harness.preflight.all_releases.release_table import ReleaseReason
 from harness.preflight.inputs import Inputs
@@ -12,8 +12,7 @@ from harness.preflight.release.known import variants_of
 from harness.run.archive import holds_run
 from harness.run.store import load_run
 
-ATLAS = built_in_folder().parent / "reports" / "atlas"
-"""A wheel does not carry it."""
+ATLAS = committed_reports() / "atlas"
 _TRIED = (Check.CONSTRUCT, Check.LOSS_CONTRACT, Check.FINETUNE)
 _ENDED = (Status.FAILED, Status.CRASHED, Status.TIMED_OUT)
 

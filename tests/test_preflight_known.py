@@ -12,15 +12,11 @@ import pytest
 import yaml
 from user_folders import inputs_of, write_jsonl
 
-from harness.config.built_in import KNOWN_ISSUES_NAME, built_in_folder
 from harness.core.cells import Depth, Dimensions, Severity
-from harness.core.errors import MatrixError
 from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.release.known import check
-from harness.rules.issue_conditions import FACTS, Condition
-from harness.rules.known_issues import load_known_issues
-from harness.variants.catalogue import available, load_variant
+from harness.variants.catalogue import load_variant
 from harness.variants.variant import render
 
 Layout = Callable[[str], Path]
@@ -152,63 +148,3 @@ def test_texts_of_one_character_matter_without_a_bias(tmp_path: Path, layout: La
     long = write_jsonl(tmp_path / "long.jsonl", [{"key": "a", "source": "a.wav", "target": "好的"}])
     assert list(found(replace(given, train=short))) == ["known-one-target-is-too-few"]
     assert found(replace(given, train=long)) == {}
-
-
-@pytest.mark.parametrize(
-    ("test", "value", "holds"),
-    [
-        (">1", 2, True),
-        (">1", 1, False),
-        (">1", None, False),
-        (">1", "x", False),
-        ("==0", 0.0, True),
-        ("==0", None, False),
-        ("==cpu", "cpu", True),
-        ("!=example", "token", True),
-        ("!=example", "example", False),
-        ("set", 0, True),
-        ("unset", None, True),
-        ("on", True, True),
-        ("off", None, True),
-    ],
-)
-def test_a_condition_compares(test: str, value: object, holds: bool) -> None:
-    assert Condition(name="processes", test=test).holds(value) is holds
-
-
-ISSUE = """schema = 1
-[[issue]]
-id = "x"
-title = "y"
-severity = "wrong"
-releases = ">=1.0.0"
-checks = ["loss_contract"]
-signatures = ["ValueError@funasr/a.py:f"]
-cause = "c"
-seen = "1.4.16/paraformer/v8404-h320/reduced/loss_contract/cpu-fp32"
-"""
-
-
-@pytest.mark.parametrize(
-    ("written", "problem"),
-    [
-        ('{ acum_grad = ">1" }', "expected a setting"),
-        ('{ processes = "many" }', "expected a test"),
-        ('{ "train_conf.accum_grad" = 2 }', "expected a test"),
-        ('"never"', "expected a table of conditions"),
-    ],
-)
-def test_a_condition_that_is_none_is_refused(tmp_path: Path, written: str, problem: str) -> None:
-    path = tmp_path / "known.toml"
-    path.write_text(f"{ISSUE}applies_when = {written}\n", encoding="utf-8")
-    with pytest.raises(MatrixError, match=problem):
-        load_known_issues(path, variants=available())
-
-
-def test_conditions_name_facts_or_settings_and_the_head_of_the_file_describes_them() -> None:
-    path = built_in_folder() / KNOWN_ISSUES_NAME
-    issues = load_known_issues(path, variants=available()).issues
-    assert any(issue.reported_elsewhere for issue in issues)
-    used = {one.name for issue in issues for one in issue.applies_when if not one.of_a_setting}
-    assert used == set(FACTS)
-    assert "applies_when" in path.read_text("utf-8").partition("schema = 1")[0]

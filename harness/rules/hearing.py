@@ -82,7 +82,7 @@ def judge_hearing(training: SeedTraining) -> HearingVerdict:
         # What no mode can take was made wrongly here.
         missing, raised = missing + raised, []
     first_pass = seen.first_pass
-    choices = 1 + min((len(one.others) for one in seen.modes.values()), default=0)
+    choices = 1 + min((len(seen.modes[one.mode].others) for one in modes), default=0)
     least = _Least(speech=float(choices) ** -len(tokens), silence=2.0 ** -len(tokens))
     early = [mode for mode in modes if seen.of == TRAINED and _learned_little(mode)]
     deaf = [reason for mode in modes if mode not in early for reason in _about(mode, least)]
@@ -99,7 +99,7 @@ def judge_hearing(training: SeedTraining) -> HearingVerdict:
         texts=texts,
         modes=tuple(modes),
         reasons=(*raised, *reads, *(deaf if first_pass else ())),
-        not_observed="; ".join(missing),
+        not_observed="; ".join(one.rstrip(".") for one in missing),
         first_pass=first_pass,
     )
 
@@ -144,11 +144,13 @@ def _mode(name: str, recorded: ModeScores, tokens: Scores, by_loss: bool) -> Hea
     if not tokens or not others or any(len(one) != len(tokens) for one in sets):
         return None
     parts = len(own[0])
-    if any(len(row) != parts for one in sets for row in one):
+    if any(len(row) != parts for one in (*sets, *(() if by_loss else (tokens,))) for row in one):
         return None
     # Where no text has a second half, nothing is said about it.
     spoken = [part for part in range(parts) if by_loss or any(row[part] for row in tokens)]
     total = float(len(tokens)) if by_loss else sum(map(sum, tokens))
+    if total <= 0:
+        return None
     means = [sum(map(sum, one)) / total for one in sets]
     other = sum(means[2:]) / len(others)
     return HeardInMode(
@@ -166,12 +168,10 @@ def _mode(name: str, recorded: ModeScores, tokens: Scores, by_loss: bool) -> Hea
 
 
 def _about(mode: HeardInMode, least: _Least) -> Iterator[str]:
-    scores = "" if mode.share is None else f"{mode.own:.1%} of the tokens are right with the utterance's own speech, "
-    against = scores and f"{mode.other:.1%} with another's and {mode.silence:.1%} with silence"
+    right = "" if mode.share is None else f"{_right(mode)}; "
     for part, p in zip(_names(mode), mode.p_parts, strict=True):
         if p > ALPHA >= least.speech:
-            figures = f" ({against}; p = {p:.2g})" if against else f" (p = {p:.2g})"
-            yield f"In {mode.mode} mode the output{part} does not depend on the speech{figures}."
+            yield f"In {mode.mode} mode the output{part} does not depend on the speech ({right}p = {p:.2g})."
     if mode.p_silence > ALPHA >= least.silence:
         yield f"In {mode.mode} mode the output is as good with silence (p = {mode.p_silence:.2g})."
     if mode.share is not None and mode.share < LEAST_SHARE:
@@ -186,9 +186,15 @@ def _learned_little(mode: HeardInMode) -> bool:
 
 def _share_too_low(mode: HeardInMode) -> str:
     return (
-        f"In {mode.mode} mode {mode.share:.1%} of what can only be heard is heard ({mode.own:.1%} of the tokens are "
-        f"right with the utterance's own speech, {mode.other:.1%} with another's and {mode.silence:.1%} with silence); "
+        f"In {mode.mode} mode {mode.share:.1%} of what can only be heard is heard ({_right(mode)}); "
         f"at least {LEAST_SHARE:.0%} is required."
+    )
+
+
+def _right(mode: HeardInMode) -> str:
+    return (
+        f"{mode.own:.1%} of the tokens are right with the utterance's own speech, {mode.other:.1%} with another's and "
+        f"{mode.silence:.1%} with silence"
     )
 
 

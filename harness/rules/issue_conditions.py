@@ -32,7 +32,8 @@ DEFAULTS: Mapping[str, Any] = {
 """What FunASR's code takes where a setting is not there."""
 
 _NAME = re.compile(r"[a-z_]\w*(?:\.\w+)+", re.ASCII)
-_TEST = re.compile(r"(?P<operator>[<>]=?|[=!]=)(?P<value>\S+)|set|unset|on|off", re.ASCII)
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_TEST = re.compile(rf"(?P<operator>[<>]=?(?={_NUMBER}\Z)|[=!]=)(?P<value>\S+)|set|unset|on|off", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,8 +203,8 @@ def _read_issue(table: Table, variants: Sequence[str]) -> KnownIssue | None:
     if not table.has("severity"):
         table.problems.add(table.at("severity"), f"missing: one of {', '.join(Severity)}")
     issue = KnownIssue(
-        id=table.text("id") or "",
-        title=table.text("title") or "",
+        id=_text(table, "id"),
+        title=_text(table, "title"),
         severity=severity or Severity.BROKEN,
         releases=_releases(table),
         code=_code(table),
@@ -219,14 +219,14 @@ def _read_issue(table: Table, variants: Sequence[str]) -> KnownIssue | None:
         signatures=_listed(table, "signatures"),
         applies_when=_conditions(table),
         reported_elsewhere=table.values.get("applies_when") == TOLD_ELSEWHERE,
-        cause=table.text("cause") or "",
-        remedy=table.text("remedy", default="") or "",
+        cause=_text(table, "cause"),
+        remedy=_text(table, "remedy", default=""),
         upstream=_listed(
             table, "upstream", lambda report: "" if _REPORT.fullmatch(report) else "expected owner/name#1"
         ),
-        seen=table.text("seen") or "",
-        varies=table.text("varies", default="") or "",
-        published=table.text("published", default="") or "",
+        seen=_text(table, "seen"),
+        varies=_text(table, "varies", default=""),
+        published=_text(table, "published", default=""),
     )
     if issue.status is Status.FAILED and not issue.signatures:
         table.problems.add(table.at("signatures"), "missing: a failure is recognised by its signature")
@@ -259,6 +259,11 @@ def _note_seen(table: Table, issue: KnownIssue) -> None:
         table.problems.add(table.at("seen"), f'the issue does not cover the cell "{issue.seen}" in which it was seen')
 
 
+def _text(table: Table, key: str, *, default: str | None = None) -> str:
+    """The text of a key; empty where it is wrong, which is noted, or where it may be missing and is."""
+    return table.text(key, default=default) or ""
+
+
 def _conditions(table: Table) -> tuple[Condition, ...]:
     value = table.values.get("applies_when", {})
     if value == TOLD_ELSEWHERE:
@@ -277,7 +282,7 @@ def _releases(table: Table) -> str | tuple[str, ...]:
     value = table.values.get("releases")
     if isinstance(value, list):
         return _listed(table, "releases", lambda text: "" if version_of(text) else "expected a version such as 1.0.7")
-    text = table.text("releases") or ""
+    text = _text(table, "releases")
     try:
         SpecifierSet(text)
     except InvalidSpecifier:

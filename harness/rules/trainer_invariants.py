@@ -15,7 +15,6 @@ from statistics import median
 from harness.core.evidence.training import (
     Absent,
     Figure,
-    GradientNorm,
     InvariantObservations,
     RankLosses,
     RanksTraining,
@@ -27,6 +26,7 @@ from harness.rules.memory_growth import growth_reasons
 from harness.rules.recipe import warmup_rate
 from harness.rules.unigram import UnigramTargets
 from harness.rules.user_input import rows_reasons
+from harness.text.plain import some
 
 RATE_TOLERANCE = 1e-6
 """Relative. The schedule is computed in double precision on both sides; the first step off by one is at least 1 %."""
@@ -90,7 +90,8 @@ def _epochs(metrics: TrainingMetrics) -> Judged:
     if metrics.invariants.epochs_numbered is False and "validate_interval" in settings:
         # Counted by the trainer's validations, of which some are within an epoch.
         return None
-    return () if seen == expected else (f"The trainer ran {seen} of {expected} epochs.",)
+    ran = "an unknown number" if seen is None else seen
+    return () if seen == expected else (f"The trainer ran {ran} of {expected} epochs.",)
 
 
 def _schedule(metrics: TrainingMetrics) -> Judged:
@@ -100,7 +101,7 @@ def _schedule(metrics: TrainingMetrics) -> Judged:
         return None
     for step, rate in enumerate(rates, 1):
         expected = warmup_rate(base, warmup, step)
-        if abs(rate - expected) > RATE_TOLERANCE * expected:
+        if not _near(rate, expected):
             ahead = next((n for n in range(1, 4 * len(rates)) if _near(rate, warmup_rate(base, warmup, n))), None)
             seen = f" (the schedule has it at step {ahead})" if ahead and ahead != step else ""
             return (f"Step {step} was taken at a learning rate of {rate:.4g}{seen}; its schedule says {expected:.4g}.",)
@@ -138,27 +139,26 @@ def _near(rate: float, expected: float) -> bool:
 
 def _clipping(metrics: TrainingMetrics) -> Judged:
     clip = number(metrics.invariants.gradient_clip)
-    known = [one for one in metrics.invariants.norms_before_steps if number(one.norm) is not None]
-    if clip is None or clip <= 0 or not any(_reaches(one, clip) for one in known):
+    norms = [
+        (one.step + 1, norm, number(one.found_by_clipping))
+        for one in metrics.invariants.norms_before_steps
+        if (norm := number(one.norm)) is not None
+    ]
+    # Gradients below the bound are the same with and without clipping.
+    if clip is None or clip <= 0 or not any(max(norm, found or 0.0) > clip for _, norm, found in norms):
         return None
-    for one in known:
-        norm, found, step = number(one.norm) or 0.0, number(one.found_by_clipping), one.step + 1
-        if found is None and norm > clip * (1 + CLIP_TOLERANCE):
+    for step, norm, found in norms:
+        left = clip if found is None else min(found, clip)
+        if found is None and norm > left * (1 + CLIP_TOLERANCE):
             return (
                 f"Step {step} was taken with a gradient of norm {norm:.4g}, without clipping; {clip:g} is configured.",
             )
-        if found is not None and abs(norm - min(found, clip)) > CLIP_TOLERANCE * min(found, clip):
+        if found is not None and abs(norm - left) > CLIP_TOLERANCE * left:
             return (
                 f"Step {step} was taken with a gradient of norm {norm:.4g}, where clipping {found:.4g} at {clip:g} "
-                f"leaves {min(found, clip):.4g}.",
+                f"leaves {left:.4g}.",
             )
     return ()
-
-
-def _reaches(measured: GradientNorm, clip: float) -> bool:
-    """Whether clipping had something to do: gradients below the bound are the same with and without it."""
-    sizes = (number(measured.norm), number(measured.found_by_clipping))
-    return any(size is not None and size > clip for size in sizes)
 
 
 def _configuration(metrics: TrainingMetrics) -> Judged:
@@ -175,8 +175,7 @@ def _frozen(metrics: TrainingMetrics) -> Judged:
     if config is None or not config.frozen:
         return None
     moved = config.frozen_but_moved
-    more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
-    return (f"{', '.join(moved[:3])}{more} moved, and the configuration freezes them.",) if moved else ()
+    return (f"{some(moved)} moved, and the configuration freezes them.",) if moved else ()
 
 
 def _start(metrics: TrainingMetrics) -> Judged:
@@ -192,8 +191,7 @@ def _named(
     names = which(metrics.invariants)
     if names is None or not metrics.invariants.trainable_parameters:
         return None
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (f"{', '.join(names[:3])}{more} {text}",) if names else ()
+    return (f"{some(names)} {text}",) if names else ()
 
 
 def _not_from_checkpoint(seen: InvariantObservations) -> Sequence[str] | None:
@@ -265,19 +263,19 @@ def _is_listed(seen: Sequence[int], listed: Sequence[int], optional: Sequence[in
 
 
 def _log(metrics: TrainingMetrics) -> Judged:
-    told, steps, config = metrics.invariants, metrics.steps, metrics.config_in_force
-    lines = told.log_lines
+    seen, steps, config = metrics.invariants, metrics.steps, metrics.config_in_force
+    lines = seen.log_lines
     if not lines or steps is None or _train_conf(metrics).get("log_interval", 1) != 1:
         return None
     # A line for each batch. The last batches of an accumulation that was not completed belong to no step.
-    batches, gathered = told.forwards or steps, count(config.accum_grad if config else None) or 1
+    batches, gathered = seen.forwards or steps, count(config.accum_grad if config else None) or 1
     if gathered > 1 and lines == steps:
         # One line for each step, of one of its batches: which, is not known.
         return None
     if not batches <= lines < batches + gathered:
         took = f"{steps} steps" if gathered == 1 else f"{steps} steps of {gathered} batches"
         return (f"The trainer logged {lines} {'steps' if gathered == 1 else 'batches'} and took {took}.",)
-    for name, value in told.log_differences.items():
+    for name, value in seen.log_differences.items():
         apart = number(value)
         largest = max((abs(one) for one in _logged(metrics, name) if one is not None), default=0.0)
         if apart is None or apart > PRINTED + LOSS_TOLERANCE * largest:
@@ -301,9 +299,9 @@ def _accumulation(metrics: TrainingMetrics) -> Judged:
         return ()
     return (
         f"The gradient accumulated over {times} batches is not the mean of theirs: "
-        f"norm {_told_as(found.norm_accumulated)} against "
-        f"{_told_as(found.norm_at_once if found.norm_of_mean is None else found.norm_of_mean)}, "
-        f"relative difference {_told_as(apart)}.",
+        f"norm {_four_digits(found.norm_accumulated)} against "
+        f"{_four_digits(found.norm_at_once if found.norm_of_mean is None else found.norm_of_mean)}, "
+        f"relative difference {_four_digits(apart)}.",
     )
 
 
@@ -337,7 +335,7 @@ def _about_ranks(name: str, run: RanksTraining) -> Iterator[str]:
     for figure, allowed, sentence in compared:
         apart = number(figure)
         if figure is not Absent.ABSENT and (apart is None or apart > allowed):
-            yield f"With two processes ({name}) {sentence}: relative difference {_told_as(apart)}."
+            yield f"With two processes ({name}) {sentence}: relative difference {_four_digits(apart)}."
     if run.losses:
         for sentence in _other_losses(run.losses):
             yield f"With two processes ({name}) {sentence}"
@@ -346,8 +344,8 @@ def _about_ranks(name: str, run: RanksTraining) -> Iterator[str]:
 def _other_losses(losses: RankLosses) -> Iterator[str]:
     """Where every process has the same rows: ranks whose losses are not those of a single process."""
     single, again = whole(numbers(losses.single)), whole(numbers(losses.again))
-    for rank, told in enumerate(losses.ranks):
-        mine = whole(numbers(told))
+    for rank, recorded in enumerate(losses.ranks):
+        mine = whole(numbers(recorded))
         if not single or not mine or len(mine) != len(single):
             yield f"rank {rank} has not the losses of a single process: there are {_many(mine)} for {_many(single)}."
             continue
@@ -366,7 +364,7 @@ def _many(losses: Sequence[float] | None) -> str:
     return f"{len(losses)} losses" if losses else "no losses"
 
 
-def _told_as(value: object) -> str:
+def _four_digits(value: object) -> str:
     known = number(value)
     return "unknown" if known is None else f"{known:.4g}"
 

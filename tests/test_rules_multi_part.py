@@ -40,19 +40,20 @@ def judged(signature: str, *issues: KnownIssue) -> JudgedOutcome:
 def test_a_finding_is_known_when_its_issues_explain_every_part() -> None:
     one = judged("DataDiffers@long+path_aishell+path_space", LONG, PATH)
     assert (one.verdict, one.issue, one.also) == (Verdict.KNOWN, LONG, (PATH,))
-    assert one.sentence == "It failed as listed (long-lost, path)."
 
 
-def test_a_part_that_no_issue_lists_is_a_regression_and_named() -> None:
+def test_a_part_that_no_issue_lists_is_a_regression_and_a_defect_of_its_own() -> None:
     one = judged("DataDiffers@long+once", LONG)
-    assert one.verdict is Verdict.REGRESSION
-    assert one.sentence == "It failed as listed (long-lost), and with what no known issue covers: once."
+    assert (one.verdict, one.issue) == (Verdict.REGRESSION, LONG)
+    assert [(defect.signature, defect.issue) for defect in one.defects] == [
+        ("DataDiffers@long", LONG),
+        ("DataDiffers@once", None),
+    ]
 
 
 def test_a_listed_part_that_does_not_show_is_an_unexpected_pass() -> None:
     one = judged("DataDiffers@long", LONG, PATH)
     assert (one.verdict, one.issue, one.also) == (Verdict.UNEXPECTED_PASS, PATH, (LONG,))
-    assert "path" in one.sentence
 
 
 def test_half_of_what_one_issue_lists_is_not_that_issue() -> None:

@@ -253,12 +253,12 @@ def _judge_parts(outcome: Outcome, parts: Explanation) -> JudgedOutcome:
 def _judge_blocked(outcome: Outcome, scene: _Scene) -> JudgedOutcome:
     root = _root(outcome, scene.by_id)
     if root is None:
-        named = outcome.common.blocked_by or None
+        named = outcome.common.blocked_by or "a cell that its outcome does not name"
         return _fault(outcome, f"It is blocked by {named}, which has no outcome of its own in this run.")
     if root.status is Status.PASSED:
         return _fault(outcome, f"It is blocked by {root.cell.id}, which passed.")
     below = _judge_one(root, scene)
-    depends_on = f"It depends on {root.cell.id}, which is judged {below.verdict}"
+    depends_on = f"It depends on {root.cell.id}, which is judged {below.verdict.replace('_', ' ')}"
     if below.verdict is Verdict.KNOWN:
         return JudgedOutcome(
             outcome=outcome,

@@ -217,6 +217,54 @@ def test_the_bound_on_losses_has_two_sides(loss: float, status: AnswerStatus) ->
     assert ask(metrics)["resumes_losses"].status is status
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("apart", "status"), [(0.9e-6, AnswerStatus.HOLDS), (1.1e-6, AnswerStatus.FAILS)])
+def test_the_bound_on_rates_has_two_sides(sign: int, apart: float, status: AnswerStatus) -> None:
+    metrics = sound()
+    metrics["resumed"]["learning_rates"] = [RATES[3] * (1 + sign * apart), *RATES[4:]]
+    assert ask(metrics)["resumes_schedule"].status is status
+
+
+@pytest.mark.parametrize(("noise", "status"), [(1.1e-4, AnswerStatus.HOLDS), (0.9e-4, AnswerStatus.FAILS)])
+def test_ten_times_the_noise_of_the_device_is_allowed(noise: float, status: AnswerStatus) -> None:
+    metrics = sound()
+    metrics["resumed"]["losses"] = [6.0 * (1 + 1e-3), *LOSSES[4:]]
+    metrics["again"] = {"losses": [LOSSES[0] * (1 + noise), *LOSSES[1:]]}
+    assert ask(metrics)["resumes_losses"].status is status
+    # A second run without losses, or with the same, allows no more than rounding.
+    for again in ([], LOSSES):
+        assert ask({**metrics, "again": {"losses": again}})["resumes_losses"].status is AnswerStatus.FAILS
+
+
+@pytest.mark.parametrize(("apart", "status"), [(0.9e-4, AnswerStatus.HOLDS), (1.1e-4, AnswerStatus.FAILS)])
+def test_the_bounds_on_scores_have_two_sides(apart: float, status: AnswerStatus) -> None:
+    """Relative of losses, absolute of accuracies; of what is ranked, of the best and of what is averaged."""
+    for sign in (1, -1):
+        ranked = sound()
+        ranked["files"]["scores"]["loss"][FILES[0]] = 8.0 * (1 + sign * apart)
+        assert ask(ranked)["criterion_is_measured"].status is status
+        ranked = sound()
+        ranked["files"]["scores"]["acc"][FILES[0]] = 0.2 + sign * apart
+        assert ask(ranked)["criterion_is_measured"].status is status
+    best = sound()
+    best["whole"]["validations"][3]["losses"] = [5.0 * (1 + apart)]
+    best["files"]["same_as"]["model.pt.best"] = ["model.pt.ep2"]
+    assert ask(best)["best_is_best"].status is status
+    averaged = sound()
+    averaged["whole"]["validations"][1]["losses"] = [6.0 + apart]
+    averaged["files"]["averages"]["model.pt.avg2"]["members"] = [["model.pt.ep1", "model.pt.ep1.2"]]
+    assert ask(averaged)["average_is_mean"].status is status
+
+
+@pytest.mark.parametrize(("apart", "status"), [(0.9e-4, AnswerStatus.NOT_TESTED), (1.1e-4, AnswerStatus.HOLDS)])
+def test_scores_are_the_same_up_to_rounding(apart: float, status: AnswerStatus) -> None:
+    metrics = sound()
+    for validation in metrics["whole"]["validations"]:
+        validation["losses"] = [7.0 * (1 + apart)]
+    metrics["whole"]["validations"][2]["losses"] = [7.0]
+    assert ask(metrics)["best_is_best"].status is status
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), "nan", None])
 def test_a_loss_that_is_no_number_is_no_equal(loss: Any) -> None:
     metrics = sound()
@@ -450,6 +498,114 @@ def one_validation_gave_no_accuracy(metrics: Metrics) -> None:
     metrics["files"]["same_as"]["model.pt.best"] = ["model.pt.ep1"]
 
 
+def one_checkpoint_was_not_compared(metrics: Metrics) -> None:
+    metrics["whole"]["saved"][0]["differs"] = None
+
+
+def saves_before_any_validation(metrics: Metrics) -> None:
+    metrics["whole"]["saved"][0]["after_validation"] = 0
+
+
+def keeps_scores_of_files_that_are_gone(metrics: Metrics) -> None:
+    metrics["files"]["scores"] |= {"loss": {"model.pt.ep9": 0.5, "model.pt.ep1": None}, "acc": None}
+
+
+def one_score_of_a_validation_is_missing(metrics: Metrics) -> None:
+    metrics["whole"]["validations"][0]["losses"] = [8.0, None]
+
+
+def has_one_step_without_a_rate(metrics: Metrics) -> None:
+    """A rate of 0 is equal to one of 0."""
+    metrics["whole"]["learning_rates"] = [*RATES[:3], 0.0, *RATES[4:]]
+    metrics["resumed"]["learning_rates"] = [0.0, *RATES[4:]]
+
+
+def takes_no_step_within(metrics: Metrics) -> None:
+    metrics["within"]["batches"] = []
+
+
+def takes_several_steps_within(metrics: Metrics) -> None:
+    metrics["within"]["batches"] = list("cde")
+
+
+def takes_a_step_too_many_within(metrics: Metrics) -> None:
+    metrics["within"]["batches"] = list("cdf")
+
+
+def was_stopped_again_after_two_batches(metrics: Metrics) -> None:
+    metrics["recipe"]["batches"] = list("vwxyz")
+    metrics["once"] = {"batches": list("wx"), "left": {"forwards": 1}, "failure": None}
+    metrics["twice"] = {"batches": ["y"], "left": {"forwards": 2}, "failure": None}
+
+
+def forgets_the_first_stop_after_two_batches(metrics: Metrics) -> None:
+    was_stopped_again_after_two_batches(metrics)
+    metrics["twice"]["batches"] = ["x"]
+
+
+def resumes_once_with_other_batches(metrics: Metrics) -> None:
+    was_stopped_again_after_two_batches(metrics)
+    metrics["once"]["batches"] = list("wz")
+
+
+def has_equal_batches(metrics: Metrics) -> None:
+    metrics["whole"]["batches"] = list("abcabc")
+    metrics["resumed"]["batches"] = list("abc")
+
+
+def averages_all_that_there_are(metrics: Metrics) -> None:
+    averages = metrics["files"]["averages"]
+    averages["model.pt.avg10"] = {**averages.pop("model.pt.avg2"), "members": [FILES]}
+
+
+def averages_too_few(metrics: Metrics) -> None:
+    averages = metrics["files"]["averages"]
+    averages["model.pt.avg3"] = averages.pop("model.pt.avg2")
+
+
+def averages_a_file_that_was_not_scored(metrics: Metrics) -> None:
+    saves_before_any_validation(metrics)
+    metrics["files"]["scores"]["loss"].pop(FILES[0])
+    metrics["files"]["scores"]["acc"].pop(FILES[0])
+    metrics["files"]["averages"]["model.pt.avg2"]["members"] = [[FILES[0], FILES[2]]]
+
+
+def keeps_a_best_that_is_none(metrics: Metrics) -> None:
+    metrics["files"]["same_as"]["model.pt.best"] = ["model.pt.ep9"]
+
+
+def refuses_one_shape_alone(metrics: Metrics) -> None:
+    """Of the width, and without saying why."""
+    metrics["mismatch"][2] |= {"began": False, "failure": None, "left_out": []}
+
+
+def drops_of_both_shapes(metrics: Metrics) -> None:
+    for case in metrics["mismatch"]:
+        case |= {"began": True, "left_out": metrics["mismatch"][0]["left_out"], "lost": ["encoder.weight"]}
+
+
+def has_much_to_drop(metrics: Metrics) -> None:
+    left_out = [{"name": f"encoder.{number}", "model": [2], "checkpoint": None} for number in range(25)]
+    metrics["mismatch"][0] |= {"left_out": left_out, "line": "missing key: encoder.0"}
+
+
+def tried_the_vocabulary_alone(metrics: Metrics) -> None:
+    metrics["mismatch"] = metrics["mismatch"][:1]
+
+
+def loads_an_average_of_another_name(metrics: Metrics) -> None:
+    metrics["loading"]["average"]["equals"] = ["model.pt.ep2", "model.pt.avg10"]
+
+
+def knows_no_tensor_of_what_it_loaded(metrics: Metrics) -> None:
+    metrics["loading"]["folder"] |= {"equals": None, "differs": None}
+
+
+def says_that_it_loads_the_base(metrics: Metrics) -> None:
+    for name in ("average", "folder", "bare"):
+        metrics["loading"][name] |= {"equals": ["the base"], "said": ["missing keys", "another line"]}
+
+
 def says_that_it_loads_nothing(metrics: Metrics) -> None:
     for name in ("average", "folder", "bare"):
         metrics["loading"][name] |= {"equals": [], "said": ["error, init_param does not exist"], "differs": ["a", "b"]}
@@ -509,6 +665,13 @@ SCENES: tuple[Plant, ...] = (
     ),
     *(refuses_what_it_should_drop, averaging_raises, the_recipe_breaks_off, says_that_it_cannot_average),
     *(fails_at_the_first_stop, nothing_was_seen),
+    *(one_checkpoint_was_not_compared, saves_before_any_validation, keeps_scores_of_files_that_are_gone),
+    *(one_score_of_a_validation_is_missing, has_one_step_without_a_rate, takes_no_step_within),
+    *(takes_several_steps_within, takes_a_step_too_many_within, was_stopped_again_after_two_batches),
+    *(forgets_the_first_stop_after_two_batches, resumes_once_with_other_batches, has_equal_batches),
+    *(averages_all_that_there_are, averages_too_few, averages_a_file_that_was_not_scored, keeps_a_best_that_is_none),
+    *(refuses_one_shape_alone, drops_of_both_shapes, has_much_to_drop, tried_the_vocabulary_alone),
+    *(loads_an_average_of_another_name, knows_no_tensor_of_what_it_loaded, says_that_it_loads_the_base),
 )
 ANSWERS = Path(__file__).with_name("checkpoint_answers.json")
 """Written by `python tests/test_rules_checkpoint.py`, and read by a person before it is committed."""

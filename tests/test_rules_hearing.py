@@ -214,7 +214,7 @@ def test_of_texts_of_one_token_there_is_no_second_half() -> None:
 
 
 RAISED = {"raised": "TypeError@x"}
-UNSEEN: dict[str, object] = {
+UNSEEN: dict[str, Any] = {
     "an earlier record": None,
     "another forward": {**heard(), "not_observed": "the model's forward takes hotword_pad"},
     "no mode": {**heard(), "modes": {}},
@@ -232,6 +232,8 @@ def test_what_was_not_observed_accuses_nobody_and_is_reported(scene: str) -> Non
     verdict = judge_hearing(UNSEEN[scene], 3)
     assert (verdict.seed, verdict.reasons, verdict.modes) == (3, (), ())
     assert verdict.not_observed
+    recorded = scene not in ("an earlier record", "another forward")
+    assert (verdict.of, verdict.texts) == (("held_out", len(UNSEEN[scene]["tokens"])) if recorded else ("", 0))
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def _mismatch(tried: Sequence[MismatchCase], *, ignore: bool) -> Question:
         return fails(name, "; ".join(wrong), example)
     stopped = [case for case in cases if not case.began]
     if ignore and stopped:
-        reason = stopped[0].failure.reason if stopped[0].failure else None
+        reason = stopped[0].failure.reason if stopped[0].failure else "it does not say why"
         return listed(name, f"with ignore_init_mismatch it stops all the same: {reason}", example)
     if not ignore:
         return holds(name, "it stops and says why", example)

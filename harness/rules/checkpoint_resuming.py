@@ -56,7 +56,7 @@ def _same_batches(name: str, whole: TrainerRun, went: Sequence[str], due: Sequen
     went_on, expected = ([numbers.get(batch) for batch in batches] for batches in (went, due))
     example = {"trained_before": done, "went_on_with": went_on, "due": expected}
     if list(went) == list(due) and went:
-        return holds(name, f"it went on with batch {expected[0]}", example)
+        return holds(name, f"it went on with batch {done + 1}", example)
     shown = ", ".join("another" if number is None else str(number) for number in went_on) or "none"
     text = f"stopped after batch {done}, it went on with {shown}; due were {', '.join(map(str, expected))}"
     return fails(name, text, example)
@@ -68,11 +68,10 @@ def _within(name: str, run: TrainerRun | None, whole: TrainerRun, after: Trainer
         return not_tested(name, "nothing was saved within an epoch")
     if run.failure:
         return fails(name, f"resumed within an epoch, the trainer raised {run.failure.reason}")
-    before = run.left.forwards
-    if after is not None:
-        before += after.left.forwards if after.left else 0
-        if not _in_place(after, whole.batches, before - 1):
-            return not_tested(name, "it did not even resume once")
+    begun = after.left.forwards if after and after.left else 0
+    if after is not None and not _in_place(after, whole.batches, begun):
+        return not_tested(name, "it did not even resume once")
+    before = begun + run.left.forwards
     return _same_batches(name, whole, run.batches, whole.batches[before : before + max(1, len(run.batches))], before)
 
 

@@ -54,6 +54,7 @@ TRAINED = "training"
 """What `of` says where the texts are those that it was trained on; for a Paraformer, a user's own."""
 
 MODES = ("evaluation", "training")
+_HALVES = (" for the first half of the text", " for the second half")
 
 Scores = tuple[tuple[float, ...], ...]
 """By text: the score of each part of it."""
@@ -169,9 +170,10 @@ def _mode(name: str, recorded: ModeScores, tokens: Scores, by_loss: bool) -> Hea
 
 def _about(mode: HeardInMode, least: _Least) -> Iterator[str]:
     right = "" if mode.share is None else f"{_right(mode)}; "
-    for part, p in zip(_names(mode), mode.p_parts, strict=True):
+    for part, p in enumerate(mode.p_parts):
         if p > ALPHA >= least.speech:
-            yield f"In {mode.mode} mode the output{part} does not depend on the speech ({right}p = {p:.2g})."
+            of = _HALVES[part] if len(mode.p_parts) > 1 else ""
+            yield f"In {mode.mode} mode the output{of} does not depend on the speech ({right}p = {p:.2g})."
     if mode.p_silence > ALPHA >= least.silence:
         yield f"In {mode.mode} mode the output is as good with silence (p = {mode.p_silence:.2g})."
     if mode.share is not None and mode.share < LEAST_SHARE:
@@ -210,10 +212,6 @@ def _about_reading(mode: HeardInMode, tokens: Scores) -> Iterator[str]:
             f"In {mode.mode} mode {mode.other:.1%} of the tokens are right with another's speech, where who knows all "
             f"tokens before each can be right at {known:.1%}: the decoder sees the tokens that it is to say."
         )
-
-
-def _names(mode: HeardInMode) -> tuple[str, ...]:
-    return ("",) if len(mode.p_parts) == 1 else (" for the first half of the text", " for the second half")
 
 
 def _known(scores: Scores) -> Scores:

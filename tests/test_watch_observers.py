@@ -177,6 +177,29 @@ waits()"""
     assert any("in waits" in line for line in ended.traceback)
 
 
+def test_a_process_that_native_code_aborts_ends_as_before_and_is_recorded_with_its_place(tmp_path: Path) -> None:
+    code = """
+import ctypes
+def reduces():
+    ctypes.pythonapi.abort()
+reduces()"""
+    status, found = terminated(tmp_path, code)
+    assert status == -signal.SIGABRT
+    (ended,) = [one for one in found if isinstance(one, Ended)]
+    assert (ended.how, ended.status, ended.exception) == ("crash", None, "Fatal Python error: Aborted")
+    assert any("in reduces" in line for line in ended.traceback)
+
+
+@pytest.mark.parametrize("ending", ["raise KeyError('planted')", "try:\n    1 / 0\nexcept Exception:\n    sys.exit(1)"])
+def test_an_exception_is_recorded_before_the_interpreter_finishes(tmp_path: Path, ending: str) -> None:
+    """torchrun sends SIGTERM to the ranks beside one that failed, and torch's own ends take a while."""
+    late = "import atexit, sys\natexit.register(lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
+    status, found = terminated(tmp_path, late + ending)
+    assert status == -signal.SIGKILL
+    (ended,) = [one for one in found if isinstance(one, Ended)]
+    assert ended.how == "exception"
+
+
 def test_a_signal_that_the_training_handles_stays_its_own(tmp_path: Path) -> None:
     code = "signal.signal(signal.SIGTERM, lambda *_: print('mine'))\nos.kill(os.getpid(), signal.SIGTERM)"
     status, found = terminated(tmp_path, code)

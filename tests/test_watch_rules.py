@@ -18,11 +18,13 @@ import pytest
 
 from harness.core.cells import Severity
 from harness.rules.recipe import warmup_rate
+from harness.watch.findings import WatchFinding
 from harness.watch.records import (
     BatchUtterance,
     Ended,
     EpochEnded,
     Group,
+    LoaderEnded,
     Memory,
     PostMortem,
     ReadBack,
@@ -373,6 +375,73 @@ def test_a_rank_that_waits_within_an_epoch_that_another_has_ended_is_named() -> 
     finding = examined(left_behind(70), ended=False)["ranks-batches-differ"]
     assert (finding.severity, finding.rank) == (Severity.BROKEN, 1)
     assert "rank 0 has ended an epoch after 50 batches, and rank 1 waits" in finding.message
+
+
+def in_a_further_batch(other: Ended, *, accum_grad: int = 1, parts: int = 1) -> dict[str, WatchFinding]:
+    """Two ranks after 20 batches: rank 0 has no further one, and rank 1 ended as given."""
+    given = in_force(accum_grad=accum_grad, dataset_conf={"data_split_num": parts})
+    wrapped = training(wrapped="DistributedDataParallel", rows=None, **given)
+    found = state(20, started=wrapped, world=2, ended=None)
+    state(20, started=wrapped, rank=1, world=2, ended=None, into=found)
+    found.add("host-100.jsonl", LoaderEnded(at=1020.0, epoch=0, step=20, batches=20))
+    crash = Ended(at=1.0, step=20, epoch=0, how="crash", status=None, exception="Fatal Python error: Aborted")
+    found.add("host-100.jsonl", crash)
+    found.add("host-101.jsonl", other)
+    return examined(found)
+
+
+def test_ranks_that_break_off_within_an_epoch_have_different_numbers_of_batches_where_one_had_a_further_one() -> None:
+    """As in 1.4.16 with gloo: rank 0 waits after its last batch, and meets the gradients of rank 1's further one."""
+    reset = Ended(at=1.0, step=20, epoch=0, how="exception", status=1, exception="E: Connection reset", batches=21)
+    place = ('  File "x.py", line 1 in _engine_run_backward', '  File "x.py", line 2 in backward')
+    crash = Ended(at=1.0, step=20, epoch=0, how="crash", status=None, exception="Aborted", traceback=place)
+    for other in (reset, crash):
+        finding = in_a_further_batch(other)["ranks-batches-differ"]
+        assert (finding.severity, finding.rank) == (Severity.BROKEN, 1)
+    # It had no batch more, broke off before, waits as rank 0 does, or may be anywhere in them.
+    sound = (
+        in_a_further_batch(dataclasses.replace(reset, batches=20)),
+        in_a_further_batch(dataclasses.replace(reset, batches=None)),
+        in_a_further_batch(dataclasses.replace(crash, traceback=('  File "x.py", line 3 in all_reduce',))),
+        in_a_further_batch(crash, accum_grad=4),
+        in_a_further_batch(reset, parts=2),
+    )
+    assert not any("ranks-batches-differ" in one for one in sound)
+    assert set(sound[0]) == {"crashed", "ended-by-exception"}
+
+
+def test_epochs_that_were_cut_off_are_not_compared() -> None:
+    """Ranks that accumulate are not in the same batch when one of them fails."""
+    wrapped = training(wrapped="DistributedDataParallel", rows=None)
+    found = state(20, started=wrapped, world=2, ended=None)
+    state(20, started=wrapped, rank=1, world=2, ended=None, into=found)
+    for file, batches in (("host-100.jsonl", 81), ("host-101.jsonl", 83)):
+        found.add(file, EpochEnded(at=1.0, epoch=0, step=20, batches=batches, utterances=9, distinct=None))
+        found.add(file, Ended(at=1.0, step=20, epoch=0, how="exception", status=1, exception="E: x", batches=batches))
+    assert set(examined(found)) == {"ended-by-exception"}
+    # One of them failed, and torchrun ended the other one.
+    found.ranks["host-101.jsonl"].epochs.clear()
+    found.add("host-101.jsonl", Ended(at=1.0, step=20, epoch=0, how="signal", status=143, exception=""))
+    assert set(examined(found)) == {"ended-by-exception"}
+
+
+def test_a_rank_that_waits_for_one_that_has_no_further_batch_is_named_before_the_epoch_ends() -> None:
+    wrapped = training(wrapped="DistributedDataParallel", rows=None)
+    found = state(40, started=wrapped, world=2, ended=None)
+    state(40, started=wrapped, rank=1, world=2, ended=None, into=found)
+    found.add("host-100.jsonl", LoaderEnded(at=1040.0, epoch=0, step=40, batches=40))
+    found.now = 1040.0 + 70
+    assert examined(found, ended=False)["ranks-batches-differ"].rank == 1
+    found.add("host-101.jsonl", LoaderEnded(at=1040.0, epoch=0, step=40, batches=40))
+    assert "ranks-batches-differ" not in examined(found, ended=False)
+
+
+def test_a_step_after_an_end_takes_the_end_back() -> None:
+    found = state(20, ended=None)
+    found.add("host-100.jsonl", Ended(at=1.0, step=20, epoch=0, how="exception", status=1, exception="E: caught"))
+    assert "ended-by-exception" in examined(found, ended=False)
+    found.add("host-100.jsonl", step(21, loss=1.0))
+    assert examined(found, ended=False) == {}
 
 
 def test_epochs_that_no_batch_validated_are_named() -> None:

@@ -20,6 +20,10 @@ from harness.watch.records import KINDS, Ended, Record, TrainingStep
 
 LONGEST_LINE = 4 * 2**20
 _BLOCK = 2**20
+SIGTERM, CRASH = ".sigterm", ".crash"
+"""Files in which `worker/watch/termination.py` has tracebacks written; empty while the process runs."""
+_LONGEST_REASON = 200
+_MOST_LINES = 40
 
 
 class NotARecord(ValueError):
@@ -74,22 +78,24 @@ class RecordFile:
             self.ended = self.ended or isinstance(record, Ended)
             yield record
 
-    def terminated_at(self, path: Path) -> Ended | None:
-        """The end of a process by SIGTERM, from the traceback that it left; None while there is none."""
+    def ended_at(self, path: Path) -> Ended | None:
+        """The end of a process by SIGTERM or a crash, from the traceback that it left; None while there is none."""
         with _regular_file(path) as opened:
             text = b"" if opened is None else os.read(opened, _BLOCK)
             at = 0.0 if opened is None else os.fstat(opened).st_mtime
         if not text:
             return None
         self.ended = True
+        lines = text.decode("utf-8", "replace").splitlines()
+        crashed = path.suffix == CRASH
         return Ended(
             at=at,
             step=self._step,
             epoch=self._epoch,
-            how="signal",
-            status=128 + signal.SIGTERM,
-            exception="",
-            traceback=tuple(text.decode("utf-8", "replace").splitlines()[-40:]),
+            how="crash" if crashed else "signal",
+            status=None if crashed else 128 + signal.SIGTERM,
+            exception=lines[0][:_LONGEST_REASON] if crashed else "",
+            traceback=tuple(lines[-_MOST_LINES:]),
         )
 
     def _lines(self) -> Iterator[bytes]:
@@ -124,15 +130,23 @@ class RecordFolder:
     def read(self) -> Iterator[tuple[str, Record]]:
         """What was added since the last call: the file's name, which stands for the process, and the record."""
         # Looked at first: what such a process wrote before it ended is read before its end.
-        terminated = {path.stem: path for path in self.folder.glob("*.sigterm")}
+        paths = (path for suffix in (SIGTERM, CRASH) for path in self.folder.glob(f"*{suffix}"))
+        left = {path.stem: path for path in paths if _size(path)}
         for path in sorted(self.folder.glob("*.jsonl")):
             file = self.files.setdefault(path.name, RecordFile(path))
             for record in file.read():
                 yield path.name, record
-            if path.stem in terminated and not file.ended:
-                ended = file.terminated_at(terminated[path.stem])
+            if path.stem in left and not file.ended:
+                ended = file.ended_at(left[path.stem])
                 if ended is not None:
                     yield path.name, ended
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
 
 
 @contextlib.contextmanager

@@ -259,7 +259,7 @@ class Ended:
     step: int
     epoch: int
     how: str
-    """`finished`, `exception`, `exit`, `signal`."""
+    """`finished`, `exception`, `exit`, `signal` (SIGTERM or Ctrl-C), `crash` (native code aborted the process)."""
     status: int | None
     """As far as the process knows it; None where nothing called `sys.exit` and no exception ended it."""
     exception: str
@@ -267,6 +267,19 @@ class Ended:
     traceback: tuple[str, ...] = ()
     """The last 40 lines."""
     post_mortem: PostMortem | None = None
+    batches: int | None = None
+    """Training batches that were begun in an epoch that had not ended; None without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderEnded:
+    """`loader`: of several processes, this one has no further training batch in the epoch."""
+
+    at: float
+    epoch: int
+    step: int
+    batches: int
+    """Of the epoch so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,6 +316,7 @@ Record = (
     | EpochEnded
     | ReadBack
     | Ended
+    | LoaderEnded
     | ObserverFailed
     | CardSample
 )
@@ -316,6 +330,7 @@ KINDS: Mapping[str, type[Record]] = {
     "epoch": EpochEnded,
     "read_back": ReadBack,
     "end": Ended,
+    "loader": LoaderEnded,
     "observer": ObserverFailed,
     "card": CardSample,
 }

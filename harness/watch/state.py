@@ -11,6 +11,7 @@ from harness.watch.records import (
     CardSample,
     Ended,
     EpochEnded,
+    LoaderEnded,
     ObserverFailed,
     ProcessStarted,
     ReadBack,
@@ -74,6 +75,8 @@ class RankState:
     validations: list[Validated] = field(default_factory=list)
     saved: list[Saved] = field(default_factory=list)
     epochs: list[EpochEnded] = field(default_factory=list)
+    loader_ended: LoaderEnded | None = None
+    """Of the epoch that this rank is in, where it has no further batch."""
     read_back: ReadBack | None = None
     ended: Ended | None = None
     failures: list[ObserverFailed] = field(default_factory=list)
@@ -98,6 +101,8 @@ class RankState:
                 self.saved.append(record)
             case EpochEnded():
                 self.epochs.append(record)
+            case LoaderEnded():
+                self.loader_ended = record
             case ReadBack():
                 self.read_back = record
             case Ended():
@@ -107,6 +112,11 @@ class RankState:
 
     def _add_step(self, step: TrainingStep) -> None:
         self.steps = step.step
+        # What a further step follows was no end: the program caught the exception, or reads its data in parts.
+        if self.ended is not None and step.step > self.ended.step:
+            self.ended = None
+        if self.loader_ended is not None and step.step > self.loader_ended.step:
+            self.loader_ended = None
         self.recent.append(step)
         if len(self.first) < FIRST:
             self.first.append(step)

@@ -20,6 +20,8 @@ def about_ending(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
     for rank in state.ranks.values():
         if rank.ended is not None and rank.ended.how == "exception":
             yield from _exception(rank)
+        elif rank.ended is not None and rank.ended.how == "crash" and rank.training is not None:
+            yield _crash(rank, rank.ended)
         elif ended and rank.training is not None and rank.ended is None:
             yield WatchFinding(
                 severity=Severity.BROKEN,
@@ -33,6 +35,22 @@ def about_ending(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
             )
     if ended and not state.training_ranks:
         yield from _nothing_trained(state)
+
+
+def _crash(rank: RankState, ended: Ended) -> WatchFinding:
+    # The main thread is the last one; in each the innermost frame is the first.
+    starts = [at for at, line in enumerate(ended.traceback) if "(most recent call first)" in line]
+    frames = [line.strip() for line in ended.traceback[starts[-1] if starts else 0 :] if line.startswith("  File ")]
+    return WatchFinding(
+        severity=Severity.BROKEN,
+        rule="crashed",
+        message=f"native code ended the process of rank {rank.rank} {_when(rank)}: {ended.exception}",
+        step=rank.steps,
+        rank=rank.rank,
+        evidence=tuple(frames[:3]),
+        remedy="the library that did it says why in the output, in the lines before (gloo and NCCL, CUDA, a C++ "
+        "exception); where ranks communicate, the cause may be in another rank",
+    )
 
 
 def _exception(rank: RankState) -> Iterator[WatchFinding]:
@@ -51,9 +69,14 @@ def _exception(rank: RankState) -> Iterator[WatchFinding]:
         else f"the training ended {_when(rank)} by an exception: {ended.exception.splitlines()[0][:200]}",
         step=ended.step,
         rank=rank.rank,
-        evidence=(*_post_mortem(ended.post_mortem), *ended.traceback[-3:]),
+        evidence=(*_post_mortem(ended.post_mortem), *_last_lines(ended)),
         remedy=_what_fits(rank) if memory else "",
     )
+
+
+def _last_lines(ended: Ended) -> list[str]:
+    """Of the traceback, without the marks below a line of code."""
+    return [line for line in ended.traceback if line.strip(" ^~")][-3:]
 
 
 def _is_overflow(ended: Ended) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from statistics import median
 
 from harness.core.cells import Severity
+from harness.core.numbers import mapping, number
 from harness.watch.findings import WatchFinding
-from harness.watch.records import TrainingStep
+from harness.watch.records import EpochEnded, LoaderEnded, TrainingStep
 from harness.watch.rules.settings import WatchSettings
 from harness.watch.state import RankState, TrainingState, seconds_of
 
@@ -24,6 +26,8 @@ LEAST_WAIT = 0.05
 ENOUGH_STEPS = 20
 LEAST_BEHIND = 60.0
 """Seconds that a rank may be in an epoch after another has ended it."""
+_PASS = re.compile(r" in (?:forward|backward)(?:_step)?$")
+"""A frame of a forward or backward pass, as `faulthandler` writes it."""
 BEHIND_STEPS = 20
 """The same in steps, where these are slow."""
 
@@ -40,7 +44,7 @@ def about_ranks(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
     yield from _left_behind(ranks, state.now)
     if ended:
         yield from _broke_off_apart(ranks)
-    if ended:
+        yield from _broke_off_in_a_further_batch(ranks)
         yield from _steps(ranks)
 
 
@@ -62,7 +66,7 @@ def _batches(ranks: list[RankState]) -> Iterator[WatchFinding]:
 
 def _epochs(ranks: list[RankState]) -> Iterator[WatchFinding]:
     """An epoch that all ranks have ended, and some of them after fewer batches than others."""
-    ended = [{one.epoch: one for one in rank.epochs} for rank in ranks]
+    ended = [{one.epoch: one for one in rank.epochs if not _cut_off(rank, one)} for rank in ranks]
     for epoch in sorted(set.intersection(*map(set, ended))):
         batches = [of[epoch].batches for of in ended]
         if len(set(batches)) == 1:
@@ -92,14 +96,21 @@ def _epochs(ranks: list[RankState]) -> Iterator[WatchFinding]:
         return
 
 
+def _cut_off(rank: RankState, epoch: EpochEnded) -> bool:
+    """Whether the epoch was written at the end of a process that broke off within it."""
+    ended = rank.ended
+    return ended is not None and ended.how != "finished" and ended.batches is not None and ended.epoch == epoch.epoch
+
+
 def _left_behind(ranks: list[RankState], now: float) -> Iterator[WatchFinding]:
     """A rank that is within an epoch which another one ended long ago: it had a batch more, and waits in that step."""
     for other in ranks:
-        if not other.epochs or not other.recent or other.ended is not None:
+        last = _last_done(other)
+        if last is None or not other.recent or other.ended is not None:
             continue
-        last = other.epochs[-1]
         for rank in ranks:
-            if rank.ended is not None or rank is other or any(one.epoch >= last.epoch for one in rank.epochs):
+            through = _last_done(rank)
+            if rank.ended is not None or rank is other or (through is not None and through.epoch >= last.epoch):
                 continue
             seconds = now - max(last.at, rank.recent[-1].at if rank.recent else 0.0)
             if seconds > max(LEAST_BEHIND, BEHIND_STEPS * _step_seconds(other)):
@@ -116,11 +127,18 @@ def _left_behind(ranks: list[RankState], now: float) -> Iterator[WatchFinding]:
                 return
 
 
+def _last_done(rank: RankState) -> EpochEnded | LoaderEnded | None:
+    """The last epoch of which a rank has no further batch; it may still wait for others before it validates."""
+    ended = rank.epochs[-1] if rank.epochs else None
+    loader = None if _reads_in_parts(rank) else rank.loader_ended
+    return loader if loader is not None and (ended is None or loader.epoch > ended.epoch) else ended
+
+
 def _broke_off_apart(ranks: list[RankState]) -> Iterator[WatchFinding]:
     """All ranks took the same number of steps and broke off, and only some of them had ended the epoch by then."""
     if len({rank.steps for rank in ranks}) > 1 or any(rank.ended and rank.ended.how == "finished" for rank in ranks):
         return
-    last = {rank.rank: max((one.epoch for one in rank.epochs), default=-1) for rank in ranks}
+    last = {rank.rank: max((one.epoch for one in rank.epochs if not _cut_off(rank, one)), default=-1) for rank in ranks}
     if len(set(last.values())) < 2:
         return
     ahead, behind = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
@@ -134,6 +152,46 @@ def _broke_off_apart(ranks: list[RankState]) -> Iterator[WatchFinding]:
         remedy="filter the rows before the training and not in the sampler (`max_token_length`), so that each rank has "
         "the same number of batches",
     )
+
+
+def _broke_off_in_a_further_batch(ranks: list[RankState]) -> Iterator[WatchFinding]:
+    """One rank had no further batch in the epoch, and another one failed in one."""
+    for rank in ranks:
+        done = rank.loader_ended
+        if done is None or _reads_in_parts(rank):
+            continue
+        for other in ranks:
+            if other is not rank and _in_a_further_batch(other, done):
+                yield WatchFinding(
+                    severity=Severity.BROKEN,
+                    rule="ranks-batches-differ",
+                    message=f"the training broke off when rank {rank.rank} had no further batch in epoch {done.epoch} "
+                    f"and rank {other.rank} was in one: the ranks have different numbers of batches",
+                    step=other.steps,
+                    rank=other.rank,
+                    evidence=(f"rank {rank.rank}: {done.batches} batches",),
+                    remedy="filter the rows before the training and not in the sampler (`max_token_length`), so that "
+                    "each rank has the same number of batches",
+                )
+                return
+
+
+def _reads_in_parts(rank: RankState) -> bool:
+    """Whether an epoch has several loaders (`data_split_num`): the end of one is not that of the epoch."""
+    given = mapping(rank.training.in_force.get("dataset_conf")) if rank.training else {}
+    return (number(given.get("data_split_num", 1)) or 0) != 1
+
+
+def _in_a_further_batch(rank: RankState, done: LoaderEnded) -> bool:
+    """Whether a rank broke off in a batch of the epoch beyond those that another one had in it."""
+    ended = rank.ended
+    if ended is None or ended.how == "finished" or ended.epoch != done.epoch:
+        return False
+    if ended.batches is not None:
+        return ended.batches > done.batches
+    # A crash or SIGTERM left a traceback only. All batches of the other rank have their steps here, too.
+    alone = rank.training is not None and WatchSettings.of(rank.training).accum_grad == 1
+    return alone and rank.steps >= done.step and any(_PASS.search(line) for line in ended.traceback)
 
 
 def _step_seconds(rank: RankState) -> float:

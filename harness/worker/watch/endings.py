@@ -26,10 +26,12 @@ class Endings:
         """The exception that the post-mortem is about."""
         self._post_mortem: dict[str, Any] | None = None
         self._status: int | None = None
+        self._written_at: int | None = None
+        """The step at which the end was written; a training that goes on has not ended."""
 
     def attach(self) -> None:
-        """Observe `sys.exit` and the end of the interpreter."""
-        original, guard = sys.exit, self._observer.guard
+        """Observe `sys.exit`, uncaught exceptions and the end of the interpreter."""
+        original, hook, guard = sys.exit, sys.excepthook, self._observer.guard
 
         def exit(status: Any = None) -> Any:
             guard("end", self._exiting, status, sys.exc_info()[1])
@@ -37,6 +39,12 @@ class Endings:
 
         exit.__doc__ = original.__doc__
         sys.exit = exit
+
+        def excepthook(kind: Any, error: Any, trace: Any) -> Any:
+            guard("end", self._uncaught, error)
+            return hook(kind, error, trace)
+
+        sys.excepthook = excepthook
         atexit.register(self.ended)
 
     def left_by(self, error: BaseException | None) -> None:
@@ -56,6 +64,12 @@ class Endings:
         self._status = status if isinstance(status, int) else 0 if status is None else 1
         if handled is not None and self._status != 0 and not isinstance(handled, SystemExit):
             self._note(handled)
+            self.ended()
+
+    def _uncaught(self, error: BaseException) -> None:
+        """Written at once: torchrun ends the ranks beside one that failed while the interpreter still finishes."""
+        self._note(error)
+        self.ended()
 
     def _note(self, error: BaseException) -> None:
         self._error = error
@@ -66,18 +80,21 @@ class Endings:
     def ended(self) -> None:
         """The interpreter ends: write what is left."""
         observer = self._observer
-        if not observer.writer.begun:
+        if not observer.writer.begun or self._written_at == observer.steps:
             return
+        # What is left to be written ends the epoch.
+        batches = observer.batches_of_epoch
         if not observer.guard("rest", self._write_rest):
             observer.guard("pending", observer.give_up_waiting)
-        observer.guard("end", self._write_end)
+        observer.guard("end", self._write_end, batches)
+        self._written_at = observer.steps
         observer.guard("termination", observer.termination.detach)
 
     def _write_rest(self) -> bool:
         self._observer.finish()
         return True
 
-    def _write_end(self) -> None:
+    def _write_end(self, batches: int | None) -> None:
         if self._error is None and not self._observer.own_loop:
             uncaught = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
             if uncaught is not None:
@@ -102,6 +119,7 @@ class Endings:
                 "exception": "" if error is None else name_of(error),
                 "traceback": [] if error is None else lines_of(error),
                 "post_mortem": None if error is None else self._post_mortem,
+                "batches": batches,
             },
         )
 

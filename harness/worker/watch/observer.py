@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import time
 import weakref
 from typing import Any, Callable
@@ -43,6 +44,8 @@ class TrainingObserver:
     def __init__(self, writer: RecordWriter, *, own_loop: bool = False) -> None:
         """`own_loop`: the training is none of FunASR's trainer but a loop that calls the observer."""
         self.writer, self.own_loop = writer, own_loop
+        self.several = os.environ.get("WORLD_SIZE", "1") != "1"
+        """Whether this is one process of several."""
         self.undo: list[Callable[[], Any]] = []
         """What takes the observers out of torch again."""
         self.guard = ObserverGuard(writer)
@@ -330,6 +333,18 @@ class TrainingObserver:
             return
         done, self._validation, self._evaluating_since = self._validation, None, None
         self._queue("validation", {"step": self.steps, "epoch": self.epoch, "progress": done}, None)
+
+    @property
+    def batches_of_epoch(self) -> int | None:
+        """Training batches that were begun in the epoch that has not ended; None where none has begun."""
+        return None if self._open_epoch is None else self._open_epoch.batches
+
+    def loader_ended(self) -> None:
+        """The training's loader has no further batch: from here on this rank may wait for another one that has."""
+        if self._open_epoch is not None and self._open_epoch.batches and self.several:
+            self.flush()
+            fields = {"epoch": self.epoch, "step": self.steps, "batches": self._open_epoch.batches}
+            self.writer.write("loader", fields)
 
     def end_epoch(self) -> None:
         """Write what the epoch's training batches were."""

@@ -166,6 +166,7 @@ def observe_loaders(observer: Any) -> None:
         try:
             batch = following(self)
         except StopIteration:
+            guard("batches", observer.loader_ended)
             guard("phases", observer.phases.enter, phases.OTHER)
             raise
         guard("phases", observer.phases.enter, phases.OBSERVERS)

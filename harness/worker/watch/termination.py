@@ -1,4 +1,4 @@
-"""SIGTERM: where the process was when it was asked to end, as torchrun does to the ranks beside one that failed.
+"""SIGTERM and crashes: where the process was when it was asked to end, or when native code ended it.
 
 A handler in Python would run only once the interpreter is back from torch, so that a process which waits for another
 rank would no longer end. `faulthandler` writes the traceback from the signal itself and then lets the process end as
@@ -14,35 +14,45 @@ from typing import Any
 
 SUFFIX = ".sigterm"
 """Of the file beside the records; it is removed at an end of another kind."""
+CRASH = ".crash"
+"""The same for SIGABRT, SIGSEGV and their like: libraries for communication abort a process."""
 
 
 class TerminationObserver:
-    """Has the traceback written at SIGTERM, unless the training handles the signal itself."""
+    """Has the traceback written at such a signal, unless the training handles it itself."""
 
     def __init__(self) -> None:
         self._file: Any = None
+        self._crash: Any = None
 
     def attach(self, records: str) -> None:
         """Observe this process, whose records are in this file."""
-        if self._file is not None or not records or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        if not records or self._file is not None or self._crash is not None:
             return
-        if not hasattr(faulthandler, "register"):
-            return
-        # Kept open: a signal writes to it.
-        self._file = open(os.path.splitext(records)[0] + SUFFIX, "wb", buffering=0)  # noqa: SIM115
-        faulthandler.register(signal.SIGTERM, file=self._file, all_threads=False, chain=True)
-        os.register_at_fork(after_in_child=self._forget)
+        stem = os.path.splitext(records)[0]
+        # Both files are kept open: a signal writes to them.
+        if hasattr(faulthandler, "register") and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            self._file = open(stem + SUFFIX, "wb", buffering=0)  # noqa: SIM115
+            faulthandler.register(signal.SIGTERM, file=self._file, all_threads=False, chain=True)
+        if not faulthandler.is_enabled():
+            self._crash = open(stem + CRASH, "wb", buffering=0)  # noqa: SIM115
+            # The abort may come from a thread of a library, which has no frames of Python.
+            faulthandler.enable(file=self._crash, all_threads=True)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         if self._file is not None:
             faulthandler.unregister(signal.SIGTERM)
-            self._file = None
+        if self._crash is not None:
+            faulthandler.disable()
+        self._file = self._crash = None
 
     def detach(self) -> None:
         """The process ends in another way."""
-        file = self._file
+        files = [file for file in (self._file, self._crash) if file is not None]
         self._forget()
-        if file is not None:
+        for file in files:
             name = file.name
             file.close()
             os.unlink(name)

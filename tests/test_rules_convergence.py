@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,9 +69,12 @@ def test_a_release_beyond_the_bound_fails_with_a_sentence() -> None:
     assert (after.failure.type, after.failure.signature) == ("NotTrained", "NotTrained@convergence")
     assert after.failure.message == after.reason
     assert after.evidence[CONVERGENCE]["spread"] == pytest.approx(0.01)
-    assert after.reason.startswith("It learns slower than 1.4.0: over 3 seeds its loss differs by +0.300")
     _, faster = apply_convergence([outcome("1.4.0", figures(0.8)), outcome("1.4.1", figures(0.5))])
-    assert "learns faster than 1.4.0" in faster.reason
+    assert (after.reason, faster.reason) == tuple(
+        f"It learns {speed} than 1.4.0: over 3 seeds its loss differs by {difference} of the constant prediction's, "
+        "where their scatter allows 0.038."
+        for speed, difference in (("slower", "+0.300"), ("faster", "-0.300"))
+    )
 
 
 def test_what_is_within_the_bound_passes_with_its_figures() -> None:
@@ -120,6 +124,28 @@ def test_releases_with_equal_curves_count_once_in_the_spread() -> None:
     )
     one, other = (found["1.4.9/paraformer/v8404-h320/reduced/finetune@train/cpu-fp32"] for found in (alone, many))
     assert (one.bound, one.degrees_of_freedom) == (other.bound, other.degrees_of_freedom)
+
+
+def test_each_distinct_pair_of_curves_counts_as_a_comparison() -> None:
+    """Of three releases two pairs differ: t(1 - 0.01 / 4, 6) = 4.317. A pair that is equal costs nothing."""
+    different = [outcome(f"1.4.{number}", figures(0.5 + number / 100)) for number in range(3)]
+    for outcomes in (different, [*different, outcome("1.4.3", figures(0.52))]):
+        found = convergence(outcomes)
+        first = found["1.4.1/paraformer/v8404-h320/reduced/finetune@train/cpu-fp32"]
+        assert first.bound == pytest.approx(4.317 * 0.01 * (2 / 3) ** 0.5, rel=1e-3)
+        assert (first.degrees_of_freedom, first.spread) == (6, pytest.approx(0.01))
+
+
+def test_releases_that_train_on_other_rows_of_a_users_file_are_not_compared() -> None:
+    def with_rows(release: str, expected: int | None, level: float = 0.5) -> Outcome:
+        given = outcome(release, figures(level))
+        rows = {} if expected is None else {"user_rows": {"expected": expected}}
+        return replace(given, metrics={**given.metrics, **rows})
+
+    assert convergence([with_rows("1.4.0", 44), with_rows("1.4.1", 43, 0.9)]) == {}
+    assert convergence([with_rows("1.4.0", 44), with_rows("1.4.1", None, 0.9)]) == {}
+    (one,) = convergence([with_rows("1.4.0", 44), with_rows("1.4.1", 44, 0.9)]).values()
+    assert not one.kept
 
 
 def test_of_nothing_nothing_is_compared() -> None:

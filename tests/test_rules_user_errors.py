@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_files import assert_golden
 
 from harness.core.cells import Cell, Failure, Frame, Outcome, Status, Verdict
 from harness.core.evidence import OWN_SETTINGS
 from harness.rules.apply import apply_rules
 from harness.rules.known_issues import KnownIssues
+from harness.rules.user_input import names_setting
 from harness.rules.verdicts import judge
 from harness.variants.catalogue import available, load_variant, own_settings
 
@@ -72,7 +75,61 @@ NAN = "The loss of step 3 is nan, not a finite number."
 def test_what_names_the_users_own_is_theirs(outcome: Outcome) -> None:
     (judged,) = judge([apply_rules(outcome)], KnownIssues())
     assert judged.verdict is Verdict.YOURS
-    assert "mine" in judged.sentence
+
+
+def a_failure(kind: str, message: str, place: str = MODEL) -> Failure:
+    failure = failed(kind, message, place=place).failure
+    assert failure is not None
+    return failure
+
+
+START = "`init_param` a.pt does not exist"
+
+
+@pytest.mark.parametrize(
+    ("failure", "path", "value", "names"),
+    [
+        # The key's last part or the value, in quotes of any kind or alone.
+        (a_failure("TypeError", "unexpected 'lrr'"), "optim_conf.lrr", 0.1, True),
+        (a_failure("TypeError", 'unexpected "lrr"'), "optim_conf.lrr", 0.1, True),
+        (a_failure("TypeError", "unexpected `lrr`"), "optim_conf.lrr", 0.1, True),
+        (a_failure("KeyError", "lrr"), "optim_conf.lrr", 0.1, True),
+        (a_failure("KeyError", "lrr"), "lrr", 0.1, True),
+        (a_failure("TypeError", "unexpected lrr"), "optim_conf.lrr", 0.1, False),
+        (a_failure("TypeError", "unexpected 'optim_conf'"), "optim_conf.lrr", 0.1, False),
+        (a_failure("KeyError", "'adamm'"), "optim", "adamm", True),
+        (a_failure("KeyError", "'ab'"), "optim", "ab", True),
+        (a_failure("KeyError", "'a'"), "optim", "a", False),
+        (a_failure("KeyError", "'5'"), "optim", 5, False),
+        # A name in an expression, of an exception about names alone.
+        (a_failure("NameError", "name 'encoder' is not defined"), "freeze_param", "[encoder, x1]", True),
+        (a_failure("NameError", "name 'x1' is not defined"), "freeze_param", "[encoder, x1]", True),
+        (a_failure("KeyError", "'encoder'"), "freeze_param", "[encoder]", False),
+        (a_failure("NameError", "name 'encoder' is not defined"), "freeze_param", ["encoder"], False),
+        # A bare assertion, whose message is its code, where the configuration is read.
+        (a_failure("AssertionError", "assert optim in classes", MAIN), "optim", "x", True),
+        (a_failure("AssertionError", "assert a.optim", "funasr/train_utils/x.py:f"), "optim", 5, True),
+        (a_failure("AssertionError", "assert optimizer in classes", MAIN), "optim", "x", False),
+        (a_failure("AssertionError", "assert xy in optims", MAIN), "optim", "xy", False),
+        (a_failure("AssertionError", "assert optim in classes", MODEL), "optim", "x", False),
+        (a_failure("ValueError", "assert optim in classes", MAIN), "optim", "x", False),
+        (replace(a_failure("AssertionError", "assert optim", MAIN), frames=()), "optim", "x", False),
+        # A path by its file's name.
+        (a_failure("OSError", "[Errno 2] noise.scp"), "dataset_conf.noise", "/data/noise.scp", True),
+        (a_failure("OSError", "[Errno 2] noise.scp"), "dataset_conf.noise", "noise.scp", False),
+        (a_failure("OSError", "[Errno 2] other.scp"), "dataset_conf.noise", "/data/noise.scp", False),
+        # Of the harness's own findings a start that is missing, and nothing else.
+        (a_failure("NotTrained", START, "start"), "init_param", "/a.pt", True),
+        (a_failure("NotTrained", START, "start"), "optim_conf.init_param", "/a.pt", False),
+        (a_failure("NotTrained", START, "start+epochs"), "init_param", "/a.pt", False),
+        (a_failure("NotTrained", "`init_param` is another", "start"), "init_param", "/a.pt", False),
+        (a_failure("NotTrained", "a.pt does not exist", "start"), "init_param", "/a.pt", False),
+        (a_failure("DataDiffers", "'lrr'", "rows"), "optim_conf.lrr", 0.1, False),
+        (a_failure("WeightsDiffer", "'lrr'", "folder"), "optim_conf.lrr", 0.1, False),
+    ],
+)
+def test_an_exception_names_a_setting(failure: Failure, path: str, value: object, names: bool) -> None:
+    assert names_setting(failure, path, value) is names
 
 
 @pytest.mark.parametrize(
@@ -93,6 +150,9 @@ def test_what_names_the_users_own_is_theirs(outcome: Outcome) -> None:
         failed("NotTrained", NAN, {"optim_conf.lr": 0.1}, place="losses", control=DIVERGES),
         failed("NotTrained", NAN, {"optim_conf.lr": 0.1}, place="losses+ranks", control=FINITE),
         failed("NotTrained", "the rate is another", {"optim_conf.lr": 0.1}, place="schedule", control=FINITE),
+        failed("IndexError", "index out of range", {"optim_conf.lr": 100.0}, place=MODEL, control=DIVERGES),
+        # The harness's own findings name no file of the user's.
+        failed("DataDiffers", "mine.jsonl", rows="mine.jsonl", place="rows"),
         # Nothing of the user's own.
         failed("TypeError", LRR),
         failed("LibsndfileError", "Error opening 'a.wav'"),
@@ -104,13 +164,34 @@ def test_what_does_not_come_from_the_user_stays_a_regression(outcome: Outcome) -
     assert judged.verdict is Verdict.REGRESSION
 
 
-def test_the_sentence_names_file_key_and_the_nearest_key() -> None:
-    settled = apply_rules(failed("TypeError", LRR, {"optim_conf.lrr": 0.1}, near={"optim_conf.lrr": "optim_conf.lr"}))
-    (judged,) = judge([settled], KnownIssues())
-    assert judged.sentence == (
-        f"It failed: mine.yaml sets `optim_conf.lrr: 0.1`, which the release ends at: TypeError: {LRR}; "
-        'did you mean "optim_conf.lr"?'
-    )
+SETTINGS = {"optim_conf.lr": 100.0, "optim_conf.lrr": 0.1}
+REPORTED = {
+    "the nearest key": failed("TypeError", LRR, SETTINGS, near={"optim_conf.lrr": "optim_conf.lr"}),
+    "no key is near": failed("TypeError", LRR, SETTINGS),
+    "settings and a file": failed("TypeError", f"{LRR} in mine.jsonl", SETTINGS, rows="mine.jsonl"),
+    "without the settings it passes": failed("IndexError", "out of range", SETTINGS, place=MODEL, control=FINITE),
+    "the file": failed("JSONDecodeError", "Expecting value in mine.jsonl", rows="mine.jsonl"),
+    "a recording": failed("LibsndfileError", "Error opening '/speech/a.WAV': unknown format", rows="mine.jsonl"),
+    "settings that are not the cause, and the file": failed(
+        "JSONDecodeError", "Expecting value in mine.jsonl", SETTINGS, rows="mine.jsonl"
+    ),
+}
+
+
+def test_the_wording_of_what_is_the_users_own() -> None:
+    reasons = ((scene, apply_rules(given).evidence["yours"]["reason"]) for scene, given in REPORTED.items())
+    assert_golden("user_errors.txt", "".join(f"{scene}\n  {reason}\n" for scene, reason in reasons))
+
+
+def test_a_cause_that_is_named_already_stays() -> None:
+    given = failed("TypeError", LRR, {"optim_conf.lrr": 0.1})
+    named = replace(given, evidence={**given.evidence, "yours": {"reason": "as stated"}})
+    assert apply_rules(named) is named
+    crashed = apply_rules(replace(given, status=Status.CRASHED))
+    assert crashed.evidence["yours"]["reason"]
+    for status in (Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.ERRORED):
+        other = replace(given, status=status)
+        assert apply_rules(other) is other
 
 
 def test_a_pass_has_nothing_to_attribute() -> None:

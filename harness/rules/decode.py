@@ -15,7 +15,6 @@ from dataclasses import asdict, replace
 
 from harness.core.cells import Failure, Outcome, Status
 from harness.core.evidence.decode import DecodeEvidence, DecodeMetrics
-from harness.core.evidence.training import Recipe
 from harness.core.evidence.verdicts import DecodedUtterance, DecodeVerdict
 from harness.core.numbers import number
 from harness.rules.recipe import PlannedTraining, departure
@@ -59,7 +58,9 @@ def judge_decode(metrics: DecodeMetrics) -> DecodeVerdict:
 
 
 def _departure(metrics: DecodeMetrics) -> str:
-    schedule = metrics.schedule or Recipe()
+    schedule = metrics.schedule
+    if schedule is None:
+        return ""
     plan = PlannedTraining(
         learning_rate=schedule.learning_rate, warmup_steps=schedule.warmup_steps, steps=metrics.steps, steps_unknown=""
     )

@@ -64,7 +64,7 @@ def departure(config: ConfigInForce | None, plan: PlannedTraining, recipe: Recip
     if wanted is None:
         return ""
     if meant is None:
-        return f"the number of steps is not known: {plan.steps_unknown or None}"
+        return f"the number of steps is not known: {plan.steps_unknown or 'no reason was recorded'}"
     peak, usual = number(plan.learning_rate) or 0.0, recipe.learning_rate or 0.0
     if peak > usual:
         return f"the configuration's learning rate of {peak:g} is above the recipe's {usual:g}"

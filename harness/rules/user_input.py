@@ -80,7 +80,7 @@ def rows_reasons(metrics: TrainingMetrics) -> tuple[str, ...] | None:
     if not found.missed_count:
         return ()
     named = found.missed[:5]
-    lines = ", ".join(f"line {one.line} {one.times} times" for one in named)
+    lines = ", ".join(f"line {one.line} ({one.times} times)" for one in named)
     more = f" and {found.missed_count - len(named)} more" if found.missed_count > len(named) else ""
     return (f"Rows that its own limits allow reached training less often than there were epochs: {lines}{more}.",)
 

@@ -12,6 +12,7 @@ from forked import Forked
 from watched_scene import ROOT, TrainingScene, scene
 
 from harness.releases import default_cache, fetch, install_path, load_lock, resolve
+from watch_faults import record
 from watch_faults.catalogue import FAULTS, SOUND, Training
 from watch_faults.measure import Outcome, pretrain, run, write_rows
 
@@ -25,11 +26,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="*", help="trainings whose name matches this glob")
     parser.add_argument("--room", type=Path, help="folder for the trainings, which stays (default: a temporary one)")
+    parser.add_argument("--reports", type=Path, default=ROOT / "reports", metavar="DIR", help="for watched.json, .md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         room = options.room or Path(temporary)
         place = prepare(room)
         outcomes = [tried(place, one) for one in (*FAULTS, *SOUND) if fnmatchcase(one.name, options.only)]
+        if not record.write(room, options.reports):
+            print("no record was written: the folder has no outcome of some trainings")
     faults = [one for one in outcomes if one.training.expected]
     sound = [one for one in outcomes if not one.training.expected]
     caught, accused = sum(one.caught for one in faults), [one for one in sound if not one.caught]
@@ -60,6 +64,7 @@ def prepare(room: Path) -> TrainingScene:
 def tried(place: TrainingScene, training: Training) -> Outcome:
     """Run one, and print what was named."""
     outcome = run(place, training)
+    record.keep(place.room, outcome)
     named = ", ".join(f"{severity} {rule}" for rule, severity in outcome.found.items()) or "nothing"
     print(f"{'ok  ' if outcome.caught else 'MISS'} {training.name}: {named} ({outcome.seconds:.0f} s)", flush=True)
     return outcome

@@ -90,9 +90,14 @@ def changed_release(scene: TrainingScene, changes: Sequence[Change], place: Path
     return place
 
 
+def folder_of(room: Path, training: Training) -> Path:
+    """The training's own folder."""
+    return room / training.name.replace(" ", "-").replace("/", "-").replace(",", "").replace("'", "")
+
+
 def run(scene: TrainingScene, training: Training) -> Outcome:
     """Watch one training in a folder of its own below the scene's room."""
-    here = scene.room / training.name.replace(" ", "-").replace("/", "-").replace(",", "").replace("'", "")
+    here = folder_of(scene.room, training)
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
     changes = (*training.changes, *WITHOUT_GPU) if training.ranks > 1 else training.changes

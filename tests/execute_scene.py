@@ -137,6 +137,7 @@ class Scene:
         data = {
             "workspace": str(self.workspace),
             "jobs": self.jobs,
+            "memory": self.memory,
             "preload": self.preload,
             "on_enter": self.on_enter,
             "mark": self.mark,
@@ -153,6 +154,7 @@ class Scene:
         return cls(
             workspace=Path(data["workspace"]),
             jobs=data["jobs"],
+            memory=data["memory"],
             preload=tuple(data["preload"]),
             on_enter=data["on_enter"],
             mark=data["mark"],

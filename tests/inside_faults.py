@@ -80,6 +80,14 @@ def remembers(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"evidence": {"found": found, "pid": os.getpid(), "cwd": str(Path.cwd())}, **request.get("answer", {})}
 
 
+def works(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes a moment, and writes to its folder."""
+    for number in range(4):
+        Path(f"file-{number}").write_text("x" * 1000)
+        time.sleep(0.02)
+    return {"metrics": {"loss": 1.5}}
+
+
 def says(request: Mapping[str, Any]) -> dict[str, Any]:
     return dict(request["answer"])
 
@@ -111,6 +119,23 @@ def raises_keyboard_interrupt(request: Mapping[str, Any]) -> None:
 
 def hangs(request: Mapping[str, Any]) -> None:
     time.sleep(FOREVER)
+
+
+def computes_without_end(request: Mapping[str, Any]) -> None:
+    _stays_last_on(request)
+    while True:
+        pass
+
+
+def hangs_where_nothing_is_free(request: Mapping[str, Any]) -> None:
+    _stays_last_on(request)
+    hangs(request)
+
+
+def _stays_last_on(request: Mapping[str, Any]) -> None:
+    """On one processor, behind everybody else who wants it."""
+    os.sched_setaffinity(0, {request["processor"]})
+    os.nice(19)
 
 
 def hangs_and_shows_it(request: Mapping[str, Any]) -> None:

@@ -802,7 +802,7 @@ def test_a_run_that_is_damaged_is_reported_when_it_was_named(world: World) -> No
     world.run()
     (world.output / "run.json").write_text("{}")
     for arguments in (["show", CELL.format("construct"), "--run", "runs/small"], ["report", "runs/small"]):
-        is_one_clear_error(world.call(*arguments), "runs/small/run.json does not say", status=3)
+        is_one_clear_error(world.call(*arguments), "runs/small/run.json does not say", status=2)
 
 
 def test_report_writes_where_it_is_reported(world: World) -> None:
@@ -874,8 +874,10 @@ def test_a_real_run_that_is_interrupted_leaves_nothing_running_and_goes_on(
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert outcomes.read_bytes().startswith(kept)
-    lines = outcomes.read_bytes().splitlines()
-    assert len(lines) == len({json.loads(line)["id"] for line in lines}) == 5
+    lines = [json.loads(line) for line in outcomes.read_bytes().splitlines()]
+    # what a busy machine kept from its answer is run again, with what it blocked
+    final = [line["id"] for line in lines if line["status"] not in ("errored", "blocked")]
+    assert len(final) == len(set(final)) == 5
 
 
 def processes_in(folder: Path) -> list[str]:

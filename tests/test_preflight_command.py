@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from training_scripts import CONFIG, FORMS, MODULE, SOUND, TRAIN, TWO_GPUS, USER
 
 from harness.core.cells import Severity
 from harness.core.errors import InputError
-from harness.preflight.command import TrainingCommand, read_script, read_words
+from harness.preflight.command import TrainingCommand, read_script, read_words, scripts
 from harness.preflight.command.interpreter import ShellInterpreter
 from harness.preflight.command.launchers import launch_of
 from harness.preflight.command.scripts import Script, read_text
@@ -52,6 +54,46 @@ def test_scripts_in_the_shipped_forms_have_no_finding_above_minor(tmp_path: Path
     assert above_minor(command) == []
     assert command.called
     assert command.unvalued == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"a=" + b"x" * 1000 + b"\n" + b"a=$a$a\n" * 18_000,
+        b"for x in 1 2 3 4 5 6 7 8; do f; done; f() { for y in 1 2 3 4 5 6 7 8; do f; done; }\n" * 1_500,
+    ],
+    ids=["doubling", "loops"],
+)
+def test_a_script_that_takes_seconds_to_follow_is_refused_in_time(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "finetune.sh"
+    path.write_bytes(text)
+    began = time.process_time()
+    with contextlib.suppress(InputError):
+        read_script(path, root=tmp_path)
+    assert time.process_time() - began < 2.0
+
+
+def test_statements_beyond_the_limit_are_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts, "MOST_SECONDS", 0.0)
+    path = write_script(tmp_path, SOUND)
+    with pytest.raises(InputError, match=r"finetune\.sh: cannot be read: its statements take more than 0 s to follow"):
+        read_script(path, root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "unread"),
+    [
+        (["[" + "1," * 4000 + "1]"], 1),
+        (["a" * 9000] * 5, 3),
+        (["[" + "1," * 900 + "1]", "a" * 9000], 0),
+        (["a" * 11_000, "1"], 1),
+    ],
+)
+def test_values_that_hydra_reads_for_seconds_are_not_read_and_not_accused(values: list[str], unread: int) -> None:
+    command = read_words([f"++dataset_conf.key{number}={value}" for number, value in enumerate(values)])
+    assert len(command.unvalued) == unread
+    assert len(command.overrides) == len(values) - unread
+    assert above_minor(command) == []
 
 
 @pytest.mark.parametrize("form", USERS)

@@ -154,7 +154,8 @@ def test_of_megabytes_of_output_the_end_is_kept(scene: Scene) -> None:
 
 def test_output_without_end_keeps_nobody_from_looking_at_the_clock(scene: Scene) -> None:
     outcome = run_beside_others(scene, "prints_without_end", limit=HANG)
-    assert outcome.status is Status.TIMED_OUT
+    # it computes all the time: of a machine that is busy with others it gets too little to be judged
+    assert outcome.status is Status.TIMED_OUT or "because the machine was busy" in outcome.reason
     # the last line may be cut off where the writer was ended
     assert outcome.evidence["log_tail"].splitlines()[-2] == "and so on"
 

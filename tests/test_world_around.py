@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import execute_scene
 import pytest
+from execute_scene import Scene
+
+from harness.core.cells import Status
+from harness.core.durable import unforeseen_storage_error
 
 ROOT = Path(__file__).parent.parent
 CALL = "import sys; from harness.cli import main; sys.exit(main())"
@@ -95,3 +106,137 @@ def test_an_odd_surrounding_has_its_message(
     assert done.returncode == status, done.stderr
     assert said in done.stdout + done.stderr
     assert "a fault of the harness itself" not in done.stderr
+
+
+NO_PATHS = ("~nosuchuser/x", "a" * 5000, "a/" * 2500, "a\0b")
+OPTIONS = (
+    ("list", "pr", "--lock"),
+    ("list", "pr", "--known-issues"),
+    ("run", "pr", "--cache"),
+    ("run", "pr", "-o"),
+    ("preflight", "model", "--script"),
+    ("list",),
+)
+
+
+@pytest.mark.parametrize("words", OPTIONS, ids=" ".join)
+def test_a_path_that_no_file_can_have_is_bad_input(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    from harness.cli import main
+
+    for text in NO_PATHS:
+        with contextlib.suppress(SystemExit):
+            status = main([*words, text])
+            assert status == 2
+        said = capsys.readouterr().err
+        assert said.count("error: ") == 1, said
+        assert "fault of the harness itself" not in said
+        assert len(said) < 20_000
+        assert "there is no user ~nosuchuser" in said or "longer than a path" in said or "NUL" in said, said
+
+
+@pytest.mark.parametrize("variable", ["FUNASR_HARNESS_CACHE", "XDG_CACHE_HOME", "HOME"])
+def test_a_cache_in_the_home_of_nobody_is_bad_input(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.core.errors import InputError
+    from harness.releases import default_cache
+
+    for name in ("FUNASR_HARNESS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "/" + "a" * 5000 if variable == "HOME" else "~nosuchuser/cache")
+    if variable == "HOME":
+        assert default_cache().name == "funasr-harness"
+    else:
+        with pytest.raises(InputError, match=f"{variable} names no folder: there is no user ~nosuchuser"):
+            default_cache()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN])
+def test_what_the_machine_lacks_is_no_fault_of_the_harness(number: int) -> None:
+    found = unforeseen_storage_error(OSError(number, os.strerror(number)))
+    assert found is not None
+    assert found.exit_code == 3
+    assert found.cause
+    assert found.next_step
+
+
+JUMPS = (
+    "import random, time\n"
+    "_real = time.time\n"
+    "time.time = lambda: _real() + random.choice((-1e6, 0.0, 1e6))\n"
+    "time.time_ns = lambda: int(time.time() * 1e9)\n"
+)
+
+
+def test_a_clock_that_jumps_changes_no_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By eleven days to and fro, at each look at it, in every process."""
+    (tmp_path / "sitecustomize.py").write_text(JUMPS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    scene = Scene(tmp_path / "workspace", isolated=True)
+    hanging = scene.add("hangs")
+    scene.limits[hanging] = 2.0
+    others = scene.bystanders(2)
+    outcomes = scene.run()
+    assert outcomes[hanging].status is Status.TIMED_OUT
+    assert {outcomes[cell].status for cell in others} == {Status.PASSED}
+    assert all(0 < outcome.seconds < 300 for outcome in outcomes.values())
+    assert outcomes[hanging].seconds >= 2.0
+
+
+def run_program(scene: Scene, *before: str) -> dict[str, Any]:
+    """The outcomes of a scene that is run in a process of its own, by cell."""
+    scene_file = scene.save(scene.workspace.parent / "scene.json")
+    env = environment(PYTHONPATH=os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
+    program = [*before, sys.executable, execute_scene.__file__, str(scene_file)]
+    done = subprocess.run(program, env=env, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = map(json.loads, done.stdout.splitlines())
+    return {line["id"]: line for line in lines if "id" in line}
+
+
+NO_SHARED_MEMORY = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
+
+
+def can_unshare() -> bool:
+    """Whether this kernel lets its user have other mounts."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*NO_SHARED_MEMORY, "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_unshare(), reason="this kernel gives its users no mounts of their own")
+def test_cells_run_where_nobody_can_write_to_shared_memory(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "workspace")
+    cells = [*scene.bystanders(1), scene.add("exits_with_three")]
+    without = 'mount -t tmpfs -o ro none /dev/shm && ! touch /dev/shm/x 2> /dev/null && exec "$@"'
+    found = run_program(scene, *NO_SHARED_MEMORY, without, "sh")
+    assert [found[cell.id]["status"] for cell in cells] == ["passed", "passed", "crashed"]
+
+
+MEMORY_GROUPS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A control group whose processes have 300 MB together."""
+    for top, limit in zip(MEMORY_GROUPS, ("memory.limit_in_bytes", "memory.max"), strict=True):
+        group = top / f"funasr-harness-test-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            group.mkdir()
+            try:
+                (group / limit).write_text(str(300 << 20))
+                yield group
+            finally:
+                group.rmdir()
+            return
+    pytest.skip("this user can make no control group for memory")
+
+
+def test_a_cell_that_the_kernel_ends_for_want_of_memory_takes_nobody_along(tmp_path: Path, small_memory: Path) -> None:
+    """The machine has less than the limit of a cell allows: the kernel ends it."""
+    scene = Scene(tmp_path / "workspace", memory=8 << 30)
+    before, eater = scene.bystanders(1), scene.add("eats_memory", bytes=600 << 20)
+    others = [*before, *scene.bystanders(1)]
+    enter = f'echo $$ > {small_memory}/cgroup.procs && exec "$@"'
+    found = run_program(scene, "sh", "-c", enter, "sh")
+    assert found[eater.id]["status"] == "out_of_memory"
+    assert found[eater.id]["reason"] == "killed by the kernel, which had no memory left"
+    assert {found[cell.id]["status"] for cell in others} == {"passed"}

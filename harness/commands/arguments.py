@@ -37,6 +37,7 @@ from harness.commands.options import (
     add_runs,
     add_shard,
     days,
+    file_path,
     positive_number,
 )
 from harness.config.built_in import shipped_requirements
@@ -84,20 +85,22 @@ def _add_preflight(commands: Commands) -> None:
         commands, "preflight", "say whether your fine-tune will work: model folder, data, script, release and card"
     )
     parser.usage = "funasr-harness preflight MODEL [options] [--script finetune.sh | -- ++train_conf.max_epoch=50 ...]"
-    parser.add_argument("model", type=Path, metavar="MODEL", help="your model's folder (config.yaml, model.pt, ...)")
     parser.add_argument(
-        "--train", type=Path, metavar="FILE", help="your training rows, a jsonl (default: the script's)"
+        "model", type=file_path, metavar="MODEL", help="your model's folder (config.yaml, model.pt, ...)"
     )
-    parser.add_argument("--valid", type=Path, metavar="FILE", help="your validation rows (default: the script's)")
+    parser.add_argument(
+        "--train", type=file_path, metavar="FILE", help="your training rows, a jsonl (default: the script's)"
+    )
+    parser.add_argument("--valid", type=file_path, metavar="FILE", help="your validation rows (default: the script's)")
     parser.add_argument(
         "--script",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="your copy of finetune.sh, which is read and not run (default: the overrides after `--`, or none)",
     )
     parser.add_argument(
         "--root",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         help="folder that the training is started in (default: the script's, or else this one)",
     )
@@ -109,7 +112,7 @@ def _add_preflight(commands: Commands) -> None:
     )
     parser.add_argument(
         "--python",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="the interpreter that `--release installed` is about (default: the harness's own)",
     )
@@ -126,15 +129,17 @@ def _add_preflight(commands: Commands) -> None:
         default="auto",
         help="where --dry-run takes its steps; auto: on the GPU if torch finds one (default: %(default)s)",
     )
-    parser.add_argument("--fix", type=Path, metavar="FILE", help="write a corrected copy of --train (default: none)")
+    parser.add_argument(
+        "--fix", type=file_path, metavar="FILE", help="write a corrected copy of --train (default: none)"
+    )
     parser.add_argument("--read-all", action="store_true", help="decode every recording, not a sample")
     parser.add_argument(
         "--json",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="write a JSON record; - prints it in place of the text (default: none)",
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page (default: none)")
+    parser.add_argument("--html", type=file_path, metavar="FILE", help="write a page (default: none)")
     add_places(parser)
     parser.set_defaults(words=[])
 
@@ -168,7 +173,7 @@ def _add_explain(commands: Commands) -> None:
     )
     parser.add_argument(
         "--json",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="write a JSON record; - prints it in place of the text (default: none)",
     )
@@ -181,7 +186,7 @@ def _add_watch(commands: Commands) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         help="folder of the records, the output and the reports (default: a new one, watched- and the time)",
     )
@@ -196,7 +201,7 @@ def _add_watch(commands: Commands) -> None:
     parser.add_argument("--page", action="store_true", help="also serve the page on this machine while it trains")
     parser.add_argument(
         "--of",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         help="report on what was recorded in this folder, and run no command (default: none)",
     )
@@ -210,7 +215,7 @@ def _add_run(commands: Commands) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         help="folder of the run (default: runs/MATRIX; with --shard 2/5 runs/MATRIX-shard-2-of-5)",
     )
@@ -232,9 +237,9 @@ def _add_run(commands: Commands) -> None:
 
 def _add_merge(commands: Commands) -> None:
     parser = add_command(commands, "merge", "make one run of the shards that `run --shard` made, and write its reports")
-    parser.add_argument("run", type=Path, nargs="+", metavar="DIR", help="folder of a shard's run")
+    parser.add_argument("run", type=file_path, nargs="+", metavar="DIR", help="folder of a shard's run")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="folder of the merged run (default: runs/MATRIX)"
+        "-o", "--output", type=file_path, metavar="DIR", help="folder of the merged run (default: runs/MATRIX)"
     )
     add_fresh(parser, "what the merged run's folder holds is set aside")
     add_baselines(parser, "compare with the baseline of the run's machine in this folder, if there is one")
@@ -268,18 +273,18 @@ def _add_releases(commands: Commands) -> None:
 
 def _add_report(commands: Commands) -> None:
     parser = add_command(commands, "report", "write the reports of a run again")
-    parser.add_argument("run", type=Path, nargs="?", metavar="DIR", help="folder of the run")
+    parser.add_argument("run", type=file_path, nargs="?", metavar="DIR", help="folder of the run")
     parser.add_argument(
         "--import",
         dest="import_result",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="make a run of the result file of a bundle, then report it (default: report DIR)",
     )
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         help="folder of the reports (default: the run's folder; with --import, runs/MATRIX)",
     )
@@ -297,7 +302,7 @@ def _add_show(commands: Commands) -> None:
     add_runs(parser)
     parser.add_argument(
         "--as-issue",
-        type=Path,
+        type=file_path,
         nargs="?",
         const=Path("issues"),
         metavar="DIR",
@@ -328,7 +333,7 @@ def _add_diagnose(commands: Commands) -> None:
         "--matrix", metavar="MATRIX", help="use the settings of this matrix (default: that of the run, or else atlas)"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help=f"folder of the diagnosis (default: {DIAGNOSES}/CELL)"
+        "-o", "--output", type=file_path, metavar="DIR", help=f"folder of the diagnosis (default: {DIAGNOSES}/CELL)"
     )
     add_jobs(parser)
     add_json(parser)
@@ -343,7 +348,7 @@ def _add_gate(commands: Commands) -> None:
         help="a checkout, a wheel or an sdist; with --apply also a release (default: with --apply, that of --against)",
     )
     parser.add_argument(
-        "--apply", type=Path, metavar="PATCH", help="apply this unified diff to the source first (default: none)"
+        "--apply", type=file_path, metavar="PATCH", help="apply this unified diff to the source first (default: none)"
     )
     parser.add_argument(
         "--against", metavar="RELEASE", default="latest", help="release to compare with (default: %(default)s)"
@@ -353,7 +358,7 @@ def _add_gate(commands: Commands) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         default=Path("runs/gate"),
         help="folder of the result (default: %(default)s)",
@@ -413,17 +418,20 @@ def _add_bisect(commands: Commands) -> None:
         "--cached-only", action="store_true", help="run nothing: use only outcomes of the runs in runs/ and reports/"
     )
     parser.add_argument(
-        "--git", type=Path, metavar="PATH", help="also search the commits of this checkout of FunASR (default: none)"
+        "--git",
+        type=file_path,
+        metavar="PATH",
+        help="also search the commits of this checkout of FunASR (default: none)",
     )
     parser.add_argument(
-        "--note", type=Path, metavar="DIR", help="store the commits for the report of the run in this folder"
+        "--note", type=file_path, metavar="DIR", help="store the commits for the report of the run in this folder"
         " (default: not stored)"
     )  # fmt: skip
     parser.add_argument(
         "--matrix", metavar="MATRIX", default="atlas", help="use the settings of this matrix (default: %(default)s)"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help=f"folder of the result (default: {BISECTIONS}/CELL)"
+        "-o", "--output", type=file_path, metavar="DIR", help=f"folder of the result (default: {BISECTIONS}/CELL)"
     )
     add_jobs(parser)
     add_json(parser)
@@ -434,7 +442,7 @@ def _add_drift(commands: Commands) -> None:
     parser = add_command(
         commands, "drift", "group the releases of a run by their loss curves, and say where and why curves diverge"
     )
-    parser.add_argument("run", type=Path, metavar="DIR", help="folder of the run")
+    parser.add_argument("run", type=file_path, metavar="DIR", help="folder of the run")
     add_only(parser, "only finetune cells whose id matches this glob")
     add_hidden(parser, "--cell", dest="only", action="append")
     parser.add_argument(
@@ -457,7 +465,7 @@ def _add_bundle(commands: Commands) -> None:
     )
     add_matrix(parser)
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", required=True, help="the bundle's file, such as gpu.pyz"
+        "-o", "--output", type=file_path, metavar="FILE", required=True, help="the bundle's file, such as gpu.pyz"
     )
     parser.add_argument(
         "--python", metavar="3.X", default="3.12", help="Python version of the host (default: %(default)s)"
@@ -471,7 +479,7 @@ def _add_bundle(commands: Commands) -> None:
     add_own_speech(parser)
     parser.add_argument(
         "--requirements",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         default=shipped_requirements(),
         help="lock of the libraries (default: requirements.lock if it is there, or else the built-in file)",
@@ -486,13 +494,17 @@ def _add_baseline(commands: Commands) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
     accept = add_action(actions, "accept", "show what would change, and write it once that is confirmed")
     accept.add_argument(
-        "run", type=Path, nargs="+", metavar="DIR", help="folders of runs of one matrix on one machine, three or more"
+        "run",
+        type=file_path,
+        nargs="+",
+        metavar="DIR",
+        help="folders of runs of one matrix on one machine, three or more",
     )
     accept.add_argument("--yes", action="store_true", help="write without asking for a confirmation")
     show = add_action(actions, "show", "print every baseline with its origin")
     for action in (accept, show):
         add_baselines(action, "folder of the baselines")
-        add_hidden(action, "--into", dest="baselines", type=Path)
+        add_hidden(action, "--into", dest="baselines", type=file_path)
         add_output_options(action, defaults=False)
 
 
@@ -545,7 +557,7 @@ def _add_estimate(commands: Commands) -> None:
 
 def _add_pack(commands: Commands) -> None:
     parser = add_command(commands, "pack", "compress a finished run for keeping; every command reads it as before")
-    parser.add_argument("run", type=Path, nargs="+", metavar="DIR", help="folder of a run")
+    parser.add_argument("run", type=file_path, nargs="+", metavar="DIR", help="folder of a run")
 
 
 def _add_cache(commands: Commands) -> None:

@@ -99,7 +99,7 @@ def arguments_of(options: argparse.Namespace) -> tuple[str, ...]:
 
 def cache_of(options: argparse.Namespace) -> Path:
     """The cache that the options name, or the default one; absolute, as a release's processes run elsewhere."""
-    cache = Path(options.cache).expanduser().absolute() if options.cache else default_cache()
+    cache = Path(options.cache).absolute() if options.cache else default_cache()
     say_detail(f"cache: {cache}")
     return cache
 

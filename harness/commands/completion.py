@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 import shtab
 
 from harness.commands.arguments import make_parser
 from harness.commands.exit_status import FINE
+from harness.commands.options import file_path
 
 
 def main(options: argparse.Namespace) -> int:
     """Print the script for one shell."""
     parser = make_parser()
     for action in _actions(parser):
-        if action.type is Path or action.metavar == "MATRIX":
+        if action.type is file_path or action.metavar == "MATRIX":
             kind = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE
             action.complete = kind  # type: ignore[attr-defined]
     print(shtab.complete(parser, shell=options.shell))

@@ -23,7 +23,7 @@ ENDED = tuple(128 + signum for signum in _TERMINATING)
 GENERAL: Mapping[int, str] = {
     FINE: "fine: the command did its work, and nothing is wrong with what it looked at",
     FOUND: "something was found that is wrong with what it looked at",
-    BAD_INPUT: "bad input: an option, matrix, release, variant or speech file that cannot be used",
+    BAD_INPUT: "bad input: an option, matrix, release, variant, speech file or damaged run that cannot be used",
     FAULT: "a fault of the harness or of the machine: nothing, or not everything, was learned",
     NO_GPU: "torch finds no GPU, and --require-gpu was given or the matrix names the device cuda",
     INTERRUPTED: "interrupted with Ctrl-C",
@@ -74,8 +74,8 @@ BY_COMMAND: Mapping[str, Mapping[int, str]] = {
     "show": {
         FINE: "what is known of the cell was printed, whatever its outcome; with --as-issue, every script that was"
         " run shows its fault",
-        BAD_INPUT: "bad input, or no run has the cell",
-        FAULT: "a run cannot be read; or a script of --as-issue did not show its fault",
+        BAD_INPUT: "bad input, such as a damaged run; or no run has the cell",
+        FAULT: "there is no such run; or a script of --as-issue did not show its fault",
     },
     "diagnose": {
         FINE: "the cell passes, or is skipped in that release",

@@ -15,6 +15,7 @@ from harness.commands.exit_status import epilog
 from harness.config.built_in import FOLDER, KNOWN_ISSUES_NAME, LOCK_NAME, shipped_file
 from harness.config.shards import Shard
 from harness.core.cells import Depth
+from harness.core.paths import UnusablePathError, path_of
 
 BASELINES = Path("reports/baselines")
 """The folder of baselines, below the working folder."""
@@ -115,7 +116,7 @@ def add_shard(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--durations",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         action="append",
         help="with --shard: an earlier run whose seconds balance the parts, the same for all of them; may be repeated"
@@ -157,7 +158,7 @@ def add_cell(parser: argparse.ArgumentParser) -> None:
 def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         action="append",
         help="folder of a run that has the cell; may be repeated (default: all in runs/ and reports/)",
@@ -218,12 +219,12 @@ def add_json(parser: argparse.ArgumentParser, text: str = "print one JSON record
 def add_own_speech(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jsonl",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="train on your own speech, a FunASR jsonl file that is used unchanged (default: the harness's own speech)",
     )
     parser.add_argument(
-        "--valid", type=Path, metavar="FILE", help="your own validation rows (default: the rows of --jsonl)"
+        "--valid", type=file_path, metavar="FILE", help="your own validation rows (default: the rows of --jsonl)"
     )
     parser.add_argument(
         "--rows",
@@ -235,7 +236,7 @@ def add_own_speech(parser: argparse.ArgumentParser) -> None:
 
 def add_baselines(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
-        "--baselines", type=Path, metavar="DIR", default=BASELINES, help=f"{text} (default: %(default)s)"
+        "--baselines", type=file_path, metavar="DIR", default=BASELINES, help=f"{text} (default: %(default)s)"
     )
 
 
@@ -252,16 +253,24 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
     """`--cache`."""
     parser.add_argument(
         "--cache",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         help="folder of releases and speech (default: $FUNASR_HARNESS_CACHE, or funasr-harness in the user's cache)",
     )
 
 
+def file_path(text: str) -> Path:
+    """A path that a file can have, with a home folder in the place of `~`."""
+    try:
+        return path_of(text)
+    except UnusablePathError as error:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no path: {error}") from None
+
+
 def add_file(parser: argparse.ArgumentParser, option: str, default: Callable[[], Path], text: str) -> None:
     value = default()
     shown = f"{FOLDER}/{value.name} if it is there, or else the built-in file"
-    parser.add_argument(option, type=Path, metavar="FILE", default=value, help=f"{text} (default: {shown})")
+    parser.add_argument(option, type=file_path, metavar="FILE", default=value, help=f"{text} (default: {shown})")
 
 
 def days(text: str) -> float:

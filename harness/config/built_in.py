@@ -11,6 +11,7 @@ import difflib
 from pathlib import Path
 
 from harness.core.errors import MatrixError
+from harness.core.paths import UnusablePathError, path_of
 
 FOLDER = "matrices"
 REPORTS = "reports"
@@ -64,11 +65,15 @@ def matrix_path(name_or_path: str | Path) -> Path:
     Whatever has a slash or ends in `.toml`, and every existing file or folder, is a path and returned as it is.
 
     Raises:
-        MatrixError: it is a name, and no matrix has it.
+        MatrixError: it is a name, and no matrix has it; or no file can have the path.
     """
     text = str(name_or_path)
-    if "/" in text or text.endswith(".toml") or Path(text).exists():
-        return Path(text)
+    try:
+        path = path_of(text)
+    except UnusablePathError as error:
+        raise MatrixError(text[:80], [str(error)], next_step="give the path of a matrix file") from None
+    if "/" in text or text.endswith(".toml") or path.exists():
+        return path
     path = shipped_file(f"{text}.toml")
     if path.is_file():
         return path

@@ -30,6 +30,14 @@ _CAUSES = {
 }
 """Likely cause and next step by error number."""
 
+_EXHAUSTED = {
+    errno.EMFILE: ("a process may have no more files open", f"raise the limit (ulimit -n) {_AGAIN}"),
+    errno.ENFILE: ("the machine can have no more files open", f"end other programs {_AGAIN}"),
+    errno.ENOMEM: ("no memory is left", f"end other programs, or use fewer --jobs, {_AGAIN}"),
+    errno.EAGAIN: ("no more processes may be started", f"raise the limit (ulimit -u) {_AGAIN}"),
+}
+"""What is not about a file: likely cause and next step by error number."""
+
 _UNFORESEEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS)
 """Of these one can say what to do without knowing what was being done."""
 
@@ -50,7 +58,10 @@ def storage_error(error: OSError, path: Path, deed: str, *, elsewhere: str = "wr
 
 
 def unforeseen_storage_error(error: OSError) -> StoreError | None:
-    """The same for an error from anywhere; None if it is not about space or permissions."""
+    """The same for an error from anywhere; None if it is not about space, permissions or what the machine lacks."""
+    if exhausted := _EXHAUSTED.get(error.errno or 0):
+        what = f"the operating system gives no more: {error.strerror}"
+        return StoreError(what, cause=exhausted[0], next_step=exhausted[1])
     if error.errno not in _UNFORESEEN:
         return None
     return storage_error(error, Path(os.fsdecode(error.filename or "a file")), "written")

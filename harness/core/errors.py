@@ -87,6 +87,12 @@ class StoreError(HarnessError):
     """Results cannot be written or read: a full disk, no permission, a foreign format."""
 
 
+class DamagedFileError(StoreError):
+    """A file that the harness wrote cannot be read: it was edited, cut, or written by another version."""
+
+    exit_code = 2
+
+
 class BusyError(HarnessError):
     """Another run writes to the same place."""
 

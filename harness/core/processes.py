@@ -203,6 +203,20 @@ def own_bytes(pids: Iterable[int]) -> int:
     return total
 
 
+def processor_times(pid: int) -> dict[int, tuple[int, int]]:
+    """By thread, for how many nanoseconds it ran, and for how many it could have run and waited for a processor.
+
+    From `/proc/PID/task/TID/schedstat` (Documentation/scheduler/sched-stats.rst); empty where the kernel has none.
+    """
+    found: dict[int, tuple[int, int]] = {}
+    with contextlib.suppress(OSError):
+        for task in (_PROC / f"{pid}/task").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                ran, waited, *_ = map(int, (task / "schedstat").read_text().split())
+                found[int(task.name)] = ran, waited
+    return found
+
+
 def oom_kills() -> int:
     """How many processes the kernel has killed for want of memory since the machine started; 0 if it does not say."""
     with contextlib.suppress(OSError):

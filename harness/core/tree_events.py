@@ -38,6 +38,10 @@ class Finished:
     timed_out: bool = False
     timeout_seconds: float = 0.0
     """The time it had."""
+    ran_seconds: float = 0.0
+    """Of a cell that met its time limit: how long its threads ran, all together."""
+    waited_seconds: float = 0.0
+    """The same: how long they could have run and waited for a processor."""
     over_memory: bool = False
     memory_bytes: int = 0
     """The memory it had."""
@@ -68,6 +72,10 @@ class ReleaseDied:
     """Whether it was ended because it reported nothing any more, long after its cell's time was up."""
     timeout_seconds: float = 0.0
     """The time that entering a release has."""
+    ran_seconds: float = 0.0
+    """Where it was ended for taking too long: how long its threads ran in that time, all together."""
+    waited_seconds: float = 0.0
+    """The same: how long they could have run and waited for a processor."""
     exit_code: int | None = None
     signal: int | None = None
     seconds: float = 0.0

@@ -13,18 +13,33 @@ from pathlib import Path
 
 from harness.core.cells import Release
 from harness.core.durable import is_about_storage, storage_error
+from harness.core.errors import InputError
+from harness.core.paths import UnusablePathError, path_of
 
 _ELSEWHERE = "set FUNASR_HARNESS_CACHE to another folder"
 
 
 def default_cache() -> Path:
-    """`$FUNASR_HARNESS_CACHE`, or `funasr-harness` in the user's XDG cache folder."""
+    """`$FUNASR_HARNESS_CACHE`, or `funasr-harness` in the user's XDG cache folder.
+
+    Raises:
+        InputError: the environment names a folder that nobody can have.
+    """
     own = os.environ.get("FUNASR_HARNESS_CACHE")
     if own:
-        return Path(own).expanduser().absolute()
-    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        return _path_of("FUNASR_HARNESS_CACHE", own).absolute()
+    shared = _path_of("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME", ""))
     # The XDG specification has relative values ignored.
-    return (shared if shared.is_absolute() else Path.home() / ".cache") / "funasr-harness"
+    return (shared if shared.is_absolute() else _path_of("HOME", "~") / ".cache") / "funasr-harness"
+
+
+def _path_of(variable: str, text: str) -> Path:
+    try:
+        return path_of(text)
+    except UnusablePathError as error:
+        raise InputError(
+            f"{variable} names no folder: {error}", next_step="correct the variable, or set FUNASR_HARNESS_CACHE"
+        ) from None
 
 
 def install_path(release: Release, cache: Path) -> Path:

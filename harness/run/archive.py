@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.config import built_in
 from harness.core.durable import release_lock, replace_file, storage_error, take_lock
-from harness.core.errors import StoreError
+from harness.core.errors import DamagedFileError, StoreError
 
 OUTCOMES = "outcomes.jsonl"
 PACKED = f"{OUTCOMES}.xz"
@@ -73,7 +73,7 @@ def read_outcomes(path: Path) -> bytes:
     """The content of a run's `outcomes.jsonl`: the plain file, or else the packed one beside it.
 
     Raises:
-        StoreError: the packed file is damaged.
+        DamagedFileError: the packed file is damaged.
         OSError: neither can be read.
     """
     packed = None if path.exists() else packed_file(path.parent)
@@ -142,7 +142,7 @@ def unpack(folder: Path) -> None:
     """Put the plain file in the place of the packed one, where there is one; a plain one that is there stays.
 
     Raises:
-        StoreError: the packed file is damaged.
+        DamagedFileError: the packed file is damaged.
         OSError: it cannot be read, or the folder not be written.
     """
     if not packed_file(folder):
@@ -153,5 +153,5 @@ def unpack(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _damaged(path: Path, cause: str) -> StoreError:
-    return StoreError(f"{path} is damaged: {cause}", next_step="copy the file again, or run the matrix again")
+def _damaged(path: Path, cause: str) -> DamagedFileError:
+    return DamagedFileError(f"{path} is damaged: {cause}", next_step="copy the file again, or run the matrix again")

@@ -16,6 +16,9 @@ LOG_LINES = 30
 """How much of what a cell printed goes with an outcome that is no pass."""
 _LONGEST_LINE = 500
 _LONGEST_WORDS = 200
+ENOUGH = 0.5
+"""Of one processor: a cell that got less in its time limit, because it waited for a processor for at least as large a
+part of it, was kept from its answer by the machine."""
 _MEMORY_TYPES = frozenset({"MemoryError", "OutOfMemoryError"})
 _ALLOCATING = frozenset({"RuntimeError", "OSError"})
 _MEMORY_WORDS = (
@@ -81,7 +84,7 @@ def _judge(event: Finished | ReleaseDied, answer: CellResult | None, fault: str,
             kind="MemoryLimit",
         )
     if event.timed_out:
-        return _timed_out(event.timeout_seconds, remains)
+        return _busy(event, event.timeout_seconds) or _timed_out(event.timeout_seconds, remains)
     if event.exit_code != 0:
         return _ended_badly(event, answer, remains)
     if remains.result is None:
@@ -95,6 +98,10 @@ def _judge(event: Finished | ReleaseDied, answer: CellResult | None, fault: str,
 
 def _release_died(event: ReleaseDied, remains: CellArtifacts) -> _Decision:
     when = "while the release was imported for it" if event.entering else "while it ran"
+    if event.timed_out and (busy := _busy(event, event.timeout_seconds, "entering the release was ")):
+        return busy
+    if event.silent and (busy := _busy(event, event.seconds, "its release's process was ended, ")):
+        return busy
     if event.timed_out:
         return _Decision(
             status=Status.TIMED_OUT,
@@ -113,6 +120,21 @@ def _release_died(event: ReleaseDied, remains: CellArtifacts) -> _Decision:
 def _timed_out(limit: float, remains: CellArtifacts) -> _Decision:
     reason = f"not done after {limit:g} s; {_place_words(remains)}"
     return _Decision(status=Status.TIMED_OUT, reason=reason, kind="Timeout")
+
+
+def _busy(event: Finished | ReleaseDied, limit: float, what: str = "") -> _Decision | None:
+    """The decision for a cell that had too little of a processor to be judged by the clock.
+
+    One that hangs asleep waits for no processor, and one that computes without end gets one where the machine has one
+    to give: for them it is None. Where the kernel does not say who waited, too.
+    """
+    if event.ran_seconds >= ENOUGH * limit or event.waited_seconds < ENOUGH * limit:
+        return None
+    reason = (
+        f"{what}not done after {limit:.4g} s because the machine was busy: it ran for {event.ran_seconds:.3g} s and "
+        f"waited for a processor for {event.waited_seconds:.3g} s"
+    )
+    return _Decision(status=Status.ERRORED, reason=reason)
 
 
 def _place_words(remains: CellArtifacts) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.core.cells import Outcome
 from harness.core.documents import parse_json
 from harness.core.earlier_schemas import upgraded
-from harness.core.errors import StoreError
+from harness.core.errors import DamagedFileError
 from harness.core.wire import strict
 from harness.run.archive import read_outcomes
 from harness.text.plain import plain_json
@@ -47,7 +47,8 @@ def read_lines(path: Path, only: Callable[[str], bool] | None = None) -> Content
         only: Whether the outcome of a cell of this id is wanted; the others are not checked.
 
     Raises:
-        StoreError: a whole line is not an outcome, and the message names its number; or the packed file is damaged.
+        DamagedFileError: a whole line is not an outcome, and the message names its number; or the packed file is
+            damaged.
         OSError: the file cannot be read.
     """
     raw = read_outcomes(path)
@@ -66,7 +67,7 @@ def _outcome(line: bytes, path: Path, number: int, only: Callable[[str], bool] |
         return _parsed(line, only)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         said = f"no field {error}" if isinstance(error, KeyError) else str(error)
-        raise StoreError(
+        raise DamagedFileError(
             f"line {number} of {path} is not an outcome: {said}",
             cause="the file was edited, damaged, or written by another version of the harness",
             next_step="remove the line to have its cell run again, or start afresh with --fresh",

@@ -31,7 +31,7 @@ from harness.core.durable import (
     write_all,
     write_json,
 )
-from harness.core.errors import StoreError
+from harness.core.errors import DamagedFileError, StoreError
 from harness.core.evidence import BLOCKED_BY
 from harness.run.archive import LOCK, OUTCOMES, holds_run, known_runs, run_folders, run_name, unpack
 from harness.run.outcome_lines import line_of, read_lines
@@ -264,7 +264,7 @@ def _read_run(folder: Path) -> Provenance:
     except OSError as error:
         raise storage_error(error, path, "read") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise StoreError(
+        raise DamagedFileError(
             f"{path} does not say where a run comes from: {error}",
             cause="the file was edited, damaged, or written by another version of the harness",
             next_step="start afresh with --fresh, or write elsewhere with -o",

@@ -11,7 +11,7 @@ from typing import Any
 from harness.core.documents import LARGEST_JSON, parse_json, read_bytes
 from harness.core.durable import storage_error, write_json
 from harness.core.earlier_schemas import with_present_ids
-from harness.core.errors import StoreError
+from harness.core.errors import DamagedFileError
 from harness.core.evidence.parsing import parse
 
 DRIFT = "drift.json"
@@ -91,7 +91,7 @@ def load_recordings(folder: Path) -> dict[str, DivergenceRecording]:
     """The recordings of a run's divergences, by the divergence's key; none where nothing was recorded.
 
     Raises:
-        StoreError: the file is damaged.
+        DamagedFileError: the file is damaged.
     """
     path = folder / DRIFT
     try:
@@ -102,7 +102,7 @@ def load_recordings(folder: Path) -> dict[str, DivergenceRecording]:
     except OSError as error:
         raise storage_error(error, path, "read") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(
+        raise DamagedFileError(
             f"{path} is no record of divergences: {error}",
             cause="the file was edited, or written by another version of the harness",
             next_step="remove it, and record again with: funasr-harness drift RUN --trace all",

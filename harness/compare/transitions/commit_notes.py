@@ -10,7 +10,7 @@ from typing import Any
 from harness.core.documents import LARGEST_JSON, parse_json, read_bytes
 from harness.core.durable import storage_error, write_json
 from harness.core.earlier_schemas import with_present_ids
-from harness.core.errors import StoreError
+from harness.core.errors import DamagedFileError
 from harness.core.evidence.parsing import parse
 
 COMMITS = "commits.json"
@@ -53,7 +53,7 @@ def load_commits(folder: Path) -> tuple[CommitNote, ...]:
     """The commits that were found for a run's transitions; none where nothing was searched.
 
     Raises:
-        StoreError: the file is damaged.
+        DamagedFileError: the file is damaged.
     """
     path = folder / COMMITS
     try:
@@ -64,7 +64,7 @@ def load_commits(folder: Path) -> tuple[CommitNote, ...]:
     except OSError as error:
         raise storage_error(error, path, "read") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(
+        raise DamagedFileError(
             f"{path} does not say which commits made the transitions: {error}",
             cause="the file was edited, or written by another version of the harness",
             next_step="remove it, and search again with: funasr-harness bisect --git PATH --note RUN",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.core.documents import LARGEST_JSON, parse_json, read_bytes
 from harness.core.durable import storage_error, write_file
-from harness.core.errors import StoreError
+from harness.core.errors import DamagedFileError
 from harness.performance.baselines.records import Baseline
 from harness.text.plain import plain_json
 
@@ -17,7 +17,8 @@ def load_baselines(folder: Path) -> tuple[Baseline, ...]:
     """All baselines of a folder; none where there is no such folder.
 
     Raises:
-        StoreError: a file cannot be read, or is no baseline, or not the one that its name says.
+        DamagedFileError: a file is no baseline, or not the one that its name says.
+        OSError: a file cannot be read.
     """
     try:
         paths = sorted(folder.glob("*.json"))
@@ -57,7 +58,7 @@ def _read(path: Path) -> Baseline:
     try:
         return _parsed(path)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise StoreError(
+        raise DamagedFileError(
             f"{path} is not a baseline: {error}",
             cause="the file was edited, damaged, renamed, or written by another version of the harness",
             next_step=f"take it back from git (git checkout -- {path}), "

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 LONGEST = 10_000
 """Characters of a word that is parsed."""
+LONGEST_TOGETHER = 20_000
+"""Characters of all words of a call that are parsed; hydra's parser reads a hundred thousand in a second at best."""
+MOST_ELEMENTS = 1_000
+"""Commas of a word that is parsed: for a list, hydra's parser takes a time that grows with their square."""
 DEEPEST = 100
 """Brackets in a value: hydra's parser takes seconds for thousands."""
 _WITH_VALUE = {
@@ -95,11 +99,28 @@ def read(words: Sequence[Word]) -> HydraWords:
         else:
             strays.append(word)
     return HydraWords(
-        overrides=tuple(override(word) for word in plain),
+        overrides=tuple(_overrides(plain)),
         options=options,
         strays=tuple(strays),
         refusal=_refusal([word.text for word in words]),
     )
+
+
+def _overrides(words: Sequence[Word]) -> Iterator[Override]:
+    """The words, parsed as far as that takes no second."""
+    left = LONGEST_TOGETHER
+    for word in words:
+        left -= len(word.text)
+        yield override(word) if left >= 0 else _not_read(word, "the command is too long to be read here")
+
+
+def _not_read(word: Word, why: str) -> Override:
+    prefix = _prefix(word.text)
+    return Override(word=word, prefix=prefix, key=word.text[len(prefix) :].partition("=")[0], unknown=why)
+
+
+def _prefix(text: str) -> str:
+    return next((sign for sign in ("++", "+", "~") if text.startswith(sign)), "")
 
 
 def _refusal(texts: list[str]) -> str:
@@ -125,14 +146,14 @@ def _parser() -> OverridesParser:
 def override(word: Word) -> Override:
     """One word as hydra's override parser reads it."""
     text = word.text
-    prefix = next((sign for sign in ("++", "+", "~") if text.startswith(sign)), "")
+    prefix = _prefix(text)
     key = text[len(prefix) :].partition("=")[0]
     if not word.known:
-        return Override(word=word, prefix=prefix, key=key, unknown="; ".join(word.unknown))
+        return _not_read(word, "; ".join(word.unknown))
     if max(text.count(sign) for sign in "[{(") > DEEPEST:
         return Override(word=word, prefix=prefix, key=key, error="nested too deeply")
-    if len(text) > LONGEST:
-        return Override(word=word, prefix=prefix, key=key, unknown="the value is too long to be read here")
+    if len(text) > LONGEST or text.count(",") > MOST_ELEMENTS:
+        return _not_read(word, "the value is too long to be read here")
     try:
         parsed = _parser().parse_override(text)
         sweep = bool(parsed.is_sweep_override())

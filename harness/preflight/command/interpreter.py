@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.preflight.command import branches
 from harness.preflight.command.expansion import line_of, source_of, value, whole, words
-from harness.preflight.command.scripts import Script, read_text, tree_of
+from harness.preflight.command.scripts import ReadingLimit, Script, read_text, tree_of
 from harness.preflight.command.shell import Command, Shell, unknown
 from harness.preflight.command.words import Kind, Piece, Value, Word, together
 from harness.preflight.command.wrappers import unwrapped
@@ -39,6 +39,7 @@ class ShellInterpreter:
     """Scripts that are called and cannot be read here."""
     depth: int = 0
     calls: int = 0
+    limit: ReadingLimit = field(default_factory=ReadingLimit)
 
     def run(self, script: Script, shell: Shell) -> None:
         """All statements of a script."""
@@ -49,6 +50,7 @@ class ShellInterpreter:
         """One statement, or several."""
         if shell.ended or len(self.commands) > MOST_COMMANDS:
             return
+        self.limit.check(shell.script)
         handler = _HANDLERS.get(node.type)
         if handler is not None:
             handler(self, node, shell)

@@ -63,7 +63,7 @@ def _bytes(path: Path) -> bytes:
     if not path.is_file():
         raise InputError(f"{path}: no script", next_step="give the finetune.sh that starts the training")
     if read_text(path) is None:
-        raise InputError(f"{path}: cannot be read, or is larger than {LARGEST >> 20} MiB and no script")
+        raise InputError(f"{path}: cannot be read, or is larger than {LARGEST >> 10} KiB and no script")
     raw = path.read_bytes()[: LARGEST + 1]
     if b"\0" in raw:
         kind = "UTF-16, which bash cannot read" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "no text"

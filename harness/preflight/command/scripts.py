@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import cache
+import time
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from harness.core.errors import InputError
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
 
-LARGEST = 1 << 20
+LARGEST = 1 << 17
 """Bytes; a finetune.sh has a few thousand."""
-
+MOST_SECONDS = 1.0
+"""Of processor time, for a script and what it calls; a finetune.sh takes some hundredths."""
+_REPAIR_SECONDS = 0.3
 
 MOST_REPAIRS = 20
 _CONTINUED_AT_END = re.compile(rb"\\(?=\n?\Z)")
@@ -41,6 +46,26 @@ def read_text(path: Path) -> bytes | None:
     return text.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadingLimit:
+    """Ends the reading of scripts that double their variables, or call themselves, without end."""
+
+    _end: float = field(default_factory=lambda: time.thread_time() + MOST_SECONDS)
+
+    def check(self, path: Path) -> None:
+        """To be called at each statement.
+
+        Raises:
+            InputError: it has taken too long.
+        """
+        if time.thread_time() > self._end:
+            raise InputError(
+                f"{path}: cannot be read: its statements take more than {MOST_SECONDS:g} s to follow",
+                cause="variables that double, loops within loops, or no script of a training",
+                next_step="give the script that starts the training, or its settings after `--`",
+            )
+
+
 @cache
 def _parser() -> Parser:
     import tree_sitter
@@ -49,6 +74,7 @@ def _parser() -> Parser:
     return tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
 
 
+@lru_cache(maxsize=8)
 def tree_of(text: bytes) -> Node:
     """The script's syntax tree; what cannot be parsed is in nodes of the type `ERROR`.
 
@@ -56,10 +82,10 @@ def tree_of(text: bytes) -> Node:
     Lines are those of `text`, bytes may not be.
     """
     text = _CONTINUED_AT_END.sub(b" ", text)
-    tree = _parser().parse(text)
+    tree, began = _parser().parse(text), time.thread_time()
     for _ in range(MOST_REPAIRS):
         places = _loose_dollars(tree.root_node)
-        if not places:
+        if not places or time.thread_time() - began > _REPAIR_SECONDS:
             break
         for place in sorted(places, reverse=True):
             name = _NAME.match(text, place + 1)

@@ -26,6 +26,7 @@ from harness.core import tree_events as events
 from harness.core.channels import Channel
 from harness.worker.process import cell_process as cells
 from harness.worker.process.output import Log
+from harness.worker.process.processor_use import ProcessorUse
 
 _LOOK_SECONDS = 0.1
 _TRACE_SECONDS = 0.5
@@ -49,6 +50,7 @@ class Watched:
     status: int | None = None
     """As wait4 gives it, once the cell has ended."""
     usage: resource.struct_rusage | None = None
+    use: ProcessorUse = field(default_factory=ProcessorUse)
 
     def has_ended(self) -> bool:
         """Reap the cell if it has ended."""
@@ -210,6 +212,7 @@ class ReleaseWorker:
             now = time.monotonic()
             if now >= watched.deadline:
                 watched.timed_out = True
+                watched.use.look(_processes(watched))
                 self._ask_where_it_hangs(watched)
                 return self._end(watched)
             if now >= watched.next_look:
@@ -220,6 +223,8 @@ class ReleaseWorker:
                 # looking closely costs the kernel a walk over all pages: no more than a twentieth of the time
                 spent = time.thread_time() - before
                 watched.next_look = now + max(_LOOK_SECONDS, 20 * spent)
+            if now >= watched.use.next_look:
+                watched.use.look(_processes(watched))
             self._wait(watched, min(watched.deadline, watched.next_look) - now)
         return None
 
@@ -234,8 +239,7 @@ class ReleaseWorker:
             os._exit(128 + signal.SIGTERM)
 
     def _uses_too_much(self, watched: Watched) -> bool:
-        # those that the cell orphaned are below this process and not below the cell
-        everything = {watched.pid, *processes.descendants(os.getpid())}
+        everything = _processes(watched)
         if processes.resident_bytes(everything) <= self._plan.settings.memory_bytes:
             return False
         return processes.own_bytes(everything) > self._plan.settings.memory_bytes
@@ -273,6 +277,8 @@ class ReleaseWorker:
             signal=signum,
             timed_out=watched.timed_out,
             timeout_seconds=cell.timeout_seconds,
+            ran_seconds=watched.use.ran_seconds if watched.timed_out else 0.0,
+            waited_seconds=watched.use.waited_seconds if watched.timed_out else 0.0,
             over_memory=watched.over_memory,
             memory_bytes=self._plan.settings.memory_bytes,
             oom_killed=oom_kills > self._oom_kills,
@@ -296,6 +302,11 @@ class ReleaseWorker:
         if passed and result is not None and cell.fresh:
             self._known.results[cell.number] = result
         return passed
+
+
+def _processes(watched: Watched) -> set[int]:
+    """The cell's: those that it orphaned are below this process and not below the cell."""
+    return {watched.pid, *processes.descendants(os.getpid())}
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from harness.core import channels, processes, wire
@@ -23,6 +23,7 @@ from harness.core import tree_events as events
 from harness.core.channels import Channel, EventMessage
 from harness.worker.process import release_worker as batches
 from harness.worker.process.output import Log
+from harness.worker.process.processor_use import ProcessorUse
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """What CUDA reads when a process first asks for a device; the first one named is the process's device 0."""
@@ -131,6 +132,7 @@ def restart(plan_file: int, channel: Channel, without: str) -> NoReturn:
 class Running:
     """A batch that has a process."""
 
+    pid: int
     batch: wire.ReleaseBatch
     devices: tuple[str, ...]
     """The GPUs that it was lent."""
@@ -150,12 +152,19 @@ class Running:
     """On the monotonic clock: when a process that has reported nothing until then is held for dead."""
     timed_out: bool = False
     silent: bool = False
+    use: ProcessorUse = field(default_factory=ProcessorUse)
+    """Of the process and what is below it, since `since`."""
     accused: bool = False
     """Whether it was said that the process sends what is no event of it."""
 
     def begin(self, number: int) -> None:
         """Note what the process is busy with."""
         self.current, self.since, self.started = number, time.monotonic(), wire.now()
+        self.use = ProcessorUse.from_now(self.processes())
+
+    def processes(self) -> list[int]:
+        """Of the release."""
+        return [self.pid, *processes.descendants(self.pid)]
 
     def expect(self, seconds: float) -> None:
         """Note that the process reports something within so many seconds."""
@@ -267,7 +276,7 @@ class Scheduler:
             batches.serve(self._plan, batch, self._known, links, parent=parent)
         theirs.close()
         os.close(write)
-        running = Running(batch=batch, devices=devices, channel=ours, log=Log(read), trace=trace)
+        running = Running(pid=pid, batch=batch, devices=devices, channel=ours, log=Log(read), trace=trace)
         running.expect(0)
         self._running[pid] = running
         self._channel.send(events.Opened(batch=batch.index), {"channel": ours.descriptor})
@@ -383,9 +392,10 @@ class Scheduler:
         else:
             return
         running.entering_until, running.silent_at = None, math.inf
+        running.use.look(running.processes())
         processes.kill(pid, signal.SIGUSR1)
         processes.wait_readable([self._stop.wake], timeout=_TRACE_SECONDS, pid=pid)
-        for each in (*processes.descendants(pid), pid):
+        for each in reversed(running.processes()):
             processes.kill(each)
         processes.wait_readable([self._stop.wake], timeout=LOOK_SECONDS, pid=pid)
 
@@ -409,6 +419,8 @@ class Scheduler:
             timed_out=running.timed_out,
             silent=running.silent,
             timeout_seconds=self._plan.settings.enter_timeout_seconds,
+            ran_seconds=running.use.ran_seconds,
+            waited_seconds=running.use.waited_seconds,
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
             started=running.started or wire.now(),

@@ -96,6 +96,21 @@ import math
 
 math.harness_trial = lambda value: value
 """,
+    "funasr/models/compiled.py": """\
+class jit:
+    script = staticmethod(lambda target: target)
+
+
+@jit.script
+def export(value):
+    return value + 1
+
+
+@jit.script
+class Exported:
+    def forward(self, value):
+        return value + 3
+""",
     "funasr/models/lazy.py": """\
 STEP = 5
 
@@ -108,6 +123,7 @@ def step(value):
 import math
 import os
 
+import funasr.models.compiled
 import funasr.models.patches
 from funasr.models.layers import twice
 from funasr.register import tables

@@ -6,6 +6,7 @@ import pytest
 from reuse_scene import FILES, Ran, changed, fingerprint_of, lay_out, outcome, release, run_cell
 
 from harness.core.cells import Frame, Status
+from harness.run.reuse import source_units
 from harness.run.reuse.fingerprint import (
     CodeUsed,
     DependencyKind,
@@ -15,6 +16,7 @@ from harness.run.reuse.fingerprint import (
     equals,
     fingerprint,
 )
+from harness.run.reuse.source_units import SourceUnits
 
 MODEL, LAYERS, ENCODER = "funasr/models/model.py", "funasr/models/layers.py", "funasr/models/encoder.py"
 
@@ -56,6 +58,12 @@ REACHING = {
     "a data file that may be looked for": ("funasr/models/extra.yaml", "", "gain: 1\n"),
     "a global that is shadowed": (MODEL, "", "\ntwice = None\n"),
     "a function that yields, though it is not called": (LAYERS, "    return value\n", "    yield value\n"),
+    "a function that is compiled from its source": (
+        "funasr/models/compiled.py", "return value + 1", "return value + 2"
+    ),
+    "a method of a class that a decorator of the release may read": (
+        "funasr/models/compiled.py", "return value + 3", "return value + 4"
+    ),
     "an argument of a function that is not called": (LAYERS, "def unused(value)", "def unused(value, more)"),
 }  # fmt: skip
 
@@ -140,6 +148,24 @@ def test_the_version_counts_where_code_that_ran_reads_it(folder, ran, known, tmp
     assert differences(read, release(reading, version="1.4.17")) == [(DependencyKind.VERSION, "")]
 
 
+COMPARISON = source_units._COMPARISON.replace("\n", "\n    ")
+PRINTING = f"def check_for_update():\n    {COMPARISON}\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "reads"),
+    [
+        (PRINTING, set()),
+        (PRINTING.replace("print(f", "MODES.append(f", 1), {source_units.VERSION}),
+        (f"{PRINTING}    return current_version\n", {source_units.VERSION}),
+        (PRINTING.replace("    current", "    if enable:\n        return\n    current", 1), {source_units.VERSION}),
+    ],
+)
+def test_a_version_that_is_only_printed_does_not_count(source, reads) -> None:
+    found = SourceUnits.of(source.encode()).functions["check_for_update"]
+    assert found.reads == reads
+
+
 def test_a_line_of_a_traceback_counts_to_the_byte(folder, ran, tmp_path) -> None:
     frame = Frame(file=LAYERS, line=20, function="shift", code="return value + self.offset")
     known = fingerprint_of(ran, folder, made=lambda one: outcome(one, Status.FAILED, (frame,)))
@@ -148,6 +174,7 @@ def test_a_line_of_a_traceback_counts_to_the_byte(folder, ran, tmp_path) -> None
 
 
 REFUSED = {
+    "reading sources": (MODEL, "value > 10", "value > 10 and __import__('inspect').getsource(rare)"),
     "code that the release made": (MODEL, "gain = int(", "gain = eval('7') and int("),
     "docstrings": (MODEL, "value > 10", "value > 10 and Model.__doc__"),
     "a search for a module": (

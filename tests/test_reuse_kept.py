@@ -52,6 +52,24 @@ def offers(reuse: Reuse, cells: Sequence[Cell]) -> list[Outcome | None]:
     return [reuse.offer(cell, request(cell)) for cell in cells]
 
 
+def test_orders_of_registrations_are_kept_by_folder(folder, tmp_path) -> None:
+    rows = [["encoder_classes", "Encoder", "funasr.models.encoder", "Encoder", ""]]
+    first = reuse_of({CELL.release: folder}, tmp_path)
+    assert first.known_orders() == {CELL.release: ()}
+    first.learn_order(CELL.release, {"evidence": {"registry": {"registrations": rows}}})
+    first.save()
+    assert reuse_of({CELL.release: folder}, tmp_path).known_orders() == {CELL.release: (tuple(rows[0][:3]),)}
+    assert reuse_of({CELL.release: folder}, tmp_path, "elsewhere").known_orders() == {CELL.release: ()}
+
+
+@pytest.mark.parametrize("result", [{}, {"evidence": {}}, {"evidence": {"registry": {"registrations": [[1]]}}}])
+def test_a_result_without_an_order_teaches_nothing(folder, tmp_path, result) -> None:
+    reuse = reuse_of({CELL.release: folder}, tmp_path)
+    reuse.learn_order(CELL.release, result)
+    reuse.save()
+    assert reuse.known_orders() == {CELL.release: ()}
+
+
 def test_a_later_run_reuses_what_an_earlier_one_found_out(folder, ran, tmp_path) -> None:
     first = reuse_of({CELL.release: folder}, tmp_path)
     assert first.offer(CELL, request(CELL)) is None

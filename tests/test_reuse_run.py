@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 from execute_scene import make_cell
 from reuse_scene import COMPONENTS, FILES, lay_out
 
+from harness.core import tree_events as events
 from harness.core.cells import Cell, Check, Device, Outcome, Release, Status
 from harness.core.evidence import REUSED
 from harness.run import Settings, build_plan, execute
-from harness.run.reuse.reuse import ONE_IN, Reuse, comparable, key
+from harness.run.reuse.reuse import REUSABLE, Reuse, comparable, key
+from harness.run.reuse.sample import ONE_IN, ReuseSample
 
 RELEASES = tuple(f"9.0.{number}" for number in range(8))
 OTHER = "9.0.7"
@@ -35,7 +38,15 @@ def reuse_of(folders: dict[str, Path]) -> Reuse:
     return Reuse(published, folders, seed=5)
 
 
-def run(folders: dict[str, Path], workspace: Path, *, draws_on_label: bool, reuse: Reuse | None) -> list[Outcome]:
+def run(
+    folders: dict[str, Path],
+    workspace: Path,
+    *,
+    draws_on_label: bool,
+    reuse: Reuse | None,
+    orders: Mapping[str, object] | None = None,
+    on_event: Callable[[events.Event], None] = lambda _: None,
+) -> list[Outcome]:
     cells = [make_cell(0, release=label) for label in folders]
 
     def release_for(label: str) -> dict[str, object]:
@@ -59,10 +70,11 @@ def run(folders: dict[str, Path], workspace: Path, *, draws_on_label: bool, reus
             "components": COMPONENTS,
             "draws_on_label": draws_on_label,
         },
+        order_for=lambda label: {"check": "registrations", "rows": orders[label]} if orders else None,
         imports_first=True,
     )
     found: list[Outcome] = []
-    execute(plan, found.append, env=dict(os.environ), reuse=reuse)
+    execute(plan, found.append, env=dict(os.environ), reuse=reuse, on_event=on_event)
     return found
 
 
@@ -90,6 +102,40 @@ def test_what_is_reused_equals_what_was_run_and_says_from_which_cell(folders, tm
     assert facts.confirmed >= 0.05 * facts.reused
 
 
+def test_only_releases_that_may_differ_are_entered_and_those_that_are_drawn(folders, tmp_path) -> None:
+    seen: list[events.Event] = []
+    reuse = reuse_of(folders)
+    found = last(run(folders, tmp_path / "reuse", draws_on_label=False, reuse=reuse, on_event=seen.append))
+    ran = {label for label, one in found.items() if REUSED not in one.evidence}
+    # one of those that are alike, the other one, and the first that could be reused
+    assert len(ran) == 3
+    assert OTHER in ran
+    assert len([one for one in seen if isinstance(one, events.Entering)]) == len(ran)
+
+
+def test_the_order_of_registrations_is_found_out_before_it_is_known_what_need_not_run(tmp_path) -> None:
+    also = {**FILES, "funasr/models/other_encoder.py": FILES["funasr/models/other_encoder.py"]}
+    folders = {label: lay_out(tmp_path / label, also) for label in RELEASES[:6]}
+    first, second = (["encoder_classes", "Encoder", f"funasr.models.{name}"] for name in ("encoder", "other_encoder"))
+    orders = {label: [second, first] if place % 2 else [first, second] for place, label in enumerate(folders)}
+    reuse = reuse_of(folders)
+    found = last(run(folders, tmp_path / "reuse", draws_on_label=False, reuse=reuse, orders=orders))
+    assert not {Status.ERRORED, Status.BLOCKED} & {one.status for one in found.values()}
+    values = [found[label].metrics["parameters"] for label in folders]
+    assert values == values[:2] * 3
+    assert values[0] != values[1]
+    assert reuse.count.facts().reused == 3
+    assert reuse.count.facts().refuted == ()
+
+
+def test_an_order_that_cannot_be_found_out_blocks_nothing(folders, tmp_path) -> None:
+    chosen = {label: folders[label] for label in RELEASES[:4]}
+    found = last(
+        run(chosen, tmp_path / "reuse", draws_on_label=False, reuse=reuse_of(chosen), orders=dict.fromkeys(chosen))
+    )
+    assert [one.status for one in found.values()] == [Status.PASSED] * 4
+
+
 def test_where_a_drawn_cell_ends_otherwise_every_cell_of_the_check_is_run(folders, tmp_path) -> None:
     reuse = reuse_of(folders)
     found = last(run(folders, tmp_path / "reuse", draws_on_label=True, reuse=reuse))
@@ -102,21 +148,38 @@ def test_where_a_drawn_cell_ends_otherwise_every_cell_of_the_check_is_run(folder
     assert facts.reused == 0
 
 
+def draws(seed: int, number: int) -> list[bool]:
+    sample = ReuseSample(REUSABLE, random.Random(seed))
+    return [sample.draws(make_cell(0, release=f"9.1.{place}")) for place in range(number)]
+
+
 def test_enough_cells_are_drawn_whatever_their_number() -> None:
     for number in range(1, 200):
-        reuse = Reuse({}, {}, seed=number)
-        drawn = sum(reuse.is_drawn(Check.CONSTRUCT) for _ in range(number))
+        drawn = sum(draws(number, number))
         assert drawn >= number / 20
-        assert drawn <= 1 + -(-number // ONE_IN)
+        assert drawn <= 1 + -(-number // ONE_IN) + number // 20
 
 
 def test_which_cells_are_drawn_depends_on_the_seed() -> None:
-    def places(seed: int) -> tuple[bool, ...]:
-        reuse = Reuse({}, {}, seed=seed)
-        return tuple(reuse.is_drawn(Check.CONSTRUCT) for _ in range(60))
+    assert draws(1, 60) == draws(1, 60)
+    assert len({tuple(draws(seed, 60)) for seed in range(8)}) > 1
 
-    assert places(1) == places(1)
-    assert len({places(seed) for seed in range(8)}) > 1
+
+def test_of_a_drawn_release_every_cell_runs_and_counts_for_its_check() -> None:
+    sample = ReuseSample(REUSABLE, random.Random(1))
+    first, later = make_cell(0, release="9.1.0"), make_cell(0, release="9.1.0", check=Check.LOSS_CONTRACT)
+    assert sample.draws(first)
+    assert not sample.draws(make_cell(0, release="9.1.1", check=Check.LOSS_CONTRACT))
+    assert sample.draws(later)
+    assert sample.has(later)
+
+
+def test_a_check_of_which_nothing_was_drawn_is_made_up_for() -> None:
+    sample = ReuseSample(REUSABLE, random.Random(1))
+    assert sample.draws(make_cell(0, release="9.1.0"))
+    unpredicted = make_cell(0, release="9.1.0", check=Check.LOSS_CONTRACT)
+    sample.ran(unpredicted, predicted=False)
+    assert sample.draws(make_cell(0, release="9.1.1", check=Check.LOSS_CONTRACT))
 
 
 @pytest.mark.parametrize(

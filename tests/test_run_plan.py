@@ -15,7 +15,14 @@ from harness.core.evidence import BLOCKED_BY
 from harness.run import Plan, Settings, build_plan
 
 
-def plan_of(cells: Sequence[Cell], *, jobs: int = 2, gpus: int = 1, prior: Sequence[Outcome] = ()) -> Plan:
+def plan_of(
+    cells: Sequence[Cell],
+    *,
+    jobs: int = 2,
+    gpus: int = 1,
+    prior: Sequence[Outcome] = (),
+    orders: Sequence[str] = (),
+) -> Plan:
     settings = Settings(
         workspace=Path("/nowhere"),
         jobs=jobs,
@@ -29,6 +36,7 @@ def plan_of(cells: Sequence[Cell], *, jobs: int = 2, gpus: int = 1, prior: Seque
         release_for=lambda label: {"label": label},
         request_for=lambda cell: {"cell": cell.id},
         prior=prior,
+        order_for=lambda label: {"check": "registrations"} if label in orders else None,
     )
 
 
@@ -54,6 +62,24 @@ def test_few_releases_are_split_by_model_and_wait_for_their_import() -> None:
     assert checks(plan) == [[Check.IMPORT], upper, upper]
     imported = plan.batches[0].cells[0].number
     assert all(planned.depends_on[0] == imported for batch in plan.batches[1:] for planned in batch.cells)
+
+
+def test_what_finds_out_an_order_comes_first_and_is_no_cell() -> None:
+    cells = [make_cell(0, release=release) for release in ("1", "2", "3", "4")]
+    plan = plan_of(cells, orders=("2", "3"))
+    assert [batch.release["label"] for batch in plan.batches] == ["2", "3", "1", "2", "3", "4"]
+    assert len({batch.index for batch in plan.batches}) == len(plan.batches)
+    first, second = (batch.cells[0] for batch in plan.batches[:2])
+    assert first.before_entering
+    assert not first.fresh
+    assert not {first.number, second.number} & plan.cells.keys()
+    assert [batch.cells[0].after for batch in plan.batches[2:]] == [(), (first.number,), (second.number,), ()]
+    assert [batch.foreign() for batch in plan.batches[2:]] == [set(), {first.number}, {second.number}, set()]
+
+
+def test_the_import_of_a_release_shows_its_order() -> None:
+    plan = plan_of(chain(0), orders=("1.0.0",))
+    assert not [cell for batch in plan.batches for cell in batch.cells if cell.before_entering]
 
 
 def test_the_longest_batches_of_a_split_run_start_first() -> None:

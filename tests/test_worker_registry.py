@@ -69,6 +69,26 @@ def imported(install_dir: str) -> dict[str, Any]:
     return {**recorder.to_dict(), "findings": recorder.findings()}
 
 
+def order(install_dir: str) -> dict[str, Any]:
+    return dispatch.run({"check": "registrations", "device": "cpu", "release": {"install_dir": install_dir}})
+
+
+LINES = "import inspect\n" + REGISTER.replace("REFUSING", "self.line = inspect.getsourcelines(target_class)[1]")
+
+
+def test_the_order_of_registrations_is_that_of_a_full_import_without_the_numbers_of_lines(
+    forked: Forked, tmp_path: Path
+) -> None:
+    reads = "import inspect\nFOUND = len(inspect.getsourcelines(tables.register)[0])\nassert FOUND\n"
+    files = {**TWO, "models/m.py": decoder("Other", before=reads), "register.py": LINES}
+    install_dir = write(tmp_path, files)
+    found = forked(order, install_dir=install_dir)
+    assert found["status"] == "passed"
+    assert found["evidence"]["registry"] == {
+        name: part for name, part in forked(imported, install_dir=install_dir).items() if name != "findings"
+    }
+
+
 def test_every_registration_is_recorded_in_order_with_the_class_that_is_left(forked: Forked, tmp_path: Path) -> None:
     install_dir = write(tmp_path, {**TWO, "models/m.py": decoder("Other")})
     seen = forked(imported, install_dir=install_dir)

@@ -284,7 +284,7 @@ def _execute(run: _Run, wanted: Sequence[Cell], store: RunStore, workspace: Path
     runner, prepared, missing = run.runner, run.prepared, set(wanted)
     prior = [outcome for outcome in store.load() if outcome.cell not in missing]
     reuse = runner.reuse(prepared) if getattr(run.options, "reuse", False) else None
-    plan = runner.plan(prepared, wanted, workspace, prior=prior, reuse=reuse is not None)
+    plan = runner.plan(prepared, wanted, workspace, prior=prior, reuse=reuse)
     with Display(total=len(plan.cells) + len(plan.decided)) as display:
         runner.execute(plan, prepared, store.append, display=display, reuse=reuse)
     if reuse is None:

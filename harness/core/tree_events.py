@@ -145,11 +145,31 @@ class Settled:
     """The same of those that did not pass."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Admitted:
+    """Batches that may start; the outside says so to the process of all releases, where the plan makes it wait."""
+
+    batches: list[int]
+
+
 Event = (
-    Settled | Ready | Started | Finished | ReleaseDied | Blocked | Entering | Entered | Warned | Opened | Closed | Alive
+    Admitted
+    | Settled
+    | Ready
+    | Started
+    | Finished
+    | ReleaseDied
+    | Blocked
+    | Entering
+    | Entered
+    | Warned
+    | Opened
+    | Closed
+    | Alive
 )
 
 _KINDS: dict[str, type[Event]] = {
+    "admitted": Admitted,
     "settled": Settled,
     "ready": Ready,
     "started": Started,

@@ -41,6 +41,15 @@ class PlannedCell:
     """How many GPUs it has to itself."""
     request: Mapping[str, Any]
     """The argument of `run` of the checks module. JSON."""
+    before_entering: bool = False
+    """Whether it runs before its release is entered, because what it finds out is used for that."""
+    after: tuple[int, ...] = ()
+    """The numbers of cells that are done before it, whatever became of them; entering uses what they found out."""
+
+    @property
+    def informs(self) -> bool:
+        """Whether what it finds out is used to enter its release."""
+        return self.fresh or self.before_entering
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +70,7 @@ class ReleaseBatch:
     def foreign(self) -> set[int]:
         """The cells of other batches that cells of this one depend on."""
         own = {cell.number for cell in self.cells}
-        return {number for cell in self.cells for number in cell.depends_on} - own
+        return {number for cell in self.cells for number in (*cell.after, *cell.depends_on)} - own
 
     def without(self, done: Mapping[int, bool]) -> ReleaseBatch:
         """The same batch with only the cells that are not done."""
@@ -93,6 +102,8 @@ class TreeSettings:
     """Put at the front of the path of every process, before the release."""
     checks_module: str = "harness.worker.checks.dispatch"
     enter_timeout_seconds: float = 120.0
+    admits: bool = False
+    """Whether a batch starts only when the outside has admitted it, which may find out that it need not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +165,7 @@ def _fields(record: PlannedCell | ReleaseBatch) -> dict[str, object]:
 
 
 def _planned_cell(data: Mapping[str, Any]) -> PlannedCell:
-    return PlannedCell(**{**data, "depends_on": tuple(data["depends_on"])})
+    return PlannedCell(**{**data, "depends_on": tuple(data["depends_on"]), "after": tuple(data["after"])})
 
 
 def scratch_folder(workspace: Path, number: int) -> Path:

@@ -26,6 +26,7 @@ from harness.core.tree_events import Event
 from harness.run.artifacts import CellArtifacts, read_frames
 from harness.run.decide import blocked, decide, errored, how_ended, log_tail
 from harness.run.plan import Plan
+from harness.run.reuse.admission import Admission
 from harness.run.reuse.reuse import Reuse
 from harness.run.scrub import Scrubber
 from harness.run.signal_guard import SignalGuard
@@ -87,6 +88,9 @@ def execute(
         log = held.enter_context(tempfile.TemporaryFile())
         stacks = _Stacks(plan, ledger, python, _environment(env), on_event, on_tick, log)
         fruitless, death = 0, ""
+        while ledger.settle_by_reuse():
+            # a process tree is only started for what is not known yet
+            continue
         while not ledger.complete and fruitless < _FRUITLESS_STARTS:
             before = ledger.settled
             death = stacks.run_one(end)
@@ -127,12 +131,15 @@ class RunState:
         self._running: dict[int, str] = {}
         self._enter_errors: dict[int, str] = {}
         self._fresh = {number for number, planned in plan.planned().items() if planned.fresh}
+        self._orders = {
+            planned.number: batch for batch in plan.batches for planned in batch.cells if planned.before_entering
+        }
+        """By number, what finds out orders of registrations; it is no cell."""
         self._results: dict[int, Mapping[str, Any]] = {}
         self._releases: dict[int, channels.Channel] = {}
         self._reuse = reuse
+        self._admission = Admission(plan, reuse) if reuse else None
         self._planned = plan.planned()
-        self._opened: set[int] = set()
-        """Cells whose release's process has been started."""
 
     def clear(self) -> None:
         """Remove what an earlier run left in the workspace."""
@@ -153,7 +160,12 @@ class RunState:
     def plan_left(self) -> bytes:
         """The plan of what is not settled, for a stack process."""
         done = {number: outcome.status is Status.PASSED for number, outcome in self._settled.items()}
-        return replace(self._plan.tree(done), results=self._results).to_bytes()
+        done |= {number: True for number in self._orders if number in self._results}
+        tree = replace(self._plan.tree(done), results=self._results)
+        if self._admission:
+            self._admission.restart()
+            tree = replace(tree, settings=replace(tree.settings, admits=True))
+        return tree.to_bytes()
 
     def take(self, message: EventMessage) -> None:
         """Take an event and tell what follows from it."""
@@ -166,6 +178,8 @@ class RunState:
                 remains = self._remains(event, files)
                 self._settle(event.number, decide(self._cells[event.number], event, remains))
                 self._learn(event.number, remains)
+            case events.Finished() | events.ReleaseDied() if event.number in self._orders:
+                self._learn_order(event, files)
             case events.Blocked() if event.number in self._cells:
                 below = [self._settled[number] for number in event.by if number in self._settled]
                 if below:
@@ -177,23 +191,27 @@ class RunState:
                 self._tell.on_warning(self._scrub.text(event.text))
             case events.Opened():
                 self._close(event.batch)
-                self._opened.update(each.number for each in self._batches[event.batch].cells)
                 self._releases[event.batch] = channels.Channel.of(os.dup(files["channel"]))
             case events.Closed():
                 self._close(event.batch)
 
     def settle_by_reuse(self) -> events.Settled | None:
         """Settle what need not run; None if there is nothing new."""
-        if self._reuse is None:
+        if self._reuse is None or self._admission is None:
             return None
         found: dict[int, bool] = {}
         for number, cell in self._cells.items():
-            below = [self._settled.get(other) for other in self._planned[number].depends_on]
-            if number in self._settled or number in self._opened:
+            if number in self._settled or number in self._admission.may_run:
                 continue
-            if not all(outcome and outcome.status is Status.PASSED for outcome in below):
+            depends_on = self._planned[number].depends_on
+            below = [self._settled[other] for other in depends_on if other in self._settled]
+            if any(outcome.status is not Status.PASSED for outcome in below):
+                outcome: Outcome | None = blocked(cell, below)
+            elif len(below) < len(depends_on):
                 continue
-            if (outcome := self._reuse.offer(cell, self._planned[number].request)) is not None:
+            else:
+                outcome = self._reuse.offer(cell, self._planned[number].request)
+            if outcome is not None:
                 self._settle(number, outcome)
                 found[number] = outcome.status is Status.PASSED
         passed = [number for number, well in found.items() if well]
@@ -203,6 +221,12 @@ class RunState:
             else None
         )
 
+    def admit(self) -> events.Admitted | None:
+        """Let as many releases' processes start as can be of use now; None for no more."""
+        done = self._settled.keys() | (self._orders.keys() & self._results.keys())
+        found = self._admission.next(done) if self._admission else []
+        return events.Admitted(batches=found) if found else None
+
     def take_back(self) -> None:
         """Have cells run after all that were reused, where reuse has turned out to be wrong."""
         if self._reuse is None:
@@ -210,7 +234,12 @@ class RunState:
         numbers = {cell.id: number for number, cell in self._cells.items()}
         for cell in self._reuse.take_back():
             self._settled.pop(numbers[cell.id], None)
-            self._opened.discard(numbers[cell.id])
+
+    def _learn_order(self, event: events.Finished | events.ReleaseDied, files: Mapping[str, int]) -> None:
+        result = wire.parsed(_text(files, "result", channels.RESULT_BYTES).encode()) or {}
+        self._results[event.number] = result
+        if self._reuse:
+            self._reuse.learn_order(self._orders[event.number].release["label"], result)
 
     def _learn(self, number: int, remains: CellArtifacts) -> None:
         outcome = self._settled[number]
@@ -343,9 +372,10 @@ class _Stacks:
                 watch.heard()
                 self._take(messages, watch, end)
             end.check()
-            if (settled := self.ledger.settle_by_reuse()) is not None and not ended:
-                with contextlib.suppress(OSError):
-                    channel.send(settled)
+            for order in (self.ledger.settle_by_reuse(), self.ledger.admit() if watch.ready else None):
+                if order is not None and not ended:
+                    with contextlib.suppress(OSError):
+                        channel.send(order)
             self.on_tick()
             if ended:
                 code = stack.returncode

@@ -58,6 +58,7 @@ def build_plan(
     request_for: Callable[[Cell], Mapping[str, Any]],
     gpus_for: Callable[[Cell], int] = lambda cell: int(cell.device is Device.CUDA),
     prior: Iterable[Outcome] = (),
+    order_for: Callable[[str], Mapping[str, Any] | None] = lambda _: None,
     imports_first: bool = False,
 ) -> Plan:
     """Plan a run.
@@ -67,6 +68,8 @@ def build_plan(
 
     Args:
         gpus_for: How many GPUs a cell has to itself; at most as many as there are.
+        order_for: The request that finds out in which order a release registers its components; None where no cell
+            needs to know. It is no cell: it has no outcome.
         imports_first: Whether the imports of all releases run before other cells: for `harness.run.reuse`, which can
             say what need not run once a release's import is known and before its process starts.
     """
@@ -88,15 +91,49 @@ def build_plan(
     numbered = dict(enumerate(wanted))
     planned = _plan_cells(numbered, settings, request_for, gpus_for)
     releases = {label: release_for(label) for label in dict.fromkeys(cell.release for cell in wanted)}
+    orders = _plan_orders(numbered, planned, order_for, settings)
+    groups = _split(numbered, settings.jobs, imports_first=imports_first)
     batches = [
+        ReleaseBatch(index=len(groups) + place, release=releases[label], cells=(one,))
+        for place, (label, one) in enumerate(orders)
+    ]
+    batches += [
         ReleaseBatch(
             index=index,
             release=releases[numbered[group[0]].release],
             cells=tuple(planned[number] for number in group),
         )
-        for index, group in enumerate(_split(numbered, settings.jobs, imports_first=imports_first))
+        for index, group in enumerate(groups)
     ]
     return Plan(settings=settings, batches=tuple(batches), cells=numbered, decided=tuple(decided))
+
+
+def _plan_orders(
+    cells: Mapping[int, Cell],
+    planned: dict[int, PlannedCell],
+    order_for: Callable[[str], Mapping[str, Any] | None],
+    settings: Settings,
+) -> list[tuple[str, PlannedCell]]:
+    """What finds out orders of registrations, each with its release; makes the cells of `planned` wait for it."""
+    found: list[tuple[str, PlannedCell]] = []
+    for label in dict.fromkeys(cell.release for cell in cells.values()):
+        own = [number for number, cell in cells.items() if cell.release == label]
+        if any(planned[number].fresh for number in own) or (request := order_for(label)) is None:
+            continue
+        number = len(cells) + len(found)
+        one = PlannedCell(
+            number=number,
+            id=f"{label}/registrations",
+            fresh=False,
+            timeout_seconds=settings.enter_timeout_seconds,
+            depends_on=(),
+            gpus=0,
+            request=request,
+            before_entering=True,
+        )
+        found.append((label, one))
+        planned.update({each: replace(planned[each], after=(number,)) for each in own})
+    return found
 
 
 def _a_gpu_each(settings: Settings) -> Settings:

@@ -126,7 +126,8 @@ class Display(RunListener):
 
     def follow(self, plan: Plan, usual: Mapping[Check, float], stack: Environment, cache: Path) -> None:
         """A process tree is about to start."""
-        batches = [[plan.cells[planned.number] for planned in batch.cells] for batch in plan.batches]
+        of_cells = [batch for batch in plan.batches if batch.cells[0].number in plan.cells]
+        batches = [[plan.cells[planned.number] for planned in batch.cells] for batch in of_cells]
         self.expect(batches, plan.settings.jobs, usual, importing(plan, stack, cache))
 
     def expect(self, batches: Sequence[Sequence[Cell]], jobs: int, usual: Mapping[Check, float], doing: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from harness.config.matrix import Matrix, VariantSource
 from harness.config.settings import CellLimits
-from harness.core.cells import Cell, Check, Outcome, Release, Status
+from harness.core.cells import Cell, Check, Device, Outcome, Release, Status
 from harness.core.temporary import temporary_folder
 from harness.environments.environment import Environment, compiled_code, scrubbed_environment
 from harness.releases import install_path
@@ -29,6 +29,7 @@ from harness.run.reuse.circumstances import circumstances
 from harness.run.reuse.kept import KeptOutcomes
 from harness.run.reuse.reuse import Reuse
 from harness.text.terminal import say
+from harness.worker.release import importer
 
 PRELOADED = (
     "numpy", "torch", "torch._dynamo", "torch.utils.data", "torch.distributed.fsdp", "torchaudio",
@@ -41,6 +42,9 @@ PRELOADED = (
 
 PRELOADED_FOR_TRAINERS = ("transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto")
 """The same where releases are imported whole, for their trainers: for a few models only it would not pay."""
+
+_ORDERS_THAT_PAY = 3
+"""Imports of whole releases that take as long as what they all need of `transformers`, imported once."""
 
 SLOWER_WHEN_TRACED = 3.0
 """By how much a traced cell may take longer than one that is not, whose limit is the matrix's."""
@@ -152,7 +156,7 @@ class CellRunner:
         *,
         options: RunOptions = PLAIN,
         prior: Sequence[Outcome] = (),
-        reuse: bool = False,
+        reuse: Reuse | None = None,
     ) -> Plan:
         """The plan of these cells.
 
@@ -161,10 +165,18 @@ class CellRunner:
             workspace: The folder of this run.
             options: What the command changes.
             prior: Outcomes that exist already; their cells do not run again.
-            reuse: Whether cells record what they use of their release, so that others need not run.
+            reuse: What gets records of what cells use of their release, so that others need not run.
         """
         limits, settings = requests.limits, self.settings
         factor = SLOWER_WHEN_TRACED if any(cell in options.trace for cell in cells) else 1.0
+        labels = {cell.release for cell in cells} - {cell.release for cell in cells if cell.check is Check.IMPORT}
+        orders = reuse.known_orders() if reuse else {}
+
+        def release_for(label: str) -> Mapping[str, Any]:
+            more = {"records_code": True} if reuse else {}
+            return {**requests.release_for(label), **more, "order": list(orders.get(label, ()))}
+
+        unknown = {label: one for label in labels if (one := _order_request(release_for(label)))}
         return build_plan(
             cells,
             Settings(
@@ -175,15 +187,16 @@ class CellRunner:
                 gpus=max(1, len(settings.environment.gpu_names)),
                 memory_bytes=limits.memory_bytes,
                 timeout_seconds={check: factor * seconds for check, seconds in limits.timeout_seconds.items()},
-                preload=self._preload(requests) if options.preload is None else options.preload,
+                preload=self._preload(requests, len(unknown)) if options.preload is None else options.preload,
                 sys_path=tuple(str(path) for path in settings.environment.extra_paths),
                 places={str(settings.cache): "<cache>", str(workspace): "<workspace>"},
             ),
-            release_for=lambda label: {**requests.release_for(label), **({"records_code": True} if reuse else {})},
+            release_for=release_for,
             request_for=lambda cell: _traced(requests.request_for(cell), options.trace.get(cell)),
             gpus_for=requests.gpus_for,
             prior=prior,
-            imports_first=reuse,
+            order_for=unknown.get,
+            imports_first=reuse is not None,
         )
 
     def reuse(self, prepared: Prepared) -> Reuse:
@@ -194,9 +207,11 @@ class CellRunner:
         kept = KeptOutcomes(cache, known)
         return Reuse(prepared.releases, folders, seed=secrets.randbelow(2**31), kept=kept)
 
-    def _preload(self, requests: CellRequests) -> tuple[str, ...]:
+    def _preload(self, requests: CellRequests, orders: int) -> tuple[str, ...]:
+        """What is imported once for all releases, of which `orders` are imported whole to see how they register."""
         settings = self.settings
-        return settings.preload + (settings.preload_for_trainers if requests.imports_whole_releases else ())
+        whole = requests.imports_whole_releases or orders >= _ORDERS_THAT_PAY
+        return settings.preload + (settings.preload_for_trainers if whole else ())
 
     def execute(
         self,
@@ -280,6 +295,14 @@ class CellRunner:
             plan = self.plan(requests, group, workspace, options=options)
             self.execute(plan, requests, keep, options=options, display=display)
         return outcomes
+
+
+def _order_request(release: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What finds out in which order a release registers its components; None where that is known, or is no matter."""
+    components = [tuple(pair) for pair in release.get("components", ())]
+    if release.get("whole") or release["order"] or not importer.depends_on_order(release["install_dir"], components):
+        return None
+    return {"check": "registrations", "release": release, "device": Device.CPU}
 
 
 def _judged(rule: Callable[[Outcome], Outcome], outcome: Outcome) -> Outcome:

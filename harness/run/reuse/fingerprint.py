@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
 from harness.core.cells import Outcome, Status
 from harness.run.reuse.release_files import ReleaseFiles
-from harness.run.reuse.source_units import ANNOUNCED, VERSION, CodeUnit
+from harness.run.reuse.source_units import ANNOUNCED, SOURCES, VERSION, CodeUnit
 from harness.worker.record import code_used
 from harness.worker.release import importer
 
@@ -96,6 +96,13 @@ class ReleaseSeen:
     files: ReleaseFiles
     order: importer.FullImport | None
     """The order of registrations that its `import` check found, if the plan has one that passed."""
+    _values: dict[tuple[DependencyKind, str], str] = field(default_factory=dict, compare=False, repr=False)
+
+    def value(self, need: tuple[DependencyKind, str]) -> str:
+        """The value of one dependency."""
+        if need not in self._values:
+            self._values[need] = value(need, self)
+        return self._values[need]
 
 
 Fingerprint = Mapping[tuple[DependencyKind, str], str]
@@ -113,7 +120,7 @@ def fingerprint(used: CodeUsed, outcome: Outcome, release: ReleaseSeen) -> Finge
     if used.refused:
         raise NotReusable(used.refused)
     needs = list(dict.fromkeys(_needs(used, outcome, release)))
-    found = {need: value(need, release) for need in needs}
+    found = {need: release.value(need) for need in needs}
     for kind, name in needs:
         if kind is DependencyKind.REGISTRY and json.loads(found[kind, name]) not in [
             _plain(one) for one in used.registry
@@ -126,12 +133,12 @@ def fingerprint(used: CodeUsed, outcome: Outcome, release: ReleaseSeen) -> Finge
 
 def equals(wanted: Fingerprint, release: ReleaseSeen) -> bool:
     """Whether everything has the same value in another release."""
-    return all(value(need, release) == known for need, known in wanted.items())
+    return all(release.value(need) == known for need, known in wanted.items())
 
 
 def differences(wanted: Fingerprint, release: ReleaseSeen) -> list[tuple[DependencyKind, str]]:
     """What has another value in that release."""
-    return [need for need, known in wanted.items() if value(need, release) != known]
+    return [need for need, known in wanted.items() if release.value(need) != known]
 
 
 def value(need: tuple[DependencyKind, str], release: ReleaseSeen) -> str:
@@ -213,7 +220,8 @@ def _hidden(units: Iterable[tuple[DependencyKind, str]], release: ReleaseSeen) -
             continue
         unit = _unit(release.files, kind, name)
         for read in unit.reads if unit else ():
-            reads.setdefault(read, name)
+            if (read, name.partition(":")[0]) != (SOURCES, code_used.READS_POSITIONS):
+                reads.setdefault(read, name)
     checks = ":".join(_UPDATE_CHECK) in names
     if VERSION in reads or (ANNOUNCED in reads and checks):
         yield DependencyKind.VERSION, ""

@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,11 @@ MOST_OF_A_KIND = 128
 """Outcomes in a file: there are 101 releases, and of most code fewer states."""
 MOST_BYTES = 256 << 20
 """Of all files together; those go first that were not used for longest."""
-_SCHEMA = 1
+Registrations = tuple[tuple[str, str, str], ...]
+"""Table, name and module of each component that a release registers, in the order of a full import."""
+_SCHEMA = 2
+_ORDERS = "registrations"
+"""Key of the file that has them for all releases."""
 _DAMAGED = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError)
 
 
@@ -75,6 +79,30 @@ class KeptOutcomes:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         data = {"schema": _SCHEMA, "known": [one.to_json() for one in known[-MOST_OF_A_KIND:]]}
+        replace_file(path, gzip.compress(json.dumps(data).encode(), mtime=0), durable=False)
+
+    def load_orders(self) -> dict[str, Registrations]:
+        """In which order releases register their components, by the name of the folder of each."""
+        path = self.path(_ORDERS)
+        note_use(path)
+        try:
+            data = json.loads(gzip.decompress(path.read_bytes()))
+            return {
+                folder: tuple((str(table), str(name), str(module)) for table, name, module in rows)
+                for folder, rows in data["orders"].items()
+            }
+        except _DAMAGED:
+            return {}
+
+    def save_orders(self, found: Mapping[str, Registrations]) -> None:
+        """Keep these as well.
+
+        Raises:
+            OSError: the cache cannot be written to.
+        """
+        path = self.path(_ORDERS)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = {"orders": {**self.load_orders(), **found}}
         replace_file(path, gzip.compress(json.dumps(data).encode(), mtime=0), durable=False)
 
     def prune(self) -> None:

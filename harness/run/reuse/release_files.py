@@ -29,6 +29,8 @@ class ReleaseFiles:
         self.install_dir = install_dir
         self.version = version
         self._units: dict[str, SourceUnits | None] = {}
+        self._modules: dict[str, str] = {}
+        """By the path that a module would have without a suffix, the file or folder that is found."""
 
     def units(self, path: str) -> SourceUnits | None:
         """The units of a source file, given its path below the release's folder; None if it is not there."""
@@ -67,23 +69,25 @@ class ReleaseFiles:
 
     def module(self, name: str) -> str:
         """The path of the file that `import name` executes; empty if there is none, and a folder's without a file."""
-        folder, found = self.install_dir, ""
+        place, found = "", ""
         for part in name.split("."):
             if found and not found.endswith("/") and "__init__." not in found:
                 return ""
-            found = self._module_in(folder, part)
+            place = f"{place}/{part}" if place else part
+            found = self._module_at(place)
             if not found:
                 return ""
-            folder /= part
         return found
 
-    def _module_in(self, folder: Path, part: str) -> str:
-        candidates = [folder / part / f"__init__{suffix}" for suffix in _in_order]
-        candidates += [folder / f"{part}{suffix}" for suffix in _in_order]
-        for candidate in candidates:
-            if candidate.is_file():
-                return candidate.relative_to(self.install_dir).as_posix()
-        return f"{(folder / part).relative_to(self.install_dir).as_posix()}/" if (folder / part).is_dir() else ""
+    def _module_at(self, place: str) -> str:
+        if place not in self._modules:
+            above = f"{self.install_dir}/"
+            candidates = [f"{place}/__init__{suffix}" for suffix in _in_order]
+            candidates += [f"{place}{suffix}" for suffix in _in_order]
+            files = (one for one in candidates if os.path.isfile(above + one))  # noqa: PTH113 - strings: it is often asked
+            folder = f"{place}/" if os.path.isdir(above + place) else ""  # noqa: PTH112
+            self._modules[place] = next(files, folder)
+        return self._modules[place]
 
     @cached_property
     def beside(self) -> str:

@@ -21,16 +21,15 @@ from harness.core.cells import Cell, Check, Device, Outcome, Release
 from harness.core.evidence import REUSED
 from harness.run.provenance import ReuseFacts
 from harness.run.reuse.fingerprint import CodeUsed, NotReusable, ReleaseSeen, equals, fingerprint
-from harness.run.reuse.kept import KeptOutcomes, KnownOutcome
+from harness.run.reuse.kept import KeptOutcomes, KnownOutcome, Registrations
 from harness.run.reuse.release_files import ReleaseFiles
+from harness.run.reuse.sample import ReuseSample
 from harness.worker.release import registry
 from harness.worker.release.importer import FullImport
 
 REUSABLE = frozenset({Check.CONSTRUCT, Check.LOSS_CONTRACT})
 """Checks whose outcomes follow from code and request alone: no time, no speed, no child processes."""
-ONE_IN = 16
-"""Of so many cells that could be reused one is run all the same, which is 6 %; and the first of each check."""
-OF_THE_RELEASE = ("label", "version", "install_dir")
+OF_THE_RELEASE = ("label", "version", "install_dir", "order")
 """Parts of a request that differ in every release: which of them matter is part of the fingerprint."""
 _ANNOUNCED = re.compile(r"(funasr version: )\S+\.$", re.MULTILINE)
 """What releases print of themselves."""
@@ -86,54 +85,79 @@ class Reuse:
             if label in folders
         }
         self._orders: dict[str, FullImport] = {}
+        self._new_orders: dict[str, Registrations] = {}
         self._kept = kept
         self._known: dict[str, list[KnownOutcome]] = {}
         self._new: dict[str, Check] = {}
         """By key, the check of cells of which this run found out something."""
         self._tried: dict[str, int] = {}
         """By id of a cell, how many of those known it was compared with."""
-        self._drawn: dict[str, KnownOutcome] = {}
-        """By id, cells that run though they could be reused."""
+        self._seen: dict[str, ReleaseSeen] = {}
+        self._example: KnownOutcome | None = None
+        """The newest of all, to guess by what cells of a kind use of which nothing is known yet."""
+        self._sample = ReuseSample(REUSABLE, random.Random(seed))  # noqa: S311 - no secret
         self._given: dict[Check, list[Cell]] = defaultdict(list)
         self._faulty: set[Check] = set()
         self._keys: dict[str, str] = {}
-        self._random = random.Random(seed)  # noqa: S311 - no secret
-        self._draws: dict[Check, tuple[int, int]] = {}
         self.count = ReuseCount(seed=seed)
 
     def answers(self, cell: Cell) -> bool:
         """Whether cells like this one can be reused at all."""
         return cell.check in REUSABLE and cell.device is Device.CPU and cell.check not in self._faulty
 
+    def known_orders(self) -> Mapping[str, Registrations]:
+        """By release, in which order a full import registers components, as earlier runs found out."""
+        kept = self._kept.load_orders() if self._kept else {}
+        found = {label: kept.get(files.install_dir.name, ()) for label, files in self._releases.items()}
+        self._orders |= {label: FullImport(rows) for label, rows in found.items() if rows}
+        return found
+
     def learn_import(self, outcome: Outcome) -> None:
         """Take the order of registrations from an `import` check that passed."""
-        rows = outcome.evidence.get(registry.EVIDENCE, {}).get("registrations", ())
-        self._orders[outcome.cell.release] = FullImport(
-            tuple((table, name, module) for table, name, module, *_ in rows)
-        )
+        self._remember(outcome.cell.release, outcome.evidence)
+
+    def learn_order(self, release: str, result: Mapping[str, Any]) -> None:
+        """Take the order of registrations that was found out for this run."""
+        if rows := self._remember(release, result.get("evidence", {})):
+            self._new_orders[self._releases[release].install_dir.name] = rows
+
+    def _remember(self, release: str, evidence: Mapping[str, Any]) -> Registrations:
+        try:
+            rows = evidence[registry.EVIDENCE]["registrations"]
+            found = tuple((str(table), str(name), str(module)) for table, name, module, *_ in rows)
+        except (KeyError, TypeError, ValueError):
+            found = ()
+        self._orders[release] = FullImport(found)
+        self._seen.pop(release, None)
+        return found
 
     def learn(self, outcome: Outcome, request: Mapping[str, Any], used: Any) -> None:
         """Take the outcome of a cell that ran; `used` is what it recorded."""
         cell = outcome.cell
         if not self.answers(cell) or cell.release not in self._releases:
             return
-        if (predicted := self._drawn.pop(cell.id, None)) is not None:
+        release, shared = self._release(cell), self._key(cell, request)
+        known = self._known_of(shared)
+        predicted = next((one for one in known if self._predicts(one, cell, release)), None)
+        self._sample.ran(cell, predicted is not None)
+        if predicted is not None:
             self._compare(predicted.outcome, outcome)
         try:
-            release = self._release(cell)
             found = fingerprint(CodeUsed.from_json(used), outcome, release)
         except NotReusable as why:
             self.count.refused[str(why)] += 1
             return
-        shared = self._key(cell, request)
-        known = self._known_of(shared)
         if all(one.fingerprint != found for one in known):
-            known.append(KnownOutcome(outcome=outcome, fingerprint=found))
+            self._example = KnownOutcome(outcome=outcome, fingerprint=found)
+            known.append(self._example)
             self._new[shared] = cell.check
+
+    def _predicts(self, known: KnownOutcome, cell: Cell, release: ReleaseSeen) -> bool:
+        return known.outcome.cell.release != cell.release and equals(known.fingerprint, release)
 
     def offer(self, cell: Cell, request: Mapping[str, Any]) -> Outcome | None:
         """The outcome of a cell that need not run; None for one that is to run."""
-        if not self.answers(cell) or cell.release not in self._releases or cell.id in self._drawn:
+        if not self.answers(cell) or cell.release not in self._releases or self._sample.has(cell):
             return None
         known = self._known_of(self._key(cell, request))
         first, self._tried[cell.id] = self._tried.get(cell.id, 0), len(known)
@@ -142,13 +166,29 @@ class Reuse:
             predicted = self._carried(one.outcome, cell) if equals(one.fingerprint, release) else None
             if predicted is None:
                 continue
-            if self.is_drawn(cell.check):
-                self._drawn[cell.id] = one
+            if self._sample.draws(cell):
                 return None
             self._given[cell.check].append(cell)
             self.count.reused[cell.check] += 1
             return predicted
         return None
+
+    def probably_alike(self, one: tuple[Cell, Mapping[str, Any]], other: tuple[Cell, Mapping[str, Any]]) -> bool:
+        """Whether a cell need probably not run once another has, given each with its request.
+
+        They are alike in everything that a cell of this kind is known to have used, or one of another kind.
+        """
+        cells = one[0], other[0]
+        if not all(self.answers(cell) and cell.release in self._releases for cell in cells):
+            return False
+        shared = self._key(*one)
+        if self._sample.has(one[0]) or shared != self._key(*other):
+            return False
+        example = next(reversed(self._known_of(shared)), self._example)
+        if example is None:
+            return False
+        here, there = map(self._release, cells)
+        return all(here.value(need) == there.value(need) for need in example.fingerprint)
 
     def take_back(self) -> list[Cell]:
         """Cells that were reused of a check that has turned out not to be reusable, and of those that depend on it."""
@@ -170,6 +210,8 @@ class Reuse:
             return
         for shared, check in self._new.items():
             self._kept.save(shared, [] if check in self._faulty else self._known[shared])
+        if self._new_orders:
+            self._kept.save_orders(self._new_orders)
         self._kept.prune()
 
     def _known_of(self, shared: str) -> list[KnownOutcome]:
@@ -183,15 +225,10 @@ class Reuse:
         return self._keys[cell.id]
 
     def _release(self, cell: Cell) -> ReleaseSeen:
-        return ReleaseSeen(files=self._releases[cell.release], order=self._orders.get(cell.release))
-
-    def is_drawn(self, check: Check) -> bool:
-        """One at a random place in each `ONE_IN`; the first block is one cell long."""
-        left, place = self._draws.get(check, (1, 1))
-        drawn = left == place
-        left -= 1
-        self._draws[check] = (left, place) if left else (ONE_IN, self._random.randint(1, ONE_IN))
-        return drawn
+        if cell.release not in self._seen:
+            files, order = self._releases[cell.release], self._orders.get(cell.release)
+            self._seen[cell.release] = ReleaseSeen(files=files, order=order)
+        return self._seen[cell.release]
 
     def _compare(self, predicted: Outcome, outcome: Outcome) -> None:
         carried = self._carried(predicted, outcome.cell)

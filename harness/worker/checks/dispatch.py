@@ -13,6 +13,7 @@ from harness.worker.release import findings, importer, registry, shims
 
 FURTHER = {
     "properties.example": "checks.properties.check_example",
+    "registrations": "checks.importing.registrations",
     "footprint": "record.memory_profile.measure",
     "trained_peak": "record.memory_profile.training_steps.trained_peak",
     "preflight.rows": "preflight.rows.measure",
@@ -20,8 +21,8 @@ FURTHER = {
     "preflight.keys_read": "preflight.keys_read.measure",
     "preflight.tensors": "preflight.tensors.measure",
 }
-"""Functions of `harness.worker` that are not checks of a matrix: one example of a property, and measurements for memory
-prediction (`harness.performance.prediction`)."""
+"""Functions of `harness.worker` that are not checks of a matrix: one example of a property, the order of a release's
+registrations, and measurements for memory prediction (`harness.performance.prediction`)."""
 
 
 def _on_the_model(check: str) -> bool:
@@ -37,7 +38,8 @@ def enter(entering: Mapping[str, Any]) -> None:
     install_dir = entering["install_dir"]
     if entering.get("records_code"):
         code_used.begin(install_dir)
-    importer.remember(install_dir, _full_import(entering.get("below", ())))
+    given = tuple(map(tuple, entering.get("order", ())))
+    importer.remember(install_dir, importer.FullImport(given) if given else _full_import(entering.get("below", ())))
     if entering["whole"]:
         importer.import_all(install_dir)
         return

@@ -115,7 +115,7 @@ class ReleaseWorker:
                 self._send(events.Blocked(number=cell.number, by=missing))
                 done[cell.number] = False
                 continue
-            if not cell.fresh and not self._entered:
+            if not cell.informs and not self._entered:
                 self._enter(cell)
             self._run_cell(cell)
 
@@ -132,7 +132,8 @@ class ReleaseWorker:
         error = None
         faulthandler.enable(self._links.trace)
         faulthandler.register(signal.SIGUSR1, self._links.trace)
-        below = [self._known.results[number] for number in cell.depends_on if number in self._known.results]
+        before = (*cell.after, *cell.depends_on)
+        below = [self._known.results[number] for number in before if number in self._known.results]
         try:
             importlib.import_module(self._plan.settings.checks_module).enter({**self._batch.release, "below": below})
         except BaseException as caught:
@@ -299,7 +300,7 @@ class ReleaseWorker:
         """Whether its result says so; the result is kept where other cells depend on it."""
         result = wire.parsed(channels.read_file(watched.task.result, channels.RESULT_BYTES))
         passed = result is not None and result.get("status") == "passed"
-        if passed and result is not None and cell.fresh:
+        if passed and result is not None and cell.informs:
             self._known.results[cell.number] = result
         return passed
 

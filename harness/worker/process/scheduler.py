@@ -221,6 +221,7 @@ class Scheduler:
         self._parent = parent
         self._stop = processes.StopSignal()
         self._pending = list(plan.batches)
+        self._admitted = set[int]() if plan.settings.admits else {batch.index for batch in plan.batches}
         self._devices = Devices(plan.settings.gpus)
         self._running: dict[int, Running] = {}
         self._known = batches.Known(done=dict(plan.done), results=dict(plan.results))
@@ -232,9 +233,9 @@ class Scheduler:
             RuntimeError: batches wait for each other.
         """
         while self._pending or self._running:
-            self._leave_out_settled()
+            self._hear_outside()
             self._start_ready()
-            if not self._running and self._pending:
+            if not self._running and any(batch.index in self._admitted for batch in self._pending):
                 raise RuntimeError(f"{len(self._pending)} batches wait for cells that no batch holds")
             self._wait()
             for pid, running in list(self._running.items()):
@@ -250,7 +251,7 @@ class Scheduler:
         for batch in list(self._pending):
             if len(self._running) >= self._plan.settings.jobs:
                 return
-            if not batch.foreign() <= self._known.done.keys():
+            if batch.index not in self._admitted or not batch.foreign() <= self._known.done.keys():
                 continue
             devices = self._devices.take(batch.gpus)
             if devices is not None:
@@ -296,12 +297,14 @@ class Scheduler:
             processes.sweep()
             os._exit(128 + signal.SIGTERM)
         self._channel.send(events.Alive(), wait=False)
-        self._leave_out_settled()
+        self._hear_outside()
 
-    def _leave_out_settled(self) -> None:
-        """Take from the outside which of the waiting cells need not run."""
+    def _hear_outside(self) -> None:
+        """Take from the outside which of the waiting cells need not run, and which batches may start."""
         for message in self._channel.receive():
             event = message.event
+            if isinstance(event, events.Admitted):
+                self._admitted.update(event.batches)
             if isinstance(event, events.Settled):
                 waiting = {cell.number for batch in self._pending for cell in batch.cells}
                 given = {**dict.fromkeys(event.passed, True), **dict.fromkeys(event.failed, False)}
@@ -369,7 +372,7 @@ class Scheduler:
         if not (isinstance(event, events.Finished) and event.passed and "result" in message.files):
             return
         cell = running.cell(event.number)
-        if cell is not None and cell.fresh:
+        if cell is not None and cell.informs:
             with contextlib.suppress(OSError):
                 content = channels.read_file(message.files["result"], _KEPT_BYTES)
                 if (result := wire.parsed(content)) is not None:

@@ -11,6 +11,7 @@ once it came. What can do neither records whole modules.
 from __future__ import annotations
 
 import ctypes
+import linecache
 import os
 import sys
 import sysconfig
@@ -35,10 +36,12 @@ _IMPORTING = frozenset({"get_code", "_fill_cache"})
 _OUR_READERS = ("release/importer.py", "process/failures.py")
 """Files below `harness/worker` that read a release's source: the registrations, which are recorded by themselves, and
 the lines of a traceback, whose files count with the outcome that holds them."""
-_PRINTS_LINES = ("/warnings.py", "/torch/cuda/__init__.py", "/torch/xpu/__init__.py")
+_PRINTS_LINES = ("/warnings.py", "/torch/cuda/__init__.py", "/torch/xpu/__init__.py", "/torch/mtia/__init__.py")
 """They read lines of source for a message alone: a warning's, and where a GPU was first asked for (every call of
 `torch.manual_seed` notes that)."""
-_READS_POSITIONS = "funasr/register.py"
+_COMPILES_FUNCTIONS = "/torch/_sources.py"
+"""It reads functions that are to be compiled: `harness.run.reuse.source_units` has them among what runs on import."""
+READS_POSITIONS = "funasr/register.py"
 """It reads a class's source for the number of its first line, which nothing but `tables.print` uses."""
 
 
@@ -73,6 +76,19 @@ class UseRecorder:
                 handlers[event](arguments)
 
         sys.addaudithook(hook)
+        self._watch_lines()
+
+    def _watch_lines(self) -> None:
+        """Note who reads lines of a source file that lie ready since somebody else read it."""
+        original = linecache.getlines
+
+        def getlines(filename: str, module_globals: dict[str, Any] | None = None) -> list[str]:
+            path = self._below(filename)
+            if path is not None and not self._is_known_reader(sys._getframe(1), path):
+                self._texts[path] = None
+            return original(filename, module_globals)
+
+        linecache.getlines = getlines
 
     def to_json(self) -> dict[str, Any]:
         """The record so far.
@@ -164,16 +180,20 @@ class UseRecorder:
             if file.startswith("<frozen importlib"):
                 if frame.f_code.co_name in _IMPORTING:
                     return True
-            elif file.startswith(_OURS):
+            elif file.startswith(_OURS) and file != __file__:
                 return file.endswith(_OUR_READERS)
             elif file.startswith(self._root):
                 reader = file[len(self._root) :]
-                return (reader == _READS_POSITIONS and path.endswith(".py")) or (
+                return (reader == READS_POSITIONS and path.endswith(".py")) or (
                     (reader, path) == ("funasr/__init__.py", "funasr/version.txt")
                 )
-            elif path.endswith(".py") and file.endswith(_PRINTS_LINES) and _prints_lines(frame.f_code):
+            elif path.endswith(".py") and (
+                (file.endswith(_PRINTS_LINES) and _prints_lines(frame.f_code)) or file.endswith(_COMPILES_FUNCTIONS)
+            ):
                 return True
-            elif not file.startswith(("<", *_STANDARD_LIBRARY)) or file.startswith(_SITE_PACKAGES):
+            elif file != __file__ and (
+                not file.startswith(("<", *_STANDARD_LIBRARY)) or file.startswith(_SITE_PACKAGES)
+            ):
                 # a library that the release called: the release's business, whatever it makes of the file
                 return False
             frame = frame.f_back

@@ -120,10 +120,11 @@ def registrations(install_dir: str) -> Registered:
             if not name.endswith(".py"):
                 continue
             path = os.path.join(folder, name)  # noqa: PTH118
-            with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-                text = file.read()
-            if "tables.register" not in text:
+            with open(path, "rb") as file:  # noqa: PTH123
+                content = file.read()
+            if b"tables.register" not in content:
                 continue
+            text = content.decode(errors="replace")
             module = path[len(install_dir) + 1 : -3].replace(os.sep, ".").removesuffix(".__init__")
             for table, component in _REGISTER.findall(text):
                 found[table, component][module] = None

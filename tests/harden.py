@@ -10,12 +10,11 @@ import random
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -24,10 +23,11 @@ from tests.campaign.kills import KINDS, kill_processes, kill_whole_runs
 from tests.campaign.misbehaviours import misbehaviours, run_misbehaviours
 from tests.campaign.soak import soak
 from tests.campaign.trials import PartResult
-from tests.fuzz.campaign import FuzzResult, in_processes
+from tests.fuzz.campaign import FuzzResult, in_a_process
 from tests.fuzz.targets import parsers
 
 ROOT = Path(__file__).parent.parent
+Result = TypeVar("Result", PartResult, FuzzResult)
 REPORT = ROOT / "reports" / "hardening"
 TESTS = {
     "hostile text: every field in every output": ("tests/test_hostile_text.py",),
@@ -48,25 +48,31 @@ def main() -> int:
     options.add_argument("--cuts", type=int, default=1000)
     options.add_argument("--soak", type=int, default=20)
     options.add_argument("--seed", type=int, help="of everything that is drawn (default: drawn itself, and reported)")
-    options.add_argument("--until", help="HH:MM in UTC: no further parser is begun (default: all are)")
+    options.add_argument("--only", action="append", choices=("parts", "tests", "parsers"), default=[])
+    options.add_argument("--parser", action="append", default=[], help="only this parser; may be repeated")
     given = options.parse_args()
     seed = random.SystemRandom().randrange(2**31) if given.seed is None else given.seed
     print(f"seed {seed}", flush=True)
-    record = _origin()
-    for make in _parts(given, seed):
-        done = make()
-        print(f"{done.part}: {done.tried}, {'not as it should be' if done.failed else 'all well'}", flush=True)
-        record["parts"].append(asdict(done))
-        _write(record)
-    for name, files in TESTS.items():
-        record["tests"][name] = _tested(*files)
-        print(f"{name}: {record['tests'][name]}", flush=True)
-        _write(record)
-    for one in _fuzzed(given):
-        print(f"{one.parser}, {one.engine}: {one.inputs} inputs, {len(one.faults)} faults", flush=True)
-        record["parsers"].append(asdict(one))
+    record, commit = _read(), _commit()
+    for kind, key, one in _everything(given, seed):
+        print(f"{kind}, {key}: {json.dumps(one)[:300]}", flush=True)
+        record[kind][key] = {**one, "commit": commit}
         _write(record)
     return 1 if _failed(record) else 0
+
+
+def _everything(given: argparse.Namespace, seed: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Kind, name and record of each thing, made when it is asked for."""
+    wanted = given.only or ("parts", "tests", "parsers")
+    for make in _parts(given, seed) if "parts" in wanted else ():
+        done = make()
+        yield "parts", done.part, asdict(done)
+    for name, files in TESTS.items() if "tests" in wanted else ():
+        yield "tests", name, _tested(*files)
+    for engine in given.engine or ("hypothesis", "atheris") if "parsers" in wanted else ():
+        names = given.parser or [one.name for one in parsers()]
+        for one in in_a_process(names, given.inputs, engine):
+            yield "parsers", f"{one.parser}, {engine}", asdict(one)
 
 
 def _parts(given: argparse.Namespace, seed: int) -> Iterator[Callable[[], PartResult]]:
@@ -78,33 +84,26 @@ def _parts(given: argparse.Namespace, seed: int) -> Iterator[Callable[[], PartRe
     yield partial(soak, given.soak, seed=seed)
 
 
-def _fuzzed(given: argparse.Namespace) -> Iterator[FuzzResult]:
-    names = [one.name for one in parsers()]
-    for engine in given.engine or ("hypothesis", "atheris"):
-        for name in names:
-            if given.until and time.strftime("%H:%M", time.gmtime()) >= given.until:
-                print(f"{name}, {engine}: not begun, it is {given.until}", flush=True)
-                continue
-            yield from in_processes([name], given.inputs, engine)
+def _read() -> dict[str, Any]:
+    """The report that is there: what is not done again stays, with the commit that it was done on."""
+    empty: dict[str, Any] = {"schema": 2, "parts": {}, "tests": {}, "parsers": {}}
+    path = REPORT.with_suffix(".json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else empty
 
 
-def _origin() -> dict[str, Any]:
-    commit = _said("git", "rev-parse", "HEAD")
-    return {
-        "schema": 2,
-        "commit": commit + ("+" if _said("git", "status", "--porcelain", "--untracked-files=no") else ""),
-        "python": platform.python_version(),
-        "made": time.strftime("%Y-%m-%d", time.gmtime()),
-        "parts": [],
-        "tests": {},
-        "parsers": [],
-    }
+def _commit() -> str:
+    dirty = _said("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!reports")
+    return _said("git", "rev-parse", "--short=10", "HEAD") + ("+" if dirty else "")
 
 
 def _failed(record: dict[str, Any]) -> bool:
-    parts = any(PartResult(**one).failed for one in record["parts"])
+    parts = any(_of(PartResult, one).failed for one in record["parts"].values())
     tests = any(one["failed"] for one in record["tests"].values())
-    return parts or tests or any(one["faults"] for one in record["parsers"])
+    return parts or tests or any(one["faults"] for one in record["parsers"].values())
+
+
+def _of(kind: type[Result], record: dict[str, Any]) -> Result:
+    return kind(**{name: one for name, one in record.items() if name != "commit"})
 
 
 def _write(record: dict[str, Any]) -> None:
@@ -114,11 +113,12 @@ def _write(record: dict[str, Any]) -> None:
 
 def text_of(record: dict[str, Any]) -> str:
     """The report."""
-    parts, results = [PartResult(**one) for one in record["parts"]], [FuzzResult(**one) for one in record["parsers"]]
+    parts = [(_of(PartResult, one), one["commit"]) for one in record["parts"].values()]
     lines = [
         "# Hardening",
         "",
-        f"Made by `nox -s harden` on {record['made']}, commit {record['commit']}, Python {record['python']}.",
+        f"Made by `nox -s harden` with Python {platform.python_version()}; each line names the commit that it was made"
+        " on. A later run replaces the lines that it makes.",
         "",
         "## Kills, cuts, misbehaviours, random faults",
         "",
@@ -127,47 +127,51 @@ def text_of(record: dict[str, Any]) -> str:
         " compared with that of an undisturbed run.",
         "",
         "| part | tried | outcomes compared | lost | twice | differing | processes left | folders left"
-        " | internal errors | seed | duration |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        " | internal errors | seed | duration | commit |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(
             f"| {one.part} | {one.tried:,} | {one.cells:,} | {one.lost} | {one.twice} | {one.differing}"
-            f" | {one.processes_left} | {one.folders_left} | {one.internal_errors} | {one.seed} | {one.seconds:.0f} s |"
-            for one in parts
+            f" | {one.processes_left} | {one.folders_left} | {one.internal_errors} | {one.seed} | {one.seconds:.0f} s"
+            f" | {commit} |"
+            for one, commit in parts
         ),
         "",
-        *(f"- {one.part}: {count} {name}." for one in parts for name, count in one.figures.items()),
-        *(f"- {one.part}: `{fault}`" for one in parts for fault in one.faults),
+        *(f"- {one.part}: {count} {name}." for one, _ in parts for name, count in one.figures.items()),
+        *(f"- {one.part}: `{fault}`" for one, _ in parts for fault in one.faults),
         "",
         "Misbehaviours: " + "; ".join(f"{one.name} ({one.expected})" for one in misbehaviours()) + ".",
         "",
         "## Tests",
         "",
-        "| about | passed | failed | skipped |",
-        "| --- | --- | --- | --- |",
-        *(f"| {n} | {o['passed']} | {o['failed']} | {o['skipped']} |" for n, o in record["tests"].items()),
+        "| about | passed | failed | skipped | commit |",
+        "| --- | --- | --- | --- | --- |",
+        *(
+            f"| {name} | {one['passed']} | {one['failed']} | {one['skipped']} | {one['commit']} |"
+            for name, one in record["tests"].items()
+        ),
         "",
-        *_parsers_text(results),
+        *_parsers_text([(_of(FuzzResult, one), one["commit"]) for one in record["parsers"].values()]),
         "",
     ]
     return "\n".join(lines)
 
 
-def _parsers_text(results: list[FuzzResult]) -> list[str]:
+def _parsers_text(results: list[tuple[FuzzResult, str]]) -> list[str]:
     lines = [
         "## Files from outside: every parser",
         "",
         "Each input may be read or refused with a clear error, within 2 s of processor time and 200 MiB.",
         "Hypothesis mutates the structure of valid documents and their bytes; atheris mutates bytes by coverage.",
         "",
-        "| parser | engine | inputs | read | refused | slowest | memory grown | faults |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| parser | engine | inputs | read | refused | slowest | all | memory grown | faults | commit |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
         f"| {one.parser} | {one.engine} | {one.inputs:,} | {one.accepted:,} | {one.refused:,} | {one.slowest:.2f} s "
-        f"| {one.grown >> 20} MiB | {len(one.faults)} |"
-        for one in results
+        f"| {one.seconds:.0f} s | {one.grown >> 20} MiB | {len(one.faults)} | {commit} |"
+        for one, commit in results
     ]
-    faults = [f"- {one.parser}, {one.engine}: `{fault}`" for one in results for fault in one.faults]
+    faults = [f"- {one.parser}, {one.engine}: `{fault}`" for one, _ in results for fault in one.faults]
     return [*lines, "", *(["Faults:", "", *faults] if faults else ["No fault."])]
 
 

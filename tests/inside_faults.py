@@ -84,7 +84,7 @@ def works(request: Mapping[str, Any]) -> dict[str, Any]:
     """Takes a moment, and writes to its folder."""
     for number in range(4):
         Path(f"file-{number}").write_text("x" * 1000)
-        time.sleep(0.02)
+        time.sleep(0.04)
     return {"metrics": {"loss": 1.5}}
 
 

@@ -15,13 +15,15 @@ from harness.core import processes
 from tests.campaign.trials import PartResult, Trial, trial, undisturbed
 
 KINDS = ("process of all releases", "process of a release", "process of a cell")
+_BETWEEN_SECONDS = 0.6
+"""Between two kills of a run, at most."""
 
 
 def kill_whole_runs(count: int, *, seed: int) -> PartResult:
     """Kill the command; resume the run, which may be killed again, until it is whole."""
     result, chance = PartResult(part="kills of a whole run", seed=seed), random.Random(seed)
     began = time.monotonic()
-    expected, seconds = undisturbed(result)
+    expected, seconds = undisturbed()
     while result.tried < count and len(result.faults) < 10:
         with trial(result) as one:
             while result.tried < count:
@@ -43,12 +45,12 @@ def kill_processes(kind: str, count: int, *, seed: int) -> PartResult:
     """Kill processes of a kind while runs go on, one after the other; then resume what is missing."""
     result, chance = PartResult(part=f"kills of the {kind}", seed=seed), random.Random(seed)
     began = time.monotonic()
-    expected, seconds = undisturbed(result)
+    expected, _ = undisturbed()
     while result.tried < count and len(result.faults) < 10:
         with trial(result) as one:
             before, process = result.tried, one.start()
             while result.tried < count and process.poll() is None:
-                time.sleep(chance.uniform(0.0, seconds / 4))
+                time.sleep(chance.uniform(0.0, _BETWEEN_SECONDS))
                 victims = list(_of_kind(kind, one, process.pid))
                 if victims:
                     processes.kill(chance.choice(victims), signal.SIGKILL)

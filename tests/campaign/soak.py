@@ -17,7 +17,7 @@ def soak(runs: int, *, seed: int, probability: float = PROBABILITY) -> PartResul
     """Each run is disturbed twice, and then resumed undisturbed until it is whole."""
     result, chance = PartResult(part="soak: random faults in every process", seed=seed), random.Random(seed)
     began = time.monotonic()
-    expected, _ = undisturbed(result)
+    expected, _ = undisturbed()
     statuses: dict[int, int] = {}
     for _ in range(runs):
         with trial(result) as one:

@@ -61,7 +61,8 @@ def small_scene(workspace: Path) -> Scene:
             number = 0 if check is Check.IMPORT else 1
             crashes = check is Check.LOSS_CONTRACT and release == "1.0.1"
             scene.put(make_cell(number, release=release, check=check), "exits_with_three" if crashes else "works")
-        scene.add("works", release=release)
+        for _ in range(6):
+            scene.add("works", release=release)
         scene.add("says", release=release, answer={"status": "failed", "reason": "planted"})
     scene.add("leaves_a_daemon", release="1.0.2")
     return scene

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -175,9 +176,10 @@ def trial(result: PartResult) -> Iterator[Trial]:
         yield Trial(folder=folder, scene=scene, result=result)
 
 
-def undisturbed(result: PartResult) -> tuple[dict[str, Any], float]:
+@cache
+def undisturbed() -> tuple[dict[str, Any], float]:
     """The outcomes of a run that nothing happened to, and its seconds."""
-    with trial(result) as one:
+    with trial(PartResult(part="undisturbed", seed=0)) as one:
         began = time.monotonic()
         status = one.finish(one.start())
         seconds = time.monotonic() - began

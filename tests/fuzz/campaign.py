@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tests.fuzz.targets import Parser
 MOST_SECONDS = 2.0
 MOST_BYTES = 200 * 2**20
 _MOST_FAULTS = 20
+_MARK = "RESULT "
 
 
 @dataclass(kw_only=True)
@@ -37,6 +38,8 @@ class FuzzResult:
     """With a clear error."""
     slowest: float = 0.0
     """Seconds of processor time."""
+    seconds: float = 0.0
+    """Of processor time, all inputs together."""
     grown: int = 0
     """Bytes by which the process's largest size grew."""
     faults: list[str] = field(default_factory=list)
@@ -74,6 +77,7 @@ class Trial:
             where = f"{Path(place.filename).name}:{place.lineno}"
             self._fault(f"{type(error).__name__} in {where}: {str(error)[:120]}", content, name, kind=where)
         spent = time.process_time() - began
+        self.result.seconds = round(self.result.seconds + spent, 3)
         self.result.slowest = max(self.result.slowest, round(spent, 3))
         if spent > MOST_SECONDS:
             self._fault(f"{spent:.1f} s", content, name, kind="slow")
@@ -144,7 +148,7 @@ def by_atheris(parser: Parser, inputs: int) -> None:
         trial.give(content)
         if trial.result.inputs >= inputs:
             trial.close()
-            print("RESULT " + json.dumps(asdict(trial.result)), flush=True)
+            print(record_of(trial.result), flush=True)
             for path in corpus.iterdir():
                 path.unlink()
             corpus.rmdir()
@@ -154,16 +158,50 @@ def by_atheris(parser: Parser, inputs: int) -> None:
     atheris.Fuzz()
 
 
-def in_processes(names: list[str], inputs: int, engine: str) -> Iterator[FuzzResult]:
-    """Each parser in a process of its own, one after the other."""
-    for name in names:
-        command = [sys.executable, "-m", "tests.fuzz", "--one", name, "--inputs", str(inputs), "--engine", engine]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
-        found = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-        if found:
-            yield FuzzResult(**json.loads(found[-1].removeprefix("RESULT ")))
-        else:
-            end = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-            yield FuzzResult(
-                parser=name, engine=engine, faults=[f"the process ended with {done.returncode}: {end[:200]}"]
-            )
+def record_of(result: FuzzResult) -> str:
+    """As a line."""
+    return _MARK + json.dumps(asdict(result))
+
+
+def each_in_a_fork(parsers: Sequence[Parser], inputs: int, engine: str) -> Iterator[FuzzResult]:
+    """Each parser in a process of its own, which has imported everything, one after the other."""
+    for parser in parsers:
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(write, 1)
+            try:
+                if engine == "atheris":
+                    by_atheris(parser, inputs)
+                print(record_of(fuzz(parser, inputs)), flush=True)
+            finally:
+                os._exit(0)
+        os.close(write)
+        with os.fdopen(read, encoding="utf-8", errors="replace") as said:
+            lines = said.read().splitlines()
+        _, status = os.waitpid(pid, 0)
+        yield _result(lines) or FuzzResult(
+            parser=parser.name,
+            engine=engine,
+            faults=[f"the process ended with {os.waitstatus_to_exitcode(status)}: {' '.join(lines)[-200:]}"],
+        )
+
+
+def in_a_process(names: list[str], inputs: int, engine: str) -> Iterator[FuzzResult]:
+    """These parsers, in a process of the engine; each result as soon as it is there."""
+    only = [word for name in names for word in ("--only", name)]
+    command = [sys.executable, "-m", "tests.fuzz", "--records", "--inputs", str(inputs), "--engine", engine, *only]
+    missing = dict.fromkeys(names)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := _result([line]):
+                missing.pop(found.parser)
+                yield found
+    for name in missing:
+        yield FuzzResult(parser=name, engine=engine, faults=[f"its process ended with {process.returncode}"])
+
+
+def _result(lines: Iterable[str]) -> FuzzResult | None:
+    found = [line for line in lines if line.startswith(_MARK)]
+    return FuzzResult(**json.loads(found[-1].removeprefix(_MARK))) if found else None

@@ -23,7 +23,7 @@ def soak(runs: int, *, seed: int, probability: float = PROBABILITY) -> PartResul
         with trial(result) as one:
             for _ in range(2):
                 faults = f"{chance.getrandbits(32)}:{probability}"
-                status = one.finish(one.start(CAMPAIGN_FAULTS=faults, PYTHONPATH=str(INJECTED)))
+                status = one.finish(one.start_afresh(CAMPAIGN_FAULTS=faults, PYTHONPATH=str(INJECTED)))
                 statuses[status] = statuses.get(status, 0) + 1
                 if status == 1:
                     result.fault(f"exit status 1, which means a regression, with CAMPAIGN_FAULTS={faults}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +21,9 @@ from typing import Any
 import signals
 from execute_scene import MARK, Scene, marked
 
+from harness.commands.exit_status import FAULT, guarded
+from harness.core import processes
+from tests.campaign import stored_run
 from tests.campaign.stored_run import SCENE, STORE, small_scene
 
 PROGRAM = Path(__file__).with_name("stored_run.py")
@@ -62,6 +67,35 @@ class PartResult:
             self.faults.append(text)
 
 
+class Command:
+    """A forked child, with what `subprocess.Popen` has of one."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit status, or None while it runs."""
+        if self._status is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = os.waitstatus_to_exitcode(status) if ended else None
+        return self._status
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        """Its exit status, once it has ended."""
+        end = time.monotonic() + seconds
+        while (status := self.poll()) is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired("a run", seconds)
+            processes.wait_readable([], timeout=min(1.0, end - time.monotonic()), pid=self.pid)
+        return status
+
+    def kill(self) -> None:
+        """By SIGKILL."""
+        if self._status is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
 @dataclass(kw_only=True)
 class Trial:
     """One stored run that something happens to."""
@@ -80,8 +114,31 @@ class Trial:
         """Where temporary folders of the run lie."""
         return self.folder / "tmp"
 
-    def start(self, **variables: str) -> subprocess.Popen[str]:
-        """The run, or the rest of it."""
+    def start(self) -> Command:
+        """The run, or the rest of it, in a fork of this process: what it would import is imported already."""
+        self.temporary.mkdir(exist_ok=True)
+        pid = os.fork()
+        if pid:
+            return Command(pid)
+        status = FAULT
+        try:
+            signals.listen()
+            os.environ.update({"TMPDIR": str(self.temporary), MARK: self.scene.mark})
+            tempfile.tempdir = None
+            os.chdir(self.folder)
+            said = os.open("said.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            for descriptor in (1, 2):
+                os.dup2(said, descriptor)
+            sys.stdout = os.fdopen(1, "w", buffering=1)
+            sys.stderr = os.fdopen(2, "w", buffering=1)
+            status = guarded(lambda: stored_run.main(self.folder / SCENE, self.store), command="run", debug=False)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def start_afresh(self, **variables: str) -> subprocess.Popen[str]:
+        """The same in an interpreter of its own, with further environment variables."""
         self.temporary.mkdir(exist_ok=True)
         path = [variables.pop("PYTHONPATH", ""), str(PROGRAM.parents[2]), str(PROGRAM.parents[1])]
         env = {
@@ -97,7 +154,7 @@ class Trial:
                 words, env=env, text=True, stdout=said, stderr=said, preexec_fn=signals.listen, cwd=self.folder
             )
 
-    def finish(self, process: subprocess.Popen[str]) -> int:
+    def finish(self, process: Command | subprocess.Popen[str]) -> int:
         """Wait for its end; returns its exit status."""
         try:
             status = process.wait(PATIENCE)

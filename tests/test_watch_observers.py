@@ -19,6 +19,7 @@ from harness.watch.launch_environment import RECORDS, STARTUP, environment
 from harness.watch.reading import RecordFolder
 from harness.watch.records import Ended
 from harness.worker.watch import writing
+from harness.worker.watch.observer import TrainingObserver
 from harness.worker.watch.unigram import UnigramBaseline
 
 FOLDER = Path(__file__).parent.parent / "harness" / "worker" / "watch"
@@ -150,6 +151,23 @@ def test_the_baseline_is_that_of_the_rules(smoothing: float) -> None:
     expected = Unigram.of(criterion, {token: ids.count(token) for token in ids}).loss(rows)
     assert baseline.loss() == pytest.approx(expected)
     assert baseline.tokens == 12
+
+
+def test_an_engine_that_does_not_show_itself_is_found_where_the_trainer_holds_it() -> None:
+    """DeepSpeed's `train` calls that of the module within it, so that no wrapper is seen there."""
+
+    class DeepSpeedEngine:
+        module = network = object()
+
+    observer = TrainingObserver(writing.RecordWriter("nowhere", {}))
+    for model, held, wrapped in (
+        (DeepSpeedEngine(), DeepSpeedEngine.network, "DeepSpeedEngine"),
+        (DeepSpeedEngine(), object(), ""),
+        (DeepSpeedEngine.network, DeepSpeedEngine.network, ""),
+    ):
+        observer.network, observer.wrapped = held, ""
+        observer._find_wrapper(sys._getframe())
+        assert observer.wrapped == wrapped, model
 
 
 def terminated(folder: Path, code: str) -> tuple[int, list[Any]]:

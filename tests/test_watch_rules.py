@@ -125,6 +125,11 @@ def sound_states() -> dict[str, Callable[[], TrainingState]]:
             into=state(started=training(wrapped="DistributedDataParallel", rows=800), world=2),
         ),
         "one step left out": lambda: state(of_step=left_out),
+        # Its engine clips and accumulates by a configuration of its own.
+        "DeepSpeed": lambda: state(
+            started=training(wrapped="DeepSpeedEngine", **in_force(accum_grad=4)),
+            of_step=lambda _: {"clipped_at": None, "gradient_norm": None},
+        ),
         "a release that chooses no best": lambda: state(
             started=training(
                 **{"in_force": {name: one for name, one in IN_FORCE.items() if name != "avg_keep_nbest_models_type"}}

@@ -11,9 +11,11 @@ from harness.explain.explanation import LogExplanation, Owner, silent_fault
 from harness.explain.own_texts import OwnTexts
 from harness.explain.training_lines import TrainingRecord
 from harness.text.units import count, plural
-from harness.watch.rules.loss import ALPHA, ENOUGH_TOKENS, FIRST_TEST, LONG_ENOUGH, ONE_TOKEN, stands_at_baseline
+from harness.watch.rules.loss import ALPHA, FIRST_TEST, LONG_ENOUGH, ONE_TOKEN, stands_at_baseline
 from harness.watch.state import ATTENTION_LOSS
 
+ENOUGH_ROWS = 10
+"""Texts of which nothing but one token is seen: fewer may be the same by chance."""
 FEWEST_VALUES = FIRST_TEST // 2
 """Of the second half of the logged steps, as in `watch`."""
 
@@ -36,7 +38,7 @@ def notes_of_texts(record: TrainingRecord, texts: OwnTexts) -> Iterator[str]:
 
 def texts_of_one_token(texts: OwnTexts) -> Iterator[LogExplanation]:
     """Texts whose tokens are nearly all the same."""
-    if texts.tokens < ENOUGH_TOKENS or texts.entropy > ONE_TOKEN:
+    if texts.rows < ENOUGH_ROWS or texts.entropy > ONE_TOKEN:
         return
     yield silent_fault(
         "texts-of-one-token",

@@ -122,7 +122,8 @@ def _apart(one: float, other: float) -> bool:
 
 def _accumulation(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding]:
     taken = [step for step in rank.recent if not step.skipped]
-    if len(taken) < ENOUGH_STEPS:
+    # DeepSpeed's own configuration says how many batches it accumulates.
+    if len(taken) < ENOUGH_STEPS or (rank.training is not None and rank.training.wrapped == "DeepSpeedEngine"):
         return
     passes, times = Counter(len(step.forwards) for step in taken).most_common(1)[0]
     if passes == settings.accum_grad or times <= len(taken) / 2:

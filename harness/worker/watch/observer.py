@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 from . import phases
 from .batches import BatchFacts, BatchObserver
-from .configuration import ConfigurationInForce, epoch_number, is_within_epoch
+from .configuration import ConfigurationInForce, epoch_number, is_within_epoch, local
 from .endings import Endings
 from .memory import MemoryMeter
 from .network import SHARDED, groups_of, is_compiled, loss_and_stats, unwrapped
@@ -110,6 +110,7 @@ class TrainingObserver:
         if first:
             self.watch_model(module)
             self.guard("configuration", self.configuration.read, frame)
+            self.guard("wrapper", self._find_wrapper, frame)
 
     def validation_begins(self, frame: Any) -> None:
         """The trainer has put its model into evaluation mode."""
@@ -129,6 +130,12 @@ class TrainingObserver:
         self.training = True
         self.guard("validation", self.end_validation)
         self.enter(phases.OTHER)
+
+    def _find_wrapper(self, frame: Any) -> None:
+        """DeepSpeed's engine puts the module within it into training mode, and so does not show itself."""
+        network, kinds = unwrapped(local(frame, "model"))
+        if network is self.network and kinds:
+            self.wrapped = kinds
 
     def watch_model(self, module: Any) -> None:
         """Observe this model from now on."""

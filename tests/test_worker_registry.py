@@ -89,6 +89,21 @@ def test_the_order_of_registrations_is_that_of_a_full_import_without_the_numbers
     }
 
 
+def line(install_dir: str, *, whole: bool) -> int:
+    if whole:
+        importer.import_all(install_dir)
+    else:
+        importer.import_components_only(install_dir, "1.0.0")
+        importer.import_components(install_dir, [KEY])
+    return int(importlib.import_module("funasr.register").tables.line)
+
+
+def test_only_an_import_of_the_whole_release_finds_the_lines_of_classes(forked: Forked, tmp_path: Path) -> None:
+    install_dir = write(tmp_path, {"models/a.py": decoder(), "register.py": LINES})
+    assert forked(line, install_dir=install_dir, whole=True) > 0
+    assert forked(line, install_dir=install_dir, whole=False) == 0
+
+
 def test_every_registration_is_recorded_in_order_with_the_class_that_is_left(forked: Forked, tmp_path: Path) -> None:
     install_dir = write(tmp_path, {**TWO, "models/m.py": decoder("Other")})
     seen = forked(imported, install_dir=install_dir)

@@ -15,7 +15,7 @@ import linecache
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
@@ -50,8 +50,8 @@ class UseRecorder:
 
     def __init__(self, install_dir: str) -> None:
         self._root = install_dir + os.sep
-        self._modules: dict[str, CodeType] = {}
-        """By path below the release's folder, in the order in which they were executed."""
+        self._modules: dict[str, list[CodeType]] = {}
+        """By path below the release's folder, in the order in which they were executed, the code within each."""
         self._sought: dict[str, None] = {}
         self._texts: dict[str, None] = {}
         self._folders: dict[str, None] = {}
@@ -98,7 +98,7 @@ class UseRecorder:
             were entered. `sought`: names below `funasr` that were to be imported. `texts`, `folders`: files and folders
             of the release that were read otherwise. `refused`: why this cell's code cannot be known, or empty.
         """
-        entered = [[path, name] for path, code in self._modules.items() for name in sorted(set(self._names(code)))]
+        entered = [[path, name] for path, codes in self._modules.items() for name in sorted(self._names(codes))]
         return {
             "modules": list(self._modules),
             "entered": entered,
@@ -108,15 +108,9 @@ class UseRecorder:
             "refused": self._refused,
         }
 
-    def _names(self, code: CodeType) -> Iterator[str]:
-        if self._entered is None:
-            yield WHOLE
-            return
-        for constant in code.co_consts:
-            if isinstance(constant, CodeType):
-                if self._entered(constant):
-                    yield constant.co_qualname
-                yield from self._names(constant)
+    def _names(self, codes: Sequence[CodeType]) -> set[str]:
+        entered = self._entered
+        return {WHOLE} if entered is None else {code.co_qualname for code in codes if entered(code)}
 
     def _below(self, path: object) -> str | None:
         """The path below the release's folder; None for what is not there."""
@@ -135,7 +129,8 @@ class UseRecorder:
     def _execute(self, arguments: tuple[Any, ...]) -> None:
         code = arguments[0]
         if isinstance(code, CodeType) and code.co_name == "<module>" and (path := self._below(code.co_filename)):
-            self._modules[path] = code
+            # now, once for all cells that are forked later
+            self._modules[path] = list(_within(code))
         else:
             self._refuse_generated(sys._getframe(2))
 
@@ -198,6 +193,13 @@ class UseRecorder:
                 return False
             frame = frame.f_back
         return False
+
+
+def _within(code: CodeType) -> Iterator[CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from _within(constant)
 
 
 def _prints_lines(code: CodeType) -> bool:

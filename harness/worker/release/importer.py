@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib
 import importlib.machinery
+import inspect
 import math
 import os
 import re
@@ -70,6 +71,29 @@ def import_components_only(install_dir: str, version: str) -> None:
     package.__spec__ = importlib.machinery.ModuleSpec("funasr", None, origin=package.__file__, is_package=True)
     package.__spec__.submodule_search_locations = [folder]
     sys.modules["funasr"] = package
+    with contextlib.suppress(Exception):
+        # it fails again where it is needed
+        skip_lines(importlib.import_module("funasr.register"))
+
+
+class _WithoutLines:
+    """Stands in for `inspect` in a release's register."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(inspect, name)
+
+    @staticmethod
+    def getsourcelines(_target: object) -> tuple[list[str], int]:
+        """No lines, and the number 0."""
+        return [], 0
+
+
+def skip_lines(register: types.ModuleType) -> None:
+    """Have a release's register not find out in which line of its source each class begins.
+
+    Only `tables.print` shows that, and most of the time of an import goes into it.
+    """
+    vars(register)["inspect"] = _WithoutLines()
 
 
 def import_all(install_dir: str) -> None:

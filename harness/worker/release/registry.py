@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from harness.worker.release import importer
+
 MODULE = "funasr.register"
 EVIDENCE = "registry"
 """Evidence of an `import` cell: `registrations` in their order, and `winners` by key."""
@@ -74,7 +76,7 @@ class RegistryRecorder(importlib.abc.MetaPathFinder):
             def run_and_hook(module: ModuleType) -> None:
                 run(module)
                 if self._without_lines:
-                    vars(module)["inspect"] = _WithoutLines()
+                    importer.skip_lines(module)
                 self._hook(getattr(module, "tables", None))
 
             spec.loader.exec_module = run_and_hook  # type: ignore[method-assign]
@@ -118,18 +120,6 @@ class RegistryRecorder(importlib.abc.MetaPathFinder):
         first = self._classes.setdefault(one.key, target)
         if first is not target and not self._without_lines:
             self._same_code[one.key] = self._same_code.get(one.key, True) and _code(first) == _code(target)
-
-
-class _WithoutLines:
-    """Stands in for `inspect` in a release's register: nothing is read for the number of a line."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(inspect, name)
-
-    @staticmethod
-    def getsourcelines(_target: object) -> tuple[list[str], int]:
-        """No lines, and the number 0."""
-        return [], 0
 
 
 def key_of(table: str, name: str) -> str:

@@ -24,7 +24,8 @@ ALIGNMENT = "forced-alignment-in-python"
 """`torchaudio.functional.forced_align` uses `align_ctc` if torchaudio's native library is missing."""
 
 PARTIAL_IMPORT = "import-what-is-needed"
-"""`funasr/__init__.py` was not run, the needed modules were imported directly."""
+"""`funasr/__init__.py` was not run, the needed modules were imported directly; the register does not look up the lines
+in which their classes begin."""
 WITHOUT_GPUS = "processes-without-gpus"
 """`torch.cuda.set_device` does nothing, and `DistributedDataParallel` gets no device ids: trainers assume that their
 processes have GPUs."""

@@ -49,6 +49,7 @@ def main() -> int:
     options.add_argument("--soak", type=int, default=20)
     options.add_argument("--seed", type=int, help="of everything that is drawn (default: drawn itself, and reported)")
     options.add_argument("--only", action="append", choices=("parts", "tests", "parsers"), default=[])
+    options.add_argument("--part", action="append", default=[], help="only parts with this in their name")
     options.add_argument("--parser", action="append", default=[], help="only this parser; may be repeated")
     given = options.parse_args()
     seed = random.SystemRandom().randrange(2**31) if given.seed is None else given.seed
@@ -76,12 +77,14 @@ def _everything(given: argparse.Namespace, seed: int) -> Iterator[tuple[str, str
 
 
 def _parts(given: argparse.Namespace, seed: int) -> Iterator[Callable[[], PartResult]]:
-    yield partial(run_misbehaviours, seed=seed)
-    yield partial(cut_stores, given.cuts, seed=seed)
-    yield partial(kill_whole_runs, given.kills, seed=seed)
-    for kind in KINDS:
-        yield partial(kill_processes, kind, given.kills // 2, seed=seed)
-    yield partial(soak, given.soak, seed=seed)
+    every: dict[str, Callable[[], PartResult]] = {
+        "misbehaviours": partial(run_misbehaviours, seed=seed),
+        "cuts": partial(cut_stores, given.cuts, seed=seed),
+        "kills of a whole run": partial(kill_whole_runs, given.kills, seed=seed),
+        **{f"kills of the {kind}": partial(kill_processes, kind, given.kills // 2, seed=seed) for kind in KINDS},
+        "soak": partial(soak, given.soak, seed=seed),
+    }
+    yield from (make for name, make in every.items() if not given.part or any(one in name for one in given.part))
 
 
 def _read() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cli_scene import World, make_world
 
-STEP = int(os.environ.get("FULL_DISK_STEP", "6"))
+STEP = int(os.environ.get("FULL_DISK_STEP", "10"))
 """Each so many-th write is tried; `nox -s harden` tries every one."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 

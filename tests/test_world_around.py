@@ -111,7 +111,7 @@ def test_an_odd_surrounding_has_its_message(
 NO_PATHS = ("~nosuchuser/x", "a" * 5000, "a/" * 2500, "a\0b")
 OPTIONS = (
     ("list", "pr", "--lock"),
-    ("list", "pr", "--known-issues"),
+    ("run", "pr", "--known-issues"),
     ("run", "pr", "--cache"),
     ("run", "pr", "-o"),
     ("preflight", "model", "--script"),

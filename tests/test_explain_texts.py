@@ -73,6 +73,11 @@ def test_what_is_assumed_without_a_config_is_said(folder: Path) -> None:
     assert of(folder).baseline == known.baseline
 
 
+def sentencepiece(folder: Path) -> None:
+    (folder / "config.yaml").write_text("tokenizer: SentencepiecesTokenizer\n")
+    (folder / "tokens.json").unlink()
+
+
 def wrong_inputs() -> dict[str, Callable[[Path], Any]]:
     return {
         "no rows": lambda folder: (folder / "train.jsonl").write_text("", encoding="utf-8"),
@@ -80,7 +85,7 @@ def wrong_inputs() -> dict[str, Callable[[Path], Any]]:
         "no list": lambda folder: (folder / "tokens.json").unlink(),
         "no tokens": lambda folder: (folder / "tokens.json").write_text("[]", encoding="utf-8"),
         "a mapping": lambda folder: (folder / "tokens.json").write_text('{"a": 0}', encoding="utf-8"),
-        "sentencepiece": lambda folder: (folder / "config.yaml").write_text("tokenizer: SentencepiecesTokenizer\n"),
+        "SentencepiecesTokenizer": sentencepiece,
         "smoothing": lambda folder: (folder / "config.yaml").write_text("model_conf:\n  lsm_weight: much\n"),
         "seg_dict": lambda folder: (folder / "seg_dict").write_bytes(b"\xff\xfe"),
     }
@@ -89,7 +94,7 @@ def wrong_inputs() -> dict[str, Callable[[Path], Any]]:
 @pytest.mark.parametrize("name", wrong_inputs())
 def test_what_cannot_be_used_is_named(folder: Path, name: str) -> None:
     wrong_inputs()[name](folder)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=name if name == "SentencepiecesTokenizer" else "."):
         of(folder)
 
 

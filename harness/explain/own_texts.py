@@ -59,13 +59,13 @@ def read_own_texts(train: Path, tokens: Path) -> OwnTexts:
     Raises:
         InputError: a file cannot be read, has no text, or another tokenizer makes the tokens.
     """
+    settings, assumed = _settings(tokens if tokens.is_dir() else tokens.parent)
     path = _token_list(tokens)
     listed = read_tokens(path)
     if listed.problem is not None:
         raise InputError(f"{path}: {listed.problem[1]}", next_step=listed.problem[2])
     if len(listed.tokens) < 2:
         raise InputError(f"{path}: no list of tokens", next_step="name the model's tokens.json, or its folder")
-    settings, assumed = _settings(path.parent)
     smoothing, by_token = _criterion(settings, path.parent / "config.yaml", assumed=bool(assumed))
     alone, with_ends, plain = UnigramBaseline(), UnigramBaseline(), UnigramBaseline()
     for one in (alone, with_ends):

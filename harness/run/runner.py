@@ -176,7 +176,7 @@ class CellRunner:
             more = {"records_code": True} if reuse else {}
             return {**requests.release_for(label), **more, "order": list(orders.get(label, ()))}
 
-        unknown = {label: one for label in labels if (one := _order_request(release_for(label)))}
+        unknown = {label: one for label in labels if (one := order_request(release_for(label)))}
         return build_plan(
             cells,
             Settings(
@@ -297,10 +297,14 @@ class CellRunner:
         return outcomes
 
 
-def _order_request(release: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def order_request(release: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What finds out in which order a release registers its components; None where that is known, or is no matter."""
     components = [tuple(pair) for pair in release.get("components", ())]
-    if release.get("whole") or release["order"] or not importer.depends_on_order(release["install_dir"], components):
+    if (
+        release.get("whole")
+        or release.get("order")
+        or not importer.depends_on_order(release["install_dir"], components)
+    ):
         return None
     return {"check": "registrations", "release": release, "device": Device.CPU}
 

@@ -26,7 +26,7 @@ from harness.environments.environment import Environment, probe, scrubbed_enviro
 from harness.releases import resolve
 from harness.run import Settings, build_plan, execute
 from harness.run.prepare import Prepared, lay_out_releases, prepare
-from harness.run.runner import PRELOADED
+from harness.run.runner import PRELOADED, PRELOADED_FOR_TRAINERS, order_request
 from harness.variants.catalogue import available
 
 pytestmark = pytest.mark.bench
@@ -74,16 +74,22 @@ class Bench:
 
     def tree(self, prepared: Prepared, name: str) -> list[Outcome]:
         """All cells through the process tree."""
+        releases = {cell.release for cell in self.matrix.cells}
+        orders = {label: one for label in releases if (one := order_request(prepared.release_for(label)))}
         settings = Settings(
             workspace=self.folder / name / "tree",
             jobs=JOBS,
             memory_bytes=self.matrix.limits.memory_bytes,
             timeout_seconds=self.matrix.limits.timeout_seconds,
-            preload=PRELOADED,
+            preload=PRELOADED + (PRELOADED_FOR_TRAINERS if len(orders) > 2 else ()),
             sys_path=tuple(str(path) for path in self.stack.extra_paths),
         )
         plan = build_plan(
-            self.matrix.cells, settings, release_for=prepared.release_for, request_for=prepared.request_for
+            self.matrix.cells,
+            settings,
+            release_for=prepared.release_for,
+            request_for=prepared.request_for,
+            order_for=orders.get,
         )
         outcomes: list[Outcome] = []
         execute(plan, outcomes.append, python=self.stack.python, env=self.environment(name))

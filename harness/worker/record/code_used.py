@@ -15,7 +15,8 @@ import linecache
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FrameType
 from typing import Any
 
@@ -50,8 +51,12 @@ class UseRecorder:
 
     def __init__(self, install_dir: str) -> None:
         self._root = install_dir + os.sep
-        self._modules: dict[str, list[CodeType]] = {}
-        """By path below the release's folder, in the order in which they were executed, the code within each."""
+        self._modules: dict[str, None] = {}
+        """Paths below the release's folder, in the order in which they were executed."""
+        self._codes: list[tuple[str, CodeType]] = []
+        """All code within them, each with its module's path."""
+        self._addresses = array("Q")
+        """Of each of these. A cell looks at all of them, and touching an object would copy its page for the cell."""
         self._sought: dict[str, None] = {}
         self._texts: dict[str, None] = {}
         self._folders: dict[str, None] = {}
@@ -98,7 +103,7 @@ class UseRecorder:
             were entered. `sought`: names below `funasr` that were to be imported. `texts`, `folders`: files and folders
             of the release that were read otherwise. `refused`: why this cell's code cannot be known, or empty.
         """
-        entered = [[path, name] for path, codes in self._modules.items() for name in sorted(self._names(codes))]
+        entered = [list(one) for one in sorted(self._names())]
         return {
             "modules": list(self._modules),
             "entered": entered,
@@ -108,9 +113,12 @@ class UseRecorder:
             "refused": self._refused,
         }
 
-    def _names(self, codes: Sequence[CodeType]) -> set[str]:
-        entered = self._entered
-        return {WHOLE} if entered is None else {code.co_qualname for code in codes if entered(code)}
+    def _names(self) -> set[tuple[str, str]]:
+        entered, codes = self._entered, self._codes
+        if entered is None:
+            return {(path, WHOLE) for path in self._modules}
+        found = (codes[place] for place, address in enumerate(self._addresses) if entered(address))
+        return {(path, code.co_qualname) for path, code in found}
 
     def _below(self, path: object) -> str | None:
         """The path below the release's folder; None for what is not there."""
@@ -129,8 +137,10 @@ class UseRecorder:
     def _execute(self, arguments: tuple[Any, ...]) -> None:
         code = arguments[0]
         if isinstance(code, CodeType) and code.co_name == "<module>" and (path := self._below(code.co_filename)):
-            # now, once for all cells that are forked later
-            self._modules[path] = list(_within(code))
+            self._modules[path] = None
+            for one in _within(code):
+                self._codes.append((path, one))
+                self._addresses.append(id(one))
         else:
             self._refuse_generated(sys._getframe(2))
 
@@ -206,15 +216,15 @@ def _prints_lines(code: CodeType) -> bool:
     return code.co_filename.endswith("warnings.py") or code.co_name == "_lazy_call"
 
 
-def _observer(root: str) -> Callable[[CodeType], bool] | None:
-    """A function that says whether a code object of the release has been entered; None where nothing can know."""
+def _observer(root: str) -> Callable[[int], bool] | None:
+    """A function that says whether the code object at an address has been entered; None where nothing can know."""
     if sys.version_info >= (3, 12):
         return _monitored(root)
     return _was_warmed if _counts_are_where_expected() else None
 
 
-def _was_warmed(code: CodeType) -> bool:
-    return ctypes.c_short.from_address(id(code) + _WARMUP_OFFSET).value != _NEVER_ENTERED
+def _was_warmed(address: int) -> bool:
+    return ctypes.c_short.from_address(address + _WARMUP_OFFSET).value != _NEVER_ENTERED
 
 
 def _counts_are_where_expected() -> bool:
@@ -223,16 +233,16 @@ def _counts_are_where_expected() -> bool:
         return False
     module = compile("def one(): return 1\ndef two(): return 2\n", "<trial>", "exec")
     one, two = (constant for constant in module.co_consts if isinstance(constant, CodeType))
-    before = [_was_warmed(one), _was_warmed(two)]
+    before = [_was_warmed(id(one)), _was_warmed(id(two))]
     names: dict[str, Any] = {}
     exec(module, names)  # noqa: S102 - the text above
     names["one"]()
-    return before == [False, False] and [_was_warmed(one), _was_warmed(two)] == [True, False]
+    return before == [False, False] and [_was_warmed(id(one)), _was_warmed(id(two))] == [True, False]
 
 
 if sys.version_info >= (3, 12):
 
-    def _monitored(root: str) -> Callable[[CodeType], bool] | None:
+    def _monitored(root: str) -> Callable[[int], bool] | None:
         monitoring = sys.monitoring
         free = [tool for tool in (4, 3, 5) if monitoring.get_tool(tool) is None]
         if not free:
@@ -247,7 +257,7 @@ if sys.version_info >= (3, 12):
         monitoring.use_tool_id(free[0], "funasr-harness")
         monitoring.register_callback(free[0], monitoring.events.PY_START, enter)
         monitoring.set_events(free[0], monitoring.events.PY_START)
-        return lambda code: id(code) in seen
+        return seen.__contains__
 
 
 _record: UseRecorder | None = None

@@ -40,6 +40,7 @@ def test_what_an_older_release_has_was_taken_away(release: str) -> None:
     (one,) = judge([skipped(release)], KnownIssues())
     assert (one.verdict, one.outcome.status) == (Verdict.REGRESSION, Status.FAILED)
     assert one.outcome.failure is not None
+    assert (one.outcome.failure.type, one.outcome.failure.message) == ("Absent", one.outcome.reason)
     assert one.outcome.failure.signature == "Absent@model_classes/EParaformer"
     assert one.outcome.reason == f"{REASON}, though releases have it since 1.2.2: it was taken away"
     assert exit_code([one]) == 1

@@ -464,6 +464,12 @@ def ranks_not_at_all(metrics: Metrics) -> None:
     metrics["files"]["scores"] = {"criterion": None}
 
 
+def does_not_rank_and_one_validation_gave_no_accuracy(metrics: Metrics) -> None:
+    ranks_by_accuracy(metrics)
+    ranks_not_at_all(metrics)
+    metrics["whole"]["validations"][1]["accuracies"] = []
+
+
 def averages_the_first_without_ranking(metrics: Metrics) -> None:
     ranks_not_at_all(metrics)
     metrics["files"]["averages"]["model.pt.avg2"]["members"] = [["model.pt.ep0.2", "model.pt.ep1"]]
@@ -518,6 +524,12 @@ def has_one_step_without_a_rate(metrics: Metrics) -> None:
     """A rate of 0 is equal to one of 0."""
     metrics["whole"]["learning_rates"] = [*RATES[:3], 0.0, *RATES[4:]]
     metrics["resumed"]["learning_rates"] = [0.0, *RATES[4:]]
+
+
+def was_stopped_before_the_first_batch(metrics: Metrics) -> None:
+    """All of the uninterrupted run is due, and its schedule begun again looks alike."""
+    metrics["resumed"] |= {"left": {"forwards": 0}}
+    metrics["resumed"] |= {name: metrics["whole"][name] for name in ("batches", "losses", "learning_rates")}
 
 
 def takes_no_step_within(metrics: Metrics) -> None:
@@ -664,7 +676,12 @@ SCENES: tuple[Plant, ...] = (
         loads_another_of_its_files,
     ),
     *(refuses_what_it_should_drop, averaging_raises, the_recipe_breaks_off, says_that_it_cannot_average),
-    *(fails_at_the_first_stop, nothing_was_seen),
+    *(
+        was_stopped_before_the_first_batch,
+        fails_at_the_first_stop,
+        nothing_was_seen,
+        does_not_rank_and_one_validation_gave_no_accuracy,
+    ),
     *(one_checkpoint_was_not_compared, saves_before_any_validation, keeps_scores_of_files_that_are_gone),
     *(one_score_of_a_validation_is_missing, has_one_step_without_a_rate, takes_no_step_within),
     *(takes_several_steps_within, takes_a_step_too_many_within, was_stopped_again_after_two_batches),

@@ -135,6 +135,16 @@ def test_a_ctc_is_named_by_its_settings() -> None:
     assert not ran.has(CodePlace.parse("funasr/models/scama/model.py:SCAMA"))
 
 
+def test_before_a_cell_has_run_its_variant_and_entry_point_say_what_will() -> None:
+    ran = CodeThatRan.expected(cell("paraformer"))
+    assert (ran.entry, ran.whole) == (Entry.TRAIN, False)
+    assert ran.has(CodePlace.parse(TRAINER))
+    assert not ran.has(CodePlace.parse("funasr/bin/train_ds.py:main"))
+    imported = CodeThatRan.expected(Cell.parse("1.0.17/-/-/-/import/cpu-fp32"))
+    assert (imported.entry, imported.whole, imported.named) == (None, True, frozenset())
+    assert imported.has(CodePlace.parse("funasr/bin/train_ds.py:main"))
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "samplers.py", "funasr/../x.py:A", "funasr/models/paraformer/model.py", "funasr/models/ctc/ctc.py:forward",

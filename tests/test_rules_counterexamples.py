@@ -69,6 +69,17 @@ def test_one_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load_counterexamples(KnownIssues(issues=(ISSUE,)), file)(CELL)
 
 
+def test_one_that_may_not_be_read_is_named_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, **_: object) -> str:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    stored = load_counterexamples(KnownIssues(issues=(ISSUE,)), beside(tmp_path))
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(StoreError, match=r"blank-last\.paraformer\.yaml cannot be read: Permission denied") as caught:
+        stored(CELL)
+    assert caught.value.cause
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "matrices" / FOLDER).glob("*")), ids=lambda path: path.name)
 def test_each_committed_one_belongs_to_an_issue_and_is_of_its_variant(path: Path) -> None:
     name, variant, ending = path.name.rsplit(".", 2)

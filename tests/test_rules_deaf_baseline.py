@@ -34,7 +34,30 @@ def test_a_latin_square_leaves_one_in_as_many_as_there_are_words() -> None:
 def test_an_utterance_that_is_alone_with_its_length_tells_nothing() -> None:
     found = targets([[5, 6], [7, 8], [9, 4]], [30, 30, 31], [(0, "11"), (1, "00"), (2, "11")]).right_in(range(3))
     assert (found.right, found.places, found.deaf) == (2, 4, 0.5)
-    assert targets([[5, 6], [7, 8]], [30, 31], [(0, "11"), (1, "11")]).right_in(range(2)).places == 0
+    alone = targets([[5, 6], [7, 8]], [30, 31], [(0, "11"), (1, "11")]).right_in(range(2))
+    assert alone == PlacesRight(right=0, places=0, deaf=0.0)
+    assert alone.share == 0.0
+
+
+def test_a_token_that_several_utterances_have_at_one_place_counts_with_all_of_them() -> None:
+    rows = [[5, 1], [5, 3], [6, 1]]
+    found = targets(rows, [30] * 3, [(0, "11"), (1, "10"), (2, "01")]).right_in(range(3))
+    # At either place two of three have the same token.
+    assert (found.right, found.places, found.deaf, found.share) == (4, 6, pytest.approx(2 / 3), pytest.approx(2 / 3))
+
+
+def test_all_forward_passes_of_a_step_count() -> None:
+    read = targets_with_places(
+        {
+            "rows": [[5], [7]],
+            "frames": [30, 30],
+            "steps": [[[0, 1], [1]], [[0]]],
+            "right": [[["1", "0"], ["1"]], [["1"]]],
+        }
+    )
+    assert read is not None
+    first = read.right_in(range(1))
+    assert (first.right, first.places, first.deaf) == (2, 3, 0.5)
 
 
 def test_what_is_listed_more_often_is_the_better_guess() -> None:
@@ -56,6 +79,12 @@ def test_the_guess_knows_the_whole_training_and_is_scored_over_some_steps() -> N
         {"right": [[["1"]], [["11"]]]},
         {"right": [[["1x"]], [["11"]]]},
         {"right": [[None], [["11"]]]},
+        {"right": [[["11", "11"]], [["10"]]]},
+        {"right": [[["11"], ["11"]], [["10"]]]},
+        {"right": [[["1"]], [["10"]]]},
+        {"steps": [[[0]], [[-1]]]},
+        {"steps": [[[0]], [[]]], "right": [[["11"]], [[]]]},
+        {"steps": [[[0]], []], "right": [[["11"]], []]},
         {"steps": [[[0]], [[7]]]},
         {"steps": [[[0]]]},
         {"steps": [], "right": []},

@@ -98,6 +98,14 @@ def test_a_pass_with_a_finding_that_no_issue_lists_is_a_regression_that_names_it
     assert judged.severity is Severity.WRONG
 
 
+def test_each_part_of_a_failure_has_its_own_severity() -> None:
+    judged = one(with_findings(TWICE, signature="NotTrained@schedule+accuracy+log"), SCHEDULE)
+    parts = ("schedule", "accuracy", "log", "registered-twice", "ranks", "")
+    assert [judged.severity_of(part) for part in parts] == [
+        *(Severity.WRONG, Severity.BROKEN, Severity.MINOR, Severity.WRONG, None, None)
+    ]
+
+
 def test_a_pass_whose_findings_are_all_listed_is_known() -> None:
     judged = one(with_findings(TWICE, CUDA), TWICE_LISTED, CUDA_LISTED)
     assert (judged.verdict, judged.issue, judged.also) == (Verdict.KNOWN, TWICE_LISTED, (CUDA_LISTED,))
@@ -189,3 +197,29 @@ def test_each_part_of_a_failure_is_a_defect_with_its_own_issue_and_words() -> No
     first, second = one(failed, SCHEDULE).defects
     assert (first.signature, first.issue, first.title) == ("NotTrained@schedule", SCHEDULE, "About schedule")
     assert (second.signature, second.issue, second.title) == ("NotTrained@clipping", None, "11 at 5 leaves 11.")
+
+
+@pytest.mark.parametrize(
+    ("check", "signature", "evidence", "message"),
+    [
+        ("data@train", "DataDiffers@long+once", {"questions": [("long", "It is lost."), ("once", "")]}, "It is lost."),
+        ("checkpoint@train", "CheckpointBroken@saved_whole", {"questions": [("saved_whole", "Not so.")]}, "Not so."),
+        ("properties", "PropertyFails@parts_add_up", {"properties": [("parts_add_up", "3 is not 4.")]}, "3 is not 4."),
+        ("decode@train", "NotDecoded@error_rate", {}, "The cell is failed."),
+        ("data@train", "DataDiffers@once", {"questions": [("long", "It is lost.")]}, "The cell is failed."),
+        ("finetune@train", "NotTrained@trend", {"training": {"learning": {"reasons": {"trend": ["a", "b"]}}}}, "a b"),
+        ("finetune@train", "NotTrained@ranks", {"training": {"learning": {"reasons": {}}}}, "The cell is failed."),
+    ],
+)
+def test_a_defect_says_what_its_check_says_of_that_part(
+    check: str, signature: str, evidence: dict[str, Any], message: str
+) -> None:
+    listed = {
+        key: [{"name": name, "status": "fails", "message": text} for name, text in entries]
+        if key != "training"
+        else entries
+        for key, entries in evidence.items()
+    }
+    failure = Failure(type="E", message="m", signature=signature)
+    failed = outcome(cell("1.4.16", check, variant="paraformer"), Status.FAILED, failure=failure, evidence=listed)
+    assert one(failed).defects[0].message == message

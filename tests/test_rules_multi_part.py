@@ -51,6 +51,11 @@ def test_a_part_that_no_issue_lists_is_a_regression_and_a_defect_of_its_own() ->
     ]
 
 
+def test_a_part_that_no_issue_lists_counts_before_a_listed_one_that_does_not_show() -> None:
+    one = judged("DataDiffers@long+once", PATH, LONG)
+    assert (one.verdict, one.issue, one.also) == (Verdict.REGRESSION, LONG, ())
+
+
 def test_a_listed_part_that_does_not_show_is_an_unexpected_pass() -> None:
     one = judged("DataDiffers@long", LONG, PATH)
     assert (one.verdict, one.issue, one.also) == (Verdict.UNEXPECTED_PASS, PATH, (LONG,))

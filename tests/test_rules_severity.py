@@ -129,7 +129,13 @@ def test_fewer_steps_are_wrong_and_none_is_broken() -> None:
     assert failed("finetune@train", signature, metrics={"steps": 12}) is Severity.WRONG
     assert failed("finetune@train", signature, metrics={"steps": 0}) is Severity.BROKEN
     assert failed("finetune@train", signature) is Severity.BROKEN
-    assert failed("finetune@train", signature, evidence={"training": {"steps": 0}}) is Severity.BROKEN
+    # What the verdict says of the steps counts before the metrics.
+    for steps, expected in ((0, Severity.BROKEN), (12, Severity.WRONG), (None, Severity.BROKEN)):
+        verdict = {"training": {"steps": steps}}
+        assert failed("finetune@train", signature, evidence=verdict) is expected
+        for counted in (0, 12):
+            assert failed("finetune@train", signature, evidence=verdict, metrics={"steps": counted}) is expected
+    assert failed("finetune@train", "NotTrained@losses", metrics={"steps": 12}) is Severity.BROKEN
 
 
 def test_the_gravest_of_several_counts() -> None:

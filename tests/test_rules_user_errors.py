@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from golden_files import assert_golden
 
-from harness.core.cells import Cell, Failure, Frame, Outcome, Status, Verdict
+from harness.core.cells import Cell, Check, Failure, Frame, Outcome, Status, Verdict
 from harness.core.evidence import OWN_SETTINGS
 from harness.rules.apply import apply_rules
 from harness.rules.known_issues import KnownIssues
@@ -104,11 +104,13 @@ START = "`init_param` a.pt does not exist"
         # A name in an expression, of an exception about names alone.
         (a_failure("NameError", "name 'encoder' is not defined"), "freeze_param", "[encoder, x1]", True),
         (a_failure("NameError", "name 'x1' is not defined"), "freeze_param", "[encoder, x1]", True),
+        (a_failure("NameError", "name 'Encoder' is not defined"), "freeze_param", "[Encoder]", True),
         (a_failure("KeyError", "'encoder'"), "freeze_param", "[encoder]", False),
         (a_failure("NameError", "name 'encoder' is not defined"), "freeze_param", ["encoder"], False),
         # A bare assertion, whose message is its code, where the configuration is read.
         (a_failure("AssertionError", "assert optim in classes", MAIN), "optim", "x", True),
         (a_failure("AssertionError", "assert a.optim", "funasr/train_utils/x.py:f"), "optim", 5, True),
+        (a_failure("AssertionError", "assert Optim", MAIN), "Optim", 5, True),
         (a_failure("AssertionError", "assert optimizer in classes", MAIN), "optim", "x", False),
         (a_failure("AssertionError", "assert xy in optims", MAIN), "optim", "xy", False),
         (a_failure("AssertionError", "assert optim in classes", MODEL), "optim", "x", False),
@@ -181,6 +183,14 @@ REPORTED = {
 def test_the_wording_of_what_is_the_users_own() -> None:
     reasons = ((scene, apply_rules(given).evidence["yours"]["reason"]) for scene, given in REPORTED.items())
     assert_golden("user_errors.txt", "".join(f"{scene}\n  {reason}\n" for scene, reason in reasons))
+
+
+def test_a_check_that_trains_nothing_knows_no_training_without_the_settings() -> None:
+    given = failed("TypeError", LRR, {"optim_conf.lrr": 0.1})
+    built = replace(given, cell=replace(CELL, check=Check.CONSTRUCT, entry=None))
+    assert apply_rules(built).evidence["yours"]["reason"]
+    other = replace(built, evidence={OWN_SETTINGS: {"file": "mine.yaml", "settings": {"optim": "adamw"}, "near": {}}})
+    assert apply_rules(other) is other
 
 
 def test_a_cause_that_is_named_already_stays() -> None:

@@ -307,6 +307,7 @@ def trained_issue(name: str, signature: str) -> KnownIssue:
 
 
 SCHEDULE, RANKS = trained_issue("schedule", "NotTrained@schedule"), trained_issue("ranks", "NotTrained@ranks")
+MOVING = trained_issue("moving", "NotTrained@moving")
 TWICE = trained_issue("twice", "Finding@registered-twice")
 ALTERNATIVES = (
     replace(KNOWN.issues[0], signatures=(LISTED, OTHER)),
@@ -345,6 +346,7 @@ SENTENCES: dict[str, tuple[tuple[KnownIssue, ...], tuple[Outcome, ...]]] = {
     "two parts, listed": ((SCHEDULE, RANKS), (trained("NotTrained@schedule+ranks"),)),
     "three parts, one listed": ((SCHEDULE,), (trained("NotTrained@schedule+clipping+batches"),)),
     "one part of two": ((SCHEDULE, RANKS), (trained("NotTrained@schedule"),)),
+    "one part of three": ((SCHEDULE, RANKS, MOVING), (trained("NotTrained@schedule"),)),
     "two findings, one listed": ((TWICE,), (trained("", "registered-twice", "cuda-call"),)),
     "a failure and a finding, both listed": ((SCHEDULE, TWICE), (trained("NotTrained@schedule", "registered-twice"),)),
     "a finding that is gone": ((TWICE,), (trained(),)),

@@ -62,9 +62,9 @@ class Condition:
     def holds(self, value: Any) -> bool:
         """Whether the condition holds for a value; None means that it is not set."""
         match = _TEST.fullmatch(self.test)
-        operator = match["operator"] if match else None
-        if match is None or operator is None:
+        if match is None or match["operator"] is None:
             return {"set": value is not None, "unset": value is None, "on": bool(value), "off": not value}[self.test]
+        operator = match["operator"]
         if operator in ("==", "!="):
             return _equal(value, match["value"]) is (operator == "==")
         try:

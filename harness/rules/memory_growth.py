@@ -19,7 +19,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, combinations
+from itertools import combinations
 from statistics import median
 
 from harness.core.evidence.training import TrainingMetrics
@@ -138,8 +138,7 @@ def _batches(metrics: TrainingMetrics) -> list[object] | None:
     sizes = metrics.steps_of_epochs
     if len(set(sizes)) != 1:
         return None
-    begins = accumulate(sizes, initial=0)
-    return [step - begin for begin, size in zip(begins, sizes, strict=False) for step in range(begin, begin + size)]
+    return [step for size in sizes for step in range(size)]
 
 
 def _slope(series: Sequence[float], seasons: Sequence[object] | None) -> float:

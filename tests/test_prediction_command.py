@@ -237,7 +237,7 @@ def test_several_cards_are_reported_one_after_the_other(predictor: Predictor) ->
 def test_an_optimizer_without_a_rule_is_refused(question: MeasureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     variant = replace(question.variant, config={**question.variant.config, "optim": "lbfgs"})
     with pytest.raises(InputError, match='trained with "lbfgs"'):
-        Predictor.of(replace(question, variant=variant), room=None)  # type: ignore[arg-type]
+        Predictor.of(replace(question, variant=variant), context=None)  # type: ignore[arg-type]
 
 
 def test_a_calibration_is_read_from_its_baseline(tmp_path: Path) -> None:

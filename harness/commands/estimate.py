@@ -37,8 +37,8 @@ def main(options: argparse.Namespace) -> int:
     question, asked, cards = read(options)
     calibration = _calibration(options)
     say(f"measuring {question.variant.name} with few blocks on the CPU …")
-    room = MeasureContext(runner=cell_runner(options), threads=len(os.sched_getaffinity(0)))
-    predictor = Predictor.of(question, room, alone=None if cards else asked.utterances)
+    context = MeasureContext(runner=cell_runner(options), threads=len(os.sched_getaffinity(0)))
+    predictor = Predictor.of(question, context, alone=None if cards else asked.utterances)
     predictor.at(asked.utterances)
     fits = [_fit(predictor, card, calibration) for card in cards]
     if options.json:

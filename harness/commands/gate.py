@@ -51,8 +51,8 @@ def main(options: argparse.Namespace) -> int:
         gpu_present=gpu_present(),
         folder_dimensions=folder_dimensions,
     )
-    with temporary_folder("gate") as room:
-        source = _source(options, locked, against, room)
+    with temporary_folder("gate") as folder:
+        source = _source(options, locked, against, folder)
         for notice in source.notices:
             say(notice, style="yellow")
         gate = _gate(options, matrix, source, against)
@@ -71,13 +71,13 @@ def _one(spec: str, locked: tuple[Release, ...]) -> Release:
     return found[0]
 
 
-def _source(options: argparse.Namespace, locked: tuple[Release, ...], against: Release, room: Path) -> GateSource:
+def _source(options: argparse.Namespace, locked: tuple[Release, ...], against: Release, folder: Path) -> GateSource:
     base = _one(options.source, locked) if options.source else against
     if options.apply is None:
         return GateSource(release=base, of=base.filename if base.path else f"release {base.label}")
     cache = cache_of(options)
     fetch([base], cache, jobs=1)
-    release, outside = patched(install_path(base, cache), options.apply, room / base.label)
+    release, outside = patched(install_path(base, cache), options.apply, folder / base.label)
     # Made ready at once: the folder that it was made in goes when the gate is done.
     fetch([release], cache, jobs=1)
     notices = (f"not part of any release, and left alone: {', '.join(outside)}",) if outside else ()

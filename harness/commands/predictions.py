@@ -32,11 +32,11 @@ def add_predictions(folder: Path, options: argparse.Namespace) -> int:
     if not lacking(load_run(folder).outcomes):
         return 0
     say("predicting the memory of the GPU's trainings, on the CPU …")
-    room = MeasureContext(runner=cell_runner(options), threads=len(os.sched_getaffinity(0)))
+    context = MeasureContext(runner=cell_runner(options), threads=len(os.sched_getaffinity(0)))
     locked = load_lock(options.lock)
 
     def ask(cell: Cell, batch: TrainingBatch) -> dict[str, int]:
-        return _predict(cell, batch, room, resolve(cell.release, locked)[0])
+        return _predict(cell, batch, context, resolve(cell.release, locked)[0])
 
     with RunStore.open(folder) as store:
         count = 0
@@ -46,7 +46,7 @@ def add_predictions(folder: Path, options: argparse.Namespace) -> int:
     return count
 
 
-def _predict(cell: Cell, batch: TrainingBatch, room: MeasureContext, release: Release) -> dict[str, int]:
+def _predict(cell: Cell, batch: TrainingBatch, context: MeasureContext, release: Release) -> dict[str, int]:
     if cell.variant not in available() or cell.dimensions is None or cell.depth is None or cell.precision is None:
         raise InputError(f"{cell.variant} is no built-in variant")
     variant = load_variant(cell.variant)
@@ -59,4 +59,4 @@ def _predict(cell: Cell, batch: TrainingBatch, room: MeasureContext, release: Re
         frames=max(2, round(batch.frames * variant.frame_seconds / STACKED_FRAME_SECONDS)),
         characters=max(2, batch.tokens),
     )
-    return predicted_for(question, batch.utterances, room)
+    return predicted_for(question, batch.utterances, context)

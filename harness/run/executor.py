@@ -78,30 +78,30 @@ def execute(
     """
     for outcome in plan.decided:
         on_outcome(outcome)
-    told = Callbacks(on_outcome=on_outcome, on_started=on_started, on_warning=on_warning)
-    ledger = RunState(plan, told, reuse)
-    if ledger.complete:
+    callbacks = Callbacks(on_outcome=on_outcome, on_started=on_started, on_warning=on_warning)
+    state = RunState(plan, callbacks, reuse)
+    if state.complete:
         return
     with SignalGuard() as end, contextlib.ExitStack() as held:
-        ledger.clear()
-        held.callback(ledger.close)
+        state.clear()
+        held.callback(state.close)
         log = held.enter_context(tempfile.TemporaryFile())
-        stacks = _Stacks(plan, ledger, python, _environment(env), on_event, on_tick, log)
+        stacks = _Stacks(plan, state, python, _environment(env), on_event, on_tick, log)
         fruitless, death = 0, ""
-        while ledger.settle_by_reuse():
+        while state.settle_by_reuse():
             # a process tree is only started for what is not known yet
             continue
-        while not ledger.complete and fruitless < _FRUITLESS_STARTS:
-            before = ledger.settled
+        while not state.complete and fruitless < _FRUITLESS_STARTS:
+            before = state.settled
             death = stacks.run_one(end)
-            ledger.take_last_words()
-            ledger.lose_running(f"the stack process {death} while this cell ran")
-            fruitless = 0 if ledger.settled > before else fruitless + 1
-            ledger.take_back()
+            state.take_last_words()
+            state.lose_running(f"the stack process {death} while this cell ran")
+            fruitless = 0 if state.settled > before else fruitless + 1
+            state.take_back()
             left = end.sweep()
             if left.survivors:
                 on_warning(f"{len(left.survivors)} processes could not be ended")
-        ledger.mark_rest_errored(
+        state.mark_rest_errored(
             f"not run: the stack process {death}, and again after it was restarted{stacks.last_words()}"
         )
 
@@ -121,7 +121,7 @@ class RunState:
     def __init__(self, plan: Plan, callbacks: Callbacks, reuse: Reuse | None = None) -> None:
         settings = plan.settings
         self._plan = plan
-        self._tell = callbacks
+        self._callbacks = callbacks
         self._cells = plan.cells
         self._batches = {batch.index: batch for batch in plan.batches}
         self._batch_of = {each.number: batch for batch in plan.batches for each in batch.cells}
@@ -173,7 +173,7 @@ class RunState:
         match event:
             case events.Started() if event.number in self._cells:
                 self._running[event.number] = event.started
-                self._tell.on_started(self._cells[event.number])
+                self._callbacks.on_started(self._cells[event.number])
             case events.Finished() | events.ReleaseDied() if event.number in self._cells:
                 remains = self._remains(event, files)
                 self._settle(event.number, decide(self._cells[event.number], event, remains))
@@ -188,7 +188,7 @@ class RunState:
                 for each in self._batch_of[event.number].cells:
                     self._enter_errors[each.number] = self._scrub.text(error)
             case events.Warned():
-                self._tell.on_warning(self._scrub.text(event.text))
+                self._callbacks.on_warning(self._scrub.text(event.text))
             case events.Opened():
                 self._close(event.batch)
                 self._releases[event.batch] = channels.Channel.of(os.dup(files["channel"]))
@@ -273,7 +273,7 @@ class RunState:
 
     def warn(self, text: str) -> None:
         """Tell what the person who runs it should know."""
-        self._tell.on_warning(text)
+        self._callbacks.on_warning(text)
 
     def lose_running(self, reason: str) -> None:
         """The stack process is gone, and with it the cells that ran."""
@@ -290,7 +290,7 @@ class RunState:
         self._running.pop(number, None)
         if number not in self._settled:
             self._settled[number] = self._scrub.outcome(outcome)
-            self._tell.on_outcome(self._settled[number])
+            self._callbacks.on_outcome(self._settled[number])
 
     def _remains(self, event: events.Finished | events.ReleaseDied, files: Mapping[str, int]) -> CellArtifacts:
         result = _text(files, "result", channels.RESULT_BYTES)
@@ -319,7 +319,7 @@ class _Stacks:
     """Starts stack processes, one after the other, until nothing is left to do."""
 
     plan: Plan
-    ledger: RunState
+    state: RunState
     python: Path
     env: Mapping[str, str]
     on_event: Callable[[Event], None]
@@ -336,7 +336,7 @@ class _Stacks:
         root = self.plan.settings.workspace
         # a cell may have removed it
         root.mkdir(parents=True, exist_ok=True)
-        content = self.ledger.plan_left()
+        content = self.state.plan_left()
         order = channels.make_file("plan", len(content) + 1)
         channels.write_file(order, content)
         ours, theirs = channels.Channel.pair()
@@ -372,7 +372,7 @@ class _Stacks:
                 watch.heard()
                 self._take(messages, watch, end)
             end.check()
-            for order in (self.ledger.settle_by_reuse(), self.ledger.admit() if watch.ready else None):
+            for order in (self.state.settle_by_reuse(), self.state.admit() if watch.ready else None):
                 if order is not None and not ended:
                     with contextlib.suppress(OSError):
                         channel.send(order)
@@ -384,7 +384,7 @@ class _Stacks:
                 return silence
             if watch.looks_now() and processes.is_stopped(stack.pid):
                 processes.kill(stack.pid, signal.SIGCONT)
-                self.ledger.warn("the stack process was stopped by a signal, and continued")
+                self.state.warn("the stack process was stopped by a signal, and continued")
             processes.wait_readable([channel.descriptor], timeout=_LOOK_SECONDS, pid=stack.pid)
 
     def _take(self, messages: Sequence[EventMessage], watch: _Watch, end: SignalGuard) -> None:
@@ -393,7 +393,7 @@ class _Stacks:
                 end.check()
                 if isinstance(message.event, events.Ready):
                     watch.ready = True
-                self.ledger.take(message)
+                self.state.take(message)
                 self.on_event(message.event)
         finally:
             for message in messages:

@@ -80,7 +80,7 @@ class FootprintRequests:
         return {}
 
 
-def measure(question: MeasureRequest, batches: Sequence[int], room: MeasureContext) -> StepRecording:
+def measure(question: MeasureRequest, batches: Sequence[int], context: MeasureContext) -> StepRecording:
     """A training step of the release's model with few blocks, at real widths and lengths, once for each batch.
 
     Args:
@@ -90,11 +90,11 @@ def measure(question: MeasureRequest, batches: Sequence[int], room: MeasureConte
         ReleaseError: the release cannot build the model, or cannot make the step.
         HarnessError: the release, the speech or the stack cannot be had.
     """
-    fetch([question.release], room.runner.settings.cache, jobs=1)
-    recording = _measured(question, batches, room, LEAST_MEASURED)
+    fetch([question.release], context.runner.settings.cache, jobs=1)
+    recording = _measured(question, batches, context, LEAST_MEASURED)
     lacking = too_few(recording.stacks)
     # Some decoders keep their last block apart, so that their stack is shorter than the config says.
-    return _measured(question, batches, room, LEAST_MEASURED + lacking) if lacking else recording
+    return _measured(question, batches, context, LEAST_MEASURED + lacking) if lacking else recording
 
 
 def too_few(stacks: Sequence[Measured]) -> int:
@@ -102,7 +102,7 @@ def too_few(stacks: Sequence[Measured]) -> int:
     return max((LEAST_MEASURED - one.measured for one in stacks if one.full > one.measured), default=0)
 
 
-def _measured(question: MeasureRequest, batches: Sequence[int], room: MeasureContext, blocks: int) -> StepRecording:
+def _measured(question: MeasureRequest, batches: Sequence[int], context: MeasureContext, blocks: int) -> StepRecording:
     cell = Cell(
         release=question.release.label,
         variant=question.variant.name,
@@ -115,12 +115,12 @@ def _measured(question: MeasureRequest, batches: Sequence[int], room: MeasureCon
         precision=Precision.FP32,
     )
     requests = FootprintRequests(
-        release=_release(question, room.runner.settings.cache), request=_request(question, batches, room, blocks)
+        release=_release(question, context.runner.settings.cache), request=_request(question, batches, context, blocks)
     )
     # Threads that wait do not keep a processor busy that another has use for.
     options = RunOptions(preload=_PRELOADED, variables={"OMP_WAIT_POLICY": "PASSIVE"})
     with temporary_folder() as workspace:
-        outcome = room.runner.run_requests(requests, [cell], workspace, options=options)[cell]
+        outcome = context.runner.run_requests(requests, [cell], workspace, options=options)[cell]
     return _read(outcome, question)
 
 
@@ -151,9 +151,9 @@ def _few(conf: Mapping[str, Any], least: int) -> dict[str, int]:
     return found
 
 
-def _request(question: MeasureRequest, batches: Sequence[int], room: MeasureContext, blocks: int) -> dict[str, Any]:
+def _request(question: MeasureRequest, batches: Sequence[int], context: MeasureContext, blocks: int) -> dict[str, Any]:
     variant, shape, scale = question.variant, question.dimensions, question.depth
-    cache = room.runner.settings.cache
+    cache = context.runner.settings.cache
     corpus = build_corpus(cache)
     full = write_model_folder(variant, corpus, cache, dimensions=shape, depth=scale)
     few = write_model_folder(shallow(variant, scale, blocks), corpus, cache, dimensions=shape, depth=Depth.REDUCED)
@@ -162,7 +162,7 @@ def _request(question: MeasureRequest, batches: Sequence[int], room: MeasureCont
         "check": "footprint",
         "release": _release(question, cache),
         "device": Device.CPU,
-        "environment_shims": list(room.runner.settings.environment.shims),
+        "environment_shims": list(context.runner.settings.environment.shims),
         "components": sorted(variant.components),
         "model_folder": str(few.path),
         "vocab_size": shape.vocab_size,
@@ -174,7 +174,7 @@ def _request(question: MeasureRequest, batches: Sequence[int], room: MeasureCont
             "frames": question.frames,
             "tokens": question.characters,
             "precision": question.precision,
-            "threads": room.threads,
+            "threads": context.threads,
         },
     }
 

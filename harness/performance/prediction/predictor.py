@@ -36,7 +36,7 @@ class Predictor:
     _known: dict[int, Account] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, question: MeasureRequest, room: MeasureContext, *, alone: int | None = None) -> Predictor:
+    def of(cls, question: MeasureRequest, context: MeasureContext, *, alone: int | None = None) -> Predictor:
         """Have it measured.
 
         Args:
@@ -49,7 +49,7 @@ class Predictor:
         batches: Sequence[int] = MEASURED_BATCHES
         if alone is not None and alone <= MEASURED_BATCHES[-1]:
             batches = (alone,)
-        return cls(question=question, recording=measure(question, batches, room), optimizer=optimizer)
+        return cls(question=question, recording=measure(question, batches, context), optimizer=optimizer)
 
     def at(self, utterances: int) -> Account:
         """The figures of a batch."""
@@ -71,13 +71,13 @@ class Predictor:
 
     def largest(self, card: GpuCard, calibration: Calibration | None) -> int:
         """The most utterances whose predicted reserved memory fits a card with its margin; 0 when none does."""
-        room = card.size - card.margin
+        available = card.size - card.margin
         if calibration is not None:
-            room -= calibration.context_bytes + calibration.workspace_bytes
+            available -= calibration.context_bytes + calibration.workspace_bytes
         one, other = (self.at(utterances).reserved for utterances in _PROBED)
         slope = max(1.0, (other - one) / (_PROBED[1] - _PROBED[0]))
-        guess = _PROBED[0] + int((room - one) / slope)
-        return largest(lambda utterances: self.at(utterances).reserved <= room, guess)
+        guess = _PROBED[0] + int((available - one) / slope)
+        return largest(lambda utterances: self.at(utterances).reserved <= available, guess)
 
     @property
     def weights_bytes(self) -> int:
@@ -114,13 +114,13 @@ def figures(found: Account, calibration: Calibration | None = None) -> dict[str,
     }
 
 
-def predicted_for(question: MeasureRequest, utterances: int, room: MeasureContext) -> dict[str, int]:
+def predicted_for(question: MeasureRequest, utterances: int, context: MeasureContext) -> dict[str, int]:
     """The figures of one cell's batch: `utterances` of the length of its longest, as the collator pads them.
 
     Raises:
         HarnessError: why they cannot be had; nothing is stored then.
     """
-    return figures(Predictor.of(question, room, alone=utterances).at(utterances))
+    return figures(Predictor.of(question, context, alone=utterances).at(utterances))
 
 
 def exact(predictor: Predictor) -> dict[StorageUse, int]:

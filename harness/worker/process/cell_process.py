@@ -46,7 +46,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class ProcessContext:
     """Where a cell's process runs."""
 
     parent: int
@@ -58,21 +58,21 @@ class Room:
     """Folders besides its own that an isolated cell may write to."""
 
 
-def detach(room: Room) -> None:
+def detach(context: ProcessContext) -> None:
     """In the forked child: a session of its own, no input, output to the pipe, a directory of its own and no other."""
-    processes.die_with_parent(room.parent)
+    processes.die_with_parent(context.parent)
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (room.output, 1), (room.output, 2)):
+    for source, target in ((nothing, 0), (context.output, 1), (context.output, 2)):
         os.dup2(source, target)
-    for descriptor in {nothing, room.output} - {0, 1, 2}:
+    for descriptor in {nothing, context.output} - {0, 1, 2}:
         os.close(descriptor)
-    os.chdir(room.scratch)
-    os.environ["TMPDIR"] = str(room.scratch)
+    os.chdir(context.scratch)
+    os.environ["TMPDIR"] = str(context.scratch)
     tempfile.tempdir = None
-    if room.isolated:
-        isolation.restrict(own=(room.scratch,), shared=tuple(map(Path, room.shared)))
+    if context.isolated:
+        isolation.restrict(own=(context.scratch,), shared=tuple(map(Path, context.shared)))
 
 
 def exec_fresh_interpreter(request: int, task: Task) -> NoReturn:

@@ -178,7 +178,7 @@ class ReleaseWorker:
         sys.stdout.flush()
         sys.stderr.flush()
         settings = self._plan.settings
-        room = cells.Room(
+        context = cells.ProcessContext(
             parent=os.getpid(),
             scratch=scratch,
             output=write,
@@ -191,7 +191,7 @@ class ReleaseWorker:
                 os.close(read)
                 self._stop.forget()
                 self._links.close()
-                cells.detach(room)
+                cells.detach(context)
                 if request is not None:
                     cells.exec_fresh_interpreter(request, task)
                 cells.run_and_exit(task)

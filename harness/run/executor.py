@@ -36,6 +36,8 @@ _LOOK_SECONDS = 0.05
 _CLOSE_LOOK_SECONDS = 0.5
 _SILENCE_SECONDS = 120.0
 """A stack process says twice a second that it is at work."""
+_SETTLED_AT_ONCE = 2000
+"""Cells in a message, which has to fit into the channel; more go into the next."""
 _FRUITLESS_STARTS = 2
 """After so many stack processes in a row that settled no cell, nothing more is tried."""
 
@@ -139,6 +141,8 @@ class RunState:
         self._releases: dict[int, channels.Channel] = {}
         self._reuse = reuse
         self._admission = Admission(plan, reuse) if reuse else None
+        self._looked_at: dict[str, tuple[int, int]] = {}
+        """For what looks through all cells, how much was known when it last did."""
         self._planned = plan.planned()
 
     def clear(self) -> None:
@@ -164,6 +168,7 @@ class RunState:
         tree = replace(self._plan.tree(done), results=self._results)
         if self._admission:
             self._admission.restart()
+            self._looked_at = {}
             tree = replace(tree, settings=replace(tree.settings, admits=True))
         return tree.to_bytes()
 
@@ -197,10 +202,12 @@ class RunState:
 
     def settle_by_reuse(self) -> events.Settled | None:
         """Settle what need not run; None if there is nothing new."""
-        if self._reuse is None or self._admission is None:
+        if self._reuse is None or self._admission is None or not self._knows_more("settle"):
             return None
         found: dict[int, bool] = {}
         for number, cell in self._cells.items():
+            if len(found) >= _SETTLED_AT_ONCE:
+                break
             if number in self._settled or number in self._admission.may_run:
                 continue
             depends_on = self._planned[number].depends_on
@@ -223,9 +230,17 @@ class RunState:
 
     def admit(self) -> events.Admitted | None:
         """Let as many releases' processes start as can be of use now; None for no more."""
+        if not self._knows_more("admit"):
+            return None
         done = self._settled.keys() | (self._orders.keys() & self._results.keys())
         found = self._admission.next(done) if self._admission else []
         return events.Admitted(batches=found) if found else None
+
+    def _knows_more(self, purpose: str) -> bool:
+        """Whether anything was settled since this was last asked for the purpose."""
+        now = len(self._settled), len(self._results)
+        before, self._looked_at[purpose] = self._looked_at.get(purpose), now
+        return now != before
 
     def take_back(self) -> None:
         """Have cells run after all that were reused, where reuse has turned out to be wrong."""

@@ -43,13 +43,14 @@ class Admission:
         """
         self._admitted = {index: batch for index, batch in self._admitted.items() if _left(batch, settled)}
         found: list[int] = []
+        done = frozenset(settled)
         for index, batch in list(self._waiting.items()):
             if len(self._admitted) >= self._jobs:
                 break
             left = _left(batch, settled)
             if not left:
                 del self._waiting[index]
-            elif batch.foreign() <= set(settled) and not self._may_be_spared(left, settled):
+            elif batch.foreign() <= done and not self._may_be_spared(left, settled):
                 self._admitted[index] = self._waiting.pop(index)
                 self.may_run.update(cell.number for cell in batch.cells)
                 found.append(index)

@@ -47,6 +47,10 @@ depth = ["reduced"]
 check = ["construct", "loss_contract"]
 device = ["cpu"]
 precision = ["fp32"]
+
+[limits]
+# A cell of these takes two seconds; on a busy machine none of them is to be taken for one that hangs.
+timeout_seconds = { construct = 900, loss_contract = 900 }
 """
 OF_THE_MOMENT = {"seconds", "started", "peak_resident_bytes", "resident_bytes", "leftovers_killed"}
 """Keys of what differs between two runs of one cell."""

@@ -16,9 +16,11 @@ from user_folders import inputs_of
 from harness.core.cells import Depth, Dimensions, Severity
 from harness.preflight.code.forward_faults import forward_faults
 from harness.preflight.code.release_code import code_of
+from harness.preflight.code.trainer_code import TrainerCode
 from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.release.combinations import check
+from harness.preflight.release.deepspeed import accumulation
 from harness.variants.catalogue import available, load_variant
 from harness.variants.variant import render
 
@@ -155,21 +157,73 @@ def test_a_checkpoint_that_an_epoch_never_reaches_is_no_fault(tmp_path: Path, la
     silent(replace(found, train=tmp_path / "train.jsonl"))
 
 
-def test_deepspeed(tmp_path: Path, layout: Layout) -> None:
-    (tmp_path / "ds.json").write_text(json.dumps({"fp16": {"enabled": True}}), encoding="utf-8")
-    on: dict[str, Any] = {"train_conf__use_deepspeed": True, "entry": "train_ds"}
-    config, folder = config_of("paraformer"), tmp_path / "m"
+MICRO = {"train_micro_batch_size_per_gpu": 1}
+
+
+@pytest.mark.parametrize(
+    ("release", "overrides", "says", "rule"),
+    [
+        ("1.4.16", {"train_conf__use_deepspeed": True}, MICRO, ""),
+        ("1.4.16", {"use_deepspeed": True, "train_conf__accum_grad": 1}, MICRO, ""),
+        ("1.2.7", {"train_conf__use_deepspeed": True}, MICRO, ""),
+        ("1.4.16", {"train_conf__use_deepspeed": False}, None, ""),
+        ("1.4.16", {"train_conf__use_deepspeed": True}, None, "deepspeed-without-config"),
+        ("1.4.16", {"train_conf__use_deepspeed": True}, [1], "deepspeed-without-config"),
+        ("1.2.7", {"use_deepspeed": True}, MICRO, "deepspeed-switch-ignored"),
+        ("1.4.16", {"train_conf__use_deepspeed": True}, {"fp16": {}}, "deepspeed-batch-size"),
+        ("1.4.16", {"train_conf__use_deepspeed": True}, {**MICRO, "optimizer": {}}, "deepspeed-optimizer"),
+        (
+            "1.4.16",
+            {"train_conf__use_deepspeed": True, "train_conf__accum_grad": 4},
+            {**MICRO, "gradient_accumulation_steps": 2},
+            "deepspeed-ignores",
+        ),
+        (
+            "1.4.16",
+            {"train_conf__use_deepspeed": True, "train_conf__accum_grad": 2},
+            {**MICRO, "gradient_accumulation_steps": 2},
+            "",
+        ),
+    ],
+)
+def test_deepspeed(
+    tmp_path: Path, layout: Layout, release: str, overrides: dict[str, Any], says: Any, rule: str
+) -> None:
+    if says is not None:
+        (tmp_path / "ds.json").write_text(json.dumps(says), encoding="utf-8")
+    given = {"train_conf__deepspeed_config": "ds.json", "libraries": ("deepspeed",), "entry": "train_ds", **overrides}
+    found = inputs(tmp_path / "m", layout, release, config_of("paraformer"), **given)
+    if not rule:
+        silent(found)
+        return
+    one = named(found, rule)
+    wrong = rule in ("deepspeed-switch-ignored", "deepspeed-ignores")
+    assert one.severity is (Severity.WRONG if wrong else Severity.BROKEN)
+    assert one.remedy
+
+
+def test_deepspeed_without_its_library_its_launcher_or_alone(tmp_path: Path, layout: Layout) -> None:
+    (tmp_path / "ds.json").write_text(json.dumps({**MICRO, "gradient_accumulation_steps": 3}), encoding="utf-8")
+    on: dict[str, Any] = {"train_conf__use_deepspeed": True, "train_conf__deepspeed_config": "ds.json"}
+    config, has = config_of("paraformer"), {"libraries": ("deepspeed",), "entry": "train_ds"}
     found = named(
-        inputs(folder, layout, "1.4.16", config, train_conf__deepspeed_config="ds.json", without="deepspeed", **on),
+        inputs(tmp_path / "m", layout, "1.4.16", config, without="deepspeed", entry="train_ds", **on),
         "deepspeed-not-installed",
     )
     assert "pip install deepspeed" in found.remedy
-    has = {"libraries": ("deepspeed",), **on}
-    silent(inputs(folder, layout, "1.4.16", config, train_conf__deepspeed_config="ds.json", **has))
-    for given in ({}, {"train_conf__deepspeed_config": "no.json"}):
-        named(inputs(folder, layout, "1.4.16", config, **given, **has), "deepspeed-without-config")
-    both = inputs(folder, layout, "1.4.16", config, train_conf__deepspeed_config="ds.json", use_fsdp=True, **has)
+    whole = inputs(tmp_path / "m", layout, "1.4.16", config, **has, **on)
+    trainer = TrainerCode(code=whole.code, entry="train_ds")
+    assert accumulation(whole, trainer) == 3
+    assert accumulation(inputs(tmp_path / "m", layout, "1.4.16", config, **has), trainer) is None
+    alone = replace(whole, command=replace(whole.command, launcher="python"))
+    assert "mpi4py" in named(alone, "deepspeed-without-launcher").message
+    silent(replace(whole, command=replace(whole.command, launcher="torchrun")))
+    both = inputs(tmp_path / "m", layout, "1.4.16", config, use_fsdp=True, **has, **on)
     assert "deepspeed-with-fsdp" in {one.rule for one in check(both).findings}
+    # Up to 1.4.1 the trainer opens what train_conf names, whatever the top level says.
+    elsewhere = {"train_conf__use_deepspeed": True, "deepspeed_config": "ds.json"}
+    named(inputs(tmp_path / "m", layout, "1.2.7", config, **has, **elsewhere), "deepspeed-without-config")
+    silent(inputs(tmp_path / "m", layout, "1.4.16", config, **has, **elsewhere))
 
 
 def test_a_scheduler_is_proposed_that_the_trainer_can_step(tmp_path: Path, layout: Layout) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from forked import Forked
-from user_folders import inputs_of, speech, write_jsonl
+from user_folders import NARROW, inputs_of, model_folder, speech, write_jsonl
 
 from harness.core.cells import Severity
 from harness.preflight.dry_run import dry_run
@@ -61,7 +61,9 @@ def test_whisper_is_not_tried_without_its_library(tmp_path: Path, layout: Layout
 
 @pytest.mark.release
 @pytest.mark.parametrize("release", ["1.2.7", "1.4.16"])
-def test_sense_voice_with_its_sentencepiece_model(tmp_path: Path, forked: Forked, layout: Layout, release: str) -> None:
+def test_sense_voice_with_its_sentencepiece_model_and_a_conformer(
+    tmp_path: Path, forked: Forked, layout: Layout, release: str
+) -> None:
     model = sense_voice_small(forked, layout("1.4.16"), tmp_path / "SenseVoiceSmall")
     if release == "1.4.16":
         # Named otherwise, by configuration.json.
@@ -70,15 +72,38 @@ def test_sense_voice_with_its_sentencepiece_model(tmp_path: Path, forked: Forked
         (model / "configuration.json").write_text(text.replace("config.yaml", "finetuned.yaml"), encoding="utf-8")
     labelled = [{**row, "text_language": "<|zh|>", "emo_target": "<|HAPPY|>"} for row in speech(6)]
     given = {"dataset_conf__data_split_num": 1}
-    found = [inputs(model, labelled, layout(release), release, **given)]
-    (sound,) = tried(found)
-    assert [one for one in sound.findings if one.severity is not Severity.MINOR] == []
-    assert sound.skipped == ""
-    said = facts(sound)
-    assert int(said["steps"]) >= 2
-    assert said["numbers that begin as in the checkpoint"] == "100.0%"
-    # CTC's loss is for rows, and no guess of one token can be compared with it.
-    assert "loss of a uniform guess" not in said
+    (tmp_path / "conformer").mkdir()
+    other = model_folder(
+        forked, layout("1.4.16"), tmp_path / "conformer" / "model", variant="conformer", dimensions=NARROW
+    )
+    by_rows = {"dataset_conf__batch_type": "example", "dataset_conf__batch_size": 2}
+    found = [
+        inputs(model, labelled, layout(release), release, **given),
+        inputs(other, speech(6), layout(release), release, **by_rows),
+    ]
+    parts = tried(found)
+    for part in parts:
+        assert [one for one in part.findings if one.severity is not Severity.MINOR] == []
+        assert part.skipped == ""
+        said = facts(part)
+        assert int(said["steps"]) >= 2
+        assert said["numbers that begin as in the checkpoint"] == "100.0%"
+        assert "model.pt.ep1" in said["checkpoints saved"]
+    # CTC's loss is for rows, and no guess of one token can be compared with it; a Conformer has an attention loss.
+    assert ["loss of a uniform guess" in facts(part) for part in parts] == [False, True]
+
+
+@pytest.mark.long
+@pytest.mark.release
+def test_a_conformer_of_1_0_6_trains_and_ends_in_its_validation(tmp_path: Path, forked: Forked, layout: Layout) -> None:
+    model = model_folder(forked, layout("1.0.6"), tmp_path / "model", variant="conformer", dimensions=NARROW)
+    given = {"dataset_conf__batch_size": 2, "dataset_conf__batch_type": "example"}
+    (part,) = tried([inputs(model, speech(6), layout("1.0.6"), "1.0.6", **given)])
+    (ends,) = [one for one in part.findings if one.severity is not Severity.MINOR]
+    assert (ends.rule, ends.place.line) == ("training-ends", 313)
+    assert "'error_calculator'" in ends.message
+    assert int(facts(part)["steps"]) >= 2
+    assert facts(part)["checkpoints saved"] == "none"
 
 
 def test_the_loss_of_the_text_is_compared() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,23 @@ def test_what_two_parts_say_of_one_key_is_said_once() -> None:
     assert [one.rule for one in report(refused, built, other).findings] == ["key-refused", "model-not-built"]
 
 
+def test_a_dry_run_that_ends_where_the_code_says_so_is_one_finding() -> None:
+    where = Place(file="funasr/models/transformer/model.py", line=313)
+    foreseen = finding(Severity.BROKEN, "validation-ends", place=replace(where, key="_calc_ctc_loss"), evidence=())
+    tried = finding(Severity.BROKEN, "training-ends", place=where)
+    (one,) = report(foreseen, tried).findings
+    assert (one.rule, one.evidence) == ("validation-ends", ("the dry run ended at this line",))
+    elsewhere = report(foreseen, replace(tried, place=replace(where, line=99))).findings
+    assert [(one.rule, one.evidence) for one in elsewhere] == [("validation-ends", ()), ("training-ends", ("a", "b"))]
+
+
 def test_many_findings_are_few_lines_and_all_with_verbose() -> None:
     many = report(*(finding(Severity.BROKEN, f"rule-{n}") for n in range(50)), finding(Severity.MINOR))
     short, whole = text_of(many), text_of(many, verbose=True)
     assert short.count("✗ broken") == MOST_SHOWN
     assert "42 broken, 1 minor more: -v shows them" in short
-    assert len(short.splitlines()) < 45
+    assert len(short.splitlines()) <= 30
+    assert short.count("→ type this") == 5
     assert whole.count("✗ broken") == 50
     assert "│ b" in whole
     assert "│ b" not in short

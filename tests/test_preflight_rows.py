@@ -26,6 +26,7 @@ from harness.preflight.findings import PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows import check, measured
 from harness.preflight.rows.fixed import write_fixed
+from harness.preflight.rows.samplers import sampler_that_ends
 
 pytestmark = pytest.mark.release
 
@@ -404,6 +405,32 @@ def test_a_release_that_drops_the_last_batch_is_said(scenes: Callable[[str], Sce
     assert (few["rows-not-drawn"].severity, few["rows-not-drawn"].count) == (Severity.WRONG, 4)
     none = rules(check(scene.inputs(train, train, overrides={"dataset_conf.batch_size": 8})))
     assert (none["rows-not-drawn"].severity, none["rows-not-drawn"].count) == (Severity.BROKEN, 8)
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    ("version", "rows", "rule"),
+    [
+        ("1.0.6", 3, "rows-not-drawn"),
+        ("1.0.6", 6, "batch-is-a-row"),
+        ("1.0.17", 6, "batch-is-a-row"),
+        ("1.0.18", 6, ""),
+    ],
+)
+def test_a_sampler_that_gives_a_row_in_place_of_a_batch(
+    scenes: Callable[[str], Scene], tmp_path: Path, version: str, rows: int, rule: str
+) -> None:
+    train, few = (write_jsonl(tmp_path / f"{count}.jsonl", speech(count)) for count in (rows, 2))
+    wanted = {"dataset_conf.batch_sampler": "RankFullLocalShuffleDynamicBatchSampler"}
+    inputs = scenes(version).inputs(train, few, overrides=wanted)
+    found = [one for one in check(inputs).findings if one.rule not in ("valid-in-train", "valid-no-batch")]
+    assert [one.rule for one in found] == [rule] * bool(rule), found
+    if rule == "batch-is-a-row":
+        assert (found[0].severity, found[0].place.key) == (Severity.BROKEN, "dataset_conf.batch_sampler")
+        assert "after 1 batch" in found[0].message
+    # Without running it: with few rows, too, there is no training that it is sound for.
+    assert [one.rule for one in sampler_that_ends(inputs)] == ["batch-is-a-row"] * (version != "1.0.18")
+    assert not [*sampler_that_ends(scenes(version).inputs(train))]
 
 
 @pytest.mark.usefixtures("asked")

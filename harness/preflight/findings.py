@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.cells import Severity
@@ -21,7 +21,8 @@ class Place:
     """Dotted: `train_conf.max_epoch`; in a jsonl the row's `key`, in a checkpoint the tensor's name."""
 
     def __str__(self) -> str:
-        where = Path(self.file).name if self.file else "command line"
+        # Of the release's own files many have the same name.
+        where = self.file if self.file.startswith("funasr/") else Path(self.file).name or "command line"
         where += f":{self.line}" if self.line is not None else ""
         return f"{where}, {self.key}" if self.key else where
 
@@ -80,10 +81,23 @@ _SAID_BETTER = {"model-not-built": "key-refused", "text-for-switch": "word-for-n
 """By rule, one that says the same of a key and has the remedy: reading the code knows what building only ends at."""
 
 
+_FORESEEN = ("forward-ends", "validation-ends")
+"""What reading the release's code says will end the training; a dry run that ends at this line says the same."""
+
+
 def _without_repeats(findings: Sequence[PreflightFinding]) -> Iterator[PreflightFinding]:
     said = {(one.rule, one.place.key.rpartition(".")[2]) for one in findings}
+    foreseen, ended = (
+        {(one.place.file, one.place.line) for one in findings if one.rule in rules}
+        for rules in (_FORESEEN, ("training-ends",))
+    )
     for one in findings:
-        if (_SAID_BETTER.get(one.rule, ""), one.place.key.rpartition(".")[2]) not in said:
+        line = (one.place.file, one.place.line)
+        if one.rule in _FORESEEN and line in ended:
+            yield replace(one, evidence=("the dry run ended at this line", *one.evidence))
+        elif one.rule == "training-ends" and line in foreseen:
+            continue
+        elif (_SAID_BETTER.get(one.rule, ""), one.place.key.rpartition(".")[2]) not in said:
             yield one
 
 

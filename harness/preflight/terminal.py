@@ -15,7 +15,9 @@ from harness.text.plain import one_line
 from harness.text.terminal import width
 
 MOST_SHOWN = 8
-"""Findings that are shown in full without `-v`."""
+"""Findings that are shown without `-v`."""
+FULL_LINES = 20
+"""Lines after which further findings are shown by their first line alone; the gravest come first."""
 _STYLE = {Severity.BROKEN: "bold red", Severity.WRONG: "bold yellow", Severity.MINOR: "cyan"}
 _SIGN = {Severity.BROKEN: "✗", Severity.WRONG: "≠", Severity.MINOR: "·"}
 _INDENT = "  "
@@ -27,8 +29,12 @@ def render(report: Report, about: Mapping[str, str], *, verbose: bool = False) -
     yield Text(" · ".join(one_line(value) for value in about.values() if value), style="bold")
     yield Text("")
     shown = report.findings if verbose else _few(report.findings)
+    used = 0
     for finding in shown:
-        yield from _finding(finding, verbose=verbose)
+        lines = list(_finding(finding, verbose=verbose))
+        whole = verbose or not used or used + len(lines) <= FULL_LINES
+        used += len(lines)
+        yield from lines if whole else lines[:1]
     hidden = [one for one in report.findings if one not in shown]
     if hidden:
         yield Text(f"{_INDENT}{_hidden(hidden)}", style="dim")

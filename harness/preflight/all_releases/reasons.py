@@ -19,8 +19,8 @@ from harness.preflight.folder.model_files import FolderRules, folder_rules
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys import check as keys
 from harness.preflight.release import combinations, command_in_release, known
-from harness.preflight.rows.arrivals import unknown_classes
 from harness.preflight.rows.data_files import data_sets
+from harness.preflight.rows.samplers import sampler_that_ends, unknown_classes
 from harness.preflight.weights.build_failures import check_hidden_folder
 from harness.releases import install_path
 from harness.releases.first_releases import FIRST
@@ -65,7 +65,7 @@ class ReleaseReader:
         yield from keys.check(here).findings
         yield from combinations.check(here).findings
         if self.inputs.train is not None or "train_data_set_list" in self.inputs.settings.by_path:
-            yield from (*data_sets(here).findings, *unknown_classes(here))
+            yield from (*data_sets(here).findings, *unknown_classes(here), *sampler_that_ends(here))
         yield from self._of_rows(here)
         yield from weight_findings(here, self._contents)
 

@@ -19,6 +19,7 @@ UNTRAINED = 0.01
 """Root mean square distance of the norms' scales from 1. A fresh model's is 0, and Adam moves each scale by no more
 than about the learning rate at a step: a training of thousands of steps is beyond it, one of a dozen is not."""
 SECTION = "dry run"
+UNIFORM = "loss of a uniform guess"
 
 
 def of_start(inputs: Inputs, found: DryRun, checkpoint: Checkpoint) -> Iterator[PreflightFinding]:
@@ -150,7 +151,7 @@ def facts(
         yield _fact("memory of these steps, measured", f"{held} reserved by torch, without CUDA's own")
     for line in _levels(found):
         label, _, value = line.partition(": ")
-        yield _fact(label, value)
+        yield _fact(label, value, detail=label == UNIFORM)
     if training.from_checkpoint is not None and training.parameters:
         share = training.from_checkpoint / training.parameters
         yield _fact("numbers that begin as in the checkpoint", f"{share:.1%}")
@@ -158,7 +159,8 @@ def facts(
         yield _fact("parameter tensors frozen, as asked", str(training.frozen))
     if training.without_gradient:
         yield _fact("parts without a gradient", ", ".join(training.without_gradient))
-    yield _fact("validation passes; files saved", f"{training.validations}; {len(training.saved)}")
+    yield _fact("validation batches", str(training.validations), detail=True)
+    yield _fact("checkpoints saved", ", ".join(training.saved) or "none", detail=True)
 
 
 def _levels(found: DryRun) -> Iterator[str]:
@@ -170,7 +172,7 @@ def _levels(found: DryRun) -> Iterator[str]:
         yield f"first loss of freshly initialised weights: {random.main:.3f}"
     uniform, unigram = _uniform(found), _unigram(found)
     if uniform is not None:
-        yield f"loss of a uniform guess: {uniform:.3f}"
+        yield f"{UNIFORM}: {uniform:.3f}"
     if unigram is not None:
         yield f"loss of the best constant guess on these rows: {unigram:.3f}"
 
@@ -204,5 +206,5 @@ def _losses(found: Trained) -> str:
     return " ".join(known if len(known) <= 8 else [*known[:4], "…", *known[-3:]])
 
 
-def _fact(label: str, value: str) -> PreflightFact:
-    return PreflightFact(section=SECTION, label=label, value=value)
+def _fact(label: str, value: str, *, detail: bool = False) -> PreflightFact:
+    return PreflightFact(section=SECTION, label=label, value=value, detail=detail)

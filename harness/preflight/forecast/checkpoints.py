@@ -70,7 +70,8 @@ def checkpoint_facts(inputs: Inputs, steps: Steps) -> Iterator[PreflightFact]:
     within = f", {known.within} of them within epochs" if known.within else ", one after each epoch"
     kept = "all" if known.kept == known.written else f"{known.kept} best"
     yield PreflightFact(section=SECTION, label="checkpoints", value=f"{known.written}{within}; {kept} kept")
-    yield PreflightFact(section=SECTION, label="average", value=f"of {plural(known.averaged, 'checkpoint')} at the end")
+    average = f"of {plural(known.averaged, 'checkpoint')} at the end"
+    yield PreflightFact(section=SECTION, label="average", value=average, detail=True)
     if known.bytes is not None and known.bytes_each is not None:
         value = f"{memory(known.bytes)} (predicted: {memory(known.bytes_each)} each, with the optimizer)"
         yield PreflightFact(section=SECTION, label="disk", value=value)

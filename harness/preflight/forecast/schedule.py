@@ -44,6 +44,11 @@ def check(inputs: Inputs) -> PreflightPart:
             findings=tuple(_resume(inputs, arrivals)),
             skipped="The schedule was not computed: the release made no batches of the rows.",
         )
+    if arrivals.ended is not None or arrivals.valid_ended:
+        return PreflightPart(
+            findings=tuple(_resume(inputs, arrivals)),
+            skipped="The schedule was not computed: the sampler ends the training, see the finding about it.",
+        )
     steps = arrivals.steps
     findings = [*_no_steps(measurement, steps, inputs), *_resume(inputs, arrivals), *_batch_size(arrivals, inputs)]
     findings += [*_scheduler(arrivals, steps, inputs), *_slices(measurement, inputs)]
@@ -191,7 +196,7 @@ def _scheduler(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[Pre
         severity=Severity.WRONG if setting is not None and setting.from_command else Severity.MINOR,
         rule="warmup-longer-than-training",
         message=f"the warm-up takes {warmup:g} steps and the training {steps.total}: the rate never gets above "
-        f"{peak:.2g}, {peak / rate:.1%} of the configured {rate:g}",
+        f"{peak:.2g}, {100 * peak / rate:.2g} % of the configured {rate:g}",
         place=inputs.settings.place(path),
         evidence=(f"{plural(steps.epochs, 'epoch')} of about {steps.total // max(1, steps.epochs)} steps",),
         remedy=f"++{path}={max(1, steps.total // 10)}",

@@ -33,7 +33,14 @@ def check(inputs: Inputs) -> PreflightPart:
     total = len(list(inputs.settings))
     return PreflightPart(
         findings=findings,
-        facts=(PreflightFact(section="settings", label=f"keys that {entry} reads", value=_of(inputs, reading, total)),),
+        facts=(
+            PreflightFact(
+                section="settings",
+                label=f"keys that {entry} reads",
+                value=_of(inputs, reading, total),
+                detail=True,
+            ),
+        ),
     )
 
 

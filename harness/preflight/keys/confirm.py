@@ -42,14 +42,16 @@ def check(inputs: Inputs) -> PreflightPart:
     except HarnessError as error:
         return replace(part, facts=(*part.facts, _fact(f"not observed: {error}")))
     kept = (one for one in part.findings if one.rule != _UNREAD or one.place.key not in seen.recorded)
-    return replace(part, findings=tuple(kept), facts=(*part.facts, _fact(f"{len(seen.recorded)}, by running it")))
+    return replace(
+        part, findings=tuple(kept), facts=(*part.facts, _fact(f"{len(seen.recorded)}, by running it", detail=True))
+    )
 
 
 _UNREAD = "key-without-effect"
 
 
-def _fact(value: str) -> PreflightFact:
-    return PreflightFact(section="settings", label="keys read up to the first step", value=value)
+def _fact(value: str, *, detail: bool = False) -> PreflightFact:
+    return PreflightFact(section="settings", label="keys read up to the first step", value=value, detail=detail)
 
 
 def dry_run_question(inputs: Inputs) -> ReleaseQuestion | None:

@@ -9,9 +9,10 @@ from harness.core.cells import Severity
 from harness.preflight.code.trainer_code import TrainerCode
 from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
-from harness.preflight.release.distributed import deepspeed, fsdp
+from harness.preflight.release.deepspeed import deepspeed
 from harness.preflight.release.known import entry_of
 from harness.preflight.release.libraries import missing_libraries
+from harness.preflight.release.sharding import fsdp
 from harness.preflight.release.trainable import model_findings
 
 _STEPPED = ("accum_grad", "log_interval", "validate_interval", "save_checkpoint_interval")
@@ -212,7 +213,10 @@ def _facts(inputs: Inputs) -> Iterator[PreflightFact]:
     device = inputs.settings.get("device", "cuda")
     if str(device).startswith("cuda") and not inputs.environment.cuda_available:
         yield PreflightFact(
-            section="environment", label="GPU", value="torch sees none here; FunASR's trainers use `cuda`"
+            section="environment",
+            label="GPU",
+            value="torch sees none here; FunASR's trainers use `cuda`",
+            detail=True,
         )
 
 

@@ -244,10 +244,12 @@ def _against_the_shipped(inputs: Inputs) -> Iterator[PreflightFact]:
     lacking = [f"{key}={value}" for key, value in shipped.settings.items() if key not in own and key not in _ITS_OWN]
     lacking = [one for one in lacking if inputs.config.get(one.partition("=")[0]) is None]
     if lacking:
-        yield PreflightFact(section="command", label=f"{label} sets, and nothing here", value=_few(lacking))
+        yield PreflightFact(
+            section="command", label=f"{label} sets, and nothing here", value=_few(lacking), detail=True
+        )
     beside = sorted(own - set(shipped.settings) - set(_ITS_OWN))
     if beside:
-        yield PreflightFact(section="command", label=f"set here, and not by {label}", value=_few(beside))
+        yield PreflightFact(section="command", label=f"set here, and not by {label}", value=_few(beside), detail=True)
 
 
 def _few(texts: list[str]) -> str:

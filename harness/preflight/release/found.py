@@ -71,7 +71,7 @@ def find_release(
     if len(releases) != 1:
         raise ReleaseError(f"--release {spec} means {len(releases)} releases", next_step="name one")
     fetch(releases, cache, jobs=1)
-    how = "the newest published" if spec in (None, "latest") else "named"
+    how = "the newest published" if spec in (None, "latest") else ""
     return FoundRelease(release=releases[0], install_dir=install_path(releases[0], cache), how=how)
 
 
@@ -164,7 +164,7 @@ def _is_recorded(path: Path, one: PackagePath) -> bool:
 def in_a_line(found: FoundRelease) -> str:
     """What was found, with the files that were edited: `1.4.16, installed in …, 2 files edited: …`."""
     if not found.edited:
-        return f"{found.release.label}, {found.how}"
+        return ", ".join(filter(None, (found.release.label, found.how)))
     named = ", ".join(found.edited[:_MOST_NAMED]) + (" …" if len(found.edited) > _MOST_NAMED else "")
     count = len(found.edited)
     return f"{found.release.label}, {found.how}, {count} file{'s' if count > 1 else ''} not as installed: {named}"

@@ -10,6 +10,7 @@ from harness.preflight.rows import arrivals, lengths, lines, speech, texts
 from harness.preflight.rows.data_files import NAMES, named
 from harness.preflight.rows.gathered import Gathered
 from harness.preflight.rows.measured import Arrivals, Measurement, is_audio_jsonl, measure, question
+from harness.preflight.rows.samplers import unknown_classes
 from harness.text.units import duration
 
 __all__ = ["check", "question"]
@@ -25,7 +26,7 @@ def check(inputs: Inputs) -> PreflightPart:
         )
     measurement = measure(inputs)
     found = list(measurement.files.sets.findings)
-    found += arrivals.unknown_classes(inputs)
+    found += unknown_classes(inputs)
     for rows in (measurement.train, measurement.valid):
         if rows is not None:
             found += _about(rows, measurement, inputs)
@@ -73,13 +74,15 @@ def _facts(measurement: Measurement) -> Iterator[PreflightFact]:
         seconds = [header.seconds for header in rows.headers_by_row if header.rate]
         if seconds:
             length = f"{duration(sum(seconds))}; the longest {duration(max(seconds))}"
-            yield PreflightFact(section=SECTION, label=f"{name} speech", value=length)
+            other = rows.data.role != "train"
+            yield PreflightFact(section=SECTION, label=f"{name} speech", value=length, detail=other)
         distinct = len({row.source for row in rows.file.rows if row.source})
         if distinct:
             some = len(rows.headers)
             read = "all" if some == distinct else f"{some} of {distinct}, evenly spaced"
             value = f"headers of {read}; samples of {rows.decoded}"
-            yield PreflightFact(section=SECTION, label=f"{name} recordings read", value=value)
+            whole = some == distinct
+            yield PreflightFact(section=SECTION, label=f"{name} recordings read", value=value, detail=whole)
     if (known := measurement.arrivals) is not None and known.dropping is not None:
         value = f"{known.dropping.rows} rows of the first epoch through the dataset's own code, without opening audio"
         yield PreflightFact(section=SECTION, label="replaced or cut rows", value=value)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.config.toml_tables import did_you_mean
 from harness.core.cells import Severity
 from harness.corpus.jsonl import JsonlRow
 from harness.corpus.row_limits import RowLimits, left_out
@@ -19,6 +18,7 @@ from harness.preflight.rows.data_files import KEYS, NAMES
 from harness.preflight.rows.gathered import Gathered
 from harness.preflight.rows.measured import Arrivals, Measurement, entry_of
 from harness.preflight.rows.reading import JsonRow
+from harness.preflight.rows.samplers import ended_by_a_row
 from harness.worker.trainer import options
 
 MOST_OF_AN_EPOCH = 0.25
@@ -26,28 +26,6 @@ MOST_OF_AN_EPOCH = 0.25
 
 _OWN_LENGTH_SINCE = (1, 0, 18)
 _LIMITS = ("max_token_length", "max_source_length", "min_source_length", "max_target_length", "min_target_length")
-_SETTINGS = {
-    "dataset": "dataset_classes",
-    "dataset_conf.index_ds": "index_ds_classes",
-    "dataset_conf.batch_sampler": "batch_sampler_classes",
-}
-
-
-def unknown_classes(inputs: Inputs) -> Iterator[PreflightFinding]:
-    """Datasets, indexes and samplers that this release does not have."""
-    for path, table in _SETTINGS.items():
-        name = inputs.settings.get(path)
-        names = inputs.code.names(table)
-        if isinstance(name, str) and names and name.lower() not in {one.lower() for one in names}:
-            yield PreflightFinding(
-                severity=Severity.BROKEN,
-                rule="data-class-unknown",
-                message=f"this release has no {path.rpartition('.')[2]} `{name}`: its table gives None, and the call "
-                "raises TypeError",
-                place=inputs.settings.place(path),
-                evidence=(f"it has {', '.join(names)}",),
-                remedy=did_you_mean(name, names) or f"++{path}={names[0]}",
-            )
 
 
 def check(measurement: Measurement, inputs: Inputs) -> Iterator[PreflightFinding]:
@@ -57,6 +35,9 @@ def check(measurement: Measurement, inputs: Inputs) -> Iterator[PreflightFinding
         return
     if arrivals.failure is not None:
         yield from _raised(arrivals.failure, train)
+        return
+    if arrivals.ended is not None or arrivals.valid_ended:
+        yield ended_by_a_row(arrivals, inputs)
         return
     yield from _left_out(train, arrivals, inputs)
     yield from _limit_of_another_row(train, arrivals, inputs)

@@ -13,7 +13,9 @@ from typing import Any
 
 from harness.core.cells import Outcome
 from harness.corpus.user_speech import evenly
+from harness.preflight.code.trainer_code import TrainerCode
 from harness.preflight.inputs import Inputs
+from harness.preflight.release.deepspeed import accumulation
 from harness.preflight.release.release_questions import ReleaseQuestion, ask_release, measured
 from harness.preflight.rows.data_files import DataSets, data_sets, named
 from harness.preflight.rows.gathered import Gathered, gather
@@ -45,6 +47,8 @@ class RankEpoch:
     most: int
     empty: int
     """Batches without a row."""
+    ended: bool
+    """Whether the sampler then gave the number of a row in place of a batch, at which the training ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,8 @@ class Arrivals:
     valid_batches: int | None = None
     valid_empty: int = 0
     """Validation batches without a row."""
+    valid_ended: bool = False
+    """Whether the validation's sampler then gave the number of a row in place of a batch."""
     valid_beyond: int = 0
     """Numbers that the validation's sampler draws beyond the validation set's end."""
     dropping: Dropping | None = None
@@ -121,6 +127,11 @@ class Arrivals:
     schedule_failure: Mapping[str, Any] | None = None
     finished: Mapping[str, Any] | None = None
     """The checkpoint that a resume loads: its `epoch`; None where there is none."""
+
+    @property
+    def ended(self) -> RankEpoch | None:
+        """The epoch in which a process gets no batch but a row's number; the training ends there."""
+        return next((one for ranks in self.epochs for one in ranks if one.ended), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,10 +247,13 @@ def _chosen(train: Gathered | None) -> Sequence[int]:
 def _question(inputs: Inputs, train: Gathered, valid: Gathered | None) -> ReleaseQuestion:
     # Without a validation set no release makes loaders; the finding about it is made elsewhere.
     other = valid or train
+    config = _config(inputs)
+    if (batches := accumulation(inputs, TrainerCode(code=inputs.code, entry=entry_of(inputs)))) is not None:
+        config["train_conf"] = {**config.get("train_conf", {}), "accum_grad": batches}
     request = {
         "entry": entry_of(inputs),
         "config": {
-            **_config(inputs),
+            **config,
             "train_data_set_list": train.data.trainer_path,
             "valid_data_set_list": other.data.trainer_path,
         },
@@ -253,7 +267,7 @@ def _question(inputs: Inputs, train: Gathered, valid: Gathered | None) -> Releas
     return ReleaseQuestion(name="preflight.rows", request=request, whole=False, timeout_seconds=MOST_SECONDS)
 
 
-def _config(inputs: Inputs) -> dict[str, object]:
+def _config(inputs: Inputs) -> dict[str, Any]:
     """The settings in force as nested dicts, with the folder's token list where the config names none."""
     config: dict[str, Any] = json.loads(json.dumps(inputs.settings.section(""), default=str))
     conf = config.get("tokenizer_conf")
@@ -353,6 +367,7 @@ def _parse(outcome: Outcome, chosen: Sequence[int], *, with_valid: bool) -> Arri
         valid_kept=_numbers(valid.get("kept")) if with_valid else None,
         valid_batches=valid.get("batches") if with_valid else None,
         valid_empty=valid.get("empty", 0) if with_valid else 0,
+        valid_ended=valid.get("ended", False) if with_valid else False,
         valid_beyond=valid.get("beyond", 0) if with_valid else 0,
         dropping=None
         if dropping is None
@@ -372,7 +387,7 @@ def _numbers(found: Sequence[int] | None) -> frozenset[int] | None:
 
 
 def _rank_epoch(one: Mapping[str, Any]) -> RankEpoch:
-    return RankEpoch(**{name: one[name] for name in ("batches", "rows", "fewest", "most", "empty")})
+    return RankEpoch(**{name: one[name] for name in ("batches", "rows", "fewest", "most", "empty", "ended")})
 
 
 def _tokens(found: Mapping[str, Any], chosen: Sequence[int]) -> TextTokens | None:

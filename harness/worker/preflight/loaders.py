@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Pass:
     dataset: Any
     batches: list[list[int]]
     """Numbers of the dataset's rows."""
+    ended_by: int | None
+    """The number of a row that the sampler gives in place of a batch, at which a loader raises TypeError."""
     length: int | None
     """What the loader says its length is, after the pass; None where it has none."""
 
@@ -126,9 +128,14 @@ def _has_maker(install_dir: str) -> bool:
 def _run(dataset: Any, sampler: Any, epoch: int) -> Pass:
     if hasattr(sampler, "set_epoch"):
         sampler.set_epoch(epoch)
-    batches = [[int(number) for number in batch] for batch in sampler]
+    batches, ended_by = [], None
+    for batch in sampler:
+        if not isinstance(batch, Iterable):
+            ended_by = int(batch)
+            break
+        batches.append([int(number) for number in batch])
     try:
         length = len(sampler)
     except TypeError:
         length = None
-    return Pass(dataset=dataset, batches=batches, length=length)
+    return Pass(dataset=dataset, batches=batches, ended_by=ended_by, length=length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -131,7 +132,7 @@ def _train(request: Mapping[str, Any], loaders: LoaderRequest, ranks: Sequence[R
     drawn, indexed = 0, 0
     known = True
     for epoch in range(max(wanted, 0)):
-        if epoch >= 2 and drawn > MOST_DRAWN:
+        if (epoch >= 2 and drawn > MOST_DRAWN) or any(one["ended"] for one in itertools.chain(*epochs)):
             break
         epochs.append([])
         for rank in ranks:
@@ -173,6 +174,7 @@ def _counted(passes: Sequence[Pass]) -> dict[str, Any]:
         "fewest": min(sizes, default=0),
         "most": max(sizes, default=0),
         "empty": sizes.count(0),
+        "ended": any(one.ended_by is not None for one in passes),
     }
 
 

@@ -83,10 +83,14 @@ class Endings:
         if not observer.writer.begun or self._written_at == observer.steps:
             return
         # What is left to be written ends the epoch.
-        batches = observer.batches_of_epoch
+        batches, failed = observer.batches_of_epoch, self._error is not None
+        if failed:
+            # First of all: torchrun ends the ranks beside one that failed within a tenth of a second.
+            observer.guard("end", self._write_end, batches)
         if not observer.guard("rest", self._write_rest):
             observer.guard("pending", observer.give_up_waiting)
-        observer.guard("end", self._write_end, batches)
+        if not failed:
+            observer.guard("end", self._write_end, batches)
         self._written_at = observer.steps
         observer.guard("termination", observer.termination.detach)
 

@@ -218,6 +218,18 @@ def test_an_exception_is_recorded_before_the_interpreter_finishes(tmp_path: Path
     assert ended.how == "exception"
 
 
+def test_the_batch_that_a_process_was_in_is_known_after_a_signal(tmp_path: Path) -> None:
+    code = """
+from _funasr_harness_watch.start import _begun as observer
+observer.termination.at(2, 5)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(20)"""
+    status, found = terminated(tmp_path, code)
+    assert status == -signal.SIGTERM
+    (ended,) = [one for one in found if isinstance(one, Ended)]
+    assert (ended.epoch, ended.batches) == (2, 5)
+
+
 def test_a_signal_that_the_training_handles_stays_its_own(tmp_path: Path) -> None:
     code = "signal.signal(signal.SIGTERM, lambda *_: print('mine'))\nos.kill(os.getpid(), signal.SIGTERM)"
     status, found = terminated(tmp_path, code)

@@ -20,7 +20,7 @@ from harness.watch.records import KINDS, Ended, Record, TrainingStep
 
 LONGEST_LINE = 4 * 2**20
 _BLOCK = 2**20
-SIGTERM, CRASH = ".sigterm", ".crash"
+SIGTERM, CRASH, PLACE = ".sigterm", ".crash", ".place"
 """Files in which `worker/watch/termination.py` has tracebacks written; empty while the process runs."""
 _LONGEST_REASON = 200
 _MOST_LINES = 40
@@ -88,14 +88,16 @@ class RecordFile:
         self.ended = True
         lines = text.decode("utf-8", "replace").splitlines()
         crashed = path.suffix == CRASH
+        epoch, batches = _place(path.with_suffix(PLACE))
         return Ended(
             at=at,
             step=self._step,
-            epoch=self._epoch,
+            epoch=self._epoch if batches is None else epoch,
             how="crash" if crashed else "signal",
             status=None if crashed else 128 + signal.SIGTERM,
             exception=lines[0][:_LONGEST_REASON] if crashed else "",
             traceback=tuple(lines[-_MOST_LINES:]),
+            batches=batches,
         )
 
     def _lines(self) -> Iterator[bytes]:
@@ -140,6 +142,15 @@ class RecordFolder:
                 ended = file.ended_at(left[path.stem])
                 if ended is not None:
                     yield path.name, ended
+
+
+def _place(path: Path) -> tuple[int, int | None]:
+    """The epoch and the batch that a process of several was in; None where it was in none, or left no such file."""
+    with _regular_file(path) as opened:
+        words = (b"" if opened is None else os.read(opened, 100)).split()
+    if len(words) != 2 or not all(word.isdigit() for word in words):
+        return 0, None
+    return int(words[0]), int(words[1]) or None
 
 
 def _size(path: Path) -> int:

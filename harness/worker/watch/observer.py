@@ -161,6 +161,8 @@ class TrainingObserver:
             self.guard("steps", self._write_step, True)
             # What its loop said of the step came before this was known.
             self._let_go()
+        if self.several and self._open_epoch is not None:
+            self.guard("place", self.termination.at, self.epoch, self._open_epoch.batches + 1)
         self.facts = self.guard("batches", self.batches.given, {**dict(enumerate(args)), **kwargs})
         self._target_length = 0
         self.enter(phases.FORWARD)
@@ -357,6 +359,8 @@ class TrainingObserver:
         """Write what the epoch's training batches were."""
         done, self._open_epoch = self._open_epoch, None
         if done is not None and done.batches:
+            if self.several:
+                self.guard("place", self.termination.at, done.number, 0)
             self.flush()
             self._queue("epoch", {"epoch": done.number, "step": self.steps, **done.fields()}, None)
 

@@ -14,6 +14,8 @@ from typing import Any
 
 SUFFIX = ".sigterm"
 """Of the file beside the records; it is removed at an end of another kind."""
+PLACE = ".place"
+"""The same for the epoch and the batch that this process is in, which a traceback does not show."""
 CRASH = ".crash"
 """The same for SIGABRT, SIGSEGV and their like: libraries for communication abort a process."""
 
@@ -24,6 +26,7 @@ class TerminationObserver:
     def __init__(self) -> None:
         self._file: Any = None
         self._crash: Any = None
+        self._place: Any = None
 
     def attach(self, records: str) -> None:
         """Observe this process, whose records are in this file."""
@@ -38,19 +41,25 @@ class TerminationObserver:
             self._crash = open(stem + CRASH, "wb", buffering=0)  # noqa: SIM115
             # The abort may come from a thread of a library, which has no frames of Python.
             faulthandler.enable(file=self._crash, all_threads=True)
+        self._place = open(stem + PLACE, "wb", buffering=0)  # noqa: SIM115
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
+
+    def at(self, epoch: int, batches: int) -> None:
+        """The process is in this batch of the epoch, counted from 1; 0 where the epoch has ended."""
+        if self._place is not None:
+            os.pwrite(self._place.fileno(), b"%12d %12d" % (epoch, batches), 0)
 
     def _forget(self) -> None:
         if self._file is not None:
             faulthandler.unregister(signal.SIGTERM)
         if self._crash is not None:
             faulthandler.disable()
-        self._file = self._crash = None
+        self._file = self._crash = self._place = None
 
     def detach(self) -> None:
         """The process ends in another way."""
-        files = [file for file in (self._file, self._crash) if file is not None]
+        files = [file for file in (self._file, self._crash, self._place) if file is not None]
         self._forget()
         for file in files:
             name = file.name

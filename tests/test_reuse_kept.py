@@ -88,6 +88,18 @@ def test_a_later_run_reuses_what_an_earlier_one_found_out(folder, ran, tmp_path)
     assert [other.offer(cell, request(cell, seed=2)) for cell in again] == [None, None, None]
 
 
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_drawn_cell_is_compared_with_what_it_was_in_an_earlier_run(folder, ran, tmp_path, differs) -> None:
+    first = reuse_of({CELL.release: folder}, tmp_path)
+    first.learn(outcome(ran), request(CELL), ran.used)
+    first.save()
+    again = reuse_of({CELL.release: folder}, tmp_path)
+    assert again.offer(CELL, request(CELL)) is None
+    again.learn(replace(outcome(ran), metrics={"parameters": ran.answer + differs}), request(CELL), ran.used)
+    facts = again.count.facts()
+    assert (facts.confirmed, facts.refuted) == ((0, (CELL.id,)) if differs else (1, ()))
+
+
 def test_what_turned_out_wrong_is_forgotten(folder, ran, tmp_path) -> None:
     first = reuse_of({CELL.release: folder}, tmp_path)
     first.learn(outcome(ran), request(CELL), ran.used)

@@ -138,7 +138,7 @@ class Reuse:
             return
         release, shared = self._release(cell), self._key(cell, request)
         known = self._known_of(shared)
-        predicted = next((one for one in known if self._predicts(one, cell, release)), None)
+        predicted = next((one for one in known if equals(one.fingerprint, release)), None)
         self._sample.ran(cell, predicted is not None)
         if predicted is not None:
             self._compare(predicted.outcome, outcome)
@@ -151,9 +151,6 @@ class Reuse:
             self._example = KnownOutcome(outcome=outcome, fingerprint=found)
             known.append(self._example)
             self._new[shared] = cell.check
-
-    def _predicts(self, known: KnownOutcome, cell: Cell, release: ReleaseSeen) -> bool:
-        return known.outcome.cell.release != cell.release and equals(known.fingerprint, release)
 
     def offer(self, cell: Cell, request: Mapping[str, Any]) -> Outcome | None:
         """The outcome of a cell that need not run; None for one that is to run."""

@@ -526,6 +526,39 @@ def has_one_step_without_a_rate(metrics: Metrics) -> None:
     metrics["resumed"]["learning_rates"] = [0.0, *RATES[4:]]
 
 
+def has_an_optimizer_that_remembers_nothing(metrics: Metrics) -> None:
+    metrics["resumed"]["moments_kept"] = 0
+
+
+def shows_no_weights_after_resuming(metrics: Metrics) -> None:
+    metrics["resumed"] |= {"weights_differ": None, "moments_differ": None}
+
+
+def saves_where_nobody_can_watch(metrics: Metrics) -> None:
+    metrics["whole"]["saved"] = []
+
+
+def ranks_by_a_file_that_is_gone_and_by_a_default(metrics: Metrics) -> None:
+    metrics["files"]["scores"]["loss"] = {"model.pt.ep9": 0.5, FILES[0]: None, FILES[1]: 7.5}
+
+
+def validates_without_a_loss(metrics: Metrics) -> None:
+    for validation in metrics["whole"]["validations"]:
+        validation["losses"] = [None, None]
+
+
+def keeps_a_best_that_was_not_compared(metrics: Metrics) -> None:
+    del metrics["files"]["same_as"]["model.pt.best"]
+
+
+def averages_equal_checkpoints(metrics: Metrics) -> None:
+    metrics["files"]["averages"]["model.pt.avg2"]["members"] = [FILES[:2], FILES[2:]]
+
+
+def averages_a_file_that_nobody_saw(metrics: Metrics) -> None:
+    metrics["files"]["averages"]["model.pt.avg2"]["members"] = [["model.pt.ep1.2", "model.pt.ep9"]]
+
+
 def was_stopped_before_the_first_batch(metrics: Metrics) -> None:
     """All of the uninterrupted run is due, and its schedule begun again looks alike."""
     metrics["resumed"] |= {"left": {"forwards": 0}}
@@ -663,6 +696,9 @@ def nothing_was_seen(metrics: Metrics) -> None:
 
 
 SCENES: tuple[Plant, ...] = (
+    *(has_an_optimizer_that_remembers_nothing, shows_no_weights_after_resuming, saves_where_nobody_can_watch),
+    *(ranks_by_a_file_that_is_gone_and_by_a_default, validates_without_a_loss, keeps_a_best_that_was_not_compared),
+    *(averages_equal_checkpoints, averages_a_file_that_nobody_saw),
     *(plant for plant, _ in FAULTS),
     *(resumes_with_an_error, resumes_within_with_an_error, goes_on_with_other_batches, breaks_off_before_it_saves),
     *(goes_on_with_batches_that_nobody_saw, takes_no_step_after_resuming, tells_no_losses),

@@ -122,7 +122,7 @@ def watched(session: nox.Session) -> None:
 
 @nox.session(venv_params=VENV_PARAMS)
 def harden(session: nox.Session) -> None:
-    """Give every parser thousands of mutated inputs and every output hostile text; write `reports/hardening.md`."""
+    """Kill runs, cut stores, plant faults, give every parser mutated inputs; write `reports/hardening.md`."""
     install(session)
     session.install(FUZZER)
     session.run("python", "-m", "tests.harden", *session.posargs)

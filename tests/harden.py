@@ -29,6 +29,11 @@ from tests.fuzz.targets import parsers
 ROOT = Path(__file__).parent.parent
 Result = TypeVar("Result", PartResult, FuzzResult)
 REPORT = ROOT / "reports" / "hardening"
+PARTS = (
+    *("misbehaviours of cells", "cuts of the store", "kills of a whole run"),
+    *(f"kills of the {kind}" for kind in KINDS),
+    "soak: random faults in every process",
+)
 TESTS = {
     "hostile text: every field in every output": ("tests/test_hostile_text.py",),
     "cells that a busy machine kept waiting": ("tests/test_starved_cells.py",),
@@ -141,6 +146,7 @@ def text_of(record: dict[str, Any]) -> str:
         "",
         *(f"- {one.part}: {count} {name}." for one, _ in parts for name, count in one.figures.items()),
         *(f"- {one.part}: `{fault}`" for one, _ in parts for fault in one.faults),
+        *(f"- Not run yet: {name}." for name in PARTS if name not in record["parts"]),
         "",
         "Misbehaviours: " + "; ".join(f"{one.name} ({one.expected})" for one in misbehaviours()) + ".",
         "",
@@ -152,6 +158,8 @@ def text_of(record: dict[str, Any]) -> str:
             f"| {name} | {one['passed']} | {one['failed']} | {one['skipped']} | {one['commit']} |"
             for name, one in record["tests"].items()
         ),
+        "",
+        *(f"- Not run yet: {name}." for name in TESTS if name not in record["tests"]),
         "",
         *_parsers_text([(_of(FuzzResult, one), one["commit"]) for one in record["parsers"].values()]),
         "",
@@ -175,7 +183,12 @@ def _parsers_text(results: list[tuple[FuzzResult, str]]) -> list[str]:
         for one, commit in results
     ]
     faults = [f"- {one.parser}, {one.engine}: `{fault}`" for one, _ in results for fault in one.faults]
-    return [*lines, "", *(["Faults:", "", *faults] if faults else ["No fault."])]
+    missing = 2 * len(parsers()) - len(results)
+    lines += [
+        "",
+        *([f"Not run yet: {missing} of {2 * len(parsers())} pairs of a parser and an engine."] * bool(missing)),
+    ]
+    return [*lines, "", *(["Faults:", "", *faults] if faults else ["No fault in what was run."] * bool(results))]
 
 
 def _tested(*files: str) -> dict[str, int]:

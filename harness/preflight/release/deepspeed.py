@@ -1,6 +1,7 @@
 """DeepSpeed: what has to be there, what its config and FunASR's settings cannot do together, and what it ignores.
 
-Run with DeepSpeed 0.19 on a CPU with gloo, in 1.4.16; what earlier releases do differently is read from their code.
+A missing launcher, config or batch size, and FSDP beside it, were run with DeepSpeed 0.19 on a CPU with gloo, in
+1.4.16. What is said of DeepSpeed's optimizer, of ignored settings and of earlier releases is read from their code.
 """
 
 from __future__ import annotations

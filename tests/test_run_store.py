@@ -20,6 +20,7 @@ from hypothesis import given
 from strategies import outcomes as any_outcomes
 
 from harness.core.cells import Cell, Outcome, Status
+from harness.core.earlier_schemas import SCHEMA
 from harness.core.errors import BusyError, StoreError
 from harness.run.outcome_lines import line_of
 from harness.run.provenance import Provenance
@@ -270,7 +271,7 @@ GOOD = json.loads(line_of(outcome(2)))
         b"null",
         b"\xff",
         b"\0\0\0",
-        json.dumps(GOOD | {"schema": 4}).encode(),
+        json.dumps(GOOD | {"schema": SCHEMA + 1}).encode(),
         json.dumps(GOOD | {"id": "1.4.2"}).encode(),
         json.dumps(GOOD | {"status": "fine"}).encode(),
         json.dumps(GOOD | {"failure": {"type": "x"}}).encode(),

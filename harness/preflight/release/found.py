@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import Distribution, PackagePath, distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -139,26 +140,36 @@ def _editable(found: Distribution) -> Path | None:
 
 def _edited(found: Distribution, root: Path) -> Iterator[str]:
     """What differs from the RECORD of the installation; nothing where there is no RECORD."""
-    recorded = [one for one in found.files or () if one.parts[:1] == (PACKAGE,) and one.hash is not None]
+    recorded = dict(_recorded(found))
     if not recorded:
         return
-    for one in recorded:
-        path = root / one
+    for name, hashed in recorded.items():
+        path = root / name
         if not path.is_file():
-            yield f"{one}: gone"
-        elif not _is_recorded(path, one):
-            yield f"{one}: edited"
-    names = {one.as_posix() for one in recorded}
+            yield f"{name}: gone"
+        elif not _is_recorded(path, hashed):
+            yield f"{name}: edited"
     for path in sorted((root / PACKAGE).rglob("*.py")):
-        if (name := path.relative_to(root).as_posix()) not in names:
+        if (name := path.relative_to(root).as_posix()) not in recorded:
             yield f"{name}: added"
 
 
-def _is_recorded(path: Path, one: PackagePath) -> bool:
-    if one.hash is None or one.hash.mode not in hashlib.algorithms_guaranteed:
+def _recorded(found: Distribution) -> Iterator[tuple[str, str]]:
+    """The package's files in the RECORD, each with its hash, `sha256=…`.
+
+    `Distribution.files` leaves out, since Python 3.12, files that are gone.
+    """
+    for row in csv.reader((found.read_text("RECORD") or "").splitlines()):
+        if len(row) > 1 and row[0].startswith(f"{PACKAGE}/") and row[1]:
+            yield row[0], row[1]
+
+
+def _is_recorded(path: Path, hashed: str) -> bool:
+    algorithm, _, value = hashed.partition("=")
+    if algorithm not in hashlib.algorithms_guaranteed:
         return True
-    digest = hashlib.new(one.hash.mode, path.read_bytes()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == one.hash.value
+    digest = hashlib.new(algorithm, path.read_bytes()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == value
 
 
 def in_a_line(found: FoundRelease) -> str:

@@ -21,7 +21,7 @@ from harness.core.durable import write_json
 _SCHEMA = 1
 _Seen = tuple[int, int, int]
 _Entry = tuple[int, int, int, str]
-"""Bytes, nanoseconds of the last change, inode, SHA-256."""
+"""Bytes, nanoseconds of the last change of the inode, its number, SHA-256."""
 
 
 def manifest_path(place: Path) -> Path:
@@ -99,7 +99,8 @@ def _files(folder: Path, below: str = "") -> Iterator[tuple[str, os.DirEntry[str
 
 def _seen(entry: os.DirEntry[str]) -> _Seen:
     seen = entry.stat(follow_symlinks=False)
-    return seen.st_size, seen.st_mtime_ns, seen.st_ino
+    # Not the time of the content: anybody can set that, and a file in the place of another may get its inode's number.
+    return seen.st_size, seen.st_ctime_ns, seen.st_ino
 
 
 def _sha256(path: Path) -> str:

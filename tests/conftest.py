@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Keep one shard, and put the longest files first where several processes share the tests.
 
     A file's tests stay together: what it measures once for all of them is measured once. Long tests are left out unless
-    they are asked for by their mark.
+    `-m` selects them.
     """
     if "long" not in config.option.markexpr and (left_out := [one for one in items if one.get_closest_marker("long")]):
         items[:] = [item for item in items if item not in left_out]

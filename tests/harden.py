@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def _everything(given: argparse.Namespace, seed: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Kind, name and record of each thing, made when it is asked for."""
+    """Kind, name and record of each part, test and parser, as they are run one after the other."""
     wanted = given.only or ("parts", "tests", "parsers")
     for make in _parts(given, seed) if "parts" in wanted else ():
         done = make()

@@ -91,6 +91,11 @@ def wrong_inputs() -> dict[str, Callable[[Path], Any]]:
     }
 
 
+def test_a_token_list_that_is_not_there_is_named_as_such(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"other\.json: no such file or folder"):
+        read_own_texts(folder / "train.jsonl", folder / "other.json")
+
+
 @pytest.mark.parametrize("name", wrong_inputs())
 def test_what_cannot_be_used_is_named(folder: Path, name: str) -> None:
     wrong_inputs()[name](folder)

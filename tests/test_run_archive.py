@@ -72,6 +72,17 @@ def test_a_folder_without_runs_has_the_committed_ones(
     assert [run_name(one) for one in known_runs() if one not in known] == ["runs/first"]
 
 
+def test_a_run_of_the_working_folder_is_looked_at_in_place_of_the_committed_one(
+    committed_runs: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert folder.name == "atlas"
+    monkeypatch.chdir(folder.parents[1])
+    known = known_runs()
+    assert Path("reports/atlas") in known
+    assert [one.name for one in known].count("atlas") == 1
+    assert len(known) == len(list(run_folders(committed_runs)))
+
+
 def test_in_a_checkout_each_committed_run_is_found_once(committed_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(committed_runs.parent)
     names = [run_name(one) for one in known_runs()]

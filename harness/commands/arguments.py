@@ -160,14 +160,14 @@ def _add_explain(commands: Commands) -> None:
     parser.add_argument("--release", metavar="VERSION", help="FunASR's version (default: as the log shows it)")
     parser.add_argument(
         "--train",
-        type=Path,
+        type=file_path,
         metavar="JSONL",
         help="the rows that were trained on, to compare the losses with the unigram baseline of their texts; "
         "needs --tokens (default: none)",
     )
     parser.add_argument(
         "--tokens",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="the model's token list, or its folder: its config.yaml and seg_dict are read beside it (default: none)",
     )

@@ -98,8 +98,10 @@ def _criterion(settings: SettingsInForce, config: Path, *, assumed: bool) -> tup
 
 
 def _token_list(given: Path) -> Path:
-    if not given.is_dir():
+    if given.is_file():
         return given
+    if not given.is_dir():
+        raise InputError(f"{given}: no such file or folder", next_step="name the model's folder or its token list")
     found = next((one for one in (given / "tokens.json", given / "tokens.txt") if one.is_file()), None)
     if found is None:
         raise InputError(f"{given}: neither tokens.json nor tokens.txt in this folder", next_step="name the token list")

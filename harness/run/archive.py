@@ -48,11 +48,11 @@ def known_runs() -> list[Path]:
     """The folders of the runs that are looked at where none is named, by name.
 
     They lie in `runs/` and `reports/` of the working folder. The committed runs that the harness brings along are
-    looked at in every working folder.
+    looked at in every working folder, but for those of which `reports/` there has one of the same name.
     """
-    committed = built_in.committed_reports()
-    here = Path(built_in.REPORTS).resolve() == committed.resolve()
-    return sorted(run_folders(*FOLDERS, *(() if here else (committed,))))
+    own = list(run_folders(*FOLDERS))
+    names = {folder.name for folder in own if folder.parent == Path(built_in.REPORTS)}
+    return sorted([*own, *(one for one in run_folders(built_in.committed_reports()) if one.name not in names)])
 
 
 def run_name(folder: Path) -> str:

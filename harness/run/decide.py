@@ -125,8 +125,8 @@ def _timed_out(limit: float, remains: CellArtifacts) -> _Decision:
 def _busy(event: Finished | ReleaseDied, limit: float, what: str = "") -> _Decision | None:
     """The decision for a cell that had too little of a processor to be judged by the clock.
 
-    One that hangs asleep waits for no processor, and one that computes without end gets one where the machine has one
-    to give: for them it is None. Where the kernel does not say who waited, too.
+    None for a cell that sleeps, which waits for no processor, and for one that computes on a processor that it got.
+    None too where the kernel does not count the time that threads wait.
     """
     if event.ran_seconds >= ENOUGH * limit or event.waited_seconds < ENOUGH * limit:
         return None

@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave benchmarks out unless they are asked for by their mark."""
+    """Leave benchmarks out unless `-m` selects them."""
     # Not by `-m` in addopts: that would be forgotten with the first `-m` of the user's.
     if "bench" in config.option.markexpr:
         return

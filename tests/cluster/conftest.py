@@ -6,7 +6,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave them out unless they are asked for by their mark."""
+    """Leave them out unless `-m` selects them."""
     if "cluster" in config.option.markexpr:
         return
     left_out = [item for item in items if item.get_closest_marker("cluster")]

@@ -30,6 +30,10 @@ _PASS = re.compile(r" in (?:forward|backward)(?:_step)?$")
 """A frame of a forward or backward pass, as `faulthandler` writes it."""
 BEHIND_STEPS = 20
 """The same in steps, where these are slow."""
+_EQUAL_BATCHES = (
+    "filter the rows before the training and not in the sampler (`max_token_length`), so that each rank has the same "
+    "number of batches"
+)
 
 
 def about_ranks(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
@@ -90,8 +94,7 @@ def _epochs(ranks: list[RankState]) -> Iterator[WatchFinding]:
                 f"rank {rank.rank}: {of[epoch].batches} batches, step {of[epoch].step} at the end of the epoch"
                 for rank, of in zip(ranks, ended, strict=True)
             ),
-            remedy="filter the rows before the training and not in the sampler (`max_token_length`), so that each rank "
-            "has the same number of batches",
+            remedy=_EQUAL_BATCHES,
         )
         return
 
@@ -121,8 +124,7 @@ def _left_behind(ranks: list[RankState], now: float) -> Iterator[WatchFinding]:
                     f"waits within it since {seconds:.0f} s: it had more batches, and no other rank will join its step",
                     step=rank.steps,
                     rank=rank.rank,
-                    remedy="filter the rows before the training and not in the sampler (`max_token_length`), so that "
-                    "each rank has the same number of batches",
+                    remedy=_EQUAL_BATCHES,
                 )
                 return
 
@@ -149,8 +151,7 @@ def _broke_off_apart(ranks: list[RankState]) -> Iterator[WatchFinding]:
         "of it: the ranks have different numbers of batches",
         step=ranks[0].steps,
         rank=behind,
-        remedy="filter the rows before the training and not in the sampler (`max_token_length`), so that each rank has "
-        "the same number of batches",
+        remedy=_EQUAL_BATCHES,
     )
 
 
@@ -170,8 +171,7 @@ def _broke_off_in_a_further_batch(ranks: list[RankState]) -> Iterator[WatchFindi
                     step=other.steps,
                     rank=other.rank,
                     evidence=(f"rank {rank.rank}: {done.batches} batches",),
-                    remedy="filter the rows before the training and not in the sampler (`max_token_length`), so that "
-                    "each rank has the same number of batches",
+                    remedy=_EQUAL_BATCHES,
                 )
                 return
 

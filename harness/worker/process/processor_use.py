@@ -1,6 +1,6 @@
 """How much of a processor some processes got, and how long they waited for one.
 
-By it a cell that hangs is told apart from one that a busy machine kept waiting: who sleeps waits for no processor.
+It separates a cell that hangs from one that a busy machine kept waiting: a sleeping thread waits for no processor.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from harness.core import processes
 
 LOOK_SECONDS = 1.0
-"""As often the threads are looked at: of one that ends, what it did since is not known."""
+"""Between two looks at the threads; what a thread that ends did since the last one is not known."""
 _NANOSECONDS = 1e9
 
 

@@ -1,6 +1,6 @@
 """The `properties` check: properties of a variant's models at any size, searched for counter-examples.
 
-Each property, its source and its limits: docs/checks.md#properties.
+Each property and its limits: docs/checks.md#properties.
 """
 
 from __future__ import annotations

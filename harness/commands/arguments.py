@@ -548,7 +548,7 @@ def _add_estimate(commands: Commands) -> None:
     parser.add_argument(
         "--gpu",
         metavar="KEY",
-        help="take context and workspaces from this baseline's calibration (default: unmeasured estimates)",
+        help="take context and workspaces from this baseline's calibration (default: neither is known)",
     )
     add_json(parser, "print one JSON record to standard output, sizes in bytes")
     add_baselines(parser, "folder of the baselines that --gpu reads")

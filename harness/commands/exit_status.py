@@ -36,14 +36,18 @@ _RUN = {
     BAD_INPUT: "bad input; or a cell failed because of a key, value or file of your own, and nothing worse happened",
     FAULT: "a fault of the harness or of the machine: a cell errored or has no outcome",
 }
-_PLAIN = {BAD_INPUT: "bad input", FAULT: "a fault of the harness or of the machine"}
+PLAIN: Mapping[int, str] = {BAD_INPUT: "bad input", FAULT: "a fault of the harness or of the machine"}
+"""Of commands that look at nothing that can be right or wrong."""
 
 BY_COMMAND: Mapping[str, Mapping[int, str]] = {
     "preflight": {
         FINE: "go: nothing was found that stops or changes the training",
         FOUND: "no go: it will not train, or trains something else than your files and command say",
         BAD_INPUT: "the input cannot be read",
-        FAULT: "a fault of the harness or of the machine",
+        FAULT: (
+            "not decided: nothing above minor was found, and a part could not be checked; or a fault of the harness or "
+            "of the machine"
+        ),
     },
     "explain": {
         FINE: "nothing wrong was found in the log, or the cause of everything that is wrong is known",
@@ -64,7 +68,7 @@ BY_COMMAND: Mapping[str, Mapping[int, str]] = {
         BAD_INPUT: "bad input, such as shards of different matrices, commits or environments; or as `run`",
         FAULT: "a fault of the harness or of the machine: a shard is missing, or a cell errored or has no outcome",
     },
-    "list": {FINE: "the cells were listed", **_PLAIN},
+    "list": {FINE: "the cells were listed", **PLAIN},
     "releases": {
         FINE: "the releases were listed, locked or fetched",
         BAD_INPUT: "bad input, such as a release that does not exist",
@@ -99,17 +103,17 @@ BY_COMMAND: Mapping[str, Mapping[int, str]] = {
         BAD_INPUT: "bad input, such as a release that was named good and fails",
         FAULT: "no cell could be judged, or an end of the search gave different answers in two runs",
     },
-    "drift": {FINE: "the groups of loss curves were printed", **_PLAIN},
-    "bundle": {FINE: "the bundle was written", **_PLAIN},
-    "baseline": {FINE: "the baselines were shown, written, or left as they are", **_PLAIN},
+    "drift": {FINE: "the groups of loss curves were printed", **PLAIN},
+    "bundle": {FINE: "the bundle was written", **PLAIN},
+    "baseline": {FINE: "the baselines were shown, written, or left as they are", **PLAIN},
     "estimate": {
         FINE: "the prediction was printed; the batch of one utterance fits every card of --fit",
         FOUND: "not even one utterance fits a card of --fit",
-        **_PLAIN,
+        **PLAIN,
     },
-    "pack": {FINE: "every run was compressed", **_PLAIN},
-    "cache": {FINE: "the entries were shown or removed", **_PLAIN},
-    "completion": {FINE: "the script was printed", **_PLAIN},
+    "pack": {FINE: "every run was compressed", **PLAIN},
+    "cache": {FINE: "the entries were shown or removed", **PLAIN},
+    "completion": {FINE: "the script was printed", **PLAIN},
 }
 """The statuses that a command returns, and what they mean there. `INTERRUPTED` is possible in all of them."""
 

@@ -281,6 +281,7 @@ PLANTED = [
     (EPOCH, "++train_conf,max_epoch=50 \\\n", "hydra-cannot-read", Severity.BROKEN, "the key contains a character"),
     (EPOCH, "++train_conf.max_epoch=５０ \\\n", "hydra-cannot-read", Severity.BROKEN, "full-width"),
     (EPOCH, "＋＋train_conf.max_epoch=50 \\\n", "typographic-sign", Severity.BROKEN, "full-width"),
+    (EPOCH, '"" \\\n', "hydra-cannot-read", Severity.BROKEN, "empty"),
     (EPOCH, "++a={b: 4, c: d} \\\n", "hydra-cannot-read", Severity.BROKEN, "as a whole"),
     ("lr=0.0002", "lr=0,0002", "hydra-sweep", Severity.BROKEN, "decimal point"),
     ('dir="data/list"', 'dir="~/list"', "hydra-cannot-read", Severity.BROKEN, "replaces `~`"),

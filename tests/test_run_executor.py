@@ -258,7 +258,7 @@ def test_a_stack_process_that_always_dies_loses_no_cell_and_ends(scene: Scene) -
     scene.on_enter = {"1.0.0": ["kills_the_stack_process_first"]}
     cells = [scene.add("passes"), scene.add("passes")]
     outcomes = scene.run()
-    reason = "not run: the stack process was ended by SIGKILL, and again after it was restarted"
+    reason = "not run: the process of all releases was ended by SIGKILL, and again after it was restarted"
     assert {(outcomes[cell].status, outcomes[cell].reason) for cell in cells} == {(Status.ERRORED, reason)}
 
 
@@ -273,7 +273,8 @@ def test_a_stack_process_that_cannot_start_is_reported_by_its_last_words(scene: 
         outcome = scene.run()[cell]
     assert outcome.status is Status.ERRORED
     assert outcome.reason == (
-        "not run: the stack process exited with 4, and again after it was restarted; its last words: no driver"
+        "not run: the process of all releases exited with 4, and again after it was restarted;"
+        " its last words: no driver"
     )
 
 

@@ -219,7 +219,7 @@ def test_a_cell_that_kills_the_stack_process_is_errored_and_the_others_go_on(sce
     scene.jobs = 1
     outcome = run_beside_others(scene, "kills_the_stack_process")
     assert outcome.status is Status.ERRORED
-    assert outcome.reason == "the stack process was ended by SIGKILL while this cell ran"
+    assert outcome.reason == "the process of all releases was ended by SIGKILL while this cell ran"
 
 
 def stack_processes(scene: Scene) -> int:

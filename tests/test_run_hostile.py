@@ -84,7 +84,7 @@ def test_a_hostile_result_costs_its_own_cell_and_every_bystander_runs(scene: Sce
     assert outcomes[sockets].evidence["sockets"] == 0
     assert sorted(scene.warnings) == [
         "the process of 1.0.0 was stopped by a signal, and continued",
-        "the stack process was stopped by a signal, and continued",
+        "the process of all releases was stopped by a signal, and continued",
     ]
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from parsed import judge_invariants
 from harness.worker.checks import dispatch, ranks
 from harness.worker.release import shims
 from harness.worker.trainer import launch
+from harness.worker.trainer.children import ChildResult
 
 SETTINGS = {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 1, "processes": 2, "gpus": 0}
 
@@ -117,3 +121,34 @@ def test_on_gpus_they_talk_by_nccl_and_the_device_is_asked_for_its_noise(
     ranks.train(request, tmp_path, 1)
     assert [words["backend"] for words in said] == [backend]
     assert ranks.single_trainings(request) == singles
+
+
+@pytest.mark.parametrize(("waited", "measured"), [(0.0, True), (ranks.PATIENCE_SECONDS, False)])
+def test_a_rank_that_got_no_processor_is_no_fault_of_the_release(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, waited: float, measured: bool
+) -> None:
+    """A release that hangs sleeps; a rank that could have run and was kept waiting says nothing of it."""
+
+    def child(_request: Any, name: str, _work: Any) -> ChildResult:
+        ranked = name.startswith("ranks-")
+        failure = {"signature": "RuntimeError@barrier"} if ranked else None
+        return ChildResult(value={ranks.WAITED: waited} if ranked else {}, failure=failure, output="")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "run_in_child", child)
+    found = ranks.compare({"device": "cpu"}, 2)
+    judged = judge_invariants({"ranks": found}).reasons.get("ranks")
+    if measured:
+        assert judged
+        assert "RuntimeError@barrier" in judged[0]
+    else:
+        assert found == {ranks.NOT_MEASURED: "the machine was busy: a process waited 120 s for a processor"}
+        assert not judged
+
+
+def test_a_process_that_sleeps_waits_for_no_processor() -> None:
+    assert ranks._waited_seconds(os.getpid()) >= 0.0
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as sleeper:
+        time.sleep(0.3)
+        assert ranks._waited_seconds(sleeper.pid) < ranks.PATIENCE_SECONDS / 2
+        sleeper.kill()

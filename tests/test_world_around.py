@@ -19,6 +19,8 @@ from execute_scene import Scene
 
 from harness.core.cells import Status
 from harness.core.durable import unforeseen_storage_error
+from harness.core.errors import StackError
+from harness.environments.environment import probe
 
 ROOT = Path(__file__).parent.parent
 CALL = "import sys; from harness.cli import main; sys.exit(main())"
@@ -184,7 +186,7 @@ def test_a_clock_that_jumps_changes_no_outcome(tmp_path: Path, monkeypatch: pyte
 def run_program(scene: Scene, *before: str) -> dict[str, Any]:
     """The outcomes of a scene that is run in a process of its own, by cell."""
     scene_file = scene.save(scene.workspace.parent / "scene.json")
-    env = environment(PYTHONPATH=os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
+    env = environment(PYTHONPATH=os.pathsep.join((str(ROOT), str(ROOT / "tests"), str(scene.workspace.parent))))
     program = [*before, sys.executable, execute_scene.__file__, str(scene_file)]
     done = subprocess.run(program, env=env, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -202,11 +204,19 @@ def can_unshare() -> bool:
     return subprocess.run([*NO_SHARED_MEMORY, "true"], capture_output=True, check=False).returncode == 0
 
 
+READ_ONLY = 'mount -t tmpfs -o ro none /dev/shm && ! touch /dev/shm/x 2> /dev/null && exec "$@"'
+NONE_AT_ALL = (
+    'other=$(mktemp -d) && mount -t tmpfs none "$other" && for name in null zero random urandom; do '
+    'touch "$other/$name" && mount --bind "/dev/$name" "$other/$name" || exit 9; done && '
+    'ln -s /proc/self/fd "$other/fd" && mount --rbind "$other" /dev && ! test -e /dev/shm && exec "$@"'
+)
+
+
 @pytest.mark.skipif(not can_unshare(), reason="this kernel gives its users no mounts of their own")
-def test_cells_run_where_nobody_can_write_to_shared_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("without", [READ_ONLY, NONE_AT_ALL], ids=["read-only", "none at all"])
+def test_cells_run_where_nobody_can_write_to_shared_memory(tmp_path: Path, without: str) -> None:
     scene = Scene(tmp_path / "workspace")
     cells = [*scene.bystanders(1), scene.add("exits_with_three")]
-    without = 'mount -t tmpfs -o ro none /dev/shm && ! touch /dev/shm/x 2> /dev/null && exec "$@"'
     found = run_program(scene, *NO_SHARED_MEMORY, without, "sh")
     assert [found[cell.id]["status"] for cell in cells] == ["passed", "passed", "crashed"]
 
@@ -235,8 +245,48 @@ def test_a_cell_that_the_kernel_ends_for_want_of_memory_takes_nobody_along(tmp_p
     scene = Scene(tmp_path / "workspace", memory=8 << 30)
     before, eater = scene.bystanders(1), scene.add("eats_memory", bytes=600 << 20)
     others = [*before, *scene.bystanders(1)]
-    enter = f'echo $$ > {small_memory}/cgroup.procs && exec "$@"'
-    found = run_program(scene, "sh", "-c", enter, "sh")
+    found = run_program(scene, *within(small_memory))
     assert found[eater.id]["status"] == "out_of_memory"
     assert found[eater.id]["reason"] == "killed by the kernel, which had no memory left"
     assert {found[cell.id]["status"] for cell in others} == {"passed"}
+
+
+def within(group: Path) -> tuple[str, ...]:
+    """Words that start a program in this control group."""
+    return "sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"
+
+
+def test_a_machine_too_small_for_the_imports_of_all_releases_is_named(tmp_path: Path, small_memory: Path) -> None:
+    scene = Scene(tmp_path / "workspace")
+    (tmp_path / "takes_much.py").write_text("taken = b'x' * (600 << 20)\n")
+    scene.preload = ("takes_much",)
+    cell = scene.add("passes")
+    outcome = run_program(scene, *within(small_memory))[cell.id]
+    assert outcome["status"] == "errored"
+    assert outcome["reason"] == (
+        "not run: the process of all releases was ended by the kernel, which had no memory left, and again after it"
+        " was restarted"
+    )
+
+
+def test_a_machine_too_small_for_torch_is_named(tmp_path: Path, small_memory: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!{sys.executable}\ntaken = b'x' * (600 << 20)\n")
+    python.chmod(0o755)
+    code = (
+        "import sys; from harness.core.errors import StackError; from harness.environments.environment import probe\n"
+        "try: probe(sys.argv[1])\n"
+        "except StackError as error: print(error.what, error.cause, error.next_step, sep='; ')"
+    )
+    words = [*within(small_memory), sys.executable, "-c", code, str(python)]
+    done = subprocess.run(words, cwd=ROOT, env=environment(), text=True, capture_output=True, check=False)
+    assert "was ended by SIGKILL while it imported torch; the kernel had no memory left; give" in done.stdout
+
+
+def test_an_interpreter_that_somebody_kills_is_no_want_of_memory(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -9 $$\n")
+    python.chmod(0o755)
+    with pytest.raises(StackError) as raised:
+        probe(python)
+    assert raised.value.cause == "somebody killed it"

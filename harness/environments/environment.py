@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+from harness.core import processes
 from harness.core.errors import StackError
 from harness.core.temporary import temporary_folder
 from harness.releases.cache import default_cache, move_into_place, working_folder
@@ -239,6 +241,7 @@ def _describe(python: Path, arguments: tuple[str, ...], extra_paths: tuple[Path,
         # torch is compiled here once, and a run's processes find it compiled.
         environment |= compiled_code(cache)
         del environment["PYTHONDONTWRITEBYTECODE"]
+        oom_kills = processes.oom_kills()
         try:
             done = subprocess.run(
                 [str(python), str(_DESCRIBE), str(result), *arguments],
@@ -255,12 +258,25 @@ def _describe(python: Path, arguments: tuple[str, ...], extra_paths: tuple[Path,
         except subprocess.TimeoutExpired:
             what = f"{python} did not finish importing torch in {_PATIENCE_SECONDS:.0f} seconds"
             raise StackError(what, cause="the disk or the GPU driver hangs") from None
+        if done.returncode == -signal.SIGKILL:
+            raise _killed(python, by_kernel=processes.oom_kills() > oom_kills)
         try:
             answer: dict[str, Any] = json.loads(result.read_text("utf-8"))
         except (OSError, ValueError):
             last = "\n    ".join(done.stderr.strip().splitlines()[-4:]) or f"exit status {done.returncode}"
             raise StackError(f"{python} does not work\n    {last}", next_step="try it: is it Python?") from None
         return answer
+
+
+def _killed(python: Path, *, by_kernel: bool) -> StackError:
+    what = f"{python} was ended by SIGKILL while it imported torch"
+    if by_kernel:
+        return StackError(
+            what,
+            cause="the kernel had no memory left",
+            next_step="give the machine or the container more memory, or end what else uses it",
+        )
+    return StackError(what, cause="somebody killed it", next_step="run the same command again")
 
 
 def _no_torch(python: Path, error: str, *, installed: bool) -> StackError:

@@ -97,14 +97,14 @@ def execute(
             before = state.settled
             death = stacks.run_one(end)
             state.take_last_words()
-            state.lose_running(f"the stack process {death} while this cell ran")
+            state.lose_running(f"the process of all releases {death} while this cell ran")
             fruitless = 0 if state.settled > before else fruitless + 1
             state.take_back()
             left = end.sweep()
             if left.survivors:
                 on_warning(f"{len(left.survivors)} processes could not be ended")
         state.mark_rest_errored(
-            f"not run: the stack process {death}, and again after it was restarted{stacks.last_words()}"
+            f"not run: the process of all releases {death}, and again after it was restarted{stacks.last_words()}"
         )
 
 
@@ -380,7 +380,7 @@ class _Stacks:
             ours.close()
 
     def _follow(self, stack: subprocess.Popen[bytes], channel: channels.Channel, end: SignalGuard) -> str:
-        watch = _Watch(self.plan.settings.preload_timeout_seconds)
+        watch, oom_kills = _Watch(self.plan.settings.preload_timeout_seconds), processes.oom_kills()
         while True:
             ended = stack.poll() is not None
             while messages := channel.receive():
@@ -394,12 +394,14 @@ class _Stacks:
             self.on_tick()
             if ended:
                 code = stack.returncode
+                if code == -signal.SIGKILL and processes.oom_kills() > oom_kills:
+                    return "was ended by the kernel, which had no memory left"
                 return how_ended(code if code >= 0 else None, -code if code < 0 else None)[0]
             if silence := watch.too_long():
                 return silence
             if watch.looks_now() and processes.is_stopped(stack.pid):
                 processes.kill(stack.pid, signal.SIGCONT)
-                self.state.warn("the stack process was stopped by a signal, and continued")
+                self.state.warn("the process of all releases was stopped by a signal, and continued")
             processes.wait_readable([channel.descriptor], timeout=_LOOK_SECONDS, pid=stack.pid)
 
     def _take(self, messages: Sequence[EventMessage], watch: _Watch, end: SignalGuard) -> None:

@@ -40,11 +40,11 @@ def parse_line(line: bytes) -> Record:
         data = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise NotARecord(f"no JSON: {error}") from error
-    kind = KINDS.get(data.get("kind", "")) if isinstance(data, dict) else None
-    if kind is None:
+    name = data.get("kind") if isinstance(data, dict) else None
+    if not isinstance(name, str) or name not in KINDS:
         raise NotARecord("no kind of record that is known")
     try:
-        return parse(kind, data, place=data["kind"])
+        return parse(KINDS[name], data, place=name)
     except EvidenceMismatch as error:
         raise NotARecord(str(error)) from error
 

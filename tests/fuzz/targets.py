@@ -409,7 +409,11 @@ def parsers() -> tuple[Parser, ...]:
         ),
         structured("event", [as_json(_EVENT)], _events, errors=(ValueError,), hostile=JSON_GAPS),
         structured(
-            "record of watch", [as_json(one) for one in records], _record, errors=(NotARecord,), hostile=JSON_GAPS
+            "record of watch",
+            [as_json(one) for one in records],
+            _record,
+            errors=(NotARecord,),
+            hostile={**JSON_GAPS, "a kind that is an object": b'{"kind": {}}', "no kind": b"{}"},
         ),
         structured(
             "divergences",
@@ -423,7 +427,15 @@ def parsers() -> tuple[Parser, ...]:
             lambda folder, content: load_commits(_written(folder, "commits.json", content).parent),
             hostile=JSON_GAPS,
         ),
-        Parser(name="script", seeds=(_SCRIPT,), call=_script),
+        Parser(
+            name="script",
+            seeds=(_SCRIPT,),
+            call=_script,
+            hostile={
+                "an empty word": b'torchrun funasr/bin/train.py "" ++model=x\n',
+                "a long word": b"torchrun funasr/bin/train.py ++model=%s ++a=b\\\n" % (b"a" * 60_000),
+            },
+        ),
         Parser(name="overrides", seeds=(_WORDS,), call=_words),
         Parser(name="log", seeds=tuple(logs), call=_log, errors=(UnreadableLogError,)),
         Parser(

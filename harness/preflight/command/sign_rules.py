@@ -10,6 +10,8 @@ from harness.preflight.command.call import TrainerCall
 from harness.preflight.findings import PreflightFinding
 
 _LOOKS_LIKE_QUOTES = "“”‘’„‟＂＇«»「」"
+_WITH_BACKSLASH = re.compile(r"(?<![+\w.])([+\w.]++)=([^\s\"'$=]*\\[A-Za-z][^\s\"']*)")
+"""A time that grows with the line: each attempt starts at another key and ends at the next `=`."""
 
 
 def findings(call: TrainerCall) -> Iterator[PreflightFinding]:
@@ -62,9 +64,9 @@ def typographic_words(call: TrainerCall) -> dict[int, tuple[str, str]]:
         text = word.text
         if sign := next((char for char in text if char in _LOOKS_LIKE_QUOTES), ""):
             found.setdefault(word.line, (text, f"{sign} (U+{ord(sign):04X}) is no quote for bash"))
-        elif text[:1] in "–—−－‐‑":
+        elif text.startswith(tuple("–—−－‐‑")):
             found.setdefault(word.line, (text, f"{text[0]} (U+{ord(text[0]):04X}) is no dash that starts an option"))
-        elif text[:1] in "＋" or re.match(r"^[+]*[\w.]+＝", text):
+        elif text.startswith("＋") or re.match(r"^[+]*[\w.]+＝", text):
             found.setdefault(word.line, (text, "full-width + and = are letters for hydra"))
         elif sign := next((char for char in text if char in "\u00a0\u3000\u200b\u2003\ufeff"), ""):
             found.setdefault(word.line, (text, f"U+{ord(sign):04X} looks like a blank and separates no words"))
@@ -92,7 +94,7 @@ def _kept_from_shell(call: TrainerCall) -> Iterator[PreflightFinding]:
 def _backslashes(call: TrainerCall) -> Iterator[PreflightFinding]:
     """`D:\\data` without quotes, of which bash makes `D:data`."""
     for number in range(call.command.line, call.command.end_line + 1):
-        if found := re.search(r"([+\w.]+)=([^\s\"'$]*\\[A-Za-z][^\s\"']*)", call.line(number)):
+        if found := _WITH_BACKSLASH.search(call.line(number)):
             yield PreflightFinding(
                 severity=Severity.WRONG,
                 rule="backslash-in-value",

@@ -112,8 +112,9 @@ def _value_fault(one: Override, value: str, prefix: str) -> tuple[str, str]:
     if not re.fullmatch(r"[\w.@/:-]+", one.key, re.ASCII):
         plain = re.sub(r"[^A-Za-z0-9_./]+", ".", unicodedata.normalize("NFKC", one.key).strip()).strip(".")
         return "the key contains a character that hydra does not allow", f"{prefix}{plain}={value}"
-    if glued := re.search(r"(\S*?)(\+\+[\w.]+=\S*)", value):
-        return "two settings arrive as one word: there is no space between them", f"{key}={glued[1]} {glued[2]}"
+    if glued := re.search(r"\+\+[\w.]++=\S*", value):
+        before = value[: glued.start()].split(" ")[-1]
+        return "two settings arrive as one word: there is no space between them", f"{key}={before} {glued[0]}"
     if value.startswith("="):
         return "two `=` between the key and the value", f"{key}={value.lstrip('= ')}"
     if value.endswith(",") and value.count(",") == 1:

@@ -38,6 +38,8 @@ WEIGHTS, LOSSES, NORMS, ROWS = "weights", "losses", "norms", "rows"
 UNCLIPPED = 1e9
 """Clipping gives gradients of any size one norm, and Adam hides their size: gradient norms are compared as well."""
 NOT_MEASURED = "not_measured"
+WAITED = "waited_for_a_processor"
+"""In the answer of a training that raised: seconds, of the process that waited longest."""
 SAME, OTHER = "same rows", "accumulating other rows"
 
 
@@ -61,6 +63,10 @@ def compare(request: Mapping[str, Any], count: int) -> dict[str, Any]:
     for name, accumulate in ((SAME, 1), (OTHER, 2)):
         work = partial(_train_with_ranks, request, place, (count, accumulate))
         answer = launch.run_in_child(request, f"ranks-{accumulate}", work)
+        waited = answer.value.get(WAITED, 0.0)
+        if answer.failure and waited >= PATIENCE_SECONDS / 2:
+            found = {NOT_MEASURED: f"the machine was busy: a process waited {waited:.0f} s for a processor"}
+            break
         found[name] = {"failure": answer.failure["signature"]} if answer.failure else answer.value
     shutil.rmtree(place, ignore_errors=True)
     return found
@@ -104,7 +110,11 @@ def _train_with_ranks(
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
     others = [_fork_rank(request, rank, place, accumulate) for rank in range(1, count)]
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
-    mine = train(request, place, accumulate)
+    try:
+        mine = train(request, place, accumulate)
+    except BaseException:
+        context.answer[WAITED] = max(map(_waited_seconds, (os.getpid(), *others)))
+        raise
     for pid in others:
         os.waitpid(pid, 0)
     files = [Path(f"rank-{rank}.pt") for rank in range(1, count)]
@@ -124,6 +134,11 @@ def _train_with_ranks(
             context.answer["noise"] = _relative_distance(single, other)
             context.answer["gradient_noise"] = _relative_norm_difference(single, other)
             context.answer["losses"]["again"] = other[LOSSES]
+
+
+def _waited_seconds(pid: int) -> float:
+    """How long the thread that waited longest could have run and got no processor; a hung process waits for none."""
+    return max((waited for _, waited in processes.processor_times(pid).values()), default=0) / 1e9
 
 
 def _fork_rank(request: Mapping[str, Any], rank: int, place: Path, accumulate: int) -> int:

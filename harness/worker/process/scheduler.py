@@ -101,7 +101,7 @@ def preload(plan: wire.TreePlan, channel: Channel, without: Sequence[str]) -> st
             channel.send(events.Warned(text=text))
             return name
     if threads > 1:
-        text = f"the stack process had {threads} threads before its imports: forks of it may hang"
+        text = f"the process of all releases had {threads} threads before its imports: forks of it may hang"
         channel.send(events.Warned(text=text))
     gc.collect()
     gc.freeze()

@@ -41,9 +41,10 @@ def test_the_documentation_has_every_status_that_means_more_than_in_general() ->
     for status, meaning in GENERAL.items():
         assert f"| {status} | {meaning} |" in text
     for command, statuses in BY_COMMAND.items():
-        first, *others = [f"| {status} | {meaning} |" for status, meaning in statuses.items()]
+        own = {status: meaning for status, meaning in statuses.items() if PLAIN.get(status) != meaning}
+        first, *others = [f"| {status} | {meaning} |" for status, meaning in own.items()]
         rows = "\n".join([f"| `{command}` {first}", *(f"|  {row}" for row in others)])
-        assert (rows in text) != (statuses == {FINE: statuses[FINE], **PLAIN}), command
+        assert (rows in text) == (set(own) != {FINE}), command
 
 
 RUN = ("runs/small",)

@@ -106,3 +106,10 @@ def test_a_command_with_an_unknown_option_is_found() -> None:
     (arguments,) = commands("```shell\nfunasr-harness run pr --no-such-option  # a comment\n```\n")
     with pytest.raises(SystemExit):
         parse(arguments)
+
+
+def test_the_page_of_explain_lists_the_rules_that_read_logs_without_errors() -> None:
+    page = (ROOT / "reports" / "explain_rules.md").read_text(encoding="utf-8")
+    listed = {name for row in re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE) for name in row.split("`")[1::2]}
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "harness" / "explain").glob("silent_*.py"))
+    assert listed == set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', code))

@@ -139,3 +139,27 @@ def test_the_predicted_batches_are_the_same_wherever_they_are_shown() -> None:
     first, *others = (numbers_of_cards(text_of(name)) for name in ("docs/performance.md", "README.md", "README.zh.md"))
     assert len(first) == 4
     assert others == [first, first]
+
+
+def blocks(page: str) -> list[str]:
+    """The blocks of commands, without comments, and of output."""
+    found = re.findall(r"^```\w+\n.*?^```$", page, flags=re.MULTILINE | re.DOTALL)
+    return [re.sub(r" +#.*$", "", block, flags=re.MULTILINE) for block in found]
+
+
+def linked(page: str) -> list[str]:
+    """The files that it links to, in their order, each once, without the READMEs themselves."""
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL))
+    return [one for one in dict.fromkeys(targets) if not one.startswith("README")]
+
+
+def test_both_readmes_have_the_same_commands_outputs_and_links() -> None:
+    english_page, chinese_page = text_of("README.md"), text_of("README.zh.md")
+    assert blocks(chinese_page) == blocks(english_page)
+    assert linked(chinese_page) == linked(english_page)
+    assert chinese_page.count("\n#") == english_page.count("\n#")
+
+
+def test_a_readme_that_lacks_a_command_is_found() -> None:
+    page = text_of("README.md")
+    assert blocks(page.replace("funasr-harness watch -- ", "funasr-harness run ")) != blocks(page)

@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tests.campaign.cuts import cut_stores
 from tests.campaign.kills import KINDS, kill_processes, kill_whole_runs
 from tests.campaign.misbehaviours import misbehaviours, run_misbehaviours
+from tests.campaign.real_soak import PART as REAL_SOAK
+from tests.campaign.real_soak import soak_real
 from tests.campaign.soak import soak
 from tests.campaign.trials import PartResult
 from tests.fuzz.campaign import FuzzResult, in_a_process
@@ -33,6 +35,7 @@ PARTS = (
     *("misbehaviours of cells", "cuts of the store", "kills of a whole run"),
     *(f"kills of the {kind}" for kind in KINDS),
     "soak: random faults in every process",
+    REAL_SOAK,
 )
 TESTS = {
     "hostile text: every field in every output": ("tests/test_hostile_text.py",),
@@ -52,6 +55,7 @@ def main() -> int:
     options.add_argument("--kills", type=int, default=200, help="of whole runs, and half as many of each other process")
     options.add_argument("--cuts", type=int, default=1000)
     options.add_argument("--soak", type=int, default=20)
+    options.add_argument("--real-soak", type=int, default=5, help="runs of real releases, of some minutes each")
     options.add_argument("--seed", type=int, help="of everything that is drawn (default: drawn itself, and reported)")
     options.add_argument("--only", action="append", choices=("parts", "tests", "parsers"), default=[])
     options.add_argument("--part", action="append", default=[], help="only parts with this in their name")
@@ -87,7 +91,8 @@ def _parts(given: argparse.Namespace, seed: int) -> Iterator[Callable[[], PartRe
         "cuts": partial(cut_stores, given.cuts, seed=seed),
         "kills of a whole run": partial(kill_whole_runs, given.kills, seed=seed),
         **{f"kills of the {kind}": partial(kill_processes, kind, given.kills // 2, seed=seed) for kind in KINDS},
-        "soak": partial(soak, given.soak, seed=seed),
+        "soak: random": partial(soak, given.soak, seed=seed),
+        REAL_SOAK: partial(soak_real, given.real_soak, seed=seed),
     }
     yield from (make for name, make in every.items() if not given.part or any(one in name for one in given.part))
 
@@ -130,8 +135,9 @@ def text_of(record: dict[str, Any]) -> str:
         "",
         "## Kills, cuts, misbehaviours, random faults",
         "",
-        "Runs of small cells that need no FunASR; the store, the process tree, its channels and temporary folders and"
-        " the exit status are the real ones. After each kill the same command resumes the run, and every outcome is"
+        "Runs of small cells that need no FunASR, and at the end runs of two real releases; the store, the"
+        " process tree, its channels and temporary folders and the exit status are the real ones. After each kill the"
+        " same command resumes the run, and every outcome is"
         " compared with that of an undisturbed run.",
         "",
         "| part | tried | outcomes compared | lost | twice | differing | processes left | folders left"

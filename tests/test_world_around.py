@@ -21,6 +21,7 @@ from harness.core.cells import Status
 from harness.core.durable import unforeseen_storage_error
 from harness.core.errors import StackError
 from harness.environments.environment import probe
+from harness.releases import default_cache
 
 ROOT = Path(__file__).parent.parent
 CALL = "import sys; from harness.cli import main; sys.exit(main())"
@@ -139,7 +140,6 @@ def test_a_path_that_no_file_can_have_is_bad_input(words: tuple[str, ...], capsy
 @pytest.mark.parametrize("variable", ["FUNASR_HARNESS_CACHE", "XDG_CACHE_HOME", "HOME"])
 def test_a_cache_in_the_home_of_nobody_is_bad_input(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.core.errors import InputError
-    from harness.releases import default_cache
 
     for name in ("FUNASR_HARNESS_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -224,20 +224,27 @@ def test_cells_run_where_nobody_can_write_to_shared_memory(tmp_path: Path, witho
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 
 
-@pytest.fixture
-def small_memory() -> Iterator[Path]:
-    """A control group whose processes have 300 MB together."""
+@contextlib.contextmanager
+def memory_group(size: int) -> Iterator[Path]:
+    """A control group whose processes have so many bytes together."""
     for top, limit in zip(MEMORY_GROUPS, ("memory.limit_in_bytes", "memory.max"), strict=True):
         group = top / f"funasr-harness-test-{os.getpid()}"
         with contextlib.suppress(OSError):
             group.mkdir()
             try:
-                (group / limit).write_text(str(300 << 20))
+                (group / limit).write_text(str(size))
                 yield group
             finally:
                 group.rmdir()
             return
     pytest.skip("this user can make no control group for memory")
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A control group whose processes have 300 MB together."""
+    with memory_group(300 << 20) as group:
+        yield group
 
 
 def test_a_cell_that_the_kernel_ends_for_want_of_memory_takes_nobody_along(tmp_path: Path, small_memory: Path) -> None:
@@ -290,3 +297,55 @@ def test_an_interpreter_that_somebody_kills_is_no_want_of_memory(tmp_path: Path)
     with pytest.raises(StackError) as raised:
         probe(python)
     assert raised.value.cause == "somebody killed it"
+
+
+def odd_folder(place: Path) -> Path:
+    """A folder with a path of 200 characters, with spaces and Chinese."""
+    folder = place / "我的 语音 模型"
+    folder /= "a long name " + "x" * (200 - len(str(folder)) - 14) + "x"
+    folder.mkdir(parents=True)
+    assert len(str(folder)) >= 200
+    return folder
+
+
+NO_LOCALE = {"LC_ALL": "C", "LANG": "C", "PYTHONCOERCECLOCALE": "0", "COLUMNS": "20", "HOME": "/nonexistent"}
+ONE_CORE = ("taskset", "-c", str(min(os.sched_getaffinity(0))))
+
+
+@pytest.mark.skipif(shutil.which("taskset") is None, reason="util-linux is not installed")
+def test_cells_run_on_one_core_without_a_locale_or_a_home_in_a_long_path(tmp_path: Path) -> None:
+    scene = Scene(odd_folder(tmp_path) / "workspace")
+    cells = [*scene.bystanders(1), scene.add("exits_with_three")]
+    found = run_program(scene, "env", *(f"{name}={value}" for name, value in NO_LOCALE.items()), *ONE_CORE)
+    assert [found[cell.id]["status"] for cell in cells] == ["passed", "passed", "crashed"]
+
+
+SMALL = """
+schema = 1
+name = "small"
+description = "One release, without training."
+[axes]
+release = ["1.4.16"]
+variant = ["paraformer_streaming"]
+vocab_size = [8404]
+hidden_size = [320]
+depth = ["reduced"]
+check = ["import", "construct", "loss_contract"]
+device = ["cpu"]
+precision = ["fp32"]
+"""
+
+
+@pytest.mark.long
+@pytest.mark.release
+@pytest.mark.skipif(shutil.which("taskset") is None, reason="util-linux is not installed")
+def test_a_release_runs_in_two_gigabytes_on_one_core_without_a_locale_or_a_home_in_a_long_path(tmp_path: Path) -> None:
+    folder = odd_folder(tmp_path)
+    (folder / "small matrix.toml").write_text(SMALL)
+    words = [*ONE_CORE, sys.executable, "-m", "harness", "run", "small matrix.toml", "-o", "out folder"]
+    env = environment(**NO_LOCALE, FUNASR_HARNESS_CACHE=str(default_cache()))
+    with memory_group(2 << 30) as group:
+        done = subprocess.run([*within(group), *words], cwd=folder, env=env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = (folder / "out folder" / "outcomes.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["status"] for line in lines] == ["passed"] * 3

@@ -213,7 +213,7 @@ class Trial:
         if len(blamed) > allowed:
             wrong += sorted(blamed)
         result.differing += len(wrong)
-        result.twice += doubled(self.store)
+        result.twice += count_doubled(self.store)
         result.internal_errors += self.said().count(_INTERNAL) + self.said().count("Traceback (most recent call last)")
         for name in lost:
             result.fault(f"{name} was lost")
@@ -251,7 +251,7 @@ def outcomes(store: Path) -> dict[str, Any]:
     return {one["id"]: _essence(one) for one in _lines(store)}
 
 
-def doubled(store: Path) -> int:
+def count_doubled(store: Path) -> int:
     """How many cells have two final outcomes: `errored`, and what it blocks, are run again."""
     final = Counter(one["id"] for one in _lines(store) if one["status"] not in ("errored", "blocked"))
     return sum(count - 1 for count in final.values())

@@ -1,5 +1,9 @@
 """Random faults of the machine in every process of a run: `CAMPAIGN_FAULTS=SEED:PROBABILITY`.
 
+A run of real releases hands its processes no such variable: they read the same words from `faults.txt` next to this
+file. There, the processes of releases and cells are killed and have no faulty calls: what a release makes of a full
+disk is its own affair.
+
 Calls that write, make files, pipes and processes now and then raise OSError, and now and then the process is killed or
 stopped. The draws of a process depend on the seed and on which process it is, not on its number.
 """
@@ -8,6 +12,7 @@ import builtins
 import errno
 import io
 import os
+import pathlib
 import random
 import signal
 import socket
@@ -21,7 +26,8 @@ _SIGNALS = 0.1
 
 def _install(seed, probability):
     words = " ".join(sys.orig_argv)
-    command, fresh_cell = "stored_run.py" in words, " cell " in words
+    command, fresh_cell = "stored_run.py" in words or "harness run" in words, " cell " in words
+    real = _FILE.is_file()
     chance = [random.Random(seed + (0 if command else 1))]
     # forks below the process of all releases: its own children are those of releases, theirs are cells
     depth = [2 if fresh_cell else 0]
@@ -29,10 +35,13 @@ def _install(seed, probability):
     def fault(name):
         if chance[0].random() >= probability:
             return
+        foreign = real and depth[0] > 0
         if chance[0].random() < _SIGNALS:
             # nobody watches the command, and a cell that is stopped has to wait for its time limit
             may_stop = not command and depth[0] < 2
             os.kill(os.getpid(), chance[0].choice((signal.SIGKILL, signal.SIGSTOP if may_stop else signal.SIGKILL)))
+            return
+        if foreign:
             return
         number = chance[0].choice(_ERRORS)
         raise OSError(number, os.strerror(number), f"planted in {name}")
@@ -60,6 +69,8 @@ def _install(seed, probability):
     os.register_at_fork(before=before_fork, after_in_child=in_child)
 
 
-if os.environ.get("CAMPAIGN_FAULTS"):
-    _seed, _probability = os.environ["CAMPAIGN_FAULTS"].split(":")
+_FILE = pathlib.Path(__file__).with_name("faults.txt")
+_words = _FILE.read_text() if _FILE.is_file() else os.environ.get("CAMPAIGN_FAULTS", "")
+if _words:
+    _seed, _probability = _words.split(":")
     _install(int(_seed), float(_probability))

@@ -164,7 +164,9 @@ def test_gate_tries_a_checkout_on_the_folder(room: Path, monkeypatch: pytest.Mon
     assert reached.folder == room / "my model"
 
 
-def test_drift_records_the_folders_trainings(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drift_records_the_folders_trainings(
+    room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     reached = Reached()
     monkeypatch.setattr(drift, "cell_runner", lambda _: None)
     monkeypatch.setattr(drift, "record", reached)
@@ -176,6 +178,16 @@ def test_drift_records_the_folders_trainings(room: Path, monkeypatch: pytest.Mon
         for label, losses in ((OLDER, (3.0, 2.5)), (NEWER, (2.9, 2.5)))
     ]
     (run / "outcomes.jsonl").write_bytes(b"".join(map(line_of, outcomes)))
-    (run / "run.json").write_text(json.dumps(run_of().provenance.to_json()), encoding="utf-8")
-    assert cli.main(["drift", "run", "--matrix", "matrix.toml", "--trace", "1"]) == 2
-    assert reached.folder == room / "my model"
+    provenance = replace(run_of().provenance, matrix="run", arguments=("matrix.toml",))
+    (run / "run.json").write_text(json.dumps(provenance.to_json()), encoding="utf-8")
+    # Its matrix is called as the run's folder is, and found by its file all the same.
+    for own in ([], ["--matrix", "matrix.toml"]):
+        reached.matrix = None
+        assert cli.main(["drift", "run", *own, "--trace", "1"]) == 2
+        assert reached.folder == room / "my model"
+    (room / "matrix.toml").rename(room / "another.toml")
+    capsys.readouterr()
+    assert cli.main(["drift", "run", "--trace", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "the matrix of this run, matrix.toml, is not here" in said
+    assert "--matrix" in said

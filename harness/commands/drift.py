@@ -6,6 +6,7 @@ import argparse
 import shlex
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from harness.commands.common import cell_runner, locked_labels, print_json
 from harness.commands.exit_status import FINE
@@ -89,6 +90,23 @@ def _wanted(trace: str | None, numbered: Mapping[int, Drifted]) -> tuple[Drifted
     return tuple(numbered[int(word)] for word in words if word not in without)
 
 
+def _matrix_of(run: LoadedRun) -> Path:
+    """The file of the run's own matrix, as it was named when the run started.
+
+    Raises:
+        InputError: it is not here.
+    """
+    named = Repeating.of(run.provenance, run.folder).arguments[0]
+    path = matrix_path(named)
+    if not path.is_file():
+        raise InputError(
+            f"the matrix of this run, {named}, is not here",
+            cause="paths count from the folder in which the run was started",
+            next_step="go there, or name the file with --matrix",
+        )
+    return path
+
+
 def _record(options: argparse.Namespace, run: LoadedRun, one: Drifted) -> None:
     number, divergence = one.number, one.divergence
     locked = load_lock(options.lock)
@@ -99,9 +117,8 @@ def _record(options: argparse.Namespace, run: LoadedRun, one: Drifted) -> None:
             style="yellow",
         )
         return
-    path = options.matrix or matrix_path(run.provenance.matrix)
     matrix = load_matrix(
-        path,
+        options.matrix or _matrix_of(run),
         resolve=lambda spec: resolve(spec, locked),
         variants=available(),
         gpu_present=False,

@@ -88,7 +88,9 @@ def test_the_largest_batch_of_a_users_rows_against_a_card(
     assert part.skipped == ""
     assert "32 rows" in part.facts[0].value
     assert "u37 (line 38)" in part.facts[0].value
-    assert "predicted, not measured on a GPU" in part.facts[1].value
+    assert "predicted, not measured on a GPU" in part.facts[0].value
+    assert part.facts[1].label == "that batch in fp32"
+    assert part.facts[1].value.startswith("30,720 MiB; largest batch_size on 24GB ")
     assert [one.rule for one in part.findings] == found
     if fitting == 20:
         assert part.findings[0].remedy == "++dataset_conf.batch_size=3740"

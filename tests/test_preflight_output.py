@@ -13,10 +13,11 @@ from rich.console import Console
 
 from harness import cli
 from harness.core.cells import Severity
+from harness.preflight.all_releases.release_table import ReleaseReason, ReleaseTable, table_of
 from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart, Report
-from harness.preflight.terminal import MOST_SHOWN, render
+from harness.preflight.terminal import MOST_SHOWN, render, render_table
 from harness.preflight.verdict import record, sentence
-from harness.report.preflight_page import render_preflight
+from harness.report.preflight_page import render_preflight, render_releases
 
 ABOUT = {"model": "my-model", "data": "train.jsonl", "release": "FunASR 1.4.16", "trainer": "", "card": ""}
 HOSTILE = "\x1b]0;owned\x07<script>alert(1)</script>\u202e"
@@ -80,9 +81,10 @@ def test_many_findings_are_few_lines_and_all_with_verbose() -> None:
     many = report(*(finding(Severity.BROKEN, f"rule-{n}") for n in range(50)), finding(Severity.MINOR))
     short, whole = text_of(many), text_of(many, verbose=True)
     assert short.count("✗ broken") == MOST_SHOWN
-    assert "42 broken, 1 minor more: -v shows them" in short
+    assert "43 broken, 1 minor more: -v shows them" in short
     assert len(short.splitlines()) <= 30
-    assert short.count("→ type this") == 5
+    assert short.count("→ type this") == 4
+    assert short.count("  The row vanishes.") == MOST_SHOWN
     assert whole.count("✗ broken") == 50
     assert "│ b" in whole
     assert "│ b" not in short
@@ -113,6 +115,39 @@ def test_the_page_has_every_finding_and_allows_no_script() -> None:
     assert "Stops the training, or ruins its result: 1" in text
     assert "train.jsonl:3, utt-3" in text
     assert "no card" in text
+
+
+def releases(text: str = "The loss does not fit.") -> ReleaseTable:
+    fault = ReleaseReason(severity=Severity.BROKEN, rule="known-a model", text=text)
+    return table_of({"1.0.16": [fault], "1.0.17": [], "1.0.18": []}, base="1.0.18", read=3, atlas=True)
+
+
+def test_the_page_of_every_release_says_how_many_are_sound_and_what_to_install() -> None:
+    text = render_releases(releases(), ABOUT)
+    assert "Go with 2 of 3 published releases" in text
+    assert "pip install funasr==1.0.18" in text
+    assert text.index("1.0.17, 1.0.18") < text.index("1.0.16")
+    assert "The loss does not fit." in text
+    none = table_of({"1.0.16": releases().groups[-1].reasons}, base="1.0.16", read=1, atlas=True)
+    assert "No go: something stops or changes this training in each of 1 published" in render_releases(none, ABOUT)
+    assert "pip install" not in render_releases(none, ABOUT)
+    page = Page.of(render_releases(releases(HOSTILE), {"model": HOSTILE}))
+    assert "script" not in page.tags
+
+
+def test_every_release_fits_a_terminal_of_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.preflight.terminal.width", lambda: 80)
+    lines = [line.plain for line in render_table(releases("long " * 40 + HOSTILE), ABOUT)]
+    assert lines[0] == "my-model · train.jsonl · FunASR 1.4.16"
+    assert max(map(len, lines)) <= 80
+    assert not any("\x1b" in line for line in lines)
+    assert lines[-1] == "Best: pip install funasr==1.0.18"
+
+
+def test_what_needs_one_release_is_refused_with_all(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    asked = ["preflight", str(tmp_path), "--release", "all", "--dry-run", "--gpu", "24GB", "--fix", "rows.jsonl"]
+    assert cli.main(asked) == 2
+    assert "--dry-run, --gpu, --fix" in capsys.readouterr().err
 
 
 def test_a_path_that_does_not_exist_ends_with_all_of_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

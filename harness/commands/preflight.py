@@ -22,7 +22,7 @@ from harness.preflight.preflight import examine
 from harness.preflight.release.found import FoundRelease, find_release, in_a_line
 from harness.preflight.rows.fixed import write_fixed
 from harness.preflight.settings import SettingsInForce, read_config
-from harness.preflight.terminal import render
+from harness.preflight.terminal import render, render_table
 from harness.preflight.verdict import record
 from harness.releases import load_lock
 from harness.run.progress import stage
@@ -33,9 +33,10 @@ EVERY_RELEASE = "all"
 
 def main(options: argparse.Namespace) -> int:
     """Print what was found; 1 when something stops or changes the training, 3 when a part could not be checked."""
-    inputs = _inputs(options)
     if options.release == EVERY_RELEASE:
-        return _with_which_releases(options, inputs)
+        _refuse_what_needs_one_release(options)
+        return _with_which_releases(options, _inputs(options))
+    inputs = _inputs(options)
     report = examine(inputs, progress=_progress)
     about = _about(inputs)
     _write(options, report, about)
@@ -54,6 +55,12 @@ def _with_which_releases(options: argparse.Namespace, inputs: Inputs) -> int:
     """Print in which releases the training would work; 1 where it is none."""
     with stage("reading the code of every release in the cache"):
         table = which_releases(inputs, load_lock(options.lock))
+    about = _about(inputs) | {"release": "every published release of FunASR"}
+    if options.html:
+        # Imported here: only a page needs the templates.
+        from harness.report.preflight_page import render_releases
+
+        _write_page(options.html, render_releases(table, about))
     if options.json:
         if options.json == Path("-"):
             print_json(table.to_json())
@@ -61,9 +68,25 @@ def _with_which_releases(options: argparse.Namespace, inputs: Inputs) -> int:
             write_file(options.json, json_text(table.to_json()))
     if options.json != Path("-"):
         console = result_console()
-        for line in table.lines(verbose=is_verbose()):
+        for line in render_table(table, about, verbose=is_verbose()):
             console.print(line)
     return FINE if table.best else FOUND
+
+
+def _refuse_what_needs_one_release(options: argparse.Namespace) -> None:
+    """Raise an InputError for options that `--release all` cannot obey: no release runs, and no recording is read."""
+    given = {
+        "--dry-run": options.dry_run,
+        "--gpu": options.gpu is not None,
+        "--fix": options.fix is not None,
+        "--read-all": options.read_all,
+    }
+    refused = [name for name, is_given in given.items() if is_given]
+    if refused:
+        raise InputError(
+            f"--release all runs no release and opens no recording, which {', '.join(refused)} would need",
+            next_step=f"leave {'it' if len(refused) == 1 else 'them'} out, or name one release",
+        )
 
 
 def _progress(text: str) -> AbstractContextManager[object]:
@@ -86,9 +109,13 @@ def _write(options: argparse.Namespace, report: Report, about: Mapping[str, str]
         # Imported here: only a page needs the templates.
         from harness.report.preflight_page import render_preflight
 
-        write_document(options.html, render_preflight(report, about))
-        if not is_quiet():
-            say(f"page: {options.html}")
+        _write_page(options.html, render_preflight(report, about))
+
+
+def _write_page(path: Path, page: str) -> None:
+    write_document(path, page)
+    if not is_quiet():
+        say(f"page: {path}")
 
 
 def _inputs(options: argparse.Namespace) -> Inputs:

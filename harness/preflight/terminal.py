@@ -9,16 +9,20 @@ from itertools import groupby
 from rich.text import Text
 
 from harness.core.cells import Severity
+from harness.preflight.all_releases.release_table import ReleaseTable
 from harness.preflight.findings import PreflightFinding, Report
 from harness.preflight.verdict import sentence
 from harness.text.plain import one_line
 from harness.text.terminal import width
 
-MOST_SHOWN = 8
+MOST_SHOWN = 7
 """Findings that are shown without `-v`."""
-FULL_LINES = 20
-"""Lines after which further findings are shown by their first line alone; the gravest come first."""
+MOST_MINOR = 4
+"""The same, where none is above `minor`."""
+FULL_LINES = 18
+"""Lines after which further findings are shown by their first two lines alone; the gravest come first."""
 _STYLE = {Severity.BROKEN: "bold red", Severity.WRONG: "bold yellow", Severity.MINOR: "cyan"}
+_STYLE_OF_RANGE = {str(severity): style for severity, style in _STYLE.items()} | {"sound": "bold green"}
 _SIGN = {Severity.BROKEN: "✗", Severity.WRONG: "≠", Severity.MINOR: "·"}
 _INDENT = "  "
 _LONGEST = 1000
@@ -26,15 +30,14 @@ _LONGEST = 1000
 
 def render(report: Report, about: Mapping[str, str], *, verbose: bool = False) -> Iterator[Text]:
     """The lines of the report, each without a line end; foreign text is made visible, never obeyed."""
-    yield Text(" · ".join(one_line(value) for value in about.values() if value), style="bold")
-    yield Text("")
+    yield from _heading(about)
     shown = report.findings if verbose else _few(report.findings)
     used = 0
     for finding in shown:
         lines = list(_finding(finding, verbose=verbose))
         whole = verbose or not used or used + len(lines) <= FULL_LINES
         used += len(lines)
-        yield from lines if whole else lines[:1]
+        yield from lines if whole else lines[:2]
     hidden = [one for one in report.findings if one not in shown]
     if hidden:
         yield Text(f"{_INDENT}{_hidden(hidden)}", style="dim")
@@ -50,9 +53,25 @@ def render(report: Report, about: Mapping[str, str], *, verbose: bool = False) -
     yield from _wrapped(sentence(report), "", style)
 
 
+def render_table(table: ReleaseTable, about: Mapping[str, str], *, verbose: bool = False) -> Iterator[Text]:
+    """The lines of `--release all`: what would happen in each range of releases, and which one to install."""
+    yield from _heading(about)
+    last = table.last()
+    for line in table.lines(verbose=verbose, width=width()):
+        if line in last:
+            yield Text(line, style="bold green" if table.best else "bold red")
+        else:
+            yield Text.assemble((line[:6], _STYLE_OF_RANGE.get(line[:6].strip(), "")), line[6:])
+
+
+def _heading(about: Mapping[str, str]) -> Iterator[Text]:
+    yield Text(" · ".join(one_line(value) for value in about.values() if value), style="bold")
+    yield Text("")
+
+
 def _few(findings: tuple[PreflightFinding, ...]) -> tuple[PreflightFinding, ...]:
     grave = [one for one in findings if one.severity is not Severity.MINOR]
-    return tuple(grave[:MOST_SHOWN] if grave else findings[:3])
+    return tuple(grave[:MOST_SHOWN] if grave else findings[:MOST_MINOR])
 
 
 def _hidden(findings: list[PreflightFinding]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import groupby
 
+from harness.preflight.all_releases.release_table import ReleaseTable
 from harness.preflight.findings import Report
 from harness.preflight.verdict import sentence
 from harness.report.html import asset, content_policy, render_page
@@ -31,4 +32,12 @@ def render_preflight(report: Report, about: Mapping[str, str]) -> str:
         verdict=sentence(report),
         style=style,
         policy=content_policy(style),
+    )
+
+
+def render_releases(table: ReleaseTable, about: Mapping[str, str]) -> str:
+    """The page of `--release all`: every range of releases with all that stops or changes the training there."""
+    style = asset("page.css")
+    return render_page(
+        "preflight_releases.html.j2", table=table, about=about, style=style, policy=content_policy(style)
     )

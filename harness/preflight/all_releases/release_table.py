@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,11 +10,16 @@ from packaging.version import Version
 
 from harness.core.cells import Severity
 from harness.core.versions import Order, Span
+from harness.text.plain import one_line
 
 MOST_LINES = 20
 """On a terminal, without -v."""
 _MOST_REASONS = 2
 """Of a range, without -v."""
+_INDENT = " " * 8
+_WIDEST = 120
+_LONGEST = 1000
+"""Columns, and characters of a reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +43,20 @@ class ReleaseGroup:
     reasons: tuple[ReleaseReason, ...]
     """The gravest first."""
 
-    def lines(self, most: int | None) -> Iterator[str]:
-        """A line for the range, and one for each of its reasons."""
+    def lines(self, most: int | None, width: int) -> Iterator[str]:
+        """A line for the range, and each of its reasons in lines of at most `width` columns."""
         yield f"{self.severity or 'sound':>6}  {self.releases}"
         shown = self.reasons if most is None else self.reasons[:most]
-        yield from (f"        {one.text}" for one in shown)
+        for one in shown:
+            yield from textwrap.wrap(
+                one_line(one.text, at_most=_LONGEST),
+                width,
+                initial_indent=_INDENT,
+                subsequent_indent=f"{_INDENT}  ",
+                break_on_hyphens=False,
+            )
         if more := len(self.reasons) - len(shown):
-            yield f"        and {more} more"
+            yield f"{_INDENT}and {more} more"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,26 +74,36 @@ class ReleaseTable:
     read: int
     """Of how many the code was read; of the others only what is recorded is known."""
     listed: int
+    sound: int
+    """In how many nothing above `minor` was found."""
     atlas: bool
     """Whether the committed run of every release was at hand."""
 
-    def lines(self, *, verbose: bool = False) -> tuple[str, ...]:
-        """The ranges, and what to install; twenty lines, or all of them."""
-        last = self._last()
+    @property
+    def verdict(self) -> str:
+        """In how many releases this training would work, in one sentence."""
+        if not self.sound:
+            return f"No go: something stops or changes this training in each of {self.listed} published releases."
+        return f"Go with {self.sound} of {self.listed} published releases: nothing above minor was found in them."
+
+    def lines(self, *, verbose: bool = False, width: int = _WIDEST) -> tuple[str, ...]:
+        """The ranges, and what to install; twenty lines of at most `width` columns, or all of them."""
+        last, wide = self.last(), max(40, min(width, _WIDEST))
         for most in (None, _MOST_REASONS, 1):
-            found = [line for one in self.groups for line in one.lines(None if verbose else most)]
+            found = [line for one in self.groups for line in one.lines(None if verbose else most, wide)]
             if verbose or len(found) + len(last) <= MOST_LINES:
                 return (*found, *last)
         rows: list[str] = []
         for number, one in enumerate(self.groups):
-            lines = list(one.lines(1))
+            lines = list(one.lines(1, wide))
             if len(rows) + len(lines) + len(last) + 1 > MOST_LINES:
-                rows.append(f"        … and {len(self.groups) - number} more ranges: -v names them")
+                rows.append(f"{_INDENT}… and {len(self.groups) - number} more ranges: -v names them")
                 break
             rows += lines
         return (*rows, *last)
 
-    def _last(self) -> tuple[str, ...]:
+    def last(self) -> tuple[str, ...]:
+        """What to install, and what was not read."""
         if not self.best:
             answer = ["No release is without a finding above minor."]
         else:
@@ -129,6 +152,7 @@ def table_of(reasons: Mapping[str, Sequence[ReleaseReason]], *, base: str, read:
         base=base,
         read=read,
         listed=len(labels),
+        sound=sum(not reasons[label] for label in labels),
         atlas=atlas,
     )
 

@@ -21,7 +21,7 @@ from harness.preflight.rows.data_files import data_sets
 from harness.run.prepare import no_stored_examples
 from harness.run.progress import stage
 from harness.run.runner import CellRunner, RunnerSettings
-from harness.text.units import memory
+from harness.text.units import memory, plural
 from harness.variants.catalogue import load_variant
 from harness.variants.from_folder import dimensions_of
 from harness.variants.variant import Variant
@@ -242,13 +242,13 @@ def _facts(inputs: Inputs, batch: Batch, card: GpuCard, ways: Sequence[Fits]) ->
     yield PreflightFact(
         section=SECTION,
         label="largest batch of these rows",
-        value=f"{batch.rows} rows of up to {batch.frames / 100:.1f} s and {batch.tokens:.0f} tokens, "
-        f"the longest {first.key} (line {first.line})",
+        value=f"{plural(batch.rows, 'row')} of up to {batch.frames / 100:.1f} s and {batch.tokens:.0f} tokens, "
+        f"the longest {first.key} (line {first.line}); all figures {PREDICTED}",
     )
     for one in ways:
         fitting = in_their_type(batch, one.largest, kind)
         yield PreflightFact(
             section=SECTION,
-            label=f"{one.name}: that batch; largest batch_size on {card.name}",
-            value=f"{memory(one.peak)}; {fitting or 'none'} ({kind}), {PREDICTED}",
+            label=f"that batch in {one.name}",
+            value=f"{memory(one.peak)}; largest batch_size on {card.name} {fitting or 'none'} (batch_type {kind})",
         )

@@ -27,9 +27,9 @@ _MANY_EXAMPLES = 1000
 """Rows in a batch that nobody means: a number of frames with batches by example."""
 
 _BATCH_TYPES = {
-    "example": "rows: {size} rows, whatever their length",
-    "length": "frames of 10 ms: the longest row's source_len × rows is at most {size}",
-    "token": "frames of 10 ms: the longest row's source_len × rows is at most {size}",
+    "example": "{size} {rows}, whatever the length",
+    "length": "{size} frames of 10 ms: the longest row's source_len × rows is at most that",
+    "token": "{size} frames of 10 ms: the longest row's source_len × rows is at most that",
 }
 
 
@@ -198,7 +198,7 @@ def _scheduler(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[Pre
         message=f"the warm-up takes {warmup:g} steps and the training {steps.total}: the rate never gets above "
         f"{peak:.2g}, {100 * peak / rate:.2g} % of the configured {rate:g}",
         place=inputs.settings.place(path),
-        evidence=(f"{plural(steps.epochs, 'epoch')} of about {steps.total // max(1, steps.epochs)} steps",),
+        evidence=(f"{plural(steps.epochs, 'epoch')} of about {plural(steps.total // max(1, steps.epochs), 'step')}",),
         remedy=f"++{path}={max(1, steps.total // 10)}",
     )
 
@@ -210,7 +210,8 @@ def _facts(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[Preflig
     kind = str(inputs.settings.get("dataset_conf.batch_type", "example"))
     size = inputs.settings.get("dataset_conf.batch_size")
     if size is not None:
-        yield fact("batch size", _BATCH_TYPES.get(kind, "{size}").format(size=size) + f" (batch_type {kind})")
+        means = _BATCH_TYPES.get(kind, "{size}").format(size=size, rows="row" if size == 1 else "rows")
+        yield fact("batch size", f"{means} (batch_type {kind})")
     ranks = [one for epoch in arrivals.epochs for one in epoch if one.batches]
     if ranks:
         fewest, most = min(one.fewest for one in ranks), max(one.most for one in ranks)
@@ -218,7 +219,7 @@ def _facts(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[Preflig
         each = {one.batches for one in ranks}
         counts = str(max(each)) if len(each) == 1 else f"{min(each)} to {max(each)}"
         per = f" in each of {inputs.processes} processes" if inputs.processes > 1 else ""
-        yield fact("batches", f"{counts} in an epoch{per}, of {rows} rows")
+        yield fact("batches", f"{counts} in an epoch{per}, of {rows} {'row' if rows == '1' else 'rows'}")
     yield fact("steps", _steps_text(steps, inputs))
     if steps.rates:
         rates = dict(zip(steps.rates_at, steps.rates, strict=True))

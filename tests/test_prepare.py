@@ -142,7 +142,7 @@ def test_a_users_rows_are_each_trained_on_once_an_epoch(
     tmp_path: Path, cache: Path, releases: list[Release], count: int, epochs: int
 ) -> None:
     matrix = read(tmp_path, releases)
-    prepared = ready(matrix, cache, tmp_path, own=own_rows(tmp_path, count))
+    prepared = ready(matrix, cache, tmp_path, user_speech=own_rows(tmp_path, count))
     request = json.loads(json.dumps(prepared.request_for(only(matrix, Check.FINETUNE))))
     assert (request["finetune"]["epochs"], request["data"]["utterances"]) == (epochs, count)
     assert not {"rows", "distinct"} & set(request["finetune"])
@@ -173,7 +173,7 @@ def test_rows_that_the_limits_in_force_leave_out_are_not_expected(
     text = (Path(__file__).parent.parent / "harness" / "variants" / "paraformer.yaml").read_text("utf-8")
     (tmp_path / "mine.yaml").write_text(text.replace("max_token_length: 2048", "max_token_length: 99"), "utf-8")
     matrix = read(tmp_path, releases, ALL.replace('["paraformer"]', '["paraformer", "mine.yaml"]'))
-    prepared = ready(matrix, cache, tmp_path, own=own)
+    prepared = ready(matrix, cache, tmp_path, user_speech=own)
     cells = {cell.variant: cell for cell in matrix.cells if cell.check is Check.FINETUNE}
     evidence = {name: prepared.evidence_for(cell)["user_rows"] for name, cell in cells.items()}
     assert (evidence["paraformer"]["trainable"], evidence["mine"]["trainable"]) == (5, 0)
@@ -184,7 +184,9 @@ def test_rows_that_the_limits_in_force_leave_out_are_not_expected(
 
 def test_what_is_trained_on_is_reported_apart_by_its_hash(tmp_path: Path, cache: Path, releases: list[Release]) -> None:
     own, matrix = own_rows(tmp_path, 5), read(tmp_path, releases)
-    speech = [ready(matrix, cache, tmp_path / str(rows), own=own, rows=rows).speech for rows in (None, 5, 9, 4, 3)]
+    speech = [
+        ready(matrix, cache, tmp_path / str(rows), user_speech=own, rows=rows).speech for rows in (None, 5, 9, 4, 3)
+    ]
     assert [one.sha256 for one in speech[:3]] == [own.corpus.sha256] * 3
     assert len({one.sha256 for one in speech}) == 3
     assert speech[0].used == ("mine.jsonl: 5 rows, as in the file; validated on the same rows (--valid names others)")
@@ -196,7 +198,7 @@ def test_what_is_trained_on_is_reported_apart_by_its_hash(tmp_path: Path, cache:
 def test_more_rows_have_more_time(tmp_path: Path, cache: Path, releases: list[Release], count: int, steps: int) -> None:
     matrix = read(tmp_path, releases)
     limits = matrix.limits.timeout_seconds
-    given = ready(matrix, cache, tmp_path, own=own_rows(tmp_path, count)).limits.timeout_seconds
+    given = ready(matrix, cache, tmp_path, user_speech=own_rows(tmp_path, count)).limits.timeout_seconds
     times = steps / matrix.finetune.steps
     assert given == {**limits, Check.FINETUNE: times * limits[Check.FINETUNE]}
     assert times > 1.0
@@ -207,7 +209,7 @@ def test_validation_rows_that_are_left_out_are_said_too(tmp_path: Path, cache: P
     own_rows(tmp_path, 3)
     short, long = tmp_path / "mine.jsonl", tmp_path / "long.jsonl"
     long.write_text(short.read_text().replace('"source_len": 100', '"source_len": 3000', 2))
-    prepared = ready(read(tmp_path, releases), cache, tmp_path, own=read_own(short, valid=long))
+    prepared = ready(read(tmp_path, releases), cache, tmp_path, user_speech=read_own(short, valid=long))
     told = [notice for notice in prepared.speech.notices if "validates on" in notice]
     assert told == [
         "long.jsonl: FunASR validates on 1 of 3 rows (paraformer; 1.4.15, 1.4.16). "
@@ -224,7 +226,7 @@ def test_releases_that_fill_up_before_they_leave_out_may_take_a_step_more(
     file.write_text(file.read_text().replace('"source_len": 100', '"source_len": 3000', 1))
     own = read_own(file)
     matrix = read(tmp_path, releases)
-    prepared = ready(matrix, cache, tmp_path, own=own)
+    prepared = ready(matrix, cache, tmp_path, user_speech=own)
     cell = only(matrix, Check.FINETUNE)
     older = {cell.release: replace(prepared.releases[cell.release], version=version)}
     request = replace(prepared, releases=older).request_for(cell)

@@ -117,7 +117,7 @@ def test_a_stage_says_what_it_is_and_again_as_long_as_it_lasts(
             noted.set()
 
     monkeypatch.setattr(progress, "say", keep)
-    with stage("fetching", every=0.001) as one:
+    with stage("fetching", interval_seconds=0.001) as one:
         one.note = "1 of 2"
         assert noted.wait()
     assert said[0] == "fetching …"

@@ -8,7 +8,7 @@ from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcom
 from harness.config.expansion import import_cell
 from harness.core.cells import Check, Failure, Severity, Status
 from harness.core.versions import Order, in_words
-from harness.report.advice import ReleaseStanding, advise, standing
+from harness.report.advice import ReleaseStanding, advise, standing_of
 from harness.report.failures import group_failures
 from harness.rules.levels import Level
 
@@ -196,7 +196,7 @@ def test_a_release_whose_model_does_not_give_its_text_back_is_good_only_in_part(
 )
 def test_what_was_not_learned_is_neither_good_nor_bad(statuses, expected):
     found = judged([outcome(cell("1.4.0", check), status) for check, status in statuses.items()])
-    assert standing(found) is expected
+    assert standing_of(found) is expected
 
 
 def test_a_release_that_does_not_import_is_bad_for_every_variant():

@@ -41,7 +41,7 @@ def known(folder, ran) -> KnownOutcome:
 
 def reuse_of(folders: dict[str, Path], cache: Path, identity: str = "here") -> Reuse:
     published = {one: Release(label=one, version=one, kind="wheel", filename="", sha256="") for one in folders}
-    return Reuse(published, folders, seed=1, kept=KeptOutcomes(cache, identity))
+    return Reuse(published, folders, seed=1, kept_outcomes=KeptOutcomes(cache, identity))
 
 
 def request(cell: Cell, seed: int = 1) -> dict[str, object]:

@@ -67,7 +67,7 @@ class Manifest:
     parts: Mapping[str, Part]
     """By the name of the file in the bundle."""
     arguments: tuple[str, ...] = ()
-    """Of `funasr-harness run`, to run the same at home."""
+    """Of `funasr-harness run`, to run the same where the bundle was made."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as the bundle holds it."""

@@ -149,23 +149,28 @@ def damaged(name: str) -> Refusal:
 
 def check_host(manifest: Any) -> None:
     """Refuse a Python or a platform that the libraries were not built for."""
-    here = "%d.%d" % sys.version_info[:2]
-    if here != manifest["python"]:
+    version_of_python = "%d.%d" % sys.version_info[:2]
+    if version_of_python != manifest["python"]:
         raise Refusal(
-            "this bundle is for Python %s, and this is Python %s" % (manifest["python"], here),
-            next_step="run it with python%s, or make one with --python %s" % (manifest["python"], here),
+            "this bundle is for Python %s, and this is Python %s" % (manifest["python"], version_of_python),
+            next_step="run it with python%s, or make one with --python %s" % (manifest["python"], version_of_python),
             status=BAD_INPUT,
         )
     match = re.match(r"(\w+?)-manylinux_(\d+)_(\d+)$", manifest["platform"])
     library, version = platform.libc_ver()
     numbers = [int(part) for part in re.findall(r"\d+", version)[:2]]
-    wanted = [int(match.group(2)), int(match.group(3))] if match else []
+    required_glibc = [int(match.group(2)), int(match.group(3))] if match else []
     machine = match.group(1) if match else ""
     fits = sys.platform == "linux" and platform.machine() == machine and library == "glibc"
-    if not fits or numbers < wanted:
-        found = "%s-%s with %s %s" % (sys.platform, platform.machine(), library or "another libc than glibc", version)
+    if not fits or numbers < required_glibc:
+        host_platform = "%s-%s with %s %s" % (
+            sys.platform,
+            platform.machine(),
+            library or "another libc than glibc",
+            version,
+        )
         raise Refusal(
-            "this bundle is for %s, and this is %s" % (manifest["platform"], found.strip()),
+            "this bundle is for %s, and this is %s" % (manifest["platform"], host_platform.strip()),
             next_step="make one with --platform for this host",
             status=BAD_INPUT,
         )
@@ -181,7 +186,7 @@ def look_at_host(manifest: Any) -> Dict[str, bool]:
     for library in manifest["libraries"].values():
         names.extend(library["modules"])
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", LOOK, json.dumps(names)],
         stdout=subprocess.PIPE,
         env=environment,
@@ -189,9 +194,9 @@ def look_at_host(manifest: Any) -> Dict[str, bool]:
         cwd=tempfile.gettempdir(),
     )
     try:
-        have: Dict[str, bool] = json.loads(done.stdout.decode("utf-8"))
+        have: Dict[str, bool] = json.loads(completed.stdout.decode("utf-8"))
     except ValueError:
-        raise Refusal("%s does not work (exit status %s)" % (sys.executable, done.returncode))
+        raise Refusal("%s does not work (exit status %s)" % (sys.executable, completed.returncode))
     for name in ("torch", "torchaudio"):
         if not have[name]:
             raise Refusal(
@@ -208,7 +213,7 @@ def unpack(bundle: zipfile.ZipFile, manifest: Any, digest: str, place: str) -> s
     mark = os.path.join(root, "whole")
     if os.path.isfile(mark):
         return root
-    made = root + ".making-%d" % os.getpid()
+    unpacked = root + ".making-%d" % os.getpid()
     contents = {}
     # Every part is looked at before the first is unpacked.
     for name, part in sorted(manifest["parts"].items()):
@@ -218,15 +223,15 @@ def unpack(bundle: zipfile.ZipFile, manifest: Any, digest: str, place: str) -> s
         contents[name] = content
     try:
         for content in contents.values():
-            unpack_part(content, made)
-        with open(os.path.join(made, "manifest.json"), "wb") as file:
+            unpack_part(content, unpacked)
+        with open(os.path.join(unpacked, "manifest.json"), "wb") as file:
             file.write(read_part(bundle, "manifest.json"))
-        with open(os.path.join(made, "whole"), "w") as file:
+        with open(os.path.join(unpacked, "whole"), "w") as file:
             file.write(digest + "\n")
         shutil.rmtree(root, ignore_errors=True)
-        os.rename(made, root)
+        os.rename(unpacked, root)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(unpacked, ignore_errors=True)
     return root
 
 

@@ -49,7 +49,7 @@ CARRIED_OF_A_FOLDER = ("config.yaml", "tokens.json", "tokens.txt", "am.mvn", "se
 def reject_local_sources(matrix: Matrix) -> None:
     """Reject a matrix that names files of this machine that a bundle cannot carry to the same place.
 
-    It carries published releases, built-in variants, and model folders that lie below the matrix's own folder.
+    It carries published releases, built-in variants, and model folders below the matrix's own folder.
 
     Raises:
         InputError: the matrix names another file or folder of this machine.
@@ -66,7 +66,7 @@ def reject_local_sources(matrix: Matrix) -> None:
 
 
 def _place_of(matrix: Matrix, path: Path) -> Path | None:
-    """Where a model folder lies below the matrix; None for what is none, or lies elsewhere."""
+    """The path of a model folder below the matrix; None for what is none, or is elsewhere."""
     if not path.is_dir() or ".." in path.parts:
         return None
     try:
@@ -76,7 +76,7 @@ def _place_of(matrix: Matrix, path: Path) -> Path | None:
 
 
 def lay_out_folders(matrix: Matrix, inputs: Path) -> None:
-    """Copy the user's model folders to where the matrix, which is copied beside them, names them."""
+    """Copy the user's model folders to where the matrix, which is copied next to them, names them."""
     for source in matrix.variants:
         place = _place_of(matrix, source.path) if source.path else None
         if place is None or source.path is None:
@@ -90,14 +90,14 @@ def lay_out_folders(matrix: Matrix, inputs: Path) -> None:
 def gather(
     matrix: Matrix,
     cells: Sequence[Cell],
-    room: Path,
+    folder: Path,
     *,
     cache: Path,
     lock: Path,
-    own: OwnSpeech | None = None,
+    user_speech: OwnSpeech | None = None,
     rows: int | None = None,
 ) -> Contents:
-    """Copy everything but the libraries into folders under `room`.
+    """Copy everything but the libraries into folders under `folder`.
 
     Args:
         own: The user's own speech in place of the harness's corpus.
@@ -106,7 +106,9 @@ def gather(
     Raises:
         HarnessError: something is missing or cannot be made.
     """
-    contents = Contents(code=room / "code", inputs=room / "inputs", models=room / "models", releases=room / "releases")
+    contents = Contents(
+        code=folder / "code", inputs=folder / "inputs", models=folder / "models", releases=folder / "releases"
+    )
     shutil.copytree(
         Path(harness.__file__).parent, contents.code / "harness", ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
     )
@@ -114,9 +116,9 @@ def gather(
     shutil.copyfile(matrix.source, contents.inputs / matrix.source.name)
     shutil.copyfile(lock, contents.inputs / LOCK)
     lay_out_folders(matrix, contents.inputs)
-    if own and rows is None and any(source.path and source.path.is_dir() for source in matrix.variants):
-        rows = len(own.train.rows)
-    corpus = _carry(own, rows, contents.inputs) if own else _lay_out_built_in(contents.inputs, cache)
+    if user_speech and rows is None and any(source.path and source.path.is_dir() for source in matrix.variants):
+        rows = len(user_speech.train.rows)
+    corpus = _carry(user_speech, rows, contents.inputs) if user_speech else _lay_out_built_in(contents.inputs, cache)
     own_variants = {source.name for source in matrix.variants if source.path}
     built_in = [cell for cell in cells if cell.variant not in own_variants]
     _lay_out_models(built_in, corpus, contents.models, cache)
@@ -146,9 +148,9 @@ def _lay_out_speech(corpus: Corpus, inputs: Path, name: str) -> Corpus:
     return carried
 
 
-def _carry(own: OwnSpeech, rows: int | None, inputs: Path) -> Corpus:
+def _carry(user_speech: OwnSpeech, rows: int | None, inputs: Path) -> Corpus:
     """The user's rows with their recordings."""
-    carry(own, inputs, (OWN, OWN_VALID), rows=rows)
+    carry(user_speech, inputs, (OWN, OWN_VALID), rows=rows)
     train, valid = carried_own(inputs)
     assert train is not None
     return read_own(train, valid=valid, root=inputs).corpus
@@ -161,20 +163,20 @@ def carried_own(inputs: Path) -> tuple[Path | None, Path | None]:
 
 
 def _lay_out_models(cells: Sequence[Cell], corpus: Corpus, models: Path, cache: Path) -> None:
-    wanted = dict.fromkeys((cell.variant, cell.dimensions, cell.depth) for cell in cells)
+    models_wanted = dict.fromkeys((cell.variant, cell.dimensions, cell.depth) for cell in cells)
     models.mkdir()
-    for variant, dimensions, depth in wanted:
+    for variant, dimensions, depth in models_wanted:
         if variant and dimensions and depth:
-            made = write_model_folder(load_variant(variant), corpus, cache, dimensions=dimensions, depth=depth)
-            folder = made.path
+            model_folder = write_model_folder(load_variant(variant), corpus, cache, dimensions=dimensions, depth=depth)
+            folder = model_folder.path
             shutil.copytree(folder, models / folder.name)
 
 
 def _lay_out_releases(matrix: Matrix, cells: Sequence[Cell], releases: Path, cache: Path) -> None:
     labels = {cell.release for cell in cells}
-    wanted = [release for release in matrix.releases if release.label in labels]
-    fetch(wanted, cache, jobs=2 * (os.cpu_count() or 1))
+    needed = [release for release in matrix.releases if release.label in labels]
+    fetch(needed, cache, jobs=2 * (os.cpu_count() or 1))
     releases.mkdir()
-    for release in wanted:
+    for release in needed:
         folder = install_path(release, cache)
         shutil.copytree(folder, releases / folder.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))

@@ -18,7 +18,7 @@ OUTSIDE = (
     "packaging", "pyyaml", "rich", "tabulate", "nvidia-ml-py", "numpy", "soundfile", "cffi", "pycparser",
     "cattrs", "attrs", "typing-extensions",
 )  # fmt: skip
-"""What the harness itself imports up to the outcomes; judging and reporting need more, and are done at home."""
+"""What the harness itself imports up to the outcomes; judging and reporting happen where the bundle was made."""
 
 INSIDE = {
     "omegaconf": "FunASR reads its configs with it",
@@ -72,14 +72,14 @@ def lay_out(names: Sequence[str], lock: Path, target: Path, *, python: str, plat
     """
     together = target / "together"
     package_index.install_pins(_pins(names, lock), together, python=python, platform=platform)
-    found = {}
+    installed = {}
     for information in sorted(together.glob("*.dist-info")):
         metadata = HeaderParser().parsestr((information / "METADATA").read_text("utf-8", "replace"))
         name = _normal(str(metadata["Name"]))
         files = list(_recorded(information))
         _move(files, together, target / name / "site-packages")
-        found[name] = Library(version=str(metadata["Version"]), modules=_modules(name, files))
-    if absent := sorted(set(names) - set(found)):
+        installed[name] = Library(version=str(metadata["Version"]), modules=_modules(name, files))
+    if absent := sorted(set(names) - set(installed)):
         raise StoreError(
             f"libraries were not installed: {', '.join(absent)}", cause="their pins are for another platform"
         )
@@ -87,7 +87,7 @@ def lay_out(names: Sequence[str], lock: Path, target: Path, *, python: str, plat
         if left.is_file() and left.suffix == ".so":
             raise StoreError(f"{left.name} belongs to no library", cause="its wheel's RECORD does not name it")
     shutil.rmtree(together, ignore_errors=True)
-    return found
+    return installed
 
 
 def _pins(names: Sequence[str], lock: Path) -> str:
@@ -131,9 +131,9 @@ def _modules(name: str, files: Sequence[PurePosixPath]) -> tuple[str, ...]:
     packages = {file.parent for file in files if file.name == "__init__.py"}
     roots = {".".join(package.parts) for package in packages if package.parent not in packages and package.parts}
     alone = {match[1] for file in files if len(file.parts) == 1 and (match := _IMPORTABLE.fullmatch(file.name))}
-    found = {module for module in roots if "-" not in module and not module.endswith(_NO_PART)} | alone
-    own = {module for module in found if _normal(module.rpartition(".")[2]) == name}
-    return tuple(sorted(own or found))
+    importable = {module for module in roots if "-" not in module and not module.endswith(_NO_PART)} | alone
+    of_own_name = {module for module in importable if _normal(module.rpartition(".")[2]) == name}
+    return tuple(sorted(of_own_name or importable))
 
 
 def _normal(name: str) -> str:

@@ -192,7 +192,7 @@ def _add_watch(commands: Commands) -> None:
     )
     parser.add_argument(
         "--stop-on",
-        choices=[str(one) for one in (Severity.BROKEN, Severity.WRONG)],
+        choices=[str(severity) for severity in (Severity.BROKEN, Severity.WRONG)],
         help="end the training when something of this severity, or worse, is found (default: never)",
     )
     parser.add_argument(

@@ -31,15 +31,15 @@ def main(options: argparse.Namespace) -> int:
 def _accept(options: argparse.Namespace) -> int:
     """Show what would change, and write it when that is confirmed."""
     runs = [load_run(folder) for folder in options.run]
-    made = offer(runs, load_baselines(options.baselines), accepted=now())
-    for warning in made.warnings:
+    proposal = offer(runs, load_baselines(options.baselines), accepted=now())
+    for warning in proposal.warnings:
         say(f"warning: {warning}", style="yellow")
     learned = calibrations(runs)
-    print("\n".join((*_offered(made), *map(_calibrated, learned))))
+    print("\n".join((*_offered(proposal), *map(_calibrated, learned))))
     if not options.yes and not _confirmed():
         say("nothing was written; say --yes to write it")
         return FINE
-    for baseline in made.baselines:
+    for baseline in proposal.baselines:
         say(f"written: {write_baseline(baseline, options.baselines)}")
     for calibration in learned:
         say(f"written: {write_calibration(calibration, options.baselines)}")
@@ -55,14 +55,14 @@ def _confirmed() -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _offered(made: Offer) -> Iterator[str]:
-    for baseline in made.baselines:
+def _offered(proposal: Offer) -> Iterator[str]:
+    for baseline in proposal.baselines:
         yield f"{baseline.key}{_note(baseline.key)}"
-        yield from _table(baseline, made.changes[baseline.key])
+        yield from _table(baseline, proposal.changes[baseline.key])
         yield from _about_losses(baseline.acceptances[-1])
-    if made.left_out:
+    if proposal.left_out:
         yield "left out:"
-        yield from (f"  {text}" for text in made.left_out)
+        yield from (f"  {text}" for text in proposal.left_out)
 
 
 def _calibrated(calibration: Calibration) -> str:
@@ -142,10 +142,13 @@ def _about_losses(acceptance: Acceptance) -> Iterator[str]:
 
 def _show(options: argparse.Namespace) -> int:
     """Print every baseline with its origin."""
-    found = load_baselines(options.baselines)
-    if not found:
+    baselines = load_baselines(options.baselines)
+    if not baselines:
         say(f"no baseline in {options.baselines}; make one with: funasr-harness baseline accept RUN RUN RUN")
-    print("\n\n".join("\n".join(_shown(one, options.baselines)) for one in found), end="\n" if found else "")
+    print(
+        "\n\n".join("\n".join(_shown(baseline, options.baselines)) for baseline in baselines),
+        end="\n" if baselines else "",
+    )
     return FINE
 
 

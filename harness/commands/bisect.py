@@ -52,7 +52,7 @@ def main(options: argparse.Namespace) -> int:
         raise InputError(
             "--by curve compares losses, which only finetune gives", next_step="give --check finetune@native"
         )
-    asked = asked_of(
+    template = asked_of(
         options.check,
         variant=source.name if source else None,
         dimensions=shape,
@@ -60,7 +60,7 @@ def main(options: argparse.Namespace) -> int:
         device=Device(options.device),
         precision=Precision(options.precision),
     )
-    row = row_of_releases(asked, _range(options, locked))
+    row = row_of_releases(template, _range(options, locked))
     record = CachedOutcomes(observations={})
     of_a_folder = source is not None and source.path is not None and source.path.is_dir()
     if of_a_folder and not options.fresh and not options.cached_only:
@@ -73,20 +73,24 @@ def main(options: argparse.Namespace) -> int:
         search = _Search(
             options=options, matrix=replace(matrix, variants=(source,) if source else ()), row=row, workspace=workspace
         )
-        found = find(
+        search_result = find(
             row, None if options.cached_only else search.ask, known=record.observations, exhaustive=options.exhaustive
         )
-        _check_ends(options, found)
-        _print(options, render_search(found))
-        histories = [] if repository is None else [search.history(repository, one) for one in found.transitions]
-    place = (options.output or BISECTIONS / asked.slug) / TRANSITIONS
-    stored = search_json(found, histories, now())
+        _check_ends(options, search_result)
+        _print(options, render_search(search_result))
+        histories = (
+            []
+            if repository is None
+            else [search.history(repository, transition) for transition in search_result.transitions]
+        )
+    place = (options.output or BISECTIONS / template.slug) / TRANSITIONS
+    stored = search_json(search_result, histories, now())
     write_json(place, stored)
     if options.json:
         print_json(stored)
     say(f"stored in {place}")
-    nothing = not any(answer is not None for answer in found.answers.values())
-    return FAULT if found.stopped or nothing else FINE
+    nothing = not any(answer is not None for answer in search_result.answers.values())
+    return FAULT if search_result.stopped or nothing else FINE
 
 
 class _Search:
@@ -165,7 +169,7 @@ def _model(options: argparse.Namespace) -> tuple[VariantSource | None, Dimension
 
 def _range(options: argparse.Namespace, locked: Sequence[Release]) -> tuple[Release, ...]:
     """The releases between the two ends that were named; from the first or to the last where one was not."""
-    named = [_one(spec, locked) for spec in (options.good, options.bad) if spec]
+    named = [_single_release(spec, locked) for spec in (options.good, options.bad) if spec]
     if not named:
         return tuple(locked)
     numbers = sorted(locked.index(release) for release in named)
@@ -175,28 +179,28 @@ def _range(options: argparse.Namespace, locked: Sequence[Release]) -> tuple[Rele
     return tuple(locked[numbers[0] : last + 1])
 
 
-def _one(spec: str, locked: Sequence[Release]) -> Release:
-    found = resolve(spec, locked)
-    if len(found) != 1 or found[0] not in locked:
+def _single_release(spec: str, locked: Sequence[Release]) -> Release:
+    releases = resolve(spec, locked)
+    if len(releases) != 1 or releases[0] not in locked:
         raise InputError(f'"{spec}" is not one published release', next_step="list them: funasr-harness releases list")
-    return found[0]
+    return releases[0]
 
 
 def _read(options: argparse.Namespace) -> Read:
     return curve_of if options.by == "curve" else answer_of
 
 
-def _check_ends(options: argparse.Namespace, found: Found) -> None:
+def _check_ends(options: argparse.Namespace, search_result: Found) -> None:
     """--good has to pass and --bad must not; with --by curve they only limit the range."""
     if options.by == "curve":
         return
-    wanted: tuple[tuple[str | None, str, Callable[[Status], bool]], ...] = (
+    expectations: tuple[tuple[str | None, str, Callable[[Status], bool]], ...] = (
         (options.good, "good", lambda status: status is Status.PASSED),
         (options.bad, "bad", lambda status: status is not Status.PASSED),
     )
-    for spec, word, fits in wanted:
-        for number, answer in found.answers.items():
-            place = found.row.places[number]
+    for spec, word, fits in expectations:
+        for number, answer in search_result.answers.items():
+            place = search_result.row.places[number]
             if spec and place.label == spec and answer is not None and not fits(answer.status):
                 raise InputError(
                     f"{spec} was named {word}, and it {answer}",

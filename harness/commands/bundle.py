@@ -23,11 +23,11 @@ from harness.text.terminal import say
 _PYTHON = re.compile(r"3\.\d+")
 _PLATFORM = re.compile(r"\w+?-manylinux_\d+_\d+")
 ALL_BUT_IMPORT = "*/[!-]*/*/*/*/*"
-"""The cells that ask about a variant: all but those of `import`."""
+"""The cells that are about a variant: all but those of `import`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wanted:
+class _SelectedCells:
     matrix: Matrix
     cells: tuple[Cell, ...]
     left_out: dict[str, str]
@@ -36,46 +36,46 @@ class _Wanted:
 def main(options: argparse.Namespace) -> int:
     """Make the bundle, and say how large it is and what is not in it."""
     _refuse_odd_target(options)
-    wanted = _wanted(options)
-    own = read_own_speech(options)
-    reject_local_sources(wanted.matrix)
-    say(f"{wanted.matrix.name}: {len(wanted.cells)} cells; making speech, model folders and releases ready …")
-    with temporary_folder("bundle") as room:
+    selected = _selected_cells(options)
+    user_speech = read_own_speech(options)
+    reject_local_sources(selected.matrix)
+    say(f"{selected.matrix.name}: {len(selected.cells)} cells; making speech, model folders and releases ready …")
+    with temporary_folder("bundle") as folder:
         contents = gather(
-            wanted.matrix,
-            wanted.cells,
-            room,
+            selected.matrix,
+            selected.cells,
+            folder,
             cache=cache_of(options),
             lock=options.lock,
-            own=own,
+            user_speech=user_speech,
             rows=options.rows,
         )
-        for line in carried_lines(own, options.rows):
+        for line in carried_lines(user_speech, options.rows):
             say(line.text, style=line.style)
         say(f"fetching libraries for Python {options.python} on {options.platform} …")
-        names = libraries_for({cell.check for cell in wanted.cells})
-        folder = room / "libraries"
+        names = libraries_for({cell.check for cell in selected.cells})
+        libraries_folder = folder / "libraries"
         laid_out = libraries.lay_out(
-            names, options.requirements, folder, python=options.python, platform=options.platform
+            names, options.requirements, libraries_folder, python=options.python, platform=options.platform
         )
         say("packing …")
         parts = {
             "harness.tar.xz": archive.pack({"code": contents.code, "inputs": contents.inputs}),
             "models.tar.xz": archive.pack({"cache/models": contents.models}),
             "releases.tar.xz": archive.pack({"cache/releases": contents.releases}),
-            "libraries.tar.xz": archive.pack({"libraries": folder}),
+            "libraries.tar.xz": archive.pack({"libraries": libraries_folder}),
         }
     commit, dirty = code_state()
     manifest = Manifest(
-        matrix=wanted.matrix.name,
-        matrix_file=wanted.matrix.source.name,
-        matrix_sha256=wanted.matrix.sha256,
+        matrix=selected.matrix.name,
+        matrix_file=selected.matrix.source.name,
+        matrix_sha256=selected.matrix.sha256,
         python=options.python,
         platform=options.platform,
-        cells=tuple(cell.id for cell in wanted.cells),
+        cells=tuple(cell.id for cell in selected.cells),
         selection=tuple(options.only) or (ALL_BUT_IMPORT,),
-        left_out=wanted.left_out,
-        releases=tuple(dict.fromkeys(cell.release for cell in wanted.cells)),
+        left_out=selected.left_out,
+        releases=tuple(dict.fromkeys(cell.release for cell in selected.cells)),
         libraries=laid_out,
         harness_version=__version__,
         harness_commit=commit,
@@ -84,13 +84,13 @@ def main(options: argparse.Namespace) -> int:
         parts={part: archive.part_of(content) for part, content in parts.items()},
     )
     sha256 = archive.write_bundle(options.output, manifest, parts)
-    _tell(options.output, manifest, sha256)
+    _say_result(options.output, manifest, sha256)
     return 0
 
 
-def _wanted(options: argparse.Namespace) -> _Wanted:
+def _selected_cells(options: argparse.Namespace) -> _SelectedCells:
     """The cells that the matrix has on a host with a GPU and on one without, less those that no bundle holds."""
-    found: dict[Cell, None] = {}
+    cells_of_both: dict[Cell, None] = {}
     matrix, trouble = None, None
     for gpu_present in (True, False):
         try:
@@ -98,19 +98,19 @@ def _wanted(options: argparse.Namespace) -> _Wanted:
         except HarnessError as error:
             trouble = trouble or error
         else:
-            found |= dict.fromkeys(cells)
+            cells_of_both |= dict.fromkeys(cells)
     if matrix is None:
         assert trouble is not None
         raise trouble
-    left_out = {str(cell.check): why for cell in found if (why := cell.check.facts.not_in_bundles)}
-    kept = tuple(cell for cell in found if not cell.check.facts.not_in_bundles)
-    if not kept:
+    left_out = {str(cell.check): why for cell in cells_of_both if (why := cell.check.facts.not_in_bundles)}
+    bundled = tuple(cell for cell in cells_of_both if not cell.check.facts.not_in_bundles)
+    if not bundled:
         raise SelectionError(
             "nothing is left for the bundle",
             cause="; ".join(f"{check}: {why}" for check, why in left_out.items()),
             next_step="select cells of other checks",
         )
-    return _Wanted(matrix=matrix, cells=kept, left_out=left_out)
+    return _SelectedCells(matrix=matrix, cells=bundled, left_out=left_out)
 
 
 def _refuse_odd_target(options: argparse.Namespace) -> None:
@@ -123,7 +123,7 @@ def _refuse_odd_target(options: argparse.Namespace) -> None:
         )
 
 
-def _tell(output: Path, manifest: Manifest, sha256: str) -> None:
+def _say_result(output: Path, manifest: Manifest, sha256: str) -> None:
     size = output.stat().st_size
     say(f"{output}: {size / 2**20:.1f} MiB for Python {manifest.python} on {manifest.platform}")
     for name, part in manifest.parts.items():

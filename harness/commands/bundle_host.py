@@ -1,7 +1,7 @@
 """A bundle at work: the ordinary run of its matrix on the host's torch, and one file with what came out.
 
 Called by `starter`, once the bundle is unpacked and what the host lacks is on the path. Nothing is judged or reported
-here: the libraries for that are at home.
+here: the libraries for that are on the machine that made the bundle.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ MORE_THAN_CARRIED = 2**31
 """The rows of a user's file were chosen when the bundle was made: all that it carries are trained on."""
 
 
-def main(root: str, given: argparse.Namespace) -> int:
+def main(root: str, options: argparse.Namespace) -> int:
     """Run what the bundle holds and `--only` selects; returns the exit status: 0, or 3 if something was not learned."""
-    return guarded(lambda: _run(Path(root), given), command="bundle_host", debug=given.debug)
+    return guarded(lambda: _run(Path(root), options), command="bundle_host", debug=options.debug)
 
 
-def _run(root: Path, given: argparse.Namespace) -> int:
+def _run(root: Path, options: argparse.Namespace) -> int:
     manifest = Manifest.from_json(json.loads((root / MANIFEST_NAME).read_text("utf-8")))
     run = root / "runs" / manifest.matrix
-    output = Path(given.output or f"{manifest.matrix}-result.zip").expanduser().absolute()
+    output = Path(options.output or f"{manifest.matrix}-result.zip").expanduser().absolute()
     try:
-        _, cells = measure(_options(root, manifest, run, given), _bounds(manifest))
+        _, cells = measure(_options(root, manifest, run, options), _bounds(manifest))
     finally:
         # Also of a run that was stopped: what was measured is worth bringing home.
         if (run / OUTCOMES).is_file():
@@ -49,23 +49,23 @@ def _run(root: Path, given: argparse.Namespace) -> int:
     return FAULT if missing else FINE
 
 
-def _options(root: Path, manifest: Manifest, run: Path, given: argparse.Namespace) -> argparse.Namespace:
+def _options(root: Path, manifest: Manifest, run: Path, options: argparse.Namespace) -> argparse.Namespace:
     inputs = root / "inputs"
-    own, valid = carried_own(inputs)
+    train, valid = carried_own(inputs)
     return argparse.Namespace(
         matrix=inputs / manifest.matrix_file,
         lock=inputs / LOCK,
-        jsonl=own,
+        jsonl=train,
         valid=valid,
         root=inputs,
-        rows=MORE_THAN_CARRIED if own else None,
+        rows=MORE_THAN_CARRIED if train else None,
         carried=inputs / SPEECH,
         cache=root / "cache",
         output=run,
-        only=given.only or list(manifest.selection),
-        jobs=given.jobs,
+        only=options.only or list(manifest.selection),
+        jobs=options.jobs,
         fresh=False,
-        require_gpu=given.require_gpu,
+        require_gpu=options.require_gpu,
     )
 
 
@@ -79,7 +79,7 @@ def _bounds(manifest: Manifest) -> Bounds:
 
 
 def _runner(options: argparse.Namespace) -> CellRunner:
-    """The runner of `run`, without what is not here: known issues, some libraries, and the rules, which are at home."""
+    """The runner of `run`, without what the bundle lacks: known issues, some libraries, and the rules."""
     runner = cell_runner(options, counterexamples=no_stored_examples)
     preload, for_trainers = (
         tuple(name for name in names if importlib.util.find_spec(name.partition(".")[0]))
@@ -90,5 +90,5 @@ def _runner(options: argparse.Namespace) -> CellRunner:
 
 
 def _as_it_is(outcome: Outcome) -> Outcome:
-    """Whether what was measured meets its check's rule is judged at home, where the statistics' libraries are."""
+    """The rules are applied where the bundle was made, which has the libraries for statistics."""
     return outcome

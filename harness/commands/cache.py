@@ -37,14 +37,14 @@ def _show(entries: Sequence[Holding], cache: Path, options: argparse.Namespace) 
             {
                 "cache": str(cache),
                 "entries": [
-                    {"kind": one.kind, "name": one.name, "bytes": one.bytes, "days": round(one.days(now), 1)}
-                    for one in entries
+                    {"kind": entry.kind, "name": entry.name, "bytes": entry.bytes, "days": round(entry.days(now), 1)}
+                    for entry in entries
                 ],
             }
         )
         return
     from tabulate import tabulate
 
-    rows = [(one.kind, plain(one.name), memory(one.bytes), f"{one.days(now):.0f}") for one in entries]
-    total = ("in all", plain(str(cache)), memory(sum(one.bytes for one in entries)), "")
+    rows = [(entry.kind, plain(entry.name), memory(entry.bytes), f"{entry.days(now):.0f}") for entry in entries]
+    total = ("in all", plain(str(cache)), memory(sum(entry.bytes for entry in entries)), "")
     print(tabulate([*rows, total], headers=("what", "name", "size", "days unused"), disable_numparse=True))

@@ -185,16 +185,16 @@ def own_speech_lines(speech: Speech) -> list[SpeechLine]:
     return [SpeechLine(text=speech.used), *(SpeechLine(text=notice, style="yellow") for notice in speech.notices)]
 
 
-def carried_lines(own: OwnSpeech | None, rows: int | None) -> list[SpeechLine]:
+def carried_lines(user_speech: OwnSpeech | None, rows: int | None) -> list[SpeechLine]:
     """What is said of the user's files when they are put into a bundle."""
-    if own is None:
+    if user_speech is None:
         return []
-    name, listed = own.train.path.name, len(own.train.rows)
+    name, listed = user_speech.train.path.name, len(user_speech.train.rows)
     carried = min(listed, MOST_ROWS if rows is None else rows)
     changed = f"{name}: `source` is rewritten to the recording's place in the bundle; every other byte is as it was"
     lines = [
         SpeechLine(text=changed),
-        *(SpeechLine(text=one, style="yellow") for file in own.files for one in notices_of(file)),
+        *(SpeechLine(text=notice, style="yellow") for file in user_speech.files for notice in notices_of(file)),
     ]
     if carried < listed:
         part = f"{name}: {carried} of its {listed} rows are carried, evenly spaced; --rows {listed} carries all"

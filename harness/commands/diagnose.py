@@ -45,18 +45,18 @@ def main(options: argparse.Namespace) -> int:
     say(_announced(cell, against))
     runner = TracedRunner.of(cell_runner(options), matrix, releases)
     outcome = known.outcome if known else None
-    found = investigate(runner, cell, against, known=outcome, asked=record.asked, say=say)
-    folder = options.output or DIAGNOSES / slug(cell, found.against)
+    diagnosis = investigate(runner, cell, against, known=outcome, property_name=record.asked, say=say)
+    folder = options.output or DIAGNOSES / slug(cell, diagnosis.against)
     if options.json:
-        print_json(found.to_json())
+        print_json(diagnosis.to_json())
     else:
-        print(terminal(found))
-    if not found.against:
-        _say_alone(cell, found.status)
-        return _exit_status(found.status)
-    paths = store(found, folder)
-    say(f"diagnosis: {paths[0]}\n           {paths[1]}   ({found.seconds:.1f} s)")
-    return _exit_status(found.status)
+        print(terminal(diagnosis))
+    if not diagnosis.against:
+        _say_alone(cell, diagnosis.status)
+        return _exit_status(diagnosis.status)
+    paths = store(diagnosis, folder)
+    say(f"diagnosis: {paths[0]}\n           {paths[1]}   ({diagnosis.seconds:.1f} s)")
+    return _exit_status(diagnosis.status)
 
 
 def _exit_status(status: Status) -> int:
@@ -87,9 +87,9 @@ def _announced(cell: Cell, against: ComparisonTarget | None) -> str:
 
 
 def _releases(cell: Cell, against: ComparisonTarget | None, locked: tuple[Release, ...]) -> tuple[Release, ...]:
-    wanted = [cell.release, *([against.label] if against else [])]
+    labels = [cell.release, *([against.label] if against else [])]
     by_label = {release.label: release for release in locked}
-    missing = [label for label in wanted if label not in by_label]
+    missing = [label for label in labels if label not in by_label]
     if missing:
         near = difflib.get_close_matches(missing[0], list(by_label), n=3)
         raise InputError(
@@ -97,14 +97,14 @@ def _releases(cell: Cell, against: ComparisonTarget | None, locked: tuple[Releas
             cause=f"near ones are {', '.join(near)}" if near else "",
             next_step="for a local one use: funasr-harness gate --source PATH",
         )
-    return tuple(by_label[label] for label in wanted)
+    return tuple(by_label[label] for label in labels)
 
 
 def settings_of(options: argparse.Namespace, record: Record, locked: tuple[Release, ...]) -> Matrix:
     """The matrix whose settings are used: --matrix, or else that of the run with the cell, or else the atlas."""
-    seen = record.seen.get(record.cell.release) or next(iter(record.seen.values()), None)
-    own = shipped_file(f"{seen.matrix}.toml") if seen else None
-    path = options.matrix or (own if own and own.is_file() else matrix_path(DEFAULT_MATRIX))
+    known = record.seen.get(record.cell.release) or next(iter(record.seen.values()), None)
+    matrix_file = shipped_file(f"{known.matrix}.toml") if known else None
+    path = options.matrix or (matrix_file if matrix_file and matrix_file.is_file() else matrix_path(DEFAULT_MATRIX))
     matrix = load_matrix(
         path,
         resolve=lambda spec: resolve(spec, locked),
@@ -125,7 +125,7 @@ def _with_variant(name_or_path: str, cell: Cell, matrix: Matrix) -> Matrix:
             f"{cell.id} is not about {name_or_path}, which is the variant {variant.name}",
             next_step=f"name its cell: {meant.id}",
         )
-    others = [one for one in matrix.variants if one.name != variant.name]
+    others = [source for source in matrix.variants if source.name != variant.name]
     return replace(matrix, variants=(*others, source_of(variant, name_or_path)))
 
 

@@ -36,17 +36,17 @@ def main(options: argparse.Namespace) -> int:
         say(notice, style="yellow")
     outcomes = _chosen(run, options.only)
     order = Order.of({outcome.cell.release for outcome in run.outcomes}, locked_labels(options.lock))
-    found = _analysis(run, outcomes, order, options.only)
-    wanted = _wanted(options.trace, {one.number: one for one in found.divergences})
-    for one in wanted:
-        _record(options, run, one)
-    if wanted:
-        found = _analysis(run, outcomes, order, options.only)
+    drift = _analysis(run, outcomes, order, options.only)
+    to_record = _divergences_to_record(options.trace, {drifted.number: drifted for drifted in drift.divergences})
+    for drifted in to_record:
+        _record(options, run, drifted)
+    if to_record:
+        drift = _analysis(run, outcomes, order, options.only)
     if options.json:
-        print_json(found.to_json())
+        print_json(drift.to_json())
         return FINE
-    print(render_drift(found, matrix=str(options.matrix or Repeating.of(run.provenance, run.folder).arguments[0])))
-    if numbers := ",".join(str(one.number) for one in found.divergences if one.can_be_recorded):
+    print(render_drift(drift, matrix=str(options.matrix or Repeating.of(run.provenance, run.folder).arguments[0])))
+    if numbers := ",".join(str(drifted.number) for drifted in drift.divergences if drifted.can_be_recorded):
         # As it was called, so that the numbers mean the same.
         chosen = [word for glob in options.only for word in ("--only", glob)]
         settings = ["--matrix", str(options.matrix)] if options.matrix else []
@@ -56,26 +56,28 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _chosen(run: LoadedRun, globs: Sequence[str]) -> list[Outcome]:
-    return [one for one in run.outcomes if not globs or any(fnmatchcase(one.cell.id, glob) for glob in globs)]
+    return [
+        outcome for outcome in run.outcomes if not globs or any(fnmatchcase(outcome.cell.id, glob) for glob in globs)
+    ]
 
 
 def _analysis(run: LoadedRun, outcomes: Sequence[Outcome], order: Order, globs: Sequence[str]) -> Drift:
-    found = drift_of(outcomes, order, load_recordings(run.folder) if run.folder else {})
-    if found is None:
-        asked = [outcome for outcome in run.outcomes if outcome.cell.check is Check.FINETUNE]
+    drift = drift_of(outcomes, order, load_recordings(run.folder) if run.folder else {})
+    if drift is None:
+        finetunes = [outcome for outcome in run.outcomes if outcome.cell.check is Check.FINETUNE]
         named = " and ".join(f'"{glob}"' for glob in globs)
         which = f"{named} matches no finetune cell with a loss curve" if globs else "no finetune cell has a loss curve"
-        example = f"ids have the form of {asked[-1].cell.id}" if asked else "the run has no finetune cell"
+        example = f"ids have the form of {finetunes[-1].cell.id}" if finetunes else "the run has no finetune cell"
         raise SelectionError(f"{which} in this run", cause=example, next_step="run one: funasr-harness run atlas")
-    return found
+    return drift
 
 
-def _wanted(trace: str | None, numbered: Mapping[int, Drifted]) -> tuple[Drifted, ...]:
+def _divergences_to_record(trace: str | None, numbered: Mapping[int, Drifted]) -> tuple[Drifted, ...]:
     """The divergences that are to be recorded; those that differ in nothing but their length need no recording."""
     if trace is None:
         return ()
     if trace == ALL:
-        return tuple(one for one in numbered.values() if one.divergence.loss)
+        return tuple(drifted for drifted in numbered.values() if drifted.divergence.loss)
     words = [word.strip() for word in trace.split(",")]
     wrong = [word for word in words if not word.isdecimal() or int(word) not in numbered]
     if wrong:
@@ -107,8 +109,8 @@ def _matrix_of(run: LoadedRun) -> Path:
     return path
 
 
-def _record(options: argparse.Namespace, run: LoadedRun, one: Drifted) -> None:
-    number, divergence = one.number, one.divergence
+def _record(options: argparse.Namespace, run: LoadedRun, drifted: Drifted) -> None:
+    number, divergence = drifted.number, drifted.divergence
     locked = load_lock(options.lock)
     known = {release.label for release in locked}
     if missing := {divergence.before, divergence.after} - known:

@@ -34,17 +34,17 @@ MOST_UTTERANCES = 1 << 16
 
 def main(options: argparse.Namespace) -> int:
     """Print the prediction; 0, or 1 when a card was named that not even one utterance fits."""
-    question, asked, cards = read(options)
+    question, requested, cards = read(options)
     calibration = _calibration(options)
     say(f"measuring {question.variant.name} with few blocks on the CPU …")
     context = MeasureContext(runner=cell_runner(options), threads=len(os.sched_getaffinity(0)))
-    predictor = Predictor.of(question, context, alone=None if cards else asked.utterances)
-    predictor.at(asked.utterances)
+    predictor = Predictor.of(question, context, alone=None if cards else requested.utterances)
+    predictor.at(requested.utterances)
     fits = [_fit(predictor, card, calibration) for card in cards]
     if options.json:
-        print_json(prediction_json(predictor, asked, fits, calibration))
+        print_json(prediction_json(predictor, requested, fits, calibration))
     else:
-        print(render_prediction(predictor, asked, fits, calibration))
+        print(render_prediction(predictor, requested, fits, calibration))
     return FOUND if any(fit.account is None for fit in fits) else FINE
 
 
@@ -67,7 +67,7 @@ def read(options: argparse.Namespace) -> tuple[MeasureRequest, PredictionRequest
             f"--seconds {seconds:g} is no length of an utterance that is trained on",
             next_step=f"give one from {FRAME_SECONDS:g} to {LONGEST_SECONDS:g} seconds",
         )
-    asked = _asked(options.batch, options.batch_type, seconds)
+    requested = _prediction_request(options.batch, options.batch_type, seconds)
     characters = options.characters or max(2, round(seconds * CHARACTERS_PER_SECOND))
     question = MeasureRequest(
         release=_release(options),
@@ -78,16 +78,16 @@ def read(options: argparse.Namespace) -> tuple[MeasureRequest, PredictionRequest
         frames=max(2, round(seconds / FRAME_SECONDS)),
         characters=max(2, characters),
     )
-    return question, asked, cards
+    return question, requested, cards
 
 
-def _asked(stated: int, batch_type: str, seconds: float) -> PredictionRequest:
-    utterances = stated
+def _prediction_request(batch_size: int, batch_type: str, seconds: float) -> PredictionRequest:
+    utterances = batch_size
     if batch_type == "token":
-        utterances = stated // max(1, round(seconds / TOKEN_SECONDS))
+        utterances = batch_size // max(1, round(seconds / TOKEN_SECONDS))
         if utterances < 1:
             raise InputError(
-                f"a batch of {stated:,} tokens has no room for one utterance of {seconds:g} s",
+                f"a batch of {batch_size:,} tokens has no room for one utterance of {seconds:g} s",
                 cause=f"batch_type=token counts frames of 10 ms: such an utterance has {round(seconds * 100):,}",
                 next_step="name a larger --batch or a shorter --seconds",
             )
@@ -96,19 +96,19 @@ def _asked(stated: int, batch_type: str, seconds: float) -> PredictionRequest:
             f"a batch of {utterances:,} utterances is more than any card holds",
             next_step=f"name one of at most {MOST_UTTERANCES:,}",
         )
-    return PredictionRequest(utterances=utterances, seconds=seconds, batch_type=batch_type, stated=stated)
+    return PredictionRequest(utterances=utterances, seconds=seconds, batch_type=batch_type, stated=batch_size)
 
 
 def _release(options: argparse.Namespace) -> Release:
     locked = load_lock(options.lock)
-    found = resolve(options.release, locked)
-    if len(found) != 1:
-        near = difflib.get_close_matches(options.release, [one.label for one in found], n=1)
+    releases = resolve(options.release, locked)
+    if len(releases) != 1:
+        near = difflib.get_close_matches(options.release, [release.label for release in releases], n=1)
         raise InputError(
-            f"--release {options.release} means {len(found)} releases",
-            next_step=f"name one, such as {near[0] if near else found[-1].label}",
+            f"--release {options.release} means {len(releases)} releases",
+            next_step=f"name one, such as {near[0] if near else releases[-1].label}",
         )
-    return found[0]
+    return releases[0]
 
 
 def _calibration(options: argparse.Namespace) -> Calibration | None:

@@ -42,26 +42,26 @@ def _report(options: argparse.Namespace) -> LogReport:
         InputError: there is nothing to read, or it is no text.
     """
     named, cache, texts = _named(options.release), cache_of(options), _texts(options.train, options.tokens)
-    given = " ".join(options.log)
-    if len(options.log) > 1 or (given and given != _STANDARD_INPUT and not _is_file(given)):
-        if len(options.log) == 1 and _looks_like_a_path(given):
-            raise InputError(f"{given}: no such file", next_step="correct the path, or paste the text in quotes")
-        return explain_text(given, named=named, cache=cache, texts=texts)
-    if not given and sys.stdin.isatty():
+    log = " ".join(options.log)
+    if len(options.log) > 1 or (log and log != _STANDARD_INPUT and not _is_file(log)):
+        if len(options.log) == 1 and _looks_like_a_path(log):
+            raise InputError(f"{log}: no such file", next_step="correct the path, or paste the text in quotes")
+        return explain_text(log, named=named, cache=cache, texts=texts)
+    if not log and sys.stdin.isatty():
         raise InputError(
             "no log was named, and nothing comes from the standard input",
             next_step="name a log: funasr-harness explain train.log, or paste the text in quotes",
         )
     try:
-        if given in ("", _STANDARD_INPUT):
+        if log in ("", _STANDARD_INPUT):
             return explain_stream(sys.stdin.buffer, source="standard input", named=named, cache=cache, texts=texts)
-        with Path(given).open("rb") as stream:
-            return explain_stream(stream, source=Path(given).name, named=named, cache=cache, texts=texts)
+        with Path(log).open("rb") as stream:
+            return explain_stream(stream, source=Path(log).name, named=named, cache=cache, texts=texts)
     except UnreadableLogError as error:
-        name = given if given not in ("", _STANDARD_INPUT) else "the standard input"
+        name = log if log not in ("", _STANDARD_INPUT) else "the standard input"
         raise InputError(f"{name}: {error}", next_step="name the file of the training's output") from error
     except OSError as error:
-        raise InputError(f"{given}: {error.strerror}", next_step="name a file that can be read") from error
+        raise InputError(f"{log}: {error.strerror}", next_step="name a file that can be read") from error
 
 
 def _texts(train: Path | None, tokens: Path | None) -> OwnTexts | None:

@@ -43,7 +43,7 @@ def main(options: argparse.Namespace) -> int:
             next_step="name a checkout or a wheel with --source, or a patch with --apply",
         )
     locked = load_lock(options.lock)
-    against = _one(options.against, locked)
+    against = _single_release(options.against, locked)
     matrix = load_matrix(
         options.matrix,
         resolve=lambda spec: resolve(spec, locked),
@@ -64,15 +64,15 @@ def main(options: argparse.Namespace) -> int:
     return gate.exit_code
 
 
-def _one(spec: str, locked: tuple[Release, ...]) -> Release:
-    found = resolve(spec, locked)
-    if len(found) != 1:
-        raise InputError(f"{spec} means {len(found)} releases", next_step="name one")
-    return found[0]
+def _single_release(spec: str, locked: tuple[Release, ...]) -> Release:
+    releases = resolve(spec, locked)
+    if len(releases) != 1:
+        raise InputError(f"{spec} means {len(releases)} releases", next_step="name one")
+    return releases[0]
 
 
 def _source(options: argparse.Namespace, locked: tuple[Release, ...], against: Release, folder: Path) -> GateSource:
-    base = _one(options.source, locked) if options.source else against
+    base = _single_release(options.source, locked) if options.source else against
     if options.apply is None:
         return GateSource(release=base, of=base.filename if base.path else f"release {base.label}")
     cache = cache_of(options)
@@ -85,21 +85,21 @@ def _source(options: argparse.Namespace, locked: tuple[Release, ...], against: R
 
 
 def _gate(options: argparse.Namespace, matrix: Matrix, source: GateSource, against: Release) -> Gate:
-    mine = source.release
-    if mine.label == against.label:
-        raise InputError(f"{mine.label} cannot be compared with itself", next_step="name another with --against")
-    asked = questions(matrix.cells, mine.label, against.label)
-    wanted = set(select([one for one, _ in asked], options.only))
-    asked = tuple(each for each in asked if each[0] in wanted)
-    say(f"{len(asked)} cells of {mine.label} and of {against.label} …")
-    runner = TracedRunner.of(cell_runner(options), matrix, [mine, against])
-    cells = [cell for each in asked for cell in each]
+    release = source.release
+    if release.label == against.label:
+        raise InputError(f"{release.label} cannot be compared with itself", next_step="name another with --against")
+    pairs_of_cells = questions(matrix.cells, release.label, against.label)
+    selected = set(select([cell for cell, _ in pairs_of_cells], options.only))
+    pairs_of_cells = tuple(pair_of_cells for pair_of_cells in pairs_of_cells if pair_of_cells[0] in selected)
+    say(f"{len(pairs_of_cells)} cells of {release.label} and of {against.label} …")
+    runner = TracedRunner.of(cell_runner(options), matrix, [release, against])
+    cells = [cell for pair_of_cells in pairs_of_cells for cell in pair_of_cells]
     with Display(total=len(cells)) as display:
         outcomes = runner.run(cells, display)
-    pairs = [pair(outcomes[one], outcomes[other]) for one, other in asked]
+    pairs = [pair(outcomes[cell], outcomes[counterpart]) for cell, counterpart in pairs_of_cells]
     diagnoses = {} if options.no_diagnosis else _diagnoses(options, runner, pairs)
     return Gate(
-        source=mine.label,
+        source=release.label,
         of=source.of,
         against=against.label,
         matrix=matrix.name,
@@ -110,15 +110,15 @@ def _gate(options: argparse.Namespace, matrix: Matrix, source: GateSource, again
 
 
 def _diagnoses(options: argparse.Namespace, runner: TracedRunner, pairs: list[CellPair]) -> dict[str, Diagnosis]:
-    found = {}
-    for one in roots(pairs):
-        cell = one.mine.cell
+    diagnoses = {}
+    for failed in roots(pairs):
+        cell = failed.mine.cell
         say(f"why does {cell.id} fail …")
-        against = ComparisonTarget(label=one.other.cell.release, why="the release that the source is compared with")
-        diagnosis = investigate(runner, cell, against, known=one.mine, say=say)
+        against = ComparisonTarget(label=failed.other.cell.release, why="the release that the source is compared with")
+        diagnosis = investigate(runner, cell, against, known=failed.mine, say=say)
         store(diagnosis, options.output / "diagnoses" / slug(cell, diagnosis.against))
-        found[cell.id] = diagnosis
-    return found
+        diagnoses[cell.id] = diagnosis
+    return diagnoses
 
 
 def _write(gate: Gate, folder: Path) -> Path:

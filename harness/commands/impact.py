@@ -24,8 +24,8 @@ _MOST_NAMED = 8
 def main(options: argparse.Namespace) -> int:
     """Compare what recorded cells of a release used with a source."""
     locked, cache = load_lock(options.lock), cache_of(options)
-    source, against = (_one(spec, locked) for spec in (options.source, options.against))
-    known = [one for one in all_kept(cache) if one.outcome.cell.release == against.label]
+    source, against = (_single_release(spec, locked) for spec in (options.source, options.against))
+    known = [record for record in all_kept(cache) if record.outcome.cell.release == against.label]
     if not known:
         raise InputError(
             f"no cell of {against.label} is recorded, so nothing says what its checks use",
@@ -34,13 +34,14 @@ def main(options: argparse.Namespace) -> int:
     with stage("making both ready"):
         fetch([source, against], cache, jobs=2)
     before, after = (
-        ReleaseSeen(files=ReleaseFiles(install_path(one, cache), one.version), order=None) for one in (against, source)
+        ReleaseSeen(files=ReleaseFiles(install_path(release, cache), release.version), order=None)
+        for release in (against, source)
     )
-    found = impact(known, before, after)
+    impacts = impact(known, before, after)
     if options.json:
-        print_json({"source": source.label, "against": against.label, "checks": [_record(one) for one in found]})
+        print_json({"source": source.label, "against": against.label, "checks": [_record(check) for check in impacts]})
         return 0
-    print("\n".join(_lines(found)))
+    print("\n".join(_lines(impacts)))
     say(
         f"{source.label} against {against.label}, from {plural(len(known), 'recorded cell')}. "
         "Only construct and loss_contract are recorded: of other checks nothing is known."
@@ -48,30 +49,30 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _one(spec: str, locked: Sequence[Release]) -> Release:
-    found = resolve(spec, locked)
-    if len(found) != 1:
-        raise InputError(f"{spec} means {len(found)} releases", next_step="name one")
-    return found[0]
+def _single_release(spec: str, locked: Sequence[Release]) -> Release:
+    releases = resolve(spec, locked)
+    if len(releases) != 1:
+        raise InputError(f"{spec} means {len(releases)} releases", next_step="name one")
+    return releases[0]
 
 
-def _record(one: CheckImpact) -> dict[str, object]:
+def _record(check: CheckImpact) -> dict[str, object]:
     return {
-        "variant": one.variant,
-        "check": str(one.check),
-        "cells": one.cells,
-        "reached": [{"kind": str(part.kind), "name": part.name} for part in one.reached],
+        "variant": check.variant,
+        "check": str(check.check),
+        "cells": check.cells,
+        "reached": [{"kind": str(part.kind), "name": part.name} for part in check.reached],
     }
 
 
-def _lines(found: Sequence[CheckImpact]) -> list[str]:
+def _lines(impacts: Sequence[CheckImpact]) -> list[str]:
     lines = []
-    for one in found:
-        if not one.reached:
-            lines.append(f"{one.variant} {one.check}: not reached")
+    for check in impacts:
+        if not check.reached:
+            lines.append(f"{check.variant} {check.check}: not reached")
             continue
-        lines.append(f"{one.variant} {one.check}: reached by {plural(len(one.reached), 'part')} that it uses")
-        lines += [f"  {plain(str(part))}" for part in one.reached[:_MOST_NAMED]]
-        if len(one.reached) > _MOST_NAMED:
-            lines.append(f"  … and {len(one.reached) - _MOST_NAMED} more (--json has all)")
+        lines.append(f"{check.variant} {check.check}: reached by {plural(len(check.reached), 'part')} that it uses")
+        lines += [f"  {plain(str(part))}" for part in check.reached[:_MOST_NAMED]]
+        if len(check.reached) > _MOST_NAMED:
+            lines.append(f"  … and {len(check.reached) - _MOST_NAMED} more (--json has all)")
     return lines

@@ -29,17 +29,17 @@ def chosen_dimensions(text: str | None, variant: Variant) -> Dimensions | None:
         VariantError: the variant cannot be had at these dimensions.
     """
     try:
-        stated = Dimensions.parse(text) if text else None
+        chosen = Dimensions.parse(text) if text else None
     except ValueError as error:
         raise InputError(str(error), next_step="write them as in --dimensions v8404-h512") from None
     if variant.folder is not None:
-        own = dimensions_of(variant)
-        if stated not in (None, own):
+        folder_dimensions = dimensions_of(variant)
+        if chosen not in (None, folder_dimensions):
             raise InputError(
-                f"--dimensions {text}, and the folder {variant.folder.name} has {own}",
+                f"--dimensions {text}, and the folder {variant.folder.name} has {folder_dimensions}",
                 next_step="leave out --dimensions: a model folder has its own",
             )
-        return own
-    if stated and (problems := dimension_problems(variant, stated)):
-        raise VariantError(f"{variant.name} cannot be had at {stated}: {'; '.join(problems)}")
-    return stated
+        return folder_dimensions
+    if chosen and (problems := dimension_problems(variant, chosen)):
+        raise VariantError(f"{variant.name} cannot be had at {chosen}: {'; '.join(problems)}")
+    return chosen

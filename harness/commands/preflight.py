@@ -139,15 +139,15 @@ def _inputs(options: argparse.Namespace) -> Inputs:
     cache = cache_of(options)
     with stage("looking at the interpreter and its torch"):
         environment = probe(cache=cache)
-    found = _release(options, cache)
+    installed = _release(options, cache)
     root = (options.root or (options.script.parent if options.script else Path())).absolute()
     command = _command(options, root)
     model = options.model.absolute()
-    config = config_of(model, command, install_dir=found.install_dir, root=root)
+    config = config_of(model, command, install_dir=installed.install_dir, root=root)
     return Inputs(
         model=model,
-        release=found.release,
-        install_dir=found.install_dir,
+        release=installed.release,
+        install_dir=installed.install_dir,
         cache=cache,
         environment=environment,
         train=_data(options.train, command.train, root),
@@ -161,7 +161,7 @@ def _inputs(options: argparse.Namespace) -> Inputs:
         read_all_audio=options.read_all,
         dry_run=options.dry_run,
         device=_device(options.device, environment),
-        release_found=in_a_line(found),
+        release_found=in_a_line(installed),
     )
 
 
@@ -176,20 +176,20 @@ def _command(options: argparse.Namespace, root: Path) -> TrainingCommand:
     return read_words(options.words)
 
 
-def _device(asked: str, environment: Environment) -> Device:
+def _device(device: str, environment: Environment) -> Device:
     """Where a dry run takes its steps.
 
     Raises:
         InputError: on a GPU, and torch finds none.
     """
-    if asked == Device.CUDA and not environment.cuda_available:
+    if device == Device.CUDA and not environment.cuda_available:
         raise InputError(
             f"--device cuda: torch {environment.torch_version} in {environment.python} finds no GPU",
             next_step="leave --device out, or say --device cpu: large models then run with few blocks",
         )
-    if asked == "auto":
+    if device == "auto":
         return Device.CUDA if environment.cuda_available else Device.CPU
-    return Device(asked)
+    return Device(device)
 
 
 def _data(option: Path | None, named: str | None, root: Path) -> Path | None:

@@ -34,9 +34,9 @@ def _list(options: argparse.Namespace) -> int:
 def _lock(options: argparse.Namespace) -> int:
     today = datetime.datetime.now(datetime.UTC).date()
     # A built-in lock belongs to the installed package; the new one is the working folder's.
-    own = Path(FOLDER) / LOCK_NAME if options.lock.parent == built_in_folder() else options.lock
-    change = lock(own, today=today, base=options.lock, on_found=lambda release: say(f"found {release.label}"))
-    say(f"lock: {own}")
+    lock_file = Path(FOLDER) / LOCK_NAME if options.lock.parent == built_in_folder() else options.lock
+    change = lock(lock_file, today=today, base=options.lock, on_found=lambda release: say(f"found {release.label}"))
+    say(f"lock: {lock_file}")
     print(change)
     return 0
 

@@ -34,7 +34,7 @@ def conclude(options: argparse.Namespace, folder: Path, output: Path) -> int:
     for notice in run.notices:
         say(notice, style="yellow")
     judged = judge(run.outcomes, load_known_issues(options.known_issues, variants=available()))
-    against = compare([one.outcome for one in judged], run.provenance, load_baselines(options.baselines))
+    against = compare([item.outcome for item in judged], run.provenance, load_baselines(options.baselines))
     published = locked_labels(options.lock)
     paths = write_reports(run, judged, output, published=published, against=against)
     for path in (paths.html, paths.markdown, paths.junit):

@@ -59,7 +59,7 @@ class Bounds:
     left_out: frozenset[str] = frozenset()
     """Checks that nobody expects here."""
     arguments: tuple[str, ...] | None = None
-    """What repeats the run at home; None for what was typed here."""
+    """The arguments that repeat the run where the bundle was made; None for those typed here."""
     runner: Callable[[argparse.Namespace], CellRunner] = cell_runner
     """Makes the runner; called once matrix and speech are known to be right."""
 
@@ -101,16 +101,20 @@ def measure(options: argparse.Namespace, bounds: Bounds) -> tuple[Path, tuple[Ce
         )
     _validate_early(options)
     with stage(f"reading {options.jsonl}") if options.jsonl else contextlib.nullcontext():
-        own = read_own_speech(options)
+        user_speech = read_own_speech(options)
     runner = bounds.runner(options)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as resources:
         executor = getattr(options, "executor", None)
-        cluster = held.enter_context(connected(executor.address)) if executor else None
-        return _measure_where(options, bounds, runner, own, cluster)
+        cluster = resources.enter_context(connected(executor.address)) if executor else None
+        return _measure_where(options, bounds, runner, user_speech, cluster)
 
 
 def _measure_where(
-    options: argparse.Namespace, bounds: Bounds, runner: CellRunner, own: OwnSpeech | None, cluster: RayCluster | None
+    options: argparse.Namespace,
+    bounds: Bounds,
+    runner: CellRunner,
+    user_speech: OwnSpeech | None,
+    cluster: RayCluster | None,
 ) -> tuple[Path, tuple[Cell, ...]]:
     """Here, or on the nodes of a cluster."""
     stack = runner.settings.environment
@@ -137,12 +141,12 @@ def _measure_where(
                 matrix,
                 cells,
                 workspace,
-                own=own,
+                user_speech=user_speech,
                 rows=getattr(options, "rows", None),
                 carried=getattr(options, "carried", None),
             ).as_part_of(trained)
-        for told in own_speech_lines(prepared.speech):
-            say(told.text, style=told.style)
+        for line in own_speech_lines(prepared.speech):
+            say(line.text, style=line.style)
         with RunStore.open(output, fresh=options.fresh) as store:
             for notice in store.notices:
                 say(notice, style="yellow")
@@ -164,19 +168,19 @@ def _within(cells: tuple[Cell, ...], bounds: Bounds) -> tuple[tuple[Cell, ...], 
     if bounds.cells is None:
         return cells, cells
     expected = tuple(cell for cell in cells if cell.check not in bounds.left_out)
-    kept = tuple(cell for cell in expected if cell.id in bounds.cells)
-    if not kept:
+    runnable = tuple(cell for cell in expected if cell.id in bounds.cells)
+    if not runnable:
         raise SelectionError(
             f"none of the {len(cells)} selected cells can be run from this bundle, such as {cells[0].id}",
             next_step="select other cells, or make a bundle that holds these",
         )
-    if gone := [cell.id for cell in expected if cell.id not in bounds.cells]:
+    if not_bundled := [cell.id for cell in expected if cell.id not in bounds.cells]:
         say(
-            f"{len(gone)} of the {len(expected)} selected cells are not in this bundle and are not run, "
-            f"such as {gone[0]}",
+            f"{len(not_bundled)} of the {len(expected)} selected cells are not in this bundle and are not run, "
+            f"such as {not_bundled[0]}",
             style="bold yellow",
         )
-    return expected, kept
+    return expected, runnable
 
 
 def _validate_early(options: argparse.Namespace) -> None:
@@ -188,11 +192,11 @@ def _validate_early(options: argparse.Namespace) -> None:
 
 
 def _reject_missing_gpu(cells: Sequence[Cell], stack: Environment, gpu_present: bool) -> None:
-    asking = [cell.id for cell in cells if cell.device is Device.CUDA]
-    if asking and not gpu_present:
+    gpu_cells = [cell.id for cell in cells if cell.device is Device.CUDA]
+    if gpu_cells and not gpu_present:
         # FunASR itself would continue on the CPU, and the outcome would be taken for a GPU's.
         raise NoGpuError(
-            f"{len(asking)} cells need a GPU and torch finds none, such as {asking[0]}",
+            f"{len(gpu_cells)} cells need a GPU and torch finds none, such as {gpu_cells[0]}",
             cause=f'the matrix says device = ["cuda"], and torch is {stack.torch_version}',
             next_step='say "auto" in the matrix, or choose other cells with --only',
         )
@@ -236,14 +240,14 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path)
     )
     if prepared.speech.own and (corrected := write_corrected(prepared.speech.own.speech.train, store.folder)):
         say(f"a copy with `source_len` in frames of 10 ms: {corrected}", style="yellow")
-    wanted = store.remaining(cells)
-    if wanted:
-        with stage(f"{len(wanted)} cells to run; fetching and laying out their releases") as laying:
-            ready = _Counted(laying, total=len({cell.release for cell in wanted}))
-            lay_out_releases(prepared, wanted, on_done=ready)
+    remaining = store.remaining(cells)
+    if remaining:
+        with stage(f"{len(remaining)} cells to run; fetching and laying out their releases") as laying:
+            ready = _Counted(laying, total=len({cell.release for cell in remaining}))
+            lay_out_releases(prepared, remaining, on_done=ready)
         if run.cluster:
-            provenance = _execute_on(run.cluster, run, wanted, store, provenance)
-        elif (reuse := _execute(run, wanted, store, workspace)) is not None:
+            provenance = _execute_on(run.cluster, run, remaining, store, provenance)
+        elif (reuse := _execute(run, remaining, store, workspace)) is not None:
             provenance = replace(provenance, reuse=reuse.and_earlier(provenance.reuse))
     else:
         say("0 cells to run")
@@ -253,8 +257,8 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path)
 class _Counted:
     """Counts what is ready."""
 
-    def __init__(self, one: RunStage, total: int) -> None:
-        self._stage, self._total, self._done = one, total, 0
+    def __init__(self, progress: RunStage, total: int) -> None:
+        self._stage, self._total, self._done = progress, total, 0
 
     def __call__(self, _release: object) -> None:
         self._done += 1
@@ -262,13 +266,13 @@ class _Counted:
 
 
 def _execute_on(
-    cluster: RayCluster, run: _Run, wanted: Sequence[Cell], store: RunStore, provenance: Provenance
+    cluster: RayCluster, run: _Run, cells: Sequence[Cell], store: RunStore, provenance: Provenance
 ) -> Provenance:
     """Run the cells on a cluster; returns where the outcomes come from, its machines among that."""
     from harness.run.cluster.cluster_run import ClusterRun
 
-    options, missing = run.options, set(wanted)
-    with Display(total=len(wanted)) as display:
+    options, missing = run.options, set(cells)
+    with Display(total=len(cells)) as display:
         return ClusterRun(
             cluster=cluster,
             runner=run.runner,
@@ -277,14 +281,14 @@ def _execute_on(
             display=display,
             cache=run.runner.settings.cache if options.cache else None,
             speech=SpeechFiles.of(options.jsonl, options.valid, options.rows),
-        ).execute(wanted, [one for one in store.load() if one.cell not in missing], provenance)
+        ).execute(cells, [outcome for outcome in store.load() if outcome.cell not in missing], provenance)
 
 
-def _execute(run: _Run, wanted: Sequence[Cell], store: RunStore, workspace: Path) -> ReuseFacts | None:
-    runner, prepared, missing = run.runner, run.prepared, set(wanted)
+def _execute(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path) -> ReuseFacts | None:
+    runner, prepared, missing = run.runner, run.prepared, set(cells)
     prior = [outcome for outcome in store.load() if outcome.cell not in missing]
     reuse = runner.reuse(prepared) if getattr(run.options, "reuse", False) else None
-    plan = runner.plan(prepared, wanted, workspace, prior=prior, reuse=reuse)
+    plan = runner.plan(prepared, cells, workspace, prior=prior, reuse=reuse)
     with Display(total=len(plan.cells) + len(plan.decided)) as display:
         runner.execute(plan, prepared, store.append, display=display, reuse=reuse)
     if reuse is None:
@@ -300,7 +304,7 @@ def _execute(run: _Run, wanted: Sequence[Cell], store: RunStore, workspace: Path
 
 @dataclass(frozen=True, kw_only=True)
 class _Expected:
-    """What the outcomes are held against; read before hours are spent, lest a file that cannot be used be met then."""
+    """What the outcomes are compared with; read before the run, so that an unusable file is reported early."""
 
     issues: KnownIssues
     baselines: tuple[Baseline, ...]
@@ -315,13 +319,15 @@ def _conclude(output: Path, cells: Sequence[Cell], expected: _Expected) -> int:
 
         run = load_run(output)
         judged = judge(run.outcomes, expected.issues)
-        against = compare([one.outcome for one in judged], run.provenance, expected.baselines)
+        against = compare([item.outcome for item in judged], run.provenance, expected.baselines)
         paths = write_reports(run, judged, output, published=expected.published, against=against)
     selected = {cell.id for cell in cells}
-    mine = [one for one in judged if one.outcome.cell.id in selected]
-    told = answer(mine, expected.published, width=width())
-    say_result("\n".join(filter(None, (told and f"\n{told}\n", summary(mine), line(against, selected)))))
+    selected_outcomes = [item for item in judged if item.outcome.cell.id in selected]
+    answers = answer(selected_outcomes, expected.published, width=width())
+    say_result(
+        "\n".join(filter(None, (answers and f"\n{answers}\n", summary(selected_outcomes), line(against, selected))))
+    )
     for notice in run.notices:
         say(notice, style="bold yellow")
     say(f"reports: {paths.html}\n         {paths.markdown}\n         {paths.junit}")
-    return exit_code(mine, planned=cells, changed=against.changed(selected))
+    return exit_code(selected_outcomes, planned=cells, changed=against.changed(selected))

@@ -42,9 +42,9 @@ def main(options: argparse.Namespace) -> int:
             say(f"skipped: {error.what}", style="yellow")
             continue
         met += [outcome.cell.id for outcome in run.outcomes]
-        one = _judged(run, cell, issues)
-        if one is not None:
-            shown.append(RunOfCell(folder=folder, provenance=run.provenance, judged=one))
+        judged_cell = _judged(run, cell, issues)
+        if judged_cell is not None:
+            shown.append(RunOfCell(folder=folder, provenance=run.provenance, judged=judged_cell))
     if not shown:
         where = ", ".join(map(run_name, folders)) or "no run in runs/ or reports/"
         near = difflib.get_close_matches(cell.id, dict.fromkeys(met), n=3, cutoff=0.9)
@@ -58,27 +58,27 @@ def main(options: argparse.Namespace) -> int:
     else:
         print("\n".join(map(render_cell, shown)))
     if options.as_issue is not None:
-        judged = [one.judged for one in shown]
-        return _report(next((one for one in reversed(judged) if one.outcome.failure), judged[-1]), options)
+        judged = [run_of_cell.judged for run_of_cell in shown]
+        return _report(next((item for item in reversed(judged) if item.outcome.failure), judged[-1]), options)
     return FINE
 
 
-def _report(one: JudgedOutcome, options: argparse.Namespace) -> int:
+def _report(judged: JudgedOutcome, options: argparse.Namespace) -> int:
     """Write the cell's findings as reports for upstream; 3 when a script did not show its fault."""
     from harness.environments.environment import probe
     from harness.report.upstream import write
 
     cache = cache_of(options)
-    (release,) = resolve(one.outcome.cell.release, load_lock(options.lock))
-    folder = options.as_issue / one.outcome.cell.id.replace("/", "_")
-    every = True
+    (release,) = resolve(judged.outcome.cell.release, load_lock(options.lock))
+    folder = options.as_issue / judged.outcome.cell.id.replace("/", "_")
+    all_shown = True
     # With --json the record is all of standard output.
     tell = say if options.json else print
-    for written in write(one, release, probe(cache=cache), cache=cache, folder=folder):
+    for written in write(judged, release, probe(cache=cache), cache=cache, folder=folder):
         tell(f"{written.folder}: {written.sentence}")
-        every &= written.trial is None or written.trial.shown
-    return FINE if every else FAULT
+        all_shown &= written.trial is None or written.trial.shown
+    return FINE if all_shown else FAULT
 
 
 def _judged(run: LoadedRun, cell: Cell, issues: KnownIssues) -> JudgedOutcome | None:
-    return next((one for one in judge(run.outcomes, issues) if one.outcome.cell == cell), None)
+    return next((item for item in judge(run.outcomes, issues) if item.outcome.cell == cell), None)

@@ -87,13 +87,13 @@ class _Shown:
             say(one_line(problem), style="yellow")
 
 
-def _folder(given: Path | None) -> Path:
+def _folder(chosen: Path | None) -> Path:
     """The output folder, made where it is not there.
 
     Raises:
         InputError: it has the records of another training.
     """
-    folder = given or Path(datetime.now().astimezone().strftime("watched-%Y%m%d-%H%M%S"))
+    folder = chosen or Path(datetime.now().astimezone().strftime("watched-%Y%m%d-%H%M%S"))
     if (folder / RECORDS).exists() and any((folder / RECORDS).iterdir()):
         raise InputError(
             f"{folder} has the records of another training",
@@ -114,7 +114,7 @@ def _report(watched: WatchedTraining) -> int:
         say_result(line)
     if watched.stopped_for is not None:
         say(
-            f"the command was ended for {watched.stopped_for.rule}, as --stop-on wants it: {_kept(watched)}",
+            f"the command was ended for {watched.stopped_for.rule}, as --stop-on wants it: {_record_places(watched)}",
             style="yellow",
         )
     for rule, fault in watched.findings.faults.items():
@@ -125,7 +125,7 @@ def _report(watched: WatchedTraining) -> int:
     return FOUND if watched.status or worst in (Severity.BROKEN, Severity.WRONG) else FINE
 
 
-def _kept(watched: WatchedTraining) -> str:
+def _record_places(watched: WatchedTraining) -> str:
     saved = watched.last_checkpoint
     if saved is None:
         return "no checkpoint had been saved"
@@ -149,19 +149,23 @@ EXCEPTION = "ended-by-exception"
 def _explain(watched: WatchedTraining) -> None:
     """Give the exception that ended a training its cause and remedy, where they are known."""
     finding = watched.findings.found.get(EXCEPTION)
-    rank = next((one for one in watched.state.ranks.values() if _has_exception(one, finding)), None)
+    rank = next((state for state in watched.state.ranks.values() if _has_exception(state, finding)), None)
     if finding is None or rank is None or rank.ended is None:
         return
     version = rank.process.funasr if rank.process else None
     known = explain_text("\n".join(rank.ended.traceback), named=version, cache=default_cache())
-    one = next((one for one in known.explanations if one.explained), None)
-    if one is None:
+    explanation = next((candidate for candidate in known.explanations if candidate.explained), None)
+    if explanation is None:
         return
     watched.findings.found[EXCEPTION] = dataclasses.replace(
         finding,
-        message=f"{finding.message.rstrip(': ')}: {one.title}",
-        evidence=(f"{one.owner}, {one.rule}: {one.title}", one.cause, *finding.evidence),
-        remedy=one.remedy or finding.remedy,
+        message=f"{finding.message.rstrip(': ')}: {explanation.title}",
+        evidence=(
+            f"{explanation.owner}, {explanation.rule}: {explanation.title}",
+            explanation.cause,
+            *finding.evidence,
+        ),
+        remedy=explanation.remedy or finding.remedy,
     )
 
 

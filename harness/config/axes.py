@@ -63,10 +63,10 @@ class AxesReader:
 
         None when an axis is missing or wrong, which is noted.
         """
-        own = table is base
+        is_base = table is base
         table, base = _with_depth(table), _with_depth(base)
-        table.only(KEYS if own else (*KEYS, WHEN))
-        gpu_only = not own and _gpu_only(table)
+        table.only(KEYS if is_base else (*KEYS, WHEN))
+        gpu_only = not is_base and _gpu_only(table)
         defaults = Table(values=DEFAULTS, place=table.place, problems=table.problems)
 
         def home(key: str) -> Table:
@@ -122,7 +122,7 @@ class AxesReader:
         )
 
     def _releases(self, table: Table) -> tuple[Release, ...] | None:
-        found: dict[str, Release] = {}
+        releases: dict[str, Release] = {}
         wrong = False
         for spec in table.texts("release") or ():
             try:
@@ -135,14 +135,14 @@ class AxesReader:
                 table.problems.add(table.at("release"), f"{text} ({error.cause})" if error.cause else text)
                 wrong = True
             else:
-                found.update((release.label, release) for release in meant)
-        self.releases.update(found)
-        return None if wrong or not found else tuple(found.values())
+                releases.update((release.label, release) for release in meant)
+        self.releases.update(releases)
+        return None if wrong or not releases else tuple(releases.values())
 
     def _variants(self, table: Table) -> tuple[str, ...] | None:
-        given = table.texts("variant")
-        sources = [self._variant(table, text) for text in given or ()]
-        return None if given is None or None in sources else tuple(source.name for source in sources if source)
+        texts = table.texts("variant")
+        sources = [self._variant(table, text) for text in texts or ()]
+        return None if texts is None or None in sources else tuple(source.name for source in sources if source)
 
     def _variant(self, table: Table, text: str) -> VariantSource | None:
         source = VariantSource(name=text)
@@ -208,10 +208,10 @@ def _with_depth(table: Table) -> Table:
 
 
 def _gpu_only(table: Table) -> bool:
-    stated = table.values.get(WHEN)
-    if stated not in (None, GPU):
-        table.problems.add(table.at(WHEN), f'expected "{GPU}", or nothing, found {stated!r}')
-    return stated == GPU
+    condition = table.values.get(WHEN)
+    if condition not in (None, GPU):
+        table.problems.add(table.at(WHEN), f'expected "{GPU}", or nothing, found {condition!r}')
+    return condition == GPU
 
 
 def _is_path(spec: str) -> bool:

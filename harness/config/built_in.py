@@ -37,15 +37,15 @@ def shipped_file(name: str) -> Path:
 
     Where neither exists, the path in the working folder, so that an error names a path that the user can create.
     """
-    own, built_in = Path(FOLDER) / name, built_in_folder() / name
-    return built_in if built_in.is_file() and not own.is_file() else own
+    working_file, built_in = Path(FOLDER) / name, built_in_folder() / name
+    return built_in if built_in.is_file() and not working_file.is_file() else working_file
 
 
 def shipped_requirements() -> Path:
     """The lock of libraries: `requirements.lock` of the working folder if it is there, else the built-in one."""
-    own = Path(REQUIREMENTS_NAME)
-    places = (own, _PACKAGE / REQUIREMENTS_NAME, _PACKAGE.parent / REQUIREMENTS_NAME)
-    return next((place for place in places if place.is_file()), own)
+    working_file = Path(REQUIREMENTS_NAME)
+    places = (working_file, _PACKAGE / REQUIREMENTS_NAME, _PACKAGE.parent / REQUIREMENTS_NAME)
+    return next((place for place in places if place.is_file()), working_file)
 
 
 def built_in_matrices() -> tuple[str, ...]:

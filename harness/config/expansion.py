@@ -94,26 +94,30 @@ class Exclusion:
         return all(about_release) and all(key is None or value in key for key, value in zip(model, values, strict=True))
 
 
-def expand(one: Product, *, gpu_present: bool) -> Iterator[Cell]:
+def expand(axes: Product, *, gpu_present: bool) -> Iterator[Cell]:
     """The cells of one product, in no particular order and perhaps more than once.
 
     Where `auto` gives the CPU, precisions that only a GPU has are left out:
     a matrix for a GPU also means something on a machine that has none.
     """
-    if one.gpu_only and not gpu_present:
+    if axes.gpu_only and not gpu_present:
         return
-    for release, (check, entry) in product(one.releases, one.questions):
+    for release, (check, entry) in product(axes.releases, axes.questions):
         if check is Check.IMPORT:
             yield import_cell(release.label)
             continue
         shapes = [
             (variant, dimensions)
-            for variant in one.variants
-            for dimensions in (one.dimensions if variant not in one.own_dimensions else (one.own_dimensions[variant],))
+            for variant in axes.variants
+            for dimensions in (
+                axes.dimensions if variant not in axes.own_dimensions else (axes.own_dimensions[variant],)
+            )
         ]
-        for (variant, dimensions), depth, stated, precision in product(shapes, one.depths, one.devices, one.precisions):
-            device = stated or (Device.CUDA if gpu_present else Device.CPU)
-            if stated is None and not runs_on(device, precision):
+        for (variant, dimensions), depth, chosen_device, precision in product(
+            shapes, axes.depths, axes.devices, axes.precisions
+        ):
+            device = chosen_device or (Device.CUDA if gpu_present else Device.CPU)
+            if chosen_device is None and not runs_on(device, precision):
                 continue
             yield Cell(
                 release=release.label,
@@ -127,12 +131,12 @@ def expand(one: Product, *, gpu_present: bool) -> Iterator[Cell]:
             )
 
 
-def size_of(one: Product) -> int:
+def size_of(axes: Product) -> int:
     """How many cells a product has at most, without making them."""
-    about_models = sum(check is not Check.IMPORT for check, _ in one.questions)
-    variants = len(one.variants) * max(1, len(one.dimensions))
-    settings = len(one.depths) * len(one.devices) * len(one.precisions)
-    return len(one.releases) * (len(one.questions) - about_models + about_models * variants * settings)
+    about_models = sum(check is not Check.IMPORT for check, _ in axes.questions)
+    variants = len(axes.variants) * max(1, len(axes.dimensions))
+    settings = len(axes.depths) * len(axes.devices) * len(axes.precisions)
+    return len(axes.releases) * (len(axes.questions) - about_models + about_models * variants * settings)
 
 
 def _answered_by(cell: Cell) -> tuple[Question, ...]:

@@ -143,11 +143,11 @@ def _cells(top: Table, reader: AxesReader, *, gpu_present: bool) -> tuple[Cell, 
     axes = table_of(top.values, "axes", problems)
     includes = tables_of(top.values, "include", problems)
     exclusions = [reader.exclusion(table) for table in tables_of(top.values, "exclude", problems)]
-    stated = [axes, *includes] if axes.values or not includes else includes
-    products = [reader.product(table, axes) for table in stated]
+    tables = [axes, *includes] if axes.values or not includes else includes
+    products = [reader.product(table, axes) for table in tables]
     cells: set[Cell] = set()
     vanished: list[str] = []
-    sizes = {one.place: size_of(one) for one in products if one is not None}
+    sizes = {axes_product.place: size_of(axes_product) for axes_product in products if axes_product is not None}
     if sum(sizes.values()) > MOST_CELLS:
         largest = max(sizes, key=lambda place: sizes[place])
         said = (
@@ -155,13 +155,13 @@ def _cells(top: Table, reader: AxesReader, *, gpu_present: bool) -> tuple[Cell, 
         )
         problems.add("the matrix", said)
         products = []
-    for one in products:
-        if one is not None:
-            expanded = list(expand(one, gpu_present=gpu_present))
+    for axes_product in products:
+        if axes_product is not None:
+            expanded = list(expand(axes_product, gpu_present=gpu_present))
             remaining = list(kept(expanded, exclusions))
             if expanded and not remaining:
-                vanished.append(one.place)
-            _note_precisions(one, remaining, problems)
+                vanished.append(axes_product.place)
+            _note_precisions(axes_product, remaining, problems)
             cells.update(remaining)
     for place in vanished if cells else ():
         problems.add(place, "has no cell left: everything that it lists is excluded")
@@ -170,13 +170,13 @@ def _cells(top: Table, reader: AxesReader, *, gpu_present: bool) -> tuple[Cell, 
     return in_order(cells)
 
 
-def _note_precisions(one: Product, cells: Sequence[Cell], problems: Problems) -> None:
-    for precision in one.precisions:
+def _note_precisions(axes_product: Product, cells: Sequence[Cell], problems: Problems) -> None:
+    for precision in axes_product.precisions:
         if not runs_on(Device.CPU, precision) and any(
             cell.device is Device.CPU and cell.precision is precision for cell in cells
         ):
             problems.add(
-                f"{one.place} precision",
+                f"{axes_product.place} precision",
                 f'"{precision}" is for a GPU, and cells on the CPU have it; use device = ["cuda"] or ["auto"]',
             )
 

@@ -73,22 +73,22 @@ class FinetuneSettings:
 
     def problems(self) -> tuple[str, ...]:
         """Why such a training could never be judged; empty when it can."""
-        found = []
+        problems = []
         if self.steps < MINIMUM_STEPS:
-            found.append(f"{self.steps} optimizer steps; the rules need at least {MINIMUM_STEPS}")
+            problems.append(f"{self.steps} optimizer steps; the rules need at least {MINIMUM_STEPS}")
         if self.distinct > self.utterances:
-            found.append(f"{self.utterances} rows cannot hold {self.distinct} utterances")
+            problems.append(f"{self.utterances} rows cannot hold {self.distinct} utterances")
         if self.steps % self.steps_per_epoch:
-            found.append(
+            problems.append(
                 f"{self.steps} steps end within an epoch of {self.steps_per_epoch} "
                 f"({self.utterances} utterances in batches of {self.batch_size}); take a multiple of it"
             )
         if self.epochs < MINIMUM_EPOCHS:
-            found.append(
+            problems.append(
                 f"{self.steps} steps in epochs of {self.steps_per_epoch} make {self.epochs}; "
                 f"the rules need at least {MINIMUM_EPOCHS} epochs"
             )
-        return tuple(found)
+        return tuple(problems)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,26 +147,26 @@ def read_check_settings(table: Table, default: CheckSettings) -> CheckSettings:
         table.problems.add(table.at("seconds"), NO_SECONDS)
         legal.append("seconds")
     table.only(legal)
-    given: dict[str, Any] = {}
-    for one in fields(default):
-        known = getattr(default, one.name)
+    values: dict[str, Any] = {}
+    for setting in fields(default):
+        known = getattr(default, setting.name)
         if isinstance(known, int):
-            least = 0 if one.name == "seed" else 1
-            value: float | None = table.integer(one.name, default=known, least=least)
+            least = 0 if setting.name == "seed" else 1
+            value: float | None = table.integer(setting.name, default=known, least=least)
         else:
-            value = table.positive(one.name, default=known)
-        given[one.name] = known if value is None else value
-    return replace(default, **given)
+            value = table.positive(setting.name, default=known)
+        values[setting.name] = known if value is None else value
+    return replace(default, **values)
 
 
 def read_limits(table: Table) -> CellLimits:
     """The table `[limits]`; what it leaves out has its default."""
     table.only(["timeout_seconds", "memory_bytes"])
     memory = table.integer("memory_bytes", default=CellLimits.memory_bytes, least=LEAST_MEMORY_BYTES)
-    given = table.values.get("timeout_seconds", {})
+    raw_times = table.values.get("timeout_seconds", {})
     seconds = dict(DEFAULT_TIMEOUT_SECONDS)
-    if isinstance(given, dict):
-        times = Table(values=given, place=table.at("timeout_seconds"), problems=table.problems)
+    if isinstance(raw_times, dict):
+        times = Table(values=raw_times, place=table.at("timeout_seconds"), problems=table.problems)
         times.only([str(check) for check in Check])
         for check, default in DEFAULT_TIMEOUT_SECONDS.items():
             seconds[check] = times.positive(check, default=default) or default
@@ -183,13 +183,13 @@ def read_finetune(table: Table, *, gpu_present: bool = False) -> FinetuneSetting
     names = [field.name for field in fields(FinetuneSettings)]
     table.only([*names, GPU])
     settings = _training(table, FinetuneSettings())
-    given = table.values.get(GPU, {})
-    if not isinstance(given, dict):
+    gpu_values = table.values.get(GPU, {})
+    if not isinstance(gpu_values, dict):
         table.problems.add(table.at(GPU), "expected a table such as [finetune.gpu]")
         return settings
-    there = Table(values=given, place=table.at(GPU), problems=table.problems)
-    there.only(names)
-    on_gpu = _training(there, settings) if given else settings
+    gpu_table = Table(values=gpu_values, place=table.at(GPU), problems=table.problems)
+    gpu_table.only(names)
+    on_gpu = _training(gpu_table, settings) if gpu_values else settings
     return on_gpu if gpu_present else settings
 
 

@@ -94,16 +94,16 @@ def _missing(path: Path) -> MatrixError:
 def _instead_of(path: Path) -> str:
     """What to do about a path that leads to no file: the name or the folder may be misspelt, or be another's."""
     folder = path.parent
-    there = sorted(other.stem for other in folder.glob("*.toml") if other.name != "pyproject.toml")
-    near = difflib.get_close_matches(path.name.removesuffix(".toml"), there, n=3, cutoff=0.6)
-    elsewhere = sorted(folder.parent.glob(f"*/{path.name}"))
-    if near or elsewhere:
-        names = [folder / f"{stem}.toml" for stem in near] or elsewhere[:3]
+    names_in_folder = sorted(other.stem for other in folder.glob("*.toml") if other.name != "pyproject.toml")
+    near = difflib.get_close_matches(path.name.removesuffix(".toml"), names_in_folder, n=3, cutoff=0.6)
+    in_sibling_folders = sorted(folder.parent.glob(f"*/{path.name}"))
+    if near or in_sibling_folders:
+        names = [folder / f"{stem}.toml" for stem in near] or in_sibling_folders[:3]
         return f"did you mean {' or '.join(map(str, names))}?"
     if not folder.is_dir():
         return f"there is no folder {folder}: run the command where the harness was cloned, or give another path"
-    if there:
-        return f"there are {', '.join(str(folder / f'{stem}.toml') for stem in there)}"
+    if names_in_folder:
+        return f"there are {', '.join(str(folder / f'{stem}.toml') for stem in names_in_folder)}"
     return "give the path of a file that exists"
 
 
@@ -215,5 +215,5 @@ def _seen(value: object) -> str:
         return str(value).lower()
     if isinstance(value, str):
         return f'"{value}"' if len(value) <= _LONGEST_SEEN else f'"{value[:_LONGEST_SEEN]}…"'
-    seen = repr(value)
-    return seen if len(seen) <= _LONGEST_SEEN else f"{seen[:_LONGEST_SEEN]}…"
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SEEN else f"{text[:_LONGEST_SEEN]}…"

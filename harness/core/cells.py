@@ -119,7 +119,7 @@ class Release:
 class Cell:
     """release × variant × dimensions × depth × check × device × precision.
 
-    The `import` check asks about the release alone: its variant, dimensions and depth are None.
+    The `import` check is about the release alone: its variant, dimensions and depth are None.
     A cell of `data`, `finetune`, `checkpoint` or `decode` names the trainer's entry point besides.
     """
 
@@ -276,8 +276,8 @@ class Outcome:
     @property
     def training_evidence(self) -> TrainingEvidence | None:
         """The evidence of a `finetune` cell; None for another check. Raises as `common` does."""
-        found = self.common
-        return found if isinstance(found, TrainingEvidence) else None
+        evidence = self.common
+        return evidence if isinstance(evidence, TrainingEvidence) else None
 
     def metrics_as(self, kind: type[Record]) -> Record | None:
         """The metrics, if `kind` is the record of the cell's check; None otherwise. Raises as `common` does."""
@@ -356,7 +356,7 @@ class Outcome:
 
 
 class Verdict(StrEnum):
-    """An outcome held against what was expected of it."""
+    """An outcome compared with what was expected of it."""
 
     AS_EXPECTED = "as_expected"
     """Passed or skipped, and no known issue said otherwise."""

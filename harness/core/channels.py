@@ -81,11 +81,11 @@ def read_file(descriptor: int, most_bytes: int) -> bytes:
 
 def _descriptors(rights: list[tuple[int, int, bytes]]) -> list[int]:
     """The descriptors that came with a message."""
-    found = array.array("i")
+    descriptors = array.array("i")
     for level, kind, data in rights:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return list(found)
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return list(descriptors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,8 @@ class Channel:
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
         """Both ends, closed on exec."""
-        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return cls(one), cls(other)
+        first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(first), cls(second)
 
     @classmethod
     def of(cls, descriptor: int) -> Channel:
@@ -132,36 +132,36 @@ class Channel:
         Raises:
             OSError: nobody is at the other end.
         """
-        given = files or {}
-        message = to_bytes(event, list(given))
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", given.values()))] if given else []
+        descriptors = files or {}
+        message = to_bytes(event, list(descriptors))
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors.values()))] if descriptors else []
         with contextlib.suppress(BlockingIOError):
             # not `socket.send_fds` and `recv_fds`: Python 3.11 ignores their flags
             self._socket.sendmsg([message], rights, 0 if wait else socket.MSG_DONTWAIT)
 
     def receive(self) -> list[EventMessage]:
         """What has come since the last call; what is no event is counted and passed over."""
-        found: list[EventMessage] = []
+        messages: list[EventMessage] = []
         for _ in range(_MOST_AT_ONCE):
             try:
                 data, rights, flags, _ = self._socket.recvmsg(_MESSAGE_BYTES, _RIGHTS_BYTES, _AT_ONCE)
             except OSError:
-                return found
+                return messages
             descriptors = _descriptors(rights)
             if not data and not descriptors:
-                return found
+                return messages
             try:
                 event, names = from_bytes(data)
             except ValueError:
                 event, names = None, []
-            whole = not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
-            if event is not None and whole and len(descriptors) == len(names) == len(set(names)):
-                found.append(EventMessage(event=event, files=dict(zip(names, descriptors, strict=True))))
+            complete = not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+            if event is not None and complete and len(descriptors) == len(names) == len(set(names)):
+                messages.append(EventMessage(event=event, files=dict(zip(names, descriptors, strict=True))))
                 continue
             self.malformed += 1
             for descriptor in descriptors:
                 os.close(descriptor)
-        return found
+        return messages
 
     def close(self) -> None:
         """Let go of this end."""

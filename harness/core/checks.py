@@ -1,6 +1,6 @@
 """The checks: one entry here and one module that measures is all that a check needs.
 
-What an entry names by a dotted name lies in a layer above or in the release's process, and is imported when it is used.
+What an entry names by a dotted name is in a layer above or in the release's process, and is imported when it is used.
 `tests/test_checks.py` holds that every name leads somewhere.
 """
 

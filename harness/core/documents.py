@@ -72,12 +72,12 @@ def parse_json(text: bytes | str) -> Any:
         UnreadableDocumentError: it is none, or is nested too deep, or has a number that no figure of ours can be.
     """
     try:
-        found = json.loads(text, parse_constant=_not_strict)
+        document = json.loads(text, parse_constant=_not_strict)
     except RecursionError:
         raise UnreadableDocumentError(f"nested deeper than {DEEPEST} levels") from None
     except (ValueError, MemoryError) as error:
         raise UnreadableDocumentError(_short(error)) from None
-    return bounded(found)
+    return bounded(document)
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -90,13 +90,13 @@ def parse_toml(text: str) -> dict[str, Any]:
         line = text.count("\n", 0, long.start()) + 1
         raise UnreadableDocumentError(f"a key of more than {MOST_KEY_PARTS} parts (at line {line})")
     try:
-        found = tomllib.loads(text)
+        document = tomllib.loads(text)
     except RecursionError:
         raise UnreadableDocumentError(f"nested deeper than {DEEPEST} levels") from None
     except (ValueError, OverflowError, MemoryError) as error:
         raise UnreadableDocumentError(_short(error)) from None
-    bounded(found, finite=False)
-    return found
+    bounded(document, finite=False)
+    return document
 
 
 def parse_yaml(text: bytes | str) -> Any:
@@ -109,10 +109,10 @@ def parse_yaml(text: bytes | str) -> Any:
 
     check_yaml(text)
     try:
-        found = yaml.load(text, Loader=_yaml_loader())  # noqa: S506 - a safe loader
+        document = yaml.load(text, Loader=_yaml_loader())  # noqa: S506 - a safe loader
     except Exception as error:  # whatever a library raises on a user's file is the file's
         raise UnreadableDocumentError(yaml_problem(error)) from None
-    return bounded(found, finite=False, plain=True)
+    return bounded(document, finite=False, plain=True)
 
 
 def check_yaml(text: bytes | str) -> None:
@@ -144,9 +144,9 @@ def check_yaml(text: bytes | str) -> None:
         mark = getattr(error, "problem_mark", None)
         problem.line = mark.line + 1 if mark else None
         raise problem from None
-    what = "is nested deeper" if depth > DEEPEST else "has more aliases or values"
+    excess = "is nested deeper" if depth > DEEPEST else "has more aliases or values"
     where = f" (at line {event.start_mark.line + 1})" if event.start_mark else ""
-    raise UnreadableDocumentError(f"it {what} than any config{where}")
+    raise UnreadableDocumentError(f"it {excess} than any config{where}")
 
 
 def yaml_problem(error: Exception) -> str:
@@ -174,16 +174,16 @@ def bounded(value: Any, *, finite: bool = True, plain: bool = False) -> Any:
         if not level:
             return value
         below: list[Any] = []
-        for one in level:
-            if isinstance(one, dict):
-                below += one.values()
-            elif isinstance(one, list):
-                below += one
-            elif isinstance(one, int | float) and not _fits(one, finite):
+        for item in level:
+            if isinstance(item, dict):
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+            elif isinstance(item, int | float) and not _fits(item, finite):
                 kind = "finite, or none of 64 bits" if finite else "of 64 bits"
-                raise UnreadableDocumentError(f"{_place(value, one)}a number that is not {kind}")
-            elif plain and not isinstance(one, str | int | float | None):
-                raise UnreadableDocumentError(f"{_place(value, one)}a value of the type {type(one).__name__}")
+                raise UnreadableDocumentError(f"{_place(value, item)}a number that is not {kind}")
+            elif plain and not isinstance(item, str | int | float | None):
+                raise UnreadableDocumentError(f"{_place(value, item)}a value of the type {type(item).__name__}")
         count += len(below)
         if count > MOST_VALUES:
             raise UnreadableDocumentError(f"more than {MOST_VALUES:,} values")
@@ -197,17 +197,17 @@ def _fits(number: float, finite: bool) -> bool:
     return isinstance(number, float) or -_LARGEST_NUMBER < number < _LARGEST_NUMBER
 
 
-def _place(tree: Any, wanted: object) -> str:
+def _place(tree: Any, target: object) -> str:
     """The dotted key of a value, with a colon."""
-    return next((f"{'.'.join(path)}: " for path, one in _walk(tree, ()) if one is wanted and path), "")
+    return next((f"{'.'.join(path)}: " for path, value in _walk(tree, ()) if value is target and path), "")
 
 
 def _walk(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield path, tree
     if len(path) < DEEPEST and isinstance(tree, dict | list):
         pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
-        for key, one in pairs:
-            yield from _walk(one, (*path, str(key)[:40]))
+        for key, child in pairs:
+            yield from _walk(child, (*path, str(key)[:40]))
 
 
 @cache

@@ -42,7 +42,7 @@ _UNFORESEEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES,
 """Of these one can say what to do without knowing what was being done."""
 
 
-def storage_error(error: OSError, path: Path, deed: str, *, elsewhere: str = "write elsewhere with -o") -> StoreError:
+def storage_error(error: OSError, path: Path, deed: str, *, alternative: str = "write elsewhere with -o") -> StoreError:
     """The error for a `path` that could not be opened, written or read.
 
     Args:
@@ -53,15 +53,15 @@ def storage_error(error: OSError, path: Path, deed: str, *, elsewhere: str = "wr
     return StoreError(
         f"{path} cannot be {deed}: {error.strerror or error}",
         cause=cause,
-        next_step=next_step.format(elsewhere=elsewhere),
+        next_step=next_step.format(elsewhere=alternative),
     )
 
 
 def unforeseen_storage_error(error: OSError) -> StoreError | None:
     """The same for an error from anywhere; None if it is not about space, permissions or what the machine lacks."""
     if exhausted := _EXHAUSTED.get(error.errno or 0):
-        what = f"the operating system gives no more: {error.strerror}"
-        return StoreError(what, cause=exhausted[0], next_step=exhausted[1])
+        message = f"the operating system gives no more: {error.strerror}"
+        return StoreError(message, cause=exhausted[0], next_step=exhausted[1])
     if error.errno not in _UNFORESEEN:
         return None
     return storage_error(error, Path(os.fsdecode(error.filename or "a file")), "written")
@@ -209,7 +209,7 @@ def set_aside(path: Path, word: str) -> Path:
 
 
 def cut_tail(path: Path, keep: int) -> Path:
-    """Move what follows the first `keep` bytes into a file of its own beside it, `name.torn-1.ending`."""
+    """Move what follows the first `keep` bytes into a file of its own next to it, `name.torn-1.ending`."""
     tail = path.read_bytes()[keep:]
     target = free_name(path, "torn")
     # The copy is on disk before the original loses it: a kill between the two leaves it twice, not lost.
@@ -225,7 +225,7 @@ def cut_tail(path: Path, keep: int) -> Path:
 
 
 def free_name(path: Path, word: str) -> Path:
-    """`name.word-1.ending` beside `path`, or with the first number that is free."""
+    """`name.word-1.ending` next to `path`, or with the first number that is free."""
     number = 1
     while (target := path.with_name(f"{path.stem}.{word}-{number}{path.suffix}")).exists():
         number += 1

@@ -48,7 +48,7 @@ def upgraded(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def with_present_ids(text: str) -> str:
     """A text with the cell ids in it as they are written now."""
-    return _DEPTH_IN_ID.sub(lambda found: f"{found[1]}/{EARLIER_DEPTHS[found[2]]}", text)
+    return _DEPTH_IN_ID.sub(lambda match: f"{match[1]}/{EARLIER_DEPTHS[match[2]]}", text)
 
 
 def _from_first(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -91,9 +91,9 @@ def _from_third(data: Mapping[str, Any]) -> Mapping[str, Any]:
 def _with_not_tested(value: Any) -> Any:
     """A value of a record with the keys and the status of schema 4 at every depth."""
     if isinstance(value, Mapping):
-        return {_NOT_TESTED.get(key, key): _with_not_tested(held) for key, held in value.items()}
+        return {_NOT_TESTED.get(key, key): _with_not_tested(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_with_not_tested(held) for held in value]
+        return [_with_not_tested(item) for item in value]
     return "not_tested" if value == "not_asked" else value
 
 

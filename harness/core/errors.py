@@ -14,10 +14,10 @@ MOST_LISTED = 50
 
 def listing(source: str, problems: Sequence[str]) -> str:
     """All problems of one file as text, a line each."""
-    told = [f"  - {problem}" for problem in problems[:MOST_LISTED]]
+    lines = [f"  - {problem}" for problem in problems[:MOST_LISTED]]
     if len(problems) > MOST_LISTED:
-        told.append(f"  - … and {len(problems) - MOST_LISTED} more")
-    return "\n".join((f"{source}: {len(problems)} problem{'s' if len(problems) != 1 else ''}", *told))
+        lines.append(f"  - … and {len(problems) - MOST_LISTED} more")
+    return "\n".join((f"{source}: {len(problems)} problem{'s' if len(problems) != 1 else ''}", *lines))
 
 
 class HarnessError(Exception):

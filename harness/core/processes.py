@@ -61,11 +61,11 @@ def children(pid: int) -> list[int]:
     """The direct children, zombies too; empty when the process has gone."""
     if not (_PROC / f"self/task/{os.getpid()}/children").exists():
         return [child for child, parent in _parents() if parent == pid]
-    found: list[int] = []
+    pids: list[int] = []
     with contextlib.suppress(OSError):
         for task in (_PROC / f"{pid}/task").iterdir():
-            found += map(int, (task / "children").read_text().split())
-    return found
+            pids += map(int, (task / "children").read_text().split())
+    return pids
 
 
 def _parents() -> Iterator[tuple[int, int]]:
@@ -86,14 +86,14 @@ def _stat(pid: int) -> list[str]:
 
 def descendants(pid: int) -> list[int]:
     """Everything below a process, parents before their children."""
-    found = children(pid)
-    for child in found:
-        found.extend(children(child))
-    return found
+    pids = children(pid)
+    for child in pids:
+        pids.extend(children(child))
+    return pids
 
 
 def count_threads() -> int:
-    """Threads of this process, those of native libraries too where `/proc` tells."""
+    """Threads of this process, those of native libraries too where `/proc` shows them."""
     try:
         return len(list((_PROC / "self/task").iterdir()))
     except OSError:
@@ -132,8 +132,8 @@ def sweep(keep: Collection[int] = (), *, patience_seconds: float = 5.0) -> Sweep
     while True:
         if not keep and not _reap_any():
             return Sweep(killed=len(killed))
-        mine = [child for child in children(os.getpid()) if child not in keep and not _reap(child)]
-        targets = [pid for child in mine for pid in (child, *descendants(child))]
+        own_children = [child for child in children(os.getpid()) if child not in keep and not _reap(child)]
+        targets = [pid for child in own_children for pid in (child, *descendants(child))]
         if not targets:
             return Sweep(killed=len(killed))
         if time.monotonic() > end:
@@ -141,7 +141,7 @@ def sweep(keep: Collection[int] = (), *, patience_seconds: float = 5.0) -> Sweep
         for pid in filter(is_running, targets):
             killed.add(pid)
             kill(pid)
-        wait_readable([], pid=mine[0], timeout=_LOOK_AGAIN_SECONDS)
+        wait_readable([], pid=own_children[0], timeout=_LOOK_AGAIN_SECONDS)
 
 
 def _reap_any() -> bool:
@@ -208,13 +208,13 @@ def processor_times(pid: int) -> dict[int, tuple[int, int]]:
 
     From `/proc/PID/task/TID/schedstat` (Documentation/scheduler/sched-stats.rst); empty where the kernel has none.
     """
-    found: dict[int, tuple[int, int]] = {}
+    times: dict[int, tuple[int, int]] = {}
     with contextlib.suppress(OSError):
         for task in (_PROC / f"{pid}/task").iterdir():
             with contextlib.suppress(OSError, ValueError):
                 ran, waited, *_ = map(int, (task / "schedstat").read_text().split())
-                found[int(task.name)] = ran, waited
-    return found
+                times[int(task.name)] = ran, waited
+    return times
 
 
 def oom_kills() -> int:

@@ -57,14 +57,14 @@ def _sweep_once(top: str) -> None:
 
 def sweep(top: Path) -> list[Path]:
     """Remove the folders of processes that were killed; returns those."""
-    gone = []
+    removed = []
     for folder in top.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            seen = folder.lstat()
-            if stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and _is_left(folder, seen.st_mtime):
+            status = folder.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and _is_left(folder, status.st_mtime):
                 shutil.rmtree(folder, ignore_errors=True)
-                gone.append(folder)
-    return gone
+                removed.append(folder)
+    return removed
 
 
 def _is_left(folder: Path, changed: float) -> bool:

@@ -196,7 +196,7 @@ _decode = json.JSONDecoder().decode
 
 def to_bytes(event: Event, files: Sequence[str] = ()) -> bytes:
     """An event as a message, with the names of the files that go with it; long texts are cut."""
-    values = {one.name: getattr(event, one.name) for one in fields(event)}
+    values = {field.name: getattr(event, field.name) for field in fields(event)}
     cut = {name: value[:_LONGEST_TEXT] if isinstance(value, str) else value for name, value in values.items()}
     return _encode({"event": _NAMES[type(event)], "files": list(files), **cut}).encode()
 
@@ -214,7 +214,7 @@ def from_bytes(message: bytes) -> tuple[Event, list[str]]:
         event = kind(**data)
     except (KeyError, TypeError, AttributeError, RecursionError, ValueError) as error:
         raise ValueError(f"{type(error).__name__}: {str(error)[:200]}") from None
-    wrong = [one.name for one in fields(kind) if not _FITS[str(one.type)](getattr(event, one.name))]
+    wrong = [field.name for field in fields(kind) if not _FITS[str(field.type)](getattr(event, field.name))]
     if wrong or not _is_texts(files):
         raise ValueError(f"of another type than declared: {', '.join(wrong) or 'files'}")
     return event, files

@@ -66,17 +66,17 @@ class Order:
 
     def spans(self, releases: Collection[str]) -> tuple[Span, ...]:
         """`releases` as ranges of consecutive ones, oldest first."""
-        wanted = frozenset(releases)
+        chosen = frozenset(releases)
         rows: list[list[str]] = []
-        apart = True
+        interrupted = True
         for label in self.labels:
-            if label not in wanted:
-                apart = True
+            if label not in chosen:
+                interrupted = True
                 continue
-            if apart:
+            if interrupted:
                 rows.append([])
             rows[-1].append(label)
-            apart = False
+            interrupted = False
         return tuple(Span(first=row[0], last=row[-1], count=len(row)) for row in rows)
 
 

@@ -69,8 +69,8 @@ class ReleaseBatch:
 
     def foreign(self) -> set[int]:
         """The cells of other batches that cells of this one depend on."""
-        own = {cell.number for cell in self.cells}
-        return {number for cell in self.cells for number in (*cell.after, *cell.depends_on)} - own
+        numbers = {cell.number for cell in self.cells}
+        return {number for cell in self.cells for number in (*cell.after, *cell.depends_on)} - numbers
 
     def without(self, done: Mapping[int, bool]) -> ReleaseBatch:
         """The same batch with only the cells that are not done."""
@@ -120,7 +120,7 @@ class TreePlan:
     def to_bytes(self) -> bytes:
         """The plan for the scheduler's process."""
         batches = [{**_fields(batch), "cells": [_fields(cell) for cell in batch.cells]} for batch in self.batches]
-        settings = {each.name: getattr(self.settings, each.name) for each in fields(TreeSettings)}
+        settings = {field.name: getattr(self.settings, field.name) for field in fields(TreeSettings)}
         data = {
             "schema": SCHEMA,
             "settings": {**settings, "workspace": str(self.settings.workspace)},
@@ -140,14 +140,14 @@ class TreePlan:
         data = json.loads(content)
         if data["schema"] != SCHEMA:
             raise ValueError(f"plan of schema {data['schema']}, this harness reads {SCHEMA}")
-        given: dict[str, Any] = data["settings"]
+        raw: dict[str, Any] = data["settings"]
         settings: dict[str, Any] = {
-            **given,
-            "workspace": Path(given["workspace"]),
-            "preload": tuple(given["preload"]),
-            "sys_path": tuple(given["sys_path"]),
-            "shared": tuple(given["shared"]),
-            "compiled": tuple(given["compiled"]),
+            **raw,
+            "workspace": Path(raw["workspace"]),
+            "preload": tuple(raw["preload"]),
+            "sys_path": tuple(raw["sys_path"]),
+            "shared": tuple(raw["shared"]),
+            "compiled": tuple(raw["compiled"]),
         }
         return cls(
             settings=TreeSettings(**settings),
@@ -161,7 +161,7 @@ class TreePlan:
 
 
 def _fields(record: PlannedCell | ReleaseBatch) -> dict[str, object]:
-    return {each.name: getattr(record, each.name) for each in fields(record)}
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _planned_cell(data: Mapping[str, Any]) -> PlannedCell:

@@ -104,7 +104,7 @@ def build_corpus(cache: Path) -> Corpus:
     return build_synthesized(cache, sentences)
 
 
-def build_synthesized(cache: Path, made: Synthesized) -> Corpus:
+def build_synthesized(cache: Path, synthesized: Synthesized) -> Corpus:
     """A built-in set of utterances: synthesized once, then read from `cache` and checked by its hash.
 
     Raises:
@@ -115,17 +115,17 @@ def build_synthesized(cache: Path, made: Synthesized) -> Corpus:
     from harness.releases.holdings import note_use
 
     synthesizer = synthesis.synthesizer()
-    ingredients = json.dumps([_FORMAT, str(synthesizer), made.texts, *filter(None, (made.form,))])
+    ingredients = json.dumps([_FORMAT, str(synthesizer), synthesized.texts, *filter(None, (synthesized.form,))])
     cache = cache.absolute()
     folder = cache / "corpora" / hashlib.sha256(ingredients.encode()).hexdigest()[:16]
-    if not _is_whole(folder, made):
-        with working_folder(cache) as room:
-            _synthesize(room / "corpus", made)
+    if not _is_whole(folder, synthesized):
+        with working_folder(cache) as folder_in_cache:
+            _synthesize(folder_in_cache / "corpus", synthesized)
             shutil.rmtree(folder, ignore_errors=True)
-            move_into_place(room / "corpus", folder)
+            move_into_place(folder_in_cache / "corpus", folder)
     note_use(folder)
-    utterances = _utterances(folder, made)
-    return Corpus(utterances=utterances, sha256=content_hash(utterances), origin=f"{made.origin}, {synthesizer}")
+    utterances = _utterances(folder, synthesized)
+    return Corpus(utterances=utterances, sha256=content_hash(utterances), origin=f"{synthesized.origin}, {synthesizer}")
 
 
 def content_hash(utterances: Iterable[Utterance]) -> str:
@@ -156,39 +156,41 @@ def write_jsonl(utterances: Iterable[Utterance], path: Path) -> None:
         raise storage_error(error, path, "written") from error
 
 
-def _synthesize(folder: Path, made: Synthesized) -> None:
+def _synthesize(folder: Path, synthesized: Synthesized) -> None:
     folder.mkdir()
-    for number, samples in enumerate(made.speak(made.texts)):
-        with wave.open(str(folder / _file_name(made, number)), "wb") as audio:
+    for number, samples in enumerate(synthesized.speak(synthesized.texts)):
+        with wave.open(str(folder / _file_name(synthesized, number)), "wb") as audio:
             audio.setnchannels(1)
             audio.setsampwidth(2)
             audio.setframerate(synthesis.SAMPLING_RATE)
             audio.writeframes(samples)
-    (folder / "sha256").write_text(content_hash(_utterances(folder, made)) + "\n", encoding="ascii")
+    (folder / "sha256").write_text(content_hash(_utterances(folder, synthesized)) + "\n", encoding="ascii")
 
 
-def _is_whole(folder: Path, made: Synthesized) -> bool:
+def _is_whole(folder: Path, synthesized: Synthesized) -> bool:
     """Whether the cached files are those that were written."""
     try:
-        utterances = _utterances(folder, made)
+        utterances = _utterances(folder, synthesized)
         return (folder / "sha256").read_text(encoding="ascii").strip() == content_hash(utterances)
     except (OSError, EOFError, wave.Error, UnicodeDecodeError):
         return False
 
 
-def _utterances(folder: Path, made: Synthesized) -> tuple[Utterance, ...]:
-    return tuple(_built_in(folder, made, number) for number in range(len(made.texts)))
+def _utterances(folder: Path, synthesized: Synthesized) -> tuple[Utterance, ...]:
+    return tuple(_built_in(folder, synthesized, number) for number in range(len(synthesized.texts)))
 
 
-def _built_in(folder: Path, made: Synthesized, number: int) -> Utterance:
-    path = folder / _file_name(made, number)
+def _built_in(folder: Path, synthesized: Synthesized, number: int) -> Utterance:
+    path = folder / _file_name(synthesized, number)
     with wave.open(str(path), "rb") as audio:
-        return Utterance(key=_key(made, number), path=path, samples=audio.getnframes(), text=made.texts[number])
+        return Utterance(
+            key=_key(synthesized, number), path=path, samples=audio.getnframes(), text=synthesized.texts[number]
+        )
 
 
-def _key(made: Synthesized, number: int) -> str:
-    return f"{made.name}{number + 1:02}"
+def _key(synthesized: Synthesized, number: int) -> str:
+    return f"{synthesized.name}{number + 1:02}"
 
 
-def _file_name(made: Synthesized, number: int) -> str:
-    return f"{_key(made, number)}.wav"
+def _file_name(synthesized: Synthesized, number: int) -> str:
+    return f"{_key(synthesized, number)}.wav"

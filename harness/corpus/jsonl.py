@@ -137,25 +137,25 @@ def value_span(text: str, field: str) -> tuple[int, int]:
     Raises:
         KeyError: the object has no such field.
     """
-    decoder, found = json.JSONDecoder(), None
+    decoder, span = json.JSONDecoder(), None
     place = _past_space(text, text.index("{") + 1)
     while text[place] != "}":
         name, place = decoder.raw_decode(text, place)
         begin = _past_space(text, _past_space(text, place) + 1)
         _, end = decoder.raw_decode(text, begin)
         if name == field:
-            found = (begin, end)
+            span = (begin, end)
         place = _past_space(text, end)
         if text[place] == ",":
             place = _past_space(text, place + 1)
-    if found is None:
+    if span is None:
         raise KeyError(field)
-    return found
+    return span
 
 
 def _past_space(text: str, place: int) -> int:
-    found = _SPACE.match(text, place)
-    return found.end() if found else place
+    match = _SPACE.match(text, place)
+    return match.end() if match else place
 
 
 def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, bytes]]:

@@ -50,8 +50,8 @@ def not_trained(file: OwnFile, left_out: Sequence[LeftOut], where: str, *, used:
     """The sentence about rows that some releases leave out; `used` is what they do with the others."""
     count, total = len(left_out), len(file.rows)
     reasons: dict[str, list[str]] = defaultdict(list)
-    for one in left_out:
-        reasons[one.reason].append(f"line {one.line}")
+    for row in left_out:
+        reasons[row.reason].append(f"line {row.line}")
     shown = [f"{some(lines)}: {reason}" for reason, lines in list(reasons.items())[:NAMED]]
     more = len(reasons) - len(shown)
     if more:
@@ -64,13 +64,13 @@ def corrections(file: OwnFile) -> dict[int, int]:
     """By line, the `source_len` in frames of 10 ms of those rows whose stated one is something else."""
     measured = file.lengths
     unit = unit_of([length for _, length in measured])
-    found = {line: length.frames for line, length in wrong(measured)}
+    corrected = {line: length.frames for line, length in wrong(measured)}
     if unit in _FACTORS:
         # What was not measured is converted: the rest of the file is in the same unit.
         for row in file.rows:
             if row.source_len is not None and row.source and row.line not in file.recordings:
-                found[row.line] = int(row.source_len * _FACTORS[unit])
-    return found
+                corrected[row.line] = int(row.source_len * _FACTORS[unit])
+    return corrected
 
 
 _FACTORS: Mapping[Unit | None, float] = {Unit.MILLISECONDS: 0.1, Unit.SECONDS: 100.0, Unit.STACKED: 6.0}
@@ -88,9 +88,9 @@ def _about_lengths(file: OwnFile) -> Iterator[str]:
             f"{file.path.name}: `source_len` is in {unit} (line {line} says {first.stated:g}, "
             f"for {first.seconds:.2f} s); FunASR counts frames of 10 ms, {first.frames} in that line."
         )
-        off = [one for one in off if not one[1].is_in(unit)]
+        off = [numbered_length for numbered_length in off if not numbered_length[1].is_in(unit)]
     if off:
-        lines = [f"line {line} says {one.stated:g}, its recording has {one.frames}" for line, one in off]
+        lines = [f"line {line} says {length.stated:g}, its recording has {length.frames}" for line, length in off]
         yield f"{file.path.name}: `source_len` is not the recording's length in frames of 10 ms: {some(lines)}."
 
 
@@ -106,11 +106,11 @@ def _about_pairs(file: OwnFile) -> Iterator[str]:
 
 
 def _about_recordings(file: OwnFile) -> Iterator[str]:
-    measured = [(row, one) for row in file.rows if (one := file.recordings.get(row.line))]
+    measured = [(row, recording) for row in file.rows if (recording := file.recordings.get(row.line))]
     quick = [
-        f"{row.name} has {len(row.target)} characters on {one.seconds:.2f} s"
-        for row, one in measured
-        if len(row.target) > QUICK * one.seconds
+        f"{row.name} has {len(row.target)} characters on {recording.seconds:.2f} s"
+        for row, recording in measured
+        if len(row.target) > QUICK * recording.seconds
     ]
     silent = [f"line {line}" for line in evenly(list(file.recordings), HEARD) if _is_silent(file, line)]
     if quick:

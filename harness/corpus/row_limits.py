@@ -123,16 +123,16 @@ class RowLimits:
     def of(cls, dataset_conf: Mapping[str, Any], overrides: Mapping[str, Any]) -> RowLimits:
         """The limits in force: the config's, and before them the trainer's overrides (`dataset_conf.NAME`).
 
-        The harness's own trainings ask for batches by example, unless an override says otherwise.
+        The harness's own trainings use batches by example, unless an override says otherwise.
         """
-        given = {**dataset_conf, "batch_type": "example"}
-        given |= {name.removeprefix(DATASET): value for name, value in overrides.items() if name.startswith(DATASET)}
+        conf = {**dataset_conf, "batch_type": "example"}
+        conf |= {name.removeprefix(DATASET): value for name, value in overrides.items() if name.startswith(DATASET)}
         numbers = {
-            name: float(given[name])
+            name: float(conf[name])
             for name in cls.__dataclass_fields__
-            if name != "batch_type" and isinstance(given.get(name), int | float)
+            if name != "batch_type" and isinstance(conf.get(name), int | float)
         }
-        return cls(**numbers, batch_type=str(given["batch_type"]))
+        return cls(**numbers, batch_type=str(conf["batch_type"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,15 +197,15 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _above(value: float, limit: float, what: str, name: str = "max_token_length") -> str:
-    return f"{what} is {value:g}, above {name} {limit:g}" if value > limit else ""
+def _above(value: float, limit: float, subject: str, name: str = "max_token_length") -> str:
+    return f"{subject} is {value:g}, above {name} {limit:g}" if value > limit else ""
 
 
-def _below(value: float, limit: float, what: str, name: str) -> str:
-    return f"{what} is {value:g}, below {name} {limit:g}" if value < limit else ""
+def _below(value: float, limit: float, subject: str, name: str) -> str:
+    return f"{subject} is {value:g}, below {name} {limit:g}" if value < limit else ""
 
 
 def rules_of(version: str) -> tuple[int, ...]:
     """The release that brought the rules by which this version leaves rows out."""
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-    return max((one for one in _RULES if one <= numbers), default=_RULES[0])
+    return max((rule_release for rule_release in _RULES if rule_release <= numbers), default=_RULES[0])

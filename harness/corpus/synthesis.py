@@ -124,8 +124,10 @@ def _in_a_process(folder: Path, request: str) -> dict[str, str | int]:
     except subprocess.TimeoutExpired:
         raise _broken(f"espeak-ng did not end within {_PATIENCE_SECONDS:g} s") from None
     if not answer_file.is_file():
-        said = child.stderr.decode(errors="replace").strip().splitlines()
-        raise _broken(f"espeak-ng ended with status {child.returncode} ({said[-1] if said else 'it said nothing'})")
+        messages = child.stderr.decode(errors="replace").strip().splitlines()
+        raise _broken(
+            f"espeak-ng ended with status {child.returncode} ({messages[-1] if messages else 'it said nothing'})"
+        )
     answer: dict[str, str | int] = json.loads(answer_file.read_text(encoding="utf-8"))
     if "error" in answer:
         raise _broken(str(answer["error"]))
@@ -151,9 +153,9 @@ def _as_samples(wave: NDArray[np.float64], text: str) -> bytes:
     return at_16_khz
 
 
-def _broken(what: str) -> StackError:
+def _broken(problem: str) -> StackError:
     return StackError(
-        f"speech cannot be synthesized: {what}",
+        f"speech cannot be synthesized: {problem}",
         cause="the packages espeakng-loader and soxr are missing, or have no build for this machine",
         next_step="install the harness' dependencies again, or give a corpus of your own as a jsonl file",
     )

@@ -58,15 +58,15 @@ def make_token_list(texts: Iterable[str], vocab_size: int) -> tuple[str, ...]:
     """
     check_vocab_size(vocab_size)
     spoken = sorted(frozenset[str]().union(*(tokens_of(text) for text in texts)))
-    room = vocab_size - len(SPECIAL)
-    if len(spoken) > room:
+    free_ids = vocab_size - len(SPECIAL)
+    if len(spoken) > free_ids:
         raise CorpusError(
             f"the corpus has {len(spoken)} distinct characters, "
-            f"and a vocabulary of {vocab_size} has room for {room} besides the {len(SPECIAL)} special tokens",
+            f"and a vocabulary of {vocab_size} has room for {free_ids} besides the {len(SPECIAL)} special tokens",
             next_step=f"choose a vocabulary of at least {len(spoken) + len(SPECIAL)}, or choose a smaller corpus",
         )
-    taken = {*SPECIAL, *spoken}
-    filler = islice((token for token in _fillers() if token not in taken), room - len(spoken))
+    used_tokens = {*SPECIAL, *spoken}
+    filler = islice((token for token in _fillers() if token not in used_tokens), free_ids - len(spoken))
     return (*LEADING, *spoken, *filler, UNKNOWN)
 
 

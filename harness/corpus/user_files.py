@@ -46,8 +46,8 @@ class OwnRows:
     def expected(self, variant: str, version: str) -> tuple[list[int], tuple[LeftOut, ...]]:
         """The lines of the given rows that a release trains on by its own limits, and the rows that it leaves out."""
         out = self.given.left_out(self.limits[variant], version)
-        gone = {one.line for one in out}
-        return [row.line for row in self.given.rows if row.line not in gone], out
+        lines_left_out = {row.line for row in out}
+        return [row.line for row in self.given.rows if row.line not in lines_left_out], out
 
     @property
     def root(self) -> Path | None:
@@ -75,12 +75,12 @@ def lay_out(speech: OwnSpeech, folder: Path, *, limits: Mapping[str, RowLimits],
 
 def _lay_out(speech: OwnSpeech, folder: Path, limits: Mapping[str, RowLimits], most: int) -> OwnRows:
     file = speech.train
-    whole = _copy(file.path, folder / "whole")
-    given, train = taken(file, most), whole
-    if len(given.rows) < len(file.rows):
+    complete_file = _copy(file.path, folder / "whole")
+    chosen, train = taken(file, most), complete_file
+    if len(chosen.rows) < len(file.rows):
         train = folder / "train" / file.path.name
         train.parent.mkdir()
-        train.write_bytes(b"".join(row.content for row in given.rows))
+        train.write_bytes(b"".join(row.content for row in chosen.rows))
     valid = _copy(speech.valid.path, folder / "valid") if speech.valid else train
     small = {variant: folder / "small" / f"{variant}.jsonl" for variant in limits}
     (folder / "small").mkdir()
@@ -88,13 +88,13 @@ def _lay_out(speech: OwnSpeech, folder: Path, limits: Mapping[str, RowLimits], m
         path.write_text("".join(_small(file, limits[variant])), encoding="utf-8")
     return OwnRows(
         speech=speech,
-        given=given,
+        given=chosen,
         train=train,
-        whole=whole,
+        whole=complete_file,
         valid=valid,
         limits=limits,
         small=small,
-        notices=tuple(_notices(speech, given)),
+        notices=tuple(_notices(speech, chosen)),
     )
 
 
@@ -104,14 +104,15 @@ def taken(file: OwnFile, most: int) -> OwnFile:
     return replace(file, rows=tuple(row for row in file.rows if row.line in chosen))
 
 
-def _notices(speech: OwnSpeech, given: OwnFile) -> Iterator[str]:
-    name, listed, count = speech.train.path.name, len(speech.train.rows), len(given.rows)
+def _notices(speech: OwnSpeech, chosen: OwnFile) -> Iterator[str]:
+    name, listed, count = speech.train.path.name, len(speech.train.rows), len(chosen.rows)
     for file in speech.files:
         yield from notices_of(file)
     if count < listed:
         yield (
-            f"{name}: finetune trains on {count} of its {listed} rows, evenly spaced from line {given.rows[0].line} to "
-            f"line {given.rows[-1].line}; --rows {listed} takes all."
+            f"{name}: finetune trains on {count} of its {listed} rows, evenly spaced from line "
+            f"{chosen.rows[0].line} to "
+            f"line {chosen.rows[-1].line}; --rows {listed} takes all."
         )
 
 
@@ -123,7 +124,7 @@ def _copy(path: Path, folder: Path) -> Path:
 def _small(file: OwnFile, limits: RowLimits) -> Iterator[str]:
     """Rows that were measured and that no release leaves out; where there is none, those that were measured."""
     measured = [row for row in file.rows if row.line in file.recordings]
-    sound = [row for row in measured if not any(left_out(row, limits, one) for one in _RULES)]
+    sound = [row for row in measured if not any(left_out(row, limits, rules) for rules in _RULES)]
     chosen = set(evenly([row.line for row in sound or measured], SMALL))
     for row in measured:
         if row.line in chosen:

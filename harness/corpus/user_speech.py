@@ -69,10 +69,12 @@ class OwnFile:
         return [
             (
                 row.line,
-                Length(stated=row.source_len, seconds=one.seconds, rate=one.rate, channels=one.channels),
+                Length(
+                    stated=row.source_len, seconds=recording.seconds, rate=recording.rate, channels=recording.channels
+                ),
             )
             for row in self.rows
-            if row.source_len is not None and (one := self.recordings.get(row.line))
+            if row.source_len is not None and (recording := self.recordings.get(row.line))
         ]
 
     def left_out(self, limits: RowLimits, version: str) -> tuple[LeftOut, ...]:
@@ -128,12 +130,12 @@ def read_own(jsonl: Path, *, valid: Path | None = None, root: Path | None = None
         utterances=tuple(
             Utterance(
                 key=row.key,
-                path=one.path,
-                samples=round(one.samples * synthesis.SAMPLING_RATE / one.rate),
+                path=recording.path,
+                samples=round(recording.samples * synthesis.SAMPLING_RATE / recording.rate),
                 text=row.target,
             )
             for row in train.rows
-            if (one := train.recordings.get(row.line))
+            if (recording := train.recordings.get(row.line))
         ),
         sha256=own_hash(files),
         origin=f"{count} utterance{'s' if count != 1 else ''} of {jsonl.name}",
@@ -150,9 +152,9 @@ def load_corpus(jsonl: Path) -> Corpus:
     """
     file = read_file(jsonl, root=jsonl.absolute().parent)
     utterances = tuple(
-        Utterance(key=row.key, path=one.path, samples=one.samples, text=row.target)
+        Utterance(key=row.key, path=recording.path, samples=recording.samples, text=row.target)
         for row in file.rows
-        if (one := file.recordings.get(row.line))
+        if (recording := file.recordings.get(row.line))
     )
     count = len(utterances)
     return Corpus(
@@ -174,7 +176,7 @@ def read_file(path: Path, *, root: Path | None = None) -> OwnFile:
     places = {row.line: place for row in rows if row.source and (place := _find(row, folder, path, problems))}
     lines = evenly(list(places), HEADERS)
     by_line = {row.line: row for row in rows}
-    recordings = {line: one for line in lines if (one := _measure(places[line], by_line[line], problems))}
+    recordings = {line: recording for line in lines if (recording := _measure(places[line], by_line[line], problems))}
     if problems.found:
         raise CorpusError(
             listing(problems.source, problems.found), next_step=f"correct {path} and run the command again"

@@ -48,8 +48,10 @@ def build_word_orders(cache: Path) -> WordOrders:
         StackError: the synthesizer is missing or does not work on this machine.
         StoreError: `cache` cannot be written to.
     """
-    made = orders(TRAINED + HELD_OUT)
-    return WordOrders(train=_corpus(cache, "words", made[:TRAINED]), held_out=_corpus(cache, "new", made[TRAINED:]))
+    all_orders = orders(TRAINED + HELD_OUT)
+    return WordOrders(
+        train=_corpus(cache, "words", all_orders[:TRAINED]), held_out=_corpus(cache, "new", all_orders[TRAINED:])
+    )
 
 
 def load_word_orders(folder: Path) -> WordOrders:
@@ -67,13 +69,13 @@ def orders(count: int) -> tuple[str, ...]:
     Each run is a Latin square: the cyclic one with its rows, columns and symbols in random order.
     """
     size, random = len(WORDS), Random(_SEED)  # noqa: S311 - nothing secret
-    found: list[str] = []
-    while len(found) < count:
+    words: list[str] = []
+    while len(words) < count:
         symbols, places, rows = (random.sample(range(size), size) for _ in range(3))
         square = ["".join(WORDS[symbols[(row + place) % size]] for place in places) for row in rows]
-        if not set(square) & set(found):
-            found += square
-    return tuple(found[:count])
+        if not set(square) & set(words):
+            words += square
+    return tuple(words[:count])
 
 
 def _corpus(cache: Path, name: str, texts: Sequence[str]) -> Corpus:

@@ -103,25 +103,25 @@ def probe(python: str | Path = sys.executable, *, cache: Path | None = None) -> 
     # Not resolved: a virtual environment's interpreter is a link, and what it links to has other packages.
     python, cache = Path(shutil.which(python) or python).absolute(), cache or default_cache()
     brought = tuple(Path(folder).absolute() for folder in os.environ.get(LIBRARIES, "").split(os.pathsep) if folder)
-    found = _describe(python, (), brought, cache)
-    torch = found["torch"]
+    facts = _describe(python, (), brought, cache)
+    torch = facts["torch"]
     if torch is None:
-        raise _no_torch(python, found["torch_error"], installed=any(n.lower() == "torch" for n in found["libraries"]))
+        raise _no_torch(python, facts["torch_error"], installed=any(n.lower() == "torch" for n in facts["libraries"]))
     stack = Environment(
         python=python,
-        python_version=found["python_version"],
+        python_version=facts["python_version"],
         torch_version=torch["version"],
         cuda_version=torch["cuda"],
         cuda_available=torch["cuda_available"],
         gpu_names=tuple(torch["gpu_names"]),
-        libraries=dict(sorted(found["libraries"].items(), key=lambda item: item[0].lower())),
-        torchaudio_imports=found["torchaudio_error"] is None,
-        user_base=found["user_base"],
+        libraries=dict(sorted(facts["libraries"].items(), key=lambda item: item[0].lower())),
+        torchaudio_imports=facts["torchaudio_error"] is None,
+        user_base=facts["user_base"],
         extra_paths=brought,
     )
     if stack.torchaudio_imports:
         return stack
-    return _adapt_torchaudio(stack, found["torchaudio_folder"], found["torchaudio_error"], cache)
+    return _adapt_torchaudio(stack, facts["torchaudio_folder"], facts["torchaudio_error"], cache)
 
 
 def scrubbed_environment(stack: Environment, workspace: Path, *, cache: Path | None = None) -> dict[str, str]:
@@ -205,11 +205,11 @@ def _adapt_torchaudio(stack: Environment, folder: str | None, error: str, cache:
     # Another torch may come to the same torchaudio, so the trial below is made for each pair.
     place = cache / "stack" / f"torchaudio-{version}-torch-{stack.torch_version}"
     if not place.is_dir():
-        with working_folder(cache) as room:
-            made = room / place.name
-            shutil.copytree(folder, made / "torchaudio", ignore=_native_libraries)
-            _try_fbank(stack.python, (made, *stack.extra_paths), error, cache)
-            move_into_place(made, place)
+        with working_folder(cache) as folder_in_cache:
+            without_libraries = folder_in_cache / place.name
+            shutil.copytree(folder, without_libraries / "torchaudio", ignore=_native_libraries)
+            _try_fbank(stack.python, (without_libraries, *stack.extra_paths), error, cache)
+            move_into_place(without_libraries, place)
     return replace(stack, extra_paths=(place, *stack.extra_paths), shims=(WITHOUT_NATIVE_LIBRARIES,))
 
 
@@ -243,7 +243,7 @@ def _describe(python: Path, arguments: tuple[str, ...], extra_paths: tuple[Path,
         del environment["PYTHONDONTWRITEBYTECODE"]
         oom_kills = processes.oom_kills()
         try:
-            done = subprocess.run(
+            completed = subprocess.run(
                 [str(python), str(_DESCRIBE), str(result), *arguments],
                 check=False,
                 capture_output=True,
@@ -253,17 +253,17 @@ def _describe(python: Path, arguments: tuple[str, ...], extra_paths: tuple[Path,
                 timeout=_PATIENCE_SECONDS,
             )
         except OSError as error:
-            what = f"{python} cannot be started: {error.strerror}"
-            raise StackError(what, next_step="give the path of a Python interpreter that has torch") from None
+            problem = f"{python} cannot be started: {error.strerror}"
+            raise StackError(problem, next_step="give the path of a Python interpreter that has torch") from None
         except subprocess.TimeoutExpired:
-            what = f"{python} did not finish importing torch in {_PATIENCE_SECONDS:.0f} seconds"
-            raise StackError(what, cause="the disk or the GPU driver hangs") from None
-        if done.returncode == -signal.SIGKILL:
+            problem = f"{python} did not finish importing torch in {_PATIENCE_SECONDS:.0f} seconds"
+            raise StackError(problem, cause="the disk or the GPU driver hangs") from None
+        if completed.returncode == -signal.SIGKILL:
             raise _killed(python, by_kernel=processes.oom_kills() > oom_kills)
         try:
             answer: dict[str, Any] = json.loads(result.read_text("utf-8"))
         except (OSError, ValueError):
-            last = "\n    ".join(done.stderr.strip().splitlines()[-4:]) or f"exit status {done.returncode}"
+            last = "\n    ".join(completed.stderr.strip().splitlines()[-4:]) or f"exit status {completed.returncode}"
             raise StackError(f"{python} does not work\n    {last}", next_step="try it: is it Python?") from None
         return answer
 

@@ -31,11 +31,11 @@ class ErrorExplainer:
 
     def explanations(self, record: LogRecord) -> Iterator[LogExplanation]:
         """Of every error that is no consequence of another; of one that went on, nothing."""
-        ending = [one for one in record.errors if self._ended(one, record)]
+        ending = [error for error in record.errors if self._ended(error, record)]
         ending = list(_without_repeats(ending))
-        whole = [(one, *self._rule(one)) for one in ending]
-        first_hand = [(error, cause, rule) for error, cause, rule in whole if rule is None or not rule.follows]
-        for error, cause, rule in (first_hand or whole)[:_MOST_EXPLAINED]:
+        with_rules = [(error, *self._rule(error)) for error in ending]
+        first_hand = [(error, cause, rule) for error, cause, rule in with_rules if rule is None or not rule.follows]
+        for error, cause, rule in (first_hand or with_rules)[:_MOST_EXPLAINED]:
             yield self._explain(error, cause, rule)
 
     def _ended(self, error: LoggedError, record: LogRecord) -> bool:
@@ -45,17 +45,17 @@ class ErrorExplainer:
 
     def _rule(self, error: LoggedError) -> tuple[LoggedError, MessageRule | None]:
         """The rule of the messages for an error, or for one in its chain: the last one first."""
-        for one in (error, *reversed(error.chain)):
+        for candidate in (error, *reversed(error.chain)):
             for rule in message_rules():
-                if rule.match(one) is not None and (rule.title or of_rule(rule.issues, self.release)):
-                    return one, rule
+                if rule.match(candidate) is not None and (rule.title or of_rule(rule.issues, self.release)):
+                    return candidate, rule
         return error, None
 
     def _explain(self, error: LoggedError, cause: LoggedError, rule: MessageRule | None) -> LogExplanation:
-        for one in (error, *reversed(error.chain)):
+        for candidate in (error, *reversed(error.chain)):
             # An allocator's error has the place of whatever ran, and says nothing of it.
-            if one.type != _OUT_OF_MEMORY and (issue := by_signature(one, self.release, self.index)):
-                return explained_by(issue, one, self.release)
+            if candidate.type != _OUT_OF_MEMORY and (issue := by_signature(candidate, self.release, self.index)):
+                return explained_by(issue, candidate, self.release)
         if rule is None:
             return unexplained(_innermost(error), self.release, self.index, self.cache)
         if issue := of_rule(rule.issues, self.release):
@@ -91,16 +91,18 @@ def _evidence(error: LoggedError) -> Iterator[str]:
 
 def _without_repeats(errors: Sequence[LoggedError]) -> Iterator[LoggedError]:
     """A line without frames that repeats the message of a traceback is that one."""
-    with_frames = {(one.type, one.message) for error in errors if error.frames for one in (error, *error.chain)}
+    with_frames = {
+        (chained.type, chained.message) for error in errors if error.frames for chained in (error, *error.chain)
+    }
     for error in errors:
         if error.frames or (error.type, error.message) not in with_frames:
             yield error
 
 
-def ended_by_signal(record: LogRecord, found: Sequence[LogExplanation]) -> LogExplanation | None:
+def ended_by_signal(record: LogRecord, explanations: Sequence[LogExplanation]) -> LogExplanation | None:
     """What ended a process from outside; None where an error of the processes' own says more."""
     consequences = {rule.id for rule in message_rules() if rule.follows}
-    if any(one.rule not in consequences for one in found):
+    if any(explanation.rule not in consequences for explanation in explanations):
         return None
     # torchrun ends the other ranks with SIGTERM once one has failed.
     return next((_SIGNALS[number] for number in (9, 11, 7, 6) if record.signals[number]), None)

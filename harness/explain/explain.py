@@ -47,12 +47,12 @@ def explain_text(text: str, *, named: str | None, cache: Path, texts: OwnTexts |
 
 def _pasted(text: str) -> LoggedError:
     """An error as a title has it: `assert x.size(2) == self.size AssertionError`, or a message without its class."""
-    found = _IN_A_LINE.match(text)
-    if found is None:
+    match = _IN_A_LINE.match(text)
+    if match is None:
         kind = "AssertionError" if text.startswith("assert ") else ""
         return LoggedError(type=kind, message=text, frames=(), rank="", at=1)
-    message = found["message"].strip() or found["code"].strip()
-    return LoggedError(type=found["type"], message=message, frames=(), rank="", at=1)
+    message = match["message"].strip() or match["code"].strip()
+    return LoggedError(type=match["type"], message=message, frames=(), rank="", at=1)
 
 
 def explain_stream(
@@ -87,30 +87,36 @@ def report_of(
     index = load_index()
     release = find_release(record, index, named)
     preflight = f"{PREFLIGHT} --release {release.only}" if release.only else PREFLIGHT
-    found = list(ErrorExplainer(release=release, index=index, cache=cache).explanations(record))
-    if signal := ended_by_signal(record, found):
-        found = [signal]
-    said = {one.rule for one in found}
-    found += [one for one in _silent_faults(record.training, texts) if _SAID_BY.get(one.rule) not in said]
+    explanations = list(ErrorExplainer(release=release, index=index, cache=cache).explanations(record))
+    if signal := ended_by_signal(record, explanations):
+        explanations = [signal]
+    explained_rules = {explanation.rule for explanation in explanations}
+    explanations += [
+        fault for fault in _silent_faults(record.training, texts) if _SAID_BY.get(fault.rule) not in explained_rules
+    ]
     return LogReport(
         source=source,
         release=_release(release, index),
         facts=(*_facts(record), *(facts_of_texts(record.training, texts) if texts else ())),
-        explanations=tuple(_ordered(merged([_with_release(one, preflight) for one in found]))),
-        notes=(*_notes(record, release, found), *(notes_of_texts(record.training, texts) if texts else ())),
+        explanations=tuple(_ordered(merged([_with_release(explanation, preflight) for explanation in explanations]))),
+        notes=(*_notes(record, release, explanations), *(notes_of_texts(record.training, texts) if texts else ())),
         of_a_training=record.training.is_training,
     )
 
 
-def _with_release(one: LogExplanation, preflight: str) -> LogExplanation:
+def _with_release(explanation: LogExplanation, preflight: str) -> LogExplanation:
     """`preflight` with the log's release, where that is known."""
-    return replace(one, commands=tuple(preflight if line == PREFLIGHT else line for line in one.commands))
+    return replace(
+        explanation, commands=tuple(preflight if line == PREFLIGHT else line for line in explanation.commands)
+    )
 
 
-def _ordered(found: tuple[LogExplanation, ...]) -> Iterator[LogExplanation]:
+def _ordered(explanations: tuple[LogExplanation, ...]) -> Iterator[LogExplanation]:
     """The gravest first; within a severity the one with a cause first."""
     order = ("broken", "wrong", "minor")
-    yield from sorted(found, key=lambda one: (order.index(one.severity), not one.explained))
+    yield from sorted(
+        explanations, key=lambda explanation: (order.index(explanation.severity), not explanation.explained)
+    )
 
 
 def _release(release: LogRelease, index: ReleaseIndex) -> str:
@@ -140,7 +146,7 @@ def _losses(training: TrainingRecord) -> Iterator[str]:
     yield f"{loss}{accuracy}"
 
 
-def _notes(record: LogRecord, release: LogRelease, found: list[LogExplanation]) -> Iterator[str]:
+def _notes(record: LogRecord, release: LogRelease, explanations: list[LogExplanation]) -> Iterator[str]:
     if release.contradicts:
         yield f"the release does not fit the log: {release.contradicts}"
     if release.edited:
@@ -149,17 +155,17 @@ def _notes(record: LogRecord, release: LogRelease, found: list[LogExplanation]) 
     if record.dropped_errors:
         yield f"{count(record.dropped_errors)} further errors are not shown"
     training = record.training
-    caught = [one for one in record.errors if training.steps > record.steps_after.get(one.at, training.steps)]
+    caught = [error for error in record.errors if training.steps > record.steps_after.get(error.at, training.steps)]
     if caught:
         yield f"{plural(len(caught), 'error')} earlier in the log did not end the training ({caught[0].type})"
-    if not found and training.steps and not training.averaged and not _at_end(training):
+    if not explanations and training.steps and not training.averaged and not _at_end(training):
         last = list(training.train.values())[-1]
         yield (
             f"the log ends in epoch {last.number} of {training.epochs} without an error: the training still "
             "runs, or was "
             "ended from outside"
         )
-    if not found and training.is_training and not training.steps:
+    if not explanations and training.is_training and not training.steps:
         yield "the log shows no training step; train_conf.log_interval steps pass between two lines"
 
 

@@ -98,22 +98,22 @@ class LogReport:
     @property
     def all_explained(self) -> bool:
         """Whether a cause is known for all that is wrong."""
-        return all(one.explained for one in self.explanations)
+        return all(explanation.explained for explanation in self.explanations)
 
 
 _NUMBERS = re.compile(r"\d+")
 
 
-def merged(found: Sequence[LogExplanation]) -> tuple[LogExplanation, ...]:
+def merged(explanations: Sequence[LogExplanation]) -> tuple[LogExplanation, ...]:
     """The same explanation once, whatever numbers are in it, with how often and in which ranks."""
-    whole: dict[tuple[str, str], LogExplanation] = {}
-    for one in found:
-        key = (one.rule, _NUMBERS.sub("#", one.title))
-        former = whole.get(key)
+    by_title: dict[tuple[str, str], LogExplanation] = {}
+    for explanation in explanations:
+        key = (explanation.rule, _NUMBERS.sub("#", explanation.title))
+        former = by_title.get(key)
         if former is None:
-            whole[key] = one
+            by_title[key] = explanation
             continue
-        ranks = tuple(dict.fromkeys((*former.ranks, *one.ranks)))
-        better = one if len(one.evidence) > len(former.evidence) else former
-        whole[key] = replace(better, count=former.count + one.count, ranks=ranks)
-    return tuple(whole.values())
+        ranks = tuple(dict.fromkeys((*former.ranks, *explanation.ranks)))
+        better = explanation if len(explanation.evidence) > len(former.evidence) else former
+        by_title[key] = replace(better, count=former.count + explanation.count, ranks=ranks)
+    return tuple(by_title.values())

@@ -35,13 +35,13 @@ class FrameLine:
 
 def read_frame(text: str) -> FrameLine | None:
     """The frame whose head a line is; None for any other line."""
-    if found := _PYTHON.match(text) or _NOTEBOOK.match(text):
-        function = (found["function"] or "<module>").strip()
-        return FrameLine(file=place_of(found["file"]), line=_number(found["line"]), function=_bare(function))
-    if found := _CELL.match(text):
-        return FrameLine(file="<notebook>", line=_number(found["line"]), function="<module>")
-    if found := _OLD_NOTEBOOK.match(text):
-        return FrameLine(file=place_of(found["file"]), line=0, function=_bare(found["function"]))
+    if match := _PYTHON.match(text) or _NOTEBOOK.match(text):
+        function = (match["function"] or "<module>").strip()
+        return FrameLine(file=place_of(match["file"]), line=_number(match["line"]), function=_bare(function))
+    if match := _CELL.match(text):
+        return FrameLine(file="<notebook>", line=_number(match["line"]), function="<module>")
+    if match := _OLD_NOTEBOOK.match(text):
+        return FrameLine(file=place_of(match["file"]), line=0, function=_bare(match["function"]))
     return None
 
 
@@ -60,14 +60,14 @@ def place_of(path: str) -> str:
     text = path.strip().replace("\\", "/")
     if text.startswith("<"):
         return "<notebook>" if "ipython-input" in text else text
-    # A checkout may lie in a folder of the package's name: the last one is the package.
+    # A checkout may be in a folder of the package's name: the last one is the package.
     for folder in ("site-packages/", "dist-packages/"):
-        _, found, rest = text.rpartition(f"/{folder}")
-        if found:
-            return rest
-    own = f"/{text}".rpartition("/funasr/")
-    if own[1]:
-        return f"funasr/{own[2]}"
+        _, separator, below_folder = text.rpartition(f"/{folder}")
+        if separator:
+            return below_folder
+    split_at_package = f"/{text}".rpartition("/funasr/")
+    if split_at_package[1]:
+        return f"funasr/{split_at_package[2]}"
     library = _LIBRARY.match(text)
     return text[library.end() :] if library else text.rpartition("/")[2]
 

@@ -22,7 +22,7 @@ def main() -> None:
     cache = default_cache()
     locked = load_lock(shipped_file(LOCK_NAME))
     fetch(locked, cache, jobs=2)
-    FILE.write_bytes(make_index({one.version: install_path(one, cache) for one in locked}))
+    FILE.write_bytes(make_index({release.version: install_path(release, cache) for release in locked}))
     print(f"{FILE.name}: {len(locked)} releases, {FILE.stat().st_size:,} bytes")
 
 
@@ -41,7 +41,7 @@ def make_index(overlays: Mapping[str, Path]) -> bytes:
     files: dict[str, list[object]] = {}
     for file, data in sorted(releases, key=lambda key: (key[0], releases[key] & -releases[key])):
         lines, definitions = _read(data.decode("utf-8", "replace"))
-        numbers.extend(hashes.setdefault(one, len(hashes)) for one in lines)
+        numbers.extend(hashes.setdefault(line, len(hashes)) for line in lines)
         files.setdefault(file, []).append([f"{releases[file, data]:x}", len(lines), definitions])
     table = array("I", hashes)
     if sys.byteorder == "big":
@@ -86,7 +86,7 @@ def _definitions(node: ast.AST, within: str) -> Iterator[list[object]]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             name = f"{within}.{child.name}" if within else child.name
-            first = min([child.lineno, *(one.lineno for one in child.decorator_list)])
+            first = min([child.lineno, *(decorator.lineno for decorator in child.decorator_list)])
             yield [name, first, child.end_lineno or first, _code_hash(child)]
             yield from _definitions(child, name)
         else:

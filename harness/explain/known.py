@@ -29,7 +29,7 @@ def known_issues() -> tuple[KnownIssue, ...]:
 @cache
 def issues_by_id() -> dict[str, KnownIssue]:
     """The same by id."""
-    return {one.id: one for one in known_issues()}
+    return {issue.id: issue for issue in known_issues()}
 
 
 @cache
@@ -53,7 +53,7 @@ def by_signature(error: LoggedError, release: LogRelease, index: ReleaseIndex) -
 
 def of_rule(names: Sequence[str], release: LogRelease) -> KnownIssue | None:
     """The first of some issues that the log's release can have."""
-    return next((one for name in names if (one := issues_by_id().get(name)) and concerns(one, release)), None)
+    return next((issue for name in names if (issue := issues_by_id().get(name)) and concerns(issue, release)), None)
 
 
 def concerns(issue: KnownIssue, release: LogRelease) -> bool:
@@ -63,20 +63,27 @@ def concerns(issue: KnownIssue, release: LogRelease) -> bool:
 
 def releases_of(issue: KnownIssue) -> tuple[str, ...]:
     """The published releases that have it, oldest first."""
-    return tuple(one.version for one in released() if issue.concerns(one.version))
+    return tuple(release.version for release in released() if issue.concerns(release.version))
 
 
 def nearest_without(issue: KnownIssue, release: LogRelease) -> str:
     """The first later release without the issue; empty where every later one has it."""
-    having = [one for one in release.versions if issue.concerns(one)] if release.known else []
-    own = version_of(having[-1] if having else releases_of(issue)[0])
-    later = (one.version for one in released() if not issue.concerns(one.version))
-    return next((one for one in later if own and (version := version_of(one)) and version > own), "")
+    having = [version for version in release.versions if issue.concerns(version)] if release.known else []
+    own_version = version_of(having[-1] if having else releases_of(issue)[0])
+    later = (release.version for release in released() if not issue.concerns(release.version))
+    return next(
+        (
+            candidate
+            for candidate in later
+            if own_version and (version := version_of(candidate)) and version > own_version
+        ),
+        "",
+    )
 
 
 def explained_by(issue: KnownIssue, error: LoggedError | None, release: LogRelease, *, at: int = 0) -> LogExplanation:
     """What a known issue says, for a log of this release."""
-    every = tuple(one.version for one in released())
+    all_versions = tuple(release.version for release in released())
     without = nearest_without(issue, release)
     title = issue.title
     model = _needs_model(issue, error)
@@ -87,7 +94,7 @@ def explained_by(issue: KnownIssue, error: LoggedError | None, release: LogRelea
         severity=Severity(issue.severity),
         title=f"{title}, if the model is {model}" if model else title,
         cause=issue.cause,
-        releases=spans(releases_of(issue), every),
+        releases=spans(releases_of(issue), all_versions),
         remedy=remedy,
         commands=tuple(filter(None, (_cell(issue, release),))),
         evidence=tuple(_facts(without, error)),
@@ -99,10 +106,10 @@ def explained_by(issue: KnownIssue, error: LoggedError | None, release: LogRelea
 
 def _cell(issue: KnownIssue, release: LogRelease) -> str:
     """The command of the cell in which it was seen; of the log's own release where the issue covers that."""
-    seen = Cell.parse(issue.seen)
-    having = [one for one in release.versions if issue.concerns(one)] if release.known else []
-    own = replace(seen, release=having[-1]) if having else seen
-    return cell_command(own, seen) if issue.covers(own) else cell_command(seen)
+    example_cell = Cell.parse(issue.seen)
+    having = [version for version in release.versions if issue.concerns(version)] if release.known else []
+    cell_of_log = replace(example_cell, release=having[-1]) if having else example_cell
+    return cell_command(cell_of_log, example_cell) if issue.covers(cell_of_log) else cell_command(example_cell)
 
 
 def _facts(without: str, error: LoggedError | None) -> Iterator[str]:
@@ -116,19 +123,21 @@ def _signatures_of_code(error: LoggedError, index: ReleaseIndex) -> set[str]:
     if error.frames or error.type != "AssertionError" or not error.message:
         return set()
     code = error.message if error.message.startswith("assert ") else f"assert {error.message}"
-    return {f"AssertionError@{one.file}:{one.name.rpartition('.')[2]}" for one in index.having(code)}
+    return {
+        f"AssertionError@{occurrence.file}:{occurrence.name.rpartition('.')[2]}" for occurrence in index.having(code)
+    }
 
 
 def _went_through(issue: KnownIssue, error: LoggedError) -> bool:
     """Whether an error's frames are of the model that the issue is about; nothing speaks against it without frames."""
-    models = {one.file for one in issue.code if one.file.endswith("/model.py")}
-    files = {one.file for one in error.frames if one.file.startswith("funasr/models/")}
+    models = {place.file for place in issue.code if place.file.endswith("/model.py")}
+    files = {frame.file for frame in error.frames if frame.file.startswith("funasr/models/")}
     return not models or not files or bool(models & files)
 
 
 def _needs_model(issue: KnownIssue, error: LoggedError | None) -> str:
     """The model's class, where the issue is one model's and the log does not show which model it was."""
-    models = {one.file: one.class_name for one in issue.code if one.file.endswith("/model.py")}
-    if error is None or not models or any(one.file in models for one in error.frames):
+    models = {place.file: place.class_name for place in issue.code if place.file.endswith("/model.py")}
+    if error is None or not models or any(frame.file in models for frame in error.frames):
         return ""
     return " or ".join(sorted(set(models.values())))

@@ -43,7 +43,7 @@ def blocks_of(stream: BinaryIO, *, first: bytes = b"") -> Iterator[tuple[bytes, 
         stream: Read to its end.
         first: What was read of it before.
     """
-    rest = b""
+    unfinished = b""
     cut = False
     for data in _decoded(stream, first):
         block = _clean(data)
@@ -54,16 +54,16 @@ def blocks_of(stream: BinaryIO, *, first: bytes = b"") -> Iterator[tuple[bytes, 
                 continue
             del lines[0]
             cut = False
-        elif rest:
-            lines[0] = rest + lines[0]
-            block = rest + block
-        rest = lines.pop()
-        if len(rest) > LONGEST_LINE:
-            lines.append(rest)
-            rest, cut = b"", True
+        elif unfinished:
+            lines[0] = unfinished + lines[0]
+            block = unfinished + block
+        unfinished = lines.pop()
+        if len(unfinished) > LONGEST_LINE:
+            lines.append(unfinished)
+            unfinished, cut = b"", True
         yield block, [line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] for line in lines]
-    if rest:
-        yield rest, [rest[:LONGEST_LINE]]
+    if unfinished:
+        yield unfinished, [unfinished[:LONGEST_LINE]]
 
 
 def lines_of(stream: BinaryIO) -> Iterator[bytes]:

@@ -69,17 +69,17 @@ class MessageRule:
         # A pasted message may lack its class.
         if self.type and not self.type.fullmatch(error.type) and (error.type or not self.bare):
             return None
-        found = self.says.search(error.text) if self.says else None
-        if (self.says and found is None) or not (error.type or self.says):
+        match = self.says.search(error.text) if self.says else None
+        if (self.says and match is None) or not (error.type or self.says):
             return None
-        return {name: (value or "")[:_LONGEST_VALUE] for name, value in found.groupdict().items()} if found else {}
+        return {name: (value or "")[:_LONGEST_VALUE] for name, value in match.groupdict().items()} if match else {}
 
     def _is_at(self, error: LoggedError) -> bool:
         inner = [error.own, error.frames[-1]]
-        return any(self.place and self.place.fullmatch(f"{one.file}:{one.function}") for one in inner if one)
+        return any(self.place and self.place.fullmatch(f"{frame.file}:{frame.function}") for frame in inner if frame)
 
     def _went_through(self, error: LoggedError) -> bool:
-        return any(self.through and self.through.fullmatch(f"{one.file}:{one.function}") for one in error.frames)
+        return any(self.through and self.through.fullmatch(f"{frame.file}:{frame.function}") for frame in error.frames)
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:

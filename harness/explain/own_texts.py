@@ -1,7 +1,7 @@
-"""The unigram baseline of a user's own texts, which a log does not have: rows and token list are given beside it.
+"""The unigram baseline of a user's own texts, which a log does not have: rows and token list are given with it.
 
 Texts become tokens as `CharTokenizer` makes them since 1.0.18 (funasr/tokenizer/char_tokenizer.py): with a `seg_dict`
-beside the token list each word is looked up, else each of its characters; without one each character but the space is
+next to the token list each word is looked up, else each of its characters; without one each character but the space is
 a token. Earlier releases differ in words of Latin letters and in spaces.
 """
 
@@ -54,7 +54,7 @@ def read_own_texts(train: Path, tokens: Path) -> OwnTexts:
 
     Args:
         train: The rows that were trained on.
-        tokens: The token list or the model folder that has it; config.yaml and seg_dict are read beside the list.
+        tokens: The token list or the model folder that has it; config.yaml and seg_dict are read from the same folder.
 
     Raises:
         InputError: a file cannot be read, has no text, or another tokenizer makes the tokens.
@@ -68,14 +68,14 @@ def read_own_texts(train: Path, tokens: Path) -> OwnTexts:
         raise InputError(f"{path}: no list of tokens", next_step="name the model's tokens.json, or its folder")
     smoothing, by_token = _criterion(settings, path.parent / "config.yaml", assumed=bool(assumed))
     alone, with_ends, plain = UnigramBaseline(), UnigramBaseline(), UnigramBaseline()
-    for one in (alone, with_ends):
-        one.configure(len(listed.tokens), smoothing)
+    for baseline in (alone, with_ends):
+        baseline.configure(len(listed.tokens), smoothing)
     rows = unknown = 0
     for ids, missing in _token_rows(train, listed.tokens, _seg_dict(path.parent / "seg_dict")):
         rows, unknown = rows + 1, unknown + missing
         alone.add(ids)
-        for one in (with_ends, plain):
-            one.add([*ids, _END])
+        for baseline in (with_ends, plain):
+            baseline.add([*ids, _END])
     lowest = min((loss for loss in (alone.loss(), with_ends.loss()) if loss is not None), default=None)
     if lowest is None or not alone.tokens:
         raise InputError(f"{train}: no row with a text", next_step="name the jsonl file that was trained on")
@@ -97,19 +97,19 @@ def _criterion(settings: SettingsInForce, config: Path, *, assumed: bool) -> tup
     return float(smoothing), bool(settings.get("model_conf.length_normalized_loss", assumed))
 
 
-def _token_list(given: Path) -> Path:
-    if given.is_file():
-        return given
-    if not given.is_dir():
-        raise InputError(f"{given}: no such file or folder", next_step="name the model's folder or its token list")
-    found = next((one for one in (given / "tokens.json", given / "tokens.txt") if one.is_file()), None)
-    if found is None:
-        raise InputError(f"{given}: neither tokens.json nor tokens.txt in this folder", next_step="name the token list")
-    return found
+def _token_list(named: Path) -> Path:
+    if named.is_file():
+        return named
+    if not named.is_dir():
+        raise InputError(f"{named}: no such file or folder", next_step="name the model's folder or its token list")
+    token_list = next((path for path in (named / "tokens.json", named / "tokens.txt") if path.is_file()), None)
+    if token_list is None:
+        raise InputError(f"{named}: neither tokens.json nor tokens.txt in this folder", next_step="name the token list")
+    return token_list
 
 
 def _settings(folder: Path) -> tuple[SettingsInForce, str]:
-    """The config beside the token list, and what is assumed where there is none."""
+    """The config next to the token list, and what is assumed where there is none."""
     config = folder / "config.yaml"
     if not config.is_file():
         return SettingsInForce(), (
@@ -134,8 +134,8 @@ def _token_rows(train: Path, tokens: Sequence[str], words: Mapping[str, str] | N
     ids = {token: number for number, token in enumerate(tokens)}
     unknown = ids.get(UNKNOWN, len(tokens))
     for row in rows:
-        if found := [ids.get(token, unknown) for token in tokens_of(row.target, words)]:
-            yield found, found.count(unknown)
+        if token_ids := [ids.get(token, unknown) for token in tokens_of(row.target, words)]:
+            yield token_ids, token_ids.count(unknown)
 
 
 def tokens_of(text: str, words: Mapping[str, str] | None) -> list[str]:
@@ -147,15 +147,15 @@ def tokens_of(text: str, words: Mapping[str, str] | None) -> list[str]:
     """
     if words is None:
         return [letter for letter in text if letter != " "]
-    found: list[str] = []
+    tokens: list[str] = []
     for word in text.strip().lower().split(" "):
         if word in words:
-            found += words[word].split()
+            tokens += words[word].split()
         elif _LOOKED_UP.match(word):
-            found += [one for letter in word for one in words.get(letter, UNKNOWN).split()]
+            tokens += [piece for letter in word for piece in words.get(letter, UNKNOWN).split()]
         else:
-            found.append(UNKNOWN)
-    return found
+            tokens.append(UNKNOWN)
+    return tokens
 
 
 def _seg_dict(path: Path) -> Mapping[str, str] | None:

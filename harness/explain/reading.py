@@ -115,23 +115,23 @@ class _Reading:
         size = len(block)
         if any(steps):
             block = b"\n".join([line for line, step in zip(lines, steps, strict=True) if step is None])
-        marks = [one for one in _OF_ERRORS if one in block]
-        ends = [one for one in _OF_ENDS if one in block]
-        others = any(one in block for one in OTHER_MARKS)
-        printed = [one for one in _PRINTED if one[0] in block]
+        marks = [mark for mark in _OF_ERRORS if mark in block]
+        ends = [mark for mark in _OF_ENDS if mark in block]
+        others = any(mark in block for mark in OTHER_MARKS)
+        printed = [pattern for pattern in _PRINTED if pattern[0] in block]
         number = record.lines
-        for whole, step in zip(lines, steps, strict=True):
+        for raw_line, step in zip(lines, steps, strict=True):
             number += 1
             if step is not None and b"" not in self.busy:
                 record.training.read_whole(step)
                 continue
-            if not whole:
+            if not raw_line:
                 continue
-            line, rank = whole, b""
-            if whole[0] in _MAY_HAVE_PREFIX:
-                prefix = _PREFIX.match(whole)
+            line, rank = raw_line, b""
+            if raw_line[0] in _MAY_HAVE_PREFIX:
+                prefix = _PREFIX.match(raw_line)
                 if prefix is not None and prefix.end():
-                    line, rank = whole[prefix.end() :], prefix["rank"] or prefix["other"] or b""
+                    line, rank = raw_line[prefix.end() :], prefix["rank"] or prefix["other"] or b""
             if rank in self.busy:
                 self._feed(rank, line, number)
             else:
@@ -147,11 +147,13 @@ class _Reading:
                 if mark in line:
                     _note_signal(record, line)
                     break
-            if line[:1] == b"|" and len(record.classes) < _MOST_CLASSES and (found := _CLASS.search(line)):
-                record.classes[found["file"].decode(), int(found["line"])] = found["name"].decode()
+            if line[:1] == b"|" and len(record.classes) < _MOST_CLASSES and (class_match := _CLASS.search(line)):
+                record.classes[class_match["file"].decode(), int(class_match["line"])] = class_match["name"].decode()
         record.lines = number
         record.size += size
-        self.last = [one for one in (*self.last, *lines[-20:]) if one and not one.isspace()][-_LAST_LINES:]
+        self.last = [
+            recent_line for recent_line in (*self.last, *lines[-20:]) if recent_line and not recent_line.isspace()
+        ][-_LAST_LINES:]
 
     def _feed(self, rank: bytes, line: bytes, number: int) -> None:
         reader = self.readers.get(rank)
@@ -179,8 +181,8 @@ class _Reading:
         for reader in self.readers.values():
             reader.close()
             _take(self.record, reader)
-        self.record.errors.sort(key=lambda one: one.at)
-        self.record.last = [one[:300].decode("utf-8", "replace") for one in self.last]
+        self.record.errors.sort(key=lambda error: error.at)
+        self.record.last = [recent_line[:300].decode("utf-8", "replace") for recent_line in self.last]
         return self.record
 
 
@@ -200,7 +202,9 @@ def _add(record: LogRecord, error: LoggedError) -> None:
 
 
 def _note_signal(record: LogRecord, line: bytes) -> None:
-    if found := _SIGNAL.search(line):
-        record.signals[int(found["number"] or found["named"])] += 1
-    elif (b"Killed" in line or b"fault" in line or b"Bus error" in line) and (found := _SHELL_SIGNAL.search(line)):
-        record.signals[_SHELL_SIGNALS[found["what"]]] += 1
+    if signal_match := _SIGNAL.search(line):
+        record.signals[int(signal_match["number"] or signal_match["named"])] += 1
+    elif (b"Killed" in line or b"fault" in line or b"Bus error" in line) and (
+        signal_match := _SHELL_SIGNAL.search(line)
+    ):
+        record.signals[_SHELL_SIGNALS[signal_match["what"]]] += 1

@@ -55,12 +55,12 @@ class IndexedContent:
 
     def around(self, line: int) -> IndexedDefinition | None:
         """The innermost definition that a line is in."""
-        within = [one for one in self.definitions if one.first <= line <= one.last]
-        return min(within, key=lambda one: one.last - one.first, default=None)
+        within = [definition for definition in self.definitions if definition.first <= line <= definition.last]
+        return min(within, key=lambda definition: definition.last - definition.first, default=None)
 
     def named(self, name: str) -> tuple[IndexedDefinition, ...]:
         """The definitions of a name without its class."""
-        return tuple(one for one in self.definitions if one.name.rpartition(".")[2] == name)
+        return tuple(definition for definition in self.definitions if definition.name.rpartition(".")[2] == name)
 
     def shows(self, frame: Frame) -> bool:
         """Whether a frame can be of this content: its line has this code, or is in this function."""
@@ -70,7 +70,7 @@ class IndexedContent:
             return bool(self.lines[frame.line - 1] == line_hash(frame.code))
         if frame.function == "<module>":
             return bool(self.lines[frame.line - 1])
-        return any(one.first <= frame.line <= one.last for one in self.named(frame.function))
+        return any(definition.first <= frame.line <= definition.last for definition in self.named(frame.function))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,18 +107,18 @@ class ReleaseIndex:
 
     def has(self, file: str) -> int:
         """The releases that have a file."""
-        return sum(one.releases for one in self.contents.get(file, ()))
+        return sum(content.releases for content in self.contents.get(file, ()))
 
     def showing(self, frame: Frame) -> int:
         """The releases that a frame can be of."""
-        return sum(one.releases for one in self.contents.get(frame.file, ()) if one.shows(frame))
+        return sum(content.releases for content in self.contents.get(frame.file, ()) if content.shows(frame))
 
     def with_class(self, file: str, name: str, line: int) -> int:
         """The releases in which a class begins at a line."""
         return sum(
-            one.releases
-            for one in self.contents.get(file, ())
-            if any(definition.first == line for definition in one.named(name))
+            content.releases
+            for content in self.contents.get(file, ())
+            if any(definition.first == line for definition in content.named(name))
         )
 
     def same_code(self, frame: Frame, release: int) -> dict[int, int]:
@@ -129,44 +129,48 @@ class ReleaseIndex:
             release: Bits of the releases that the frame may be of; they distinguish the method from others of its name.
         """
         names = {
-            found.name
+            containing.name
             for content in self.contents.get(frame.file, ())
-            if content.releases & release and (found := _definition(content, frame))
+            if content.releases & release and (containing := _definition(content, frame))
         }
         if len(names) != 1:
             return {}
         name = names.pop()
         groups: dict[int, int] = {}
         for content in self.contents[frame.file]:
-            for one in content.definitions:
-                if one.name == name:
-                    groups[one.code] = groups.get(one.code, 0) | content.releases
+            for candidate in content.definitions:
+                if candidate.name == name:
+                    groups[candidate.code] = groups.get(candidate.code, 0) | content.releases
                     break
         return groups
 
     def having(self, text: str) -> tuple[CodeOccurrence, ...]:
         """Every place that has a line of code, however it is indented."""
-        wanted = line_hash(text)
-        found: dict[tuple[str, str], int] = {}
+        hash_of_line = line_hash(text)
+        releases_by_place: dict[tuple[str, str], int] = {}
         for contents in self.contents.values():
             for content in contents:
-                for at in _places(content.lines, wanted):
-                    around = content.around(at + 1)
+                for line_index in _places(content.lines, hash_of_line):
+                    around = content.around(line_index + 1)
                     key = (content.file, around.name if around else "")
-                    found[key] = found.get(key, 0) | content.releases
-        return tuple(CodeOccurrence(file=file, name=name, releases=bits) for (file, name), bits in found.items())
+                    releases_by_place[key] = releases_by_place.get(key, 0) | content.releases
+        return tuple(
+            CodeOccurrence(file=file, name=name, releases=bits) for (file, name), bits in releases_by_place.items()
+        )
 
 
 def _definition(content: IndexedContent, frame: Frame) -> IndexedDefinition | None:
-    within = [one for one in content.named(frame.function) if one.first <= frame.line <= one.last]
+    within = [
+        definition for definition in content.named(frame.function) if definition.first <= frame.line <= definition.last
+    ]
     return within[-1] if within else None
 
 
-def _places(lines: Sequence[int], wanted: int) -> Iterator[int]:
+def _places(lines: Sequence[int], hash_of_line: int) -> Iterator[int]:
     start = 0
     while True:
         try:
-            start = lines.index(wanted, start)
+            start = lines.index(hash_of_line, start)
         except ValueError:
             return
         yield start
@@ -177,13 +181,13 @@ def _places(lines: Sequence[int], wanted: int) -> Iterator[int]:
 def load_index(path: Path = FILE) -> ReleaseIndex:
     """Read the index: some tenths of a second, once."""
     data = lzma.decompress(path.read_bytes())
-    head, _, rest = data.partition(b"\n")
+    head, _, tables = data.partition(b"\n")
     header = json.loads(head)
     assert header["schema"] == SCHEMA
     hashes, numbers = array("I"), array("I")
     size = header["hashes"] * hashes.itemsize
-    hashes.frombytes(rest[:size])
-    numbers.frombytes(rest[size:])
+    hashes.frombytes(tables[:size])
+    numbers.frombytes(tables[size:])
     if sys.byteorder == "big":
         hashes.byteswap()
         numbers.byteswap()
@@ -191,9 +195,9 @@ def load_index(path: Path = FILE) -> ReleaseIndex:
     contents: dict[str, tuple[IndexedContent, ...]] = {}
     start = 0
     for file, versions in header["files"].items():
-        made = []
+        versions_of_file = []
         for bits, count, definitions in versions:
-            made.append(
+            versions_of_file.append(
                 IndexedContent(
                     file=file,
                     releases=int(bits, 16),
@@ -205,5 +209,5 @@ def load_index(path: Path = FILE) -> ReleaseIndex:
                 )
             )
             start += count
-        contents[file] = tuple(made)
+        contents[file] = tuple(versions_of_file)
     return ReleaseIndex(releases=tuple(header["releases"]), contents=contents)

@@ -35,8 +35,8 @@ def faults_of_steps(record: TrainingRecord, texts: OwnTexts | None = None) -> It
     rates = list(_rates(record))
     yield from rates
     if not rates and not record.broken_losses:
-        standing = list(not_learning(record, texts)) if texts and _finished(record) else []
-        yield from standing or _learning(record)
+        at_baseline = list(not_learning(record, texts)) if texts and _finished(record) else []
+        yield from at_baseline or _learning(record)
     yield from _validation(record)
     yield from _memory(record)
 
@@ -69,18 +69,18 @@ def _losses(record: TrainingRecord) -> Iterator[LogExplanation]:
 
 
 def _before(record: TrainingRecord, epoch: int) -> Iterator[str]:
-    of = record.train.get(epoch)
-    if of and of.rate_last is not None:
-        yield f"learning rate in that epoch: {of.rate_first:.3g} to {of.rate_last:.3g}"
-    if of and of.loss is not None:
-        yield f"mean of that epoch's losses that are numbers: {of.loss:.3f}"
+    epoch_record = record.train.get(epoch)
+    if epoch_record and epoch_record.rate_last is not None:
+        yield f"learning rate in that epoch: {epoch_record.rate_first:.3g} to {epoch_record.rate_last:.3g}"
+    if epoch_record and epoch_record.loss is not None:
+        yield f"mean of that epoch's losses that are numbers: {epoch_record.loss:.3f}"
 
 
 def _finished(record: TrainingRecord) -> bool:
     """Whether the training came to its end: then what it did not reach it will not reach."""
     last = max(record.train, default=-1)
-    done = record.averaged or (record.epochs is not None and last >= record.epochs - 1 and record.saved >= 1)
-    return done and record.steps >= FEWEST_STEPS
+    completed = record.averaged or (record.epochs is not None and last >= record.epochs - 1 and record.saved >= 1)
+    return completed and record.steps >= FEWEST_STEPS
 
 
 def _rates(record: TrainingRecord) -> Iterator[LogExplanation]:
@@ -94,10 +94,10 @@ def _rates(record: TrainingRecord) -> Iterator[LogExplanation]:
             commands=(PREFLIGHT,),
         )
         return
-    epochs = [one for one in record.train.values() if one.rate_first is not None and one.rate_last is not None]
+    epochs = [epoch for epoch in record.train.values() if epoch.rate_first is not None and epoch.rate_last is not None]
     if not _finished(record) or len(epochs) < 2 or record.rate_highest is None:
         return
-    rises = all(_rises(one) for one in epochs) and all(
+    rises = all(_rises(epoch) for epoch in epochs) and all(
         (a.rate_last or 0) < (b.rate_first or 0) for a, b in pairwise(epochs)
     )
     if rises and epochs[-1].rate_last == record.rate_highest:
@@ -120,9 +120,9 @@ def _rises(epoch: EpochOf) -> bool:
 
 
 def _planned(record: TrainingRecord) -> float | None:
-    found = re.search(r"optim_conf\.lr=([\d.eE+-]+)", record.overrides)
+    match = re.search(r"optim_conf\.lr=([\d.eE+-]+)", record.overrides)
     try:
-        return float(found[1]) if found else None
+        return float(match[1]) if match else None
     except ValueError:
         return None
 
@@ -190,8 +190,8 @@ def _stands_still(first: EpochOf, last: EpochOf) -> bool:
 
 def _constant_validation(record: TrainingRecord) -> float | None:
     """The validation's loss where it is the same number in every one of several epochs."""
-    losses = [round(one.loss, 3) if one.loss is not None else None for one in record.valid.values()]
-    steps = {one.steps for one in record.valid.values()}
+    losses = [round(epoch.loss, 3) if epoch.loss is not None else None for epoch in record.valid.values()]
+    steps = {epoch.steps for epoch in record.valid.values()}
     if len(losses) < FEWEST_EPOCHS or len(set(losses)) != 1 or len(steps) != 1 or losses[0] in (None, 0.0):
         return None
     return losses[0]
@@ -226,7 +226,7 @@ def _validation(record: TrainingRecord) -> Iterator[LogExplanation]:
 
 
 def _memory(record: TrainingRecord) -> Iterator[LogExplanation]:
-    used = [one.memory for one in record.train.values() if one.memory > 0]
+    used = [epoch.memory for epoch in record.train.values() if epoch.memory > 0]
     if len(used) < FEWEST_EPOCHS or not all(a < b for a, b in pairwise(used)):
         return
     if used[-1] > GROWS * used[0]:

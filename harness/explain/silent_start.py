@@ -36,7 +36,7 @@ def weights_not_loaded(record: TrainingRecord) -> Iterator[LogExplanation]:
             evidence=(_parts(missing),),
         )
     if record.reshaped:
-        name, (own, theirs) = next(iter(record.reshaped.items()))
+        name, (model_size, checkpoint_size) = next(iter(record.reshaped.items()))
         yield silent_fault(
             "tensors-of-other-size",
             f"{plural(len(record.reshaped), 'tensor')} of the checkpoint {_are(record.reshaped)} of another size and "
@@ -47,7 +47,10 @@ def weights_not_loaded(record: TrainingRecord) -> Iterator[LogExplanation]:
             "own this is "
             "as it has to be, and the new layers need a training of their own.",
             commands=(PREFLIGHT,),
-            evidence=(_parts(list(record.reshaped)), f"{name}: {own} in the model, {theirs} in the checkpoint"),
+            evidence=(
+                _parts(list(record.reshaped)),
+                f"{name}: {model_size} in the model, {checkpoint_size} in the checkpoint",
+            ),
         )
 
 

@@ -23,7 +23,7 @@ FEWEST_VALUES = FIRST_TEST // 2
 def facts_of_texts(record: TrainingRecord, texts: OwnTexts) -> Iterator[str]:
     """The baseline, and where the training's last epoch is."""
     yield f"unigram baseline {texts.baseline:.3f}, of {plural(texts.rows, 'text')} with {count(texts.tokens)} tokens"
-    losses = [one.attention for one in record.train.values() if one.attention is not None]
+    losses = [epoch.attention for epoch in record.train.values() if epoch.attention is not None]
     if losses:
         yield f"mean {ATTENTION_LOSS} of the last epoch {losses[-1]:.3f}"
 
@@ -56,7 +56,7 @@ def texts_of_one_token(texts: OwnTexts) -> Iterator[LogExplanation]:
 def not_learning(record: TrainingRecord, texts: OwnTexts) -> Iterator[LogExplanation]:
     """A finished training whose attention loss has stopped falling at the baseline: the test of `watch`, made once."""
     values = record.attention.values
-    second = [one / texts.baseline for one in values[len(values) // 2 :]] if texts.baseline > 0 else []
+    second = [loss / texts.baseline for loss in values[len(values) // 2 :]] if texts.baseline > 0 else []
     if len(second) < FEWEST_VALUES or not all(map(math.isfinite, second)) or not stands_at_baseline(second, ALPHA):
         return
     early = len(record.train) < LONG_ENOUGH

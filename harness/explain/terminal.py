@@ -31,9 +31,9 @@ def render(report: LogReport, *, verbose: bool = False) -> Iterator[Text]:
     yield Text(f"{one_line(report.source)} · {' · '.join(map(one_line, report.facts))}", style="bold")
     yield Text(one_line(report.release))
     shown = report.explanations if verbose else report.explanations[:MOST_SHOWN]
-    for one in shown:
+    for explanation in shown:
         yield Text("")
-        yield from _explanation(one, verbose=verbose)
+        yield from _explanation(explanation, verbose=verbose)
     hidden = len(report.explanations) - len(shown)
     yield Text("")
     if hidden:
@@ -49,7 +49,7 @@ def verdict(report: LogReport) -> str:
         return "No error and no line of FunASR's trainers was found in this text."
     if report.fine:
         return "Nothing wrong was found in this log. `preflight` finds what no log shows, such as rows that vanish."
-    unknown = sum(not one.explained for one in report.explanations)
+    unknown = sum(not explanation.explained for explanation in report.explanations)
     if not unknown:
         return "Explained."
     if unknown == len(report.explanations):
@@ -57,35 +57,35 @@ def verdict(report: LogReport) -> str:
     return f"Explained in part: the cause of {unknown} of {len(report.explanations)} is not known."
 
 
-def _explanation(one: LogExplanation, *, verbose: bool) -> Iterator[Text]:
-    head = Text(f"{_SIGN[one.severity]} {one.severity}", style=_STYLE[one.severity])
-    head.append(f"  {_OWNERS[one.owner]}", style="bold")
-    head.append(f"  {one.rule}", style="dim")
-    head.append(_where(one), style="dim")
+def _explanation(explanation: LogExplanation, *, verbose: bool) -> Iterator[Text]:
+    head = Text(f"{_SIGN[explanation.severity]} {explanation.severity}", style=_STYLE[explanation.severity])
+    head.append(f"  {_OWNERS[explanation.owner]}", style="bold")
+    head.append(f"  {explanation.rule}", style="dim")
+    head.append(_where(explanation), style="dim")
     yield head
-    yield from _wrapped(sentence(one_line(one.title, at_most=_LONGEST)), _INDENT)
-    if one.cause:
-        yield from _wrapped(one_line(one.cause, at_most=_LONGEST), _INDENT)
-    if one.releases:
-        yield from _wrapped(f"In {one.releases}.", _INDENT)
-    evidence = one.evidence if verbose or not one.explained else one.evidence[:2]
+    yield from _wrapped(sentence(one_line(explanation.title, at_most=_LONGEST)), _INDENT)
+    if explanation.cause:
+        yield from _wrapped(one_line(explanation.cause, at_most=_LONGEST), _INDENT)
+    if explanation.releases:
+        yield from _wrapped(f"In {explanation.releases}.", _INDENT)
+    evidence = explanation.evidence if verbose or not explanation.explained else explanation.evidence[:2]
     for line in evidence:
         yield from _evidence(line)
-    if verbose and one.upstream:
-        yield Text(f"{_INDENT}│ reported as {', '.join(map(one_line, one.upstream))}", style="dim")
-    if one.remedy:
-        yield from _wrapped(f"→ {one_line(one.remedy, at_most=_LONGEST)}", _INDENT, "green")
-    for command in one.commands:
+    if verbose and explanation.upstream:
+        yield Text(f"{_INDENT}│ reported as {', '.join(map(one_line, explanation.upstream))}", style="dim")
+    if explanation.remedy:
+        yield from _wrapped(f"→ {one_line(explanation.remedy, at_most=_LONGEST)}", _INDENT, "green")
+    for command in explanation.commands:
         # Not wrapped: somebody copies it.
         yield Text(f"{_INDENT}$ {one_line(command)}", style="green")
 
 
-def _where(one: LogExplanation) -> str:
-    parts = [f"line {one.at:,}"] if one.at else []
-    if one.ranks:
-        parts.append(f"rank{'s' if len(one.ranks) > 1 else ''} {', '.join(one.ranks[:8])}")
-    if one.count > 1:
-        parts.append(f"{one.count:,} times")
+def _where(explanation: LogExplanation) -> str:
+    parts = [f"line {explanation.at:,}"] if explanation.at else []
+    if explanation.ranks:
+        parts.append(f"rank{'s' if len(explanation.ranks) > 1 else ''} {', '.join(explanation.ranks[:8])}")
+    if explanation.count > 1:
+        parts.append(f"{explanation.count:,} times")
     return f"  ({', '.join(parts)})" if parts else ""
 
 
@@ -114,21 +114,21 @@ def record(report: LogReport) -> dict[str, object]:
         "all_explained": report.all_explained,
         "explanations": [
             {
-                "owner": str(one.owner),
-                "rule": one.rule,
-                "severity": str(one.severity),
-                "title": one.title,
-                "cause": one.cause or None,
-                "releases": one.releases or None,
-                "remedy": one.remedy or None,
-                "commands": list(one.commands),
-                "evidence": list(one.evidence),
-                "upstream": list(one.upstream),
-                "line": one.at or None,
-                "count": one.count,
-                "ranks": list(one.ranks),
+                "owner": str(explanation.owner),
+                "rule": explanation.rule,
+                "severity": str(explanation.severity),
+                "title": explanation.title,
+                "cause": explanation.cause or None,
+                "releases": explanation.releases or None,
+                "remedy": explanation.remedy or None,
+                "commands": list(explanation.commands),
+                "evidence": list(explanation.evidence),
+                "upstream": list(explanation.upstream),
+                "line": explanation.at or None,
+                "count": explanation.count,
+                "ranks": list(explanation.ranks),
             }
-            for one in report.explanations
+            for explanation in report.explanations
         ],
         "notes": list(report.notes),
     }

@@ -56,7 +56,7 @@ class LoggedError:
     @property
     def own(self) -> Frame | None:
         """The innermost frame of FunASR's own."""
-        return next((one for one in reversed(self.frames) if one.file.startswith("funasr/")), None)
+        return next((frame for frame in reversed(self.frames) if frame.file.startswith("funasr/")), None)
 
     @property
     def signature(self) -> str:
@@ -121,8 +121,8 @@ class TracebackReader:
             # A traceback whose beginning was cut off.
             self._state = _State.FRAMES
             self._feed_frames(text, number)
-        elif self.lone and (found := _LONE.match(text.strip())):
-            self._raise(found["type"], found["message"] or "", number)
+        elif self.lone and (match := _LONE.match(text.strip())):
+            self._raise(match["type"], match["message"] or "", number)
 
     def close(self) -> None:
         """The log ends: what was read so far is all there is."""
@@ -165,8 +165,8 @@ class TracebackReader:
         elif self._is_code(text):
             if self._open and self._frames:
                 self._point(self._frames[-1].line, text.strip())
-        elif (found := _RAISED.match(text.strip())) and self._frames and found["type"] not in _NO_ERRORS:
-            self._raise(found["type"], found["message"] or "", number)
+        elif (match := _RAISED.match(text.strip())) and self._frames and match["type"] not in _NO_ERRORS:
+            self._raise(match["type"], match["message"] or "", number)
         else:
             self._foreign += 1
             if self._foreign > _MOST_FOREIGN:

@@ -149,7 +149,7 @@ class TrainingRecord:
     @property
     def steps(self) -> int:
         """Training steps that the log shows."""
-        return sum(one.steps for one in self.train.values())
+        return sum(epoch.steps for epoch in self.train.values())
 
     @property
     def is_training(self) -> bool:
@@ -163,22 +163,22 @@ class TrainingRecord:
             line: Without colours.
             others: Whether the block that it is of has any of `OTHER_MARKS`.
         """
-        at = line.find(b"epoch: ")
-        if at >= 0:
-            loss = line.find(b"(loss", at)
+        start = line.find(b"epoch: ")
+        if start >= 0:
+            loss = line.find(b"(loss", start)
             if loss >= 0:
-                self._step(line, at, loss)
+                self._step(line, start, loss)
                 return
-            if found := _ENTERED.search(line):
-                self.entered[found["what"].decode()] += 1
+            if entered := _ENTERED.search(line):
+                self.entered[entered["what"].decode()] += 1
                 return
         if others:
             self._other(line)
 
-    def read_whole(self, found: re.Match[bytes]) -> None:
+    def read_whole(self, match: re.Match[bytes]) -> None:
         """Take in a line that is one of `whole_step`: the same as `read`, faster."""
-        what, rank, number, epochs, step, steps, in_epoch, loss, rate, statistics, used = found.groups()
-        is_valid = what == b"val"
+        kind, rank, number, epochs, step, steps, in_epoch, loss, rate, statistics, used = match.groups()
+        is_valid = kind == b"val"
         epoch = self._epoch_of_step(int(rank), int(number), int(in_epoch or step), is_valid)
         if epoch is None:
             return
@@ -216,12 +216,12 @@ class TrainingRecord:
         if rank not in self.ranks:
             self.ranks.add(rank)
             self._first_rank = min(self.ranks)
-        of = self.valid if is_valid else self.train
-        epoch = of.get(number)
+        epochs = self.valid if is_valid else self.train
+        epoch = epochs.get(number)
         if epoch is None:
-            if len(of) >= _MOST_EPOCHS:
+            if len(epochs) >= _MOST_EPOCHS:
                 return None
-            epoch = of[number] = EpochOf(number=number)
+            epoch = epochs[number] = EpochOf(number=number)
         if rank != self._first_rank or step == epoch.last:
             # A progress bar shows a step again and again.
             return None
@@ -266,13 +266,13 @@ class TrainingRecord:
     def _other(self, line: bytes) -> None:
         if b"ckpt" in line or b"heckpoint" in line or b"init_param" in line or b"dst: (" in line:
             self._checkpoint(line)
-        elif found := _TOTAL_ROWS.search(line):
-            name = (found["file"] or b"").decode("utf-8", "replace").strip()
+        elif match := _TOTAL_ROWS.search(line):
+            name = (match["file"] or b"").decode("utf-8", "replace").strip()
             if len(self.rows) < 100:
-                self.rows[name.replace("\\", "/").rpartition("/")[2]] = int(found["rows"])
-        elif found := _BATCHES.search(line):
+                self.rows[name.replace("\\", "/").rpartition("/")[2]] = int(match["rows"])
+        elif match := _BATCHES.search(line):
             if len(self.batches) < _MOST_NAMES:
-                self.batches.append(int(found["number"]))
+                self.batches.append(int(match["number"]))
         elif b"The grad norm is " in line:
             self.bad_norms += 1
         elif b"Error executing job with overrides: [" in line:
@@ -281,8 +281,8 @@ class TrainingRecord:
             self.best_accuracies[line.partition(b" acc: ")[2][:8].decode("ascii", "replace").strip(" ,")] += 1
         elif b"funasr version: " in line:
             self._version(line)
-        elif b"0it [" in line and (found := _NO_STEPS.search(line)):
-            self.no_steps += found["what"] == b"Training"
+        elif b"0it [" in line and (match := _NO_STEPS.search(line)):
+            self.no_steps += match["what"] == b"Training"
         elif b"data is empty" in line:
             self.empty_batches += 1
         elif b"Loading wav failed" in line:
@@ -297,10 +297,10 @@ class TrainingRecord:
 
     def _configured(self, line: bytes) -> None:
         """The settings, as releases print them at their start."""
-        if found := _CONFIGURED_RATE.search(line):
-            self.rate_configured = _number(found[1])
-        if found := _CONFIGURED_WARM_UP.search(line):
-            self.warm_up = int(found[1])
+        if match := _CONFIGURED_RATE.search(line):
+            self.rate_configured = _number(match[1])
+        if match := _CONFIGURED_WARM_UP.search(line):
+            self.warm_up = int(match[1])
 
     def _version(self, line: bytes) -> None:
         text = line.partition(b"funasr version: ")[2][:30].decode("ascii", "replace").strip().rstrip(".")
@@ -312,12 +312,12 @@ class TrainingRecord:
             name = line.rpartition(b": ")[2].decode("utf-8", "replace").strip()
             if len(self.missing_start) < 10:
                 self.missing_start.append(name)
-        elif b"dst: (" in line and (found := _SHAPES.search(line)):
+        elif b"dst: (" in line and (match := _SHAPES.search(line)):
             if len(self.reshaped) < _MOST_NAMES:
-                self.reshaped[found["name"].decode()] = (found["own"].decode(), found["theirs"].decode())
-        elif found := _TENSOR.search(line):
+                self.reshaped[match["name"].decode()] = (match["own"].decode(), match["theirs"].decode())
+        elif match := _TENSOR.search(line):
             if len(self.missing) < _MOST_NAMES:
-                self.missing[found["name"].decode()] = None
+                self.missing[match["name"].decode()] = None
         elif b"Checkpoint saved to" in line:
             self.saved += 1
         elif b"average_checkpoints" in line:

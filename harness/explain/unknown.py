@@ -33,8 +33,8 @@ _MOST_CHANGES = 8
 
 def unexplained(error: LoggedError, release: LogRelease, index: ReleaseIndex, cache_folder: Path) -> LogExplanation:
     """Place, code and history of an error without a known cause."""
-    own = error.own
-    if own is None:
+    own_frame = error.own
+    if own_frame is None:
         return LogExplanation(
             owner=Owner.UNKNOWN,
             rule="outside-funasr",
@@ -52,7 +52,7 @@ def unexplained(error: LoggedError, release: LogRelease, index: ReleaseIndex, ca
         rule="no-known-cause",
         severity=Severity.BROKEN,
         title=_title(error),
-        evidence=tuple(_history(error, own, release, index, cache_folder)),
+        evidence=tuple(_history(error, own_frame, release, index, cache_folder)),
         commands=tuple(filter(None, (_cell(error, release, index),))),
         at=error.at,
         ranks=(error.rank,) if error.rank else (),
@@ -79,48 +79,50 @@ def _outside(error: LoggedError) -> Iterator[str]:
 
 
 def _history(
-    error: LoggedError, own: Frame, release: LogRelease, index: ReleaseIndex, cache_folder: Path
+    error: LoggedError, own_frame: Frame, release: LogRelease, index: ReleaseIndex, cache_folder: Path
 ) -> Iterator[str]:
-    yield f"{own.file}:{own.line} in {own.function}: {own.code}"
-    if error.frames[-1] is not own:
+    yield f"{own_frame.file}:{own_frame.line} in {own_frame.function}: {own_frame.code}"
+    if error.frames[-1] is not own_frame:
         last = error.frames[-1]
         yield f"it is raised in {last.file}:{last.line} in {last.function}: {last.code}"
-    yield from _quoted(own, release, cache_folder)
+    yield from _quoted(own_frame, release, cache_folder)
     for issue in known_issues():
         if error.signature in issue.failing:
             others = spans(releases_of(issue), index.releases)
             yield f"the known issue {issue.id} has the same signature, and is about another case or releases ({others})"
-    if not index.has(own.file):
-        yield f"no published release has {own.file}: it is a file of your own, or of a checkout"
+    if not index.has(own_frame.file):
+        yield f"no published release has {own_frame.file}: it is a file of your own, or of a checkout"
         return
-    groups = index.same_code(own, release.bits or index.every)
+    groups = index.same_code(own_frame, release.bits or index.every)
     if not groups:
-        yield f"no published release has a function {own.function} at this line of {own.file}: it was edited"
+        yield (
+            f"no published release has a function {own_frame.function} at this line of {own_frame.file}: it was edited"
+        )
         return
-    yield from _changes(own, groups, release, index)
+    yield from _changes(own_frame, groups, release, index)
 
 
-def _changes(own: Frame, groups: dict[int, int], release: LogRelease, index: ReleaseIndex) -> Iterator[str]:
+def _changes(own_frame: Frame, groups: dict[int, int], release: LogRelease, index: ReleaseIndex) -> Iterator[str]:
     """In which releases the function's code is the same, where it changed, and whether the newest still has it."""
-    here = [bits for bits in groups.values() if release.known and bits & release.bits]
+    of_release = [bits for bits in groups.values() if release.known and bits & release.bits]
     newest = next((bits for bits in groups.values() if bits >> len(index.releases) - 1 & 1), 0)
-    if len(here) == 1:
-        yield f"{own.function} is the same code in {spans(index.versions(here[0]), index.releases)}"
+    if len(of_release) == 1:
+        yield f"{own_frame.function} is the same code in {spans(index.versions(of_release[0]), index.releases)}"
         if not newest:
             yield f"the newest release, {index.releases[-1]}, has no such function"
-        elif newest == here[0]:
+        elif newest == of_release[0]:
             yield f"the newest release, {index.releases[-1]}, still has this code"
         else:
-            changed = _first_after(here[0], index)
+            changed = _first_after(of_release[0], index)
             yield f"it was changed in {changed}, and the newest release, {index.releases[-1]}, has other code"
         return
     firsts = sorted(bits & -bits for bits in groups.values())
     changes = [index.versions(bit)[0] for bit in firsts][1:]
     if changes:
         shown = ", ".join(changes[-_MOST_CHANGES:])
-        yield f"{own.function} was changed in {shown}"
+        yield f"{own_frame.function} was changed in {shown}"
     else:
-        yield f"{own.function} is the same code in every release that has it"
+        yield f"{own_frame.function} is the same code in every release that has it"
 
 
 def _first_after(bits: int, index: ReleaseIndex) -> str:
@@ -128,40 +130,42 @@ def _first_after(bits: int, index: ReleaseIndex) -> str:
     return index.releases[last] if last < len(index.releases) else index.releases[-1]
 
 
-def _quoted(own: Frame, release: LogRelease, cache_folder: Path) -> Iterator[str]:
-    """The release's code around the line, where the release lies in the cache."""
-    place = next((one for one in released() if one.version == release.only), None)
-    path = install_path(place, cache_folder) / own.file if place else None
-    if path is None or ".." in own.file or not path.is_file():
+def _quoted(own_frame: Frame, release: LogRelease, cache_folder: Path) -> Iterator[str]:
+    """The release's code around the line, where the release is in the cache."""
+    place = next((candidate for candidate in released() if candidate.version == release.only), None)
+    path = install_path(place, cache_folder) / own_frame.file if place else None
+    if path is None or ".." in own_frame.file or not path.is_file():
         return
     lines = path.read_text("utf-8", "replace").split("\n")
-    if not 1 <= own.line <= len(lines) or (own.code and lines[own.line - 1].strip() != own.code):
+    if not 1 <= own_frame.line <= len(lines) or (
+        own_frame.code and lines[own_frame.line - 1].strip() != own_frame.code
+    ):
         return
-    for number in range(max(1, own.line - _BEFORE), min(len(lines), own.line + _AFTER) + 1):
-        yield f"{'>' if number == own.line else ' '} {number:5} {lines[number - 1]}"
+    for number in range(max(1, own_frame.line - _BEFORE), min(len(lines), own_frame.line + _AFTER) + 1):
+        yield f"{'>' if number == own_frame.line else ' '} {number:5} {lines[number - 1]}"
 
 
 def _cell(error: LoggedError, release: LogRelease, index: ReleaseIndex) -> str:
     """The cell of the model and the trainer that the frames name."""
     variant = _variant(error)
-    files = {one.file for one in error.frames}
+    files = {frame.file for frame in error.frames}
     if not variant and not files & {"funasr/bin/train.py", "funasr/bin/train_ds.py"}:
         return ""
-    functions = {one.function for one in error.frames}
+    functions = {frame.function for frame in error.frames}
     check = next((check for name, check in _CHECKS if name in functions), Check.FINETUNE)
-    if any(one.startswith("funasr/datasets/") for one in files) and error.own and "datasets" in error.own.file:
+    if any(file.startswith("funasr/datasets/") for file in files) and error.own and "datasets" in error.own.file:
         check = Check.DATA
     entry = Entry.TRAIN_DS if {"funasr/bin/train_ds.py", "funasr/train_utils/trainer_ds.py"} & files else Entry.TRAIN
     version = release.versions[-1] if release.known else index.releases[-1]
 
-    def cell(wanted: Check) -> Cell:
+    def cell(chosen_check: Check) -> Cell:
         return Cell(
             release=version,
             variant=variant or "paraformer",
             dimensions=Dimensions.parse("v25055-h320" if variant == "sense_voice" else "v8404-h320"),
             depth=Depth.REDUCED,
-            check=wanted,
-            entry=entry if wanted.through_trainer else None,
+            check=chosen_check,
+            entry=entry if chosen_check.through_trainer else None,
             device=Device.CPU,
             precision=Precision.FP32,
         )
@@ -172,4 +176,4 @@ def _cell(error: LoggedError, release: LogRelease, index: ReleaseIndex) -> str:
 def _variant(error: LoggedError) -> str:
     """The built-in variant whose model's file the frames go through last."""
     folders = {f"funasr/models/{name}/model.py": name for name in available()}
-    return next((folders[one.file] for one in error.frames if one.file in folders), "")
+    return next((folders[frame.file] for frame in error.frames if frame.file in folders), "")

@@ -52,7 +52,7 @@ def find_release(record: LogRecord, index: ReleaseIndex, named: str | None) -> L
     shown, edited = _by_code(record, index)
     if named:
         return _named(named, index, shown, edited)
-    printed = max(record.training.versions, key=lambda one: record.training.versions[one], default="")
+    printed = max(record.training.versions, key=lambda version: record.training.versions[version], default="")
     if printed:
         exact = index.bit(printed)
         fits = not exact or bool(exact & shown) or shown == index.every
@@ -102,25 +102,25 @@ def _by_code(record: LogRecord, index: ReleaseIndex) -> tuple[int, list[str]]:
 
 
 def _narrowed(bits: int, sets: Iterable[int]) -> int:
-    for one in sets:
-        bits = bits & one or bits
+    for release_set in sets:
+        bits = bits & release_set or bits
     return bits
 
 
 def frames_of(record: LogRecord) -> Iterator[Frame]:
     """The frames of FunASR's own in all errors, each once."""
-    seen = set()
+    known = set()
     for error in record.errors:
-        for one in (*error.chain, error):
-            for frame in one.frames:
-                if frame.file.startswith("funasr/") and frame.line and frame not in seen:
-                    seen.add(frame)
+        for link in (*error.chain, error):
+            for frame in link.frames:
+                if frame.file.startswith("funasr/") and frame.line and frame not in known:
+                    known.add(frame)
                     yield frame
-                    if len(seen) >= _MOST_FRAMES:
+                    if len(known) >= _MOST_FRAMES:
                         return
 
 
-def spans(versions: Sequence[str], every: Sequence[str]) -> str:
+def spans(versions: Sequence[str], all_versions: Sequence[str]) -> str:
     """`1.0.12 – 1.0.17, 1.1.0`: versions that follow one another as one span.
 
     Args:
@@ -128,13 +128,13 @@ def spans(versions: Sequence[str], every: Sequence[str]) -> str:
         every: All, oldest first.
     """
     runs: list[list[str]] = []
-    places = {version: place for place, version in enumerate(every)}
+    places = {version: place for place, version in enumerate(all_versions)}
     for version in versions:
         if runs and places.get(version, -9) == places.get(runs[-1][-1], -9) + 1:
             runs[-1].append(version)
         else:
             runs.append([version])
-    return ", ".join(one[0] if len(one) == 1 else f"{one[0]} – {one[-1]}" for one in runs) or "no release"
+    return ", ".join(run[0] if len(run) == 1 else f"{run[0]} – {run[-1]}" for run in runs) or "no release"
 
 
 def version_named(text: str) -> str:

@@ -52,7 +52,7 @@ GRAVEST_FIRST = tuple(Severity)
 
 def ordered(findings: Iterable[PreflightFinding]) -> tuple[PreflightFinding, ...]:
     """The findings, the gravest first; within a severity in the order in which they were found."""
-    return tuple(sorted(dict.fromkeys(findings), key=lambda one: GRAVEST_FIRST.index(one.severity)))
+    return tuple(sorted(dict.fromkeys(findings), key=lambda finding: GRAVEST_FIRST.index(finding.severity)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,19 +86,19 @@ _FORESEEN = ("forward-ends", "validation-ends")
 
 
 def _without_repeats(findings: Sequence[PreflightFinding]) -> Iterator[PreflightFinding]:
-    said = {(one.rule, one.place.key.rpartition(".")[2]) for one in findings}
+    rules_said = {(finding.rule, finding.place.key.rpartition(".")[2]) for finding in findings}
     foreseen, ended = (
-        {(one.place.file, one.place.line) for one in findings if one.rule in rules}
+        {(finding.place.file, finding.place.line) for finding in findings if finding.rule in rules}
         for rules in (_FORESEEN, ("training-ends",))
     )
-    for one in findings:
-        line = (one.place.file, one.place.line)
-        if one.rule in _FORESEEN and line in ended:
-            yield replace(one, evidence=("the dry run ended at this line", *one.evidence))
-        elif one.rule == "training-ends" and line in foreseen:
+    for finding in findings:
+        line = (finding.place.file, finding.place.line)
+        if finding.rule in _FORESEEN and line in ended:
+            yield replace(finding, evidence=("the dry run ended at this line", *finding.evidence))
+        elif finding.rule == "training-ends" and line in foreseen:
             continue
-        elif (_SAID_BETTER.get(one.rule, ""), one.place.key.rpartition(".")[2]) not in said:
-            yield one
+        elif (_SAID_BETTER.get(finding.rule, ""), finding.place.key.rpartition(".")[2]) not in rules_said:
+            yield finding
 
 
 @dataclass(frozen=True, kw_only=True)

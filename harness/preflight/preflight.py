@@ -50,18 +50,18 @@ def examine(inputs: Inputs, *, progress: Progress = nullcontext) -> Report:
 
     A part that fails by a fault of the harness's is named in `Report.faults`, and takes no other along.
     """
-    found, faults = [PreflightPart(findings=inputs.command.findings)], []
-    if asked := [question for make in questions() if (question := _guarded(make, inputs)) is not None]:
+    results, faults = [PreflightPart(findings=inputs.command.findings)], []
+    if release_questions := [question for make in questions() if (question := _guarded(make, inputs)) is not None]:
         with progress(f"running FunASR {inputs.release.label} on your files"):
-            ask_all(inputs, asked)
+            ask_all(inputs, release_questions)
     for name, check in parts():
         try:
             with progress(f"checking {name}"):
-                found.append(check(inputs))
+                results.append(check(inputs))
         except Exception as error:
             faults.append(f"{name}: {type(error).__name__}: {error}")
             _log.debug("%s", name, exc_info=True)
-    return Report.of(inputs.release.label, found, faults=faults, unanswered=_unanswered(inputs))
+    return Report.of(inputs.release.label, results, faults=faults, unanswered=_unanswered(inputs))
 
 
 _SUBJECTS = {"preflight.rows": "rows", "preflight.tensors": "weights", "preflight.dry_run": "dry run"}

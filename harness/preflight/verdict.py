@@ -50,20 +50,20 @@ def record(report: Report, about: Mapping[str, str]) -> dict[str, object]:
         "about": dict(about),
         "go": report.go,
         "verdict": sentence(report),
-        "findings": [_finding(one) for one in report.findings],
-        "facts": [{"section": one.section, "label": one.label, "value": one.value} for one in report.facts],
+        "findings": [_finding(finding) for finding in report.findings],
+        "facts": [{"section": fact.section, "label": fact.label, "value": fact.value} for fact in report.facts],
         "not_checked": list(report.skipped),
         "faults_of_the_harness": list(report.faults),
     }
 
 
-def _finding(one: PreflightFinding) -> dict[str, object]:
+def _finding(finding: PreflightFinding) -> dict[str, object]:
     return {
-        "severity": one.severity,
-        "rule": one.rule,
-        "message": one.message,
-        "place": {"file": one.place.file, "line": one.place.line, "key": one.place.key},
-        "count": one.count,
-        "evidence": list(one.evidence),
-        "remedy": one.remedy,
+        "severity": finding.severity,
+        "rule": finding.rule,
+        "message": finding.message,
+        "place": {"file": finding.place.file, "line": finding.place.line, "key": finding.place.key},
+        "count": finding.count,
+        "evidence": list(finding.evidence),
+        "remedy": finding.remedy,
     }

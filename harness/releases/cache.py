@@ -25,9 +25,9 @@ def default_cache() -> Path:
     Raises:
         InputError: the environment names a folder that nobody can have.
     """
-    own = os.environ.get("FUNASR_HARNESS_CACHE")
-    if own:
-        return _path_of("FUNASR_HARNESS_CACHE", own).absolute()
+    configured = os.environ.get("FUNASR_HARNESS_CACHE")
+    if configured:
+        return _path_of("FUNASR_HARNESS_CACHE", configured).absolute()
     shared = _path_of("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME", ""))
     # The XDG specification has relative values ignored.
     return (shared if shared.is_absolute() else _path_of("HOME", "~") / ".cache") / "funasr-harness"
@@ -71,28 +71,28 @@ def working_folder(cache: Path) -> Iterator[Path]:
             rooms.mkdir(parents=True, exist_ok=True)
         except FileNotFoundError as error:
             # such as a home of /proc, which nobody can make a folder in
-            raise storage_error(error, cache, "made", elsewhere=_ELSEWHERE) from error
+            raise storage_error(error, cache, "made", alternative=_ELSEWHERE) from error
         with locked(rooms / "gate"):
             _sweep(rooms)
-            room = Path(tempfile.mkdtemp(dir=rooms))
-            owner = os.open(room / "owner", os.O_CREAT | os.O_RDWR, 0o644)
+            folder = Path(tempfile.mkdtemp(dir=rooms))
+            owner = os.open(folder / "owner", os.O_CREAT | os.O_RDWR, 0o644)
             fcntl.flock(owner, fcntl.LOCK_EX)
         try:
-            yield room
+            yield folder
         finally:
-            shutil.rmtree(room, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             os.close(owner)
 
 
-def move_into_place(made: Path, place: Path) -> None:
+def move_into_place(finished: Path, place: Path) -> None:
     """Move a whole folder to its place; when another process was faster, its folder stays."""
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
-        made.rename(place)
+        finished.rename(place)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(finished, ignore_errors=True)
 
 
 def remove(place: Path, cache: Path) -> None:
@@ -100,8 +100,8 @@ def remove(place: Path, cache: Path) -> None:
 
     A process that has imported modules of it keeps those, and finds the others gone or in the folder that replaces it.
     """
-    with working_folder(cache) as room, contextlib.suppress(FileNotFoundError):
-        place.rename(room / "removed")
+    with working_folder(cache) as folder, contextlib.suppress(FileNotFoundError):
+        place.rename(folder / "removed")
 
 
 @contextlib.contextmanager
@@ -116,7 +116,7 @@ def storage_errors(place: Path) -> Iterator[None]:
     except OSError as error:
         if not is_about_storage(error):
             raise
-        raise storage_error(error, place, "written", elsewhere=_ELSEWHERE) from error
+        raise storage_error(error, place, "written", alternative=_ELSEWHERE) from error
 
 
 @contextlib.contextmanager
@@ -131,18 +131,18 @@ def locked(path: Path) -> Iterator[None]:
 
 def _sweep(rooms: Path) -> None:
     """Remove the folders of dead processes. The caller holds the gate, so that no folder is half made."""
-    for room in rooms.iterdir():
-        if not room.is_dir():
+    for folder in rooms.iterdir():
+        if not folder.is_dir():
             continue
         try:
-            descriptor = os.open(room / "owner", os.O_RDWR)
+            descriptor = os.open(folder / "owner", os.O_RDWR)
         except FileNotFoundError:
             # Its owner died between making the folder and the lock, or is removing it right now.
-            shutil.rmtree(room, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(room, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         except BlockingIOError:
             pass
         finally:

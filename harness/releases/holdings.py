@@ -90,12 +90,12 @@ def note_use(path: Path) -> None:
 
 def holdings(cache: Path) -> list[Holding]:
     """All that the cache holds, the largest first."""
-    found = [*_releases(cache), *_bytecode(cache)]
+    all_holdings = [*_releases(cache), *_bytecode(cache)]
     for folder, kind in _KINDS.items():
         for path in _entries(cache / folder):
             used = path.lstat().st_mtime
-            found.append(Holding(kind=kind, name=path.name, paths=(path,), bytes=_size(path), used=used, key=""))
-    return sorted(found, key=lambda one: (-one.bytes, one.kind, one.name))
+            all_holdings.append(Holding(kind=kind, name=path.name, paths=(path,), bytes=_size(path), used=used, key=""))
+    return sorted(all_holdings, key=lambda holding: (-holding.bytes, holding.kind, holding.name))
 
 
 def free(cache: Path, *, older_than_days: float, keep: Sequence[str] = ()) -> tuple[list[Holding], list[Holding]]:
@@ -117,15 +117,15 @@ def free(cache: Path, *, older_than_days: float, keep: Sequence[str] = ()) -> tu
         # while it is held nobody begins to use anything
         with locked(cache / "users" / "gate"):
             busy, used = _users(cache)
-            for one in holdings(cache):
-                if one.days(now) < older_than_days or any(fnmatchcase(one.name, glob) for glob in keep):
+            for holding in holdings(cache):
+                if holding.days(now) < older_than_days or any(fnmatchcase(holding.name, glob) for glob in keep):
                     continue
-                if (busy and not one.key) or one.key in used:
-                    in_use.append(one)
+                if (busy and not holding.key) or holding.key in used:
+                    in_use.append(holding)
                     continue
-                for path in one.paths:
+                for path in holding.paths:
                     remove(path, cache)
-                freed.append(one)
+                freed.append(holding)
     return freed, in_use
 
 
@@ -151,12 +151,12 @@ def _releases(cache: Path) -> Iterator[Holding]:
     for place in _entries(cache / "releases"):
         known = manifest_path(place)
         code = cache / _BYTECODE / place.absolute().relative_to("/")
-        there = tuple(path for path in (place, known, code) if path.exists())
+        existing = tuple(path for path in (place, known, code) if path.exists())
         yield Holding(
             kind="release",
             name=place.name.rpartition("-")[0] or place.name,
-            paths=there,
-            bytes=sum(map(_size, there)),
+            paths=existing,
+            bytes=sum(map(_size, existing)),
             used=(known if known.exists() else place).stat().st_mtime,
             key=place.name,
         )

@@ -57,8 +57,8 @@ def fetch(
             missing.append(release)
     if not missing:
         return
-    with working_folder(cache) as room, ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-        pending = {pool.submit(_install, release, cache, room): release for release in missing}
+    with working_folder(cache) as folder_in_cache, ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+        pending = {pool.submit(_install, release, cache, folder_in_cache): release for release in missing}
         _wait(pool, pending, report)
 
 
@@ -93,56 +93,56 @@ def _wait(pool: ThreadPoolExecutor, pending: dict[Future[None], Release], report
         raise
 
 
-def _install(release: Release, cache: Path, room: Path) -> None:
+def _install(release: Release, cache: Path, folder_in_cache: Path) -> None:
     place = install_path(release, cache)
-    made = room / place.name
-    made.mkdir()
+    installing = folder_in_cache / place.name
+    installing.mkdir()
     if release.kind == "checkout" and release.path:
-        _copy(release, release.path, made)
+        _copy(release, release.path, installing)
     elif release.path:
-        _unpack(release, release.path, made, room)
+        _unpack(release, release.path, installing, folder_in_cache)
     elif (carried := carried_path(release, cache)).is_file():
-        _unpack(release, carried, made, room)
+        _unpack(release, carried, installing, folder_in_cache)
     else:
-        package_index.install_published(release, made)
+        package_index.install_published(release, installing)
     # What uv adds: scripts that start one interpreter by its absolute path, and its lock.
-    shutil.rmtree(made / "bin", ignore_errors=True)
-    (made / ".lock").unlink(missing_ok=True)
-    if not (made / PACKAGE / "__init__.py").is_file():
-        what = f"release {release.label} has no {PACKAGE} package"
-        raise FetchError(what, cause=f"{release.filename} is not a FunASR release", next_step="leave it out")
-    manifest.protect(made)
-    move_into_place(made, place)
+    shutil.rmtree(installing / "bin", ignore_errors=True)
+    (installing / ".lock").unlink(missing_ok=True)
+    if not (installing / PACKAGE / "__init__.py").is_file():
+        problem = f"release {release.label} has no {PACKAGE} package"
+        raise FetchError(problem, cause=f"{release.filename} is not a FunASR release", next_step="leave it out")
+    manifest.protect(installing)
+    move_into_place(installing, place)
     with storage_errors(cache):
         manifest.record(place)
 
 
-def _unpack(release: Release, file: Path, made: Path, room: Path) -> None:
+def _unpack(release: Release, file: Path, installing: Path, folder_in_cache: Path) -> None:
     """Unpack or build a local file. A copy is hashed and unpacked, because the original may change in between."""
-    own = room / "files" / made.name / release.filename
-    own.parent.mkdir(parents=True)
+    copied_file = folder_in_cache / "files" / installing.name / release.filename
+    copied_file.parent.mkdir(parents=True)
     try:
-        shutil.copyfile(file, own)
+        shutil.copyfile(file, copied_file)
     except FileNotFoundError:
         raise _changed(release, file, "it is no longer there") from None
-    if (got := file_sha256(own)) != release.sha256:
+    if (got := file_sha256(copied_file)) != release.sha256:
         raise hash_mismatch(release, got)
     if release.kind == "wheel":
-        local.unpack_wheel(own, made)
+        local.unpack_wheel(copied_file, installing)
     else:
-        package_index.install_sdist(release, own, made)
+        package_index.install_sdist(release, copied_file, installing)
 
 
-def _copy(release: Release, root: Path, made: Path) -> None:
+def _copy(release: Release, root: Path, installing: Path) -> None:
     try:
-        got = local.copy_checkout(root, made)
+        got = local.copy_checkout(root, installing)
     except FileNotFoundError:
         raise _changed(release, root, "a file of it has gone") from None
     if got != release.sha256:
         raise _changed(release, root, "it was edited since the run began")
-    local.make_importable(made, release.version)
+    local.make_importable(installing, release.version)
 
 
 def _changed(release: Release, path: Path, cause: str) -> ReleaseError:
-    what = f"release {release.label}: {path} has changed"
-    return ReleaseError(what, cause=cause, next_step="run the command again")
+    problem = f"release {release.label}: {path} has changed"
+    return ReleaseError(problem, cause=cause, next_step="run the command again")

@@ -77,10 +77,10 @@ def read_local(path: Path) -> Release:
             raise unusable_release(path, "it is neither a wheel (.whl) nor an sdist (.tar.gz) nor a folder")
     except OSError as error:
         raise unusable_release(path, error.strerror or str(error)) from error
-    stated = version_of(version)
-    if stated is None:
+    parsed_version = version_of(version)
+    if parsed_version is None:
         raise unusable_release(path, f"it states the version {version[:80]!r}, which is none")
-    label = f"{stated.public}+local.{sha256[:8]}"
+    label = f"{parsed_version.public}+local.{sha256[:8]}"
     return Release(label=label, version=version, kind=kind, filename=path.name, sha256=sha256, path=path)
 
 
@@ -141,10 +141,10 @@ def _sdist_version(sdist: Path) -> str:
 
 
 def _stated_version(path: Path, metadata: bytes) -> str:
-    stated = HeaderParser().parsestr(metadata.decode("utf-8", "replace")).get("Version")
-    if not stated:
+    version = HeaderParser().parsestr(metadata.decode("utf-8", "replace")).get("Version")
+    if not version:
         raise unusable_release(path, "its metadata state no version")
-    return str(stated)
+    return str(version)
 
 
 LARGEST_CODE = 1 << 20
@@ -165,10 +165,10 @@ def stated_version(root: Path) -> str:
             above = f"give the folder above: {root.parent}"
             raise ReleaseError(f"not a FunASR checkout: {root}", cause="it is the package itself", next_step=above)
         raise unusable_release(root, f"there is no {PACKAGE}/__init__.py in it")
-    stated = root / PACKAGE / "version.txt"
-    if not stated.is_file():
+    version_file = root / PACKAGE / "version.txt"
+    if not version_file.is_file():
         raise unusable_release(root, f"there is no {PACKAGE}/version.txt in it")
-    with stated.open("rb") as file:
+    with version_file.open("rb") as file:
         return file.read(_LONGEST_VERSION).decode("utf-8", "replace").strip()
 
 
@@ -236,9 +236,9 @@ def _declared(root: Path) -> list[str]:
 
 def _files(root: Path) -> list[str]:
     """The files that count, relative to `root`, sorted; without what Python compiled."""
-    found = [name for name in _DECLARING if (root / name).is_file()]
+    paths = [name for name in _DECLARING if (root / name).is_file()]
     for folder, subfolders, names in os.walk(root / PACKAGE):
         subfolders[:] = [name for name in subfolders if name != "__pycache__"]
         files = (Path(folder, name) for name in names if not name.endswith((".pyc", ".pyo")))
-        found += [file.relative_to(root).as_posix() for file in files if file.is_file()]
-    return sorted(found)
+        paths += [file.relative_to(root).as_posix() for file in files if file.is_file()]
+    return sorted(paths)

@@ -60,19 +60,19 @@ def load_lock(path: Path) -> tuple[Release, ...]:
     problems = Problems(source=str(path))
     top = Table(values=document, place="", problems=problems)
     top.only(("schema", "package", "made", "release"))
-    for key, wanted in (("schema", SCHEMA), ("package", PACKAGE)):
-        if document.get(key) != wanted:
-            problems.add(key, f"expected {wanted!r}, found {document.get(key)!r}")
+    for key, expected in (("schema", SCHEMA), ("package", PACKAGE)):
+        if document.get(key) != expected:
+            problems.add(key, f"expected {expected!r}, found {document.get(key)!r}")
     if not isinstance(document.get("made"), datetime.date):
         problems.add("made", "expected a date such as 2026-01-31")
     releases = [_read_release(table) for table in tables_of(document, "release", problems)]
     if not releases:
         problems.add("[[release]]", "the lock holds no release")
-    whole = [release for release in releases if release]
+    readable = [release for release in releases if release]
     for key in ("version", "filename", "sha256"):
-        _note_repeats(key, [getattr(release, key) for release in whole], problems)
+        _note_repeats(key, [getattr(release, key) for release in readable], problems)
     problems.stop_if_any()
-    return tuple(sorted(whole, key=_age))
+    return tuple(sorted(readable, key=_age))
 
 
 def lock(
@@ -106,10 +106,14 @@ def lock(
     _compare(locked, served)
     known = {release.version for release in locked}
     added = sorted((_preferred(files) for version, files in served.items() if version not in known), key=_age)
-    gone = tuple(release for release in locked if not _is_served(release, served))
+    no_longer_served = tuple(release for release in locked if not _is_served(release, served))
     if added or not path.exists():
         _write(path, sorted([*locked, *added], key=_age), today)
-    return LockChange(added=tuple(added), kept=tuple(one for one in locked if one not in gone), gone=gone)
+    return LockChange(
+        added=tuple(added),
+        kept=tuple(release for release in locked if release not in no_longer_served),
+        gone=no_longer_served,
+    )
 
 
 def _compare(locked: Sequence[Release], served: dict[str, tuple[Release, ...]]) -> None:

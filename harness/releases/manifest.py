@@ -29,9 +29,9 @@ def manifest_path(place: Path) -> Path:
     return place.parent.parent / "manifests" / f"{place.name}.json"
 
 
-def protect(made: Path) -> None:
+def protect(installed: Path) -> None:
     """Make the files of a release that was just installed read-only. Its folders stay as they are, to be removed."""
-    for _, entry in _files(made):
+    for _, entry in _files(installed):
         if entry.is_file(follow_symlinks=False):
             os.chmod(entry.path, 0o444)  # noqa: PTH101 - an entry, not a path
 
@@ -58,18 +58,18 @@ def changes(place: Path) -> list[str]:
     """
     known = _load(manifest_path(place))
     if known is None:
-        found = list(_unlike_wheel(place))
-        if not found:
+        different = list(_unlike_wheel(place))
+        if not different:
             record(place)
-        return found
-    there = dict(_files(place))
-    found = sorted(known.keys() ^ there.keys())
-    doubtful = [name for name in known.keys() & there.keys() if _seen(there[name]) != known[name][:3]]
-    found += [name for name in doubtful if _sha256(Path(there[name].path)) != known[name][3]]
-    if doubtful and not found:
+        return different
+    entries = dict(_files(place))
+    different = sorted(known.keys() ^ entries.keys())
+    doubtful = [name for name in known.keys() & entries.keys() if _seen(entries[name]) != known[name][:3]]
+    different += [name for name in doubtful if _sha256(Path(entries[name].path)) != known[name][3]]
+    if doubtful and not different:
         # copied, or restored from a backup
         record(place)
-    return found
+    return different
 
 
 def _load(path: Path) -> dict[str, _Entry] | None:
@@ -98,9 +98,9 @@ def _files(folder: Path, below: str = "") -> Iterator[tuple[str, os.DirEntry[str
 
 
 def _seen(entry: os.DirEntry[str]) -> _Seen:
-    seen = entry.stat(follow_symlinks=False)
+    status = entry.stat(follow_symlinks=False)
     # Not the time of the content: anybody can set that, and a file in the place of another may get its inode's number.
-    return seen.st_size, seen.st_ctime_ns, seen.st_ino
+    return status.st_size, status.st_ctime_ns, status.st_ino
 
 
 def _sha256(path: Path) -> str:
@@ -112,20 +112,20 @@ def _sha256(path: Path) -> str:
 
 def _unlike_wheel(place: Path) -> Iterator[str]:
     """The files whose hash is not the one that the wheel's own list states; nothing where there is no such list."""
-    for name, stated in _stated(place).items():
+    for name, stated_hash in _stated(place).items():
         path = place / name
         # scripts are left out on purpose, see `harness.releases.install`
-        if path.is_file() and not path.is_symlink() and stated:
+        if path.is_file() and not path.is_symlink() and stated_hash:
             digest = base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
-            if digest != stated:
+            if digest != stated_hash:
                 yield name
 
 
 def _stated(place: Path) -> Mapping[str, str]:
-    stated: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for path in place.glob("*.dist-info/RECORD"):
         with contextlib.suppress(OSError, csv.Error), path.open(encoding="utf-8", newline="") as file:
             for row in csv.reader(file):
                 if len(row) == 3 and row[1].startswith("sha256=") and not row[0].startswith(("/", "..", "bin/")):
-                    stated[row[0]] = row[1].removeprefix("sha256=")
-    return stated
+                    hashes[row[0]] = row[1].removeprefix("sha256=")
+    return hashes

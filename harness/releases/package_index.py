@@ -117,27 +117,31 @@ def install_pins(pins: str, target: Path, *, python: str, platform: str) -> None
     """
     where = ("--python-version", python, "--python-platform", platform, "--target", str(target))
     options = ("--no-deps", "--require-hashes", "--no-compile-bytecode", "--link-mode", "copy")
-    done = _uv(("pip", "install", *options, *where, "-r", "-"), pins)
-    if done.returncode:
-        raise _failure(f"cannot fetch the libraries for Python {python} on {platform}", done.stderr, None)
+    completed = _uv(("pip", "install", *options, *where, "-r", "-"), pins)
+    if completed.returncode:
+        raise _failure(f"cannot fetch the libraries for Python {python} on {platform}", completed.stderr, None)
 
 
-def _install(release: Release, target: Path, what: tuple[str, ...], demand: str) -> None:
+def _install(release: Release, target: Path, requirements: tuple[str, ...], demand: str) -> None:
     options = ("--no-deps", "--no-compile-bytecode", "--python", sys.executable, "--target", str(target))
     # Links would tie the layout to uv's cache: what a release writes into its own files would end up there.
-    done = _uv(("pip", "install", "--link-mode", "copy", *options, *what), demand)
-    if done.returncode:
-        raise _failure(f"cannot fetch release {release.label}", done.stderr, release)
+    completed = _uv(("pip", "install", "--link-mode", "copy", *options, *requirements), demand)
+    if completed.returncode:
+        raise _failure(f"cannot fetch release {release.label}", completed.stderr, release)
 
 
 def _newest_below(bound: str) -> tuple[Release, ...]:
     arguments = ("pip", "compile", "--no-deps", "--no-header", "--format", "pylock.toml", "--python", sys.executable)
-    done = _uv((*arguments, "-"), f"{PACKAGE}>=1,<{bound}\n")
-    if done.returncode and "No solution found" in done.stderr and "network was disabled" not in done.stderr:
+    completed = _uv((*arguments, "-"), f"{PACKAGE}>=1,<{bound}\n")
+    if (
+        completed.returncode
+        and "No solution found" in completed.stderr
+        and "network was disabled" not in completed.stderr
+    ):
         return ()
-    if done.returncode:
-        raise _failure(f"cannot get the releases of {PACKAGE}", done.stderr, None)
-    return _files_of(tomllib.loads(done.stdout)["packages"][0])
+    if completed.returncode:
+        raise _failure(f"cannot get the releases of {PACKAGE}", completed.stderr, None)
+    return _files_of(tomllib.loads(completed.stdout)["packages"][0])
 
 
 def _files_of(package: Mapping[str, Any]) -> tuple[Release, ...]:
@@ -169,11 +173,11 @@ def _uv(arguments: tuple[str, ...], text: str) -> subprocess.CompletedProcess[st
             command, check=False, input=text, capture_output=True, text=True, timeout=_PATIENCE_SECONDS
         )
     except subprocess.TimeoutExpired:
-        what = f"uv did not finish in {_PATIENCE_SECONDS:.0f} seconds"
-        raise FetchError(what, cause="the index is slow or unreachable", next_step=_CHECK_INDEX) from None
+        problem = f"uv did not finish in {_PATIENCE_SECONDS:.0f} seconds"
+        raise FetchError(problem, cause="the index is slow or unreachable", next_step=_CHECK_INDEX) from None
     except OSError as error:
-        what = f"uv cannot be started: {error.strerror}"
-        raise FetchError(what, next_step="reinstall it: python -m pip install --force-reinstall uv") from error
+        problem = f"uv cannot be started: {error.strerror}"
+        raise FetchError(problem, next_step="reinstall it: python -m pip install --force-reinstall uv") from error
 
 
 def _find_uv() -> str:
@@ -187,20 +191,20 @@ def _find_uv() -> str:
             return str(importlib.import_module("uv").find_uv_bin())
     except (ImportError, FileNotFoundError):
         pass
-    found = shutil.which("uv")
-    if found is None:
+    path_of_uv = shutil.which("uv")
+    if path_of_uv is None:
         raise FetchError(
             "uv is missing; releases are fetched with it",
             cause="the harness was installed without its dependencies",
             next_step="python -m pip install uv",
         )
-    return found
+    return path_of_uv
 
 
-def _failure(what: str, stderr: str, release: Release | None) -> HarnessError:
+def _failure(problem: str, stderr: str, release: Release | None) -> HarnessError:
     """What uv's complaint means. Addresses are taken out: they may hold credentials, and reports are published."""
     if "No space left on device" in stderr:
-        return StoreError(what, cause="the disk is full", next_step="make room and run the command again")
+        return StoreError(problem, cause="the disk is full", next_step="make room and run the command again")
     if release is not None and "Hash mismatch" in stderr:
         got = _COMPUTED.search(stderr)
         return hash_mismatch(release, got[1] if got else "another one")
@@ -209,9 +213,9 @@ def _failure(what: str, stderr: str, release: Release | None) -> HarnessError:
     words = " ".join(stderr.split())
     for signs, cause, next_step in _CAUSES:
         if any(sign in words for sign in signs):
-            return FetchError(f"{what}\n    {last}", cause=cause, next_step=next_step)
+            return FetchError(f"{problem}\n    {last}", cause=cause, next_step=next_step)
     return FetchError(
-        f"{what}\n    {last}",
+        f"{problem}\n    {last}",
         cause="the package index does not serve it, or it cannot be built here",
         next_step="run the command again; if it stays so, leave this release out of the selection",
     )

@@ -47,16 +47,16 @@ def place_release(release: Release, content: bytes, cache: Path) -> None:
         StoreError: the disk is full, or the cache cannot be written to.
     """
     place = install_path(release, cache)
-    with working_folder(cache) as room, storage_errors(cache):
-        made = room / place.name
-        made.mkdir()
+    with working_folder(cache) as folder_in_cache, storage_errors(cache):
+        unpacked = folder_in_cache / place.name
+        unpacked.mkdir()
         try:
             with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-                archive.extractall(made, filter="data")
+                archive.extractall(unpacked, filter="data")
         except tarfile.TarError as error:
             raise FetchError(f"what was sent as release {release.label} cannot be unpacked: {error}") from error
-        manifest.protect(made)
-        move_into_place(made, place)
+        manifest.protect(unpacked)
+        move_into_place(unpacked, place)
         manifest.record(place)
 
 

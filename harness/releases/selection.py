@@ -49,8 +49,8 @@ def resolve(spec: str, locked: Sequence[Release]) -> tuple[Release, ...]:
         return ((final or locked)[-1],)
     if len(spec) > _LONGEST_SPEC or "\0" in spec:
         raise _unknown(spec[:_LONGEST_SPEC], locked)
-    if (wanted := version_of(spec)) is not None:
-        return _exactly(spec, wanted, locked)
+    if (version := version_of(spec)) is not None:
+        return _exactly(spec, version, locked)
     if spec and Path(spec).is_dir():
         return (read_local(Path(spec)),)
     try:
@@ -60,27 +60,27 @@ def resolve(spec: str, locked: Sequence[Release]) -> tuple[Release, ...]:
         raise _unknown(spec, locked) from None
 
 
-def _exactly(spec: str, wanted: Version, locked: Sequence[Release]) -> tuple[Release, ...]:
-    found = tuple(release for release in locked if Version(release.version) == wanted)
-    if found:
-        return found
-    raise ReleaseError(f"no such release: {spec}", cause=_nearest(wanted, locked), next_step=_NEXT)
+def _exactly(spec: str, version: Version, locked: Sequence[Release]) -> tuple[Release, ...]:
+    releases = tuple(release for release in locked if Version(release.version) == version)
+    if releases:
+        return releases
+    raise ReleaseError(f"no such release: {spec}", cause=_nearest(version, locked), next_step=_NEXT)
 
 
-def _within(spec: str, wanted: SpecifierSet, locked: Sequence[Release]) -> tuple[Release, ...]:
+def _within(spec: str, specifiers: SpecifierSet, locked: Sequence[Release]) -> tuple[Release, ...]:
     if not spec:
         raise ReleaseError("no release is named: the text is empty", next_step=_NEXT)
-    admitted = set(wanted.filter(release.version for release in locked))
-    found = tuple(release for release in locked if release.version in admitted)
-    if found:
-        return found
-    bounds = sorted(Version(one.version.removesuffix(".*")) for one in wanted)
+    admitted = set(specifiers.filter(release.version for release in locked))
+    releases = tuple(release for release in locked if release.version in admitted)
+    if releases:
+        return releases
+    bounds = sorted(Version(specifier.version.removesuffix(".*")) for specifier in specifiers)
     raise ReleaseError(f"no release matches {spec}", cause=_nearest(bounds[0], locked), next_step=_NEXT)
 
 
-def _nearest(wanted: Version, locked: Sequence[Release]) -> str:
+def _nearest(version: Version, locked: Sequence[Release]) -> str:
     """A half-sentence with the two releases on either side of a version."""
-    place = bisect.bisect(locked, wanted, key=lambda release: Version(release.version))
+    place = bisect.bisect(locked, version, key=lambda release: Version(release.version))
     near = [release.version for release in locked[max(0, place - 2) : place + 2]]
     return f"the nearest are {', '.join(near)}"
 

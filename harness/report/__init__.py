@@ -36,11 +36,11 @@ def write_reports(
 
     Args:
         run: Where the outcomes come from.
-        judged: The outcomes, held against the known issues.
+        judged: The outcomes, compared with the known issues.
         out_dir: A folder, made if it is not there.
         title: The heading of the reports, if it is to be another than the usual one.
         published: The labels of all releases that exist; ranges of releases end where one of these was not run.
-        against: The outcomes, held against the baseline of their machine.
+        against: The outcomes, compared with the baseline of their machine.
 
     Raises:
         StoreError: a file could not be written; the older one of that name is still whole.

@@ -16,7 +16,7 @@ from harness.report.reasons import Links, Reason, Releases, faults, unknown
 from harness.rules.levels import Level, gravest
 from harness.rules.verdicts import JudgedOutcome
 
-__all__ = ["Advice", "Reason", "ReleaseAnswer", "ReleaseStanding", "Tested", "VariantAdvice", "advise", "standing"]
+__all__ = ["Advice", "Reason", "ReleaseAnswer", "ReleaseStanding", "Tested", "VariantAdvice", "advise", "standing_of"]
 
 SHORT_OF_BROKEN = (Severity.WRONG, Severity.MINOR)
 
@@ -46,13 +46,13 @@ class Tested:
 
     def checks(self, level: Level) -> tuple[Check, ...]:
         """The checks of one level."""
-        return tuple(check for check, found in self.levels if found is level)
+        return tuple(check for check, level_of_check in self.levels if level_of_check is level)
 
     @property
     def in_words(self) -> str:
         """`passed: import, construct; wrong: finetune; not run: decode`."""
-        found = ((LEVEL_NAME[level], ", ".join(self.checks(level))) for level in reversed(Level))
-        return "; ".join(f"{name}: {checks}" for name, checks in found if checks)
+        checks_by_level = ((LEVEL_NAME[level], ", ".join(self.checks(level))) for level in reversed(Level))
+        return "; ".join(f"{name}: {checks}" for name, checks in checks_by_level if checks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,15 +140,15 @@ def advise(judged: Iterable[JudgedOutcome], groups: Sequence[FailureGroup], orde
     return Advice(variants=variants, newest_for_all=_newest(everywhere, order), fine_tuned=tuned)
 
 
-def standing(cells: Iterable[JudgedOutcome]) -> ReleaseStanding:
+def standing_of(cells: Iterable[JudgedOutcome]) -> ReleaseStanding:
     """What the cells of one release and variant say; those of the other trainer than its own are left out."""
-    asked = _asked(cells)
-    trained = any(item.outcome.cell.check is Check.FINETUNE and _answered(item) for item in asked)
-    if any(item.severity is Severity.BROKEN for item in asked):
+    considered = _considered(cells)
+    trained = any(item.outcome.cell.check is Check.FINETUNE and _answered(item) for item in considered)
+    if any(item.severity is Severity.BROKEN for item in considered):
         return ReleaseStanding.PARTLY if trained else ReleaseStanding.FAILS
-    bearing = [item for item in asked if item.outcome.cell.check.blocks_dependents]
+    bearing = [item for item in considered if item.outcome.cell.check.blocks_dependents]
     # That a release imports says nothing of a model that it does not have.
-    if not any(_answered(item) for item in asked if item.outcome.cell.variant) or not all(map(_answered, bearing)):
+    if not any(_answered(item) for item in considered if item.outcome.cell.variant) or not all(map(_answered, bearing)):
         return ReleaseStanding.UNKNOWN
     return ReleaseStanding.TRAINS if trained else ReleaseStanding.PASSES
 
@@ -159,7 +159,7 @@ def is_native(item: JudgedOutcome) -> bool | None:
     return native if isinstance(native, bool) else None
 
 
-def _asked(cells: Iterable[JudgedOutcome]) -> list[JudgedOutcome]:
+def _considered(cells: Iterable[JudgedOutcome]) -> list[JudgedOutcome]:
     """Cells about the release's own trainer that the release had to answer."""
     return [
         item
@@ -174,16 +174,16 @@ def _answered(item: JudgedOutcome) -> bool:
 
 def _is_of_own_trainer(item: JudgedOutcome) -> bool:
     cell = item.outcome.cell
-    seen = is_native(item)
-    return seen is not False and (seen or cell.entry in (None, native_entry(cell.release)))
+    native = is_native(item)
+    return native is not False and (native or cell.entry in (None, native_entry(cell.release)))
 
 
 def _variant(variant: str, releases: Releases, order: Order, *, links: Links) -> VariantAdvice:
-    own = {label: [item for item in items if _is_of_own_trainer(item)] for label, items in releases.items()}
-    standings = {label: standing(items) for label, items in releases.items()}
+    own_trainer = {label: [item for item in items if _is_of_own_trainer(item)] for label, items in releases.items()}
+    standings = {label: standing_of(items) for label, items in releases.items()}
 
-    def of(*wanted: ReleaseStanding) -> Releases:
-        return {label: items for label, items in own.items() if standings[label] in wanted}
+    def of(*standings_wanted: ReleaseStanding) -> Releases:
+        return {label: items for label, items in own_trainer.items() if standings[label] in standings_wanted}
 
     good = of(ReleaseStanding.TRAINS, ReleaseStanding.PASSES)
     others = {label: [item for item in releases[label] if not _is_of_own_trainer(item)] for label in good}
@@ -191,10 +191,10 @@ def _variant(variant: str, releases: Releases, order: Order, *, links: Links) ->
         ReleaseAnswer(
             release=label,
             standing=standings[label],
-            tested=_tested(own[label], order.spans([label])),
-            reasons=faults({label: own[label]}, order, links, Severity),
+            tested=_tested(own_trainer[label], order.spans([label])),
+            reasons=faults({label: own_trainer[label]}, order, links, Severity),
         )
-        for label in reversed(order.sorted(own))
+        for label in reversed(order.sorted(own_trainer))
     )
     return VariantAdvice(
         variant=variant,
@@ -213,10 +213,10 @@ def _variant(variant: str, releases: Releases, order: Order, *, links: Links) ->
 
 
 def _tested(items: Sequence[JudgedOutcome], spans: tuple[Span, ...]) -> Tested:
-    found: dict[Check, list[Level]] = defaultdict(list)
-    for item in _asked(items):
-        found[item.outcome.cell.check].append(Level.of(item))
-    return Tested(spans=spans, levels=tuple((check, gravest(found[check])) for check in Check))
+    levels: dict[Check, list[Level]] = defaultdict(list)
+    for item in _considered(items):
+        levels[item.outcome.cell.check].append(Level.of(item))
+    return Tested(spans=spans, levels=tuple((check, gravest(levels[check])) for check in Check))
 
 
 def _together(answers: Iterable[ReleaseAnswer], order: Order) -> tuple[Tested, ...]:
@@ -225,7 +225,7 @@ def _together(answers: Iterable[ReleaseAnswer], order: Order) -> tuple[Tested, .
     for answer in answers:
         if answer.standing in (ReleaseStanding.TRAINS, ReleaseStanding.PASSES):
             labels[answer.tested.levels].append(answer.release)
-    return tuple(Tested(spans=order.spans(own), levels=levels) for levels, own in labels.items())
+    return tuple(Tested(spans=order.spans(same_labels), levels=levels) for levels, same_labels in labels.items())
 
 
 def _labels(spans: Iterable[Span], order: Order) -> frozenset[str]:

@@ -54,7 +54,7 @@ class BaselineView:
     tally: str
     """`3 cells: 1 changed, 2 within; 9 figures: 1 changed, 8 within`."""
     origins: tuple[str, ...]
-    """A sentence for each baseline that the run was held against."""
+    """A sentence for each baseline that the run was compared with."""
     changed: tuple[BaselineRow, ...]
     others: tuple[BaselineRow, ...]
     """Within, without a baseline and without a figure."""
@@ -67,41 +67,47 @@ def view(comparison: RunComparison | None) -> BaselineView | None:
     """What is shown; None where there is no cell that a baseline could speak of, and none is expected."""
     if comparison is None or not _expected(comparison):
         return None
-    rows = [_row(one.cell, figure) for one in comparison.cells for figure in one.figures if figure.figure]
+    rows = [_row(cell.cell, figure) for cell in comparison.cells for figure in cell.figures if figure.figure]
     return BaselineView(
         tally=_tally(comparison.cells),
-        origins=tuple(_origin(one) for one in comparison.baselines),
+        origins=tuple(_origin(baseline) for baseline in comparison.baselines),
         changed=tuple(row for row in rows if row.standing is MetricStatus.CHANGED),
         others=tuple(row for row in rows if row.standing is not MetricStatus.CHANGED),
-        untold=_untold(comparison.cells),
+        untold=_without_comparison(comparison.cells),
     )
 
 
 def line(comparison: RunComparison, cells: Iterable[str] | None = None) -> str:
     """What is said at the end of a run, of all cells or of these; empty where there is nothing to compare."""
-    wanted = None if cells is None else set(cells)
-    mine = [one for one in comparison.cells if wanted is None or one.cell in wanted]
-    if not mine or not _expected(comparison):
+    selected = None if cells is None else set(cells)
+    compared = [cell for cell in comparison.cells if selected is None or cell.cell in selected]
+    if not compared or not _expected(comparison):
         return ""
     changed = [
-        _row(one.cell, figure) for one in mine for figure in one.figures if figure.standing is MetricStatus.CHANGED
+        _row(cell.cell, figure)
+        for cell in compared
+        for figure in cell.figures
+        if figure.standing is MetricStatus.CHANGED
     ]
-    lines = [f"against the baseline: {_tally(mine)}"]
+    lines = [f"against the baseline: {_tally(compared)}"]
     lines += [f"  changed: {row.cell}: {_sentence(row)}" for row in changed[:_MOST_LISTED]]
     if len(changed) > _MOST_LISTED:
         lines.append(f"  … and {len(changed) - _MOST_LISTED} more, in the report")
-    lines += [f"  {_word(one.standing)}: {one.cells_in_words}: {one.reason}" for one in _untold(mine)]
+    lines += [
+        f"  {_word(untold.standing)}: {untold.cells_in_words}: {untold.reason}"
+        for untold in _without_comparison(compared)
+    ]
     if changed:
         lines.append(f"  if it is meant, acknowledge it: {ACCEPT}")
-    elif any(one.standing is MetricStatus.NO_BASELINE for one in mine):
+    elif any(cell.standing is MetricStatus.NO_BASELINE for cell in compared):
         lines.append(f"  a baseline takes three runs or more, on a machine that does nothing else: {ACCEPT}")
     return "\n".join(lines)
 
 
 def _expected(comparison: RunComparison) -> bool:
     """Whether silence would be taken for a pass: on a GPU always, on a CPU only where a baseline was accepted."""
-    on_gpu = any(f"/{Device.CUDA}-" in one.cell for one in comparison.cells)
-    calibrated = any(one.standing is not MetricStatus.NO_BASELINE for one in comparison.cells)
+    on_gpu = any(f"/{Device.CUDA}-" in cell.cell for cell in comparison.cells)
+    calibrated = any(cell.standing is not MetricStatus.NO_BASELINE for cell in comparison.cells)
     return on_gpu or calibrated or bool(comparison.baselines)
 
 
@@ -119,28 +125,32 @@ def words_of(figure: str) -> str:
     return KINDS[figure].words if figure in KINDS else "losses, step by step"
 
 
-def _row(cell: str, one: MetricComparison) -> BaselineRow:
+def _row(cell: str, metric: MetricComparison) -> BaselineRow:
     return BaselineRow(
         cell=cell,
-        figure=words_of(one.figure),
-        baseline=shown(one.figure, one.baseline),
-        now=shown(one.figure, one.now),
-        difference=units.UNKNOWN if one.difference is None else f"{100 * one.difference:+.3g} %",
-        bound=units.UNKNOWN if one.bound is None else f"{100 * one.bound:.3g} %",
-        standing=one.standing,
-        words=one.words,
+        figure=words_of(metric.figure),
+        baseline=shown(metric.figure, metric.baseline),
+        now=shown(metric.figure, metric.now),
+        difference=units.UNKNOWN if metric.difference is None else f"{100 * metric.difference:+.3g} %",
+        bound=units.UNKNOWN if metric.bound is None else f"{100 * metric.bound:.3g} %",
+        standing=metric.standing,
+        words=metric.words,
     )
 
 
 def _sentence(row: BaselineRow) -> str:
-    told = f"{row.figure} {row.baseline} → {row.now}, {row.words}"
-    return told if row.difference == units.UNKNOWN else f"{told} ({row.difference}, the noise allows {row.bound})"
+    comparison_text = f"{row.figure} {row.baseline} → {row.now}, {row.words}"
+    return (
+        comparison_text
+        if row.difference == units.UNKNOWN
+        else f"{comparison_text} ({row.difference}, the noise allows {row.bound})"
+    )
 
 
 def _tally(cells: Sequence[CellComparison]) -> str:
-    standings = [figure.standing for one in cells for figure in one.figures if figure.figure]
-    told = units.plural(len(cells), "cell") + ": " + _counts([one.standing for one in cells])
-    return f"{told}; {units.plural(len(standings), 'figure')}: {_counts(standings)}" if standings else told
+    standings = [figure.standing for cell in cells for figure in cell.figures if figure.figure]
+    text = units.plural(len(cells), "cell") + ": " + _counts([cell.standing for cell in cells])
+    return f"{text}; {units.plural(len(standings), 'figure')}: {_counts(standings)}" if standings else text
 
 
 def _counts(standings: Sequence[MetricStatus]) -> str:
@@ -151,20 +161,21 @@ def _word(standing: MetricStatus) -> str:
     return standing.replace("_", " ")
 
 
-def _untold(cells: Iterable[CellComparison]) -> tuple[Untold, ...]:
-    found: dict[tuple[MetricStatus, str], list[str]] = defaultdict(list)
-    for one in cells:
-        for figure in one.figures:
+def _without_comparison(cells: Iterable[CellComparison]) -> tuple[Untold, ...]:
+    cells_by_reason: dict[tuple[MetricStatus, str], list[str]] = defaultdict(list)
+    for cell in cells:
+        for figure in cell.figures:
             if figure.standing in (MetricStatus.NO_BASELINE, MetricStatus.NO_FIGURE):
                 name = f"{words_of(figure.figure)}: " if figure.figure else ""
-                found[figure.standing, name + figure.words].append(one.cell)
+                cells_by_reason[figure.standing, name + figure.words].append(cell.cell)
     return tuple(
-        Untold(standing=standing, reason=reason, cells=tuple(cells)) for (standing, reason), cells in found.items()
+        Untold(standing=standing, reason=reason, cells=tuple(cells))
+        for (standing, reason), cells in cells_by_reason.items()
     )
 
 
 def _origin(baseline: Baseline) -> str:
-    newest = max(baseline.acceptances, key=lambda one: one.accepted)
+    newest = max(baseline.acceptances, key=lambda acceptance: acceptance.accepted)
     commits = {(run.harness_commit or run.harness_version)[:12] for run in newest.runs}
     note = (
         " A CPU's baseline: it shows what became slower or larger here, and tells nothing of a GPU."

@@ -28,13 +28,13 @@ class Fact:
 def facts_of(outcome: Outcome) -> tuple[Fact, ...]:
     """What a cell's metrics and evidence say, in the order in which a person wants to know it."""
     message = one_line(outcome.failure.message, at_most=2000) if outcome.failure else ""
-    told = Fact(name="message", text=message if message not in one_line(outcome.reason, at_most=10**6) else "")
-    found = [
+    message_fact = Fact(name="message", text=message if message not in one_line(outcome.reason, at_most=10**6) else "")
+    findings = [
         Fact(name=f"also found ({finding.code})", text=one_line(f"{finding.message} {finding.place}", at_most=1000))
         for finding in outcome.common.findings or ()
     ]
     rows = Fact(name="your rows", text=_user_rows(outcome))
-    return tuple(fact for fact in (told, *found, rows, *_facts_of_check(outcome)) if fact.text)
+    return tuple(fact for fact in (message_fact, *findings, rows, *_facts_of_check(outcome)) if fact.text)
 
 
 def _facts_of_check(outcome: Outcome) -> list[Fact]:
@@ -53,21 +53,21 @@ def _facts_of_check(outcome: Outcome) -> list[Fact]:
 
 def _user_rows(outcome: Outcome) -> str:
     """How many of a user's rows could be trained on and were, and why the others were not."""
-    stated = outcome.common.user_rows
-    if stated is None:
+    user_rows = outcome.common.user_rows
+    if user_rows is None:
         return ""
-    seen = mapping(outcome.metrics.get(USER_ROWS))
-    arrived = count(seen.get("arrived"))
+    measured = mapping(outcome.metrics.get(USER_ROWS))
+    arrived = count(measured.get("arrived"))
     came = "" if arrived is None else f", {arrived} reached training"
-    reasons = [f"line {row.line}: {_short(row.reason)}" for row in stated.reasons]
+    reasons = [f"line {row.line}: {_short(row.reason)}" for row in user_rows.reasons]
     why = f". Left out: {'; '.join(reasons)}" if reasons else ""
     return one_line(
-        f"{stated.file}: {stated.listed} listed, {stated.trainable} within the limits{came}{why}", at_most=1200
+        f"{user_rows.file}: {user_rows.listed} listed, {user_rows.trainable} within the limits{came}{why}", at_most=1200
     )
 
 
 def _import_facts(metrics: ImportMetrics, evidence: ImportEvidence) -> list[Fact]:
-    errors = [f"{_short(one.module)}: {_short(one.error)}" for one in evidence.submodule_errors]
+    errors = [f"{_short(error.module)}: {_short(error.error)}" for error in evidence.submodule_errors]
     return [
         Fact(name="modules imported", text=_count(metrics.modules_imported)),
         Fact(name="modules that failed", text=_count(metrics.modules_failed)),
@@ -77,8 +77,13 @@ def _import_facts(metrics: ImportMetrics, evidence: ImportEvidence) -> list[Fact
 
 
 def _construct_facts(metrics: ConstructMetrics, evidence: ConstructEvidence) -> list[Fact]:
-    losses = [f"{_short(one.name)} = {_short(one.type)} for {_known(one.classes)} classes" for one in evidence.losses]
-    projections = [f"{_short(one.name)} {one.in_features} → {one.out_features}" for one in evidence.projections]
+    losses = [
+        f"{_short(loss.name)} = {_short(loss.type)} for {_known(loss.classes)} classes" for loss in evidence.losses
+    ]
+    projections = [
+        f"{_short(projection.name)} {projection.in_features} → {projection.out_features}"
+        for projection in evidence.projections
+    ]
     return [
         Fact(name="parameters", text=_count(metrics.parameters)),
         Fact(name="by part", text=_by_part(metrics.parameters_by_group, units.count)),

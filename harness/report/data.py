@@ -137,7 +137,7 @@ class DataQuestion:
 
 def data_questions(judged: Iterable[JudgedOutcome], order: Order) -> tuple[DataQuestion, ...]:
     """Every question that the `data` cells asked, in the order of `WORDS`; the unknown ones come last."""
-    found: dict[str, dict[tuple[str, Entry | None], dict[str, tuple[JudgedOutcome, Question]]]] = defaultdict(
+    answers: dict[str, dict[tuple[str, Entry | None], dict[str, tuple[JudgedOutcome, Question]]]] = defaultdict(
         lambda: defaultdict(dict)
     )
     for item in judged:
@@ -145,12 +145,12 @@ def data_questions(judged: Iterable[JudgedOutcome], order: Order) -> tuple[DataQ
             continue
         for question in _questions(item):
             # Of a release's several variants and shapes one is enough: the model is not part of the question.
-            found[question.name][str(question.status), item.outcome.cell.entry].setdefault(
+            answers[question.name][str(question.status), item.outcome.cell.entry].setdefault(
                 item.outcome.cell.release, (item, question)
             )
     place = {name: number for number, name in enumerate(WORDS)}
-    names = sorted(found, key=lambda name: (place.get(name, len(place)), name))
-    return tuple(_question(name, found[name], order) for name in names)
+    names = sorted(answers, key=lambda name: (place.get(name, len(place)), name))
+    return tuple(_question(name, answers[name], order) for name in names)
 
 
 def _question(

@@ -34,7 +34,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceRow:
-    """Cells of one shape of which all the same was seen, times apart."""
+    """Cells of one shape with the same observations, except for times."""
 
     dimensions: str
     reason: str
@@ -115,8 +115,8 @@ def _card(
     outcome = first.outcome
     rows: dict[tuple[object, ...], list[Outcome]] = defaultdict(list)
     for item in members:
-        seen = item.outcome
-        rows[_shape_key(seen.cell), _reason(seen), facts_of(seen), curve_key(seen)].append(seen)
+        measured = item.outcome
+        rows[_shape_key(measured.cell), _reason(measured), facts_of(measured), curve_key(measured)].append(measured)
     log = newest.evidence.get("log_tail")
     return EvidenceCard(
         check=outcome.cell.check,

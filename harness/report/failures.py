@@ -82,7 +82,7 @@ class FailureGroup:
 
     def holds(self, item: JudgedOutcome) -> bool:
         """Whether a cell is one of these."""
-        return any(group_key(one) == self.key for one in _wrong_in(item))
+        return any(group_key(wrong) == self.key for wrong in _wrong_in(item))
 
     @property
     def explained(self) -> bool:
@@ -121,8 +121,8 @@ def group_failures(judged: Sequence[JudgedOutcome], order: Order) -> tuple[Failu
     """Group what is wrong: what is not explained comes first, then the gravest, then what concerns most cells."""
     groups: dict[GroupKey, list[JudgedOutcome]] = defaultdict(list)
     for item in judged:
-        for one in _wrong_in(item):
-            groups[group_key(one)].append(one)
+        for wrong in _wrong_in(item):
+            groups[group_key(wrong)].append(wrong)
     followers = _followers(judged)
     ranked = sorted(groups.items(), key=lambda entry: (_rank(entry[1]), -len(entry[1]), entry[0]))
     return tuple(
@@ -134,7 +134,7 @@ def group_failures(judged: Sequence[JudgedOutcome], order: Order) -> tuple[Failu
 def _wrong_in(item: JudgedOutcome) -> Iterator[JudgedOutcome]:
     """What is wrong with a cell, each as if it were all: its failure, and every finding."""
     if has_failed(item.outcome):
-        yield replace(item, defects=tuple(one for one in item.defects if not _is_finding(one)))
+        yield replace(item, defects=tuple(defect for defect in item.defects if not _is_finding(defect)))
     for defect in item.defects:
         if _is_finding(defect):
             yield _by_itself(item, defect)
@@ -204,8 +204,8 @@ def _messages(outcomes: Sequence[Outcome]) -> tuple[Message, ...]:
     texts: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         texts[one_line(outcome.failure.message if outcome.failure else outcome.reason)].append(outcome)
-    found = (Message(text=text, cells=len(members), shapes=_shapes(members)) for text, members in texts.items())
-    return tuple(sorted(found, key=lambda message: (-message.cells, message.text)))
+    messages = (Message(text=text, cells=len(members), shapes=_shapes(members)) for text, members in texts.items())
+    return tuple(sorted(messages, key=lambda message: (-message.cells, message.text)))
 
 
 def _places(outcomes: Sequence[Outcome], order: Order) -> tuple[FailurePlace, ...]:

@@ -20,7 +20,7 @@ class Column:
     """One chain: variant × shape × scale × device × precision, with one column more for each trainer."""
 
     variant: str | None
-    """None for the column of the `import` check, which asks about the release alone."""
+    """None for the column of the `import` check, which is about the release alone."""
     dimensions: Dimensions | None
     depth: Depth | None
     device: Device
@@ -104,9 +104,9 @@ class Mark:
     def words(self) -> str:
         """The sign in words."""
         status = self.judged.outcome.status
-        told = LEVEL_NAME[self.level] if status in (Status.PASSED, Status.FAILED) else STATUS_NAME[status]
+        stopped_word = LEVEL_NAME[self.level] if status in (Status.PASSED, Status.FAILED) else STATUS_NAME[status]
         passed = f"{self.reached} passed" if self.reached else ""
-        stopped = f"{self.stopped} {told}" if self.stopped else ""
+        stopped = f"{self.stopped} {stopped_word}" if self.stopped else ""
         return ", ".join(filter(None, (passed, stopped)))
 
     @property

@@ -100,7 +100,7 @@ def environment() -> Environment:
     # Imported here: the command line answers `--help` without it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    made = Environment(
+    environment_of_pages = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -108,7 +108,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    made.filters.update(
+    environment_of_pages.filters.update(
         anchor=anchor,
         spans=in_words,
         plural=units.plural,
@@ -119,7 +119,7 @@ def environment() -> Environment:
         percent=units.percent,
         upstream=upstream_url,
     )
-    made.globals.update(
+    environment_of_pages.globals.update(
         sign=labels.STATUS_SIGN,
         level_sign=labels.LEVEL_SIGN,
         level_name=labels.LEVEL_NAME,
@@ -136,7 +136,7 @@ def environment() -> Environment:
         spark=_spark,
         timeline=_timeline,
     )
-    return made
+    return environment_of_pages
 
 
 def _shown(value: object) -> object:
@@ -186,7 +186,7 @@ def content_policy(style: str, script: str = "", *, own_data: bool = False) -> s
     denied = ("default-src", "base-uri", "form-action")
     rules: Iterable[str] = (
         *(f"{name} 'none'" for name in denied),
-        *(f"{name} {what}" for name, what in allowed.items()),
+        *(f"{name} {sources}" for name, sources in allowed.items()),
     )
     return "; ".join(rules)
 

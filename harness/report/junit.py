@@ -1,4 +1,4 @@
-"""The run as JUnit XML, which CI systems show beside the tests of a project."""
+"""The run as JUnit XML, which CI systems show with the tests of a project."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def _case(item: JudgedOutcome, repeat: Repeating) -> ElementTree.Element:
 
 def _text(item: JudgedOutcome, repeat: Repeating) -> str:
     outcome = item.outcome
-    found = [f"{defect.severity}: {defect.signature}: {defect.title}" for defect in item.defects]
-    lines = [outcome.reason, *found, f"repeat with: {repeat.show(outcome.cell.id)}"]
+    defects = [f"{defect.severity}: {defect.signature}: {defect.title}" for defect in item.defects]
+    lines = [outcome.reason, *defects, f"repeat with: {repeat.show(outcome.cell.id)}"]
     if outcome.failure:
         lines += [f"{frame.file}:{frame.line} in {frame.function}: {frame.code}" for frame in outcome.failure.frames]
         lines.append(f"{outcome.failure.type}: {outcome.failure.message}")

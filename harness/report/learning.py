@@ -68,8 +68,8 @@ class Training:
         """Read the metrics as they came; whatever is not of the expected kind counts as not had."""
         steps = units.finite(any_numbers(metrics.get("step_seconds")))
         return cls(
-            steps=_whole(metrics.get("steps")),
-            steps_expected=_whole(metrics.get("steps_expected")),
+            steps=_whole_number(metrics.get("steps")),
+            steps_expected=_whole_number(metrics.get("steps_expected")),
             losses=any_numbers(metrics.get("losses")),
             epoch_losses=any_numbers(metrics.get("epoch_losses")),
             step_seconds=statistics.median(steps) if steps else None,
@@ -205,5 +205,5 @@ def _items(value: object) -> list[tuple[str, object]]:
     return [(str(name), item) for name, item in value.items()] if isinstance(value, Mapping) else []
 
 
-def _whole(value: object) -> int | None:
+def _whole_number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None

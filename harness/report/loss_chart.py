@@ -87,8 +87,8 @@ def _axes(scale: _Scale, ticks: Sequence[float]) -> Markup:
         parts.append(
             Markup('<text x="{}" y="{}" text-anchor="end">{:g}</text>').format(_LEFT - 6, round(y + 3.5, 1), tick)
         )
-    every = max(1, math.ceil(scale.steps / 8))
-    for step in (1, *range(2 * every, scale.steps + 1, every)) if every > 1 else range(1, scale.steps + 1):
+    interval = max(1, math.ceil(scale.steps / 8))
+    for step in (1, *range(2 * interval, scale.steps + 1, interval)) if interval > 1 else range(1, scale.steps + 1):
         x = round(scale.x(step), 1)
         parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(x, bottom + 14, step))
     middle = (_LEFT + right) // 2

@@ -142,8 +142,8 @@ def _upstream(name: str) -> Markup:
     return Markup(upstream_url(name))  # noqa: S704 - of a pattern without special characters
 
 
-def _by_name(found: Iterable[ByName]) -> dict[str, ByName]:
-    return {one.name: one for one in found}
+def _by_name(items: Iterable[ByName]) -> dict[str, ByName]:
+    return {item.name: item for item in items}
 
 
 def _traceback(lines: Sequence[TracebackLine]) -> str:

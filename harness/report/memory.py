@@ -31,7 +31,7 @@ PARTS = {
 }
 """In the order of the report, with their names for people."""
 COUNTED = ("weights", "optimizer_state", "gradients")
-"""What lies in memory when a step ends; these are known without a GPU too."""
+"""What is in memory when a step ends; these are known without a GPU too."""
 PHASES = ("data", "forward", "backward", "optimizer", "harness", "other")
 
 
@@ -121,8 +121,8 @@ class MemoryGroup:
     @property
     def drawn(self) -> tuple[CellMemory, ...]:
         """Those with a picture: each on a GPU; on a CPU the newest, for their courses say little apart."""
-        seen = [cell for cell in self.cells if cell.timeline]
-        return tuple(seen if self.on_gpu else seen[-1:])
+        with_timeline = [cell for cell in self.cells if cell.timeline]
+        return tuple(with_timeline if self.on_gpu else with_timeline[-1:])
 
 
 def memory_groups(judged: Iterable[JudgedOutcome], order: Order) -> tuple[MemoryGroup, ...]:
@@ -137,7 +137,9 @@ def memory_groups(judged: Iterable[JudgedOutcome], order: Order) -> tuple[Memory
             title=" · ".join(key),
             anchor=f"memory-{number}",
             on_gpu=groups[key][0].cell.device is Device.CUDA,
-            cells=tuple(cell_memory(outcome) for outcome in sorted(groups[key], key=lambda one: age[one.cell.release])),
+            cells=tuple(
+                cell_memory(outcome) for outcome in sorted(groups[key], key=lambda outcome: age[outcome.cell.release])
+            ),
         )
         for number, key in enumerate(sorted(groups), 1)
     )
@@ -146,8 +148,8 @@ def memory_groups(judged: Iterable[JudgedOutcome], order: Order) -> tuple[Memory
 def is_measured(outcome: Outcome) -> bool:
     """Whether there is anything to tell."""
     metrics = outcome.metrics
-    told = (metrics.get("phase_seconds"), metrics.get("out_of_memory"), metrics.get("peak_allocated_bytes"))
-    return outcome.cell.check is Check.FINETUNE and any(one is not None for one in told)
+    figures = (metrics.get("phase_seconds"), metrics.get("out_of_memory"), metrics.get("peak_allocated_bytes"))
+    return outcome.cell.check is Check.FINETUNE and any(figure is not None for figure in figures)
 
 
 def cell_memory(outcome: Outcome) -> CellMemory:
@@ -156,7 +158,7 @@ def cell_memory(outcome: Outcome) -> CellMemory:
     warm_up = int(any_number(metrics.get("warmup_steps")) or 0)
     phases = _phases(_mapping(metrics.get("phase_seconds")), warm_up)
     busy = _mapping(metrics.get("utilisation"))
-    known = [one.seconds for one in phases if one.seconds is not None]
+    known = [phase.seconds for phase in phases if phase.seconds is not None]
     parts = _mapping(metrics.get("memory_parts"))
     return CellMemory(
         id=cell.id,
@@ -195,25 +197,25 @@ def _phases(seconds: Mapping[str, object], warm_up: int) -> tuple[PhaseTime, ...
     for name in PHASES:
         known = units.finite(any_numbers(seconds.get(name))[warm_up:])
         medians[name] = statistics.median(known) if known else None
-    total = sum(one for one in medians.values() if one is not None)
+    total = sum(median for median in medians.values() if median is not None)
     return tuple(
-        PhaseTime(name=name, seconds=one, share=one / total if one is not None and total else None)
-        for name, one in medians.items()
+        PhaseTime(name=name, seconds=median, share=median / total if median is not None and total else None)
+        for name, median in medians.items()
     )
 
 
-def _peak(told: Mapping[str, object]) -> str:
-    step = any_number(told.get("step"))
-    return "" if step is None else f"{told.get('phase')}, step {int(step) + 1}"
+def _peak(peak: Mapping[str, object]) -> str:
+    step = any_number(peak.get("step"))
+    return "" if step is None else f"{peak.get('phase')}, step {int(step) + 1}"
 
 
 def _notes(device: Mapping[str, object], *, used: object) -> Iterator[str]:
     start = _mapping(device.get("at_start"))
     if device.get("clean_at_start") is False:
         others = int(any_number(start.get("other_processes")) or 0)
-        held = units.memory(any_number(start.get("used_bytes")))
+        in_use = units.memory(any_number(start.get("used_bytes")))
         yield (
-            f"The device was not clean when the training began (other processes on it: {others}; in use: {held}): "
+            f"The device was not clean when the training began (other processes on it: {others}; in use: {in_use}): "
             "these figures are not the training's alone."
         )
     if device and device.get("clean_at_start") is None:
@@ -225,14 +227,14 @@ def _notes(device: Mapping[str, object], *, used: object) -> Iterator[str]:
 
 
 def _predicted(metrics: Mapping[str, object]) -> Iterator[str]:
-    told = []
+    errors = []
     for name in MEASURED:
         error, predicted = error_of(metrics, name), any_number(metrics.get(name.replace("peak", "predicted")))
         if error is not None:
             word = name.removeprefix("peak_").removesuffix("_bytes")
-            told.append(f"{word} {units.memory(predicted)} ({error:+.1%} of what was measured)")
-    if told:
-        yield f"Predicted without a GPU: {', '.join(told)}."
+            errors.append(f"{word} {units.memory(predicted)} ({error:+.1%} of what was measured)")
+    if errors:
+        yield f"Predicted without a GPU: {', '.join(errors)}."
 
 
 def _shortage(value: object) -> Shortage | None:
@@ -251,15 +253,15 @@ def _shortage(value: object) -> Shortage | None:
 
 
 def _timeline(metrics: Mapping[str, object], parts: Mapping[str, object], *, on_gpu: bool) -> Timeline | None:
-    held = any_numbers(metrics.get("held_bytes"))
-    if not units.finite(held):
+    series = any_numbers(metrics.get("held_bytes"))
+    if not units.finite(series):
         return None
     if not on_gpu:
-        return Timeline(what="resident memory of the process", held=held)
+        return Timeline(what="resident memory of the process", held=series)
     sizes = [(name, any_number(parts.get(name))) for name in COUNTED]
     return Timeline(
         what="GPU memory held by tensors",
-        held=held,
+        held=series,
         peak=any_numbers(metrics.get("peak_allocated_by_step")),
         bands=tuple(ChartBand(kind=name, name=PARTS[name], size=size) for name, size in sizes if size is not None),
     )

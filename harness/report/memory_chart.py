@@ -24,7 +24,7 @@ _LOWEST_LABEL = 13
 
 @dataclass(frozen=True, kw_only=True)
 class ChartBand:
-    """A part that lies in memory at the end of every step."""
+    """A part that is in memory at the end of every step."""
 
     kind: str
     """`weights`, `optimizer_state` or `gradients`; the colour."""
@@ -77,7 +77,7 @@ def draw(timeline: Timeline, *, title: str) -> Markup:
     scale = _Scale(steps=max(len(timeline.held), len(timeline.peak)), low=marks[0], high=marks[-1], unit=unit)
     parts = [
         _axes(scale, marks, "GiB" if unit == 2**30 else "MiB"),
-        _rest(scale, timeline.peak, tops[-1] if tops else 0.0),
+        _uncounted_band(scale, timeline.peak, tops[-1] if tops else 0.0),
         *(_band(scale, band, top) for band, top in zip(timeline.bands, tops, strict=True)),
         _line(scale, timeline.peak, "m-peak", "the most that was allocated within the step"),
         _line(scale, timeline.held, "m-held", f"{timeline.what} when the step ended"),
@@ -96,10 +96,10 @@ def _axes(scale: _Scale, marks: Sequence[float], label: str) -> Markup:
         parts.append(
             Markup('<text x="{}" y="{}" text-anchor="end">{:g}</text>').format(_LEFT - 6, round(y + 3.5, 1), mark)
         )
-    every = max(1, math.ceil(scale.steps / 10))
+    interval = max(1, math.ceil(scale.steps / 10))
     parts += [
         Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(scale.x(step), bottom + 14, step)
-        for step in range(1, scale.steps + 1, every)
+        for step in range(1, scale.steps + 1, interval)
     ]
     middle, centre = (_LEFT + right) // 2, (_TOP + bottom) // 2
     parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">optimizer step</text>').format(middle, bottom + 31))
@@ -123,7 +123,7 @@ def _band(scale: _Scale, band: ChartBand, top: float) -> Markup:
     return drawn
 
 
-def _rest(scale: _Scale, peak: Sequence[float | None], top: float) -> Markup:
+def _uncounted_band(scale: _Scale, peak: Sequence[float | None], top: float) -> Markup:
     """What lies between the bands and the peak; nothing where a step's peak is unknown, or below what was counted."""
     known = units.finite(peak)
     if not known or len(known) != len(peak) or min(known) < top:

@@ -34,7 +34,7 @@ class RunOfCell:
     @property
     def issues(self) -> tuple[KnownIssue, ...]:
         """The known issues that explain it."""
-        return tuple(one for one in (self.judged.issue, *self.judged.also) if one) if self.judged.issue else ()
+        return tuple(issue for issue in (self.judged.issue, *self.judged.also) if issue) if self.judged.issue else ()
 
     def to_json(self) -> dict[str, object]:
         """The record of this run within `show --json`."""
@@ -46,18 +46,18 @@ class RunOfCell:
             "verdict": str(self.judged.verdict),
             "explanation": self.judged.sentence,
             "findings": [
-                {"severity": str(one.severity), "signature": one.signature, "title": one.title}
-                for one in self.judged.defects
+                {"severity": str(defect.severity), "signature": defect.signature, "title": defect.title}
+                for defect in self.judged.defects
             ],
             "issues": [
                 {
-                    "id": one.id,
-                    "title": one.title,
-                    "cause": one.cause,
-                    "remedy": one.remedy,
-                    "upstream": list(one.upstream),
+                    "id": issue.id,
+                    "title": issue.title,
+                    "cause": issue.cause,
+                    "remedy": issue.remedy,
+                    "upstream": list(issue.upstream),
                 }
-                for one in self.issues
+                for issue in self.issues
             ],
             "outcome": self.judged.outcome.to_json(),
             "again": self.repeat.again(self.judged.outcome.cell.id),
@@ -66,22 +66,22 @@ class RunOfCell:
 
 def cell_json(cell: str, runs: Sequence[RunOfCell]) -> dict[str, object]:
     """What `show --json` prints."""
-    return {"schema": SCHEMA, "cell": cell, "runs": [one.to_json() for one in runs]}
+    return {"schema": SCHEMA, "cell": cell, "runs": [run.to_json() for run in runs]}
 
 
-def render_cell(one: RunOfCell) -> str:
+def render_cell(run: RunOfCell) -> str:
     """What `show` prints for one run."""
-    return plain("\n".join(_lines(one)))
+    return plain("\n".join(_lines(run)))
 
 
-def _lines(one: RunOfCell) -> Iterator[str]:
-    outcome, origin = one.judged.outcome, one.provenance
+def _lines(run: RunOfCell) -> Iterator[str]:
+    outcome, origin = run.judged.outcome, run.provenance
     yield f"{outcome.cell.id}"
-    yield f"  run       {run_name(one.folder)} (matrix {origin.matrix}, torch {origin.torch}, Python {origin.python})"
+    yield f"  run       {run_name(run.folder)} (matrix {origin.matrix}, torch {origin.torch}, Python {origin.python})"
     yield f"  status    {outcome.status}{': ' + outcome.reason if outcome.reason else ''}"
-    yield f"  verdict   {one.judged.verdict}: {one.judged.sentence}"
-    yield from (f"  {defect.severity:<9} {defect.signature}: {defect.title}" for defect in one.judged.defects)
-    for issue in one.issues:
+    yield f"  verdict   {run.judged.verdict}: {run.judged.sentence}"
+    yield from (f"  {defect.severity:<9} {defect.signature}: {defect.title}" for defect in run.judged.defects)
+    for issue in run.issues:
         yield f"  cause     {issue.cause}"
         yield f"  remedy    {issue.remedy}"
         yield from (f"  upstream  {report}" for report in issue.upstream)
@@ -94,9 +94,9 @@ def _lines(one: RunOfCell) -> Iterator[str]:
     yield from _evidence(outcome.evidence)
     if outcome.failure is not None:
         yield from _traceback(outcome.failure)
-    yield f"  again     {one.repeat.again(outcome.cell.id)}"
-    if one.repeat.hint:
-        yield f"            {one.repeat.hint}"
+    yield f"  again     {run.repeat.again(outcome.cell.id)}"
+    if run.repeat.hint:
+        yield f"            {run.repeat.hint}"
 
 
 def _json(value: object) -> str:

@@ -20,8 +20,11 @@ TITLES = {
 def render_preflight(report: Report, about: Mapping[str, str]) -> str:
     """The whole page; it needs nothing from elsewhere, runs no script, and escapes all that was read."""
     style = asset("page.css")
-    groups = [(severity, list(members)) for severity, members in groupby(report.findings, key=lambda one: one.severity)]
-    sections = [(name, list(members)) for name, members in groupby(report.facts, key=lambda one: one.section)]
+    groups = [
+        (severity, list(members))
+        for severity, members in groupby(report.findings, key=lambda finding: finding.severity)
+    ]
+    sections = [(name, list(members)) for name, members in groupby(report.facts, key=lambda fact: fact.section)]
     return render_page(
         "preflight.html.j2",
         report=report,

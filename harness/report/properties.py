@@ -97,7 +97,7 @@ def variant_properties(judged: Iterable[JudgedOutcome], order: Order) -> tuple[V
     """The cells with results, by variant; the properties in the order of `WORDS`, unknown ones last."""
     cells: dict[str, list[JudgedOutcome]] = defaultdict(list)
     age = {label: number for number, label in enumerate(order.labels)}
-    for item in sorted(judged, key=lambda one: age.get(one.outcome.cell.release, -1)):
+    for item in sorted(judged, key=lambda item: age.get(item.outcome.cell.release, -1)):
         cell = item.outcome.cell
         if cell.check is Check.PROPERTIES and cell.variant and _results(item):
             cells[cell.variant].append(item)
@@ -105,23 +105,27 @@ def variant_properties(judged: Iterable[JudgedOutcome], order: Order) -> tuple[V
 
 
 def _variant(name: str, members: list[JudgedOutcome], order: Order) -> VariantProperties:
-    found: dict[str, dict[str, list[tuple[JudgedOutcome, PropertyResult]]]] = defaultdict(lambda: defaultdict(list))
+    results: dict[str, dict[str, list[tuple[JudgedOutcome, PropertyResult]]]] = defaultdict(lambda: defaultdict(list))
     for item in members:
         for result in _results(item):
-            found[result.name][result.status].append((item, result))
-    known = [*(word for word in WORDS if word in found), *sorted(found.keys() - WORDS.keys())]
+            results[result.name][result.status].append((item, result))
+    known = [*(word for word in WORDS if word in results), *sorted(results.keys() - WORDS.keys())]
     drawn = [(item.outcome.metrics_as(PropertyMetrics) or PropertyMetrics()).examples or 0 for item in members]
     return VariantProperties(
         variant=name,
         cells=len(members),
         examples=sum(drawn),
         fewest=min(drawn),
-        rows=tuple(_row(one, found[one], order) for one in known),
+        rows=tuple(_row(property_name, results[property_name], order) for property_name in known),
     )
 
 
-def _row(name: str, found: Mapping[str, list[tuple[JudgedOutcome, PropertyResult]]], order: Order) -> PropertyRow:
-    uses = tuple(_use(name, status, found[status], order) for status in sorted(found, key=_gravity))
+def _row(
+    name: str, members_by_status: Mapping[str, list[tuple[JudgedOutcome, PropertyResult]]], order: Order
+) -> PropertyRow:
+    uses = tuple(
+        _use(name, status, members_by_status[status], order) for status in sorted(members_by_status, key=_gravity)
+    )
     return PropertyRow(name=name, words=WORDS.get(name, name), status=uses[0].status, uses=uses)
 
 
@@ -131,7 +135,7 @@ def _use(name: str, status: str, members: list[tuple[JudgedOutcome, PropertyResu
         status=status,
         severity=newest.severity_of(name),
         spans=order.spans({item.outcome.cell.release for item, _ in members}),
-        examples=sum(one.examples for _, one in members),
+        examples=sum(result.examples for _, result in members),
         message=plain(result.message),
         counterexample=_counterexample(newest, name),
         cell=newest.outcome.cell.id,
@@ -149,5 +153,5 @@ def _results(item: JudgedOutcome) -> tuple[PropertyResult, ...]:
 
 def _counterexample(item: JudgedOutcome, name: str) -> str:
     evidence = item.outcome.common
-    found = evidence.counterexamples if isinstance(evidence, PropertyEvidence) else ()
-    return next((plain(one.config) for one in found if one.property == name), "")
+    examples = evidence.counterexamples if isinstance(evidence, PropertyEvidence) else ()
+    return next((plain(example.config) for example in examples if example.property == name), "")

@@ -62,27 +62,27 @@ def faults(
         severities: Those that are wanted.
         trainer: Whether the sentences name the trainer; without, it is the one that the release's own recipe calls.
     """
-    wanted, age = frozenset(severities), {label: number for number, label in enumerate(order.labels)}
+    chosen, age = frozenset(severities), {label: number for number, label in enumerate(order.labels)}
     anchors: dict[tuple[Severity, Check, str], dict[str, str]] = defaultdict(dict)
     for label, items in releases.items():
         for fault, text in _faults(items, links, trainer):
-            if fault.severity in wanted:
+            if fault.severity in chosen:
                 anchors[fault.severity, fault.check, text][label] = fault.anchor
-    found = [
+    reasons = [
         Reason(
             text=text,
             # Of the newest release: what is wrong besides makes groups of failures, and is not repeated here.
-            anchor=own[max(own, key=age.__getitem__)],
+            anchor=anchor_of_release[max(anchor_of_release, key=age.__getitem__)],
             severity=severity,
             check=check,
-            spans=order.spans(own),
+            spans=order.spans(anchor_of_release),
         )
-        for (severity, check, text), own in anchors.items()
+        for (severity, check, text), anchor_of_release in anchors.items()
     ]
-    found.sort(key=lambda reason: reason.check.position if reason.check else 0)
-    found.sort(key=lambda reason: age[reason.spans[-1].last], reverse=True)
+    reasons.sort(key=lambda reason: reason.check.position if reason.check else 0)
+    reasons.sort(key=lambda reason: age[reason.spans[-1].last], reverse=True)
     ranks = list(Severity)
-    return tuple(sorted(found, key=lambda reason: ranks.index(reason.severity or ranks[-1])))
+    return tuple(sorted(reasons, key=lambda reason: ranks.index(reason.severity or ranks[-1])))
 
 
 def unknown(releases: Releases, order: Order) -> tuple[Reason, ...]:
@@ -90,18 +90,20 @@ def unknown(releases: Releases, order: Order) -> tuple[Reason, ...]:
     labels: dict[str, set[str]] = defaultdict(set)
     for label, items in releases.items():
         labels[_why_unknown(items)].add(label)
-    found = [Reason(text=text, anchor="", spans=order.spans(own)) for text, own in labels.items()]
-    return tuple(sorted(found, key=lambda reason: order.labels.index(reason.spans[-1].last), reverse=True))
+    reasons = [
+        Reason(text=text, anchor="", spans=order.spans(labels_of_reason)) for text, labels_of_reason in labels.items()
+    ]
+    return tuple(sorted(reasons, key=lambda reason: order.labels.index(reason.spans[-1].last), reverse=True))
 
 
 def _faults(items: Sequence[JudgedOutcome], links: Links, trainer: bool) -> Iterator[tuple[_Fault, str]]:
     """The faults of one release, each with its sentence."""
-    found: dict[tuple[Check, str], _Fault] = {}
+    faults_by_key: dict[tuple[Check, str], _Fault] = {}
     for item in items:
         cell = item.outcome.cell
         for defect in item.defects:
             key = (cell.check, defect.issue.id if defect.issue else defect.signature)
-            fault = found.setdefault(
+            fault = faults_by_key.setdefault(
                 key,
                 _Fault(
                     check=cell.check, severity=defect.severity, title=_title(item, defect),
@@ -110,22 +112,26 @@ def _faults(items: Sequence[JudgedOutcome], links: Links, trainer: bool) -> Iter
             )  # fmt: skip
             fault.entries |= {str(cell.entry)} if cell.entry and trainer else set()
             fault.shapes |= {cell.dimensions} if cell.dimensions else set()
-    for fault in found.values():
-        yield fault, sentence(f"{_what(fault)}{_where(fault, items)}: {fault.title}")
+    for fault in faults_by_key.values():
+        yield fault, sentence(f"{_failing_check(fault)}{_where(fault, items)}: {fault.title}")
 
 
-def _what(fault: _Fault) -> str:
-    what = fault.check.facts.failing if fault.severity is Severity.BROKEN else str(fault.check)
-    return what + (f" with {' and '.join(sorted(fault.entries))}" if fault.entries else "")
+def _failing_check(fault: _Fault) -> str:
+    sentence_start = fault.check.facts.failing if fault.severity is Severity.BROKEN else str(fault.check)
+    return sentence_start + (f" with {' and '.join(sorted(fault.entries))}" if fault.entries else "")
 
 
 def _where(fault: _Fault, items: Sequence[JudgedOutcome]) -> str:
-    asked = {
+    tested_dimensions = {
         item.outcome.cell.dimensions
         for item in items
         if item.outcome.cell.check is fault.check and item.outcome.status is not Status.SKIPPED
     }
-    return f" at {', '.join(map(str, sorted(fault.shapes)))} only" if len(fault.shapes) < len(asked - {None}) else ""
+    return (
+        f" at {', '.join(map(str, sorted(fault.shapes)))} only"
+        if len(fault.shapes) < len(tested_dimensions - {None})
+        else ""
+    )
 
 
 def _title(item: JudgedOutcome, defect: Defect) -> str:
@@ -134,12 +140,12 @@ def _title(item: JudgedOutcome, defect: Defect) -> str:
     outcome = item.outcome
     if outcome.failure and "/" in defect.signature:
         kind, _, place = defect.signature.partition("@")
-        told = f"{kind} in {place}"
+        described = f"{kind} in {place}"
     elif "@" in defect.signature:
-        told = f"{defect.signature.partition('@')[2]}: {defect.message}"
+        described = f"{defect.signature.partition('@')[2]}: {defect.message}"
     else:
-        told = STATUS_NAME[outcome.status]
-    return f"{one_line(told, at_most=_LONGEST)} (not yet explained)"
+        described = STATUS_NAME[outcome.status]
+    return f"{one_line(described, at_most=_LONGEST)} (not yet explained)"
 
 
 def _why_unknown(items: Sequence[JudgedOutcome]) -> str:
@@ -149,8 +155,8 @@ def _why_unknown(items: Sequence[JudgedOutcome]) -> str:
     for item in items:
         if item.outcome.status is Status.BLOCKED and item.outcome.cell.check is Check.FINETUNE:
             return sentence(f"It was not fine-tuned: {one_line(item.outcome.reason, at_most=_LONGEST)}")
-    own = [item for item in items if item.outcome.cell.variant]
-    if own and all(item.outcome.status is Status.SKIPPED for item in own):
-        told = own[0]
-        return sentence(f"It was skipped: {one_line(told.outcome.reason, at_most=_LONGEST)}")
+    of_variants = [item for item in items if item.outcome.cell.variant]
+    if of_variants and all(item.outcome.status is Status.SKIPPED for item in of_variants):
+        first = of_variants[0]
+        return sentence(f"It was skipped: {one_line(first.outcome.reason, at_most=_LONGEST)}")
     return "Nothing was learned: no cell was run to an answer."

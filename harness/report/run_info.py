@@ -18,7 +18,7 @@ from harness.text import units
 
 _NOT_MEASURED = frozenset((Status.SKIPPED, Status.BLOCKED, Status.ERRORED))
 _LIBRARIES = ("torchaudio", "numpy", "transformers", "librosa", "scipy")
-"""The libraries whose version a reader may ask for first; `run.json` has all of them."""
+"""The libraries whose version a reader may want first; `run.json` has all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +98,13 @@ def _reuse(reuse: ReuseFacts) -> str:
 
 
 def _dates(provenance: Provenance) -> str:
-    begun = provenance.started.replace("T", " ").removesuffix("Z")
+    started = provenance.started.replace("T", " ").removesuffix("Z")
     if provenance.finished is None:
-        return f"begun {begun} UTC"
+        return f"begun {started} UTC"
     ended = provenance.finished.replace("T", " ").removesuffix("Z")
-    if ended[:10] == begun[:10]:
+    if ended[:10] == started[:10]:
         ended = ended[11:]
-    return f"{begun} to {ended} UTC"
+    return f"{started} to {ended} UTC"
 
 
 def _harness(provenance: Provenance) -> str:
@@ -114,28 +114,28 @@ def _harness(provenance: Provenance) -> str:
 
 
 def _notices(provenance: Provenance) -> list[str]:
-    found = []
+    notices = []
     if provenance.finished is None:
-        found.append("The run was not finished when this report was made.")
+        notices.append("The run was not finished when this report was made.")
     if provenance.selection:
-        found.append(f"Only a part of the matrix was selected: {', '.join(provenance.selection)}.")
+        notices.append(f"Only a part of the matrix was selected: {', '.join(provenance.selection)}.")
     if shard := provenance.shard:
-        found.append(f"This is shard {shard.name} of {shard.selected} cells; `merge` makes one run of all shards.")
+        notices.append(f"This is shard {shard.name} of {shard.selected} cells; `merge` makes one run of all shards.")
     if others := provenance.other_machines:
-        machines = "; ".join(dict.fromkeys(one.processor for one in (provenance.machine, *others)))
-        found.append(
+        machines = "; ".join(dict.fromkeys(machine.processor for machine in (provenance.machine, *others)))
+        notices.append(
             f"The cells ran on {len(others) + 1} machines ({machines}), for which reason times and the last digits of"
             " losses may differ."
         )
     if provenance.earlier_commits:
-        found.append(f"Some outcomes are by other commits of the harness: {', '.join(provenance.earlier_commits)}.")
+        notices.append(f"Some outcomes are by other commits of the harness: {', '.join(provenance.earlier_commits)}.")
     if provenance.reuse and (wrong := provenance.reuse.refuted):
-        found.append(
+        notices.append(
             f"Reuse of outcomes was wrong for {', '.join(wrong[:3])}: a fault of the harness. Of these checks every "
             "cell was run."
         )
-    found += provenance.notices
-    return found
+    notices += provenance.notices
+    return notices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,14 +162,14 @@ def undeclared_modules(judged: Iterable[JudgedOutcome], order: Order) -> tuple[U
     """By module, the most widespread first."""
     releases: dict[str, set[str]] = defaultdict(set)
     for item in judged:
-        seen = item.outcome.common
-        for module in words(seen.undeclared) if isinstance(seen, ImportEvidence) else ():
+        evidence = item.outcome.common
+        for module in words(evidence.undeclared) if isinstance(evidence, ImportEvidence) else ():
             releases[module].add(item.outcome.cell.release)
-    found = (
+    modules = (
         Undeclared(module=module, releases=len(labels), spans=order.spans(labels))
         for module, labels in releases.items()
     )
-    return tuple(sorted(found, key=lambda entry: (-entry.releases, entry.module)))
+    return tuple(sorted(modules, key=lambda entry: (-entry.releases, entry.module)))
 
 
 def shims_used(judged: Sequence[JudgedOutcome], order: Order) -> tuple[ShimUse, ...]:

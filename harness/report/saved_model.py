@@ -101,14 +101,16 @@ def saved_groups(judged: Iterable[JudgedOutcome], order: Order) -> tuple[SavedGr
     """The `checkpoint` cells of a run that came to an answer, those of the newest release first."""
     groups: dict[tuple[object, ...], list[JudgedOutcome]] = defaultdict(list)
     age = {label: number for number, label in enumerate(order.labels)}
-    for item in sorted(judged, key=lambda one: age.get(one.outcome.cell.release, -1)):
+    for item in sorted(judged, key=lambda item: age.get(item.outcome.cell.release, -1)):
         cell, answers = item.outcome.cell, _answers(item)
         if item.outcome.status not in (Status.PASSED, Status.FAILED):
             continue
         if not answers:
             continue
-        alike = tuple((answer.name, answer.status) for answer in answers)
-        groups[cell.variant, cell.dimensions, cell.depth, cell.entry, cell.device, cell.precision, alike].append(item)
+        same_answers = tuple((answer.name, answer.status) for answer in answers)
+        groups[cell.variant, cell.dimensions, cell.depth, cell.entry, cell.device, cell.precision, same_answers].append(
+            item
+        )
     built = [(age.get(items[-1].outcome.cell.release, -1), _group(items, order)) for items in groups.values()]
     return tuple(group for _, group in sorted(built, key=lambda pair: (-pair[0], pair[1].variant, str(pair[1].entry))))
 
@@ -143,13 +145,13 @@ def _question(answer: Question, item: JudgedOutcome) -> SavedQuestion:
 
 
 def _mismatches(item: JudgedOutcome) -> tuple[Mismatch, ...]:
-    example = next((one.example for one in _answers(item) if one.name == "mismatch_said"), None)
+    example = next((answer.example for answer in _answers(item) if answer.name == "mismatch_said"), None)
     cases = (example or {}).get("cases") or ()
     return tuple(
         Mismatch(
             kind=str(case.get("kind")),
             taken=case.get("taken"),
-            dropped=tuple(_dropped(one) for one in case.get("left_out") or ()),
+            dropped=tuple(_dropped(tensor) for tensor in case.get("left_out") or ()),
             dropped_count=int(case.get("left_out_count") or 0),
             says=str(case.get("says") or ""),
         )
@@ -157,8 +159,10 @@ def _mismatches(item: JudgedOutcome) -> tuple[Mismatch, ...]:
     )
 
 
-def _dropped(one: Mapping[str, object]) -> Dropped:
-    return Dropped(name=str(one.get("name")), model=_shape(one.get("model")), checkpoint=_shape(one.get("checkpoint")))
+def _dropped(tensor: Mapping[str, object]) -> Dropped:
+    return Dropped(
+        name=str(tensor.get("name")), model=_shape(tensor.get("model")), checkpoint=_shape(tensor.get("checkpoint"))
+    )
 
 
 def _shape(sizes: object) -> str:
@@ -189,8 +193,10 @@ class Decoded:
 def decoded(judged: Iterable[JudgedOutcome], order: Order) -> tuple[Decoded, ...]:
     """The `decode` cells of a run that were judged, those of the newest release first."""
     age = {label: number for number, label in enumerate(order.labels)}
-    found = [one for item in judged if (one := _decoded(item)) is not None]
-    return tuple(sorted(found, key=lambda one: (-age.get(one.release, -1), one.variant, str(one.entry), one.place)))
+    cells = [cell for item in judged if (cell := _decoded(item)) is not None]
+    return tuple(
+        sorted(cells, key=lambda cell: (-age.get(cell.release, -1), cell.variant, str(cell.entry), cell.place))
+    )
 
 
 def _decoded(item: JudgedOutcome) -> Decoded | None:

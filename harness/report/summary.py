@@ -89,13 +89,13 @@ class Summary:
 
     @property
     def commands(self) -> tuple[Fact, ...]:
-        """How to see and repeat what the report tells: a command under what it does."""
-        found = (
+        """How to see and repeat what the report says: a command under what it does."""
+        commands = (
             Fact(name="everything known about one cell", text=self.repeat.show(self.example)),
             Fact(name="that cell, run again", text=self.repeat.again(self.example)),
             Fact(name="all of this run, on this machine", text=self.repeat.whole()),
         )
-        return (Fact(name=self.repeat.hint, text=""), *found) if self.repeat.hint else found
+        return (Fact(name=self.repeat.hint, text=""), *commands) if self.repeat.hint else commands
 
 
 def summarise(
@@ -113,20 +113,20 @@ def summarise(
         judged: The outcomes; a cell that occurs twice counts with the last.
         title: The heading.
         published: All releases that exist; ranges of releases end where one of these was not run.
-        against: The outcomes, held against the baseline of their machine.
+        against: The outcomes, compared with the baseline of their machine.
     """
     judged = tuple({item.outcome.cell.id: item for item in judged}.values())
     releases = {item.outcome.cell.release for item in judged}
     order = Order.of(releases, published)
     failures = group_failures(judged, order)
     curves = group_curves(judged, order)
-    asked = {item.outcome.cell.check for item in judged}
+    checks = {item.outcome.cell.check for item in judged}
     return Summary(
         title=title,
         setting=read_run_info(run.provenance, judged, run.notices),
         cells=len(judged),
         releases=len(releases),
-        checks=tuple(check for check in Check if check in asked),
+        checks=tuple(check for check in Check if check in checks),
         statuses=_tally(Status, [item.outcome.status for item in judged]),
         levels=tuple(reversed(_tally(Level, [Level.of(item) for item in judged]))),
         verdicts=_tally(Verdict, [item.verdict for item in judged]),
@@ -157,10 +157,10 @@ def summarise(
 
 
 def _has_no_curve(outcome: Outcome) -> bool:
-    asked = outcome.cell.check is Check.FINETUNE and outcome.status is not Status.SKIPPED
-    return asked and curve_key(outcome) is None
+    tuned = outcome.cell.check is Check.FINETUNE and outcome.status is not Status.SKIPPED
+    return tuned and curve_key(outcome) is None
 
 
-def _tally(kind: type[Word], found: Sequence[Word]) -> tuple[VerdictCounts[Word], ...]:
-    counts = Counter(found)
+def _tally(kind: type[Word], words: Sequence[Word]) -> tuple[VerdictCounts[Word], ...]:
+    counts = Counter(words)
     return tuple(VerdictCounts(word=word, cells=counts[word]) for word in kind if counts[word])

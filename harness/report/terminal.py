@@ -34,11 +34,11 @@ def answer(judged: Sequence[JudgedOutcome], published: Sequence[str], *, width: 
         published: All releases that exist, so that ranges end where one of them was not run.
         width: Columns of the terminal.
     """
-    order = Order.of({one.outcome.cell.release for one in judged}, published)
+    order = Order.of({item.outcome.cell.release for item in judged}, published)
     advice = advise(judged, (), order)
     if not advice.variants:
         return ""
-    lines = [_wrapped(line, depth, width) for one in advice.variants for depth, line in _lines(one, advice)]
+    lines = [_wrapped(line, depth, width) for variant in advice.variants for depth, line in _lines(variant, advice)]
     return "\n".join([TITLE, *lines])
 
 
@@ -46,23 +46,23 @@ _Line = tuple[int, str]
 """How far a line is set in, and what it says."""
 
 
-def _lines(advice: VariantAdvice, whole: Advice) -> Iterator[_Line]:
+def _lines(advice: VariantAdvice, all_advice: Advice) -> Iterator[_Line]:
     if advice.trains:
         yield 0, f"{advice.variant}: can be fine-tuned with {in_words(advice.trains)}"
-    elif whole.fine_tuned and (_was_tuned(advice) or not advice.passes):
+    elif all_advice.fine_tuned and (_was_tuned(advice) or not advice.passes):
         yield 0, f"{advice.variant}: no release of this run is known to be fit for fine-tuning"
     else:
         yield 0, f"{advice.variant}: nothing was fine-tuned"
     if advice.passes:
         yield 1, f"nothing broken, and nothing fine-tuned: {in_words(advice.passes)}"
     yield from _listed("can be fine-tuned, with something broken", advice.partly)
-    yield from _listed("cannot be fine-tuned" if whole.fine_tuned else "broken", advice.fails)
+    yield from _listed("cannot be fine-tuned" if all_advice.fine_tuned else "broken", advice.fails)
     yield from _listed("not known", advice.unknown)
     yield from _newest(advice.latest)
 
 
 def _was_tuned(advice: VariantAdvice) -> bool:
-    return any((Check.FINETUNE, Level.NOT_RUN) not in one.tested.levels for one in advice.answers)
+    return any((Check.FINETUNE, Level.NOT_RUN) not in release.tested.levels for release in advice.answers)
 
 
 def _listed(title: str, reasons: Sequence[Reason]) -> Iterator[_Line]:
@@ -75,9 +75,9 @@ def _listed(title: str, reasons: Sequence[Reason]) -> Iterator[_Line]:
 def _newest(latest: ReleaseAnswer) -> Iterator[_Line]:
     """What the checks of the newest release came to, and what is wrong with it."""
     checks = [
-        f"{LEVEL_NAME[level]}: {', '.join(found)}"
+        f"{LEVEL_NAME[level]}: {', '.join(passed)}"
         for level in _SAID_OF_THE_NEWEST
-        if (found := latest.tested.checks(level))
+        if (passed := latest.tested.checks(level))
     ]
     nothing = "no check passed" if latest.reasons else "no check came to an answer"
     yield 1, f"the newest here, {latest.release}: {'; '.join(checks) or nothing}"
@@ -117,9 +117,9 @@ _MOST_LISTED = 20
 _NEEDS_ATTENTION = (Verdict.REGRESSION, Verdict.UNEXPECTED_PASS, Verdict.YOURS, Verdict.FAULT)
 
 
-def _why(one: JudgedOutcome) -> str:
+def _why(judged: JudgedOutcome) -> str:
     """Of a user's own input the judge's sentence says more than the release's exception."""
-    return one.sentence if one.verdict is Verdict.YOURS else one.outcome.reason or one.sentence
+    return judged.sentence if judged.verdict is Verdict.YOURS else judged.outcome.reason or judged.sentence
 
 
 def reuse_line(reuse: ReuseFacts) -> str:
@@ -138,16 +138,16 @@ def reuse_line(reuse: ReuseFacts) -> str:
 def summary(judged: Sequence[JudgedOutcome]) -> str:
     """The table at the end of a run: statuses by check, then what needs a person's attention."""
     checks = list(
-        dict.fromkeys(one.outcome.cell.check for one in sorted(judged, key=lambda j: j.outcome.cell.check.position))
+        dict.fromkeys(item.outcome.cell.check for item in sorted(judged, key=lambda j: j.outcome.cell.check.position))
     )
-    counts = Counter((one.outcome.cell.check, one.outcome.status) for one in judged)
+    counts = Counter((item.outcome.cell.check, item.outcome.status) for item in judged)
     statuses = [status for status in Status if any(counts[check, status] for check in checks)]
     rows = [(str(check), *(counts[check, status] or "" for status in statuses)) for check in checks]
     table = tabulate(rows, headers=("check", *map(str, statuses)))
-    verdicts = Counter(one.verdict for one in judged)
+    verdicts = Counter(item.verdict for item in judged)
     lines = [table, "", ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in Verdict if verdicts[verdict])]
-    attention = [one for one in judged if one.verdict in _NEEDS_ATTENTION]
-    lines += [f"  {one.verdict}: {one.outcome.cell.id}: {_why(one)}" for one in attention[:_MOST_LISTED]]
+    attention = [item for item in judged if item.verdict in _NEEDS_ATTENTION]
+    lines += [f"  {item.verdict}: {item.outcome.cell.id}: {_why(item)}" for item in attention[:_MOST_LISTED]]
     if len(attention) > _MOST_LISTED:
         lines.append(f"  … and {len(attention) - _MOST_LISTED} more, in the report")
     return "\n".join(lines)

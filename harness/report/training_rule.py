@@ -1,6 +1,6 @@
 """What the training rule found of a fine-tune, in words: against the constant prediction, by invariant, against others.
 
-It reads what `harness/rules/` left in the outcome's evidence, and computes nothing anew.
+It reads what `harness/rules/` left in the outcome's evidence, and computes nothing itself.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class Judgement:
         """Read the evidence of a fine-tuning."""
         verdict = evidence.training or TrainingVerdict()
         learning, invariants = verdict.learning or LearningVerdict(), verdict.invariants or InvariantsVerdict()
-        heard = {one.seed: _heard(one) for one in reversed(learning.hearing)}
+        heard_by_seed = {hearing.seed: _hearing_reasons(hearing) for hearing in reversed(learning.hearing)}
         return cls(
-            seeds=tuple(_learned(one, heard.get(one.seed, ())) for one in learning.seeds),
+            seeds=tuple(_learned(seed, heard_by_seed.get(seed.seed, ())) for seed in learning.seeds),
             trend=_trend(learning),
-            kept=tuple(name for name, found in invariants.reasons.items() if not found),
-            broken=tuple(name for name, found in invariants.reasons.items() if found),
+            kept=tuple(name for name, broken_by in invariants.reasons.items() if not broken_by),
+            broken=tuple(name for name, broken_by in invariants.reasons.items() if broken_by),
             unobserved=invariants.not_observed,
             convergence=_convergence(evidence.convergence) if evidence.convergence else "",
             excused=tuple(verdict.not_observed.items()),
@@ -83,13 +83,15 @@ class Judgement:
     @property
     def learned(self) -> str:
         """All seeds in one text."""
-        return "; ".join(one.text for one in self.seeds)
+        return "; ".join(seed.text for seed in self.seeds)
 
     @property
     def not_observed(self) -> str:
         """`unigram, hearing: the configuration freezes 30 tensors at random values`."""
         reasons = dict.fromkeys(why for _, why in self.excused)
-        return "; ".join(f"{', '.join(name for name, why in self.excused if why == one)}: {one}" for one in reasons)
+        return "; ".join(
+            f"{', '.join(name for name, why in self.excused if why == reason)}: {reason}" for reason in reasons
+        )
 
     @property
     def invariants(self) -> str:
@@ -98,7 +100,7 @@ class Judgement:
         return "; ".join(f"{word}: {', '.join(names)}" for word, names in parts.items() if names)
 
 
-def _heard(verdict: HearingVerdict) -> tuple[str, ...]:
+def _hearing_reasons(verdict: HearingVerdict) -> tuple[str, ...]:
     """What the control of one seed's training says."""
     modes = tuple(_heard_in(mode) for mode in verdict.modes)
     return (*modes, f"hearing not observed ({verdict.not_observed})") if verdict.not_observed else modes
@@ -126,15 +128,15 @@ def _trend(learning: LearningVerdict) -> str:
     return f"{name}: p = {learning.trend_p:.2g}" if name and learning.trend_p is not None else ""
 
 
-def _convergence(found: Convergence) -> str:
-    reference = found.reference.partition("/")[0]
-    if found.same:
+def _convergence(convergence: Convergence) -> str:
+    reference = convergence.reference.partition("/")[0]
+    if convergence.same:
         return f"bit-identical curves with {reference}"
-    if found.bound is None:
+    if convergence.bound is None:
         return f"not compared with {reference}: too few seeds in common"
     return (
-        f"{found.difference:+.3f} of a constant prediction's loss compared with {reference}, "
-        f"where ±{found.bound:.3f} is noise"
+        f"{convergence.difference:+.3f} of a constant prediction's loss compared with {reference}, "
+        f"where ±{convergence.bound:.3f} is noise"
     )
 
 

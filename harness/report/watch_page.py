@@ -111,7 +111,7 @@ def _memory(rank: RankState) -> PageChart:
 
 def _card(index: int, samples: Sequence[CardSample]) -> PageChart:
     numbers = range(1, len(samples) + 1)
-    used, total = [one.used / 2**20 for one in samples], [one.total / 2**20 for one in samples]
+    used, total = [sample.used / 2**20 for sample in samples], [sample.total / 2**20 for sample in samples]
     lines = [
         PageLine(name="in use", steps=numbers, values=used, kind="0"),
         PageLine(name="the card has", steps=numbers, values=total, kind="base"),
@@ -130,9 +130,9 @@ def _of_ranks(ranks: Sequence[RankState], curve: str, name: str) -> list[PageLin
 
 def _validated(rank: RankState, statistic: str, name: str) -> PageLine:
     points = [
-        (one.step, value)
-        for one in rank.validations
-        if (value := one.loss if statistic == "loss" else one.stats.get(statistic)) is not None
+        (validation.step, value)
+        for validation in rank.validations
+        if (value := validation.loss if statistic == "loss" else validation.stats.get(statistic)) is not None
     ]
     return PageLine(
         name=name, steps=[step for step, _ in points], values=[value for _, value in points], kind="valid", dots=True

@@ -121,9 +121,9 @@ def final_lines(summary: WatchSummary, page: Path) -> tuple[str, ...]:
     head += [summary.trained, summary.learned, *(f"not recorded: {text}" for text in summary.observers[:2])]
     lines = [sentence(one_line(text)) for text in head if text]
     shown = 0
-    for one in summary.findings:
-        rows = [f"{one.severity} {one_line(one.rule)}: {where(one)}{one_line(one.message)}"]
-        rows += [f"    what to do: {one_line(one.remedy)}"] if one.remedy else []
+    for finding in summary.findings:
+        rows = [f"{finding.severity} {one_line(finding.rule)}: {where(finding)}{one_line(finding.message)}"]
+        rows += [f"    what to do: {one_line(finding.remedy)}"] if finding.remedy else []
         if len(lines) + len(rows) > _MOST_LINES - _LAST_LINES:
             break
         lines, shown = [*lines, *rows], shown + 1

@@ -77,7 +77,7 @@ def summarise(
     first = ranks[0] if ranks else None
     training = first.training if first else None
     order = tuple(Severity)
-    ordered = sorted(findings, key=lambda one: order.index(one.severity))
+    ordered = sorted(findings, key=lambda finding: order.index(finding.severity))
     return WatchSummary(
         now=now,
         running=running,
@@ -87,13 +87,15 @@ def summarise(
         facts=tuple(_facts(first, training, now)),
         findings=ordered,
         groups=tuple(
-            (severity, tuple(members)) for severity, members in groupby(ordered, key=lambda one: one.severity)
+            (severity, tuple(members)) for severity, members in groupby(ordered, key=lambda finding: finding.severity)
         ),
         forecasts=forecasts,
         ends=tuple(_end(rank, rank.ended) for rank in _processes(state) if rank.ended is not None),
         settings=tuple(_settings(training.in_force)) if training else (),
         observers=tuple(
-            dict.fromkeys(f"{one.observer}: {one.error}" for rank in state.ranks.values() for one in rank.failures)
+            dict.fromkeys(
+                f"{failure.observer}: {failure.error}" for rank in state.ranks.values() for failure in rank.failures
+            )
         ),
     )
 
@@ -106,13 +108,13 @@ def _status(state: TrainingState, running: bool) -> str:
     if not state.training_ranks:
         if running:
             return "no training step yet"
-        exceptions = [one.exception for one in ends if one and one.exception]
+        exceptions = [end.exception for end in ends if end and end.exception]
         return "no training step was taken" + (f": {exceptions[0]}" if exceptions else "")
     if running and not all(ends):
         return "running"
     # What ended otherwise than by itself comes first.
-    hows = sorted({one.how if one else "killed" for one in ends}, key=lambda how: how == "finished")
-    exceptions = [one.exception for one in ends if one and one.exception]
+    hows = sorted({end.how if end else "killed" for end in ends}, key=lambda how: how == "finished")
+    exceptions = [end.exception for end in ends if end and end.exception]
     return ", ".join(hows) + (f": {exceptions[0]}" if exceptions else "")
 
 
@@ -190,42 +192,42 @@ def _clock(at: float) -> str:
 
 
 def _end(rank: RankState, ended: Ended) -> EndOfRank:
-    found = ended.post_mortem
-    batch = found.batch if found else ()
-    used = sum(one.frames for one in batch if one.frames is not None)
-    padded = found.padded_frames if found else None
+    post_mortem = ended.post_mortem
+    batch = post_mortem.batch if post_mortem else ()
+    used = sum(row.frames for row in batch if row.frames is not None)
+    padded = post_mortem.padded_frames if post_mortem else None
     return EndOfRank(
         rank=rank.rank,
         ended=ended,
-        memory=tuple(_parts(found)) if found else (),
-        padded=1 - used / padded if padded and used and all(one.frames is not None for one in batch) else None,
-        batch=tuple((one.key, one.frames, one.tokens) for one in batch[:_MOST_UTTERANCES]),
+        memory=tuple(_parts(post_mortem)) if post_mortem else (),
+        padded=1 - used / padded if padded and used and all(row.frames is not None for row in batch) else None,
+        batch=tuple((row.key, row.frames, row.tokens) for row in batch[:_MOST_UTTERANCES]),
         more=max(0, len(batch) - _MOST_UTTERANCES),
     )
 
 
-def _parts(found: PostMortem) -> Iterator[WatchFact]:
+def _parts(post_mortem: PostMortem) -> Iterator[WatchFact]:
     unused = None
-    if found.reserved is not None and found.allocated is not None:
-        unused = found.reserved - found.allocated
+    if post_mortem.reserved is not None and post_mortem.allocated is not None:
+        unused = post_mortem.reserved - post_mortem.allocated
     sizes = {
-        "weights": found.weights,
-        "gradients": found.gradients,
-        "state of the optimizer": found.optimizer_state,
-        "activations and the rest": found.other,
-        "allocated": found.allocated,
+        "weights": post_mortem.weights,
+        "gradients": post_mortem.gradients,
+        "state of the optimizer": post_mortem.optimizer_state,
+        "activations and the rest": post_mortem.other,
+        "allocated": post_mortem.allocated,
         "reserved by torch and not used": unused,
-        "most that was allocated": found.peak_allocated,
-        "the card has": found.card,
-        "the refused allocation": found.wanted,
+        "most that was allocated": post_mortem.peak_allocated,
+        "the card has": post_mortem.card,
+        "the refused allocation": post_mortem.wanted,
     }
     for name, size in sizes.items():
         if size is not None:
             yield WatchFact(name=name, text=units.memory(size))
 
 
-def _settings(given: Mapping[str, object], prefix: str = "") -> Iterator[WatchFact]:
-    for name, value in given.items():
+def _settings(settings: Mapping[str, object], prefix: str = "") -> Iterator[WatchFact]:
+    for name, value in settings.items():
         path = f"{prefix}{name}"
         if isinstance(value, Mapping) and value:
             yield from _settings(value, f"{path}.")
@@ -238,6 +240,6 @@ def phase_curves(rank: RankState) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
     for step in rank.recent:
         spent = phases_of(step)
-        for name in (one for one in PHASES if one in spent):
+        for name in (phase for phase in PHASES if phase in spent):
             curves.setdefault(PHASE_NAMES.get(name, name), Curve()).add(step.step, spent[name])
     return curves

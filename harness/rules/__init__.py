@@ -1,1 +1,1 @@
-"""Outcomes held against what was expected of them."""
+"""Compares outcomes with what was expected of them."""

@@ -60,29 +60,29 @@ def _about_loading(metrics: CheckpointMetrics) -> list[Question]:
     ]
 
 
-def _loads(name: str, loaded: LoadedModel | None, wanted: str, *, configured: bool = True) -> Question:
+def _loads(name: str, loaded: LoadedModel | None, expected: str, *, configured: bool = True) -> Question:
     bare = name == "bare_folder_loads"
     if loaded is None:
         return not_tested(name, "there is no such file")
     if not configured:
         return not_tested(name, "the trainer leaves no configuration.json; see bare_folder_loads")
-    held, said = loaded.equals or (), loaded.said
+    matching, messages = loaded.equals or (), loaded.said
     example = {
-        "is": None if loaded.equals is None else list(held),
-        "said": list(said),
+        "is": None if loaded.equals is None else list(matching),
+        "said": list(messages),
         "tensors": None if loaded.differs is None else list(loaded.differs),
     }
     if loaded.failure:
         text = f"it stops: {loaded.failure.reason}"
         return listed(name, text) if bare else fails(name, text)
-    if any(file == wanted or (name == "average_loads" and file.startswith(wanted)) for file in held):
-        return holds(name, f"what is in memory is {wanted}, tensor by tensor", example)
-    found = " and ".join(held) or "none of the checkpoints"
-    if said and bare and not held:
-        text = f"what is in memory is {found}; it says: {said[0]}"
+    if any(file == expected or (name == "average_loads" and file.startswith(expected)) for file in matching):
+        return holds(name, f"what is in memory is {expected}, tensor by tensor", example)
+    contents = " and ".join(matching) or "none of the checkpoints"
+    if messages and bare and not matching:
+        text = f"what is in memory is {contents}; it says: {messages[0]}"
         return listed(name, text, example)
-    words = f"; it says: {said[0]}" if said else ", and nothing is said"
-    return fails(name, f"what is in memory is {found}, not what was saved last{words}", example)
+    words = f"; it says: {messages[0]}" if messages else ", and nothing is said"
+    return fails(name, f"what is in memory is {contents}, not what was saved last{words}", example)
 
 
 def _mismatch(tried: Sequence[MismatchCase], *, ignore: bool) -> Question:
@@ -118,15 +118,15 @@ def _wrong_with(case: MismatchCase) -> str:
 
 
 def _shown(case: MismatchCase) -> dict[str, object]:
-    left = [
-        {"name": one.name, "model": list(one.model), "checkpoint": one.checkpoint and list(one.checkpoint)}
-        for one in case.left_out
+    tensors = [
+        {"name": tensor.name, "model": list(tensor.model), "checkpoint": tensor.checkpoint and list(tensor.checkpoint)}
+        for tensor in case.left_out
     ]
     return {
         "kind": case.kind,
         "began": case.began,
         "taken": case.taken,
-        "left_out": left[:20],
-        "left_out_count": len(left),
+        "left_out": tensors[:20],
+        "left_out_count": len(tensors),
         "says": case.line or (case.failure.reason if case.failure else None),
     }

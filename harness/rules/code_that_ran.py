@@ -116,9 +116,13 @@ class CodeThatRan:
             return False
         if self.whole or not place.of_a_model or place.file in self.files:
             return True
-        alike = {one.partition(":")[0] for one in self.classes if one.partition(":")[2] == place.class_name}
+        files_of_class = {
+            class_place.partition(":")[0]
+            for class_place in self.classes
+            if class_place.partition(":")[2] == place.class_name
+        }
         # Two modules may register one name: the class that was built decides, not its name.
-        return place.file in alike if alike else place.class_name.lower() in self.named
+        return place.file in files_of_class if files_of_class else place.class_name.lower() in self.named
 
 
 def file_of(place: str) -> str:
@@ -140,6 +144,6 @@ def _named_by(variant: str | None) -> frozenset[str]:
 
     if variant is None or variant not in available():
         return frozenset()
-    own = load_variant(variant)
-    implied = {key.removesuffix("_conf") for key in own.config if key.endswith("_conf")} - own.config.keys()
-    return frozenset(name.lower() for name in (*(name for _, name in own.components), *implied))
+    settings = load_variant(variant)
+    implied = {key.removesuffix("_conf") for key in settings.config if key.endswith("_conf")} - settings.config.keys()
+    return frozenset(name.lower() for name in (*(name for _, name in settings.components), *implied))

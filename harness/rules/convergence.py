@@ -1,7 +1,7 @@
 """Does a release learn as fast as the release before it? Asked of the outcomes of one run, seeds paired.
 
 Two releases that compute the same give the same losses from the same seed, to the last digit on a CPU. Where their
-curves differ, the difference is held against how far trainings of different seeds lie apart, for a change that only
+curves differ, the difference is compared with the spread of trainings with different seeds, for a change that only
 draws other random numbers moves a curve as another seed does:
 
 - the figure of a training is the mean of its attention losses over all steps, in units of the constant prediction's;
@@ -44,8 +44,8 @@ Figures = Mapping[int, float]
 
 def apply_convergence(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
     """The outcomes with each comparison in its evidence; one that is beyond the bound has failed."""
-    found = convergence(outcomes)
-    return tuple(_settle(outcome, found.get(outcome.cell.id)) for outcome in outcomes)
+    comparisons = convergence(outcomes)
+    return tuple(_settle(outcome, comparisons.get(outcome.cell.id)) for outcome in outcomes)
 
 
 def convergence(outcomes: Iterable[Outcome]) -> dict[str, Convergence]:
@@ -61,19 +61,20 @@ def convergence(outcomes: Iterable[Outcome]) -> dict[str, Convergence]:
             places[cell.variant, cell.dimensions, cell.depth, cell.device, cell.precision, rows].append(
                 (outcome, figures)
             )
-    return {name: one for members in places.values() for name, one in _compare(members).items()}
+    return {name: comparison for members in places.values() for name, comparison in _compare(members).items()}
 
 
-def _settle(outcome: Outcome, found: Convergence | None) -> Outcome:
-    if found is None:
+def _settle(outcome: Outcome, comparison: Convergence | None) -> Outcome:
+    if comparison is None:
         return outcome
-    evidence = {**outcome.evidence, CONVERGENCE: asdict(found)}
-    if found.kept:
+    evidence = {**outcome.evidence, CONVERGENCE: asdict(comparison)}
+    if comparison.kept:
         return replace(outcome, evidence=evidence)
-    speed = "slower" if found.difference > 0 else "faster"
+    speed = "slower" if comparison.difference > 0 else "faster"
     reason = (
-        f"It learns {speed} than {found.reference.partition('/')[0]}: over {found.seeds} seeds its loss differs by "
-        f"{found.difference:+.3f} of the constant prediction's, where their scatter allows {found.bound:.3f}."
+        f"It learns {speed} than {comparison.reference.partition('/')[0]}: over {comparison.seeds} seeds its loss "
+        f"differs by {comparison.difference:+.3f} of the constant prediction's, where their "
+        f"scatter allows {comparison.bound:.3f}."
     )
     failure = Failure(type="NotTrained", message=reason, signature="NotTrained@convergence")
     return replace(outcome, status=Status.FAILED, reason=reason, failure=failure, evidence=evidence)
@@ -86,11 +87,11 @@ def _compare(members: Sequence[tuple[Outcome, Figures]]) -> dict[str, Convergenc
         if outcome.status is not Status.PASSED:
             continue
         earlier = [
-            one
-            for one in ordered[:number]
-            if one[0].cell.entry == outcome.cell.entry
-            and one[0].cell.release != outcome.cell.release
-            and one[0].status is Status.PASSED
+            member
+            for member in ordered[:number]
+            if member[0].cell.entry == outcome.cell.entry
+            and member[0].cell.release != outcome.cell.release
+            and member[0].status is Status.PASSED
         ]
         if earlier:
             pairs.append((outcome, figures, earlier[-1]))
@@ -145,8 +146,8 @@ def _spread(curves: Iterable[tuple[tuple[int, float], ...]]) -> tuple[float | No
 def _figures(outcome: Outcome) -> Figures:
     """Each seed's figure; a training without one is left out."""
     trainings = outcome.training.trainings if outcome.training else ()
-    found = {training.seed: training_figure(training) for training in trainings}
-    return {seed: value for seed, value in found.items() if seed is not None and value is not None}
+    figures = {training.seed: training_figure(training) for training in trainings}
+    return {seed: value for seed, value in figures.items() if seed is not None and value is not None}
 
 
 def training_figure(training: SeedTraining) -> float | None:
@@ -156,6 +157,6 @@ def training_figure(training: SeedTraining) -> float | None:
     if criterion is None or targets is None or losses is None or len(losses) != len(targets.steps):
         return None
     constant = step_losses(Unigram.of(criterion, targets.counts()), targets)
-    if any(one <= 0.0 for one in constant):
+    if any(loss <= 0.0 for loss in constant):
         return None
-    return mean([loss / one for loss, one in zip(losses, constant, strict=True)])
+    return mean([loss / baseline for loss, baseline in zip(losses, constant, strict=True)])

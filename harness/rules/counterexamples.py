@@ -1,6 +1,6 @@
-"""Counter-examples that are kept beside the known issues, so that what is known to fail is not searched for again.
+"""Counter-examples that are stored with the known issues, so that what is known to fail is not searched for again.
 
-They lie in `counterexamples/` beside the file of known issues, each as `ISSUE.VARIANT.yaml`, in the form in which an
+They are in `counterexamples/` next to the file of known issues, each as `ISSUE.VARIANT.yaml`, in the form in which an
 outcome of `properties` and the report give them: the config, and the example.
 """
 
@@ -18,7 +18,7 @@ FINDING = "PropertyFails"
 
 
 def load_counterexamples(issues: KnownIssues, file: Path) -> StoredExamples:
-    """What lies beside a file of known issues; an issue without a stored counter-example is searched for.
+    """The stored counter-examples of a file of known issues; without one, the cell searches.
 
     The function that is returned raises `StoreError` where a counter-example is there and cannot be read.
     """
@@ -27,14 +27,14 @@ def load_counterexamples(issues: KnownIssues, file: Path) -> StoredExamples:
     def stored(cell: Cell) -> dict[str, str]:
         if cell.check is not Check.PROPERTIES:
             return {}
-        found = {}
+        examples = {}
         for issue in issues.matching(cell):
             path = folder / f"{issue.id}.{cell.variant}.yaml"
             for signature in issue.signatures:
                 kind, _, name = signature.partition("@")
                 if kind == FINDING and path.is_file():
-                    found[name] = _read(path)
-        return found
+                    examples[name] = _read(path)
+        return examples
 
     return stored
 

@@ -62,12 +62,12 @@ class TargetsWithPlaces:
         if not rows or len(frames) != len(rows) or len(recorded.steps) != len(recorded.right):
             return None
         steps = tuple(tuple(_shown(*pair)) for pair in zip(recorded.steps, recorded.right, strict=True))
-        whole = all(
+        complete = all(
             0 <= shown.row < len(rows) and len(shown.right) == len(rows[shown.row]) for step in steps for shown in step
         )
-        if not whole or not steps or not all(steps):
+        if not complete or not steps or not all(steps):
             return None
-        lengths = tuple((one, len(row)) for one, row in zip(frames, rows, strict=True))
+        lengths = tuple((frame_count, len(row)) for frame_count, row in zip(frames, rows, strict=True))
         return cls(rows=rows, lengths=lengths, steps=steps)
 
     def right_in(self, steps: range) -> PlacesRight:
@@ -92,16 +92,19 @@ class TargetsWithPlaces:
             tokens[length] = tokens[length] or [Counter() for _ in range(length[1])]
             for place, token in enumerate(self.rows[row]):
                 tokens[length][place][token] += shown
-        return {length: tuple(max(one.values()) / one.total() for one in places) for length, places in tokens.items()}
+        return {
+            length: tuple(max(counter.values()) / counter.total() for counter in places)
+            for length, places in tokens.items()
+        }
 
 
 def _shown(batches: Sequence[Sequence[int]], right: Sequence[Sequence[str] | None]) -> Iterator[Shown]:
     """The utterances of one step's forward passes; none where what was right is not known of each."""
     if len(batches) != len(right):
         return
-    found: list[Shown] = []
+    utterances: list[Shown] = []
     for rows, hits in zip(batches, right, strict=True):
         if not rows or hits is None or len(rows) != len(hits) or any(set(text) - {"0", "1"} for text in hits):
             return
-        found += [Shown(row=row, right=text) for row, text in zip(rows, hits, strict=True)]
-    yield from found
+        utterances += [Shown(row=row, right=text) for row, text in zip(rows, hits, strict=True)]
+    yield from utterances

@@ -4,7 +4,7 @@ The rate is jiwer's `cer`: insertions, deletions and substitutions of characters
 (Levenshtein distance), all utterances together. White space does not count: Mandarin is written without.
 
 The proof has two sides. The trained model's rate must not lie above the stated bound, and the same model untrained, put
-through the same inference, must lie at `UNTRAINED_LEAST` or above. An inference that gave the text back without having
+through the same inference, must be at `UNTRAINED_LEAST` or above. An inference that gave the text back without having
 learned it would show there, and so would a bound that nothing can miss.
 """
 
@@ -24,7 +24,7 @@ DECODING = "decoding"
 
 UNTRAINED_LEAST = 0.8
 """A model that guesses among thousands of characters has nearly all of them wrong, or gives nothing: rates from 1 up.
-Measured: untrained models of every release tried lie at 1.0 and above."""
+Measured: untrained models of every release tried are at 1.0 and above."""
 
 
 def judge_decode(metrics: DecodeMetrics) -> DecodeVerdict:
@@ -32,26 +32,31 @@ def judge_decode(metrics: DecodeMetrics) -> DecodeVerdict:
     references, allowed = metrics.references or (), number(metrics.error_rate_allowed)
     hypotheses, untrained = metrics.hypotheses or (), metrics.untrained_hypotheses or ()
     rate, idle = error_rate(references, hypotheses), error_rate(references, untrained)
-    found = {
+    reason_by_condition = {
         "weights": _about_weights(metrics),
         "error_rate": _about_rate(rate, allowed),
         "untrained": _about_untrained(idle),
     }
-    other = _departure(metrics) if found["error_rate"] and rate is not None else ""
+    other = _departure(metrics) if reason_by_condition["error_rate"] and rate is not None else ""
     if other:
-        found["error_rate"] = ""
+        reason_by_condition["error_rate"] = ""
     keys = metrics.keys or [str(place) for place, _ in enumerate(references, 1)]
     return DecodeVerdict(
-        passed=not any(found.values()),
-        proves=not found["untrained"],
-        unmet=tuple(name for name, reason in found.items() if reason),
-        reasons=tuple(reason for reason in found.values() if reason),
+        passed=not any(reason_by_condition.values()),
+        proves=not reason_by_condition["untrained"],
+        unmet=tuple(name for name, reason in reason_by_condition.items() if reason),
+        reasons=tuple(reason for reason in reason_by_condition.values() if reason),
         error_rate=rate,
         untrained_error_rate=idle,
         allowed=allowed,
         utterances=tuple(
-            DecodedUtterance(key=key, reference=said, hypothesis=made, error_rate=error_rate([said], [made]) or 0.0)
-            for key, said, made in zip(keys, references, hypotheses, strict=False)
+            DecodedUtterance(
+                key=key,
+                reference=reference,
+                hypothesis=hypothesis,
+                error_rate=error_rate([reference], [hypothesis]) or 0.0,
+            )
+            for key, reference, hypothesis in zip(keys, references, hypotheses, strict=False)
         ),
         not_observed=other,
     )
@@ -72,10 +77,10 @@ def error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float | 
     """The character error rate over all utterances; None where there is nothing to compare, or not as many."""
     import jiwer
 
-    said, made = ([_without_space(text) for text in texts] for texts in (references, hypotheses))
-    if not said or len(said) != len(made) or not all(said):
+    expected, decoded = ([_without_space(text) for text in texts] for texts in (references, hypotheses))
+    if not expected or len(expected) != len(decoded) or not all(expected):
         return None
-    return float(jiwer.cer(said, made))
+    return float(jiwer.cer(expected, decoded))
 
 
 def _without_space(text: str) -> str:

@@ -48,7 +48,7 @@ def defects_of(outcome: Outcome, listed: Sequence[KnownIssue]) -> tuple[Defect, 
         listed: The known issues that cover its cell and whose code runs in it.
     """
     failed = tuple(_of_failure(outcome, listed)) if outcome.status in FAILURES else ()
-    found = tuple(
+    findings = tuple(
         Defect(
             signature=finding.signature,
             severity=issue.severity if issue else UNKNOWN_FINDING,
@@ -58,7 +58,7 @@ def defects_of(outcome: Outcome, listed: Sequence[KnownIssue]) -> tuple[Defect, 
         for finding in outcome.common.findings or ()
         for issue in [covering(finding, listed)]
     )
-    return (*failed, *found)
+    return (*failed, *findings)
 
 
 def covering(finding: Finding, listed: Iterable[KnownIssue]) -> KnownIssue | None:
@@ -86,8 +86,12 @@ def _of_failure(outcome: Outcome, listed: Sequence[KnownIssue]) -> Iterator[Defe
 
 def _lists(issue: KnownIssue, parts: CompoundSignature, name: str) -> bool:
     """Whether an issue shows in a failure, and accounts for this part of it."""
-    own = [one for signature in issue.failing if (one := CompoundSignature.of(signature)) and one.kind == parts.kind]
-    return any(name in one.names and one.names <= parts.names for one in own)
+    compounds = [
+        compound
+        for signature in issue.failing
+        if (compound := CompoundSignature.of(signature)) and compound.kind == parts.kind
+    ]
+    return any(name in compound.names and compound.names <= parts.names for compound in compounds)
 
 
 def message_of(outcome: Outcome, name: str) -> str:

@@ -62,16 +62,16 @@ Scores = tuple[tuple[float, ...], ...]
 
 def judge_hearing(training: SeedTraining) -> HearingVerdict:
     """Apply the rule at the head of this module to one training."""
-    seen, seed = training.hearing, training.seed
-    if seen is None:
+    hearing, seed = training.hearing, training.seed
+    if hearing is None:
         return _unknown(seed, "the harness that recorded this training did not look")
-    if seen.not_observed:
-        return _unknown(seed, seen.not_observed)
-    tokens = _known(seen.tokens)
-    by_loss = seen.score == "loss"
+    if hearing.not_observed:
+        return _unknown(seed, hearing.not_observed)
+    tokens = _known(hearing.tokens)
+    by_loss = hearing.score == "loss"
     modes, missing, raised = [], [], []
     for name in MODES:
-        recorded = seen.modes.get(name, ModeScores())
+        recorded = hearing.modes.get(name, ModeScores())
         mode = None if recorded.raised else _mode(name, recorded, tokens, by_loss)
         if recorded.raised:
             raised.append(f"In {name} mode the forward pass ended in {recorded.raised}.")
@@ -82,21 +82,21 @@ def judge_hearing(training: SeedTraining) -> HearingVerdict:
     if not modes:
         # What no mode can take was made wrongly here.
         missing, raised = missing + raised, []
-    first_pass = seen.first_pass
-    choices = 1 + min((len(seen.modes[one.mode].others) for one in modes), default=0)
+    first_pass = hearing.first_pass
+    choices = 1 + min((len(hearing.modes[mode.mode].others) for mode in modes), default=0)
     least = _Least(speech=float(choices) ** -len(tokens), silence=2.0 ** -len(tokens))
-    early = [mode for mode in modes if seen.of == TRAINED and _learned_little(mode)]
+    early = [mode for mode in modes if hearing.of == TRAINED and _learned_little(mode)]
     deaf = [reason for mode in modes if mode not in early for reason in _about(mode, least)]
     missing += [f"{_share_too_low(mode)} These steps taught it too little to judge the share." for mode in early]
     if modes:
         missing += least.too_high(len(tokens))
     if deaf and not first_pass:
         missing.append(f"the decoder is shown the tokens before each, and these steps taught it no more: {deaf[0]}")
-    of, texts = seen.of, len(tokens)
-    reads = [reason for mode in modes for reason in _about_reading(mode, tokens)] if of == HELD_OUT else []
+    source, texts = hearing.of, len(tokens)
+    reads = [reason for mode in modes for reason in _about_reading(mode, tokens)] if source == HELD_OUT else []
     return HearingVerdict(
         seed=seed,
-        of=of,
+        of=source,
         texts=texts,
         modes=tuple(modes),
         reasons=(*raised, *reads, *(deaf if first_pass else ())),
@@ -128,7 +128,7 @@ def exact_p(scores: Sequence[Sequence[float]]) -> float:
 
     distribution, observed = np.ones(1), 0
     for row in scores:
-        ranks = [sum((other < one) + 0.5 * (other == one) for other in row) - 0.5 for one in row]
+        ranks = [sum((other < score) + 0.5 * (other == score) for other in row) - 0.5 for score in row]
         doubled = [round(2 * rank) for rank in ranks]
         step = np.zeros(max(doubled) + 1)
         for rank in doubled:
@@ -139,20 +139,20 @@ def exact_p(scores: Sequence[Sequence[float]]) -> float:
 
 
 def _mode(name: str, recorded: ModeScores, tokens: Scores, by_loss: bool) -> HeardInMode | None:
-    own, silence = _known(recorded.own), _known(recorded.silence)
-    others = [_known(one) for one in recorded.others]
-    sets = (own, silence, *others)
-    if not tokens or not others or any(len(one) != len(tokens) for one in sets):
+    own_speech, silence = _known(recorded.own), _known(recorded.silence)
+    others = [_known(scores) for scores in recorded.others]
+    sets = (own_speech, silence, *others)
+    if not tokens or not others or any(len(scores) != len(tokens) for scores in sets):
         return None
-    parts = len(own[0])
-    if any(len(row) != parts for one in (*sets, *(() if by_loss else (tokens,))) for row in one):
+    parts = len(own_speech[0])
+    if any(len(row) != parts for scores in (*sets, *(() if by_loss else (tokens,))) for row in scores):
         return None
     # Where no text has a second half, nothing is said about it.
     spoken = [part for part in range(parts) if by_loss or any(row[part] for row in tokens)]
     total = float(len(tokens)) if by_loss else sum(map(sum, tokens))
     if total <= 0:
         return None
-    means = [sum(map(sum, one)) / total for one in sets]
+    means = [sum(map(sum, scores)) / total for scores in sets]
     other = sum(means[2:]) / len(others)
     return HeardInMode(
         mode=name,
@@ -162,9 +162,10 @@ def _mode(name: str, recorded: ModeScores, tokens: Scores, by_loss: bool) -> Hea
         share=None if by_loss else (means[0] - other) / (1.0 - other) if other < 1.0 else 0.0,
         by_loss=by_loss,
         p_parts=tuple(
-            exact_p([[one[row][part] for one in (own, *others)] for row in range(len(tokens))]) for part in spoken
+            exact_p([[scores[row][part] for scores in (own_speech, *others)] for row in range(len(tokens))])
+            for part in spoken
         ),
-        p_silence=exact_p([[sum(own[row]), sum(silence[row])] for row in range(len(tokens))]),
+        p_silence=exact_p([[sum(own_speech[row]), sum(silence[row])] for row in range(len(tokens))]),
     )
 
 
@@ -172,8 +173,8 @@ def _about(mode: HeardInMode, least: _Least) -> Iterator[str]:
     right = "" if mode.share is None else f"{_right(mode)}; "
     for part, p in enumerate(mode.p_parts):
         if p > ALPHA >= least.speech:
-            of = _HALVES[part] if len(mode.p_parts) > 1 else ""
-            yield f"In {mode.mode} mode the output{of} does not depend on the speech ({right}p = {p:.2g})."
+            half = _HALVES[part] if len(mode.p_parts) > 1 else ""
+            yield f"In {mode.mode} mode the output{half} does not depend on the speech ({right}p = {p:.2g})."
     if mode.p_silence > ALPHA >= least.silence:
         yield f"In {mode.mode} mode the output is as good with silence (p = {mode.p_silence:.2g})."
     if mode.share is not None and mode.share < LEAST_SHARE:

@@ -95,12 +95,12 @@ class KnownIssue:
     @property
     def found(self) -> frozenset[str]:
         """The signatures `Finding@CODE` among the issue's: what does not decide a cell's status."""
-        return frozenset(one for one in self.signatures if one.startswith(f"{FINDING}@"))
+        return frozenset(signature for signature in self.signatures if signature.startswith(f"{FINDING}@"))
 
     @property
     def failing(self) -> tuple[str, ...]:
         """The other signatures: what a cell fails with."""
-        return tuple(one for one in self.signatures if not one.startswith(f"{FINDING}@"))
+        return tuple(signature for signature in self.signatures if not signature.startswith(f"{FINDING}@"))
 
     @property
     def expects_failure(self) -> bool:
@@ -114,7 +114,11 @@ class KnownIssue:
         it where place or code are unknown.
         """
         files = files_in(place)
-        return not files or not self.code or any(one.file in files or not one.of_a_model for one in self.code)
+        return (
+            not files
+            or not self.code
+            or any(place_of_code.file in files or not place_of_code.of_a_model for place_of_code in self.code)
+        )
 
     def runs_in(self, ran: CodeThatRan) -> bool:
         """Whether some of the code at fault runs in a cell."""

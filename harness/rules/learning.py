@@ -52,19 +52,28 @@ def judge_learning(trainings: Sequence[SeedTraining]) -> LearningVerdict:
     """
     read = [(training.seed, _read(training)) for training in trainings]
     hearing = tuple(judge_hearing(training) for training in trainings)
-    learned = [one for _, one in read if isinstance(one, _Training)]
-    known = tuple(_figures(one) for one in learned)
+    learned = [training for _, training in read if isinstance(training, _Training)]
+    known = tuple(_figures(training) for training in learned)
     unknown = tuple(f"Seed {seed}: {text}" for seed, text in read if isinstance(text, str))
     unknown = unknown or (() if read else ("No training was seen.",))
     # Of a user's own rows, each another: whoever hears them may still know fewer of them than who knows all by heart.
-    listening = {one.seed for one in hearing if one.of == TRAINED and one.modes and not one.reasons}
-    excused = {one.seed: text for one in known if one.seed in listening and (text := _about_accuracy(one))}
-    hearing = tuple(_with_accuracy(one, excused.get(one.seed)) for one in hearing)
-    test, p = _trend([one.epochs for one in known], [one.steps for one in learned]) if not unknown else (None, None)
+    listening = {verdict.seed for verdict in hearing if verdict.of == TRAINED and verdict.modes and not verdict.reasons}
+    excused = {
+        figures.seed: text for figures in known if figures.seed in listening and (text := _about_accuracy(figures))
+    }
+    hearing = tuple(_with_accuracy(verdict, excused.get(verdict.seed)) for verdict in hearing)
+    test, p = (
+        _trend([figures.epochs for figures in known], [training.steps for training in learned])
+        if not unknown
+        else (None, None)
+    )
     return LearningVerdict(
         reasons={
             "unigram": (*unknown, *_about(known, _about_gain)),
-            "accuracy": (*unknown, *_about([one for one in known if one.seed not in excused], _about_accuracy)),
+            "accuracy": (
+                *unknown,
+                *_about([figures for figures in known if figures.seed not in excused], _about_accuracy),
+            ),
             "trend": unknown or _about_trend(test, p, known),
             "hearing": _about_hearing(hearing) if hearing else unknown,
         },
@@ -77,8 +86,8 @@ def judge_learning(trainings: Sequence[SeedTraining]) -> LearningVerdict:
 
 def _with_accuracy(hearing: HearingVerdict, accuracy: str | None) -> HearingVerdict:
     """With what `accuracy` would have said among what was not observed."""
-    told = (hearing.not_observed, f"accuracy: {accuracy}" if accuracy else "")
-    return replace(hearing, not_observed="; ".join(filter(None, told)))
+    reasons = (hearing.not_observed, f"accuracy: {accuracy}" if accuracy else "")
+    return replace(hearing, not_observed="; ".join(filter(None, reasons)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +125,7 @@ def _read(training: SeedTraining) -> _Training | str:
         return "its losses, accuracies and targets are not of the same steps."
     unigram = Unigram.of(criterion, targets.counts())
     constant = step_losses(unigram, targets)
-    if any(one <= 0.0 for one in constant):
+    if any(loss <= 0.0 for loss in constant):
         return "the constant prediction has nothing to lose: every token is the same."
     ends = list(accumulate(sizes))
     return _Training(
@@ -131,12 +140,12 @@ def _read(training: SeedTraining) -> _Training | str:
     )
 
 
-def _figures(one: _Training) -> SeedFigures:
-    means = [mean([one.losses[step] for step in epoch]) for epoch in one.epochs]
-    bounds = [mean([one.constant[step] for step in epoch]) for epoch in one.epochs]
-    accuracy = _accuracy(one)
+def _figures(training: _Training) -> SeedFigures:
+    means = [mean([training.losses[step] for step in epoch]) for epoch in training.epochs]
+    bounds = [mean([training.constant[step] for step in epoch]) for epoch in training.epochs]
+    accuracy = _accuracy(training)
     return SeedFigures(
-        seed=one.seed,
+        seed=training.seed,
         first_loss=means[0],
         last_loss=means[-1],
         constant_loss=bounds[-1],
@@ -157,18 +166,20 @@ class _Accuracy:
     p: float | None
 
 
-def _accuracy(one: _Training) -> _Accuracy:
-    """The first pass in the first epoch and in the last, beside what needs no hearing.
+def _accuracy(training: _Training) -> _Accuracy:
+    """The first pass in the first epoch and in the last, and the share that is possible without using the speech.
 
     The binomial distribution has a heavier upper tail than the sum of places with different shares (Hoeffding 1956),
     so the mean share accuses rather than excuses.
     """
-    if one.places is not None:
-        first, last = (one.places.right_in(epoch) for epoch in (one.epochs[0], one.epochs[-1]))
+    if training.places is not None:
+        first, last = (training.places.right_in(epoch) for epoch in (training.epochs[0], training.epochs[-1]))
         p = _binomial(last.right, last.places, last.deaf) if last.places else None
         return _Accuracy(first=first.share, last=last.share, chance=last.deaf, p=p)
-    before, (hits, total) = (_right(one.accuracies, one.targets, epoch) for epoch in (one.epochs[0], one.epochs[-1]))
-    chance = one.unigram.accuracy
+    before, (hits, total) = (
+        _right(training.accuracies, training.targets, epoch) for epoch in (training.epochs[0], training.epochs[-1])
+    )
+    chance = training.unigram.accuracy
     return _Accuracy(
         first=before[0] / before[1], last=hits / total, chance=chance, p=_binomial(round(hits), total, chance)
     )
@@ -197,43 +208,45 @@ def _trend(epochs: Sequence[Sequence[float]], steps: Sequence[Sequence[float]]) 
     from scipy.stats import kendalltau, page_trend_test
 
     if len(epochs) == 1:
-        (one,) = steps
-        if len(set(one)) == 1:
+        (losses,) = steps
+        if len(set(losses)) == 1:
             return "mann-kendall", 1.0
-        return "mann-kendall", number(float(kendalltau(range(len(one)), one, alternative="less").pvalue))
+        return "mann-kendall", number(float(kendalltau(range(len(losses)), losses, alternative="less").pvalue))
     falling = list(range(lengths.pop(), 0, -1))
     return "page", float(page_trend_test([list(block) for block in epochs], predicted_ranks=falling).pvalue)
 
 
 def _about(known: Sequence[SeedFigures], about: Callable[[SeedFigures], str | None]) -> tuple[str, ...]:
-    return tuple(f"Seed {one.seed}: {text}" for one in known if (text := about(one)))
+    return tuple(f"Seed {figures.seed}: {text}" for figures in known if (text := about(figures)))
 
 
-def _about_gain(one: SeedFigures) -> str | None:
-    if one.gain >= GAIN:
+def _about_gain(figures: SeedFigures) -> str | None:
+    if figures.gain >= GAIN:
         return None
     return (
-        f"the attention loss came to {one.last_loss:.4g} in the last epoch, where a constant prediction that never "
-        f"listens costs {one.constant_loss:.4g}; at most {(1 - GAIN) * one.constant_loss:.4g} is required."
+        f"the attention loss came to {figures.last_loss:.4g} in the last epoch, where a constant prediction that never "
+        f"listens costs {figures.constant_loss:.4g}; at most {(1 - GAIN) * figures.constant_loss:.4g} is required."
     )
 
 
-def _about_accuracy(one: SeedFigures) -> str | None:
-    if one.accuracy_p is None or (one.accuracy_p <= ACCURACY_ALPHA and one.last_accuracy > one.first_accuracy):
+def _about_accuracy(figures: SeedFigures) -> str | None:
+    if figures.accuracy_p is None or (
+        figures.accuracy_p <= ACCURACY_ALPHA and figures.last_accuracy > figures.first_accuracy
+    ):
         return None
     return (
-        f"{one.last_accuracy:.1%} of the tokens were right in the last epoch ({one.first_accuracy:.1%} in the first), "
-        f"where {one.constant_accuracy:.1%} can be right without hearing (p = {one.accuracy_p:.2g})."
+        f"{figures.last_accuracy:.1%} of the tokens were right in the last epoch ({figures.first_accuracy:.1%} in the "
+        f"first), where {figures.constant_accuracy:.1%} can be right without hearing (p = {figures.accuracy_p:.2g})."
     )
 
 
 def _about_hearing(verdicts: Sequence[HearingVerdict]) -> tuple[str, ...]:
-    return tuple(f"Seed {one.seed}: {reason}" for one in verdicts for reason in one.reasons)
+    return tuple(f"Seed {verdict.seed}: {reason}" for verdict in verdicts for reason in verdict.reasons)
 
 
 def _about_trend(test: str | None, p: float | None, known: Sequence[SeedFigures]) -> tuple[str, ...]:
     if p is None:
-        lengths = ", ".join(str(len(one.epochs)) for one in known) or "no"
+        lengths = ", ".join(str(len(figures.epochs)) for figures in known) or "no"
         return (f"Too few epochs for a trend test, or unequal numbers: {lengths}.",)
     if p <= TREND_ALPHA:
         return ()

@@ -71,7 +71,7 @@ def growth_reasons(metrics: TrainingMetrics) -> tuple[str, ...] | None:
     on_gpu = metrics.peak_allocated_bytes is not None
     bound = GPU_GROWTH_BYTES if on_gpu else growth_allowed(metrics.invariants.trainable_bytes)
     batches = _batches(metrics) if on_gpu else None
-    found = {
+    growth_by_series = {
         name: growth(series, batches)
         for name, recorded in (
             ("held_bytes", metrics.held_bytes),
@@ -79,12 +79,12 @@ def growth_reasons(metrics: TrainingMetrics) -> tuple[str, ...] | None:
         )
         if (series := whole(numbers(recorded))) is not None and len(series) >= LEAST_STEPS
     }
-    if not found:
+    if not growth_by_series:
         return None
     return tuple(
-        f"{SERIES[name]} grew by {_size(one.slope)} a step{_span(one)}, and never stopped."
-        for name, one in found.items()
-        if one.slope > bound and one.lasting > bound / 2 and one.p <= GROWTH_ALPHA / len(found)
+        f"{SERIES[name]} grew by {_size(growing.slope)} a step{_span(growing)}, and never stopped."
+        for name, growing in growth_by_series.items()
+        if growing.slope > bound and growing.lasting > bound / 2 and growing.p <= GROWTH_ALPHA / len(growth_by_series)
     )
 
 
@@ -122,12 +122,12 @@ def _met_again(batches: Sequence[object]) -> int | None:
 
     What happens once, when a batch is met for the first time, is over by then.
     """
-    seen: set[object] = set()
+    met: set[object] = set()
     for step, batch in enumerate(batches):
-        if batch in seen:
+        if batch in met:
             visits = Counter(batches[step:])
-            return step if len(seen) == len(visits) and min(visits.values()) >= LEAST_VISITS else None
-        seen.add(batch)
+            return step if len(met) == len(visits) and min(visits.values()) >= LEAST_VISITS else None
+        met.add(batch)
     return None
 
 
@@ -145,20 +145,20 @@ def _slope(series: Sequence[float], seasons: Sequence[object] | None) -> float:
     """The median of the slopes between any two steps, of the same batch where there are `seasons`; 0 without any."""
     slopes = [
         (series[later] - series[step]) / (later - step)
-        for steps in _alike(len(series), seasons)
+        for steps in _steps_by_batch(len(series), seasons)
         for step, later in combinations(steps, 2)
     ]
     return median(slopes) if slopes else 0.0
 
 
-def _alike(steps: int, seasons: Sequence[object] | None) -> list[list[int]]:
+def _steps_by_batch(steps: int, seasons: Sequence[object] | None) -> list[list[int]]:
     """The numbers of the steps, those of one batch together."""
     if seasons is None:
         return [list(range(steps))]
-    found: dict[object, list[int]] = defaultdict(list)
+    steps_by_batch: dict[object, list[int]] = defaultdict(list)
     for step, batch in enumerate(seasons):
-        found[batch].append(step)
-    return list(found.values())
+        steps_by_batch[batch].append(step)
+    return list(steps_by_batch.values())
 
 
 def _p(series: Sequence[float], seasons: Sequence[object] | None) -> float:
@@ -168,7 +168,7 @@ def _p(series: Sequence[float], seasons: Sequence[object] | None) -> float:
 
         return float(kendalltau(range(len(series)), series, alternative="greater").pvalue)
     score, variance = 0, 0.0
-    for steps in _alike(len(series), seasons):
+    for steps in _steps_by_batch(len(series), seasons):
         values = [series[step] for step in steps]
         score += sum((b > a) - (b < a) for a, b in combinations(values, 2))
         ties = sum(_weight(times) for times in Counter(values).values())
@@ -189,7 +189,7 @@ def _size(size: float) -> str:
     return f"{size / 1024**2:.1f} MiB" if size >= 1024**2 else f"{size / 1024:.0f} KiB"
 
 
-def _span(one: MemoryGrowth) -> str:
-    if one.by_batch:
+def _span(found: MemoryGrowth) -> str:
+    if found.by_batch:
         return ", steps with the same batch compared"
     return " over the second half of the training"

@@ -57,13 +57,13 @@ def conflicts_with(outcome: Outcome, issue: KnownIssue) -> bool:
     """Whether that an issue does not show in an outcome says anything: not of what the cell was never asked."""
     if not issue.expects_failure:
         return False
-    asked = _asked(outcome)
+    tested = _tested_names(outcome)
     findings = [CompoundSignature.of(signature) for signature in issue.failing]
-    return asked is None or not findings or any(one is None or one.names <= asked for one in findings)
+    return tested is None or not findings or any(compound is None or compound.names <= tested for compound in findings)
 
 
-def _asked(outcome: Outcome) -> frozenset[str] | None:
-    """The parts that the cell's check asked about; None where it does not say."""
+def _tested_names(outcome: Outcome) -> frozenset[str] | None:
+    """The parts that the cell's check tested; None where it does not say."""
     match outcome.common:
         case TrainingEvidence(training=TrainingVerdict() as verdict):
             learned = _LEARNED if verdict.learning else frozenset[str]()
@@ -84,17 +84,17 @@ def explain(outcome: Outcome, listed: Sequence[KnownIssue]) -> Explanation | Non
     absent: list[KnownIssue] = []
     explained: set[str] = set()
     for issue in listed:
-        own = [
-            one
+        compounds = [
+            compound
             for signature in issue.signatures
-            if (one := CompoundSignature.of(signature)) and one.kind == finding.kind
+            if (compound := CompoundSignature.of(signature)) and compound.kind == finding.kind
         ]
-        showing = [one for one in own if one.names <= finding.names]
-        for one in showing:
-            explained |= one.names
+        showing = [compound for compound in compounds if compound.names <= finding.names]
+        for compound in showing:
+            explained |= compound.names
         if showing:
             shown.append(issue)
-        elif own and conflicts_with(outcome, issue):
+        elif compounds and conflicts_with(outcome, issue):
             absent.append(issue)
     unexplained = tuple(sorted(finding.names - explained))
     return Explanation(issues=tuple(shown), unexplained=unexplained, absent=tuple(absent))

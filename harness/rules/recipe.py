@@ -25,10 +25,10 @@ def warmup_rate(base: float, warmup_steps: float, step: int) -> float:
 
 def training_departure(metrics: TrainingMetrics) -> str:
     """As `departure`, of a `finetune` cell's training."""
-    told = metrics.invariants
+    invariants = metrics.invariants
     planned = PlannedTraining(
-        learning_rate=told.learning_rate,
-        warmup_steps=told.warmup_steps,
+        learning_rate=invariants.learning_rate,
+        warmup_steps=invariants.warmup_steps,
         steps=metrics.steps_expected,
         steps_unknown=metrics.steps_unknown,
     )
@@ -60,16 +60,19 @@ def departure(config: ConfigInForce | None, plan: PlannedTraining, recipe: Recip
     if config.scheduler != "warmuplr" or number(plan.warmup_steps) is None:
         return f"the configuration's schedule is `{config.scheduler}`"
     meant = _distance(plan.learning_rate, plan.warmup_steps, plan.steps)
-    wanted = _distance(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
-    if wanted is None:
+    usual_distance = _distance(recipe.learning_rate, recipe.warmup_steps, recipe.steps)
+    if usual_distance is None:
         return ""
     if meant is None:
         return f"the number of steps is not known: {plan.steps_unknown or 'no reason was recorded'}"
     peak, usual = number(plan.learning_rate) or 0.0, recipe.learning_rate or 0.0
     if peak > usual:
         return f"the configuration's learning rate of {peak:g} is above the recipe's {usual:g}"
-    if meant < wanted:
-        return f"the configuration's learning rates add up to {meant:.2g} over its steps, the recipe's to {wanted:.2g}"
+    if meant < usual_distance:
+        return (
+            f"the configuration's learning rates add up to {meant:.2g} over its steps, the recipe's to "
+            f"{usual_distance:.2g}"
+        )
     return ""
 
 
@@ -80,7 +83,7 @@ def is_frozen(metrics: TrainingMetrics, group: str) -> bool:
 
 def _distance(rate: object, warmup: object, steps: object) -> float | None:
     """The sum of WarmupLR's rates: about how far an adaptive optimizer can move a weight."""
-    base, rise, taken = number(rate), number(warmup), count(steps)
-    if base is None or rise is None or rise < 1 or not taken:
+    base, rise, steps_taken = number(rate), number(warmup), count(steps)
+    if base is None or rise is None or rise < 1 or not steps_taken:
         return None
-    return sum(warmup_rate(base, rise, step) for step in range(1, taken + 1))
+    return sum(warmup_rate(base, rise, step) for step in range(1, steps_taken + 1))

@@ -39,36 +39,36 @@ def apply_absence_rule(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
         version = version_of(outcome.cell.release)
         if version is not None and outcome.status in _RAN:
             ran[_question(outcome.cell)].append(version)
-    settled = [_settled(outcome, ran) for outcome in outcomes]
-    gone = {one.cell.id for one in settled if one.failure is not None and one.failure.type == ABSENT}
-    return tuple(_with_its_root(one, gone) for one in settled)
+    resolved = [_resolved(outcome, ran) for outcome in outcomes]
+    failed = {outcome.cell.id for outcome in resolved if outcome.failure is not None and outcome.failure.type == ABSENT}
+    return tuple(_with_its_root(outcome, failed) for outcome in resolved)
 
 
-def _settled(outcome: Outcome, ran: Mapping[Cell, Sequence[Version]]) -> Outcome:
+def _resolved(outcome: Outcome, ran: Mapping[Cell, Sequence[Version]]) -> Outcome:
     version = version_of(outcome.cell.release)
     if outcome.status is not Status.SKIPPED or version is None:
         return outcome
     name = outcome.common.absent
     first = Version(FIRST[name]) if name in FIRST else None
     if first is not None and first <= version:
-        return _gone(outcome, name, f"releases have it since {first}")
-    older = max((one for one in ran.get(_question(outcome.cell), ()) if one < version), default=None)
+        return _absent(outcome, name, f"releases have it since {first}")
+    older = max((other for other in ran.get(_question(outcome.cell), ()) if other < version), default=None)
     if older is not None:
-        return _gone(outcome, name, f"{older} has it")
+        return _absent(outcome, name, f"{older} has it")
     if first is not None:
         return replace(outcome, reason=f"{outcome.reason}: not yet, {first} is the first that has it")
     return outcome
 
 
-def _gone(outcome: Outcome, name: str, who: str) -> Outcome:
+def _absent(outcome: Outcome, name: str, who: str) -> Outcome:
     reason = f"{outcome.reason}, though {who}: it was taken away"
     failure = Failure(type=ABSENT, message=reason, signature=f"{ABSENT}@{name or outcome.cell.check}")
     return replace(outcome, status=Status.FAILED, reason=reason, failure=failure)
 
 
-def _with_its_root(outcome: Outcome, gone: set[str]) -> Outcome:
+def _with_its_root(outcome: Outcome, failed: set[str]) -> Outcome:
     root = outcome.common.skipped_with
-    if root not in gone:
+    if root not in failed:
         return outcome
     evidence = {**outcome.evidence, BLOCKED_BY: root}
     reason = f"depends on {root}, which failed"

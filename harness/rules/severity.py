@@ -85,7 +85,7 @@ DATA_FAMILIES = (
     *("ranks", "remainder", "row", "rows", "shuffle", "slices", "start", "steps", "text", "validation"),
 )
 """Beginnings, up to the first underscore, of the names of questions about some rows or batches: they are lost, changed
-or invented, and the training goes on with the others, so these are `wrong`."""
+or invented, and the training continues with the others, so these are `wrong`."""
 
 TRAINING: Mapping[str, Severity] = MappingProxyType(
     {

@@ -71,8 +71,8 @@ def judge_invariants(metrics: TrainingMetrics) -> InvariantsVerdict:
     """Check every invariant on the metrics of a `finetune` cell."""
     judged = {name: about(metrics) for name, about in INVARIANTS.items()}
     return InvariantsVerdict(
-        reasons={name: found for name, found in judged.items() if found is not None},
-        not_observed=tuple(name for name, found in judged.items() if found is None),
+        reasons={name: reasons for name, reasons in judged.items() if reasons is not None},
+        not_observed=tuple(name for name, reasons in judged.items() if reasons is None),
     )
 
 
@@ -81,17 +81,17 @@ def _train_conf(metrics: TrainingMetrics) -> Mapping[str, object]:
 
 
 def _epochs(metrics: TrainingMetrics) -> Judged:
-    seen, expected = metrics.epochs, metrics.epochs_expected
+    observed, expected = metrics.epochs, metrics.epochs_expected
     if expected is None:
         return None
     settings = _train_conf(metrics)
-    if number(settings.get("early_stopping_patience")) and seen is not None and seen < expected:
+    if number(settings.get("early_stopping_patience")) and observed is not None and observed < expected:
         return None
     if metrics.invariants.epochs_numbered is False and "validate_interval" in settings:
         # Counted by the trainer's validations, of which some are within an epoch.
         return None
-    ran = "an unknown number" if seen is None else seen
-    return () if seen == expected else (f"The trainer ran {ran} of {expected} epochs.",)
+    ran = "an unknown number" if observed is None else observed
+    return () if observed == expected else (f"The trainer ran {ran} of {expected} epochs.",)
 
 
 def _schedule(metrics: TrainingMetrics) -> Judged:
@@ -103,8 +103,10 @@ def _schedule(metrics: TrainingMetrics) -> Judged:
         expected = warmup_rate(base, warmup, step)
         if not _near(rate, expected):
             ahead = next((n for n in range(1, 4 * len(rates)) if _near(rate, warmup_rate(base, warmup, n))), None)
-            seen = f" (the schedule has it at step {ahead})" if ahead and ahead != step else ""
-            return (f"Step {step} was taken at a learning rate of {rate:.4g}{seen}; its schedule says {expected:.4g}.",)
+            position = f" (the schedule has it at step {ahead})" if ahead and ahead != step else ""
+            return (
+                f"Step {step} was taken at a learning rate of {rate:.4g}{position}; its schedule says {expected:.4g}.",
+            )
     return ()
 
 
@@ -140,22 +142,22 @@ def _near(rate: float, expected: float) -> bool:
 def _clipping(metrics: TrainingMetrics) -> Judged:
     clip = number(metrics.invariants.gradient_clip)
     norms = [
-        (one.step + 1, norm, number(one.found_by_clipping))
-        for one in metrics.invariants.norms_before_steps
-        if (norm := number(one.norm)) is not None
+        (step.step + 1, norm, number(step.found_by_clipping))
+        for step in metrics.invariants.norms_before_steps
+        if (norm := number(step.norm)) is not None
     ]
     # Gradients below the bound are the same with and without clipping.
-    if clip is None or clip <= 0 or not any(max(norm, found or 0.0) > clip for _, norm, found in norms):
+    if clip is None or clip <= 0 or not any(max(norm, measured or 0.0) > clip for _, norm, measured in norms):
         return None
-    for step, norm, found in norms:
-        left = clip if found is None else min(found, clip)
-        if found is None and norm > left * (1 + CLIP_TOLERANCE):
+    for step, norm, measured in norms:
+        left = clip if measured is None else min(measured, clip)
+        if measured is None and norm > left * (1 + CLIP_TOLERANCE):
             return (
                 f"Step {step} was taken with a gradient of norm {norm:.4g}, without clipping; {clip:g} is configured.",
             )
-        if found is not None and abs(norm - left) > CLIP_TOLERANCE * left:
+        if measured is not None and abs(norm - left) > CLIP_TOLERANCE * left:
             return (
-                f"Step {step} was taken with a gradient of norm {norm:.4g}, where clipping {found:.4g} at {clip:g} "
+                f"Step {step} was taken with a gradient of norm {norm:.4g}, where clipping {measured:.4g} at {clip:g} "
                 f"leaves {left:.4g}.",
             )
     return ()
@@ -165,8 +167,9 @@ def _configuration(metrics: TrainingMetrics) -> Judged:
     if not metrics.invariants.configuration_source:
         return None
     return tuple(
-        f"`{one.key}` is {one.asked!r} by command line and model folder, and the trainer works with {one.in_force!r}."
-        for one in metrics.invariants.configuration[:5]
+        f"`{setting.key}` is {setting.asked!r} by command line and model folder, and the trainer works with "
+        f"{setting.in_force!r}."
+        for setting in metrics.invariants.configuration[:5]
     )
 
 
@@ -179,9 +182,9 @@ def _frozen(metrics: TrainingMetrics) -> Judged:
 
 
 def _start(metrics: TrainingMetrics) -> Judged:
-    found = _named(_not_from_checkpoint, "did not start from the checkpoint that the model folder names.", metrics)
+    reasons = _named(_not_from_checkpoint, "did not start from the checkpoint that the model folder names.", metrics)
     missing = metrics.invariants.start_missing
-    return (f"{missing}: {found[0]}",) if found and missing else found
+    return (f"{missing}: {reasons[0]}",) if reasons and missing else reasons
 
 
 def _named(
@@ -194,16 +197,16 @@ def _named(
     return (f"{some(names)} {text}",) if names else ()
 
 
-def _not_from_checkpoint(seen: InvariantObservations) -> Sequence[str] | None:
-    return seen.not_from_checkpoint
+def _not_from_checkpoint(observations: InvariantObservations) -> Sequence[str] | None:
+    return observations.not_from_checkpoint
 
 
-def _without_gradient(seen: InvariantObservations) -> Sequence[str] | None:
-    return seen.without_gradient
+def _without_gradient(observations: InvariantObservations) -> Sequence[str] | None:
+    return observations.without_gradient
 
 
-def _not_in_optimizer(seen: InvariantObservations) -> Sequence[str] | None:
-    return seen.not_in_optimizer
+def _not_in_optimizer(observations: InvariantObservations) -> Sequence[str] | None:
+    return observations.not_in_optimizer
 
 
 def _clearing(metrics: TrainingMetrics) -> Judged:
@@ -217,15 +220,15 @@ def _clearing(metrics: TrainingMetrics) -> Judged:
 
 def _statistics(metrics: TrainingMetrics) -> Judged:
     reasons = []
-    apart = number(metrics.invariants.loss_difference)
-    if apart is not None and apart > LOSS_TOLERANCE:
-        reasons.append(f"The statistic `loss` is not the loss that was returned: up to {apart:.2%} apart.")
-    stated, counted = numbers(metrics.stats.get("acc")), numbers(metrics.accuracy_recomputed)
-    pairs = [(a, b) for a, b in zip(stated, counted, strict=False) if a is not None and b is not None]
+    difference = number(metrics.invariants.loss_difference)
+    if difference is not None and difference > LOSS_TOLERANCE:
+        reasons.append(f"The statistic `loss` is not the loss that was returned: up to {difference:.2%} apart.")
+    logged, counted = numbers(metrics.stats.get("acc")), numbers(metrics.accuracy_recomputed)
+    pairs = [(a, b) for a, b in zip(logged, counted, strict=False) if a is not None and b is not None]
     worst = max(pairs, key=lambda pair: abs(pair[0] - pair[1]), default=None)
     if worst is not None and abs(worst[0] - worst[1]) > ACCURACY_TOLERANCE:
         reasons.append(f"The statistic `acc` says {worst[0]:.4g} where the first pass got {worst[1]:.4g} right.")
-    return tuple(reasons) if apart is not None or pairs else None
+    return tuple(reasons) if difference is not None or pairs else None
 
 
 def _batches(metrics: TrainingMetrics) -> Judged:
@@ -249,36 +252,36 @@ def _batches(metrics: TrainingMetrics) -> Judged:
         # An epoch that is cut short is a matter of steps.
         complete = (expected if least is None else least) <= size * epochs <= expected
         if complete and not _is_listed(sorted(rows.values()), listed, optional):
-            seen = f"{len(rows)} utterances {min(rows.values())} to {max(rows.values())} times"
-            return (f"Epoch {epoch} brought {seen}; {len(listed)} are listed {listed[0]} to {listed[-1]} times.",)
+            counts = f"{len(rows)} utterances {min(rows.values())} to {max(rows.values())} times"
+            return (f"Epoch {epoch} brought {counts}; {len(listed)} are listed {listed[0]} to {listed[-1]} times.",)
     return ()
 
 
-def _is_listed(seen: Sequence[int], listed: Sequence[int], optional: Sequence[int]) -> bool:
+def _is_listed(arrivals: Sequence[int], listed: Sequence[int], optional: Sequence[int]) -> bool:
     """Whether these are the utterances that have to arrive, with any of those that a limit may leave out."""
     choices: set[tuple[int, ...]] = {()}
     for size in optional[:_MOST_OPTIONAL]:
         choices |= {(*choice, size) for choice in choices}
-    return any(list(seen) == sorted((*listed, *choice)) for choice in choices)
+    return any(list(arrivals) == sorted((*listed, *choice)) for choice in choices)
 
 
 def _log(metrics: TrainingMetrics) -> Judged:
-    seen, steps, config = metrics.invariants, metrics.steps, metrics.config_in_force
-    lines = seen.log_lines
+    observations, steps, config = metrics.invariants, metrics.steps, metrics.config_in_force
+    lines = observations.log_lines
     if not lines or steps is None or _train_conf(metrics).get("log_interval", 1) != 1:
         return None
     # A line for each batch. The last batches of an accumulation that was not completed belong to no step.
-    batches, gathered = seen.forwards or steps, count(config.accum_grad if config else None) or 1
+    batches, gathered = observations.forwards or steps, count(config.accum_grad if config else None) or 1
     if gathered > 1 and lines == steps:
         # One line for each step, of one of its batches: which, is not known.
         return None
     if not batches <= lines < batches + gathered:
         took = f"{steps} steps" if gathered == 1 else f"{steps} steps of {gathered} batches"
         return (f"The trainer logged {lines} {'steps' if gathered == 1 else 'batches'} and took {took}.",)
-    for name, value in seen.log_differences.items():
-        apart = number(value)
-        largest = max((abs(one) for one in _logged(metrics, name) if one is not None), default=0.0)
-        if apart is None or apart > PRINTED + LOSS_TOLERANCE * largest:
+    for name, value in observations.log_differences.items():
+        difference = number(value)
+        largest = max((abs(value) for value in _logged(metrics, name) if value is not None), default=0.0)
+        if difference is None or difference > PRINTED + LOSS_TOLERANCE * largest:
             return (f"What the trainer logged of `{name}` is up to {value} from what the model gave it.",)
     return ()
 
@@ -288,20 +291,20 @@ def _logged(metrics: TrainingMetrics, name: str) -> Sequence[float | None]:
 
 
 def _accumulation(metrics: TrainingMetrics) -> Judged:
-    found = metrics.accumulation
-    if found is None:
+    accumulation = metrics.accumulation
+    if accumulation is None:
         return None
-    times = found.batches
-    if found.failure:
-        return (f"Accumulating over {times} batches ends in {found.failure}.",)
-    apart = number(found.relative_difference)
-    if apart is not None and apart <= GRADIENT_TOLERANCE:
+    times = accumulation.batches
+    if accumulation.failure:
+        return (f"Accumulating over {times} batches ends in {accumulation.failure}.",)
+    difference = number(accumulation.relative_difference)
+    if difference is not None and difference <= GRADIENT_TOLERANCE:
         return ()
+    expected = accumulation.norm_at_once if accumulation.norm_of_mean is None else accumulation.norm_of_mean
     return (
         f"The gradient accumulated over {times} batches is not the mean of theirs: "
-        f"norm {_four_digits(found.norm_accumulated)} against "
-        f"{_four_digits(found.norm_at_once if found.norm_of_mean is None else found.norm_of_mean)}, "
-        f"relative difference {_four_digits(apart)}.",
+        f"norm {_four_digits(accumulation.norm_accumulated)} against {_four_digits(expected)}, "
+        f"relative difference {_four_digits(difference)}.",
     )
 
 
@@ -333,9 +336,9 @@ def _about_ranks(name: str, run: RanksTraining) -> Iterator[str]:
         ),
     )
     for figure, allowed, sentence in compared:
-        apart = number(figure)
-        if figure is not Absent.ABSENT and (apart is None or apart > allowed):
-            yield f"With two processes ({name}) {sentence}: relative difference {_four_digits(apart)}."
+        difference = number(figure)
+        if figure is not Absent.ABSENT and (difference is None or difference > allowed):
+            yield f"With two processes ({name}) {sentence}: relative difference {_four_digits(difference)}."
     if run.losses:
         for sentence in _other_losses(run.losses):
             yield f"With two processes ({name}) {sentence}"
@@ -345,18 +348,18 @@ def _other_losses(losses: RankLosses) -> Iterator[str]:
     """Where every process has the same rows: ranks whose losses are not those of a single process."""
     single, again = whole(numbers(losses.single)), whole(numbers(losses.again))
     for rank, recorded in enumerate(losses.ranks):
-        mine = whole(numbers(recorded))
-        if not single or not mine or len(mine) != len(single):
-            yield f"rank {rank} has not the losses of a single process: there are {_many(mine)} for {_many(single)}."
+        of_rank = whole(numbers(recorded))
+        if not single or not of_rank or len(of_rank) != len(single):
+            yield f"rank {rank} has not the losses of a single process: there are {_many(of_rank)} for {_many(single)}."
             continue
-        allowed = [LOSS_TOLERANCE * abs(one) for one in single]
+        allowed = [LOSS_TOLERANCE * abs(loss) for loss in single]
         if again and len(again) == len(single):
             # What two equal trainings of one process differ by on this device.
-            noise = NOISES * max(abs(one - other) for one, other in zip(single, again, strict=True))
-            allowed = [max(one, noise) for one in allowed]
-        for step, (one, other) in enumerate(zip(single, mine, strict=True)):
-            if abs(one - other) > allowed[step]:
-                yield f"rank {rank} has a loss of {other:.6g} at step {step + 1}, a single process {one:.6g}."
+            noise = NOISES * max(abs(first - second) for first, second in zip(single, again, strict=True))
+            allowed = [max(bound, noise) for bound in allowed]
+        for step, (expected, actual) in enumerate(zip(single, of_rank, strict=True)):
+            if abs(expected - actual) > allowed[step]:
+                yield f"rank {rank} has a loss of {actual:.6g} at step {step + 1}, a single process {expected:.6g}."
                 break
 
 

@@ -62,14 +62,16 @@ def judge_training(metrics: TrainingMetrics) -> TrainingVerdict:
         learning, invariants = judge_learning(metrics.trainings), judge_invariants(metrics)
         groups = [group for group in groups if not is_frozen(metrics, group)]
         conditions |= {"losses": _about_losses(losses), "parameters": _about_changes(changes, groups)}
-        not_observed |= {name: other for name, found in learning.reasons.items() if found and other}
-        conditions |= {name: found for name, found in learning.reasons.items() if name not in not_observed}
+        not_observed |= {name: other for name, unmet_reasons in learning.reasons.items() if unmet_reasons and other}
+        conditions |= {
+            name: unmet_reasons for name, unmet_reasons in learning.reasons.items() if name not in not_observed
+        }
         conditions |= invariants.reasons
-    reasons = tuple(reason for found in conditions.values() for reason in found)
+    reasons = tuple(reason for unmet_reasons in conditions.values() for reason in unmet_reasons)
     return TrainingVerdict(
         passed=not reasons,
         reasons=reasons,
-        unmet=tuple(name for name, found in conditions.items() if found),
+        unmet=tuple(name for name, unmet_reasons in conditions.items() if unmet_reasons),
         steps=steps,
         steps_expected=metrics.steps_expected,
         epochs=len(metrics.epoch_losses),
@@ -82,7 +84,7 @@ def judge_training(metrics: TrainingMetrics) -> TrainingVerdict:
 
 def _smallest(changes: Mapping[str, float | None], groups: Sequence[str]) -> float | None:
     moved = [number(changes.get(group)) for group in groups]
-    return None if None in moved else min((one for one in moved if one is not None), default=None)
+    return None if None in moved else min((change for change in moved if change is not None), default=None)
 
 
 def _about_steps(metrics: TrainingMetrics) -> list[str]:

@@ -84,24 +84,28 @@ class Unigram:
     def of(cls, criterion: Criterion, counts: Mapping[int, int]) -> Self:
         """From how often each token occurs; at least one does."""
         total = sum(counts.values())
-        confidence, rest = 1.0 - criterion.smoothing, _rest(criterion)
+        confidence, other_share = 1.0 - criterion.smoothing, _share_of_others(criterion)
         shares = {token: times / total for token, times in counts.items()}
         return cls(
             criterion=criterion,
-            logarithms={token: math.log(confidence * u + rest * (1.0 - u)) for token, u in shares.items()},
-            other=math.log(rest) if rest else 0.0,
+            logarithms={token: math.log(confidence * u + other_share * (1.0 - u)) for token, u in shares.items()},
+            other=math.log(other_share) if other_share else 0.0,
             accuracy=max(shares.values()),
         )
 
     def loss(self, batch: Sequence[Row]) -> float:
         """The loss of the constant prediction on one batch, in nats, normalised as the criterion does."""
         criterion = self.criterion
-        confidence, rest = 1.0 - criterion.smoothing, _rest(criterion)
+        confidence, other_share = 1.0 - criterion.smoothing, _share_of_others(criterion)
         everything = math.fsum(self.logarithms.values()) + (criterion.classes - len(self.logarithms)) * self.other
-        entropy = confidence * math.log(confidence) + (criterion.smoothing * math.log(rest) if rest else 0.0)
+        entropy = confidence * math.log(confidence) + (
+            criterion.smoothing * math.log(other_share) if other_share else 0.0
+        )
         tokens = [token for row in batch for token in row]
         known = (self.logarithms.get(token, self.other) for token in tokens)
-        summed = math.fsum(entropy - confidence * one - rest * (everything - one) for one in known)
+        summed = math.fsum(
+            entropy - confidence * logarithm - other_share * (everything - logarithm) for logarithm in known
+        )
         return summed / (len(tokens) if criterion.normalize_length else len(batch))
 
 
@@ -110,7 +114,7 @@ def step_losses(unigram: Unigram, targets: UnigramTargets) -> tuple[float, ...]:
     return tuple(mean([unigram.loss(batch) for batch in step]) for step in targets.steps)
 
 
-def _rest(criterion: Criterion) -> float:
+def _share_of_others(criterion: Criterion) -> float:
     return criterion.smoothing / (criterion.classes - 1)
 
 

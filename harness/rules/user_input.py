@@ -58,8 +58,8 @@ def _no_row(rows: UserRows) -> str:
 
 
 def _what_happened(outcome: Outcome) -> str:
-    seen = outcome.training or outcome.metrics_as(DecodeMetrics)
-    steps = seen.steps if seen else None
+    metrics = outcome.training or outcome.metrics_as(DecodeMetrics)
+    steps = metrics.steps if metrics else None
     if outcome.failure is not None:
         return f"The release ends with {outcome.failure.signature}."
     if outcome.status is not Status.PASSED:
@@ -74,14 +74,14 @@ def rows_reasons(metrics: TrainingMetrics) -> tuple[str, ...] | None:
 
     None where it was not observed, and where the training was cut short: that is a matter of steps.
     """
-    found = metrics.user_rows
-    if found is None or found.missed_count is None or metrics.steps != metrics.steps_expected:
+    user_rows = metrics.user_rows
+    if user_rows is None or user_rows.missed_count is None or metrics.steps != metrics.steps_expected:
         return None
-    if not found.missed_count:
+    if not user_rows.missed_count:
         return ()
-    named = found.missed[:5]
-    lines = ", ".join(f"line {one.line} ({one.times} times)" for one in named)
-    more = f" and {found.missed_count - len(named)} more" if found.missed_count > len(named) else ""
+    named = user_rows.missed[:5]
+    lines = ", ".join(f"line {row.line} ({row.times} times)" for row in named)
+    more = f" and {user_rows.missed_count - len(named)} more" if user_rows.missed_count > len(named) else ""
     return (f"Rows that its own limits allow reached training less often than there were epochs: {lines}{more}.",)
 
 
@@ -90,25 +90,25 @@ def attribute(outcome: Outcome) -> Outcome:
     failure = outcome.failure
     if outcome.status not in _FAILED or failure is None or outcome.common.yours:
         return outcome
-    own, rows = outcome.common.own_settings, outcome.common.user_rows
-    reason = _by_settings(outcome, failure, own) if own else ""
+    own_settings, rows = outcome.common.own_settings, outcome.common.user_rows
+    reason = _by_settings(outcome, failure, own_settings) if own_settings else ""
     reason = reason or (_by_file(failure, rows) if rows else "")
     return replace(outcome, evidence={**outcome.evidence, YOURS: {"reason": reason}}) if reason else outcome
 
 
-def _by_settings(outcome: Outcome, failure: Failure, own: OwnSettings) -> str:
-    file = own.file
+def _by_settings(outcome: Outcome, failure: Failure, own_settings: OwnSettings) -> str:
+    file = own_settings.file
     control = outcome.training_evidence.control if outcome.training_evidence else None
     if control and control.failure == failure.signature:
         return ""
-    for path, value in own.settings.items():
+    for path, value in own_settings.settings.items():
         if names_setting(failure, path, value):
-            near = own.near.get(path)
+            near = own_settings.near.get(path)
             meant = f'; did you mean "{near}"?' if near else ""
-            return f"{file} sets `{path}: {value}`, which the release ends at: {_told(failure)}{meant}"
+            return f"{file} sets `{path}: {value}`, which the release ends at: {_exception_in_words(failure)}{meant}"
     if control and control.failure is None and (control.finite is None or _diverged(failure, control)):
-        listed = ", ".join(f"`{path}`" for path in own.settings)
-        return f"it ends so with the settings of {file} ({listed}) and not without them: {_told(failure)}"
+        listed = ", ".join(f"`{path}`" for path in own_settings.settings)
+        return f"it ends so with the settings of {file} ({listed}) and not without them: {_exception_in_words(failure)}"
     return ""
 
 
@@ -151,14 +151,13 @@ def _by_file(failure: Failure, rows: UserRows) -> str:
         return ""
     name = rows.file
     if name in failure.message:
-        return f"the release ends at {name}: {_told(failure)}"
+        return f"the release ends at {name}: {_exception_in_words(failure)}"
     recording = _RECORDING.search(failure.message)
     if recording:
-        return (
-            f"the release ends at a recording that {name} lists, {PurePosixPath(recording[0]).name}: {_told(failure)}"
-        )
+        file = PurePosixPath(recording[0]).name
+        return f"the release ends at a recording that {name} lists, {file}: {_exception_in_words(failure)}"
     return ""
 
 
-def _told(failure: Failure) -> str:
+def _exception_in_words(failure: Failure) -> str:
     return f"{failure.type}: {failure.message}"

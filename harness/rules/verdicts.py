@@ -69,7 +69,7 @@ class JudgedOutcome:
 
     def severity_of(self, part: str) -> Severity | None:
         """That of one question, property or condition of the check; None where that is not among the defects."""
-        return gravest(one.severity for one in self.defects if one.signature.partition("@")[2] == part)
+        return gravest(defect.severity for defect in self.defects if defect.signature.partition("@")[2] == part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +113,10 @@ def exit_code(
     What `changed` against the machine's baseline counts like a regression, for better
     or worse.
     """
-    verdicts = {one.verdict for one in judged}
+    verdicts = {item.verdict for item in judged}
     if changed or verdicts & {Verdict.REGRESSION, Verdict.UNEXPECTED_PASS}:
         return EXIT_UNEXPECTED
-    without = {cell.id for cell in planned} - {one.outcome.cell.id for one in judged}
+    without = {cell.id for cell in planned} - {item.outcome.cell.id for item in judged}
     if not verdicts or without or missing or verdicts & {Verdict.FAULT, Verdict.FOLLOWS}:
         return EXIT_FAULT
     return EXIT_YOURS if Verdict.YOURS in verdicts else EXIT_EXPECTED
@@ -131,7 +131,7 @@ def _judge_one(outcome: Outcome, scene: _Scene) -> JudgedOutcome:
         return _fault(outcome, f"The search was not finished, which says nothing about the release: {outcome.reason}")
     listed = scene.listed(outcome)
     defects = defects_of(outcome, listed)
-    showing = {one.issue.id for one in defects if one.issue and _is_finding(one)}
+    showing = {defect.issue.id for defect in defects if defect.issue and _is_finding(defect)}
     failing = [issue for issue in listed if issue.expects_failure]
     if outcome.status in FAILURES:
         judged = _judge_failure(outcome, failing, showing)
@@ -140,7 +140,7 @@ def _judge_one(outcome: Outcome, scene: _Scene) -> JudgedOutcome:
     judged = _with_findings(judged, defects, listed)
     if judged.verdict is Verdict.YOURS:
         # What the user's own input caused is no defect of the release.
-        defects = tuple(one for one in defects if _is_finding(one))
+        defects = tuple(defect for defect in defects if _is_finding(defect))
     return replace(judged, defects=defects)
 
 
@@ -164,27 +164,31 @@ def _judge_sound(outcome: Outcome, failing: Sequence[KnownIssue]) -> JudgedOutco
 
 
 def _with_findings(judged: JudgedOutcome, defects: Sequence[Defect], listed: Sequence[KnownIssue]) -> JudgedOutcome:
-    """The verdict, with what was found beside the cell's own question."""
-    outcome, found = judged.outcome, [one for one in defects if _is_finding(one)]
-    unlisted = sorted({one.signature for one in found if one.issue is None})
+    """The verdict, with what was found besides the cell's own question."""
+    outcome, findings = judged.outcome, [defect for defect in defects if _is_finding(defect)]
+    unlisted = sorted({finding.signature for finding in findings if finding.issue is None})
     if unlisted:
         sentence = f"{judged.sentence} No known issue covers what else was found: {', '.join(unlisted)}."
         return replace(judged, verdict=Verdict.REGRESSION, sentence=sentence)
     if judged.verdict not in (Verdict.AS_EXPECTED, Verdict.KNOWN):
         return judged
-    shown = {one.issue.id for one in defects if one.issue}
+    shown = {defect.issue.id for defect in defects if defect.issue}
     found_before = [issue for issue in listed if issue.found and not issue.varies and issue.id not in shown]
-    gone = found_before if _looked(outcome) else []
-    if gone:
-        names = ", ".join(issue.id for issue in gone)
+    resolved = found_before if _looked(outcome) else []
+    if resolved:
+        names = ", ".join(issue.id for issue in resolved)
         sentence = f"{judged.sentence} What is listed as found there no longer is ({names})."
-        return replace(judged, verdict=Verdict.UNEXPECTED_PASS, issue=gone[0], also=tuple(gone[1:]), sentence=sentence)
-    own = (judged.issue, *judged.also) if judged.issue else ()
-    besides = tuple(dict.fromkeys(one.issue for one in found if one.issue and one.issue not in own))
-    if not besides:
+        return replace(
+            judged, verdict=Verdict.UNEXPECTED_PASS, issue=resolved[0], also=tuple(resolved[1:]), sentence=sentence
+        )
+    judged_issues = (judged.issue, *judged.also) if judged.issue else ()
+    further = tuple(
+        dict.fromkeys(finding.issue for finding in findings if finding.issue and finding.issue not in judged_issues)
+    )
+    if not further:
         return judged
-    names = ", ".join(issue.id for issue in besides)
-    first, *others = (*own, *besides)
+    names = ", ".join(issue.id for issue in further)
+    first, *others = (*judged_issues, *further)
     sentence = f"{judged.sentence} What else was found is listed ({names})."
     return replace(judged, verdict=Verdict.KNOWN, issue=first, also=tuple(others), sentence=sentence)
 
@@ -215,18 +219,19 @@ def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue], showing: Coll
                 outcome=outcome,
                 verdict=Verdict.KNOWN,
                 issue=issue,
-                sentence=f"It {_told(outcome.status)} as listed ({issue.id}: {issue.title}).",
+                sentence=f"It {_status_in_words(outcome.status)} as listed ({issue.id}: {issue.title}).",
             )
     if (cause := outcome.common.yours) and cause.reason:
-        sentence = f"It {_told(outcome.status)}: {cause.reason}"
+        sentence = f"It {_status_in_words(outcome.status)}: {cause.reason}"
         return JudgedOutcome(outcome=outcome, verdict=Verdict.YOURS, sentence=sentence)
     signature = outcome.failure.signature if outcome.failure else "no signature"
-    sentence = f"It {_told(outcome.status)} ({signature}), and no known issue covers it."
+    sentence = f"It {_status_in_words(outcome.status)} ({signature}), and no known issue covers it."
     if listed:
         expected = "; ".join(
             f"{issue.status} with {' or '.join(issue.failing) or 'no signature'} ({issue.id})" for issue in listed
         )
-        sentence = f"It {_told(outcome.status)} in another way than listed: {signature}, where {expected} is expected."
+        ending = _status_in_words(outcome.status)
+        sentence = f"It {ending} in another way than listed: {signature}, where {expected} is expected."
     return JudgedOutcome(
         outcome=outcome, verdict=Verdict.REGRESSION, issue=listed[0] if listed else None, sentence=sentence
     )
@@ -237,15 +242,15 @@ def _judge_parts(outcome: Outcome, parts: Explanation) -> JudgedOutcome:
     if parts.unexplained:
         verdict, sentence = (
             Verdict.REGRESSION,
-            f"It {_told(outcome.status)} as listed ({names}), and with what no known ",
+            f"It {_status_in_words(outcome.status)} as listed ({names}), and with what no known ",
         )
         sentence += f"issue covers: {', '.join(parts.unexplained)}."
     elif parts.absent:
-        gone = ", ".join(issue.id for issue in parts.absent)
-        verdict, sentence = Verdict.UNEXPECTED_PASS, f"What is listed as failing no longer does ({gone})."
+        resolved = ", ".join(issue.id for issue in parts.absent)
+        verdict, sentence = Verdict.UNEXPECTED_PASS, f"What is listed as failing no longer does ({resolved})."
     else:
         title = f": {parts.issues[0].title}" if len(parts.issues) == 1 else ""
-        verdict, sentence = Verdict.KNOWN, f"It {_told(outcome.status)} as listed ({names}{title})."
+        verdict, sentence = Verdict.KNOWN, f"It {_status_in_words(outcome.status)} as listed ({names}{title})."
     first, *others = (*parts.absent, *parts.issues) if verdict is Verdict.UNEXPECTED_PASS else parts.issues
     return JudgedOutcome(outcome=outcome, verdict=verdict, issue=first, also=tuple(others), sentence=sentence)
 
@@ -287,5 +292,5 @@ def _fault(outcome: Outcome, sentence: str) -> JudgedOutcome:
     return JudgedOutcome(outcome=outcome, verdict=Verdict.FAULT, sentence=sentence)
 
 
-def _told(status: Status) -> str:
+def _status_in_words(status: Status) -> str:
     return {Status.OUT_OF_MEMORY: "ran out of memory"}.get(status, status.replace("_", " "))

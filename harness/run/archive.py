@@ -31,7 +31,7 @@ _ALWAYS_BYTES = 1 << 24
 MOST_COMPRESSED = 200
 """How many times its packed size a run may have; outcomes have ten to ninety times theirs."""
 _MOST_MEMORY = 1 << 28
-"""A packed file may ask for no more to be unpacked; what `pack` writes needs 9 MiB."""
+"""The memory limit for unpacking a file; what `pack` writes needs 9 MiB."""
 
 
 def holds_run(folder: Path) -> bool:
@@ -47,12 +47,14 @@ def packed_file(folder: Path) -> Path | None:
 def known_runs() -> list[Path]:
     """The folders of the runs that are looked at where none is named, by name.
 
-    They lie in `runs/` and `reports/` of the working folder. The committed runs that the harness brings along are
+    They are in `runs/` and `reports/` of the working folder. The committed runs that are part of the harness are
     looked at in every working folder, but for those of which `reports/` there has one of the same name.
     """
-    own = list(run_folders(*FOLDERS))
-    names = {folder.name for folder in own if folder.parent == Path(built_in.REPORTS)}
-    return sorted([*own, *(one for one in run_folders(built_in.committed_reports()) if one.name not in names)])
+    working_runs = list(run_folders(*FOLDERS))
+    names = {folder.name for folder in working_runs if folder.parent == Path(built_in.REPORTS)}
+    return sorted(
+        [*working_runs, *(folder for folder in run_folders(built_in.committed_reports()) if folder.name not in names)]
+    )
 
 
 def run_name(folder: Path) -> str:
@@ -70,7 +72,7 @@ def run_folders(*tops: str | Path) -> Iterator[Path]:
 
 
 def read_outcomes(path: Path) -> bytes:
-    """The content of a run's `outcomes.jsonl`: the plain file, or else the packed one beside it.
+    """The content of a run's `outcomes.jsonl`: the plain file, or else the packed one next to it.
 
     Raises:
         DamagedFileError: the packed file is damaged.
@@ -114,8 +116,8 @@ def pack(folder: Path) -> tuple[int, int]:
     """
     path = folder / OUTCOMES
     if not path.is_file():
-        there = "its outcomes are packed already" if packed_file(folder) else "there are no outcomes"
-        raise StoreError(f"{folder} cannot be packed: {there}", next_step="give the folder of a run")
+        reason = "its outcomes are packed already" if packed_file(folder) else "there are no outcomes"
+        raise StoreError(f"{folder} cannot be packed: {reason}", next_step="give the folder of a run")
     try:
         lock = take_lock(folder / LOCK)
     except OSError as error:

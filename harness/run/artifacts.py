@@ -75,12 +75,12 @@ def _plain(value: Any) -> Any:
         if not level:
             return value
         below: list[Any] = []
-        for one in level:
-            if isinstance(one, dict):
-                below += one.values()
-            elif isinstance(one, list):
-                below += one
-            elif isinstance(one, int | float) and not -_LARGEST < one < _LARGEST:
+        for item in level:
+            if isinstance(item, dict):
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+            elif isinstance(item, int | float) and not -_LARGEST < item < _LARGEST:
                 raise ValueError("it has a number that is not finite, or none of 64 bits")
         level = below
     raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
@@ -138,16 +138,16 @@ def read_frames(text: str, source: Callable[[str, int], str] = getline) -> tuple
         source: gives the text of a line of a file; faulthandler writes none.
     """
     block: list[Frame] = []
-    newest_first, settled = False, False
+    newest_first, in_chosen_thread = False, False
     for line in text.splitlines():
         thread = _THREAD.match(line)
-        if thread and not settled:
+        if thread and not in_chosen_thread:
             block, newest_first = [], True
-            settled = thread["current"] == "Current thread"
+            in_chosen_thread = thread["current"] == "Current thread"
         elif thread:
             break
         elif line == _PYTHON:
-            block, newest_first, settled = [], False, False
+            block, newest_first, in_chosen_thread = [], False, False
         elif match := _LINE.match(line):
             number = int(match["line"])
             code = source(match["file"], number).strip()
@@ -157,13 +157,17 @@ def read_frames(text: str, source: Callable[[str, int], str] = getline) -> tuple
 
 def without_tree(frames: Iterable[Frame]) -> tuple[Frame, ...]:
     """The frames below those of the process tree, which every cell has."""
-    kept = list(frames)
-    ours = [index for index, frame in enumerate(kept) if _TREE.search(frame.file)]
-    return tuple(kept[ours[-1] + 1 :]) if ours else tuple(kept)
+    all_frames = list(frames)
+    tree_frames = [index for index, frame in enumerate(all_frames) if _TREE.search(frame.file)]
+    return tuple(all_frames[tree_frames[-1] + 1 :]) if tree_frames else tuple(all_frames)
 
 
 def place(frames: Iterable[Frame]) -> str:
     """`file:function` of the innermost frame of funasr's own, else of the innermost; `unknown` without frames."""
-    every = list(frames)
-    own = [frame for frame in every if frame.file.startswith("funasr/")]
-    return f"{(own or every)[-1].file}:{(own or every)[-1].function}" if every else "unknown"
+    all_frames = list(frames)
+    funasr_frames = [frame for frame in all_frames if frame.file.startswith("funasr/")]
+    return (
+        f"{(funasr_frames or all_frames)[-1].file}:{(funasr_frames or all_frames)[-1].function}"
+        if all_frames
+        else "unknown"
+    )

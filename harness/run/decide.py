@@ -113,8 +113,8 @@ def _release_died(event: ReleaseDied, remains: CellArtifacts) -> _Decision:
         return _Decision(status=Status.CRASHED, reason=reason, kind="Silent")
     if event.exit_code == wire.OWN_FAULT:
         return _Decision(status=Status.ERRORED, reason=f"the harness failed in the release's process {when}")
-    how, kind = how_ended(event.exit_code, event.signal)
-    return _Decision(status=Status.CRASHED, reason=f"its release's process {how} {when}", kind=kind)
+    ending, kind = how_ended(event.exit_code, event.signal)
+    return _Decision(status=Status.CRASHED, reason=f"its release's process {ending} {when}", kind=kind)
 
 
 def _timed_out(limit: float, remains: CellArtifacts) -> _Decision:
@@ -122,7 +122,7 @@ def _timed_out(limit: float, remains: CellArtifacts) -> _Decision:
     return _Decision(status=Status.TIMED_OUT, reason=reason, kind="Timeout")
 
 
-def _busy(event: Finished | ReleaseDied, limit: float, what: str = "") -> _Decision | None:
+def _busy(event: Finished | ReleaseDied, limit: float, subject: str = "") -> _Decision | None:
     """The decision for a cell that had too little of a processor to be judged by the clock.
 
     None for a cell that sleeps, which waits for no processor, and for one that computes on a processor that it got.
@@ -131,7 +131,7 @@ def _busy(event: Finished | ReleaseDied, limit: float, what: str = "") -> _Decis
     if event.ran_seconds >= ENOUGH * limit or event.waited_seconds < ENOUGH * limit:
         return None
     reason = (
-        f"{what}not done after {limit:.4g} s because the machine was busy: it ran for {event.ran_seconds:.3g} s and "
+        f"{subject}not done after {limit:.4g} s because the machine was busy: it ran for {event.ran_seconds:.3g} s and "
         f"waited for a processor for {event.waited_seconds:.3g} s"
     )
     return _Decision(status=Status.ERRORED, reason=reason)
@@ -143,18 +143,18 @@ def _place_words(remains: CellArtifacts) -> str:
 
 
 def _ended_badly(event: Finished, answer: CellResult | None, remains: CellArtifacts) -> _Decision:
-    how, kind = how_ended(event.exit_code, event.signal)
+    ending, kind = how_ended(event.exit_code, event.signal)
     evidence = {"result_before_the_end": str(answer.status)} if answer else {}
     if event.signal == signal.SIGKILL and event.oom_killed:
         reason = "killed by the kernel, which had no memory left"
         return _Decision(status=Status.OUT_OF_MEMORY, reason=reason, kind="KernelOutOfMemory", evidence=evidence)
     if answer:
-        reason = f"gave a result ({answer.status}), and then {how}"
+        reason = f"gave a result ({answer.status}), and then {ending}"
         return _Decision(status=Status.CRASHED, reason=reason, kind=kind, evidence=evidence)
     if event.exit_code == wire.OWN_FAULT:
         words = _last_words(remains)
         return _Decision(status=Status.ERRORED, reason=f"the harness failed in the cell's process{words}")
-    return _crashed(f"{how} before it gave a result", kind, remains)
+    return _crashed(f"{ending} before it gave a result", kind, remains)
 
 
 def _crashed(reason: str, kind: str, remains: CellArtifacts) -> _Decision:
@@ -185,18 +185,18 @@ def _peak(event: Finished | ReleaseDied) -> dict[str, object]:
 
 
 def _circumstances(outcome: Outcome, event: Finished | ReleaseDied, remains: CellArtifacts) -> dict[str, object]:
-    seen: dict[str, Any] = {}
+    evidence: dict[str, Any] = {}
     if isinstance(event, Finished) and event.leftovers_killed:
-        seen["leftovers_killed"] = event.leftovers_killed
+        evidence["leftovers_killed"] = event.leftovers_killed
     if isinstance(event, Finished) and event.survivors:
-        seen["survivors"] = event.survivors
+        evidence["survivors"] = event.survivors
     if outcome.status in (Status.PASSED, Status.SKIPPED):
-        return seen
+        return evidence
     if remains.log.strip() and "log_tail" not in outcome.evidence:
-        seen["log_tail"] = "\n".join(log_tail(remains.log))
+        evidence["log_tail"] = "\n".join(log_tail(remains.log))
     if remains.enter_error:
-        seen["enter_error"] = remains.enter_error
-    return seen
+        evidence["enter_error"] = remains.enter_error
+    return evidence
 
 
 def _is_memory(answer: CellResult) -> bool:
@@ -217,8 +217,8 @@ def blocked(cell: Cell, below: Sequence[Outcome]) -> Outcome:
     cause = min(roots, key=lambda outcome: outcome.cell.check.position)
     if cause.status is Status.SKIPPED:
         evidence = {**cause.evidence, "skipped_with": cause.evidence.get("skipped_with", cause.cell.id)}
-        kept = {key: value for key, value in evidence.items() if key in ("absent", "skipped_with")}
-        return Outcome(cell=cell, status=Status.SKIPPED, reason=cause.reason, evidence=kept, started=wire.now())
+        inherited = {key: value for key, value in evidence.items() if key in ("absent", "skipped_with")}
+        return Outcome(cell=cell, status=Status.SKIPPED, reason=cause.reason, evidence=inherited, started=wire.now())
     words = cause.status.replace("_", " ")
     return Outcome(
         cell=cell,

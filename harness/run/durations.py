@@ -44,20 +44,22 @@ class ExpectedSeconds:
     @classmethod
     def of(cls, recorded: Iterable[RecordedCell], usual: Mapping[Check, float]) -> Self:
         """What these tell; a cell that was blocked or skipped takes no time, of one that errored nothing is known."""
-        own: dict[str, float] = {}
-        alike: dict[str, list[float]] = defaultdict(list)
-        for one in recorded:
-            if one.status is Status.ERRORED:
+        seconds_by_id: dict[str, float] = {}
+        seconds_elsewhere: dict[str, list[float]] = defaultdict(list)
+        for cell in recorded:
+            if cell.status is Status.ERRORED:
                 continue
-            own[one.id] = one.seconds
-            if one.status not in _DID_NOT_RUN:
-                alike[_without_release(one.id)].append(one.seconds)
-        return cls(own=own, alike={name: median(seconds) for name, seconds in alike.items()}, usual=usual)
+            seconds_by_id[cell.id] = cell.seconds
+            if cell.status not in _DID_NOT_RUN:
+                seconds_elsewhere[_without_release(cell.id)].append(cell.seconds)
+        return cls(
+            own=seconds_by_id, alike={name: median(seconds) for name, seconds in seconds_elsewhere.items()}, usual=usual
+        )
 
     def __call__(self, cell: Cell) -> float:
         """In seconds."""
-        if (own := self.own.get(cell.id)) is not None:
-            return own
+        if (seconds := self.own.get(cell.id)) is not None:
+            return seconds
         return self.alike.get(_without_release(cell.id), self.usual[cell.check])
 
 
@@ -67,7 +69,7 @@ def expected_seconds(matrix: Matrix, folders: Sequence[Path]) -> ExpectedSeconds
     Raises:
         StoreError: a folder holds no run, or it cannot be read.
     """
-    return ExpectedSeconds.of((one for folder in folders for one in _read(folder)), usual_seconds(matrix))
+    return ExpectedSeconds.of((cell for folder in folders for cell in _read(folder)), usual_seconds(matrix))
 
 
 def committed_run(matrix: Matrix) -> tuple[Path, ...]:

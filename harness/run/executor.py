@@ -84,10 +84,10 @@ def execute(
     state = RunState(plan, callbacks, reuse)
     if state.complete:
         return
-    with SignalGuard() as end, contextlib.ExitStack() as held:
+    with SignalGuard() as guard, contextlib.ExitStack() as stack:
         state.clear()
-        held.callback(state.close)
-        log = held.enter_context(tempfile.TemporaryFile())
+        stack.callback(state.close)
+        log = stack.enter_context(tempfile.TemporaryFile())
         stacks = _Stacks(plan, state, python, _environment(env), on_event, on_tick, log)
         fruitless, death = 0, ""
         while state.settle_by_reuse():
@@ -95,14 +95,14 @@ def execute(
             continue
         while not state.complete and fruitless < _FRUITLESS_STARTS:
             before = state.settled
-            death = stacks.run_one(end)
+            death = stacks.run_one(guard)
             state.take_last_words()
             state.lose_running(f"the process of all releases {death} while this cell ran")
             fruitless = 0 if state.settled > before else fruitless + 1
             state.take_back()
-            left = end.sweep()
-            if left.survivors:
-                on_warning(f"{len(left.survivors)} processes could not be ended")
+            leftovers = guard.sweep()
+            if leftovers.survivors:
+                on_warning(f"{len(leftovers.survivors)} processes could not be ended")
         state.mark_rest_errored(
             f"not run: the process of all releases {death}, and again after it was restarted{stacks.last_words()}"
         )
@@ -126,7 +126,7 @@ class RunState:
         self._callbacks = callbacks
         self._cells = plan.cells
         self._batches = {batch.index: batch for batch in plan.batches}
-        self._batch_of = {each.number: batch for batch in plan.batches for each in batch.cells}
+        self._batch_of = {cell.number: batch for batch in plan.batches for cell in batch.cells}
         install_dirs = [Path(batch.release["install_dir"]) for batch in plan.batches if "install_dir" in batch.release]
         self._scrub = Scrubber.of(install_dirs=install_dirs, places=settings.places, workspace=settings.workspace)
         self._settled: dict[int, Outcome] = {}
@@ -163,9 +163,9 @@ class RunState:
 
     def plan_left(self) -> bytes:
         """The plan of what is not settled, for a stack process."""
-        done = {number: outcome.status is Status.PASSED for number, outcome in self._settled.items()}
-        done |= {number: True for number in self._orders if number in self._results}
-        tree = replace(self._plan.tree(done), results=self._results)
+        passed = {number: outcome.status is Status.PASSED for number, outcome in self._settled.items()}
+        passed |= {number: True for number in self._orders if number in self._results}
+        tree = replace(self._plan.tree(passed), results=self._results)
         if self._admission:
             self._admission.restart()
             self._looked_at = {}
@@ -173,7 +173,7 @@ class RunState:
         return tree.to_bytes()
 
     def take(self, message: EventMessage) -> None:
-        """Take an event and tell what follows from it."""
+        """Take an event and report what follows from it."""
         event, files = message.event, message.files
         match event:
             case events.Started() if event.number in self._cells:
@@ -190,8 +190,8 @@ class RunState:
                 if below:
                     self._settle(event.number, blocked(self._cells[event.number], below))
             case events.Entered(error=str() as error) if event.number in self._cells:
-                for each in self._batch_of[event.number].cells:
-                    self._enter_errors[each.number] = self._scrub.text(error)
+                for cell in self._batch_of[event.number].cells:
+                    self._enter_errors[cell.number] = self._scrub.text(error)
             case events.Warned():
                 self._callbacks.on_warning(self._scrub.text(event.text))
             case events.Opened():
@@ -204,9 +204,9 @@ class RunState:
         """Settle what need not run; None if there is nothing new."""
         if self._reuse is None or self._admission is None or not self._knows_more("settle"):
             return None
-        found: dict[int, bool] = {}
+        passed_by_number: dict[int, bool] = {}
         for number, cell in self._cells.items():
-            if len(found) >= _SETTLED_AT_ONCE:
+            if len(passed_by_number) >= _SETTLED_AT_ONCE:
                 break
             if number in self._settled or number in self._admission.may_run:
                 continue
@@ -220,11 +220,11 @@ class RunState:
                 outcome = self._reuse.offer(cell, self._planned[number].request)
             if outcome is not None:
                 self._settle(number, outcome)
-                found[number] = outcome.status is Status.PASSED
-        passed = [number for number, well in found.items() if well]
+                passed_by_number[number] = outcome.status is Status.PASSED
+        passed = [number for number, well in passed_by_number.items() if well]
         return (
-            events.Settled(passed=passed, failed=[number for number in found if number not in passed])
-            if found
+            events.Settled(passed=passed, failed=[number for number in passed_by_number if number not in passed])
+            if passed_by_number
             else None
         )
 
@@ -232,12 +232,12 @@ class RunState:
         """Let as many releases' processes start as can be of use now; None for no more."""
         if not self._knows_more("admit"):
             return None
-        done = self._settled.keys() | (self._orders.keys() & self._results.keys())
-        found = self._admission.next(done) if self._admission else []
-        return events.Admitted(batches=found) if found else None
+        finished = self._settled.keys() | (self._orders.keys() & self._results.keys())
+        batches = self._admission.next(finished) if self._admission else []
+        return events.Admitted(batches=batches) if batches else None
 
     def _knows_more(self, purpose: str) -> bool:
-        """Whether anything was settled since this was last asked for the purpose."""
+        """Whether anything was settled since the last call for the purpose."""
         now = len(self._settled), len(self._results)
         before, self._looked_at[purpose] = self._looked_at.get(purpose), now
         return now != before
@@ -270,9 +270,9 @@ class RunState:
     def take_last_words(self) -> None:
         """The stack process is gone: take what the releases' processes reported and it did not pass on."""
         for batch, channel in list(self._releases.items()):
-            own = {each.number for each in self._batches[batch].cells}
+            numbers = {cell.number for cell in self._batches[batch].cells}
             for message in channel.receive():
-                if getattr(message.event, "number", None) in own:
+                if getattr(message.event, "number", None) in numbers:
                     self.take(message)
                 message.close()
             self._close(batch)
@@ -354,8 +354,8 @@ class _Stacks:
         content = self.state.plan_left()
         order = channels.make_file("plan", len(content) + 1)
         channels.write_file(order, content)
-        ours, theirs = channels.Channel.pair()
-        inherited = (order, theirs.descriptor)
+        channel, child_channel = channels.Channel.pair()
+        inherited = (order, child_channel.descriptor)
         arguments = [str(self.python), "-P", "-m", "harness.worker", "serve", *map(str, inherited), str(os.getpid())]
         try:
             stack = subprocess.Popen(
@@ -370,14 +370,14 @@ class _Stacks:
             )
         finally:
             os.close(order)
-            theirs.close()
+            child_channel.close()
         try:
-            return self._follow(stack, ours, end)
+            return self._follow(stack, channel, end)
         finally:
-            # the stack first, so that it starts nothing anew; what it leaves is swept up after it
+            # the stack process first, so that it starts nothing more; its leftover processes are ended afterwards
             stack.kill()
             stack.wait()
-            ours.close()
+            channel.close()
 
     def _follow(self, stack: subprocess.Popen[bytes], channel: channels.Channel, end: SignalGuard) -> str:
         watch, oom_kills = _Watch(self.plan.settings.preload_timeout_seconds), processes.oom_kills()

@@ -45,7 +45,7 @@ def read_shards(folders: Sequence[Path]) -> Shards:
     first, *others = runs
     problems = [problem for other in others for problem in _differences(first, other)]
     if not problems:
-        # Cells of another matrix or split have no meaning beside these.
+        # Cells of another matrix or split cannot be merged with these.
         problems = _contradictions(runs)
     if problems:
         raise InputError(
@@ -55,12 +55,12 @@ def read_shards(folders: Sequence[Path]) -> Shards:
         )
     runs.sort(key=lambda run: shards[id(run)].number)
     outcomes = {outcome.cell.id: outcome for run in runs for outcome in run.outcomes}
-    lacking = _lacking(runs, shards)
+    gaps = _gaps(runs, shards)
     return Shards(
         runs=tuple(runs),
         outcomes=tuple(outcomes.values()),
-        provenance=_together([run.provenance for run in runs], shards[id(runs[0])].selected, lacking, len(outcomes)),
-        lacking=lacking,
+        provenance=_together([run.provenance for run in runs], shards[id(runs[0])].selected, gaps, len(outcomes)),
+        lacking=gaps,
     )
 
 
@@ -91,10 +91,10 @@ def write_merged(shards: Shards, folder: Path, *, fresh: bool = False) -> None:
 
 
 def _shards(runs: Sequence[LoadedRun]) -> dict[int, ShardOrigin]:
-    whole = [str(run.folder) for run in runs if run.provenance.shard is None]
-    if whole:
+    unsharded = [str(run.folder) for run in runs if run.provenance.shard is None]
+    if unsharded:
         raise InputError(
-            listing("these runs are no shards", whole),
+            listing("these runs are no shards", unsharded),
             cause="they were made without --shard",
             next_step="make each shard with: funasr-harness run MATRIX --shard K/N",
         )
@@ -103,51 +103,63 @@ def _shards(runs: Sequence[LoadedRun]) -> dict[int, ShardOrigin]:
 
 def _differences(first: LoadedRun, other: LoadedRun) -> list[str]:
     """Why the two are not of one command."""
-    mine, others = first.provenance, other.provenance
-    found = list(mine.other_sources(others))
+    first_provenance, other_provenance = first.provenance, other.provenance
+    differences = list(first_provenance.other_sources(other_provenance))
     words = {
-        "the harness's commit": (mine.code, others.code),
-        "arguments": (" ".join(mine.arguments), " ".join(others.arguments)),
-        "selection": (" ".join(mine.selection) or "all", " ".join(others.selection) or "all"),
+        "the harness's commit": (first_provenance.code, other_provenance.code),
+        "arguments": (" ".join(first_provenance.arguments), " ".join(other_provenance.arguments)),
+        "selection": (" ".join(first_provenance.selection) or "all", " ".join(other_provenance.selection) or "all"),
     }
-    if mine.shard and others.shard:
+    if first_provenance.shard and other_provenance.shard:
         words |= {
-            "number of shards": (str(mine.shard.count), str(others.shard.count)),
-            "cells of all shards": (str(mine.shard.selected), str(others.shard.selected)),
+            "number of shards": (str(first_provenance.shard.count), str(other_provenance.shard.count)),
+            "cells of all shards": (str(first_provenance.shard.selected), str(other_provenance.shard.selected)),
         }
-    found += [Unequal(name=name, first=one, second=two) for name, (one, two) in words.items() if one != two]
-    told = [f"{one.name}: {one.first} in {first.folder}, {one.second} in {other.folder}" for one in found]
-    if not told and mine.shard and others.shard and mine.shard.split_sha256 != others.shard.split_sha256:
-        told.append(
+    differences += [
+        Unequal(name=name, first=first_value, second=second_value)
+        for name, (first_value, second_value) in words.items()
+        if first_value != second_value
+    ]
+    problems = [
+        f"{difference.name}: {difference.first} in {first.folder}, {difference.second} in {other.folder}"
+        for difference in differences
+    ]
+    if (
+        not problems
+        and first_provenance.shard
+        and other_provenance.shard
+        and first_provenance.shard.split_sha256 != other_provenance.shard.split_sha256
+    ):
+        problems.append(
             f"{first.folder} and {other.folder} are of different splits: other recorded durations, or other releases"
         )
-    return told
+    return problems
 
 
 def _contradictions(runs: Iterable[LoadedRun]) -> list[str]:
     """Cells that two of the runs have, with different outcomes."""
-    seen: dict[str, tuple[Outcome, LoadedRun]] = {}
-    found = []
+    known_outcomes: dict[str, tuple[Outcome, LoadedRun]] = {}
+    problems = []
     for run in runs:
         for outcome in run.outcomes:
-            known, where = seen.setdefault(outcome.cell.id, (outcome, run))
+            known, where = known_outcomes.setdefault(outcome.cell.id, (outcome, run))
             if known is not outcome and known.to_json() != outcome.to_json():
-                found.append(f"{outcome.cell.id} has different outcomes in {where.folder} and in {run.folder}")
-    return found
+                problems.append(f"{outcome.cell.id} has different outcomes in {where.folder} and in {run.folder}")
+    return problems
 
 
-def _lacking(runs: Sequence[LoadedRun], shards: dict[int, ShardOrigin]) -> tuple[str, ...]:
+def _gaps(runs: Sequence[LoadedRun], shards: dict[int, ShardOrigin]) -> tuple[str, ...]:
     present = {shards[id(run)].number for run in runs}
     count = shards[id(runs[0])].count
-    found = []
+    gaps = []
     if missing := [number for number in range(1, count + 1) if number not in present]:
-        found.append(f"{_numbered(missing)} of {count} {'is' if len(missing) == 1 else 'are'} missing")
+        gaps.append(f"{_numbered(missing)} of {count} {'is' if len(missing) == 1 else 'are'} missing")
     for run in runs:
         if run.missing:
             shard = shards[id(run)]
             total = run.missing + len(run.outcomes)
-            found.append(f"shard {shard.name} ({run.folder}) has no outcome of {run.missing} of its {total} cells")
-    return tuple(found)
+            gaps.append(f"shard {shard.name} ({run.folder}) has no outcome of {run.missing} of its {total} cells")
+    return tuple(gaps)
 
 
 def _numbered(numbers: Sequence[int]) -> str:
@@ -157,23 +169,27 @@ def _numbered(numbers: Sequence[int]) -> str:
     return f"shards {', '.join(words[:-1])} and {words[-1]}"
 
 
-def _together(parts: Sequence[Provenance], selected: int, lacking: Sequence[str], outcomes: int) -> Provenance:
+def _together(parts: Sequence[Provenance], selected: int, gaps: Sequence[str], outcomes: int) -> Provenance:
     first = parts[0]
     machines: dict[Machine, None] = dict.fromkeys(
         machine for part in parts for machine in (part.machine, *part.other_machines)
     )
-    held = [set(part.isolation) for part in parts if part.isolation is not None]
+    isolations = [set(part.isolation) for part in parts if part.isolation is not None]
     ended = [part.finished for part in parts]
-    whole = outcomes >= selected and None not in ended
+    complete = outcomes >= selected and None not in ended
     return replace(
         first,
         other_machines=tuple(machine for machine in machines if machine != first.machine),
         earlier_commits=tuple(dict.fromkeys(commit for part in parts for commit in part.earlier_commits)),
-        notices=tuple(dict.fromkeys((*(f"{one[0].upper()}{one[1:]}." for one in lacking), *_notices(parts)))),
+        notices=tuple(dict.fromkeys((*(f"{gap[0].upper()}{gap[1:]}." for gap in gaps), *_notices(parts)))),
         corpus_sha256=next((part.corpus_sha256 for part in parts if part.corpus_sha256), None),
-        isolation=tuple(one for one in first.isolation or () if all(one in part for part in held)) if held else None,
+        isolation=tuple(
+            measure for measure in first.isolation or () if all(measure in isolation for isolation in isolations)
+        )
+        if isolations
+        else None,
         started=min(part.started for part in parts),
-        finished=max(one for one in ended if one) if whole else None,
+        finished=max(time for time in ended if time) if complete else None,
         selected=selected,
         reuse=_reused(parts),
         shard=None,
@@ -182,10 +198,10 @@ def _together(parts: Sequence[Provenance], selected: int, lacking: Sequence[str]
 
 def _reused(parts: Iterable[Provenance]) -> ReuseFacts | None:
     """What was reused in any of them; the seed of the draw is that of the last."""
-    whole: ReuseFacts | None = None
+    total: ReuseFacts | None = None
     for part in parts:
-        whole = part.reuse.and_earlier(whole) if part.reuse else whole
-    return whole
+        total = part.reuse.and_earlier(total) if part.reuse else total
+    return total
 
 
 def _notices(parts: Iterable[Provenance]) -> list[str]:

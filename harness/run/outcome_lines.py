@@ -52,23 +52,23 @@ def read_lines(path: Path, only: Callable[[str], bool] | None = None) -> Content
         OSError: the file cannot be read.
     """
     raw = read_outcomes(path)
-    whole = raw.rfind(b"\n") + 1
+    complete_bytes = raw.rfind(b"\n") + 1
     outcomes: dict[str, Outcome] = {}
     # Split as bytes: `str.splitlines` would also break at U+2028, which a text may hold.
-    for number, line in enumerate(raw[:whole].split(b"\n")[:-1], 1):
+    for number, line in enumerate(raw[:complete_bytes].split(b"\n")[:-1], 1):
         outcome = _outcome(line, path, number, only)
         if outcome is not None:
             outcomes[outcome.cell.id] = outcome
-    return Content(outcomes=tuple(outcomes.values()), truncated=whole < len(raw))
+    return Content(outcomes=tuple(outcomes.values()), truncated=complete_bytes < len(raw))
 
 
 def _outcome(line: bytes, path: Path, number: int, only: Callable[[str], bool] | None) -> Outcome | None:
     try:
         return _parsed(line, only)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        said = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        problem = f"no field {error}" if isinstance(error, KeyError) else str(error)
         raise DamagedFileError(
-            f"line {number} of {path} is not an outcome: {said}",
+            f"line {number} of {path} is not an outcome: {problem}",
             cause="the file was edited, damaged, or written by another version of the harness",
             next_step="remove the line to have its cell run again, or start afresh with --fresh",
         ) from error

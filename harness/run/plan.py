@@ -77,7 +77,7 @@ def build_plan(
     for outcome in prior:
         known[outcome.cell.release][outcome.cell] = outcome
     decided: list[Outcome] = []
-    wanted: list[Cell] = []
+    to_run: list[Cell] = []
     for cell in dict.fromkeys(cells):
         if cell in known[cell.release]:
             continue
@@ -85,17 +85,17 @@ def build_plan(
         if any(outcome.status is not Status.PASSED for outcome in below):
             decided.append(blocked(cell, below))
         else:
-            wanted.append(cell)
-    if any(cell.device is Device.CUDA for cell in wanted):
+            to_run.append(cell)
+    if any(cell.device is Device.CUDA for cell in to_run):
         settings = _a_gpu_each(settings)
-    numbered = dict(enumerate(wanted))
+    numbered = dict(enumerate(to_run))
     planned = _plan_cells(numbered, settings, request_for, gpus_for)
-    releases = {label: release_for(label) for label in dict.fromkeys(cell.release for cell in wanted)}
+    releases = {label: release_for(label) for label in dict.fromkeys(cell.release for cell in to_run)}
     orders = _plan_orders(numbered, planned, order_for, settings)
     groups = _split(numbered, settings.jobs, imports_first=imports_first)
     batches = [
-        ReleaseBatch(index=len(groups) + place, release=releases[label], cells=(one,))
-        for place, (label, one) in enumerate(orders)
+        ReleaseBatch(index=len(groups) + place, release=releases[label], cells=(order,))
+        for place, (label, order) in enumerate(orders)
     ]
     batches += [
         ReleaseBatch(
@@ -115,13 +115,13 @@ def _plan_orders(
     settings: Settings,
 ) -> list[tuple[str, PlannedCell]]:
     """What finds out orders of registrations, each with its release; makes the cells of `planned` wait for it."""
-    found: list[tuple[str, PlannedCell]] = []
+    orders: list[tuple[str, PlannedCell]] = []
     for label in dict.fromkeys(cell.release for cell in cells.values()):
-        own = [number for number, cell in cells.items() if cell.release == label]
-        if any(planned[number].fresh for number in own) or (request := order_for(label)) is None:
+        numbers = [number for number, cell in cells.items() if cell.release == label]
+        if any(planned[number].fresh for number in numbers) or (request := order_for(label)) is None:
             continue
-        number = len(cells) + len(found)
-        one = PlannedCell(
+        number = len(cells) + len(orders)
+        order = PlannedCell(
             number=number,
             id=f"{label}/registrations",
             fresh=False,
@@ -131,9 +131,9 @@ def _plan_orders(
             request=request,
             before_entering=True,
         )
-        found.append((label, one))
-        planned.update({each: replace(planned[each], after=(number,)) for each in own})
-    return found
+        orders.append((label, order))
+        planned.update({each: replace(planned[each], after=(number,)) for each in numbers})
+    return orders
 
 
 def _a_gpu_each(settings: Settings) -> Settings:
@@ -170,11 +170,11 @@ def _split(cells: Mapping[int, Cell], jobs: int, *, imports_first: bool) -> list
     releases: dict[str, list[int]] = defaultdict(list)
     for number, cell in cells.items():
         releases[cell.release].append(number)
-    whole = [sorted(group, key=lambda number: (*_order(cells[number]), number)) for group in releases.values()]
-    if jobs == 1 or len(whole) >= 2 * jobs:
-        return _imports_first(whole, cells) if imports_first else whole
+    by_release = [sorted(group, key=lambda number: (*_order(cells[number]), number)) for group in releases.values()]
+    if jobs == 1 or len(by_release) >= 2 * jobs:
+        return _imports_first(by_release, cells) if imports_first else by_release
     chains: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for number in (number for group in whole for number in group):
+    for number in (number for group in by_release for number in group):
         chains[_chain(cells[number])].append(number)
     # imports first, because the other chains of their release wait for them; then the longest
     return sorted(

@@ -1,4 +1,4 @@
-"""What has to lie ready before a cell runs: its release, the speech, the model folder; and the cell's request."""
+"""What has to be ready before a cell runs: its release, the speech, the model folder; and the cell's request."""
 
 from __future__ import annotations
 
@@ -78,21 +78,21 @@ class Speech:
     @property
     def sha256(self) -> str:
         """Of everything that is spoken in the run, and where `finetune` takes a part of a user's rows, of how many."""
-        own, parts = self.own, [self.corpus.sha256]
+        user_rows, parts = self.own, [self.corpus.sha256]
         if self.words is not None:
             parts += [self.words.orders.train.sha256, self.words.orders.held_out.sha256]
-        if own is not None and len(own.given.rows) < len(own.speech.train.rows):
-            parts.append(f" {len(own.given.rows)}")
+        if user_rows is not None and len(user_rows.given.rows) < len(user_rows.speech.train.rows):
+            parts.append(f" {len(user_rows.given.rows)}")
         return hashlib.sha256("".join(parts).encode()).hexdigest() if parts[1:] else parts[0]
 
     @property
     def used(self) -> str:
         """What is trained and validated on, in words and without paths."""
-        own = self.own
-        if own is None:
+        user_rows = self.own
+        if user_rows is None:
             return self.corpus.origin
-        listed, valid = len(own.speech.train.rows), own.speech.valid
-        rows = f"{own.given.path.name}: {listed} row{'s' if listed != 1 else ''}, as in the file"
+        listed, valid = len(user_rows.speech.train.rows), user_rows.speech.valid
+        rows = f"{user_rows.given.path.name}: {listed} row{'s' if listed != 1 else ''}, as in the file"
         return f"{rows}; validated on {valid.path.name if valid else 'the same rows (--valid names others)'}"
 
 
@@ -111,7 +111,7 @@ class Prepared:
     """Counter-examples that are known, of a cell of `properties`."""
     trained: frozenset[str]
     """Releases with a cell about a trainer on the CPU: those are imported whole, once for all their cells.
-    On a GPU each cell imports for itself, because an import that asks for the GPU must not be forked from."""
+    On a GPU each cell imports for itself, because a process that has used the GPU must not be forked."""
     own_variants: Mapping[str, Any] = field(default_factory=dict)
     """Of the user's own variants what they set, see `harness.variants.catalogue`."""
 
@@ -179,10 +179,10 @@ class Prepared:
     @property
     def limits(self) -> CellLimits:
         """Those of the matrix; the time of `finetune` grows with the steps that a user's rows take."""
-        limits, own, settings = self.matrix.limits, self.speech.own, self.matrix.finetune
-        if own is None:
+        limits, user_rows, settings = self.matrix.limits, self.speech.own, self.matrix.finetune
+        if user_rows is None:
             return limits
-        rows = len(own.given.rows)
+        rows = len(user_rows.given.rows)
         steps = _own_training(settings, rows, None)["epochs"] * -(-rows // settings.batch_size)
         longer = limits.timeout_seconds[Check.FINETUNE] * max(1.0, steps / settings.steps)
         return replace(limits, timeout_seconds={**limits.timeout_seconds, Check.FINETUNE: longer})
@@ -199,33 +199,33 @@ class Prepared:
 
     def evidence_for(self, cell: Cell) -> dict[str, Any]:
         """What is known beforehand of a user's variant and, where a cell trains on them, of their rows."""
-        own = self.speech.own
-        mine = self.own_variants.get(cell.variant or "")
-        settings = {OWN_SETTINGS: mine} if mine else {}
-        if own is None or cell.variant is None or not cell.check.through_trainer:
+        user_rows = self.speech.own
+        user_settings = self.own_variants.get(cell.variant or "")
+        settings = {OWN_SETTINGS: user_settings} if user_settings else {}
+        if user_rows is None or cell.variant is None or not cell.check.through_trainer:
             return settings
-        lines, out = own.expected(cell.variant, self.releases[cell.release].version)
-        frames = corrections(own.given)
+        lines, out = user_rows.expected(cell.variant, self.releases[cell.release].version)
+        frames = corrections(user_rows.given)
         return settings | {
             USER_ROWS: {
-                "file": own.given.path.name,
-                "listed": len(own.given.rows),
+                "file": user_rows.given.path.name,
+                "listed": len(user_rows.given.rows),
                 "trainable": len(lines),
                 "reasons": [
-                    {"line": one.line, "key": one.key, "reason": one.reason, "frames": frames.get(one.line)}
-                    for one in out[:NAMED_ROWS]
+                    {"line": row.line, "key": row.key, "reason": row.reason, "frames": frames.get(row.line)}
+                    for row in out[:NAMED_ROWS]
                 ],
             }
         }
 
     def _training(self, cell: Cell) -> dict[str, Any]:
-        settings, own = self.matrix.finetune, self.speech.own
-        if own is None or cell.variant is None:
+        settings, user_rows = self.matrix.finetune, self.speech.own
+        if user_rows is None or cell.variant is None:
             words = self._words(cell)
             if words is None and cell.check is Check.FINETUNE:
                 return _training(settings, min(self.speech.utterances, KNOWN_BY_HEART))
             return _training(settings, words.utterances if words else self.speech.utterances)
-        lines, _ = own.expected(cell.variant, self.releases[cell.release].version)
+        lines, _ = user_rows.expected(cell.variant, self.releases[cell.release].version)
         return _own_training(settings, len(lines), cell.depth)
 
     def _words(self, cell: Cell) -> WordRows | None:
@@ -253,22 +253,22 @@ class Prepared:
                 "held_out": str(words.held_out),
                 "utterances": words.utterances,
             }
-        if own := speech.own:
+        if user_rows := speech.own:
             version = self.releases[cell.release].version
-            lines, _ = own.expected(variant.name, version)
-            out = own.speech.train.left_out(own.limits[variant.name], version)
+            lines, _ = user_rows.expected(variant.name, version)
+            out = user_rows.speech.train.left_out(user_rows.limits[variant.name], version)
             data |= {
-                "small": str(own.small[variant.name]),
+                "small": str(user_rows.small[variant.name]),
                 "own": {
-                    "root": str(own.root) if own.root else None,
-                    "lines": [row.line for row in own.given.rows],
+                    "root": str(user_rows.root) if user_rows.root else None,
+                    "lines": [row.line for row in user_rows.given.rows],
                     "expected": lines,
-                    "steps": _steps(self.matrix.finetune, lines, own, version),
+                    "steps": _steps(self.matrix.finetune, lines, user_rows, version),
                     "whole": {
-                        "path": str(own.whole),
-                        "name": own.whole.name,
+                        "path": str(user_rows.whole),
+                        "name": user_rows.whole.name,
                         "left_out_count": len(out),
-                        "left_out": [{"line": one.line, "reason": one.reason} for one in out[:NAMED_ROWS]],
+                        "left_out": [{"line": row.line, "reason": row.reason} for row in out[:NAMED_ROWS]],
                     },
                 },
             }
@@ -282,7 +282,7 @@ def prepare(
     *,
     cache: Path,
     workspace: Path,
-    own: OwnSpeech | None = None,
+    user_speech: OwnSpeech | None = None,
     rows: int | None = None,
     carried: Path | None = None,
     stored: StoredExamples = no_stored_examples,
@@ -295,18 +295,18 @@ def prepare(
         workspace: This run's own folder, for the jsonl files.
         own: The user's own speech in place of the harness's corpus.
         rows: How many of its rows `finetune` trains on, if it is said.
-        carried: The harness's corpus as a bundle brings it along, with the words in other orders beside it.
+        carried: The harness's corpus as a bundle contains it, with the words in other orders next to it.
         stored: Which counter-examples of a cell of `properties` are known, so that they are not searched for.
 
     Raises:
         HarnessError: what cannot be had, and why.
     """
     hold(cache)
-    wanted = {cell.release for cell in cells}
-    releases = {release.label: release for release in matrix.releases if release.label in wanted}
+    labels = {cell.release for cell in cells}
+    releases = {release.label: release for release in matrix.releases if release.label in labels}
     sources = {source.name: str(source.path or source.name) for source in matrix.variants}
     variants = {name: load_variant(sources[name]) for name in sorted({cell.variant for cell in cells if cell.variant})}
-    corpus = own.corpus if own else load_corpus(carried) if carried else build_corpus(cache)
+    corpus = user_speech.corpus if user_speech else load_corpus(carried) if carried else build_corpus(cache)
     folders = {}
     for cell in cells:
         if cell.variant and cell.dimensions and cell.depth:
@@ -322,8 +322,10 @@ def prepare(
         releases=releases,
         variants=variants,
         folders=folders,
-        speech=_own_speech(own, _most_rows(own, rows, variants.values()), cells, releases, variants, workspace)
-        if own
+        speech=_own_speech(
+            user_speech, _most_rows(user_speech, rows, variants.values()), cells, releases, variants, workspace
+        )
+        if user_speech
         else _lay_out_speech(
             corpus,
             load_word_orders(carried.parent) if carried else build_word_orders(cache),
@@ -342,8 +344,8 @@ def prepare(
 
 def _contract(variant: Variant, dimensions: Dimensions, depth: Depth) -> dict[str, Any]:
     """What the contract knows of the architecture; see `harness.variants.architecture`."""
-    told = variant.traits.to_dict(render(variant, dimensions=dimensions, depth=depth))
-    return {**told, "inputs": list(variant.inputs), "frame_seconds": variant.frame_seconds}
+    traits = variant.traits.to_dict(render(variant, dimensions=dimensions, depth=depth))
+    return {**traits, "inputs": list(variant.inputs), "frame_seconds": variant.frame_seconds}
 
 
 def releases_with_trainers(cells: Sequence[Cell]) -> frozenset[str]:
@@ -355,13 +357,13 @@ def releases_with_trainers(cells: Sequence[Cell]) -> frozenset[str]:
 def lay_out_releases(
     prepared: Prepared, cells: Sequence[Cell], *, on_done: Callable[[Release], None] | None = None
 ) -> None:
-    """Have the releases of these cells lie ready; `on_done` is called with each that does.
+    """Install the releases of these cells; `on_done` is called with each that is ready.
 
     Raises:
         HarnessError: which release cannot be had, and why.
     """
-    wanted = [prepared.releases[label] for label in dict.fromkeys(cell.release for cell in cells)]
-    fetch(wanted, prepared.cache, jobs=2 * (os.cpu_count() or 1), on_done=on_done)
+    releases = [prepared.releases[label] for label in dict.fromkeys(cell.release for cell in cells)]
+    fetch(releases, prepared.cache, jobs=2 * (os.cpu_count() or 1), on_done=on_done)
 
 
 def _lay_out_speech(corpus: Corpus, orders: WordOrders, settings: FinetuneSettings, workspace: Path) -> Speech:
@@ -385,15 +387,15 @@ def _lay_out_words(corpus: Corpus, orders: WordOrders, folder: Path) -> WordRows
     return WordRows(orders=orders, train=train, valid=valid, held_out=held_out, utterances=len(rows))
 
 
-def _most_rows(own: OwnSpeech, rows: int | None, variants: Iterable[Variant]) -> int | None:
+def _most_rows(user_speech: OwnSpeech, rows: int | None, variants: Iterable[Variant]) -> int | None:
     """How many rows `finetune` trains on: with a model folder of the user's own all of them, if nothing is said."""
     if rows is None and any(variant.folder is not None for variant in variants):
-        return len(own.train.rows)
+        return len(user_speech.train.rows)
     return rows
 
 
 def _own_speech(
-    own: OwnSpeech,
+    user_speech: OwnSpeech,
     rows: int | None,
     cells: Sequence[Cell],
     releases: Mapping[str, Release],
@@ -404,9 +406,9 @@ def _own_speech(
         name: RowLimits.of(variant.config.get("dataset_conf") or {}, variant.training)
         for name, variant in variants.items()
     }
-    laid_out = lay_out(own, workspace / "speech", limits=limits, rows=rows)
+    laid_out = lay_out(user_speech, workspace / "speech", limits=limits, rows=rows)
     return Speech(
-        corpus=own.corpus,
+        corpus=user_speech.corpus,
         train=laid_out.train,
         valid=laid_out.valid,
         utterances=len(laid_out.given.rows),
@@ -415,28 +417,28 @@ def _own_speech(
     )
 
 
-def _left_out(own: OwnRows, cells: Sequence[Cell], releases: Mapping[str, Release]) -> Iterator[str]:
+def _left_out(user_rows: OwnRows, cells: Sequence[Cell], releases: Mapping[str, Release]) -> Iterator[str]:
     """Sentences about the rows of whole files that releases leave out; those that leave out the same share one."""
-    asked = dict.fromkeys((cell.variant, cell.release) for cell in cells if cell.variant and cell.check.through_trainer)
-    for file in own.speech.files:
-        alike: dict[tuple[LeftOut, ...], list[tuple[str, str]]] = {}
-        for variant, label in asked:
-            if out := file.left_out(own.limits[variant], releases[label].version):
-                alike.setdefault(out, []).append((variant, label))
-        for out, places in alike.items():
+    pairs = dict.fromkeys((cell.variant, cell.release) for cell in cells if cell.variant and cell.check.through_trainer)
+    for file in user_rows.speech.files:
+        places_by_rows: dict[tuple[LeftOut, ...], list[tuple[str, str]]] = {}
+        for variant, label in pairs:
+            if out := file.left_out(user_rows.limits[variant], releases[label].version):
+                places_by_rows.setdefault(out, []).append((variant, label))
+        for out, places in places_by_rows.items():
             variants = dict.fromkeys(variant for variant, _ in places)
             where = f"{', '.join(variants)}; {releases_of(dict.fromkeys(label for _, label in places))}"
-            yield not_trained(file, out, where, used="trains" if file is own.speech.train else "validates")
+            yield not_trained(file, out, where, used="trains" if file is user_rows.speech.train else "validates")
 
 
-def _steps(settings: FinetuneSettings, expected: Sequence[int], own: OwnRows, version: str) -> tuple[int, int]:
+def _steps(settings: FinetuneSettings, expected: Sequence[int], user_rows: OwnRows, version: str) -> tuple[int, int]:
     """The fewest and the most steps of an epoch of the rows that a release trains on.
 
     1.0.18 to 1.0.25 repeat rows until the last batch is whole, and leave out what is too long afterwards.
     """
     fewest = -(-len(expected) // settings.batch_size)
     fills_first = (1, 0, 18) <= rules_of(version) < (1, 0, 26)
-    return fewest, -(-len(own.given.rows) // settings.batch_size) if fills_first and expected else fewest
+    return fewest, -(-len(user_rows.given.rows) // settings.batch_size) if fills_first and expected else fewest
 
 
 SEEN = 10

@@ -42,25 +42,25 @@ class RunStage:
 
 
 @contextlib.contextmanager
-def stage(text: str, *, every: float = LINE_EVERY_SECONDS, announce: bool = True) -> Iterator[RunStage]:
+def stage(text: str, *, interval_seconds: float = LINE_EVERY_SECONDS, announce: bool = True) -> Iterator[RunStage]:
     """Say what begins, and again every so many seconds for as long as it goes on.
 
     The lines come from a thread of their own, because what takes long here waits in one call: an interpreter that
     imports torch, a download, a synthesizer. Without `announce` nothing is said of what is over soon.
     """
-    one, over, began = RunStage(text), threading.Event(), time.monotonic()
+    current, over, began = RunStage(text), threading.Event(), time.monotonic()
 
     def repeat() -> None:
-        while not over.wait(every):
-            far = f", {one.note}" if one.note else ""
-            say(f"{one.text} … still, after {duration(time.monotonic() - began)}{far}")
+        while not over.wait(interval_seconds):
+            far = f", {current.note}" if current.note else ""
+            say(f"{current.text} … still, after {duration(time.monotonic() - began)}{far}")
 
     if announce:
         say(f"{text} …")
     thread = threading.Thread(target=repeat, name="stage", daemon=True)
     thread.start()
     try:
-        yield one
+        yield current
     finally:
         over.set()
         thread.join()
@@ -202,8 +202,8 @@ class Display(RunListener):
 
     def _left_words(self) -> str:
         """Nothing before the first cell is done, when all that is known is what other machines took."""
-        done = self._counts.total()
-        if not self._left or not 0 < done < self._total:
+        settled = self._counts.total()
+        if not self._left or not 0 < settled < self._total:
             return ""
         return f"about {duration(self._left.seconds(time.monotonic()))} left"
 
@@ -220,7 +220,7 @@ def importing(plan: Plan, stack: Environment, cache: Path) -> str:
 
 
 def _is_compiled(stack: Environment, cache: Path) -> bool:
-    """Whether torch's bytecode lies in the cache, where interpreters usually have their libraries."""
+    """Whether torch's bytecode is in the cache, where interpreters usually have their libraries."""
     bytecode = cache.absolute() / "bytecode"
     if not bytecode.is_dir():
         return False
@@ -230,10 +230,10 @@ def _is_compiled(stack: Environment, cache: Path) -> bool:
         for prefix in (stack.python.parent.parent, stack.python.resolve().parent.parent)
         for name in ("site-packages", "dist-packages")
     ]
-    kept = [bytecode / place.relative_to(place.anchor) / "torch" for place in (*stack.extra_paths, *libraries)]
+    cached = [bytecode / place.relative_to(place.anchor) / "torch" for place in (*stack.extra_paths, *libraries)]
     # Where torch lies elsewhere, some bytecode is taken for all of it.
     installed = [place for place in libraries if (place / "torch").is_dir()]
-    return any(place.is_dir() for place in kept) if installed else any(bytecode.iterdir())
+    return any(place.is_dir() for place in cached) if installed else any(bytecode.iterdir())
 
 
 def duration(seconds: float) -> str:

@@ -202,47 +202,49 @@ class Provenance:
 
         Only what is made on one machine with one stack from one matrix and corpus can be compared.
         """
-        found = [
-            f"{one.name}: {one.first} there, {one.second} now"
-            for one in (*self._unequal(other, _ON_ONE_MACHINE), *self.other_sources(other))
+        problems = [
+            f"{difference.name}: {difference.first} there, {difference.second} now"
+            for difference in (*self._unequal(other, _ON_ONE_MACHINE), *self.other_sources(other))
         ]
         if self.shard != other.shard:
-            found.append(f"shard: {_shard(self.shard)} there, {_shard(other.shard)} now")
-        return tuple(found)
+            problems.append(f"shard: {_shard(self.shard)} there, {_shard(other.shard)} now")
+        return tuple(problems)
 
     def other_sources(self, other: Provenance) -> tuple[Unequal, ...]:
         """What differs of matrix, environment and corpus; machines may differ."""
-        found = self._unequal(other, _FROM_ONE_SOURCE)
-        mine, others = self.corpus_sha256, other.corpus_sha256
-        if mine and others and mine != others:
-            found.append(Unequal(name="corpus", first=f"sha256 {mine[:8]}…", second=f"sha256 {others[:8]}…"))
+        differences = self._unequal(other, _FROM_ONE_SOURCE)
+        own_sha256, other_sha256 = self.corpus_sha256, other.corpus_sha256
+        if own_sha256 and other_sha256 and own_sha256 != other_sha256:
+            differences.append(
+                Unequal(name="corpus", first=f"sha256 {own_sha256[:8]}…", second=f"sha256 {other_sha256[:8]}…")
+            )
         for name in sorted({*self.libraries, *other.libraries}):
-            here, there = self.libraries.get(name), other.libraries.get(name)
-            if here != there:
-                found.append(Unequal(name=name, first=_told(here), second=_told(there)))
-        return tuple(found)
+            own_version, other_version = self.libraries.get(name), other.libraries.get(name)
+            if own_version != other_version:
+                differences.append(Unequal(name=name, first=_in_words(own_version), second=_in_words(other_version)))
+        return tuple(differences)
 
     def _unequal(self, other: Provenance, names: Sequence[str]) -> list[Unequal]:
         return [
-            Unequal(name=name.replace("_", " "), first=_told(mine), second=_told(others))
+            Unequal(name=name.replace("_", " "), first=_in_words(own_value), second=_in_words(other_value))
             for name in names
-            if (mine := getattr(self, name)) != (others := getattr(other, name))
+            if (own_value := getattr(self, name)) != (other_value := getattr(other, name))
         ]
 
-    def merge_resumed(self, now: Provenance) -> Provenance:
+    def merge_resumed(self, later: Provenance) -> Provenance:
         """This run, continued by `now`: it began when this began, and covers what either selected."""
         commits = dict.fromkeys((*self.earlier_commits, self.code))
-        commits.pop(now.code, None)
-        union = tuple(dict.fromkeys((*self.selection, *now.selection))) if self.selection and now.selection else ()
+        commits.pop(later.code, None)
+        union = tuple(dict.fromkeys((*self.selection, *later.selection))) if self.selection and later.selection else ()
         return replace(
-            now,
+            later,
             started=self.started,
             selection=union,
-            corpus_sha256=now.corpus_sha256 or self.corpus_sha256,
+            corpus_sha256=later.corpus_sha256 or self.corpus_sha256,
             earlier_commits=tuple(commits),
             reuse=self.reuse,
-            selected=max((one for one in (self.selected, now.selected) if one is not None), default=None),
-            other_machines=tuple(dict.fromkeys((*self.other_machines, *now.other_machines))),
+            selected=max((count for count in (self.selected, later.selected) if count is not None), default=None),
+            other_machines=tuple(dict.fromkeys((*self.other_machines, *later.other_machines))),
         )
 
     def missing(self, outcomes: int) -> int:
@@ -380,19 +382,19 @@ def _git(folder: Path, *arguments: str) -> str | None:
     # A git hook that runs the harness sets GIT_DIR for a repository of its own.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             [git, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return completed.stdout.strip() if completed.returncode == 0 else None
 
 
 def _shard(shard: ShardOrigin | None) -> str:
     return f"{shard.name} of the split {shard.split_sha256[:8]}" if shard else "the whole matrix"
 
 
-def _told(value: object) -> str:
+def _in_words(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)

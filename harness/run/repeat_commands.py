@@ -33,14 +33,14 @@ def near(path: Path) -> str:
 
     Of a built-in matrix its name; of a committed run that the harness brings along `reports/NAME`.
     """
-    whole, here = path.expanduser().resolve(), Path.cwd().resolve()
-    if whole.is_relative_to(here):
-        return str(whole.relative_to(here))
-    if is_built_in_matrix(whole):
-        return whole.stem
-    if whole.is_relative_to(committed_reports().resolve()):
-        return str(whole.relative_to(committed_reports().parent.resolve()))
-    return f"{ELSEWHERE}/{whole.name}"
+    resolved, working_folder = path.expanduser().resolve(), Path.cwd().resolve()
+    if resolved.is_relative_to(working_folder):
+        return str(resolved.relative_to(working_folder))
+    if is_built_in_matrix(resolved):
+        return resolved.stem
+    if resolved.is_relative_to(committed_reports().resolve()):
+        return str(resolved.relative_to(committed_reports().parent.resolve()))
+    return f"{ELSEWHERE}/{resolved.name}"
 
 
 @dataclass(frozen=True, kw_only=True)

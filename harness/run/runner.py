@@ -176,7 +176,7 @@ class CellRunner:
             more = {"records_code": True} if reuse else {}
             return {**requests.release_for(label), **more, "order": list(orders.get(label, ()))}
 
-        unknown = {label: one for label in labels if (one := order_request(release_for(label)))}
+        unknown = {label: request for label in labels if (request := order_request(release_for(label)))}
         return build_plan(
             cells,
             Settings(
@@ -205,13 +205,13 @@ class CellRunner:
         folders = {label: install_path(release, cache) for label, release in prepared.releases.items()}
         known = circumstances(self.settings.environment, prepared.limits.memory_bytes)
         kept = KeptOutcomes(cache, known)
-        return Reuse(prepared.releases, folders, seed=secrets.randbelow(2**31), kept=kept)
+        return Reuse(prepared.releases, folders, seed=secrets.randbelow(2**31), kept_outcomes=kept)
 
     def _preload(self, requests: CellRequests, orders: int) -> tuple[str, ...]:
         """What is imported once for all releases, of which `orders` are imported whole to see how they register."""
         settings = self.settings
-        whole = requests.imports_whole_releases or orders >= _ORDERS_THAT_PAY
-        return settings.preload + (settings.preload_for_trainers if whole else ())
+        imports_everything = requests.imports_whole_releases or orders >= _ORDERS_THAT_PAY
+        return settings.preload + (settings.preload_for_trainers if imports_everything else ())
 
     def execute(
         self,

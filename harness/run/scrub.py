@@ -15,7 +15,7 @@ _PATH = r"[^\s\"'`<>()\[\]{}=:,;|]*"
 _LIBRARIES = re.compile(rf"(?:/{_PATH})?/(?:site|dist)-packages/")
 _PYTHON = re.compile(rf"(?:/{_PATH})?/lib/(python3\.\d+)/")
 _EVERYWHERE = ("dev", "proc", "sys", "usr", "etc", "bin", "sbin", "lib", "lib64")
-"""Folders that are the same on every machine, and tell nothing."""
+"""Folders that are the same on every machine, and reveal nothing."""
 _ABSOLUTE = re.compile(
     rf"(?<![\w.<>~/:+-])/(?!(?:{'|'.join(_EVERYWHERE)})/)(?:[^\s/\"'`<>()\[\]{{}}=:,;|]+/)+([^\s/\"'`<>()\[\]{{}}=:,;|]*)"
 )

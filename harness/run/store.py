@@ -64,7 +64,7 @@ class LoadedRun:
     notices: tuple[str, ...] = ()
     """What the reader should know, such as a last line that was cut short."""
     folder: Path | None = None
-    """Where it was read from, and where what was found out about it lies beside it; None for a run made up."""
+    """The folder that it was read from, which also has what was found out about it; None for a run in memory."""
 
     @property
     def missing(self) -> int:
@@ -160,7 +160,7 @@ class RunStore:
 
     def remaining(self, cells: Sequence[Cell]) -> tuple[Cell, ...]:
         """The cells that are still to be run: without an outcome, errored, or blocked by such a cell."""
-        return tuple(cell for cell in cells if not self._settled(cell.id, frozenset()))
+        return tuple(cell for cell in cells if not self._is_settled(cell.id, frozenset()))
 
     def finish(self, provenance: Provenance, finished: str) -> Provenance:
         """Note that the run came to its end.
@@ -168,9 +168,9 @@ class RunStore:
         Raises:
             StoreError: it could not be written.
         """
-        done = replace(provenance, finished=finished)
-        self._write_run(done)
-        return done
+        finished_run = replace(provenance, finished=finished)
+        self._write_run(finished_run)
+        return finished_run
 
     def close(self) -> None:
         """Let go of the folder; may be called twice."""
@@ -196,15 +196,15 @@ class RunStore:
                 cause=f"{RUN} was removed",
                 next_step=afresh,
             )
-        there = _read_run(self.folder)
-        if differences := there.differences(provenance):
+        earlier = _read_run(self.folder)
+        if differences := earlier.differences(provenance):
             listing = "\n".join(f"  - {difference}" for difference in differences)
             raise StoreError(
                 f"{self.folder} holds outcomes that these must not be mixed with\n{listing}",
                 cause="the run was begun with another matrix, stack or machine",
                 next_step=afresh,
             )
-        return there.merge_resumed(provenance)
+        return earlier.merge_resumed(provenance)
 
     def _write_run(self, provenance: Provenance) -> None:
         write_json(self.folder / RUN, provenance.to_json(), indent=2)
@@ -219,7 +219,7 @@ class RunStore:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _settled(self, name: str, above: frozenset[str]) -> bool:
+    def _is_settled(self, name: str, above: frozenset[str]) -> bool:
         outcome = self._outcomes.get(name)
         if outcome is None or outcome.status is Status.ERRORED or name in above:
             return False
@@ -227,7 +227,7 @@ class RunStore:
             return True
         below = str(outcome.evidence.get(BLOCKED_BY))
         # What blocks it may have been run again since, and have passed.
-        return self._settled(below, above | {name}) and self._outcomes[below].status is not Status.PASSED
+        return self._is_settled(below, above | {name}) and self._outcomes[below].status is not Status.PASSED
 
 
 def load_run(folder: Path, only: Callable[[str], bool] | None = None) -> LoadedRun:
@@ -245,11 +245,11 @@ def load_run(folder: Path, only: Callable[[str], bool] | None = None) -> LoadedR
         content = read_lines(folder / OUTCOMES, only)
     except OSError as error:
         raise storage_error(error, folder / OUTCOMES, "read") from error
-    provenance, there = _read_run(folder), len(content.outcomes)
+    provenance, count = _read_run(folder), len(content.outcomes)
     notices = [f"the last line of {OUTCOMES} is cut short and was left out"] if content.truncated else []
-    if only is None and (missing := provenance.missing(there)):
+    if only is None and (missing := provenance.missing(count)):
         notices.append(
-            f"{missing} of {there + missing} cells have no outcome: the run was broken off, or is still going on; "
+            f"{missing} of {count + missing} cells have no outcome: the run was broken off, or is still going on; "
             "what was not measured is no success"
         )
     return LoadedRun(provenance=provenance, outcomes=content.outcomes, notices=tuple(notices), folder=folder)
@@ -272,18 +272,18 @@ def _read_run(folder: Path) -> Provenance:
 
 
 def _set_aside_all(folder: Path) -> tuple[str, ...]:
-    there = [folder / name for name in (OUTCOMES, RUN) if (folder / name).exists()]
-    return tuple(f"{path.name} of an earlier run was set aside as {set_aside(path, 'before').name}" for path in there)
+    paths = [folder / name for name in (OUTCOMES, RUN) if (folder / name).exists()]
+    return tuple(f"{path.name} of an earlier run was set aside as {set_aside(path, 'before').name}" for path in paths)
 
 
 def _set_aside_torn(path: Path) -> tuple[str, ...]:
     if not path.exists():
         return ()
     content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole == len(content):
+    complete_bytes = content.rfind(b"\n") + 1
+    if complete_bytes == len(content):
         return ()
-    target = cut_tail(path, whole)
+    target = cut_tail(path, complete_bytes)
     return (
         f"the last line of {path.name} was cut short, as by a kill or a full disk; "
         f"it was set aside as {target.name}, and its cell will be run again",

@@ -81,29 +81,29 @@ class TimeLeft:
 
     def settled(self, outcome: Outcome) -> None:
         """A cell has its outcome."""
-        cell, seen = outcome.cell, self._seen[outcome.cell.check]
+        cell, tally = outcome.cell, self._seen[outcome.cell.check]
         self._began.pop(cell, None)
         if cell not in self._place:
             return
         foreseen = cell in self._decided
         self._decided.add(cell)
         if outcome.status not in _NOTHING and REUSED not in outcome.evidence:
-            seen.cells, seen.ran, seen.seconds = seen.cells + 1, seen.ran + 1, seen.seconds + outcome.seconds
+            tally.cells, tally.ran, tally.seconds = tally.cells + 1, tally.ran + 1, tally.seconds + outcome.seconds
         elif not foreseen:
-            seen.cells += 1
+            tally.cells += 1
         if outcome.status is not Status.PASSED and cell.check.blocks_dependents:
             self._decided.update(other for other in self._ladders[cell.release] if other.depends_on(cell))
 
     def seconds(self, now: float) -> float:
         """How long the cells that have no outcome yet will take from now on."""
         means = {check: self._mean(check) for check in Check}
-        begun: list[float] = []
+        seconds_of_begun: list[float] = []
         waiting: list[float] = []
         for number, batch in enumerate(self._batches):
             left = sum(self._cell(cell, means, now) for cell in batch if cell not in self._decided)
-            (begun if number in self._begun else waiting).append(left)
+            (seconds_of_begun if number in self._begun else waiting).append(left)
         # Those that have begun hold a job each; what is done with its batch holds none.
-        busy = sorted((left for left in begun if left), reverse=True)
+        busy = sorted((left for left in seconds_of_begun if left), reverse=True)
         ends: list[float] = [*busy[: self._jobs], *[0.0] * (self._jobs - len(busy))]
         heapq.heapify(ends)
         for left in [*busy[self._jobs :], *waiting]:
@@ -119,14 +119,14 @@ class TimeLeft:
 
     def _mean(self, check: Check) -> float:
         """What a cell of the check is expected to take: what is usual weighs as much as one that was seen."""
-        seen, others = self._seen[check], _STRETCH * self._all[check]
-        mean = (self._usual[check] * self._speed() + seen.seconds) / (1 + seen.ran)
-        return mean * (seen.ran + others) / (seen.cells + others) if seen.cells else mean
+        tally, others = self._seen[check], _STRETCH * self._all[check]
+        mean = (self._usual[check] * self._speed() + tally.seconds) / (1 + tally.ran)
+        return mean * (tally.ran + others) / (tally.cells + others) if tally.cells else mean
 
     def _speed(self) -> float:
         """How many times as long as usual cells have taken here."""
-        usual = sum(seen.ran * self._usual[check] for check, seen in self._seen.items())
-        return (_OWN + sum(seen.seconds for seen in self._seen.values())) / (_OWN + usual)
+        usual = sum(tally.ran * self._usual[check] for check, tally in self._seen.items())
+        return (_OWN + sum(tally.seconds for tally in self._seen.values())) / (_OWN + usual)
 
 
 def usual_seconds(matrix: Matrix) -> Mapping[Check, float]:

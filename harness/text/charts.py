@@ -32,11 +32,11 @@ def columns_of(
     A gap is a value that cannot be drawn. `limits` are the steps at the left and the right edge.
     """
     first, last = limits
-    found: dict[int, list[Point | None]] = {}
+    points_by_column: dict[int, list[Point | None]] = {}
     for step, value in zip(steps, values, strict=True):
         column = int((step - first) / max(1e-9, last - first) * columns)
-        found.setdefault(column, []).append((float(step), value) if is_drawable(value) else None)
-    return [_extremes(points) for _, points in sorted(found.items())]
+        points_by_column.setdefault(column, []).append((float(step), value) if is_drawable(value) else None)
+    return [_extremes(points) for _, points in sorted(points_by_column.items())]
 
 
 def _extremes(points: list[Point | None]) -> list[Point | None]:

@@ -36,7 +36,7 @@ def code(text: str, *, at_most: int = 400) -> str:
 def block(text: str, language: str = "text") -> str:
     """A block of code of several lines, within a fence that is longer than any in it."""
     content = shortened(text).rstrip("\n")
-    longest = max((len(found) for found in re.findall(r"`+", content)), default=0)
+    longest = max((len(fence) for fence in re.findall(r"`+", content)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{content}\n{fence}"
 
@@ -98,19 +98,19 @@ def _block(value: object, language: str = "text") -> Markup:
 
 
 def _aligned(rows: str) -> Markup:
-    head, *rest = ([cell.strip() for cell in line.split("|")] for line in str(rows).splitlines() if line.strip())
-    return Markup(table(head, rest) + "\n")  # noqa: S704 - of cells that the template escaped
+    head, *body = ([cell.strip() for cell in line.split("|")] for line in str(rows).splitlines() if line.strip())
+    return Markup(table(head, body) + "\n")  # noqa: S704 - of cells that the template escaped
 
 
 def _tidy(lines: Iterable[str]) -> Iterator[str]:
     """The lines without a second blank one in a row, but for those within a block of code."""
     fence, blank = "", True
     for line in lines:
-        found = _FENCE.match(line)
+        fence_line = _FENCE.match(line)
         if fence:
             fence = "" if line == fence else fence
-        elif found:
-            fence = found[0]
+        elif fence_line:
+            fence = fence_line[0]
         elif not line.strip():
             if not blank:
                 yield ""

@@ -43,7 +43,7 @@ def plain(text: str) -> str:
     What is plain already stays as it is.
     """
     text = _COLOUR_CODES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-    return _each(text, _visible)
+    return _replaced(text, _visible)
 
 
 def passed_on(text: str) -> str:
@@ -52,25 +52,29 @@ def passed_on(text: str) -> str:
     Whoever reads it in parts holds an unfinished sequence back: see `unfinished`.
     """
     parts = _OF_A_PROGRESS_BAR.split(text)
-    return "".join(part if odd % 2 else _each(part, _visible) for odd, part in enumerate(parts))
+    return "".join(part if odd % 2 else _replaced(part, _visible) for odd, part in enumerate(parts))
 
 
 def unfinished(text: str) -> str:
     """The beginning of a terminal sequence with which a text ends, if it ends within one."""
-    found = _BEGUN_SEQUENCE.search(text)
-    return found[0] if found else ""
+    match = _BEGUN_SEQUENCE.search(text)
+    return match[0] if match else ""
 
 
 def plain_json(text: str) -> str:
     """JSON text that means the same, with what `plain` makes visible written as JSON's own `\\u202e`."""
-    return _each(text, _json_escape)
+    return _replaced(text, _json_escape)
 
 
-def _each(text: str, shown: Callable[[str], str]) -> str:
+def _replaced(text: str, shown: Callable[[str], str]) -> str:
     """`text` with the characters that could act as `shown` spells them."""
     if text.isprintable():
         return text
-    acting = {ord(one): shown(one) for one in set(text) - _KEPT if unicodedata.category(one) in _SHOWN_AS_ESCAPE}
+    acting = {
+        ord(character): shown(character)
+        for character in set(text) - _KEPT
+        if unicodedata.category(character) in _SHOWN_AS_ESCAPE
+    }
     return text.translate(acting) if acting else text
 
 

@@ -63,15 +63,15 @@ class VisibleStream:
 def visible_streams() -> Iterator[None]:
     """Within the block whatever is printed is made visible."""
     out, err = sys.stdout, sys.stderr
-    ours = VisibleStream(out), VisibleStream(err, longest=LONGEST_LINE)
-    sys.stdout, sys.stderr = cast("tuple[Any, Any]", ours)
+    replacements = VisibleStream(out), VisibleStream(err, longest=LONGEST_LINE)
+    sys.stdout, sys.stderr = cast("tuple[Any, Any]", replacements)
     try:
         yield
     finally:
         # Somebody may have put other streams there meanwhile, and those stay.
-        if sys.stdout is cast("Any", ours[0]):
+        if sys.stdout is cast("Any", replacements[0]):
             sys.stdout = out
-        if sys.stderr is cast("Any", ours[1]):
+        if sys.stderr is cast("Any", replacements[1]):
             sys.stderr = err
 
 

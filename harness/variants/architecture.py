@@ -64,7 +64,7 @@ class ArchitectureTraits:
 
     def to_dict(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """For the contract's request, with the paths looked up in a rendered config; empty when nothing is stated."""
-        stated: dict[str, Any] = {
+        traits: dict[str, Any] = {
             "losses": {name: list(feeding) for name, feeding in self.losses.items()},
             "loss_is": {name: _weight(config, factors) for name, factors in self.loss_is.items()},
             "without_loss": list(self.without_loss),
@@ -72,7 +72,7 @@ class ArchitectureTraits:
             "labels_before_text": [list(place) for place in self.labels_before_text],
             "no_hotword": _value(config, self.no_hotword) if self.no_hotword else None,
         }
-        return {key: value for key, value in stated.items() if value not in ({}, [], None)}
+        return {key: value for key, value in traits.items() if value not in ({}, [], None)}
 
 
 def read_traits(table: Table, config: Mapping[str, Any]) -> ArchitectureTraits:
@@ -99,7 +99,7 @@ def _mapping(table: Table, key: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         table.problems.add(table.at(key), "expected a mapping")
         return {}
-    return {str(name): one for name, one in value.items()}
+    return {str(name): item for name, item in value.items()}
 
 
 def _names(table: Table, key: str, value: object) -> tuple[str, ...]:
@@ -112,11 +112,11 @@ def _names(table: Table, key: str, value: object) -> tuple[str, ...]:
 
 def _factors(table: Table, value: object) -> tuple[str | float, ...]:
     factors = value if isinstance(value, list) else [value]
-    legal = [one for one in factors if isinstance(one, str | int | float) and not isinstance(one, bool)]
+    legal = [factor for factor in factors if isinstance(factor, str | int | float) and not isinstance(factor, bool)]
     if not factors or len(legal) < len(factors):
         table.problems.add(table.at("loss_is"), f"expected numbers and paths of the config, found {value!r}")
         return ()
-    return tuple(one if isinstance(one, str) else float(one) for one in legal)
+    return tuple(factor if isinstance(factor, str) else float(factor) for factor in legal)
 
 
 def _labels(table: Table) -> tuple[tuple[int, ...], ...]:
@@ -133,7 +133,7 @@ def _is_label(value: object) -> bool:
 
 
 def _paths(factors: tuple[str | float, ...]) -> Iterator[str]:
-    return (one.removeprefix(_COMPLEMENT) for one in factors if isinstance(one, str))
+    return (factor.removeprefix(_COMPLEMENT) for factor in factors if isinstance(factor, str))
 
 
 def _check_number(table: Table, key: str, path: str, config: Mapping[str, Any]) -> None:
@@ -148,7 +148,7 @@ def _check_number(table: Table, key: str, path: str, config: Mapping[str, Any]) 
 
 
 def _weight(config: Mapping[str, Any], factors: tuple[str | float, ...]) -> float:
-    return math.prod(_factor(config, one) for one in factors)
+    return math.prod(_factor(config, factor) for factor in factors)
 
 
 def _factor(config: Mapping[str, Any], factor: str | float) -> float:

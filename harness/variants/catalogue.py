@@ -91,8 +91,8 @@ def own_settings(variant: Variant) -> dict[str, Any]:
     others = [other for other in map(load_variant, available()) if other.config["model"] == variant.config["model"]]
     known = {path: value for other in others for path, value in _leaves(other.config)}
     stock = dict(_leaves(others[0].config)) if others else {}
-    own = {path: value for path, value in _leaves(variant.config) if path not in stock or stock[path] != value}
-    settings = {**own, **variant.training}
+    differing = {path: value for path, value in _leaves(variant.config) if path not in stock or stock[path] != value}
+    settings = {**differing, **variant.training}
     legal = {*known, *_OF_TRAINERS}
     near = {
         path: match[0]

@@ -33,8 +33,8 @@ def code_in(config: Mapping[str, Any], prefix: str = "") -> str | None:
     for key, value in config.items():
         path = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            if found := code_in(value, f"{path}."):
-                return found
+            if path_of_code := code_in(value, f"{path}."):
+                return path_of_code
         elif path.rpartition(".")[2] in EVALUATED and _CODE.search(str(value)):
             return path
     return None
@@ -57,7 +57,7 @@ def variant_of_folder(path: Path, known: Sequence[Variant]) -> Variant:
     size = look_up(config, hidden[0]) if hidden else None
     return replace(
         stock,
-        name=folder_variant_name(folder, [one.name for one in known]),
+        name=folder_variant_name(folder, [variant.name for variant in known]),
         path=folder / "config.yaml",
         sha256=hashlib.sha256(raw).hexdigest(),
         source=f"the folder {folder.name}, as its user has it",
@@ -104,14 +104,17 @@ def _tokens(text: str, path: Path) -> tuple[str, ...]:
     if path.suffix == ".txt":
         return tuple(line.split()[0] for line in text.splitlines() if line.split())
     try:
-        found = parse_json(text)
+        document = parse_json(text)
     except ValueError as error:
         raise VariantError(f"{path}: no JSON: {error}", next_step="use the token list of the model") from None
-    if isinstance(found, Mapping):
-        found = sorted(map(str, found), key=lambda one: int(found[one]) if str(found[one]).isdigit() else len(found))
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+    if isinstance(document, Mapping):
+        document = sorted(
+            map(str, document),
+            key=lambda token: int(document[token]) if str(document[token]).isdigit() else len(document),
+        )
+    if not isinstance(document, list) or not all(isinstance(token, str) for token in document):
         raise VariantError(f"{path}: no list of tokens", next_step="use the token list of the model")
-    return tuple(found)
+    return tuple(document)
 
 
 def read_small(path: Path) -> bytes:
@@ -144,19 +147,22 @@ def _config(raw: bytes, folder: Path) -> dict[str, Any]:
 
 def _stock(config: Mapping[str, Any], folder: Path, known: Sequence[Variant]) -> Variant:
     """The harness's variant of the same model class: with the same encoder, where several have it."""
-    alike = [one for one in known if one.config["model"] == config["model"]]
-    if not alike:
-        supported = ", ".join(dict.fromkeys(str(one.config["model"]) for one in known))
+    same_class = [variant for variant in known if variant.config["model"] == config["model"]]
+    if not same_class:
+        supported = ", ".join(dict.fromkeys(str(variant.config["model"]) for variant in known))
         raise VariantError(
             f"{folder.name} is a {config['model']}, of which the harness has no variant",
             next_step=f"it knows {supported}; for another one, write a variant's YAML file",
         )
-    return max(alike, key=lambda one: sum(one.config.get(key) == config.get(key) for key in ("encoder", "decoder")))
+    return max(
+        same_class,
+        key=lambda variant: sum(variant.config.get(key) == config.get(key) for key in ("encoder", "decoder")),
+    )
 
 
 def _shallower(config: Mapping[str, Any], path: str, value: int) -> bool:
     """Whether a reduction reduces: user's models may be as small already."""
-    return _has(config, path) and isinstance(found := look_up(config, path), int) and value < found
+    return _has(config, path) and isinstance(blocks := look_up(config, path), int) and value < blocks
 
 
 def _has(config: Mapping[str, Any], path: str) -> bool:

@@ -77,7 +77,7 @@ def write_model_folder(
 
     config = render(variant, dimensions=dimensions, depth=depth)
     if variant.folder is not None:
-        return _of_user(variant, config, variant.folder, cache, f"{dimensions}-{depth}", whole=depth is Depth.FULL)
+        return _of_user(variant, config, variant.folder, cache, f"{dimensions}-{depth}", full_depth=depth is Depth.FULL)
     tokens = make_token_list(corpus.texts, dimensions.vocab_size)
     frontend = Frontend.of(config["frontend_conf"])
     ingredients = json.dumps([_FORMAT, CONFIGURATION, config, tokens, corpus.sha256])
@@ -93,18 +93,18 @@ def write_model_folder(
             "seg_dict": seg_dict(tokens, corpus.texts),
             "am.mvn": statistics.am_mvn(),
         }
-        with working_folder(cache) as room:
-            made = room / "model"
-            made.mkdir()
+        with working_folder(cache) as folder_in_cache:
+            writing = folder_in_cache / "model"
+            writing.mkdir()
             for name, text in files.items():
-                (made / name).write_text(text, encoding="utf-8")
-            move_into_place(made, folder)
+                (writing / name).write_text(text, encoding="utf-8")
+            move_into_place(writing, folder)
     note_use(folder)
     return ModelFolder(path=folder, sha256=sha256, input_size=frontend.size, token_list=tokens)
 
 
 def _of_user(
-    variant: Variant, config: dict[str, Any], source: Path, cache: Path, name: str, *, whole: bool
+    variant: Variant, config: dict[str, Any], source: Path, cache: Path, name: str, *, full_depth: bool
 ) -> ModelFolder:
     """A user's folder as the others are: their tokens and statistics, and at full depth their weights, by a link."""
     from harness.corpus.features import Frontend
@@ -116,27 +116,31 @@ def _of_user(
             f"{source.name} has no am.mvn", next_step="put the feature statistics of the model into the folder"
         )
     weights = (source / CHECKPOINT).resolve()
-    started = whole and weights.is_file()
+    started = full_depth and weights.is_file()
     files = {
         "config.yaml": _yaml(config).encode(),
         "configuration.json": f"{json.dumps(CONFIGURATION, indent=2)}\n".encode(),
         "tokens.json": f"{json.dumps(tokens, ensure_ascii=False, indent=0)}\n".encode(),
-        **{one: read_small(source / one) for one in ("seg_dict", "am.mvn") if (source / one).is_file()},
+        **{
+            name_of_file: read_small(source / name_of_file)
+            for name_of_file in ("seg_dict", "am.mvn")
+            if (source / name_of_file).is_file()
+        },
     }
-    sha256 = hashlib.sha256(b"\0".join(one for pair in files.items() for one in (pair[0].encode(), pair[1])))
+    sha256 = hashlib.sha256(b"\0".join(part for pair in files.items() for part in (pair[0].encode(), pair[1])))
     if started:
         known = weights.stat()
         sha256.update(f"{weights} {known.st_size} {known.st_mtime_ns}".encode())
     folder = cache.absolute() / "models" / f"{variant.name}-{name}-{sha256.hexdigest()[:16]}"
     if not folder.is_dir():
-        with working_folder(cache.absolute()) as room:
-            made = room / "model"
-            made.mkdir()
-            for one, raw in files.items():
-                (made / one).write_bytes(raw)
+        with working_folder(cache.absolute()) as folder_in_cache:
+            writing = folder_in_cache / "model"
+            writing.mkdir()
+            for name_of_file, raw in files.items():
+                (writing / name_of_file).write_bytes(raw)
             if started:
-                (made / START).symlink_to(weights)
-            move_into_place(made, folder)
+                (writing / START).symlink_to(weights)
+            move_into_place(writing, folder)
     size = Frontend.of(config["frontend_conf"]).size
     return ModelFolder(path=folder, sha256=sha256.hexdigest(), input_size=size, token_list=tokens)
 

@@ -106,8 +106,8 @@ def _bytes(path: Path, source: str) -> bytes:
     except UnreadableDocumentError as error:
         raise VariantError(f"{source}: {error}", next_step=f"correct {source}") from None
     except OSError as error:
-        there = sorted(other.name for other in path.parent.glob("*.yaml"))
-        hint = did_you_mean(path.name, there) if there else "no YAML file is there"
+        yaml_files = sorted(other.name for other in path.parent.glob("*.yaml"))
+        hint = did_you_mean(path.name, yaml_files) if yaml_files else "no YAML file is there"
         raise VariantError(f"{source} cannot be read: {error.strerror}", next_step=hint) from None
 
 
@@ -166,13 +166,13 @@ def _inputs(table: Table) -> tuple[str, ...]:
 
 def _tables(table: Table, config: Mapping[str, Any]) -> dict[str, str | None]:
     block = table.values.get("tables", {})
-    if not isinstance(block, Mapping) or not all(isinstance(one, str | None) for one in block.values()):
+    if not isinstance(block, Mapping) or not all(isinstance(item, str | None) for item in block.values()):
         table.problems.add(table.at("tables"), "expected a mapping such as encoder2: encoder")
         return {}
     for key in block:
         if key not in config:
             table.problems.add(table.at("tables"), f"{key} is not in the config, {did_you_mean(str(key), config)}")
-    return {str(key): one for key, one in block.items()}
+    return {str(key): item for key, item in block.items()}
 
 
 def _training(table: Table) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def _add(cells: list[list[tuple[int, str]]], dots: list[list[int]], style: str) 
 
 
 def _row(number: int, row: list[tuple[int, str]], rows: int, marks: Sequence[float]) -> Text:
-    """A row of the chart, with the label of the mark that lies in it."""
+    """A row of the chart, with the label of the mark in it."""
     low, high = marks[0], marks[-1]
     labels = {min(rows - 1, int((high - mark) / (high - low) * rows)): f"{mark:g}" for mark in marks}
     edge = "┤" if number in labels else "│"

@@ -81,15 +81,15 @@ def forecast_of(coming: ComingBatch, ranks: Sequence[RankState]) -> Forecast | N
 
     None once a rank has had a batch of about its size, and where batches are not shuffled and an epoch is over.
     """
-    seen = max((rank.largest_padded for rank in ranks), default=0)
-    if not seen or coming.padded < LARGER * seen or any(_repeats(rank) for rank in ranks):
+    largest_so_far = max((rank.largest_padded for rank in ranks), default=0)
+    if not largest_so_far or coming.padded < LARGER * largest_so_far or any(_repeats(rank) for rank in ranks):
         return None
     longest = coming.batch.longest[0].key
     size = f"{coming.batch.rows} utterances, the longest {coming.batch.frames:.0f} frames of 10 ms ({longest})"
     needed = needed_memory(max((rank.peaks for rank in ranks), key=len), coming.padded)
     return Forecast(
         label="the largest batch",
-        value=f"may still come, {coming.padded / seen:.1f} times the largest so far"
+        value=f"may still come, {coming.padded / largest_so_far:.1f} times the largest so far"
         + (f"; predicted to need {memory(needed)}" if needed is not None else ""),
         detail=size,
     )
@@ -97,8 +97,8 @@ def forecast_of(coming: ComingBatch, ranks: Sequence[RankState]) -> Forecast | N
 
 def _repeats(rank: RankState) -> bool:
     """Whether a rank's batches are those of the epochs before: then none is larger."""
-    given = mapping(rank.training.in_force.get("dataset_conf")) if rank.training else {}
-    return given.get("shuffle") is False and bool(rank.epochs)
+    dataset_conf = mapping(rank.training.in_force.get("dataset_conf")) if rank.training else {}
+    return dataset_conf.get("shuffle") is False and bool(rank.epochs)
 
 
 def needed_memory(peaks: Sequence[tuple[float, float]], padded: float) -> float | None:

@@ -20,7 +20,7 @@ def environment(records_folder: Path, base: Mapping[str, str] | None = None) -> 
 
     Python started with `-S`, `-I` or `-E` reads no PYTHONPATH or no `sitecustomize`: it is not observed.
     """
-    found = dict(os.environ if base is None else base)
-    found[RECORDS] = str(records_folder.absolute())
-    found["PYTHONPATH"] = os.pathsep.join(filter(None, (str(STARTUP), found.get("PYTHONPATH"))))
-    return found
+    variables = dict(os.environ if base is None else base)
+    variables[RECORDS] = str(records_folder.absolute())
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(STARTUP), variables.get("PYTHONPATH"))))
+    return variables

@@ -52,8 +52,8 @@ class WatchedCommand:
 
     def running(self) -> list[int]:
         """The processes of the command that are there."""
-        mine = [child for child in processes.children(os.getpid()) if child not in self.others]
-        below = [pid for child in mine for pid in (child, *processes.descendants(child))]
+        started = [child for child in processes.children(os.getpid()) if child not in self.others]
+        below = [pid for child in started for pid in (child, *processes.descendants(child))]
         return [pid for pid in below if processes.is_running(pid)]
 
     def read_output(self) -> str:
@@ -71,7 +71,7 @@ class WatchedCommand:
             processes.kill(pid, signum)
 
     def end(self) -> None:
-        """Begin to end the command, by signals that grow harsher; `keep_ending` goes on with it."""
+        """Begin to end the command, by increasingly forceful signals; `keep_ending` sends the later ones."""
         if not self._ending:
             at = time.monotonic()
             for signum, patience in ENDING:

@@ -67,14 +67,14 @@ def _wide(view: View, width: int, height: int) -> list[Text]:
     return [*header, *curves, Text(""), *lower, *_output(view, width, share["output"])]
 
 
-def _shares(height: int, wanted: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
+def _shares(height: int, bounds_of_parts: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
     """Rows for each part, given one by one: up to the least that it needs, to what is good, and to the most."""
-    share = dict.fromkeys(wanted, 0)
+    share = dict.fromkeys(bounds_of_parts, 0)
     for bound in range(3):
         growing = True
         while height > 0 and growing:
             growing = False
-            for name, bounds in wanted.items():
+            for name, bounds in bounds_of_parts.items():
                 if height > 0 and share[name] < bounds[bound]:
                     share[name] += 1
                     height -= 1
@@ -94,11 +94,11 @@ def _output(view: View, width: int, height: int) -> list[Text]:
 
 def _first(rows: Sequence[Text], width: int, height: int) -> list[Text]:
     """The first rows, and at the end of the last how many more there are."""
-    kept = list(rows[: max(0, height)])
-    if kept and len(rows) > height:
+    shown = list(rows[: max(0, height)])
+    if shown and len(rows) > height:
         more = f" (and {len(rows) - height} more)"
-        kept[-1] = _cut(kept[-1], width - len(more)).append(more, style="dim")
-    return kept
+        shown[-1] = _cut(shown[-1], width - len(more)).append(more, style="dim")
+    return shown
 
 
 def _rule(title: str, width: int) -> Text:

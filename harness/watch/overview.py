@@ -120,8 +120,8 @@ def overview(state: TrainingState) -> Overview:
         step=first.steps if first else 0,
         epoch=last.epoch if last else None,
         epochs=WatchSettings.of(training).max_epoch if training else None,
-        loss=mean([one.loss for one in forwards]),
-        attention_loss=mean([one.stats.get(ATTENTION_LOSS) for one in forwards]),
+        loss=mean([forward.loss for forward in forwards]),
+        attention_loss=mean([forward.stats.get(ATTENTION_LOSS) for forward in forwards]),
         baseline=baseline(last, training) if last else None,
         accuracy=_accuracy(first, forwards),
         learning_rates=last.learning_rates if last else (),
@@ -129,8 +129,10 @@ def overview(state: TrainingState) -> Overview:
         clipped_at=last.clipped_at if last else None,
         skipped=first.skipped if first else 0,
         frames_per_second=_of_all(frames),
-        speech_per_second=_of_all([rate * each if rate and each else None for rate, each in speech]),
-        ranks=tuple(_rank(one, state) for one in ranks),
+        speech_per_second=_of_all(
+            [rate * seconds_per_frame if rate and seconds_per_frame else None for rate, seconds_per_frame in speech]
+        ),
+        ranks=tuple(_rank(other_rank, state) for other_rank in ranks),
         cards=tuple(_card(samples[-1], state) for _, samples in sorted(state.cards.items()) if samples),
     )
 
@@ -168,11 +170,17 @@ def baseline(step: TrainingStep, training: TrainingStarted | None) -> float | No
 
     A model whose loss is divided by the number of utterances has the baseline times its tokens per utterance.
     """
-    if step.unigram is None or mean([one.stats.get(ATTENTION_LOSS) for one in step.forwards]) is None:
+    if step.unigram is None or mean([forward.stats.get(ATTENTION_LOSS) for forward in step.forwards]) is None:
         return None
     if training is None or training.normalize_length is not False:
         return step.unigram
-    lengths = mean([one.tokens_used / one.utterances for one in step.forwards if one.tokens_used and one.utterances])
+    lengths = mean(
+        [
+            forward.tokens_used / forward.utterances
+            for forward in step.forwards
+            if forward.tokens_used and forward.utterances
+        ]
+    )
     return step.unigram * lengths if lengths is not None else None
 
 
@@ -184,11 +192,11 @@ def baseline_curve(rank: RankState) -> Curve:
         return rank.curves.get("unigram", Curve())
     # The ratio of the two is in units that agree.
     losses = dict(zip(rank.curves[ATTENTION_LOSS].steps, rank.curves[ATTENTION_LOSS].values, strict=True))
-    found = Curve()
+    curve = Curve()
     for step, ratio in zip(rank.ratios.steps, rank.ratios.values, strict=True):
         if math.isfinite(ratio) and ratio > 0 and step in losses:
-            found.add(step, losses[step] / ratio)
-    return found
+            curve.add(step, losses[step] / ratio)
+    return curve
 
 
 def accuracy_name(rank: RankState) -> str | None:
@@ -199,13 +207,13 @@ def accuracy_name(rank: RankState) -> str | None:
 
 def severities(findings: Sequence[WatchFinding]) -> Mapping[Severity, int]:
     """The number of findings of each severity, the gravest first."""
-    counts = Counter(one.severity for one in findings)
+    counts = Counter(finding.severity for finding in findings)
     return {severity: counts[severity] for severity in Severity if counts[severity]}
 
 
 def _accuracy(rank: RankState | None, forwards: Sequence[TrainingForward]) -> tuple[str, float] | None:
     name = accuracy_name(rank) if rank else None
-    value = mean([one.stats.get(name) for one in forwards]) if name else None
+    value = mean([forward.stats.get(name) for forward in forwards]) if name else None
     return (name, value) if name and value is not None else None
 
 
@@ -213,7 +221,7 @@ def _rank(rank: RankState, state: TrainingState) -> RankOverview:
     steps = recent(rank)
     pid = rank.process.pid if rank.process else None
     spent = [phases_of(step) for step in steps]
-    known = {name for one in spent for name in one}
+    known = {name for phases in spent for name in phases}
     names = [*(name for name in PHASES if name in known), *sorted(known.difference(PHASES))]
     by_nvml = [samples[-1].by_process.get(str(pid)) for samples in state.cards.values() if samples]
     return RankOverview(
@@ -224,28 +232,28 @@ def _rank(rank: RankState, state: TrainingState) -> RankOverview:
         memory=steps[-1].memory if steps else Memory(resident=None),
         by_nvml=next((size for size in by_nvml if size is not None), None),
         seconds=mean([step_seconds(step) for step in steps]),
-        phases={name: sum(one.get(name, 0.0) for one in spent) / len(spent) for name in names},
+        phases={name: sum(phases.get(name, 0.0) for phases in spent) / len(spent) for name in names},
         end=rank.ended.how if rank.ended else "",
     )
 
 
 def _card(sample: CardSample, state: TrainingState) -> CardOverview:
     pids = {str(rank.process.pid) for rank in state.ranks.values() if rank.process}
-    ours = sum(size for pid, size in sample.by_process.items() if pid in pids)
+    used_by_training = sum(size for pid, size in sample.by_process.items() if pid in pids)
     return CardOverview(
         index=sample.index,
         name=sample.name,
         total=sample.total,
         used=sample.used,
-        ours=ours,
-        others=max(0, sample.used - ours),
+        ours=used_by_training,
+        others=max(0, sample.used - used_by_training),
         utilisation=sample.utilisation,
     )
 
 
 def _frames_per_second(rank: RankState) -> float | None:
     steps = recent(rank)
-    frames = [one.frames_used for step in steps for one in step.forwards]
+    frames = [forward.frames_used for step in steps for forward in step.forwards]
     seconds = sum(map(step_seconds, steps))
     known = [count for count in frames if count is not None]
     return sum(known) / seconds if known and len(known) == len(frames) and seconds > 0 else None
@@ -256,10 +264,10 @@ def speech_per_frame(training: TrainingStarted | None) -> float | None:
 
     Its defaults: a frame each 10 ms, and none stacked (funasr/frontends/wav_frontend.py).
     """
-    given = mapping(training.in_force.get("frontend_conf")) if training else {}
-    if not {"frame_shift", "lfr_n"} & set(given):
+    frontend_conf = mapping(training.in_force.get("frontend_conf")) if training else {}
+    if not {"frame_shift", "lfr_n"} & set(frontend_conf):
         return None
-    shift, stacked = number(given.get("frame_shift", 10)), number(given.get("lfr_n", 1))
+    shift, stacked = number(frontend_conf.get("frame_shift", 10)), number(frontend_conf.get("lfr_n", 1))
     return shift * stacked / 1000 if shift and stacked else None
 
 

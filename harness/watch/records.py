@@ -94,7 +94,7 @@ class TrainingForward:
     loss: Number | None
     """As returned; with accumulation the trainer divides it later."""
     stats: Mapping[str, Number | None]
-    """Scalars that the model returned beside it: `loss_att`, `acc`, …"""
+    """Scalars that the model returned with it: `loss_att`, `acc`, …"""
     utterances: int
     frames: int
     """Stacked frames of the longest utterance: the padded length."""
@@ -198,7 +198,7 @@ class EpochEnded:
     batches: int
     utterances: int
     distinct: int | None
-    """Different utterances, by key or by content; None where they cannot be told apart."""
+    """Different utterances, by key or by content; None where they cannot be distinguished."""
     batches_without_step: int = 0
     """The last batches of the epoch, too few to be accumulated to a step: trainers clear their gradients."""
 
@@ -248,7 +248,7 @@ class PostMortem:
     card: int | None = None
     """Total memory of the GPU."""
     wanted: int | None = None
-    """What the refused allocation asked for, by torch's message."""
+    """Bytes that the refused allocation requested, by torch's message."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,9 +61,9 @@ class ScalarWriter:
         self._close()
 
     def _close(self) -> None:
-        for one in self._files.values():
+        for writer in self._files.values():
             try:
-                one.close()
+                writer.close()
             except OSError as error:
                 self.problem = self.problem or f"TensorBoard scalars may lack their end: {error.strerror or error}"
         self._files.clear()
@@ -77,10 +77,10 @@ class ScalarWriter:
         events = self._open(file, rank)
         for step in new:
             _add(events, step.at, step.step, _scalars(step, rank))
-        for one in validations:
-            values = {"loss": one.loss, **one.stats}
-            found = {f"validation/{name}": value for name, value in values.items() if value is not None}
-            _add(events, one.at, one.step, found)
+        for validation in validations:
+            values = {"loss": validation.loss, **validation.stats}
+            scalars = {f"validation/{name}": value for name, value in values.items() if value is not None}
+            _add(events, validation.at, validation.step, scalars)
         self._written[file] = new[-1].step if new else last
         self._validated[file] = len(rank.validations)
         events.flush()
@@ -119,13 +119,13 @@ def _without_torch() -> Iterator[None]:
 
 
 def _scalars(step: TrainingStep, rank: RankState) -> dict[str, float]:
-    found = {}
+    scalars = {}
     for name, value in figures(step).items():
-        found[f"memory_MiB/{name}" if name in _BYTES else f"train/{name}"] = value / (2**20 if name in _BYTES else 1)
+        scalars[f"memory_MiB/{name}" if name in _BYTES else f"train/{name}"] = value / (2**20 if name in _BYTES else 1)
     attention = baseline(step, rank.training)
     if attention is not None:
-        found["train/unigram_baseline_of_loss_att"] = attention
-    return found | {f"seconds/{name}": value for name, value in step.seconds.items()}
+        scalars["train/unigram_baseline_of_loss_att"] = attention
+    return scalars | {f"seconds/{name}": value for name, value in step.seconds.items()}
 
 
 def _add(events: Any, at: float, step: int, values: dict[str, float]) -> None:

@@ -106,19 +106,19 @@ def loss(view: View, width: int, height: int) -> list[Text]:
 
 def _loss_lines(state: TrainingState) -> list[ChartLine]:
     ranks = state.training_ranks
-    found = []
+    lines = []
     for rank, style in zip(ranks, _LOSS_STYLES, strict=False):
         if "loss" in rank.curves:
             name = "loss" if rank is ranks[0] else f"rank {rank.rank}"
-            found.append(_line(name, rank.curves["loss"], style))
+            lines.append(_line(name, rank.curves["loss"], style))
     if not ranks:
-        return found
+        return lines
     curves = ranks[0].curves
     attention = curves.get(ATTENTION_LOSS)
     if attention is not None and attention.values != curves["loss"].values:
-        found.insert(0, _line(ATTENTION_LOSS, attention, "bright_white"))
+        lines.insert(0, _line(ATTENTION_LOSS, attention, "bright_white"))
     base = baseline_curve(ranks[0])
-    return [*([_line("unigram baseline", base, "yellow")] if base.values else []), *found]
+    return [*([_line("unigram baseline", base, "yellow")] if base.values else []), *lines]
 
 
 def _line(name: str, curve: Curve, style: str) -> ChartLine:
@@ -219,15 +219,15 @@ def _card_memory(card: CardOverview) -> Text:
 
 
 def _rank_memory(rank: RankOverview) -> Text:
-    row, held = Text.assemble((f"rank {rank.rank} ", "dim")), rank.memory
-    if held.allocated is None and held.reserved is None:
+    row, memory = Text.assemble((f"rank {rank.rank} ", "dim")), rank.memory
+    if memory.allocated is None and memory.reserved is None:
         row.append("no GPU, ")
     else:
-        row.append(f"allocated {_mib(held.allocated)}", style="bold")
-        row.append(f" peak {_mib(held.peak_allocated)} reserved {_mib(held.reserved)} ")
+        row.append(f"allocated {_mib(memory.allocated)}", style="bold")
+        row.append(f" peak {_mib(memory.peak_allocated)} reserved {_mib(memory.reserved)} ")
         if rank.by_nvml is not None:
             row.append(f"NVML {_mib(rank.by_nvml)} ")
-    row.append(f"main {_mib(held.resident)} MiB")
+    row.append(f"main {_mib(memory.resident)} MiB")
     return row.append(f" {rank.end}", style="bold") if rank.end else row
 
 
@@ -238,9 +238,9 @@ def _mib(size: int | None) -> str:
 def forecasts(view: View) -> list[Text]:
     """A row for each forecast."""
     rows = []
-    for one in view.forecasts:
-        row = Text.assemble((f"{one_line(one.label)} ", "dim"), (one_line(one.value), "bold"))
-        rows.append(row.append(f"  {one_line(one.detail)}", style="dim") if one.detail else row)
+    for forecast in view.forecasts:
+        row = Text.assemble((f"{one_line(forecast.label)} ", "dim"), (one_line(forecast.value), "bold"))
+        rows.append(row.append(f"  {one_line(forecast.detail)}", style="dim") if forecast.detail else row)
     return rows
 
 
@@ -252,19 +252,19 @@ def findings_title(view: View) -> str:
 
 def findings(view: View) -> list[Text]:
     """A row for each finding."""
-    return [finding_row(one) for one in view.findings]
+    return [finding_row(finding) for finding in view.findings]
 
 
-def finding_row(one: WatchFinding) -> Text:
+def finding_row(finding: WatchFinding) -> Text:
     """A finding on one row."""
-    severity, rule = (str(one.severity), SEVERITY_STYLE[one.severity]), (f" {one_line(one.rule)} ", "bold")
-    return Text.assemble(severity, rule, f"{where(one)}{one_line(one.message)}")
+    severity, rule = (str(finding.severity), SEVERITY_STYLE[finding.severity]), (f" {one_line(finding.rule)} ", "bold")
+    return Text.assemble(severity, rule, f"{where(finding)}{one_line(finding.message)}")
 
 
-def where(one: WatchFinding) -> str:
+def where(finding: WatchFinding) -> str:
     """The step and the rank of a finding, as the beginning of a sentence."""
-    places = [f"step {one.step:,}"] if one.step is not None else []
-    places += [f"rank {one.rank}"] if one.rank is not None else []
+    places = [f"step {finding.step:,}"] if finding.step is not None else []
+    places += [f"rank {finding.rank}"] if finding.rank is not None else []
     return f"{', '.join(places)}: " if places else ""
 
 

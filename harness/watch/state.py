@@ -131,7 +131,7 @@ class RankState:
             self.curves.setdefault(name, Curve()).add(step.step, value)
 
     def _add_size(self, step: TrainingStep) -> None:
-        size = max((one.utterances * one.frames for one in step.forwards), default=0)
+        size = max((forward.utterances * forward.frames for forward in step.forwards), default=0)
         self.largest_padded = max(self.largest_padded, size)
         peak = step.memory.peak_allocated
         # The optimizer's state is allocated at the end of the first step.
@@ -150,7 +150,7 @@ def seconds_of(step: TrainingStep) -> float:
 
 def figures(step: TrainingStep) -> dict[str, float]:
     """The figures of a step by the curve that they belong to; a loss and a statistic are means of the passes."""
-    found: dict[str, float | None] = {
+    values: dict[str, float | None] = {
         "loss": mean([one.loss for one in step.forwards]),
         "unigram": step.unigram,
         "learning_rate": max(step.learning_rates, default=None),
@@ -160,14 +160,14 @@ def figures(step: TrainingStep) -> dict[str, float]:
         "allocated": step.memory.allocated,
         "reserved": step.memory.reserved,
     }
-    for name in {name for one in step.forwards for name in one.stats}:
-        found.setdefault(name, mean([one.stats.get(name) for one in step.forwards]))
-    return {name: float(value) for name, value in found.items() if value is not None}
+    for name in {name for forward in step.forwards for name in forward.stats}:
+        values.setdefault(name, mean([forward.stats.get(name) for forward in step.forwards]))
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def is_finite(step: TrainingStep) -> bool:
     """Whether the losses of a step and its gradient norm are finite, as far as they are known."""
-    known = [one.loss for one in step.forwards] + [step.gradient_norm]
+    known = [forward.loss for forward in step.forwards] + [step.gradient_norm]
     return all(value is None or math.isfinite(value) for value in known)
 
 
@@ -178,15 +178,15 @@ the sum of several losses, cannot."""
 
 def losses_per_token(step: TrainingStep, training: TrainingStarted | None) -> Iterator[float]:
     """The attention loss of each pass, in nats a token."""
-    for one in step.forwards:
-        loss = one.stats.get(ATTENTION_LOSS)
+    for forward in step.forwards:
+        loss = forward.stats.get(ATTENTION_LOSS)
         if loss is None:
             continue
         if training is not None and training.normalize_length is False:
             # The loss is divided by the number of utterances.
-            if not one.tokens_used:
+            if not forward.tokens_used:
                 continue
-            loss *= one.utterances / one.tokens_used
+            loss *= forward.utterances / forward.tokens_used
         yield loss
 
 
@@ -225,25 +225,25 @@ class TrainingState:
     def training_ranks(self) -> list[RankState]:
         """The processes that train, by rank; of a command that trains several times those of the last training."""
         last = self.trainings()[-1]
-        return sorted((one for one in last.ranks.values() if one.training), key=lambda one: one.rank)
+        return sorted((rank for rank in last.ranks.values() if rank.training), key=lambda rank: rank.rank)
 
     def trainings(self) -> list[TrainingState]:
         """Each training of the command for itself, in their order: the processes that were started together.
 
         Those of one torchrun have one parent. A script may train several times, each time in a process of its own.
         """
-        found: dict[object, dict[str, RankState]] = {}
+        ranks_by_training: dict[object, dict[str, RankState]] = {}
         for file, rank in self.ranks.items():
             process = rank.process
             together: object = file
             if process is not None and process.world_size > 1:
                 together = (process.host, process.parent, process.world_size)
-            found.setdefault(together, {})[file] = rank
-        if len(found) < 2:
+            ranks_by_training.setdefault(together, {})[file] = rank
+        if len(ranks_by_training) < 2:
             return [self]
-        ordered = sorted(found.values(), key=lambda ranks: min(_began(one) for one in ranks.values()))
+        ordered = sorted(ranks_by_training.values(), key=lambda ranks: min(_began(rank) for rank in ranks.values()))
         # Of processes that only imported a trainer nothing can be shown while others train.
-        ordered.sort(key=lambda ranks: any(one.training is not None for one in ranks.values()))
+        ordered.sort(key=lambda ranks: any(rank.training is not None for rank in ranks.values()))
         return [TrainingState(ranks=ranks, now=self.now, cards=self.cards) for ranks in ordered]
 
     @property

@@ -42,8 +42,8 @@ class OutputTail:
 
     def add(self, text: str) -> None:
         """Take up what was printed since."""
-        *whole, self._open = re.split(r"\r?\n", self._open + text)
-        self._lines.extend(line for line in map(_overwritten, whole) if line.strip())
+        *complete_lines, self._open = re.split(r"\r?\n", self._open + text)
+        self._lines.extend(line for line in map(_overwritten, complete_lines) if line.strip())
         # A bar that never ends its line must not be kept whole.
         self._open = self._open[-4096:]
 
@@ -144,10 +144,13 @@ class LiveDisplay:
         self._next = now + max(REDRAW_SECONDS, (time.thread_time() - spent) / _SHARE)
 
     def _tell(self, findings: Sequence[WatchFinding], forecasts: Sequence[Forecast]) -> None:
-        for one in findings:
-            if (one.severity, one.rule) not in self._said:
-                self._said.add((one.severity, one.rule))
-                text = f"{one.severity}: {one_line(one.rule)}: {sections.where(one)}{one_line(one.message)}"
+        for finding in findings:
+            if (finding.severity, finding.rule) not in self._said:
+                self._said.add((finding.severity, finding.rule))
+                text = (
+                    f"{finding.severity}: {one_line(finding.rule)}: "
+                    f"{sections.where(finding)}{one_line(finding.message)}"
+                )
                 self._console.print(Text(text), soft_wrap=True)
         now = self._clock()
         if now >= self._next_line:
@@ -191,10 +194,10 @@ def minute_line(
     waiting = now.phases.get("data", 0.0) / now.seconds if now.seconds else 0.0
     words.append(f"{units.duration(now.seconds)} a step ({100 * waiting:.0f} % waiting for data)")
     if now.ranks:
-        held = now.ranks[0].memory
-        gpu = f"{units.memory(held.allocated)} allocated on the GPU" if held.allocated is not None else ""
-        words.append(gpu or f"{units.memory(held.resident)} of main memory, no GPU")
-    words += [f"{one_line(one.label)} {one_line(one.value)}" for one in forecasts]
+        memory = now.ranks[0].memory
+        gpu = f"{units.memory(memory.allocated)} allocated on the GPU" if memory.allocated is not None else ""
+        words.append(gpu or f"{units.memory(memory.resident)} of main memory, no GPU")
+    words += [f"{one_line(forecast.label)} {one_line(forecast.value)}" for forecast in forecasts]
     return f"{clock} {', '.join(words)}; {found(findings)}"
 
 

@@ -36,21 +36,21 @@ def forecasts(
         coming: The largest batch that the sampler can make.
         card: The card that the training is to fit besides, as `--card` names it.
     """
-    at = time.time() if now is None else now
+    current_time = time.time() if now is None else now
     ranks = [rank for rank in state.training_ranks if rank.training is not None]
     if not ranks or ranks[0].training is None:
         return []
     if any(rank.ended is not None for rank in ranks):
         return list(_named_card(ranks, card)) if card is not None else []
     first, training = ranks[0], ranks[0].training
-    found = [*_time(first, training, at), *_disk(first)]
+    all_forecasts = [*_time(first, training, current_time), *_disk(first)]
     for rank in ranks:
-        found.extend(_card(rank, state))
+        all_forecasts.extend(_card(rank, state))
     largest = forecast_of(coming, ranks) if coming is not None else None
-    found.extend([largest] if largest is not None else [])
+    all_forecasts.extend([largest] if largest is not None else [])
     if card is not None:
-        found.extend(_named_card(ranks, card))
-    return found
+        all_forecasts.extend(_named_card(ranks, card))
+    return all_forecasts
 
 
 def seconds_per_step(rank: RankState) -> float | None:
@@ -63,22 +63,22 @@ def seconds_per_step(rank: RankState) -> float | None:
 
 def between_epochs(rank: RankState) -> float:
     """Seconds of an epoch that no step takes, such as its validation and its checkpoints: what was seen so far."""
-    seconds = sum(one.seconds for one in rank.validations) + sum(one.seconds for one in rank.saved)
+    seconds = sum(validation.seconds for validation in rank.validations) + sum(saved.seconds for saved in rank.saved)
     return seconds / len(rank.epochs) if rank.epochs else 0.0
 
 
 def _time(rank: RankState, training: TrainingStarted, now: float) -> Iterator[Forecast]:
-    each, planned, settings = seconds_per_step(rank), planned_steps(training), WatchSettings.of(training)
-    if each is None or not planned or training.batches is None or settings.max_epoch is None:
+    step_seconds, planned, settings = seconds_per_step(rank), planned_steps(training), WatchSettings.of(training)
+    if step_seconds is None or not planned or training.batches is None or settings.max_epoch is None:
         return
     by_epoch = training.batches // settings.accum_grad
-    rest = f"{each:.3g} s a step, the median of the last {min(len(rank.recent), RECENT_STEPS)}"
+    origin = f"{step_seconds:.3g} s a step, the median of the last {min(len(rank.recent), RECENT_STEPS)}"
     if by_epoch:
         left = by_epoch - (rank.steps % by_epoch or by_epoch)
-        yield Forecast(label="this epoch", value=f"ends at {_clock(now + left * each)}", detail=rest)
+        yield Forecast(label="this epoch", value=f"ends at {_clock(now + left * step_seconds)}", detail=origin)
     steps = max(0, planned - rank.steps)
     epochs = steps // by_epoch if by_epoch else 0
-    seconds = steps * each + (epochs + 1) * between_epochs(rank)
+    seconds = steps * step_seconds + (epochs + 1) * between_epochs(rank)
     yield Forecast(
         label="the training",
         value=f"{duration(seconds)} left, ends at {_clock(now + seconds)}",
@@ -97,7 +97,7 @@ def _disk(rank: RankState) -> Iterator[Forecast]:
         free = shutil.disk_usage(Path(rank.training.output_dir)).free
     except OSError:
         return
-    largest = max(one.bytes for one in rank.saved[-5:])
+    largest = max(saved.bytes for saved in rank.saved[-5:])
     if largest:
         yield Forecast(
             label="the disk",

@@ -12,13 +12,15 @@ SCHEMA = 1
 
 def record(watched: WatchedTraining) -> dict[str, object]:
     """Findings, faults and figures, as plain data."""
-    kept = watched.last_checkpoint
+    checkpoint = watched.last_checkpoint
     return {
         "schema": SCHEMA,
         "status": watched.status,
         "stopped_for": watched.stopped_for.rule if watched.stopped_for else None,
-        "last_checkpoint": {"path": kept.path, "step": kept.step} if kept else None,
-        "findings": [{**dataclasses.asdict(one), "severity": str(one.severity)} for one in watched.findings.ordered],
+        "last_checkpoint": {"path": checkpoint.path, "step": checkpoint.step} if checkpoint else None,
+        "findings": [
+            {**dataclasses.asdict(finding), "severity": str(finding.severity)} for finding in watched.findings.ordered
+        ],
         "faults": dict(watched.findings.faults),
         "ranks": [
             {
@@ -29,7 +31,7 @@ def record(watched: WatchedTraining) -> dict[str, object]:
                 "skipped": rank.skipped,
                 "ended": rank.ended.how if rank.ended else None,
                 "last_loss": rank.curves["loss"].values[-1] if "loss" in rank.curves else None,
-                "observers_that_failed": [one.observer for one in rank.failures],
+                "observers_that_failed": [failure.observer for failure in rank.failures],
             }
             for rank in watched.state.ranks.values()
         ],

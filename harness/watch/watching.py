@@ -78,8 +78,13 @@ class WatchedTraining:
     @property
     def last_checkpoint(self) -> Saved | None:
         """The model file that was saved last and is whole on the disk: one whose saving was cut off is passed over."""
-        saved = [one for rank in self.state.training_ranks for one in rank.saved if one.tensors and not one.averaged]
-        return max(filter(_is_whole, saved), key=lambda one: one.at, default=None)
+        saved = [
+            checkpoint
+            for rank in self.state.training_ranks
+            for checkpoint in rank.saved
+            if checkpoint.tensors and not checkpoint.averaged
+        ]
+        return max(filter(_is_whole, saved), key=lambda checkpoint: checkpoint.at, default=None)
 
     def judge(self, *, ended: bool) -> list[WatchFinding]:
         """Apply the rules; returns what is new."""
@@ -153,9 +158,9 @@ def follow(
     watched.read()
     watched.judge(ended=True)
     while True:
-        rest = command.read_output()
-        display.update(watched.findings.ordered, [], rest)
-        if not rest:
+        remaining_output = command.read_output()
+        display.update(watched.findings.ordered, [], remaining_output)
+        if not remaining_output:
             return watched
 
 

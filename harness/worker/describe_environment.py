@@ -19,7 +19,7 @@ from typing import Any
 def describe(result: str) -> None:
     """Write all facts about this interpreter that the outside needs."""
     spec = importlib.util.find_spec("torchaudio")
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "python_version": platform.python_version(),
         "user_base": site.getuserbase() if site.ENABLE_USER_SITE else None,
         "libraries": _libraries(),
@@ -28,12 +28,12 @@ def describe(result: str) -> None:
         "torchaudio_folder": os.path.dirname(spec.origin) if spec and spec.origin else None,  # noqa: PTH120
         "torchaudio_error": "torchaudio ended the interpreter",
     }
-    _write(result, found)
-    found["torch"], found["torch_error"] = _torch()
-    _write(result, found)
-    if found["torch"] is not None:
-        found["torchaudio_error"] = _error_of_importing("torchaudio")
-    _write(result, found)
+    _write(result, facts)
+    facts["torch"], facts["torch_error"] = _torch()
+    _write(result, facts)
+    if facts["torch"] is not None:
+        facts["torchaudio_error"] = _error_of_importing("torchaudio")
+    _write(result, facts)
 
 
 def try_fbank(result: str) -> None:

@@ -67,7 +67,7 @@ def order_of(folder: Path, stack: Environment, cache: Path, published: Sequence[
         path, resolve=partial(resolve, locked=published), variants=available(), gpu_present=stack.cuda_available
     )
     own = read_own(folder / "speech.jsonl")
-    prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=folder, own=own, rows=wanted)
+    prepared = prepare(matrix, matrix.cells, stack, cache=cache, workspace=folder, user_speech=own, rows=wanted)
     lay_out_releases(prepared, matrix.cells)
     request = prepared.request_for(matrix.cells[0])
     # On rows of a user's own `finetune` trains for ten epochs at least, which would take three times as long.

@@ -1,4 +1,4 @@
-"""Why a cell fails: a failing release beside one in which the same cell passes, compared call by call.
+"""Why a cell fails: compares a failing release, call by call, with one in which the same cell passes.
 
 Its rules and limits: docs/investigating.md#diagnose-why-a-cell-fails.
 """

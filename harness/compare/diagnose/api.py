@@ -61,27 +61,36 @@ class _Parameter:
 
 def parameter_changes(file: str, function: str, mine: ReleaseSource, theirs: ReleaseSource) -> Iterator[ApiChange]:
     """What changed in the parameters of one function that both releases have."""
-    one, other = _griffe(file, function, mine), _griffe(file, function, theirs)
-    if one is None or other is None:
+    my_function, their_function = _griffe(file, function, mine), _griffe(file, function, theirs)
+    if my_function is None or their_function is None:
         return
-    here, there = _parameters(one), _parameters(other)
-    gone = [name for name in there if name not in here]
-    new = [name for name in here if name not in there]
-    renamed = _renamed(here, there, gone, new)
+    my_parameters, their_parameters = _parameters(my_function), _parameters(their_function)
+    removed = [name for name in their_parameters if name not in my_parameters]
+    new = [name for name in my_parameters if name not in their_parameters]
+    renamed = _renamed(my_parameters, their_parameters, removed, new)
 
-    def change(of: Of, name: str, text: str, was: str = "", now: str = "") -> ApiChange:
-        return ApiChange(of=of, file=file, function=function, name=name, text=text, line=one.lineno, was=was, now=now)
+    def change(kind_of_change: Of, name: str, text: str, before_value: str = "", now_value: str = "") -> ApiChange:
+        return ApiChange(
+            of=kind_of_change,
+            file=file,
+            function=function,
+            name=name,
+            text=text,
+            line=my_function.lineno,
+            was=before_value,
+            now=now_value,
+        )
 
-    for was, now in renamed.items():
-        yield change(Of.PARAMETER_RENAMED, now, f"parameter `{now}` was `{was}`", was, now)
-    for name in gone:
+    for old_name, new_name in renamed.items():
+        yield change(Of.PARAMETER_RENAMED, new_name, f"parameter `{new_name}` was `{old_name}`", old_name, new_name)
+    for name in removed:
         if name not in renamed:
             yield change(Of.PARAMETER_REMOVED, name, f"parameter `{name}` is missing")
     for name in new:
         if name not in renamed.values():
             yield change(Of.PARAMETER_ADDED, name, f"parameter `{name}` is there, was not")
-    for name, parameter in here.items():
-        before = there.get(name)
+    for name, parameter in my_parameters.items():
+        before = their_parameters.get(name)
         if before is None:
             continue
         if before.place != parameter.place:
@@ -94,21 +103,21 @@ def parameter_changes(file: str, function: str, mine: ReleaseSource, theirs: Rel
 
 def object_changes(file: str, mine: ReleaseSource, theirs: ReleaseSource) -> Iterator[ApiChange]:
     """Functions, classes and module attributes that only one of the releases has in this file."""
-    one, other = _module(file, mine), _module(file, theirs)
-    here = dict(_objects(one)) if one is not None else {}
-    there = dict(_objects(other)) if other is not None else {}
-    for name in _outermost(there.keys() - here.keys()):
-        text = f"{there[name].kind.value} `{name}` is missing"
+    my_module, their_module = _module(file, mine), _module(file, theirs)
+    my_objects = dict(_objects(my_module)) if my_module is not None else {}
+    their_objects = dict(_objects(their_module)) if their_module is not None else {}
+    for name in _outermost(their_objects.keys() - my_objects.keys()):
+        text = f"{their_objects[name].kind.value} `{name}` is missing"
         yield ApiChange(of=Of.OBJECT_REMOVED, file=file, function="", name=name, text=text)
-    for name in _outermost(here.keys() - there.keys()):
-        found = here[name]
+    for name in _outermost(my_objects.keys() - their_objects.keys()):
+        added = my_objects[name]
         yield ApiChange(
             of=Of.OBJECT_ADDED,
             file=file,
             function="",
             name=name,
-            text=f"{found.kind.value} `{name}` is there, was not",
-            line=found.lineno,
+            text=f"{added.kind.value} `{name}` is there, was not",
+            line=added.lineno,
         )
 
 
@@ -118,31 +127,31 @@ def _outermost(names: Collection[str]) -> list[str]:
 
 
 def _renamed(
-    here: dict[str, _Parameter], there: dict[str, _Parameter], gone: list[str], new: list[str]
+    my_parameters: dict[str, _Parameter], their_parameters: dict[str, _Parameter], removed: list[str], new: list[str]
 ) -> dict[str, str]:
     """Old names by what took their place with the same default; only where no two could have."""
-    found: dict[str, str] = {}
-    for name in gone:
-        same = [other for other in new if here[other].place == there[name].place]
-        if len(same) == 1 and here[same[0]].default == there[name].default:
-            found[name] = same[0]
-    return found
+    renamed: dict[str, str] = {}
+    for name in removed:
+        same = [other for other in new if my_parameters[other].place == their_parameters[name].place]
+        if len(same) == 1 and my_parameters[same[0]].default == their_parameters[name].default:
+            renamed[name] = same[0]
+    return renamed
 
 
 def _parameters(function: Any) -> dict[str, _Parameter]:
-    found: dict[str, _Parameter] = {}
+    parameters: dict[str, _Parameter] = {}
     place = 0
     for parameter in function.parameters:
         kind = parameter.kind.value if parameter.kind else ""
-        if parameter.name in ("self", "cls") and not found:
+        if parameter.name in ("self", "cls") and not parameters:
             continue
         if "variadic" in kind:
             continue
         place += 1
         by_keyword = kind == "keyword-only"
         default = None if parameter.default is None else str(parameter.default)
-        found[parameter.name] = _Parameter(name=parameter.name, place=0 if by_keyword else place, default=default)
-    return found
+        parameters[parameter.name] = _Parameter(name=parameter.name, place=0 if by_keyword else place, default=default)
+    return parameters
 
 
 def _objects(module: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -151,7 +160,11 @@ def _objects(module: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             continue
         yield f"{prefix}{name}", member
         if member.is_class:
-            yield from ((f"{prefix}{name}.{inner}", one) for inner, one in member.members.items() if one.is_function)
+            yield from (
+                (f"{prefix}{name}.{inner}", function)
+                for inner, function in member.members.items()
+                if function.is_function
+            )
 
 
 def _griffe(file: str, function: str, source: ReleaseSource) -> Any:

@@ -55,7 +55,7 @@ class FunctionChange:
         return self.line is None or self.other_line is None
 
 
-def executed_changes(one: tuple[Trace, Path], other: tuple[Trace, Path]) -> tuple[FunctionChange, ...]:
+def executed_changes(first: tuple[Trace, Path], second: tuple[Trace, Path]) -> tuple[FunctionChange, ...]:
     """The functions that ran in either recording and differ in their statements, by file and line.
 
     Args:
@@ -63,10 +63,10 @@ def executed_changes(one: tuple[Trace, Path], other: tuple[Trace, Path]) -> tupl
         other: The second.
     """
     return function_changes(
-        {(each.file, each.function) for each in one[0].functions},
-        {(each.file, each.function) for each in other[0].functions},
-        ReleaseSource(one[1]),
-        ReleaseSource(other[1]),
+        {(executed.file, executed.function) for executed in first[0].functions},
+        {(executed.file, executed.function) for executed in second[0].functions},
+        ReleaseSource(first[1]),
+        ReleaseSource(second[1]),
     )
 
 
@@ -75,42 +75,42 @@ def function_changes(
 ) -> tuple[FunctionChange, ...]:
     """The same for functions given by file and name."""
     ran, other_ran = set(ran), set(other_ran)
-    found = []
+    changes = []
     for file, name in sorted(ran | other_ran | _unseen(ran | other_ran, mine, theirs)):
         if name == MODULE:
-            found += _module_change(file, mine, theirs)
+            changes += _module_change(file, mine, theirs)
             continue
-        here, there = mine.function(file, name), theirs.function(file, name)
-        if here is None and there is None:
+        my_node, their_node = mine.function(file, name), theirs.function(file, name)
+        if my_node is None and their_node is None:
             continue
         edits: tuple[Edit, ...] = ()
-        if here is not None and there is not None:
-            edits = tuple(_edits(statements(here), statements(there)))
+        if my_node is not None and their_node is not None:
+            edits = tuple(_edits(statements(my_node), statements(their_node)))
             if not edits:
                 continue
-        found.append(
+        changes.append(
             FunctionChange(
                 file=file,
                 function=name,
-                line=here.lineno if here else None,
-                other_line=there.lineno if there else None,
+                line=my_node.lineno if my_node else None,
+                other_line=their_node.lineno if their_node else None,
                 edits=edits,
                 ran=(file, name) in ran,
                 other_ran=(file, name) in other_ran,
             )
         )
-    found.sort(key=lambda each: (each.file, each.line or each.other_line or 0))
-    return tuple(found)
+    changes.sort(key=lambda change: (change.file, change.line or change.other_line or 0))
+    return tuple(changes)
 
 
 def _unseen(ran: set[tuple[str, str]], mine: ReleaseSource, theirs: ReleaseSource) -> set[tuple[str, str]]:
     """What runs in these files and no recorder sees: their own statements, and functions that torch compiles."""
-    found = set()
+    unrecorded = set()
     for file in {file for file, _ in ran}:
-        found.add((file, MODULE))
+        unrecorded.add((file, MODULE))
         for source in (mine, theirs):
-            found |= {(file, name) for name, node in source.functions(file).items() if _is_compiled(node)}
-    return found
+            unrecorded |= {(file, name) for name, node in source.functions(file).items() if _is_compiled(node)}
+    return unrecorded
 
 
 def _is_compiled(node: Definition) -> bool:
@@ -118,18 +118,18 @@ def _is_compiled(node: Definition) -> bool:
 
 
 def _module_change(file: str, mine: ReleaseSource, theirs: ReleaseSource) -> list[FunctionChange]:
-    here, there = mine.tree(file), theirs.tree(file)
-    if here is None or there is None:
+    my_tree, their_tree = mine.tree(file), theirs.tree(file)
+    if my_tree is None or their_tree is None:
         return []
-    edits = tuple(_edits(module_statements(here), module_statements(there)))
-    whole = FunctionChange(file=file, function=MODULE, line=1, other_line=1, edits=edits, ran=True, other_ran=True)
-    return [whole] if edits else []
+    edits = tuple(_edits(module_statements(my_tree), module_statements(their_tree)))
+    change = FunctionChange(file=file, function=MODULE, line=1, other_line=1, edits=edits, ran=True, other_ran=True)
+    return [change] if edits else []
 
 
 def executed_files(*traces: Trace | None) -> tuple[str, ...]:
     """The release's files of which a function ran in one of the recordings."""
-    every: Iterator[Executed] = (one for trace in traces if trace for one in trace.functions)
-    return tuple(sorted({one.file for one in every}))
+    all_executed: Iterator[Executed] = (executed for trace in traces if trace for executed in trace.functions)
+    return tuple(sorted({executed.file for executed in all_executed}))
 
 
 def _edits(mine: tuple[SourceLine, ...], theirs: tuple[SourceLine, ...]) -> Iterator[Edit]:

@@ -87,7 +87,7 @@ class Diagnosis:
         """As diagnosis.json holds it; the form is in docs/investigating.md#file-formats."""
         data = asdict(self)
         data["cell"] = self.cell.id
-        data["calls"] = [{**asdict(each), "text": each.text} for each in self.calls]
+        data["calls"] = [{**asdict(rebound), "text": rebound.text} for rebound in self.calls]
         return {"schema": SCHEMA, **data}
 
 
@@ -148,16 +148,16 @@ def _rebound(evidence: Evidence) -> Iterator[ReboundArgument]:
         if divergence.kind is not DivergenceKind.BINDING or divergence.mine is None or divergence.other is None:
             continue
         call, other = divergence.mine, divergence.other
-        for each in moved_arguments(call, other):
-            given = expression(evidence.mine, call.caller, each.mine.parameter, each.place)
+        for moved in moved_arguments(call, other):
+            expression_text = expression(evidence.mine, call.caller, moved.mine.parameter, moved.place)
             yield ReboundArgument(
                 call=call.label,
                 caller=str(call.caller or ""),
-                given=given,
-                place=each.place,
-                was=each.other.parameter,
-                now=each.mine.parameter,
-                value=str(each.mine.value),
+                given=expression_text,
+                place=moved.place,
+                was=moved.other.parameter,
+                now=moved.mine.parameter,
+                value=str(moved.mine.value),
                 signature=_signature(call),
                 other_signature=_signature(other),
             )
@@ -195,8 +195,8 @@ def _known(evidence: Evidence) -> Iterator[str]:
             yield f"`{function}`, where it ends, is not the same in {other.label}"
     if first := evidence.first:
         yield f"the first module that differs: {clause_of(evidence, first)}"
-    if found := arises_in(evidence):
-        change = found[1]
+    if origin := arises_in(evidence):
+        change = origin[1]
         place = f"`{change.function}` ({change.file}:{change.line})"
         yield f"the first difference arises in {place}: {change_told(change, other.label)}"
     count = len(evidence.changes)

@@ -84,11 +84,15 @@ class Divergence:
 
 
 def first_divergence(
-    one: Trace, other: Trace, *, number: int = 0, kinds: Collection[DivergenceKind] = VALUES | SHAPES
+    mine: Trace, theirs: Trace, *, number: int = 0, kinds: Collection[DivergenceKind] = VALUES | SHAPES
 ) -> Divergence | None:
     """The first module at which two recordings differ in pass `number`; None where they do not, or lack the pass."""
-    found = (each for each in divergences(one, other, number=number) if each.is_module and each.kind in kinds)
-    return next(found, None)
+    in_modules = (
+        candidate
+        for candidate in divergences(mine, theirs, number=number)
+        if candidate.is_module and candidate.kind in kinds
+    )
+    return next(in_modules, None)
 
 
 def divergences(one: Trace, other: Trace, *, number: int = 0) -> tuple[Divergence, ...]:
@@ -99,9 +103,9 @@ def divergences(one: Trace, other: Trace, *, number: int = 0) -> tuple[Divergenc
     mine, theirs = one.numbered(number), other.numbered(number)
     if mine is None or theirs is None:
         return ()
-    found = [*_weights(one, mine, theirs), *_calls(mine, theirs, align(mine, theirs))]
-    found.sort(key=lambda each: each.moment)
-    return (*found, *_gradients(mine, theirs))
+    until_backward = [*_weights(one, mine, theirs), *_calls(mine, theirs, align(mine, theirs))]
+    until_backward.sort(key=lambda candidate: candidate.moment)
+    return (*until_backward, *_gradients(mine, theirs))
 
 
 def _weights(one: Trace, mine: TracedPass, theirs: TracedPass) -> Iterator[Divergence]:
@@ -118,7 +122,7 @@ def _calls(mine: TracedPass, theirs: TracedPass, aligned: Alignment) -> Iterator
     for my_place, other_place in aligned.pairs:
         yield from _pair(mine, theirs, (my_place, other_place))
     last = max(pairs.values(), default=-1)
-    ended = {other for one, other in aligned.pairs if mine.calls[one].ended}
+    ended = {their_index for my_index, their_index in aligned.pairs if mine.calls[my_index].ended}
     for place in aligned.missing:
         passed = place < last if mine.raised is None else _passed(theirs, place, last, ended)
         kind = DivergenceKind.NOT_CALLED if passed else DivergenceKind.NOT_REACHED
@@ -127,7 +131,7 @@ def _calls(mine: TracedPass, theirs: TracedPass, aligned: Alignment) -> Iterator
             kind=kind, name=call.name, number=mine.number, moment=(place, 0, 0), other=call, other_place=place
         )
     for place in aligned.extra:
-        before = max((other for one, other in aligned.pairs if one < place), default=-1)
+        before = max((their_index for my_index, their_index in aligned.pairs if my_index < place), default=-1)
         call = mine.calls[place]
         yield Divergence(
             kind=DivergenceKind.EXTRA_CALL,
@@ -145,37 +149,37 @@ def _passed(theirs: TracedPass, place: int, last: int, ended: Collection[int]) -
 
 
 def _pair(mine: TracedPass, theirs: TracedPass, places: tuple[int, int]) -> Iterator[Divergence]:
-    one, other = mine.calls[places[0]], theirs.calls[places[1]]
-    whole = mine.whole and theirs.whole
+    my_call, their_call = mine.calls[places[0]], theirs.calls[places[1]]
+    with_values = mine.whole and theirs.whole
     begins: Moment = (places[1], 0, 0)
     ends: Moment = (theirs.last_within(places[1]), 1, -places[1])
 
     def divergence(kind: DivergenceKind, moment: Moment, detail: str) -> Divergence:
         return Divergence(
             kind=kind,
-            name=one.name,
+            name=my_call.name,
             number=mine.number,
             moment=moment,
-            mine=one,
-            other=other,
+            mine=my_call,
+            other=their_call,
             my_place=places[0],
             other_place=places[1],
             detail=detail,
         )
 
-    if whole and one.drawn != other.drawn:
+    if with_values and my_call.drawn != their_call.drawn:
         yield divergence(DivergenceKind.RNG_STATE, (places[1], 0, -2), "other random numbers were drawn before")
-    if moved := moved_arguments(one, other):
+    if moved := moved_arguments(my_call, their_call):
         yield divergence(DivergenceKind.BINDING, (places[1], 0, -1), moved[0].text)
-    for kind, detail in _inputs(one, other, whole=whole):
+    for kind, detail in _inputs(my_call, their_call, whole=with_values):
         yield divergence(kind, begins, detail)
-    if one.raised and not other.raised:
-        yield divergence(DivergenceKind.RAISED, ends, one.raised)
-    elif one.output is not None and other.output is not None:
-        if one.output.form != other.output.form:
-            yield divergence(DivergenceKind.OUTPUT_SHAPE, ends, f"{one.output} instead of {other.output}")
-        elif whole and one.output.content != other.output.content:
-            yield divergence(DivergenceKind.OUTPUT_VALUE, ends, _difference(one.output, other.output))
+    if my_call.raised and not their_call.raised:
+        yield divergence(DivergenceKind.RAISED, ends, my_call.raised)
+    elif my_call.output is not None and their_call.output is not None:
+        if my_call.output.form != their_call.output.form:
+            yield divergence(DivergenceKind.OUTPUT_SHAPE, ends, f"{my_call.output} instead of {their_call.output}")
+        elif with_values and my_call.output.content != their_call.output.content:
+            yield divergence(DivergenceKind.OUTPUT_VALUE, ends, _difference(my_call.output, their_call.output))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,12 +197,12 @@ class Moved:
         return f"{ordinal(self.place)} positional argument: was `{self.other.parameter}`, is `{self.mine.parameter}`"
 
 
-def moved_arguments(one: Call, other: Call) -> tuple[Moved, ...]:
+def moved_arguments(mine: Call, theirs: Call) -> tuple[Moved, ...]:
     """Positional arguments of a module's call that land in another parameter, in order."""
-    by_place = {argument.place: argument for argument in other.arguments if argument.place}
+    by_place = {argument.place: argument for argument in theirs.arguments if argument.place}
     return tuple(
         Moved(place=argument.place, mine=argument, other=by_place[argument.place])
-        for argument in one.arguments
+        for argument in mine.arguments
         if argument.place and argument.place in by_place and by_place[argument.place].parameter != argument.parameter
     )
 
@@ -214,11 +218,11 @@ def ordinal(number: int) -> str:
 def _inputs(one: Call, other: Call, *, whole: bool) -> Iterator[tuple[DivergenceKind, str]]:
     """At most one difference of form and one of value, of arguments that are bound to the same parameter."""
     # A rebound argument is reported once, and not again as a difference of each parameter that it touches.
-    told = {name for each in moved_arguments(one, other) for name in (each.mine.parameter, each.other.parameter)}
+    rebound = {name for moved in moved_arguments(one, other) for name in (moved.mine.parameter, moved.other.parameter)}
     shared = [
-        (argument, found)
+        (argument, counterpart)
         for argument in one.arguments
-        if argument.parameter not in told and (found := other.argument(argument.parameter)) is not None
+        if argument.parameter not in rebound and (counterpart := other.argument(argument.parameter)) is not None
     ]
     for mine, theirs in shared:
         if mine.value.form != theirs.value.form:
@@ -236,7 +240,7 @@ def _difference(one: Value, other: Value) -> str:
         if mine.content == theirs.content:
             continue
         if mine.kind == "tensor":
-            figures = [(each.data.get("mean"), each.data.get("largest")) for each in (mine, theirs)]
+            figures = [(value.data.get("mean"), value.data.get("largest")) for value in (mine, theirs)]
             if all(isinstance(number, int | float) for pair in figures for number in pair):
                 (my_mean, my_largest), (mean, largest) = figures
                 return (
@@ -261,10 +265,13 @@ def _gradients(mine: TracedPass, theirs: TracedPass) -> Iterator[Divergence]:
     last = {call.name: place for place, call in enumerate(theirs.calls) if call.kind == "module"}
     shared = [name for name in theirs.gradients if name in mine.gradients]
     for place, name in enumerate(sorted(shared, key=lambda name: -last.get(name, -1))):
-        one, other = mine.gradients[name], theirs.gradients[name]
-        if (one and one["digest"]) == (other and other["digest"]):
+        my_gradient, their_gradient = mine.gradients[name], theirs.gradients[name]
+        if (my_gradient and my_gradient["digest"]) == (their_gradient and their_gradient["digest"]):
             continue
-        norms = ["no gradient" if each is None else f"a gradient of norm {each['norm']:.6g}" for each in (one, other)]
+        norms = [
+            "no gradient" if gradient is None else f"a gradient of norm {gradient['norm']:.6g}"
+            for gradient in (my_gradient, their_gradient)
+        ]
         yield Divergence(
             kind=DivergenceKind.GRADIENT,
             name=name,
@@ -287,11 +294,11 @@ class Alignment:
 
     def other_of(self, place: int) -> int | None:
         """The other pass's call that answers to this one's."""
-        return next((theirs for mine, theirs in self.pairs if mine == place), None)
+        return next((their_index for my_index, their_index in self.pairs if my_index == place), None)
 
 
 def align(one: TracedPass, other: TracedPass) -> Alignment:
-    """Match the calls of `one` with those of `other`: first the model, then what each module's call holds."""
+    """Match the calls of both passes: first the model, then the calls within each module's call."""
     pairs: list[tuple[int, int]] = []
     _within(one, other, (None, None), pairs)
     pairs.sort()
@@ -308,21 +315,21 @@ def _within(
 ) -> None:
     waiting = [inside]
     while waiting:
-        mine, theirs = waiting.pop()
-        ours, others = one.held.get(mine, ()), other.held.get(theirs, ())
-        matched = _matched([_key(one, place) for place in ours], [_key(other, place) for place in others])
-        found = [(ours[first], others[second]) for first, second in matched]
-        pairs.extend(found)
-        waiting.extend(pair for pair in found if one.calls[pair[0]].kind == "module")
+        my_parent, their_parent = waiting.pop()
+        my_calls, their_calls = one.held.get(my_parent, ()), other.held.get(their_parent, ())
+        matched = _matched([_key(one, place) for place in my_calls], [_key(other, place) for place in their_calls])
+        found_pairs = [(my_calls[first], their_calls[second]) for first, second in matched]
+        pairs.extend(found_pairs)
+        waiting.extend(pair for pair in found_pairs if one.calls[pair[0]].kind == "module")
 
 
-def _key(one: TracedPass, place: int) -> tuple[str, str]:
-    call = one.calls[place]
+def _key(traced_pass: TracedPass, place: int) -> tuple[str, str]:
+    call = traced_pass.calls[place]
     return (call.kind, call.name)
 
 
-def _matched(ours: Sequence[tuple[str, str]], others: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
-    matcher = difflib.SequenceMatcher(a=ours, b=others, autojunk=False)
+def _matched(my_keys: Sequence[tuple[str, str]], their_keys: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+    matcher = difflib.SequenceMatcher(a=my_keys, b=their_keys, autojunk=False)
     return [
         (block.a + offset, block.b + offset) for block in matcher.get_matching_blocks() for offset in range(block.size)
     ]

@@ -1,4 +1,4 @@
-"""What is known of a failing cell beside a passing one: all that a cause may be taken from."""
+"""What is known of a failing cell and of a passing one: all that a cause may be derived from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ComparedSide:
         failure = self.traced.outcome.failure
         frames = [frame for frame in failure.frames if frame.file.startswith("funasr/")] if failure else []
         named = {(frame.file, self._qualified(frame.file, frame.function, frame.line)) for frame in frames}
-        return named | {(one.file, one.function) for one in (self.trace.functions if self.trace else ())}
+        return named | {(executed.file, executed.function) for executed in (self.trace.functions if self.trace else ())}
 
     def _qualified(self, file: str, function: str, line: int) -> str:
         """The function with its class: a traceback has the bare name."""
@@ -57,10 +57,10 @@ class ComparedSide:
     def innermost(self) -> tuple[str, str, int] | None:
         """File, function with its class, and line of the innermost frame of the release's own in the traceback."""
         failure = self.traced.outcome.failure
-        own = [frame for frame in failure.frames if frame.file.startswith("funasr/")] if failure else []
-        if not own:
+        release_frames = [frame for frame in failure.frames if frame.file.startswith("funasr/")] if failure else []
+        if not release_frames:
             return None
-        last = own[-1]
+        last = release_frames[-1]
         return last.file, self._qualified(last.file, last.function, last.line), last.line
 
 
@@ -79,7 +79,7 @@ class ComparedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """A failing cell (`mine`) beside a passing one (`other`)."""
+    """A failing cell (`mine`) and a passing one (`other`)."""
 
     mine: ComparedSide
     other: ComparedSide
@@ -97,15 +97,17 @@ class Evidence:
             return 0
         if mine.died_in and mine.died_in.number >= 0 and other.numbered(mine.died_in.number):
             return mine.died_in.number
-        shared = [one.number for one in mine.passes if one.number >= 0 and other.numbered(one.number)]
+        shared = [
+            recorded.number for recorded in mine.passes if recorded.number >= 0 and other.numbered(recorded.number)
+        ]
         return next((number for number in shared if divergences(mine, other, number=number)), 0)
 
     @cached_property
     def passes(self) -> tuple[TracedPass, TracedPass] | None:
         """The two passes that are compared."""
         mine, other = self.mine.trace, self.other.trace
-        found = (mine and mine.numbered(self.number), other and other.numbered(self.number))
-        return (found[0], found[1]) if found[0] and found[1] else None
+        both = (mine and mine.numbered(self.number), other and other.numbered(self.number))
+        return (both[0], both[1]) if both[0] and both[1] else None
 
     @cached_property
     def divergences(self) -> tuple[Divergence, ...]:
@@ -116,12 +118,12 @@ class Evidence:
     @cached_property
     def first(self) -> Divergence | None:
         """The first module that differs: in never being called where there is one, else in shape, else in value."""
-        modules = [each for each in self.divergences if each.is_module]
-        if found := next((each for each in modules if self.never_called(each)), None):
-            return found
+        modules = [candidate for candidate in self.divergences if candidate.is_module]
+        if differing := next((candidate for candidate in modules if self.never_called(candidate)), None):
+            return differing
         for kinds in (SHAPES, VALUES | {DivergenceKind.RAISED}):
-            if found := next((each for each in modules if each.kind in kinds), None):
-                return found
+            if differing := next((candidate for candidate in modules if candidate.kind in kinds), None):
+                return differing
         return None
 
     def never_called(self, divergence: Divergence) -> bool:
@@ -170,11 +172,13 @@ class Evidence:
 
     def change_of(self, file: str, function: str) -> FunctionChange | None:
         """The change of one function."""
-        return next((one for one in self.changes if (one.file, one.function) == (file, function)), None)
+        return next((change for change in self.changes if (change.file, change.function) == (file, function)), None)
 
     def api_of(self, file: str, function: str, *kinds: Of) -> tuple[ApiChange, ...]:
         """The changes of these kinds in one function."""
-        return tuple(one for one in self.api if (one.file, one.function) == (file, function) and one.of in kinds)
+        return tuple(
+            change for change in self.api if (change.file, change.function) == (file, function) and change.of in kinds
+        )
 
     @cached_property
     def built(self) -> tuple[tuple[Built, Built], ...]:
@@ -183,21 +187,21 @@ class Evidence:
             return ()
         sides: list[dict[tuple[str, str], list[Built]]] = []
         for trace in (self.mine.trace, self.other.trace):
-            found: dict[tuple[str, str], list[Built]] = {}
-            for one in trace.built:
-                found.setdefault((one.class_name, one.function), []).append(one)
-            sides.append(found)
+            by_class: dict[tuple[str, str], list[Built]] = {}
+            for constructed in trace.built:
+                by_class.setdefault((constructed.class_name, constructed.function), []).append(constructed)
+            sides.append(by_class)
         return tuple(
-            (one, other)
+            (mine, theirs)
             for key, built in sides[0].items()
-            for one, other in zip_longest(built, sides[1].get(key, []))
-            if one is not None and other is not None
+            for mine, theirs in zip_longest(built, sides[1].get(key, []))
+            if mine is not None and theirs is not None
         )
 
     def modules_of(self, class_name: str) -> tuple[str, ...]:
         """The names of the modules of this class."""
         trace = self.mine.trace
-        return tuple(one.name for one in trace.modules if one.class_name == class_name) if trace else ()
+        return tuple(module.name for module in trace.modules if module.class_name == class_name) if trace else ()
 
     def shows(self, class_name: str) -> str:
         """Where a change in the construction of this class is seen: a setting that differs, or the first divergence.

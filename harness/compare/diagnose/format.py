@@ -17,68 +17,73 @@ MOST_LINES = 40
 MOST_API = 12
 
 
-def terminal(one: Diagnosis) -> str:
+def terminal(diagnosis: Diagnosis) -> str:
     """What the command prints."""
-    return plain("\n".join(_terminal(one)))
+    return plain("\n".join(_terminal(diagnosis)))
 
 
-def _terminal(one: Diagnosis) -> Iterator[str]:
-    yield one.cell.id
-    yield f"  {one.status}{': ' + one.reason if one.reason else ''}"
-    if not one.against:
+def _terminal(diagnosis: Diagnosis) -> Iterator[str]:
+    yield diagnosis.cell.id
+    yield f"  {diagnosis.status}{': ' + diagnosis.reason if diagnosis.reason else ''}"
+    if not diagnosis.against:
         return
-    yield f"compared with {one.against} ({one.against_status}): {one.why}"
-    yield from (f"  {notice}" for notice in one.notices)
-    yield from _cause(one)
-    if one.first:
+    yield f"compared with {diagnosis.against} ({diagnosis.against_status}): {diagnosis.why}"
+    yield from (f"  {notice}" for notice in diagnosis.notices)
+    yield from _cause(diagnosis)
+    if diagnosis.first:
         yield ""
-        yield f"The first module that differs: {one.first}"
-    if one.shape_trace:
+        yield f"The first module that differs: {diagnosis.first}"
+    if diagnosis.shape_trace:
         yield ""
-        yield _title(one)
-        yield _table(one)
-    for call in one.calls:
+        yield _title(diagnosis)
+        yield _table(diagnosis)
+    for call in diagnosis.calls:
         yield ""
         yield f"The call before it: {call.caller} calls {call.call}"
         yield f"  {call.text} (here {call.given or 'a value'}: {call.value})"
-        yield f"  {one.cell.release:>10}  {call.signature}"
-        yield f"  {one.against:>10}  {call.other_signature}"
-    if one.changes:
+        yield f"  {diagnosis.cell.release:>10}  {call.signature}"
+        yield f"  {diagnosis.against:>10}  {call.other_signature}"
+    if diagnosis.changes:
         yield ""
-        yield f"Changed code that ran ({_counted(one)}; - {one.against}, + {one.cell.release}):"
-        yield from diff(one.changes)
-    if one.api:
+        yield f"Changed code that ran ({_counted(diagnosis)}; - {diagnosis.against}, + {diagnosis.cell.release}):"
+        yield from diff(diagnosis.changes)
+    if diagnosis.api:
         yield ""
-        yield f"Changed signatures, keys, results and registries (is: {one.cell.release}, was: {one.against}):"
-        yield from _api(one)
-    if one.example:
+        yield (
+            f"Changed signatures, keys, results and registries (is: {diagnosis.cell.release}, was: "
+            f"{diagnosis.against}):"
+        )
+        yield from _api(diagnosis)
+    if diagnosis.example:
         yield ""
         yield "The counterexample:"
-        yield from (f"  {line}" for line in one.example.splitlines())
+        yield from (f"  {line}" for line in diagnosis.example.splitlines())
 
 
-def _cause(one: Diagnosis) -> Iterator[str]:
+def _cause(diagnosis: Diagnosis) -> Iterator[str]:
     yield ""
-    if one.cause:
-        both = one.status is Status.PASSED and one.against_status is Status.PASSED
-        yield f"{'Why their values differ' if both else 'Cause'}: {one.cause}"
-    elif one.status is Status.PASSED and one.against_status is Status.PASSED:
-        yield ("Nothing fails in either." if not one.first else "Nothing fails in either, and their values differ.")
-    elif one.status is not Status.PASSED or one.against_status is not Status.PASSED:
+    if diagnosis.cause:
+        both = diagnosis.status is Status.PASSED and diagnosis.against_status is Status.PASSED
+        yield f"{'Why their values differ' if both else 'Cause'}: {diagnosis.cause}"
+    elif diagnosis.status is Status.PASSED and diagnosis.against_status is Status.PASSED:
+        yield (
+            "Nothing fails in either." if not diagnosis.first else "Nothing fails in either, and their values differ."
+        )
+    elif diagnosis.status is not Status.PASSED or diagnosis.against_status is not Status.PASSED:
         yield "The cause is not known."
-        yield from (f"  known: {each}" for each in one.known)
-        yield from (f"  not known: {each}" for each in one.unknown)
-    if one.advice:
-        yield f"What to do: {one.advice}"
-    if one.setting:
-        yield f"Or: {one.setting}."
+        yield from (f"  known: {fact}" for fact in diagnosis.known)
+        yield from (f"  not known: {fact}" for fact in diagnosis.unknown)
+    if diagnosis.advice:
+        yield f"What to do: {diagnosis.advice}"
+    if diagnosis.setting:
+        yield f"Or: {diagnosis.setting}."
 
 
-def _title(one: Diagnosis) -> str:
-    return f"Shape trace (forward pass {one.compared_pass}; first tensor of each result):"
+def _title(diagnosis: Diagnosis) -> str:
+    return f"Shape trace (forward pass {diagnosis.compared_pass}; first tensor of each result):"
 
 
-def _table(one: Diagnosis, tablefmt: str = "simple") -> str:
+def _table(diagnosis: Diagnosis, tablefmt: str = "simple") -> str:
     rows = [
         (
             ("> " if row.first else "") + row.module,
@@ -89,15 +94,23 @@ def _table(one: Diagnosis, tablefmt: str = "simple") -> str:
             "yes" if row.found == row.expected else "no",
             row.note,
         )
-        for row in one.shape_trace
+        for row in diagnosis.shape_trace
     ]
-    headers = ("module", "class", "input", f"output {one.cell.release}", f"output {one.against}", "identical", "")
+    headers = (
+        "module",
+        "class",
+        "input",
+        f"output {diagnosis.cell.release}",
+        f"output {diagnosis.against}",
+        "identical",
+        "",
+    )
     return tabulate(rows, headers=headers, tablefmt=tablefmt)
 
 
-def _counted(one: Diagnosis) -> str:
-    count = len(one.changes)
-    return f"{count} of {one.executed} functions"
+def _counted(diagnosis: Diagnosis) -> str:
+    count = len(diagnosis.changes)
+    return f"{count} of {diagnosis.executed} functions"
 
 
 def diff(changes: Sequence[FunctionChange]) -> Iterator[str]:
@@ -125,17 +138,17 @@ def _shortened(text: str) -> str:
     return line if len(line) <= 140 else line[:138] + " …"
 
 
-def _api(one: Diagnosis) -> Iterator[str]:
-    for each in one.api[:MOST_API]:
-        place = f"{each.file}:{each.line}" if each.line else each.file
-        yield f"  {place} {each.function + ': ' if each.function else ''}{each.text}"
-    if len(one.api) > MOST_API:
-        yield f"  … and {len(one.api) - MOST_API} more, in diagnosis.json"
+def _api(diagnosis: Diagnosis) -> Iterator[str]:
+    for change in diagnosis.api[:MOST_API]:
+        place = f"{change.file}:{change.line}" if change.line else change.file
+        yield f"  {place} {change.function + ': ' if change.function else ''}{change.text}"
+    if len(diagnosis.api) > MOST_API:
+        yield f"  … and {len(diagnosis.api) - MOST_API} more, in diagnosis.json"
 
 
-def markdown(one: Diagnosis, *, level: int = 1) -> str:
+def markdown(diagnosis: Diagnosis, *, level: int = 1) -> str:
     """The same as Markdown; what a release said cannot break it."""
-    return "\n\n".join(_markdown(one, level)) + "\n"
+    return "\n\n".join(_markdown(diagnosis, level)) + "\n"
 
 
 def sentence_markdown(text: str) -> str:
@@ -153,33 +166,39 @@ def _plain(part: str) -> str:
     return f"{before}{md(part, at_most=4000)}{after}"
 
 
-def _markdown(one: Diagnosis, level: int) -> Iterator[str]:
+def _markdown(diagnosis: Diagnosis, level: int) -> Iterator[str]:
     head = "#" * level
-    yield f"{head} {md(one.cell.id)}"
-    yield f"**{md(one.status)}**{': ' + md(one.reason, at_most=1000) if one.reason else ''}"
-    if not one.against:
+    yield f"{head} {md(diagnosis.cell.id)}"
+    yield f"**{md(diagnosis.status)}**{': ' + md(diagnosis.reason, at_most=1000) if diagnosis.reason else ''}"
+    if not diagnosis.against:
         return
-    yield f"Compared with {md(one.against)} ({md(str(one.against_status))}): {md(one.why)}."
-    yield "\n".join(sentence_markdown(line) for line in _cause(one) if line)
-    if one.first:
-        yield f"The first module that differs: {sentence_markdown(one.first)}."
-    if one.shape_trace:
-        yield md(_title(one))
-        yield block(_table(one))
-    for call in one.calls:
+    yield f"Compared with {md(diagnosis.against)} ({md(str(diagnosis.against_status))}): {md(diagnosis.why)}."
+    yield "\n".join(sentence_markdown(line) for line in _cause(diagnosis) if line)
+    if diagnosis.first:
+        yield f"The first module that differs: {sentence_markdown(diagnosis.first)}."
+    if diagnosis.shape_trace:
+        yield md(_title(diagnosis))
+        yield block(_table(diagnosis))
+    for call in diagnosis.calls:
         lines = [
             f"{call.caller} calls {call.call}: {call.text} (here {call.given or 'a value'}: {call.value})",
-            f"{one.cell.release:>10}  {call.signature}",
-            f"{one.against:>10}  {call.other_signature}",
+            f"{diagnosis.cell.release:>10}  {call.signature}",
+            f"{diagnosis.against:>10}  {call.other_signature}",
         ]
         yield "The call before it:"
         yield block("\n".join(lines))
-    if one.changes:
-        yield f"Changed code that ran ({md(_counted(one))}; - {md(one.against)}, + {md(one.cell.release)}):"
-        yield block("\n".join(diff(one.changes)))
-    if one.api:
-        yield f"Changed signatures, keys, results and registries (is: {md(one.cell.release)}, was: {md(one.against)}):"
-        yield block("\n".join(_api(one)))
-    if one.example:
+    if diagnosis.changes:
+        yield (
+            f"Changed code that ran ({md(_counted(diagnosis))}; - {md(diagnosis.against)}, + "
+            f"{md(diagnosis.cell.release)}):"
+        )
+        yield block("\n".join(diff(diagnosis.changes)))
+    if diagnosis.api:
+        yield (
+            f"Changed signatures, keys, results and registries (is: {md(diagnosis.cell.release)}, was: "
+            f"{md(diagnosis.against)}):"
+        )
+        yield block("\n".join(_api(diagnosis)))
+    if diagnosis.example:
         yield "The counterexample:"
-        yield block(one.example)
+        yield block(diagnosis.example)

@@ -1,4 +1,4 @@
-"""From a cell to its diagnosis: ask the failing release and a passing one, compare, and find the cause."""
+"""From a cell to its diagnosis: run it in the failing release and in a passing one, compare, and find the cause."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PASSES = (0, 1, 2, 3)
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonTarget:
-    """The release that a cell is held against."""
+    """The release that a cell is compared with."""
 
     label: str
     why: str
@@ -34,14 +34,14 @@ def investigate(
     against: ComparisonTarget | None,
     *,
     known: Outcome | None = None,
-    asked: str = "",
+    property_name: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> Diagnosis:
-    """Run a cell beside the same of another release and compare them.
+    """Run a cell and the same cell of another release, and compare them.
 
     Args:
         against: None where no release is known in which it passes: then it is run alone.
-        known: What a run tells of the cell: the counter-example of a property is taken from it.
+        known: The cell's outcome in an earlier run: the counter-example of a property is taken from it.
         asked: The property that it is about; the first that failed if it is empty.
         say: Gets sentences for the person who waits.
 
@@ -49,7 +49,7 @@ def investigate(
         HarnessError: one of the two cannot be asked.
     """
     began = time.monotonic()
-    options, example = _trace_options(cell, known, asked)
+    options, example = _trace_options(cell, known, property_name)
     if against is None:
         traced = runner.trace({cell: options})[cell]
         return replace(passing(traced.outcome), seconds=time.monotonic() - began)
@@ -57,16 +57,18 @@ def investigate(
     evidence = Evidence(mine=ComparedSide(traced=mine), other=ComparedSide(traced=other))
     # A release that passes needs no other, and one that is no remedy is not recommended.
     advice = against.advice if mine.outcome.status is not Status.PASSED else ""
-    found = diagnose(evidence, why=against.why, advice=advice, example=example)
-    return replace(found, seconds=time.monotonic() - began, notices=tuple(_notices(mine, other)))
+    diagnosis = diagnose(evidence, why=against.why, advice=advice, example=example)
+    return replace(diagnosis, seconds=time.monotonic() - began, notices=tuple(_notices(mine, other)))
 
 
-def _trace_options(cell: Cell, known: Outcome | None, asked: str) -> tuple[dict[str, object], str]:
+def _trace_options(cell: Cell, known: Outcome | None, property_name: str) -> tuple[dict[str, object], str]:
     """What is to be recorded; of a property the one that fails, on its counter-example."""
     if cell.check is not Check.PROPERTIES or known is None:
         return {"passes": [0]}, ""
     examples = known.evidence.get("counterexamples") or []
-    first = next((each for each in examples if asked in ("", each["property"])), None)
+    first = next(
+        (example_record for example_record in examples if property_name in ("", example_record["property"])), None
+    )
     if first is None:
         return {"passes": list(PASSES)}, ""
     return {"passes": list(PASSES), "property": first["property"], "example": first["config"]}, first["config"]
@@ -81,29 +83,31 @@ def _both(
     if died is not None and died.number > 0 and theirs.trace and theirs.trace.numbered(died.number) is None:
         # Only now is it known which pass is to be compared.
         say(f"{cell.release} died in forward pass {died.number}; recording that one in both")
-        answers = runner.trace({each: {**options, "passes": [0, died.number]} for each in (cell, other)})
+        answers = runner.trace({traced_cell: {**options, "passes": [0, died.number]} for traced_cell in (cell, other)})
         mine, theirs = answers[cell], answers[other]
     return mine, theirs
 
 
 def _notices(mine: Traced, other: Traced) -> list[str]:
-    found = []
+    notices = []
     if mine.outcome.status is Status.PASSED:
-        found.append(f"{mine.outcome.cell.release} passes here")
+        notices.append(f"{mine.outcome.cell.release} passes here")
     if other.outcome.status is not Status.PASSED:
-        found.append(f"{other.outcome.cell.release} does not pass here: {other.outcome.status}: {other.outcome.reason}")
-    return found
+        notices.append(
+            f"{other.outcome.cell.release} does not pass here: {other.outcome.status}: {other.outcome.reason}"
+        )
+    return notices
 
 
-def store(one: Diagnosis, folder: Path) -> tuple[Path, Path]:
+def store(diagnosis: Diagnosis, folder: Path) -> tuple[Path, Path]:
     """Write diagnosis.json and diagnosis.md.
 
     Raises:
         StoreError: they cannot be written.
     """
     paths = (folder / "diagnosis.json", folder / "diagnosis.md")
-    write_json(paths[0], one.to_json())
-    write_document(paths[1], markdown(one))
+    write_json(paths[0], diagnosis.to_json())
+    write_document(paths[1], markdown(diagnosis))
     return paths
 
 

@@ -15,7 +15,7 @@ from harness.run.store import known_runs, load_run, run_name
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedStatus:
-    """What a run tells of a cell."""
+    """The outcome of a cell in a run."""
 
     outcome: Outcome
     run: Path
@@ -24,7 +24,7 @@ class RecordedStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What runs tell of one question to all releases."""
+    """The outcomes of one cell over all releases."""
 
     cell: Cell
     """The question, put to the release in question."""
@@ -37,15 +37,15 @@ class Record:
     """Of a cell of `properties`, the property that it is about; empty is all of them."""
 
     def status(self, label: str) -> Status | None:
-        """What became of the cell in this release; None where no run tells."""
-        found = self.seen.get(label)
-        if found is None or not self.asked:
-            return found.outcome.status if found else None
-        return property_statuses(found.outcome).get(self.asked)
+        """How the cell ended in this release; None where no run has it."""
+        recorded = self.seen.get(label)
+        if recorded is None or not self.asked:
+            return recorded.outcome.status if recorded else None
+        return property_statuses(recorded.outcome).get(self.asked)
 
     def _signature(self, label: str) -> str:
-        found = self.seen.get(label)
-        failure = found.outcome.failure if found and not self.asked else None
+        recorded = self.seen.get(label)
+        failure = recorded.outcome.failure if recorded and not self.asked else None
         return failure.signature if failure else ""
 
     @property
@@ -55,10 +55,10 @@ class Record:
 
     def passing(self) -> list[str]:
         """The published releases in which it passes, the nearest first; of two equally near the later one."""
-        found = [
+        labels = [
             label for label in self.published if self.status(label) is Status.PASSED and label != self.cell.release
         ]
-        return sorted(found, key=lambda label: (abs(self._away(label)), -self._away(label)))
+        return sorted(labels, key=lambda label: (abs(self._away(label)), -self._away(label)))
 
     def _away(self, label: str) -> float:
         return self.published.index(label) - self.place
@@ -68,11 +68,11 @@ class Record:
         run = run_name(self.seen[label].run)
         between = round(abs(self._away(label)) + 0.49) - 1
         side = "later" if self._away(label) > 0 else "earlier"
-        apart = "next to it" if between <= 0 else f"{between} published release{'s' if between > 1 else ''} between"
-        return f"the nearest release in which this cell passes ({run}); {side}, {apart}"
+        distance = "next to it" if between <= 0 else f"{between} published release{'s' if between > 1 else ''} between"
+        return f"the nearest release in which this cell passes ({run}); {side}, {distance}"
 
     def advice(self) -> str:
-        """What a user can do about the release: a sentence; empty where no run tells of a release that passes."""
+        """What a user can do about the release: a sentence; empty where no run has a release that passes."""
         later = [label for label in self.published if self.published.index(label) > self.place]
         earlier = [label for label in self.published if self.published.index(label) < self.place]
         upward = next((label for label in later if self.status(label) is Status.PASSED), None)
@@ -84,8 +84,10 @@ class Record:
             but = f", but not to {_listed(same)}" if same else ""
             otherwise = [label for label in failing if label not in same]
             newest = f"; {beyond[-1]}, the newest, passes too" if self.status(beyond[-1]) is Status.PASSED else ""
-            apart = f"; {_listed(otherwise)} fail{'s' if len(otherwise) == 1 else ''} otherwise" if otherwise else ""
-            return f"Upgrade to {upward} or later{but}{newest if beyond[-1] != upward else ''}{apart}."
+            failing_otherwise = (
+                f"; {_listed(otherwise)} fail{'s' if len(otherwise) == 1 else ''} otherwise" if otherwise else ""
+            )
+            return f"Upgrade to {upward} or later{but}{newest if beyond[-1] != upward else ''}{failing_otherwise}."
         if downward:
             return f"Go back to {downward}: in no later release that was run does this cell pass."
         return ""
@@ -99,8 +101,10 @@ _OF_PROPERTIES = {"holds": Status.PASSED, "fails": Status.FAILED, "known": Statu
 
 def property_statuses(outcome: Outcome) -> dict[str, Status]:
     """What became of each property that a cell of `properties` asked."""
-    told = outcome.evidence.get("properties") or []
-    return {each["name"]: _OF_PROPERTIES[each["status"]] for each in told if each["status"] in _OF_PROPERTIES}
+    results = outcome.evidence.get("properties") or []
+    return {
+        result["name"]: _OF_PROPERTIES[result["status"]] for result in results if result["status"] in _OF_PROPERTIES
+    }
 
 
 def about_property(record: Record, name: str = "") -> Record:
@@ -109,17 +113,19 @@ def about_property(record: Record, name: str = "") -> Record:
     Raises:
         InputError: the cell asked no property of this name.
     """
-    own = record.seen.get(record.cell.release)
-    statuses = property_statuses(own.outcome) if own else {}
+    recorded = record.seen.get(record.cell.release)
+    statuses = property_statuses(recorded.outcome) if recorded else {}
     if name and statuses and name not in statuses:
         near = difflib.get_close_matches(name, list(statuses), n=3)
         cause = f"near ones are {', '.join(near)}" if near else ""
         raise InputError(
             f"{record.cell.id} asked no property {name!r}", cause=cause, next_step="see docs/checks.md#properties"
         )
-    failing = [name] if name else [each for each, status in statuses.items() if status is Status.FAILED]
-    records = [replace(record, asked=each) for each in failing]
-    return next((each for each in records if each.passing()), records[0] if records else record)
+    failing = (
+        [name] if name else [property_name for property_name, status in statuses.items() if status is Status.FAILED]
+    )
+    records = [replace(record, asked=property_name) for property_name in failing]
+    return next((candidate for candidate in records if candidate.passing()), records[0] if records else record)
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -127,8 +133,8 @@ def _listed(labels: Sequence[str]) -> str:
 
 
 def read_record(cell: Cell, published: Sequence[str], folders: Sequence[Path] | None = None) -> Record:
-    """What the runs in these folders tell of a cell's question; by default all under runs/ and reports/."""
-    seen: dict[str, RecordedStatus] = {}
+    """The outcomes of a cell over releases, from the runs in these folders; by default all under runs/ and reports/."""
+    newest: dict[str, RecordedStatus] = {}
     notices = []
     for folder in known_runs() if folders is None else folders:
         try:
@@ -140,13 +146,13 @@ def read_record(cell: Cell, published: Sequence[str], folders: Sequence[Path] | 
             label = outcome.cell.release
             if replace(outcome.cell, release=cell.release) != cell:
                 continue
-            known = seen.get(label)
+            known = newest.get(label)
             if known is None or outcome.started > known.outcome.started:
-                seen[label] = RecordedStatus(outcome=outcome, run=folder, matrix=run.provenance.matrix)
-    return Record(cell=cell, seen=seen, published=published, notices=tuple(notices))
+                newest[label] = RecordedStatus(outcome=outcome, run=folder, matrix=run.provenance.matrix)
+    return Record(cell=cell, seen=newest, published=published, notices=tuple(notices))
 
 
 def _place(label: str, published: Sequence[str]) -> float:
     if label in published:
         return float(published.index(label))
-    return sum(release_key(each) <= release_key(label) for each in published) - 0.5
+    return sum(release_key(release) <= release_key(label) for release in published) - 0.5

@@ -80,9 +80,9 @@ class TracedRunner:
 
 
 def trace_pair(
-    runner: TracedRunner, one: Cell, other: Cell, options: TraceOptions | None = None
+    runner: TracedRunner, first: Cell, second: Cell, options: TraceOptions | None = None
 ) -> tuple[Traced, Traced]:
     """Two cells with the same options; the first forward pass if they are left out."""
     options = options or {"passes": [0]}
-    traced = runner.trace({one: options, other: options})
-    return traced[one], traced[other]
+    traced = runner.trace({first: options, second: options})
+    return traced[first], traced[second]

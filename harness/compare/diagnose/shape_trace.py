@@ -37,25 +37,25 @@ def shape_trace(evidence: Evidence) -> tuple[ShapeRow, ...]:
         return ()
     mine, other = evidence.passes
     aligned = align(mine, other)
-    mates = {theirs: here for here, theirs in aligned.pairs}
+    mates = {other_index: my_index for my_index, other_index in aligned.pairs}
     notes = _notes(evidence)
     first = evidence.first
     rows = []
     for place, call in enumerate(other.calls):
         if call.kind != "module" or not call.name:
             continue
-        here = mates.get(place)
+        mate = mates.get(place)
         shown = _depth(other, place) <= _DEEP and call.name.count(".") < _DEEP
         is_first = first is not None and first.other_place == place
         if not (shown or is_first):
             continue
-        rows.append(_row(call, mine.calls[here] if here is not None else None, notes.get(place, ""), first=is_first))
+        rows.append(_row(call, mine.calls[mate] if mate is not None else None, notes.get(place, ""), first=is_first))
     rows += [_row(None, mine.calls[place], "extra call", first=False) for place in _extra(mine, aligned.extra)]
     return tuple(_cut(rows))
 
 
-def _depth(one: TracedPass, place: int) -> int:
-    return sum(1 for above in one.above(place) if one.calls[above].kind == "module")
+def _depth(traced_pass: TracedPass, place: int) -> int:
+    return sum(1 for above in traced_pass.above(place) if traced_pass.calls[above].kind == "module")
 
 
 def _extra(mine: TracedPass, extra: tuple[int, ...]) -> Iterator[int]:
@@ -74,17 +74,17 @@ def _notes(evidence: Evidence) -> dict[int, str]:
         DivergenceKind.NOT_CALLED: "never called",
         DivergenceKind.NOT_REACHED: "not reached",
     }
-    found: dict[int, str] = {}
+    notes: dict[int, str] = {}
     strong = (DivergenceKind.RAISED, DivergenceKind.BINDING, DivergenceKind.INPUT_SHAPE, DivergenceKind.OUTPUT_SHAPE)
     for kinds in (strong, tuple(words)):
-        for each in evidence.divergences:
-            if each.kind in kinds and each.other_place is not None:
-                text = words.get(each.kind, "")
-                if each.kind is DivergenceKind.NOT_CALLED and not evidence.never_called(each):
+        for divergence in evidence.divergences:
+            if divergence.kind in kinds and divergence.other_place is not None:
+                text = words.get(divergence.kind, "")
+                if divergence.kind is DivergenceKind.NOT_CALLED and not evidence.never_called(divergence):
                     text = "not called here"
-                detail = f" {each.detail}" if each.kind is DivergenceKind.RAISED else ""
-                found.setdefault(each.other_place, f"{text}{detail}")
-    return found
+                detail = f" {divergence.detail}" if divergence.kind is DivergenceKind.RAISED else ""
+                notes.setdefault(divergence.other_place, f"{text}{detail}")
+    return notes
 
 
 def _row(other: Call | None, mine: Call | None, note: str, *, first: bool) -> ShapeRow:
@@ -123,7 +123,7 @@ def _shape(value: Value) -> str:
 def _cut(rows: list[ShapeRow]) -> list[ShapeRow]:
     if len(rows) <= _MOST_ROWS:
         return rows
-    said = [place for place, row in enumerate(rows) if row.note or row.first]
-    around = {near for place in said for near in (place - 1, place, place + 1)}
-    kept = [row for place, row in enumerate(rows) if place in around or row.module.count(".") == 0]
-    return kept[:_MOST_ROWS]
+    noted = [place for place, row in enumerate(rows) if row.note or row.first]
+    around = {near for place in noted for near in (place - 1, place, place + 1)}
+    shown = [row for place, row in enumerate(rows) if place in around or row.module.count(".") == 0]
+    return shown[:_MOST_ROWS]

@@ -28,26 +28,26 @@ class SourceLine:
 def _parsed(path: Path) -> tuple[ast.Module, dict[str, Definition], tuple[str, ...]]:
     text = path.read_text(encoding="utf-8", errors="replace")
     tree = ast.parse(text)
-    found: dict[str, Definition] = {}
-    _collect(tree, "", found)
-    return tree, found, tuple(text.splitlines())
+    definitions: dict[str, Definition] = {}
+    _collect(tree, "", definitions)
+    return tree, definitions, tuple(text.splitlines())
 
 
-def _collect(node: ast.AST, prefix: str, found: dict[str, Definition]) -> None:
+def _collect(node: ast.AST, prefix: str, definitions: dict[str, Definition]) -> None:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef):
-            _collect(child, f"{prefix}{child.name}.", found)
+            _collect(child, f"{prefix}{child.name}.", definitions)
         elif isinstance(child, Definition):
             # The last of one name is the one that Python keeps.
-            found[f"{prefix}{child.name}"] = child
-            _collect(child, f"{prefix}{child.name}.", found)
+            definitions[f"{prefix}{child.name}"] = child
+            _collect(child, f"{prefix}{child.name}.", definitions)
         else:
-            _collect(child, prefix, found)
+            _collect(child, prefix, definitions)
 
 
 @dataclass(frozen=True)
 class ReleaseSource:
-    """A release as it lies on disk; what cannot be parsed has no functions."""
+    """An installed release on disk; what cannot be parsed has no functions."""
 
     install_dir: Path
 
@@ -86,8 +86,8 @@ class ReleaseSource:
         tree = self.tree(file)
         if tree is None:
             return None
-        found = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.lineno == line]
-        return next((node for node in found if column is None or node.col_offset == column), None)
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.lineno == line]
+        return next((node for node in calls if column is None or node.col_offset == column), None)
 
 
 def statements(function: Definition) -> tuple[SourceLine, ...]:
@@ -116,20 +116,20 @@ def _parameters(function: Definition) -> Iterator[SourceLine]:
     arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
-    for one, default in zip(positional, defaults, strict=True):
-        yield _parameter(one, default, "")
+    for argument, default in zip(positional, defaults, strict=True):
+        yield _parameter(argument, default, "")
     if arguments.vararg:
         yield _parameter(arguments.vararg, None, "*")
-    for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        yield _parameter(one, default, "")
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        yield _parameter(argument, default, "")
     if arguments.kwarg:
         yield _parameter(arguments.kwarg, None, "**")
 
 
-def _parameter(one: ast.arg, default: ast.expr | None, stars: str) -> SourceLine:
-    # Annotations are left out: nothing at run time asks for them.
+def _parameter(argument: ast.arg, default: ast.expr | None, stars: str) -> SourceLine:
+    # Annotations are left out: nothing reads them at run time.
     value = f"={ast.unparse(default)}" if default is not None else ""
-    return SourceLine(number=one.lineno, depth=0, text=f"{stars}{one.arg}{value}")
+    return SourceLine(number=argument.lineno, depth=0, text=f"{stars}{argument.arg}{value}")
 
 
 def _body(body: list[ast.stmt], depth: int, *, docstring: bool = False) -> Iterator[SourceLine]:

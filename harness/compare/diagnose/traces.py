@@ -1,4 +1,4 @@
-"""A recording as typed values: what `harness.worker.record.tracing` tells of one cell.
+"""A recording as typed values: what `harness.worker.record.tracing` recorded of one cell.
 
 The fields are those of the JSON in an outcome's evidence under `trace`: docs/investigating.md#file-formats.
 """
@@ -47,8 +47,8 @@ class Value:
     @property
     def plain(self) -> bool | int | float | str | None:
         """The value itself where it is a number, a word or nothing; else None."""
-        found = self.data.get("value")
-        return found if isinstance(found, bool | int | float | str) else None
+        value = self.data.get("value")
+        return value if isinstance(value, bool | int | float | str) else None
 
     @property
     def form(self) -> object:
@@ -168,7 +168,7 @@ class Call:
 
     def argument(self, parameter: str) -> Argument | None:
         """The argument of this parameter."""
-        return next((one for one in self.arguments if one.parameter == parameter), None)
+        return next((argument for argument in self.arguments if argument.parameter == parameter), None)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -236,10 +236,10 @@ class TracedPass:
 
         Functions are no walls: one that is put around a call moves nothing to another place.
         """
-        found: dict[int | None, list[int]] = {}
+        calls_by_owner: dict[int | None, list[int]] = {}
         for place in range(len(self.calls)):
-            found.setdefault(self.owner(place), []).append(place)
-        return {owner: tuple(places) for owner, places in found.items()}
+            calls_by_owner.setdefault(self.owner(place), []).append(place)
+        return {owner: tuple(places) for owner, places in calls_by_owner.items()}
 
     def owner(self, index: int) -> int | None:
         """The nearest call of a module around a call."""
@@ -296,35 +296,37 @@ class Trace:
         """
         if data["schema"] != SCHEMA:
             raise ValueError(f"recording of schema {data['schema']}, this harness reads {SCHEMA}")
-        passes = tuple(_pass(one) for one in data["passes"])
+        passes = tuple(_pass(record) for record in data["passes"])
         called: dict[str, int] = {}
-        for call in (call for one in passes for call in one.calls if call.kind == "module"):
+        for call in (call for traced_pass in passes for call in traced_pass.calls if call.kind == "module"):
             called[call.name] = called.get(call.name, 0) + 1
         return cls(
             model=data["model"],
-            modules=tuple(_module(one) for one in data["modules"]),
-            built=tuple(_built(one) for one in data["built"]),
+            modules=tuple(_module(record) for record in data["modules"]),
+            built=tuple(_built(record) for record in data["built"]),
             passes=passes,
-            functions=tuple(Executed(**one) for one in data["functions"]),
+            functions=tuple(Executed(**record) for record in data["functions"]),
             called=called,
         )
 
     def module(self, name: str) -> Module | None:
         """The module of this name."""
-        return next((one for one in self.modules if one.name == name), None)
+        return next((module for module in self.modules if module.name == name), None)
 
     def numbered(self, number: int) -> TracedPass | None:
         """The pass of training with this number."""
-        return next((one for one in self.passes if one.number == number), None)
+        return next((traced_pass for traced_pass in self.passes if traced_pass.number == number), None)
 
     @property
     def died_in(self) -> TracedPass | None:
         """The pass that raised."""
-        return next((one for one in self.passes if one.raised), None)
+        return next((traced_pass for traced_pass in self.passes if traced_pass.raised), None)
 
 
 def _arguments(data: Sequence[Mapping[str, Any]]) -> tuple[Argument, ...]:
-    return tuple(Argument(parameter=one["parameter"], how=one["how"], value=Value(data=one["value"])) for one in data)
+    return tuple(
+        Argument(parameter=record["parameter"], how=record["how"], value=Value(data=record["value"])) for record in data
+    )
 
 
 def _pass(data: Mapping[str, Any]) -> TracedPass:

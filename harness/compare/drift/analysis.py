@@ -95,7 +95,7 @@ class Drift:
     @property
     def unexplained(self) -> int:
         """How many divergences nobody can explain yet."""
-        return sum(not one.cause.explained for one in self.divergences)
+        return sum(not drifted.cause.explained for drifted in self.divergences)
 
     def to_json(self) -> dict[str, object]:
         """The record that `drift --json` prints."""
@@ -112,7 +112,7 @@ class Drift:
                 }
                 for series in self.series
             ],
-            "divergences": [_divergence_json(one) for one in self.divergences],
+            "divergences": [_divergence_json(drifted) for drifted in self.divergences],
         }
 
 
@@ -131,14 +131,14 @@ def drift_of(
         recordings: By the key of their divergence.
         fewest_releases: A series with curves of fewer releases is left out.
     """
-    found = [one for one in curve_series(outcomes) if _releases(one) >= fewest_releases]
-    if not found:
+    all_series = [series for series in curve_series(outcomes) if _releases(series) >= fewest_releases]
+    if not all_series:
         return None
     merged: dict[str, list[CurveDivergence]] = {}
-    for divergence in (divergence for one in found for divergence in curve_divergences(one)):
+    for divergence in (divergence for series in all_series for divergence in curve_divergences(series)):
         merged.setdefault(divergence.key, []).append(divergence)
     return Drift(
-        series=tuple(_series(one, order) for one in found),
+        series=tuple(_series(series, order) for series in all_series),
         divergences=tuple(
             _drifted(number, several, order, recordings.get(key))
             for number, (key, several) in enumerate(merged.items(), 1)
@@ -172,31 +172,31 @@ def _group(series: CurveSeries, number: int, segment: CurveSegment, order: Order
 def _drifted(
     number: int, several: Sequence[CurveDivergence], order: Order, recording: DivergenceRecording | None
 ) -> Drifted:
-    one = several[0]
-    between = order.labels[order.labels.index(one.before) + 1 : order.labels.index(one.after)]
+    first = several[0]
+    between = order.labels[order.labels.index(first.before) + 1 : order.labels.index(first.after)]
     return Drifted(
         number=number,
         series=tuple(divergence.series for divergence in several),
-        divergence=one,
-        without_curve=tuple(label for label in between if label in one.between),
-        unmeasured=tuple(label for label in between if label not in one.between),
+        divergence=first,
+        without_curve=tuple(label for label in between if label in first.between),
+        unmeasured=tuple(label for label in between if label not in first.between),
         recorded=recording is not None,
-        cause=cause_of(one, recording),
+        cause=cause_of(first, recording),
     )
 
 
-def _divergence_json(one: Drifted) -> dict[str, object]:
+def _divergence_json(drifted: Drifted) -> dict[str, object]:
     return {
-        "number": one.number,
-        "before": one.before,
-        "after": one.after,
-        "series": list(one.series),
-        "step": one.divergence.loss.step if one.divergence.loss else None,
-        "kind": one.cause.kind.name.lower(),
-        "change_of": one.cause.weight,
-        "explained": one.cause.explained,
-        "recorded": one.recorded,
-        "sentences": list(one.cause.sentences),
+        "number": drifted.number,
+        "before": drifted.before,
+        "after": drifted.after,
+        "series": list(drifted.series),
+        "step": drifted.divergence.loss.step if drifted.divergence.loss else None,
+        "kind": drifted.cause.kind.name.lower(),
+        "change_of": drifted.cause.weight,
+        "explained": drifted.cause.explained,
+        "recorded": drifted.recorded,
+        "sentences": list(drifted.cause.sentences),
         "functions": [
             {
                 "file": change.file,
@@ -205,8 +205,8 @@ def _divergence_json(one: Drifted) -> dict[str, object]:
                 "newer": list(change.newer),
                 "more": change.more,
             }
-            for change in one.cause.changes
+            for change in drifted.cause.changes
         ],
-        "without_curve": list(one.without_curve),
-        "unmeasured": list(one.unmeasured),
+        "without_curve": list(drifted.without_curve),
+        "unmeasured": list(drifted.unmeasured),
     }

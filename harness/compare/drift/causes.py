@@ -66,17 +66,19 @@ class DriftCause:
 
 def cause_of(divergence: CurveDivergence, recording: DivergenceRecording | None) -> DriftCause:
     """What the evidence supports; a recording of both sides counts before the metrics alone."""
-    said = tuple(_where(divergence))
+    first_difference = tuple(_where(divergence))
     options = tuple(_trainer_options(divergence))
     if divergence.same_beginning:
-        return _same_beginning(divergence, (*said, *options))
+        return _same_beginning(divergence, (*first_difference, *options))
     if recording and recording.stage is not TrainingStage.NONE:
         kind, sentences, changes = _recorded(divergence, recording)
-        return DriftCause(kind=kind, sentences=(*said, *_broken(divergence), *sentences, *options), changes=changes)
+        return DriftCause(
+            kind=kind, sentences=(*first_difference, *_broken(divergence), *sentences, *options), changes=changes
+        )
     kind, more = _from_figures(divergence)
     if recording:
         more = (*more, f"Recorded for {_count(recording.passes)}, the two do not differ.")
-    return DriftCause(kind=kind, sentences=(*said, *_broken(divergence), *more, *options))
+    return DriftCause(kind=kind, sentences=(*first_difference, *_broken(divergence), *more, *options))
 
 
 def _where(divergence: CurveDivergence) -> Iterator[str]:
@@ -109,8 +111,8 @@ def _digits(value: float | None) -> str:
 def _same_beginning(divergence: CurveDivergence, sentences: Sequence[str]) -> DriftCause:
     if any(divergence.stopped_early):
         return DriftCause(kind=DriftKind.STOPPED_EARLY, sentences=(*sentences, *_broken(divergence)))
-    one, other = divergence.steps
-    more = f"{divergence.before} takes {_count(one)}, {divergence.after} {other}."
+    steps_before, steps_after = divergence.steps
+    more = f"{divergence.before} takes {_count(steps_before)}, {divergence.after} {steps_after}."
     return DriftCause(kind=DriftKind.STEPS, sentences=(*sentences[:1], more, *sentences[1:]))
 
 
@@ -216,13 +218,13 @@ _TARGETS = {
 
 def _among(changes: Sequence[RecordedEdit], folders: Sequence[str]) -> tuple[RecordedEdit, ...]:
     """The functions that changed in some folders, in the order of the folders; what only imports names left out."""
-    found = [
+    placed = [
         (place, change)
         for change in changes
         for place, folder in enumerate(folders)
         if change.file.startswith(folder) and change.function != "<module>"
     ]
-    return tuple(change for _, change in sorted(found, key=lambda one: one[0]))
+    return tuple(change for _, change in sorted(placed, key=lambda entry: entry[0]))
 
 
 def _of_changes(

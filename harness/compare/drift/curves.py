@@ -44,7 +44,9 @@ class CurveSegment:
     def stopped_early(self) -> str:
         """The signature of what ended the training of all of them; empty where one ran to its end."""
         ends = {
-            one.failure.signature if one.failure else str(one.status) for one in self.outcomes if _stopped_early(one)
+            outcome.failure.signature if outcome.failure else str(outcome.status)
+            for outcome in self.outcomes
+            if _stopped_early(outcome)
         }
         return ", ".join(sorted(ends)) if all(map(_stopped_early, self.outcomes)) else ""
 
@@ -75,8 +77,8 @@ def curve_series(outcomes: Iterable[Outcome]) -> tuple[CurveSeries, ...]:
     for outcome in outcomes:
         if outcome.cell.check is Check.FINETUNE:
             by_name[series_name(outcome.cell)].append(outcome)
-    found = (_series(name, members) for name, members in sorted(by_name.items()))
-    return tuple(series for series in found if series.segments)
+    all_series = (_series(name, members) for name, members in sorted(by_name.items()))
+    return tuple(series for series in all_series if series.segments)
 
 
 def series_name(cell: Cell) -> str:
@@ -109,11 +111,13 @@ def is_prefix(shorter: Losses, longer: Losses) -> bool:
 
 def relation(series: CurveSeries, number: int) -> tuple[str, ...]:
     """Whether a segment's curve came before in its series, or is the beginning of another's."""
-    mine = series.segments[number]
+    segment = series.segments[number]
     notes = [
-        f"the curve of {other.releases[0]} again" for other in series.segments[:number] if other.digest == mine.digest
+        f"the curve of {other.releases[0]} again"
+        for other in series.segments[:number]
+        if other.digest == segment.digest
     ][:1]
-    beginnings = [other for other in series.segments if is_prefix(mine.losses, other.losses)]
+    beginnings = [other for other in series.segments if is_prefix(segment.losses, other.losses)]
     if beginnings:
         notes.append(f"the beginning of the curve of {beginnings[-1].releases[0]}")
     return tuple(notes)

@@ -68,8 +68,8 @@ class CurveDivergence:
     @property
     def key(self) -> str:
         """The key of its recording: the same for both trainers where their curves are equal."""
-        rest, _, entry = self.series.partition("@")
-        series = f"{rest}/{entry.partition('/')[2]}" if entry else rest
+        base, _, entry = self.series.partition("@")
+        series = f"{base}/{entry.partition('/')[2]}" if entry else base
         return f"{series} {self.before} {self.after} {self.digests[0]} {self.digests[1]}"
 
     @property
@@ -88,8 +88,8 @@ def curve_divergences(series: CurveSeries) -> tuple[CurveDivergence, ...]:
 
 def _divergence(series: CurveSeries, number: int, before: CurveSegment, after: CurveSegment) -> CurveDivergence:
     mine, other = before.outcomes[-1], after.outcomes[0]
-    one, two = losses_of(mine), losses_of(other)
-    loss = _first(("loss", one, two))
+    my_losses, other_losses = losses_of(mine), losses_of(other)
+    loss = _first(("loss", my_losses, other_losses))
     option_sets = trainer_options_of(mine), trainer_options_of(other)
     return CurveDivergence(
         series=series.name,
@@ -100,13 +100,13 @@ def _divergence(series: CurveSeries, number: int, before: CurveSegment, after: C
         mine=mine,
         other=other,
         digests=(before.digest, after.digest),
-        steps=(len(one), len(two)),
+        steps=(len(my_losses), len(other_losses)),
         loss=loss,
         figures=_figures(mine, other),
         same_rows=_same_rows(mine, other, loss.step) if loss else None,
         options_gone=tuple(note for note in option_sets[0] if note not in option_sets[1]),
         options_new=tuple(note for note in option_sets[1] if note not in option_sets[0]),
-        same_beginning=is_prefix(one, two) or is_prefix(two, one),
+        same_beginning=is_prefix(my_losses, other_losses) or is_prefix(other_losses, my_losses),
         stopped_early=(before.stopped_early, after.stopped_early),
     )
 
@@ -120,8 +120,8 @@ def _figures(mine: Outcome, other: Outcome) -> tuple[FirstDifference, ...]:
     if isinstance(stats[0], Mapping) and isinstance(stats[1], Mapping):
         names = [name for name in stats[0] if name in stats[1] and name != "loss"]
         rows += [(name, any_numbers(stats[0][name]), any_numbers(stats[1][name])) for name in names]
-    found = [difference for row in rows if (difference := _first(row))]
-    return tuple(sorted(found, key=lambda difference: difference.step))
+    differences = [difference for row in rows if (difference := _first(row))]
+    return tuple(sorted(differences, key=lambda difference: difference.step))
 
 
 def _numbers(outcome: Outcome, name: str) -> tuple[float | None, ...]:
@@ -130,16 +130,16 @@ def _numbers(outcome: Outcome, name: str) -> tuple[float | None, ...]:
 
 def _first(row: tuple[str, Sequence[float | None], Sequence[float | None]]) -> FirstDifference | None:
     name, mine, other = row
-    for step, (one, two) in enumerate(zip(mine, other, strict=False), 1):
-        if repr(one) != repr(two):
-            return FirstDifference(figure=name, step=step, mine=one, other=two)
+    for step, (my_value, other_value) in enumerate(zip(mine, other, strict=False), 1):
+        if repr(my_value) != repr(other_value):
+            return FirstDifference(figure=name, step=step, mine=my_value, other=other_value)
     return None
 
 
 def _same_rows(mine: Outcome, other: Outcome, step: int) -> bool | None:
     """Whether both steps' forward passes had the same targets, as token ids."""
-    one, two = _rows(mine, step), _rows(other, step)
-    return None if one is None or two is None else one == two
+    my_rows, other_rows = _rows(mine, step), _rows(other, step)
+    return None if my_rows is None or other_rows is None else my_rows == other_rows
 
 
 def _rows(outcome: Outcome, step: int) -> object:

@@ -28,7 +28,7 @@ def render_drift(drift: Drift, *, matrix: str) -> str:
         if series.without_curve:
             lines.append(f"  without a curve: {in_words(series.without_curve)}")
         parts.append("\n".join(lines))
-    parts += ["\n".join(_divergence(one, matrix)) for one in drift.divergences]
+    parts += ["\n".join(_divergence(drifted, matrix)) for drifted in drift.divergences]
     return "\n\n".join(parts)
 
 
@@ -39,23 +39,23 @@ def _group(group: DriftGroup) -> str:
     return plain(f"  {in_words(group.spans):<34} {bars(group.losses)}  {ends} in {steps}{notes}")
 
 
-def _divergence(one: Drifted, matrix: str) -> Iterator[str]:
-    weight = f" ({one.cause.weight})" if one.cause.explained else ""
-    yield f"divergence {one.number}: {one.before} → {one.after}: {one.cause.kind}{weight}"
-    yield from (f"  in {name}" for name in one.series)
-    yield from (f"  {plain(sentence)}" for sentence in one.cause.sentences)
-    yield from (line for change in one.cause.changes for line in _change(change))
-    if one.without_curve:
-        yield f"  Without a curve between the two: {', '.join(one.without_curve)}."
-    if one.unmeasured:
-        yield f"  Not measured between the two: {', '.join(one.unmeasured)}."
-        yield f"  To find the release: {_bisect(one.divergence, matrix)}"
+def _divergence(drifted: Drifted, matrix: str) -> Iterator[str]:
+    weight = f" ({drifted.cause.weight})" if drifted.cause.explained else ""
+    yield f"divergence {drifted.number}: {drifted.before} → {drifted.after}: {drifted.cause.kind}{weight}"
+    yield from (f"  in {name}" for name in drifted.series)
+    yield from (f"  {plain(sentence)}" for sentence in drifted.cause.sentences)
+    yield from (line for change in drifted.cause.changes for line in _change(change))
+    if drifted.without_curve:
+        yield f"  Without a curve between the two: {', '.join(drifted.without_curve)}."
+    if drifted.unmeasured:
+        yield f"  Not measured between the two: {', '.join(drifted.unmeasured)}."
+        yield f"  To find the release: {_bisect(drifted.divergence, matrix)}"
 
 
 def _bisect(divergence: CurveDivergence, matrix: str) -> str:
     """The command that searches between the two, for the same question."""
     cell = divergence.other.cell
-    asked = {
+    options = {
         "--check": f"{cell.check}@{cell.entry}",
         "--variant": cell.variant,
         "--dimensions": cell.dimensions,
@@ -66,7 +66,7 @@ def _bisect(divergence: CurveDivergence, matrix: str) -> str:
         "--bad": divergence.after,
         "--matrix": matrix,
     }
-    words = [str(word) for pair in asked.items() for word in pair]
+    words = [str(word) for pair in options.items() for word in pair]
     return shlex.join([PROGRAM, "bisect", "--by", "curve", *words])
 
 

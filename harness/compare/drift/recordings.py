@@ -1,4 +1,4 @@
-"""What two recordings of a divergence say, and `drift.json` beside a run's outcomes, which keeps it for the report."""
+"""What two recordings of a divergence say, and `drift.json` next to a run's outcomes, which keeps it for the report."""
 
 from __future__ import annotations
 
@@ -124,5 +124,5 @@ def add_recording(folder: Path, recording: DivergenceRecording) -> Path:
 def _recordings(data: Mapping[str, Any]) -> dict[str, DivergenceRecording]:
     if data["schema"] != SCHEMA:
         raise ValueError(f"schema {data['schema']}, this harness reads {SCHEMA}")
-    kept = parse(tuple[DivergenceRecording, ...], data["recordings"], place="recordings", strict=True)
-    return {one.key: one for one in kept}
+    recordings = parse(tuple[DivergenceRecording, ...], data["recordings"], place="recordings", strict=True)
+    return {recording.key: recording for recording in recordings}

@@ -55,7 +55,7 @@ def record(runner: TracedRunner, divergence: CurveDivergence) -> DivergenceRecor
         passes=last,
         repeated=_repeats(newer, divergence.other, last) and _repeats(older, divergence.mine, last),
         **where,
-        # Compiled code is not seen to run; what calls it names its file all the same.
+        # Compiled code is not seen to run; what calls it names its file nevertheless.
         changes=tuple(_change(change) for change in changes if change.ran or change.other_ran),
         same_functions=not changes,
     )
@@ -72,21 +72,28 @@ def _where(newer: Trace | None, older: Trace | None, passes: int) -> Where:
     if newer is None or older is None:
         return nowhere
     for number in range(passes):
-        found = differences(newer, older, number=number)
-        first = next((one for one in found if one.is_module and one.kind in VALUES | SHAPES), None)
+        all_differences = differences(newer, older, number=number)
+        first = next(
+            (
+                difference
+                for difference in all_differences
+                if difference.is_module and difference.kind in VALUES | SHAPES
+            ),
+            None,
+        )
         if first is None:
             continue
         if first.kind is DivergenceKind.WEIGHTS:
             # The weights of a pass are what the step before made of them.
             stage = TrainingStage.UPDATE if number else TrainingStage.START
             return Where(stage=stage, at=max(number, 1), first=_place(first), same_targets=None, within=None)
-        stage = _stage(first, found)
+        stage = _stage(first, all_differences)
         return Where(
             stage=stage,
             at=number + 1,
             first=_place(first),
             same_targets=_same_targets(first) if stage is TrainingStage.DATA else None,
-            within=_within(first, found) if stage is TrainingStage.MODEL else None,
+            within=_within(first, all_differences) if stage is TrainingStage.MODEL else None,
         )
     return nowhere
 
@@ -99,37 +106,42 @@ def _same_targets(first: Difference) -> bool | None:
     return None if mine is None or other is None else mine.value.content == other.value.content
 
 
-def _stage(first: Difference, found: Sequence[Difference]) -> TrainingStage:
+def _stage(first: Difference, all_differences: Sequence[Difference]) -> TrainingStage:
     if first.kind is DivergenceKind.GRADIENT:
         return TrainingStage.GRADIENT
     if first.kind in (DivergenceKind.INPUT_VALUE, DivergenceKind.INPUT_SHAPE) and not first.name:
         return TrainingStage.DATA
     drawn = any(
-        one.kind is DivergenceKind.RNG_STATE and one.my_place == first.my_place and one.is_module for one in found
+        difference.kind is DivergenceKind.RNG_STATE and difference.my_place == first.my_place and difference.is_module
+        for difference in all_differences
     )
     return TrainingStage.DRAWS if first.kind is DivergenceKind.OUTPUT_VALUE and drawn else TrainingStage.MODEL
 
 
-def _within(first: Difference, found: Sequence[Difference]) -> RecordedPlace | None:
+def _within(first: Difference, all_differences: Sequence[Difference]) -> RecordedPlace | None:
     """The innermost function whose arguments are the same and whose result is not, up to where the module ends."""
-    differing = {one.my_place for one in found if one.kind in (DivergenceKind.INPUT_VALUE, DivergenceKind.INPUT_SHAPE)}
-    for one in found:
-        if one.moment > first.moment:
+    differing = {
+        difference.my_place
+        for difference in all_differences
+        if difference.kind in (DivergenceKind.INPUT_VALUE, DivergenceKind.INPUT_SHAPE)
+    }
+    for difference in all_differences:
+        if difference.moment > first.moment:
             break
         if (
-            not one.is_module
-            and one.kind in (DivergenceKind.OUTPUT_VALUE, DivergenceKind.OUTPUT_SHAPE)
-            and one.my_place not in differing
+            not difference.is_module
+            and difference.kind in (DivergenceKind.OUTPUT_VALUE, DivergenceKind.OUTPUT_SHAPE)
+            and difference.my_place not in differing
         ):
-            return _place(one)
+            return _place(difference)
     return None
 
 
-def _place(one: Difference) -> RecordedPlace:
-    call = one.call
+def _place(difference: Difference) -> RecordedPlace:
+    call = difference.call
     # The model's own forward is watched by the harness, so that its place would be the harness's.
     code = call.place if call and call.file.startswith("funasr/") else ""
-    return RecordedPlace(kind=str(one.kind), name=one.label, code=code, detail=one.detail)
+    return RecordedPlace(kind=str(difference.kind), name=difference.label, code=code, detail=difference.detail)
 
 
 def _change(change: FunctionChange) -> RecordedEdit:

@@ -38,14 +38,14 @@ class Gate:
     @property
     def counts(self) -> Counter[Result]:
         """How many pairs gave what."""
-        return Counter(one.result for one in self.pairs)
+        return Counter(pair.result for pair in self.pairs)
 
     @property
     def exit_code(self) -> int:
         """1 when something regressed, 3 when a fault of harness or machine left a cell without a result, else 0."""
         if self.counts[Result.REGRESSED]:
             return 1
-        return 3 if any(one.is_fault for one in self.pairs) else 0
+        return 3 if any(pair.is_fault for pair in self.pairs) else 0
 
     def to_json(self) -> dict[str, object]:
         """As `gate.json` and `gate --json` have it."""
@@ -59,34 +59,34 @@ class Gate:
             "notices": list(self.notices),
             "pairs": [
                 {
-                    "cell": one.mine.cell.id,
-                    "against": one.other.cell.id,
-                    "result": str(one.result),
-                    "reason": one.reason,
-                    "follows": one.follows,
-                    "status": str(one.mine.status),
-                    "told": one.mine.reason,
-                    "against_status": str(one.other.status),
-                    "against_told": one.other.reason,
+                    "cell": pair.mine.cell.id,
+                    "against": pair.other.cell.id,
+                    "result": str(pair.result),
+                    "reason": pair.reason,
+                    "follows": pair.follows,
+                    "status": str(pair.mine.status),
+                    "told": pair.mine.reason,
+                    "against_status": str(pair.other.status),
+                    "against_told": pair.other.reason,
                 }
-                for one in self.pairs
+                for pair in self.pairs
             ],
-            "diagnoses": {name: one.to_json() for name, one in self.diagnoses.items()},
+            "diagnoses": {name: diagnosis.to_json() for name, diagnosis in self.diagnoses.items()},
         }
 
 
 def terminal(gate: Gate) -> str:
     """What the command prints."""
     rows = [
-        (str(one.result), _question(one.mine.cell), str(one.other.status), str(one.mine.status), _why(one))
-        for one in _shown(gate.pairs)
+        (str(pair.result), _question(pair.mine.cell), str(pair.other.status), str(pair.mine.status), _why(pair))
+        for pair in _shown(gate.pairs)
     ]
     lines = [f"{gate.source} ({gate.of}) against {gate.against}: {_counted(gate)}"]
     if rows:
         lines += ["", tabulate(rows, headers=("", "cell", gate.against, gate.source, "why"))]
-    for name, one in gate.diagnoses.items():
-        told = one.cause or "; ".join(one.known) or "no cause is known"
-        lines += ["", f"{name}", f"  {'cause' if one.cause else 'known'}: {told}"]
+    for name, diagnosis in gate.diagnoses.items():
+        explanation = diagnosis.cause or "; ".join(diagnosis.known) or "no cause is known"
+        lines += ["", f"{name}", f"  {'cause' if diagnosis.cause else 'known'}: {explanation}"]
     lines += ["", *gate.notices] if gate.notices else []
     return plain("\n".join(lines))
 
@@ -94,7 +94,7 @@ def terminal(gate: Gate) -> str:
 def _shown(pairs: Sequence[CellPair]) -> list[CellPair]:
     """What is not the same, regressions first."""
     order = (Result.REGRESSED, Result.SPURIOUS, Result.FIXED)
-    return sorted((one for one in pairs if one.result in order), key=lambda one: order.index(one.result))
+    return sorted((pair for pair in pairs if pair.result in order), key=lambda pair: order.index(pair.result))
 
 
 def _counted(gate: Gate) -> str:
@@ -105,11 +105,17 @@ def _question(cell: Cell) -> str:
     return cell.id.partition("/")[2]
 
 
-def _why(one: CellPair) -> str:
-    if one.follows:
-        return f"depends on {one.follows.partition('/')[2]}"
-    told = one.mine.reason if one.result is Result.REGRESSED else one.other.reason if one.result is Result.FIXED else ""
-    return one_line("; ".join(filter(None, (one.reason, told))), at_most=120)
+def _why(pair: CellPair) -> str:
+    if pair.follows:
+        return f"depends on {pair.follows.partition('/')[2]}"
+    reason = (
+        pair.mine.reason
+        if pair.result is Result.REGRESSED
+        else pair.other.reason
+        if pair.result is Result.FIXED
+        else ""
+    )
+    return one_line("; ".join(filter(None, (pair.reason, reason))), at_most=120)
 
 
 def comment(gate: Gate) -> str:
@@ -126,11 +132,11 @@ def _comment(gate: Gate) -> Iterator[str]:
     shown = _shown(gate.pairs)
     if shown:
         yield _table(gate, shown)
-    for name, one in gate.diagnoses.items():
+    for name, diagnosis in gate.diagnoses.items():
         yield f"<details open><summary>Why: {code(name.partition('/')[2])}</summary>"
-        yield markdown(one, level=4).strip()
+        yield markdown(diagnosis, level=4).strip()
         yield "</details>"
-    if same := [one for one in gate.pairs if one.result is Result.SAME]:
+    if same := [pair for pair in gate.pairs if pair.result is Result.SAME]:
         yield f"<details><summary>{len(same)} the same</summary>"
         yield _table(gate, same[:_MOST_SAME])
         if len(same) > _MOST_SAME:
@@ -150,13 +156,13 @@ def _verdict(gate: Gate) -> str:
 def _table(gate: Gate, pairs: Sequence[CellPair]) -> str:
     rows = [
         (
-            f"{_SIGNS[one.result]} {one.result}",
-            code(_question(one.mine.cell)),
-            _word(one.other.status),
-            _word(one.mine.status),
-            md(_why(one)),
+            f"{_SIGNS[pair.result]} {pair.result}",
+            code(_question(pair.mine.cell)),
+            _word(pair.other.status),
+            _word(pair.mine.status),
+            md(_why(pair)),
         )
-        for one in pairs
+        for pair in pairs
     ]
     return table(("", "cell", md(gate.against), md(gate.source), "why"), rows)
 

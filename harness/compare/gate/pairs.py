@@ -39,9 +39,9 @@ class CellPair:
 
 
 def questions(cells: Iterable[Cell], mine: str, other: str) -> tuple[tuple[Cell, Cell], ...]:
-    """What a matrix asks of any release, asked of these two."""
-    asked = dict.fromkeys(replace(cell, release="") for cell in cells)
-    return tuple((replace(cell, release=mine), replace(cell, release=other)) for cell in asked)
+    """The cells of a matrix, each for these two releases."""
+    templates = dict.fromkeys(replace(cell, release="") for cell in cells)
+    return tuple((replace(cell, release=mine), replace(cell, release=other)) for cell in templates)
 
 
 def pair(mine: Outcome, other: Outcome) -> CellPair:
@@ -75,7 +75,7 @@ def _compared(mine: Outcome, other: Outcome) -> tuple[Result, str]:
 
 
 def _both_fail(mine: Outcome, other: Outcome) -> tuple[Result, str]:
-    signatures = [one.failure.signature if one.failure else str(one.status) for one in (mine, other)]
+    signatures = [outcome.failure.signature if outcome.failure else str(outcome.status) for outcome in (mine, other)]
     if mine.status is other.status and signatures[0] == signatures[1]:
         return Result.SAME, "both fail, in the same way"
     return Result.SPURIOUS, f"both fail, differently: {signatures[0]} instead of {signatures[1]}"
@@ -83,11 +83,11 @@ def _both_fail(mine: Outcome, other: Outcome) -> tuple[Result, str]:
 
 def roots(pairs: Sequence[CellPair]) -> tuple[CellPair, ...]:
     """The regressions to explain: those that follow from no other, one for each signature."""
-    found: dict[tuple[object, ...], CellPair] = {}
-    for one in pairs:
-        if one.result is not Result.REGRESSED or one.follows or one.mine.status is Status.SKIPPED:
+    regressions: dict[tuple[object, ...], CellPair] = {}
+    for pair in pairs:
+        if pair.result is not Result.REGRESSED or pair.follows or pair.mine.status is Status.SKIPPED:
             continue
-        failure = one.mine.failure
-        cell = one.mine.cell
-        found.setdefault((cell.variant, cell.check, failure.signature if failure else one.mine.status), one)
-    return tuple(found.values())
+        failure = pair.mine.failure
+        cell = pair.mine.cell
+        regressions.setdefault((cell.variant, cell.check, failure.signature if failure else pair.mine.status), pair)
+    return tuple(regressions.values())

@@ -21,7 +21,7 @@ _PATHS = re.compile(r"^(?:---|\+\+\+) ([^\t\r\n]+)", re.MULTILINE)
 
 
 def patched(install_dir: Path, patch: Path, folder: Path) -> tuple[Release, tuple[str, ...]]:
-    """The release that lies in `install_dir` with a patch laid over it, as a checkout in `folder`.
+    """The release in `install_dir` with a patch applied, as a checkout in `folder`.
 
     Returns:
         The release, and the files that the patch names and no release ships: nothing was done about those.
@@ -55,8 +55,8 @@ def _files(text: str) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
     paths = [path for path in _PATHS.findall(text) if path != "/dev/null"]
     prefixed = bool(paths) and all(path.startswith(("a/", "b/")) for path in paths)
     names = list(dict.fromkeys(path.partition("/")[2] if prefixed else path for path in paths))
-    own = tuple(name for name in names if name.startswith(f"{PACKAGE}/"))
-    return int(prefixed), own, tuple(name for name in names if name not in own)
+    in_package = tuple(name for name in names if name.startswith(f"{PACKAGE}/"))
+    return int(prefixed), in_package, tuple(name for name in names if name not in in_package)
 
 
 def _apply(patch: Path, folder: Path, strip: int) -> None:
@@ -66,7 +66,7 @@ def _apply(patch: Path, folder: Path, strip: int) -> None:
     # Within a repository git would take the paths to be relative to its top, and pass over all that do not fit.
     environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent), "LC_ALL": "C"}
     environment.pop("GIT_DIR", None)
-    done = subprocess.run(
+    completed = subprocess.run(
         [git, "apply", f"-p{strip}", f"--include={PACKAGE}/*", "--whitespace=nowarn", str(patch)],
         cwd=folder,
         env=environment,
@@ -74,8 +74,8 @@ def _apply(patch: Path, folder: Path, strip: int) -> None:
         capture_output=True,
         text=True,
     )
-    if done.returncode:
-        problems = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.strip()]
+    if completed.returncode:
+        problems = [line.removeprefix("error: ") for line in completed.stderr.splitlines() if line.strip()]
         listed = "\n".join(f"  - {problem}" for problem in problems[:8])
         raise InputError(
             f"{patch.name} does not apply\n{listed}",
@@ -91,10 +91,10 @@ def _state_requirements(install_dir: Path, folder: Path) -> None:
         raise ReleaseError(
             f"{install_dir.name} states no metadata", next_step="install it again: remove it from the cache"
         )
-    stated = HeaderParser().parsestr(metadata[0].read_text("utf-8", "replace"))
-    requires = [str(line) for line in stated.get_all("Requires-Dist") or [] if "extra" not in str(line)]
+    metadata_fields = HeaderParser().parsestr(metadata[0].read_text("utf-8", "replace"))
+    requires = [str(line) for line in metadata_fields.get_all("Requires-Dist") or [] if "extra" not in str(line)]
     quoted = ", ".join('"' + line.replace("\\", "\\\\").replace('"', '\\"') + '"' for line in requires)
     (folder / "pyproject.toml").write_text(f"[project]\ndependencies = [{quoted}]\n", encoding="utf-8")
     version = folder / PACKAGE / "version.txt"
     if not version.is_file():
-        version.write_text(str(stated.get("Version", "0")), encoding="utf-8")
+        version.write_text(str(metadata_fields.get("Version", "0")), encoding="utf-8")

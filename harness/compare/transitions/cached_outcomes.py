@@ -1,4 +1,4 @@
-"""Outcomes that are on record: every run that lies here, as far as it asked the same."""
+"""Outcomes of earlier runs in this folder, as far as they are of the same check and settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class CachedOutcomes:
-    """What the runs that lie here know of a row."""
+    """What the runs in this folder know of a row."""
 
     observations: Mapping[int, Observation]
     """By place."""
@@ -52,7 +52,7 @@ class CachedOutcomes:
 
 
 def folders() -> tuple[Path, ...]:
-    """The folders of all runs that lie here."""
+    """The folders of all runs of the working folder."""
     return tuple(run_folders(*FOLDERS))
 
 
@@ -61,7 +61,7 @@ def on_record(
 ) -> CachedOutcomes:
     """What runs know of a row.
 
-    Where the check depends on the matrix's settings, only outcomes of one matrix are put beside each other: those of
+    Where the check depends on the matrix's settings, only outcomes of one matrix are compared: those of
     the matrix of the search, or where there are none those of a matrix that ran every place.
 
     Args:
@@ -72,7 +72,7 @@ def on_record(
         read: What counts as an answer.
     """
     notices: list[str] = []
-    found: dict[tuple[str, str], dict[int, Observation]] = defaultdict(dict)
+    by_matrix: dict[tuple[str, str], dict[int, Observation]] = defaultdict(dict)
     everything: dict[int, Observation] = {}
     contradicted: dict[str, int] = {}
     from_where: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -86,7 +86,7 @@ def on_record(
         if known:
             key = (run.provenance.matrix, run.provenance.matrix_sha256)
             for number, observation in known.items():
-                _believe(found[key], number, observation)
+                _believe(by_matrix[key], number, observation)
                 if older := _believe(everything, number, observation):
                     contradicted[older.origin] = contradicted.get(older.origin, 0) + 1
             from_where[key].append(folder.as_posix())
@@ -96,13 +96,13 @@ def on_record(
             for origin, many in contradicted.items()
         ]
         return CachedOutcomes(observations=everything, notices=tuple(notices))
-    chosen = _chosen(row, found, (matrix, sha256))
+    chosen = _chosen(row, by_matrix, (matrix, sha256))
     notices.extend(
         f"passed over: {', '.join(from_where[key])} asked with other settings (matrix {key[0]} as it was then)"
-        for key in found
+        for key in by_matrix
         if key != chosen
     )
-    return CachedOutcomes(observations=found[chosen] if chosen else {}, notices=tuple(notices))
+    return CachedOutcomes(observations=by_matrix[chosen] if chosen else {}, notices=tuple(notices))
 
 
 def _believe(known: dict[int, Observation], number: int, observation: Observation) -> Observation | None:
@@ -117,12 +117,12 @@ def _believe(known: dict[int, Observation], number: int, observation: Observatio
 
 
 def _chosen(
-    row: SearchSpace, found: Mapping[tuple[str, str], Mapping[int, Observation]], wanted: tuple[str, str]
+    row: SearchSpace, by_matrix: Mapping[tuple[str, str], Mapping[int, Observation]], matrix_of_search: tuple[str, str]
 ) -> tuple[str, str] | None:
-    if wanted in found:
-        return wanted
-    whole = [key for key, known in found.items() if len(known) == len(row.places)]
-    return whole[-1] if whole else None
+    if matrix_of_search in by_matrix:
+        return matrix_of_search
+    complete = [key for key, known in by_matrix.items() if len(known) == len(row.places)]
+    return complete[-1] if complete else None
 
 
 def _observations(run: LoadedRun, folder: Path, row: SearchSpace, read: Read) -> Iterator[tuple[int, Observation]]:

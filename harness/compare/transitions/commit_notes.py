@@ -1,4 +1,4 @@
-"""`commits.json` beside a run's outcomes: the commits that made its transitions, for its report."""
+"""`commits.json` next to a run's outcomes: the commits that made its transitions, for its report."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def add_commits(folder: Path, notes: Sequence[CommitNote]) -> Path:
         StoreError: the file cannot be read or written.
     """
     replaced = {(note.asked, note.before, note.after) for note in notes}
-    kept = [note for note in load_commits(folder) if (note.asked, note.before, note.after) not in replaced]
+    remaining = [note for note in load_commits(folder) if (note.asked, note.before, note.after) not in replaced]
     path = folder / COMMITS
-    write_json(path, {"schema": SCHEMA, "commits": [asdict(note) for note in (*kept, *notes)]})
+    write_json(path, {"schema": SCHEMA, "commits": [asdict(note) for note in (*remaining, *notes)]})
     return path
 
 

@@ -55,7 +55,7 @@ class History:
     @property
     def cells_run(self) -> int:
         """How many cells were run."""
-        return sum(found.cells_run for found in self.founds)
+        return sum(result.cells_run for result in self.founds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +87,10 @@ class CommitBisector:
             return History(before=before, after=after, problem=problem)
         expected = (transition.before.answer, transition.after.answer)
         chain = self.repository.first_parents(after.commit, *PARTS, base=older)
-        found = self._search([older, *chain, *(() if after.commit in chain else (after.commit,))], expected)
-        founds = [found]
-        culprits = tuple(self._culprit(one, expected, founds) for one in found.transitions)
-        problem = problem or _odd(found, expected)
+        result = self._search([older, *chain, *(() if after.commit in chain else (after.commit,))], expected)
+        founds = [result]
+        culprits = tuple(self._culprit(transition, expected, founds) for transition in result.transitions)
+        problem = problem or _odd(result, expected)
         return History(before=before, after=after, culprits=culprits, founds=tuple(founds), problem=problem)
 
     def _origin(self, release: Release | None) -> Origin | None:
@@ -150,14 +150,14 @@ class CommitBisector:
         """What brought the answer on the branch that a merge took in; None where that does not show it."""
         if len(merge.commit.parents) < 2 or merge.among:
             return None
-        ours, theirs = merge.commit.parents[:2]
-        base = self.repository.merge_base(ours, theirs)
-        chain = self.repository.first_parents(theirs, *PARTS, base=base) if base else ()
+        mainline, merged = merge.commit.parents[:2]
+        base = self.repository.merge_base(mainline, merged)
+        chain = self.repository.first_parents(merged, *PARTS, base=base) if base else ()
         if base is None or not chain:
             return None
-        found = self._search([base, *chain], expected)
-        founds.append(found)
-        for transition in reversed(found.transitions):
+        result = self._search([base, *chain], expected)
+        founds.append(result)
+        for transition in reversed(result.transitions):
             if transition.after.answer == merge.after:
                 inner = self._of(transition)
                 return replace(inner, branches=(*merge.branches, merge.commit.hash))
@@ -172,14 +172,14 @@ def _unbuilt(outcome: Outcome, expected: tuple[CellAnswer, CellAnswer]) -> str:
     return f"it cannot be imported: {failure.type}: {failure.message}"
 
 
-def _odd(found: Found, expected: tuple[CellAnswer, CellAnswer]) -> str:
+def _odd(result: Found, expected: tuple[CellAnswer, CellAnswer]) -> str:
     """What does not fit between the releases' answers and their commits'."""
-    if found.stopped:
+    if result.stopped:
         return "the same commit gave different answers, so that nothing could be searched"
-    judged = [answer for _, answer in sorted(found.answers.items()) if answer is not None]
+    judged = [answer for _, answer in sorted(result.answers.items()) if answer is not None]
     if not judged:
         return "none of the commits could be judged"
-    for which, told, seen in (("older", expected[0], judged[0]), ("newer", expected[1], judged[-1])):
-        if told != seen:
-            return f"the commit of the {which} release gives {seen}, the release itself {told}"
+    for which, release_answer, commit_answer in (("older", expected[0], judged[0]), ("newer", expected[1], judged[-1])):
+        if release_answer != commit_answer:
+            return f"the commit of the {which} release gives {commit_answer}, the release itself {release_answer}"
     return ""

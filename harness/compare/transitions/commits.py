@@ -47,10 +47,12 @@ def origin_of(repository: Repository, version: str, layout: Path) -> Origin | No
     candidates = tuple(dict.fromkeys(_carrying(repository, version)))
     nearest: tuple[tuple[int, int], str, tuple[str, ...]] | None = None
     for candidate in candidates:
-        there = {name: blob for name, blob in repository.files(candidate, PACKAGE).items() if name.endswith(".py")}
-        differing = tuple(sorted(name for name, blob in published.items() if there.get(name) != blob))
+        files_of_commit = {
+            name: blob for name, blob in repository.files(candidate, PACKAGE).items() if name.endswith(".py")
+        }
+        differing = tuple(sorted(name for name, blob in published.items() if files_of_commit.get(name) != blob))
         # Folders without an __init__.py are in the tree and not in the wheel, so what is missing only decides ties.
-        distance = (len(differing), len(there.keys() - published.keys()))
+        distance = (len(differing), len(files_of_commit.keys() - published.keys()))
         if nearest is None or distance < nearest[0]:
             nearest = (distance, candidate, differing)
     if nearest is None:
@@ -61,23 +63,23 @@ def origin_of(repository: Repository, version: str, layout: Path) -> Origin | No
 def _carrying(repository: Repository, version: str) -> Iterator[str]:
     """Commits that state a version, oldest first."""
     changes = repository.first_parents("HEAD", VERSION_FILE)
-    stated = _stated(repository, changes)
+    stated_versions = _stated(repository, changes)
     code = repository.first_parents("HEAD", PACKAGE)
     place = {commit: number for number, commit in enumerate(code)}
-    found = False
+    any_commit = False
     for number, commit in enumerate(changes):
-        if stated[commit] == version:
-            found = True
+        if stated_versions[commit] == version:
+            any_commit = True
             following = changes[number + 1] if number + 1 < len(changes) else None
             yield from code[place[commit] : place[following] if following else len(code)]
     for tag in (f"refs/tags/v{version}", f"refs/tags/{version}"):
         if tagged := repository.resolve(tag):
-            found = True
+            any_commit = True
             yield tagged
-    if not found:
-        elsewhere = tuple(reversed(repository.anywhere(VERSION_FILE)))
-        versions = _stated(repository, elsewhere)
-        yield from (commit for commit in elsewhere if versions[commit] == version)
+    if not any_commit:
+        other_branches = tuple(reversed(repository.anywhere(VERSION_FILE)))
+        versions = _stated(repository, other_branches)
+        yield from (commit for commit in other_branches if versions[commit] == version)
 
 
 def _stated(repository: Repository, commits: Sequence[str]) -> dict[str, str]:

@@ -26,7 +26,7 @@ class TransitionSide:
     @property
     def inconsistent(self) -> bool:
         """Whether it gave different answers."""
-        return len({one.answer for one in self.observations}) > 1
+        return len({observation.answer for observation in self.observations}) > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Found:
     @property
     def inconsistent(self) -> tuple[int, ...]:
         """Places that gave different answers."""
-        return tuple(n for n in sorted(self.seen) if len({one.answer for one in self.seen[n]}) > 1)
+        return tuple(n for n in sorted(self.seen) if len({observation.answer for observation in self.seen[n]}) > 1)
 
     @property
     def passed_over(self) -> tuple[int, ...]:
@@ -82,12 +82,12 @@ class Found:
     @property
     def cells_run(self) -> int:
         """How many cells were run for this search, repetitions included; what could not be installed ran nothing."""
-        return sum(one.ran for several in self.seen.values() for one in several)
+        return sum(observation.ran for several in self.seen.values() for observation in several)
 
     @property
     def cells_cached(self) -> int:
         """How many answers were cached."""
-        return sum(one.cached for several in self.seen.values() for one in several)
+        return sum(observation.cached for several in self.seen.values() for observation in several)
 
     @property
     def unseen(self) -> tuple[tuple[int, int], ...]:
@@ -115,20 +115,20 @@ def find(row: SearchSpace, ask: Ask | None, *, known: Mapping[int, Observation],
     count = len(row.places)
     if ask is None:
         return walk.found(exhaustive=exhaustive)
-    while wanted := search.ends(count, walk.answers()):
-        walk.look(wanted)
+    while places := search.ends(count, walk.answers()):
+        walk.look(places)
     judged = sorted(number for number, answer in walk.answers().items() if answer is not None)
     if not judged:
         return walk.found(exhaustive=exhaustive)
     walk.look(tuple(dict.fromkeys((judged[0], judged[-1]))))
     if walk.inconsistent():
         return walk.found(exhaustive=exhaustive, stopped=True)
-    while wanted := search.next_round(count, walk.answers(), exhaustive=exhaustive):
-        walk.look(wanted)
+    while places := search.next_round(count, walk.answers(), exhaustive=exhaustive):
+        walk.look(places)
     sides = {number for gap in search.gaps(walk.answers()) for number in (gap.before, gap.after)}
-    once = tuple(n for n in sorted(sides) if len(walk.seen[n]) == 1 and not walk.seen[n][0].cached)
-    if once:
-        walk.look(once)
+    run_once = tuple(n for n in sorted(sides) if len(walk.seen[n]) == 1 and not walk.seen[n][0].cached)
+    if run_once:
+        walk.look(run_once)
     return walk.found(exhaustive=exhaustive)
 
 
@@ -148,8 +148,8 @@ class _Walk:
         return {number: observations[0].answer for number, observations in self.seen.items()}
 
     def inconsistent(self) -> bool:
-        return any(len({one.answer for one in several}) > 1 for several in self.seen.values())
+        return any(len({observation.answer for observation in several}) > 1 for several in self.seen.values())
 
     def found(self, *, exhaustive: bool, stopped: bool = False) -> Found:
-        seen = {number: tuple(self.seen[number]) for number in sorted(self.seen)}
-        return Found(row=self.row, seen=seen, exhaustive=exhaustive, stopped=stopped)
+        observations = {number: tuple(self.seen[number]) for number in sorted(self.seen)}
+        return Found(row=self.row, seen=observations, exhaustive=exhaustive, stopped=stopped)

@@ -16,47 +16,47 @@ MOST_DIFF_LINES = 120
 """How much of a diff is printed; what is left out is said."""
 
 
-def render_search(found: Found) -> Iterator[str]:
+def render_search(result: Found) -> Iterator[str]:
     """The whole search, line by line, without the commits."""
-    row = found.row
+    row = result.row
     places = row.places
-    yield f"{row.asked.name}: {_span(found, 0, len(places) - 1)}"
-    if found.stopped:
-        yield from _inconsistent(found)
+    yield f"{row.asked.name}: {_span(result, 0, len(places) - 1)}"
+    if result.stopped:
+        yield from _inconsistent(result)
         return
-    transitions = found.transitions
-    for number, one in enumerate(transitions, 1):
+    transitions = result.transitions
+    for number, transition in enumerate(transitions, 1):
         yield ""
-        yield from _transition(number, one)
+        yield from _transition(number, transition)
     if not transitions:
         yield ""
-        yield from _no_transition(found)
+        yield from _no_transition(result)
     yield ""
-    yield from _reckoning(found)
+    yield from _reckoning(result)
 
 
-def _span(found: Found, first: int, last: int) -> str:
-    places = found.row.places
+def _span(result: Found, first: int, last: int) -> str:
+    places = result.row.places
     count = last - first + 1
     if count == 1:
         return places[first].label
     return f"{places[first].label} – {places[last].label} ({count} releases)"
 
 
-def _inconsistent(found: Found) -> Iterator[str]:
+def _inconsistent(result: Found) -> Iterator[str]:
     yield ""
     yield "The search stopped: repeats of an end give different results, so no result between can be trusted."
-    for number in found.inconsistent:
-        yield f"  {found.row.places[number].label}"
-        for observation in found.seen[number]:
+    for number in result.inconsistent:
+        yield f"  {result.row.places[number].label}"
+        for observation in result.seen[number]:
             yield f"    {_observation(observation)}"
 
 
-def _transition(number: int, one: Transition) -> Iterator[str]:
-    yield f"transition {number}: {one.before.place.label} → {one.after.place.label}"
-    yield from _side("before", one.before)
-    yield from _side("after", one.after)
-    for place, reason in one.passed_over:
+def _transition(number: int, transition: Transition) -> Iterator[str]:
+    yield f"transition {number}: {transition.before.place.label} → {transition.after.place.label}"
+    yield from _side("before", transition.before)
+    yield from _side("after", transition.after)
+    for place, reason in transition.passed_over:
         yield f"  skipped {place.label}: {one_line(reason)}"
 
 
@@ -68,47 +68,47 @@ def _side(word: str, side: TransitionSide) -> Iterator[str]:
 
 
 def _seen(observations: Sequence[Observation]) -> str:
-    origins = list(dict.fromkeys(one.origin for one in observations if one.cached))
-    run = sum(not one.cached for one in observations)
+    origins = list(dict.fromkeys(observation.origin for observation in observations if observation.cached))
+    run = sum(not observation.cached for observation in observations)
     parts = [f"cached in {', '.join(origins)}"] if origins else []
     parts += [f"run {'once' if run == 1 else 'twice' if run == 2 else f'{run} times'} now"] if run else []
     return " and ".join(parts)
 
 
-def _observation(one: Observation) -> str:
-    where = f"cached in {one.origin}" if one.cached else "run now"
-    words = str(one.answer) if one.answer else f"not judged: {one.reason}"
-    return f"{where} ({one.started or 'no time'}): {one_line(words)}"
+def _observation(observation: Observation) -> str:
+    where = f"cached in {observation.origin}" if observation.cached else "run now"
+    words = str(observation.answer) if observation.answer else f"not judged: {observation.reason}"
+    return f"{where} ({observation.started or 'no time'}): {one_line(words)}"
 
 
-def _no_transition(found: Found) -> Iterator[str]:
-    answers = [answer for answer in found.answers.values() if answer is not None]
+def _no_transition(result: Found) -> Iterator[str]:
+    answers = [answer for answer in result.answers.values() if answer is not None]
     if not answers:
         yield "no release could be judged:"
-        for number in found.passed_over:
-            yield f"  {found.row.places[number].label}: {one_line(found.seen[number][0].reason)}"
+        for number in result.passed_over:
+            yield f"  {result.row.places[number].label}: {one_line(result.seen[number][0].reason)}"
         return
     yield f"no transition: {plain(str(answers[0]))} in all {len(answers)} that could be judged"
 
 
-def _reckoning(found: Found) -> Iterator[str]:
-    count, transitions = len(found.row.places), len(found.transitions)
+def _reckoning(result: Found) -> Iterator[str]:
+    count, transitions = len(result.row.places), len(result.transitions)
     limit = f" (grid search plus bisection runs {search.bound(count, transitions)} at most)"
     yield (
-        f"{plural(transitions, 'transition')}; {found.cells_run} cells run"
-        f"{'' if found.exhaustive else limit}, {found.cells_cached} cached results"
+        f"{plural(transitions, 'transition')}; {result.cells_run} cells run"
+        f"{'' if result.exhaustive else limit}, {result.cells_cached} cached results"
     )
-    if found.passed_over:
-        labels = ", ".join(found.row.places[number].label for number in found.passed_over)
+    if result.passed_over:
+        labels = ", ".join(result.row.places[number].label for number in result.passed_over)
         yield f"skipped, because they cannot be judged: {labels}"
-    inconsistent = ", ".join(found.row.places[number].label for number in found.inconsistent)
+    inconsistent = ", ".join(result.row.places[number].label for number in result.inconsistent)
     if inconsistent:
         yield f"inconsistent (different results in repeats): {inconsistent}"
-    unseen = found.unseen
+    unseen = result.unseen
     if not unseen:
         yield "Every release that can be judged was measured: there is no other transition."
         return
-    segments = ", ".join(_span(found, first, last) for first, last in unseen)
+    segments = ", ".join(_span(result, first, last) for first, last in unseen)
     longest = max(last - first + 1 for first, last in unseen)
     yield (
         f"Not measured, because both neighbours agree: {segments}. A failure that comes and goes within one of these "
@@ -131,8 +131,8 @@ def render_history(history: History, repository: Repository, executed: Sequence[
     for culprit in history.culprits:
         yield from _culprit(culprit, repository, executed)
     if history.founds:
-        commits = sum(len(found.row.places) for found in history.founds)
-        passed = sum(len(found.passed_over) for found in history.founds)
+        commits = sum(len(result.row.places) for result in history.founds)
+        passed = sum(len(result.passed_over) for result in history.founds)
         yield f"  {history.cells_run} cells run over {commits} commits" + (
             f"; {passed} skipped, because they cannot be judged" if passed else ""
         )
@@ -149,14 +149,14 @@ def _culprit(culprit: Culprit, repository: Repository, executed: Sequence[str]) 
     if culprit.among:
         yield f"    or one of the {len(culprit.among)} before it, which cannot be judged: {_short(culprit.among)}"
     changed = repository.changed(culprit.base, commit.hash)
-    mine = [name for name in changed if name in set(executed)]
+    ran_in_cell = [name for name in changed if name in set(executed)]
     files = "1 file" if len(changed) == 1 else f"{len(changed)} files"
-    yield f"    changes {files}, of which {len(mine)} ran in this cell" + (":" if mine else "")
-    lines = repository.diff(culprit.base, commit.hash, mine).splitlines()
+    yield f"    changes {files}, of which {len(ran_in_cell)} ran in this cell" + (":" if ran_in_cell else "")
+    lines = repository.diff(culprit.base, commit.hash, ran_in_cell).splitlines()
     yield from (f"    {plain(line)}" for line in lines[:MOST_DIFF_LINES])
     if len(lines) > MOST_DIFF_LINES:
-        rest = f"git diff {culprit.base[:12]} {commit.short} -- {' '.join(mine)}"
-        yield f"    … {len(lines) - MOST_DIFF_LINES} more lines: {rest}"
+        command = f"git diff {culprit.base[:12]} {commit.short} -- {' '.join(ran_in_cell)}"
+        yield f"    … {len(lines) - MOST_DIFF_LINES} more lines: {command}"
 
 
 def _short(commits: Sequence[str]) -> str:

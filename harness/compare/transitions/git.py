@@ -20,7 +20,7 @@ _REGULAR = ("100644", "100755")
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """One commit, as its author tells it."""
+    """One commit, as its author describes it."""
 
     hash: str
     parents: tuple[str, ...]
@@ -62,18 +62,18 @@ class Repository:
                 cause="--git reads a history with it, and it is not on the path",
                 next_step="install git, or leave out --git",
             )
-        here = cls(path=path.expanduser().absolute(), program=program)
-        if not here.path.is_dir():
+        repository = cls(path=path.expanduser().absolute(), program=program)
+        if not repository.path.is_dir():
             raise InputError(f"no such folder: {path}", next_step="give the path of a checkout of FunASR, bare or not")
-        answer = here._call("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        answer = repository._call("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
         if answer.returncode:
-            said = _said(answer)
+            message = _error_text(answer)
             raise InputError(
-                f"{path} is no git repository that can be read" + (f": {said}" if said else ""),
+                f"{path} is no git repository that can be read" + (f": {message}" if message else ""),
                 cause="it is no checkout, has no commit, or belongs to another user",
                 next_step="give the path of a checkout of FunASR, bare or not",
             )
-        return here
+        return repository
 
     def first_parents(self, tip: str, *paths: str, base: str | None = None) -> tuple[str, ...]:
         """The commits from after `base` up to `tip` along first parents, oldest first.
@@ -99,9 +99,9 @@ class Repository:
         """Whether `newer` descends from `older`, or is it."""
         return self._call("merge-base", "--is-ancestor", older, newer).returncode == 0
 
-    def merge_base(self, one: str, other: str) -> str | None:
+    def merge_base(self, first: str, second: str) -> str | None:
         """The newest commit that both descend from; None if there is none."""
-        answer = self._call("merge-base", one, other)
+        answer = self._call("merge-base", first, second)
         return None if answer.returncode else answer.stdout.decode().split()[0]
 
     def commit(self, name: str) -> Commit:
@@ -118,33 +118,33 @@ class Repository:
         listed = self._run("ls-tree", "-r", "-z", "--full-tree", commit, "--", *paths).decode(
             "utf-8", "surrogateescape"
         )
-        found = {}
+        hashes = {}
         for entry in listed.split("\0")[:-1]:
             head, _, name = entry.partition("\t")
             mode, _, content = head.split()
             if mode in _REGULAR:
-                found[name] = content
-        return found
+                hashes[name] = content
+        return hashes
 
     def contents(self, hashes: Sequence[str]) -> dict[str, bytes]:
-        """What lies under some hashes, or under names such as `COMMIT:FILE`.
+        """The contents of some hashes, or of names such as `COMMIT:FILE`.
 
         Raises:
             Unreadable: one of them is not there.
         """
-        asked = list(dict.fromkeys(hashes))
-        given = self._run("cat-file", "--batch", stdin="".join(f"{one}\n" for one in asked).encode())
-        found: dict[str, bytes] = {}
-        at = 0
-        for one in asked:
-            end = given.index(b"\n", at)
-            head = given[at:end].split()
+        objects = list(dict.fromkeys(hashes))
+        output = self._run("cat-file", "--batch", stdin="".join(f"{object_name}\n" for object_name in objects).encode())
+        contents: dict[str, bytes] = {}
+        offset = 0
+        for object_name in objects:
+            end = output.index(b"\n", offset)
+            head = output[offset:end].split()
             if len(head) != 3:
-                raise Unreadable(f"{one} is not in the repository")
+                raise Unreadable(f"{object_name} is not in the repository")
             size = int(head[2])
-            found[one] = given[end + 1 : end + 1 + size]
-            at = end + 1 + size + 1
-        return found
+            contents[object_name] = output[end + 1 : end + 1 + size]
+            offset = end + 1 + size + 1
+        return contents
 
     def diff(self, older: str, newer: str, paths: Sequence[str]) -> str:
         """What `newer` changed against `older` in some files, as a unified diff; renamed files are named as such."""
@@ -165,7 +165,7 @@ class Repository:
         answer = self._call(*arguments, stdin=stdin)
         if answer.returncode:
             raise InputError(
-                f"git {arguments[0]} failed in {self.path}: {_said(answer)}",
+                f"git {arguments[0]} failed in {self.path}: {_error_text(answer)}",
                 cause="the history is cut short or damaged",
                 next_step="give a whole clone: git fetch --unshallow, or clone it again",
             )
@@ -183,10 +183,12 @@ class Repository:
 
 def _environment(env: Mapping[str, str]) -> dict[str, str]:
     """Git's own, so that no variable leads it to another repository, a pager, a prompt or the network."""
-    kept = {name: value for name, value in env.items() if not name.startswith("GIT_") or name == "GIT_CONFIG_GLOBAL"}
-    return {**kept, "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_PAGER": "cat", "LC_ALL": "C"}
+    inherited = {
+        name: value for name, value in env.items() if not name.startswith("GIT_") or name == "GIT_CONFIG_GLOBAL"
+    }
+    return {**inherited, "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_PAGER": "cat", "LC_ALL": "C"}
 
 
-def _said(answer: subprocess.CompletedProcess[bytes]) -> str:
+def _error_text(answer: subprocess.CompletedProcess[bytes]) -> str:
     lines = answer.stderr.decode("utf-8", "replace").strip().splitlines()
     return lines[-1] if lines else ""

@@ -84,16 +84,16 @@ class RecordedTransition:
     @property
     def sentence(self) -> str:
         """Which issues begin and end here, and what was not measured between the two."""
-        said = [f"begins: {issue.title}. Cause: {issue.cause}" for issue in self.begins]
-        said += [f"ends: {issue.title}." for issue in self.ends]
-        if not said and self.explained:
-            said = [self.newer.reason or self.older.reason or "neither side fails"]
+        clauses = [f"begins: {issue.title}. Cause: {issue.cause}" for issue in self.begins]
+        clauses += [f"ends: {issue.title}." for issue in self.ends]
+        if not clauses and self.explained:
+            clauses = [self.newer.reason or self.older.reason or "neither side fails"]
         if not self.explained:
-            said.append("Not yet explained in full." if said else "not yet explained")
+            clauses.append("Not yet explained in full." if clauses else "not yet explained")
         if self.unmeasured:
             labels = ", ".join(self.unmeasured)
-            said.append(f"Not measured between the two: {plural(len(self.unmeasured), 'release')} ({labels}).")
-        return " ".join(said)
+            clauses.append(f"Not measured between the two: {plural(len(self.unmeasured), 'release')} ({labels}).")
+        return " ".join(clauses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,29 +143,31 @@ def recorded_transitions(
         if answer.judged:
             cell = item.outcome.cell
             rows[_question(cell)][cell.release] = (item, answer)
-    asked = {name: row for name, row in rows.items() if len(row) > 1}
-    if not asked:
+    compared = {name: row for name, row in rows.items() if len(row) > 1}
+    if not compared:
         return None
     notes: dict[tuple[str, str, str], list[CommitNote]] = defaultdict(list)
     for note in commits:
         notes[note.asked, note.before, note.after].append(note)
     histories: dict[tuple[object, ...], list[str]] = defaultdict(list)
-    told: dict[tuple[object, ...], tuple[tuple[Interval, ...], tuple[RecordedTransition, ...]]] = {}
+    by_history: dict[tuple[object, ...], tuple[tuple[Interval, ...], tuple[RecordedTransition, ...]]] = {}
     steady = 0
-    for name, row in asked.items():
+    for name, row in compared.items():
         intervals = _intervals(row, order)
         if len(intervals) < 2:
             steady += 1
             continue
         changes = _changes(name, intervals, row, order, notes)
-        key = tuple((one.answer, one.spans, one.issues) for one in intervals)
+        key = tuple((interval.answer, interval.spans, interval.issues) for interval in intervals)
         histories[key].append(name)
-        if key not in told or any(change.commits for change in changes):
-            told[key] = (intervals, changes)
+        if key not in by_history or any(change.commits for change in changes):
+            by_history[key] = (intervals, changes)
     ordered = sorted(histories.items(), key=lambda history: history[1])
     return RecordedTransitions(
         histories=tuple(
-            AnswerHistory(number=number, questions=tuple(names), intervals=told[key][0], changes=told[key][1])
+            AnswerHistory(
+                number=number, questions=tuple(names), intervals=by_history[key][0], changes=by_history[key][1]
+            )
             for number, (key, names) in enumerate(ordered, 1)
         ),
         steady=steady,
@@ -192,12 +194,12 @@ def _interval(labels: Sequence[str], row: dict[str, tuple[JudgedOutcome, CellAns
     known = [item for item in members if item.verdict is Verdict.KNOWN and item.issue is not None]
     issues = dict.fromkeys(issue for item in known for issue in (item.issue, *item.also) if issue is not None)
     # A release among them that no issue explains leaves the whole unexplained.
-    whole = len(known) == len(members)
+    explained = len(known) == len(members)
     return Interval(
         answer=answer,
         level=gravest([Level.of(item) for item in members]),
         spans=order.spans(labels),
-        issues=tuple(issues) if whole else (),
+        issues=tuple(issues) if explained else (),
         reason=newest.outcome.reason if answer.status is Status.SKIPPED else "",
         example=newest.outcome.cell.id,
     )

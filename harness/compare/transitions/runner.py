@@ -87,9 +87,11 @@ def executed_files(runner: CellRunner, matrix: Matrix, cells: Sequence[tuple[Rel
 
     The cells are run once more, with a recorder; an `import` has none.
     """
-    wanted = {cell: release for release, cell in cells if cell.check is not Check.IMPORT}
-    if not wanted:
+    release_of_cell = {cell: release for release, cell in cells if cell.check is not Check.IMPORT}
+    if not release_of_cell:
         return ()
-    traced = TracedRunner.of(runner, matrix, tuple(wanted.values())).trace({cell: {"passes": [0]} for cell in wanted})
-    traces = [one.trace for one in traced.values() if one.trace]
-    return tuple(sorted({one.file for trace in traces for one in trace.functions}))
+    traced = TracedRunner.of(runner, matrix, tuple(release_of_cell.values())).trace(
+        {cell: {"passes": [0]} for cell in release_of_cell}
+    )
+    traces = [traced_cell.trace for traced_cell in traced.values() if traced_cell.trace]
+    return tuple(sorted({function.file for trace in traces for function in trace.functions}))

@@ -60,12 +60,12 @@ def gaps(answers: Answers) -> tuple[Gap, ...]:
 def unseen(answers: Answers) -> tuple[tuple[int, int], ...]:
     """First and last of each stretch of places that were not asked, between two judged places that agree."""
     judged = _judged(answers)
-    found = []
+    spans = []
     for left, right in pairwise(judged):
         between = [place for place in range(left + 1, right) if place not in answers]
         if between:
-            found.append((between[0], between[-1]))
-    return tuple(found)
+            spans.append((between[0], between[-1]))
+    return tuple(spans)
 
 
 def bound(count: int, transitions: int) -> int:
@@ -85,28 +85,28 @@ def _judged(answers: Answers) -> list[int]:
 
 def ends(count: int, answers: Answers) -> tuple[int, ...]:
     """From either side, the first place that may yet turn out to be judged; none when both ends are known."""
-    wanted = []
+    places = []
     for row in (range(count), range(count - 1, -1, -1)):
         for place in row:
             if place not in answers:
-                wanted.append(place)
+                places.append(place)
                 break
             if answers[place] is not None:
                 break
-    return tuple(dict.fromkeys(wanted))
+    return tuple(dict.fromkeys(places))
 
 
 def _grid(count: int, answers: Answers) -> tuple[int, ...]:
     longest = stride(count)
     judged = _judged(answers)
-    wanted: list[int] = []
+    places: list[int] = []
     for left, right in pairwise(judged):
         parts = math.ceil((right - left) / longest)
         for part in range(1, parts):
             place = _nearest(left + part * (right - left) / parts, (left, right), answers)
             if place is not None:
-                wanted.append(place)
-    return tuple(dict.fromkeys(wanted))
+                places.append(place)
+    return tuple(dict.fromkeys(places))
 
 
 def _middles(answers: Answers) -> tuple[int, ...]:
@@ -114,8 +114,8 @@ def _middles(answers: Answers) -> tuple[int, ...]:
     return tuple(place for place in middles if place is not None)
 
 
-def _nearest(wanted: float, between: tuple[int, int], answers: Answers) -> int | None:
+def _nearest(target: float, between: tuple[int, int], answers: Answers) -> int | None:
     """The place nearest to the wanted one that was not asked, strictly between two others."""
     left, right = between
     free = [place for place in range(left + 1, right) if place not in answers]
-    return min(free, key=lambda place: (abs(place - wanted), place), default=None)
+    return min(free, key=lambda place: (abs(place - target), place), default=None)

@@ -44,15 +44,15 @@ def question(text: str) -> Question:
     Raises:
         InputError: it is no check, or leaves the trainer open.
     """
-    found = QUESTIONS.get(text)
-    if found is None:
+    matches = QUESTIONS.get(text)
+    if matches is None:
         raise InputError(f'no such check: "{text}"', next_step=f"expected one of {', '.join(QUESTIONS)}")
-    if len(found) > 1:
-        choices = ", ".join(f"{text}@{entry}" for _, entry in found)
+    if len(matches) > 1:
+        choices = ", ".join(f"{text}@{entry}" for _, entry in matches)
         raise InputError(
             f'"{text}" leaves open which trainer is meant', next_step=f"name it: {choices} or {text}@{NATIVE}"
         )
-    return found[0]
+    return matches[0]
 
 
 def asked_of(
@@ -111,10 +111,10 @@ class SearchSpace:
     places: tuple[Candidate, ...]
 
 
-def row_of_releases(asked: CellTemplate, releases: Sequence[Release]) -> SearchSpace:
+def row_of_releases(template: CellTemplate, releases: Sequence[Release]) -> SearchSpace:
     """The row of some releases, oldest first."""
     places = tuple(
-        Candidate(label=release.label, cell=asked.of(release.label, release.version), release=release)
+        Candidate(label=release.label, cell=template.of(release.label, release.version), release=release)
         for release in releases
     )
-    return SearchSpace(asked=asked, places=places)
+    return SearchSpace(asked=template, places=places)

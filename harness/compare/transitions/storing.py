@@ -15,9 +15,9 @@ TRANSITIONS = "transitions.json"
 SCHEMA = 2
 
 
-def search_json(found: Found, histories: Sequence[History], made: str) -> dict[str, object]:
+def search_json(result: Found, histories: Sequence[History], made: str) -> dict[str, object]:
     """What is stored of a search; `histories` in the order of the transitions, or none."""
-    row = found.row
+    row = result.row
     return {
         "schema": SCHEMA,
         "cell": row.asked.name,
@@ -25,17 +25,20 @@ def search_json(found: Found, histories: Sequence[History], made: str) -> dict[s
         "first": row.places[0].label,
         "last": row.places[-1].label,
         "places": len(row.places),
-        "exhaustive": found.exhaustive,
-        "stopped": found.stopped,
-        "cells_run": found.cells_run,
-        "cells_cached": found.cells_cached,
+        "exhaustive": result.exhaustive,
+        "stopped": result.stopped,
+        "cells_run": result.cells_run,
+        "cells_cached": result.cells_cached,
         "transitions": [
-            _transition(one, histories[number] if number < len(histories) else None)
-            for number, one in enumerate(found.transitions)
+            _transition(transition, histories[number] if number < len(histories) else None)
+            for number, transition in enumerate(result.transitions)
         ],
-        "unseen": [[row.places[first].label, row.places[last].label] for first, last in found.unseen],
-        "inconsistent": [row.places[number].label for number in found.inconsistent],
-        "seen": {row.places[n].label: [_observation(one) for one in several] for n, several in found.seen.items()},
+        "unseen": [[row.places[first].label, row.places[last].label] for first, last in result.unseen],
+        "inconsistent": [row.places[number].label for number in result.inconsistent],
+        "seen": {
+            row.places[n].label: [_observation(observation) for observation in several]
+            for n, several in result.seen.items()
+        },
     }
 
 
@@ -83,13 +86,13 @@ def _culprit(culprit: Culprit) -> dict[str, object]:
 
 
 def commit_notes(
-    asked: str, transition: Transition, history: History, repository: Repository, executed: Sequence[str]
+    question: str, transition: Transition, history: History, repository: Repository, executed: Sequence[str]
 ) -> tuple[CommitNote, ...]:
     """The commits of one transition, for a run's report."""
     ran = frozenset(executed)
     return tuple(
         CommitNote(
-            asked=asked,
+            asked=question,
             before=transition.before.place.label,
             after=transition.after.place.label,
             commit=culprit.commit.hash,

@@ -53,14 +53,14 @@ def _explained(error: Exception, place: str) -> str:
     from cattrs import transform_error
 
     try:
-        found = transform_error(error, path=place, format_exception=_problem)
+        lines = transform_error(error, path=place, format_exception=_problem)
     except Exception:
-        found = [f"{error} @ {place}"]
+        lines = [f"{error} @ {place}"]
     problems = []
-    for text in found[:_MOST_PROBLEMS]:
+    for text in lines[:_MOST_PROBLEMS]:
         problem, _, where = text.rpartition(" @ ")
         problems.append(f"{where}: {problem}")
-    more = f"; and {len(found) - _MOST_PROBLEMS} more" if len(found) > _MOST_PROBLEMS else ""
+    more = f"; and {len(lines) - _MOST_PROBLEMS} more" if len(lines) > _MOST_PROBLEMS else ""
     return "; ".join(problems) + more
 
 

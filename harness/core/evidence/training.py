@@ -21,7 +21,7 @@ class Absent(Enum):
 
 
 Figure = float | None | Literal[Absent.ABSENT]
-"""A figure that was not asked for (`ABSENT`), could not be computed (None), or is known."""
+"""A figure that was not requested (`ABSENT`), could not be computed (None), or is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +193,7 @@ class GradientNorm:
 
 @dataclass(frozen=True, kw_only=True)
 class SettingInForce:
-    """A setting with which the release works otherwise than it was told."""
+    """A setting whose value in force differs from the configured one."""
 
     key: str
     """Dotted path."""

@@ -42,7 +42,7 @@ class Offer:
     warnings: tuple[str, ...]
 
 
-def offer(runs: Sequence[LoadedRun], there: Iterable[Baseline], *, accepted: str) -> Offer:
+def offer(runs: Sequence[LoadedRun], existing: Iterable[Baseline], *, accepted: str) -> Offer:
     """What accepting these runs together would write.
 
     Args:
@@ -61,11 +61,14 @@ def offer(runs: Sequence[LoadedRun], there: Iterable[Baseline], *, accepted: str
             cause="\n    ".join(left_out[:5]),
             next_step="run a matrix with finetune cells, such as matrices/gpu.toml",
         )
-    known = {one.key: one for one in there}
+    known = {baseline.key: baseline for baseline in existing}
     baselines = tuple(_merged(key, cells, runs, known.get(key), accepted) for key, cells in repeats.items())
     return Offer(
         baselines=baselines,
-        changes={one.key: tuple(_changes(known.get(one.key), one, repeats[one.key])) for one in baselines},
+        changes={
+            baseline.key: tuple(_changes(known.get(baseline.key), baseline, repeats[baseline.key]))
+            for baseline in baselines
+        },
         left_out=left_out,
         warnings=tuple(_warnings(runs)),
     )
@@ -82,9 +85,9 @@ def _refuse_others(runs: Sequence[LoadedRun]) -> None:
                 cause="the runs are of another machine, stack, matrix or corpus",
                 next_step="accept runs of one matrix on one machine together, and others by themselves",
             )
-    begun: dict[str, LoadedRun] = {}
+    runs_by_start: dict[str, LoadedRun] = {}
     for run in runs:
-        other = begun.setdefault(run.provenance.started, run)
+        other = runs_by_start.setdefault(run.provenance.started, run)
         if other is not run:
             raise InputError(
                 f"{run.folder} and {other.folder} are one run, begun {run.provenance.started}",
@@ -95,22 +98,27 @@ def _refuse_others(runs: Sequence[LoadedRun]) -> None:
 
 def _repeats(runs: Sequence[LoadedRun]) -> tuple[dict[Key, dict[str, list[MeasuredTraining]]], tuple[str, ...]]:
     """What each run measured of each cell, by key; and which cells are left out."""
-    found: dict[str, list[tuple[LoadedRun, Outcome]]] = defaultdict(list)
+    outcomes_by_cell: dict[str, list[tuple[LoadedRun, Outcome]]] = defaultdict(list)
     for run in runs:
         for outcome in apply_convergence(run.outcomes):
             if outcome.cell.check is Check.FINETUNE and outcome.status not in (Status.SKIPPED, Status.BLOCKED):
-                found[outcome.cell.id].append((run, outcome))
+                outcomes_by_cell[outcome.cell.id].append((run, outcome))
     repeats: dict[Key, dict[str, list[MeasuredTraining]]] = defaultdict(dict)
     left_out = []
-    for name, each in found.items():
-        (run, first), failed = each[0], [one for _, one in each if not comparable(one)]
+    for name, repeats_of_cell in outcomes_by_cell.items():
+        (run, first), failed = (
+            repeats_of_cell[0],
+            [outcome for _, outcome in repeats_of_cell if not comparable(outcome)],
+        )
         key = key_of(first, run.provenance)
         if failed:
-            left_out.append(f"{name}: {failed[0].status} in {len(failed)} of {len(each)} runs: {failed[0].reason}")
+            left_out.append(
+                f"{name}: {failed[0].status} in {len(failed)} of {len(repeats_of_cell)} runs: {failed[0].reason}"
+            )
         elif isinstance(key, NoKey):
             left_out.append(f"{name}: {key.reason}")
         else:
-            repeats[key][name] = [measured(one.metrics) for _, one in each]
+            repeats[key][name] = [measured(outcome.metrics) for _, outcome in repeats_of_cell]
     return repeats, tuple(left_out)
 
 
@@ -118,7 +126,7 @@ def _merged(
     key: Key,
     cells: Mapping[str, Sequence[MeasuredTraining]],
     runs: Sequence[LoadedRun],
-    there: Baseline | None,
+    existing: Baseline | None,
     accepted: str,
 ) -> Baseline:
     origin = runs[0].provenance
@@ -131,31 +139,37 @@ def _merged(
         noise=_noise(list(cells.values()), len(runs)),
         equal_curves=_equal_curves(cells.values()),
     )
-    kept = {name: entry for name, entry in (there.cells if there else {}).items() if name not in cells}
+    kept_entries = {name: entry for name, entry in (existing.cells if existing else {}).items() if name not in cells}
     # An acceptance that no cell rests on any more goes.
-    used = sorted({entry.acceptance for entry in kept.values()})
-    earlier = [there.acceptances[number] for number in used] if there else []
-    entries = {name: replace(entry, acceptance=used.index(entry.acceptance)) for name, entry in kept.items()}
-    mine = {name: BaselineEntry(acceptance=len(earlier), repeats=tuple(each)) for name, each in cells.items()}
-    return Baseline(key=key, acceptances=(*earlier, acceptance), cells={**entries, **mine})
+    used = sorted({entry.acceptance for entry in kept_entries.values()})
+    earlier = [existing.acceptances[number] for number in used] if existing else []
+    entries = {name: replace(entry, acceptance=used.index(entry.acceptance)) for name, entry in kept_entries.items()}
+    new_entries = {
+        name: BaselineEntry(acceptance=len(earlier), repeats=tuple(measured_repeats))
+        for name, measured_repeats in cells.items()
+    }
+    return Baseline(key=key, acceptances=(*earlier, acceptance), cells={**entries, **new_entries})
 
 
 def _noise(cells: Sequence[Sequence[MeasuredTraining]], runs: int) -> dict[str, Noise]:
     """The noise of each figure, as far as there are repeats."""
-    found = {}
+    noises = {}
     for name in KINDS:
-        repeats = [[value for one in each if (value := one.value(name)) is not None] for each in cells]
+        repeats = [
+            [value for training in repeats_of_cell if (value := training.value(name)) is not None]
+            for repeats_of_cell in cells
+        ]
         noise = noise_of(repeats, runs=runs)
         if noise is not None:
-            found[name] = noise
-    return found
+            noises[name] = noise
+    return noises
 
 
 def _equal_curves(cells: Iterable[Sequence[MeasuredTraining]]) -> int:
     """How often a cell's losses came again to the last digit; 0 where any did not."""
     again = 0
-    for each in cells:
-        curves = [one.curve for one in each if one.curve is not None]
+    for repeats_of_cell in cells:
+        curves = [training.curve for training in repeats_of_cell if training.curve is not None]
         if len(set(curves)) > 1:
             return 0
         again += max(len(curves) - 1, 0)
@@ -168,14 +182,14 @@ def _changes(before: Baseline | None, after: Baseline, cells: Iterable[str]) -> 
         for figure in KINDS:
             if figure in LOSS_FIGURES and old is not None and old.curves[-1:] == after.cells[name].curves[-1:]:
                 continue
-            was, now = (entry.values(figure) if entry else () for entry in (old, after.cells[name]))
-            if was or now:
+            old_values, new_values = (entry.values(figure) if entry else () for entry in (old, after.cells[name]))
+            if old_values or new_values:
                 yield BaselineChange(
                     cell=name,
                     figure=figure,
-                    old=centre_of(was) if was else None,
-                    new=centre_of(now) if now else None,
-                    repeats=len(now),
+                    old=centre_of(old_values) if old_values else None,
+                    new=centre_of(new_values) if new_values else None,
+                    repeats=len(new_values),
                 )
 
 

@@ -1,4 +1,4 @@
-"""A run held against the baseline of its machine: what is within the noise, and what changed, either way.
+"""Compares a run with the baseline of its machine: what is within the noise, and what changed, either way.
 
 A cell is `no_baseline` where there is no baseline for its GPU or processor, driver, torch and precision, none for the
 cell, or one of another matrix or corpus; a figure also where the baseline has too few repeats to tell its noise from,
@@ -7,7 +7,7 @@ and faster, more memory and less, and other losses alike, because an improvement
 worsening.
 
 Losses are held step by step where every repeat of every cell gave the same to the last digit, as on a CPU. Where they
-did not, the first step's loss and the mean of all are held against the noise of those. The noise, its source and its
+did not, the first step's loss and the mean of all are compared within the noise of those. The noise, its source and its
 error rates are in `harness/performance/baselines/noise.py`; what is smaller than a figure's floor is never a change.
 """
 
@@ -42,19 +42,19 @@ def compare(outcomes: Sequence[Outcome], origin: Provenance, baselines: Iterable
     Outcomes that a baseline could not speak of are left out: other checks, and what did not pass, which the verdicts
     are about, unless a baseline has the cell.
     """
-    known = {one.key: one for one in baselines}
-    found = [one for outcome in outcomes if (one := _matched(outcome, origin, known)) is not None]
-    comparisons = sum(len(one.asked) for one in found)
-    used = {one.cell.key for one in found if one.asked or any(figure.figure for figure in one.cell.figures)}
+    known = {baseline.key: baseline for baseline in baselines}
+    matches = [match for outcome in outcomes if (match := _matched(outcome, origin, known)) is not None]
+    comparisons = sum(len(match.asked) for match in matches)
+    used = {match.cell.key for match in matches if match.asked or any(figure.figure for figure in match.cell.figures)}
     return RunComparison(
-        cells=tuple(_held(one, comparisons) for one in found),
-        baselines=tuple(one for key, one in known.items() if key in used),
+        cells=tuple(_held(match, comparisons) for match in matches),
+        baselines=tuple(baseline for key, baseline in known.items() if key in used),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """A figure that is to be held against noise."""
+    """A figure that is to be compared within its noise."""
 
     figure: str
     now: float
@@ -75,21 +75,21 @@ def _matched(outcome: Outcome, origin: Provenance, known: Mapping[Key, Baseline]
     key = key_of(outcome, origin)
     name = outcome.cell.id
     if isinstance(key, NoKey):
-        return _whole(name, None, MetricStatus.NO_BASELINE, key.reason) if comparable(outcome) else None
+        return _without_figures(name, None, MetricStatus.NO_BASELINE, key.reason) if comparable(outcome) else None
     baseline = known.get(key)
     entry = baseline.cells.get(name) if baseline else None
     if not comparable(outcome):
-        return _whole(name, key, MetricStatus.NO_FIGURE, f"it {outcome.status}") if entry else None
+        return _without_figures(name, key, MetricStatus.NO_FIGURE, f"it {outcome.status}") if entry else None
     if baseline is None or entry is None:
         lack = f"no baseline for {key}" if baseline is None else "the baseline does not have this cell"
-        return _whole(name, key, MetricStatus.NO_BASELINE, lack)
+        return _without_figures(name, key, MetricStatus.NO_BASELINE, lack)
     acceptance = baseline.acceptance_of(entry)
     if other := _other_work(acceptance, origin):
-        return _whole(name, key, MetricStatus.NO_BASELINE, other)
+        return _without_figures(name, key, MetricStatus.NO_BASELINE, other)
     return _figures(CellComparison(cell=name, key=key, figures=()), measured(outcome.metrics), baseline, entry)
 
 
-def _whole(name: str, key: Key | None, standing: MetricStatus, words: str) -> _Matched:
+def _without_figures(name: str, key: Key | None, standing: MetricStatus, words: str) -> _Matched:
     figure = MetricComparison(figure="", standing=standing, words=words)
     return _Matched(cell=CellComparison(cell=name, key=key, figures=(figure,)))
 
@@ -104,22 +104,22 @@ def _other_work(acceptance: Acceptance, origin: Provenance) -> str:
 
 
 def _figures(cell: CellComparison, now: MeasuredTraining, baseline: Baseline, entry: BaselineEntry) -> _Matched:
-    settled, asked = [], []
+    decided, to_test = [], []
     acceptance, tolerated = baseline.acceptance_of(entry), baseline.tolerated(entry)
     names = list(STORED)
     if acceptance.equal_curves or len(entry.curves) < LEAST_CURVES or now.curve is None:
-        settled.append(_curve(now.curve, entry.curves))
+        decided.append(_curve(now.curve, entry.curves))
     elif len({len(now.curve), *map(len, entry.curves)}) > 1:
-        settled.append(_another_length(now.curve, entry.curves[-1]))
+        decided.append(_another_length(now.curve, entry.curves[-1]))
     else:
         names += LOSS_FIGURES
     for name in names:
         value, repeats = now.value(name), entry.values(name)
         if value is not None and name in tolerated:
-            asked.append(_Asked(figure=name, now=value, repeats=repeats, noise=acceptance.noise[name]))
+            to_test.append(_Asked(figure=name, now=value, repeats=repeats, noise=acceptance.noise[name]))
         elif value is not None or repeats:
-            settled.append(_unasked(name, value, repeats))
-    return _Matched(cell=replace(cell, figures=tuple(settled)), asked=tuple(asked))
+            decided.append(_unasked(name, value, repeats))
+    return _Matched(cell=replace(cell, figures=tuple(decided)), asked=tuple(to_test))
 
 
 def _unasked(name: str, value: float | None, repeats: Sequence[float]) -> MetricComparison:
@@ -153,9 +153,9 @@ def _curve(now: Sequence[float] | None, curves: Sequence[Sequence[float]]) -> Me
     then = curves[-1]
     if len(now) != len(then):
         return _another_length(now, then)
-    apart = [abs(a - b) / max(abs(b), 1e-12) for a, b in zip(now, then, strict=True)]
-    worst = max(range(len(apart)), key=apart.__getitem__)
-    beyond = [step for step, one in enumerate(apart, 1) if one > LOSS_FLOOR]
+    differences = [abs(a - b) / max(abs(b), 1e-12) for a, b in zip(now, then, strict=True)]
+    worst = max(range(len(differences)), key=differences.__getitem__)
+    beyond = [step for step, difference in enumerate(differences, 1) if difference > LOSS_FLOOR]
     return MetricComparison(
         figure=CURVE,
         standing=MetricStatus.CHANGED if beyond else MetricStatus.WITHIN,
@@ -172,35 +172,35 @@ def _another_length(now: Sequence[float], then: Sequence[float]) -> MetricCompar
     return MetricComparison(figure=CURVE, standing=MetricStatus.CHANGED, words=words, baseline=then[-1], now=now[-1])
 
 
-def _held(one: _Matched, comparisons: int) -> CellComparison:
+def _held(match: _Matched, comparisons: int) -> CellComparison:
     order = [*KINDS, CURVE]
-    held = [*one.cell.figures, *(_against(asked, comparisons) for asked in one.asked)]
-    held.sort(key=lambda figure: order.index(figure.figure) if figure.figure else -1)
-    return replace(one.cell, figures=tuple(held))
+    comparisons_of_cell = [*match.cell.figures, *(_against(tested, comparisons) for tested in match.asked)]
+    comparisons_of_cell.sort(key=lambda figure: order.index(figure.figure) if figure.figure else -1)
+    return replace(match.cell, figures=tuple(comparisons_of_cell))
 
 
-def _against(asked: _Asked, comparisons: int) -> MetricComparison:
-    kind, centre = KINDS[asked.figure], centre_of(asked.repeats)
-    noise = allowed(asked.noise, asked.repeats, comparisons=comparisons)
+def _against(tested: _Asked, comparisons: int) -> MetricComparison:
+    kind, centre = KINDS[tested.figure], centre_of(tested.repeats)
+    noise = allowed(tested.noise, tested.repeats, comparisons=comparisons)
     bound = max(noise, math.log1p(kind.relative_floor))
-    difference, share = asked.now / centre - 1, as_share(bound)
+    difference, share = tested.now / centre - 1, as_share(bound)
     if share is None:
         return MetricComparison(
-            figure=asked.figure,
+            figure=tested.figure,
             standing=MetricStatus.NO_BASELINE,
             words="its repeats scatter so much that it could double unseen",
             baseline=centre,
-            now=asked.now,
+            now=tested.now,
             difference=difference,
         )
-    beyond = abs(math.log(asked.now / centre)) > bound and abs(asked.now - centre) > kind.floor
-    direction = kind.up if asked.now > centre else kind.down
+    beyond = abs(math.log(tested.now / centre)) > bound and abs(tested.now - centre) > kind.floor
+    direction = kind.up if tested.now > centre else kind.down
     return MetricComparison(
-        figure=asked.figure,
+        figure=tested.figure,
         standing=MetricStatus.CHANGED if beyond else MetricStatus.WITHIN,
         words=direction if beyond else "",
         baseline=centre,
-        now=asked.now,
+        now=tested.now,
         difference=difference,
         bound=max(share, kind.floor / centre),
     )

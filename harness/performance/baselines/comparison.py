@@ -1,4 +1,4 @@
-"""Records of a comparison between a run and the baseline of its machine; `compare.py` beside it makes them."""
+"""Records of a comparison between a run and the baseline of its machine; `compare.py` makes them."""
 
 from __future__ import annotations
 
@@ -49,10 +49,14 @@ class CellComparison:
     @property
     def standing(self) -> MetricStatus:
         """The gravest of its figures; a figure that could not be had says nothing of the others."""
-        found = {one.standing for one in self.figures}
-        if MetricStatus.WITHIN in found and MetricStatus.CHANGED not in found and MetricStatus.NO_BASELINE not in found:
+        statuses = {figure.standing for figure in self.figures}
+        if (
+            MetricStatus.WITHIN in statuses
+            and MetricStatus.CHANGED not in statuses
+            and MetricStatus.NO_BASELINE not in statuses
+        ):
             return MetricStatus.WITHIN
-        return next((word for word in MetricStatus if word in found), MetricStatus.NO_FIGURE)
+        return next((word for word in MetricStatus if word in statuses), MetricStatus.NO_FIGURE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +66,16 @@ class RunComparison:
     cells: tuple[CellComparison, ...] = ()
     """Those that a baseline could speak of, in the run's order."""
     baselines: tuple[Baseline, ...] = ()
-    """Those that any of them was held against."""
+    """Those that any of them was compared with."""
 
     def changed(self, cells: Iterable[str] | None = None) -> bool:
         """Whether anything changed, of all cells or of these."""
-        wanted = None if cells is None else set(cells)
-        return any(one.standing is MetricStatus.CHANGED for one in self.cells if wanted is None or one.cell in wanted)
+        chosen = None if cells is None else set(cells)
+        return any(
+            cell.standing is MetricStatus.CHANGED for cell in self.cells if chosen is None or cell.cell in chosen
+        )
 
     @property
     def counts(self) -> Mapping[MetricStatus, int]:
         """How many cells stand how."""
-        return Counter(one.standing for one in self.cells)
+        return Counter(cell.standing for cell in self.cells)

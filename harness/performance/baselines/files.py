@@ -47,8 +47,8 @@ def _laid_out(value: object, indent: str) -> str:
     """JSON, a field a line, but lists of plain values in one."""
     deeper = indent + "  "
     if isinstance(value, Mapping) and value:
-        told = [f"{deeper}{json.dumps(key)}: {_laid_out(item, deeper)}" for key, item in value.items()]
-        return "{\n" + ",\n".join(told) + f"\n{indent}}}"
+        fields = [f"{deeper}{json.dumps(key)}: {_laid_out(item, deeper)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(fields) + f"\n{indent}}}"
     if isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value):
         return "[\n" + ",\n".join(deeper + _laid_out(item, deeper) for item in value) + f"\n{indent}]"
     return plain_json(json.dumps(value, allow_nan=False, ensure_ascii=False))

@@ -46,17 +46,17 @@ class Key:
         Raises:
             ValueError: a field is missing, unknown, or has no legal value.
         """
-        told = mapping(data)
-        if set(told) != set(cls.__dataclass_fields__):
+        raw = mapping(data)
+        if set(raw) != set(cls.__dataclass_fields__):
             raise ValueError("its key has not the fields " + ", ".join(cls.__dataclass_fields__))
-        cores, driver = told["cores"], told["driver"]
+        cores, driver = raw["cores"], raw["driver"]
         return cls(
-            device=Device(str(told["device"])),
-            hardware=str(told["hardware"]),
+            device=Device(str(raw["device"])),
+            hardware=str(raw["hardware"]),
             cores=None if cores is None else count(cores),
             driver=None if driver is None else str(driver),
-            torch=str(told["torch"]),
-            precision=Precision(str(told["precision"])),
+            torch=str(raw["torch"]),
+            precision=Precision(str(raw["precision"])),
         )
 
 

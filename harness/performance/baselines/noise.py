@@ -53,10 +53,10 @@ def noise_of(cells: Sequence[Sequence[float]], *, runs: int) -> Noise | None:
     rows = [[math.log(value) for value in repeats] for repeats in cells if len(repeats) == runs]
     if not rows or runs < LEAST_REPEATS:
         return None
-    apart = [[value - mean(row) for value in row] for row in rows]
+    deviations = [[value - mean(row) for value in row] for row in rows]
     count = len(rows)
-    within = math.fsum(value**2 for row in apart for value in row)
-    between = count * math.fsum(mean([row[run] for row in apart]) ** 2 for run in range(runs))
+    within = math.fsum(value**2 for row in deviations for value in row)
+    between = count * math.fsum(mean([row[run] for row in deviations]) ** 2 for run in range(runs))
     variance = within / (count * (runs - 1))
     return Noise(spread=math.sqrt(variance), degrees_of_freedom=_freedom(within, between, count, runs))
 
@@ -82,8 +82,10 @@ def allowed(noise: Noise, repeats: Sequence[float], *, comparisons: int) -> floa
 
     logs = [math.log(value) for value in repeats]
     centre, count = mean(logs), len(logs)
-    own = math.sqrt(math.fsum((value - centre) ** 2 for value in logs) / (count - 1)) if count > 1 else 0.0
-    spread = max(noise.spread, own)
+    spread_of_repeats = (
+        math.sqrt(math.fsum((value - centre) ** 2 for value in logs) / (count - 1)) if count > 1 else 0.0
+    )
+    spread = max(noise.spread, spread_of_repeats)
     if spread == 0.0:
         return 0.0
     quantile = float(t.ppf(1 - ALPHA / (2 * max(comparisons, 1)), noise.degrees_of_freedom))

@@ -66,12 +66,12 @@ class BaselineEntry:
 
     def values(self, name: str) -> tuple[float, ...]:
         """A figure of each repeat that has it."""
-        return tuple(value for one in self.repeats if (value := one.value(name)) is not None)
+        return tuple(value for training in self.repeats if (value := training.value(name)) is not None)
 
     @property
     def curves(self) -> tuple[tuple[float, ...], ...]:
         """The losses of each repeat that has them."""
-        return tuple(one.curve for one in self.repeats if one.curve is not None)
+        return tuple(training.curve for training in self.repeats if training.curve is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class Baseline:
         return {
             "schema": SCHEMA,
             "key": self.key.to_json(),
-            "acceptances": [asdict(one) for one in self.acceptances],
+            "acceptances": [asdict(acceptance) for acceptance in self.acceptances],
             "cells": {name: _entry_to_json(entry) for name, entry in sorted(self.cells.items())},
         }
 
@@ -109,20 +109,21 @@ class Baseline:
         Raises:
             ValueError: what is wrong, and where.
         """
-        told = mapping(data)
-        if told.get("schema") != SCHEMA or isinstance(told["schema"], bool):
-            raise ValueError(f"a baseline of schema {told.get('schema')}, this harness reads {SCHEMA}")
-        if set(told) != {"schema", "key", "acceptances", "cells"}:
+        raw = mapping(data)
+        if raw.get("schema") != SCHEMA or isinstance(raw["schema"], bool):
+            raise ValueError(f"a baseline of schema {raw.get('schema')}, this harness reads {SCHEMA}")
+        if set(raw) != {"schema", "key", "acceptances", "cells"}:
             raise ValueError("it has not the fields schema, key, acceptances and cells")
         acceptances = tuple(
-            _at(f"acceptance {at}", _acceptance, one) for at, one in enumerate(sequence(told["acceptances"]))
+            _at(f"acceptance {number}", _acceptance, record)
+            for number, record in enumerate(sequence(raw["acceptances"]))
         )
-        cells = {str(name): _at(str(name), _entry, one) for name, one in mapping(told["cells"]).items()}
+        cells = {str(name): _at(str(name), _entry, record) for name, record in mapping(raw["cells"]).items()}
         for name, entry in cells.items():
             _at(name, Cell.parse, name)
             if entry.acceptance >= len(acceptances):
                 raise ValueError(f"{name}: there is no acceptance {entry.acceptance}")
-        return cls(key=Key.from_json(told["key"]), acceptances=acceptances, cells=cells)
+        return cls(key=Key.from_json(raw["key"]), acceptances=acceptances, cells=cells)
 
 
 def _at(place: str, read: Callable[[Any], Item], data: Any) -> Item:
@@ -133,14 +134,14 @@ def _at(place: str, read: Callable[[Any], Item], data: Any) -> Item:
 
 
 def _acceptance(data: Any) -> Acceptance:
-    told = {**data}
-    told["runs"] = tuple(RunOrigin(**{**run, "gpus": tuple(run["gpus"])}) for run in told["runs"])
-    told["noise"] = {name: _at(name, _noise, one) for name, one in told["noise"].items()}
-    if unknown := sorted(set(told["noise"]) - set(KINDS)):
+    raw = {**data}
+    raw["runs"] = tuple(RunOrigin(**{**run, "gpus": tuple(run["gpus"])}) for run in raw["runs"])
+    raw["noise"] = {name: _at(name, _noise, record) for name, record in raw["noise"].items()}
+    if unknown := sorted(set(raw["noise"]) - set(KINDS)):
         raise ValueError(f"no figure is called {', '.join(unknown)}")
-    if count(told["equal_curves"]) is None:
-        raise ValueError(f"equal_curves is {told['equal_curves']!r}, no number of repeats")
-    return Acceptance(**told)
+    if count(raw["equal_curves"]) is None:
+        raise ValueError(f"equal_curves is {raw['equal_curves']!r}, no number of repeats")
+    return Acceptance(**raw)
 
 
 def _noise(data: Any) -> Noise:
@@ -151,15 +152,19 @@ def _noise(data: Any) -> Noise:
 
 
 def _entry_to_json(entry: BaselineEntry) -> dict[str, Any]:
-    curves = [one.curve for one in entry.repeats]
+    curves = [training.curve for training in entry.repeats]
     # Bit-identical losses are written once.
-    told = {"each": curves[0]} if len(set(curves)) == 1 else {"by_run": curves}
-    values = {name: [_shortest(one.values.get(name)) for one in entry.repeats] for name in STORED}
+    losses = {"each": curves[0]} if len(set(curves)) == 1 else {"by_run": curves}
+    values = {name: [_shortest(training.values.get(name)) for training in entry.repeats] for name in STORED}
     return {
         "acceptance": entry.acceptance,
         "repeats": len(entry.repeats),
-        **{name: each for name, each in values.items() if any(value is not None for value in each)},
-        CURVE: told,
+        **{
+            name: values_of_repeats
+            for name, values_of_repeats in values.items()
+            if any(value is not None for value in values_of_repeats)
+        },
+        CURVE: losses,
     }
 
 
@@ -180,7 +185,11 @@ def _entry(data: Any) -> BaselineEntry:
         acceptance=acceptance,
         repeats=tuple(
             MeasuredTraining(
-                values={name: value for name, each in values.items() if (value := each[run]) is not None},
+                values={
+                    name: value
+                    for name, values_of_repeats in values.items()
+                    if (value := values_of_repeats[run]) is not None
+                },
                 curve=curves[run],
             )
             for run in range(repeats)
@@ -191,17 +200,18 @@ def _entry(data: Any) -> BaselineEntry:
 def _values(name: str, data: Any, repeats: int) -> Sequence[float | None]:
     values = numbers(data)
     if len(values) != repeats or any(
-        told is not None and (value is None or value <= 0) for told, value in zip(data, values, strict=True)
+        stated_value is not None and (value is None or value <= 0)
+        for stated_value, value in zip(data, values, strict=True)
     ):
         raise ValueError(f"{name} is not {repeats} numbers above 0, or null for what could not be had")
     return values
 
 
 def _curves(data: Any, repeats: int) -> Sequence[tuple[float, ...] | None]:
-    told = [data["each"]] * repeats if "each" in data else data["by_run"]
-    curves = [None if one is None else whole(numbers(one)) for one in sequence(told)]
+    stated_curves = [data["each"]] * repeats if "each" in data else data["by_run"]
+    curves = [None if curve_data is None else whole(numbers(curve_data)) for curve_data in sequence(stated_curves)]
     if len(curves) != repeats or any(
-        told is not None and curve is None for told, curve in zip(told, curves, strict=True)
+        stated_curve is not None and curve is None for stated_curve, curve in zip(stated_curves, curves, strict=True)
     ):
         raise ValueError(f"{CURVE} are not those of {repeats} runs, each a list of finite numbers")
     return curves

@@ -54,7 +54,7 @@ def account(changes: Iterable[AllocationChange]) -> Account:
     activations: dict[str, int] = {}
     by_phase: Counter[str] = Counter()
     counts: dict[int, int] = {}
-    held: dict[int, int] = {}
+    held_by_step: dict[int, int] = {}
     phase, highest = "", 0
     requested, most_requested, gradients = 0.0, 0.0, 0
     for change in changes:
@@ -66,12 +66,12 @@ def account(changes: Iterable[AllocationChange]) -> Account:
             most_requested = max(most_requested, requested)
             gradients = max(gradients, uses[StorageUse.GRADIENT])
         else:
-            address, made = live.pop(change.key)
-            allocator.free(address, made.size)
-            _count(made, -rounded(made.size), uses, places)
-            requested -= made.size
+            address, allocation = live.pop(change.key)
+            allocator.free(address, allocation.size)
+            _count(allocation, -rounded(allocation.size), uses, places)
+            requested -= allocation.size
         by_phase[change.phase] = max(by_phase[change.phase], allocator.allocated)
-        counts[change.step], held[change.step] = len(live), allocator.allocated
+        counts[change.step], held_by_step[change.step] = len(live), allocator.allocated
         if allocator.allocated > highest:
             highest, phase = allocator.allocated, change.phase
             parts, activations = dict(uses), dict(places)
@@ -84,7 +84,7 @@ def account(changes: Iterable[AllocationChange]) -> Account:
         parts={use: parts.get(use, 0) for use in StorageUse},
         activations={place: size for place, size in activations.items() if size},
         by_phase={name: by_phase[name] for name in PHASES},
-        held=held.get(last, 0),
+        held=held_by_step.get(last, 0),
         gradients=gradients,
         unmatched=counts.get(last, 0) - counts.get(last - 1, 0) if last > 1 else 0,
     )

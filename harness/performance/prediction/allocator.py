@@ -1,4 +1,4 @@
-"""CUDA's caching allocator as torch publishes it, without CUDA: which segments it would ask the driver for.
+"""CUDA's caching allocator as torch publishes it, without CUDA: which segments it would request from the driver.
 
 Source of the rules: torch's c10/cuda/CUDACachingAllocator (`kMinBlockSize`, `kSmallSize`, `kSmallBuffer`,
 `kLargeBuffer`, `kMinLargeAlloc`, `kRoundLarge`, `get_allocation_size`, `should_split`, `get_free_block`,
@@ -60,12 +60,12 @@ class CachingAllocator:
 
     def allocate(self, size: float) -> int:
         """The address of a block for so many bytes."""
-        wanted = rounded(size)
-        small = wanted <= SMALL_SIZE
-        block = self._best_fit(wanted, small) or self._new_segment(wanted)
-        remaining = block.size - wanted
+        needed = rounded(size)
+        small = needed <= SMALL_SIZE
+        block = self._best_fit(needed, small) or self._new_segment(needed)
+        remaining = block.size - needed
         if remaining >= ROUNDING if small else remaining > SMALL_SIZE:
-            self._split(block, wanted, small)
+            self._split(block, needed, small)
         block.free = False
         self.allocated += block.size
         self.peak_allocated = max(self.peak_allocated, self.allocated)
@@ -83,15 +83,15 @@ class CachingAllocator:
                 block = self._merged(neighbour, block)
         bisect.insort(self._pools[small], (block.size, block.address))
 
-    def _best_fit(self, wanted: int, small: bool) -> _Block | None:
+    def _best_fit(self, needed: int, small: bool) -> _Block | None:
         pool = self._pools[small]
-        place = bisect.bisect_left(pool, (wanted, -1))
+        place = bisect.bisect_left(pool, (needed, -1))
         if place == len(pool):
             return None
         return self._blocks[pool.pop(place)[1]]
 
-    def _new_segment(self, wanted: int) -> _Block:
-        size = segment_size(wanted)
+    def _new_segment(self, needed: int) -> _Block:
+        size = segment_size(needed)
         block = _Block(address=self._next_segment, size=size, free=False)
         # Segments never touch: blocks of different ones are not merged.
         self._next_segment += size + SEGMENT_ROUNDING
@@ -100,22 +100,22 @@ class CachingAllocator:
         self.peak_reserved = max(self.peak_reserved, self.reserved)
         return block
 
-    def _split(self, block: _Block, wanted: int, small: bool) -> None:
-        rest = _Block(
-            address=block.address + wanted, size=block.size - wanted, free=True, before=block, after=block.after
+    def _split(self, block: _Block, needed: int, small: bool) -> None:
+        remainder = _Block(
+            address=block.address + needed, size=block.size - needed, free=True, before=block, after=block.after
         )
         if block.after is not None:
-            block.after.before = rest
-        block.after, block.size = rest, wanted
-        self._blocks[rest.address] = rest
-        bisect.insort(self._pools[small], (rest.size, rest.address))
+            block.after.before = remainder
+        block.after, block.size = remainder, needed
+        self._blocks[remainder.address] = remainder
+        bisect.insort(self._pools[small], (remainder.size, remainder.address))
 
     def _forget(self, block: _Block, small: bool) -> None:
         pool = self._pools[small]
         del pool[bisect.bisect_left(pool, (block.size, block.address))]
 
-    def _merged(self, one: _Block, other: _Block) -> _Block:
-        first, second = (one, other) if one.address < other.address else (other, one)
+    def _merged(self, block: _Block, other: _Block) -> _Block:
+        first, second = (block, other) if block.address < other.address else (other, block)
         first.size += second.size
         first.after = second.after
         if second.after is not None:

@@ -43,7 +43,10 @@ class BatchPair:
             return self.small
         small, large = self._evened
         share = (utterances - self.sizes[0]) / (self.sizes[1] - self.sizes[0])
-        return tuple(_between(one, other, share) for one, other in zip(small, large, strict=True))
+        return tuple(
+            _between(small_segment, large_segment, share)
+            for small_segment, large_segment in zip(small, large, strict=True)
+        )
 
     @cached_property
     def _evened(self) -> tuple[Step, Step]:
@@ -52,18 +55,18 @@ class BatchPair:
 
 def _between(small: StepSegment, large: StepSegment, share: float) -> StepSegment:
     events: list[Event] = []
-    for one, other in zip(small.events, large.events, strict=True):
-        if isinstance(one, Birth) and isinstance(other, Birth):
-            size = max(0.0, one.size + (other.size - one.size) * share)
-            events.append(Birth(size=size, use=one.use))
+    for small_event, large_event in zip(small.events, large.events, strict=True):
+        if isinstance(small_event, Birth) and isinstance(large_event, Birth):
+            size = max(0.0, small_event.size + (large_event.size - small_event.size) * share)
+            events.append(Birth(size=size, use=small_event.use))
         else:
-            events.append(one)
+            events.append(small_event)
     return StepSegment(label=small.label, events=tuple(events))
 
 
 def _even(small: Step, large: Step) -> tuple[Step, Step]:
     """Both steps with the same events: segments that differ in them are described by their sums."""
-    if [one.label for one in small] != [one.label for one in large]:
+    if [segment.label for segment in small] != [segment.label for segment in large]:
         raise CarryError(
             "a batch of another size runs other code of the model",
             next_step="predict this batch alone, without --fit",
@@ -71,12 +74,14 @@ def _even(small: Step, large: Step) -> tuple[Step, Step]:
     uneven: set[Label] = set()
     while True:
         first, second = _summed(small, large, uneven)
-        found = {
-            one.label for one, other in zip(first, second, strict=True) if _form(one.events) != _form(other.events)
+        differing = {
+            small_segment.label
+            for small_segment, large_segment in zip(first, second, strict=True)
+            if _form(small_segment.events) != _form(large_segment.events)
         } - uneven
-        if not found:
+        if not differing:
             return first, second
-        uneven |= found
+        uneven |= differing
 
 
 def _form(events: tuple[Event, ...]) -> list[object]:
@@ -97,22 +102,25 @@ class _Shared:
 def _summed(small: Step, large: Step, uneven: set[Label]) -> tuple[Step, Step]:
     if not uneven:
         return small, large
-    one, other = _Sums(small, uneven), _Sums(large, uneven)
-    groups = {label: sorted({*one.groups[label], *other.groups[label]}, key=str) for label in uneven}
+    small_sums, large_sums = _Sums(small, uneven), _Sums(large, uneven)
+    groups = {label: sorted({*small_sums.groups[label], *large_sums.groups[label]}, key=str) for label in uneven}
     shared = _Shared(
-        places={label: {group: place for place, group in enumerate(found)} for label, found in groups.items()},
-        frees={label: _agreed(one.frees[label], other.frees[label]) for label in uneven},
-        pieces={label: _pieces(other.highest[label], other.largest.get(label, 0.0)) for label in uneven},
+        places={
+            label: {group: place for place, group in enumerate(sorted_groups)}
+            for label, sorted_groups in groups.items()
+        },
+        frees={label: _agreed(small_sums.frees[label], large_sums.frees[label]) for label in uneven},
+        pieces={label: _pieces(large_sums.highest[label], large_sums.largest.get(label, 0.0)) for label in uneven},
     )
-    return one.step(shared), other.step(shared)
+    return small_sums.step(shared), large_sums.step(shared)
 
 
 def _pieces(highest: float, largest: float) -> int:
     return min(MOST_PIECES, max(1, round(highest / largest))) if largest else 1
 
 
-def _agreed(one: list[Ref], other: list[Ref]) -> list[Ref]:
-    return [*one, *(ref for ref in other if ref not in one)]
+def _agreed(first: list[Ref], second: list[Ref]) -> list[Ref]:
+    return [*first, *(ref for ref in second if ref not in first)]
 
 
 class _Sums:
@@ -174,8 +182,8 @@ class _Sums:
                 refs = [*shared.frees[label], *freed.get(label, ())]
                 events = tuple(self._summed(label, refs, shared))
             else:
-                kept = [event for event in segment.events if not self._into_uneven(event)]
-                events = (*kept, *(End(ref=ref) for ref in freed.get(label, ())))
+                remaining = [event for event in segment.events if not self._into_uneven(event)]
+                events = (*remaining, *(End(ref=ref) for ref in freed.get(label, ())))
             segments.append(StepSegment(label=label, events=events))
         return tuple(segments)
 

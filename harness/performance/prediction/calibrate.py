@@ -48,30 +48,30 @@ class CalibrationSample:
 
 def calibrations(runs: Sequence[LoadedRun]) -> tuple[Calibration, ...]:
     """One for each GPU, driver, torch and precision of which the runs have enough trainings; none for a CPU."""
-    seen: dict[Key, CalibrationSample] = defaultdict(CalibrationSample)
+    samples: dict[Key, CalibrationSample] = defaultdict(CalibrationSample)
     for run in runs:
         for outcome in run.outcomes:
             if outcome.cell.device is Device.CUDA and comparable(outcome):
                 key = key_of(outcome, run.provenance)
                 if isinstance(key, Key):
-                    seen[key].add(outcome)
-    return tuple(_calibration(key, one, runs) for key, one in seen.items() if len(one.cells) >= LEAST_CELLS)
+                    samples[key].add(outcome)
+    return tuple(_calibration(key, sample, runs) for key, sample in samples.items() if len(sample.cells) >= LEAST_CELLS)
 
 
-def _calibration(key: Key, seen: CalibrationSample, runs: Iterable[LoadedRun]) -> Calibration:
+def _calibration(key: Key, sample: CalibrationSample, runs: Iterable[LoadedRun]) -> Calibration:
     return Calibration(
         key=key.name,
-        context_bytes=round(median(seen.contexts)),
-        # A workspace takes no less than nothing: where too much was predicted there is none to be told.
-        workspace_bytes=max(0, round(median(seen.missed))),
+        context_bytes=round(median(sample.contexts)),
+        # A workspace takes no less than nothing: where too much was predicted, the workspace is zero.
+        workspace_bytes=max(0, round(median(sample.missed))),
         origin={
             "gpu": key.hardware,
             "driver": key.driver,
             "torch": key.torch,
             "precision": key.precision,
             "runs": [run.provenance.started for run in runs],
-            "trainings": len(seen.missed),
-            "context_bytes": [round(min(seen.contexts)), round(max(seen.contexts))],
-            "workspace_bytes": [round(min(seen.missed)), round(max(seen.missed))],
+            "trainings": len(sample.missed),
+            "context_bytes": [round(min(sample.contexts)), round(max(sample.contexts))],
+            "workspace_bytes": [round(min(sample.missed)), round(max(sample.missed))],
         },
     )

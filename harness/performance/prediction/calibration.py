@@ -34,8 +34,8 @@ def write_calibration(calibration: Calibration, baselines: Path) -> Path:
         StoreError: it could not be written; the older one is still there.
     """
     path = baselines / calibration.key / FILE
-    told = {name: value for name, value in asdict(calibration).items() if name != "key"}
-    write_json(path, told, indent=2)
+    fields = {name: value for name, value in asdict(calibration).items() if name != "key"}
+    write_json(path, fields, indent=2)
     return path
 
 
@@ -53,10 +53,10 @@ def read_calibration(baselines: Path, key: str) -> Calibration:
             next_step="leave --gpu out: what only a GPU can tell is then left open",
         )
     path = baselines / key / FILE
-    found = _read(path)
-    if found is None:
+    values = _read(path)
+    if values is None:
         raise InputError(f"{path} is no calibration", next_step="mend the file, or leave --gpu out")
-    context, workspace, origin = found
+    context, workspace, origin = values
     return Calibration(key=key, context_bytes=context, workspace_bytes=workspace, origin=origin)
 
 

@@ -40,18 +40,18 @@ def uneven_blocks(step: Step, stacks: Sequence[BlockStack]) -> tuple[str, ...]:
 
 def _equal(step: Step, stack: BlockStack) -> bool:
     middle = stack.measured // 2
-    seen: dict[int, list[object]] = {place: [] for place in (middle - 1, middle, middle + 1)}
+    segments_of_blocks: dict[int, list[object]] = {place: [] for place in (middle - 1, middle, middle + 1)}
     for segment in step:
-        if segment.label.stack == stack.name and segment.label.index in seen:
-            seen[segment.label.index].append(_form(segment))
+        if segment.label.stack == stack.name and segment.label.index in segments_of_blocks:
+            segments_of_blocks[segment.label.index].append(_form(segment))
     # The order of the segments of different blocks differs between the passes; each block's own does not.
-    return seen[middle] == seen[middle - 1] == seen[middle + 1]
+    return segments_of_blocks[middle] == segments_of_blocks[middle - 1] == segments_of_blocks[middle + 1]
 
 
 def _form(segment: StepSegment) -> tuple[object, ...]:
     """What a segment makes; which of its neighbour's tensors it frees differs where the neighbour is the last one."""
-    made = [(event.size, event.use) for event in segment.events if isinstance(event, Birth)]
-    return (segment.label.kind, segment.label.turn, len(segment.events), *made)
+    births = [(event.size, event.use) for event in segment.events if isinstance(event, Birth)]
+    return (segment.label.kind, segment.label.turn, len(segment.events), *births)
 
 
 class _Moved:
@@ -111,7 +111,7 @@ class _Moved:
 
     def events(self, segment: StepSegment, place: int | None) -> Iterator[Event]:
         """A segment's events; `place` is where its block stands in the full stack."""
-        once = {id(end) for ref, end in self._made.items() if ref.label == segment.label}
+        freed_once = {id(end) for ref, end in self._made.items() if ref.label == segment.label}
         for event in segment.events:
             if isinstance(event, Birth):
                 yield event
@@ -119,19 +119,19 @@ class _Moved:
                 if self._is_told_once(segment, place):
                     yield event
                     yield from self._besides_end(event.ref)
-            elif id(event) in once:
+            elif id(event) in freed_once:
                 # The others of its kind end in segments of their own.
                 yield End(ref=self._at(event.ref, self.middle))
             else:
-                for found in self._places(event.ref, segment.label, place):
-                    yield End(ref=self._at(event.ref, found))
+                for target in self._places(event.ref, segment.label, place):
+                    yield End(ref=self._at(event.ref, target))
 
     def _besides_end(self, ref: Ref) -> Iterator[Event]:
         if ref not in self._made:
             return
-        made = [one for one in self._made if one.label == ref.label]
+        made_together = [ref_made for ref_made in self._made if ref_made.label == ref.label]
         for place in self.repeats[1:]:
-            yield End(ref=Ref(label=self._besides(ref.label, place), ordinal=made.index(ref), earlier=False))
+            yield End(ref=Ref(label=self._besides(ref.label, place), ordinal=made_together.index(ref), earlier=False))
 
     def _is_told_once(self, segment: StepSegment, place: int | None) -> bool:
         """Of the repeated block the one that runs last frees what is not of the stack."""
@@ -160,17 +160,17 @@ def _deepened(step: Step, stack: BlockStack) -> Step:
     if stack.measured < LEAST_MEASURED:
         raise ValueError(f"{stack.name}: {stack.measured} blocks were measured, {LEAST_MEASURED} are needed")
     moved = _Moved(step, stack)
-    found: list[StepSegment] = []
+    segments: list[StepSegment] = []
     for segment in step:
         label = segment.label
         if label.stack != stack.name:
-            found.append(StepSegment(label=label, events=tuple(moved.events(segment, None))))
-            found.extend(moved.repeated(segment))
+            segments.append(StepSegment(label=label, events=tuple(moved.events(segment, None))))
+            segments.extend(moved.repeated(segment))
             continue
         places: Sequence[int] = (moved.moved(label.index),)
         if label.index == moved.middle:
             places = moved.repeats if label.kind == "forward" else moved.repeats[::-1]
         for place in places:
             events = tuple(moved.events(segment, place))
-            found.append(StepSegment(label=replace(label, index=place), events=events))
-    return tuple(found)
+            segments.append(StepSegment(label=replace(label, index=place), events=events))
+    return tuple(segments)

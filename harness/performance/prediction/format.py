@@ -51,44 +51,46 @@ class PredictionRequest:
 
 
 def render_prediction(
-    predictor: Predictor, asked: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None
+    predictor: Predictor, requested: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None
 ) -> str:
     """What the command prints."""
-    return "\n".join(_lines(predictor, asked, fits, calibration))
+    return "\n".join(_lines(predictor, requested, fits, calibration))
 
 
 def _lines(
-    predictor: Predictor, asked: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None
+    predictor: Predictor, requested: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None
 ) -> Iterator[str]:
     question = predictor.question
-    found = predictor.at(asked.utterances)
+    predicted = predictor.at(requested.utterances)
     yield (
         f"{question.variant.name} {question.dimensions} {question.depth}, FunASR {question.release.label}, "
         f"{question.precision}, {predictor.optimizer.name}"
     )
-    yield _batch(predictor, asked)
+    yield _batch(predictor, requested)
     yield ""
-    whole = exact(predictor)
+    totals = exact(predictor)
     rows = []
     for use in StorageUse:
-        if found.parts[use] or use in whole:
-            rows.append((use.value, memory(found.parts[use]), memory(whole[use]) if use in whole else "", _HOW[use]))
+        if predicted.parts[use] or use in totals:
+            rows.append(
+                (use.value, memory(predicted.parts[use]), memory(totals[use]) if use in totals else "", _HOW[use])
+            )
         if use is StorageUse.ACTIVATION:
-            rows += [(f"- {where}", memory(size), "", "") for where, size in by_module(found.activations).items()]
-    rows.append(("allocator's rounding", memory(found.rounding), "", "by rule"))
+            rows += [(f"- {where}", memory(size), "", "") for where, size in by_module(predicted.activations).items()]
+    rows.append(("allocator's rounding", memory(predicted.rounding), "", "by rule"))
     header = ("part", "at the peak", "in all", "how it is known")
     yield tabulate(rows, headers=header, colalign=("left", "right", "right", "left"), disable_numparse=True)
     yield ""
-    sizes = figures(found, calibration)
+    sizes = figures(predicted, calibration)
     calibrated = f"calibrated with {calibration.key}" if calibration else f"not calibrated, {NOT_ON_A_GPU}"
-    phases = ", ".join(f"{_PHASE_NAMES[name]} {memory(found.by_phase[name])}" for name in PHASES)
+    phases = ", ".join(f"{_PHASE_NAMES[name]} {memory(predicted.by_phase[name])}" for name in PHASES)
     allocated, reserved = memory(sizes["predicted_allocated_bytes"]), memory(sizes["predicted_reserved_bytes"])
-    yield f"peak allocated  {allocated}, in the {_PHASE_NAMES[found.phase]} ({phases})"
+    yield f"peak allocated  {allocated}, in the {_PHASE_NAMES[predicted.phase]} ({phases})"
     yield f"peak reserved   {reserved} (the allocator's published rules; {calibrated})"
     yield f"context and workspaces: {_context(calibration)}"
     yield from (f"doubtful: {doubt}" for doubt in predictor.doubts)
     for fit in fits:
-        yield from _fit(fit, asked, calibration)
+        yield from _fit(fit, requested, calibration)
 
 
 def by_module(activations: Mapping[str, int]) -> dict[str, int]:
@@ -96,30 +98,30 @@ def by_module(activations: Mapping[str, int]) -> dict[str, int]:
 
     `elsewhere` is outside of all stacks of blocks: embedding, predictor, sampler, projection onto the vocabulary, loss.
     """
-    found: Counter[str] = Counter()
+    by_name: Counter[str] = Counter()
     for place, size in activations.items():
-        found[f"{place.partition('.')[0]}'s blocks" if place else "elsewhere"] += size
-    return dict(found.most_common())
+        by_name[f"{place.partition('.')[0]}'s blocks" if place else "elsewhere"] += size
+    return dict(by_name.most_common())
 
 
-def _batch(predictor: Predictor, asked: PredictionRequest) -> str:
+def _batch(predictor: Predictor, requested: PredictionRequest) -> str:
     question = predictor.question
-    stated = f" (batch_type=token, batch_size={asked.stated:,})" if asked.batch_type == "token" else ""
+    token_batch = f" (batch_type=token, batch_size={requested.stated:,})" if requested.batch_type == "token" else ""
     return (
-        f"a batch of {plural(asked.utterances, 'utterance')} of {asked.seconds:g} s{stated}: "
+        f"a batch of {plural(requested.utterances, 'utterance')} of {requested.seconds:g} s{token_batch}: "
         f"{question.frames} stacked frames and {question.characters} characters each"
     )
 
 
-def _fit(fit: Fit, asked: PredictionRequest, calibration: Calibration | None) -> Iterator[str]:
+def _fit(fit: Fit, requested: PredictionRequest, calibration: Calibration | None) -> Iterator[str]:
     yield ""
     card = f"a card of {fit.card.name} ({memory(fit.card.size)})"
     if fit.account is None:
-        yield f"{card} does not hold a training step of even one utterance of {asked.seconds:g} s"
+        yield f"{card} does not hold a training step of even one utterance of {requested.seconds:g} s"
     else:
         peak = figures(fit.account, calibration)["predicted_reserved_bytes"]
-        tokens = f", batch_type=token with batch_size={_tokens(fit.utterances, asked.seconds):,}"
-        yield f"{card} holds {plural(fit.utterances, 'utterance')} of {asked.seconds:g} s at most{tokens}"
+        tokens = f", batch_type=token with batch_size={_tokens(fit.utterances, requested.seconds):,}"
+        yield f"{card} holds {plural(fit.utterances, 'utterance')} of {requested.seconds:g} s at most{tokens}"
         parts = ", ".join(f"{use} {memory(size)}" for use, size in fit.account.parts.items() if size)
         yield f"  predicted: reserved {memory(peak)}, allocated {memory(fit.account.allocated)} ({parts})"
     known = "" if calibration else f" for the context and the workspaces, which were {NOT_ON_A_GPU}"
@@ -141,11 +143,11 @@ def _tokens(utterances: int, seconds: float) -> int:
 
 
 def prediction_json(
-    predictor: Predictor, asked: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None
+    predictor: Predictor, requested: PredictionRequest, fits: Sequence[Fit], calibration: Calibration | None
 ) -> dict[str, object]:
     """The record that `--json` prints; sizes in bytes."""
     question = predictor.question
-    found = predictor.at(asked.utterances)
+    predicted = predictor.at(requested.utterances)
     return {
         "schema": SCHEMA,
         "release": question.release.label,
@@ -155,11 +157,11 @@ def prediction_json(
         "depth": question.depth,
         "precision": question.precision,
         "optimizer": predictor.optimizer.name,
-        "utterances": asked.utterances,
-        "seconds_each": asked.seconds,
+        "utterances": requested.utterances,
+        "seconds_each": requested.seconds,
         "frames_each": question.frames,
         "characters_each": question.characters,
-        **_account(found, calibration),
+        **_account(predicted, calibration),
         "weights_bytes": predictor.weights_bytes,
         "gradient_bytes": predictor.gradient_bytes,
         "optimizer_state_bytes": exact(predictor)[StorageUse.OPTIMIZER],
@@ -167,26 +169,27 @@ def prediction_json(
         "workspace_bytes": calibration.workspace_bytes if calibration else None,
         "calibration": calibration.key if calibration else None,
         "doubts": list(predictor.doubts),
-        "fit": [_fit_json(fit, asked, calibration) for fit in fits],
+        "fit": [_fit_json(fit, requested, calibration) for fit in fits],
     }
 
 
-def _fit_json(fit: Fit, asked: PredictionRequest, calibration: Calibration | None) -> dict[str, object]:
+def _fit_json(fit: Fit, requested: PredictionRequest, calibration: Calibration | None) -> dict[str, object]:
     return {
         "card": fit.card.name,
         "card_bytes": fit.card.size,
         "margin_bytes": fit.card.margin,
         "utterances": fit.utterances,
-        "tokens": _tokens(fit.utterances, asked.seconds),
+        "tokens": _tokens(fit.utterances, requested.seconds),
         **(_account(fit.account, calibration) if fit.account else {}),
     }
 
 
-def _account(found: Account, calibration: Calibration | None) -> dict[str, object]:
+def _account(predicted: Account, calibration: Calibration | None) -> dict[str, object]:
     return {
-        **figures(found, calibration),
-        "peak_phase": found.phase,
-        "activations_at_peak_bytes": by_module(found.activations),
-        "parts_at_peak_bytes": {use.value: size for use, size in found.parts.items()} | {"rounding": found.rounding},
-        "peak_by_phase_bytes": dict(found.by_phase),
+        **figures(predicted, calibration),
+        "peak_phase": predicted.phase,
+        "activations_at_peak_bytes": by_module(predicted.activations),
+        "parts_at_peak_bytes": {use.value: size for use, size in predicted.parts.items()}
+        | {"rounding": predicted.rounding},
+        "peak_by_phase_bytes": dict(predicted.by_phase),
     }

@@ -92,14 +92,14 @@ def measure(question: MeasureRequest, batches: Sequence[int], context: MeasureCo
     """
     fetch([question.release], context.runner.settings.cache, jobs=1)
     recording = _measured(question, batches, context, LEAST_MEASURED)
-    lacking = too_few(recording.stacks)
+    missing_blocks = too_few(recording.stacks)
     # Some decoders keep their last block apart, so that their stack is shorter than the config says.
-    return _measured(question, batches, context, LEAST_MEASURED + lacking) if lacking else recording
+    return _measured(question, batches, context, LEAST_MEASURED + missing_blocks) if missing_blocks else recording
 
 
 def too_few(stacks: Sequence[Measured]) -> int:
     """How many blocks more must be measured, so that a stack can be carried to its full depth."""
-    return max((LEAST_MEASURED - one.measured for one in stacks if one.full > one.measured), default=0)
+    return max((LEAST_MEASURED - stack.measured for stack in stacks if stack.full > stack.measured), default=0)
 
 
 def _measured(question: MeasureRequest, batches: Sequence[int], context: MeasureContext, blocks: int) -> StepRecording:
@@ -137,18 +137,18 @@ def shallow(variant: Variant, depth: Depth, blocks: int = LEAST_MEASURED) -> Var
 
 def _few(conf: Mapping[str, Any], least: int) -> dict[str, int]:
     """As many blocks of each kind as it takes to have one whose neighbours are neither the first nor the last."""
-    found = {key: min(conf[key], least) for key in _DEPTHS if isinstance(conf.get(key), int)}
+    depths = {key: min(conf[key], least) for key in _DEPTHS if isinstance(conf.get(key), int)}
     blocks, attending = conf.get("num_blocks"), conf.get("att_layer_num")
     if not isinstance(blocks, int):
         return {}
     if isinstance(attending, int) and attending <= blocks:
         # The others are a stack of their own.
-        found["num_blocks"] = found["att_layer_num"] + min(blocks - attending, least)
+        depths["num_blocks"] = depths["att_layer_num"] + min(blocks - attending, least)
     else:
         # The first block may stand apart, because it takes features of another width.
-        found["num_blocks"] = min(blocks, least + 1)
-        found.pop("att_layer_num", None)
-    return found
+        depths["num_blocks"] = min(blocks, least + 1)
+        depths.pop("att_layer_num", None)
+    return depths
 
 
 def _request(question: MeasureRequest, batches: Sequence[int], context: MeasureContext, blocks: int) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _request(question: MeasureRequest, batches: Sequence[int], context: MeasureC
     corpus = build_corpus(cache)
     full = write_model_folder(variant, corpus, cache, dimensions=shape, depth=scale)
     few = write_model_folder(shallow(variant, scale, blocks), corpus, cache, dimensions=shape, depth=Depth.REDUCED)
-    told = variant.traits.to_dict(render(variant, dimensions=shape, depth=scale))
+    traits = variant.traits.to_dict(render(variant, dimensions=shape, depth=scale))
     return {
         "check": "footprint",
         "release": _release(question, cache),
@@ -167,7 +167,7 @@ def _request(question: MeasureRequest, batches: Sequence[int], context: MeasureC
         "model_folder": str(few.path),
         "vocab_size": shape.vocab_size,
         "seed": 0,
-        "contract": {**told, "inputs": list(variant.inputs), "frame_seconds": variant.frame_seconds},
+        "contract": {**traits, "inputs": list(variant.inputs), "frame_seconds": variant.frame_seconds},
         "footprint": {
             "full_folder": str(full.path),
             "batches": list(batches),

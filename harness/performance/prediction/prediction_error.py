@@ -1,4 +1,4 @@
-"""Predicted beside measured: what GPU trainings took at the most, and what is predicted of them without a GPU.
+"""Predicted and measured memory: the peaks of GPU trainings, and what is predicted for them without a GPU.
 
 A prediction is for the largest batch that the training had, padded as the collator padded it. It is made afresh from
 the model, never from what was measured, and stored in the outcome; the report shows the error of each.
@@ -31,10 +31,10 @@ class TrainingBatch:
     @classmethod
     def of(cls, metrics: Mapping[str, object]) -> TrainingBatch | None:
         """As the training recorded it; None where it did not."""
-        told = metrics.get(LARGEST)
-        if not isinstance(told, Mapping):
+        recorded = metrics.get(LARGEST)
+        if not isinstance(recorded, Mapping):
             return None
-        sizes = [size for name in ("utterances", "frames", "tokens") if isinstance(size := told.get(name), int)]
+        sizes = [size for name in ("utterances", "frames", "tokens") if isinstance(size := recorded.get(name), int)]
         if len(sizes) != 3 or min(sizes) < 1:
             return None
         return cls(utterances=sizes[0], frames=sizes[1], tokens=sizes[2])
@@ -46,14 +46,14 @@ Ask = Callable[[Cell, TrainingBatch], Mapping[str, int]]
 
 def lacking(outcomes: Iterable[Outcome]) -> tuple[tuple[Outcome, TrainingBatch], ...]:
     """GPU trainings whose peaks were measured and of which nothing was predicted yet."""
-    found = []
+    unpredicted = []
     for outcome in outcomes:
         metrics, batch = outcome.metrics, TrainingBatch.of(outcome.metrics)
         measured = all(any_number(metrics.get(name)) is not None for name in MEASURED)
         predicted = any(any_number(metrics.get(name)) is not None for name in _PREDICTED.values())
         if outcome.cell.device is Device.CUDA and measured and not predicted and batch is not None:
-            found.append((outcome, batch))
-    return tuple(found)
+            unpredicted.append((outcome, batch))
+    return tuple(unpredicted)
 
 
 def predicted(outcomes: Iterable[Outcome], ask: Ask, on_lack: Callable[[str], None]) -> Iterator[Outcome]:
@@ -80,5 +80,5 @@ def predicted(outcomes: Iterable[Outcome], ask: Ask, on_lack: Callable[[str], No
 
 def error_of(metrics: Mapping[str, object], name: str) -> float | None:
     """By how much a prediction missed one of `MEASURED`, as a share of what was measured; None where one is missing."""
-    measured, told = any_number(metrics.get(name)), any_number(metrics.get(_PREDICTED[name]))
-    return told / measured - 1 if measured and told is not None else None
+    measured, predicted = any_number(metrics.get(name)), any_number(metrics.get(_PREDICTED[name]))
+    return predicted / measured - 1 if measured and predicted is not None else None

@@ -18,7 +18,7 @@ from harness.performance.prediction.recording import Step, StepRecording, Storag
 from harness.performance.prediction.training_steps import Optimizer, changes, optimizer_of
 
 MEASURED_BATCHES = (2, 3)
-"""Utterances; a batch of one takes ways through torch that no other takes, and is measured itself when asked for."""
+"""Utterances; a batch of one takes other code paths of torch, and is measured itself when requested."""
 _PROBED = (8, 16)
 """Two batches between which a step's memory grows by its activations alone."""
 _GRADIENTS_OFF = 0.01
@@ -74,43 +74,43 @@ class Predictor:
         available = card.size - card.margin
         if calibration is not None:
             available -= calibration.context_bytes + calibration.workspace_bytes
-        one, other = (self.at(utterances).reserved for utterances in _PROBED)
-        slope = max(1.0, (other - one) / (_PROBED[1] - _PROBED[0]))
-        guess = _PROBED[0] + int((available - one) / slope)
+        at_first, at_second = (self.at(utterances).reserved for utterances in _PROBED)
+        slope = max(1.0, (at_second - at_first) / (_PROBED[1] - _PROBED[0]))
+        guess = _PROBED[0] + int((available - at_first) / slope)
         return largest(lambda utterances: self.at(utterances).reserved <= available, guess)
 
     @property
     def weights_bytes(self) -> int:
         """Of all parameters."""
-        return sum(one.size for one in self.recording.parameters)
+        return sum(parameter.size for parameter in self.recording.parameters)
 
     @property
     def gradient_bytes(self) -> int:
         """Of all parameters that the loss reaches."""
-        return sum(one.size for one in self.recording.parameters if one.trained)
+        return sum(parameter.size for parameter in self.recording.parameters if parameter.trained)
 
     @property
     def doubts(self) -> tuple[str, ...]:
         """What makes these figures less than they claim; none when all is as it should be."""
-        found = []
+        doubts = []
         for utterances, step in self.recording.steps.items():
             names = ", ".join(uneven_blocks(step, self.recording.stacks))
             if names:
-                found.append(f"blocks of {names} differ from each other in a batch of {utterances}")
-        if any(one.unmatched for one in self._known.values()):
-            found.append("some tensors grow in number from step to step")
-        expected = sum(rounded(one.size) for one in self.recording.parameters if one.trained)
-        if any(abs(one.gradients - expected) > _GRADIENTS_OFF * expected for one in self._known.values()):
-            found.append("the gradients that were carried to the full depth are not as large as its parameters")
-        return tuple(found)
+                doubts.append(f"blocks of {names} differ from each other in a batch of {utterances}")
+        if any(account.unmatched for account in self._known.values()):
+            doubts.append("some tensors grow in number from step to step")
+        expected = sum(rounded(parameter.size) for parameter in self.recording.parameters if parameter.trained)
+        if any(abs(account.gradients - expected) > _GRADIENTS_OFF * expected for account in self._known.values()):
+            doubts.append("the gradients that were carried to the full depth are not as large as its parameters")
+        return tuple(doubts)
 
 
-def figures(found: Account, calibration: Calibration | None = None) -> dict[str, int]:
-    """What a cell stores beside what a GPU measured: `predicted_allocated_bytes`, `predicted_reserved_bytes`."""
+def figures(predicted: Account, calibration: Calibration | None = None) -> dict[str, int]:
+    """What a cell stores besides a GPU's measurements: `predicted_allocated_bytes`, `predicted_reserved_bytes`."""
     workspace = calibration.workspace_bytes if calibration else 0
     return {
-        "predicted_allocated_bytes": found.allocated + workspace,
-        "predicted_reserved_bytes": found.reserved + workspace,
+        "predicted_allocated_bytes": predicted.allocated + workspace,
+        "predicted_reserved_bytes": predicted.reserved + workspace,
     }
 
 
@@ -136,10 +136,10 @@ def exact(predictor: Predictor) -> dict[StorageUse, int]:
 def _optimizer(question: MeasureRequest) -> Optimizer:
     config = question.variant.config
     name = str(config.get("optim", "adam"))
-    found = optimizer_of(name, float((config.get("optim_conf") or {}).get("weight_decay", 0.0)))
-    if found is None:
+    optimizer = optimizer_of(name, float((config.get("optim_conf") or {}).get("weight_decay", 0.0)))
+    if optimizer is None:
         raise InputError(
             f'{question.variant.name} is trained with "{name}", of whose memory no rule is known',
             next_step="choose a variant that is trained with adam or adamw",
         )
-    return found
+    return optimizer

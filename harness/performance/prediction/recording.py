@@ -115,7 +115,7 @@ class StepRecording:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StepRecording:
-        """Read what the inside tells.
+        """Read what the release's process recorded.
 
         Raises:
             ValueError: it is of another form.
@@ -124,9 +124,9 @@ class StepRecording:
             raise ValueError(f"a footprint of schema {data.get('schema')}, this harness reads 1")
         stacks = tuple(BlockStack(name=name, measured=few, full=many) for name, (few, many) in data["stacks"].items())
         lost = frozenset(data["without_gradient"])
-        told = [_labelled(segments) for segments in (data["before"], *data["steps"])]
-        reader = _Reader(told)
-        steps = [reader.step(number) for number in range(1, len(told))]
+        labelled_passes = [_labelled(segments) for segments in (data["before"], *data["steps"])]
+        reader = _Reader(labelled_passes)
+        steps = [reader.step(number) for number in range(1, len(labelled_passes))]
         return cls(
             parameters=tuple(
                 Parameter(name=name, size=size, trained=trained and measured_name(name, stacks) not in lost)
@@ -142,9 +142,9 @@ class StepRecording:
 def measured_name(name: str, stacks: Sequence[BlockStack]) -> str:
     """The name of the parameter of the measured model that stands for one of the full model."""
     for stack in stacks:
-        index, dot, rest = name.removeprefix(stack.name + ".").partition(".")
+        index, dot, name_in_block = name.removeprefix(stack.name + ".").partition(".")
         if name.startswith(stack.name + ".") and dot and index.isdecimal():
-            return f"{stack.name}.{standing_for(int(index), stack)}.{rest}"
+            return f"{stack.name}.{standing_for(int(index), stack)}.{name_in_block}"
     return name
 
 
@@ -158,30 +158,30 @@ def standing_for(index: int, stack: BlockStack) -> int:
 
 def _labelled(segments: Sequence[Mapping[str, Any]]) -> list[tuple[Label, list[list[int]]]]:
     outside: Counter[str] = Counter()
-    seen: Counter[tuple[str, str, int, int]] = Counter()
-    found = []
+    occurrences: Counter[tuple[str, str, int, int]] = Counter()
+    labelled = []
     for segment in segments:
         kind, stack = segment["kind"], segment["stack"] or ""
         index, turn = segment["index"], segment["turn"]
         if not stack:
             index = outside[kind]
             outside[kind] += 1
-        again = seen[kind, stack, index, turn]
-        seen[kind, stack, index, turn] += 1
+        again = occurrences[kind, stack, index, turn]
+        occurrences[kind, stack, index, turn] += 1
         # A block whose output's gradient comes more than once begins more than once.
         label = Label(kind=kind, stack=stack, index=index, turn=turn + 1000 * again)
-        found.append((label, segment["events"]))
-    return found
+        labelled.append((label, segment["events"]))
+    return labelled
 
 
 class _Reader:
     """Storages by their numbers, over all steps."""
 
-    def __init__(self, told: Sequence[list[tuple[Label, list[list[int]]]]]) -> None:
-        self._told = told
+    def __init__(self, labelled_passes: Sequence[list[tuple[Label, list[list[int]]]]]) -> None:
+        self._told = labelled_passes
         births: dict[int, tuple[int, Label, int]] = {}
         self._ends: dict[int, tuple[int, Label]] = {}
-        for number, segments in enumerate(told):
+        for number, segments in enumerate(labelled_passes):
             for label, events in segments:
                 for event in events:
                     if len(event) == 2:
@@ -207,8 +207,8 @@ class _Reader:
 
     def _is_left_out(self, storage: int, label: Label, size: int) -> bool:
         ended = self._ends.get(storage)
-        here = ended is not None and ended == (self._births[storage][0], label)
-        return not label.stack and size <= SMALL_BYTES and here
+        freed_in_segment = ended is not None and ended == (self._births[storage][0], label)
+        return not label.stack and size <= SMALL_BYTES and freed_in_segment
 
     def step(self, number: int) -> Step:
         """One step; what it frees of the step before is named by its place there."""
@@ -217,18 +217,18 @@ class _Reader:
         )
 
     def _events(self, number: int, events: Sequence[Sequence[int]]) -> list[Event]:
-        found: list[Event] = []
+        own_events: list[Event] = []
         for storage, *size in events:
             if storage not in self._refs:
                 continue
             born, label, ordinal = self._refs[storage]
             if size:
-                found.append(Birth(size=size[0], use=self._use(storage)))
+                own_events.append(Birth(size=size[0], use=self._use(storage)))
             elif born == number:
-                found.append(End(ref=Ref(label=label, ordinal=ordinal, earlier=False)))
+                own_events.append(End(ref=Ref(label=label, ordinal=ordinal, earlier=False)))
             elif born == number - 1 and (heir := self._heir(storage, number)) is not None:
-                found.append(End(ref=Ref(label=label, ordinal=self._refs[heir][2], earlier=True)))
-        return found
+                own_events.append(End(ref=Ref(label=label, ordinal=self._refs[heir][2], earlier=True)))
+        return own_events
 
     def _heir(self, storage: int, number: int) -> int | None:
         """The storage that has in this step the place that another had in the step before.

@@ -68,9 +68,9 @@ def changes(
     recording: StepRecording, step: Step, optimizer: Optimizer, *, steps: int = STEPS
 ) -> Iterator[AllocationChange]:
     """A training of some steps; `step` is at full depth."""
-    run = _Run(optimizer=optimizer, trained=[one for one in recording.parameters if one.trained])
-    for one in (*recording.parameters, *recording.buffers):
-        yield run.made(one.size, StorageUse.WEIGHT, "start")
+    run = _Run(optimizer=optimizer, trained=[parameter for parameter in recording.parameters if parameter.trained])
+    for tensor in (*recording.parameters, *recording.buffers):
+        yield run.made(tensor.size, StorageUse.WEIGHT, "start")
     for size in recording.kept:
         yield run.made(size, StorageUse.ACTIVATION, "start")
     for _ in range(steps):
@@ -123,12 +123,14 @@ class _Run:
         """Clipping, then the optimizer's step."""
         yield from self._passing([_NORM_BYTES] * len(self._trained))
         if self._number == 1:
-            for one in self._trained:
+            for parameter in self._trained:
                 for _ in range(self._optimizer.kept):
-                    yield self.made(one.size, StorageUse.OPTIMIZER, "update")
-        yield from self._passing([float(one.size) for one in self._trained for _ in range(self._optimizer.made)])
+                    yield self.made(parameter.size, StorageUse.OPTIMIZER, "update")
+        yield from self._passing(
+            [float(parameter.size) for parameter in self._trained for _ in range(self._optimizer.made)]
+        )
 
     def _passing(self, sizes: list[float]) -> Iterator[AllocationChange]:
-        made = [self.made(size, StorageUse.TEMPORARY, "update") for size in sizes]
-        yield from made
-        yield from (self._freed(change.key, "update") for change in made)
+        allocations = [self.made(size, StorageUse.TEMPORARY, "update") for size in sizes]
+        yield from allocations
+        yield from (self._freed(change.key, "update") for change in allocations)

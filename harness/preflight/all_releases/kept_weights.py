@@ -50,12 +50,12 @@ def weight_findings(inputs: Inputs, contents: FileContents) -> Iterator[Prefligh
         # With names of the user's own only the loader itself can say what becomes of them.
         return
     place = Place(file=str(start))
-    found = names.unwrapped(rules.unwraps)
-    if nothing := _nothing(found, rules):
+    unwrapped = names.unwrapped(rules.unwraps)
+    if nothing := _nothing(unwrapped, rules):
         yield _finding("nothing-loaded", Severity.BROKEN, nothing, place)
         return
     tokens = files.path(KEY)
-    yield from _other_shapes(inputs, found, rules, place, contents.tokens(tokens) if tokens is not None else 0)
+    yield from _other_shapes(inputs, unwrapped, rules, place, contents.tokens(tokens) if tokens is not None else 0)
     yield from check_excludes(inputs)
 
 
@@ -63,35 +63,37 @@ def _finding(rule: str, severity: Severity, message: str, place: Place) -> Prefl
     return PreflightFinding(severity=severity, rule=rule, message=message, place=place)
 
 
-def _nothing(found: CheckpointNames, rules: LoaderRules) -> str:
+def _nothing(unwrapped: CheckpointNames, rules: LoaderRules) -> str:
     """Why no tensor arrives in the model; empty where some do."""
-    if not found.tensors and found.within:
+    if not unwrapped.tensors and unwrapped.within:
         return (
-            f"its loader does not look below `{next(iter(found.within))}` of a trainer's checkpoint: the start is "
+            f"its loader does not look below `{next(iter(unwrapped.within))}` of a trainer's checkpoint: the start is "
             "random, without an error"
         )
-    if found.tensors and not rules.takes_off_module and all(name.startswith(_DDP) for name in found.tensors):
+    if unwrapped.tensors and not rules.takes_off_module and all(name.startswith(_DDP) for name in unwrapped.tensors):
         return "its loader does not take `module.` off the checkpoint's names: the start is random, without an error"
     return ""
 
 
 def _other_shapes(
-    inputs: Inputs, found: CheckpointNames, rules: LoaderRules, place: Place, tokens: int
+    inputs: Inputs, unwrapped: CheckpointNames, rules: LoaderRules, place: Place, tokens: int
 ) -> Iterator[PreflightFinding]:
-    shapes = {name.removeprefix(_DDP): shape for name, shape in found.tensors.items()}
-    kept = bool(inputs.settings.get("ignore_init_mismatch", rules.keeps_mismatch))
+    shapes = {name.removeprefix(_DDP): shape for name, shape in unwrapped.tensors.items()}
+    keeps_mismatch = bool(inputs.settings.get("ignore_init_mismatch", rules.keeps_mismatch))
     width = inputs.settings.get("encoder_conf.output_size")
     hidden = shapes.get(_WIDTH, ())
     if isinstance(width, int) and len(hidden) == 1 and hidden[0] != width:
-        what = f"the model's width is {width} and the checkpoint's {hidden[0]}"
+        difference = f"the model's width is {width} and the checkpoint's {hidden[0]}"
         rule = "tensors-of-another-shape"
     elif tokens and (rows := {shapes[name][0] for name in _OUTPUTS if shapes.get(name)}) and tokens not in rows:
-        what = f"the token list has {tokens} tokens and the checkpoint {max(rows)}"
+        difference = f"the token list has {tokens} tokens and the checkpoint {max(rows)}"
         rule = "vocabulary-not-the-checkpoints"
     else:
         return
-    if kept:
+    if keeps_mismatch:
         severity = Severity.BROKEN if rule == "tensors-of-another-shape" else Severity.WRONG
-        yield _finding(rule, severity, f"{what}: these layers are newly initialised, without an error", place)
+        yield _finding(rule, severity, f"{difference}: these layers are newly initialised, without an error", place)
     else:
-        yield _finding("checkpoint-shapes-refused", Severity.BROKEN, f"{what}: loading ends with a RuntimeError", place)
+        yield _finding(
+            "checkpoint-shapes-refused", Severity.BROKEN, f"{difference}: loading ends with a RuntimeError", place
+        )

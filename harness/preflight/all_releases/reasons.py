@@ -49,36 +49,44 @@ class ReleaseReader:
         install_dir = install_path(release, self.inputs.cache)
         if not (install_dir / "funasr" / "__init__.py").is_file():
             return _without_code(self.inputs, release)
-        here = replace(self.inputs, release=release, install_dir=install_dir)
-        report = Report.of(release.label, [PreflightPart(findings=tuple(self._findings(here)))])
-        found = [
-            ReleaseReason(severity=one.severity, rule=f"{one.rule} {one.place.key}", text=_plain(one.message, release))
-            for one in report.findings
-            if one.severity is not Severity.MINOR
+        for_release = replace(self.inputs, release=release, install_dir=install_dir)
+        report = Report.of(release.label, [PreflightPart(findings=tuple(self._findings(for_release)))])
+        reasons = [
+            ReleaseReason(
+                severity=finding.severity,
+                rule=f"{finding.rule} {finding.place.key}",
+                text=_plain(finding.message, release),
+            )
+            for finding in report.findings
+            if finding.severity is not Severity.MINOR
         ]
-        return tuple([one for one in found if one.rule.split()[0] in _ABSENT][:1] or found)
+        return tuple([one for one in reasons if one.rule.split()[0] in _ABSENT][:1] or reasons)
 
-    def _findings(self, here: Inputs) -> Iterator[PreflightFinding]:
-        yield from known.check(here).findings
-        yield from command_in_release.check(here).findings
-        yield from (*self._of_folder(here), *check_hidden_folder(here))
-        yield from keys.check(here).findings
-        yield from combinations.check(here).findings
+    def _findings(self, for_release: Inputs) -> Iterator[PreflightFinding]:
+        yield from known.check(for_release).findings
+        yield from command_in_release.check(for_release).findings
+        yield from (*self._of_folder(for_release), *check_hidden_folder(for_release))
+        yield from keys.check(for_release).findings
+        yield from combinations.check(for_release).findings
         if self.inputs.train is not None or "train_data_set_list" in self.inputs.settings.by_path:
-            yield from (*data_sets(here).findings, *unknown_classes(here), *sampler_that_ends(here))
-        yield from self._of_rows(here)
-        yield from weight_findings(here, self._contents)
+            yield from (
+                *data_sets(for_release).findings,
+                *unknown_classes(for_release),
+                *sampler_that_ends(for_release),
+            )
+        yield from self._of_rows(for_release)
+        yield from weight_findings(for_release, self._contents)
 
-    def _of_folder(self, here: Inputs) -> tuple[PreflightFinding, ...]:
-        rules = folder_rules(here.install_dir)
+    def _of_folder(self, for_release: Inputs) -> tuple[PreflightFinding, ...]:
+        rules = folder_rules(for_release.install_dir)
         if rules not in self._folders:
-            self._folders[rules] = folder.check(here).findings
+            self._folders[rules] = folder.check(for_release).findings
         return self._folders[rules]
 
-    def _of_rows(self, here: Inputs) -> tuple[PreflightFinding, ...]:
-        rules = rules_of(here.release.version)
+    def _of_rows(self, for_release: Inputs) -> tuple[PreflightFinding, ...]:
+        rules = rules_of(for_release.release.version)
         if rules not in self._rows:
-            self._rows[rules] = tuple(row_findings(here, self.rows))
+            self._rows[rules] = tuple(row_findings(for_release, self.rows))
         return self._rows[rules]
 
 
@@ -93,18 +101,18 @@ def _without_code(inputs: Inputs, release: Release) -> tuple[ReleaseReason, ...]
     if absent:
         return (absent,)
     entry = inputs.command.entry or (Entry.TRAIN_DS if _has(release, "entry/train_ds") else Entry.TRAIN)
-    here = replace(inputs, release=release, command=replace(inputs.command, entry=entry))
+    for_release = replace(inputs, release=release, command=replace(inputs.command, entry=entry))
     return tuple(
-        ReleaseReason(severity=one.severity, rule=f"known-{one.id}", text=one.title)
-        for one in known.applying(here)
-        if one.severity is Severity.BROKEN or (one.by_setting and one.severity is not Severity.MINOR)
+        ReleaseReason(severity=issue.severity, rule=f"known-{issue.id}", text=issue.title)
+        for issue in known.applying(for_release)
+        if issue.severity is Severity.BROKEN or (issue.by_setting and issue.severity is not Severity.MINOR)
     )
 
 
 def _absent(inputs: Inputs, release: Release) -> ReleaseReason | None:
-    wanted = [f"{key}_classes/{inputs.config.get(key)}" for key in ("model", "encoder", "decoder", "predictor")]
-    wanted += [f"entry/{inputs.command.entry}"] if inputs.command.entry else []
-    for name in wanted:
+    needed = [f"{key}_classes/{inputs.config.get(key)}" for key in ("model", "encoder", "decoder", "predictor")]
+    needed += [f"entry/{inputs.command.entry}"] if inputs.command.entry else []
+    for name in needed:
         if not _has(release, name):
             text = f"it has no {name.rpartition('/')[2]}; {FIRST[name]} is the first"
             return ReleaseReason(severity=Severity.BROKEN, rule=name, text=text)

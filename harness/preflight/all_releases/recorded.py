@@ -27,7 +27,7 @@ def recorded_reasons(inputs: Inputs) -> Mapping[str, tuple[ReleaseReason, ...]]:
     variants = variants_of(inputs.config)
     if not variants or not has_atlas():
         return {}
-    found: dict[str, dict[str, ReleaseReason]] = {}
+    reasons_by_release: dict[str, dict[str, ReleaseReason]] = {}
     for outcome in load_run(ATLAS, only=lambda name: name.split("/")[1] in variants).outcomes:
         if outcome.cell.variant in variants and _ends_training(outcome, inputs.command.entry):
             signature = outcome.failure.signature if outcome.failure else str(outcome.status)
@@ -36,8 +36,8 @@ def recorded_reasons(inputs: Inputs) -> Mapping[str, tuple[ReleaseReason, ...]]:
                 rule=signature,
                 text=f"its training ended with {signature} in the harness's own run",
             )
-            found.setdefault(outcome.cell.release, {}).setdefault(signature, reason)
-    return {release: tuple(all_.values())[:1] for release, all_ in found.items()}
+            reasons_by_release.setdefault(outcome.cell.release, {}).setdefault(signature, reason)
+    return {release: tuple(all_.values())[:1] for release, all_ in reasons_by_release.items()}
 
 
 def _ends_training(outcome: Outcome, entry: str | None) -> bool:

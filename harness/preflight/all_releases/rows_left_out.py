@@ -55,14 +55,14 @@ def row_forms(inputs: Inputs) -> tuple[RowForms, ...]:
     conf = inputs.settings.section("dataset_conf")
     if conf.get("index_ds", _INDEX) != _INDEX or conf.get("batch_sampler", _SAMPLERS[0]) not in _SAMPLERS:
         return ()
-    found = []
+    forms_of_sets = []
     for data in data_sets(inputs).sets:
         forms: Counter[RowForm] = Counter()
         for path in data.files:
             forms.update(_forms(path, MOST_ROWS - forms.total()))
         if forms:
-            found.append(RowForms(role=data.role, given=data.given, forms=forms))
-    return tuple(found)
+            forms_of_sets.append(RowForms(role=data.role, given=data.given, forms=forms))
+    return tuple(forms_of_sets)
 
 
 def _forms(path: Path, most: int) -> Iterator[RowForm]:
@@ -89,7 +89,9 @@ def _number(value: object) -> float | None:
 def row_findings(inputs: Inputs, sets: Sequence[RowForms]) -> Iterator[PreflightFinding]:
     """What this release makes of the rows; releases with the same `rules_of` make the same."""
     version = rules_of(inputs.release.version)
-    unread = next((one for one in sets if version < _DEFAULTS_SINCE and any(row.lacking for row in one.forms)), None)
+    unread = next(
+        (row_set for row_set in sets if version < _DEFAULTS_SINCE and any(row.lacking for row in row_set.forms)), None
+    )
     if unread is not None:
         lacking = next(row.lacking for row in unread.forms if row.lacking)
         count = sum(number for row, number in unread.forms.items() if row.lacking)
@@ -98,9 +100,9 @@ def row_findings(inputs: Inputs, sets: Sequence[RowForms]) -> Iterator[Preflight
         )
         yield _finding("rows-cannot-be-read", Severity.BROKEN, message, Place(file=unread.given))
         return
-    for one in sets:
-        if one.role == "train":
-            yield from _left_out(inputs, one, version)
+    for row_set in sets:
+        if row_set.role == "train":
+            yield from _left_out(inputs, row_set, version)
 
 
 def _left_out(inputs: Inputs, rows: RowForms, version: tuple[int, ...]) -> Iterator[PreflightFinding]:
@@ -112,10 +114,10 @@ def _left_out(inputs: Inputs, rows: RowForms, version: tuple[int, ...]) -> Itera
             reasons[next((name for name in _LIMITS if name in reason), "")] += count
     if not reasons:
         return
-    gone, most = reasons.total(), reasons.most_common(1)[0][0]
-    severity = Severity.WRONG if gone >= FEW * rows.count else Severity.MINOR
-    message = f"{gone} of {rows.count} training rows are left out by `dataset_conf.{most}`"
-    if gone == rows.count:
+    rows_lost, most = reasons.total(), reasons.most_common(1)[0][0]
+    severity = Severity.WRONG if rows_lost >= FEW * rows.count else Severity.MINOR
+    message = f"{rows_lost} of {rows.count} training rows are left out by `dataset_conf.{most}`"
+    if rows_lost == rows.count:
         severity, message = Severity.BROKEN, f"{message}: there is nothing to train on"
     yield _finding("rows-left-out", severity, message, Place(file=rows.given))
 

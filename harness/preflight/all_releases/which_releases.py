@@ -17,14 +17,14 @@ def which_releases(inputs: Inputs, locked: Sequence[Release]) -> ReleaseTable:
     """What would happen in each published release: by its code where it lies in the cache, the known issues, the
     components that it has, and the committed run of every release.
     """
-    found = _reasons(inputs, locked)
+    reasons_by_release = _reasons(inputs, locked)
     recorded = recorded_reasons(inputs)
-    for label, reasons in found.items():
-        if not any(one.severity is Severity.BROKEN for one in reasons):
+    for label, reasons in reasons_by_release.items():
+        if not any(reason.severity is Severity.BROKEN for reason in reasons):
             both = (*reasons, *recorded.get(label, ()))
-            found[label] = tuple(sorted(both, key=lambda one: GRAVEST_FIRST.index(one.severity)))
-    there = [(install_path(one, inputs.cache) / "funasr" / "__init__.py").is_file() for one in locked]
-    return table_of(found, base=inputs.release.label, read=sum(there), atlas=has_atlas())
+            reasons_by_release[label] = tuple(sorted(both, key=lambda reason: GRAVEST_FIRST.index(reason.severity)))
+    installed = [(install_path(release, inputs.cache) / "funasr" / "__init__.py").is_file() for release in locked]
+    return table_of(reasons_by_release, base=inputs.release.label, read=sum(installed), atlas=has_atlas())
 
 
 def _reasons(inputs: Inputs, locked: Sequence[Release]) -> dict[str, tuple[ReleaseReason, ...]]:

@@ -19,9 +19,9 @@ class Bindings:
     @classmethod
     def of(cls, body: Iterable[ast.stmt], package: str) -> Bindings:
         """Of a module's statements; relative imports start in the package."""
-        found = cls()
-        found._collect(body, package)
-        return found
+        bindings = cls()
+        bindings._collect(body, package)
+        return bindings
 
     def _collect(self, body: Iterable[ast.stmt], package: str) -> None:
         for node in body:
@@ -29,13 +29,13 @@ class Bindings:
                 # A name that is defined twice keeps its later definition, as in Python.
                 self.definitions[node.name] = node
             elif isinstance(node, ast.Import):
-                for one in node.names:
-                    top = one.name.split(".")[0]
-                    self.imported[one.asname or top] = one.name if one.asname else top
+                for alias in node.names:
+                    top = alias.name.split(".")[0]
+                    self.imported[alias.asname or top] = alias.name if alias.asname else top
             elif isinstance(node, ast.ImportFrom):
                 start = _start(node, package)
-                for one in node.names:
-                    self.imported[one.asname or one.name] = f"{start}.{one.name}"
+                for alias in node.names:
+                    self.imported[alias.asname or alias.name] = f"{start}.{alias.name}"
             elif isinstance(node, ast.Assign):
                 for target in node.targets:
                     if isinstance(target, ast.Name):

@@ -84,15 +84,15 @@ class ClassAttributes:
         """Attributes that are an argument of the constructor and nothing else, with the value that they get."""
         stored: dict[str, list[Any]] = {}
         for node in self.nodes:
-            for function in (one for one in node.body if isinstance(one, ast.FunctionDef)):
-                given = _Arguments.of(function, self.settings) if function.name == "__init__" else None
+            for function in (statement for statement in node.body if isinstance(statement, ast.FunctionDef)):
+                arguments = _Arguments.of(function, self.settings) if function.name == "__init__" else None
                 for part in ast.walk(function):
                     if isinstance(part, ast.Assign):
                         for target in part.targets:
                             if isinstance(target, ast.Attribute) and is_own(target):
-                                value = given.value(part.value) if given else UNKNOWN
+                                value = arguments.value(part.value) if arguments else UNKNOWN
                                 stored.setdefault(target.attr, []).append(value)
-        return {name: all_[0] for name, all_ in stored.items() if UNKNOWN not in all_ and _alike(all_)}
+        return {name: all_[0] for name, all_ in stored.items() if UNKNOWN not in all_ and _all_equal(all_)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,16 +110,18 @@ class _Arguments:
         placed = [*arguments.posonlyargs, *arguments.args]
         pairs = list(zip(placed[len(placed) - len(arguments.defaults) :], arguments.defaults, strict=True))
         alone = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-        pairs += [(one, default) for one, default in alone if default is not None]
-        names = {one.arg for one in (*placed, *arguments.kwonlyargs)}
-        known = {one.arg: default.value for one, default in pairs if isinstance(default, ast.Constant)}
+        pairs += [(argument, default) for argument, default in alone if default is not None]
+        names = {argument.arg for argument in (*placed, *arguments.kwonlyargs)}
+        known = {argument.arg: default.value for argument, default in pairs if isinstance(default, ast.Constant)}
         known |= {name: value for name, value in settings.items() if name in names}
         changed = {
             part.id for part in ast.walk(function) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
         }
-        rest = arguments.kwarg.arg if arguments.kwarg else ""
+        kwargs_name = arguments.kwarg.arg if arguments.kwarg else ""
         return cls(
-            known={name: value for name, value in known.items() if name not in changed}, rest=rest, settings=settings
+            known={name: value for name, value in known.items() if name not in changed},
+            rest=kwargs_name,
+            settings=settings,
         )
 
     def value(self, node: ast.expr) -> Any:
@@ -134,8 +136,8 @@ class _Arguments:
         return UNKNOWN
 
 
-def _alike(values: list[Any]) -> bool:
-    return all(type(one) is type(values[0]) and one == values[0] for one in values)
+def _all_equal(values: list[Any]) -> bool:
+    return all(type(value) is type(values[0]) and value == values[0] for value in values)
 
 
 def is_own(node: ast.AST) -> bool:

@@ -67,8 +67,8 @@ class _Subject:
 
 
 @lru_cache(maxsize=256)
-def _faults(one: _Subject) -> tuple[ForwardFault, ...]:
-    code, model, settings = one.of
+def _faults(subject_key: _Subject) -> tuple[ForwardFault, ...]:
+    code, model, settings = subject_key.of
     if not code.whole_lineage(model) or code.method(model, "forward") is None:
         return ()
     if (fault := _mapping(code, model)) is not None:
@@ -76,11 +76,11 @@ def _faults(one: _Subject) -> tuple[ForwardFault, ...]:
     subject = ClassAttributes(code=code, model=model, settings=settings)
     if subject.open:
         return ()
-    found: dict[tuple[str, int], ForwardFault] = {}
+    faults: dict[tuple[str, int], ForwardFault] = {}
     for training in (True, False):
         for fault in _Walk(subject=subject, training=training).faults():
-            found.setdefault((fault.file, fault.line), fault)
-    return tuple(found.values())
+            faults.setdefault((fault.file, fault.line), fault)
+    return tuple(faults.values())
 
 
 def _mapping(code: ReleaseCode, model: Definition) -> ForwardFault | None:
@@ -89,8 +89,8 @@ def _mapping(code: ReleaseCode, model: Definition) -> ForwardFault | None:
     trainers = [code.text(path.relative_to(code.root).as_posix()) for path in ClassAttributes.trainers(code)]
     if method is None or not all(_THREE_TAKEN in text for text in trainers if "retval" in text):
         return None
-    returned = [one.value for one in ast.walk(method.node) if isinstance(one, ast.Return)]
-    mappings = [one for one in returned if isinstance(one, ast.Dict) and len(one.keys) != _TAKEN]
+    returned = [statement.value for statement in ast.walk(method.node) if isinstance(statement, ast.Return)]
+    mappings = [value for value in returned if isinstance(value, ast.Dict) and len(value.keys) != _TAKEN]
     if not returned or len(mappings) < len(returned) or len(list(functions(method.node))) > 1:
         return None
     first = mappings[0]
@@ -134,7 +134,7 @@ class _Walk:
             if isinstance(statement, ast.If):
                 yield from self._expression(statement.test, depth)
                 holds = self._truth(statement.test)
-                if holds is None and any(isinstance(one, ast.Return | ast.Raise) for one in ast.walk(statement)):
+                if holds is None and any(isinstance(part, ast.Return | ast.Raise) for part in ast.walk(statement)):
                     return
                 if holds is not None:
                     yield from self._block(statement.body if holds else statement.orelse, depth)
@@ -155,8 +155,8 @@ class _Walk:
             if not is_own(part) or not isinstance(part, ast.Attribute) or not isinstance(part.ctx, ast.Load):
                 continue
             if self.subject.never_set(part.attr):
-                what = f"`self.{part.attr}` is read and set nowhere"
-                yield self._fault("AttributeError", part.lineno, what)
+                problem = f"`self.{part.attr}` is read and set nowhere"
+                yield self._fault("AttributeError", part.lineno, problem)
             yield from self._method(part.attr, depth=depth + 1)
 
     def _certain(self, node: ast.AST) -> Iterator[ast.AST]:
@@ -178,24 +178,30 @@ class _Walk:
 
     def _unpacking(self, statement: ast.Assign) -> Iterator[ForwardFault]:
         target, value = statement.targets[0], statement.value
-        if not isinstance(target, ast.Tuple) or any(isinstance(one, ast.Starred) for one in target.elts):
+        if not isinstance(target, ast.Tuple) or any(
+            isinstance(target_item, ast.Starred) for target_item in target.elts
+        ):
             return
         if not isinstance(value, ast.Call) or not is_own(value.func) or not isinstance(value.func, ast.Attribute):
             return
-        given = self._lengths(value.func.attr)
-        if len(given) == 1 and (count := given.pop()) != len(target.elts):
-            what = f"`{value.func.attr}` returns {count} values, and {len(target.elts)} are taken"
-            yield self._fault("ValueError", statement.lineno, what)
+        lengths = self._lengths(value.func.attr)
+        if len(lengths) == 1 and (count := lengths.pop()) != len(target.elts):
+            problem = f"`{value.func.attr}` returns {count} values, and {len(target.elts)} are taken"
+            yield self._fault("ValueError", statement.lineno, problem)
 
     def _lengths(self, name: str) -> set[int]:
         """How many values a method returns; empty where that is not written down."""
         method = self.subject.code.method(self.subject.model, name)
         if method is None or len(list(functions(method.node))) > 1:
             return set()
-        found = [one.value for one in ast.walk(method.node) if isinstance(one, ast.Return)]
-        tuples = [one for one in found if isinstance(one, ast.Tuple)]
-        starred = any(isinstance(part, ast.Starred) for one in tuples for part in one.elts)
-        return {len(one.elts) for one in tuples} if tuples and len(tuples) == len(found) and not starred else set()
+        returned = [statement.value for statement in ast.walk(method.node) if isinstance(statement, ast.Return)]
+        tuples = [value for value in returned if isinstance(value, ast.Tuple)]
+        starred = any(isinstance(part, ast.Starred) for returned_tuple in tuples for part in returned_tuple.elts)
+        return (
+            {len(returned_tuple.elts) for returned_tuple in tuples}
+            if tuples and len(tuples) == len(returned) and not starred
+            else set()
+        )
 
     def _truth(self, node: ast.expr) -> bool | None:
         value = self._value(node)
@@ -210,7 +216,7 @@ class _Walk:
             truth = self._truth(node.operand)
             return UNKNOWN if truth is None else not truth
         if isinstance(node, ast.BoolOp):
-            truths = [self._truth(one) for one in node.values]
+            truths = [self._truth(operand) for operand in node.values]
             decisive = isinstance(node.op, ast.Or)
             if decisive in truths:
                 return decisive
@@ -223,13 +229,13 @@ class _Walk:
                 return UNKNOWN
         return UNKNOWN
 
-    def _fault(self, exception: str, line: int, what: str) -> ForwardFault:
+    def _fault(self, exception: str, line: int, problem: str) -> ForwardFault:
         return ForwardFault(
             exception=exception,
             file=self._file,
             line=line,
             function=self._function,
-            what=what,
+            what=problem,
             in_training=self.training,
         )
 

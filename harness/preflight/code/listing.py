@@ -28,23 +28,23 @@ class ListedFile:
             self.size,
             self.modified,
             self.digest,
-            [[one.table, one.key, one.defined] for one in self.registrations],
+            [[registration.table, registration.key, registration.defined] for registration in self.registrations],
         ]
 
     @classmethod
-    def from_json(cls, found: list[Any]) -> ListedFile:
+    def from_json(cls, row: list[Any]) -> ListedFile:
         """From the cache.
 
         Raises:
             TypeError, ValueError: it has another form.
         """
-        size, modified, digest, registered = found
+        size, modified, digest, registered = row
         return cls(
             size=int(size),
             modified=int(modified),
             digest=str(digest),
             registrations=tuple(
-                SourceRegistration(table=table, key=key, defined=one) for table, key, one in registered
+                SourceRegistration(table=table, key=key, defined=defined) for table, key, defined in registered
             ),
         )
 
@@ -58,7 +58,7 @@ def list_files(root: Path, cache: Path | None) -> Mapping[str, ListedFile]:
     """
     place = cache / "preflight" / "code" / f"{root.parent.name}-{reader_version()}.json" if cache else None
     before = _before(place)
-    found, changed = {}, False
+    listed_files, changed = {}, False
     for name, stat in _walk(root):
         listed = before.get(name)
         if listed is None or (listed.size, listed.modified) != (stat.st_size, stat.st_mtime_ns):
@@ -68,22 +68,22 @@ def list_files(root: Path, cache: Path | None) -> Mapping[str, ListedFile]:
             listed = ListedFile(
                 size=stat.st_size, modified=stat.st_mtime_ns, digest=file.digest, registrations=file.registrations
             )
-        found[name] = listed
-    if place and (changed or len(found) != len(before)):
-        store(place, {name: one.to_json() for name, one in found.items()})
-    return found
+        listed_files[name] = listed
+    if place and (changed or len(listed_files) != len(before)):
+        store(place, {name: listed_file.to_json() for name, listed_file in listed_files.items()})
+    return listed_files
 
 
 def _before(place: Path | None) -> dict[str, ListedFile]:
     try:
-        return {name: ListedFile.from_json(one) for name, one in (stored(place) if place else {}).items()}
+        return {name: ListedFile.from_json(row) for name, row in (stored(place) if place else {}).items()}
     except (AttributeError, TypeError, ValueError):
         return {}
 
 
 def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
     """The paths below `root`, sorted as those of `sorted(root.rglob("*.py"))`."""
-    found: list[tuple[list[str], os.stat_result]] = []
+    files: list[tuple[list[str], os.stat_result]] = []
     waiting: list[tuple[str, list[str]]] = [(str(root), [])]
     while waiting:
         folder, above = waiting.pop()
@@ -95,6 +95,6 @@ def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
             if entry.is_dir():
                 waiting.append((entry.path, [*above, entry.name]))
             elif entry.name.endswith(".py") and entry.is_file():
-                found.append(([*above, entry.name], entry.stat()))
-    for parts, stat in sorted(found, key=lambda one: one[0]):
+                files.append(([*above, entry.name], entry.stat()))
+    for parts, stat in sorted(files, key=lambda entry_of_file: entry_of_file[0]):
         yield "/".join(parts), stat

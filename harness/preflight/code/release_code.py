@@ -32,7 +32,7 @@ class Method:
     def parameters(self) -> tuple[str, ...]:
         """Names that can be passed by keyword, without `self`."""
         arguments = self.node.args
-        return tuple(one.arg for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs))[1:]
+        return tuple(argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs))[1:]
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -41,9 +41,11 @@ class Method:
         placed = [*arguments.posonlyargs, *arguments.args][1:]
         without = placed[: len(placed) - len(arguments.defaults)]
         alone = [
-            one for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None
+            argument
+            for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+            if default is None
         ]
-        return tuple(one.arg for one in (*without, *alone))
+        return tuple(argument.arg for argument in (*without, *alone))
 
     @property
     def takes_any(self) -> bool:
@@ -71,12 +73,12 @@ class ReleaseCode:
     @cached_property
     def registered(self) -> Mapping[str, Mapping[str, tuple[Definition, ...]]]:
         """By table and name, what registers it; several modules may."""
-        found: dict[str, dict[str, list[Definition]]] = {}
+        definitions: dict[str, dict[str, list[Definition]]] = {}
         for name, listed in self.listing.items():
-            for one in listed.registrations:
-                definition = Definition(file=self.root / name, name=one.defined)
-                found.setdefault(one.table, {}).setdefault(one.key, []).append(definition)
-        return {table: {name: tuple(all_) for name, all_ in names.items()} for table, names in found.items()}
+            for registration in listed.registrations:
+                definition = Definition(file=self.root / name, name=registration.defined)
+                definitions.setdefault(registration.table, {}).setdefault(registration.key, []).append(definition)
+        return {table: {name: tuple(all_) for name, all_ in names.items()} for table, names in definitions.items()}
 
     def names(self, table: str) -> tuple[str, ...]:
         """What a registry table holds, sorted."""
@@ -84,8 +86,8 @@ class ReleaseCode:
 
     def definition(self, table: str, name: str) -> Definition | None:
         """The class or function of that name; of several the last by module, as after `import funasr`."""
-        found = self.registered.get(table, {}).get(name, ())
-        return found[-1] if found else None
+        definitions = self.registered.get(table, {}).get(name, ())
+        return definitions[-1] if definitions else None
 
     def file(self, path: Path | str) -> SourceFile | None:
         """A file of the release, by its path or by that below `root`; None where there is none."""
@@ -111,7 +113,11 @@ class ReleaseCode:
         package, _, inner = module.partition(".")
         place = inner.replace(".", "/")
         candidates = (f"{place}.py", f"{place}/__init__.py") if inner else ("__init__.py",)
-        return next((one for one in candidates if one in self.listing), None) if package == "funasr" else None
+        return (
+            next((candidate for candidate in candidates if candidate in self.listing), None)
+            if package == "funasr"
+            else None
+        )
 
     def bindings(self, module: str) -> Bindings | None:
         """What a module's names are bound to; None where it is none of the release's, or no Python."""
@@ -125,17 +131,17 @@ class ReleaseCode:
         parts = path.relative_to(self.root.parent).with_suffix("").parts
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
-    def lineage(self, one: Definition) -> tuple[tuple[Definition, ast.ClassDef], ...]:
+    def lineage(self, definition: Definition) -> tuple[tuple[Definition, ast.ClassDef], ...]:
         """A class and its bases within the release, in the order in which a method is looked up (depth first)."""
-        if one not in self._lineages:
-            found: list[tuple[Definition, ast.ClassDef]] = []
-            self._collect(one, found)
-            self._lineages[one] = tuple(found)
-        return self._lineages[one]
+        if definition not in self._lineages:
+            classes: list[tuple[Definition, ast.ClassDef]] = []
+            self._collect(definition, classes)
+            self._lineages[definition] = tuple(classes)
+        return self._lineages[definition]
 
-    def whole_lineage(self, one: Definition) -> bool:
+    def whole_lineage(self, definition: Definition) -> bool:
         """Whether every base that is not torch's was found, so that what the lineage lacks the class lacks."""
-        for owner, node in self.lineage(one):
+        for owner, node in self.lineage(definition):
             for base in node.bases:
                 text = ast.unparse(base)
                 if text.rpartition(".")[2] in ("Module", "ABC", "object"):
@@ -144,39 +150,39 @@ class ReleaseCode:
                     return False
         return True
 
-    def method(self, one: Definition, name: str) -> Method | None:
+    def method(self, definition: Definition, name: str) -> Method | None:
         """A method of a class or of its bases within the release."""
-        for owner, node in self.lineage(one):
+        for owner, node in self.lineage(definition):
             for inner in node.body:
                 if isinstance(inner, ast.FunctionDef) and inner.name == name:
                     return Method(owner=owner, node=inner)
         return None
 
-    def _collect(self, one: Definition, found: list[tuple[Definition, ast.ClassDef]]) -> None:
-        node = self._class_node(one)
-        if node is None or any(owner == one for owner, _ in found):
+    def _collect(self, definition: Definition, classes: list[tuple[Definition, ast.ClassDef]]) -> None:
+        node = self._class_node(definition)
+        if node is None or any(owner == definition for owner, _ in classes):
             return
-        found.append((one, node))
+        classes.append((definition, node))
         for base in node.bases:
-            above = self._base(one, base)
+            above = self._base(definition, base)
             if above is not None:
-                self._collect(above, found)
+                self._collect(above, classes)
 
-    def _class_node(self, one: Definition) -> ast.ClassDef | None:
-        bindings = self.bindings(self.module_of(one.file))
-        node = bindings.definitions.get(one.name) if bindings else None
+    def _class_node(self, definition: Definition) -> ast.ClassDef | None:
+        bindings = self.bindings(self.module_of(definition.file))
+        node = bindings.definitions.get(definition.name) if bindings else None
         return node if isinstance(node, ast.ClassDef) else None
 
-    def _base(self, one: Definition, base: ast.expr) -> Definition | None:
+    def _base(self, definition: Definition, base: ast.expr) -> Definition | None:
         if not isinstance(base, ast.Name | ast.Attribute):
             return None
-        module = self.module_of(one.file)
-        first, _, rest = ast.unparse(base).partition(".")
+        module = self.module_of(definition.file)
+        first, _, attributes = ast.unparse(base).partition(".")
         bindings = self.bindings(module)
-        if bindings is not None and not rest and first in bindings.definitions:
-            return Definition(file=one.file, name=first)
+        if bindings is not None and not attributes and first in bindings.definitions:
+            return Definition(file=definition.file, name=first)
         imported = bindings.imported.get(first) if bindings else None
-        return self._defined(f"{imported}.{rest}" if rest else imported) if imported else None
+        return self._defined(f"{imported}.{attributes}" if attributes else imported) if imported else None
 
     def _defined(self, dotted: str, depth: int = 0) -> Definition | None:
         """The class that `funasr.models.sanm.encoder.SANMEncoder` is, also where a module passes it on."""

@@ -65,10 +65,10 @@ class SourceFile:
 
     @cached_property
     def _by_kind(self) -> dict[type[ast.AST], list[ast.AST]]:
-        found: dict[type[ast.AST], list[ast.AST]] = {}
+        nodes: dict[type[ast.AST], list[ast.AST]] = {}
         for node in ast.walk(self.tree) if self.tree else ():
-            found.setdefault(type(node), []).append(node)
-        return found
+            nodes.setdefault(type(node), []).append(node)
+        return nodes
 
     def bindings(self, package: str) -> Bindings | None:
         """What the names of the module are bound to.
@@ -87,14 +87,14 @@ class SourceFile:
         """What the file registers, in its order."""
         if "tables.register" not in self.text:
             return ()
-        constants, found = dict(_CONSTANT.findall(self.text)), []
+        constants, registrations = dict(_CONSTANT.findall(self.text)), []
         for match in _REGISTERED.finditer(self.text):
             defined = _DEFINED.search(self.text, match.end())
             if defined is not None:
                 key = match["key"]
                 name = defined[1] if key is None else constants.get(key, key.strip("'\""))
-                found.append(SourceRegistration(table=match["table"], key=name, defined=defined[1]))
-        return tuple(found)
+                registrations.append(SourceRegistration(table=match["table"], key=name, defined=defined[1]))
+        return tuple(registrations)
 
 
 _kept: OrderedDict[str, SourceFile] = OrderedDict()
@@ -113,14 +113,14 @@ def source_file(path: Path, digest: str = "") -> SourceFile | None:
         content = path.read_bytes()
     except OSError:
         return None
-    own = digest_of(content)
-    if own not in _kept:
+    own_digest = digest_of(content)
+    if own_digest not in _kept:
         # As text files are read: whatever ends a line there is a newline here.
         text = content.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
-        _kept[own] = SourceFile(digest=own, text=text)
+        _kept[own_digest] = SourceFile(digest=own_digest, text=text)
         while len(_kept) > MOST_KEPT:
             _kept.popitem(last=False)
-    return _kept[own]
+    return _kept[own_digest]
 
 
 def digest_of(content: bytes) -> str:

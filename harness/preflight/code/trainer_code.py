@@ -59,10 +59,10 @@ class TrainerCode:
         """Every call that unpacks a section of the settings."""
         files = ["datasets/dataloader_entry.py", f"train_utils/{_TRAINERS[self.entry]}"]
         files += ["auto/auto_model.py"] if "AutoModel(" in self.main_text else []
-        found = list(self._in_file(self.script, whole=True))
+        expansions = list(self._in_file(self.script, whole=True))
         for name in files:
-            found += self._in_file(self.code.root / name, whole=False)
-        return tuple(found)
+            expansions += self._in_file(self.code.root / name, whole=False)
+        return tuple(expansions)
 
     @cached_property
     def intervals_must_agree(self) -> bool:
@@ -101,7 +101,9 @@ class TrainerCode:
             if function.name != "custom_auto_wrap_policy":
                 continue
             read = {part.id for part in ast.walk(function) if isinstance(part, ast.Name)}
-            return "unwrapped_params" in read and "unwrapped_params" not in {one.arg for one in function.args.args}
+            return "unwrapped_params" in read and "unwrapped_params" not in {
+                argument.arg for argument in function.args.args
+            }
         return False
 
     @cached_property
@@ -132,7 +134,9 @@ class TrainerCode:
             built = getattr(node.func, "id", "") or getattr(node.func, "attr", "")
             if built not in _BUILT or (built == "Trainer" and not whole):
                 continue
-            required = tuple(name for one in node.keywords if one.arg is None for name in _required(one.value))
+            required = tuple(
+                name for keyword in node.keywords if keyword.arg is None for name in _required(keyword.value)
+            )
             if required:
                 yield Expansion(built=built, required=required)
 
@@ -140,6 +144,6 @@ class TrainerCode:
 def _required(node: ast.expr) -> Iterator[str]:
     """The sections that `**node` unpacks without a default."""
     if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("kwargs.get") and len(node.args) == 1:
-        yield from (str(one.value) for one in node.args if isinstance(one, ast.Constant))
+        yield from (str(argument.value) for argument in node.args if isinstance(argument, ast.Constant))
     elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
         yield str(node.slice.value)

@@ -59,23 +59,23 @@ def either(walker: Walker, shell: Shell, ways: Sequence[Node | Sequence[Node]], 
     branches = [shell.copy() for _ in ways] + ([shell.copy()] if or_none else [])
     for way, branch in zip(ways, branches, strict=False):
         branch.certain = False
-        for one in way if isinstance(way, Sequence) else (way,):
-            walker.walk(one, branch)
+        for statement in way if isinstance(way, Sequence) else (way,):
+            walker.walk(statement, branch)
     shell.merge(branches)
 
 
 def conditional(walker: Walker, node: Node, shell: Shell) -> None:
     """`if`: the branch that is taken; where that is not known, all of them."""
     condition, ways, open_end = node.child_by_field_name("condition"), [], True
-    taken = holds(condition, shell) if condition is not None else None
+    condition_holds = holds(condition, shell) if condition is not None else None
     body = [child for child in node.named_children if not _is_condition(child, node)]
     plain = [child for child in body if child.type not in ("elif_clause", "else_clause")]
     clauses = [child for child in body if child.type in ("elif_clause", "else_clause")]
     if condition is not None:
         walker.walk(condition, shell)
-    if taken is not False:
+    if condition_holds is not False:
         ways.append(plain)
-    for clause in clauses if taken is not True else ():
+    for clause in clauses if condition_holds is not True else ():
         inner = clause.named_children
         if clause.type == "else_clause":
             ways.append(inner)
@@ -87,7 +87,7 @@ def conditional(walker: Walker, node: Node, shell: Shell) -> None:
         if known is True:
             open_end = False
             break
-    if taken is True:
+    if condition_holds is True:
         open_end = False
     if not ways:
         return
@@ -102,12 +102,12 @@ def loop(walker: Walker, node: Node, shell: Shell) -> None:
     """`for NAME in …`: the body once, with the name's value where there is one only."""
     body, name = node.child_by_field_name("body"), node.child_by_field_name("variable")
     items = [child for child in node.named_children if child not in (body, name)]
-    found = [word for child in items if child.type != "comment" for word in words(child, shell)]
+    values = [word for child in items if child.type != "comment" for word in words(child, shell)]
     if name is not None:
         key, line = source_of(name), line_of(node)
-        one = (Piece(text=found[0].text, line=line),) if len(found) == 1 and found[0].known else None
+        value = (Piece(text=values[0].text, line=line),) if len(values) == 1 and values[0].known else None
         why = f"{key} takes several values in a loop"
-        shell.assign(key, one or unknown(f"${key}", why, line), line=line)
+        shell.assign(key, value or unknown(f"${key}", why, line), line=line)
     if body is not None:
         either(walker, shell, [body], or_none=False)
 
@@ -130,6 +130,6 @@ def case(walker: Walker, node: Node, shell: Shell) -> None:
     either(walker, shell, ways)
 
 
-def _is_condition(child: Node, of: Node) -> bool:
-    condition = of.child_by_field_name("condition")
+def _is_condition(child: Node, parent: Node) -> bool:
+    condition = parent.child_by_field_name("condition")
     return condition is not None and child == condition

@@ -57,15 +57,17 @@ class TrainerCall:
         """Each `${NAME: value}` of a variable that nothing sets: its line, the name, the value."""
         known = {*self.command.exported, *self.command.unexported, *self.environment}
         return [
-            (number, found[1], found[2])
+            (number, match[1], match[2])
             for number, line in enumerate(self.lines, 1)
             if not line.lstrip().startswith("#")
-            for found in _SUBSTRING.finditer(line)
-            if found[1] not in known
+            for match in _SUBSTRING.finditer(line)
+            if match[1] not in known
         ]
 
     @property
     def after(self) -> tuple[Command, ...]:
         """The commands of the same file that are written behind the call."""
         start = self.command.end_byte
-        return tuple(one for one in self.commands if one.source == self.path and one.start_byte >= start)
+        return tuple(
+            command for command in self.commands if command.source == self.path and command.start_byte >= start
+        )

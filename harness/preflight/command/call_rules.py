@@ -43,7 +43,9 @@ def no_call(path: Path, raw: bytes, interpreter: ShellInterpreter) -> Iterator[P
         )
         return
     why = "no line calls torchrun, funasr/bin/train.py or funasr-train"
-    misread = [(one, place) for one in interpreter.commands if (place := mentions_trainer(one.words)) is not None]
+    misread = [
+        (command, place) for command in interpreter.commands if (place := mentions_trainer(command.words)) is not None
+    ]
     if commented:
         why = "the call is commented out"
     elif misread:
@@ -76,14 +78,14 @@ def _unreadable(path: Path, text: bytes, call: TrainerCall | None) -> Iterator[P
     root = tree_of(text)
     if not root.has_error:
         return
-    whole = text.decode("utf-8", "replace")
-    quote = unclosed(whole)
+    full_text = text.decode("utf-8", "replace")
+    quote = unclosed(full_text)
     lines = [int(node.start_point[0]) + 1 for node in _faults(root)]
-    near = [one for one in lines if call is not None and call.command.line - 1 <= one <= call.command.end_line + 1]
+    near = [line for line in lines if call is not None and call.command.line - 1 <= line <= call.command.end_line + 1]
     start = quote or next(iter(near if call is not None else lines), None)
     if start is None:
         return
-    shown = (whole.split("\n") + [""] * 2)[start - 1].strip()[:120]
+    shown = (full_text.split("\n") + [""] * 2)[start - 1].strip()[:120]
     yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="shell-syntax",
@@ -99,28 +101,28 @@ def _unreadable(path: Path, text: bytes, call: TrainerCall | None) -> Iterator[P
 
 
 def _faults(root: Node) -> Iterator[Node]:
-    rest = [root]
-    while rest:
-        node = rest.pop()
+    to_visit = [root]
+    while to_visit:
+        node = to_visit.pop()
         if node.type == "ERROR" or node.is_missing:
             yield node
-        rest += reversed([child for child in node.children if child.has_error or child.is_missing])
+        to_visit += reversed([child for child in node.children if child.has_error or child.is_missing])
 
 
 def _unset(call: TrainerCall) -> Iterator[PreflightFinding]:
     """Variables in the call that nothing sets."""
     launcher = [*call.launch.options.values(), *([call.launch.trainer] if call.launch.trainer else [])]
     in_words: dict[str, list[Word]] = {}
-    for word in [*launcher, *(one.word for one in call.hydra.overrides)]:
+    for word in [*launcher, *(override.word for override in call.hydra.overrides)]:
         for name in word.unset:
             in_words.setdefault(name, []).append(word)
     for name in dict.fromkeys([*call.command.unset, *in_words]):
         words = in_words.get(name, [])
         keys = [word.text.lstrip("+~").partition("=")[0] for word in words if word.text.startswith("+")]
         near = difflib.get_close_matches(name, [*call.command.exported, *call.command.unexported], 1, 0.8)
-        gone = name in call.command.unset or any(word in launcher for word in words)
+        word_vanishes = name in call.command.unset or any(word in launcher for word in words)
         yield PreflightFinding(
-            severity=_unset_severity(call, name, keys, gone=gone, mistyped=bool(near)),
+            severity=_unset_severity(call, name, keys, word_vanishes=word_vanishes, mistyped=bool(near)),
             rule="variable-not-set",
             message=(
                 f"{_why_unset(call, name)}: bash puts an empty text there"
@@ -140,14 +142,16 @@ def _why_unset(call: TrainerCall, name: str) -> str:
     return f"nothing in the script sets ${name}"
 
 
-def _unset_severity(call: TrainerCall, name: str, keys: list[str], *, gone: bool, mistyped: bool) -> Severity:
-    deepspeed = any(one.key == "train_conf.use_deepspeed" and one.value is True for one in call.hydra.overrides)
+def _unset_severity(call: TrainerCall, name: str, keys: list[str], *, word_vanishes: bool, mistyped: bool) -> Severity:
+    deepspeed = any(
+        override.key == "train_conf.use_deepspeed" and override.value is True for override in call.hydra.overrides
+    )
     if set(keys) <= {"train_conf.deepspeed_config"} and keys and not deepspeed:
         return Severity.MINOR
     if name.isupper() or name.isdigit():
         # An upper-case name is by custom one of the environment, an argument may be optional.
-        return Severity.WRONG if mistyped and gone else Severity.MINOR
-    if gone or set(keys) & _NEEDED:
+        return Severity.WRONG if mistyped and word_vanishes else Severity.MINOR
+    if word_vanishes or set(keys) & _NEEDED:
         return Severity.BROKEN
     return Severity.WRONG if any("_conf." in key for key in keys) else Severity.MINOR
 

@@ -48,8 +48,8 @@ def holds(node: Node, shell: Shell) -> bool | None:
             return None
 
 
-def _not(found: bool | None) -> bool | None:
-    return None if found is None else not found
+def _not(truth: bool | None) -> bool | None:
+    return None if truth is None else not truth
 
 
 def _of_two(node: Node, shell: Shell) -> bool | None:
@@ -58,22 +58,22 @@ def _of_two(node: Node, shell: Shell) -> bool | None:
     left, sign, right = node.children
     mark = source_of(sign)
     if mark in ("&&", "||", "-a", "-o"):
-        one, two = holds(left, shell), holds(right, shell)
+        left_holds, right_holds = holds(left, shell), holds(right, shell)
         decides = mark in ("||", "-o")
-        if decides in (one, two):
+        if decides in (left_holds, right_holds):
             return decides
-        return None if None in (one, two) else not decides
-    one_text, two_text = _text(left, shell), _text(right, shell)
-    return None if one_text is None or two_text is None else compared(one_text, mark, two_text)
+        return None if None in (left_holds, right_holds) else not decides
+    left_text, right_text = _text(left, shell), _text(right, shell)
+    return None if left_text is None or right_text is None else compared(left_text, mark, right_text)
 
 
-def compared(one: str, sign: str, two: str) -> bool | None:
+def compared(left: str, sign: str, right: str) -> bool | None:
     """What `[ one sign two ]` says."""
     if sign in _NUMBERS:
-        whole = all(re.fullmatch(r"-?\d{1,15}", text.strip()) for text in (one, two))
-        return _NUMBERS[sign](int(one), int(two)) if whole else None
-    if sign in ("=", "==", "!=") and not re.search(r"[*?\[]", two):
-        return (one == two) == (sign != "!=")
+        are_integers = all(re.fullmatch(r"-?\d{1,15}", text.strip()) for text in (left, right))
+        return _NUMBERS[sign](int(left), int(right)) if are_integers else None
+    if sign in ("=", "==", "!=") and not re.search(r"[*?\[]", right):
+        return (left == right) == (sign != "!=")
     return None
 
 
@@ -94,14 +94,14 @@ def _text(node: Node, shell: Shell) -> str | None:
 
 
 def _command(node: Node, shell: Shell) -> bool | None:
-    found = [
+    command_words = [
         word
         for child in node.named_children
         for word in words(child.named_children[0] if child.type == "command_name" else child, shell)
     ]
-    if not found or any(not word.known for word in found):
+    if not command_words or any(not word.known for word in command_words):
         return None
-    name, arguments = found[0].text, [word.text for word in found[1:]]
+    name, arguments = command_words[0].text, [word.text for word in command_words[1:]]
     if name in ("true", ":", "false"):
         return name != "false"
     if name == "test" and len(arguments) == 3:

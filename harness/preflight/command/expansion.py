@@ -77,9 +77,9 @@ def expand(node: Node, shell: Shell, *, quoted: bool = False) -> Value:
             return tuple(piece for child in node.named_children for piece in expand(child, shell, quoted=True))
         case "simple_expansion":
             name = source_of(node)[1:]
-            held = parameters.variable(name, shell, line)
-            one = held if name in "@*" else parameters.element(held, None, source_of(node), line)
-            return parameters.here(one, kind, line)
+            variable = parameters.variable(name, shell, line)
+            chosen = variable if name in "@*" else parameters.element(variable, None, source_of(node), line)
+            return parameters.here(chosen, kind, line)
         case "expansion":
             return _expansion(node, shell, kind)
         case "command_substitution":
@@ -109,9 +109,9 @@ def _string(node: Node, shell: Shell) -> Iterator[Piece]:
 def _in_quotes(text: str, line: int) -> Iterator[Piece]:
     """`\\` before `$`, a backtick, `"`, `\\` is taken away; at a line's end the line goes on."""
     for number, part in enumerate(text.split("\\\n")):
-        whole = re.sub(r'\\([$`"\\])', r"\1", part)
-        if whole:
-            yield Piece(text=whole, line=line + number, kind=Kind.QUOTED)
+        unescaped = re.sub(r'\\([$`"\\])', r"\1", part)
+        if unescaped:
+            yield Piece(text=unescaped, line=line + number, kind=Kind.QUOTED)
         line += part.count("\n")
 
 
@@ -130,7 +130,7 @@ def _unescaped(text: str) -> str:
 
 
 def _ansi(text: str) -> str:
-    return re.sub(r"\\(.)", lambda found: _ANSI.get(found[1], found[0]), text)
+    return re.sub(r"\\(.)", lambda match: _ANSI.get(match[1], match[0]), text)
 
 
 def _tilde(pieces: Value, shell: Shell) -> Value:

@@ -82,12 +82,12 @@ class HydraWords:
 def read(words: Sequence[Word]) -> HydraWords:
     """The words taken apart."""
     options: dict[str, Word] = {}
-    plain, strays, rest = [], [], list(words)
-    while rest:
-        word = rest.pop(0)
+    plain, strays, remaining = [], [], list(words)
+    while remaining:
+        word = remaining.pop(0)
         name, equals, text = word.text.partition("=")
         if word.text == "--":
-            plain += rest
+            plain += remaining
             break
         if not word.text.startswith("-"):
             plain.append(word)
@@ -95,7 +95,9 @@ def read(words: Sequence[Word]) -> HydraWords:
             options[_FLAGS[name]] = word
         elif name in _WITH_VALUE:
             value = Word(text=text, line=word.line, unknown=word.unknown, unset=word.unset)
-            options[_WITH_VALUE[name]] = value if equals else rest.pop(0) if rest else Word(text="", line=word.line)
+            options[_WITH_VALUE[name]] = (
+                value if equals else remaining.pop(0) if remaining else Word(text="", line=word.line)
+            )
         else:
             strays.append(word)
     return HydraWords(
@@ -171,17 +173,17 @@ def override(word: Word) -> Override:
 def plain(value: Any) -> Any:
     """Hydra's value without its own classes for quoted texts."""
     if isinstance(value, list):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     if isinstance(value, dict):
-        return {str(plain(name)): plain(one) for name, one in value.items()}
+        return {str(plain(name)): plain(item) for name, item in value.items()}
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(getattr(value, "text", value))
 
 
 def leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
     """The settings that one override makes: hydra merges a dict with what is there, key by key."""
     if isinstance(value, dict):
-        for name, one in value.items():
-            yield from leaves(f"{key}.{name}", one)
+        for name, item in value.items():
+            yield from leaves(f"{key}.{name}", item)
     else:
         yield key, value
 

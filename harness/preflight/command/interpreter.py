@@ -85,7 +85,7 @@ class ShellInterpreter:
 
     def declaration(self, node: Node, shell: Shell) -> None:
         """`export NAME=value`, `declare -x`, `local`."""
-        exported = source_of(node.children[0]) == "export" or any(source_of(one) == "-x" for one in node.children)
+        exported = source_of(node.children[0]) == "export" or any(source_of(child) == "-x" for child in node.children)
         for child in node.named_children:
             if child.type == "variable_assignment":
                 self.assignment(child, shell, exported=exported)
@@ -104,49 +104,51 @@ class ShellInterpreter:
         inner = shell.copy()
         for child in before[len(lines) :]:
             self.assignment(child, inner, exported=True)
-        found = self.words_of(node, name, shell)
-        vanished = tuple(one for word in found if not _there(word) for one in word.unset)
-        kept = tuple(word for word in found if _there(word))
+        command_words = self.words_of(node, name, shell)
+        vanished = tuple(
+            name_of_variable for word in command_words if not _is_present(word) for name_of_variable in word.unset
+        )
+        remaining = tuple(word for word in command_words if _is_present(word))
         variables = inner.variables.items()
         self.commands.append(
             Command(
-                words=kept,
+                words=remaining,
                 line=line_of(name),
                 end_line=int(node.end_point[0]) + 1,
                 start_byte=node.start_byte,
                 end_byte=node.end_byte,
                 source=shell.script,
                 directory=shell.directory,
-                exported={key: one.value for key, one in variables if one.exported},
-                unexported=frozenset(key for key, one in variables if not one.exported),
+                exported={key: variable.value for key, variable in variables if variable.exported},
+                unexported=frozenset(key for key, variable in variables if not variable.exported),
                 unset=vanished,
                 certain=shell.certain,
             )
         )
-        if kept:
-            self.effect(unwrapped(kept), shell)
+        if remaining:
+            self.effect(unwrapped(remaining), shell)
 
     def words_of(self, node: Node, name: Node, shell: Shell) -> list[Word]:
         """Bash joins words where a backslash at a line's end has no blank before it and none behind."""
-        found: list[Word] = []
+        joined_words: list[Word] = []
         text, end = whole(node), -1
         for child in node.children:
             if child.start_byte < name.start_byte or "redirect" in child.type:
                 continue
             new = words(child.named_children[0] if child.type == "command_name" else child, shell)
-            if new and found and text[end : child.start_byte] == b"\\\n":
-                new = [together(found.pop(), new[0]), *new[1:]]
-            found += new
+            if new and joined_words and text[end : child.start_byte] == b"\\\n":
+                new = [together(joined_words.pop(), new[0]), *new[1:]]
+            joined_words += new
             end = child.end_byte
         if _ESCAPED_BLANK.match(text, end):
-            found.append(Word(text=" ", line=int(node.end_point[0]) + 1, quoted=True))
-        return found
+            joined_words.append(Word(text=" ", line=int(node.end_point[0]) + 1, quoted=True))
+        return joined_words
 
-    def effect(self, found: Sequence[Word], shell: Shell) -> None:
+    def effect(self, command_words: Sequence[Word], shell: Shell) -> None:
         """What a command does to the shell itself."""
-        if not found or not found[0].known:
+        if not command_words or not command_words[0].known:
             return
-        name, arguments = found[0].text, found[1:]
+        name, arguments = command_words[0].text, command_words[1:]
         if name in shell.functions:
             self.call(shell.functions[name], arguments, shell)
         elif name in (".", "source"):
@@ -223,7 +225,7 @@ class ShellInterpreter:
         if script is None:
             self.not_followed += [word.text for word in plain[:1]]
             return
-        shell.variables = {key: one for key, one in shell.variables.items() if one.exported}
+        shell.variables = {key: variable for key, variable in shell.variables.items() if variable.exported}
         shell.functions, shell.script, shell.arguments = {}, script.path, tuple(plain[1:])
         self.depth += 1
         self.run(script, shell)
@@ -235,8 +237,8 @@ class ShellInterpreter:
             return None
         for folder in (Path(shell.directory), shell.script.parent):
             path = Path(posixpath.normpath(folder / arguments[0].text))
-            beside = path.is_relative_to(shell.directory) or path.is_relative_to(shell.script.parent)
-            text = read_text(path) if beside else None
+            in_project = path.is_relative_to(shell.directory) or path.is_relative_to(shell.script.parent)
+            text = read_text(path) if in_project else None
             if text is not None:
                 return Script(path=path, text=text)
         return None
@@ -255,7 +257,7 @@ class ShellInterpreter:
 def _of_other_lines(node: Node, assignments: Sequence[Node], name: Node) -> Sequence[Node]:
     """The assignments that end before the command's line: the grammar puts several in one line before the next one."""
     text = whole(node)
-    ends = [*(one.start_byte for one in assignments[1:]), name.start_byte]
+    ends = [*(assignment.start_byte for assignment in assignments[1:]), name.start_byte]
     for number in range(len(assignments), 0, -1):
         between = text[assignments[number - 1].end_byte : ends[number - 1]]
         if re.search(rb"(?<!\\)\n", between):
@@ -263,7 +265,7 @@ def _of_other_lines(node: Node, assignments: Sequence[Node], name: Node) -> Sequ
     return ()
 
 
-def _there(word: Word) -> bool:
+def _is_present(word: Word) -> bool:
     return bool(word.text or word.quoted or word.unknown)
 
 

@@ -43,9 +43,9 @@ def trainer_text(launch: Launch) -> str:
 def findings(call: TrainerCall) -> Iterator[PreflightFinding]:
     """Of a script."""
     unset = call.command.unset or call.false_defaults or any(word.unset for word in call.launch.options.values())
-    for one in of_words(call.launch) if not unset else ():
-        line = one.place.line or call.command.line
-        yield replace(one, place=call.place(line, one.place.key))
+    for finding in of_words(call.launch) if not unset else ():
+        line = finding.place.line or call.command.line
+        yield replace(finding, place=call.place(line, finding.place.key))
     yield from _devices(call)
 
 
@@ -86,9 +86,9 @@ def _trainer(launch: Launch) -> Iterator[PreflightFinding]:
         remedy = "$DISTRIBUTED_ARGS without quotes"
         yield _finding(Severity.BROKEN, "launcher-options-quoted", message, word.line, (repr(word.text[:80]),), remedy)
     elif launch.entry is None and launch.words and TRAINER_FILE.search(launch.words[0].text):
-        whole = f"{word.text} {launch.words[0].text}"
+        joined = f"{word.text} {launch.words[0].text}"
         message = f"a blank in the trainer's path makes two words of it: {launch.launcher} looks for {word.text}"
-        yield _finding(Severity.BROKEN, "trainer-path-with-blank", message, word.line, (whole,), f'"{whole}"')
+        yield _finding(Severity.BROKEN, "trainer-path-with-blank", message, word.line, (joined,), f'"{joined}"')
     elif word.text.startswith("+") or (launch.entry is None and "=" in word.text):
         message = f"{launch.launcher} takes the first setting for the trainer's file: no trainer is named before it"
         remedy = f"{launch.launcher} … funasr/bin/train_ds.py {word.text}"
@@ -172,8 +172,8 @@ def _devices(call: TrainerCall) -> Iterator[PreflightFinding]:
     if text is None or value is None:
         return
     line = next((piece.line for piece in value), call.command.line)
-    devices = [one.strip() for one in text.split(",")]
-    on_cpu = any(one.key == "device" and one.value == "cpu" for one in call.hydra.overrides)
+    devices = [device.strip() for device in text.split(",")]
+    on_cpu = any(override.key == "device" and override.value == "cpu" for override in call.hydra.overrides)
     fault = _device_fault(text, devices)
     if fault and not on_cpu:
         yield PreflightFinding(
@@ -193,30 +193,30 @@ def _device_fault(text: str, devices: list[str]) -> str:
         return "the trainer sees no GPU, and its default device is a GPU"
     if len(set(devices)) < len(devices) and all(map(_DEVICE.match, devices)):
         return "a GPU that is named twice makes CUDA see none"
-    wrong = [one for one in devices if one and not _DEVICE.match(one)]
+    wrong = [device for device in devices if device and not _DEVICE.match(device)]
     return f"{wrong[0]!r} is no number of a GPU, and CUDA stops reading there" if wrong else ""
 
 
 def _counts(call: TrainerCall, devices: list[str], line: int) -> Iterator[PreflightFinding]:
-    started, seen = processes(call.launch), len([one for one in devices if one])
-    on_cpu = any(one.key == "device" and one.value == "cpu" for one in call.hydra.overrides)
-    if not started or started == seen or call.launch.launcher == "deepspeed" or on_cpu:
+    started, visible = processes(call.launch), len([device for device in devices if device])
+    on_cpu = any(override.key == "device" and override.value == "cpu" for override in call.hydra.overrides)
+    if not started or started == visible or call.launch.launcher == "deepspeed" or on_cpu:
         return
     option = call.launch.options.get(PROCESSES.get(call.launch.launcher, ""))
     name = PROCESSES.get(call.launch.launcher, "nproc-per-node").replace("-", "_")
-    if started > seen:
+    if started > visible:
         message = (
-            f"{started} processes are started and {seen} GPU{'s are' if seen != 1 else ' is'} visible: "
-            f"process {seen} requests a GPU that does not exist (invalid device ordinal), and all stop"
+            f"{started} processes are started and {visible} GPU{'s are' if visible != 1 else ' is'} visible: "
+            f"process {visible} requests a GPU that does not exist (invalid device ordinal), and all stop"
         )
     else:
         trains = "es train" if started != 1 else " trains"
-        message = f"{started} process{trains}, and {seen} GPUs are visible: the rest is idle"
+        message = f"{started} process{trains}, and {visible} GPUs are visible: the rest is idle"
     yield PreflightFinding(
-        severity=Severity.BROKEN if started > seen else Severity.MINOR,
-        rule="more-processes-than-gpus" if started > seen else "idle-gpus",
+        severity=Severity.BROKEN if started > visible else Severity.MINOR,
+        rule="more-processes-than-gpus" if started > visible else "idle-gpus",
         message=message,
         place=call.place(option.line if option else call.command.line, name),
         evidence=(f"line {line}: CUDA_VISIBLE_DEVICES={','.join(devices)}", f"--{name} {started}"),
-        remedy=f"--{name} {seen}" if call.launch.launcher in PROCESSES else f"torchrun --nproc_per_node {seen} …",
+        remedy=f"--{name} {visible}" if call.launch.launcher in PROCESSES else f"torchrun --nproc_per_node {visible} …",
     )

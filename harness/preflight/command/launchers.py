@@ -65,21 +65,21 @@ class Launch:
 
 def launch_of(words: Sequence[Word]) -> Launch | None:
     """The trainer's call in a command's words; None where this is no training."""
-    rest = unwrapped(words)
-    if not rest:
+    remaining = unwrapped(words)
+    if not remaining:
         return None
-    name = posixpath.basename(rest[0].text)
-    if found := TRAINER_PROGRAM.search(rest[0].text):
-        return Launch(launcher="", trainer=rest[0], entry=_entry(found), words=rest[1:])
-    if TRAINER_FILE.search(rest[0].text):
-        return _if_training(_trained(Launch(launcher=""), rest))
+    name = posixpath.basename(remaining[0].text)
+    if match := TRAINER_PROGRAM.search(remaining[0].text):
+        return Launch(launcher="", trainer=remaining[0], entry=_entry(match), words=remaining[1:])
+    if TRAINER_FILE.search(remaining[0].text):
+        return _if_training(_trained(Launch(launcher=""), remaining))
     if name in ("torchrun", "deepspeed"):
-        return _if_training(_through(name, rest[1:], adds=name == "deepspeed"))
-    if name == "accelerate" and len(rest) > 1 and rest[1].text == "launch":
-        return _if_training(_through(name, rest[2:]))
+        return _if_training(_through(name, remaining[1:], adds=name == "deepspeed"))
+    if name == "accelerate" and len(remaining) > 1 and remaining[1].text == "launch":
+        return _if_training(_through(name, remaining[2:]))
     if _PYTHON.match(name):
-        return _if_training(_of_python(rest[1:]))
-    return _by_another_program(rest)
+        return _if_training(_of_python(remaining[1:]))
+    return _by_another_program(remaining)
 
 
 _READS_FILES = frozenset(
@@ -94,48 +94,48 @@ _READS_FILES = frozenset(
 
 def mentions_trainer(words: Sequence[Word]) -> int | None:
     """The place of a trainer in the words of a program that starts none as far as is known here; None without one."""
-    rest = unwrapped(words)
-    if len(rest) < 2 or posixpath.basename(rest[0].text) in _READS_FILES:
+    remaining = unwrapped(words)
+    if len(remaining) < 2 or posixpath.basename(remaining[0].text) in _READS_FILES:
         return None
-    for place, word in enumerate(rest[1:], 1):
+    for place, word in enumerate(remaining[1:], 1):
         text = word.text
         if TRAINER_FILE.search(text) or TRAINER_MODULE.search(text) or TRAINER_PROGRAM.search(text):
             return place
     return None
 
 
-def _by_another_program(rest: Sequence[Word]) -> Launch | None:
+def _by_another_program(words: Sequence[Word]) -> Launch | None:
     """A trainer that a program starts which is not known here, such as `mpirun`."""
-    place = mentions_trainer(rest)
-    name = posixpath.basename(rest[0].text)
+    place = mentions_trainer(words)
+    name = posixpath.basename(words[0].text)
     looks_like = difflib.get_close_matches(name, ("torchrun", "python", "python3", "deepspeed", "accelerate"), 1, 0.75)
-    if place is None or looks_like or not re.match(r"[A-Za-z_./~$]", rest[0].text):
+    if place is None or looks_like or not re.match(r"[A-Za-z_./~$]", words[0].text):
         return None
-    return _trained(Launch(launcher=name, module=rest[place - 1].text == "-m"), rest[place:])
+    return _trained(Launch(launcher=name, module=words[place - 1].text == "-m"), words[place:])
 
 
 def _of_python(words: Sequence[Word]) -> Launch:
-    rest = list(words)
-    while rest and re.match(r"-[uBOsSEIWX]", rest[0].text):
-        rest = rest[2 if rest[0].text in ("-W", "-X") else 1 :]
-    if len(rest) > 1 and rest[0].text == "-m":
-        launcher = {"torch.distributed.launch": "torchrun", "torch.distributed.run": "torchrun"}.get(rest[1].text)
-        if rest[1].text == "accelerate.commands.launch":
+    remaining = list(words)
+    while remaining and re.match(r"-[uBOsSEIWX]", remaining[0].text):
+        remaining = remaining[2 if remaining[0].text in ("-W", "-X") else 1 :]
+    if len(remaining) > 1 and remaining[0].text == "-m":
+        launcher = {"torch.distributed.launch": "torchrun", "torch.distributed.run": "torchrun"}.get(remaining[1].text)
+        if remaining[1].text == "accelerate.commands.launch":
             launcher = "accelerate"
         if launcher:
-            return _through(launcher, rest[2:], adds=rest[1].text.endswith("distributed.launch"))
-        return _trained(Launch(launcher="python", module=True), rest[1:])
-    if rest and rest[0].text.endswith("torch/distributed/launch.py"):
-        return _through("torchrun", rest[1:], adds=True)
-    return _trained(Launch(launcher="python"), rest)
+            return _through(launcher, remaining[2:], adds=remaining[1].text.endswith("distributed.launch"))
+        return _trained(Launch(launcher="python", module=True), remaining[1:])
+    if remaining and remaining[0].text.endswith("torch/distributed/launch.py"):
+        return _through("torchrun", remaining[1:], adds=True)
+    return _trained(Launch(launcher="python"), remaining)
 
 
 def _through(launcher: str, words: Sequence[Word], *, adds: bool = False) -> Launch:
     """The launcher's options, then the trainer."""
     options: dict[str, Word] = {}
-    rest, module = list(words), False
-    while rest and rest[0].text.startswith("-"):
-        word = rest.pop(0)
+    remaining, module = list(words), False
+    while remaining and remaining[0].text.startswith("-"):
+        word = remaining.pop(0)
         if word.text == "--":
             break
         name, equals, text = word.text.lstrip("-").partition("=")
@@ -146,27 +146,27 @@ def _through(launcher: str, words: Sequence[Word], *, adds: bool = False) -> Lau
             options[name] = Word(text=text, line=word.line, unknown=word.unknown, unset=word.unset)
         elif name in _FLAGS[launcher] or (len(name) == 1 and name not in _SHORT_WITH_VALUE[launcher]):
             options[name] = word
-        elif not rest or rest[0].text.startswith("--"):
+        elif not remaining or remaining[0].text.startswith("--"):
             # The value is missing; a variable that is not set leaves its name at the word that follows.
-            options[name] = Word(text="", line=word.line, unset=rest[0].unset if rest else ())
+            options[name] = Word(text="", line=word.line, unset=remaining[0].unset if remaining else ())
         else:
-            options[name] = rest.pop(0)
+            options[name] = remaining.pop(0)
     adds = adds and not {"use-env", "no-local-rank"} & set(options)
-    return _trained(Launch(launcher=launcher, options=options, module=module, adds_local_rank=adds), rest)
+    return _trained(Launch(launcher=launcher, options=options, module=module, adds_local_rank=adds), remaining)
 
 
-def _trained(launch: Launch, rest: Sequence[Word]) -> Launch:
+def _trained(launch: Launch, words: Sequence[Word]) -> Launch:
     from dataclasses import replace
 
-    if not rest:
+    if not words:
         return launch
-    text = rest[0].text
-    found = TRAINER_MODULE.search(text) if launch.module else TRAINER_FILE.search(text) or TRAINER_PROGRAM.search(text)
-    return replace(launch, trainer=rest[0], entry=_entry(found), words=tuple(rest[1:]))
+    text = words[0].text
+    match = TRAINER_MODULE.search(text) if launch.module else TRAINER_FILE.search(text) or TRAINER_PROGRAM.search(text)
+    return replace(launch, trainer=words[0], entry=_entry(match), words=tuple(words[1:]))
 
 
-def _entry(found: re.Match[str] | None) -> str | None:
-    return found[1].replace("-", "_") if found else None
+def _entry(match: re.Match[str] | None) -> str | None:
+    return match[1].replace("-", "_") if match else None
 
 
 def _if_training(launch: Launch) -> Launch | None:

@@ -54,17 +54,17 @@ def _refused(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     if words.strays:
         first = words.strays[0]
         name = first.text.lstrip("-").partition("=")[0]
-        own = first.text.partition("=")[0] in PREFLIGHT_OPTIONS and not file
+        of_preflight = first.text.partition("=")[0] in PREFLIGHT_OPTIONS and not file
         launching = name.replace("-", "_") in ("nproc_per_node", "nnodes", "node_rank", "master_addr", "master_port")
         remedy = f"++{first.text.lstrip('-')}"
-        if own:
+        if of_preflight:
             remedy = f"{first.text} before the `--`"
         elif launching:
             remedy = f"{first.text} before the trainer's file" if file else "--gpus N before the `--`"
         elif "=" not in first.text:
             remedy = f"++{name}=…"
         message = "hydra takes a word with dashes for an option of its own and refuses it: the trainer does not start"
-        if own:
+        if of_preflight:
             message = "an option of preflight comes after `--`, where the trainer's arguments are"
         yield PreflightFinding(
             severity=Severity.BROKEN,
@@ -88,42 +88,44 @@ def _refused(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
 
 def _sweeps(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     by_cause: dict[str, list[Override]] = {}
-    for one in words.overrides:
-        if one.sweep and "multirun" not in words.options:
-            by_cause.setdefault(swept(one)[0], []).append(one)
+    for override in words.overrides:
+        if override.sweep and "multirun" not in words.options:
+            by_cause.setdefault(swept(override)[0], []).append(override)
     for why, several in by_cause.items():
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="hydra-sweep",
             message=f"hydra takes the value for several runs and stops (Ambiguous value for argument): {why}",
             place=_place(file, several[0].word, several[0].key),
-            evidence=tuple(f"hydra receives {one.word.text[:200]}" for one in several[:MOST_SHOWN]),
+            evidence=tuple(f"hydra receives {override.word.text[:200]}" for override in several[:MOST_SHOWN]),
             remedy=swept(several[0])[1],
             count=len(several),
         )
 
 
-def swept(one: Override) -> tuple[str, str]:
+def swept(override: Override) -> tuple[str, str]:
     """Why hydra sees several runs in a value, and the line to type."""
-    typed, prefix = one.typed_value, one.prefix or "++"
+    typed, prefix = override.typed_value, override.prefix or "++"
     if call := re.match(r"(\w+)\(", typed):
-        return f"{call[1]}() is a function of hydra's", as_text(prefix, one.key, typed)
+        return f"{call[1]}() is a function of hydra's", as_text(prefix, override.key, typed)
     if re.fullmatch(r"\d+,\d+", typed):
-        return "a comma is no decimal point", f"{prefix}{one.key}={typed.replace(',', '.')}"
+        return "a comma is no decimal point", f"{prefix}{override.key}={typed.replace(',', '.')}"
     items = ",".join(item.strip() for item in typed.split(","))
-    as_list = f"'{prefix}{one.key}=[{items}]'"
+    as_list = f"'{prefix}{override.key}=[{items}]'"
     why = "the shell took the quotes, and a bare comma separates runs"
-    return why, f"{as_text(prefix, one.key, typed)} for a text, {as_list} for a list"
+    return why, f"{as_text(prefix, override.key, typed)} for a text, {as_list} for a list"
 
 
 def _unreadable(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     """One finding for each cause, however many words it concerns."""
     by_message: dict[str, list[UnreadableWord]] = {}
-    for one in unreadable(words, in_script=bool(file)):
-        by_message.setdefault(one.message, []).append(one)
+    for unreadable_word in unreadable(words, in_script=bool(file)):
+        by_message.setdefault(unreadable_word.message, []).append(unreadable_word)
     for message, several in by_message.items():
         first = several[0].override
-        received = [f"hydra receives {one.override.word.text[:200]!r}" for one in several[:MOST_SHOWN]]
+        received = [
+            f"hydra receives {unreadable_word.override.word.text[:200]!r}" for unreadable_word in several[:MOST_SHOWN]
+        ]
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="hydra-cannot-read",
@@ -139,12 +141,17 @@ def _without_plus(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     """`key=value` and `~key`: FunASR's trainer starts from an empty config, in which there is no key yet."""
     if "config-name" in words.options:
         return
-    given: list[str] = []
-    for one in words.overrides:
-        outside = not one.key.strip() or one.error or one.key[0] in "$`" or one.key.startswith(("hydra.", "hydra/"))
-        there = one.key in given or any(key.startswith(f"{one.key}.") for key in given)
-        if not outside and one.prefix in ("", "~") and not there:
-            removing = one.prefix == "~"
+    keys_so_far: list[str] = []
+    for override in words.overrides:
+        outside = (
+            not override.key.strip()
+            or override.error
+            or override.key[0] in "$`"
+            or override.key.startswith(("hydra.", "hydra/"))
+        )
+        is_set = override.key in keys_so_far or any(key.startswith(f"{override.key}.") for key in keys_so_far)
+        if not outside and override.prefix in ("", "~") and not is_set:
+            removing = override.prefix == "~"
             yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="setting-without-plus",
@@ -153,30 +160,30 @@ def _without_plus(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
                     if removing
                     else "without ++ hydra changes only keys that it knows, and it knows none: the trainer stops"
                 ),
-                place=_place(file, one.word, one.key),
-                evidence=(f"hydra: Could not {'remove' if removing else 'override'} {one.key!r}",),
-                remedy=f"++{one.key}=null" if removing else f"++{one.word.text}",
+                place=_place(file, override.word, override.key),
+                evidence=(f"hydra: Could not {'remove' if removing else 'override'} {override.key!r}",),
+                remedy=f"++{override.key}=null" if removing else f"++{override.word.text}",
             )
-        elif not outside and one.prefix == "+" and there:
+        elif not outside and override.prefix == "+" and is_set:
             yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="setting-appended-twice",
                 message="with a single + hydra only adds keys, and this one is there already: the trainer stops",
-                place=_place(file, one.word, one.key),
-                evidence=("hydra: Could not append to config. An item is already at " + repr(one.key),),
-                remedy=f"+{one.word.text}",
+                place=_place(file, override.word, override.key),
+                evidence=("hydra: Could not append to config. An item is already at " + repr(override.key),),
+                remedy=f"+{override.word.text}",
             )
-        if not outside and one.prefix != "~":
-            given.append(one.key)
+        if not outside and override.prefix != "~":
+            keys_so_far.append(override.key)
 
 
 def _twice(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     by_key: dict[str, list[Override]] = {}
-    for one in words.overrides:
-        if one.key and not one.error and one.prefix != "~":
-            by_key.setdefault(one.key, []).append(one)
+    for override in words.overrides:
+        if override.key and not override.error and override.prefix != "~":
+            by_key.setdefault(override.key, []).append(override)
     for key, several in by_key.items():
-        values = {_spelled(one) for one in several}
+        values = {_spelled(override) for override in several}
         if len(values) < 2 or isinstance(several[-1].value, dict):
             continue
         last = several[-1]
@@ -185,32 +192,46 @@ def _twice(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
             rule="setting-given-twice",
             message=f"given {len(several)} times with different values: the last one, {_spelled(last)}, is in force",
             place=_place(file, last.word, key),
-            evidence=tuple(f"{f'line {one.word.line}: ' if file else ''}{one.word.text[:120]}" for one in several[:4]),
+            evidence=tuple(
+                f"{f'line {override.word.line}: ' if file else ''}{override.word.text[:120]}"
+                for override in several[:4]
+            ),
             remedy=f"keep one of them: {last.word.text[:120]}",
             count=len(several),
         )
 
 
-def _spelled(one: Override) -> str:
-    return one.word.text if one.unknown else repr(one.value) if not isinstance(one.value, str) else one.value
+def _spelled(override: Override) -> str:
+    return (
+        override.word.text
+        if override.unknown
+        else repr(override.value)
+        if not isinstance(override.value, str)
+        else override.value
+    )
 
 
 def _texts(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     """`no` and `None`, which hydra reads as texts; a text is true where the trainer asks yes or no."""
-    for one in words.overrides:
-        if not isinstance(one.value, str) or one.quoted or one.value.lower() not in _NO or one.error:
+    for override in words.overrides:
+        if (
+            not isinstance(override.value, str)
+            or override.quoted
+            or override.value.lower() not in _NO
+            or override.error
+        ):
             continue
-        switch = is_switch(one.key)
+        switch = is_switch(override.key)
         yield PreflightFinding(
             severity=Severity.WRONG if switch else Severity.MINOR,
             rule="word-for-no",
             message=(
-                f"hydra reads {one.value} as a text"
+                f"hydra reads {override.value} as a text"
                 + (", which is true wherever the trainer asks yes or no" if switch else ", not as nothing")
             ),
-            place=_place(file, one.word, one.key),
-            evidence=(f"{one.key} = {one.value!r}",),
-            remedy=f"{one.prefix}{one.key}={'false' if switch else 'null'}",
+            place=_place(file, override.word, override.key),
+            evidence=(f"{override.key} = {override.value!r}",),
+            remedy=f"{override.prefix}{override.key}={'false' if switch else 'null'}",
         )
 
 

@@ -36,15 +36,15 @@ def _argument(name: str, shell: Shell, line: int) -> Value:
         return (Piece(text=str(len(shell.arguments)), line=line),)
     if name in "@*":
         pieces: list[Piece] = []
-        for one in shell.arguments:
+        for argument in shell.arguments:
             pieces += [Piece(text="", line=line, ends_word=True)] if pieces else []
-            pieces.append(Piece(text=one.text, line=one.line, unknown="; ".join(one.unknown)))
+            pieces.append(Piece(text=argument.text, line=argument.line, unknown="; ".join(argument.unknown)))
         return tuple(pieces)
     place = int(name) - 1
     if place >= len(shell.arguments):
         return (Piece(text="", line=line, unset=name),)
-    one = shell.arguments[place]
-    return (Piece(text=one.text, line=one.line, unknown="; ".join(one.unknown)),)
+    argument_word = shell.arguments[place]
+    return (Piece(text=argument_word.text, line=argument_word.line, unknown="; ".join(argument_word.unknown)),)
 
 
 def expanded(source: str, operand: Callable[[], Value], shell: Shell, line: int, kind: Kind) -> Value:
@@ -53,77 +53,77 @@ def expanded(source: str, operand: Callable[[], Value], shell: Shell, line: int,
     text = source[2:-1]
     if counted := re.fullmatch(r"#(\w+)(?:\[[@*]\])?", text):
         return of_kind(_length(counted[1], text.endswith("]"), shell, line), kind)
-    found = re.fullmatch(r"(\w+|[@*])(\[[^\]]*\])?(.*)", text, re.DOTALL)
-    if found is None:
+    match = re.fullmatch(r"(\w+|[@*])(\[[^\]]*\])?(.*)", text, re.DOTALL)
+    if match is None:
         return at_run_time
-    name, index, rest = found.groups()
-    held = element(variable(name, shell, line), index, source, line)
-    if not rest:
-        return here(held, kind, line)
-    operator = next((one for one in _OPERATORS if rest.startswith(one)), "")
+    name, index, operation = match.groups()
+    value = element(variable(name, shell, line), index, source, line)
+    if not operation:
+        return here(value, kind, line)
+    operator = next((candidate for candidate in _OPERATORS if operation.startswith(candidate)), "")
     if operator in _DEFAULTS:
-        return _default(name, operator, held, operand(), shell, line, kind)
-    known, argument = text_of(held), rest[len(operator) :]
-    if known is None or any(piece.ends_word for piece in held) or re.search(r"[$`]", argument):
+        return _default(name, operator, value, operand(), shell, line, kind)
+    known, argument = text_of(value), operation[len(operator) :]
+    if known is None or any(piece.ends_word for piece in value) or re.search(r"[$`]", argument):
         return at_run_time
     changed = _changed(known, operator, argument)
     if changed is None:
         return at_run_time
-    return (Piece(text=changed, line=held[0].line if held else line, kind=kind),)
+    return (Piece(text=changed, line=value[0].line if value else line, kind=kind),)
 
 
-def here(held: Value, kind: Kind, line: int) -> Value:
+def here(value: Value, kind: Kind, line: int) -> Value:
     """A variable in a word: its own lines are kept where bash makes several words of it."""
-    if kind is Kind.QUOTED and not any(piece.ends_word for piece in held):
-        return tuple(replace(piece, kind=kind, line=line) for piece in held)
-    return of_kind(held, kind)
+    if kind is Kind.QUOTED and not any(piece.ends_word for piece in value):
+        return tuple(replace(piece, kind=kind, line=line) for piece in value)
+    return of_kind(value, kind)
 
 
 def _length(name: str, of_array: bool, shell: Shell, line: int) -> Value:
-    held = shell.get(name, line)
+    value = shell.get(name, line)
     if of_array:
-        return (Piece(text=str(sum(piece.ends_word for piece in held) + bool(held)), line=line),)
-    text = text_of(held)
+        return (Piece(text=str(sum(piece.ends_word for piece in value) + bool(value)), line=line),)
+    text = text_of(value)
     if text is None:
         return unknown(f"${{#{name}}}", f"{name} is known at run time only", line)
     return (Piece(text=str(len(text)), line=line),)
 
 
-def element(held: Value, index: str | None, source: str, line: int) -> Value:
+def element(value: Value, index: str | None, source: str, line: int) -> Value:
     """`${name[@]}` whole, `${name[1]}` one element; without an index the first one."""
     elements: list[list[Piece]] = [[]]
-    for piece in held:
+    for piece in value:
         if piece.ends_word:
             elements.append([])
         else:
             elements[-1].append(piece)
     if index in ("[@]", "[*]"):
-        return held
+        return value
     place = int(index[1:-1]) if index and index[1:-1].isdigit() else 0 if index is None else None
     if place is None:
         return unknown(source, f"{source} is known at run time only", line)
     return tuple(elements[place]) if place < len(elements) else ()
 
 
-def _default(name: str, operator: str, held: Value, operand: Value, shell: Shell, line: int, kind: Kind) -> Value:
+def _default(name: str, operator: str, value: Value, operand: Value, shell: Shell, line: int, kind: Kind) -> Value:
     """`${name:-default}` and its kin."""
-    there = shell.is_set(name) if not name.isdigit() and name not in "@*" else None
-    text = text_of(held)
+    is_set = shell.is_set(name) if not name.isdigit() and name not in "@*" else None
+    text = text_of(value)
     if name.isdigit() and shell.arguments is not None:
-        there = int(name) <= len(shell.arguments)
-    if there and operator.startswith(":"):
-        there = None if text is None else bool(text)
-    if there is None and name.isdigit() and operator in (":-", "-") and shell.arguments is None:
+        is_set = int(name) <= len(shell.arguments)
+    if is_set and operator.startswith(":"):
+        is_set = None if text is None else bool(text)
+    if is_set is None and name.isdigit() and operator in (":-", "-") and shell.arguments is None:
         # An argument with a default is optional: without it the default is in force.
-        there = False
-    if there is None:
+        is_set = False
+    if is_set is None:
         return unknown(f"${{{name}}}", f"whether {name} is set is known at run time only", line, kind)
     if operator in (":+", "+"):
-        return of_kind(operand, kind) if there else ()
+        return of_kind(operand, kind) if is_set else ()
     if operator in (":?", "?"):
-        return of_kind(held, kind) if there else unknown(f"${{{name}}}", f"{name} is not set", line, kind)
-    if there:
-        return of_kind(held, kind)
+        return of_kind(value, kind) if is_set else unknown(f"${{{name}}}", f"{name} is not set", line, kind)
+    if is_set:
+        return of_kind(value, kind)
     if operator in (":=", "="):
         shell.assign(name, operand, line=line)
     return of_kind(operand, kind) or (Piece(text="", line=line, kind=kind),)

@@ -50,11 +50,11 @@ def read_script(path: Path, *, root: Path, environment: Mapping[str, str] | None
     findings += [*lost, *script_rules.of_call(call), *call_rules.findings(call), *sign_rules.findings(call)]
     if not lost:
         findings += launch_rules.findings(call)
-    told = sign_rules.typographic_words(call)
+    typographic_lines = sign_rules.typographic_words(call)
     findings += (
-        one
-        for one in override_rules.findings(call.hydra, call.file)
-        if not (one.rule == "hydra-cannot-read" and one.place.line in told)
+        finding
+        for finding in override_rules.findings(call.hydra, call.file)
+        if not (finding.rule == "hydra-cannot-read" and finding.place.line in typographic_lines)
     )
     return _command(call, findings)
 
@@ -73,10 +73,14 @@ def _bytes(path: Path) -> bytes:
 
 def chosen(path: Path, interpreter: ShellInterpreter, environment: Mapping[str, str]) -> TrainerCall | None:
     """The trainer's call: the first that surely runs, else the first."""
-    found = [(one, launch) for one in interpreter.commands if (launch := launch_of(one.words)) is not None]
-    if not found:
+    launches = [
+        (command_read, launch)
+        for command_read in interpreter.commands
+        if (launch := launch_of(command_read.words)) is not None
+    ]
+    if not launches:
         return None
-    trainers = [pair for pair in found if pair[1].entry is not None] or found
+    trainers = [pair for pair in launches if pair[1].entry is not None] or launches
     command, launch = next((pair for pair in trainers if pair[0].certain), trainers[0])
     return TrainerCall(
         script=path,
@@ -87,7 +91,7 @@ def chosen(path: Path, interpreter: ShellInterpreter, environment: Mapping[str, 
         launch=launch,
         hydra=read(launch.words),
         environment=environment,
-        calls=tuple(dict.fromkeys(one.line for one, launch in found if launch.entry is not None)),
+        calls=tuple(dict.fromkeys(command_read.line for command_read, launch in launches if launch.entry is not None)),
     )
 
 
@@ -97,8 +101,8 @@ def lost_launchers(path: Path, interpreter: ShellInterpreter) -> Iterable[Prefli
         launch, following = launch_of(before.words), launch_of(after.words)
         if launch and launch.launcher and launch.trainer is None and following and not before.unset:
             file = str(path if before.source.name == path.name else before.source)
-            for one in launch_rules.of_words(launch):
-                yield replace(one, place=Place(file=file, line=before.line))
+            for finding in launch_rules.of_words(launch):
+                yield replace(finding, place=Place(file=file, line=before.line))
 
 
 def _command(call: TrainerCall, findings: Iterable[PreflightFinding]) -> TrainingCommand:
@@ -112,7 +116,7 @@ def _command(call: TrainerCall, findings: Iterable[PreflightFinding]) -> Trainin
         deleted=_deleted(hydra),
         entry=launch.entry,
         processes=launch_rules.processes(launch),
-        devices=None if devices is None else tuple(filter(None, (one.strip() for one in devices.split(",")))),
+        devices=None if devices is None else tuple(filter(None, (device.strip() for device in devices.split(",")))),
         findings=tuple(findings),
         script=call.script,
         called=True,
@@ -130,22 +134,24 @@ def _settings(hydra: HydraWords, file: str) -> tuple[tuple[Setting, ...], tuple[
     """The overrides that hydra takes, in their order, and those whose value is not known."""
     known: list[Setting] = []
     unvalued: list[Setting] = []
-    for one in hydra.overrides:
-        line = one.word.line if file else None
-        if one.prefix == "~" or not _KEY.fullmatch(one.key) or one.key.startswith(("hydra.", "hydra/")):
+    for override in hydra.overrides:
+        line = override.word.line if file else None
+        if override.prefix == "~" or not _KEY.fullmatch(override.key) or override.key.startswith(("hydra.", "hydra/")):
             continue
-        if one.unknown or one.sweep or one.error:
-            place = Place(file=file, line=line, key=one.key)
-            unvalued.append(Setting(path=one.key, value=None, place=place, from_command=True, text=one.word.text))
+        if override.unknown or override.sweep or override.error:
+            place = Place(file=file, line=line, key=override.key)
+            unvalued.append(
+                Setting(path=override.key, value=None, place=place, from_command=True, text=override.word.text)
+            )
             continue
-        for path, value in leaves(one.key, one.value):
+        for path, value in leaves(override.key, override.value):
             place = Place(file=file, line=line, key=path)
-            known.append(Setting(path=path, value=value, place=place, from_command=True, text=one.word.text))
+            known.append(Setting(path=path, value=value, place=place, from_command=True, text=override.word.text))
     return tuple(known), tuple(unvalued)
 
 
 def _deleted(hydra: HydraWords) -> tuple[str, ...]:
-    return tuple(one.key for one in hydra.overrides if one.prefix == "~" and not one.error)
+    return tuple(override.key for override in hydra.overrides if override.prefix == "~" and not override.error)
 
 
 def config_file(hydra: HydraWords) -> str | None:

@@ -87,17 +87,17 @@ def _assignments(path: Path, interpreter: ShellInterpreter) -> Iterator[Prefligh
                 evidence=(line.strip()[:120],),
                 remedy=f"{torn[1] or ''}{torn[2]}={torn[3]}{torn[4]}",
             )
-        found = _WRONG_ASSIGNMENT.match(line)
-        if found is None or not (found["dollar"] or found["export"]):
+        match = _WRONG_ASSIGNMENT.match(line)
+        if match is None or not (match["dollar"] or match["export"]):
             continue
-        name = found["dollar"] or found["spaced"]
+        name = match["dollar"] or match["spaced"]
         yield PreflightFinding(
             severity=Severity.BROKEN,
-            rule="assignment-with-dollar" if found["dollar"] else "assignment-with-blanks",
-            message=f"{'a `$` in front of the name' if found['dollar'] else 'a space next to `=`'}: {name} is not set",
+            rule="assignment-with-dollar" if match["dollar"] else "assignment-with-blanks",
+            message=f"{'a `$` in front of the name' if match['dollar'] else 'a space next to `=`'}: {name} is not set",
             place=Place(file=str(path), line=number, key=name),
             evidence=(line.strip()[:120],),
-            remedy=f"{found['export'] or ''}{name}={found['value'].strip()}",
+            remedy=f"{match['export'] or ''}{name}={match['value'].strip()}",
         )
     for command in interpreter.commands:
         texts = [word.text for word in command.words]
@@ -151,7 +151,7 @@ def gap(call: TrainerCall, last: int, following: int) -> str:
     if re.search(r"\s#", text):
         return "a comment ends the command"
     between = [call.line(number) for number in range(last + 1, following)]
-    if text.endswith("\\") and any(one.lstrip().startswith("#") for one in between):
+    if text.endswith("\\") and any(line_between.lstrip().startswith("#") for line_between in between):
         return "a comment follows, and a comment ends the command"
     if text.endswith("\\"):
         return "an empty line follows"
@@ -164,8 +164,8 @@ def _cut_off(call: TrainerCall) -> Iterator[PreflightFinding]:
         return
     words = [word for _, _, commands in gaps for command in commands for word in command.words]
     keys = [word.text.lstrip("+-~").partition("=")[0] for word in words]
-    given = {one.key for one in call.hydra.overrides}
-    lost = (REQUIRED & set(keys)) - given
+    keys_given = {override.key for override in call.hydra.overrides}
+    lost = (REQUIRED & set(keys)) - keys_given
     line, reason, _ = gaps[0]
     shown = ", ".join(dict.fromkeys(keys[:6])) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
     yield PreflightFinding(

@@ -97,11 +97,11 @@ def tree_of(text: bytes) -> Node:
 
 def _loose_dollars(root: Node) -> set[int]:
     """Where a `$` with a name behind it is no expansion in the tree."""
-    found, rest = set(), [root]
-    while rest:
-        node = rest.pop()
+    offsets, to_visit = set(), [root]
+    while to_visit:
+        node = to_visit.pop()
         if node.type == "$" and node.parent is not None and node.parent.type == "concatenation":
-            found.add(node.start_byte)
-        rest += node.children
+            offsets.add(node.start_byte)
+        to_visit += node.children
     source = root.text or b""
-    return {place for place in found if _NAME.match(source, place - root.start_byte + 1)}
+    return {place for place in offsets if _NAME.match(source, place - root.start_byte + 1)}

@@ -93,8 +93,8 @@ class Shell:
     def assign(self, name: str, value: Value, *, line: int, exported: bool = False, array: bool = False) -> None:
         """Set a variable; an exported one stays exported."""
         before = self.variables.get(name)
-        kept = exported or name in self.environment or (before is not None and before.exported)
-        self.variables[name] = Variable(value=value, exported=kept, line=line, array=array)
+        stays_exported = exported or name in self.environment or (before is not None and before.exported)
+        self.variables[name] = Variable(value=value, exported=stays_exported, line=line, array=array)
 
     def export(self, name: str) -> None:
         """Export a variable that is set."""
@@ -110,23 +110,23 @@ class Shell:
 
     def merge(self, branches: list[Shell]) -> None:
         """Go on after branches of which one was taken: what they disagree about is not known."""
-        going = [one for one in branches if not one.ended]
+        going = [branch for branch in branches if not branch.ended]
         if not going:
-            self.ended, self.returns = True, all(one.returns for one in branches)
+            self.ended, self.returns = True, all(branch.returns for branch in branches)
             return
-        for name in {name for one in going for name in one.variables}:
-            values = {one.variables.get(name) for one in going}
+        for name in {name for branch in going for name in branch.variables}:
+            values = {branch.variables.get(name) for branch in going}
             if len(values) == 1:
                 self.variables[name] = going[0].variables[name]
                 continue
-            found = [one for one in values if one is not None]
+            assigned = [value for value in values if value is not None]
             why = f"{name} depends on a condition of the script"
-            self.variables[name] = replace(found[0], value=unknown(f"${name}", why, found[0].line))
-        directories = {one.directory for one in going}
+            self.variables[name] = replace(assigned[0], value=unknown(f"${name}", why, assigned[0].line))
+        directories = {branch.directory for branch in going}
         self.directory = directories.pop() if len(directories) == 1 else None
-        self.open_ended = next((one.open_ended for one in going if one.open_ended), "")
-        for one in going:
-            self.functions.update(one.functions)
+        self.open_ended = next((branch.open_ended for branch in going if branch.open_ended), "")
+        for branch in going:
+            self.functions.update(branch.functions)
 
 
 def unknown(expression: str, why: str, line: int, kind: Kind = Kind.LITERAL) -> Value:

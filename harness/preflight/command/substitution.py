@@ -29,49 +29,49 @@ def printed(node: Node, shell: Shell, expand: Expand) -> Value:
     return (Piece(text=text.rstrip("\n"), line=line),)
 
 
-def _statement(node: Node, shell: Shell, given: str | None, expand: Expand) -> str | None:
+def _statement(node: Node, shell: Shell, piped: str | None, expand: Expand) -> str | None:
     """What a statement writes, given its input; None where that is not known."""
     match node.type:
         case "pipeline":
             for number, part in enumerate(node.named_children):
-                given = _statement(part, shell.copy(), given, expand)
-                if given is None or number > 10:
+                piped = _statement(part, shell.copy(), piped, expand)
+                if piped is None or number > 10:
                     return None
-            return given
+            return piped
         case "list" if len(node.named_children) == 2 and any(child.type == "&&" for child in node.children):
             first, second = node.named_children
-            before = _statement(first, shell, given, expand)
+            before = _statement(first, shell, piped, expand)
             return None if before is None else _statement(second, shell, None, expand)
         case "redirected_statement":
             errors = all(b"2>" in (child.text or b"") or child.type != "file_redirect" for child in node.children)
             body = node.child_by_field_name("body")
-            return _statement(body, shell, given, expand) if body is not None and errors else None
+            return _statement(body, shell, piped, expand) if body is not None and errors else None
         case "command":
-            return _command(node, shell, given, expand)
+            return _command(node, shell, piped, expand)
         case _:
             return None
 
 
-def _command(node: Node, shell: Shell, given: str | None, expand: Expand) -> str | None:
+def _command(node: Node, shell: Shell, piped: str | None, expand: Expand) -> str | None:
     if any(child.type == "variable_assignment" for child in node.children):
         return None
-    kept = [child for child in node.named_children if "redirect" not in child.type]
-    found = [
+    command_parts = [child for child in node.named_children if "redirect" not in child.type]
+    command_words = [
         word
-        for child in kept
+        for child in command_parts
         for word in expand(child.named_children[0] if child.type == "command_name" else child, shell)
     ]
-    found = [word for word in found if word.text or word.quoted]
-    if not found or any(not word.known for word in found):
+    command_words = [word for word in command_words if word.text or word.quoted]
+    if not command_words or any(not word.known for word in command_words):
         return None
-    name, arguments = posixpath.basename(found[0].text), [word.text for word in found[1:]]
+    name, arguments = posixpath.basename(command_words[0].text), [word.text for word in command_words[1:]]
     if name == "cd" and len(arguments) == 1:
         shell.change_directory(arguments[0])
         return ""
     if name in ("pwd", "which", "realpath", "readlink"):
         return _place(name, arguments, shell)
     program = _PROGRAMS.get(name)
-    return program(arguments, given) if program else None
+    return program(arguments, piped) if program else None
 
 
 def _place(name: str, arguments: Sequence[str], shell: Shell) -> str | None:
@@ -79,7 +79,7 @@ def _place(name: str, arguments: Sequence[str], shell: Shell) -> str | None:
     if name == "pwd":
         return shell.directory
     if name in ("realpath", "readlink"):
-        plain = [one for one in arguments if not one.startswith("-")]
+        plain = [argument for argument in arguments if not argument.startswith("-")]
         if len(plain) != 1 or (shell.directory is None and not plain[0].startswith("/")):
             return None
         return posixpath.normpath(posixpath.join(shell.directory or "/", plain[0]))
@@ -93,38 +93,38 @@ def _echo(arguments: Sequence[str], _: str | None) -> str | None:
     return " ".join(plain) + "\n"
 
 
-def _awk(arguments: Sequence[str], given: str | None) -> str | None:
+def _awk(arguments: Sequence[str], piped: str | None) -> str | None:
     """`awk -F, '{print NF}'`: how many fields the line has."""
-    rest, separator = list(arguments), " "
-    if rest[:1] == ["-F"] and len(rest) > 1:
-        separator, rest = rest[1], rest[2:]
-    elif rest and rest[0].startswith("-F"):
-        separator, rest = rest[0][2:], rest[1:]
-    if given is None or len(rest) != 1 or not _AWK_FIELDS.fullmatch(rest[0]) or len(separator) != 1:
+    remaining, separator = list(arguments), " "
+    if remaining[:1] == ["-F"] and len(remaining) > 1:
+        separator, remaining = remaining[1], remaining[2:]
+    elif remaining and remaining[0].startswith("-F"):
+        separator, remaining = remaining[0][2:], remaining[1:]
+    if piped is None or len(remaining) != 1 or not _AWK_FIELDS.fullmatch(remaining[0]) or len(separator) != 1:
         return None
-    lines = given.removesuffix("\n").split("\n")
+    lines = piped.removesuffix("\n").split("\n")
     fields = (line.split() if separator == " " else line.split(separator) if line else [] for line in lines)
-    return "".join(f"{len(one)}\n" for one in fields)
+    return "".join(f"{len(fields_of_line)}\n" for fields_of_line in fields)
 
 
-def _translate(arguments: Sequence[str], given: str | None) -> str | None:
+def _translate(arguments: Sequence[str], piped: str | None) -> str | None:
     """`tr ',' '\\n'` with one character each."""
     named = {"\\n": "\n", "\\t": "\t"}
-    plain = [named.get(one, one) for one in arguments]
-    if given is None or len(plain) != 2 or any(len(one) != 1 for one in plain):
+    plain = [named.get(argument, argument) for argument in arguments]
+    if piped is None or len(plain) != 2 or any(len(character) != 1 for character in plain):
         return None
-    return given.replace(plain[0], plain[1])
+    return piped.replace(plain[0], plain[1])
 
 
-def _count(arguments: Sequence[str], given: str | None) -> str | None:
+def _count(arguments: Sequence[str], piped: str | None) -> str | None:
     """`wc -l` and `wc -w`."""
-    if given is None or list(arguments) not in (["-l"], ["-w"]):
+    if piped is None or list(arguments) not in (["-l"], ["-w"]):
         return None
-    return f"{given.count(chr(10)) if arguments[0] == '-l' else len(given.split())}\n"
+    return f"{piped.count(chr(10)) if arguments[0] == '-l' else len(piped.split())}\n"
 
 
 def _dirname(arguments: Sequence[str], _: str | None) -> str | None:
-    plain = [one for one in arguments if one != "--"]
+    plain = [argument for argument in arguments if argument != "--"]
     return (posixpath.dirname(plain[0].rstrip("/")) or ".") + "\n" if len(plain) == 1 else None
 
 
@@ -142,5 +142,5 @@ _PROGRAMS: dict[str, Callable[[Sequence[str], str | None], str | None]] = {
     "wc": _count,
     "basename": _basename,
     "dirname": _dirname,
-    "cat": lambda arguments, given: given if not arguments else None,
+    "cat": lambda arguments, piped: piped if not arguments else None,
 }

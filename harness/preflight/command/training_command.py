@@ -48,8 +48,8 @@ class TrainingCommand:
 
     def value(self, path: str) -> str | None:
         """The text of the last override of a key; None where there is none or its value is no text."""
-        found = [one.value for one in self.overrides if one.path == path]
-        return found[-1] if found and isinstance(found[-1], str) else None
+        values = [override.value for override in self.overrides if override.path == path]
+        return values[-1] if values and isinstance(values[-1], str) else None
 
     @property
     def train(self) -> str | None:

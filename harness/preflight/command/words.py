@@ -74,14 +74,14 @@ def word_of(pieces: Sequence[Piece], line: int) -> Word:
     )
 
 
-def together(one: Word, two: Word) -> Word:
+def together(first: Word, second: Word) -> Word:
     """Two words that bash reads as one."""
     return Word(
-        text=one.text + two.text,
-        line=one.line,
-        unknown=(*one.unknown, *two.unknown),
-        unset=(*one.unset, *two.unset),
-        quoted=one.quoted or two.quoted,
+        text=first.text + second.text,
+        line=first.line,
+        unknown=(*first.unknown, *second.unknown),
+        unset=(*first.unset, *second.unset),
+        quoted=first.quoted or second.quoted,
     )
 
 
@@ -100,15 +100,15 @@ def of_kind(value: Value, kind: Kind) -> Value:
 
 def joined(value: Value) -> Value:
     """The same with neighbours of one line made one piece."""
-    found: list[Piece] = []
+    pieces: list[Piece] = []
     for piece in value:
-        last = found[-1] if found else None
+        last = pieces[-1] if pieces else None
         plain = not (piece.unknown or piece.unset or piece.ends_word)
         if last and plain and not (last.unknown or last.unset or last.ends_word) and last.line == piece.line:
-            found[-1] = replace(last, text=last.text + piece.text)
+            pieces[-1] = replace(last, text=last.text + piece.text)
         else:
-            found.append(piece)
-    return tuple(found)
+            pieces.append(piece)
+    return tuple(pieces)
 
 
 def size(value: Iterable[Piece]) -> int:
@@ -132,19 +132,19 @@ def split(pieces: Sequence[Piece], line: int) -> list[Word]:
                 words[-1].append(piece)
         else:
             words[-1].append(piece)
-    made: list[Word] = []
+    split_words: list[Word] = []
     lost: list[str] = []
-    for one in words:
-        if any(_stays(piece) for piece in one):
-            word = word_of(one, line)
-            made.append(replace(word, unset=(*lost, *word.unset)) if lost else word)
+    for word_pieces in words:
+        if any(_stays(piece) for piece in word_pieces):
+            word = word_of(word_pieces, line)
+            split_words.append(replace(word, unset=(*lost, *word.unset)) if lost else word)
             lost = []
         else:
-            lost += [piece.unset for piece in one if piece.unset]
+            lost += [piece.unset for piece in word_pieces if piece.unset]
     if lost:
         # A word of nothing but an empty variable vanishes; which variable that was is still of interest.
-        made.append(Word(text="", line=line, unset=tuple(lost)))
-    return made[:MOST_WORDS]
+        split_words.append(Word(text="", line=line, unset=tuple(lost)))
+    return split_words[:MOST_WORDS]
 
 
 def _stays(piece: Piece) -> bool:
@@ -195,8 +195,10 @@ def braces(pieces: Sequence[Piece]) -> list[tuple[Piece, ...]]:
                     break
                 edges = [marks[first], *commas, mark]
                 before, after = _cut(pieces, None, edges[0]), _cut(pieces, edges[-1], None)
-                inner = [_cut(pieces, one, two) for one, two in pairwise(edges)]
-                return [way for one in inner[:50] for way in braces((*before, *one, *after))][:MOST_WORDS]
+                inner = [_cut(pieces, start, end) for start, end in pairwise(edges)]
+                return [way for alternative in inner[:50] for way in braces((*before, *alternative, *after))][
+                    :MOST_WORDS
+                ]
     return [tuple(pieces)]
 
 
@@ -204,12 +206,12 @@ def _cut(
     pieces: Sequence[Piece], start: tuple[int, int, str] | None, end: tuple[int, int, str] | None
 ) -> tuple[Piece, ...]:
     """The pieces strictly between two marks."""
-    found = []
+    between = []
     for number, piece in enumerate(pieces):
         if (start and number < start[0]) or (end and number > end[0]):
             continue
         first = start[1] + 1 if start and number == start[0] else 0
         last = end[1] if end and number == end[0] else len(piece.text)
         if piece.text[first:last] or not piece.text:
-            found.append(replace(piece, text=piece.text[first:last]))
-    return tuple(found)
+            between.append(replace(piece, text=piece.text[first:last]))
+    return tuple(between)

@@ -33,38 +33,38 @@ _RUNNERS: Mapping[str, tuple[str, ...]] = {"uv": ("run",), "poetry": ("run",), "
 
 def unwrapped(words: Sequence[Word]) -> tuple[Word, ...]:
     """The words from the program on that does the work."""
-    rest = list(words)
-    while rest:
-        name = posixpath.basename(rest[0].text)
-        if name in _RUNNERS and len(rest) > 1 and rest[1].text in _RUNNERS[name]:
-            rest = _after_options(rest[2:], frozenset({"-n", "--name", "-p", "--with", "--python"}))
+    remaining = list(words)
+    while remaining:
+        name = posixpath.basename(remaining[0].text)
+        if name in _RUNNERS and len(remaining) > 1 and remaining[1].text in _RUNNERS[name]:
+            remaining = _after_options(remaining[2:], frozenset({"-n", "--name", "-p", "--with", "--python"}))
         elif name in _WITH_VALUE:
-            rest = _after_options(rest[1:], _WITH_VALUE[name])
+            remaining = _after_options(remaining[1:], _WITH_VALUE[name])
             if name in _WITH_ARGUMENT:
-                rest = rest[1:]
-            while name == "env" and rest and re.match(r"[A-Za-z_]\w*=", rest[0].text):
-                rest = rest[1:]
+                remaining = remaining[1:]
+            while name == "env" and remaining and re.match(r"[A-Za-z_]\w*=", remaining[0].text):
+                remaining = remaining[1:]
         else:
             break
-    return tuple(rest)
+    return tuple(remaining)
 
 
 def given_by_env(words: Sequence[Word]) -> dict[str, Word]:
     """`env NAME=value program`: the variables that it sets."""
-    found: dict[str, Word] = {}
+    variables: dict[str, Word] = {}
     if not any(posixpath.basename(word.text) == "env" for word in words[:4]):
-        return found
+        return variables
     for word in words[: len(words) - len(unwrapped(words))]:
         name, equals, _ = word.text.partition("=")
         if equals and name.isidentifier():
-            found[name] = word
-    return found
+            variables[name] = word
+    return variables
 
 
 def _after_options(words: list[Word], with_value: frozenset[str]) -> list[Word]:
-    rest = words
-    while rest and rest[0].text.startswith("-") and rest[0].text != "-":
-        if rest[0].text == "--":
-            return rest[1:]
-        rest = rest[2 if rest[0].text in with_value else 1 :]
-    return rest
+    remaining = words
+    while remaining and remaining[0].text.startswith("-") and remaining[0].text != "-":
+        if remaining[0].text == "--":
+            return remaining[1:]
+        remaining = remaining[2 if remaining[0].text in with_value else 1 :]
+    return remaining

@@ -47,12 +47,12 @@ def check(inputs: Inputs) -> PreflightPart:
     """Findings of a short training; nothing of the user's is written."""
     if not inputs.dry_run:
         return PreflightPart()
-    made = plan(inputs)
-    if isinstance(made, str):
-        return PreflightPart(skipped=f"dry run: {made}")
-    with stage(f"training on {len(made.train.rows)} rows with FunASR {inputs.release.label}"):
-        outcome = ask_release(inputs, made.question)
-    return judged(inputs, made, outcome)
+    dry_run_plan = plan(inputs)
+    if isinstance(dry_run_plan, str):
+        return PreflightPart(skipped=f"dry run: {dry_run_plan}")
+    with stage(f"training on {len(dry_run_plan.train.rows)} rows with FunASR {inputs.release.label}"):
+        outcome = ask_release(inputs, dry_run_plan.question)
+    return judged(inputs, dry_run_plan, outcome)
 
 
 def plan(inputs: Inputs) -> DryRunPlan | str:
@@ -74,10 +74,10 @@ def plan(inputs: Inputs) -> DryRunPlan | str:
         entry = trainer_options(str(inputs.install_dir), inputs.release.version, "train_ds").native_entry
     if not (inputs.install_dir / "funasr" / "bin" / f"{entry}.py").is_file():
         return f"this release has no {entry}.py"
-    valid, said = _validation(inputs, sets, train)
+    valid, remarks = _validation(inputs, sets, train)
     # Earlier samplers drop the last batch: there must be two of either set.
-    changes = changes_of(inputs, min(len(one.rows) for one in (train, valid) if one is not None))
-    changes = replace(changes, said=(*changes.said, *said))
+    changes = changes_of(inputs, min(len(sample.rows) for sample in (train, valid) if sample is not None))
+    changes = replace(changes, said=(*changes.said, *remarks))
     checkpoint = checkpoint_of(inputs)
     question = ReleaseQuestion(
         name="preflight.dry_run",
@@ -95,18 +95,18 @@ def _validation(inputs: Inputs, sets: DataSets, train: Sample) -> tuple[Sample |
     rows = sets.of("valid")
     if rows is not None:
         try:
-            whole = read_sample(rows.files, inputs.root, most=ROWS)
+            full_sample = read_sample(rows.files, inputs.root, most=ROWS)
         except OSError:
             return None, ()
         # Some releases draw validation batches by the number of training rows.
-        most = len(train.rows) if whole.listed >= train.listed else max(1, min(whole.listed, ROWS // 2))
-        return replace(whole, rows=whole.rows[:most]), ()
-    if inputs.command.called and not any(one.path == "valid_data_set_list" for one in inputs.command.unvalued):
+        most = len(train.rows) if full_sample.listed >= train.listed else max(1, min(full_sample.listed, ROWS // 2))
+        return replace(full_sample, rows=full_sample.rows[:most]), ()
+    if inputs.command.called and not any(setting.path == "valid_data_set_list" for setting in inputs.command.unvalued):
         return None, ()
     return train, ("validated on the same rows",)
 
 
-def judged(inputs: Inputs, made: DryRunPlan, outcome: Outcome) -> PreflightPart:
+def judged(inputs: Inputs, dry_run_plan: DryRunPlan, outcome: Outcome) -> PreflightPart:
     """What is wrong with what was tried."""
     if not measured(outcome):
         return _not_measured(inputs, outcome)
@@ -117,30 +117,30 @@ def judged(inputs: Inputs, made: DryRunPlan, outcome: Outcome) -> PreflightPart:
         )
     findings: list[PreflightFinding] = []
     skipped = ""
-    for one in (*answer.ended, answer.training):
-        if one.failure is None:
+    for training in (*answer.ended, answer.training):
+        if training.failure is None:
             continue
-        if one.status == OUT_OF_MEMORY:
+        if training.status == OUT_OF_MEMORY:
             if inputs.device is Device.CUDA and inputs.card is None:
-                findings.append(too_large_for_the_card(inputs, one))
+                findings.append(too_large_for_the_card(inputs, training))
             else:
-                skipped = f"dry run: it does not fit the memory here ({one.failure.message[:200]})"
+                skipped = f"dry run: it does not fit the memory here ({training.failure.message[:200]})"
             continue
-        if one.status == "errored" or of_this_machine(one.failure):
-            skipped = f"dry run: it cannot run here ({one.failure.type}: {one.failure.message[:200]})"
+        if training.status == "errored" or of_this_machine(training.failure):
+            skipped = f"dry run: it cannot run here ({training.failure.type}: {training.failure.message[:200]})"
             continue
-        findings.append(culprit(inputs, made.entry, one, made.train, made.valid))
-    findings += of_start(inputs, answer, made.checkpoint)
+        findings.append(culprit(inputs, dry_run_plan.entry, training, dry_run_plan.train, dry_run_plan.valid))
+    findings += of_start(inputs, answer, dry_run_plan.checkpoint)
     if answer.training.failure is None:
         findings += of_steps(inputs, answer.training)
-    said = facts(
+    measured_facts = facts(
         answer,
-        sampled=len(made.train.rows),
-        listed=made.train.listed,
-        changed=made.changes.said,
+        sampled=len(dry_run_plan.train.rows),
+        listed=dry_run_plan.train.listed,
+        changed=dry_run_plan.changes.said,
         gpu=gpu_name(inputs) if inputs.device is Device.CUDA else None,
     )
-    return PreflightPart(findings=tuple(findings), facts=tuple(said), skipped=skipped)
+    return PreflightPart(findings=tuple(findings), facts=tuple(measured_facts), skipped=skipped)
 
 
 def _not_measured(inputs: Inputs, outcome: Outcome) -> PreflightPart:

@@ -97,14 +97,14 @@ class Trained:
             seconds=float(data.get("seconds", 0.0)),
             functions=tuple(data.get("functions", ())),
             row=RowRead(**row) if row else None,
-            batch=tuple(RowRead(**one) for one in data.get("batch", ())),
+            batch=tuple(RowRead(**record) for record in data.get("batch", ())),
             cut=bool(data.get("cut", False)),
             steps=int(data.get("steps", 0)),
             forwards=int(data.get("forwards", 0)),
             losses=tuple(map(_number, data.get("losses", ()))),
             not_finite=data.get("not_finite"),
-            learning_rates=tuple(float(one) for one in data.get("learning_rates", ())),
-            step_seconds=tuple(float(one) for one in data.get("step_seconds", ())),
+            learning_rates=tuple(float(rate) for rate in data.get("learning_rates", ())),
+            step_seconds=tuple(float(duration) for duration in data.get("step_seconds", ())),
             peak_reserved_bytes=data.get("peak_reserved_bytes"),
             validations=int(data.get("validations", 0)),
             saved=tuple(data.get("saved", ())),
@@ -165,8 +165,8 @@ class DryRun:
     @property
     def random(self) -> FirstLoss | None:
         """The same from freshly initialised weights; None where the batches differ or the depths do."""
-        found, first = self.control.first if self.control else None, self.first
-        return found if found and first and found.batch == first.batch else None
+        control_loss, first = self.control.first if self.control else None, self.first
+        return control_loss if control_loss and first and control_loss.batch == first.batch else None
 
     @property
     def at_depth(self) -> bool:

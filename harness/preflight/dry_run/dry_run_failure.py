@@ -54,28 +54,30 @@ def of_this_machine(failure: Failure) -> bool:
     return failure.type in ("ModuleNotFoundError", "ImportError") or bool(_OF_THIS_MACHINE.search(failure.message))
 
 
-def too_large_for_the_card(inputs: Inputs, found: Trained) -> PreflightFinding:
+def too_large_for_the_card(inputs: Inputs, trained: Trained) -> PreflightFinding:
     """The GPU of this machine is too small, and no other card was named."""
-    failure = found.failure
+    failure = trained.failure
     assert failure is not None
     return PreflightFinding(
         severity=Severity.BROKEN,
         rule="dry-run-out-of-memory",
-        message=f"the training does not fit {gpu_name(inputs)}: it runs out of memory {_stage(found)}",
+        message=f"the training does not fit {gpu_name(inputs)}: it runs out of memory {_stage(trained)}",
         place=inputs.settings.place("dataset_conf.batch_size"),
         evidence=(failure.message[:300],),
         remedy="see what the memory forecast says of your batches: --gpu 24GB, or another card's size",
     )
 
 
-def culprit(inputs: Inputs, entry: str, found: Trained, train: Sample, valid: Sample | None) -> PreflightFinding:
+def culprit(inputs: Inputs, entry: str, trained: Trained, train: Sample, valid: Sample | None) -> PreflightFinding:
     """What ends the training."""
-    failure = found.failure
+    failure = trained.failure
     assert failure is not None
-    stage = _stage(found)
+    stage = _stage(trained)
     text = f"the training ends {stage}: {failure.type}: {failure.message}"
-    files = [one for one in ((valid, train) if found.went_through("validate_epoch") else (train, valid)) if one]
-    row = next((row for file in files for read in _reads(found) if (row := file.named(*read))), None)
+    files = [
+        sample for sample in ((valid, train) if trained.went_through("validate_epoch") else (train, valid)) if sample
+    ]
+    row = next((row for file in files for read in _reads(trained) if (row := file.named(*read))), None)
     if row is None and failure.type == "JSONDecodeError":
         row = next((row for file in files for row in file.rows if not row.readable and not row.source), None)
     if row is not None:
@@ -85,20 +87,24 @@ def culprit(inputs: Inputs, entry: str, found: Trained, train: Sample, valid: Sa
     for setting in _settings(inputs):
         if _names(failure, setting):
             return _of_setting(text, setting, failure)
-    return _of_release(inputs, text, found, failure, files)
+    return _of_release(inputs, text, trained, failure, files)
 
 
-def _stage(found: Trained) -> str:
-    if any(map(found.went_through, ("__getitem__", "collator"))):
-        return "while it reads a row" + (" of the validation set" if found.went_through("validate_epoch") else "")
-    return next((said for name, said in _STAGES if found.went_through(name)), "before the first step")
+def _stage(trained: Trained) -> str:
+    if any(map(trained.went_through, ("__getitem__", "collator"))):
+        return "while it reads a row" + (" of the validation set" if trained.went_through("validate_epoch") else "")
+    return next(
+        (stage_in_words for name, stage_in_words in _STAGES if trained.went_through(name)), "before the first step"
+    )
 
 
-def _reads(found: Trained) -> Iterator[tuple[str, str]]:
+def _reads(trained: Trained) -> Iterator[tuple[str, str]]:
     """The row that was being read; of a batch only its one row, as any of several may be the cause."""
-    one = found.row or (found.batch[0] if len(found.batch) == 1 and found.went_through("forward") else None)
-    if isinstance(one, RowRead) and (one.source or one.target):
-        yield one.source, one.target
+    row_read = trained.row or (
+        trained.batch[0] if len(trained.batch) == 1 and trained.went_through("forward") else None
+    )
+    if isinstance(row_read, RowRead) and (row_read.source or row_read.target):
+        yield row_read.source, row_read.target
 
 
 def _of_row(text: str, row: SampledRow, failure: Failure) -> PreflightFinding:
@@ -135,8 +141,8 @@ def _of_setting(text: str, setting: Setting, failure: Failure) -> PreflightFindi
     )
 
 
-def _of_release(inputs: Inputs, text: str, found: Trained, failure: Failure, files: list[Sample]) -> PreflightFinding:
-    keys = [_key(read, files) for read in found.batch]
+def _of_release(inputs: Inputs, text: str, trained: Trained, failure: Failure, files: list[Sample]) -> PreflightFinding:
+    keys = [_key(read, files) for read in trained.batch]
     batch = f"the batch had the rows {', '.join(filter(None, keys[:8]))}" if any(keys) else ""
     missing = _of_recipe(inputs)
     return PreflightFinding(
@@ -158,7 +164,9 @@ def _key(read: RowRead, files: list[Sample]) -> str:
 def _of_recipe(inputs: Inputs) -> list[str]:
     """Settings of the model's own recipe that are not in force."""
     model = inputs.settings.get("model")
-    recipe = next((one.training for one in map(load_variant, available()) if one.config["model"] == model), {})
+    recipe = next(
+        (variant.training for variant in map(load_variant, available()) if variant.config["model"] == model), {}
+    )
     return [f"++{path}={value}" for path, value in recipe.items() if inputs.settings.get(path) != value]
 
 
@@ -193,9 +201,11 @@ def _cells(inputs: Inputs, entry: str, variant: str, issue: KnownIssue) -> Itera
 
 def _settings(inputs: Inputs) -> list[Setting]:
     """The command's first, as they are the user's own; then what trains in config.yaml."""
-    given = list(inputs.settings)
-    own = [one for one in given if one.from_command]
-    return own + [one for one in given if not one.from_command and one.path.startswith(_SECTIONS)]
+    settings = list(inputs.settings)
+    from_command = [setting for setting in settings if setting.from_command]
+    return from_command + [
+        setting for setting in settings if not setting.from_command and setting.path.startswith(_SECTIONS)
+    ]
 
 
 def _names(failure: Failure, setting: Setting) -> bool:
@@ -219,4 +229,4 @@ def _at(failure: Failure) -> str:
 
 def _inner(failure: Failure) -> Frame | None:
     """The innermost frame of FunASR's own."""
-    return next((one for one in reversed(failure.frames) if one.file.startswith("funasr/")), None)
+    return next((frame for frame in reversed(failure.frames) if frame.file.startswith("funasr/")), None)

@@ -22,21 +22,21 @@ SECTION = "dry run"
 UNIFORM = "loss of a uniform guess"
 
 
-def of_start(inputs: Inputs, found: DryRun, checkpoint: Checkpoint) -> Iterator[PreflightFinding]:
+def of_start(inputs: Inputs, measured: DryRun, checkpoint: Checkpoint) -> Iterator[PreflightFinding]:
     """Whether the training starts from the checkpoint, and whether that knows anything."""
-    first, random = found.first, found.random
+    first, random = measured.first, measured.random
     if first is None or random is None or first.main is None or random.main is None:
         return
     setting = inputs.settings.by_path.get("init_param")
     place = setting.place if setting and checkpoint.named else Place(file=str(inputs.model / checkpoint.in_copy))
-    evidence = list(_levels(found))
+    evidence = list(_levels(measured))
     if first.loss == random.loss:
         yield _fresh_start(checkpoint, place, evidence)
         return
-    if not found.at_depth or first.main < AS_RANDOM * random.main:
+    if not measured.at_depth or first.main < AS_RANDOM * random.main:
         return
-    uniform = _uniform(found)
-    trained = found.norm_deviation is not None and found.norm_deviation > UNTRAINED
+    uniform = _uniform(measured)
+    trained = measured.norm_deviation is not None and measured.norm_deviation > UNTRAINED
     worse = uniform is None or first.main >= uniform
     yield PreflightFinding(
         severity=Severity.WRONG if trained and worse else Severity.MINOR,
@@ -77,32 +77,32 @@ def _fresh_start(checkpoint: Checkpoint, place: Place, evidence: Sequence[str]) 
     )
 
 
-def of_steps(inputs: Inputs, found: Trained) -> Iterator[PreflightFinding]:
+def of_steps(inputs: Inputs, trained: Trained) -> Iterator[PreflightFinding]:
     """Whether the steps train what they should."""
-    if found.steps == 0 and found.forwards:
+    if trained.steps == 0 and trained.forwards:
         return
-    if found.steps == 0:
+    if trained.steps == 0:
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="dry-run-no-step",
             message="the trainer ends without an error and without a step: no sampled row reaches training",
             place=Place(file=str(inputs.train or "")),
-            evidence=(f"{len(found.saved)} checkpoints were saved nevertheless",) if found.saved else (),
+            evidence=(f"{len(trained.saved)} checkpoints were saved nevertheless",) if trained.saved else (),
             remedy="see the findings about the rows: their lengths and the limits in dataset_conf",
         )
         return
-    if found.not_finite is not None:
-        number = found.not_finite
-        rate = f"learning rate {found.learning_rates[number]:g}" if number < len(found.learning_rates) else ""
+    if trained.not_finite is not None:
+        number = trained.not_finite
+        rate = f"learning rate {trained.learning_rates[number]:g}" if number < len(trained.learning_rates) else ""
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="loss-not-finite",
             message=f"the loss is no finite number from step {number + 1} on",
             place=inputs.settings.place("optim_conf.lr"),
-            evidence=tuple(filter(None, (_losses(found), rate))),
+            evidence=tuple(filter(None, (_losses(trained), rate))),
             remedy="++optim_conf.lr=0.0002, or look at the rows of that batch" if number else "look at the first rows",
         )
-    if found.learning_rates and not any(found.learning_rates):
+    if trained.learning_rates and not any(trained.learning_rates):
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="learning-rate-zero",
@@ -110,18 +110,19 @@ def of_steps(inputs: Inputs, found: Trained) -> Iterator[PreflightFinding]:
             place=inputs.settings.place("optim_conf.lr"),
             remedy="++optim_conf.lr=0.0002",
         )
-    if found.frozen_but_trained:
+    if trained.frozen_but_trained:
         yield PreflightFinding(
             severity=Severity.WRONG,
             rule="freeze-has-no-effect",
-            message=f"freeze_param is {found.freeze_asked!r}, and {found.frozen_but_trained} of the parameters that it "
+            message=f"freeze_param is {trained.freeze_asked!r}, and {trained.frozen_but_trained} of the parameters "
+            "that it "
             "means are trained all the same",
             place=inputs.settings.place("freeze_param"),
-            evidence=(f"{found.trainable} parameter tensors are trained",),
+            evidence=(f"{trained.trainable} parameter tensors are trained",),
             remedy="write the names as this release takes them: ++freeze_param=encoder",
-            count=found.frozen_but_trained,
+            count=trained.frozen_but_trained,
         )
-    if not found.saved and not found.cut and found.failure is None:
+    if not trained.saved and not trained.cut and trained.failure is None:
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="nothing-saved",
@@ -131,11 +132,11 @@ def of_steps(inputs: Inputs, found: Trained) -> Iterator[PreflightFinding]:
 
 
 def facts(
-    found: DryRun, *, sampled: int, listed: int, changed: Sequence[str], gpu: str | None = None
+    measured: DryRun, *, sampled: int, listed: int, changed: Sequence[str], gpu: str | None = None
 ) -> Iterator[PreflightFact]:
     """What was measured; `gpu` is the name of the card, None on a CPU."""
-    training = found.training
-    depth = "at the model's own depth" if found.whole else "few blocks of each stack, with their weights"
+    training = measured.training
+    depth = "at the model's own depth" if measured.whole else "few blocks of each stack, with their weights"
     yield _fact("rows", f"{sampled} of {listed}, the longest among them")
     yield _fact("changed for it", ", ".join([depth, *changed]))
     if not training.steps:
@@ -147,9 +148,9 @@ def facts(
         where = f"on {gpu}" if gpu else "on a CPU with one thread; a GPU is much faster"
         yield _fact("time of a step here", f"{usual:.2g} s {where}")
     if training.peak_reserved_bytes is not None:
-        held = memory(training.peak_reserved_bytes)
-        yield _fact("memory of these steps, measured", f"{held} reserved by torch, without CUDA's own")
-    for line in _levels(found):
+        reserved = memory(training.peak_reserved_bytes)
+        yield _fact("memory of these steps, measured", f"{reserved} reserved by torch, without CUDA's own")
+    for line in _levels(measured):
         label, _, value = line.partition(": ")
         yield _fact(label, value, detail=label == UNIFORM)
     if training.from_checkpoint is not None and training.parameters:
@@ -163,46 +164,46 @@ def facts(
     yield _fact("checkpoints saved", ", ".join(training.saved) or "none", detail=True)
 
 
-def _levels(found: DryRun) -> Iterator[str]:
-    first, random = found.first, found.random
+def _levels(measured: DryRun) -> Iterator[str]:
+    first, random = measured.first, measured.random
     if first is not None and first.main is not None:
-        depth = "" if found.at_depth else " (few blocks only: it says nothing of the checkpoint's worth)"
+        depth = "" if measured.at_depth else " (few blocks only: it says nothing of the checkpoint's worth)"
         yield f"first loss: {first.main:.3f}{depth}"
     if random is not None and random.main is not None:
         yield f"first loss of freshly initialised weights: {random.main:.3f}"
-    uniform, unigram = _uniform(found), _unigram(found)
+    uniform, unigram = _uniform(measured), _unigram(measured)
     if uniform is not None:
         yield f"{UNIFORM}: {uniform:.3f}"
     if unigram is not None:
         yield f"loss of the best constant guess on these rows: {unigram:.3f}"
 
 
-def _uniform(found: DryRun) -> float | None:
-    criterion, batch = Criterion.of(found.training.criterion), _batch(found)
+def _uniform(measured: DryRun) -> float | None:
+    criterion, batch = Criterion.of(measured.training.criterion), _batch(measured)
     if criterion is None or batch is None:
         return None
     even = Unigram.of(criterion, Counter(range(criterion.classes)))
     return even.loss(batch)
 
 
-def _unigram(found: DryRun) -> float | None:
-    criterion, targets = Criterion.of(found.training.criterion), UnigramTargets.of(found.training.targets)
-    batch = _batch(found)
+def _unigram(measured: DryRun) -> float | None:
+    criterion, targets = Criterion.of(measured.training.criterion), UnigramTargets.of(measured.training.targets)
+    batch = _batch(measured)
     if criterion is None or targets is None or batch is None:
         return None
     return Unigram.of(criterion, targets.counts()).loss(batch)
 
 
-def _batch(found: DryRun) -> tuple[Row, ...] | None:
+def _batch(measured: DryRun) -> tuple[Row, ...] | None:
     """The first batch; None where no guess of tokens can be compared with its loss."""
-    if found.first is None or not found.first.by_token:
+    if measured.first is None or not measured.first.by_token:
         return None
-    targets = UnigramTargets.of(found.training.targets)
+    targets = UnigramTargets.of(measured.training.targets)
     return targets.steps[0][0] if targets else None
 
 
-def _losses(found: Trained) -> str:
-    known = ["?" if one is None else f"{one:.3g}" for one in found.losses]
+def _losses(trained: Trained) -> str:
+    known = ["?" if loss is None else f"{loss:.3g}" for loss in trained.losses]
     return " ".join(known if len(known) <= 8 else [*known[:4], "…", *known[-3:]])
 
 

@@ -27,9 +27,10 @@ def not_tried(inputs: Inputs) -> str:
         return f"{model} holds a language model, of which no block can be left out here{_size(inputs)}; " + (
             CHECKED_INSTEAD
         )
-    if lacking := missing_for_the_model(inputs):
+    if missing_module := missing_for_the_model(inputs):
         return (
-            f"the code of {model} needs {lacking}, which is not installed here (pip install {lacking}): no step can be "
+            f"the code of {model} needs {missing_module}, which is not installed here (pip install "
+            f"{missing_module}): no step can be "
             f"taken; {CHECKED_INSTEAD}"
         )
     return ""

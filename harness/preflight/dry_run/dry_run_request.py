@@ -85,10 +85,10 @@ def configuration(folder: Path) -> Mapping[str, Any]:
     try:
         if not _regular(path) or path.stat().st_size > _LARGEST_JSON:
             return {}
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, Mapping) else {}
+    return document if isinstance(document, Mapping) else {}
 
 
 def config_name(folder: Path) -> str:
@@ -116,13 +116,13 @@ def _metas(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _metas(one)
+        for item in value.values():
+            yield from _metas(item)
 
 
 def _inside(folder: Path, name: str) -> bool:
-    whole = os.path.normpath(folder / name)
-    return bool(name) and "\0" not in name and whole.startswith(f"{os.path.normpath(folder)}{os.sep}")
+    normalised = os.path.normpath(folder / name)
+    return bool(name) and "\0" not in name and normalised.startswith(f"{os.path.normpath(folder)}{os.sep}")
 
 
 def _regular(path: Path) -> bool:
@@ -134,7 +134,7 @@ def _regular(path: Path) -> bool:
 
 def shallow(config: Mapping[str, Any]) -> dict[str, int]:
     """By path, the depths that are reduced; empty where no stack has more blocks than are kept."""
-    found: dict[str, int] = {}
+    depths: dict[str, int] = {}
     for section, conf in config.items():
         if not isinstance(conf, Mapping) or not isinstance(conf.get("num_blocks"), int):
             continue
@@ -145,8 +145,8 @@ def shallow(config: Mapping[str, Any]) -> dict[str, int]:
             few["num_blocks"] = few["att_layer_num"] + min(blocks - attending, 1)
         if isinstance(conf.get("tp_blocks"), int):
             few["tp_blocks"] = min(conf["tp_blocks"], BLOCKS)
-        found |= {f"{section}.{key}": value for key, value in few.items() if value < conf[key]}
-    return found
+        depths |= {f"{section}.{key}": value for key, value in few.items() if value < conf[key]}
+    return depths
 
 
 def gpu_name(inputs: Inputs) -> str:
@@ -164,11 +164,11 @@ def changes_of(inputs: Inputs, rows: int) -> Changes:
         "dataset_conf.num_workers": 0,
         "train_conf.max_epoch": _EPOCHS,
     }
-    said = [f"{_EPOCHS} epochs", f"on {gpu_name(inputs)}" if on_gpu else "on the CPU"]
+    remarks = [f"{_EPOCHS} epochs", f"on {gpu_name(inputs)}" if on_gpu else "on the CPU"]
     for name in _SEVERAL_PROCESSES if on_gpu else (*_HALF_PRECISION, *_SEVERAL_PROCESSES):
         if train.get(name):
             forced[f"train_conf.{name}"] = False
-            said.append(f"without {name}")
+            remarks.append(f"without {name}")
         if settings.get(name):
             forced[name] = False
     size, kind = data.get("batch_size"), data.get("batch_type", "example")
@@ -181,15 +181,15 @@ def changes_of(inputs: Inputs, rows: int) -> Changes:
         batches = 2 if by_rows and rows >= 4 else 1
         if batches < accumulated:
             forced["train_conf.accum_grad"] = batches
-            said.append(f"accum_grad {batches} for {accumulated}")
+            remarks.append(f"accum_grad {batches} for {accumulated}")
     fitting = max(1, rows // (2 * batches))
     if by_rows and isinstance(size, int) and size > fitting:
         forced["dataset_conf.batch_size"] = fitting
-        said.append(f"batch_size {fitting} for {size}")
+        remarks.append(f"batch_size {fitting} for {size}")
     split = data.get("data_split_num")
     if isinstance(split, int) and split > 1:
         forced["dataset_conf.data_split_num"] = 1
-    return Changes(forced={**forced, **_RUNS_CODE}, said=tuple(said))
+    return Changes(forced={**forced, **_RUNS_CODE}, said=tuple(remarks))
 
 
 def request_for(
@@ -197,16 +197,18 @@ def request_for(
 ) -> dict[str, object]:
     """The measurement's request."""
     config = {name: value for name, value in inputs.config.section("").items() if name != "remote_code"}
-    unknown = {one.path for one in inputs.command.unvalued}
+    unknown = {setting.path for setting in inputs.command.unvalued}
     overrides = {
-        one.path: one.value for one in inputs.command.overrides if _PATH.fullmatch(one.path) and one.path not in unknown
+        setting.path: setting.value
+        for setting in inputs.command.overrides
+        if _PATH.fullmatch(setting.path) and setting.path not in unknown
     }
     overrides = {
         path: value
         for path, value in overrides.items()
         if path.partition(".")[0] not in ("hydra", "remote_code") and path not in _NOT_GIVEN
     }
-    if valid is None and any(one.path == "valid_data_set_list" for one in inputs.command.overrides):
+    if valid is None and any(setting.path == "valid_data_set_list" for setting in inputs.command.overrides):
         overrides["valid_data_set_list"] = inputs.settings.get("valid_data_set_list")
     if checkpoint.missing:
         overrides["init_param"] = checkpoint.named

@@ -49,9 +49,9 @@ class Sample:
 
     def named(self, source: str, target: str) -> SampledRow | None:
         """The row that a release read; some change spaces and parts of paths."""
-        alike = [one for one in self.rows if _bare(one.target) == _bare(target)]
-        exact = [one for one in alike if one.source == source]
-        return next(iter(exact or alike), None)
+        same_target = [row for row in self.rows if _bare(row.target) == _bare(target)]
+        exact = [row for row in same_target if row.source == source]
+        return next(iter(exact or same_target), None)
 
 
 def read_sample(files: Sequence[Path], root: Path, *, most: int = ROWS) -> Sample:
@@ -106,10 +106,10 @@ def _recording(source: str, root: Path) -> tuple[bool, bool]:
     if "://" in source or "\0" in source:
         return False, False
     try:
-        found = os.stat(root / source)  # noqa: PTH116 - of many rows, and without a path's normalisation
+        status = os.stat(root / source)  # noqa: PTH116 - of many rows, and without a path's normalisation
     except (OSError, ValueError):
         return False, True
-    regular = stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST_RECORDING
+    regular = stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_RECORDING
     return regular, regular
 
 

@@ -51,13 +51,15 @@ def check_named_file(named: NamedFile) -> Iterator[PreflightFinding]:
 
 def together(findings: Sequence[PreflightFinding]) -> Iterator[PreflightFinding]:
     """The findings, those about files that config.yaml names and that are missing as one: the base's folder is gone."""
-    gone = [one for one in findings if one.rule == "file-missing" and one.place.file.endswith("config.yaml")]
-    for one in findings:
-        if one not in gone:
-            yield one
-    if gone:
-        others = tuple(f"also {one.message}" for one in gone[1:])
-        yield replace(gone[0], count=len(gone), evidence=(*gone[0].evidence, *others))
+    missing_files = [
+        finding for finding in findings if finding.rule == "file-missing" and finding.place.file.endswith("config.yaml")
+    ]
+    for finding in findings:
+        if finding not in missing_files:
+            yield finding
+    if missing_files:
+        others = tuple(f"also {finding.message}" for finding in missing_files[1:])
+        yield replace(missing_files[0], count=len(missing_files), evidence=(*missing_files[0].evidence, *others))
 
 
 def _problem(named: NamedFile, content: FileContent) -> tuple[str, str, str] | None:

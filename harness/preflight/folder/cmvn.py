@@ -38,7 +38,7 @@ def read_statistics(path: Path) -> FeatureStatistics:
     except (OSError, UnicodeDecodeError) as error:
         return FeatureStatistics(problem=getattr(error, "strerror", None) or "it is not UTF-8")
     lines = lines[:-1] if lines[-1] == "" else lines
-    found: dict[str, tuple[float, ...]] = {}
+    numbers: dict[str, tuple[float, ...]] = {}
     for number, line in enumerate(lines):
         words = line.split(None, 1)
         if not words:
@@ -49,15 +49,15 @@ def read_statistics(path: Path) -> FeatureStatistics:
         if values[:1] != ["<LearnRateCoef>"]:
             continue
         try:
-            found[words[0]] = tuple(float(one) for one in values[3:-1])
+            numbers[words[0]] = tuple(float(number_text) for number_text in values[3:-1])
         except ValueError:
             return FeatureStatistics(problem=f"what follows {words[0]} is no list of numbers", line=number + 2)
-    if not found.get("<AddShift>") or not found.get("<Rescale>"):
+    if not numbers.get("<AddShift>") or not numbers.get("<Rescale>"):
         return FeatureStatistics(problem="it has no `<AddShift>` and `<Rescale>` with their numbers in the next line")
-    if len(found["<AddShift>"]) != len(found["<Rescale>"]):
-        sizes = f"{len(found['<AddShift>'])} shifts and {len(found['<Rescale>'])} scales"
+    if len(numbers["<AddShift>"]) != len(numbers["<Rescale>"]):
+        sizes = f"{len(numbers['<AddShift>'])} shifts and {len(numbers['<Rescale>'])} scales"
         return FeatureStatistics(problem=f"it has {sizes}")
-    return FeatureStatistics(shifts=found["<AddShift>"], scales=found["<Rescale>"])
+    return FeatureStatistics(shifts=numbers["<AddShift>"], scales=numbers["<Rescale>"])
 
 
 def check_statistics(inputs: Inputs, files: ModelFiles) -> PreflightPart:
@@ -65,60 +65,62 @@ def check_statistics(inputs: Inputs, files: ModelFiles) -> PreflightPart:
     named, frontend = files.named.get(KEY), inputs.settings.get("frontend")
     if named is None or frontend not in _FRONTENDS or content_of(named.path).kind is not FileKind.TEXT:
         return PreflightPart()
-    found, place = read_statistics(named.path), Place(file=str(named.path))
-    if found.problem:
+    statistics, place = read_statistics(named.path), Place(file=str(named.path))
+    if statistics.problem:
         problem = PreflightFinding(
             severity=Severity.BROKEN,
             rule="statistics-unreadable",
-            message=f"{named.path.name} cannot be used as features' statistics: {found.problem}",
-            place=Place(file=place.file, line=found.line),
+            message=f"{named.path.name} cannot be used as features' statistics: {statistics.problem}",
+            place=Place(file=place.file, line=statistics.line),
             remedy="take am.mvn from the folder that the checkpoint comes from",
         )
         return PreflightPart(findings=(problem,))
-    fact = PreflightFact(section="model folder", label="features' statistics", value=f"{len(found.shifts)} dimensions")
-    return PreflightPart(findings=(*_size(inputs, found, place), *_values(found, place)), facts=(fact,))
+    fact = PreflightFact(
+        section="model folder", label="features' statistics", value=f"{len(statistics.shifts)} dimensions"
+    )
+    return PreflightPart(findings=(*_size(inputs, statistics, place), *_values(statistics, place)), facts=(fact,))
 
 
 def _number(value: Any, default: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
-def _size(inputs: Inputs, found: FeatureStatistics, place: Place) -> Iterator[PreflightFinding]:
+def _size(inputs: Inputs, statistics: FeatureStatistics, place: Place) -> Iterator[PreflightFinding]:
     mels = _number(inputs.settings.get("frontend_conf.n_mels"), _MELS)
     stacked = _number(inputs.settings.get("frontend_conf.lfr_m"), _STACKED)
-    size, has = mels * stacked, len(found.shifts)
-    if size == has:
+    size, actual = mels * stacked, len(statistics.shifts)
+    if size == actual:
         return
-    more = has > size
+    more = actual > size
     consequence = (
         f"the release uses the first {size} and trains with those of other features"
         if more
         else "the training ends at the first row"
-        if has > 1
+        if actual > 1
         else "the same shift and scale is used for all"
     )
     yield PreflightFinding(
-        severity=Severity.WRONG if more or has == 1 else Severity.BROKEN,
+        severity=Severity.WRONG if more or actual == 1 else Severity.BROKEN,
         rule="statistics-size",
         message=(
-            f"{Path(place.file).name} has statistics for {has} dimensions and the features have {size} "
+            f"{Path(place.file).name} has statistics for {actual} dimensions and the features have {size} "
             f"(n_mels {mels} × lfr_m {stacked}): {consequence}"
         ),
         place=place,
         remedy=(
             "take am.mvn and frontend_conf from the folder that the checkpoint comes from"
-            + (f"; {has} would be lfr_m {has // mels}" if has % mels == 0 else "")
+            + (f"; {actual} would be lfr_m {actual // mels}" if actual % mels == 0 else "")
         ),
     )
 
 
-def _values(found: FeatureStatistics, place: Place) -> Iterator[PreflightFinding]:
+def _values(statistics: FeatureStatistics, place: Place) -> Iterator[PreflightFinding]:
     odd = [
         number
-        for number, pair in enumerate(zip(found.shifts, found.scales, strict=True))
+        for number, pair in enumerate(zip(statistics.shifts, statistics.scales, strict=True))
         if not all(map(math.isfinite, pair))
     ]
-    flat = [number for number, scale in enumerate(found.scales) if math.isfinite(scale) and scale <= 0]
+    flat = [number for number, scale in enumerate(statistics.scales) if math.isfinite(scale) and scale <= 0]
     if odd:
         yield PreflightFinding(
             severity=Severity.BROKEN,
@@ -135,7 +137,7 @@ def _values(found: FeatureStatistics, place: Place) -> Iterator[PreflightFinding
             rule="statistics-scale",
             message="am.mvn scales features with 0 or less: the model hears nothing of them, or hears them upside down",
             place=place,
-            evidence=(f"{len(flat)} of {len(found.scales)} dimensions, the first: {flat[0]}",),
+            evidence=(f"{len(flat)} of {len(statistics.scales)} dimensions, the first: {flat[0]}",),
             remedy="take am.mvn from the folder that the checkpoint comes from",
             count=len(flat),
         )

@@ -28,11 +28,11 @@ from harness.preflight.inputs import Inputs
 def config_of(folder: Path, command: TrainingCommand, *, install_dir: Path, root: Path) -> Path:
     """The config in force; config.yaml where the release loads none, so that what is wrong is found there."""
     usual, rules = folder / CONFIG, folder_rules(install_dir)
-    beside = usual.is_file() and (not rules.required or (folder / rules.required).is_file())
-    if not (folder / CONFIGURATION).is_file() or (rules.names_first and beside):
+    folder_is_usable = usual.is_file() and (not rules.required or (folder / rules.required).is_file())
+    if not (folder / CONFIGURATION).is_file() or (rules.names_first and folder_is_usable):
         return usual
-    given = command.value("config")
-    named = below(root, given) if given else below(folder, _named(folder))
+    config_option = command.value("config")
+    named = below(root, config_option) if config_option else below(folder, _named(folder))
     return named if named is not None and exists(named) and not named.is_dir() else usual
 
 
@@ -67,10 +67,10 @@ def _namer(inputs: Inputs, chosen: Path) -> str:
     return "the command" if inputs.command.value("config") else CONFIGURATION
 
 
-def _differs(one: Path, other: Path) -> bool:
-    if {content_of(one).kind, content_of(other).kind} != {FileKind.TEXT}:
+def _differs(first: Path, second: Path) -> bool:
+    if {content_of(first).kind, content_of(second).kind} != {FileKind.TEXT}:
         return False
     try:
-        return text_of(one) != text_of(other)
+        return text_of(first) != text_of(second)
     except (OSError, UnicodeDecodeError):
         return False

@@ -38,17 +38,19 @@ def check_configuration(inputs: Inputs, files: ModelFiles) -> Iterator[Preflight
         return
     place = Place(file=str(files.configuration))
     try:
-        found = configuration_of(inputs.model)
+        document = configuration_of(inputs.model)
     except (OSError, ValueError, RecursionError) as error:
         yield _unreadable(place, error)
         return
-    metas = dict(metas_of(found))
+    metas = dict(metas_of(document))
     if "config" not in metas:
         yield _without_config(place, metas, folder=inputs.model)
-    for one in files.missing:
-        yield from _missing(inputs, files, one)
+    for missing_path in files.missing:
+        yield from _missing(inputs, files, missing_path)
     outside = [
-        one for one in files.named.values() if one.by is NamedBy.CONFIGURATION and _outside(inputs.model, one.path)
+        named_file
+        for named_file in files.named.values()
+        if named_file.by is NamedBy.CONFIGURATION and _outside(inputs.model, named_file.path)
     ]
     if outside:
         yield PreflightFinding(
@@ -56,7 +58,7 @@ def check_configuration(inputs: Inputs, files: ModelFiles) -> Iterator[Preflight
             rule="configuration-outside",
             message=f"{CONFIGURATION} names a file outside the folder: a copy of the folder lacks it",
             place=outside[0].place,
-            evidence=tuple(f"{one.key}: {one.written}" for one in outside[:5]),
+            evidence=tuple(f"{named_file.key}: {named_file.written}" for named_file in outside[:5]),
             remedy="copy the file into the folder, and name it there",
             count=len(outside),
         )
@@ -76,42 +78,46 @@ def _unreadable(place: Place, error: Exception) -> PreflightFinding:
 
 
 def _without_config(place: Place, metas: dict[str, str], folder: Path) -> PreflightFinding:
-    what = "has no `file_path_metas`" if not metas else "has no `config` in `file_path_metas`"
+    lack = "has no `file_path_metas`" if not metas else "has no `config` in `file_path_metas`"
     named = [name for name in ("model.pt", "tokens.json", "am.mvn") if (folder / name).exists()]
     return PreflightFinding(
         severity=Severity.BROKEN,
         rule="configuration-without-config",
-        message=f"{CONFIGURATION} {what}: the release then reads neither config.yaml nor any other file of the folder",
+        message=f"{CONFIGURATION} {lack}: the release then reads neither config.yaml nor any other file of the folder",
         place=place,
         evidence=(f"in the folder: {', '.join(named)}",) if named else (),
         remedy=f"make it {USUAL_CONFIGURATION}",
     )
 
 
-def _missing(inputs: Inputs, files: ModelFiles, one: MissingPath) -> Iterator[PreflightFinding]:
-    if one.key not in _CONSEQUENCES:
+def _missing(inputs: Inputs, files: ModelFiles, missing_path: MissingPath) -> Iterator[PreflightFinding]:
+    if missing_path.key not in _CONSEQUENCES:
         return
-    severity, consequence = _CONSEQUENCES[one.key]
-    other = files.named.get(one.key) or (
-        files.named.get("tokenizer_conf.seg_dict") if one.key.endswith("seg_dict_file") else None
+    severity, consequence = _CONSEQUENCES[missing_path.key]
+    other = files.named.get(missing_path.key) or (
+        files.named.get("tokenizer_conf.seg_dict") if missing_path.key.endswith("seg_dict_file") else None
     )
     if other is not None:
         # The command's wins anyway. A trainer's output folder lacks the files, and its config.yaml names them: where
         # they do not exist either, the release ends at that name.
         return
-    near = _nearest(inputs.model, one.written)
+    near = _nearest(inputs.model, missing_path.written)
     if (
-        one.key.startswith("tokenizer_conf.seg_dict")
+        missing_path.key.startswith("tokenizer_conf.seg_dict")
         and not near
         and inputs.settings.get("tokenizer") != "CharTokenizer"
     ):
         return
-    remedy = f'"{one.key.rpartition(".")[2]}": "{near}"' if near else f"put {one.written} into the folder"
+    remedy = (
+        f'"{missing_path.key.rpartition(".")[2]}": "{near}"' if near else f"put {missing_path.written} into the folder"
+    )
     yield PreflightFinding(
         severity=severity,
         rule="configuration-path-missing",
-        message=(f"{CONFIGURATION} names `{one.written}`, which does not exist and is passed over: {consequence}"),
-        place=one.place,
+        message=(
+            f"{CONFIGURATION} names `{missing_path.written}`, which does not exist and is passed over: {consequence}"
+        ),
+        place=missing_path.place,
         evidence=(f"in the folder: {near}",) if near else (),
         remedy=remedy,
     )
@@ -121,7 +127,7 @@ def _nearest(folder: Path, written: str) -> str:
     """The file of the folder that is meant: other case, backslashes, a path of another machine."""
     tail = PureWindowsPath(written).name if re.search(r"[\\:]", written) else Path(written).name
     try:
-        names = [one.name for one in folder.iterdir()]
+        names = [path.name for path in folder.iterdir()]
     except OSError:
         return ""
     below = written.replace("\\", "/").lstrip("/")

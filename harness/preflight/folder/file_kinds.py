@@ -75,23 +75,23 @@ _NO_CONTENT = frozenset(
 def content_of(path: Path) -> FileContent:
     """What a file is. Links are followed: a hub's cache consists of them."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError) as error:
         missing = isinstance(error, ValueError) or error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
         return FileContent(kind=FileKind.MISSING if missing else FileKind.UNREADABLE, note=_reason(error))
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         return FileContent(kind=FileKind.FOLDER)
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return FileContent(kind=FileKind.SPECIAL)
-    if not found.st_size:
+    if not status.st_size:
         return FileContent(kind=FileKind.EMPTY)
     try:
         head = head_of(path)
     except OSError as error:
-        return FileContent(kind=FileKind.UNREADABLE, size=found.st_size, note=_reason(error))
+        return FileContent(kind=FileKind.UNREADABLE, size=status.st_size, note=_reason(error))
     kind = _kind(head, path)
     note = _first_line(head) if kind in (FileKind.WEB_PAGE, FileKind.ERROR_ANSWER, FileKind.LFS_POINTER) else ""
-    return FileContent(kind=kind, size=found.st_size, note=note)
+    return FileContent(kind=kind, size=status.st_size, note=note)
 
 
 def exists(path: Path) -> bool:

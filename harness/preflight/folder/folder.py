@@ -42,17 +42,18 @@ def check(inputs: Inputs) -> PreflightPart:
     findings = [*_config(inputs), *check_passed_over(inputs), *_not_read(inputs), *check_configuration(inputs, files)]
     findings += together([one for named in files.named.values() for one in check_named_file(named)])
     findings.extend(_other_start(inputs))
-    for one in files.ignored:
-        winner = files.named[one.key]
+    for overridden in files.ignored:
+        winner = files.named[overridden.key]
         findings.append(
             PreflightFinding(
                 severity=Severity.WRONG,
                 rule="override-replaced",
                 message=(
-                    f"`{one.key}={one.written}` has no effect: this release takes the folder's own {winner.written}, "
+                    f"`{overridden.key}={overridden.written}` has no effect: this release takes the folder's own "
+                    f"{winner.written}, "
                     f"as the folder has no {CONFIGURATION}"
                 ),
-                place=one.place,
+                place=overridden.place,
                 remedy=f"replace {winner.path} with your file in a copy of the folder, or add a {CONFIGURATION}",
             )
         )
@@ -60,8 +61,8 @@ def check(inputs: Inputs) -> PreflightPart:
     found_tokens = check_tokens(inputs, files)
     found_statistics = check_statistics(inputs, files)
     facts = tuple(
-        PreflightFact(section=SECTION, label=one.key, value=f"{one.path} ({one.by})", detail=True)
-        for one in files.named.values()
+        PreflightFact(section=SECTION, label=named_file.key, value=f"{named_file.path} ({named_file.by})", detail=True)
+        for named_file in files.named.values()
     )
     return PreflightPart(
         findings=(*findings, *found_tokens.findings, *found_statistics.findings),
@@ -147,7 +148,7 @@ def _without_config(folder: Path) -> Iterator[PreflightFinding]:
             rule="model-folder-is-further-down",
             message="this folder has no config.yaml; the model is in a folder below it",
             place=place,
-            evidence=tuple(str(one) for one in below[:5]),
+            evidence=tuple(str(folder_below) for folder_below in below[:5]),
             remedy=f"name {below[0]}",
         )
         return
@@ -174,27 +175,27 @@ def _config_missing(folder: Path, place: Place) -> PreflightFinding:
 
 def _folders_with_config(folder: Path) -> list[Path]:
     """Folders down to three levels below, as in a hub's cache; links of a cache are followed, and few are looked at."""
-    found: list[Path] = []
-    level, seen = [folder], 0
+    folders: list[Path] = []
+    level, looked_at = [folder], 0
     for _ in range(3):
         below = []
-        for one in level:
+        for parent in level:
             try:
-                children = sorted(child for child in one.iterdir() if child.is_dir())
+                children = sorted(child for child in parent.iterdir() if child.is_dir())
             except OSError:
                 continue
-            seen += len(children)
-            if seen > _MOST_SEARCHED:
-                return found
+            looked_at += len(children)
+            if looked_at > _MOST_SEARCHED:
+                return folders
             below += children
-        found += [one for one in below if (one / CONFIG).is_file()]
+        folders += [child_folder for child_folder in below if (child_folder / CONFIG).is_file()]
         level = below
-    return found
+    return folders
 
 
 def _names(folder: Path) -> list[str]:
     try:
-        return sorted(one.name for one in folder.iterdir())
+        return sorted(path.name for path in folder.iterdir())
     except OSError:
         return []
 
@@ -264,9 +265,9 @@ def _not_read(inputs: Inputs) -> Iterator[PreflightFinding]:
 def _other_start(inputs: Inputs) -> Iterator[PreflightFinding]:
     """Weights of the folder that the training does not start from."""
     files = files_in_force(inputs)
-    start, own = files.named.get(START), inputs.model / "model.pt"
+    start, own_weights = files.named.get(START), inputs.model / "model.pt"
     checkpoints = sorted(name for name in _names(inputs.model) if _EPOCH.match(name))
-    if start is None or not exists(start.path) or not (own.exists() or checkpoints):
+    if start is None or not exists(start.path) or not (own_weights.exists() or checkpoints):
         return
     if not files.whole_config and start.by.value == CONFIG and not start.path.is_relative_to(inputs.model):
         yield PreflightFinding(
@@ -278,7 +279,7 @@ def _other_start(inputs: Inputs) -> Iterator[PreflightFinding]:
             ),
             place=start.place,
             evidence=tuple(
-                str(one) for one in (own, *(inputs.model / name for name in checkpoints[:3])) if one.exists()
+                str(path) for path in (own_weights, *(inputs.model / name for name in checkpoints[:3])) if path.exists()
             ),
-            remedy=f"++{START}={own if own.exists() else inputs.model / 'model.pt.avg10'}",
+            remedy=f"++{START}={own_weights if own_weights.exists() else inputs.model / 'model.pt.avg10'}",
         )

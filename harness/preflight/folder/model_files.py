@@ -85,7 +85,7 @@ class ModelFiles:
 
 def reads_whole_config(inputs: Inputs) -> bool:
     """Whether the command gives the whole config and no model folder, as `--config-path … --config-name …`."""
-    return inputs.command.entry is not None and all(one.path != "model" for one in inputs.command.overrides)
+    return inputs.command.entry is not None and all(override.path != "model" for override in inputs.command.overrides)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +129,10 @@ def configuration_of(folder: Path) -> Mapping[str, Any]:
         OSError: it cannot be read.
         ValueError: it is no JSON object.
     """
-    found = json.loads(text_of(folder / CONFIGURATION, _MOST_JSON))
-    if not isinstance(found, dict):
+    document = json.loads(text_of(folder / CONFIGURATION, _MOST_JSON))
+    if not isinstance(document, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 - as for every other text that is none
-    return found
+    return document
 
 
 def metas_of(configuration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -169,31 +169,31 @@ def _by_configuration(inputs: Inputs) -> ModelFiles:
         metas = list(metas_of(configuration_of(inputs.model)))
     except (OSError, ValueError, RecursionError):
         metas = []
-    missing, found = [], dict(_settings_files(inputs))
+    missing, named_files = [], dict(_settings_files(inputs))
     for key, written in metas:
         place = Place(file=str(path), key=f"file_path_metas.{key}")
         file = below(inputs.model, written)
         if file is None or not exists(file):
             missing.append(MissingPath(key=key, written=written, place=place))
-        elif key not in found or found[key].by is not NamedBy.COMMAND:
-            found[key] = NamedFile(key=key, path=file, written=written, place=place, by=NamedBy.CONFIGURATION)
-    return ModelFiles(named=found, missing=tuple(missing), configuration=path)
+        elif key not in named_files or named_files[key].by is not NamedBy.COMMAND:
+            named_files[key] = NamedFile(key=key, path=file, written=written, place=place, by=NamedBy.CONFIGURATION)
+    return ModelFiles(named=named_files, missing=tuple(missing), configuration=path)
 
 
 def _by_names(inputs: Inputs, rules: FolderRules) -> ModelFiles:
-    found = dict(_settings_files(inputs))
-    start = found.get(START)
+    named_files = dict(_settings_files(inputs))
+    start = named_files.get(START)
     present = [(key, name) for key, name in USUAL_NAMES if (inputs.model / name).exists()]
     if not (rules.keeps_start and start is not None and exists(start.path)):
         present.append((START, rules.weights))
     ignored = []
     for key, name in present:
         file = inputs.model / name
-        if key in found and found[key].by is NamedBy.COMMAND and found[key].path != file:
-            ignored.append(found[key])
+        if key in named_files and named_files[key].by is NamedBy.COMMAND and named_files[key].path != file:
+            ignored.append(named_files[key])
         place = Place(file=str(file))
-        found[key] = NamedFile(key=key, path=file, written=name, place=place, by=NamedBy.FOLDER)
-    return ModelFiles(named=found, ignored=tuple(ignored))
+        named_files[key] = NamedFile(key=key, path=file, written=name, place=place, by=NamedBy.FOLDER)
+    return ModelFiles(named=named_files, ignored=tuple(ignored))
 
 
 _FILE_KEYS = (START, *dict.fromkeys(key for key, _ in USUAL_NAMES), "tokenizer_conf.seg_dict_file")
@@ -201,7 +201,7 @@ _FILE_KEYS = (START, *dict.fromkeys(key for key, _ in USUAL_NAMES), "tokenizer_c
 
 def _settings_files(inputs: Inputs) -> dict[str, NamedFile]:
     """By config.yaml and the command; relative paths start at the working directory."""
-    found = {}
+    named_files = {}
     for key in _FILE_KEYS:
         setting = inputs.settings.by_path.get(key)
         if setting is None or not isinstance(setting.value, str) or not setting.value or "${" in setting.value:
@@ -210,8 +210,8 @@ def _settings_files(inputs: Inputs) -> dict[str, NamedFile]:
         path = below(inputs.root, setting.value)
         if path is not None:
             by = NamedBy.COMMAND if setting.from_command else NamedBy.CONFIG
-            found[key] = NamedFile(key=key, path=path, written=setting.value, place=setting.place, by=by)
-    return found
+            named_files[key] = NamedFile(key=key, path=path, written=setting.value, place=setting.place, by=by)
+    return named_files
 
 
 def below(folder: Path, written: str) -> Path | None:

@@ -39,11 +39,11 @@ def check_seg_dict(files: ModelFiles) -> Iterator[PreflightFinding]:
 
 def check_sentencepiece(inputs: Inputs, files: ModelFiles) -> Iterator[PreflightFinding]:
     """A tokenizer that needs a model and gets none."""
-    missing = any(one.key == _MODEL for one in files.missing)
+    missing = any(missing_path.key == _MODEL for missing_path in files.missing)
     if inputs.settings.get("tokenizer") != _SENTENCEPIECE or _MODEL in files.named or missing:
         return
     try:
-        near = sorted(one.name for one in inputs.model.iterdir() if one.name.endswith(".model"))
+        near = sorted(path.name for path in inputs.model.iterdir() if path.name.endswith(".model"))
     except OSError:
         near = []
     path = inputs.model / near[0] if near else "PATH of the .model file"

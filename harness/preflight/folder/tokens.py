@@ -56,10 +56,10 @@ def read_tokens(path: Path) -> TokenList:
     if text.startswith("\ufeff"):
         return _unreadable("a byte-order mark before the JSON", "save it as UTF-8 without a byte-order mark")
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         return _unreadable(str(error)[:200], line=getattr(error, "lineno", None))
-    return _of_json(found)
+    return _of_json(document)
 
 
 def _unreadable(
@@ -80,27 +80,29 @@ def _of_text(text: str) -> TokenList:
     return TokenList(tokens=tokens)
 
 
-def _of_json(found: Any) -> TokenList:
-    if isinstance(found, dict):
-        return _of_mapping(found)
-    if not isinstance(found, list):
-        kind = type(found).__name__
+def _of_json(document: Any) -> TokenList:
+    if isinstance(document, dict):
+        return _of_mapping(document)
+    if not isinstance(document, list):
+        kind = type(document).__name__
         message = f"the token list is a JSON {kind} and no list: the training ends before its first step"
         return TokenList(problem=("tokens-not-a-list", message, 'write it as ["<blank>", "<s>", "</s>", …, "<unk>"]'))
-    if any(not isinstance(one, str) for one in found):
-        first = next(number for number, one in enumerate(found) if not isinstance(one, str))
-        message = f"the token with id {first} is {json.dumps(found[first])[:60]} and no string, which no text can match"
+    if any(not isinstance(token, str) for token in document):
+        first = next(number for number, token in enumerate(document) if not isinstance(token, str))
+        message = (
+            f"the token with id {first} is {json.dumps(document[first])[:60]} and no string, which no text can match"
+        )
         return TokenList(problem=("tokens-not-strings", message, "write every token in quotes"))
-    return TokenList(tokens=tuple(found[:MOST_TOKENS]))
+    return TokenList(tokens=tuple(document[:MOST_TOKENS]))
 
 
-def _of_mapping(found: dict[str, Any]) -> TokenList:
+def _of_mapping(ids_by_token: dict[str, Any]) -> TokenList:
     remedy = (
         'python -c \'import json; d = json.load(open("tokens.json", encoding="utf-8")); '
         'json.dump(LIST, open("tokens.json", "w", encoding="utf-8"), ensure_ascii=False)\' with LIST = '
     )
-    values = list(found.values())
-    if values and all(isinstance(one, str) for one in values):
+    values = list(ids_by_token.values())
+    if values and all(isinstance(value, str) for value in values):
         message = "tokens.json maps ids to tokens, and FunASR takes the keys for the tokens: every text becomes `<unk>`"
         return TokenList(
             problem=("tokens-not-a-list", message, remedy + "[d[k] for k in sorted(d, key=int)]"),
@@ -120,29 +122,29 @@ def check_tokens(inputs: Inputs, files: ModelFiles) -> PreflightPart:
     named = files.named.get(KEY)
     if named is None or content_of(named.path).kind is not FileKind.TEXT:
         return PreflightPart()
-    found = read_tokens(named.path)
-    place = Place(file=str(named.path), line=found.line)
-    if found.problem is not None:
-        rule, message, remedy = found.problem
+    token_list = read_tokens(named.path)
+    place = Place(file=str(named.path), line=token_list.line)
+    if token_list.problem is not None:
+        rule, message, remedy = token_list.problem
         return PreflightPart(
             findings=(
                 PreflightFinding(severity=Severity.BROKEN, rule=rule, message=message, place=place, remedy=remedy),
             )
         )
     findings = (
-        *_duplicates(found.tokens, place),
-        *_unknown(inputs, found.tokens, place),
-        *_spaces(found.tokens, place),
+        *_duplicates(token_list.tokens, place),
+        *_unknown(inputs, token_list.tokens, place),
+        *_spaces(token_list.tokens, place),
     )
-    special = tuple(_special_ids(inputs, found.tokens, place))
-    count = PreflightFact(section="model folder", label="tokens", value=f"{len(found.tokens):,}")
+    special = tuple(_special_ids(inputs, token_list.tokens, place))
+    count = PreflightFact(section="model folder", label="tokens", value=f"{len(token_list.tokens):,}")
     return PreflightPart(findings=(*findings, *special), facts=(count,))
 
 
 def _duplicates(tokens: Sequence[str], place: Place) -> Iterator[PreflightFinding]:
     twice = [token for token, times in Counter(tokens).items() if times > 1]
     if twice:
-        first = [(token, [number for number, one in enumerate(tokens) if one == token]) for token in twice[:3]]
+        first = [(token, [number for number, listed in enumerate(tokens) if listed == token]) for token in twice[:3]]
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="tokens-duplicate",
@@ -186,7 +188,7 @@ def _spaces(tokens: Sequence[str], place: Place) -> Iterator[PreflightFinding]:
 def _special_ids(inputs: Inputs, tokens: Sequence[str], place: Place) -> Iterator[PreflightFinding]:
     if not _WITH_SPECIAL_IDS.search(str(inputs.settings.get("model", ""))) or not tokens:
         return
-    taken, beyond = [], []
+    ordinary_tokens, beyond = [], []
     for name, default, _ in _IDS:
         value = inputs.settings.get(f"model_conf.{name}")
         number = value if isinstance(value, int) else default
@@ -197,8 +199,8 @@ def _special_ids(inputs: Inputs, tokens: Sequence[str], place: Place) -> Iterato
             and "blank" not in tokens[number]
             and (value is not None or number < 3)
         ):
-            taken.append((name, number, tokens[number]))
-    if taken:
+            ordinary_tokens.append((name, number, tokens[number]))
+    if ordinary_tokens:
         yield PreflightFinding(
             severity=Severity.WRONG,
             rule="tokens-special-ids",
@@ -207,9 +209,9 @@ def _special_ids(inputs: Inputs, tokens: Sequence[str], place: Place) -> Iterato
                 "they never appear in what the model writes"
             ),
             place=place,
-            evidence=tuple(f"{name} is {number}, in the list {token!r}" for name, number, token in taken),
+            evidence=tuple(f"{name} is {number}, in the list {token!r}" for name, number, token in ordinary_tokens),
             remedy='begin the list with "<blank>", "<s>", "</s>"',
-            count=len(taken),
+            count=len(ordinary_tokens),
         )
     for name, number in beyond:
         yield PreflightFinding(

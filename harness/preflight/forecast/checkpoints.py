@@ -48,18 +48,22 @@ def plan(inputs: Inputs, steps: Steps) -> CheckpointPlan:
     """What this release's trainer writes with these settings."""
     path = options.trainer_file(str(inputs.install_dir), entry_of(inputs))
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    interval = _whole(inputs, "train_conf.save_checkpoint_interval", 5000) if "save_checkpoint_interval" in text else 0
+    interval = (
+        _integer_setting(inputs, "train_conf.save_checkpoint_interval", 5000)
+        if "save_checkpoint_interval" in text
+        else 0
+    )
     mean = steps.total * steps.accumulation // max(1, steps.epochs)
     within = steps.epochs * (mean // interval) if interval > 0 else 0
     written = max(0, steps.epochs) + within
-    keep = _whole(inputs, "train_conf.keep_nbest_models", 500) if "keep_nbest_models" in text else 0
-    kept = min(written, keep) if keep > 0 else written
-    average = _whole(inputs, "train_conf.avg_nbest_model", 10 if "avg_keep_nbest" in text else 5)
+    keep = _integer_setting(inputs, "train_conf.keep_nbest_models", 500) if "keep_nbest_models" in text else 0
+    remaining = min(written, keep) if keep > 0 else written
+    average = _integer_setting(inputs, "train_conf.avg_nbest_model", 10 if "avg_keep_nbest" in text else 5)
     return CheckpointPlan(
         written=written,
         within=within,
-        kept=kept,
-        averaged=max(0, min(kept, average)),
+        kept=remaining,
+        averaged=max(0, min(remaining, average)),
         bytes_each=_bytes_each(inputs),
     )
 
@@ -68,8 +72,8 @@ def checkpoint_facts(inputs: Inputs, steps: Steps) -> Iterator[PreflightFact]:
     """Validation, saving, averaging, space."""
     known = plan(inputs, steps)
     within = f", {known.within} of them within epochs" if known.within else ", one after each epoch"
-    kept = "all" if known.kept == known.written else f"{known.kept} best"
-    yield PreflightFact(section=SECTION, label="checkpoints", value=f"{known.written}{within}; {kept} kept")
+    kept_in_words = "all" if known.kept == known.written else f"{known.kept} best"
+    yield PreflightFact(section=SECTION, label="checkpoints", value=f"{known.written}{within}; {kept_in_words} kept")
     average = f"of {plural(known.averaged, 'checkpoint')} at the end"
     yield PreflightFact(section=SECTION, label="average", value=average, detail=True)
     if known.bytes is not None and known.bytes_each is not None:
@@ -81,11 +85,11 @@ def about_disk(inputs: Inputs, steps: Steps) -> Iterator[PreflightFinding]:
     """Checkpoints that do not fit on the disk."""
     known = plan(inputs, steps)
     folder = output_folder(inputs)
-    there = next((one for one in (folder, *folder.parents) if one.is_dir()), None)
-    if known.bytes is None or there is None:
+    existing_folder = next((parent for parent in (folder, *folder.parents) if parent.is_dir()), None)
+    if known.bytes is None or existing_folder is None:
         return
     try:
-        free = shutil.disk_usage(there).free
+        free = shutil.disk_usage(existing_folder).free
     except OSError:
         return
     if known.bytes <= free:
@@ -104,7 +108,7 @@ def about_disk(inputs: Inputs, steps: Steps) -> Iterator[PreflightFinding]:
     )
 
 
-def _whole(inputs: Inputs, path: str, default: int) -> int:
+def _integer_setting(inputs: Inputs, path: str, default: int) -> int:
     value = inputs.settings.get(path)
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
 
@@ -121,8 +125,8 @@ def _bytes_each(inputs: Inputs) -> int | None:
 
 
 def _weights(inputs: Inputs) -> Path | None:
-    given = inputs.settings.get("init_param")
-    places = [inputs.root / given] if isinstance(given, str) and given else []
+    init_param = inputs.settings.get("init_param")
+    places = [inputs.root / init_param] if isinstance(init_param, str) and init_param else []
     places += [inputs.model / name for name in ("model.pt", "model.pb")] if inputs.model.is_dir() else [inputs.model]
     return next((place for place in places if place.is_file()), None)
 
@@ -131,7 +135,7 @@ def _has_optimizer(path: Path) -> bool:
     """Whether a checkpoint is a trainer's; nothing of it is unpickled."""
     try:
         with zipfile.ZipFile(path) as archive:
-            name = next((one for one in archive.namelist() if one.endswith("/data.pkl")), None)
+            name = next((member for member in archive.namelist() if member.endswith("/data.pkl")), None)
             if name is None:
                 return False
             with archive.open(name) as file:

@@ -91,8 +91,10 @@ def card_of(name: str) -> GpuCard:
 def rows_of(inputs: Inputs) -> Iterator[RowLength]:
     """The rows that the release's limits let pass, by their stated lengths."""
     limits = row_limits(str(inputs.install_dir), inputs.settings.section("dataset_conf"))
-    given = data_sets(inputs).of("train")
-    for number, row in (found for path in (given.files if given else ()) for found in _rows(path)):
+    training_set = data_sets(inputs).of("train")
+    for number, row in (
+        numbered_row for path in (training_set.files if training_set else ()) for numbered_row in _rows(path)
+    ):
         source, target = _number(row.get("source_len"), 1.0), _number(row.get("target_len"), 0.0)
         if source <= limits.get("max_source_length", source) and source + target <= limits.get(
             "max_token_length", source + target
@@ -133,12 +135,12 @@ def _size(inputs: Inputs) -> int:
 def _in_force(inputs: Inputs, variant: Variant) -> Variant:
     """The variant with the command's overrides of its own config."""
     config = {**variant.config}
-    for one in inputs.command.overrides:
-        section, _, key = one.path.partition(".")
+    for override in inputs.command.overrides:
+        section, _, key = override.path.partition(".")
         if key and "." not in key and isinstance(config.get(section), Mapping):
-            config[section] = {**config[section], key: one.value}
+            config[section] = {**config[section], key: override.value}
         elif not key and section in ("optim", "scheduler"):
-            config[section] = one.value
+            config[section] = override.value
     return replace(variant, config=config)
 
 
@@ -150,10 +152,10 @@ def _predicted(inputs: Inputs, variant: Variant, batch: Batch, card: GpuCard) ->
             *_halves(inputs),
         )
     ]
-    asked = next((one for one, _ in fits if _precision(inputs) in one.name), fits[0][0])
-    ways = [way for one, gathered in fits for way in (one, gathered)]
+    fit_in_force = next((fit for fit, _ in fits if _precision(inputs) in fit.name), fits[0][0])
+    ways = [way for fit, gathered in fits for way in (fit, gathered)]
     return PreflightPart(
-        findings=tuple(_findings(inputs, batch, card, asked)), facts=tuple(_facts(inputs, batch, card, ways))
+        findings=tuple(_findings(inputs, batch, card, fit_in_force)), facts=tuple(_facts(inputs, batch, card, ways))
     )
 
 
@@ -164,9 +166,9 @@ def _precision(inputs: Inputs) -> str:
 
 def _halves(inputs: Inputs) -> Iterator[tuple[Precision, str]]:
     """The half precisions of the release's trainer; both take the same memory, so that one is measured."""
-    found = [one for one in (Precision.BF16, Precision.FP16) if _has(inputs, one)]
-    if found:
-        yield found[0], " and ".join(found)
+    precisions = [precision for precision in (Precision.BF16, Precision.FP16) if _has(inputs, precision)]
+    if precisions:
+        yield precisions[0], " and ".join(precisions)
 
 
 def _has(inputs: Inputs, precision: Precision) -> bool:
@@ -190,17 +192,17 @@ def _fit(
         frames=max(2, round(batch.frames / stacked)),
         characters=max(2, round(batch.tokens)),
     )
-    room = MeasureContext(runner=_runner(inputs), threads=len(os.sched_getaffinity(0)))
+    measure_context = MeasureContext(runner=_runner(inputs), threads=len(os.sched_getaffinity(0)))
     with stage(f"predicting memory in {name} from a shallow model on the CPU"):
-        predictor = Predictor.of(question, room)
+        predictor = Predictor.of(question, measure_context)
     account = predictor.at(batch.rows)
-    kept = max(0, predictor.gradient_bytes - account.parts.get(StorageUse.GRADIENT, 0))
-    smaller = replace(card, size=max(1, card.size - round(kept / 0.9)))
+    gradients_kept = max(0, predictor.gradient_bytes - account.parts.get(StorageUse.GRADIENT, 0))
+    smaller = replace(card, size=max(1, card.size - round(gradients_kept / 0.9)))
     return (
         Fits(name=name, peak=account.reserved, largest=predictor.largest(card, None)),
         Fits(
             name=f"{name}, accumulated",
-            peak=account.reserved + kept,
+            peak=account.reserved + gradients_kept,
             largest=predictor.largest(smaller, None),
         ),
     )
@@ -217,16 +219,17 @@ def _runner(inputs: Inputs) -> CellRunner:
     return CellRunner(settings=settings)
 
 
-def _findings(inputs: Inputs, batch: Batch, card: GpuCard, asked: Fits) -> Iterator[PreflightFinding]:
-    if asked.largest >= batch.rows:
+def _findings(inputs: Inputs, batch: Batch, card: GpuCard, fit_in_force: Fits) -> Iterator[PreflightFinding]:
+    if fit_in_force.largest >= batch.rows:
         return
     kind = _type(inputs)
-    fitting = in_their_type(batch, asked.largest, kind)
+    fitting = in_their_type(batch, fit_in_force.largest, kind)
     keys = ", ".join(row.key for row in batch.longest)
     yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="batch-does-not-fit",
-        message=f"the largest batch of these rows takes {memory(asked.peak)} and {card.name} has {memory(card.size)}: "
+        message=f"the largest batch of these rows takes {memory(fit_in_force.peak)} and {card.name} has "
+        f"{memory(card.size)}: "
         f"training ends out of memory when it comes ({PREDICTED})",
         place=inputs.settings.place("dataset_conf.batch_size"),
         evidence=(f"{batch.rows} rows of up to {batch.frames:.0f} frames and {batch.tokens:.0f} tokens: {keys}",),
@@ -245,10 +248,10 @@ def _facts(inputs: Inputs, batch: Batch, card: GpuCard, ways: Sequence[Fits]) ->
         value=f"{plural(batch.rows, 'row')} of up to {batch.frames / 100:.1f} s and {batch.tokens:.0f} tokens, "
         f"the longest {first.key} (line {first.line}); all figures {PREDICTED}",
     )
-    for one in ways:
-        fitting = in_their_type(batch, one.largest, kind)
+    for fit in ways:
+        fitting = in_their_type(batch, fit.largest, kind)
         yield PreflightFact(
             section=SECTION,
-            label=f"that batch in {one.name}",
-            value=f"{memory(one.peak)}; largest batch_size on {card.name} {fitting or 'none'} (batch_type {kind})",
+            label=f"that batch in {fit.name}",
+            value=f"{memory(fit.peak)}; largest batch_size on {card.name} {fitting or 'none'} (batch_type {kind})",
         )

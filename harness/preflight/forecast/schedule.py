@@ -134,7 +134,7 @@ def _batch_size(arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding
     """A batch size in the other unit: rows where frames are meant, frames where rows are."""
     kind = str(inputs.settings.get("dataset_conf.batch_type", "example"))
     size = _number(inputs, "dataset_conf.batch_size", 0)
-    most = max((one.most for ranks in arrivals.epochs for one in ranks), default=0)
+    most = max((epoch.most for ranks in arrivals.epochs for epoch in ranks), default=0)
     place = inputs.settings.place("dataset_conf.batch_size")
     if kind == "example" and size >= _MANY_EXAMPLES:
         yield PreflightFinding(
@@ -144,8 +144,8 @@ def _batch_size(arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding
             place=place,
             remedy="++dataset_conf.batch_type=token, if frames are meant; else such as ++dataset_conf.batch_size=16",
         )
-    counted = [one for ranks in arrivals.epochs for one in ranks]
-    alone = most == 1 and sum(one.rows for one in counted) > len(counted)
+    counted = [epoch for ranks in arrivals.epochs for epoch in ranks]
+    alone = most == 1 and sum(epoch.rows for epoch in counted) > len(counted)
     if kind != "example" and 1 < size <= 200 and alone:
         yield PreflightFinding(
             severity=Severity.WRONG,
@@ -212,19 +212,22 @@ def _facts(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[Preflig
     if size is not None:
         means = _BATCH_TYPES.get(kind, "{size}").format(size=size, rows="row" if size == 1 else "rows")
         yield fact("batch size", f"{means} (batch_type {kind})")
-    ranks = [one for epoch in arrivals.epochs for one in epoch if one.batches]
+    ranks = [rank_epoch for epoch in arrivals.epochs for rank_epoch in epoch if rank_epoch.batches]
     if ranks:
-        fewest, most = min(one.fewest for one in ranks), max(one.most for one in ranks)
+        fewest, most = min(rank_epoch.fewest for rank_epoch in ranks), max(rank_epoch.most for rank_epoch in ranks)
         rows = str(most) if fewest == most else f"{fewest} to {most}"
-        each = {one.batches for one in ranks}
-        counts = str(max(each)) if len(each) == 1 else f"{min(each)} to {max(each)}"
+        batch_counts = {rank_epoch.batches for rank_epoch in ranks}
+        counts = str(max(batch_counts)) if len(batch_counts) == 1 else f"{min(batch_counts)} to {max(batch_counts)}"
         per = f" in each of {inputs.processes} processes" if inputs.processes > 1 else ""
         yield fact("batches", f"{counts} in an epoch{per}, of {rows} {'row' if rows == '1' else 'rows'}")
     yield fact("steps", _steps_text(steps, inputs))
     if steps.rates:
         rates = dict(zip(steps.rates_at, steps.rates, strict=True))
-        at = ", ".join(f"{rate:.3g} at step {step}" for step, rate in rates.items())
-        yield fact("learning rate", f"{at}; highest {steps.highest:.3g}" if steps.highest is not None else at)
+        rates_in_words = ", ".join(f"{rate:.3g} at step {step}" for step, rate in rates.items())
+        yield fact(
+            "learning rate",
+            f"{rates_in_words}; highest {steps.highest:.3g}" if steps.highest is not None else rates_in_words,
+        )
 
 
 def _steps_text(steps: Steps, inputs: Inputs) -> str:

@@ -51,7 +51,7 @@ def worst_batch(rows: Sequence[RowLength], batch_type: str, batch_size: int) -> 
         length = longest.source + (longest.target if batch_type == "length" else 0.0)
         count = max(1, min(int(batch_size // max(length, 1.0)), len(by_length) - first))
         candidates.append(_batch(by_length[first:], count, by_length[first:]))
-    return max(candidates, key=lambda one: (one.rows * one.frames, one.frames))
+    return max(candidates, key=lambda batch: (batch.rows * batch.frames, batch.frames))
 
 
 def in_their_type(batch: Batch, rows_that_fit: int, batch_type: str) -> int:

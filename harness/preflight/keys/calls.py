@@ -64,23 +64,23 @@ def call(reader: Reader, node: ast.Call, scope: Scope) -> Value:
 
 def arguments(reader: Reader, node: ast.Call, scope: Scope) -> Arguments:
     """What the arguments of a call denote."""
-    found = Arguments(certain=scope.certain)
-    for one in node.args:
-        if isinstance(one, ast.Starred):
-            reader.evaluate(one.value, scope)
+    call_arguments = Arguments(certain=scope.certain)
+    for argument in node.args:
+        if isinstance(argument, ast.Starred):
+            reader.evaluate(argument.value, scope)
         else:
-            found.positional.append(reader.evaluate(one, scope))
+            call_arguments.positional.append(reader.evaluate(argument, scope))
     for keyword in node.keywords:
         value = reader.evaluate(keyword.value, scope)
         if keyword.arg is None:
-            found.spread |= value
+            call_arguments.spread |= value
         else:
-            found.named[keyword.arg] = value
-            found.explicit.add(keyword.arg)
-    for atom in found.spread:
+            call_arguments.named[keyword.arg] = value
+            call_arguments.explicit.add(keyword.arg)
+    for atom in call_arguments.spread:
         if isinstance(atom, ConstantDict):
-            found.named.update({name: value for name, value in atom.items if name not in found.named})
-    return found
+            call_arguments.named.update({name: value for name, value in atom.items if name not in call_arguments.named})
+    return call_arguments
 
 
 def _parent(scope: Scope) -> Value:
@@ -100,11 +100,11 @@ def _callees(reader: Reader, owner: Value, func: ast.Attribute, scope: Scope) ->
 def _getattr(reader: Reader, node: ast.Call, scope: Scope) -> Value:
     owner, keys = reader.evaluate(node.args[0], scope), literals(reader.evaluate(node.args[1], scope))
     default = node.args[2] if len(node.args) > 2 else None
-    found = reader.evaluate(default, scope)
+    value = reader.evaluate(default, scope)
     for conf in confs(owner):
         for key in keys:
-            found |= reader.read_key(conf, key, module=scope.module, node=node, default=default)
-    return found
+            value |= reader.read_key(conf, key, module=scope.module, node=node, default=default)
+    return value
 
 
 def _of_settings(reader: Reader, owner: Value, node: ast.Call, scope: Scope) -> Value | None:
@@ -116,8 +116,8 @@ def _of_settings(reader: Reader, owner: Value, node: ast.Call, scope: Scope) -> 
     if name in _READS and node.args:
         return _got(reader, owner, node, scope)
     if name == "update":
-        found = arguments(reader, node, scope)
-        reader.assign(node.func.value, owner | united(found.positional) | found.spread, scope, weak=True)
+        update = arguments(reader, node, scope)
+        reader.assign(node.func.value, owner | united(update.positional) | update.spread, scope, weak=True)
         return NOTHING
     if name in _SAME:
         return owner
@@ -130,59 +130,59 @@ def _of_settings(reader: Reader, owner: Value, node: ast.Call, scope: Scope) -> 
 
 
 def _got(reader: Reader, owner: Value, node: ast.Call, scope: Scope) -> Value:
-    wanted = reader.evaluate(node.args[0], scope)
+    key_value = reader.evaluate(node.args[0], scope)
     default = node.args[1] if len(node.args) > 1 else None
     fallback = reader.evaluate(default, scope)
-    found: Value = NOTHING
+    value: Value = NOTHING
     for atom in owner:
         match atom:
             case Conf():
-                keys = literals(wanted)
+                keys = literals(key_value)
                 for key in keys:
-                    one = reader.read_key(atom, key, module=scope.module, node=node, default=default)
-                    found |= one
+                    read_value = reader.read_key(atom, key, module=scope.module, node=node, default=default)
+                    value |= read_value
                     if not reader.kind_of(atom.below(key)):
-                        found |= fallback
+                        value |= fallback
                 if not keys:
                     reader.goes_on(frozenset([atom]), scope.module, node)
             case ComponentTable():
-                found |= _component(reader, atom.name, wanted, node, scope)
+                value |= _component(reader, atom.name, key_value, node, scope)
             case Choices():
-                found |= _chosen(reader, atom, wanted, node, scope)
+                value |= _chosen(reader, atom, key_value, node, scope)
             case ConstantDict():
-                keys = literals(wanted)
-                found |= united(item for name, item in atom.items if not keys or name in keys) | fallback
+                keys = literals(key_value)
+                value |= united(item for name, item in atom.items if not keys or name in keys) | fallback
             case _:
                 pass
-    return found
+    return value
 
 
-def _names(reader: Reader, wanted: Value) -> list[tuple[str, str | None]]:
+def _names(reader: Reader, key_value: Value) -> list[tuple[str, str | None]]:
     """The path and the name of each component that may be looked up."""
-    found: list[tuple[str, str | None]] = []
-    for conf in confs(wanted):
+    components: list[tuple[str, str | None]] = []
+    for conf in confs(key_value):
         value = reader.value_of(conf.path)
         listed = value if isinstance(value, list) else str(value).split(",") if value is not None else [None]
-        found += [(conf.path, None if name is None else str(name)) for name in listed]
-    return found
+        components += [(conf.path, None if name is None else str(name)) for name in listed]
+    return components
 
 
-def _component(reader: Reader, table: str, wanted: Value, node: ast.Call, scope: Scope) -> Value:
-    names, fixed = _names(reader, wanted), literals(wanted)
+def _component(reader: Reader, table: str, key_value: Value, node: ast.Call, scope: Scope) -> Value:
+    names, fixed = _names(reader, key_value), literals(key_value)
     known = tuple(reader.source.known(table))
-    found: list[Defined] = []
+    definitions: list[Defined] = []
     for path, name in names:
-        found += reader.source.components(table, name) if name is not None else []
+        definitions += reader.source.components(table, name) if name is not None else []
         _note(reader, path, name, table, known, node, scope, fixed)
     for name in fixed:
-        found += reader.source.components(table, name)
-    return frozenset(found)
+        definitions += reader.source.components(table, name)
+    return frozenset(definitions)
 
 
-def _chosen(reader: Reader, choices: Choices, wanted: Value, node: ast.Call, scope: Scope) -> Value:
+def _chosen(reader: Reader, choices: Choices, key_value: Value, node: ast.Call, scope: Scope) -> Value:
     members: dict[str, ast.expr] = {}
     if isinstance(choices.node, ast.Call):
-        members = {one.arg: one.value for one in choices.node.keywords if one.arg}
+        members = {keyword.arg: keyword.value for keyword in choices.node.keywords if keyword.arg}
     elif isinstance(choices.node, ast.Dict):
         members = {
             str(key.value): value
@@ -190,11 +190,11 @@ def _chosen(reader: Reader, choices: Choices, wanted: Value, node: ast.Call, sco
             if isinstance(key, ast.Constant)
         }
     inside = Scope(choices.module)
-    names, fixed = _names(reader, wanted), literals(wanted)
+    names, fixed = _names(reader, key_value), literals(key_value)
     for path, name in names:
         _note(reader, path, name, choices.name, tuple(members), node, scope, fixed)
-    asked = [name for _, name in names if name is not None] + fixed
-    return united(reader.evaluate(members[name], inside) for name in asked if name in members)
+    names_wanted = [name for _, name in names if name is not None] + fixed
+    return united(reader.evaluate(members[name], inside) for name in names_wanted if name in members)
 
 
 def _note(
@@ -220,73 +220,73 @@ def _note(
         reader.reading.lookups.append(lookup)
 
 
-def _apply(reader: Reader, callees: Value, given: Arguments, node: ast.Call, scope: Scope) -> Value:
+def _apply(reader: Reader, callees: Value, call_arguments: Arguments, node: ast.Call, scope: Scope) -> Value:
     """What the callees return, and what they do with the settings they get."""
-    found: Value = NOTHING
+    returned: Value = NOTHING
     followed = 0
     signatures: list[Fixed | None] = []
     for atom in sorted(callees, key=repr):
         match atom:
             case Defined(node=ast.ClassDef()):
-                found |= _construct(reader, atom, given, node, scope, signatures)
+                returned |= _construct(reader, atom, call_arguments, node, scope, signatures)
             case Defined():
-                found |= _enter(reader, atom, given, NOTHING, None, signatures)
+                returned |= _enter(reader, atom, call_arguments, NOTHING, None, signatures)
             case BoundMethod(function, owner) if not NOT_IN_TRAINING.match(function.node.name):
                 defined = _definer(reader, owner, function)
-                found |= _enter(reader, function, given, frozenset([owner]), defined, signatures)
+                returned |= _enter(reader, function, call_arguments, frozenset([owner]), defined, signatures)
             case BoundMethod():
                 pass
             case External():
-                found |= libraries.apply(reader, atom.name, given, node, scope, signatures)
+                returned |= libraries.apply(reader, atom.name, call_arguments, node, scope, signatures)
             case _:
                 continue
         followed += 1
     if not followed:
-        reader.goes_on(given.everything, scope.module, node)
-    _note_fixed(reader, signatures, given, node, scope)
-    return found
+        reader.goes_on(call_arguments.everything, scope.module, node)
+    _note_fixed(reader, signatures, call_arguments, node, scope)
+    return returned
 
 
 def _definer(reader: Reader, owner: Instance, function: Defined) -> Defined | None:
-    for one in (owner.of, *reader.source.bases(owner.of)):
-        if function.node in one.node.body:
-            return one
+    for class_defined in (owner.of, *reader.source.bases(owner.of)):
+        if function.node in class_defined.node.body:
+            return class_defined
     return None
 
 
 def _construct(
     reader: Reader,
-    of: Defined,
-    given: Arguments,
+    class_defined: Defined,
+    call_arguments: Arguments,
     node: ast.Call,
     scope: Scope,
     signatures: list[Fixed | None],
 ) -> Value:
-    made = frozenset([Instance(of)])
-    constructor = reader.source.method(of, "__init__")
+    instance = frozenset([Instance(class_defined)])
+    constructor = reader.source.method(class_defined, "__init__")
     if constructor is None:
-        if reader.source.is_derived_from_other_libraries(of):
-            reader.goes_on(given.everything, scope.module, node)
+        if reader.source.is_derived_from_other_libraries(class_defined):
+            reader.goes_on(call_arguments.everything, scope.module, node)
         signatures.append(None)
-        return made
-    owner = _definer(reader, Instance(of), constructor)
-    _enter(reader, constructor, given, made, owner, signatures)
-    key = (of.module, of.name)
-    if key not in reader.scanned and reader.keeps_settings(of):
+        return instance
+    owner = _definer(reader, Instance(class_defined), constructor)
+    _enter(reader, constructor, call_arguments, instance, owner, signatures)
+    key = (class_defined.module, class_defined.name)
+    if key not in reader.scanned and reader.keeps_settings(class_defined):
         reader.scanned.add(key)
-        for method, defined in reader.source.methods(of):
+        for method, defined in reader.source.methods(class_defined):
             assert isinstance(method.node, ast.FunctionDef)
             if method.node.name != "__init__" and not NOT_IN_TRAINING.match(method.node.name):
                 first = method.node.args.args[:1]
-                bound = {one.arg: made for one in first if one.arg == "self"}
+                bound = {parameter.arg: instance for parameter in first if parameter.arg == "self"}
                 reader.run(method, bound, owner=defined, certain=False)
-    return made
+    return instance
 
 
 def _enter(
     reader: Reader,
     function: Defined,
-    given: Arguments,
+    call_arguments: Arguments,
     first: Value,
     owner: Defined | None,
     signatures: list[Fixed | None],
@@ -296,65 +296,73 @@ def _enter(
     spec = function.node.args
     parameters = [*spec.posonlyargs, *spec.args]
     bound: dict[str, Value] = {}
-    static = any(ast.unparse(one) == "staticmethod" for one in function.node.decorator_list)
-    positional = list(given.positional)
+    static = any(ast.unparse(decorator) == "staticmethod" for decorator in function.node.decorator_list)
+    positional = list(call_arguments.positional)
     if first and parameters and not static:
         bound[parameters[0].arg] = first
         parameters = parameters[1:]
-    for one, value in zip(parameters, positional, strict=False):
-        bound[one.arg] = value
+    for parameter, value in zip(parameters, positional, strict=False):
+        bound[parameter.arg] = value
     free = [*parameters[len(positional) :], *spec.kwonlyargs]
-    defaults = dict(zip([one.arg for one in [*spec.posonlyargs, *spec.args]][::-1], spec.defaults[::-1], strict=False))
-    defaults |= {one.arg: d for one, d in zip(spec.kwonlyargs, spec.kw_defaults, strict=True) if d is not None}
-    for one in free:
-        bound[one.arg] = _parameter(reader, function, one, given, defaults.get(one.arg))
-    rest = {name: value for name, value in given.named.items() if name not in bound}
+    defaults = dict(
+        zip([parameter.arg for parameter in [*spec.posonlyargs, *spec.args]][::-1], spec.defaults[::-1], strict=False)
+    )
+    defaults |= {
+        parameter.arg: d for parameter, d in zip(spec.kwonlyargs, spec.kw_defaults, strict=True) if d is not None
+    }
+    for parameter in free:
+        bound[parameter.arg] = _parameter(reader, function, parameter, call_arguments, defaults.get(parameter.arg))
+    further = {name: value for name, value in call_arguments.named.items() if name not in bound}
     if spec.kwarg:
-        spread = frozenset(atom for atom in given.spread if not isinstance(atom, ConstantDict))
-        items = tuple(sorted(((name, value) for name, value in rest.items() if value), key=itemgetter(0)))
+        spread = frozenset(atom for atom in call_arguments.spread if not isinstance(atom, ConstantDict))
+        items = tuple(sorted(((name, value) for name, value in further.items() if value), key=itemgetter(0)))
         bound[spec.kwarg.arg] = spread | (frozenset([ConstantDict(items)]) if items else NOTHING)
-    taken = tuple(one.arg for one in free)
+    parameter_names = tuple(parameter.arg for parameter in free)
     place = reader.where(function.module, function.node)
-    signatures.append(None if spec.kwarg else Fixed(callee=function.name, takes=taken, where=place))
+    signatures.append(None if spec.kwarg else Fixed(callee=function.name, takes=parameter_names, where=place))
     if function.scope is None and not reader.matters(united(bound.values())):
         return NOTHING
-    return reader.run(function, bound, owner=owner, certain=given.certain)
+    return reader.run(function, bound, owner=owner, certain=call_arguments.certain)
 
 
-def _parameter(reader: Reader, function: Defined, one: ast.arg, given: Arguments, default: ast.expr | None) -> Value:
-    if one.arg in given.named:
-        return given.named[one.arg]
-    found: Value = NOTHING
+def _parameter(
+    reader: Reader, function: Defined, parameter: ast.arg, call_arguments: Arguments, default: ast.expr | None
+) -> Value:
+    if parameter.arg in call_arguments.named:
+        return call_arguments.named[parameter.arg]
+    value: Value = NOTHING
     missing = True
-    for conf in confs(given.spread):
-        annotation = ast.unparse(one.annotation) if one.annotation else ""
-        found |= reader.read_key(
-            conf, one.arg, module=function.module, node=one, default=default, annotation=annotation
+    for conf in confs(call_arguments.spread):
+        annotation = ast.unparse(parameter.annotation) if parameter.annotation else ""
+        value |= reader.read_key(
+            conf, parameter.arg, module=function.module, node=parameter, default=default, annotation=annotation
         )
-        missing = missing and not reader.kind_of(conf.below(one.arg))
+        missing = missing and not reader.kind_of(conf.below(parameter.arg))
     if missing and isinstance(default, ast.Constant) and isinstance(default.value, str):
-        found |= frozenset([Literal(default.value)])
-    return found
+        value |= frozenset([Literal(default.value)])
+    return value
 
 
-def _note_fixed(reader: Reader, signatures: list[Fixed | None], given: Arguments, node: ast.Call, scope: Scope) -> None:
+def _note_fixed(
+    reader: Reader, signatures: list[Fixed | None], call_arguments: Arguments, node: ast.Call, scope: Scope
+) -> None:
     """Note sections whose further keys are a TypeError: where every candidate takes fixed parameters."""
-    sections = confs(given.spread)
-    if not given.certain or not sections:
+    sections = confs(call_arguments.spread)
+    if not call_arguments.certain or not sections:
         return
     where = reader.where(scope.module, node)
     for conf in sections:
-        taken = reader.reading.given.setdefault(conf.path, {})
-        taken.update({name: where for name in given.explicit if name not in conf.without})
+        explicitly_given = reader.reading.given.setdefault(conf.path, {})
+        explicitly_given.update({name: where for name in call_arguments.explicit if name not in conf.without})
     if len(sections) > 1:
         # The same section at the top level and in model_conf: the one that is set counts.
         sections = [conf for conf in sections if reader.kind_of(conf.path)]
     if len(sections) != 1 or not sections[0].path or not signatures:
         return
-    closed = [one for one in signatures if one is not None]
+    closed = [signature for signature in signatures if signature is not None]
     if len(closed) == len(signatures):
-        takes = sorted({name for one in closed for name in one.takes} | sections[0].without)
-        one = Fixed(callee=closed[0].callee, takes=tuple(takes), where=closed[0].where)
+        takes = sorted({name for signature in closed for name in signature.takes} | sections[0].without)
+        fixed = Fixed(callee=closed[0].callee, takes=tuple(takes), where=closed[0].where)
         noted = reader.reading.fixed.setdefault(sections[0].path, [])
-        if one not in noted:
-            noted.append(one)
+        if fixed not in noted:
+            noted.append(fixed)

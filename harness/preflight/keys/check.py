@@ -50,4 +50,4 @@ def _all(inputs: Inputs, reading: Reading, entry: str) -> Iterator[PreflightFind
 
 
 def _of(inputs: Inputs, reading: Reading, total: int) -> str:
-    return f"{sum(reading.is_read(one.path) for one in inputs.settings)} of {total}"
+    return f"{sum(reading.is_read(setting.path) for setting in inputs.settings)} of {total}"

@@ -37,7 +37,7 @@ def truth(reader: Reader, test: ast.expr, scope: Scope) -> bool | None:
             except TypeError:
                 return None
         case ast.BoolOp(op=ast.And()):
-            arms = [truth(reader, one, scope) for one in test.values]
+            arms = [truth(reader, operand, scope) for operand in test.values]
             return False if False in arms else (True if all(arms) else None)
         case ast.Name():
             value = _known(reader, test, scope)
@@ -47,9 +47,9 @@ def truth(reader: Reader, test: ast.expr, scope: Scope) -> bool | None:
 
 def _known(reader: Reader, node: ast.expr, scope: Scope) -> Any:
     """The setting that a name stands for, or the only default of its parameter."""
-    found = reader.evaluate(node, scope)
-    paths = confs(found)
-    if len(paths) != len(found):
+    evaluated = reader.evaluate(node, scope)
+    paths = confs(evaluated)
+    if len(paths) != len(evaluated):
         return _UNKNOWN
     # The same key at the top level and in model_conf: the one that is set counts.
     paths = [conf for conf in paths if reader.kind_of(conf.path)]

@@ -38,12 +38,16 @@ def check(inputs: Inputs) -> PreflightPart:
     if not inputs.dry_run or part.skipped:
         return part
     try:
-        seen = confirm(inputs)
+        confirmed = confirm(inputs)
     except HarnessError as error:
         return replace(part, facts=(*part.facts, _fact(f"not observed: {error}")))
-    kept = (one for one in part.findings if one.rule != _UNREAD or one.place.key not in seen.recorded)
+    remaining = (
+        finding for finding in part.findings if finding.rule != _UNREAD or finding.place.key not in confirmed.recorded
+    )
     return replace(
-        part, findings=tuple(kept), facts=(*part.facts, _fact(f"{len(seen.recorded)}, by running it", detail=True))
+        part,
+        findings=tuple(remaining),
+        facts=(*part.facts, _fact(f"{len(confirmed.recorded)}, by running it", detail=True)),
     )
 
 
@@ -63,15 +67,17 @@ def question(inputs: Inputs) -> ReleaseQuestion:
     """The measurement: no step is taken, no weights are loaded, nothing of the user's is written."""
     reading = read_keys(inputs.code, entry_of(inputs), inputs.settings, inputs.config, cache=inputs.cache)
     overrides: dict[str, Any] = {
-        one.path: one.value for one in inputs.command.overrides if one.path.split(".")[0] not in _SET_BY_US
+        setting.path: setting.value
+        for setting in inputs.command.overrides
+        if setting.path.split(".")[0] not in _SET_BY_US
     }
-    given: Mapping[str, Any] = {
+    settings: Mapping[str, Any] = {
         "class": str(inputs.config.get("model")),
         "overrides": {**overrides, "model": str(inputs.model)},
         "plain": sorted(reading.fixed),
     }
     return ReleaseQuestion(
-        name="preflight.keys_read", request={"entry": entry_of(inputs), "settings": json.dumps(given)}
+        name="preflight.keys_read", request={"entry": entry_of(inputs), "settings": json.dumps(settings)}
     )
 
 
@@ -84,8 +90,10 @@ def confirm(inputs: Inputs) -> Confirmed:
     outcome = ask_release(inputs, question(inputs))
     if not measured(outcome):
         raise HarnessError(f"keys: {outcome.reason or outcome.failure}")
-    found = outcome.evidence["preflight"]
+    measured_keys = outcome.evidence["preflight"]
     reading = read_keys(inputs.code, entry_of(inputs), inputs.settings, inputs.config, cache=inputs.cache)
-    recorded = frozenset(found["read"])
-    missed = frozenset(one.path for one in inputs.settings if one.path in recorded and not reading.is_read(one.path))
-    return Confirmed(recorded=recorded, missed=missed, ended=found["ended"])
+    recorded = frozenset(measured_keys["read"])
+    missed = frozenset(
+        setting.path for setting in inputs.settings if setting.path in recorded and not reading.is_read(setting.path)
+    )
+    return Confirmed(recorded=recorded, missed=missed, ended=measured_keys["ended"])

@@ -162,15 +162,15 @@ def united(values: Iterable[Value]) -> Value:
 
 def all_within(value: Value) -> Value:
     """The settings in it and in the dictionaries and tuples that it holds."""
-    found: set[Atom] = set()
+    atoms: set[Atom] = set()
     for atom in value:
         if isinstance(atom, Conf):
-            found.add(atom)
+            atoms.add(atom)
         elif isinstance(atom, ConstantDict):
-            found |= all_within(united(item for _, item in atom.items))
+            atoms |= all_within(united(item for _, item in atom.items))
         elif isinstance(atom, Several):
-            found |= all_within(united(atom.items))
-    return frozenset(found)
+            atoms |= all_within(united(atom.items))
+    return frozenset(atoms)
 
 
 @dataclass

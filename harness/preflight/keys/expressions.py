@@ -34,8 +34,8 @@ def evaluate(reader: Reader, node: ast.expr | None, scope: Scope) -> Value:
     """What an expression denotes."""
     match node:
         case ast.Name():
-            found = scope.find(node.id)
-            return reader.source.resolve(scope.module, node.id) if found is None else found
+            in_scope = scope.find(node.id)
+            return reader.source.resolve(scope.module, node.id) if in_scope is None else in_scope
         case ast.Constant(value=str() as text):
             return frozenset([Literal(text)])
         case ast.Attribute():
@@ -47,7 +47,7 @@ def evaluate(reader: Reader, node: ast.expr | None, scope: Scope) -> Value:
         case ast.Compare():
             return _compare(reader, node, scope)
         case ast.BoolOp():
-            return united(evaluate(reader, one, scope) for one in node.values)
+            return united(evaluate(reader, operand, scope) for operand in node.values)
         case ast.IfExp():
             evaluate(reader, node.test, scope)
             return evaluate(reader, node.body, scope) | evaluate(reader, node.orelse, scope)
@@ -56,9 +56,9 @@ def evaluate(reader: Reader, node: ast.expr | None, scope: Scope) -> Value:
         case ast.UnaryOp():
             return evaluate(reader, node.operand, scope)
         case ast.List() | ast.Set():
-            return united(evaluate(reader, one, scope) for one in node.elts)
+            return united(evaluate(reader, element, scope) for element in node.elts)
         case ast.Tuple():
-            return frozenset([Several(tuple(evaluate(reader, one, scope) for one in node.elts))])
+            return frozenset([Several(tuple(evaluate(reader, element, scope) for element in node.elts))])
         case ast.Dict():
             return _dictionary(reader, node, scope)
         case ast.DictComp():
@@ -91,7 +91,7 @@ def elements(reader: Reader, node: ast.expr, scope: Scope) -> Value:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "enumerate" and node.args:
         return frozenset([Several((NOTHING, elements(reader, node.args[0], scope)))])
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "zip":
-        return frozenset([Several(tuple(elements(reader, one, scope) for one in node.args))])
+        return frozenset([Several(tuple(elements(reader, argument, scope) for argument in node.args))])
     value = evaluate(reader, node, scope)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "items":
         # Whatever is done with each pair may be done with any key.
@@ -106,48 +106,48 @@ def _inner(value: Value) -> list[Value]:
 
 def attribute(reader: Reader, owner: Value, node: ast.Attribute, scope: Scope) -> Value:
     """What an attribute of what is denoted denotes."""
-    found: set[Atom] = set()
+    members: set[Atom] = set()
     for atom in owner:
         match atom:
             case ReleaseModule():
-                found |= reader.source.member(atom, node.attr)
+                members |= reader.source.member(atom, node.attr)
             case External():
-                found.add(External(f"{atom.name}.{node.attr}"))
+                members.add(External(f"{atom.name}.{node.attr}"))
             case Instance():
-                found |= _member(reader, atom, node.attr)
+                members |= _member(reader, atom, node.attr)
             case Defined(node=ast.ClassDef()):
                 method = reader.source.method(atom, node.attr)
-                found |= {method} if method else set()
+                members |= {method} if method else set()
             case Parent():
                 method = reader.source.method(atom.of, node.attr, above=True)
-                found |= {BoundMethod(method, atom.owner)} if method else set()
+                members |= {BoundMethod(method, atom.owner)} if method else set()
             case Conf():
-                found |= reader.read_key(atom, node.attr, module=scope.module, node=node) if atom.path else NOTHING
-    return frozenset(found)
+                members |= reader.read_key(atom, node.attr, module=scope.module, node=node) if atom.path else NOTHING
+    return frozenset(members)
 
 
 def _member(reader: Reader, instance: Instance, name: str) -> Value:
-    found: Value = NOTHING
+    values: Value = NOTHING
     for owner in (instance.of, *reader.source.bases(instance.of)):
-        found |= reader.attributes.get((owner.module, owner.name, name), NOTHING)
+        values |= reader.attributes.get((owner.module, owner.name, name), NOTHING)
     method = reader.source.method(instance.of, name)
-    return found | frozenset([BoundMethod(method, instance)]) if method else found
+    return values | frozenset([BoundMethod(method, instance)]) if method else values
 
 
 def _subscript(reader: Reader, node: ast.Subscript, scope: Scope) -> Value:
     value, keys = evaluate(reader, node.value, scope), literals(evaluate(reader, node.slice, scope))
-    found: Value = united(_inner(value))
-    found |= frozenset(atom for atom in value if isinstance(atom, Instance | Defined | Choices))
+    values: Value = united(_inner(value))
+    values |= frozenset(atom for atom in value if isinstance(atom, Instance | Defined | Choices))
     for conf in confs(value):
         for key in keys:
-            found |= reader.read_key(conf, key, module=scope.module, node=node)
+            values |= reader.read_key(conf, key, module=scope.module, node=node)
         if not keys:
             counts = isinstance(node.slice, ast.Constant | ast.Slice | ast.UnaryOp)
             counts = counts or (isinstance(node.slice, ast.Name) and node.slice.id in COUNTERS)
             if not counts:
                 reader.goes_on(frozenset([conf]), scope.module, node)
-            found |= frozenset([conf])
-    return found | _of_records(value, keys)
+            values |= frozenset([conf])
+    return values | _of_records(value, keys)
 
 
 def _of_records(value: Value, keys: list[str]) -> Value:
@@ -173,14 +173,14 @@ def _compare(reader: Reader, node: ast.Compare, scope: Scope) -> Value:
 
 def _dictionary(reader: Reader, node: ast.Dict, scope: Scope) -> Value:
     items: list[tuple[str, Value]] = []
-    found: Value = NOTHING
+    unpacked: Value = NOTHING
     for key, item in zip(node.keys, node.values, strict=True):
         value = evaluate(reader, item, scope)
         if key is None:
-            found |= value
+            unpacked |= value
         elif isinstance(key, ast.Constant) and value:
             items.append((str(key.value), value))
-    return found | (frozenset([ConstantDict(tuple(items))]) if items else NOTHING)
+    return unpacked | (frozenset([ConstantDict(tuple(items))]) if items else NOTHING)
 
 
 def _filtered(reader: Reader, node: ast.DictComp, scope: Scope) -> Value:
@@ -192,8 +192,8 @@ def _filtered(reader: Reader, node: ast.DictComp, scope: Scope) -> Value:
         if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.NotIn):
             listed = evaluate(reader, test.comparators[0], scope)
             nodes = [atom.node for atom in listed if isinstance(atom, Choices)] or [test.comparators[0]]
-            for one in nodes:
-                without |= {str(n.value) for n in ast.walk(one) if isinstance(n, ast.Constant)}
+            for collection in nodes:
+                without |= {str(n.value) for n in ast.walk(collection) if isinstance(n, ast.Constant)}
     return frozenset(
         Conf(atom.path, atom.without | frozenset(without)) if isinstance(atom, Conf) else atom for atom in value
     )

@@ -34,20 +34,20 @@ class Asked:
 
     @functools.cached_property
     def _sections(self) -> frozenset[str]:
-        paths = [one.path.split(".") for one in self.settings]
+        paths = [setting.path.split(".") for setting in self.settings]
         return frozenset(".".join(parts[:length]) for parts in paths for length in range(1, len(parts)))
 
     def _found(self, path: str) -> Any:
         if path == "model" and not self.is_model(str(self.settings.get(path))):
             return self.config.get(path)
-        found = self.settings.by_path.get(path)
-        return found.value if found else ({} if path in self._sections else None)
+        setting = self.settings.by_path.get(path)
+        return setting.value if setting else ({} if path in self._sections else None)
 
     def value_of(self, path: str) -> Any:
         """The setting at a path."""
-        found = self._found(path)
-        self.values[path] = _written(found)
-        return found
+        value = self._found(path)
+        self.values[path] = _written(value)
+        return value
 
     def kind_of(self, path: str) -> str:
         """What the setting at a path is."""
@@ -81,18 +81,18 @@ def read_keys(
     """
     source = Source(code)
     place = cache / "preflight" / "keys" / _name(source, entry) if cache else None
-    asked = Asked(settings, config, lambda name: source.has("model_classes", name))
-    kept = _kept(place) if place else []
-    for one in kept:
+    consulted = Asked(settings, config, lambda name: source.has("model_classes", name))
+    cached_readings = _cached_readings(place) if place else []
+    for cached in cached_readings:
         try:
-            if asked.agrees(one["values"], one["kinds"]) and Seen.from_json(one["seen"]).holds_in(source):
-                return Reading.from_json(one["reading"], source.known)
+            if consulted.agrees(cached["values"], cached["kinds"]) and Seen.from_json(cached["seen"]).holds_in(source):
+                return Reading.from_json(cached["reading"], source.known)
         except (KeyError, TypeError, ValueError, AttributeError):
             break
-    reading = follow(source, entry, asked)
+    reading = follow(source, entry, consulted)
     if place:
-        about = {"values": asked.values, "kinds": asked.kinds, "seen": source.seen.to_json()}
-        store(place, [{**about, "reading": reading.to_json()}, *kept][:MOST_STORED])
+        about = {"values": consulted.values, "kinds": consulted.kinds, "seen": source.seen.to_json()}
+        store(place, [{**about, "reading": reading.to_json()}, *cached_readings][:MOST_STORED])
     return reading
 
 
@@ -102,21 +102,21 @@ def _name(source: Source, entry: str) -> str:
     return f"{entry}-{digest_of(' '.join(map(source.digest, modules)).encode())}-{reader_version()}.json"
 
 
-def _kept(place: Path) -> list[dict[str, Any]]:
-    found = stored(place)
-    return found if isinstance(found, list) and all(isinstance(one, dict) for one in found) else []
+def _cached_readings(place: Path) -> list[dict[str, Any]]:
+    document = stored(place)
+    return document if isinstance(document, list) and all(isinstance(record, dict) for record in document) else []
 
 
-def follow(source: Source, entry: str, asked: Asked) -> Reading:
+def follow(source: Source, entry: str, consulted: Asked) -> Reading:
     """Read the release's code from `main_hydra` of an entry point."""
-    reader = KeyInterpreter(source=source, value_of=asked.value_of, kind_of=asked.kind_of)
-    whole = frozenset([Conf("")])
+    reader = KeyInterpreter(source=source, value_of=consulted.value_of, kind_of=consulted.kind_of)
+    all_settings = frozenset([Conf("")])
     for name in ("main_hydra", "main"):
         for function in source.resolve(f"funasr.bin.{entry}", name):
             if isinstance(function, Defined):
                 # Both take one mapping of everything.
-                reader.run(function, {"kwargs": whole}, owner=None, certain=True)
+                reader.run(function, {"kwargs": all_settings}, owner=None, certain=True)
     reading = reader.reading
     # `model` is a name; what seems to be below it is an accident of merging mappings.
-    reading.read = {path: one for path, one in reading.read.items() if not path.startswith("model.")}
+    reading.read = {path: where_read for path, where_read in reading.read.items() if not path.startswith("model.")}
     return reading

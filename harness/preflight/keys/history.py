@@ -26,20 +26,20 @@ class KnownKeys:
 @functools.cache
 def known_keys() -> KnownKeys:
     """The recorded keys."""
-    found = json.loads(_RECORDED.read_text(encoding="utf-8"))
+    document = json.loads(_RECORDED.read_text(encoding="utf-8"))
     return KnownKeys(
         read={
             entry: {key: tuple((first, last) for first, last in ranges) for key, ranges in keys.items()}
-            for entry, keys in found["read"].items()
+            for entry, keys in document["read"].items()
         },
-        configs=frozenset(found["configs"]),
+        configs=frozenset(document["configs"]),
     )
 
 
 def read_in(path: str, entry: str) -> str:
     """The releases that read a key: `train_ds of 1.0.28 to 1.2.9`; empty where none does."""
     parts = []
-    for name in sorted(known_keys().read, key=lambda one: one != entry):
+    for name in sorted(known_keys().read, key=lambda name_of_entry: name_of_entry != entry):
         ranges = known_keys().read[name].get(path, ())
         if ranges:
             written = ", ".join(first if first == last else f"{first} to {last}" for first, last in ranges)

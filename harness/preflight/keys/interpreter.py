@@ -73,10 +73,10 @@ class KeyInterpreter(Reader):
                 self.evaluate(node.test, scope)
                 self.block([*node.body, *node.orelse], scope, weak=True)
             case ast.With() | ast.AsyncWith():
-                for one in node.items:
-                    value = self.evaluate(one.context_expr, scope)
-                    if one.optional_vars is not None:
-                        self.assign(one.optional_vars, value, scope, weak)
+                for item in node.items:
+                    value = self.evaluate(item.context_expr, scope)
+                    if item.optional_vars is not None:
+                        self.assign(item.optional_vars, value, scope, weak)
                 self.block(node.body, scope, weak=weak)
             case ast.Try():
                 self.block([*node.body, *node.orelse, *node.finalbody], scope, weak=True)
@@ -94,12 +94,12 @@ class KeyInterpreter(Reader):
                 pass
 
     def _import(self, node: ast.Import | ast.ImportFrom, scope: Scope) -> None:
-        for one in node.names:
+        for alias in node.names:
             if isinstance(node, ast.ImportFrom) and not node.level:
-                scope.names[one.asname or one.name] = self.source.dotted(f"{node.module}.{one.name}")
+                scope.names[alias.asname or alias.name] = self.source.dotted(f"{node.module}.{alias.name}")
             elif isinstance(node, ast.Import):
-                name = one.name if one.asname else one.name.split(".")[0]
-                scope.names[one.asname or name] = self.source.dotted(name)
+                name = alias.name if alias.asname else alias.name.split(".")[0]
+                scope.names[alias.asname or name] = self.source.dotted(name)
 
     def _branch(self, node: ast.If, scope: Scope) -> None:
         self.evaluate(node.test, scope)
@@ -134,9 +134,9 @@ class KeyInterpreter(Reader):
 
     def _unpack(self, targets: list[ast.expr], value: Value, scope: Scope, weak: bool) -> None:
         tuples = [atom.items for atom in value if isinstance(atom, Several) and len(atom.items) == len(targets)]
-        rest: Value = frozenset(atom for atom in value if not isinstance(atom, Several))
+        others: Value = frozenset(atom for atom in value if not isinstance(atom, Several))
         for number, target in enumerate(targets):
-            self.assign(target, united([rest, *(items[number] for items in tuples)]), scope, weak)
+            self.assign(target, united([others, *(items[number] for items in tuples)]), scope, weak)
 
     def evaluate(self, node: ast.expr | None, scope: Scope) -> Value:
         """What an expression denotes."""

@@ -66,33 +66,33 @@ OPTIMIZERS = {
 def apply(
     reader: Reader,
     name: str,
-    given: Arguments,
+    call_arguments: Arguments,
     node: ast.Call,
     scope: Scope,
     signatures: list[Fixed | None],
 ) -> Value:
     """What a function of another library returns, and which sections it may read."""
-    everything = united([*given.positional, *given.named.values(), given.spread])
+    everything = united([*call_arguments.positional, *call_arguments.named.values(), call_arguments.spread])
     kind = name.rpartition(".")[2]
     if name.startswith("torch.optim.") and kind in OPTIMIZERS:
         takes = OPTIMIZERS[kind]
-        for conf in confs(given.spread):
+        for conf in confs(call_arguments.spread):
             for key in takes:
                 reader.read_key(conf, key, module=scope.module, node=node)
         signatures.append(Fixed(callee=name, takes=takes, where=reader.where(scope.module, node)))
         return NOTHING
     signatures.append(None)
     if name in _SAME or f"omegaconf.{name}" in _SAME:
-        return _joined(given)
+        return _joined(call_arguments)
     if name not in _READ_NOTHING and not name.startswith(_QUIET):
         reader.goes_on(all_within(everything), scope.module, node)
     return NOTHING
 
 
-def _joined(given: Arguments) -> Value:
+def _joined(call_arguments: Arguments) -> Value:
     """All mappings that were given as one; what was given by name is an item of it."""
-    listed = united(given.positional)
-    found: Value = frozenset(atom for atom in listed | given.spread if not isinstance(atom, Several))
-    found |= united(item for atom in listed if isinstance(atom, Several) for item in atom.items)
-    items = tuple(sorted(((name, value) for name, value in given.named.items() if value), key=itemgetter(0)))
-    return found | (frozenset([ConstantDict(items)]) if items else NOTHING)
+    listed = united(call_arguments.positional)
+    joined: Value = frozenset(atom for atom in listed | call_arguments.spread if not isinstance(atom, Several))
+    joined |= united(item for atom in listed if isinstance(atom, Several) for item in atom.items)
+    items = tuple(sorted(((name, value) for name, value in call_arguments.named.items() if value), key=itemgetter(0)))
+    return joined | (frozenset([ConstantDict(items)]) if items else NOTHING)

@@ -66,14 +66,14 @@ def _token_length(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding
 
 def _half(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding]:
     for name in ("fp16", "bf16"):
-        one = _set(inputs, name)
-        if one and one.from_command and one.value is True and name in reading.read:
+        setting = _set(inputs, name)
+        if setting and setting.from_command and setting.value is True and name in reading.read:
             yield PreflightFinding(
                 severity=Severity.WRONG,
                 rule="half-precision-weights",
                 message=f"`{name}` turns the weights themselves to half precision, as for recognition: "
                 "mixed precision has another key",
-                place=one.place,
+                place=setting.place,
                 evidence=(f"read at {reading.read[name].where}",),
                 remedy=f"write `++train_conf.use_{name}=true`",
             )
@@ -106,7 +106,7 @@ def _ranking(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding]:
             place=kind.place,
             remedy="write `++train_conf.avg_keep_nbest_models_type=loss`, or `acc`",
         )
-    keep, average = (inputs.settings.get(f"train_conf.{one}") for one in ("keep_nbest_models", "avg_nbest_model"))
+    keep, average = (inputs.settings.get(f"train_conf.{key}") for key in ("keep_nbest_models", "avg_nbest_model"))
     both = isinstance(keep, int) and isinstance(average, int) and not isinstance(keep, bool)
     if both and 0 < keep < average and reading.is_read("train_conf.keep_nbest_models"):
         yield PreflightFinding(
@@ -119,8 +119,8 @@ def _ranking(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding]:
 
 
 def _lora(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding]:
-    one = _set(inputs, "lora_only")
-    if one is None or not one.value or not reading.is_read("lora_only"):
+    setting = _set(inputs, "lora_only")
+    if setting is None or not setting.value or not reading.is_read("lora_only"):
         return
     others = [s for s in inputs.settings if "lora" in s.path and not s.path.startswith("lora_") and s.value]
     if not others:
@@ -129,7 +129,7 @@ def _lora(inputs: Inputs, reading: Reading) -> Iterator[PreflightFinding]:
             rule="lora-without-layers",
             message="`lora_only` freezes all but LoRA's weights, and no setting gives the model any: "
             "nothing is left to train, and the backward pass raises a RuntimeError",
-            place=one.place,
+            place=setting.place,
             remedy="set `lora_list` and `lora_rank` in encoder_conf and decoder_conf, or leave `lora_only` out",
         )
 

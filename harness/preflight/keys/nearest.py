@@ -61,8 +61,8 @@ class Nearest:
 def nearest(reading: Reading, path: str) -> Nearest | None:
     """The key that is read and may be meant by one that is not; None where no key is like it."""
     section, _, leaf = path.rpartition(".")
-    trainers = [one for one in SECTIONS if one != section]
-    others = [one for one in _sections(reading) if one not in {section, *SECTIONS}]
+    trainers = [section_name for section_name in SECTIONS if section_name != section]
+    others = [section_name for section_name in _sections(reading) if section_name not in {section, *SECTIONS}]
     return (
         _exact(reading, trainers, leaf)
         or _other_words(reading, path, leaf)
@@ -74,12 +74,12 @@ def nearest(reading: Reading, path: str) -> Nearest | None:
 
 def _sections(reading: Reading) -> list[str]:
     known = {path.rpartition(".")[0] for path in reading.read}
-    return sorted(one for one in known if one.endswith("_conf") and "." not in one)
+    return sorted(section_name for section_name in known if section_name.endswith("_conf") and "." not in section_name)
 
 
 def _exact(reading: Reading, sections: list[str], leaf: str) -> Nearest | None:
-    for one in sections:
-        candidate = f"{one}.{leaf}" if one else leaf
+    for section_name in sections:
+        candidate = f"{section_name}.{leaf}" if section_name else leaf
         if candidate in reading.read and reading.is_read(candidate):
             return Nearest(path=candidate, exact=True)
     return None
@@ -96,15 +96,15 @@ def _spelt(reading: Reading, sections: list[str], leaf: str) -> Nearest | None:
     best: tuple[float, str] = (0.0, "")
     for place, section in enumerate(sections):
         for key in reading.keys(section):
-            alike = similarity(leaf, key) - 0.02 * min(place, 5)
-            if alike > best[0]:
-                best = (alike, f"{section}.{key}" if section else key)
+            score = similarity(leaf, key) - 0.02 * min(place, 5)
+            if score > best[0]:
+                best = (score, f"{section}.{key}" if section else key)
     return Nearest(path=best[1], exact=False) if best[0] >= SIMILAR else None
 
 
-def similarity(one: str, other: str) -> float:
+def similarity(first_name: str, second_name: str) -> float:
     """Of two names, from 0 to 1; names that begin or end with one another, or begin with one word, are similar."""
-    shorter, longer = sorted((one.lower(), other.lower()), key=len)
+    shorter, longer = sorted((first_name.lower(), second_name.lower()), key=len)
     ratio = difflib.SequenceMatcher(None, shorter, longer).ratio()
     if len(shorter) >= SHORTEST and longer.startswith(f"{shorter}_"):
         return max(ratio, 0.85)
@@ -116,11 +116,11 @@ def similarity(one: str, other: str) -> float:
 
 def closest(name: str, known: Iterable[str], least: float) -> str:
     """The most similar name; empty where none is similar enough."""
-    best = max(known, key=lambda one: similarity(name, one), default="")
+    best = max(known, key=lambda candidate: similarity(name, candidate), default="")
     return best if best and similarity(name, best) >= least else ""
 
 
 def nearest_section(reading: Reading, name: str) -> str:
     """The section that may be meant by one that nothing reads; empty where none is like it."""
-    known = [one for one in reading.keys("") if one.endswith("_conf")]
+    known = [key for key in reading.keys("") if key.endswith("_conf")]
     return closest(name, known, SIMILAR)

@@ -70,9 +70,11 @@ class Reader(ABC):
                 return True
         return False
 
-    def keeps_settings(self, of: Defined) -> bool:
+    def keeps_settings(self, class_defined: Defined) -> bool:
         """Whether objects of a class keep a section, so that any of their methods may read it."""
-        owners = {(one.module, one.name) for one in (of, *self.source.bases(of))}
+        owners = {
+            (owner_class.module, owner_class.name) for owner_class in (class_defined, *self.source.bases(class_defined))
+        }
         return any(
             self.matters(value) for (module, name, _), value in self.attributes.items() if (module, name) in owners
         )

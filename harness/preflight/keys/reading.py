@@ -63,7 +63,7 @@ class Reading:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any], known: Callable[[str], list[str]]) -> Reading:
+    def from_json(cls, document: Mapping[str, Any], known: Callable[[str], list[str]]) -> Reading:
         """From the cache.
 
         Args:
@@ -73,15 +73,16 @@ class Reading:
             KeyError, TypeError, ValueError, AttributeError: it has another form.
         """
         return cls(
-            read={path: ReadAt(**one) for path, one in found["read"].items()},
-            whole=dict(found["whole"]),
+            read={path: ReadAt(**record) for path, record in document["read"].items()},
+            whole=dict(document["whole"]),
             fixed={
-                path: [Fixed(**{**one, "takes": tuple(one["takes"])}) for one in calls]
-                for path, calls in found["fixed"].items()
+                path: [Fixed(**{**record, "takes": tuple(record["takes"])}) for record in calls]
+                for path, calls in document["fixed"].items()
             },
-            given={path: dict(keys) for path, keys in found["given"].items()},
+            given={path: dict(keys) for path, keys in document["given"].items()},
             lookups=[
-                Lookup(**{**one, "known": tuple(known(one["table"]) or one["known"])}) for one in found["lookups"]
+                Lookup(**{**record, "known": tuple(known(record["table"]) or record["known"])})
+                for record in document["lookups"]
             ],
         )
 

@@ -28,18 +28,18 @@ class Seen:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Seen:
+    def from_json(cls, document: Mapping[str, Any]) -> Seen:
         """From the cache.
 
         Raises:
             KeyError, TypeError, ValueError: it has another form.
         """
-        return cls(modules=dict(found["modules"]), components=dict(found["components"]))
+        return cls(modules=dict(document["modules"]), components=dict(document["components"]))
 
     def holds_in(self, source: Source) -> bool:
         """Whether it is true of a release."""
         return all(source.digest(module) == digest for module, digest in self.modules.items()) and all(
-            source.registered(*name.split("/", 1)) == found for name, found in self.components.items()
+            source.registered(*name.split("/", 1)) == registrations for name, registrations in self.components.items()
         )
 
 
@@ -105,19 +105,19 @@ class Source:
 
     def components(self, table: str, name: str) -> list[Defined]:
         """The classes and functions that are registered by a name: several where several modules register it."""
-        found: list[Defined] = []
+        definitions: list[Defined] = []
         registered = self.registered(table, name)
         self.seen.components.setdefault(f"{table}/{name}", registered)
         for module, defined in registered:
             names = self.names(module)
             if names and defined in names.definitions:
-                found.append(Defined(module, defined, names.definitions[defined]))
-        return found
+                definitions.append(Defined(module, defined, names.definitions[defined]))
+        return definitions
 
     def registered(self, table: str, name: str) -> list[list[str]]:
         """The module and the class or function of each registration."""
-        found = self.code.registered.get(table, {}).get(name, ())
-        return [[self.code.module_of(one.file), one.name] for one in found]
+        registrations = self.code.registered.get(table, {}).get(name, ())
+        return [[self.code.module_of(definition.file), definition.name] for definition in registrations]
 
     def has(self, table: str, name: str) -> bool:
         """Whether a component of that name is registered."""
@@ -127,18 +127,18 @@ class Source:
         """The names in a table."""
         return sorted(self.code.registered.get(table, {}))
 
-    def bases(self, of: Defined) -> list[Defined]:
+    def bases(self, class_defined: Defined) -> list[Defined]:
         """The classes of the release from which a class is derived, the nearest first."""
-        found: list[Defined] = []
-        for base in of.node.bases if isinstance(of.node, ast.ClassDef) else ():
-            for atom in self._expression(of.module, base):
-                if isinstance(atom, Defined) and isinstance(atom.node, ast.ClassDef) and len(found) < 20:
-                    found += [atom, *self.bases(atom)] if atom.node is not of.node else []
-        return found
+        base_classes: list[Defined] = []
+        for base in class_defined.node.bases if isinstance(class_defined.node, ast.ClassDef) else ():
+            for atom in self._expression(class_defined.module, base):
+                if isinstance(atom, Defined) and isinstance(atom.node, ast.ClassDef) and len(base_classes) < 20:
+                    base_classes += [atom, *self.bases(atom)] if atom.node is not class_defined.node else []
+        return base_classes
 
-    def is_derived_from_other_libraries(self, of: Defined) -> bool:
+    def is_derived_from_other_libraries(self, class_defined: Defined) -> bool:
         """Whether a constructor may come from another library."""
-        return isinstance(of.node, ast.ClassDef) and bool(of.node.bases)
+        return isinstance(class_defined.node, ast.ClassDef) and bool(class_defined.node.bases)
 
     def _expression(self, module: str, node: ast.expr) -> Value:
         if isinstance(node, ast.Name):
@@ -152,19 +152,19 @@ class Source:
             )
         return frozenset()
 
-    def method(self, of: Defined, name: str, *, above: bool = False) -> Defined | None:
+    def method(self, class_defined: Defined, name: str, *, above: bool = False) -> Defined | None:
         """The function that a class or its bases define; `above` for `super()`."""
-        for owner in [*([] if above else [of]), *self.bases(of)]:
+        for owner in [*([] if above else [class_defined]), *self.bases(class_defined)]:
             for node in reversed(owner.node.body):
                 if isinstance(node, ast.FunctionDef) and node.name == name:
                     return Defined(owner.module, f"{owner.name}.{name}", node)
         return None
 
-    def methods(self, of: Defined) -> list[tuple[Defined, Defined]]:
+    def methods(self, class_defined: Defined) -> list[tuple[Defined, Defined]]:
         """All functions of a class and its bases, each with the class that defines it; overridden ones are left out."""
-        found: dict[str, tuple[Defined, Defined]] = {}
-        for owner in (of, *self.bases(of)):
+        methods_by_name: dict[str, tuple[Defined, Defined]] = {}
+        for owner in (class_defined, *self.bases(class_defined)):
             for node in owner.node.body:
-                if isinstance(node, ast.FunctionDef) and node.name not in found:
-                    found[node.name] = (Defined(owner.module, f"{owner.name}.{node.name}", node), owner)
-        return list(found.values())
+                if isinstance(node, ast.FunctionDef) and node.name not in methods_by_name:
+                    methods_by_name[node.name] = (Defined(owner.module, f"{owner.name}.{node.name}", node), owner)
+        return list(methods_by_name.values())

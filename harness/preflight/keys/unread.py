@@ -25,8 +25,8 @@ def unread_keys(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Prefli
     for setting in inputs.settings:
         if setting.path.split(".")[0] == "hydra":
             continue
-        if found := _refused(inputs, reading, setting):
-            yield found
+        if finding := _refused(inputs, reading, setting):
+            yield finding
         elif _is_read(inputs, reading, setting):
             continue
         elif setting.from_command:
@@ -90,8 +90,8 @@ def _listed(key: str, takes: tuple[str, ...]) -> str:
     """The parameters, of many the most similar ones."""
     if len(takes) <= MOST_LISTED:
         return ", ".join(takes)
-    alike = sorted(takes, key=lambda one: -similarity(key, one))[:MOST_LISTED]
-    return f"{', '.join(alike)} and {len(takes) - MOST_LISTED} more"
+    most_similar = sorted(takes, key=lambda parameter: -similarity(key, parameter))[:MOST_LISTED]
+    return f"{', '.join(most_similar)} and {len(takes) - MOST_LISTED} more"
 
 
 def _without_effect(inputs: Inputs, reading: Reading, setting: Setting, entry: str) -> PreflightFinding:
@@ -104,8 +104,8 @@ def _without_effect(inputs: Inputs, reading: Reading, setting: Setting, entry: s
         now = inputs.settings.get(near.path)
         in_force = f"{now!r}" if now is not None else f"FunASR's default {read.default}" if read.default else "not set"
         evidence.append(f"`{near.path}` is read at {read.where}; it is {in_force}")
-    if elsewhere := history.read_in(setting.path, entry):
-        evidence.append(f"`{setting.path}` is read by {elsewhere}")
+    if other_releases := history.read_in(setting.path, entry):
+        evidence.append(f"`{setting.path}` is read by {other_releases}")
     if recognition:
         evidence.append("only recognition reads it, after the training")
     return PreflightFinding(
@@ -115,17 +115,17 @@ def _without_effect(inputs: Inputs, reading: Reading, setting: Setting, entry: s
         f"the training is as if it were not there",
         place=setting.place,
         evidence=tuple(evidence),
-        remedy=_remedy(reading, setting, near, elsewhere),
+        remedy=_remedy(reading, setting, near, other_releases),
     )
 
 
-def _remedy(reading: Reading, setting: Setting, near: Nearest | None, elsewhere: str) -> str:
+def _remedy(reading: Reading, setting: Setting, near: Nearest | None, other_releases: str) -> str:
     if near:
         belongs = "it belongs there" if near.exact else "if that is meant"
         number = isinstance(setting.value, bool) and reading.read[near.path].default.lstrip("-").isdigit()
         return f"write `++{near.path}={'NUMBER' if number else _typed(setting.value)}`, {belongs}"
-    if elsewhere:
-        return f"use one of these releases, or leave the key out: {elsewhere}"
+    if other_releases:
+        return f"use one of these releases, or leave the key out: {other_releases}"
     return "leave the key out"
 
 
@@ -142,34 +142,36 @@ def _misspelt(inputs: Inputs, reading: Reading, path: str) -> str:
     """The key that one of config.yaml seems to be, which is not set there."""
     section, _, key = path.rpartition(".")
     known = [
-        one for one in reading.keys(section) if inputs.settings.get(f"{section}.{one}" if section else one) is None
+        candidate
+        for candidate in reading.keys(section)
+        if inputs.settings.get(f"{section}.{candidate}" if section else candidate) is None
     ]
     if history.is_known(path):
         return ""
     return closest(key, known, SIMILAR + 0.07)
 
 
-def _in_config(inputs: Inputs, found: list[tuple[Setting, str]]) -> PreflightFinding:
-    setting, near = found[0]
+def _in_config(inputs: Inputs, misspelt: list[tuple[Setting, str]]) -> PreflightFinding:
+    setting, near = misspelt[0]
     return PreflightFinding(
         severity=Severity.MINOR,
         rule="config-key-without-effect",
         message=f"nothing in FunASR {inputs.release.version} reads `{setting.path}` of the config"
-        + (f" and {len(found) - 1} more that look misspelt" if len(found) > 1 else ""),
+        + (f" and {len(misspelt) - 1} more that look misspelt" if len(misspelt) > 1 else ""),
         place=setting.place,
-        evidence=tuple(f"{one.place}: `{name}` is read" for one, name in found[:8]),
+        evidence=tuple(f"{setting.place}: `{name}` is read" for setting, name in misspelt[:8]),
         remedy=f"write `{near}` in its place",
-        count=len(found),
+        count=len(misspelt),
     )
 
 
 def _read_in_recognition(install_dir: Path) -> frozenset[str]:
-    found: set[str] = set()
+    keys: set[str] = set()
     for name in _RECOGNITION:
         path = install_dir / "funasr" / name
         if path.is_file():
-            found |= set(_READ_THERE.findall(path.read_text(encoding="utf-8", errors="replace")))
-    return frozenset(found)
+            keys |= set(_READ_THERE.findall(path.read_text(encoding="utf-8", errors="replace")))
+    return frozenset(keys)
 
 
 def _as_typed(setting: Setting) -> tuple[str, ...]:

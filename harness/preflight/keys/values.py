@@ -86,7 +86,7 @@ def unfit_values(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Prefl
     """Findings about values that this release cannot take."""
     has_rows = bool(named(inputs, "train") or named(inputs, "valid"))
     met = {lookup.path for lookup in reading.lookups if lookup.found}
-    for path, lookup in {one.path: one for one in reading.lookups}.items():
+    for path, lookup in {lookup_of_path.path: lookup_of_path for lookup_of_path in reading.lookups}.items():
         if path in NAMED_WITH_THE_MODEL or (path in SETTINGS_OF_ROWS and has_rows):
             continue
         if path not in met and (absent := _absent(inputs, lookup)):
@@ -95,13 +95,13 @@ def unfit_values(inputs: Inputs, reading: Reading, entry: str) -> Iterator[Prefl
         if not reading.is_read(setting.path) or _refers(setting.value):
             continue
         if setting.path in NUMBERS:
-            found = _number(inputs, setting, NUMBERS[setting.path], entry)
+            finding = _number(inputs, setting, NUMBERS[setting.path], entry)
         elif _is_switch(reading, setting.path):
-            found = _switch(setting)
+            finding = _switch(setting)
         else:
-            found = _text_for_number(reading, setting)
-        if found:
-            yield found
+            finding = _text_for_number(reading, setting)
+        if finding:
+            yield finding
 
 
 def _refers(value: Any) -> bool:
@@ -134,45 +134,45 @@ def _absent(inputs: Inputs, lookup: Lookup) -> PreflightFinding | None:
 
 
 def _closest(name: str, known: tuple[str, ...]) -> str:
-    for one in known:
-        if one.lower() == name.lower():
-            return one
+    for candidate in known:
+        if candidate.lower() == name.lower():
+            return candidate
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), "")
 
 
-def _number(inputs: Inputs, setting: Setting, wanted: Number, entry: str) -> PreflightFinding | None:
+def _number(inputs: Inputs, setting: Setting, rule: Number, entry: str) -> PreflightFinding | None:
     value = setting.value
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return _no_number(setting, "a whole number" if wanted.whole else "a number")
+        return _no_number(setting, "a whole number" if rule.whole else "a number")
     if not math.isfinite(value):
         return _out_of_range(setting, "it is no finite number", Severity.BROKEN)
-    if wanted.whole and isinstance(value, float):
+    if rule.whole and isinstance(value, float):
         if setting.path.startswith("train_conf") and setting.path != "train_conf.max_epoch" and value.is_integer():
             return None
         return _no_number(setting, "a whole number")
-    if value == 0 and wanted.below in (_NEGATED, _AS_POSITIVE):
+    if value == 0 and rule.below in (_NEGATED, _AS_POSITIVE):
         # Named with the line that divides, in `harness.preflight.release.combinations`.
         return None
-    if value < wanted.least or (wanted.above_least and value == wanted.least):
+    if value < rule.least or (rule.above_least and value == rule.least):
         path = trainer_file(str(inputs.install_dir), entry)
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        if wanted.guard and re.search(wanted.guard, text) and not (value == 0 and "interval" in setting.path):
+        if rule.guard and re.search(rule.guard, text) and not (value == 0 and "interval" in setting.path):
             return None
-        return _out_of_range(setting, wanted.below, wanted.severity)
+        return _out_of_range(setting, rule.below, rule.severity)
     return None
 
 
-def _no_number(setting: Setting, wanted: str) -> PreflightFinding:
+def _no_number(setting: Setting, expected: str) -> PreflightFinding:
     return PreflightFinding(
         severity=Severity.BROKEN,
         rule="value-type",
-        message=f"`{setting.path}` is {_described(setting.value)} where FunASR takes {wanted}: "
+        message=f"`{setting.path}` is {_described(setting.value)} where FunASR takes {expected}: "
         "the training ends with a TypeError",
         place=setting.place,
         evidence=_as_typed(setting),
-        remedy=f"write {wanted}{_suggested(setting)}",
+        remedy=f"write {expected}{_suggested(setting)}",
     )
 
 
@@ -184,10 +184,10 @@ def _suggested(setting: Setting) -> str:
         number = float(text) if not isinstance(text, bool | list | dict) else None
     except (TypeError, ValueError):
         number = None
-    whole = setting.path in NUMBERS and NUMBERS[setting.path].whole
-    if number is None or not math.isfinite(number) or (whole and not number.is_integer()):
+    must_be_integer = setting.path in NUMBERS and NUMBERS[setting.path].whole
+    if number is None or not math.isfinite(number) or (must_be_integer and not number.is_integer()):
         return ""
-    written = int(number) if whole else text
+    written = int(number) if must_be_integer else text
     return f": `{'++' if setting.from_command else ''}{setting.path}={written}`, without quotes"
 
 
@@ -213,8 +213,8 @@ def _out_of_range(setting: Setting, follows: str, severity: Severity) -> Preflig
 
 
 def _is_switch(reading: Reading, path: str) -> bool:
-    one = reading.read.get(path)
-    return one is not None and (one.default in {"True", "False"} or one.annotation == "bool")
+    read_at = reading.read.get(path)
+    return read_at is not None and (read_at.default in {"True", "False"} or read_at.annotation == "bool")
 
 
 def _switch(setting: Setting) -> PreflightFinding | None:
@@ -224,11 +224,11 @@ def _switch(setting: Setting) -> PreflightFinding | None:
     means = _SWITCH_TEXT.get(setting.value.strip().strip("\"'").lower())
     if means is True or not setting.value:
         return None
-    told = "and that counts as true" if means is False else "and it is a switch: any text counts as true"
+    consequence = "and that counts as true" if means is False else "and it is a switch: any text counts as true"
     return PreflightFinding(
         severity=Severity.WRONG,
         rule="text-for-switch",
-        message=f"`{setting.path}` is the text {setting.value[:60]!r}, {told}",
+        message=f"`{setting.path}` is the text {setting.value[:60]!r}, {consequence}",
         place=setting.place,
         evidence=_as_typed(setting),
         remedy=f"write `{'++' if setting.from_command else ''}{setting.path}=false`, or `true`, without quotes",
@@ -237,21 +237,22 @@ def _switch(setting: Setting) -> PreflightFinding | None:
 
 def _text_for_number(reading: Reading, setting: Setting) -> PreflightFinding | None:
     """A text where the code's default is a number; only of the command, where the user has just typed it."""
-    one = reading.read.get(setting.path)
-    if one is None or not setting.from_command or not isinstance(setting.value, str) or not one.default:
+    read_at = reading.read.get(setting.path)
+    if read_at is None or not setting.from_command or not isinstance(setting.value, str) or not read_at.default:
         return None
     try:
-        default = ast.literal_eval(one.default)
+        default = ast.literal_eval(read_at.default)
     except (ValueError, SyntaxError):
         return None
-    if isinstance(default, bool) or not isinstance(default, int | float) or "str" in one.annotation:
+    if isinstance(default, bool) or not isinstance(default, int | float) or "str" in read_at.annotation:
         return None
     return PreflightFinding(
         severity=Severity.BROKEN,
         rule="value-type",
-        message=f"`{setting.path}` is the text {setting.value[:60]!r} where FunASR takes a number, as {one.default}",
+        message=f"`{setting.path}` is the text {setting.value[:60]!r} where FunASR takes a number, as "
+        f"{read_at.default}",
         place=setting.place,
-        evidence=(f"read at {one.where}", *_as_typed(setting)),
+        evidence=(f"read at {read_at.where}", *_as_typed(setting)),
         remedy=f"write a number{_suggested(setting)}",
     )
 

@@ -30,13 +30,13 @@ def check(inputs: Inputs) -> PreflightPart:
     """What the trainer cannot do with these settings, this model and this environment."""
     code = inputs.code
     trainer = TrainerCode(code=code, entry=entry_of(inputs))
-    found: list[PreflightFinding] = []
+    findings: list[PreflightFinding] = []
     if trainer.exists:
         for rule in (_validation, _sections, _intervals, _zeros, deepspeed, fsdp, _precision, _steps):
-            found += rule(inputs, trainer)
-    found += model_findings(inputs, code)
-    found += missing_libraries(inputs, trainer)
-    return PreflightPart(findings=tuple(found), facts=tuple(_facts(inputs)))
+            findings += rule(inputs, trainer)
+    findings += model_findings(inputs, code)
+    findings += missing_libraries(inputs, trainer)
+    return PreflightPart(findings=tuple(findings), facts=tuple(_facts(inputs)))
 
 
 def _validation(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
@@ -45,13 +45,14 @@ def _validation(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFindi
     unvalued = any(one.path == "valid_data_set_list" for one in inputs.command.unvalued)
     if 'kwargs.get("valid_data_set_list")' not in text or unvalued or (named and named.value):
         return
-    how = "FileNotFoundError: ''" if named and named.value == "" else "AttributeError: 'NoneType' object …"
-    told = named or "train_data_set_list" in inputs.settings.by_path
-    if told and not (inputs.valid and not named):
+    error_text = "FileNotFoundError: ''" if named and named.value == "" else "AttributeError: 'NoneType' object …"
+    sets_are_named = named or "train_data_set_list" in inputs.settings.by_path
+    if sets_are_named and not (inputs.valid and not named):
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="validation-set-missing",
-            message="no validation set is named, and the trainer opens one before its first step: it ends with " + how,
+            message="no validation set is named, and the trainer opens one before its first step: it ends with "
+            + error_text,
             place=inputs.settings.place("valid_data_set_list"),
             evidence=(f"`valid_data_set_list` is {named.value!r}",) if named else (),
             remedy="++valid_data_set_list=val.jsonl: a few rows that are not trained on",
@@ -71,7 +72,9 @@ def _sections(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding
     # Without a command it is not known what the script would add.
     if not inputs.config.by_path or not inputs.command.overrides:
         return
-    required = dict.fromkeys((section, one.built) for one in trainer.expansions for section in one.required)
+    required = dict.fromkeys(
+        (section, expansion.built) for expansion in trainer.expansions for section in expansion.required
+    )
     for section, built in required:
         if inputs.settings.get(section) is None and section in (
             "optim_conf",
@@ -203,10 +206,10 @@ def _nearest(key: str, value: str, names: list[str]) -> str:
     """The line with the name that is meant, else with the usual one; never with one that the trainer cannot step."""
     usual = {"optim": "adam", "scheduler": "warmuplr"}[key]
     fit = [name for name in names if name not in _ALONE[key]]
-    alike = [name for name in fit if name.lower() == value.lower()] or [
+    similar = [name for name in fit if name.lower() == value.lower()] or [
         name for name in fit if value.lower()[:4] == name.lower()[:4] or value.lower() in name.lower()
     ]
-    return f"++{key}={(alike or [name for name in fit if name == usual] or fit or names)[0]}"
+    return f"++{key}={(similar or [name for name in fit if name == usual] or fit or names)[0]}"
 
 
 def _facts(inputs: Inputs) -> Iterator[PreflightFact]:
@@ -227,6 +230,8 @@ def _number(inputs: Inputs, trainer: TrainerCode, key: str) -> float | None:
 
 def _place(inputs: Inputs, *keys: str) -> Place:
     """Of the first that is set; one that the command set before one of the config."""
-    found = [one for key in keys if (one := inputs.settings.by_path.get(f"train_conf.{key}")) is not None]
-    found.sort(key=lambda one: not one.from_command)
-    return found[0].place if found else Place(key=f"train_conf.{keys[0]}")
+    settings_found = [
+        setting for key in keys if (setting := inputs.settings.by_path.get(f"train_conf.{key}")) is not None
+    ]
+    settings_found.sort(key=lambda setting: not setting.from_command)
+    return settings_found[0].place if settings_found else Place(key=f"train_conf.{keys[0]}")

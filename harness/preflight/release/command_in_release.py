@@ -25,11 +25,11 @@ def check(inputs: Inputs) -> PreflightPart:
         return PreflightPart(
             skipped="no training command was given: name finetune.sh with --script, or settings after --"
         )
-    found = [
+    all_findings = [
         *(*_trainer(inputs), *_config_path(inputs), *_in_its_config(inputs)),
         *(*_model(inputs), *_data(inputs), *_gpus(inputs)),
     ]
-    return PreflightPart(findings=tuple(found), facts=tuple(_facts(inputs)))
+    return PreflightPart(findings=tuple(all_findings), facts=tuple(_facts(inputs)))
 
 
 def _place(inputs: Inputs, line: int | None = None, key: str = "") -> Place:
@@ -41,19 +41,21 @@ def _trainer(inputs: Inputs) -> Iterator[PreflightFinding]:
     command = inputs.command
     if not command.trainer or command.entry is None:
         return
-    has = [name for name in ("train", "train_ds") if (inputs.install_dir / "funasr" / "bin" / f"{name}.py").is_file()]
+    entries = [
+        name for name in ("train", "train_ds") if (inputs.install_dir / "funasr" / "bin" / f"{name}.py").is_file()
+    ]
     program = Path(command.trainer).name if command.trainer.rpartition("/")[2].startswith("funasr-train") else ""
     place = _place(inputs, command.trainer_line)
     version = inputs.release.version
-    if command.entry not in has or (program and program not in programs(inputs.install_dir)):
-        what = program or f"funasr/bin/{command.entry}.py"
-        module = f"-m funasr.bin.{command.entry if command.entry in has else has[0] if has else 'train'}"
+    if command.entry not in entries or (program and program not in programs(inputs.install_dir)):
+        trainer_name = program or f"funasr/bin/{command.entry}.py"
+        module = f"-m funasr.bin.{command.entry if command.entry in entries else entries[0] if entries else 'train'}"
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="trainer-not-in-release",
-            message=f"FunASR {version} has no {what}: the command stops before it trains",
+            message=f"FunASR {version} has no {trainer_name}: the command stops before it trains",
             place=place,
-            evidence=(f"it has {', '.join(f'funasr/bin/{name}.py' for name in has) or 'no trainer'}",),
+            evidence=(f"it has {', '.join(f'funasr/bin/{name}.py' for name in entries) or 'no trainer'}",),
             remedy=f"torchrun … {module} in place of {command.trainer}",
         )
         return
@@ -72,11 +74,11 @@ def _trainer(inputs: Inputs) -> Iterator[PreflightFinding]:
 
 def programs(install_dir: Path) -> frozenset[str]:
     """The commands that the release installs."""
-    found: set[str] = set()
+    commands: set[str] = set()
     for path in install_dir.glob("funasr-*.dist-info/entry_points.txt"):
         text = path.read_text(encoding="utf-8", errors="replace")
-        found |= set(re.findall(r"^([\w-]+)\s*=", text, re.MULTILINE))
-    return frozenset(found)
+        commands |= set(re.findall(r"^([\w-]+)\s*=", text, re.MULTILINE))
+    return frozenset(commands)
 
 
 def there(folder: Path, name: str) -> bool:
@@ -93,8 +95,8 @@ def _config_path(inputs: Inputs) -> Iterator[PreflightFinding]:
     file = command.config_file
     if file is None or file.startswith("/") or "/" not in file or command.directory is None:
         return
-    beside = (command.directory / command.trainer).parent if command.trainer.endswith(".py") else None
-    if there(command.directory, file) and not (beside and there(beside, file)):
+    trainer_folder = (command.directory / command.trainer).parent if command.trainer.endswith(".py") else None
+    if there(command.directory, file) and not (trainer_folder and there(trainer_folder, file)):
         folder = file.rpartition("/")[0]
         yield PreflightFinding(
             severity=Severity.BROKEN,
@@ -116,11 +118,11 @@ def _in_its_config(inputs: Inputs) -> Iterator[PreflightFinding]:
         known = read_config(path)
     except InputError:
         return
-    for one in command.overrides:
-        there_already = one.path in known.by_path or bool(known.section(one.path))
-        if one.text.startswith("++") or one.text.startswith("+") != there_already:
+    for override in command.overrides:
+        there_already = override.path in known.by_path or bool(known.section(override.path))
+        if override.text.startswith("++") or override.text.startswith("+") != there_already:
             continue
-        alone = one.text.startswith("+")
+        alone = override.text.startswith("+")
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="setting-appended-twice" if alone else "setting-without-plus",
@@ -129,9 +131,9 @@ def _in_its_config(inputs: Inputs) -> Iterator[PreflightFinding]:
                 if alone
                 else f"without ++ hydra changes only known keys, and {path.name} has no such key: the trainer stops"
             ),
-            place=one.place,
-            evidence=(one.text,),
-            remedy=f"++{one.text.lstrip('+')}",
+            place=override.place,
+            evidence=(override.text,),
+            remedy=f"++{override.text.lstrip('+')}",
         )
 
 
@@ -141,7 +143,7 @@ def _model(inputs: Inputs) -> Iterator[PreflightFinding]:
     if command.script is None:
         return
     if named is None:
-        known = "model" in {one.path for one in command.unvalued}
+        known = "model" in {setting.path for setting in command.unvalued}
         if not known and command.config_file is None and command.entry is not None:
             yield PreflightFinding(
                 severity=Severity.BROKEN,
@@ -158,40 +160,40 @@ def _model(inputs: Inputs) -> Iterator[PreflightFinding]:
 def _data(inputs: Inputs) -> Iterator[PreflightFinding]:
     """The files that the command trains on, against those that are checked; whether they are there, the rows say."""
     command = inputs.command
-    for key, named, given in (
+    for key, named, checked_file in (
         ("train_data_set_list", command.train, inputs.train),
         ("valid_data_set_list", command.valid, inputs.valid),
     ):
-        if named and given is not None:
-            yield from _other_file(inputs, key, named, given, "the data")
+        if named and checked_file is not None:
+            yield from _other_file(inputs, key, named, checked_file, "the data")
 
 
 def _other_file(
-    inputs: Inputs, key: str, named: str, given: Path, what: str, *, hub: bool = False
+    inputs: Inputs, key: str, named: str, checked_file: Path, subject: str, *, hub: bool = False
 ) -> Iterator[PreflightFinding]:
     folder = inputs.command.directory or inputs.root
     path = folder / named
     exists = there(folder, named)
-    if same(path, given) or (hub and not exists):
+    if same(path, checked_file) or (hub and not exists):
         return
     yield PreflightFinding(
         severity=Severity.WRONG if exists else Severity.MINOR,
         rule="checks-another-file",
         message=(
-            f"{what} of the command is another than the one that is checked here"
+            f"{subject} of the command is another than the one that is checked here"
             if exists
-            else f"{what} of the command is not here: the one that preflight was given is checked in its place"
+            else f"{subject} of the command is not here: the one that preflight was given is checked in its place"
         ),
         place=inputs.settings.place(key),
-        evidence=(f"the command: {named}", f"checked: {given}"),
-        remedy=f'++{key}="{given}"',
+        evidence=(f"the command: {named}", f"checked: {checked_file}"),
+        remedy=f'++{key}="{checked_file}"',
     )
 
 
-def same(one: Path, two: Path) -> bool:
+def same(first: Path, second: Path) -> bool:
     """Whether two paths are one file or folder."""
     try:
-        return one.resolve() == two.resolve() or one.samefile(two)
+        return first.resolve() == second.resolve() or first.samefile(second)
     except (OSError, ValueError, RuntimeError):
         return False
 
@@ -220,7 +222,7 @@ def _facts(inputs: Inputs) -> Iterator[PreflightFact]:
         value = f"{len(command.calls)}, in lines {lines}; the first that surely runs is checked"
         yield PreflightFact(section="command", label="trainer calls", value=value)
     if command.unvalued:
-        keys = _few([one.text for one in command.unvalued])
+        keys = _few([setting.text for setting in command.unvalued])
         yield PreflightFact(section="command", label="value not known here", value=keys)
     if command.model and _HUB.match(command.model) and not there(command.directory or inputs.root, command.model):
         value = f"{command.model} of the hub; {inputs.model.name} is checked in its place"
@@ -230,26 +232,32 @@ def _facts(inputs: Inputs) -> Iterator[PreflightFact]:
 
 def _against_the_shipped(inputs: Inputs) -> Iterator[PreflightFact]:
     """What the release's own script passes and this command does not, where no config sets it; and the reverse."""
-    found = script_for(str(inputs.config.get("model", "")), inputs.version)
-    if found is None:
+    script_and_release = script_for(str(inputs.config.get("model", "")), inputs.version)
+    if script_and_release is None:
         return
-    shipped, release = found
+    shipped, release = script_and_release
     label = f"finetune.sh of {release}" if shipped.script.endswith("finetune.sh") else f"{shipped.script} of {release}"
     command = inputs.command
-    own = {one.path for one in (*command.overrides, *command.unvalued)}
+    keys_here = {setting.path for setting in (*command.overrides, *command.unvalued)}
     if command.entry and shipped.entry and command.entry != shipped.entry:
         yield PreflightFact(
             section="command", label=label, value=f"calls funasr/bin/{shipped.entry}.py, not {command.entry}.py"
         )
-    lacking = [f"{key}={value}" for key, value in shipped.settings.items() if key not in own and key not in _ITS_OWN]
-    lacking = [one for one in lacking if inputs.config.get(one.partition("=")[0]) is None]
-    if lacking:
+    set_by_script_only = [
+        f"{key}={value}" for key, value in shipped.settings.items() if key not in keys_here and key not in _ITS_OWN
+    ]
+    set_by_script_only = [
+        setting_text for setting_text in set_by_script_only if inputs.config.get(setting_text.partition("=")[0]) is None
+    ]
+    if set_by_script_only:
         yield PreflightFact(
-            section="command", label=f"{label} sets, and nothing here", value=_few(lacking), detail=True
+            section="command", label=f"{label} sets, and nothing here", value=_few(set_by_script_only), detail=True
         )
-    beside = sorted(own - set(shipped.settings) - set(_ITS_OWN))
-    if beside:
-        yield PreflightFact(section="command", label=f"set here, and not by {label}", value=_few(beside), detail=True)
+    set_here_only = sorted(keys_here - set(shipped.settings) - set(_ITS_OWN))
+    if set_here_only:
+        yield PreflightFact(
+            section="command", label=f"set here, and not by {label}", value=_few(set_here_only), detail=True
+        )
 
 
 def _few(texts: list[str]) -> str:

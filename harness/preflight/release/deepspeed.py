@@ -67,10 +67,10 @@ class DeepSpeedUse:
         try:
             if path.stat().st_size > _LARGEST_CONFIG:
                 return f"`deepspeed_config` {setting.value} is larger than 1 MiB"
-            found = json.loads(path.read_text("utf-8"))
+            document = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             return f"`deepspeed_config` {setting.value} is no JSON: {error}"
-        return found if isinstance(found, Mapping) else f"`deepspeed_config` {setting.value} is no JSON object"
+        return document if isinstance(document, Mapping) else f"`deepspeed_config` {setting.value} is no JSON object"
 
     @property
     def reads_top_level(self) -> bool:
@@ -79,8 +79,8 @@ class DeepSpeedUse:
 
     def _setting(self, name: str) -> Setting | None:
         places = (name, f"train_conf.{name}") if self.reads_top_level else (f"train_conf.{name}",)
-        found = (self.inputs.settings.by_path.get(path) for path in places)
-        return next((one for one in found if one is not None), None)
+        settings_found = (self.inputs.settings.by_path.get(path) for path in places)
+        return next((setting for setting in settings_found if setting is not None), None)
 
 
 def deepspeed(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
@@ -119,8 +119,8 @@ def accumulation(inputs: Inputs, trainer: TrainerCode) -> int | None:
     use = DeepSpeedUse(inputs, trainer)
     if not use.on or isinstance(use.config, str):
         return None
-    found = use.config.get(_ACCUMULATION, 1)
-    return found if isinstance(found, int) and found > 0 else None
+    steps = use.config.get(_ACCUMULATION, 1)
+    return steps if isinstance(steps, int) and steps > 0 else None
 
 
 def _switched_elsewhere(use: DeepSpeedUse) -> Iterator[PreflightFinding]:
@@ -167,20 +167,21 @@ def _config(use: DeepSpeedUse, place: Place) -> Iterator[PreflightFinding]:
 
 def _ignored(use: DeepSpeedUse, config: Mapping[str, Any]) -> Iterator[PreflightFinding]:
     """Settings of train_conf in whose place DeepSpeed's config decides."""
-    for name, own, default in (("accum_grad", _ACCUMULATION, 1), ("grad_clip", "gradient_clipping", 0.0)):
+    for name, deepspeed_key, default in (("accum_grad", _ACCUMULATION, 1), ("grad_clip", "gradient_clipping", 0.0)):
         setting = use.inputs.settings.by_path.get(f"train_conf.{name}")
-        stated = config.get(own, default)
+        deepspeed_value = config.get(deepspeed_key, default)
         # Without a word of the user's, a value of the model's config is what FunASR's recipe has.
-        if setting is None or not setting.from_command or setting.value == stated:
+        if setting is None or not setting.from_command or setting.value == deepspeed_value:
             continue
         yield PreflightFinding(
             severity=Severity.WRONG,
             rule="deepspeed-ignores",
-            message=f"with DeepSpeed `train_conf.{name}` has no effect: `{own}` of its config decides, and is "
-            f"{stated!r}",
+            message=f"with DeepSpeed `train_conf.{name}` has no effect: `{deepspeed_key}` of its config decides, "
+            "and is "
+            f"{deepspeed_value!r}",
             place=setting.place,
             evidence=(setting.text or f"{setting.path}: {setting.value}",),
-            remedy=f'"{own}": {setting.value} in {use.config_file.name if use.config_file else "its config"}',
+            remedy=f'"{deepspeed_key}": {setting.value} in {use.config_file.name if use.config_file else "its config"}',
         )
 
 

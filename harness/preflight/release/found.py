@@ -54,14 +54,14 @@ def find_release(
         FetchError: it cannot be fetched.
     """
     if spec is None or spec == INSTALLED:
-        found = installed_release(python)
-        if found is not None:
-            fetch([found.release], cache, jobs=1)
+        installed = installed_release(python)
+        if installed is not None:
+            fetch([installed.release], cache, jobs=1)
             return FoundRelease(
-                release=found.release,
-                install_dir=install_path(found.release, cache),
+                release=installed.release,
+                install_dir=install_path(installed.release, cache),
                 how=f"installed in {python or sys.executable}",
-                edited=found.edited,
+                edited=installed.edited,
             )
         if spec == INSTALLED:
             raise ReleaseError(
@@ -72,8 +72,8 @@ def find_release(
     if len(releases) != 1:
         raise ReleaseError(f"--release {spec} means {len(releases)} releases", next_step="name one")
     fetch(releases, cache, jobs=1)
-    how = "the newest published" if spec in (None, "latest") else ""
-    return FoundRelease(release=releases[0], install_dir=install_path(releases[0], cache), how=how)
+    origin = "the newest published" if spec in (None, "latest") else ""
+    return FoundRelease(release=releases[0], install_dir=install_path(releases[0], cache), how=origin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,21 +91,21 @@ def installed_release(python: Path | None = None) -> InstalledRelease | None:
         ReleaseError: the interpreter cannot be started, or the installation names a checkout that is none.
     """
     paths = _paths_of(python) if python is not None else sys.path
-    found = next(iter(distributions(name=PACKAGE, path=list(paths))), None)
-    if found is None:
+    distribution = next(iter(distributions(name=PACKAGE, path=list(paths))), None)
+    if distribution is None:
         return None
-    checkout = _editable(found)
+    checkout = _editable(distribution)
     if checkout is not None:
         return InstalledRelease(release=read_local(checkout), edited=())
-    root = Path(str(found.locate_file("")))
+    root = Path(str(distribution.locate_file("")))
     if not (root / PACKAGE / "__init__.py").is_file():
         return None
-    edited = tuple(_edited(found, root))
+    edited = tuple(_edited(distribution, root))
     sha256 = checkout_sha256(root)
-    label = f"{found.version}+local.{sha256[:8]}" if edited else found.version
+    label = f"{distribution.version}+local.{sha256[:8]}" if edited else distribution.version
     return InstalledRelease(
         release=Release(
-            label=label, version=found.version, kind="checkout", filename=root.name, sha256=sha256, path=root
+            label=label, version=distribution.version, kind="checkout", filename=root.name, sha256=sha256, path=root
         ),
         edited=edited,
     )
@@ -113,10 +113,10 @@ def installed_release(python: Path | None = None) -> InstalledRelease | None:
 
 def _paths_of(python: Path) -> list[str]:
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             [str(python), "-I", "-c", _PATHS], check=True, capture_output=True, text=True, timeout=_PATIENCE_SECONDS
         )
-        paths: list[str] = json.loads(done.stdout)
+        paths: list[str] = json.loads(completed.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise ReleaseError(
             f"{python} does not say where its packages are", cause=str(error), next_step="name another interpreter"
@@ -124,23 +124,23 @@ def _paths_of(python: Path) -> list[str]:
     return paths
 
 
-def _editable(found: Distribution) -> Path | None:
+def _editable(distribution: Distribution) -> Path | None:
     """The checkout of an editable installation; None for another kind."""
     try:
-        direct = json.loads(found.read_text("direct_url.json") or "{}")
+        direct = json.loads(distribution.read_text("direct_url.json") or "{}")
     except ValueError:
         direct = {}
     if isinstance(direct, dict) and (direct.get("dir_info") or {}).get("editable"):
         url = urlparse(str(direct.get("url", "")))
         return Path(unquote(url.path)) if url.scheme == "file" else None
-    root = Path(str(found.locate_file("")))
+    root = Path(str(distribution.locate_file("")))
     # `setup.py develop` leaves its metadata in the checkout.
     return root if (root / "setup.py").is_file() and (root / PACKAGE / "version.txt").is_file() else None
 
 
-def _edited(found: Distribution, root: Path) -> Iterator[str]:
+def _edited(distribution: Distribution, root: Path) -> Iterator[str]:
     """What differs from the RECORD of the installation; nothing where there is no RECORD."""
-    recorded = dict(_recorded(found))
+    recorded = dict(_recorded(distribution))
     if not recorded:
         return
     for name, hashed in recorded.items():
@@ -154,12 +154,12 @@ def _edited(found: Distribution, root: Path) -> Iterator[str]:
             yield f"{name}: added"
 
 
-def _recorded(found: Distribution) -> Iterator[tuple[str, str]]:
+def _recorded(distribution: Distribution) -> Iterator[tuple[str, str]]:
     """The package's files in the RECORD, each with its hash, `sha256=…`.
 
     `Distribution.files` leaves out, since Python 3.12, files that are gone.
     """
-    for row in csv.reader((found.read_text("RECORD") or "").splitlines()):
+    for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
         if len(row) > 1 and row[0].startswith(f"{PACKAGE}/") and row[1]:
             yield row[0], row[1]
 
@@ -172,10 +172,13 @@ def _is_recorded(path: Path, hashed: str) -> bool:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == value
 
 
-def in_a_line(found: FoundRelease) -> str:
+def in_a_line(release_found: FoundRelease) -> str:
     """What was found, with the files that were edited: `1.4.16, installed in …, 2 files edited: …`."""
-    if not found.edited:
-        return ", ".join(filter(None, (found.release.label, found.how)))
-    named = ", ".join(found.edited[:_MOST_NAMED]) + (" …" if len(found.edited) > _MOST_NAMED else "")
-    count = len(found.edited)
-    return f"{found.release.label}, {found.how}, {count} file{'s' if count > 1 else ''} not as installed: {named}"
+    if not release_found.edited:
+        return ", ".join(filter(None, (release_found.release.label, release_found.how)))
+    named = ", ".join(release_found.edited[:_MOST_NAMED]) + (" …" if len(release_found.edited) > _MOST_NAMED else "")
+    count = len(release_found.edited)
+    return (
+        f"{release_found.release.label}, {release_found.how}, {count} file{'s' if count > 1 else ''} not as "
+        f"installed: {named}"
+    )

@@ -31,11 +31,11 @@ _TABLES = ("encoder", "decoder", "predictor", "specaug", "normalize", "frontend"
 
 def check(inputs: Inputs) -> PreflightPart:
     """The issues that apply: one by one what the user's settings or files cause, at once what every training has."""
-    found = list(applying(inputs))
-    alone = [one for one in found if one.by_setting or one.severity is Severity.BROKEN]
-    alone.sort(key=lambda one: any(check in _AFTER_TRAINING for check in one.checks))
-    findings = [_finding(inputs, one) for one in alone if one.severity is not Severity.MINOR]
-    others = [one for one in found if one not in alone or one.severity is Severity.MINOR]
+    issues = list(applying(inputs))
+    alone = [issue for issue in issues if issue.by_setting or issue.severity is Severity.BROKEN]
+    alone.sort(key=lambda issue: any(check in _AFTER_TRAINING for check in issue.checks))
+    findings = [_finding(inputs, issue) for issue in alone if issue.severity is not Severity.MINOR]
+    others = [issue for issue in issues if issue not in alone or issue.severity is Severity.MINOR]
     if others:
         findings.append(_of_every_training(inputs, others))
     return PreflightPart(findings=tuple(findings))
@@ -54,7 +54,7 @@ def applying(inputs: Inputs) -> Iterator[KnownIssue]:
         if issue.reported_elsewhere or not issue.concerns(inputs.release.version) or not issue.runs_in(ran):
             continue
         if concerns_training(issue, settings=inputs.config, entry=entry_of(inputs)) and all(
-            one.holds(facts.value(one)) for one in issue.applies_when
+            condition.holds(facts.value(condition)) for condition in issue.applies_when
         ):
             yield issue
 
@@ -74,7 +74,7 @@ def ends_training(inputs: Inputs) -> bool:
 def variants_of(settings: SettingsInForce) -> tuple[str, ...]:
     """The built-in variants of the model's class."""
     model = settings.get("model")
-    return tuple(name for name, of in _models().items() if of == model)
+    return tuple(name for name, model_class in _models().items() if model_class == model)
 
 
 def entry_of(inputs: Inputs) -> str:
@@ -85,9 +85,16 @@ def entry_of(inputs: Inputs) -> str:
 
 def nearest_without(issue: KnownIssue, release: str, released: Sequence[Release]) -> str:
     """The first later release without the issue; empty where every later one has it."""
-    own = version_of(release)
-    later = (one.version for one in released if not issue.concerns(one.version))
-    return next((one for one in later if own and (version := version_of(one)) and version > own), "")
+    own_version = version_of(release)
+    later = (later_release.version for later_release in released if not issue.concerns(later_release.version))
+    return next(
+        (
+            candidate
+            for candidate in later
+            if own_version and (version := version_of(candidate)) and version > own_version
+        ),
+        "",
+    )
 
 
 class Facts:
@@ -115,14 +122,14 @@ class Facts:
 
     def _resumes_within_epoch(self) -> bool:
         settings = self._inputs.settings
-        given = settings.get("output_dir")
+        output_dir = settings.get("output_dir")
         resumes = settings.get("train_conf.resume", settings.get("resume", True))
-        if not resumes or not isinstance(given, str):
+        if not resumes or not isinstance(output_dir, str):
             return False
-        folder = Path(given) if Path(given).is_absolute() else self._inputs.root / given
+        folder = Path(output_dir) if Path(output_dir).is_absolute() else self._inputs.root / output_dir
         try:
-            saved = [one for one in folder.iterdir() if one.name.startswith("model.pt.ep") and one.is_file()]
-            newest = max(saved, key=lambda one: one.stat().st_mtime, default=None)
+            saved = [path for path in folder.iterdir() if path.name.startswith("model.pt.ep") and path.is_file()]
+            newest = max(saved, key=lambda path: path.stat().st_mtime, default=None)
         except (OSError, ValueError):
             return False
         return newest is not None and bool(_WITHIN_EPOCH.fullmatch(newest.name)) and (folder / "model.pt").is_file()
@@ -153,8 +160,8 @@ def _code_that_runs(inputs: Inputs, code: ReleaseCode) -> CodeThatRan:
         if not isinstance(name, str):
             continue
         named.add(name.lower())
-        one = code.definition(f"{key}_classes", name)
-        for owner, _ in code.lineage(one) if one else ():
+        definition = code.definition(f"{key}_classes", name)
+        for owner, _ in code.lineage(definition) if definition else ():
             classes.add(f"{owner.file.relative_to(code.root.parent).as_posix()}:{owner.name}")
             named.add(owner.name.lower())
     if any(setting.path.startswith("ctc_conf") for setting in inputs.settings):
@@ -163,7 +170,7 @@ def _code_that_runs(inputs: Inputs, code: ReleaseCode) -> CodeThatRan:
 
 
 def _finding(inputs: Inputs, issue: KnownIssue) -> PreflightFinding:
-    setting = next((one for one in issue.applies_when if one.of_a_setting), None)
+    setting = next((condition for condition in issue.applies_when if condition.of_a_setting), None)
     without = nearest_without(issue, inputs.release.version, _released())
     place = inputs.settings.place(setting.name) if setting else Place(key="model")
     if setting is None and inputs.config.by_path:
@@ -183,10 +190,10 @@ def _without(version: str) -> tuple[str, ...]:
 
 
 def _of_every_training(inputs: Inputs, issues: Sequence[KnownIssue]) -> PreflightFinding:
-    without = [nearest_without(one, inputs.release.version, _released()) for one in issues]
+    without = [nearest_without(issue, inputs.release.version, _released()) for issue in issues]
     lines = [
-        f"{one.title} ({f'not in {version}' if version else 'in every later release too'})"
-        for one, version in zip(issues, without, strict=True)
+        f"{issue.title} ({f'not in {version}' if version else 'in every later release too'})"
+        for issue, version in zip(issues, without, strict=True)
     ]
     counted = f"{len(issues)} known faults" if len(issues) > 1 else "one known fault"
     fixed = [version for version in map(version_of, without) if version]

@@ -41,24 +41,26 @@ def missing_libraries(inputs: Inputs, trainer: TrainerCode) -> Iterator[Prefligh
 
     `import funasr` passes over a model's module that cannot be imported: the trainer then knows no such model.
     """
-    said: set[str] = set()
-    wanted = [
+    reported: set[str] = set()
+    imports = [
         (module, f"funasr/bin/{trainer.entry}.py", Place()) for module in _unguarded(trainer.code, trainer.script)
     ]
     for key in _BUILT:
         # The command's `model` is the folder.
         settings = inputs.config if key == "model" else inputs.settings
         name = settings.get(key)
-        one = trainer.code.definition(f"{key}_classes", name) if isinstance(name, str) else None
-        if one is not None:
-            wanted += [(module, f"{key} {name}", settings.place(key)) for module in _of_class(trainer.code, one)]
+        definition = trainer.code.definition(f"{key}_classes", name) if isinstance(name, str) else None
+        if definition is not None:
+            imports += [
+                (module, f"{key} {name}", settings.place(key)) for module in _of_class(trainer.code, definition)
+            ]
     if inputs.settings.get("train_conf.use_wandb") and "wandb.init" in trainer.trainer_text:
-        wanted.append(("wandb", "train_conf.use_wandb", inputs.settings.place("train_conf.use_wandb")))
-    for module, who, place in wanted:
+        imports.append(("wandb", "train_conf.use_wandb", inputs.settings.place("train_conf.use_wandb")))
+    for module, who, place in imports:
         distribution = _DISTRIBUTIONS.get(module)
-        if distribution is None or distribution in said or has_library(inputs, distribution, module):
+        if distribution is None or distribution in reported or has_library(inputs, distribution, module):
             continue
-        said.add(distribution)
+        reported.add(distribution)
         yield PreflightFinding(
             severity=Severity.BROKEN,
             rule="library-missing",
@@ -72,10 +74,10 @@ def missing_libraries(inputs: Inputs, trainer: TrainerCode) -> Iterator[Prefligh
 def missing_for_the_model(inputs: Inputs) -> str:
     """The first distribution that the model's own code imports and the environment lacks; empty where it has all."""
     name = inputs.config.get("model")
-    one = inputs.code.definition("model_classes", name) if isinstance(name, str) else None
-    modules = _of_class(inputs.code, one) if one is not None else ()
-    wanted = [(_DISTRIBUTIONS[module], module) for module in modules if module in _DISTRIBUTIONS]
-    return next((distribution for distribution, module in wanted if not has_library(inputs, distribution, module)), "")
+    definition = inputs.code.definition("model_classes", name) if isinstance(name, str) else None
+    modules = _of_class(inputs.code, definition) if definition is not None else ()
+    needed = [(_DISTRIBUTIONS[module], module) for module in modules if module in _DISTRIBUTIONS]
+    return next((distribution for distribution, module in needed if not has_library(inputs, distribution, module)), "")
 
 
 def has_library(inputs: Inputs, distribution: str, module: str = "") -> bool:
@@ -89,13 +91,13 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _of_class(code: ReleaseCode, one: Definition) -> Iterator[str]:
-    yield from _unguarded(code, one.file)
-    file = code.file(one.file)
+def _of_class(code: ReleaseCode, definition: Definition) -> Iterator[str]:
+    yield from _unguarded(code, definition.file)
+    file = code.file(definition.file)
     for function in file.nodes(ast.FunctionDef) if file else ():
-        if function.name == one.name:
+        if function.name == definition.name:
             yield from _imports(function.body)
-    for _, node in code.lineage(one)[:1]:
+    for _, node in code.lineage(definition)[:1]:
         for inner in node.body:
             if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
                 yield from _imports(inner.body)

@@ -45,13 +45,13 @@ def shipped_scripts() -> tuple[ShippedScript, ...]:
     text = files("harness.preflight.release").joinpath("shipped_scripts.json").read_text("utf-8")
     return tuple(
         ShippedScript(
-            script=one["script"],
-            entry=one["entry"],
-            launcher=one["launcher"],
-            settings=one["settings"],
-            releases=one["releases"],
+            script=record["script"],
+            entry=record["entry"],
+            launcher=record["launcher"],
+            settings=record["settings"],
+            releases=record["releases"],
         )
-        for one in json.loads(text)["scripts"]
+        for record in json.loads(text)["scripts"]
     )
 
 
@@ -61,7 +61,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 def recorded_releases() -> tuple[str, ...]:
     """The releases whose scripts are recorded, oldest first."""
-    return tuple(sorted({release for one in shipped_scripts() for release in one.releases}, key=numbers))
+    return tuple(sorted({release for shipped in shipped_scripts() for release in shipped.releases}, key=numbers))
 
 
 def script_for(model: str, version: tuple[int, ...]) -> tuple[ShippedScript, str] | None:
@@ -70,7 +70,7 @@ def script_for(model: str, version: tuple[int, ...]) -> tuple[ShippedScript, str
     for release in reversed(recorded_releases()):
         if numbers(release) > version:
             continue
-        for one in shipped_scripts():
-            if one.script == place and release in one.releases:
-                return one, release
+        for shipped in shipped_scripts():
+            if shipped.script == place and release in shipped.releases:
+                return shipped, release
     return None

@@ -23,7 +23,7 @@ _RECIPES = {
     "CTTransformerStreaming": "punctuation",
     "FsmnVADStreaming": "voice activity detection",
 }
-"""Models about which users were told of recipes that FunASR's repository does not have, by what they do."""
+"""Models for which users were pointed to recipes that FunASR's repository does not have, by what the models do."""
 
 
 def model_findings(inputs: Inputs, code: ReleaseCode) -> Iterator[PreflightFinding]:
@@ -40,9 +40,9 @@ def model_findings(inputs: Inputs, code: ReleaseCode) -> Iterator[PreflightFindi
     if forward is None or _refuses(forward):
         yield _not_trained(inputs, name, model, code, "its class has no forward pass for training")
         return
-    lacking = _lacking(inputs, code, name, model, forward)
-    if lacking is not None:
-        yield lacking
+    lack = _arguments_not_made(inputs, code, name, model, forward)
+    if lack is not None:
+        yield lack
         return
     yield from _data_of_another_model(inputs, code, name, forward)
     # The first of them ends the training; where a known issue tells why it ends, that says it.
@@ -80,7 +80,7 @@ def _unknown_parts(inputs: Inputs, code: ReleaseCode) -> Iterator[PreflightFindi
         table = code.registered.get(f"{key}_classes", {})
         if not isinstance(name, str) or not table or f"{key}_conf" not in _sections(inputs) or "," in name:
             continue
-        if name in table or name.lower() in {one.lower() for one in table} or "/" in name:
+        if name in table or name.lower() in {registered.lower() for registered in table} or "/" in name:
             continue
         first = FIRST.get(f"{key}_classes/{name}", "")
         near = difflib.get_close_matches(name, list(table), n=1, cutoff=0.7)
@@ -101,51 +101,58 @@ def _sections(inputs: Inputs) -> frozenset[str]:
 
 def _refuses(forward: Method) -> bool:
     """Whether the forward returns nothing, or raises before anything else."""
-    body = [one for one in forward.node.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+    body = [
+        statement
+        for statement in forward.node.body
+        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+    ]
     if body and isinstance(body[0], ast.Raise):
         return True
-    return not any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(forward.node))
+    return not any(isinstance(node, ast.Return) and node.value is not None for node in ast.walk(forward.node))
 
 
-def _lacking(
+def _arguments_not_made(
     inputs: Inputs, code: ReleaseCode, name: str, model: Definition, forward: Method
 ) -> PreflightFinding | None:
     """The finding about arguments of the forward that the data set does not make; None where it makes all."""
     data = inputs.settings.get("dataset", _DEFAULT_DATA)
-    made = _made_by(code, data) if isinstance(data, str) else None
-    if not made:
+    names_made = _made_by(code, data) if isinstance(data, str) else None
+    if not names_made:
         return None
-    missing = [one for one in forward.required if one not in made]
+    missing = [parameter for parameter in forward.required if parameter not in names_made]
     if not missing:
         return None
-    others = [one for one in code.names("dataset_classes") if set(forward.required) <= _made_by(code, one)]
-    wanted = ", ".join(f"`{one}`" for one in missing)
+    others = [
+        data_set for data_set in code.names("dataset_classes") if set(forward.required) <= _made_by(code, data_set)
+    ]
+    missing_in_words = ", ".join(f"`{parameter}`" for parameter in missing)
     if not others:
-        why = f"its forward requires {wanted}, and no data set of this release makes that"
+        why = f"its forward requires {missing_in_words}, and no data set of this release makes that"
         return _not_trained(inputs, name, model, code, why)
     return PreflightFinding(
         severity=Severity.BROKEN,
         rule="data-of-another-model",
-        message=f"the forward of {name} requires {wanted}, which the data set {data} does not make: a TypeError at the "
+        message=f"the forward of {name} requires {missing_in_words}, which the data set {data} does not make: a "
+        "TypeError at the "
         "first batch",
         place=inputs.settings.place("dataset"),
-        evidence=(f"{data} makes {', '.join(sorted(made))}",),
+        evidence=(f"{data} makes {', '.join(sorted(names_made))}",),
         remedy=f"++dataset={others[0]}",
     )
 
 
 def _made_by(code: ReleaseCode, data: str) -> frozenset[str]:
     """The names that a data set's rows and batches have; empty where its code does not say."""
-    one = code.definition("dataset_classes", data)
-    found: set[str] = set()
+    definition = code.definition("dataset_classes", data)
+    names: set[str] = set()
     for name in ("__getitem__", "collator"):
-        method = code.method(one, name) if one else None
+        method = code.method(definition, name) if definition else None
         for node in ast.walk(method.node) if method else ():
             if isinstance(node, ast.Dict):
-                found |= {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
+                names |= {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
             elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
-                found |= {str(node.slice.value)} if isinstance(node.slice, ast.Constant) else set()
-    return frozenset(found)
+                names |= {str(node.slice.value)} if isinstance(node.slice, ast.Constant) else set()
+    return frozenset(names)
 
 
 def _not_trained(inputs: Inputs, name: str, model: Definition, code: ReleaseCode, why: str) -> PreflightFinding:
@@ -168,27 +175,29 @@ def _data_of_another_model(inputs: Inputs, code: ReleaseCode, name: str, forward
     if "dataset" not in inputs.settings.by_path and not inputs.command.overrides:
         # What the script would name is not known.
         return
-    if not isinstance(data, str) or not (made := _made_by(code, data)):
+    if not isinstance(data, str) or not (names_made := _made_by(code, data)):
         return
     text = ast.unparse(forward.node)
-    hotwords = f"kwargs.get('{_HOTWORDS}')" in text and _HOTWORDS not in made
+    hotwords = f"kwargs.get('{_HOTWORDS}')" in text and _HOTWORDS not in names_made
     labels = "text[:, 4:]" in text and not data.startswith("SenseVoice")
     names = code.names("dataset_classes")
     if hotwords:
-        fitting = next((one for one in names if _HOTWORDS in _made_by(code, one)), "")
-        what = f"{name} is trained on hotwords, and the data set {data} gives it none: it ends at its first batch"
+        fitting = next((data_set for data_set in names if _HOTWORDS in _made_by(code, data_set)), "")
+        problem = f"{name} is trained on hotwords, and the data set {data} gives it none: it ends at its first batch"
     elif labels:
         fitting = "SenseVoiceCTCDataset" if "SenseVoiceCTCDataset" in names else ""
-        what = f"{name} takes the first four tokens of each text for language, emotion, event and style, and the data "
-        what += f"set {data} does not put them there: four characters of each text are lost"
+        problem = (
+            f"{name} takes the first four tokens of each text for language, emotion, event and style, and the data "
+        )
+        problem += f"set {data} does not put them there: four characters of each text are lost"
     else:
         return
     yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="data-of-another-model",
-        message=what,
+        message=problem,
         place=inputs.settings.place("dataset"),
-        evidence=(f"{data} makes {', '.join(sorted(made))}",),
+        evidence=(f"{data} makes {', '.join(sorted(names_made))}",),
         remedy=f"++dataset={fitting}" if fitting else "use a later release",
     )
 

@@ -25,16 +25,16 @@ def check(inputs: Inputs) -> PreflightPart:
             skipped="Rows were not checked: no jsonl is named (--train train.jsonl --valid val.jsonl)."
         )
     measurement = measure(inputs)
-    found = list(measurement.files.sets.findings)
-    found += unknown_classes(inputs)
+    findings = list(measurement.files.sets.findings)
+    findings += unknown_classes(inputs)
     for rows in (measurement.train, measurement.valid):
         if rows is not None:
-            found += _about(rows, measurement, inputs)
-    found += arrivals.check(measurement, inputs)
+            findings += _about(rows, measurement, inputs)
+    findings += arrivals.check(measurement, inputs)
     if measurement.train is not None and measurement.valid is not None:
-        found += texts.overlap(measurement.train, measurement.valid)
+        findings += texts.overlap(measurement.train, measurement.valid)
     return PreflightPart(
-        findings=tuple(_without_consequences(found)), facts=tuple(_facts(measurement)), skipped=_skipped(measurement)
+        findings=tuple(_without_consequences(findings)), facts=tuple(_facts(measurement)), skipped=_skipped(measurement)
     )
 
 
@@ -47,12 +47,16 @@ def _about(rows: Gathered, measurement: Measurement, inputs: Inputs) -> Iterator
         yield from texts.check(rows, inputs, known)
 
 
-def _without_consequences(found: list[PreflightFinding]) -> list[PreflightFinding]:
+def _without_consequences(findings: list[PreflightFinding]) -> list[PreflightFinding]:
     """Without findings that only repeat another one's effect: rows that a wrong unit leaves out."""
-    units = {one.place.file: one.count for one in found if one.rule == "source-len-unit"}
+    units = {finding.place.file: finding.count for finding in findings if finding.rule == "source-len-unit"}
     most = max(units.values(), default=0)
-    gone = ("rows-left-out", "valid-rows-left-out", "valid-no-batch")
-    return [one for one in found if one.rule not in gone or one.count > units.get(one.place.file, most)]
+    consequences = ("rows-left-out", "valid-rows-left-out", "valid-no-batch")
+    return [
+        finding
+        for finding in findings
+        if finding.rule not in consequences or finding.count > units.get(finding.place.file, most)
+    ]
 
 
 def _skipped(measurement: Measurement) -> str:
@@ -81,8 +85,8 @@ def _facts(measurement: Measurement) -> Iterator[PreflightFact]:
             some = len(rows.headers)
             read = "all" if some == distinct else f"{some} of {distinct}, evenly spaced"
             value = f"headers of {read}; samples of {rows.decoded}"
-            whole = some == distinct
-            yield PreflightFact(section=SECTION, label=f"{name} recordings read", value=value, detail=whole)
+            all_read = some == distinct
+            yield PreflightFact(section=SECTION, label=f"{name} recordings read", value=value, detail=all_read)
     if (known := measurement.arrivals) is not None and known.dropping is not None:
         value = f"{known.dropping.rows} rows of the first epoch through the dataset's own code, without opening audio"
         yield PreflightFact(section=SECTION, label="replaced or cut rows", value=value)

@@ -82,7 +82,7 @@ def _left_out(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[P
     for number in numbers:
         by_limit[next((name for name in _LIMITS if name in reasons[number]), "")].append(number)
     most = max(by_limit, key=lambda name: len(by_limit[name]))
-    found = train.finding(
+    finding = train.finding(
         "rows-left-out",
         f"{len(numbers)} of {train.count} training rows are left out by {_name_of(most)}"
         + (": there is nothing to train on, and the trainer writes checkpoints all the same" if none else ", silently"),
@@ -94,22 +94,22 @@ def _left_out(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[P
     )
     setting = inputs.settings.by_path.get(f"dataset_conf.{most}")
     # A limit that the user set is the place to mend; the rows are in the evidence.
-    yield replace(found, place=setting.place) if setting is not None and setting.from_command else found
+    yield replace(finding, place=setting.place) if setting is not None and setting.from_command else finding
 
 
 def _reasons(rows: Gathered, arrivals: Arrivals, inputs: Inputs, count: int, role: str) -> dict[int, str]:
     """The rows that a limit leaves out, each with the limit."""
     limits = _limits(inputs)
-    kept = arrivals.kept if role == "train" else arrivals.valid_kept
+    rows_kept = arrivals.kept if role == "train" else arrivals.valid_kept
     arrived = arrivals.arrived if role == "train" else arrivals.valid_kept
-    found = {}
+    limits_by_row = {}
     for number in range(count):
-        if kept is None or arrived is None or number in arrived or not rows.file.rows[number].source:
+        if rows_kept is None or arrived is None or number in arrived or not rows.file.rows[number].source:
             continue
         reason = _limit_of(rows.file.rows[number], limits, inputs)
-        if reason or number not in kept:
-            found[number] = reason
-    return found
+        if reason or number not in rows_kept:
+            limits_by_row[number] = reason
+    return limits_by_row
 
 
 def _limits(inputs: Inputs) -> RowLimits:
@@ -171,18 +171,18 @@ def _limit_line(limit: str, numbers: Sequence[int], inputs: Inputs) -> str:
     where = f" ({inputs.settings.place(f'dataset_conf.{limit}')})" if value is not None else ", this release's default"
     if "target" in limit:
         return f"{limit} counts characters or words of `target_len`: {value if value is not None else 'unset'}{where}"
-    what = "frames of 10 ms and characters together, not tokens" if limit == "max_token_length" else "frames of 10 ms"
-    stated = f" = {value:g}, {value / 100:g} s of speech" if isinstance(value, int | float) else ""
-    return f"{limit} counts {what}{stated}{where}"
+    units = "frames of 10 ms and characters together, not tokens" if limit == "max_token_length" else "frames of 10 ms"
+    value_in_words = f" = {value:g}, {value / 100:g} s of speech" if isinstance(value, int | float) else ""
+    return f"{limit} counts {units}{value_in_words}{where}"
 
 
 def _lengths(train: Gathered, numbers: Sequence[int], reasons: Mapping[int, str]) -> dict[int, str]:
-    found = {}
+    details = {}
     for number in numbers[:8]:
         seconds = train.headers_by_row[number].seconds
         measured = f"{seconds:.1f} s, {len(train.file.rows[number].target)} characters" if seconds else ""
-        found[number] = "; ".join(part for part in (measured, reasons[number]) if part)
-    return found
+        details[number] = "; ".join(part for part in (measured, reasons[number]) if part)
+    return details
 
 
 def _limit_remedy(limit: str, numbers: Sequence[int], train: Gathered) -> str:
@@ -206,11 +206,11 @@ def _not_drawn(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[
     reasons = _reasons(train, arrivals, inputs, train.count, "train")
     # For each row above the limit that arrives, the epoch lacks another.
     allowed = len(arrivals.kept - reasons.keys()) - len(_above_the_limit(train, arrivals, inputs))
-    drawn = sum(one.rows for ranks in arrivals.epochs for one in ranks) / len(arrivals.epochs)
+    drawn = sum(epoch.rows for ranks in arrivals.epochs for epoch in ranks) / len(arrivals.epochs)
     lost = round(allowed - drawn)
     if lost <= 0:
         return
-    most = max((one.most for ranks in arrivals.epochs for one in ranks), default=0)
+    most = max((epoch.most for ranks in arrivals.epochs for epoch in ranks), default=0)
     never = sorted(arrivals.kept - arrivals.arrived - reasons.keys())
     few = Severity.MINOR if lost <= MOST_OF_AN_EPOCH * allowed else Severity.WRONG
     yield PreflightFinding(
@@ -264,11 +264,11 @@ def _changed(train: Gathered, arrivals: Arrivals) -> Iterator[PreflightFinding]:
 
 def _joins_words(text: str) -> bool:
     words = text.split()
-    return any(one[-1].isascii() and other[0].isascii() for one, other in itertools.pairwise(words))
+    return any(first[-1].isascii() and second[0].isascii() for first, second in itertools.pairwise(words))
 
 
 def _empty_batches(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
-    empty = sum(one.empty for ranks in arrivals.epochs for one in ranks) + arrivals.valid_empty
+    empty = sum(epoch.empty for ranks in arrivals.epochs for epoch in ranks) + arrivals.valid_empty
     if empty:
         longest = max((row.source_len or 1 for row in train.file.rows), default=0)
         yield PreflightFinding(
@@ -293,10 +293,10 @@ def _empty_batches(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Itera
 
 def _ranks(arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
     """Processes that get different numbers of batches."""
-    uneven = [ranks for ranks in arrivals.epochs if len({one.batches for one in ranks}) > 1]
+    uneven = [ranks for ranks in arrivals.epochs if len({epoch.batches for epoch in ranks}) > 1]
     if not uneven:
         return
-    counts = [one.batches for one in uneven[0]]
+    counts = [epoch.batches for epoch in uneven[0]]
     together = _stops_together(inputs)
     yield PreflightFinding(
         severity=Severity.MINOR if together else Severity.BROKEN,
@@ -322,26 +322,26 @@ def _stops_together(inputs: Inputs) -> bool:
 
 
 def _dropped(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
-    found = arrivals.dropping
-    if found is None or not (found.lost or found.replaced or found.cut or found.dummies):
+    dropping = arrivals.dropping
+    if dropping is None or not (dropping.lost or dropping.replaced or dropping.cut or dropping.dummies):
         return
     size = inputs.settings.get("dataset_conf.batch_size")
     parts = (
-        f"{found.replaced} are replaced by another row, drawn at random" if found.replaced else "",
-        f"{found.cut} are cut off their batch" if found.cut else "",
-        f"{found.dummies} batches are filled with random numbers" if found.dummies else "",
+        f"{dropping.replaced} are replaced by another row, drawn at random" if dropping.replaced else "",
+        f"{dropping.cut} are cut off their batch" if dropping.cut else "",
+        f"{dropping.dummies} batches are filled with random numbers" if dropping.dummies else "",
     )
-    unreadable = [number for number in found.lost if not train.headers_by_row[number].rate]
-    if len(unreadable) == len(found.lost) and not found.cut:
+    unreadable = [number for number in dropping.lost if not train.headers_by_row[number].rate]
+    if len(unreadable) == len(dropping.lost) and not dropping.cut:
         return
     yield train.finding(
         "rows-replaced-or-cut",
-        f"of {found.rows} rows of the first epoch, {', '.join(part for part in parts if part)}: the dataset "
+        f"of {dropping.rows} rows of the first epoch, {', '.join(part for part in parts if part)}: the dataset "
         f"leaves out a recording with more encoder frames than batch_size ({size}) whatever the batch_type, and halves "
         "batches that are larger",
-        list(found.lost) or [0],
-        severity=Severity.BROKEN if found.dummies == found.batches else _by_share(found.lost, found.rows),
-        evidence=[f"{len(found.lost)} of {found.rows} rows do not arrive; measured without opening audio"],
+        list(dropping.lost) or [0],
+        severity=Severity.BROKEN if dropping.dummies == dropping.batches else _by_share(dropping.lost, dropping.rows),
+        evidence=[f"{len(dropping.lost)} of {dropping.rows} rows do not arrive; measured without opening audio"],
         remedy="++dataset_conf.batch_type=token ++dataset_conf.batch_size=6000 (frames, above the longest recording's)",
     )
 

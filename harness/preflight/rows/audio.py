@@ -84,10 +84,10 @@ def read_headers(paths: Sequence[str], root: Path, *, read_all: bool) -> dict[st
     batches = [distinct[first : first + _BATCH] for first in range(0, len(distinct), _BATCH)]
     base = str(root)
     with ThreadPoolExecutor(_THREADS) as pool:
-        found: dict[str, AudioHeader] = {}
+        headers: dict[str, AudioHeader] = {}
         for part in pool.map(lambda batch: {path: header_of(path, base) for path in batch}, batches):
-            found |= part
-    return found
+            headers |= part
+    return headers
 
 
 def header_of(path: str, root: str) -> AudioHeader:
@@ -131,16 +131,16 @@ def _wav_header(head: bytes, size: int) -> AudioHeader | None:
     return None
 
 
-def _measured(stated: int, there: int, rate: int, channels: int, width: int) -> AudioHeader | None:
+def _measured(stated_bytes: int, actual_bytes: int, rate: int, channels: int, width: int) -> AudioHeader | None:
     if not rate or not channels or not width:
         return None
-    there = max(0, there)
-    known = 0 < stated < _PLACEHOLDER
-    samples = (min(stated, there) if known or not there else there) // width
+    actual_bytes = max(0, actual_bytes)
+    known = 0 < stated_bytes < _PLACEHOLDER
+    samples = (min(stated_bytes, actual_bytes) if known or not actual_bytes else actual_bytes) // width
     if not samples:
         return AudioHeader(0, rate, channels, AudioFault.EMPTY, "no samples")
-    cut = known and stated - there >= width
-    detail = f"the header says {stated // width / rate:.2f} s, {samples / rate:.2f} s are there" if cut else ""
+    cut = known and stated_bytes - actual_bytes >= width
+    detail = f"the header says {stated_bytes // width / rate:.2f} s, {samples / rate:.2f} s are there" if cut else ""
     return AudioHeader(samples, rate, channels, AudioFault.TRUNCATED if cut else None, detail)
 
 
@@ -171,12 +171,12 @@ def _kind_of(head: bytes) -> str:
 def decoded(paths: Iterable[str], headers: Mapping[str, AudioHeader], root: Path) -> dict[str, AudioHeader]:
     """Those recordings, by path, whose samples are silence, clipped or no numbers, or cannot be decoded."""
     with ThreadPoolExecutor(2) as pool:
-        known = [path for path in paths if (one := headers.get(path)) and one.rate and one.fault is None]
-        faults = pool.map(lambda path: _heard(root / path, headers[path]), known)
+        known = [path for path in paths if (header := headers.get(path)) and header.rate and header.fault is None]
+        faults = pool.map(lambda path: _speech_fault(root / path, headers[path]), known)
         return {path: fault for path, fault in zip(known, faults, strict=True) if fault is not None}
 
 
-def _heard(path: Path, header: AudioHeader) -> AudioHeader | None:
+def _speech_fault(path: Path, header: AudioHeader) -> AudioHeader | None:
     import numpy
     import soundfile
 

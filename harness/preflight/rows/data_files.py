@@ -59,7 +59,7 @@ class DataSets:
 
     def of(self, role: Role) -> DataSet | None:
         """The set of this role, if it can be read."""
-        return next((one for one in self.sets if one.role == role), None)
+        return next((data_set for data_set in self.sets if data_set.role == role), None)
 
 
 def data_sets(inputs: Inputs) -> DataSets:
@@ -67,11 +67,11 @@ def data_sets(inputs: Inputs) -> DataSets:
     sets, findings = [], []
     for role in KEYS:
         value, place = _named(inputs, role)
-        for found in _resolve(inputs, role, value, place):
-            if isinstance(found, PreflightFinding):
-                findings.append(found)
+        for data_set in _resolve(inputs, role, value, place):
+            if isinstance(data_set, PreflightFinding):
+                findings.append(data_set)
             else:
-                sets.append(found)
+                sets.append(data_set)
     return DataSets(sets=tuple(sets), findings=tuple(findings))
 
 
@@ -82,9 +82,9 @@ def named(inputs: Inputs, role: Role) -> bool:
 
 def _named(inputs: Inputs, role: Role) -> tuple[Any, Place]:
     key = KEYS[role]
-    given = inputs.train if role == "train" else inputs.valid
-    if given is not None:
-        return str(given), Place(file=str(given))
+    path_given = inputs.train if role == "train" else inputs.valid
+    if path_given is not None:
+        return str(path_given), Place(file=str(path_given))
     return inputs.settings.get(key), inputs.settings.place(key)
 
 

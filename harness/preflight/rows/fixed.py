@@ -102,8 +102,10 @@ def _correct(
         fields["source_len"] = frames_of(header.samples * 1000 / header.rate)
         counts["lengths"] += 1
     if isinstance(target, str):
-        stated = fields.get("target_len")
-        near = isinstance(stated, int | float) and abs(stated - target_length(target)) <= max(2, 0.3 * len(target))
+        stated_length = fields.get("target_len")
+        near = isinstance(stated_length, int | float) and abs(stated_length - target_length(target)) <= max(
+            2, 0.3 * len(target)
+        )
         if not near:
             fields["target_len"] = target_length(target)
             counts["target_lengths"] += 1

@@ -106,5 +106,5 @@ def gather(data: DataSet, inputs: Inputs, *, audio_rows: bool) -> Gathered:
     headers = read_headers(sources, inputs.root, read_all=inputs.read_all_audio)
     known = list(headers)
     chosen = known if inputs.read_all_audio else [known[number] for number in evenly(range(len(known)), DECODED)]
-    heard = decoded(chosen, headers, inputs.root)
-    return Gathered(data=data, file=file, headers=headers, heard=heard, decoded=len(chosen))
+    speech_faults = decoded(chosen, headers, inputs.root)
+    return Gathered(data=data, file=file, headers=headers, heard=speech_faults, decoded=len(chosen))

@@ -36,14 +36,14 @@ def length_of(rows: Gathered, number: int) -> Length | None:
 
 def wrong_lengths(rows: Gathered) -> list[int]:
     """Numbers of the rows whose `source_len` is not their recording's in frames of 10 ms."""
-    found = []
+    numbers = []
     for number, (row, header) in enumerate(zip(rows.file.rows, rows.headers_by_row, strict=True)):
         if row.source_len is None or not header.rate:
             continue
         seconds = header.seconds
         if abs(row.source_len / 100 - seconds) > max(RELATIVE * seconds, ABSOLUTE / 100):
-            found.append(number)
-    return found
+            numbers.append(number)
+    return numbers
 
 
 def unit(rows: Gathered) -> Unit | None:
@@ -53,16 +53,16 @@ def unit(rows: Gathered) -> Unit | None:
 
 
 def _about_source(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> Iterator[PreflightFinding]:
-    lacking = [number for number, row in enumerate(rows.file.rows) if row.source and row.source_len is None]
-    if lacking:
-        yield _lacking(rows, inputs, lacking)
+    without_length = [number for number, row in enumerate(rows.file.rows) if row.source and row.source_len is None]
+    if without_length:
+        yield _without_length(rows, inputs, without_length)
     off = wrong_lengths(rows)
     if not off:
         return
     guessed = unit(rows)
     if guessed not in (None, Unit.FRAMES):
         yield _unit(rows, guessed, off, arrivals)
-        off = [number for number in off if (one := length_of(rows, number)) and not one.is_in(guessed)]
+        off = [number for number in off if (length := length_of(rows, number)) and not length.is_in(guessed)]
     if off:
         yield rows.finding(
             "source-len",
@@ -75,13 +75,15 @@ def _about_source(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> 
 
 
 def _unit(rows: Gathered, guessed: Unit, off: list[int], arrivals: Arrivals | None) -> PreflightFinding:
-    gone = "" if arrivals is None or arrivals.kept is None else f", and {_gone(rows, arrivals, off)} never train"
-    gone = gone if not gone.startswith(", and 0 ") else ""
+    rows_lost = (
+        "" if arrivals is None or arrivals.kept is None else f", and {_rows_lost(rows, arrivals, off)} never train"
+    )
+    rows_lost = rows_lost if not rows_lost.startswith(", and 0 ") else ""
     none = rows.data.role == "train" and arrivals is not None and arrivals.failure is None and not arrivals.indexed
     return rows.finding(
         "source-len-unit",
         f"`source_len` is in {guessed}; FunASR counts frames of 10 ms, compares its limits with them and fills "
-        f"batches by them{gone}",
+        f"batches by them{rows_lost}",
         off,
         severity=Severity.BROKEN if none else Severity.WRONG,
         details=_stated(rows, off),
@@ -89,23 +91,25 @@ def _unit(rows: Gathered, guessed: Unit, off: list[int], arrivals: Arrivals | No
     )
 
 
-def _gone(rows: Gathered, arrivals: Arrivals, off: list[int]) -> str:
-    kept = (arrivals.arrived if rows.data.role == "train" else arrivals.valid_kept) or frozenset()
-    gone = sum(number not in kept for number in off)
-    return f"{gone} of {rows.count} rows"
+def _rows_lost(rows: Gathered, arrivals: Arrivals, off: list[int]) -> str:
+    arrived = (arrivals.arrived if rows.data.role == "train" else arrivals.valid_kept) or frozenset()
+    lost = sum(number not in arrived for number in off)
+    return f"{lost} of {rows.count} rows"
 
 
 def _stated(rows: Gathered, numbers: list[int]) -> Mapping[int, str]:
-    found = {}
+    details = {}
     for number in numbers[:8]:
         length = length_of(rows, number)
         if length is not None:
             unit_name = f" ({length.unit})" if length.unit else ""
-            found[number] = f"{length.stated:g}{unit_name} for {length.seconds:.2f} s; {length.frames} frames of 10 ms"
-    return found
+            details[number] = (
+                f"{length.stated:g}{unit_name} for {length.seconds:.2f} s; {length.frames} frames of 10 ms"
+            )
+    return details
 
 
-def _lacking(rows: Gathered, inputs: Inputs, lacking: list[int]) -> PreflightFinding:
+def _without_length(rows: Gathered, inputs: Inputs, without_length: list[int]) -> PreflightFinding:
     kind = str(inputs.settings.get("dataset_conf.batch_type", "example"))
     by_frames = kind != "example"
     effect = (
@@ -116,7 +120,7 @@ def _lacking(rows: Gathered, inputs: Inputs, lacking: list[int]) -> PreflightFin
     return rows.finding(
         "source-len-missing",
         f"no `source_len`: {effect}",
-        lacking,
+        without_length,
         severity=None if by_frames else Severity.MINOR,
         remedy="--fix FILE writes it from the recording",
     )

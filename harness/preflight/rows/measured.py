@@ -131,7 +131,7 @@ class Arrivals:
     @property
     def ended(self) -> RankEpoch | None:
         """The epoch in which a process gets no batch but a row's number; the training ends there."""
-        return next((one for ranks in self.epochs for one in ranks if one.ended), None)
+        return next((rank_epoch for ranks in self.epochs for rank_epoch in ranks if rank_epoch.ended), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,8 +172,8 @@ def entry_of(inputs: Inputs) -> str:
 
 def output_folder(inputs: Inputs) -> Path:
     """Where checkpoints are written."""
-    given = inputs.settings.get("output_dir")
-    return inputs.root / (given if isinstance(given, str) and given else "./exp")
+    output_dir = inputs.settings.get("output_dir")
+    return inputs.root / (output_dir if isinstance(output_dir, str) and output_dir else "./exp")
 
 
 def question(inputs: Inputs) -> ReleaseQuestion | None:
@@ -185,17 +185,17 @@ def question(inputs: Inputs) -> ReleaseQuestion | None:
 def measure(inputs: Inputs) -> Measurement:
     """All that is known of the rows."""
     files = gathered(inputs)
-    asked = question(inputs)
-    if asked is None:
+    release_question = question(inputs)
+    if release_question is None:
         return Measurement(files=files, arrivals=None)
-    arrivals = _parse(ask_release(inputs, asked), _chosen(files.train), with_valid=files.valid is not None)
+    arrivals = _parse(ask_release(inputs, release_question), _chosen(files.train), with_valid=files.valid is not None)
     return Measurement(files=files, arrivals=arrivals)
 
 
 def gathered(inputs: Inputs) -> UserFiles:
     """The rows and recordings; read once for the same files."""
     sets = data_sets(inputs)
-    state = [[str(file), *_state(file)] for one in sets.sets for file in one.files]
+    state = [[str(file), *_state(file)] for data_set in sets.sets for file in data_set.files]
     key = json.dumps([state, str(inputs.root), inputs.read_all_audio, inputs.release.label], default=str)
     return _gather(_Once(key=f"{is_audio_jsonl(inputs)} {inputs.train} {inputs.valid} {key}", inputs=inputs))
 
@@ -219,7 +219,7 @@ def _gather(once: _Once) -> UserFiles:
     inputs = once.inputs
     sets = data_sets(inputs)
     train, valid = (
-        gather(one, inputs, audio_rows=is_audio_jsonl(inputs)) if (one := sets.of(role)) is not None else None
+        gather(data_set, inputs, audio_rows=is_audio_jsonl(inputs)) if (data_set := sets.of(role)) is not None else None
         for role in ("train", "valid")
     )
     return UserFiles(sets=sets, train=train, valid=valid, why_not=_why_not(inputs, train, valid))
@@ -257,7 +257,10 @@ def _question(inputs: Inputs, train: Gathered, valid: Gathered | None) -> Releas
             "train_data_set_list": train.data.trainer_path,
             "valid_data_set_list": other.data.trainer_path,
         },
-        "files": {role: [str(file) for file in one.data.files] for role, one in (("train", train), ("valid", other))},
+        "files": {
+            role: [str(file) for file in set_files.data.files]
+            for role, set_files in (("train", train), ("valid", other))
+        },
         "root": str(inputs.root),
         "processes": inputs.processes,
         "stacked_frames": _stacked_frames(inputs, train),
@@ -271,9 +274,9 @@ def _config(inputs: Inputs) -> dict[str, Any]:
     """The settings in force as nested dicts, with the folder's token list where the config names none."""
     config: dict[str, Any] = json.loads(json.dumps(inputs.settings.section(""), default=str))
     conf = config.get("tokenizer_conf")
-    found = {**_by_name(inputs.model), **_by_configuration(inputs.model)}
+    tokenizer_files = {**_by_name(inputs.model), **_by_configuration(inputs.model)}
     if isinstance(conf, dict | None):
-        config["tokenizer_conf"] = {**(conf or {}), **{name: str(path) for name, path in found.items()}}
+        config["tokenizer_conf"] = {**(conf or {}), **{name: str(path) for name, path in tokenizer_files.items()}}
     return config
 
 
@@ -295,8 +298,8 @@ def _by_configuration(folder: Path) -> dict[str, Path]:
         if not stat.S_ISREG(path.stat().st_mode):
             return {}
         with path.open("rb") as file:
-            stated = json.loads(file.read(MOST_CONFIGURATION_BYTES))
-        metas = stated.get("file_path_metas", {}).get("tokenizer_conf", {})
+            document = json.loads(file.read(MOST_CONFIGURATION_BYTES))
+        metas = document.get("file_path_metas", {}).get("tokenizer_conf", {})
         return {str(name): folder / str(value) for name, value in metas.items() if (folder / str(value)).is_file()}
     except (OSError, ValueError, AttributeError, RecursionError):
         return {}
@@ -352,16 +355,16 @@ def _state(file: Path) -> tuple[int, int]:
 def _parse(outcome: Outcome, chosen: Sequence[int], *, with_valid: bool) -> Arrivals:
     if not measured(outcome):
         return Arrivals(failure={"type": str(outcome.status), "message": outcome.reason, "signature": ""})
-    found = outcome.evidence["preflight"]
-    train, valid, schedule = found.get("train") or {}, found.get("valid") or {}, found.get("schedule") or {}
+    answer = outcome.evidence["preflight"]
+    train, valid, schedule = answer.get("train") or {}, answer.get("valid") or {}, answer.get("schedule") or {}
     dropping = train.get("dropping")
     return Arrivals(
-        failure=found.get("failure"),
+        failure=answer.get("failure"),
         indexed=train.get("rows", 0),
         kept=_numbers(train.get("kept")),
         arrived=_numbers(train.get("arrived")),
         changed=tuple((number, field, value) for number, field, value in train.get("changed", ())),
-        epochs=tuple(tuple(_rank_epoch(one) for one in ranks) for ranks in train.get("epochs", ())),
+        epochs=tuple(tuple(_rank_epoch(epoch_data) for epoch_data in ranks) for ranks in train.get("epochs", ())),
         batches=None if train.get("batches") is None else tuple(map(tuple, train["batches"])),
         valid_rows=valid.get("rows") if with_valid else None,
         valid_kept=_numbers(valid.get("kept")) if with_valid else None,
@@ -375,42 +378,42 @@ def _parse(outcome: Outcome, chosen: Sequence[int], *, with_valid: bool) -> Arri
             lost=tuple(dropping["lost"]),
             **{name: dropping[name] for name in ("rows", "batches", "replaced", "cut", "dummies")},
         ),
-        tokens=_tokens(found.get("tokens") or {}, chosen),
+        tokens=_tokens(answer.get("tokens") or {}, chosen),
         steps=_steps(schedule),
         schedule_failure=schedule.get("failure"),
         finished=schedule.get("finished"),
     )
 
 
-def _numbers(found: Sequence[int] | None) -> frozenset[int] | None:
-    return None if found is None else frozenset(found)
+def _numbers(numbers: Sequence[int] | None) -> frozenset[int] | None:
+    return None if numbers is None else frozenset(numbers)
 
 
-def _rank_epoch(one: Mapping[str, Any]) -> RankEpoch:
-    return RankEpoch(**{name: one[name] for name in ("batches", "rows", "fewest", "most", "empty", "ended")})
+def _rank_epoch(epoch_data: Mapping[str, Any]) -> RankEpoch:
+    return RankEpoch(**{name: epoch_data[name] for name in ("batches", "rows", "fewest", "most", "empty", "ended")})
 
 
-def _tokens(found: Mapping[str, Any], chosen: Sequence[int]) -> TextTokens | None:
-    if "tokens" not in found:
+def _tokens(answer: Mapping[str, Any], chosen: Sequence[int]) -> TextTokens | None:
+    if "tokens" not in answer:
         return None
     return TextTokens(
         rows=tuple(chosen),
-        tokens=tuple(found["tokens"]),
-        unknown=tuple(found["unknown"]),
-        pieces=tuple((str(piece), int(count)) for piece, count in found["pieces"]),
+        tokens=tuple(answer["tokens"]),
+        unknown=tuple(answer["unknown"]),
+        pieces=tuple((str(piece), int(count)) for piece, count in answer["pieces"]),
     )
 
 
-def _steps(found: Mapping[str, Any]) -> Steps | None:
-    if "total" not in found:
+def _steps(answer: Mapping[str, Any]) -> Steps | None:
+    if "total" not in answer:
         return None
     return Steps(
-        epochs=found["epochs_run"],
-        per_epoch=tuple(found["steps"]),
-        total=found["total"],
-        exact=found["exact"],
-        accumulation=found["accumulation"],
-        rates=tuple(found.get("rates", ())),
-        rates_at=tuple(found.get("rates_at", ())),
-        highest=found.get("highest"),
+        epochs=answer["epochs_run"],
+        per_epoch=tuple(answer["steps"]),
+        total=answer["total"],
+        exact=answer["exact"],
+        accumulation=answer["accumulation"],
+        rates=tuple(answer.get("rates", ())),
+        rates_at=tuple(answer.get("rates_at", ())),
+        highest=answer.get("highest"),
     )

@@ -57,9 +57,9 @@ class LineProblems:
     def add(self, rule: str, file: int, line: int, detail: str = "") -> None:
         """Keep a line."""
         self.counts[rule] = self.counts.get(rule, 0) + 1
-        kept = self.lines.setdefault(rule, [])
-        if len(kept) < MOST_PROBLEMS:
-            kept.append((file, line, detail))
+        lines_of_rule = self.lines.setdefault(rule, [])
+        if len(lines_of_rule) < MOST_PROBLEMS:
+            lines_of_rule.append((file, line, detail))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ def unknown_classes(inputs: Inputs) -> Iterator[PreflightFinding]:
     for path, table in _SETTINGS.items():
         name = inputs.settings.get(path)
         names = inputs.code.names(table)
-        if isinstance(name, str) and names and name.lower() not in {one.lower() for one in names}:
+        if isinstance(name, str) and names and name.lower() not in {registered.lower() for registered in names}:
             yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="data-class-unknown",
@@ -43,9 +43,9 @@ def ended_by_a_row(arrivals: Arrivals, inputs: Inputs) -> PreflightFinding:
     where = arrivals.ended
     after = where.batches if where is not None else arrivals.valid_batches or 0
     batches = f"{after} batch{'' if after == 1 else 'es'}"
-    what = "training" if where is not None else "first validation"
+    phase = "training" if where is not None else "first validation"
     return _row_for_a_batch(
-        inputs, f"the {what} ends", batches, f"what it gave, asked for batches: {batches}, then a row"
+        inputs, f"the {phase} ends", batches, f"what it gave, asked for batches: {batches}, then a row"
     )
 
 
@@ -53,18 +53,18 @@ def sampler_that_ends(inputs: Inputs) -> Iterator[PreflightFinding]:
     """The same by the release's code, without its rows: with fewer than three rows more than a batch it takes no step,
     or one in an epoch."""
     name = inputs.settings.get(_SAMPLER)
-    one = inputs.code.definition("batch_sampler_classes", name) if isinstance(name, str) else None
-    for _, node in inputs.code.lineage(one) if one is not None else ():
+    definition = inputs.code.definition("batch_sampler_classes", name) if isinstance(name, str) else None
+    for _, node in inputs.code.lineage(definition) if definition is not None else ():
         if _REPLACED in ast.unparse(node):
             yield _row_for_a_batch(inputs, "the training ends", "a batch", f"its code: {_REPLACED}")
             return
 
 
-def _row_for_a_batch(inputs: Inputs, what: str, after: str, evidence: str) -> PreflightFinding:
+def _row_for_a_batch(inputs: Inputs, ending: str, after: str, evidence: str) -> PreflightFinding:
     return PreflightFinding(
         severity=Severity.BROKEN,
         rule="batch-is-a-row",
-        message=f"the sampler {inputs.settings.get(_SAMPLER)} gives the number of a row in place of a batch: {what} "
+        message=f"the sampler {inputs.settings.get(_SAMPLER)} gives the number of a row in place of a batch: {ending} "
         f"with TypeError: 'int' object is not iterable after {after}",
         place=inputs.settings.place(_SAMPLER),
         evidence=(evidence,),

@@ -21,7 +21,9 @@ def check(rows: Gathered, inputs: Inputs) -> Iterator[PreflightFinding]:
     replaces = replaces_unreadable(inputs)
     numbers: dict[AudioFault, list[int]] = defaultdict(list)
     for number, header in enumerate(rows.headers_by_row):
-        fault = header.fault or (heard.fault if (heard := rows.heard.get(rows.file.rows[number].source)) else None)
+        fault = header.fault or (
+            speech_fault.fault if (speech_fault := rows.heard.get(rows.file.rows[number].source)) else None
+        )
         if fault is None and header.rate and header.seconds < SHORTEST_SECONDS:
             fault = AudioFault.SHORT
         if fault is not None:
@@ -57,9 +59,9 @@ def _missing(rows: Gathered, inputs: Inputs, numbers: list[int], replaces: bool)
     if relative:
         evidence.append(f"relative paths are read from the working directory of the training, {inputs.root}")
         home = rows.data.files[relative[0].file].absolute().parent
-        there = sum(_exists(rows.data.files[row.file].absolute().parent / row.source) for row in relative[:200])
-        if there:
-            evidence.append(f"{there} of {len(relative[:200])} are there relative to the jsonl's folder")
+        found_there = sum(_exists(rows.data.files[row.file].absolute().parent / row.source) for row in relative[:200])
+        if found_there:
+            evidence.append(f"{found_there} of {len(relative[:200])} are there relative to the jsonl's folder")
             remedy = f"start the training in {home} (cd {home}), or --fix FILE writes absolute paths"
     effect = "the dataset draws another row at random in its place" if replaces else "the training stops at its batch"
     return rows.finding(
@@ -125,36 +127,39 @@ def _faulty(rows: Gathered, fault: AudioFault, numbers: list[int], *, stops: boo
     details = {}
     for number, header in headers.items():
         row = rows.file.rows[number]
-        detail = header.detail or (heard.detail if (heard := rows.heard.get(row.source)) else "")
+        detail = header.detail or (speech_fault.detail if (speech_fault := rows.heard.get(row.source)) else "")
         details[number] = f"{row.source[-60:]}{f' ({detail})' if detail else ''}"
     return rows.finding(fault.value, message, numbers, severity=severity, details=details, remedy=remedy)
 
 
 def _about_rates(rows: Gathered, inputs: Inputs) -> Iterator[PreflightFinding]:
     conf = inputs.settings.get("frontend_conf.fs", 16000)
-    wanted = conf if isinstance(conf, int) and conf > 0 else 16000
+    expected_rate = conf if isinstance(conf, int) and conf > 0 else 16000
     rates = Counter(header.rate for header in rows.headers_by_row if header.rate)
-    other = [number for number, one in enumerate(rows.headers_by_row) if one.rate and one.rate != wanted]
+    other = [
+        number for number, header in enumerate(rows.headers_by_row) if header.rate and header.rate != expected_rate
+    ]
     if other:
         listed = ", ".join(f"{rate} Hz: {count}" for rate, count in rates.most_common(4))
-        low = any(rate < wanted for rate in rates)
+        low = any(rate < expected_rate for rate in rates)
         yield rows.finding(
             "audio-sampling-rate",
-            f"the sampling rate is not the frontend's {wanted} Hz: FunASR resamples each recording when it loads it"
+            f"the sampling rate is not the frontend's {expected_rate} Hz: FunASR resamples each recording when it "
+            "loads it"
             + (
-                f", and above half of its own rate it holds nothing (a model of {wanted} Hz was trained on more)"
+                f", and above half of its own rate it holds nothing (a model of {expected_rate} Hz was trained on more)"
                 if low
                 else ""
             ),
             other,
             severity=Severity.MINOR,
             evidence=[listed],
-            remedy=f"convert them once: ffmpeg -i FILE -ar {wanted} -ac 1 FILE.wav",
+            remedy=f"convert them once: ffmpeg -i FILE -ar {expected_rate} -ac 1 FILE.wav",
         )
 
 
 def _about_channels(rows: Gathered) -> Iterator[PreflightFinding]:
-    several = [number for number, one in enumerate(rows.headers_by_row) if one.channels > 1]
+    several = [number for number, header in enumerate(rows.headers_by_row) if header.channels > 1]
     if several:
         yield rows.finding(
             "audio-channels",

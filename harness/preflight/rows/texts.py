@@ -42,15 +42,15 @@ def check(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> Iterator
 
 def _longer_than_frames(rows: Gathered, inputs: Inputs, tokens: TextTokens | None) -> dict[int, str]:
     """Rows with more tokens than the encoder has frames, with both numbers."""
-    found = {}
+    details = {}
     stacking = FrameStacking.of(inputs)
     counts = zip(tokens.rows, tokens.tokens, strict=True) if tokens is not None else ()
     for number, count in counts:
         header = rows.headers_by_row[number]
         frames = stacking.frames(header.seconds)
         if header.rate and header.fault is None and frames and count > frames:
-            found[number] = f"{count} tokens on {frames} frames ({header.seconds:.2f} s)"
-    return found
+            details[number] = f"{count} tokens on {frames} frames ({header.seconds:.2f} s)"
+    return details
 
 
 def _longer(rows: Gathered, longer: Mapping[int, str]) -> PreflightFinding:
@@ -65,20 +65,20 @@ def _longer(rows: Gathered, longer: Mapping[int, str]) -> PreflightFinding:
 
 
 def _quick(rows: Gathered, known: set[int]) -> Iterator[PreflightFinding]:
-    found = {}
+    details = {}
     for number, row in enumerate(rows.file.rows):
         header = rows.headers_by_row[number]
         if number in known or not header.rate or header.fault is not None:
             continue
         letters = len(row.target.replace(" ", ""))
         if letters > QUICK * header.seconds and letters > 3:
-            found[number] = f"{letters} characters on {header.seconds:.2f} s"
-    if found:
+            details[number] = f"{letters} characters on {header.seconds:.2f} s"
+    if details:
         yield rows.finding(
             "text-too-fast",
             f"more text than can be spoken in the time ({QUICK:g} characters a second): wrong text or recording",
-            list(found),
-            details=found,
+            list(details),
+            details=details,
             remedy="correct the text or the recording, or take the row out",
         )
 
@@ -115,10 +115,10 @@ _REMEDIES = (
 
 
 def _remedy(kinds: Sequence[str], inputs: Inputs) -> str:
-    found = next((remedy for start, remedy in _REMEDIES if kinds and kinds[0].startswith(start)), "")
+    remedy = next((remedy for start, remedy in _REMEDIES if kinds and kinds[0].startswith(start)), "")
     if kinds and kinds[0].startswith("Latin") and inputs.settings.get("tokenizer") == "CharTokenizer":
         return "words need the folder's seg_dict (tokenizer_conf.seg_dict), which says what tokens they are made of"
-    return found or "write the texts with the model's tokens.json, or take these rows out"
+    return remedy or "write the texts with the model's tokens.json, or take these rows out"
 
 
 def _kinds(pieces: Sequence[tuple[str, int]]) -> list[str]:
@@ -126,11 +126,11 @@ def _kinds(pieces: Sequence[tuple[str, int]]) -> list[str]:
     by_kind: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for piece, count in pieces:
         by_kind[_kind(piece)].append((piece, count))
-    ranked = sorted(by_kind.items(), key=lambda one: -sum(count for _, count in one[1]))
+    ranked = sorted(by_kind.items(), key=lambda kind_and_pieces: -sum(count for _, count in kind_and_pieces[1]))
     return [
-        f"{kind}: {' '.join(f'{piece}×{count}' for piece, count in found[:SHOWN])}"
-        + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
-        for kind, found in ranked
+        f"{kind}: {' '.join(f'{piece}×{count}' for piece, count in pieces_of_kind[:SHOWN])}"
+        + (f" and {len(pieces_of_kind) - SHOWN} more" if len(pieces_of_kind) > SHOWN else "")
+        for kind, pieces_of_kind in ranked
     ]
 
 
@@ -157,14 +157,14 @@ def _contradictions(rows: Gathered) -> Iterator[PreflightFinding]:
     for number, row in enumerate(rows.file.rows):
         if row.source:
             texts[row.source].append(number)
-    found = [
+    contradicting = [
         numbers
         for numbers in texts.values()
         if len(numbers) > 1 and len({rows.file.rows[number].target for number in numbers}) > 1
     ]
-    if found:
-        numbers = [number for group in found for number in group]
-        details = {number: rows.file.rows[number].target[:30] for group in found[:2] for number in group[:2]}
+    if contradicting:
+        numbers = [number for group in contradicting for number in group]
+        details = {number: rows.file.rows[number].target[:30] for group in contradicting[:2] for number in group[:2]}
         yield rows.finding(
             "recording-with-two-texts",
             "one recording with several texts: the rows contradict each other",

@@ -45,19 +45,19 @@ def check_failure(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> 
     if fates.stage == "weights" and "size mismatch" in failure.message:
         yield _sizes_refused(inputs, fates, failure)
         return
-    rule, what = _STAGES[fates.stage]
+    rule, stage_in_words = _STAGES[fates.stage]
     cause = _cause(inputs, failure)
     yield PreflightFinding(
         severity=Severity.BROKEN,
         rule=rule,
-        message=f"{what}: {_told(failure)}",
+        message=f"{stage_in_words}: {_failure_in_words(failure)}",
         place=cause.place if cause else _place(inputs, fates),
         evidence=(failure.signature, *((f"{cause.path}: {cause.value}",) if cause else ())),
         remedy=_remedy(inputs, fates, cause),
     )
 
 
-def _told(failure: Failure) -> str:
+def _failure_in_words(failure: Failure) -> str:
     message = " ".join(failure.message.split())
     return f"{failure.type}: {message[:300]}"
 
@@ -66,7 +66,9 @@ def _hides_folder(inputs: Inputs) -> Setting | None:
     """An override below `model_conf`: `main` then takes the command for the whole config, and reads no folder."""
     if reads_whole_config(inputs):
         return None
-    return next((one for one in inputs.command.overrides if one.path.split(".")[0] == "model_conf"), None)
+    return next(
+        (override for override in inputs.command.overrides if override.path.split(".")[0] == "model_conf"), None
+    )
 
 
 def check_hidden_folder(inputs: Inputs) -> Iterator[PreflightFinding]:
@@ -120,7 +122,7 @@ def _sizes_refused(inputs: Inputs, fates: TensorFates, failure: Failure) -> Pref
         rule="checkpoint-shapes-refused",
         message="tensors of the checkpoint have another shape than the model's, and the release refuses them",
         place=_start_place(inputs, fates),
-        evidence=tuple(" ".join(one.split())[:200] for one in sizes[:5]),
+        evidence=tuple(" ".join(size.split())[:200] for size in sizes[:5]),
         remedy="use the config.yaml and the token list that belong to the checkpoint",
         count=max(len(sizes), 1),
     )
@@ -140,8 +142,8 @@ def _place(inputs: Inputs, fates: TensorFates) -> Place:
 
 def _cause(inputs: Inputs, failure: Failure) -> Setting | None:
     """The setting that the exception names: of the command first, for the config is what the model came with."""
-    ordered = sorted(inputs.settings, key=lambda one: not one.from_command)
-    return next((one for one in ordered if names_setting(failure, one.path, one.value)), None)
+    ordered = sorted(inputs.settings, key=lambda setting: not setting.from_command)
+    return next((setting for setting in ordered if names_setting(failure, setting.path, setting.value)), None)
 
 
 def _remedy(inputs: Inputs, fates: TensorFates, cause: Setting | None) -> str:

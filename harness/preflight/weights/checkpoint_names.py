@@ -29,34 +29,36 @@ class CheckpointNames:
 
     def unwrapped(self, keys: tuple[str, ...]) -> CheckpointNames:
         """What a loader finds that looks for these keys one after the other."""
-        found = self
+        names = self
         for key in keys:
-            found = found.within.get(key, found)
-        return found
+            names = names.within.get(key, names)
+        return names
 
 
 def checkpoint_names(path: Path) -> CheckpointNames | None:
     """The names in a file of `torch.save`; None where it is another file, or cannot be read so."""
     try:
         with zipfile.ZipFile(path) as archive:
-            member = next((one for one in archive.infolist() if one.filename.partition("/")[2] == "data.pkl"), None)
+            member = next(
+                (entry for entry in archive.infolist() if entry.filename.partition("/")[2] == "data.pkl"), None
+            )
             if member is None or member.file_size > MOST_BYTES:
                 return None
             content = archive.read(member)
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError):
         return None
     try:
-        found = _Names(io.BytesIO(content)).load()
+        unpickled = _Names(io.BytesIO(content)).load()
     except Exception:
         return None
-    return _of(found, depth=0) if isinstance(found, dict) else None
+    return _of(unpickled, depth=0) if isinstance(unpickled, dict) else None
 
 
-def _of(found: Mapping[Any, Any], depth: int) -> CheckpointNames:
-    tensors = {str(key): value.shape for key, value in found.items() if isinstance(value, _Tensor)}
-    inner = {str(key): _of(value, depth + 1) for key, value in found.items() if isinstance(value, dict) and depth < 3}
-    within = {key: one for key, one in inner.items() if one.tensors or one.within}
-    return CheckpointNames(keys=tuple(map(str, found)), tensors=tensors, within=within)
+def _of(content: Mapping[Any, Any], depth: int) -> CheckpointNames:
+    tensors = {str(key): value.shape for key, value in content.items() if isinstance(value, _Tensor)}
+    inner = {str(key): _of(value, depth + 1) for key, value in content.items() if isinstance(value, dict) and depth < 3}
+    within = {key: inner_names for key, inner_names in inner.items() if inner_names.tensors or inner_names.within}
+    return CheckpointNames(keys=tuple(map(str, content)), tensors=tensors, within=within)
 
 
 class _Object:
@@ -86,7 +88,9 @@ class _Tensor:
 
 def _tensor(_storage: Any, _offset: Any, size: Any, *_: Any) -> _Tensor:
     """In the place of `torch._utils._rebuild_tensor_v2`."""
-    return _Tensor(tuple(one for one in size if isinstance(one, int)) if isinstance(size, tuple) else ())
+    return _Tensor(
+        tuple(dimension for dimension in size if isinstance(dimension, int)) if isinstance(size, tuple) else ()
+    )
 
 
 def _parameter(data: Any, *_: Any) -> Any:

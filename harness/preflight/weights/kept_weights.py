@@ -25,7 +25,7 @@ def check_weights(inputs: Inputs, fates: TensorFates) -> Iterator[PreflightFindi
     if not fates.loads or fates.failure is not None:
         return
     place = Place(file=fates.loads[-1])
-    if not any(one.loaded for one in fates.parameters):
+    if not any(parameter.loaded for parameter in fates.parameters):
         yield _nothing(fates, place)
         return
     yield from _other_shapes(inputs, fates, place)
@@ -41,7 +41,7 @@ def _share(value: float) -> str:
 
 def _nothing(fates: TensorFates, place: Place) -> PreflightFinding:
     prefix = _prefix(fates)
-    if {one.name for one in fates.checkpoint} & {one.name for one in fates.parameters}:
+    if {tensor.name for tensor in fates.checkpoint} & {tensor.name for tensor in fates.parameters}:
         return _not_unwrapped(fates, place)
     remedy = f"++scope_map=[{prefix},None]" if prefix else "use the checkpoint that belongs to this config.yaml"
     return PreflightFinding(
@@ -50,8 +50,8 @@ def _nothing(fates: TensorFates, place: Place) -> PreflightFinding:
         message="no tensor of the checkpoint arrives in the model: the start is random, without an error",
         place=place,
         evidence=(
-            f"in the checkpoint: {', '.join(one.name for one in fates.checkpoint[:3]) or 'no tensor'}",
-            f"in the model: {', '.join(one.name for one in fates.parameters[:3])}",
+            f"in the checkpoint: {', '.join(tensor.name for tensor in fates.checkpoint[:3]) or 'no tensor'}",
+            f"in the model: {', '.join(tensor.name for tensor in fates.parameters[:3])}",
         ),
         remedy=remedy,
     )
@@ -78,11 +78,11 @@ def _not_unwrapped(fates: TensorFates, place: Place) -> PreflightFinding:
 
 def _prefix(fates: TensorFates) -> str:
     """What the checkpoint's names have before the model's."""
-    names = {one.name for one in fates.checkpoint}
-    for one in fates.parameters[:1]:
+    names = {tensor.name for tensor in fates.checkpoint}
+    for parameter in fates.parameters[:1]:
         for name in names:
-            if name.endswith(f".{one.name}"):
-                prefix = name.removesuffix(one.name)
+            if name.endswith(f".{parameter.name}"):
+                prefix = name.removesuffix(parameter.name)
                 if all(f"{prefix}{other.name}" in names for other in fates.parameters):
                     return prefix
     return ""
@@ -92,11 +92,11 @@ def _other_shapes(inputs: Inputs, fates: TensorFates, place: Place) -> Iterator[
     """Apart: what differs in the vocabulary alone, in the features alone, and the rest."""
     vocabulary = fates.vocabulary
     other = fates.of_another_shape()
-    first = [one for one in other if _differs_in_vocabulary(one, vocabulary)]
-    rest = [one for one in other if one not in first]
-    for size, tensors in differ_in_features(fates, rest).items():
+    first = [tensor for tensor in other if _differs_in_vocabulary(tensor, vocabulary)]
+    remaining = [tensor for tensor in other if tensor not in first]
+    for size, tensors in differ_in_features(fates, remaining).items():
         yield of_another_size(inputs, fates, size, tensors, place)
-        rest = [one for one in rest if one not in tensors]
+        remaining = [tensor for tensor in remaining if tensor not in tensors]
     if first and first[0].found_shape is not None:
         sizes = f"{first[0].found_shape[0]} → {vocabulary}"
         yield PreflightFinding(
@@ -104,53 +104,53 @@ def _other_shapes(inputs: Inputs, fates: TensorFates, place: Place) -> Iterator[
             rule="vocabulary-not-the-checkpoints",
             message=(
                 f"{_named(first)}, {sizes} tokens, are newly initialised: {_share(share(fates.parameters, first))} of "
-                f"the parameters; {_everything_else(fates, rest)}"
+                f"the parameters; {_everything_else(fates, remaining)}"
             ),
             place=place,
-            evidence=tuple(_told(one) for one in first[:5]),
+            evidence=tuple(_shapes_in_words(tensor) for tensor in first[:5]),
             remedy=(
                 "use the token list of the checkpoint; for tokens of your own, expect to train these layers from the "
                 "start"
             ),
             count=len(first),
         )
-    if rest:
-        kept = fates.share_kept
+    if remaining:
+        share_kept = fates.share_kept
         yield PreflightFinding(
-            severity=Severity.BROKEN if kept < 0.05 else Severity.WRONG,
+            severity=Severity.BROKEN if share_kept < 0.05 else Severity.WRONG,
             rule="tensors-of-another-shape",
             message=(
-                f"{len(rest)} tensors have another shape in the checkpoint and are newly initialised, silently: "
-                f"{_share(share(fates.parameters, rest))} of the parameters; {_share(kept)} are kept"
+                f"{len(remaining)} tensors have another shape in the checkpoint and are newly initialised, silently: "
+                f"{_share(share(fates.parameters, remaining))} of the parameters; {_share(share_kept)} are kept"
             ),
             place=place,
-            evidence=(f"by module: {_modules(rest)}", *(_told(one) for one in rest[:4])),
+            evidence=(f"by module: {_modules(remaining)}", *(_shapes_in_words(tensor) for tensor in remaining[:4])),
             remedy="use the config.yaml that belongs to the checkpoint",
-            count=len(rest),
+            count=len(remaining),
         )
 
 
-def _everything_else(fates: TensorFates, rest: Sequence[ModelTensor]) -> str:
-    more = rest or fates.absent()
+def _everything_else(fates: TensorFates, remaining: Sequence[ModelTensor]) -> str:
+    more = remaining or fates.absent()
     return f"{_share(fates.share_kept)} are loaded" if more else "everything else is loaded"
 
 
-def _differs_in_vocabulary(one: ModelTensor, vocabulary: int | None) -> bool:
-    found = one.found_shape
-    return found is not None and one.shape[:1] == (vocabulary,) and found[1:] == one.shape[1:]
+def _differs_in_vocabulary(tensor: ModelTensor, vocabulary: int | None) -> bool:
+    found_shape = tensor.found_shape
+    return found_shape is not None and tensor.shape[:1] == (vocabulary,) and found_shape[1:] == tensor.shape[1:]
 
 
 def _named(tensors: Sequence[ModelTensor]) -> str:
-    words = [next((word for part, word in _PARTS.items() if part in one.name), one.name) for one in tensors]
+    words = [next((word for part, word in _PARTS.items() if part in tensor.name), tensor.name) for tensor in tensors]
     return " and ".join(dict.fromkeys(words))
 
 
-def _told(one: ModelTensor) -> str:
-    return f"{one.name}: {list(one.found_shape or ())} in the checkpoint, {list(one.shape)} in the model"
+def _shapes_in_words(tensor: ModelTensor) -> str:
+    return f"{tensor.name}: {list(tensor.found_shape or ())} in the checkpoint, {list(tensor.shape)} in the model"
 
 
 def _modules(tensors: Sequence[ModelTensor | CheckpointTensor]) -> str:
-    counted = Counter(one.name.partition(".")[0] for one in tensors)
+    counted = Counter(tensor.name.partition(".")[0] for tensor in tensors)
     return ", ".join(f"{name} {count}" for name, count in counted.most_common(6))
 
 
@@ -167,7 +167,7 @@ def _absent(fates: TensorFates, place: Place) -> Iterator[PreflightFinding]:
             f"{_share(part)} of the parameters"
         ),
         place=place,
-        evidence=(f"by module: {_modules(absent)}", *(one.name for one in absent[:3])),
+        evidence=(f"by module: {_modules(absent)}", *(tensor.name for tensor in absent[:3])),
         remedy="use the config.yaml that belongs to the checkpoint, or a checkpoint of this architecture",
         count=len(absent),
     )
@@ -186,14 +186,14 @@ def _dropped(fates: TensorFates, place: Place) -> Iterator[PreflightFinding]:
             f"{_share(part)} of the checkpoint; the model is smaller than the one that was trained"
         ),
         place=place,
-        evidence=(f"by module: {_modules(dropped)}", *(one.name for one in dropped[:3])),
+        evidence=(f"by module: {_modules(dropped)}", *(tensor.name for tensor in dropped[:3])),
         remedy="use the config.yaml that belongs to the checkpoint",
         count=len(dropped),
     )
 
 
 def _numbers(fates: TensorFates, place: Place) -> Iterator[PreflightFinding]:
-    half = [one for one in fates.checkpoint if one.type in _HALF]
+    half = [tensor for tensor in fates.checkpoint if tensor.type in _HALF]
     if fates.not_finite:
         yield PreflightFinding(
             severity=Severity.BROKEN,

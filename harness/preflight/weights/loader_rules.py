@@ -34,15 +34,15 @@ class LoaderRules:
 
 def check_excludes(inputs: Inputs) -> Iterator[PreflightFinding]:
     """The finding where the command or the config excludes tensors from loading and the release's loader does not."""
-    wanted = inputs.settings.by_path.get("excludes")
-    rules = loader_rules(inputs.code, entry_of(inputs)) if wanted is not None and wanted.value else None
-    if wanted is None or rules is None or rules.excludes:
+    setting = inputs.settings.by_path.get("excludes")
+    rules = loader_rules(inputs.code, entry_of(inputs)) if setting is not None and setting.value else None
+    if setting is None or rules is None or rules.excludes:
         return
     yield PreflightFinding(
         severity=Severity.WRONG,
         rule="excludes-without-effect",
         message="this release's loader ignores `excludes`: the tensors that it names are loaded from the checkpoint",
-        place=wanted.place,
+        place=setting.place,
         evidence=(f"funasr/train_utils/{_LOADER}.py takes it and does not use it",),
         remedy="take these tensors out of a copy of the checkpoint, or use another release: --release all says which",
     )
@@ -60,7 +60,9 @@ def loader_rules(code: ReleaseCode, entry: str) -> LoaderRules | None:
 
 @lru_cache(maxsize=256)
 def _rules(loader: SourceFile, caller: SourceFile) -> LoaderRules | None:
-    function = next((one for one in loader.nodes(ast.FunctionDef) if one.name == _LOADER), None)
+    function = next(
+        (function_node for function_node in loader.nodes(ast.FunctionDef) if function_node.name == _LOADER), None
+    )
     if function is None:
         return None
     compared = [
@@ -70,9 +72,9 @@ def _rules(loader: SourceFile, caller: SourceFile) -> LoaderRules | None:
     ]
     loops = [node for node in ast.walk(function) if isinstance(node, ast.For)]
     return LoaderRules(
-        unwraps=tuple(one for one in WRAPPERS if one in compared),
+        unwraps=tuple(wrapper for wrapper in WRAPPERS if wrapper in compared),
         takes_off_module="module." in {node.value for node in ast.walk(function) if isinstance(node, ast.Constant)},
-        excludes=any("excludes" in ast.unparse(one.iter) for one in loops),
+        excludes=any("excludes" in ast.unparse(loop.iter) for loop in loops),
         keeps_mismatch=_keeps_mismatch(caller),
     )
 

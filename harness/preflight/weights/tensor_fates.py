@@ -82,42 +82,46 @@ class TensorFates:
     @property
     def parameters(self) -> tuple[ModelTensor, ...]:
         """The learned ones, tied ones once."""
-        return tuple(one for one in self.model if one.parameter)
+        return tuple(tensor for tensor in self.model if tensor.parameter)
 
     @property
     def share_kept(self) -> float:
         """Of the parameters' numbers, those that the checkpoint gave."""
-        return share(self.parameters, [one for one in self.parameters if one.loaded])
+        return share(self.parameters, [tensor for tensor in self.parameters if tensor.loaded])
 
     def of_another_shape(self) -> list[ModelTensor]:
         """In the checkpoint, in another shape."""
-        return [one for one in self.parameters if not (one.loaded or one.excluded) and one.found_shape is not None]
+        return [
+            tensor
+            for tensor in self.parameters
+            if not (tensor.loaded or tensor.excluded) and tensor.found_shape is not None
+        ]
 
     def absent(self) -> list[ModelTensor]:
         """Not in the checkpoint; what LoRA adds is new as asked."""
         return [
-            one
-            for one in self.parameters
-            if not (one.loaded or one.excluded or one.found_shape is not None or "lora_" in one.name)
+            tensor
+            for tensor in self.parameters
+            if not (tensor.loaded or tensor.excluded or tensor.found_shape is not None or "lora_" in tensor.name)
         ]
 
     def dropped(self) -> list[CheckpointTensor]:
         """In the checkpoint, and no tensor of the model takes them."""
-        names = {one.name for one in self.model}
-        return [one for one in self.checkpoint if not one.taken and one.name not in names]
+        names = {tensor.name for tensor in self.model}
+        return [tensor for tensor in self.checkpoint if not tensor.taken and tensor.name not in names]
 
 
 def share(all_of: Sequence[ModelTensor | CheckpointTensor], part: Sequence[ModelTensor | CheckpointTensor]) -> float:
     """The part's share of the numbers."""
-    total = sum(one.size for one in all_of)
-    return sum(one.size for one in part) / total if total else 0.0
+    total = sum(tensor.size for tensor in all_of)
+    return sum(tensor.size for tensor in part) / total if total else 0.0
 
 
 def fates_of(answer: Mapping[str, Any]) -> TensorFates:
     """Parse the measurement's answer."""
     facts, failure = answer["facts"], answer["failure"]
     checkpoint = tuple(_checkpoint(answer["checkpoint"], len(answer["loads"]) - 1))
-    shapes = {one.name: one.shape for one in checkpoint}
+    shapes = {tensor.name: tensor.shape for tensor in checkpoint}
     learned = set(facts.get("parameters", ()))
     twice = {name for names in facts.get("shared", ()) for name in names[1:]}
     excludes = _excludes(answer["loads"])
@@ -128,14 +132,14 @@ def fates_of(answer: Mapping[str, Any]) -> TensorFates:
         ours=failure["ours"] if failure and failure["ours"] in ("BlockedCall", "Unloadable") else "",
         model=tuple(
             ModelTensor(
-                name=one["name"],
-                shape=tuple(one["shape"]),
-                parameter=one["name"] in learned - twice and not one["name"].startswith(unused),
-                loaded=bool(one["source"]),
-                found_shape=_other_shape(one, shapes),
-                excluded=one["name"].startswith(excludes),
+                name=record["name"],
+                shape=tuple(record["shape"]),
+                parameter=record["name"] in learned - twice and not record["name"].startswith(unused),
+                loaded=bool(record["source"]),
+                found_shape=_other_shape(record, shapes),
+                excluded=record["name"].startswith(excludes),
             )
-            for one in answer["model"]
+            for record in answer["model"]
         ),
         checkpoint=checkpoint,
         files={key: "/".join(parts) for key, parts in facts.get("files", {}).items() if parts},
@@ -153,32 +157,32 @@ def fates_of(answer: Mapping[str, Any]) -> TensorFates:
     )
 
 
-def _other_shape(one: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
-    found = shapes.get(one["name"])
-    return None if one["source"] or found == tuple(one["shape"]) else found
+def _other_shape(record: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
+    shape = shapes.get(record["name"])
+    return None if record["source"] or shape == tuple(record["shape"]) else shape
 
 
 def _excludes(loads: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    found: list[str] = []
-    for one in loads:
-        excludes = one.get("excludes")
-        found += excludes if isinstance(excludes, list) else (excludes or "").split(",")
-    return tuple(name for name in found if name and name != "None")
+    prefixes: list[str] = []
+    for load in loads:
+        excludes = load.get("excludes")
+        prefixes += excludes if isinstance(excludes, list) else (excludes or "").split(",")
+    return tuple(name for name in prefixes if name and name != "None")
 
 
-def _checkpoint(found: Sequence[Mapping[str, Any]], last: int) -> Iterator[CheckpointTensor]:
+def _checkpoint(records: Sequence[Mapping[str, Any]], last: int) -> Iterator[CheckpointTensor]:
     """Those of the last file, of the mapping in it that the release takes the weights from."""
-    of_last = [one for one in found if one["mark"][0] == str(last)]
-    chosen = Counter(tuple(one["mark"][1:-1]) for one in of_last if one["taken"])
-    usual = Counter(tuple(one["mark"][1:-1]) for one in of_last if _is_usual(one["mark"][1:-1]))
-    containers = chosen or usual or Counter(tuple(one["mark"][1:-1]) for one in of_last)
+    of_last = [record for record in records if record["mark"][0] == str(last)]
+    chosen = Counter(tuple(record["mark"][1:-1]) for record in of_last if record["taken"])
+    usual = Counter(tuple(record["mark"][1:-1]) for record in of_last if _is_usual(record["mark"][1:-1]))
+    containers = chosen or usual or Counter(tuple(record["mark"][1:-1]) for record in of_last)
     if not containers:
         return
     container = containers.most_common(1)[0][0]
-    for one in of_last:
-        if tuple(one["mark"][1:-1]) == container:
-            name = one["mark"][-1].removeprefix("module.")
-            yield CheckpointTensor(name=name, shape=tuple(one["shape"]), type=one["type"], taken=one["taken"])
+    for record in of_last:
+        if tuple(record["mark"][1:-1]) == container:
+            name = record["mark"][-1].removeprefix("module.")
+            yield CheckpointTensor(name=name, shape=tuple(record["shape"]), type=record["type"], taken=record["taken"])
 
 
 def _is_usual(container: Sequence[str]) -> bool:

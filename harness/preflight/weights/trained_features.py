@@ -52,9 +52,9 @@ def check_frontend(inputs: Inputs) -> Iterator[PreflightFinding]:
             yield _of_another_kind(inputs, base_file, kinds)
         return
     differing = [
-        (key, was, now)
+        (key, old_value, now)
         for key in _DEFAULTS
-        if _plain(was := _value(base, key)) and _plain(now := _value(inputs.settings, key)) and was != now
+        if _plain(old_value := _value(base, key)) and _plain(now := _value(inputs.settings, key)) and old_value != now
     ]
     if differing:
         yield _differing(inputs, base, base_file, differing)
@@ -68,11 +68,11 @@ def _base_config(inputs: Inputs, start: Path) -> Path:
     return config_of(folder, TrainingCommand(), install_dir=inputs.install_dir, root=inputs.root)
 
 
-def _same(one: Path, other: Path) -> bool:
+def _same(first: Path, second: Path) -> bool:
     try:
-        return one.resolve() == other.resolve()
+        return first.resolve() == second.resolve()
     except (OSError, RuntimeError):
-        return one == other
+        return first == second
 
 
 def _read(path: Path) -> SettingsInForce:
@@ -104,16 +104,16 @@ def _of_another_kind(inputs: Inputs, base_file: Path, kinds: Sequence[Any]) -> P
 def _differing(
     inputs: Inputs, base: SettingsInForce, base_file: Path, differing: Sequence[tuple[str, Any, Any]]
 ) -> PreflightFinding:
-    said = ", ".join(f"{key} {was}, here {now}" for key, was, now in differing)
+    differences = ", ".join(f"{key} {old_value}, here {now}" for key, old_value, now in differing)
     frames = _frame(base), _frame(inputs.settings)
     rate = f"; a frame each {frames[0]:g} ms, here each {frames[1]:g} ms" if frames[0] != frames[1] else ""
     return PreflightFinding(
         severity=Severity.WRONG,
         rule="frontend-not-the-checkpoints",
-        message=f"the checkpoint was trained with other features ({said}{rate}): it hears what it never learned",
+        message=f"the checkpoint was trained with other features ({differences}{rate}): it hears what it never learned",
         place=inputs.settings.place(f"frontend_conf.{differing[0][0]}"),
         evidence=(f"trained with: {base_file}",),
-        remedy=" ".join(f"++frontend_conf.{key}={was}" for key, was, _ in differing),
+        remedy=" ".join(f"++frontend_conf.{key}={old_value}" for key, old_value, _ in differing),
         count=len(differing),
     )
 
@@ -126,20 +126,20 @@ def _frame(settings: SettingsInForce) -> float:
 
 def differ_in_features(fates: TensorFates, tensors: Sequence[ModelTensor]) -> dict[int, list[ModelTensor]]:
     """By the checkpoint's feature size, the tensors that have another one in the model, and nothing else."""
-    found: dict[int, list[ModelTensor]] = {}
-    for one in tensors:
-        sizes = _other_sizes(one, fates.features)
+    by_size: dict[int, list[ModelTensor]] = {}
+    for tensor in tensors:
+        sizes = _other_sizes(tensor, fates.features)
         if len(sizes) == 1:
-            found.setdefault(sizes.pop(), []).append(one)
-    return found
+            by_size.setdefault(sizes.pop(), []).append(tensor)
+    return by_size
 
 
-def _other_sizes(one: ModelTensor, features: int | None) -> set[int]:
+def _other_sizes(tensor: ModelTensor, features: int | None) -> set[int]:
     """The checkpoint's sizes where the model has the feature size; none where anything else differs."""
-    if one.found_shape is None or len(one.found_shape) != len(one.shape):
+    if tensor.found_shape is None or len(tensor.found_shape) != len(tensor.shape):
         return set()
-    pairs = [(was, now) for was, now in zip(one.found_shape, one.shape, strict=True) if was != now]
-    return {was for was, _ in pairs} if all(now == features for _, now in pairs) else set()
+    pairs = [(old_size, now) for old_size, now in zip(tensor.found_shape, tensor.shape, strict=True) if old_size != now]
+    return {old_size for old_size, _ in pairs} if all(now == features for _, now in pairs) else set()
 
 
 def of_another_size(
@@ -148,20 +148,21 @@ def of_another_size(
     """First layers that take features of another size than the frontend makes."""
     mels, stacked = _value(inputs.settings, "n_mels"), _value(inputs.settings, "lfr_m")
     part = share(fates.parameters, tensors)
-    made = f"{fates.features}"
+    features_made = f"{fates.features}"
     if inputs.settings.get("frontend") in _FBANK and _plain(mels) and _plain(stacked):
-        made += f" (n_mels {mels} × lfr_m {stacked})"
+        features_made += f" (n_mels {mels} × lfr_m {stacked})"
     return PreflightFinding(
         severity=Severity.WRONG,
         rule="features-not-the-checkpoints",
         message=(
-            f"the checkpoint takes features of size {size} and the frontend makes {made}: {len(tensors)} tensors of "
+            f"the checkpoint takes features of size {size} and the frontend makes {features_made}: {len(tensors)} "
+            "tensors of "
             f"the first layers are newly initialised, silently: {part:.1%} of the parameters"
         ),
         place=place,
         evidence=tuple(
-            f"{one.name}: {list(one.found_shape or ())} in the checkpoint, {list(one.shape)} in the model"
-            for one in tensors[:4]
+            f"{tensor.name}: {list(tensor.found_shape or ())} in the checkpoint, {list(tensor.shape)} in the model"
+            for tensor in tensors[:4]
         ),
         remedy=_sizes(size, mels, stacked),
         count=len(tensors),

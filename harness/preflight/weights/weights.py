@@ -34,13 +34,15 @@ def question(inputs: Inputs) -> ReleaseQuestion | None:
     entry = inputs.command.entry
     if entry is None or not (inputs.install_dir / "funasr" / "bin" / f"{entry}.py").is_file():
         entry = trainer_options(str(inputs.install_dir), inputs.release.version, "train").native_entry
-    whole = reads_whole_config(inputs)
+    whole_config = reads_whole_config(inputs)
     request = {
         "model": str(inputs.model),
-        "overrides": [[one.path, one.value] for one in inputs.command.overrides if one.path != "output_dir"],
+        "overrides": [
+            [override.path, override.value] for override in inputs.command.overrides if override.path != "output_dir"
+        ],
         "entry": entry,
         "root": str(inputs.root),
-        "config": str(inputs.config_file) if whole else "",
+        "config": str(inputs.config_file) if whole_config else "",
         "files": list(_FILES),
     }
     return ReleaseQuestion(name=NAME, request=request)
@@ -62,14 +64,16 @@ def _unbuildable(inputs: Inputs) -> bool:
 
 def check(inputs: Inputs) -> PreflightPart:
     """What of the checkpoint arrives in the model, and whether the model's parts agree."""
-    asked = question(inputs)
-    if asked is None:
+    release_question = question(inputs)
+    if release_question is None:
         return PreflightPart(skipped="Weights were not compared: the folder's files cannot be read as a model.")
-    outcome = ask_release(inputs, asked)
+    outcome = ask_release(inputs, release_question)
     if not measured(outcome):
         return PreflightPart(skipped=f"Weights were not compared: {outcome.reason}")
     fates = fates_of(outcome.evidence["preflight"])
-    known = frozenset(one.rule for one in folder.check(inputs).findings if one.severity is not Severity.MINOR)
+    known = frozenset(
+        finding.rule for finding in folder.check(inputs).findings if finding.severity is not Severity.MINOR
+    )
     findings = [*check_frontend(inputs)]
     skipped = ""
     if fates.failure is not None and fates.ours == "BlockedCall":
@@ -104,16 +108,16 @@ def _random_start(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> 
 
 def _facts(fates: TensorFates) -> Iterator[PreflightFact]:
     if fates.loads and fates.model:
-        total = sum(one.size for one in fates.parameters)
+        total = sum(parameter.size for parameter in fates.parameters)
         value = f"{percent(fates.share_kept)} of {total / 1e6:.1f} million parameters"
         yield PreflightFact(section=SECTION, label="taken from the checkpoint", value=value)
         modules: dict[str, list[ModelTensor]] = defaultdict(list)
-        for one in fates.parameters:
-            modules[one.module].append(one)
+        for parameter in fates.parameters:
+            modules[parameter.module].append(parameter)
         if fates.share_kept < 1:
             for name, tensors in modules.items():
-                kept = percent(share(tensors, [one for one in tensors if one.loaded]))
-                yield PreflightFact(section=SECTION, label=f"of {name}", value=kept)
+                kept_share = percent(share(tensors, [tensor for tensor in tensors if tensor.loaded]))
+                yield PreflightFact(section=SECTION, label=f"of {name}", value=kept_share)
     if dropped := fates.dropped():
         part = percent(share(fates.checkpoint, dropped))
         value = f"{len(dropped)} tensors, {part} of its numbers, such as {dropped[0].name}"

@@ -46,29 +46,29 @@ def write(
     """
     outcome = judged.outcome
     variant = load_variant(outcome.cell.variant) if outcome.cell.variant in available() else None
-    found = findings(judged, variant)
-    if not found:
+    upstream_findings = findings(judged, variant)
+    if not upstream_findings:
         raise InputError(
             f"{outcome.cell.id} is {outcome.status}: there is nothing to report",
             next_step="choose a cell that failed; `funasr-harness show CELL_ID` tells what is known of it",
         )
     fetch([release], cache, jobs=1)
-    for one in found:
-        script, trial = _tried(one, release, stack, cache)
-        place = folder / one.name
+    for finding in upstream_findings:
+        script, trial = _tried(finding, release, stack, cache)
+        place = folder / finding.name
         place.mkdir(parents=True, exist_ok=True)
-        replace_file(place / REPORT, document(one, outcome, stack, script=script, trial=trial).encode())
+        replace_file(place / REPORT, document(finding, outcome, stack, script=script, trial=trial).encode())
         if script is not None:
             replace_file(place / SCRIPT, script.encode())
-        yield Written(finding=one, folder=place, trial=trial)
+        yield Written(finding=finding, folder=place, trial=trial)
 
 
 def _tried(
-    one: UpstreamFinding, release: Release, stack: Environment, cache: Path
+    finding: UpstreamFinding, release: Release, stack: Environment, cache: Path
 ) -> tuple[str | None, ScriptTrial | None]:
     """The first of the finding's scripts that shows it; the last one when none does."""
     script, trial = None, None
-    for script in one.scripts:
+    for script in finding.scripts:
         trial = run(script, release, stack, cache=cache)
         if trial.shown:
             break

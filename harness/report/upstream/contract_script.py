@@ -78,9 +78,9 @@ def contract_script(outcome: Outcome, variant: Variant, dimensions: Dimensions, 
 
 
 def _weights(variant: Variant, config: Mapping[str, Any]) -> dict[str, float]:
-    told: dict[str, float] = variant.traits.to_dict(config).get("loss_is", {})
-    if told:
-        return told
+    declared: dict[str, float] = variant.traits.to_dict(config).get("loss_is", {})
+    if declared:
+        return declared
     conf = config["model_conf"]
     ctc = conf.get("ctc_weight", 0.0)
     return {"loss_att": 1 - ctc, "loss_pre": conf.get("predictor_weight", 0.0), "loss_ctc": ctc}
@@ -102,27 +102,27 @@ def _inputs(variant: Variant, vocab_size: int) -> dict[str, Any]:
     labels = variant.traits.labels_before_text
     before = [[ids[row % len(ids)] for ids in labels] for row in range(len(texts))]
     width = max(_TOKENS)
-    made: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "text": [[*first, *text, *[-1] * (width - len(text))] for first, text in zip(before, texts, strict=True)],
         "text_lengths": [[len(labels) + len(text)] for text in texts],
     }
     if "hotword_pad" in variant.inputs:
-        made |= _hotwords(variant, texts, width)
-    return made
+        inputs |= _hotwords(variant, texts, width)
+    return inputs
 
 
 def _hotwords(variant: Variant, texts: list[list[int]], width: int) -> dict[str, Any]:
     words = [text[: 2 + row] for row, text in enumerate(texts) if row % 2 == 0] + [[1]]
     longest = max(map(len, words))
-    made: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "hotword_pad": [word + [0] * (longest - len(word)) for word in words],
         "hotword_lengths": [len(word) for word in words],
     }
     if variant.traits.no_hotword:
         none = int(str(look_up(variant.config, variant.traits.no_hotword)))
         cut = [2 + row if row % 2 == 0 else 0 for row in range(len(texts))]
-        made["seaco_label_pad"] = [
+        inputs["seaco_label_pad"] = [
             [*text[:end], *[none] * (len(text) - len(text[:end])), *[-1] * (width - len(text))]
             for text, end in zip(texts, cut, strict=True)
         ]
-    return made
+    return inputs

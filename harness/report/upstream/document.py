@@ -55,7 +55,7 @@ def _environment() -> Environment:
 
 
 def _traceback(frames: Sequence[Frame]) -> str:
-    return "\n".join(f"{one.file}, line {one.line}, in {one.function}\n    {one.code}" for one in frames)
+    return "\n".join(f"{frame.file}, line {frame.line}, in {frame.function}\n    {frame.code}" for frame in frames)
 
 
 def _without_noise(output: str) -> str:

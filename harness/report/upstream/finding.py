@@ -66,7 +66,7 @@ def _of_model(judged: JudgedOutcome, variant: Variant | None) -> UpstreamFinding
     scripts: tuple[str, ...] = ()
     why_none = f"a finding of {outcome.cell.check} takes more than a short script to show"
     if variant and outcome.cell.dimensions and outcome.cell.check in _ON_THE_MODEL:
-        scripts = tuple(_made(outcome, variant, outcome.cell.dimensions, title))
+        scripts = tuple(_contract_scripts(outcome, variant, outcome.cell.dimensions, title))
         why_none = "no script is known for this kind of finding"
     return UpstreamFinding(
         name=str(outcome.cell.check),
@@ -79,9 +79,9 @@ def _of_model(judged: JudgedOutcome, variant: Variant | None) -> UpstreamFinding
     )
 
 
-def _made(outcome: Outcome, variant: Variant, dimensions: Dimensions, title: str) -> Iterator[str]:
-    for one in sizes(variant, dimensions):
-        if text := contract_script(outcome, variant, one, title=title):
+def _contract_scripts(outcome: Outcome, variant: Variant, dimensions: Dimensions, title: str) -> Iterator[str]:
+    for size in sizes(variant, dimensions):
+        if text := contract_script(outcome, variant, size, title=title):
             yield text
 
 
@@ -100,14 +100,14 @@ def _expected(outcome: Outcome) -> str:
 
 def _of_properties(judged: JudgedOutcome) -> Iterator[UpstreamFinding]:
     outcome, issues = judged.outcome, _issues(judged)
-    for found in outcome.evidence.get("counterexamples", ()):
-        name, message = str(found["property"]), str(found["message"])
+    for example in outcome.evidence.get("counterexamples", ()):
+        name, message = str(example["property"]), str(example["message"])
         issue = _named(issues, name)
         title = issue.title if issue else f"{outcome.cell.variant}: {message}"
         text = property_script(
             name,
             message,
-            str(found["config"]),
+            str(example["config"]),
             title=title,
             release=outcome.cell.release,
             shims=outcome.shims,

@@ -52,7 +52,7 @@ def run(script: str, release: Release, stack: Environment, *, cache: Path) -> Sc
         file = workspace / "reproduce.py"
         file.write_text(script, encoding="utf-8")
         try:
-            done = subprocess.run(
+            completed = subprocess.run(
                 [str(stack.python), str(file)],
                 check=False,
                 stdout=subprocess.PIPE,
@@ -63,7 +63,7 @@ def run(script: str, release: Release, stack: Environment, *, cache: Path) -> Sc
                 cwd=workspace,
                 timeout=PATIENCE_SECONDS,
             )
-            status, printed = done.returncode, done.stdout
+            status, printed = completed.returncode, completed.stdout
         except subprocess.TimeoutExpired:
             status, printed = None, ""
         scrubber = Scrubber.of(install_dirs=[install_dir], places={str(cache): "<cache>"}, workspace=workspace)

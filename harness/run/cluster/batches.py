@@ -48,9 +48,9 @@ def make_batches(
         places: How many batches can run at once.
         gpus_for: How many GPUs a cell has to itself.
     """
-    whole = sum(map(seconds, cells))
-    enough = min(_MOST_SECONDS, max(_LEAST_SECONDS, whole / (_BATCHES_PER_PLACE * max(1, places))))
-    made: list[list[Cell]] = []
+    total_seconds = sum(map(seconds, cells))
+    enough = min(_MOST_SECONDS, max(_LEAST_SECONDS, total_seconds / (_BATCHES_PER_PLACE * max(1, places))))
+    batches: list[list[Cell]] = []
     for on_gpu in (True, False):
         filling: list[Cell] = []
         for group in dependent_groups(cells):
@@ -58,12 +58,12 @@ def make_batches(
                 continue
             filling = [*filling, *group]
             if sum(map(seconds, filling)) >= enough:
-                made.append(filling)
+                batches.append(filling)
                 filling = []
         if filling:
-            made.append(filling)
-    made.sort(key=lambda batch: -sum(map(seconds, batch)))
+            batches.append(filling)
+    batches.sort(key=lambda batch: -sum(map(seconds, batch)))
     return [
         CellBatch(number=number, cells=tuple(batch), gpus=max(map(gpus_for, batch)))
-        for number, batch in enumerate(made)
+        for number, batch in enumerate(batches)
     ]

@@ -98,9 +98,9 @@ class ClusterRun:
     def _job(self, provenance: Provenance, jobs: int) -> ClusterJob:
         settings, prepared = self.runner.settings, self.prepared
         examples = {
-            cell.id: dict(found)
+            cell.id: dict(stored)
             for cell in prepared.matrix.cells
-            if cell.check is Check.PROPERTIES and (found := prepared.stored(cell))
+            if cell.check is Check.PROPERTIES and (stored := prepared.stored(cell))
         }
         return ClusterJob(
             matrix=prepared.matrix,

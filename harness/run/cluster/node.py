@@ -115,14 +115,18 @@ def run_batch(
         with temporary_folder() as workspace:
             relay = _Relay()
             runner = CellRunner(settings=_settings(job, environment, cache, relay))
-            own = _read(job.speech)
+            user_speech = _read(job.speech)
             prepared = runner.prepare(
-                job.matrix, batch.cells, workspace, own=own, rows=job.speech.rows if job.speech else None
+                job.matrix,
+                batch.cells,
+                workspace,
+                user_speech=user_speech,
+                rows=job.speech.rows if job.speech else None,
             )
             prepared = prepared.as_part_of(job.trained)
-            here = _provenance(job, prepared)
-            _refuse_other(job.origin, here)
-            yield NodeMessage(kind=MessageKind.MACHINE, content=asdict(here.machine))
+            node_provenance = _provenance(job, prepared)
+            _refuse_other(job.origin, node_provenance)
+            yield NodeMessage(kind=MessageKind.MACHINE, content=asdict(node_provenance.machine))
             _place(prepared.releases, release_file, cache)
             plan = runner.plan(prepared, batch.cells, workspace, prior=(*prior, *batch.known))
             yield from relay.messages(lambda: runner.execute(plan, prepared, relay.outcome, display=relay))
@@ -161,11 +165,14 @@ def _provenance(job: ClusterJob, prepared: Prepared) -> Provenance:
     return collect_provenance(job.matrix, facts, corpus_sha256=prepared.speech.sha256)
 
 
-def _refuse_other(origin: Provenance, here: Provenance) -> None:
-    if differences := origin.other_sources(here):
-        told = [f"{one.name}: {one.first} where the run was started, {one.second} on the node" for one in differences]
+def _refuse_other(origin: Provenance, on_node: Provenance) -> None:
+    if differences := origin.other_sources(on_node):
+        problems = [
+            f"{difference.name}: {difference.first} where the run was started, {difference.second} on the node"
+            for difference in differences
+        ]
         raise StackError(
-            listing(f"the node {os.uname().nodename} cannot run cells of this run", told),
+            listing(f"the node {os.uname().nodename} cannot run cells of this run", problems),
             cause="its environment is another, or it cannot read the same files",
             next_step="give all nodes the same image or environment, and start the run from within it",
         )

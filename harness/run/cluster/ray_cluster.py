@@ -41,7 +41,7 @@ class NodeResources:
             (self.memory_bytes, demand.memory_bytes),
             *([(self.gpus, demand.gpus)] if demand.gpus else []),
         ]
-        return min(there // asked for there, asked in pairs)
+        return min(available // requested for available, requested in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,13 @@ class RayCluster:
     def nodes(self) -> tuple[NodeResources, ...]:
         """The living nodes that run tasks."""
         alive = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        found = [
+        resources = [
             NodeResources(
-                cpus=int(one.get("CPU", 0)), gpus=int(one.get("GPU", 0)), memory_bytes=int(one.get("memory", 0))
+                cpus=int(node.get("CPU", 0)), gpus=int(node.get("GPU", 0)), memory_bytes=int(node.get("memory", 0))
             )
-            for one in alive
+            for node in alive
         ]
-        return tuple(node for node in found if node.cpus > 0)
+        return tuple(node for node in resources if node.cpus > 0)
 
     @property
     def has_gpu(self) -> bool:
@@ -81,7 +81,7 @@ class RayCluster:
 
 
 def demand_of(nodes: Sequence[NodeResources], *, jobs: int | None, gpus: int, memory_bytes: int) -> Demand:
-    """What a task asks for, so that the smallest node can run one.
+    """What a task requests, so that the smallest node can run one.
 
     Args:
         jobs: Cells at the same time in a task; None for as many as the smallest node has processors, at most four.
@@ -93,9 +93,9 @@ def demand_of(nodes: Sequence[NodeResources], *, jobs: int | None, gpus: int, me
     """
     able = [node for node in nodes if node.gpus >= gpus and node.cpus >= (jobs or 1)]
     if not able:
-        there = ", ".join(f"{node.cpus} CPUs and {node.gpus} GPUs" for node in nodes) or "none"
+        described = ", ".join(f"{node.cpus} CPUs and {node.gpus} GPUs" for node in nodes) or "none"
         raise StackError(
-            f"no node of the cluster has {jobs or 1} CPUs and {gpus} GPUs; its nodes: {there}",
+            f"no node of the cluster has {jobs or 1} CPUs and {gpus} GPUs; its nodes: {described}",
             cause="the nodes have not joined yet, or --jobs is too large",
             next_step="see `ray status`, and run the same command again",
         )

@@ -92,12 +92,12 @@ class RayExecutor:
 
     def _take(self, stream: Any, running: dict[Any, _Running], listener: ClusterListener) -> None:
         """Take the next that a batch says; at its end, what is left of it."""
-        one = running[stream]
+        finished = running[stream]
         try:
             message = self.cluster.ray.get(next(stream))
         except StopIteration:
             del running[stream]
-            self._leave(one, "its task ended before its last cell", running, listener)
+            self._leave(finished, "its task ended before its last cell", running, listener)
         except self.cluster.ray.exceptions.RayTaskError as error:
             del running[stream]
             raise HarnessError(
@@ -112,13 +112,13 @@ class RayExecutor:
             ) from error
         except self.cluster.ray.exceptions.RayError as error:
             del running[stream]
-            self._leave(one, _lost(error), running, listener)
+            self._leave(finished, _lost(error), running, listener)
         else:
-            _heard(message, one, listener)
+            _handle_message(message, finished, listener)
 
-    def _leave(self, one: _Running, why: str, running: dict[Any, _Running], listener: ClusterListener) -> None:
+    def _leave(self, lost: _Running, why: str, running: dict[Any, _Running], listener: ClusterListener) -> None:
         """A batch is over: run again what was lost of it, unless that happened too often."""
-        left = one.batch.after_loss(one.outcomes)
+        left = lost.batch.after_loss(lost.outcomes)
         if not left.cells:
             return
         where = f"{len(left.cells)} of the cells of a batch were lost ({why}), such as {left.cells[0].id}"
@@ -153,16 +153,16 @@ def _run_remotely(
     yield from run_batch(job, batch, prior, lambda label: bytes(ray.get(files[label][0])))
 
 
-def _heard(message: NodeMessage, one: _Running, listener: ClusterListener) -> None:
+def _handle_message(message: NodeMessage, running: _Running, listener: ClusterListener) -> None:
     match message.kind:
         case MessageKind.OUTCOME:
             outcome = Outcome.from_json(json.loads(message.content)).as_declared()
-            one.outcomes.append(outcome)
+            running.outcomes.append(outcome)
             listener.on_outcome(outcome)
         case MessageKind.STARTED:
             listener.on_started(Cell.parse(message.content))
         case MessageKind.MACHINE:
-            one.begun = True
+            running.begun = True
             listener.on_machine(Machine.from_json(message.content))
         case MessageKind.WARNING:
             listener.on_warning(message.content)
@@ -203,10 +203,10 @@ class _Waiting:
 
     def look(self, running: Any) -> None:
         """Nothing is said while a batch runs."""
-        if any(one.begun for one in running):
+        if any(batch.begun for batch in running):
             self._since = time.monotonic()
         elif time.monotonic() - self._since > _PATIENCE_SECONDS:
             self._since = time.monotonic()
             nodes = self._cluster.nodes()
-            told = f"{len(nodes)} with {sum(node.cpus for node in nodes)} CPUs" if nodes else "none"
-            self._listener.on_warning(f"no batch has started for {_PATIENCE_SECONDS:.0f} s; living nodes: {told}")
+            living = f"{len(nodes)} with {sum(node.cpus for node in nodes)} CPUs" if nodes else "none"
+            self._listener.on_warning(f"no batch has started for {_PATIENCE_SECONDS:.0f} s; living nodes: {living}")

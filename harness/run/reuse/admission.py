@@ -42,29 +42,37 @@ class Admission:
             Their indexes in the plan.
         """
         self._admitted = {index: batch for index, batch in self._admitted.items() if _left(batch, settled)}
-        found: list[int] = []
-        done = frozenset(settled)
+        admitted: list[int] = []
+        settled_cells = frozenset(settled)
         for index, batch in list(self._waiting.items()):
             if len(self._admitted) >= self._jobs:
                 break
             left = _left(batch, settled)
             if not left:
                 del self._waiting[index]
-            elif batch.foreign() <= done and not self._may_be_spared(left, settled):
+            elif batch.foreign() <= settled_cells and not self._may_be_spared(left, settled):
                 self._admitted[index] = self._waiting.pop(index)
                 self.may_run.update(cell.number for cell in batch.cells)
-                found.append(index)
-        return found
+                admitted.append(index)
+        return admitted
 
     def _may_be_spared(self, left: Iterable[PlannedCell], settled: Collection[int]) -> bool:
         """Whether what runs may show that one of these cells need not run."""
         waiting = self._with_cells(left)
         running = self._with_cells(cell for batch in self._admitted.values() for cell in _left(batch, settled))
-        return any(self._reuse.probably_alike(one, other) for one in waiting for other in running)
+        return any(
+            self._reuse.probably_alike(waiting_cell, running_cell)
+            for waiting_cell in waiting
+            for running_cell in running
+        )
 
     def _with_cells(self, planned: Iterable[PlannedCell]) -> list[tuple[Cell, Mapping[str, Any]]]:
         """The cells with their requests; what finds out an order of registrations is none."""
-        return [(self._cells[one.number], one.request) for one in planned if one.number in self._cells]
+        return [
+            (self._cells[planned_cell.number], planned_cell.request)
+            for planned_cell in planned
+            if planned_cell.number in self._cells
+        ]
 
 
 def _left(batch: ReleaseBatch, settled: Collection[int]) -> list[PlannedCell]:

@@ -46,7 +46,7 @@ class DependencyKind(StrEnum):
     REGISTRY = "registrations"
     """Components as JSON; which modules are imported for them, and in which order."""
     BESIDE = "beside the package"
-    """The names beside `funasr`, where every import looks first."""
+    """The names next to `funasr`, where every import looks first."""
     DATA = "data files"
     """The paths of all files that are no source."""
 
@@ -77,7 +77,7 @@ class CodeUsed:
         try:
             texts = {name: tuple(map(_text, data[name])) for name in ("modules", "sought", "texts", "folders")}
             entered = tuple((_text(path), _text(name)) for path, name in data["entered"])
-            registry = tuple(dict(one) for one in data["registry"])
+            registry = tuple(dict(registered) for registered in data["registry"])
             return cls(**texts, entered=entered, registry=registry, refused=_text(data["refused"]))
         except (KeyError, TypeError, ValueError):
             raise NotReusable("what it used was not recorded") from None
@@ -120,25 +120,25 @@ def fingerprint(used: CodeUsed, outcome: Outcome, release: ReleaseSeen) -> Finge
     if used.refused:
         raise NotReusable(used.refused)
     needs = list(dict.fromkeys(_needs(used, outcome, release)))
-    found = {need: release.value(need) for need in needs}
+    values = {need: release.value(need) for need in needs}
     for kind, name in needs:
-        if kind is DependencyKind.REGISTRY and json.loads(found[kind, name]) not in [
-            _plain(one) for one in used.registry
+        if kind is DependencyKind.REGISTRY and json.loads(values[kind, name]) not in [
+            _plain(registered) for registered in used.registry
         ]:
             raise NotReusable("its registrations are not those that its files show")
-        if kind is DependencyKind.MODULE and found[kind, name].endswith((".so", ".pyd", ".pyc")):
-            raise NotReusable(f"{found[kind, name]} has no source")
-    return found
+        if kind is DependencyKind.MODULE and values[kind, name].endswith((".so", ".pyd", ".pyc")):
+            raise NotReusable(f"{values[kind, name]} has no source")
+    return values
 
 
-def equals(wanted: Fingerprint, release: ReleaseSeen) -> bool:
+def equals(recorded: Fingerprint, release: ReleaseSeen) -> bool:
     """Whether everything has the same value in another release."""
-    return all(release.value(need) == known for need, known in wanted.items())
+    return all(release.value(need) == known for need, known in recorded.items())
 
 
-def differences(wanted: Fingerprint, release: ReleaseSeen) -> list[tuple[DependencyKind, str]]:
+def differences(recorded: Fingerprint, release: ReleaseSeen) -> list[tuple[DependencyKind, str]]:
     """What has another value in that release."""
-    return [need for need, known in wanted.items() if release.value(need) != known]
+    return [need for need, known in recorded.items() if release.value(need) != known]
 
 
 def value(need: tuple[DependencyKind, str], release: ReleaseSeen) -> str:
@@ -176,8 +176,8 @@ def _unit(files: ReleaseFiles, kind: DependencyKind, name: str) -> CodeUnit | No
 def _needs(used: CodeUsed, outcome: Outcome, release: ReleaseSeen) -> Iterator[tuple[DependencyKind, str]]:
     yield DependencyKind.BESIDE, ""
     yield DependencyKind.DATA, ""
-    for one in used.registry:
-        yield DependencyKind.REGISTRY, json.dumps([name.partition("/")[::2] for name in one.get("modules", {})])
+    for registered in used.registry:
+        yield DependencyKind.REGISTRY, json.dumps([name.partition("/")[::2] for name in registered.get("modules", {})])
     for name in used.sought:
         yield DependencyKind.MODULE, name
     units = list(_units(used, release))
@@ -190,7 +190,7 @@ def _needs(used: CodeUsed, outcome: Outcome, release: ReleaseSeen) -> Iterator[t
 
 
 def _units(used: CodeUsed, release: ReleaseSeen) -> Iterator[tuple[DependencyKind, str]]:
-    """The parts of source files that ran; a whole file where they cannot be told."""
+    """The parts of source files that ran; a whole file where the parts are not known."""
     for path in used.modules:
         units = release.files.units(path)
         if units is None or units.on_import is None:
@@ -242,5 +242,5 @@ def _registry(name: str, release: ReleaseSeen) -> str:
     return json.dumps(_plain(importer.import_order(install_dir, pairs, release.order)))
 
 
-def _plain(found: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(found))
+def _plain(registered: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(registered))

@@ -50,11 +50,11 @@ def impact(known: Iterable[KnownOutcome], before: ReleaseSeen, after: ReleaseSee
     """
     cells: dict[tuple[str, Check], set[str]] = defaultdict(set)
     parts: dict[tuple[str, Check], dict[ReachedPart, None]] = defaultdict(dict)
-    for one in known:
-        cell = one.outcome.cell
+    for known_outcome in known:
+        cell = known_outcome.outcome.cell
         place = (cell.variant or "", cell.check)
         cells[place].add(cell.id)
-        parts[place].update(dict.fromkeys(_changed(one.fingerprint, before, after)))
+        parts[place].update(dict.fromkeys(_changed(known_outcome.fingerprint, before, after)))
     return tuple(
         CheckImpact(
             variant=variant, check=check, cells=len(cells[variant, check]), reached=tuple(parts[variant, check])
@@ -63,10 +63,10 @@ def impact(known: Iterable[KnownOutcome], before: ReleaseSeen, after: ReleaseSee
     )
 
 
-def _changed(found: Fingerprint, before: ReleaseSeen, after: ReleaseSeen) -> list[ReachedPart]:
+def _changed(recorded: Fingerprint, before: ReleaseSeen, after: ReleaseSeen) -> list[ReachedPart]:
     return [
         ReachedPart(kind=need[0], name="" if need[0] in _RELATIVE else need[1])
-        for need, known in found.items()
+        for need, known in recorded.items()
         if need[0] not in _ALWAYS_OTHER
         and (value(need, before) if need[0] in _RELATIVE else known) != value(need, after)
     ]

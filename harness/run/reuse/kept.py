@@ -43,14 +43,14 @@ class KnownOutcome:
 
     def to_json(self) -> dict[str, Any]:
         """The record as a file holds it."""
-        found = [[kind, name, value] for (kind, name), value in self.fingerprint.items()]
-        return {"outcome": self.outcome.to_json(), "fingerprint": found}
+        rows = [[kind, name, value] for (kind, name), value in self.fingerprint.items()]
+        return {"outcome": self.outcome.to_json(), "fingerprint": rows}
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
         """Read what `to_json` wrote; what has not its form raises one of several exceptions."""
-        found = {(DependencyKind(kind), str(name)): str(value) for kind, name, value in data["fingerprint"]}
-        return cls(outcome=Outcome.from_json(data["outcome"]).as_declared(), fingerprint=found)
+        recorded = {(DependencyKind(kind), str(name)): str(value) for kind, name, value in data["fingerprint"]}
+        return cls(outcome=Outcome.from_json(data["outcome"]).as_declared(), fingerprint=recorded)
 
 
 class KeptOutcomes:
@@ -78,7 +78,7 @@ class KeptOutcomes:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = {"schema": _SCHEMA, "known": [one.to_json() for one in known[-MOST_OF_A_KIND:]]}
+        data = {"schema": _SCHEMA, "known": [outcome.to_json() for outcome in known[-MOST_OF_A_KIND:]]}
         replace_file(path, gzip.compress(json.dumps(data).encode(), mtime=0), durable=False)
 
     def load_orders(self) -> dict[str, Registrations]:
@@ -94,7 +94,7 @@ class KeptOutcomes:
         except _DAMAGED:
             return {}
 
-    def save_orders(self, found: Mapping[str, Registrations]) -> None:
+    def save_orders(self, orders: Mapping[str, Registrations]) -> None:
         """Keep these as well.
 
         Raises:
@@ -102,7 +102,7 @@ class KeptOutcomes:
         """
         path = self.path(_ORDERS)
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = {"orders": {**self.load_orders(), **found}}
+        data = {"orders": {**self.load_orders(), **orders}}
         replace_file(path, gzip.compress(json.dumps(data).encode(), mtime=0), durable=False)
 
     def prune(self) -> None:
@@ -129,6 +129,6 @@ def all_kept(cache: Path) -> Iterator[KnownOutcome]:
 def _read(path: Path) -> list[KnownOutcome]:
     try:
         data = json.loads(gzip.decompress(path.read_bytes()))
-        return [KnownOutcome.from_json(one) for one in data["known"]] if data["schema"] == _SCHEMA else []
+        return [KnownOutcome.from_json(record) for record in data["known"]] if data["schema"] == _SCHEMA else []
     except _DAMAGED:
         return []

@@ -69,38 +69,38 @@ class ReleaseFiles:
 
     def module(self, name: str) -> str:
         """The path of the file that `import name` executes; empty if there is none, and a folder's without a file."""
-        place, found = "", ""
+        place, path = "", ""
         for part in name.split("."):
-            if found and not found.endswith("/") and "__init__." not in found:
+            if path and not path.endswith("/") and "__init__." not in path:
                 return ""
             place = f"{place}/{part}" if place else part
-            found = self._module_at(place)
-            if not found:
+            path = self._module_at(place)
+            if not path:
                 return ""
-        return found
+        return path
 
     def _module_at(self, place: str) -> str:
         if place not in self._modules:
             above = f"{self.install_dir}/"
             candidates = [f"{place}/__init__{suffix}" for suffix in _in_order]
             candidates += [f"{place}{suffix}" for suffix in _in_order]
-            files = (one for one in candidates if os.path.isfile(above + one))  # noqa: PTH113 - strings: it is often asked
+            files = (candidate for candidate in candidates if os.path.isfile(above + candidate))  # noqa: PTH113 - strings: it is often asked
             folder = f"{place}/" if os.path.isdir(above + place) else ""  # noqa: PTH112
             self._modules[place] = next(files, folder)
         return self._modules[place]
 
     @cached_property
     def beside(self) -> str:
-        """What lies beside the package, where `import` looks for every module first."""
+        """The names next to the package, where `import` looks for every module first."""
         return self.folder(".")
 
     @cached_property
     def data_files(self) -> str:
         """The paths of files that are no Python source: code may look whether one exists."""
-        found = [
+        paths = [
             os.path.relpath(os.path.join(folder, name), self.install_dir)  # noqa: PTH118
             for folder, _, names in os.walk(self.install_dir / "funasr")
             for name in names
             if not name.endswith((".py", ".pyc"))
         ]
-        return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()
+        return hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest()

@@ -70,13 +70,13 @@ class Reuse:
         folders: Mapping[str, Path],
         *,
         seed: int,
-        kept: KeptOutcomes | None = None,
+        kept_outcomes: KeptOutcomes | None = None,
     ) -> None:
         """See the module.
 
         Args:
             releases: By label, and `folders` with where each is installed.
-            seed: Of the draw of cells that run all the same.
+            seed: Of the draw of cells that run nevertheless.
             kept: What earlier runs found out; None for what this run finds out alone.
         """
         self._releases = {
@@ -86,7 +86,7 @@ class Reuse:
         }
         self._orders: dict[str, FullImport] = {}
         self._new_orders: dict[str, Registrations] = {}
-        self._kept = kept
+        self._kept = kept_outcomes
         self._known: dict[str, list[KnownOutcome]] = {}
         self._new: dict[str, Check] = {}
         """By key, the check of cells of which this run found out something."""
@@ -107,10 +107,10 @@ class Reuse:
 
     def known_orders(self) -> Mapping[str, Registrations]:
         """By release, in which order a full import registers components, as earlier runs found out."""
-        kept = self._kept.load_orders() if self._kept else {}
-        found = {label: kept.get(files.install_dir.name, ()) for label, files in self._releases.items()}
-        self._orders |= {label: FullImport(rows) for label, rows in found.items() if rows}
-        return found
+        stored_orders = self._kept.load_orders() if self._kept else {}
+        orders = {label: stored_orders.get(files.install_dir.name, ()) for label, files in self._releases.items()}
+        self._orders |= {label: FullImport(rows) for label, rows in orders.items() if rows}
+        return orders
 
     def learn_import(self, outcome: Outcome) -> None:
         """Take the order of registrations from an `import` check that passed."""
@@ -124,12 +124,12 @@ class Reuse:
     def _remember(self, release: str, evidence: Mapping[str, Any]) -> Registrations:
         try:
             rows = evidence[registry.EVIDENCE]["registrations"]
-            found = tuple((str(table), str(name), str(module)) for table, name, module, *_ in rows)
+            registrations = tuple((str(table), str(name), str(module)) for table, name, module, *_ in rows)
         except (KeyError, TypeError, ValueError):
-            found = ()
-        self._orders[release] = FullImport(found)
+            registrations = ()
+        self._orders[release] = FullImport(registrations)
         self._seen.pop(release, None)
-        return found
+        return registrations
 
     def learn(self, outcome: Outcome, request: Mapping[str, Any], used: Any) -> None:
         """Take the outcome of a cell that ran; `used` is what it recorded."""
@@ -138,17 +138,17 @@ class Reuse:
             return
         release, shared = self._release(cell), self._key(cell, request)
         known = self._known_of(shared)
-        predicted = next((one for one in known if equals(one.fingerprint, release)), None)
+        predicted = next((candidate for candidate in known if equals(candidate.fingerprint, release)), None)
         self._sample.ran(cell, predicted is not None)
         if predicted is not None:
             self._compare(predicted.outcome, outcome)
         try:
-            found = fingerprint(CodeUsed.from_json(used), outcome, release)
+            recorded = fingerprint(CodeUsed.from_json(used), outcome, release)
         except NotReusable as why:
             self.count.refused[str(why)] += 1
             return
-        if all(one.fingerprint != found for one in known):
-            self._example = KnownOutcome(outcome=outcome, fingerprint=found)
+        if all(candidate.fingerprint != recorded for candidate in known):
+            self._example = KnownOutcome(outcome=outcome, fingerprint=recorded)
             known.append(self._example)
             self._new[shared] = cell.check
 
@@ -159,8 +159,8 @@ class Reuse:
         known = self._known_of(self._key(cell, request))
         first, self._tried[cell.id] = self._tried.get(cell.id, 0), len(known)
         release = self._release(cell)
-        for one in known[first:]:
-            predicted = self._carried(one.outcome, cell) if equals(one.fingerprint, release) else None
+        for candidate in known[first:]:
+            predicted = self._carried(candidate.outcome, cell) if equals(candidate.fingerprint, release) else None
             if predicted is None:
                 continue
             if self._sample.draws(cell):
@@ -170,22 +170,22 @@ class Reuse:
             return predicted
         return None
 
-    def probably_alike(self, one: tuple[Cell, Mapping[str, Any]], other: tuple[Cell, Mapping[str, Any]]) -> bool:
+    def probably_alike(self, first: tuple[Cell, Mapping[str, Any]], second: tuple[Cell, Mapping[str, Any]]) -> bool:
         """Whether a cell need probably not run once another has, given each with its request.
 
         They are alike in everything that a cell of this kind is known to have used, or one of another kind.
         """
-        cells = one[0], other[0]
+        cells = first[0], second[0]
         if not all(self.answers(cell) and cell.release in self._releases for cell in cells):
             return False
-        shared = self._key(*one)
-        if self._sample.has(one[0]) or shared != self._key(*other):
+        shared = self._key(*first)
+        if self._sample.has(first[0]) or shared != self._key(*second):
             return False
         example = next(reversed(self._known_of(shared)), self._example)
         if example is None:
             return False
-        here, there = map(self._release, cells)
-        return all(here.value(need) == there.value(need) for need in example.fingerprint)
+        first_release, second_release = map(self._release, cells)
+        return all(first_release.value(need) == second_release.value(need) for need in example.fingerprint)
 
     def take_back(self) -> list[Cell]:
         """Cells that were reused of a check that has turned out not to be reusable, and of those that depend on it."""

@@ -164,8 +164,8 @@ def _is_plainly_decorated(definition: _Definition | ast.ClassDef) -> bool:
 def _drop_docstrings(node: ast.AST) -> None:
     if isinstance(node, ast.Module | ast.ClassDef | _Definition):
         match node.body:
-            case [ast.Expr(value=ast.Constant(value=str())), *rest]:
-                node.body = rest or [ast.Pass()]
+            case [ast.Expr(value=ast.Constant(value=str())), *statements]:
+                node.body = statements or [ast.Pass()]
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
             _drop_docstrings(child)
@@ -195,8 +195,8 @@ class _Words:
 
 def _unit(nodes: Sequence[ast.AST], words: _Words) -> CodeUnit:
     text = "\n".join(ast.dump(node) for node in nodes)
-    everything = [each for node in nodes for each in ast.walk(node)] if words.reads else []
-    reads = {read for each in everything if (read := _read(each))}
+    everything = [child for node in nodes for child in ast.walk(node)] if words.reads else []
+    reads = {read for child in everything if (read := _read(child))}
     if SOURCES in reads and not _reads_sources(everything):
         reads = reads - {SOURCES}
     if VERSION in reads and _only_compares(nodes):
@@ -209,7 +209,9 @@ def _unit(nodes: Sequence[ast.AST], words: _Words) -> CodeUnit:
 def _reads_sources(nodes: Iterable[ast.AST]) -> bool:
     """Whether the source of a function is read otherwise than by what decorates it, whose body is here as well."""
     definitions = [node for node in nodes if isinstance(node, _Definition | ast.ClassDef)]
-    decorating = {id(each) for one in definitions for part in one.decorator_list for each in ast.walk(part)}
+    decorating = {
+        id(child) for definition in definitions for part in definition.decorator_list for child in ast.walk(part)
+    }
     return any(id(node) not in decorating and _read(node) == SOURCES for node in nodes)
 
 
@@ -222,7 +224,7 @@ def _read(node: ast.AST) -> str:
         case ast.Attribute(attr="__version__") | ast.alias(name="__version__", asname=str()):
             return VERSION
         case ast.Call(args=arguments) if any(
-            isinstance(one, ast.Constant) and one.value == "__version__" for one in arguments
+            isinstance(argument, ast.Constant) and argument.value == "__version__" for argument in arguments
         ):
             return VERSION
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in _SEARCHES:
@@ -248,13 +250,13 @@ def _searches_elsewhere(arguments: Sequence[ast.expr]) -> bool:
 
 
 def _only_compares(nodes: Sequence[ast.AST]) -> bool:
-    found = [ast.dump(node) for node in nodes]
+    dumped = [ast.dump(node) for node in nodes]
     compares = [ast.dump(node) for node in ast.parse(_COMPARISON).body]
     leaves = [ast.dump(node) for node in ast.parse("if disable:\n    return\n").body]
-    return found in (compares, leaves + compares)
+    return dumped in (compares, leaves + compares)
 
 
 def _only_announces(nodes: Sequence[ast.AST]) -> bool:
     start = ast.parse(_ANNOUNCEMENT).body
     begins = [ast.dump(node) for node in nodes[: len(start)]] == [ast.dump(node) for node in start]
-    return begins and not any(_read(each) == VERSION for node in nodes[len(start) :] for each in ast.walk(node))
+    return begins and not any(_read(child) == VERSION for node in nodes[len(start) :] for child in ast.walk(node))

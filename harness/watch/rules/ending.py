@@ -81,49 +81,52 @@ def _last_lines(ended: Ended) -> list[str]:
 
 def _is_overflow(ended: Ended) -> bool:
     """Whether `math.exp` of the averaged loss ended the trainer, where it prints the perplexity."""
-    return "OverflowError: math range error" in ended.exception and any("math.exp" in one for one in ended.traceback)
+    return "OverflowError: math range error" in ended.exception and any("math.exp" in line for line in ended.traceback)
 
 
 def _when(rank: RankState) -> str:
     return f"after step {rank.steps}" if rank.steps else "before its first step"
 
 
-def _post_mortem(found: PostMortem | None) -> Iterator[str]:
-    if found is None:
+def _post_mortem(post_mortem: PostMortem | None) -> Iterator[str]:
+    if post_mortem is None:
         return
-    lengths = [one.frames for one in found.batch if one.frames is not None]
-    if lengths and found.padded_frames:
-        padding = 1 - sum(lengths) / found.padded_frames
-        longest = max(found.batch, key=lambda one: one.frames or 0)
+    lengths = [utterance.frames for utterance in post_mortem.batch if utterance.frames is not None]
+    if lengths and post_mortem.padded_frames:
+        padding = 1 - sum(lengths) / post_mortem.padded_frames
+        longest = max(post_mortem.batch, key=lambda utterance: utterance.frames or 0)
         yield (
-            f"{found.phase}: a batch of {len(found.batch)} utterances, the longest {longest.frames} frames "
+            f"{post_mortem.phase}: a batch of {len(post_mortem.batch)} utterances, the longest {longest.frames} frames "
             f"({longest.key}), {padding:.0%} padding"
         )
     else:
-        yield f"in the phase: {found.phase}"
+        yield f"in the phase: {post_mortem.phase}"
     parts = {
-        "weights": found.weights,
-        "gradients": found.gradients,
-        "optimizer state": found.optimizer_state,
-        "activations and the rest": found.other,
+        "weights": post_mortem.weights,
+        "gradients": post_mortem.gradients,
+        "optimizer state": post_mortem.optimizer_state,
+        "activations and the rest": post_mortem.other,
     }
     known = [f"{name} {size(value)}" for name, value in parts.items() if value is not None]
     if known:
         yield f"memory: {', '.join(known)}"
-    if found.reserved is not None and found.allocated is not None:
-        yield f"reserved and not used: {size(found.reserved - found.allocated)} of {size(found.reserved)}"
-    if found.wanted is not None:
-        yield f"the allocation that was refused: {size(found.wanted)}"
+    if post_mortem.reserved is not None and post_mortem.allocated is not None:
+        yield (
+            f"reserved and not used: {size(post_mortem.reserved - post_mortem.allocated)} of "
+            f"{size(post_mortem.reserved)}"
+        )
+    if post_mortem.wanted is not None:
+        yield f"the allocation that was refused: {size(post_mortem.wanted)}"
 
 
 def _what_fits(rank: RankState) -> str:
     """The largest batch that did fit, as an upper bound for the next try."""
     fitted = max(
-        (one.utterances * one.frames for step in rank.recent for one in step.forwards),
+        (forward.utterances * forward.frames for step in rank.recent for forward in step.forwards),
         default=0,
     )
-    found = rank.ended.post_mortem if rank.ended else None
-    refused = found.padded_frames if found else None
+    post_mortem = rank.ended.post_mortem if rank.ended else None
+    refused = post_mortem.padded_frames if post_mortem else None
     if fitted and refused and fitted < refused:
         return (
             f"the largest batch that fitted had {fitted} padded frames, this one {refused}: lower "

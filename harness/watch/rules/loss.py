@@ -62,14 +62,14 @@ def _not_finite(rank: RankState) -> Iterator[WatchFinding]:
     bad = rank.first_not_finite
     if bad is None:
         return
-    taken = [step for step in rank.recent if step.step >= bad.step and not step.skipped]
-    still = bool(taken) and not is_finite(taken[-1]) and len(taken) > 1
+    steps_taken = [step for step in rank.recent if step.step >= bad.step and not step.skipped]
+    still_not_finite = bool(steps_taken) and not is_finite(steps_taken[-1]) and len(steps_taken) > 1
     norm = f", gradient norm {bad.gradient_norm:g}" if bad.gradient_norm is not None else ""
     yield WatchFinding(
-        severity=Severity.BROKEN if still or not bad.skipped else Severity.MINOR,
+        severity=Severity.BROKEN if still_not_finite or not bad.skipped else Severity.MINOR,
         rule="loss-not-finite",
         message="the loss is not a number any more, and so are the weights from this step on: nothing is learned"
-        if still or not bad.skipped
+        if still_not_finite or not bad.skipped
         else "the loss of a step was not finite; the trainer left the step out",
         step=bad.step,
         rank=rank.rank,
@@ -80,18 +80,21 @@ def _not_finite(rank: RankState) -> Iterator[WatchFinding]:
 
 
 def _losses(step: TrainingStep) -> str:
-    return ", ".join(f"{one.loss:g}" for one in step.forwards if one.loss is not None)
+    return ", ".join(f"{forward.loss:g}" for forward in step.forwards if forward.loss is not None)
 
 
 def _of_batch(step: TrainingStep) -> Iterator[str]:
     if step.forwards:
-        one = step.forwards[-1]
-        yield f"its batch: {one.utterances} utterances, the longest {one.frames} frames and {one.tokens} tokens"
+        forward = step.forwards[-1]
+        yield (
+            f"its batch: {forward.utterances} utterances, the longest {forward.frames} frames and "
+            f"{forward.tokens} tokens"
+        )
 
 
 def _overflow(rank: RankState) -> Iterator[WatchFinding]:
     for step in rank.recent:
-        largest = max((one.loss for one in step.forwards if one.loss is not None), default=0.0)
+        largest = max((forward.loss for forward in step.forwards if forward.loss is not None), default=0.0)
         if CLOSE_TO_OVERFLOW * LARGEST_EXPONENT < largest < math.inf:
             over = largest > LARGEST_EXPONENT
             yield WatchFinding(
@@ -152,7 +155,7 @@ def _start(rank: RankState, training: TrainingStarted) -> Iterator[WatchFinding]
     uniform, first = uniform_loss(training), rank.first[:FIRST_STEPS]
     if uniform is None or not training.initialised_from or training.first_epoch or len(first) < FIRST_STEPS:
         return
-    level = mean([one for step in first for one in losses_per_token(step, training)])
+    level = mean([loss for step in first for loss in losses_per_token(step, training)])
     if level is None or not math.isfinite(level) or level < AS_RANDOM * uniform:
         return
     yield WatchFinding(
@@ -216,23 +219,23 @@ def _not_learning(rank: RankState, training: TrainingStarted, ended: bool) -> It
 
 def _tests(rank: RankState, ended: bool) -> list[int]:
     """The steps after which a test is made."""
-    at, found = FIRST_TEST, []
-    while at <= rank.steps:
-        found.append(at)
-        at *= 2
-    if ended and found and rank.steps >= 1.5 * found[-1]:
-        found.append(rank.steps)
-    return found
+    test_step, tests = FIRST_TEST, []
+    while test_step <= rank.steps:
+        tests.append(test_step)
+        test_step *= 2
+    if ended and tests and rank.steps >= 1.5 * tests[-1]:
+        tests.append(rank.steps)
+    return tests
 
 
 def _level(rank: RankState, last: int) -> _Level | None:
     curve = rank.ratios
-    chosen = [(step, one) for step, one in zip(curve.steps, curve.values, strict=True) if last / 2 < step <= last]
-    if len(chosen) < FIRST_TEST // 2 or not all(math.isfinite(one) for _, one in chosen):
+    chosen = [(step, ratio) for step, ratio in zip(curve.steps, curve.values, strict=True) if last / 2 < step <= last]
+    if len(chosen) < FIRST_TEST // 2 or not all(math.isfinite(ratio) for _, ratio in chosen):
         return None
     baseline = next((step.unigram for step in reversed(rank.recent) if step.unigram), 0.0)
     return _Level(
-        ratios=[one for _, one in chosen], first_step=chosen[0][0], last_step=chosen[-1][0], baseline=baseline
+        ratios=[ratio for _, ratio in chosen], first_step=chosen[0][0], last_step=chosen[-1][0], baseline=baseline
     )
 
 

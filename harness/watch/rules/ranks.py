@@ -70,29 +70,32 @@ def _batches(ranks: list[RankState]) -> Iterator[WatchFinding]:
 
 def _epochs(ranks: list[RankState]) -> Iterator[WatchFinding]:
     """An epoch that all ranks have ended, and some of them after fewer batches than others."""
-    ended = [{one.epoch: one for one in rank.epochs if not _cut_off(rank, one)} for rank in ranks]
+    ended = [
+        {epoch_end.epoch: epoch_end for epoch_end in rank.epochs if not _cut_off(rank, epoch_end)} for rank in ranks
+    ]
     for epoch in sorted(set.intersection(*map(set, ended))):
-        batches = [of[epoch].batches for of in ended]
+        batches = [ends_of_rank[epoch].batches for ends_of_rank in ended]
         if len(set(batches)) == 1:
             continue
         fewest = batches.index(min(batches))
         # Without a step, as where the last batches are too few to be accumulated, no rank waits for another.
-        apart = len({of[epoch].step for of in ended}) > 1
+        in_other_steps = len({ends_of_rank[epoch].step for ends_of_rank in ended}) > 1
         yield WatchFinding(
-            severity=Severity.BROKEN if apart else Severity.MINOR,
+            severity=Severity.BROKEN if in_other_steps else Severity.MINOR,
             rule="ranks-batches-differ",
             message=f"rank {ranks[fewest].rank} had {min(batches)} batches in epoch {epoch}, and another rank "
             f"{max(batches)}: "
             + (
                 "the last step of the others met none of its gradients, or those of another step"
-                if apart
+                if in_other_steps
                 else "the last ones of the others took part in no step"
             ),
             step=ended[fewest][epoch].step,
             rank=ranks[fewest].rank,
             evidence=tuple(
-                f"rank {rank.rank}: {of[epoch].batches} batches, step {of[epoch].step} at the end of the epoch"
-                for rank, of in zip(ranks, ended, strict=True)
+                f"rank {rank.rank}: {ends_of_rank[epoch].batches} batches, step {ends_of_rank[epoch].step} at the "
+                "end of the epoch"
+                for rank, ends_of_rank in zip(ranks, ended, strict=True)
             ),
             remedy=_EQUAL_BATCHES,
         )
@@ -140,7 +143,10 @@ def _broke_off_apart(ranks: list[RankState]) -> Iterator[WatchFinding]:
     """All ranks took the same number of steps and broke off, and only some of them had ended the epoch by then."""
     if len({rank.steps for rank in ranks}) > 1 or any(rank.ended and rank.ended.how == "finished" for rank in ranks):
         return
-    last = {rank.rank: max((one.epoch for one in rank.epochs if not _cut_off(rank, one)), default=-1) for rank in ranks}
+    last = {
+        rank.rank: max((epoch_end.epoch for epoch_end in rank.epochs if not _cut_off(rank, epoch_end)), default=-1)
+        for rank in ranks
+    }
     if len(set(last.values())) < 2:
         return
     ahead, behind = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
@@ -158,19 +164,20 @@ def _broke_off_apart(ranks: list[RankState]) -> Iterator[WatchFinding]:
 def _broke_off_in_a_further_batch(ranks: list[RankState]) -> Iterator[WatchFinding]:
     """One rank had no further batch in the epoch, and another one failed in one."""
     for rank in ranks:
-        done = rank.loader_ended
-        if done is None or _reads_in_parts(rank):
+        loader_ended = rank.loader_ended
+        if loader_ended is None or _reads_in_parts(rank):
             continue
         for other in ranks:
-            if other is not rank and _in_a_further_batch(other, done):
+            if other is not rank and _in_a_further_batch(other, loader_ended):
                 yield WatchFinding(
                     severity=Severity.BROKEN,
                     rule="ranks-batches-differ",
-                    message=f"the training broke off when rank {rank.rank} had no further batch in epoch {done.epoch} "
+                    message=f"the training broke off when rank {rank.rank} had no further batch in epoch "
+                    f"{loader_ended.epoch} "
                     f"and rank {other.rank} was in one: the ranks have different numbers of batches",
                     step=other.steps,
                     rank=other.rank,
-                    evidence=(f"rank {rank.rank}: {done.batches} batches",),
+                    evidence=(f"rank {rank.rank}: {loader_ended.batches} batches",),
                     remedy=_EQUAL_BATCHES,
                 )
                 return
@@ -178,20 +185,20 @@ def _broke_off_in_a_further_batch(ranks: list[RankState]) -> Iterator[WatchFindi
 
 def _reads_in_parts(rank: RankState) -> bool:
     """Whether an epoch has several loaders (`data_split_num`): the end of one is not that of the epoch."""
-    given = mapping(rank.training.in_force.get("dataset_conf")) if rank.training else {}
-    return (number(given.get("data_split_num", 1)) or 0) != 1
+    dataset_conf = mapping(rank.training.in_force.get("dataset_conf")) if rank.training else {}
+    return (number(dataset_conf.get("data_split_num", 1)) or 0) != 1
 
 
-def _in_a_further_batch(rank: RankState, done: LoaderEnded) -> bool:
+def _in_a_further_batch(rank: RankState, loader_ended: LoaderEnded) -> bool:
     """Whether a rank broke off in a batch of the epoch beyond those that another one had in it."""
     ended = rank.ended
-    if ended is None or ended.how == "finished" or ended.epoch != done.epoch:
+    if ended is None or ended.how == "finished" or ended.epoch != loader_ended.epoch:
         return False
     if ended.batches is not None:
-        return ended.batches > done.batches
+        return ended.batches > loader_ended.batches
     # A crash or SIGTERM left a traceback only. All batches of the other rank have their steps here, too.
     alone = rank.training is not None and WatchSettings.of(rank.training).accum_grad == 1
-    return alone and rank.steps >= done.step and any(_PASS.search(line) for line in ended.traceback)
+    return alone and rank.steps >= loader_ended.step and any(_PASS.search(line) for line in ended.traceback)
 
 
 def _step_seconds(rank: RankState) -> float:
@@ -212,23 +219,24 @@ def _gradients(ranks: list[RankState]) -> Iterator[WatchFinding]:
         return
     first, norms = ranks[0], _norms(ranks[0])
     for other in ranks[1:]:
-        apart = [
+        different_steps = [
             step
             for step, norm in _norms(other).items()
             if step in norms and not math.isclose(norm, norms[step], rel_tol=NORM_TOLERANCE)
         ]
-        if len(apart) >= SEVERAL:
-            at = apart[0]
+        if len(different_steps) >= SEVERAL:
+            first_step = different_steps[0]
             yield WatchFinding(
                 severity=Severity.BROKEN,
                 rule="ranks-drift",
                 message=f"ranks {first.rank} and {other.rank} take steps with different gradients: their models drift "
                 "apart",
-                step=at,
+                step=first_step,
                 rank=other.rank,
                 evidence=(
-                    f"step {at}: gradient norm {norms[at]:.6g} in rank {first.rank}, {_norms(other)[at]:.6g} in rank "
-                    f"{other.rank}; {len(apart)} such steps",
+                    f"step {first_step}: gradient norm {norms[first_step]:.6g} in rank {first.rank}, "
+                    f"{_norms(other)[first_step]:.6g} in rank "
+                    f"{other.rank}; {len(different_steps)} such steps",
                 ),
                 remedy="take a release that synchronises the gradients of the last batch that is accumulated; see its "
                 "known issues",

@@ -63,16 +63,16 @@ def _leak(rank: RankState) -> Iterator[WatchFinding]:
     steps = steps[:: max(1, len(steps) // MOST_TESTED)]
     if len(steps) < GROWTH_STEPS // 2:
         return
-    every = (steps[-1].step - steps[0].step) / (len(steps) - 1)
+    steps_between = (steps[-1].step - steps[0].step) / (len(steps) - 1)
     on_gpu = steps[-1].memory.allocated is not None
     trainable = sum(group.trainable for group in rank.training.groups) if rank.training else 0
     bound = GPU_GROWTH_BYTES if on_gpu else growth_allowed(trainable * BYTES_OF_PARAMETER)
     series = [step.memory.allocated if on_gpu else step.memory.resident for step in steps]
-    if any(one is None for one in series):
+    if any(size_of_step is None for size_of_step in series):
         return
-    found = growth([float(one or 0) for one in series])
-    slope = found.slope / every
-    if slope <= bound or found.lasting / every <= bound / 2 or found.p > GROWTH_ALPHA:
+    memory_growth = growth([float(size_of_step or 0) for size_of_step in series])
+    slope = memory_growth.slope / steps_between
+    if slope <= bound or memory_growth.lasting / steps_between <= bound / 2 or memory_growth.p > GROWTH_ALPHA:
         return
     yield WatchFinding(
         severity=Severity.WRONG,
@@ -96,7 +96,7 @@ def _disk(rank: RankState) -> Iterator[WatchFinding]:
         free = shutil.disk_usage(Path(output)).free
     except OSError:
         return
-    largest = max(one for one in saved)
+    largest = max(checkpoint_bytes for checkpoint_bytes in saved)
     if free >= 2 * largest:
         return
     yield WatchFinding(
@@ -111,7 +111,7 @@ def _disk(rank: RankState) -> Iterator[WatchFinding]:
 
 
 def _last_checkpoints(rank: RankState) -> Sequence[int]:
-    return [one.bytes for one in rank.saved[-5:]]
+    return [saved.bytes for saved in rank.saved[-5:]]
 
 
 def steps_until_full(steps: Sequence[TrainingStep], card: int) -> float | None:
@@ -121,8 +121,8 @@ def steps_until_full(steps: Sequence[TrainingStep], card: int) -> float | None:
         return None
     known = known[len(known) // 2 :]
     known = known[:: max(1, len(known) // MOST_TESTED)]
-    found = growth([float(reserved or 0) for _, reserved in known])
-    every = (known[-1][0] - known[0][0]) / (len(known) - 1)
-    if found.slope <= 0 or found.lasting <= 0 or found.p > GROWTH_ALPHA:
+    reserved_growth = growth([float(reserved or 0) for _, reserved in known])
+    steps_between = (known[-1][0] - known[0][0]) / (len(known) - 1)
+    if reserved_growth.slope <= 0 or reserved_growth.lasting <= 0 or reserved_growth.p > GROWTH_ALPHA:
         return None
-    return max(0.0, (card - (known[-1][1] or 0)) / (found.slope / every))
+    return max(0.0, (card - (known[-1][1] or 0)) / (reserved_growth.slope / steps_between))

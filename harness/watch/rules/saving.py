@@ -19,7 +19,7 @@ AVERAGED = ".avg"
 
 def about_saving(state: TrainingState, ended: bool) -> Iterator[WatchFinding]:
     """All rules of this module."""
-    validated = any(one.batches for rank in state.training_ranks for one in rank.validations)
+    validated = any(validation.batches for rank in state.training_ranks for validation in rank.validations)
     for rank in state.training_ranks:
         if rank.training is None:
             continue
@@ -42,13 +42,13 @@ def _not_what_is_in_memory(rank: RankState, settings: WatchSettings) -> Iterator
         if not missing and (averaged or not saved.other_values):
             continue
         if missing:
-            what = f"lacks {_names(missing)} of the model"
+            fault = f"lacks {_names(missing)} of the model"
         else:
-            what = f"has other values in {_names(saved.other_values)} than the model in memory"
+            fault = f"has other values in {_names(saved.other_values)} than the model in memory"
         yield WatchFinding(
             severity=Severity.BROKEN,
             rule="checkpoint-not-the-model",
-            message=f"the saved checkpoint {what}: what is loaded later is not what was trained",
+            message=f"the saved checkpoint {fault}: what is loaded later is not what was trained",
             step=saved.step,
             rank=rank.rank,
             evidence=(f"{Path(saved.path).name}, {saved.tensors} tensors",),
@@ -64,19 +64,19 @@ def _names(names: tuple[str, ...]) -> str:
 
 def _best_means_nothing(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding]:
     chosen = settings.chosen_by
-    if chosen in ("", "loss") or not any(one.batches for one in rank.validations):
+    if chosen in ("", "loss") or not any(validation.batches for validation in rank.validations):
         return
-    if any(chosen in one.stats for one in rank.validations):
-        values = [one.stats.get(chosen) for one in rank.validations]
+    if any(chosen in validation.stats for validation in rank.validations):
+        values = [validation.stats.get(chosen) for validation in rank.validations]
         if len(values) < 3 or any(value for value in values):
             return
-        what = f"`{chosen}` was 0 in all {len(values)} validations"
+        fault = f"`{chosen}` was 0 in all {len(values)} validations"
     else:
-        what = f"this model computes no `{chosen}`"
+        fault = f"this model computes no `{chosen}`"
     yield WatchFinding(
         severity=Severity.WRONG,
         rule="best-by-nothing",
-        message=f"the trainer chooses the best checkpoint by `{chosen}`, and {what}: the choice means nothing",
+        message=f"the trainer chooses the best checkpoint by `{chosen}`, and {fault}: the choice means nothing",
         step=rank.validations[-1].step,
         rank=rank.rank,
         evidence=(f"statistics of a validation: {', '.join(sorted(rank.validations[-1].stats)) or 'none'}",),
@@ -86,7 +86,7 @@ def _best_means_nothing(rank: RankState, settings: WatchSettings) -> Iterator[Wa
 
 def _never_validated(rank: RankState, chosen: str) -> Iterator[WatchFinding]:
     """Epochs have passed and checkpoints were saved, and no batch was validated: as with an empty validation set."""
-    saved = any(one.tensors and not one.averaged for one in rank.saved)
+    saved = any(saved_file.tensors and not saved_file.averaged for saved_file in rank.saved)
     # The passes of a compiled model are not observed, those of its validation neither.
     observed = any(step.forwards for step in rank.recent)
     if not chosen or rank.rank or not saved or not observed or len(rank.epochs) < VALIDATED_BY:
@@ -104,35 +104,39 @@ def _never_validated(rank: RankState, chosen: str) -> Iterator[WatchFinding]:
 
 
 def _read_back(rank: RankState) -> Iterator[WatchFinding]:
-    found = rank.read_back
-    if found is None:
+    read_back = rank.read_back
+    if read_back is None:
         return
-    if found.missing or found.different:
-        named = found.missing or found.different
+    if read_back.missing or read_back.different:
+        named = read_back.missing or read_back.different
         yield WatchFinding(
             severity=Severity.BROKEN,
             rule="read-back-differs",
             message=f"the last checkpoint, loaded again, is not what was trained: {_names(named)} "
-            + ("are missing" if found.missing else "differ"),
+            + ("are missing" if read_back.missing else "differ"),
             step=rank.steps,
             rank=rank.rank,
-            evidence=(f"{Path(found.path).name}: {found.equal} of {found.tensors} tensors are equal",),
+            evidence=(f"{Path(read_back.path).name}: {read_back.equal} of {read_back.tensors} tensors are equal",),
             remedy="see the release's known issues for saving",
         )
     groups = {group.name: group for group in rank.training.groups} if rank.training else {}
-    still = [name for name, share in found.moved.items() if share == 0.0 and name in groups and groups[name].trainable]
-    if not still or not rank.steps:
+    not_moved = [
+        name for name, share in read_back.moved.items() if share == 0.0 and name in groups and groups[name].trainable
+    ]
+    if not not_moved or not rank.steps:
         return
-    everything = len(still) == len([name for name in found.moved if name in groups and groups[name].trainable])
+    everything = len(not_moved) == len([name for name in read_back.moved if name in groups and groups[name].trainable])
     yield WatchFinding(
         severity=Severity.BROKEN if everything else Severity.WRONG,
         rule="parts-not-moved",
         message="no weight has moved: nothing was trained"
         if everything
-        else f"{_names(tuple(still))}: trainable, and not one weight has moved",
+        else f"{_names(tuple(not_moved))}: trainable, and not one weight has moved",
         step=rank.steps,
         rank=rank.rank,
-        evidence=tuple(f"{name}: {share:.0%} of the tensors moved" for name, share in sorted(found.moved.items()))[:8],
+        evidence=tuple(f"{name}: {share:.0%} of the tensors moved" for name, share in sorted(read_back.moved.items()))[
+            :8
+        ],
         remedy="does the loss depend on that part? If it is to stay as it is, name it in `freeze_param`",
     )
 

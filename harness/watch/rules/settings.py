@@ -30,12 +30,12 @@ class WatchSettings:
     @classmethod
     def of(cls, training: TrainingStarted) -> WatchSettings:
         """From the recorded configuration."""
-        given = training.in_force
-        train = mapping(given.get("train_conf"))
-        optimizer, scheduler = mapping(given.get("optim_conf")), mapping(given.get("scheduler_conf"))
+        in_force = training.in_force
+        train = mapping(in_force.get("train_conf"))
+        optimizer, scheduler = mapping(in_force.get("optim_conf")), mapping(in_force.get("scheduler_conf"))
 
         def of_trainer(name: str) -> float | None:
-            return number(given.get(name, train.get(name)))
+            return number(in_force.get(name, train.get(name)))
 
         epochs, accumulated = of_trainer("max_epoch"), of_trainer("accum_grad")
         return cls(
@@ -43,9 +43,9 @@ class WatchSettings:
             accum_grad=max(1, int(accumulated or 1)),
             grad_clip=of_trainer("grad_clip"),
             learning_rate=number(optimizer.get("lr")),
-            scheduler=str(given.get("scheduler") or ""),
+            scheduler=str(in_force.get("scheduler") or ""),
             warmup_steps=number(scheduler.get("warmup_steps")),
-            chosen_by=str(given.get("avg_keep_nbest_models_type") or ""),
+            chosen_by=str(in_force.get("avg_keep_nbest_models_type") or ""),
             patience=number(train.get("early_stopping_patience")),
             train_conf=train,
         )

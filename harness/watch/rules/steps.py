@@ -46,25 +46,28 @@ def _schedule(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding
     resumed = rank.training is not None and rank.training.first_epoch
     if settings.scheduler != "warmuplr" or base is None or warmup is None or warmup < 1 or resumed:
         return
-    taken = 0
+    steps_taken = 0
     for step in rank.first:
         if step.skipped:
             continue
-        taken += 1
+        steps_taken += 1
         if not step.learning_rates or len(set(step.learning_rates)) > 1:
             return
-        ahead = SCHEDULE_SLACK + step.epoch * SCHEDULE_SLACK + (step.step - taken)
-        near = [warmup_rate(base, warmup, at) for at in range(max(1, taken - SCHEDULE_SLACK), taken + ahead + 1)]
+        ahead = SCHEDULE_SLACK + step.epoch * SCHEDULE_SLACK + (step.step - steps_taken)
+        near = [
+            warmup_rate(base, warmup, scheduled_step)
+            for scheduled_step in range(max(1, steps_taken - SCHEDULE_SLACK), steps_taken + ahead + 1)
+        ]
         rate = step.learning_rates[0]
         if not min(near) * (1 - 1e-6) <= rate <= max(near) * (1 + 1e-6):
             yield WatchFinding(
                 severity=Severity.WRONG,
                 rule="schedule-not-kept",
                 message=f"a step was taken at a learning rate of {rate:.4g}, and the schedule in force says "
-                f"{warmup_rate(base, warmup, taken):.4g}",
+                f"{warmup_rate(base, warmup, steps_taken):.4g}",
                 step=step.step,
                 rank=rank.rank,
-                evidence=(f"warmuplr, lr {base:g}, warmup_steps {warmup:g}, optimizer step {taken}",),
+                evidence=(f"warmuplr, lr {base:g}, warmup_steps {warmup:g}, optimizer step {steps_taken}",),
                 remedy="look which of lr, scheduler and warmup_steps the trainer took: the configuration in force is "
                 "in the report",
             )
@@ -87,24 +90,26 @@ def _warm_up(rank: RankState, training: TrainingStarted, settings: WatchSettings
 
 
 def _clipping(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding]:
-    bound, taken = settings.grad_clip, [step for step in rank.first if not step.skipped]
-    if bound is None or bound <= 0 or len(taken) < ENOUGH_STEPS:
+    bound, steps_taken = settings.grad_clip, [step for step in rank.first if not step.skipped]
+    if bound is None or bound <= 0 or len(steps_taken) < ENOUGH_STEPS:
         return
-    found = {step.clipped_at for step in taken}
-    if found == {None}:
+    bounds_seen = {step.clipped_at for step in steps_taken}
+    if bounds_seen == {None}:
         if rank.training is not None and rank.training.wrapped == "DeepSpeedEngine":
             return
         yield WatchFinding(
             severity=Severity.WRONG,
             rule="not-clipped",
             message=f"the gradients are not clipped, and `grad_clip: {bound:g}` is in force",
-            step=taken[-1].step,
+            step=steps_taken[-1].step,
             rank=rank.rank,
-            evidence=(f"{len(taken)} steps without a call of clip_grad_norm_",),
+            evidence=(f"{len(steps_taken)} steps without a call of clip_grad_norm_",),
             remedy="take a release whose trainer clips; see the release's known issues",
         )
         return
-    other = next((one for one in taken if one.clipped_at is not None and _apart(one.clipped_at, bound)), None)
+    other = next(
+        (step for step in steps_taken if step.clipped_at is not None and _differ(step.clipped_at, bound)), None
+    )
     if other is not None:
         yield WatchFinding(
             severity=Severity.WRONG,
@@ -116,26 +121,26 @@ def _clipping(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding
         )
 
 
-def _apart(one: float, other: float) -> bool:
-    return not math.isclose(one, other, rel_tol=CLIP_TOLERANCE)
+def _differ(first: float, second: float) -> bool:
+    return not math.isclose(first, second, rel_tol=CLIP_TOLERANCE)
 
 
 def _accumulation(rank: RankState, settings: WatchSettings) -> Iterator[WatchFinding]:
-    taken = [step for step in rank.recent if not step.skipped]
+    steps_taken = [step for step in rank.recent if not step.skipped]
     # DeepSpeed's own configuration says how many batches it accumulates.
-    if len(taken) < ENOUGH_STEPS or (rank.training is not None and rank.training.wrapped == "DeepSpeedEngine"):
+    if len(steps_taken) < ENOUGH_STEPS or (rank.training is not None and rank.training.wrapped == "DeepSpeedEngine"):
         return
-    passes, times = Counter(len(step.forwards) for step in taken).most_common(1)[0]
-    if passes == settings.accum_grad or times <= len(taken) / 2:
+    passes, times = Counter(len(step.forwards) for step in steps_taken).most_common(1)[0]
+    if passes == settings.accum_grad or times <= len(steps_taken) / 2:
         return
     yield WatchFinding(
         severity=Severity.WRONG,
         rule="accumulates-otherwise",
         message=f"an optimizer step has the gradients of {passes} batches, and `accum_grad: {settings.accum_grad}` is "
         "in force",
-        step=taken[-1].step,
+        step=steps_taken[-1].step,
         rank=rank.rank,
-        evidence=(f"{times} of the last {len(taken)} steps",),
+        evidence=(f"{times} of the last {len(steps_taken)} steps",),
         remedy="look at the configuration in force in the report",
     )
 
@@ -179,7 +184,7 @@ def _epochs(rank: RankState, training: TrainingStarted, settings: WatchSettings)
     ended = rank.ended
     if ended is None or ended.how != "finished" or settings.max_epoch is None or not rank.epochs:
         return
-    trained = len({one.epoch for one in rank.epochs})
+    trained = len({epoch_end.epoch for epoch_end in rank.epochs})
     planned = settings.max_epoch - training.first_epoch
     if trained < planned and not settings.patience:
         yield WatchFinding(
@@ -216,19 +221,21 @@ def _rows(state: TrainingState) -> Iterator[WatchFinding]:
     if not ranks or ranks[0].training is None or ranks[0].training.rows is None:
         return
     rows = ranks[0].training.rows
-    first = [next((one for one in _whole_epochs(rank) if one.distinct is not None), None) for rank in ranks]
+    first = [
+        next((epoch_end for epoch_end in _whole_epochs(rank) if epoch_end.distinct is not None), None) for rank in ranks
+    ]
     if len(ranks) < (ranks[0].process.world_size if ranks[0].process else 1):
         return
-    counts = [one.distinct for one in first if one is not None and one.distinct is not None]
+    counts = [epoch_end.distinct for epoch_end in first if epoch_end is not None and epoch_end.distinct is not None]
     if len(counts) < len(ranks):
         return
-    seen = sum(counts)
-    if rows - seen <= LOST_SHARE * rows:
+    arrived = sum(counts)
+    if rows - arrived <= LOST_SHARE * rows:
         return
     yield WatchFinding(
         severity=Severity.WRONG,
         rule="rows-not-trained",
-        message=f"{seen} of {rows} rows were trained on in an epoch: the others never arrived",
+        message=f"{arrived} of {rows} rows were trained on in an epoch: the others never arrived",
         evidence=tuple(f"rank {rank.rank}: {count} rows" for rank, count in zip(ranks, counts, strict=True)),
         remedy="run `funasr-harness preflight` with your jsonl: it names the rows and the limit that drops them",
     )

@@ -30,19 +30,19 @@ STEPS = 2
 
 def compare(request: Mapping[str, Any], batches: int) -> dict[str, Any]:
     """The norms of both gradients and their relative difference; `failure` if a training raises."""
-    kept = Path.cwd() / "gradients"
-    kept.mkdir()
-    found: dict[str, Any] = {"batches": batches, "utterances": UTTERANCES}
+    gradients_folder = Path.cwd() / "gradients"
+    gradients_folder.mkdir()
+    metrics: dict[str, Any] = {"batches": batches, "utterances": UTTERANCES}
     answer = None
     for number in range(UTTERANCES):
-        answer = launch.run_in_child(request, f"alone-{number}", partial(train, request, (1, number), kept))
+        answer = launch.run_in_child(request, f"alone-{number}", partial(train, request, (1, number), gradients_folder))
         if answer.failure:
-            return found | {"failure": answer.failure["signature"]}
-    parts = launch.run_in_child(request, "accumulated", partial(train, request, (batches, None), kept))
-    shutil.rmtree(kept, ignore_errors=True)
+            return metrics | {"failure": answer.failure["signature"]}
+    parts = launch.run_in_child(request, "accumulated", partial(train, request, (batches, None), gradients_folder))
+    shutil.rmtree(gradients_folder, ignore_errors=True)
     if parts.failure:
-        return found | {"failure": parts.failure["signature"]}
-    return found | {
+        return metrics | {"failure": parts.failure["signature"]}
+    return metrics | {
         "norm_of_mean": parts.value.get("norm_of_mean"),
         "norm_accumulated": parts.value.get("norm"),
         "relative_difference": parts.value.get("relative_difference"),
@@ -50,7 +50,7 @@ def compare(request: Mapping[str, Any], batches: int) -> dict[str, Any]:
 
 
 def train(
-    request: Mapping[str, Any], setting: tuple[int, int | None], kept: Path, context: children.ChildContext
+    request: Mapping[str, Any], setting: tuple[int, int | None], gradients_folder: Path, context: children.ChildContext
 ) -> None:
     """Train up to the first optimizer step.
 
@@ -63,8 +63,8 @@ def train(
     model_class = launch.import_model_class(install_dir, request["model_class"])
     trainer_options = options.trainer_options(install_dir, request["release"]["version"], entry)
     folder = launch.copy_folder(request["model_folder"], context.path / "model", seed, launch.WITHOUT_DITHER)
-    every = launch.read_rows(launch.few_rows(request))[:UTTERANCES]
-    chosen = every if number is None else [every[number % len(every)]]
+    rows_of_utterances = launch.read_rows(launch.few_rows(request))[:UTTERANCES]
+    chosen = rows_of_utterances if number is None else [rows_of_utterances[number % len(rows_of_utterances)]]
     rows = launch.repeated(chosen, len(chosen), STEPS * max(accumulate, len(chosen)))
     training = {
         **launch.base_training(request, seed),
@@ -77,7 +77,7 @@ def train(
         "in_order": True,
     }
     networks = disable_randomness(model_class, seed)
-    _leave_at_first_step(networks, _batches_seen(model_class), (accumulate, kept), context)
+    _leave_at_first_step(networks, _batches_seen(model_class), (accumulate, gradients_folder), context)
     overrides = {"train_conf.accum_grad": accumulate, "train_conf.grad_clip": UNCLIPPED}
     launch.run_trainer(entry, {**trainer_options.overrides(training), **overrides})
 
@@ -108,37 +108,39 @@ def _batches_seen(model_class: Any) -> list[str]:
     """A list that will hold, per training forward pass, the hash of the batch's features."""
     from harness.worker.trainer.training_trace import state_hash
 
-    forward, seen = model_class.forward, []
+    forward, hashes = model_class.forward, []
 
-    def watched(network: Any, *args: Any, **kwargs: Any) -> Any:
+    def recording_forward(network: Any, *args: Any, **kwargs: Any) -> Any:
         if network.training:
-            seen.append(state_hash(kwargs.get("speech", args[0] if args else None)).partition("[")[0])
+            hashes.append(state_hash(kwargs.get("speech", args[0] if args else None)).partition("[")[0])
         return forward(network, *args, **kwargs)
 
-    model_class.forward = watched
-    return seen
+    model_class.forward = recording_forward
+    return hashes
 
 
 def _leave_at_first_step(
-    networks: list[Any], seen: list[str], setting: tuple[int, Path], context: children.ChildContext
+    networks: list[Any], hashes: list[str], setting: tuple[int, Path], context: children.ChildContext
 ) -> None:
     """Before the first optimizer step, save one batch's gradient or compare several; then end the child."""
     import torch
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-    batches, kept = setting
+    batches, gradients_folder = setting
 
     def leave(_optimizer: Any, _args: Any, _kwargs: Any) -> None:
         named = networks[0].named_parameters()
-        gradient = {name: one.grad.detach().double().cpu() for name, one in named if one.grad is not None}
+        gradient = {
+            name: parameter.grad.detach().double().cpu() for name, parameter in named if parameter.grad is not None
+        }
         norm = _norm(gradient)
         context.answer["norm"] = norm
         if batches == 1:
-            torch.save(gradient, kept / seen[0])
+            torch.save(gradient, gradients_folder / hashes[0])
             context.leave()
         # Other batches than these utterances prove nothing about accumulation.
-        if all((kept / name).exists() for name in seen):
-            mean = _mean([torch.load(kept / name, weights_only=True) for name in seen], batches)
+        if all((gradients_folder / name).exists() for name in hashes):
+            mean = _mean([torch.load(gradients_folder / name, weights_only=True) for name in hashes], batches)
             size = max(norm, _norm(mean))
             difference = {
                 name: gradient.get(name, 0.0) - mean.get(name, torch.zeros(()))
@@ -152,9 +154,9 @@ def _leave_at_first_step(
 
 
 def _mean(gradients: list[dict[str, Any]], count: int) -> dict[str, Any]:
-    names = {name for one in gradients for name in one}
-    return {name: sum(one.get(name, 0.0) for one in gradients) / count for name in names}
+    names = {name for gradient in gradients for name in gradient}
+    return {name: sum(gradient.get(name, 0.0) for gradient in gradients) / count for name in names}
 
 
 def _norm(tensors: Mapping[str, Any]) -> float:
-    return float(sum(float(one.square().sum()) for one in tensors.values()) ** 0.5)
+    return float(sum(float(tensor.square().sum()) for tensor in tensors.values()) ** 0.5)

@@ -37,7 +37,7 @@ def construct(request: Mapping[str, Any]) -> dict[str, Any]:
             "projections": outputs,
             "input_size": config.get("input_size"),
             "code": model.code(network),
-            **{name: found for name, found in parts.items() if found},
+            **{name: names for name, names in parts.items() if names},
         },
     }
     contract = request.get("contract", {})
@@ -74,13 +74,13 @@ def _width_fault(
 def _missing_part(network: Any, carrying: Mapping[str, list[str]]) -> dict[str, Any] | None:
     """A failure if the model lacks a loss or projection that its architecture's loss needs."""
     for name, layers in carrying.items():
-        for wanted, kind in ((name, "NoLoss"), *((projection, "NoProjection") for projection in layers)):
-            if not _has(network, wanted):
-                return findings.failed(kind, wanted, f"the model has no {wanted}, which carries its loss")
+        for module_name, kind in ((name, "NoLoss"), *((projection, "NoProjection") for projection in layers)):
+            if not _has_module(network, module_name):
+                return findings.failed(kind, module_name, f"the model has no {module_name}, which carries its loss")
     return None
 
 
-def _has(network: Any, name: str) -> bool:
+def _has_module(network: Any, name: str) -> bool:
     for part in name.split("."):
         network = getattr(network, part, None)
     return network is not None
@@ -106,17 +106,17 @@ def unreachable_parts(network: Any) -> dict[str, list[Any]]:
     }
 
 
-def structural_fault(found: Mapping[str, list[Any]], config: Mapping[str, Any]) -> tuple[str, str, str] | None:
+def structural_fault(parts: Mapping[str, list[Any]], config: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """Kind, place and message of what is wrong with the result of `unreachable_parts`; None if nothing is.
 
     The configs of the harness's variants freeze and share nothing; a user's config may.
     """
-    if names := found["unregistered"]:
+    if names := parts["unregistered"]:
         text = f"the model holds {_list_names(names)} outside its registered modules: nothing trains or saves it"
         return "Unregistered", _place(names), text
-    if (names := found["frozen"]) and not _asks(config, "freeze"):
+    if (names := parts["frozen"]) and not _asks(config, "freeze"):
         return "Frozen", _place(names), f"requires_grad is off for {_list_names(names)}, and the config freezes nothing"
-    if (groups := found["shared"]) and not _asks(config, "share"):
+    if (groups := parts["shared"]) and not _asks(config, "share"):
         names = groups[0]
         text = f"{' and '.join(names)} are one tensor, and the config shares nothing"
         return "SharedWeights", _place(names), text
@@ -155,8 +155,8 @@ def _parameters_in(value: Any, depth: int = 2) -> Iterator[Any]:
 
 
 def _frozen(module: Any, name: str) -> Iterator[str]:
-    own = list(module.parameters())
-    if own and not any(parameter.requires_grad for parameter in own):
+    parameters = list(module.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
         yield name or "model"
         return
     for key, parameter in module.named_parameters(recurse=False):

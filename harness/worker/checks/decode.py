@@ -40,11 +40,11 @@ MOST_NAMES = 20
 
 def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Train, load and decode; the metrics hold the references and the hypotheses of the trained and untrained model."""
-    install_dir, entry, here = request["release"]["install_dir"], request["entry"], Path.cwd()
+    install_dir, entry, work_folder = request["release"]["install_dir"], request["entry"], Path.cwd()
     importer.require_entry(install_dir, entry)
     settings = {**DEFAULTS, **request.get("settings", {})}
-    trainer, rows = _trainer(request, settings, here)
-    output, device = here / "train" / OUTPUT, request["device"]
+    trainer, rows = _trainer(request, settings, work_folder)
+    output, device = work_folder / "train" / OUTPUT, request["device"]
 
     if device == "cpu":
         # Once for all children. On a GPU each child imports by itself: a process that initialised CUDA cannot fork.
@@ -77,7 +77,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     }
     answers: dict[str, ChildResult] = {}
     for name, work in (("base", lay_out), ("train", train), ("load", load), ("untrained", stay_untrained)):
-        answers[name] = in_child(here / name, install_dir, functools.partial(_with_model_class, trainer, work))
+        answers[name] = in_child(work_folder / name, install_dir, functools.partial(_with_model_class, trainer, work))
         if answers[name].failure:
             broken = _ended_early(name, answers[name].failure or {})
             return {**broken, "metrics": _metrics(answers, rows, settings), "evidence": evidence}
@@ -103,17 +103,17 @@ def decoded(auto: Any, source: str) -> str:
     for begin in range(0, len(samples), stride):
         last = begin + stride >= len(samples)
         chunk = samples[begin : begin + stride]
-        found = auto.generate(input=chunk, cache=cache, is_final=last, disable_pbar=True, **CHUNKS)
-        pieces += [str(result["text"]) for result in found]
+        results = auto.generate(input=chunk, cache=cache, is_final=last, disable_pbar=True, **CHUNKS)
+        pieces += [str(result["text"]) for result in results]
     return "".join(pieces)
 
 
 def _trainer(
-    request: Mapping[str, Any], settings: Mapping[str, Any], here: Path
+    request: Mapping[str, Any], settings: Mapping[str, Any], work_folder: Path
 ) -> tuple[ReleaseTrainer, Sequence[Mapping[str, Any]]]:
     """One long epoch over the same few utterances, so that the model is saved once."""
     recipe = {name: settings[name] for name in ("batch_size", "learning_rate")}
-    trainer = ReleaseTrainer.of(request, here, epochs=1, warmup_steps=WARMUP_STEPS, **recipe)
+    trainer = ReleaseTrainer.of(request, work_folder, epochs=1, warmup_steps=WARMUP_STEPS, **recipe)
     rows = launch.shortest_rows(launch.few_rows(request), trainer.valid, settings["utterances"])
     times = -(-settings["steps"] * settings["batch_size"] // len(rows))
     launch.write_rows([{**row, "key": f"{row['key']}-{turn}"} for turn in range(times) for row in rows], trainer.train)
@@ -123,17 +123,17 @@ def _trainer(
 def _metrics(
     answers: Mapping[str, ChildResult], rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    seen, loaded, untrained = (
+    training, loaded, untrained = (
         answers[name].value if name in answers else {} for name in ("train", "load", "untrained")
     )
-    held, ended = loaded.get("weights"), seen.get("last_weights")
+    loaded_weights, ended = loaded.get("weights"), training.get("last_weights")
     differ = None
-    if held is not None and ended is not None:
-        differ = [name for name in sorted({*held, *ended}) if held.get(name) != ended.get(name)]
+    if loaded_weights is not None and ended is not None:
+        differ = [name for name in sorted({*loaded_weights, *ended}) if loaded_weights.get(name) != ended.get(name)]
     return {
-        "steps": len(seen.get("learning_rates", ())),
-        "losses": seen.get("losses", []),
-        "config_in_force": seen.get("config_in_force", {}),
+        "steps": len(training.get("learning_rates", ())),
+        "losses": training.get("losses", []),
+        "config_in_force": training.get("config_in_force", {}),
         "schedule": {"learning_rate": settings["learning_rate"], "warmup_steps": WARMUP_STEPS},
         "keys": [row["key"] for row in rows],
         "references": [row["target"] for row in rows],
@@ -147,7 +147,7 @@ def _metrics(
 
 
 def _ended_early(name: str, failure: Mapping[str, Any]) -> dict[str, Any]:
-    kept = dict(failure)
-    status, reason = kept.pop("status"), kept.pop("reason")
+    description = dict(failure)
+    status, reason = description.pop("status"), description.pop("reason")
     doing = {"load": "loading and decoding it: ", "untrained": "decoding the untrained model: "}.get(name, "")
-    return {"status": status, "reason": doing + reason, "failure": kept}
+    return {"status": status, "reason": doing + reason, "failure": description}

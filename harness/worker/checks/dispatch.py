@@ -38,8 +38,8 @@ def enter(entering: Mapping[str, Any]) -> None:
     install_dir = entering["install_dir"]
     if entering.get("records_code"):
         code_used.begin(install_dir)
-    given = tuple(map(tuple, entering.get("order", ())))
-    importer.remember(install_dir, importer.FullImport(given) if given else _full_import(entering.get("below", ())))
+    order = tuple(map(tuple, entering.get("order", ())))
+    importer.remember(install_dir, importer.FullImport(order) if order else _full_import(entering.get("below", ())))
     if entering["whole"]:
         importer.import_all(install_dir)
         return
@@ -53,9 +53,9 @@ def _full_import(results: Sequence[Mapping[str, Any]]) -> importer.FullImport:
     """What the `import` check saw, from the results of cells; empty if it has not run, or saw nothing."""
     for result in results:
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            seen = result["evidence"][registry.EVIDENCE]
+            recorded = result["evidence"][registry.EVIDENCE]
             return importer.FullImport(
-                tuple((table, name, module) for table, name, module, *_ in seen["registrations"])
+                tuple((table, name, module) for table, name, module, *_ in recorded["registrations"])
             )
     return importer.FullImport(())
 

@@ -78,9 +78,9 @@ def _control(request: Mapping[str, Any], reported: children.ChildResult) -> dict
         return _first_step(plain) if reported.failure else None
     if not reported.failure and _are_finite(losses):
         return None
-    whole = launch.run_in_child(plain, "control", partial(train, plain, request["seed"]))
-    finite = whole.failure is None and _are_finite(whole.value.get("metrics", {}).get("losses") or [None])
-    return {"failure": whole.failure and whole.failure["signature"], "finite": finite}
+    complete = launch.run_in_child(plain, "control", partial(train, plain, request["seed"]))
+    finite = complete.failure is None and _are_finite(complete.value.get("metrics", {}).get("losses") or [None])
+    return {"failure": complete.failure and complete.failure["signature"], "finite": finite}
 
 
 def _first_step(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,13 +103,13 @@ def _extra_trainings(request: Mapping[str, Any]) -> dict[str, Any]:
     """Small trainings for trainer invariants that the ordinary training does not test."""
     from harness.worker.checks import accumulation, ranks
 
-    found: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     settings = request["finetune"]
     if settings.get("accumulate", 1) > 1:
-        found["accumulation"] = accumulation.compare(request, settings["accumulate"])
+        metrics["accumulation"] = accumulation.compare(request, settings["accumulate"])
     if settings.get("processes", 1) > 1:
-        found["ranks"] = ranks.compare(request, settings["processes"])
-    return found
+        metrics["ranks"] = ranks.compare(request, settings["processes"])
+    return metrics
 
 
 def train(request: Mapping[str, Any], seed: int, context: children.ChildContext) -> None:
@@ -130,22 +130,24 @@ def train(request: Mapping[str, Any], seed: int, context: children.ChildContext)
         options.precision_overrides(install_dir, request["entry"], request["precision"]) or {}
     )
     ending: dict[str, Any] = {}
-    ended = True
+    completed = True
     training["configured"] = in_force.configured(model.read_config(training["model_folder"], resolve=False), overrides)
     try:
         launch.run_trainer(request["entry"], overrides, root=user_file and user_file["root"])
     except Exception as error:
-        ended = False
+        completed = False
         ending = memory_parts.out_of_memory_metrics(error, install_dir, recorder.meter, recorder.phases)
         raise
     finally:
-        seen = _metrics_and_evidence(recorder, request, trainer_options, training)
-        seen["metrics"] |= ending
+        recorded = _metrics_and_evidence(recorder, request, trainer_options, training)
+        recorded["metrics"] |= ending
         if user_file:
-            seen["metrics"] |= _user_rows(rows_recorder, user_file, overrides["train_data_set_list"], seen["metrics"])
-        if ended:
-            seen["metrics"]["hearing"] = _hearing(recorder, held_out, install_dir)
-        context.answer |= seen
+            recorded["metrics"] |= _user_rows(
+                rows_recorder, user_file, overrides["train_data_set_list"], recorded["metrics"]
+            )
+        if completed:
+            recorded["metrics"]["hearing"] = _hearing(recorder, held_out, install_dir)
+        context.answer |= recorded
 
 
 def _metrics_and_evidence(
@@ -180,7 +182,7 @@ def _metrics_and_evidence(
     }
     if start is not None:
         metrics["invariants"]["not_from_checkpoint"] = recorder.changes.differing_from(
-            start, config.get("excludes"), whole=start.parent == Path(training["model_folder"])
+            start, config.get("excludes"), complete=start.parent == Path(training["model_folder"])
         )
     evidence = {
         "entry_is_native": request["entry"] == trainer_options.native_entry,
@@ -217,11 +219,11 @@ def _hearing(recorder: TrainingRecorder, held_out: list[hearing.HeldOutExample],
     return hearing.compare(recorder.network, recorder.forward, held_out, speech_inputs, install_dir=install_dir)
 
 
-def _note_epochs(seen: int, asked: int, trainer_options: options.TrainerOptions) -> None:
+def _note_epochs(epochs_run: int, configured: int, trainer_options: options.TrainerOptions) -> None:
     """Note a finding if the trainer ran one epoch too many; expected epochs and steps allow for it."""
-    if trainer_options.extra_epoch and seen > asked:
-        message = f"With train_conf.max_epoch={asked} the trainer ran {seen} epochs."
-        findings.note("one-epoch-too-many", message, trainer_options.loop, asked=asked, ran=seen)
+    if trainer_options.extra_epoch and epochs_run > configured:
+        message = f"With train_conf.max_epoch={configured} the trainer ran {epochs_run} epochs."
+        findings.note("one-epoch-too-many", message, trainer_options.loop, asked=configured, ran=epochs_run)
 
 
 def _training_summary(metrics: Mapping[str, Any], seed: int) -> dict[str, Any]:

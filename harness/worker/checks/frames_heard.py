@@ -95,9 +95,11 @@ class FramesHeard:
     def counts(self) -> dict[str, list[list[int]]]:
         """The counts so far, see `FrameCounts`."""
         counts = {path: [[sum(row), len(row)] for row in rows] for path, rows in self._heard.items()}
-        for row, heard in enumerate(self._heard.get("features", ())):
+        for row, frames_heard in enumerate(self._heard.get("features", ())):
             # The remainder of a strided convolution at an utterance's end, less than a stride, does not count.
-            left_over = next((number for number, one in enumerate(reversed(heard)) if one), len(heard))
+            left_over = next(
+                (number for number, frame_heard in enumerate(reversed(frames_heard)) if frame_heard), len(frames_heard)
+            )
             if left_over < self._stride:
                 counts["features"][row][1] -= left_over
         return counts
@@ -114,10 +116,10 @@ class FramesHeard:
     def _paths(self) -> Iterator[tuple[str, str, Tap]]:
         # At a ratio of 1 the sampler replaces every embedding of an untrained model.
         replaced = (self._config.get("model_conf") or {}).get("sampling_ratio", 0.0) >= 1.0
-        for number, (handed, given) in self._predictors.items():
-            yield f"predictor{number}", number, handed if replaced or number in self._spelling else given
-        for number, handed in self._decoders.items():
-            yield f"decoder{number}", number, handed
+        for number, (input_tap, output_tap) in self._predictors.items():
+            yield f"predictor{number}", number, input_tap if replaced or number in self._spelling else output_tap
+        for number, input_tap in self._decoders.items():
+            yield f"decoder{number}", number, input_tap
 
     def _attach(self, network: Any, groups: Mapping[str, Sequence[str]]) -> None:
         import torch
@@ -143,50 +145,53 @@ class FramesHeard:
                 module.register_forward_pre_hook(self._before_decoder(number), with_kwargs=True)
                 tap.before(module)
             else:
-                self._predictors[number] = handed, given = Tap(), Tap()
-                handed.before(module)
-                given.behind(module)
+                self._predictors[number] = input_tap, output_tap = Tap(), Tap()
+                input_tap.before(module)
+                output_tap.behind(module)
 
     def _before_specaug(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._specaug_call = args, kwargs
 
     def _after_encoder(self, number: str) -> Any:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            given, source = first(output), first([*args, *kwargs.values()])
-            if given is None or source is None or given.dim() != 3 or number in self._places:
+            encoded, source = first(output), first([*args, *kwargs.values()])
+            if encoded is None or source is None or encoded.dim() != 3 or number in self._places:
                 return
             chunks = getattr(module, "overlap_chunk_cls", None)
-            lengths = [one for one in (*args, *kwargs.values()) if is_whole(one)]
+            lengths = [argument for argument in (*args, *kwargs.values()) if is_whole(argument)]
             if chunks is None and isinstance(output, tuple):
-                lengths = [one for one in output if is_whole(one)] or lengths
-            if not lengths and given.shape[1] != source.shape[1]:
+                lengths = [item for item in output if is_whole(item)] or lengths
+            if not lengths and encoded.shape[1] != source.shape[1]:
                 return
             frames = lengths[0].reshape(-1).tolist() if lengths else self._lengths
-            self._places[number] = [frame_positions(count, given, chunks) for count in frames]
+            self._places[number] = [frame_positions(count, encoded, chunks) for count in frames]
             if not number:
-                self._stride = max(1, source.shape[1] // given.shape[1])
+                self._stride = max(1, source.shape[1] // encoded.shape[1])
 
         return hook
 
     def _before_decoder(self, number: str) -> Any:
         def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if any(is_whole(one) and one.dim() == 2 and one.shape[1] > 1 for one in (*args, *kwargs.values())):
+            if any(
+                is_whole(argument) and argument.dim() == 2 and argument.shape[1] > 1
+                for argument in (*args, *kwargs.values())
+            ):
                 self._spelling.add(number)
 
         return hook
 
     def _of_features(self) -> list[list[bool]]:
-        heard = _nonzero(self._features.grad, self._features)
+        heard_frames = _nonzero(self._features.grad, self._features)
         for row, length in enumerate(self._lengths):
-            heard[row, length:] = True
+            heard_frames[row, length:] = True
         for _ in range(MOST_MASKS):
-            if bool(heard.all()):
+            if bool(heard_frames.all()):
                 break
             through = self._through_another_mask()
             if through is None:
                 break
-            heard |= through
-        return [row[:length] for row, length in zip(heard.tolist(), self._lengths, strict=True)]
+            heard_frames |= through
+        return [row[:length] for row, length in zip(heard_frames.tolist(), self._lengths, strict=True)]
 
     def _through_another_mask(self) -> Any:
         """Which frames another draw of SpecAug lets through to the loss; None if that is unknown."""
@@ -210,12 +215,16 @@ class FramesHeard:
 def misfit(counts: FrameCounts) -> tuple[str, str] | None:
     """The first path along which frames are not heard, and the message; None if all are heard."""
     for path, rows in counts.items():
-        missing = [(number, there - heard, there) for number, (heard, there) in enumerate(rows) if heard < there]
+        missing = [
+            (number, total - heard_count, total)
+            for number, (heard_count, total) in enumerate(rows)
+            if heard_count < total
+        ]
         if missing:
             along = "" if path == "features" else f" along the {path}"
-            unheard, every = sum(count for _, count, _ in missing), sum(there for _, there in rows)
-            details = ", ".join(f"{count} of the {there} of utterance {number}" for number, count, there in missing)
-            return path, f"the loss does not depend{along} on {unheard} of {every} frames of speech: {details}"
+            unheard, total_frames = sum(count for _, count, _ in missing), sum(total for _, total in rows)
+            details = ", ".join(f"{count} of the {total} of utterance {number}" for number, count, total in missing)
+            return path, f"the loss does not depend{along} on {unheard} of {total_frames} frames of speech: {details}"
     return None
 
 
@@ -229,15 +238,15 @@ def frame_positions(count: int, output: Any, chunks: Any) -> Any:
     import torch
 
     width = output.shape[1]
-    found = torch.zeros(count, width, dtype=torch.bool, device=output.device)
+    positions = torch.zeros(count, width, dtype=torch.bool, device=output.device)
     for frame in range(count):
         places = [frame]
         if chunks is not None:
             size, stride, shift = chunks.chunk_size_cur, chunks.stride_cur, chunks.shfit_fsmn
             within = [(chunk, frame + chunks.pad_left_cur - chunk * stride) for chunk in range(-(-count // stride))]
             places = [chunk * (size + shift) + shift + row for chunk, row in within if 0 <= row < size]
-        found[frame, [place for place in places if place < width]] = True
-    return found
+        positions[frame, [place for place in places if place < width]] = True
+    return positions
 
 
 def may_hide_all(masks: Mapping[str, Any], frames: int) -> bool:

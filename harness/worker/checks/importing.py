@@ -27,7 +27,7 @@ from harness.worker.process import failures
 from harness.worker.release import importer, registry
 
 LEFT_TO_THE_USER = ("torch", "torchaudio")
-"""Libraries that FunASR's installation guide tells users to install themselves."""
+"""Libraries that users install themselves, by FunASR's installation guide."""
 _MOST_TRIES = 12
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -88,21 +88,21 @@ def registrations(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def declared_requirements(install_dir: str) -> list[str]:
     """Normalised names of the distributions that the release requires unconditionally."""
-    found = set()
+    names = set()
     for distribution in importlib.metadata.distributions(name="funasr", path=[install_dir]):
         for line in distribution.requires or []:
             requirement, _, marker = line.partition(";")
             match = _NAME.match(requirement)
             if match and "extra" not in marker:
-                found.add(_normal(match[0]))
-    return sorted(found)
+                names.add(_normal(match[0]))
+    return sorted(names)
 
 
 def unmet_requirements(install_dir: str) -> list[dict[str, str]]:
     """Requirements that the environment does not meet: a missing distribution, or one of another version."""
     from packaging.requirements import Requirement
 
-    found = []
+    unmet = []
     for distribution in importlib.metadata.distributions(name="funasr", path=[install_dir]):
         for line in distribution.requires or []:
             requirement = Requirement(line)
@@ -113,9 +113,9 @@ def unmet_requirements(install_dir: str) -> list[dict[str, str]]:
             except importlib.metadata.PackageNotFoundError:
                 version = ""
             if not version or not requirement.specifier.contains(version, prereleases=True):
-                wanted = f"{requirement.name}{requirement.specifier}"
-                found.append({"requirement": wanted, "stack": version or "not installed"})
-    return found
+                required = f"{requirement.name}{requirement.specifier}"
+                unmet.append({"requirement": required, "stack": version or "not installed"})
+    return unmet
 
 
 class Hidden(importlib.abc.MetaPathFinder):
@@ -157,13 +157,13 @@ class Hidden(importlib.abc.MetaPathFinder):
 
 def _closure(names: Sequence[str]) -> set[str]:
     """These distributions and everything that they require, as installed in the environment."""
-    seen: set[str] = set()
+    closure: set[str] = set()
     waiting = [_normal(name) for name in names]
     while waiting:
         name = waiting.pop()
-        if name in seen:
+        if name in closure:
             continue
-        seen.add(name)
+        closure.add(name)
         try:
             requires = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
@@ -173,7 +173,7 @@ def _closure(names: Sequence[str]) -> set[str]:
             match = _NAME.match(requirement)
             if match and "extra" not in marker:
                 waiting.append(_normal(match[0]))
-    return seen
+    return closure
 
 
 def import_in_child(install_dir: str, hidden: Hidden) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def _try_import(install_dir: str, hidden: Hidden) -> dict[str, Any]:
 
 def _submodule_errors(package: Any, install_dir: str) -> list[dict[str, str]]:
     """Submodules that failed to import with the package: most releases ignore them silently."""
-    stated: Mapping[str, str] = getattr(package, "get_import_errors", dict)()
+    recorded_errors: Mapping[str, str] = getattr(package, "get_import_errors", dict)()
     errors = []
     for info in pkgutil.walk_packages(package.__path__, "funasr.", onerror=lambda _: None):
         if info.name in sys.modules or info.name.endswith(".__main__"):
@@ -247,9 +247,9 @@ def _submodule_errors(package: Any, install_dir: str) -> list[dict[str, str]]:
         except BaseException as error:  # a submodule may call sys.exit when it is imported
             text = f"{type(error).__name__}: {error}"
         else:
-            if info.name not in stated:
+            if info.name not in recorded_errors:
                 continue
-            text = f"{stated[info.name]} (imports when tried again)"
+            text = f"{recorded_errors[info.name]} (imports when tried again)"
         errors.append({"module": info.name, "error": " ".join(text.replace(install_dir + os.sep, "").split())[:200]})
     return errors
 

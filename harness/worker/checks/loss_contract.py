@@ -35,8 +35,8 @@ def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
     calls: dict[str, int] = {}
     watching = _watch(network, inputs, calls)
     contract = request.get("contract", {})
-    wanted = {**contract, "ctc": any(True for _ in model.ctc_losses(network))}
-    batch = make_batch(config["input_size"], request["vocab_size"], request["seed"], request["device"], wanted)
+    batch_options = {**contract, "ctc": any(True for _ in model.ctc_losses(network))}
+    batch = make_batch(config["input_size"], request["vocab_size"], request["seed"], request["device"], batch_options)
     frames = frames_heard.FramesHeard(network, request["groups"], config)
     model.seed_everything(request["seed"])
     evidence: dict[str, Any] = {"loss_inputs": inputs, "projection_calls": calls}
@@ -56,7 +56,7 @@ def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
         return {**result, **findings.failed("LossNotCalled", "model", "the forward pass called no classification loss")}
     if text:
         return {**result, **findings.failed("LossWidth", text.partition(" ")[0], text)}
-    if silent := [name for name in contract.get("losses", ()) if name not in {seen["name"] for seen in inputs}]:
+    if silent := [name for name in contract.get("losses", ()) if name not in {received["name"] for received in inputs}]:
         text = f"the forward pass never called {silent[0]}, which carries the loss"
         return {**result, **findings.failed("LossNotCalled", silent[0], text)}
     layers = [name for names in contract.get("losses", {}).values() for name in names]
@@ -69,8 +69,12 @@ def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
         return {**result, **findings.failed("ProjectionNotCalled", names, f"the forward pass never called {names}")}
     if not math.isfinite(value):
         return {**result, **findings.failed("LossNotFinite", "model", f"the loss is {value}")}
-    stated = contract.get("loss_is")
-    if text := _misfit_of_parts(value, stats, stated) if stated else sum_misfit(value, stats, config["model_conf"]):
+    documented_parts = contract.get("loss_is")
+    if (
+        text := _misfit_of_parts(value, stats, documented_parts)
+        if documented_parts
+        else sum_misfit(value, stats, config["model_conf"])
+    ):
         return {**result, **findings.failed("LossNotTheSum", "model", text)}
     if not loss.requires_grad:
         return {
@@ -87,8 +91,8 @@ def loss_contract(request: Mapping[str, Any]) -> dict[str, Any]:
     for group in request["groups"]:
         norm = norms.get(group)
         if norm is None or not math.isfinite(norm) or norm == 0.0:
-            seen = "no gradient" if not norm else f"a gradient of norm {norm}"
-            return {**result, **findings.failed("NoGradient", group, f"after backward the {group} has {seen}")}
+            observed = "no gradient" if not norm else f"a gradient of norm {norm}"
+            return {**result, **findings.failed("NoGradient", group, f"after backward the {group} has {observed}")}
     trainable = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     unreached = (*contract.get("without_loss", ()), *parameters_without_sampler(config))
     without = [name for name, parameter in trainable.items() if parameter.grad is None]
@@ -178,15 +182,15 @@ def _watch(network: Any, inputs: list[dict[str, Any]], calls: dict[str, int]) ->
 
 
 def _width_misfit(inputs: list[dict[str, Any]], vocab_size: int) -> str | None:
-    for seen in inputs:
-        if seen["classes"] is None and seen["width"] != vocab_size:
-            return f"{seen['name']} received tensors {seen['width']} wide (vocabulary {vocab_size})"
-        if seen["classes"] is None:
+    for received in inputs:
+        if received["classes"] is None and received["width"] != vocab_size:
+            return f"{received['name']} received tensors {received['width']} wide (vocabulary {vocab_size})"
+        if received["classes"] is None:
             continue
-        if seen["width"] != seen["classes"] or seen["width"] != vocab_size:
+        if received["width"] != received["classes"] or received["width"] != vocab_size:
             return (
-                f"{seen['name']} was built for {seen['classes']} classes and received tensors {seen['width']} wide"
-                f" (vocabulary {vocab_size})"
+                f"{received['name']} was built for {received['classes']} classes and received tensors "
+                f"{received['width']} wide (vocabulary {vocab_size})"
             )
     return None
 

@@ -53,7 +53,7 @@ def compare(request: Mapping[str, Any], count: int) -> dict[str, Any]:
     place = Path.cwd() / "ranks"
     # A child of its own: building a model starts threads, and a process with threads cannot be forked into ranks.
     laid_out = launch.run_in_child(request, "laying-out", partial(_prepare, request, place, count))
-    found: dict[str, Any] = {}
+    trainings: dict[str, Any] = {}
     if laid_out.failure:
         return {SAME: {"failure": laid_out.failure["signature"]}}
     for name in single_trainings(request):
@@ -65,11 +65,11 @@ def compare(request: Mapping[str, Any], count: int) -> dict[str, Any]:
         answer = launch.run_in_child(request, f"ranks-{accumulate}", work)
         waited = answer.value.get(WAITED, 0.0)
         if answer.failure and waited >= PATIENCE_SECONDS / 2:
-            found = {NOT_MEASURED: f"the machine was busy: a process waited {waited:.0f} s for a processor"}
+            trainings = {NOT_MEASURED: f"the machine was busy: a process waited {waited:.0f} s for a processor"}
             break
-        found[name] = {"failure": answer.failure["signature"]} if answer.failure else answer.value
+        trainings[name] = {"failure": answer.failure["signature"]} if answer.failure else answer.value
     shutil.rmtree(place, ignore_errors=True)
-    return found
+    return trainings
 
 
 def _prepare(request: Mapping[str, Any], place: Path, count: int, _context: children.ChildContext) -> None:
@@ -78,8 +78,8 @@ def _prepare(request: Mapping[str, Any], place: Path, count: int, _context: chil
     rows = launch.read_rows(launch.few_rows(request))
     for accumulate, distinct in ((1, 1), (2, 2 * count)):
         # One batch more than the steps need: some samplers lose the last.
-        wanted = count * (STEPS * accumulate + 1)
-        launch.write_rows(launch.repeated(rows, distinct, wanted), place / f"rows-{accumulate}.jsonl")
+        row_count = count * (STEPS * accumulate + 1)
+        launch.write_rows(launch.repeated(rows, distinct, row_count), place / f"rows-{accumulate}.jsonl")
 
 
 def single_trainings(request: Mapping[str, Any]) -> tuple[str, ...]:
@@ -111,25 +111,28 @@ def _train_with_ranks(
     others = [_fork_rank(request, rank, place, accumulate) for rank in range(1, count)]
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
     try:
-        mine = train(request, place, accumulate)
+        own_result = train(request, place, accumulate)
     except BaseException:
         context.answer[WAITED] = max(map(_waited_seconds, (os.getpid(), *others)))
         raise
     for pid in others:
         os.waitpid(pid, 0)
     files = [Path(f"rank-{rank}.pt") for rank in range(1, count)]
-    theirs = [torch.load(file, weights_only=True) for file in files if file.exists()]
-    context.answer["ranks_ended"] = 1 + len(theirs)
-    distances = [_relative_distance(mine, other) for other in theirs]
-    known = [one for one in distances if one is not None]
+    other_results = [torch.load(file, weights_only=True) for file in files if file.exists()]
+    context.answer["ranks_ended"] = 1 + len(other_results)
+    distances = [_relative_distance(own_result, other) for other in other_results]
+    known = [distance for distance in distances if distance is not None]
     # Equal rows give equal weights even without an exchange of gradients.
-    context.answer["rows_differ"] = any(other[ROWS] != mine[ROWS] for other in theirs)
+    context.answer["rows_differ"] = any(other[ROWS] != own_result[ROWS] for other in other_results)
     context.answer["between_ranks"] = max(known) if known and len(known) == len(distances) == count - 1 else None
     if accumulate == 1:
         single, *again = [torch.load(place / f"{name}.pt", weights_only=True) for name in single_trainings(request)]
-        context.answer["from_single"] = _relative_distance(mine, single)
-        context.answer["losses"] = {"single": single[LOSSES], "ranks": [one[LOSSES] for one in (mine, *theirs)]}
-        context.answer["gradients_from_single"] = _relative_norm_difference(mine, single)
+        context.answer["from_single"] = _relative_distance(own_result, single)
+        context.answer["losses"] = {
+            "single": single[LOSSES],
+            "ranks": [result[LOSSES] for result in (own_result, *other_results)],
+        }
+        context.answer["gradients_from_single"] = _relative_norm_difference(own_result, single)
         for other in again:
             context.answer["noise"] = _relative_distance(single, other)
             context.answer["gradient_noise"] = _relative_norm_difference(single, other)
@@ -174,7 +177,7 @@ def train(request: Mapping[str, Any], place: Path, accumulate: int) -> dict[str,
         "output_dir": str(Path.cwd() / "exp"),
         "in_order": True,
     }
-    taken = _record_steps(model_class, seed)
+    recorded = _record_steps(model_class, seed)
     overrides = {
         "train_conf.accum_grad": accumulate,
         "train_conf.grad_clip": UNCLIPPED,
@@ -182,8 +185,8 @@ def train(request: Mapping[str, Any], place: Path, accumulate: int) -> dict[str,
     }
     with contextlib.suppress(_StepsDone):
         launch.run_trainer(entry, {**trainer_options.overrides(training), **overrides})
-    plain = {key: [float(one) for one in taken[key]] for key in (LOSSES, NORMS)}
-    return {**taken, **plain, ROWS: list(taken[ROWS])}
+    plain = {key: [float(value) for value in recorded[key]] for key in (LOSSES, NORMS)}
+    return {**recorded, **plain, ROWS: list(recorded[ROWS])}
 
 
 class _StepsDone(BaseException):
@@ -199,46 +202,54 @@ def _record_steps(model_class: Any, seed: int) -> dict[str, Any]:
     forward = model_class.forward
     steps: list[bool] = []
     networks: list[Any] = []
-    taken: dict[str, Any] = {WEIGHTS: {}, LOSSES: [], NORMS: [], ROWS: []}
+    recorded: dict[str, Any] = {WEIGHTS: {}, LOSSES: [], NORMS: [], ROWS: []}
 
     def seeded(network: Any, *args: Any, **kwargs: Any) -> Any:
         networks[:] = [network]
         if network.training and len(steps) < STEPS:
-            taken[ROWS].append(state_hash(kwargs.get("speech", args[0] if args else None)))
+            recorded[ROWS].append(state_hash(kwargs.get("speech", args[0] if args else None)))
         model.seed_everything(seed)
         output = forward(network, *args, **kwargs)
-        taken[LOSSES].append(output[0].detach())
+        recorded[LOSSES].append(output[0].detach())
         return output
 
     def stepping(_optimizer: Any, _args: Any, _kwargs: Any) -> None:
-        norms = [one.grad.detach().double().norm() for one in networks[0].parameters() if one.grad is not None]
-        taken[NORMS].append(sum(float(norm) ** 2 for norm in norms) ** 0.5)
+        norms = [
+            parameter.grad.detach().double().norm()
+            for parameter in networks[0].parameters()
+            if parameter.grad is not None
+        ]
+        recorded[NORMS].append(sum(float(norm) ** 2 for norm in norms) ** 0.5)
 
     def stepped(_optimizer: Any, _args: Any, _kwargs: Any) -> None:
         steps.append(True)
         if len(steps) == STEPS:
-            taken[WEIGHTS] = {name: one.detach().cpu().clone() for name, one in networks[0].named_parameters()}
+            recorded[WEIGHTS] = {
+                name: parameter.detach().cpu().clone() for name, parameter in networks[0].named_parameters()
+            }
             raise _StepsDone
 
     model_class.forward = seeded
     register_optimizer_step_pre_hook(stepping)
     register_optimizer_step_post_hook(stepped)
-    return taken
+    return recorded
 
 
-def _relative_distance(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> float | None:
+def _relative_distance(first: Mapping[str, Any], second: Mapping[str, Any]) -> float | None:
     """Norm of the weights' difference over their norm; None if one of the trainings ended early."""
-    here, there = mine[WEIGHTS], theirs[WEIGHTS]
-    if not here or here.keys() != there.keys():
+    first_weights, second_weights = first[WEIGHTS], second[WEIGHTS]
+    if not first_weights or first_weights.keys() != second_weights.keys():
         return None
-    difference = sum(float((here[name].double() - there[name].double()).square().sum()) for name in here)
-    size = sum(float(one.double().square().sum()) for one in here.values())
+    difference = sum(
+        float((first_weights[name].double() - second_weights[name].double()).square().sum()) for name in first_weights
+    )
+    size = sum(float(tensor.double().square().sum()) for tensor in first_weights.values())
     return float((difference / size) ** 0.5) if size else None
 
 
-def _relative_norm_difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
+def _relative_norm_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> float | None:
     """The largest relative difference of the gradient norms of a step; None without a common step."""
-    pairs = list(zip(mine[NORMS], other[NORMS], strict=False))
+    pairs = list(zip(first[NORMS], second[NORMS], strict=False))
     return max((abs(a - b) / max(a, b) for a, b in pairs if a or b), default=None)
 
 
@@ -271,6 +282,6 @@ def _limit_join_time() -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

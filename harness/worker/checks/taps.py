@@ -77,8 +77,8 @@ class Tap:
         return (args, {**kwargs, name: self.through(kwargs[name])}) if is_signal(kwargs.get(name)) else None
 
     def _keep(self, number: int, gradient: Any) -> None:
-        kept = self.gradients.get(number)
-        self.gradients[number] = gradient.detach() if kept is None else kept + gradient.detach()
+        summed = self.gradients.get(number)
+        self.gradients[number] = gradient.detach() if summed is None else summed + gradient.detach()
 
 
 def replaced(output: Any, through: Callable[[Any], Any]) -> Any:
@@ -86,8 +86,8 @@ def replaced(output: Any, through: Callable[[Any], Any]) -> Any:
     if is_signal(output):
         return through(output)
     if type(output) in (tuple, list) and output:
-        one = replaced(output[0], through)
-        return None if one is None else type(output)([one, *output[1:]])
+        first = replaced(output[0], through)
+        return None if first is None else type(output)([first, *output[1:]])
     return None
 
 

@@ -33,9 +33,9 @@ def difference(network: Any, batch: Mapping[str, Any], vocab_size: int) -> float
     changed = text.clone()
     for row, length in enumerate(lengths):
         changed[row, length - 1] = _another(int(text[row, length - 1]), vocab_size)
-    scores = [_scores(network, decoder, {**batch, "text": one}) for one in (text, changed)]
+    scores = [_scores(network, decoder, {**batch, "text": ids}) for ids in (text, changed)]
     # With the start of sentence there is one position more than tokens.
-    if any(one is None or one.ndim != 3 or one.shape[1] != max(lengths) + 1 for one in scores):
+    if any(score is None or score.ndim != 3 or score.shape[1] != max(lengths) + 1 for score in scores):
         return None
     first, second = scores
     change = max(float((first[row, :length] - second[row, :length]).abs().max()) for row, length in enumerate(lengths))
@@ -46,23 +46,23 @@ def _scores(network: Any, decoder: Any, batch: Mapping[str, Any]) -> Any:
     """The output of the decoder's first call, `[batch, length, vocab]`; None if it is not called."""
     import torch
 
-    seen: list[Any] = []
+    outputs: list[Any] = []
 
     def decoded(_module: Any, _args: Any, output: Any) -> None:
-        seen.append((output[0] if isinstance(output, tuple) else output).detach())
+        outputs.append((output[0] if isinstance(output, tuple) else output).detach())
 
-    handle, was = decoder.register_forward_hook(decoded), network.training
+    handle, was_training = decoder.register_forward_hook(decoded), network.training
     try:
         network.eval()
         with torch.no_grad():
             network(**batch)
     except Exception:
         # Exceptions after the decoder do not matter here: some releases cannot evaluate.
-        return seen[0] if seen else None
+        return outputs[0] if outputs else None
     finally:
         handle.remove()
-        network.train(was)
-    return seen[0] if seen else None
+        network.train(was_training)
+    return outputs[0] if outputs else None
 
 
 def _another(token: int, vocab_size: int) -> int:

@@ -23,12 +23,14 @@ _FRAMES_OF_10_MS = 6
 _LOAD, _FEATURES = "load_audio_text_image_video", "extract_fbank"
 
 
-def measure(request: Mapping[str, Any], passes: Sequence[Pass], kept: Callable[[Any], KeptRows]) -> dict[str, Any]:
+def measure(
+    request: Mapping[str, Any], passes: Sequence[Pass], kept_rows_of: Callable[[Any], KeptRows]
+) -> dict[str, Any]:
     """`dropping`: what becomes of the rows of the first epoch's first batches; nothing for datasets that drop none."""
     if not passes or not hasattr(passes[0].dataset, "retry"):
         return {}
     dataset = passes[0].dataset
-    numbers = kept(dataset).numbers
+    numbers = kept_rows_of(dataset).numbers
     module = sys.modules[type(dataset).__module__]
     if numbers is None or not all(hasattr(module, name) for name in (_LOAD, _FEATURES)):
         return {}

@@ -27,27 +27,27 @@ _NAMED = 5
 def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     """What happened; `harness.preflight.dry_run.dry_run` judges it."""
     request = {**request, **json.loads(request["settings"])}
-    given = request["checkpoint"]
-    found: dict[str, Any] = {}
+    checkpoint = request["checkpoint"]
+    evidence: dict[str, Any] = {}
     weights = None
-    if given["path"]:
+    if checkpoint["path"]:
         try:
-            weights = read_weights(given["path"])
+            weights = read_weights(checkpoint["path"])
         except Exception as error:
             return _answer({"unreadable": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
-        found |= {"elements": weights.elements, "norm_deviation": weights.norm_deviation}
+        evidence |= {"elements": weights.elements, "norm_deviation": weights.norm_deviation}
     if request["device"] == "cpu":
         # Once for all children. On a GPU each child imports by itself: a process that initialised CUDA cannot fork.
         launch.import_model_class(request["release"]["install_dir"], str(request["config"]["model"]))
-    whole = not request["shallow"] or (weights is not None and weights.elements <= request["small"])
-    blocks = None if whole else request["blocks"]
-    found |= {"whole": whole, **_trainings(request, partial(_train, weights=weights, blocks=blocks))}
-    if found["training"]["first"] is not None:
-        if not whole and request["deep"]:
-            found["start"] = _run(request, "start", partial(_first, request, weights, None))
-        deep = None if whole or request["deep"] else blocks
-        found["control"] = _run(request, "control", partial(_first, request, None, deep))
-    return _answer(found)
+    at_full_depth = not request["shallow"] or (weights is not None and weights.elements <= request["small"])
+    blocks = None if at_full_depth else request["blocks"]
+    evidence |= {"whole": at_full_depth, **_trainings(request, partial(_train, weights=weights, blocks=blocks))}
+    if evidence["training"]["first"] is not None:
+        if not at_full_depth and request["deep"]:
+            evidence["start"] = _run(request, "start", partial(_first, request, weights, None))
+        deep = None if at_full_depth or request["deep"] else blocks
+        evidence["control"] = _run(request, "control", partial(_first, request, None, deep))
+    return _answer(evidence)
 
 
 def _trainings(request: Mapping[str, Any], work: Any) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _trainings(request: Mapping[str, Any], work: Any) -> dict[str, Any]:
             return {"training": tried, "ended": ended}
         ended.append(tried)
         name, line = culprit
-        rows[name] = [one for one in rows[name] if one != line]
+        rows[name] = [row_line for row_line in rows[name] if row_line != line]
         if not rows[name]:
             return {"training": tried, "ended": ended[:-1]}
 
@@ -69,29 +69,33 @@ def _trainings(request: Mapping[str, Any], work: Any) -> dict[str, Any]:
 def _line(tried: Mapping[str, Any], rows: Mapping[str, list[str] | None]) -> tuple[str, str] | None:
     """The file and the line of the row at which a training ended; None where it is not known."""
     row = tried.get("row")
-    validating = any(one.strip("_") == "validate_epoch" for one in tried.get("functions", ()))
+    validating = any(function.strip("_") == "validate_epoch" for function in tried.get("functions", ()))
     names = ("valid", "train") if validating else ("train", "valid")
     for name in names:
         for line in rows[name] or ():
-            given = _parsed(line)
-            if given is None:
+            row_in_file = _parsed(line)
+            if row_in_file is None:
                 if tried["failure"]["type"] == "JSONDecodeError":
                     return name, line
-            elif row and row["source"] and (given.get("source"), given.get("target")) == (row["source"], row["target"]):
+            elif (
+                row
+                and row["source"]
+                and (row_in_file.get("source"), row_in_file.get("target")) == (row["source"], row["target"])
+            ):
                 return name, line
     return None
 
 
 def _parsed(line: str) -> Mapping[str, Any] | None:
     try:
-        found = json.loads(line)
+        row = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, Mapping) else None
+    return row if isinstance(row, Mapping) else None
 
 
-def _answer(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {"status": "passed", "reason": "", "evidence": {"preflight": dict(found)}}
+def _answer(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    return {"status": "passed", "reason": "", "evidence": {"preflight": dict(evidence)}}
 
 
 def _run(request: Mapping[str, Any], name: str, work: Any) -> dict[str, Any]:
@@ -113,18 +117,18 @@ class _Setup:
     output: Path
 
 
-def _set_up(request: Mapping[str, Any], weights: Weights | None, blocks: int | None, here: Path) -> _Setup:
-    folder = write_copy(request, here / "model", weights=weights, blocks=blocks)
-    overrides = {**request["overrides"], "model": str(folder), "output_dir": str(here / "exp")}
+def _set_up(request: Mapping[str, Any], weights: Weights | None, blocks: int | None, work_folder: Path) -> _Setup:
+    folder = write_copy(request, work_folder / "model", weights=weights, blocks=blocks)
+    overrides = {**request["overrides"], "model": str(folder), "output_dir": str(work_folder / "exp")}
     for name in ("train", "valid"):
         if request[name] is not None:
-            path = here / f"{name}.jsonl"
+            path = work_folder / f"{name}.jsonl"
             path.write_bytes("".join(f"{line}\n" for line in request[name]).encode("utf-8", "surrogateescape"))
             overrides[f"{name}_data_set_list"] = str(path)
-    given = request["checkpoint"]
-    if weights is not None and given["by_key"]:
-        overrides["init_param"] = str(folder / given["in_copy"])
-    return _Setup(overrides={**overrides, **request["forced"]}, output=here / "exp")
+    checkpoint = request["checkpoint"]
+    if weights is not None and checkpoint["by_key"]:
+        overrides["init_param"] = str(folder / checkpoint["in_copy"])
+    return _Setup(overrides={**overrides, **request["forced"]}, output=work_folder / "exp")
 
 
 def _train(
@@ -170,11 +174,11 @@ def _first(
         torch.save({}, nothing)
         setup.overrides["init_param"] = str(nothing)
 
-    def seen(found: Mapping[str, Any]) -> None:
-        context.answer |= {"first": dict(found)}
+    def record_and_leave(first_forward: Mapping[str, Any]) -> None:
+        context.answer |= {"first": dict(first_forward)}
         context.leave()
 
-    _FirstForward(then=seen).attach(model_class)
+    _FirstForward(then=record_and_leave).attach(model_class)
     launch.run_trainer(request["entry"], setup.overrides, root=request["root"])
 
 
@@ -234,7 +238,7 @@ def _observed(
         "first": first.found,
         "steps": metrics["steps"],
         "losses": losses,
-        "not_finite": next((n for n, one in enumerate(losses) if one is not None and not math.isfinite(one)), None),
+        "not_finite": next((n for n, loss in enumerate(losses) if loss is not None and not math.isfinite(loss)), None),
         "learning_rates": metrics["learning_rates"],
         "step_seconds": metrics["step_seconds"],
         "peak_reserved_bytes": metrics["peak_reserved_bytes"],
@@ -243,13 +247,15 @@ def _observed(
         "saved": saved,
         "criterion": metrics["criterion"],
         "targets": metrics["targets"],
-        "parameters": sum(one.numel() for one in named.values()),
+        "parameters": sum(parameter.numel() for parameter in named.values()),
         "trainable": metrics["invariants"]["trainable_parameters"],
         "without_gradient": _by_part(metrics["invariants"]["without_gradient"], named),
         "not_in_optimizer": len(metrics["invariants"]["not_in_optimizer"]),
         "freeze_asked": config.get("freeze_param"),
         "frozen": frozen.get("frozen", 0),
-        "frozen_but_trained": sum(named[one].requires_grad for one in in_force.frozen_by(config, list(named))),
+        "frozen_but_trained": sum(
+            named[frozen_name].requires_grad for frozen_name in in_force.frozen_by(config, list(named))
+        ),
         "frozen_but_moved": frozen.get("frozen_but_moved", []),
         **_compared(recorder, weights),
     }
@@ -269,15 +275,17 @@ def _compared(recorder: TrainingRecorder, weights: Weights | None) -> dict[str, 
 
     if weights is None:
         return {}
-    given = {name.removeprefix("module."): one for name, one in weights.state.items()}
+    checkpoint_state = {name.removeprefix("module."): tensor for name, tensor in weights.state.items()}
     before = recorder.changes.before
     same = {
         name
-        for name, one in before.items()
-        if name in given and given[name].shape == one.shape and torch.equal(given[name].to(one.dtype), one)
+        for name, tensor in before.items()
+        if name in checkpoint_state
+        and checkpoint_state[name].shape == tensor.shape
+        and torch.equal(checkpoint_state[name].to(tensor.dtype), tensor)
     }
     fresh = [name for name in before if name not in same]
     return {
-        "from_checkpoint": sum(one.numel() for name, one in before.items() if name in same),
+        "from_checkpoint": sum(tensor.numel() for name, tensor in before.items() if name in same),
         "fresh": {"count": len(fresh), "names": fresh[:_NAMED]},
     }

@@ -35,9 +35,9 @@ def install(install_dir: str) -> None:
     _guard_loaders()
 
 
-def _refuse(what: str) -> Any:
+def _refuse(deed: str) -> Any:
     def refuse(*_args: Any, **_kwargs: Any) -> NoReturn:
-        raise BlockedCall(f"the release {what}, which preflight does not let it")
+        raise BlockedCall(f"the release {deed}, which preflight does not let it")
 
     return refuse
 
@@ -57,21 +57,21 @@ def _guard_eval(install_dir: str) -> None:
 
 
 def _guard_release() -> None:
-    for name, function, what in (
+    for name, function, deed in (
         ("funasr.utils.install_model_requirements", "install_requirements", "would run pip install on the folder's"),
         ("funasr.utils.dynamic_import", "import_module_from_path", "would import the folder's code:"),
     ):
         try:
-            found = importlib.util.find_spec(name)
+            spec = importlib.util.find_spec(name)
         except ImportError:
-            found = None
-        if found is not None:
-            setattr(importlib.import_module(name), function, _note(what))
+            spec = None
+        if spec is not None:
+            setattr(importlib.import_module(name), function, _note(deed))
 
 
-def _note(what: str) -> Any:
+def _note(deed: str) -> Any:
     def note(path: Any = "", *_args: Any, **_kwargs: Any) -> None:
-        noted.append(f"{what} {os.path.basename(str(path))}")  # noqa: PTH119 - a text of the config
+        noted.append(f"{deed} {os.path.basename(str(path))}")  # noqa: PTH119 - a text of the config
 
     return note
 

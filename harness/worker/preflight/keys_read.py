@@ -40,7 +40,7 @@ class _Stop(BaseException):
 
 
 class _Recording(dict[str, Any]):
-    """A section of the settings, or several in one, that notes the keys that are asked for."""
+    """A section of the settings, or several in one, that records the keys that are read."""
 
     def __init__(self, values: Mapping[str, Any], paths: frozenset[str], read: set[str]) -> None:
         super().__init__(values)
@@ -91,13 +91,13 @@ class _Tracer:
 
     def marked(self, values: Mapping[str, Any], path: str) -> _Recording:
         """A section with its sections as recording dictionaries."""
-        found = {
+        sections = {
             key: self.marked(value, f"{path}.{key}" if path else key)
             if isinstance(value, Mapping) and (f"{path}.{key}" if path else key) not in self.plain
             else value
             for key, value in values.items()
         }
-        return _Recording({**found, f"{_MARK}{path}": True}, frozenset([path]), self.read)
+        return _Recording({**sections, f"{_MARK}{path}": True}, frozenset([path]), self.read)
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
@@ -108,40 +108,40 @@ class _Tracer:
         if not code.co_flags & inspect.CO_VARKEYWORDS:
             return
         named = code.co_argcount + code.co_kwonlyargcount
-        rest = code.co_varnames[named + bool(code.co_flags & inspect.CO_VARARGS)]
-        given = frame.f_locals.get(rest)
-        if not isinstance(given, dict) or isinstance(given, _Recording):
+        kwargs_name = code.co_varnames[named + bool(code.co_flags & inspect.CO_VARARGS)]
+        kwargs = frame.f_locals.get(kwargs_name)
+        if not isinstance(kwargs, dict) or isinstance(kwargs, _Recording):
             return
         if code.co_name == "main" and code.co_filename == self.main:
-            frame.f_locals[rest] = self.marked(given, "")
+            frame.f_locals[kwargs_name] = self.marked(kwargs, "")
             return
-        paths = frozenset(key[len(_MARK) :] for key in dict.keys(given) if key.startswith(_MARK))
+        paths = frozenset(key[len(_MARK) :] for key in dict.keys(kwargs) if key.startswith(_MARK))
         if paths:
             parameters = code.co_varnames[:named]
             self.read.update(f"{path}.{name}" if path else name for path in paths for name in parameters)
-            frame.f_locals[rest] = _Recording(given, paths, self.read)
+            frame.f_locals[kwargs_name] = _Recording(kwargs, paths, self.read)
 
 
 def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted keys that were read up to the first step, and how it ended: `stopped` where all was built."""
     install_dir = request["release"]["install_dir"]
-    given = json.loads(request["settings"])
-    launch.import_model_class(install_dir, given["class"])
+    settings = json.loads(request["settings"])
+    launch.import_model_class(install_dir, settings["class"])
     from omegaconf import OmegaConf
 
-    here = Path.cwd()
-    rows = launch.write_rows([_ROW] * 4, here / "rows.jsonl")
-    (here / "start.pt").touch()
+    work_folder = Path.cwd()
+    rows = launch.write_rows([_ROW] * 4, work_folder / "rows.jsonl")
+    (work_folder / "start.pt").touch()
     setattr(OmegaConf, "save", lambda *_, **__: None)  # noqa: B010 - mypy refuses to replace a method
     for name in ("load_pretrained_model",):
         original = getattr(sys.modules[f"funasr.train_utils.{name}"], name)
         importer.rebind(original, lambda *_, **__: None)
     overrides = {
-        **given["overrides"],
+        **settings["overrides"],
         **{f"{name}_data_set_list": str(rows) for name in ("train", "valid")},
-        **{"init_param": str(here / "start.pt"), "output_dir": str(here / "exp"), "device": "cpu"},
+        **{"init_param": str(work_folder / "start.pt"), "output_dir": str(work_folder / "exp"), "device": "cpu"},
     }
-    tracer = _Tracer(install_dir, request["entry"], frozenset(given["plain"]))
+    tracer = _Tracer(install_dir, request["entry"], frozenset(settings["plain"]))
     ended = _ended(tracer, request["entry"], overrides)
     return {
         "status": "passed",

@@ -28,7 +28,7 @@ def measure(request: Mapping[str, Any], trainer: TrainerOptions, train: Mapping[
     main = (Path(install_dir) / f"funasr/bin/{entry}.py").read_text(encoding="utf-8", errors="replace")
     tail = bool(_EVERY.search(text)) and bool(_TAIL.search(text))
     further = max(0, len(_SCHEDULER.findall(text)) + len(_SCHEDULER.findall(main)) - 1)
-    found: dict[str, Any] = {
+    schedule: dict[str, Any] = {
         "accumulation": accumulation,
         "tail": tail,
         "scheduler_steps_per_epoch": further,
@@ -36,28 +36,30 @@ def measure(request: Mapping[str, Any], trainer: TrainerOptions, train: Mapping[
         "finished": _finished_epoch(request.get("output_dir")),
     }
     epochs = (train or {}).get("epochs")
-    if train is not None and found["epochs_run"] <= 0:
-        return {**found, "steps": [], "total": 0, "exact": True}
+    if train is not None and schedule["epochs_run"] <= 0:
+        return {**schedule, "steps": [], "total": 0, "exact": True}
     if not epochs:
-        return found
+        return schedule
     steps = [sum(_steps(slice_, accumulation, tail) for slice_ in ranks[0]["slices"]) for ranks in epochs]
-    wanted = found["epochs_run"]
+    epochs_wanted = schedule["epochs_run"]
     mean = sum(steps[1:] or steps) / len(steps[1:] or steps)
-    total = sum(steps) if len(steps) >= wanted else round(sum(steps) + mean * (wanted - len(steps)))
-    found |= {"steps": steps, "total": total, "exact": len(steps) >= wanted}
+    total = sum(steps) if len(steps) >= epochs_wanted else round(sum(steps) + mean * (epochs_wanted - len(steps)))
+    schedule |= {"steps": steps, "total": total, "exact": len(steps) >= epochs_wanted}
     if total:
-        each = max(1, round(mean))
-        at = [1, (total + 1) // 2, total]
-        # Where an epoch moves the scheduler on once more, a step's rate is that of its number and of the epochs before.
-        moved = [step - 1 + further * min((step - 1) // each, max(0, wanted - 1)) for step in at]
+        steps_of_epoch = max(1, round(mean))
+        sampled_steps = [1, (total + 1) // 2, total]
+        # Where an epoch steps the scheduler once more, a step's rate is that of its number and of the epochs before.
+        moved = [
+            step - 1 + further * min((step - 1) // steps_of_epoch, max(0, epochs_wanted - 1)) for step in sampled_steps
+        ]
         last = moved[-1]
         try:
-            found["rates"], found["rates_at"] = rates(config, moved), at
-            found["highest"] = max(rates(config, [round(last * part / 20) for part in range(21)]), default=None)
+            schedule["rates"], schedule["rates_at"] = rates(config, moved), sampled_steps
+            schedule["highest"] = max(rates(config, [round(last * part / 20) for part in range(21)]), default=None)
         except Exception as error:
-            # Such as a scheduler that needs a metric to be moved on: the steps are known all the same.
-            found |= {"rates": [], "rates_at": [], "rates_failure": f"{type(error).__name__}: {error}"[:200]}
-    return found
+            # Such as a scheduler whose step needs a metric: the number of steps is known nevertheless.
+            schedule |= {"rates": [], "rates_at": [], "rates_failure": f"{type(error).__name__}: {error}"[:200]}
+    return schedule
 
 
 def whole(config: Mapping[str, Any], name: str, default: int) -> int:
@@ -71,8 +73,8 @@ def whole(config: Mapping[str, Any], name: str, default: int) -> int:
 def _steps(slice_: Sequence[int | None], accumulation: int, tail: bool) -> int:
     """Optimizer steps of a pass over a loader of some batches."""
     batches, length = slice_[0] or 0, slice_[1]
-    whole = batches // accumulation
-    return whole + (tail and length is not None and 0 < length <= batches and length % accumulation != 0)
+    complete_steps = batches // accumulation
+    return complete_steps + (tail and length is not None and 0 < length <= batches and length % accumulation != 0)
 
 
 def rates(config: Mapping[str, Any], steps: Sequence[int]) -> list[float]:
@@ -84,21 +86,21 @@ def rates(config: Mapping[str, Any], steps: Sequence[int]) -> list[float]:
     from funasr.schedulers import scheduler_classes
 
     optimizer = _rates_only(config)
-    made = scheduler_classes[config.get("scheduler", "warmuplr")]
-    scheduler = made(optimizer, **dict(config.get("scheduler_conf") or {}))
-    # FunASR's own are functions of the step's number; torch's go on from the rate before.
-    jumps = made.__module__.startswith("funasr.")
-    found, taken = [], 0
+    scheduler_class = scheduler_classes[config.get("scheduler", "warmuplr")]
+    scheduler = scheduler_class(optimizer, **dict(config.get("scheduler_conf") or {}))
+    # FunASR's own are functions of the step's number; torch's continue from the rate before.
+    jumps = scheduler_class.__module__.startswith("funasr.")
+    values, steps_done = [], 0
     optimizer.step()
     for step in steps:
-        if jumps and step > taken:
-            scheduler.last_epoch, taken = step - 1, step
+        if jumps and step > steps_done:
+            scheduler.last_epoch, steps_done = step - 1, step
             scheduler.step()
-        while taken < min(step, MOST_STEPS):
+        while steps_done < min(step, MOST_STEPS):
             scheduler.step()
-            taken += 1
-        found.append(float(optimizer.param_groups[0]["lr"]))
-    return found
+            steps_done += 1
+        values.append(float(optimizer.param_groups[0]["lr"]))
+    return values
 
 
 def _rates_only(config: Mapping[str, Any]) -> Any:
@@ -106,15 +108,15 @@ def _rates_only(config: Mapping[str, Any]) -> Any:
     import torch
     from funasr.optimizers import optim_classes
 
-    made = optim_classes[config.get("optim", "adam")]
-    default = inspect.signature(made).parameters.get("lr")
-    given = dict(config.get("optim_conf") or {})
-    rate = given.get("lr", getattr(default, "default", 0.001))
+    optimizer_class = optim_classes[config.get("optim", "adam")]
+    default = inspect.signature(optimizer_class).parameters.get("lr")
+    conf = dict(config.get("optim_conf") or {})
+    rate = conf.get("lr", getattr(default, "default", 0.001))
     group = {
         "params": [torch.nn.Parameter(torch.zeros(1))],
         "betas": (0.9, 0.999),
         "momentum": 0.9,
-        **given,
+        **conf,
         "lr": rate,
     }
 

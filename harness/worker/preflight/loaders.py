@@ -86,15 +86,15 @@ class _Maker:
 
         conf = request.dataset_conf
         name = conf.get("dataloader", "DataloaderMapStyle")
-        given = {**request.config, "dataset_conf": conf, "frontend": None, "tokenizer": None}
-        self._maker = tables.dataloader_classes.get(name)(**given)
+        kwargs = {**request.config, "dataset_conf": conf, "frontend": None, "tokenizer": None}
+        self._maker = tables.dataloader_classes.get(name)(**kwargs)
         self.slices = int(getattr(self._maker, "data_split_num", 1))
 
     def build(self, epoch: int, slice_number: int) -> list[tuple[Any, Any]]:
         accepted = inspect.signature(self._maker.build_iter).parameters
-        wanted = {"data_split_i": slice_number, "start_step": 0}
-        given = {name: value for name, value in wanted.items() if name in accepted}
-        return [(loader.dataset, loader.batch_sampler) for loader in self._maker.build_iter(epoch, **given)]
+        offered = {"data_split_i": slice_number, "start_step": 0}
+        kwargs = {name: value for name, value in offered.items() if name in accepted}
+        return [(loader.dataset, loader.batch_sampler) for loader in self._maker.build_iter(epoch, **kwargs)]
 
 
 class _MainLoaders:

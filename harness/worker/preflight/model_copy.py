@@ -27,27 +27,29 @@ class Weights:
     @property
     def elements(self) -> int:
         """Numbers in all tensors."""
-        return sum(int(one.numel()) for one in self.state.values())
+        return sum(int(tensor.numel()) for tensor in self.state.values())
 
     @property
     def norm_deviation(self) -> float | None:
         """Root mean square distance of the norms' scales from 1, where every model begins; None without norms."""
         import torch
 
-        scales = [one.float().flatten() for name, one in self.state.items() if _NORM.search(name) and one.dim() == 1]
+        scales = [
+            tensor.float().flatten() for name, tensor in self.state.items() if _NORM.search(name) and tensor.dim() == 1
+        ]
         return float((torch.cat(scales) - 1).square().mean() ** 0.5) if scales else None
 
     def save(self, path: Path, *, blocks: int | None) -> None:
         """Write it in its own form; of deeper stacks only the first `blocks` blocks, if a number is given."""
         import torch
 
-        kept = {
-            name: one.clone()
-            for name, one in self.state.items()
-            if blocks is None or not (found := _BLOCK.search(name)) or int(found[1]) < blocks
+        state = {
+            name: tensor.clone()
+            for name, tensor in self.state.items()
+            if blocks is None or not (block := _BLOCK.search(name)) or int(block[1]) < blocks
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(_wrapped(self.whole, kept), path)
+        torch.save(_wrapped(self.whole, state), path)
 
 
 def read_weights(path: str) -> Weights:
@@ -59,26 +61,26 @@ def read_weights(path: str) -> Weights:
     import torch
 
     try:
-        whole = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError:
         # The form that torch wrote before 1.6 cannot be mapped.
-        whole = torch.load(path, map_location="cpu", weights_only=True)
-    state = whole
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    state = checkpoint
     for wrapper in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
     if not isinstance(state, Mapping):
         raise TypeError(f"a {type(state).__name__} and no tensors by name")
-    tensors = {str(name): one for name, one in state.items() if isinstance(one, torch.Tensor)}
+    tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
     if not tensors:
         raise TypeError("no tensors by name")
-    return Weights(whole=whole, state=tensors)
+    return Weights(whole=checkpoint, state=tensors)
 
 
-def _wrapped(whole: Any, kept: Mapping[str, Any]) -> Any:
+def _wrapped(checkpoint: Any, state: Mapping[str, Any]) -> Any:
     """The kept tensors below the same keys; optimizer and scheduler are left out."""
-    wrapper = next((one for one in WRAPPERS if isinstance(whole.get(one), Mapping)), None)
-    return dict(kept) if wrapper is None else {wrapper: _wrapped(whole[wrapper], kept)}
+    wrapper = next((key for key in WRAPPERS if isinstance(checkpoint.get(key), Mapping)), None)
+    return dict(state) if wrapper is None else {wrapper: _wrapped(checkpoint[wrapper], state)}
 
 
 def write_copy(request: Mapping[str, Any], to: Path, *, weights: Weights | None, blocks: int | None) -> Path:

@@ -35,26 +35,26 @@ def kept_rows(contents: Any, files: Sequence[str]) -> KeptRows:
     if not isinstance(contents, list):
         return KeptRows(numbers=None, changed=[])
     rows = enumerate(rows_of(files))
-    for kept in contents:
-        found = next(((number, row) for number, row in rows if _is(row, kept)), None)
-        if found is None:
+    for indexed in contents:
+        match = next(((number, row) for number, row in rows if _is(row, indexed)), None)
+        if match is None:
             return KeptRows(numbers=None, changed=[])
-        number, row = found
+        number, row = match
         numbers.append(number)
-        if row["source"] != kept.get("source"):
-            changed.append((number, "source", str(kept.get("source"))))
-        if row["target"] != kept.get("target"):
-            changed.append((number, "target", str(kept.get("target"))))
+        if row["source"] != indexed.get("source"):
+            changed.append((number, "source", str(indexed.get("source"))))
+        if row["target"] != indexed.get("target"):
+            changed.append((number, "target", str(indexed.get("target"))))
     return KeptRows(numbers=numbers, changed=changed)
 
 
-def _is(row: Mapping[str, Any], kept: Any) -> bool:
-    if not isinstance(kept, Mapping) or "source" not in row or "target" not in row:
+def _is(row: Mapping[str, Any], indexed: Any) -> bool:
+    if not isinstance(indexed, Mapping) or "source" not in row or "target" not in row:
         return False
-    if row["source"] == kept.get("source") and row["target"] == kept.get("target"):
-        return bool(row.get("source_len", 1) == kept.get("source_len", 1))
+    if row["source"] == indexed.get("source") and row["target"] == indexed.get("target"):
+        return bool(row.get("source_len", 1) == indexed.get("source_len", 1))
     # Releases change some paths and spaces; everything else is as in the row.
-    paths = [str(one["source"]).replace("/cpfs01", "/cpfs_speech/data") for one in (row, kept)]
-    texts = [str(one["target"]).replace(" ", "") for one in (row, kept)]
-    lengths = [one.get("source_len", 1) for one in (row, kept)]
+    paths = [str(fields["source"]).replace("/cpfs01", "/cpfs_speech/data") for fields in (row, indexed)]
+    texts = [str(fields["target"]).replace(" ", "") for fields in (row, indexed)]
+    lengths = [fields.get("source_len", 1) for fields in (row, indexed)]
     return paths[0] == paths[1] and texts[0] == texts[1] and lengths[0] == lengths[1]

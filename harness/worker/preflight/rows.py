@@ -31,16 +31,18 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     importer.require_entry(install_dir, entry)
     trainer = options.trainer_options(install_dir, request["release"]["version"], entry)
     _import(install_dir, request["config"])
-    found: dict[str, Any] = {}
+    evidence: dict[str, Any] = {}
     with contextlib.chdir(request["root"]):
-        found["tokens"] = _tried(install_dir, lambda: text_tokens.measure(request))
-        found |= _arrivals(
+        evidence["tokens"] = _tried(install_dir, lambda: text_tokens.measure(request))
+        evidence |= _arrivals(
             request,
             install_dir,
             LoaderRequest(install_dir=install_dir, entry=entry, config=request["config"], options=trainer),
         )
-        found["schedule"] = _tried(install_dir, lambda: learning_rate.measure(request, trainer, found.get("train")))
-    return {"status": "passed", "reason": "", "evidence": {"preflight": found}}
+        evidence["schedule"] = _tried(
+            install_dir, lambda: learning_rate.measure(request, trainer, evidence.get("train"))
+        )
+    return {"status": "passed", "reason": "", "evidence": {"preflight": evidence}}
 
 
 def _import(install_dir: str, config: Mapping[str, Any]) -> None:
@@ -54,12 +56,12 @@ def _import(install_dir: str, config: Mapping[str, Any]) -> None:
         "batch_sampler_classes": conf.get("batch_sampler"),
         "dataloader_classes": conf.get("dataloader"),
     }
-    # The defaults beside what is named, of which each release has some.
-    wanted = [pair for pair in importer.registrations(install_dir) if pair[1] in (named.get(pair[0]), *DEFAULTS)]
+    # The defaults besides what is named; each release has some of them.
+    components = [pair for pair in importer.registrations(install_dir) if pair[1] in (named.get(pair[0]), *DEFAULTS)]
     names = config.get("tokenizer")
     names = names.split(",") if isinstance(names, str) else names or ()
-    wanted.extend(("tokenizer_classes", str(name)) for name in names)
-    importer.import_available_components(install_dir, wanted)
+    components.extend(("tokenizer_classes", str(name)) for name in names)
+    importer.import_available_components(install_dir, components)
 
 
 def _tried(install_dir: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -71,17 +73,17 @@ def _tried(install_dir: str, work: Callable[[], dict[str, Any]]) -> dict[str, An
 
 
 def _arrivals(request: Mapping[str, Any], install_dir: str, loaders: LoaderRequest) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    evidence: dict[str, Any] = {}
     world = request["processes"]
     try:
         with _no_devices():
             ranks = [RankLoaders(loaders, 0, world)]
             ranks += [RankLoaders(loaders, rank, world) for rank in range(1, world)] if world > 1 else []
-            found["train"] = _train(request, loaders, ranks)
-            found["valid"] = _valid(request, ranks[0])
+            evidence["train"] = _train(request, loaders, ranks)
+            evidence["valid"] = _valid(request, ranks[0])
     except Exception as error:
-        found["failure"] = dict(failures.describe(error, install_dir))
-    return found
+        evidence["failure"] = dict(failures.describe(error, install_dir))
+    return evidence
 
 
 @contextlib.contextmanager
@@ -114,50 +116,56 @@ class _Numbering:
     @property
     def kept(self) -> set[int] | None:
         """All rows that some dataset has."""
-        numbers = [kept.numbers for _, kept in self._known.values()]
-        return None if any(one is None for one in numbers) else {number for one in numbers if one for number in one}
+        numbers = [rows_kept.numbers for _, rows_kept in self._known.values()]
+        return (
+            None
+            if any(numbers_kept is None for numbers_kept in numbers)
+            else {number for numbers_kept in numbers if numbers_kept for number in numbers_kept}
+        )
 
     @property
     def changed(self) -> list[tuple[int, str, str]]:
         """The rows that an index changed."""
-        return list(dict.fromkeys(one for _, kept in self._known.values() for one in kept.changed))
+        return list(dict.fromkeys(change for _, rows_kept in self._known.values() for change in rows_kept.changed))
 
 
 def _train(request: Mapping[str, Any], loaders: LoaderRequest, ranks: Sequence[RankLoaders]) -> dict[str, Any]:
     numbering = _Numbering(request["files"]["train"])
-    wanted = loaders.options.epochs_run(learning_rate.whole(loaders.config, "max_epoch", 100))
+    epochs_run = loaders.options.epochs_run(learning_rate.whole(loaders.config, "max_epoch", 100))
     epochs: list[list[dict[str, Any]]] = []
     arrived: set[int] = set()
     first: list[Pass] = []
     drawn, indexed = 0, 0
     known = True
-    for epoch in range(max(wanted, 0)):
-        if (epoch >= 2 and drawn > MOST_DRAWN) or any(one["ended"] for one in itertools.chain(*epochs)):
+    for epoch in range(max(epochs_run, 0)):
+        if (epoch >= 2 and drawn > MOST_DRAWN) or any(counts["ended"] for counts in itertools.chain(*epochs)):
             break
         epochs.append([])
         for rank in ranks:
             passes = list(rank.train(epoch))
             epochs[-1].append(_counted(passes))
             first = first or passes
-            for one in passes:
-                indexed = max(indexed, len(one.dataset))
-                drawn += sum(map(len, one.batches))
-                numbers = numbering.of(one.dataset).numbers
+            for loader_pass in passes:
+                indexed = max(indexed, len(loader_pass.dataset))
+                drawn += sum(map(len, loader_pass.batches))
+                numbers = numbering.of(loader_pass.dataset).numbers
                 known = known and numbers is not None
                 arrived |= (
-                    {numbers[place] for batch in one.batches for place in batch} if numbers is not None else set()
+                    {numbers[place] for batch in loader_pass.batches for place in batch}
+                    if numbers is not None
+                    else set()
                 )
     if not first and not epochs:
         first = list(ranks[0].train(0))
         indexed = len(first[0].dataset) if first else 0
-        known = all(numbering.of(one.dataset).numbers is not None for one in first)
-    kept = numbering.kept if known else None
+        known = all(numbering.of(loader_pass.dataset).numbers is not None for loader_pass in first)
+    kept_numbers = numbering.kept if known else None
     return {
-        "rows": indexed if kept is None else len(kept),
-        "kept": None if kept is None else sorted(kept),
-        "arrived": None if kept is None else sorted(arrived),
+        "rows": indexed if kept_numbers is None else len(kept_numbers),
+        "kept": None if kept_numbers is None else sorted(kept_numbers),
+        "arrived": None if kept_numbers is None else sorted(arrived),
         "changed": numbering.changed,
-        "epochs_run": wanted,
+        "epochs_run": epochs_run,
         "epochs": epochs,
         "batches": _listed(first, numbering),
         **dropping.measure(request, first, numbering.of),
@@ -166,41 +174,41 @@ def _train(request: Mapping[str, Any], loaders: LoaderRequest, ranks: Sequence[R
 
 def _counted(passes: Sequence[Pass]) -> dict[str, Any]:
     """The numbers of one rank's epoch."""
-    sizes = [len(batch) for one in passes for batch in one.batches]
+    sizes = [len(batch) for loader_pass in passes for batch in loader_pass.batches]
     return {
         "batches": len(sizes),
-        "slices": [[len(one.batches), one.length] for one in passes],
+        "slices": [[len(loader_pass.batches), loader_pass.length] for loader_pass in passes],
         "rows": sum(sizes),
         "fewest": min(sizes, default=0),
         "most": max(sizes, default=0),
         "empty": sizes.count(0),
-        "ended": any(one.ended_by is not None for one in passes),
+        "ended": any(loader_pass.ended_by is not None for loader_pass in passes),
     }
 
 
 def _listed(passes: Sequence[Pass], numbering: _Numbering) -> list[list[int]] | None:
     """The batches of the first epoch that rank 0 gets, by row number; None where there are too many, or no numbers."""
-    if sum(len(batch) for one in passes for batch in one.batches) > MOST_BATCHED:
+    if sum(len(batch) for loader_pass in passes for batch in loader_pass.batches) > MOST_BATCHED:
         return None
-    found = []
-    for one in passes:
-        numbers = numbering.of(one.dataset).numbers
+    batches = []
+    for loader_pass in passes:
+        numbers = numbering.of(loader_pass.dataset).numbers
         if numbers is None:
             return None
-        found += [[numbers[place] for place in batch] for batch in one.batches]
-    return found
+        batches += [[numbers[place] for place in batch] for batch in loader_pass.batches]
+    return batches
 
 
 def _valid(request: Mapping[str, Any], rank: RankLoaders) -> dict[str, Any]:
     numbering = _Numbering(request["files"]["valid"])
-    one = rank.valid(0)
-    kept = numbering.of(one.dataset)
-    size = len(one.dataset)
-    beyond = [place for batch in one.batches for place in batch if place >= size]
+    loader_pass = rank.valid(0)
+    kept_of_file = numbering.of(loader_pass.dataset)
+    size = len(loader_pass.dataset)
+    beyond = [place for batch in loader_pass.batches for place in batch if place >= size]
     return {
-        **_counted([one]),
+        **_counted([loader_pass]),
         "rows": size,
-        "kept": kept.numbers,
-        "changed": kept.changed,
+        "kept": kept_of_file.numbers,
+        "changed": kept_of_file.changed,
         "beyond": len(beyond),
     }

@@ -24,11 +24,11 @@ class RowsRead:
         """Note each row before it is read, and each batch before it is put together."""
         from funasr.register import tables
 
-        for one in set(getattr(tables, "dataset_classes", {}).values()):
-            if isinstance(one, type):
+        for dataset_class in set(getattr(tables, "dataset_classes", {}).values()):
+            if isinstance(dataset_class, type):
                 for name, note in (("__getitem__", self._reads), ("collator", self._collates)):
-                    if name in vars(one):
-                        setattr(one, name, _noting(vars(one)[name], note))
+                    if name in vars(dataset_class):
+                        setattr(dataset_class, name, _noting(vars(dataset_class)[name], note))
 
     def _reads(self, dataset: Any, number: Any = None, *_: Any) -> None:
         try:
@@ -47,7 +47,7 @@ class RowsRead:
         while trace is not None:
             functions.append(trace.tb_frame.f_code.co_name)
             trace = trace.tb_next
-        loading = any(one in _LOADING for one in functions)
+        loading = any(function in _LOADING for function in functions)
         return {
             "functions": functions[-40:],
             "row": self.current if loading else None,
@@ -56,8 +56,8 @@ class RowsRead:
 
 
 def _named(row: Any) -> dict[str, str]:
-    given = row if isinstance(row, Mapping) else {}
-    return {name: str(given.get(name, "")) for name in ("source", "target")}
+    fields = row if isinstance(row, Mapping) else {}
+    return {name: str(fields.get(name, "")) for name in ("source", "target")}
 
 
 def _noting(original: Any, note: Any) -> Any:

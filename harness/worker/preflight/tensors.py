@@ -37,7 +37,7 @@ class Unloadable(Exception):
 
 
 @dataclass
-class _Seen:
+class _Observed:
     """What was seen on the way."""
 
     stage: str = "files"
@@ -63,21 +63,21 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     install_dir = request["release"]["install_dir"]
     module = importlib.import_module(f"funasr.bin.{request['entry']}")
     guards.install(install_dir)
-    seen, failure = _Seen(), None
+    observed, failure = _Observed(), None
     with tempfile.TemporaryDirectory() as out, contextlib.chdir(request["root"]):
-        _watch(module, seen)
+        _watch(module, observed)
         try:
-            _run(module, request, out, seen)
+            _run(module, request, out, observed)
         except (_Reached, SystemExit):
             pass
         except Exception as error:
-            failure = {**failures.describe(error, install_dir), "stage": seen.stage, "ours": type(error).__name__}
+            failure = {**failures.describe(error, install_dir), "stage": observed.stage, "ours": type(error).__name__}
         saved = _saved(Path(out))
-    answer = {**_answer(seen), "failure": failure, "saved": saved, "prevented": guards.noted}
+    answer = {**_answer(observed), "failure": failure, "saved": saved, "prevented": guards.noted}
     return {"status": "passed", "reason": "", "evidence": {"preflight": answer}}
 
 
-def _run(module: Any, request: Mapping[str, Any], out: str, seen: _Seen) -> None:
+def _run(module: Any, request: Mapping[str, Any], out: str, observed: _Observed) -> None:
     """`main_hydra` without hydra, up to the trainer."""
     from omegaconf import OmegaConf
 
@@ -93,8 +93,8 @@ def _run(module: Any, request: Mapping[str, Any], out: str, seen: _Seen) -> None
     kwargs = {**kwargs, "output_dir": out}
     if "model_conf" not in kwargs:
         kwargs = module.download_model(is_training=kwargs.get("is_training", True), **kwargs)
-    seen.stage = "model"
-    seen.facts["files"] = {path: _get(kwargs, path) for path in request["files"]}
+    observed.stage = "model"
+    observed.facts["files"] = {path: _get(kwargs, path) for path in request["files"]}
     # Several processes, and 1.0.6 to 1.3.1 run the text of freeze_param.
     kwargs = {name: value for name, value in dict(kwargs).items() if name not in _NOT_PASSED}
     module.main(**{**kwargs, "device": "cpu", "disable_update": True, "output_dir": out})
@@ -116,7 +116,7 @@ def parts_of(path: str) -> list[str]:
     return path.split("/")
 
 
-def _watch(module: Any, seen: _Seen) -> None:
+def _watch(module: Any, observed: _Observed) -> None:
     import torch
 
     load = torch.load
@@ -130,26 +130,26 @@ def _watch(module: Any, seen: _Seen) -> None:
         __contains__ = __getitem__ = get = reached
 
     def checked_load(path: Any, *args: Any, **kwargs: Any) -> Any:
-        if seen.stage != "weights":
+        if observed.stage != "weights":
             return load(path, *args, **{**kwargs, "weights_only": True})
         bare = _without_numbers(load, str(path))
-        seen.facts["not_finite"] = _not_finite(load, str(path))
-        return _marked(bare, str(len(seen.loads) - 1), seen)
+        observed.facts["not_finite"] = _not_finite(load, str(path))
+        return _marked(bare, str(len(observed.loads) - 1), observed)
 
     def watched(*args: Any, **kwargs: Any) -> None:
         assert original is not None
-        _load_into(original, args, kwargs, seen)
+        _load_into(original, args, kwargs, observed)
 
     module.Trainer, module.optim_classes = reached, Stops()
     module.model_summary = lambda _model: ""
     if hasattr(module, "initialize"):
-        module.initialize = lambda network, *_: _keep(network, seen)
+        module.initialize = lambda network, *_: _keep(network, observed)
     for name, loaded in list(sys.modules.items()):
         if name.startswith("funasr.") and original and vars(loaded).get("load_pretrained_model") is original:
             loaded.load_pretrained_model = watched  # type: ignore[attr-defined]
     torch.load = checked_load
     _skip_initialisation()
-    _watch_models(seen)
+    _watch_models(observed)
 
 
 def _skip_initialisation() -> None:
@@ -161,55 +161,55 @@ def _skip_initialisation() -> None:
             setattr(torch.nn.init, name, lambda tensor, *_args, **_kwargs: tensor)
 
 
-def _watch_models(seen: _Seen) -> None:
+def _watch_models(observed: _Observed) -> None:
     """Keep the model whatever comes of its weights: the class's constructor is the release's."""
     from funasr.register import tables
 
     def keeping(kind: Any) -> Callable[..., Any]:
         def construct(*args: Any, **kwargs: Any) -> Any:
-            seen.facts.setdefault("vocabulary", _size(kwargs.get("vocab_size")))
-            seen.facts.setdefault("features", _size(kwargs.get("input_size")))
+            observed.facts.setdefault("vocabulary", _size(kwargs.get("vocab_size")))
+            observed.facts.setdefault("features", _size(kwargs.get("input_size")))
             network = kind(*args, **kwargs)
-            _keep(network, seen)
-            seen.stage = "start"
+            _keep(network, observed)
+            observed.stage = "start"
             return network
 
         return construct
 
-    found = tables.model_classes
+    original_classes = tables.model_classes
 
     class Watched(dict):  # type: ignore[type-arg]
         def get(self, key: Any, default: Any = None) -> Any:
             kind = super().get(key, default)
-            return keeping(kind) if isinstance(kind, type) and seen.network is None else kind
+            return keeping(kind) if isinstance(kind, type) and observed.network is None else kind
 
-    tables.model_classes = Watched(found)
+    tables.model_classes = Watched(original_classes)
 
 
 def _size(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _keep(network: Any, seen: _Seen) -> None:
-    seen.network = network
+def _keep(network: Any, observed: _Observed) -> None:
+    observed.network = network
 
 
-def _load_into(original: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], seen: _Seen) -> None:
+def _load_into(original: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], observed: _Observed) -> None:
     network = kwargs.get("model", args[1] if len(args) > 1 else None)
     path = str(kwargs.get("path", args[0] if args else ""))
-    seen.stage = "weights"
-    _prepare(network, seen)
-    seen.loads.append(
+    observed.stage = "weights"
+    _prepare(network, observed)
+    observed.loads.append(
         {"path": parts_of(path), **{name: _plain(kwargs.get(name)) for name in ("scope_map", "excludes")}}
     )
-    seen.loads[-1]["ignore_init_mismatch"] = kwargs.get("ignore_init_mismatch", True)
+    observed.loads[-1]["ignore_init_mismatch"] = kwargs.get("ignore_init_mismatch", True)
     take = type(network).load_state_dict
 
     def watched(state: Mapping[str, Any], *more: Any, **named: Any) -> Any:
         answer = take(network, state, *more, **named)
         for name, tensor in state.items():
             if mark := getattr(tensor, _MARK, None):
-                seen.fates[name] = mark
+                observed.fates[name] = mark
         return answer
 
     network.load_state_dict = watched
@@ -217,21 +217,21 @@ def _load_into(original: Callable[..., Any], args: Any, kwargs: Mapping[str, Any
         original(*args, **kwargs)
     finally:
         del network.load_state_dict
-    seen.stage = "loaded"
+    observed.stage = "loaded"
 
 
-def _prepare(network: Any, seen: _Seen) -> None:
+def _prepare(network: Any, observed: _Observed) -> None:
     """To the meta device, where it takes no memory; and nothing sends it elsewhere."""
-    if not seen.shapes:
-        seen.facts["shared"] = _shared(network)
-        seen.facts.update(_described(network))
+    if not observed.shapes:
+        observed.facts["shared"] = _shared(network)
+        observed.facts.update(_described(network))
         type(network).to(network, "meta")
-        seen.shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+        observed.shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
         network.to = lambda *_args, **_kwargs: network
 
 
 def _plain(value: Any) -> Any:
-    return [str(one) for one in value] if isinstance(value, list | tuple) else None if value is None else str(value)
+    return [str(item) for item in value] if isinstance(value, list | tuple) else None if value is None else str(value)
 
 
 def _without_numbers(load: Callable[..., Any], path: str) -> Any:
@@ -291,7 +291,7 @@ def _tensors(content: Any, above: str = "") -> Iterator[tuple[str, Any]]:
                 yield from _tensors(value, f"{above}/{key}" if above else str(key))
 
 
-def _marked(content: Any, file: str, seen: _Seen, above: tuple[str, ...] = ()) -> Any:
+def _marked(content: Any, file: str, observed: _Observed, above: tuple[str, ...] = ()) -> Any:
     """The same with each tensor marked with where it came from."""
     import torch
 
@@ -299,13 +299,13 @@ def _marked(content: Any, file: str, seen: _Seen, above: tuple[str, ...] = ()) -
         plain = content.detach()
         mark = (file, *above)
         setattr(plain, _MARK, mark)
-        seen.tensors[mark] = {"shape": list(plain.shape), "type": str(plain.dtype).removeprefix("torch.")}
+        observed.tensors[mark] = {"shape": list(plain.shape), "type": str(plain.dtype).removeprefix("torch.")}
         return plain
     if isinstance(content, dict) and len(above) < 3:
         if not above and any(isinstance(value, dict) for value in content.values()):
-            seen.facts["keys"] = sorted(str(key) for key in content)[:40]
+            observed.facts["keys"] = sorted(str(key) for key in content)[:40]
         for key in list(content):
-            content[key] = _marked(content[key], file, seen, (*above, str(key)))
+            content[key] = _marked(content[key], file, observed, (*above, str(key)))
     return content
 
 
@@ -366,19 +366,21 @@ def _saved(out: Path) -> dict[str, Any]:
     return {"files": names, "paths": {key: _get(config, key) for key in (*keys, "frontend_conf.cmvn_file")}}
 
 
-def _answer(seen: _Seen) -> dict[str, Any]:
-    if seen.network is not None and not seen.shapes:
-        _prepare(seen.network, seen)
-    taken = set(seen.fates.values())
+def _answer(observed: _Observed) -> dict[str, Any]:
+    if observed.network is not None and not observed.shapes:
+        _prepare(observed.network, observed)
+    marks_loaded = set(observed.fates.values())
     return {
-        "stage": seen.stage,
-        "facts": seen.facts,
-        "loads": seen.loads,
+        "stage": observed.stage,
+        "facts": observed.facts,
+        "loads": observed.loads,
         "model": [
-            {"name": name, "shape": shape, "source": list(seen.fates.get(name, ()))}
-            for name, shape in seen.shapes.items()
+            {"name": name, "shape": shape, "source": list(observed.fates.get(name, ()))}
+            for name, shape in observed.shapes.items()
         ],
-        "checkpoint": [{"mark": list(mark), **content, "taken": mark in taken} for mark, content in _few(seen.tensors)],
+        "checkpoint": [
+            {"mark": list(mark), **content, "taken": mark in marks_loaded} for mark, content in _few(observed.tensors)
+        ],
     }
 
 

@@ -18,9 +18,9 @@ def tokenizer_of(config: Mapping[str, Any]) -> Any:
     name, conf = config.get("tokenizer"), config.get("tokenizer_conf")
     if not isinstance(name, str) or "," in name or not isinstance(conf, Mapping | None):
         return None
-    made = tables.tokenizer_classes.get(name)
+    tokenizer_class = tables.tokenizer_classes.get(name)
     try:
-        return made(**dict(conf or {})) if made is not None else None
+        return tokenizer_class(**dict(conf or {})) if tokenizer_class is not None else None
     except Exception:
         # The part of preflight that is about the folder says what is wrong with it.
         return None
@@ -61,11 +61,11 @@ def _unknown_id(tokenizer: Any) -> int | None:
 def _unknown_pieces(tokenizer: Any, text: str, unknown: int | None) -> list[str]:
     """The words or characters of a text that become `<unk>`."""
     words = [word for word in text.split(" ") if word] or [text]
-    found: list[str] = []
+    pieces: list[str] = []
     for word in words:
         bad = [letter for letter in word if unknown in tokenizer.encode(letter)]
         if bad:
-            found += bad
+            pieces += bad
         elif unknown in tokenizer.encode(word):
-            found.append(word[:_LONGEST_PIECE] or "nothing")
-    return found or ["white space"]
+            pieces.append(word[:_LONGEST_PIECE] or "nothing")
+    return pieces or ["white space"]

@@ -72,7 +72,7 @@ def detach(context: ProcessContext) -> None:
     os.environ["TMPDIR"] = str(context.scratch)
     tempfile.tempdir = None
     if context.isolated:
-        isolation.restrict(own=(context.scratch,), shared=tuple(map(Path, context.shared)))
+        isolation.restrict(own_folders=(context.scratch,), shared_folders=tuple(map(Path, context.shared)))
 
 
 def exec_fresh_interpreter(request: int, task: Task) -> NoReturn:

@@ -33,7 +33,7 @@ def relative(path: str, install_dir: str) -> str:
     for root in _HARNESS:
         if path.startswith(root + os.sep):
             return "harness/" + path[len(root) + 1 :]
-    # Libraries that a virtual environment sees through its wall lie in folders that only the host knows.
+    # Libraries that a virtual environment takes from its base interpreter are in folders that only the host knows.
     _, folder, library = path.replace("dist-packages/", "site-packages/").rpartition("/site-packages/")
     if folder and library:
         return library
@@ -42,7 +42,7 @@ def relative(path: str, install_dir: str) -> str:
 
 def frames(error: BaseException, install_dir: str) -> list[dict[str, Any]]:
     """The traceback's frames, outermost first."""
-    found = [
+    described = [
         {
             "file": relative(entry.filename, install_dir),
             "line": entry.lineno or 0,
@@ -55,18 +55,20 @@ def frames(error: BaseException, install_dir: str) -> list[dict[str, Any]]:
         # The file that cannot be compiled has run nothing, so the traceback lacks it.
         place = relative(error.filename, install_dir)
         code = (error.text or "").strip()
-        found.append({"file": place, "line": error.lineno or 0, "function": "<module>", "code": code})
-    return found
+        described.append({"file": place, "line": error.lineno or 0, "function": "<module>", "code": code})
+    return described
 
 
 def describe(error: BaseException, install_dir: str) -> dict[str, Any]:
     """The `failure` of an outcome; its frames start where the release's code is first entered."""
-    every = frames(error, install_dir)
-    first = next((index for index, frame in enumerate(every) if _is_release(frame)), 0)
-    kept = every[first:]
-    if len(kept) > _MOST_FRAMES:
-        kept = kept[: _MOST_FRAMES // 2] + kept[-_MOST_FRAMES // 2 :]
-    innermost = next((frame for frame in reversed(every) if _is_release(frame)), every[-1] if every else None)
+    all_frames = frames(error, install_dir)
+    first = next((index for index, frame in enumerate(all_frames) if _is_release(frame)), 0)
+    shown = all_frames[first:]
+    if len(shown) > _MOST_FRAMES:
+        shown = shown[: _MOST_FRAMES // 2] + shown[-_MOST_FRAMES // 2 :]
+    innermost = next(
+        (frame for frame in reversed(all_frames) if _is_release(frame)), all_frames[-1] if all_frames else None
+    )
     place = f"{innermost['file']}:{innermost['function']}" if innermost else "unknown"
     message = " ".join(str(error).split())
     if isinstance(error, AssertionError) and not message and innermost:
@@ -74,7 +76,7 @@ def describe(error: BaseException, install_dir: str) -> dict[str, Any]:
     return {
         "type": type(error).__name__,
         "message": message.replace(install_dir + os.sep, "")[:_LONGEST_MESSAGE],
-        "frames": kept,
+        "frames": shown,
         "signature": f"{type(error).__name__}@{place}",
     }
 
@@ -85,11 +87,11 @@ def status_of(error: BaseException, install_dir: str) -> str:
         return "out_of_memory"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO):
         return "errored"
-    every = frames(error, install_dir)
-    if not any(_is_release(frame) for frame in every):
+    all_frames = frames(error, install_dir)
+    if not any(_is_release(frame) for frame in all_frames):
         return "errored"
-    ours = every[-1]["file"].startswith("harness/")
-    return "errored" if ours else "failed"
+    in_harness = all_frames[-1]["file"].startswith("harness/")
+    return "errored" if in_harness else "failed"
 
 
 def finding(kind: str, place: str, message: str) -> dict[str, Any]:
@@ -103,10 +105,10 @@ def _is_release(frame: dict[str, Any]) -> bool:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The exception and those that it was raised from, or while handling which it was raised."""
-    seen: list[BaseException] = []
+    visited: list[BaseException] = []
     next_one: BaseException | None = error
-    while next_one is not None and next_one not in seen:
-        seen.append(next_one)
+    while next_one is not None and next_one not in visited:
+        visited.append(next_one)
         yield next_one
         hidden = next_one.__suppress_context__
         next_one = next_one.__cause__ or (None if hidden else next_one.__context__)

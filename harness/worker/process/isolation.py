@@ -46,13 +46,13 @@ def _version() -> int:
     if os.environ.get(VARIABLE) == "none":
         return 0
     try:
-        found = ctypes.CDLL(None).syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))
+        version = ctypes.CDLL(None).syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))
     except (OSError, AttributeError):
         return 0
-    return int(found) if found >= 2 else 0
+    return int(version) if version >= 2 else 0
 
 
-def restrict(*, own: Sequence[Path], shared: Sequence[Path] = ()) -> None:
+def restrict(*, own_folders: Sequence[Path], shared_folders: Sequence[Path] = ()) -> None:
     """From now on this process and its children can change files below these folders only. It cannot be undone.
 
     Reading, and what is open already, stay as they are. Device files and shared memory can be written to.
@@ -72,8 +72,8 @@ def restrict(*, own: Sequence[Path], shared: Sequence[Path] = ()) -> None:
     if ruleset < 0:
         return
     try:
-        allowed = [(str(path), handled) for path in (*own, Path("/dev/shm"))]  # noqa: S108 - shared memory, not a file
-        allowed += [(str(path), handled & ~_REMOVE_DIR) for path in shared]
+        allowed = [(str(path), handled) for path in (*own_folders, Path("/dev/shm"))]  # noqa: S108 - shared memory, not a file
+        allowed += [(str(path), handled & ~_REMOVE_DIR) for path in shared_folders]
         allowed += [(path, handled & (_WRITE_FILE | _TRUNCATE)) for path in ("/dev", "/proc")]
         for path, rights in allowed:
             # What is not there cannot be allowed; the cell meets that by itself.

@@ -52,5 +52,5 @@ class ProcessorUse:
         return round((self._totals()[1] - self._before[1]) / _NANOSECONDS, 3)
 
     def _totals(self) -> tuple[int, int]:
-        every = self._seen.values()
-        return sum(ran for ran, _ in every), sum(waited for _, waited in every)
+        times_of_threads = self._seen.values()
+        return sum(ran for ran, _ in times_of_threads), sum(waited for _, waited in times_of_threads)

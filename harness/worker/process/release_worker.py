@@ -108,12 +108,12 @@ class ReleaseWorker:
 
     def run(self) -> None:
         """Run every cell, or say on which it would have stood."""
-        done = self._known.done
+        passed_by_number = self._known.done
         for cell in self._batch.cells:
-            missing = [number for number in cell.depends_on if not done.get(number, False)]
+            missing = [number for number in cell.depends_on if not passed_by_number.get(number, False)]
             if missing:
                 self._send(events.Blocked(number=cell.number, by=missing))
-                done[cell.number] = False
+                passed_by_number[cell.number] = False
                 continue
             if not cell.informs and not self._entered:
                 self._enter(cell)

@@ -26,7 +26,7 @@ from harness.worker.process.output import Log
 from harness.worker.process.processor_use import ProcessorUse
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-"""What CUDA reads when a process first asks for a device; the first one named is the process's device 0."""
+"""What CUDA reads when a process first requests a device; the first one named is the process's device 0."""
 LOOK_SECONDS = 0.5
 SILENCE_SECONDS = 300.0
 """How long after the time limit of its cell a release's process may report nothing: removing a cell's folder of
@@ -198,15 +198,15 @@ class Devices:
         """Lend so many, none where none are needed; None while there are not enough."""
         if count > len(self._free):
             return None
-        taken, self._free = tuple(self._free[:count]), self._free[count:]
-        return taken
+        lent, self._free = tuple(self._free[:count]), self._free[count:]
+        return lent
 
     def give_back(self, devices: tuple[str, ...]) -> None:
         """Take devices back from a process that has ended."""
         self._free = [device for device in self._all if device in (*self._free, *devices)]
 
     def show(self, devices: tuple[str, ...]) -> None:
-        """Have this process, which has asked for no device yet, see these alone."""
+        """Have this process, which has used no device yet, see these alone."""
         if self._several and devices:
             os.environ[VISIBLE] = ",".join(devices)
 
@@ -260,7 +260,7 @@ class Scheduler:
 
     def _fork(self, batch: wire.ReleaseBatch, devices: tuple[str, ...]) -> None:
         parent = os.getpid()
-        ours, theirs = Channel.pair()
+        own_end, worker_end = Channel.pair()
         read, write = os.pipe()
         trace = channels.make_file("trace", channels.TRACE_BYTES)
         pid = os.fork()
@@ -270,23 +270,23 @@ class Scheduler:
             self._channel.close()
             for other in self._running.values():
                 other.close()
-            ours.close()
+            own_end.close()
             os.close(read)
             self._devices.show(devices)
-            links = batches.Links(channel=theirs, output=write, trace=trace)
+            links = batches.Links(channel=worker_end, output=write, trace=trace)
             batches.serve(self._plan, batch, self._known, links, parent=parent)
-        theirs.close()
+        worker_end.close()
         os.close(write)
-        running = Running(pid=pid, batch=batch, devices=devices, channel=ours, log=Log(read), trace=trace)
+        running = Running(pid=pid, batch=batch, devices=devices, channel=own_end, log=Log(read), trace=trace)
         running.expect(0)
         self._running[pid] = running
-        self._channel.send(events.Opened(batch=batch.index), {"channel": ours.descriptor})
+        self._channel.send(events.Opened(batch=batch.index), {"channel": own_end.descriptor})
 
     def _wait(self) -> None:
         pidfds = [pidfd for pid in self._running if (pidfd := processes.open_pidfd(pid)) is not None]
         complete = len(pidfds) == len(self._running)
-        links = [one.channel.descriptor for one in self._running.values()]
-        links += [one.log.pipe for one in self._running.values() if one.log.pipe is not None]
+        links = [running.channel.descriptor for running in self._running.values()]
+        links += [running.log.pipe for running in self._running.values() if running.log.pipe is not None]
         links.append(self._channel.descriptor)
         seconds = LOOK_SECONDS if complete else LOOK_SECONDS / 20
         processes.wait_readable([self._stop.wake, *pidfds, *links], timeout=seconds)
@@ -307,8 +307,8 @@ class Scheduler:
                 self._admitted.update(event.batches)
             if isinstance(event, events.Settled):
                 waiting = {cell.number for batch in self._pending for cell in batch.cells}
-                given = {**dict.fromkeys(event.passed, True), **dict.fromkeys(event.failed, False)}
-                self._known.done.update({number: passed for number, passed in given.items() if number in waiting})
+                decided = {**dict.fromkeys(event.passed, True), **dict.fromkeys(event.failed, False)}
+                self._known.done.update({number: passed for number, passed in decided.items() if number in waiting})
                 left = [batch.without(self._known.done) for batch in self._pending]
                 self._pending = [batch for batch in left if batch.cells]
             message.close()
@@ -363,8 +363,8 @@ class Scheduler:
         return True
 
     def _is_blocked(self, cell: wire.PlannedCell, by: list[int]) -> bool:
-        done = self._known.done
-        return bool(by) and all(number in cell.depends_on and done.get(number) is False for number in by)
+        passed_by_number = self._known.done
+        return bool(by) and all(number in cell.depends_on and passed_by_number.get(number) is False for number in by)
 
     def _keep_result(self, running: Running, message: EventMessage) -> None:
         """Keep what an import found for the other processes of its release."""
@@ -398,22 +398,22 @@ class Scheduler:
         running.use.look(running.processes())
         processes.kill(pid, signal.SIGUSR1)
         processes.wait_readable([self._stop.wake], timeout=_TRACE_SECONDS, pid=pid)
-        for each in reversed(running.processes()):
-            processes.kill(each)
+        for process in reversed(running.processes()):
+            processes.kill(process)
         processes.wait_readable([self._stop.wake], timeout=LOOK_SECONDS, pid=pid)
 
     def _settle(self, running: Running, status: int) -> None:
-        """A release's process has ended: end what it left; if it broke, blame one cell and go on with the rest."""
+        """A release's process has ended: end what it left; if it crashed, blame one cell and run the remaining ones."""
         processes.sweep(keep=self._running)
         self._devices.give_back(running.devices)
-        rest = running.batch.without(self._known.done)
-        if rest.cells:
-            self._blame(running, rest, os.waitstatus_to_exitcode(status))
+        unfinished = running.batch.without(self._known.done)
+        if unfinished.cells:
+            self._blame(running, unfinished, os.waitstatus_to_exitcode(status))
         self._channel.send(events.Closed(batch=running.batch.index))
         running.close()
 
-    def _blame(self, running: Running, rest: wire.ReleaseBatch, code: int) -> None:
-        blamed = running.current if running.current is not None else rest.cells[0].number
+    def _blame(self, running: Running, unfinished: wire.ReleaseBatch, code: int) -> None:
+        blamed = running.current if running.current is not None else unfinished.cells[0].number
         entering = running.timed_out or running.entering_until is not None
         event = events.ReleaseDied(
             number=blamed,
@@ -434,6 +434,6 @@ class Scheduler:
         if entering:
             os.close(files["log"])
         self._known.done[blamed] = False
-        rest = rest.without(self._known.done)
-        if rest.cells:
-            self._pending.insert(0, rest)
+        unfinished = unfinished.without(self._known.done)
+        if unfinished.cells:
+            self._pending.insert(0, unfinished)

@@ -33,12 +33,12 @@ _STANDARD_LIBRARY = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("st
 _SITE_PACKAGES = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("purelib", "platlib"))
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120
 _IMPORTING = frozenset({"get_code", "_fill_cache"})
-"""Functions of the import system that read a module, or the folder that it lies in."""
+"""Functions of the import system that read a module, or the folder that it is in."""
 _OUR_READERS = ("release/importer.py", "process/failures.py")
 """Files below `harness/worker` that read a release's source: the registrations, which are recorded by themselves, and
 the lines of a traceback, whose files count with the outcome that holds them."""
 _PRINTS_LINES = ("/warnings.py", "/torch/cuda/__init__.py", "/torch/xpu/__init__.py", "/torch/mtia/__init__.py")
-"""They read lines of source for a message alone: a warning's, and where a GPU was first asked for (every call of
+"""They read lines of source for a message alone: a warning's, and where a GPU was first used (every call of
 `torch.manual_seed` notes that)."""
 _COMPILES_FUNCTIONS = "/torch/_sources.py"
 """It reads functions that are to be compiled: `harness.run.reuse.source_units` has them among what runs on import."""
@@ -84,7 +84,7 @@ class UseRecorder:
         self._watch_lines()
 
     def _watch_lines(self) -> None:
-        """Note who reads lines of a source file that lie ready since somebody else read it."""
+        """Note who reads lines of a source file that are cached since another read it."""
         original = linecache.getlines
 
         def getlines(filename: str, module_globals: dict[str, Any] | None = None) -> list[str]:
@@ -103,7 +103,7 @@ class UseRecorder:
             were entered. `sought`: names below `funasr` that were to be imported. `texts`, `folders`: files and folders
             of the release that were read otherwise. `refused`: why this cell's code cannot be known, or empty.
         """
-        entered = [list(one) for one in sorted(self._names())]
+        entered = [list(name) for name in sorted(self._names())]
         return {
             "modules": list(self._modules),
             "entered": entered,
@@ -117,8 +117,8 @@ class UseRecorder:
         entered, codes = self._entered, self._codes
         if entered is None:
             return {(path, WHOLE) for path in self._modules}
-        found = (codes[place] for place, address in enumerate(self._addresses) if entered(address))
-        return {(path, code.co_qualname) for path, code in found}
+        executed = (codes[place] for place, address in enumerate(self._addresses) if entered(address))
+        return {(path, code.co_qualname) for path, code in executed}
 
     def _below(self, path: object) -> str | None:
         """The path below the release's folder; None for what is not there."""
@@ -138,9 +138,9 @@ class UseRecorder:
         code = arguments[0]
         if isinstance(code, CodeType) and code.co_name == "<module>" and (path := self._below(code.co_filename)):
             self._modules[path] = None
-            for one in _within(code):
-                self._codes.append((path, one))
-                self._addresses.append(id(one))
+            for nested_code in _within(code):
+                self._codes.append((path, nested_code))
+                self._addresses.append(id(nested_code))
         else:
             self._refuse_generated(sys._getframe(2))
 
@@ -232,12 +232,12 @@ def _counts_are_where_expected() -> bool:
     if sys.implementation.name != "cpython" or sys.version_info[:2] != (3, 11) or sys.maxsize < 2**32:
         return False
     module = compile("def one(): return 1\ndef two(): return 2\n", "<trial>", "exec")
-    one, two = (constant for constant in module.co_consts if isinstance(constant, CodeType))
-    before = [_was_warmed(id(one)), _was_warmed(id(two))]
+    first, second = (constant for constant in module.co_consts if isinstance(constant, CodeType))
+    before = [_was_warmed(id(first)), _was_warmed(id(second))]
     names: dict[str, Any] = {}
     exec(module, names)  # noqa: S102 - the text above
     names["one"]()
-    return before == [False, False] and [_was_warmed(id(one)), _was_warmed(id(two))] == [True, False]
+    return before == [False, False] and [_was_warmed(id(first)), _was_warmed(id(second))] == [True, False]
 
 
 if sys.version_info >= (3, 12):
@@ -247,17 +247,17 @@ if sys.version_info >= (3, 12):
         free = [tool for tool in (4, 3, 5) if monitoring.get_tool(tool) is None]
         if not free:
             return None
-        seen: set[int] = set()
+        executed: set[int] = set()
 
         def enter(code: CodeType, _offset: int) -> object:
             if code.co_filename.startswith(root):
-                seen.add(id(code))
+                executed.add(id(code))
             return monitoring.DISABLE
 
         monitoring.use_tool_id(free[0], "funasr-harness")
         monitoring.register_callback(free[0], monitoring.events.PY_START, enter)
         monitoring.set_events(free[0], monitoring.events.PY_START)
-        return seen.__contains__
+        return executed.__contains__
 
 
 _record: UseRecorder | None = None

@@ -20,7 +20,7 @@ _SPECIAL = 3
 
 
 def make_batch(
-    input_size: int, vocab_size: int, seed: int, device: str, wanted: Mapping[str, Any] | None = None
+    input_size: int, vocab_size: int, seed: int, device: str, batch_options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Features `[batch, frames, input]`, token ids `[batch, tokens]` padded with -1, lengths `[batch, 1]`.
 
@@ -35,26 +35,26 @@ def make_batch(
     """
     import torch
 
-    wanted = wanted or {}
-    stretch = round(_STACKED_SECONDS / wanted.get("frame_seconds", _STACKED_SECONDS))
-    frames = [count * stretch for count in wanted.get("frames", FRAMES)]
-    counts = wanted.get("tokens", TOKENS)
+    batch_options = batch_options or {}
+    stretch = round(_STACKED_SECONDS / batch_options.get("frame_seconds", _STACKED_SECONDS))
+    frames = [count * stretch for count in batch_options.get("frames", FRAMES)]
+    counts = batch_options.get("tokens", TOKENS)
     generator = torch.Generator().manual_seed(seed)
     speech = torch.randn(len(frames), max(frames), input_size, generator=generator)
     text = torch.randint(_SPECIAL, vocab_size - 1, (len(counts), max(counts)), generator=generator)
-    text[0, 0], text[0, 1] = _SPECIAL if wanted.get("ctc") else 0, vocab_size - 1
+    text[0, 0], text[0, 1] = _SPECIAL if batch_options.get("ctc") else 0, vocab_size - 1
     for row, (length, tokens) in enumerate(zip(frames, counts, strict=True)):
         speech[row, length:] = 0.0
         text[row, tokens:] = PADDING
-    labels = wanted.get("labels_before_text", ())
+    labels = batch_options.get("labels_before_text", ())
     batch = {
         "speech": speech,
         "speech_lengths": torch.tensor(frames, dtype=torch.int32).unsqueeze(1),
         "text": torch.cat([_labels(labels, len(counts)), text], dim=1) if labels else text,
         "text_lengths": torch.tensor([len(labels) + tokens for tokens in counts], dtype=torch.int32).unsqueeze(1),
     }
-    if "hotword_pad" in wanted.get("inputs", ()):
-        batch |= _hotwords(text, counts, wanted.get("no_hotword"))
+    if "hotword_pad" in batch_options.get("inputs", ()):
+        batch |= _hotwords(text, counts, batch_options.get("no_hotword"))
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
@@ -85,8 +85,8 @@ def _hotwords(text: Any, counts: Sequence[int], no_hotword: int | None) -> dict[
             labels[row, :length] = text[row, :length]
     words.append(torch.tensor([1]))
     lengths.append(1)
-    made = {
+    hotwords = {
         "hotword_pad": torch.nn.utils.rnn.pad_sequence(words, batch_first=True, padding_value=0),
         "hotword_lengths": torch.tensor(lengths, dtype=torch.int32),
     }
-    return made if no_hotword is None else {**made, "seaco_label_pad": labels}
+    return hotwords if no_hotword is None else {**hotwords, "seaco_label_pad": labels}

@@ -137,7 +137,7 @@ def registrations(install_dir: str) -> Registered:
     Read from the source text, so that nothing has to be imported; cached for all cells of a release. Several modules
     are in alphabetical order, which does not tell whose class remains after `import funasr`.
     """
-    found: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    modules_by_component: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for folder, folders, names in os.walk(os.path.join(install_dir, "funasr")):  # noqa: PTH118
         folders.sort()
         for name in sorted(names):
@@ -151,8 +151,8 @@ def registrations(install_dir: str) -> Registered:
             text = content.decode(errors="replace")
             module = path[len(install_dir) + 1 : -3].replace(os.sep, ".").removesuffix(".__init__")
             for table, component in _REGISTER.findall(text):
-                found[table, component][module] = None
-    return {pair: tuple(modules) for pair, modules in found.items()}
+                modules_by_component[table, component][module] = None
+    return {pair: tuple(modules) for pair, modules in modules_by_component.items()}
 
 
 @dataclass(frozen=True)
@@ -253,10 +253,10 @@ def _ordered(
     index: Registered, full: FullImport | None, components: Iterable[tuple[str, str]]
 ) -> list[tuple[str, tuple[str, str]]]:
     places = full.places if full else {}
-    found: dict[str, tuple[str, str]] = {}
+    components_by_module: dict[str, tuple[str, str]] = {}
     for pair in components:
-        found |= dict.fromkeys(_modules_of(index, full, pair), pair)
-    return sorted(found.items(), key=lambda one: places.get(one[0], math.inf))
+        components_by_module |= dict.fromkeys(_modules_of(index, full, pair), pair)
+    return sorted(components_by_module.items(), key=lambda entry: places.get(entry[0], math.inf))
 
 
 def _import_registering(install_dir: str, module: str, pair: tuple[str, str]) -> None:
@@ -285,15 +285,15 @@ def rebind(original: Callable[..., Any], replacement: Callable[..., Any]) -> int
     """
     places = 0
     for name, module in list(sys.modules.items()):
-        package, held = name.partition(".")[0], getattr(module, "__dict__", {})
+        package, attributes = name.partition(".")[0], getattr(module, "__dict__", {})
         if package == "torch":
             candidates = [original.__name__]
         elif package == "funasr":
-            candidates = [key for key, value in held.items() if value is original]
+            candidates = [key for key, value in attributes.items() if value is original]
         else:
             continue
         for key in candidates:
-            if held.get(key) is original:
+            if attributes.get(key) is original:
                 setattr(module, key, replacement)
                 places += 1
     return places

@@ -84,7 +84,10 @@ class RegistryRecorder(importlib.abc.MetaPathFinder):
 
     def to_dict(self) -> dict[str, Any]:
         """`registrations` as lists of table, name, module, class and refusing exception; and `winners`."""
-        rows = [[one.table, one.name, one.module, one.class_name, one.refused] for one in self.registrations]
+        rows = [
+            [registration.table, registration.name, registration.module, registration.class_name, registration.refused]
+            for registration in self.registrations
+        ]
         return {"registrations": rows, "winners": winners()}
 
     def findings(self) -> list[dict[str, Any]]:
@@ -115,11 +118,13 @@ class RegistryRecorder(importlib.abc.MetaPathFinder):
 
     def _note(self, table: str, name: str, target: Any, refused: str = "") -> None:
         module, class_name = getattr(target, "__module__", ""), getattr(target, "__qualname__", "")
-        one = Registration(table=table, name=name, module=module, class_name=class_name, refused=refused)
-        self.registrations.append(one)
-        first = self._classes.setdefault(one.key, target)
+        registration = Registration(table=table, name=name, module=module, class_name=class_name, refused=refused)
+        self.registrations.append(registration)
+        first = self._classes.setdefault(registration.key, target)
         if first is not target and not self._without_lines:
-            self._same_code[one.key] = self._same_code.get(one.key, True) and _code(first) == _code(target)
+            self._same_code[registration.key] = self._same_code.get(registration.key, True) and _code(first) == _code(
+                target
+            )
 
 
 def key_of(table: str, name: str) -> str:
@@ -168,43 +173,48 @@ def _tables() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _findings(
-    registrations: Sequence[Registration], standing: Mapping[str, str], same_code: Mapping[str, bool]
+    registrations: Sequence[Registration], winners_by_key: Mapping[str, str], same_code: Mapping[str, bool]
 ) -> Iterator[dict[str, Any]]:
     by_key: dict[str, list[Registration]] = defaultdict(list)
-    for one in registrations:
+    for registration in registrations:
         # A module that failed and was imported again registers the same class again.
-        if one.place not in (seen.place for seen in by_key[one.key]):
-            by_key[one.key].append(one)
-    for key, found in sorted(by_key.items()):
-        if len({one.module for one in found}) < 2:
+        if registration.place not in (known.place for known in by_key[registration.key]):
+            by_key[registration.key].append(registration)
+    for key, registered in sorted(by_key.items()):
+        if len({registration.module for registration in registered}) < 2:
             continue
-        winner = standing.get(key, "")
-        refused = [one for one in found if one.refused]
+        winner = winners_by_key.get(key, "")
+        refused = [registration for registration in registered if registration.refused]
         detail = {
-            "registered": [one.place for one in found],
+            "registered": [registration.place for registration in registered],
             "winner": winner,
             "same_code": same_code.get(key, False),
         }
-        others = " and ".join(one.module for one in found if one.place != winner)
+        others = " and ".join(registration.module for registration in registered if registration.place != winner)
         code = REFUSED if refused else DUPLICATE
         yield {
             "code": f"{code}.{key.replace('_', '-').replace('/', '.').lower()}",
-            "message": _message(key, found, winner, others, refused),
-            "place": " and ".join(f"{one.module.replace('.', '/')}.py:{one.class_name}" for one in found),
+            "message": _message(key, registered, winner, others, refused),
+            "place": " and ".join(
+                f"{registration.module.replace('.', '/')}.py:{registration.class_name}" for registration in registered
+            ),
             "detail": detail,
         }
 
 
-def _message(key: str, found: Sequence[Registration], winner: str, others: str, refused: Sequence[Registration]) -> str:
+def _message(
+    key: str, registered: Sequence[Registration], winner: str, others: str, refused: Sequence[Registration]
+) -> str:
     if refused:
-        names = " and ".join(one.module for one in refused)
+        names = " and ".join(registration.module for registration in refused)
         return (
-            f"{found[0].module} has registered {key}, and the release refuses a second registration "
+            f"{registered[0].module} has registered {key}, and the release refuses a second registration "
             f"({refused[0].refused}): {names} does not import."
         )
     return (
-        f"{' and '.join(one.module for one in found)} register {key}; after `import funasr` the class is that of "
-        f"{winner.partition(':')[0]}, so a change of {others} has no effect on a model that is built by this name."
+        f"{' and '.join(registration.module for registration in registered)} register {key}; after "
+        f"`import funasr` the class is that of {winner.partition(':')[0]}, so a change of {others} "
+        f"has no effect on a model that is built by this name."
     )
 
 

@@ -96,7 +96,7 @@ def _to_cpu_for_cuda(original: Callable[..., Any]) -> Callable[..., Any]:
     return to
 
 
-def _note_excused(what: str) -> None:
+def _note_excused(deed: str) -> None:
     """Note the call as a finding if the release's own code made it."""
     caller = sys._getframe(2)
     frame = findings.release_frame(caller)
@@ -104,10 +104,10 @@ def _note_excused(what: str) -> None:
         return
     place = findings.place_of(frame)
     if findings.in_forward(frame):
-        message = f"{place} {what} in the forward pass, whatever device is configured: without a GPU it raises."
+        message = f"{place} {deed} in the forward pass, whatever device is configured: without a GPU it raises."
         findings.note(CUDA_IN_FORWARD, message, place)
     else:
-        message = f"{place} {what}, although the CPU is configured: without a GPU it raises."
+        message = f"{place} {deed}, although the CPU is configured: without a GPU it raises."
         findings.note(DEVICE_IGNORED, message, place)
 
 
@@ -184,7 +184,7 @@ def align_ctc(log_probs: Any, targets: Any, blank: int = 0) -> tuple[Any, Any]:
     import torch
 
     scores, tokens = log_probs[0], [int(token) for token in targets[0]]
-    if len(scores) < len(tokens) + sum(one == other for one, other in itertools.pairwise(tokens)):
+    if len(scores) < len(tokens) + sum(first == second for first, second in itertools.pairwise(tokens)):
         raise RuntimeError("targets length is too long for CTC")
     places = torch.full((2 * len(tokens) + 1,), blank)
     places[1::2] = torch.tensor(tokens, dtype=places.dtype)
@@ -207,5 +207,5 @@ def align_ctc(log_probs: Any, targets: Any, blank: int = 0) -> tuple[Any, Any]:
     for steps in reversed(came):
         place -= int(steps[place])
         path.append(place)
-    found = places[path[::-1]]
-    return found[None].to(targets.dtype), scores[torch.arange(len(scores)), found][None]
+    aligned = places[path[::-1]]
+    return aligned[None].to(targets.dtype), scores[torch.arange(len(scores)), aligned][None]

@@ -121,9 +121,9 @@ def _failure(error: BaseException, install_dir: str) -> dict[str, Any] | None:
     return {**ended.pop("failure"), **ended}
 
 
-def _redirect(said: Path) -> None:
+def _redirect(output_file: Path) -> None:
     """Redirect file descriptors 1 and 2 to one file."""
-    target = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    target = os.open(output_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(target, stream)
     os.close(target)

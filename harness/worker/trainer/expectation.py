@@ -25,14 +25,14 @@ def row_limits(install_dir: str, dataset_conf: Mapping[str, Any]) -> dict[str, f
         for path in (folder / "index_ds.py", folder / "samplers.py")
         if path.exists()
     )
-    found: dict[str, float] = {}
+    limits: dict[str, float] = {}
     for name in _LIMITS:
-        defaults = [float(one) for one in re.findall(rf'get\(\s*"{name}",\s*([0-9.]+)\s*\)', text)]
+        defaults = [float(default) for default in re.findall(rf'get\(\s*"{name}",\s*([0-9.]+)\s*\)', text)]
         if name in dataset_conf and isinstance(dataset_conf[name], int | float):
-            found[name] = float(dataset_conf[name])
+            limits[name] = float(dataset_conf[name])
         elif defaults:
-            found[name] = max(defaults) if name.startswith("min_") else min(defaults)
-    return found
+            limits[name] = max(defaults) if name.startswith("min_") else min(defaults)
+    return limits
 
 
 def left_out(row: Mapping[str, Any], limits: Mapping[str, float]) -> str:
@@ -94,26 +94,26 @@ def expected_steps(
     `settings` are used if the effective configuration is unknown.
     """
     dataset = config.get("dataset_conf") or {}
-    epochs = _whole(config.get("max_epoch"), settings["epochs"])
-    size = _whole(dataset.get("batch_size"), settings["batch_size"])
-    gathered = max(1, _whole(config.get("accum_grad"), 1))
+    epochs = _whole_number(config.get("max_epoch"), settings["epochs"])
+    size = _whole_number(dataset.get("batch_size"), settings["batch_size"])
+    gathered = max(1, _whole_number(config.get("accum_grad"), 1))
     optional = sum(rows.get("listed_optional", ()))
     most = counted.utterances or sum(rows.get("listed", ())) + optional
     run = trainer_options.epochs_run(epochs)
-    found: dict[str, Any] = {"epochs_asked": epochs, "epochs_expected": run}
+    epoch_counts: dict[str, Any] = {"epochs_asked": epochs, "epochs_expected": run}
     if dataset.get("batch_type", "example") != "example":
         why = f"batches are made by {dataset.get('batch_type')}"
-        return {**found, "steps_asked": None, "steps_expected": None, "steps_unknown": why}
+        return {**epoch_counts, "steps_asked": None, "steps_expected": None, "steps_unknown": why}
     least, per_epoch = math.ceil((most - optional) / size), math.ceil(most / size)
     if counted.batches is not None:
         if size != settings["batch_size"]:
             unknown = f"a user's rows in batches of {size}"
-            return {**found, "steps_asked": None, "steps_expected": None, "steps_unknown": unknown}
+            return {**epoch_counts, "steps_asked": None, "steps_expected": None, "steps_unknown": unknown}
         least, per_epoch = counted.batches
     # The remainder of an epoch may be a step of its own or not.
     fewest, greatest = least // gathered * run, math.ceil(per_epoch / gathered) * run
     return {
-        **found,
+        **epoch_counts,
         "steps_asked": math.ceil(per_epoch / gathered) * epochs,
         "steps_expected": min(max(counted.steps, fewest), greatest),
         "steps_expected_least": fewest,
@@ -124,10 +124,10 @@ def expected_steps(
 
 def recipe(trainer_options: TrainerOptions, settings: Mapping[str, Any], utterances: int) -> dict[str, Any]:
     """The matrix's own recipe, for which the thresholds of learning were measured."""
-    taken = options.optimizer_steps(
+    steps = options.optimizer_steps(
         settings.get("rows", utterances), settings["batch_size"], trainer_options.epochs_run(settings["epochs"])
     )
-    return {"learning_rate": settings["learning_rate"], "warmup_steps": settings["warmup_steps"], "steps": taken}
+    return {"learning_rate": settings["learning_rate"], "warmup_steps": settings["warmup_steps"], "steps": steps}
 
 
 def expected_schedule(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,6 +163,6 @@ def start_checkpoint(config: Mapping[str, Any], folder: Path) -> tuple[Path | No
     return Path(named), ""
 
 
-def _whole(value: object, default: Any) -> int:
+def _whole_number(value: object, default: Any) -> int:
     known = isinstance(value, int | float) and not isinstance(value, bool) and value >= 1
     return int(value) if known else int(default)  # type: ignore[call-overload]

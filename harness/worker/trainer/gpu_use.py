@@ -48,23 +48,23 @@ def read_gpu_use(cuda: Any, nvml: Any | None) -> GpuUse:
     """
     if nvml is None:
         return GpuUse(status=NO_NVML)
-    kind, found = device_handle(cuda, nvml)
+    kind, handle = device_handle(cuda, nvml)
     if kind is None:
         return GpuUse(status=NO_DEVICE)
-    device_bytes = _device_bytes(nvml, found)
+    device_bytes = _device_bytes(nvml, handle)
     try:
-        processes = nvml.nvmlDeviceGetComputeRunningProcesses(found)
+        processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except Exception:  # NVML's errors are of many classes; each means that the list cannot be had
         return GpuUse(status=REFUSED, kind=kind, device_bytes=device_bytes)
-    mine = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
-    known = [used for used in mine if used is not None]
-    status = MEASURED if known else MEMORY_WITHHELD if mine else NOT_LISTED
+    own_bytes = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
+    known = [used for used in own_bytes if used is not None]
+    status = MEASURED if known else MEMORY_WITHHELD if own_bytes else NOT_LISTED
     return GpuUse(
         status=status,
         kind=kind,
         process_bytes=int(known[0]) if known else None,
-        listed=bool(mine),
-        others=len(processes) - len(mine),
+        listed=bool(own_bytes),
+        others=len(processes) - len(own_bytes),
         device_bytes=device_bytes,
     )
 
@@ -145,6 +145,6 @@ class Utilisation:
 
     def metrics(self) -> dict[str, Any]:
         """`mean` from 0 to 1 or None, the number of `samples`, and `told`: `MEASURED`, or why there are none."""
-        seen = self._seen
-        mean = sum(seen) / len(seen) / 100 if seen else None
-        return {"mean": mean, "samples": len(seen), "told": MEASURED if seen else self.status}
+        samples = self._seen
+        mean = sum(samples) / len(samples) / 100 if samples else None
+        return {"mean": mean, "samples": len(samples), "told": MEASURED if samples else self.status}

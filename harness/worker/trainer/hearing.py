@@ -70,7 +70,7 @@ class SpeechInputs:
                 self.examples[tokens] = HeldOutExample(features=features, tokens=tokens)
 
     def _full(self) -> bool:
-        frames = sum(len(one.features) for one in self.examples.values())
+        frames = sum(len(example.features) for example in self.examples.values())
         return len(self.examples) >= MOST_UTTERANCES or (len(self.examples) > OTHERS and frames >= MOST_FRAMES)
 
 
@@ -87,14 +87,16 @@ def examples_of(folder: Path, config: Mapping[str, Any], rows: Sequence[Mapping[
         return []
     reference = ReferenceFrontend.of(config["frontend_conf"], folder / "am.mvn")
     ids = {token: number for number, token in enumerate(json.loads((folder / "tokens.json").read_text("utf-8")))}
-    found = []
+    examples = []
     for row in rows:
         samples, _rate = soundfile.read(row["source"], dtype="int16")
         features = reference.normalised(reference.features(samples)).astype(numpy.float32)
-        found.append(
-            HeldOutExample(features=torch.from_numpy(features), tokens=tuple(ids[one] for one in row["target"]))
+        examples.append(
+            HeldOutExample(
+                features=torch.from_numpy(features), tokens=tuple(ids[character] for character in row["target"])
+            )
         )
-    return found
+    return examples
 
 
 def compare(
@@ -141,7 +143,7 @@ def compare(
             modes[name] = trial.losses(training=training)
         except Exception as error:
             modes[name] = {"raised": failures.describe(error, install_dir)["signature"]}
-    return {**result, "tokens": [_halves([1] * len(one.tokens)) for one in trial.examples], "modes": modes}
+    return {**result, "tokens": [_halves([1] * len(example.tokens)) for example in trial.examples], "modes": modes}
 
 
 class _NoTokens(Exception):
@@ -158,17 +160,20 @@ class _Trial:
         """By tokens of the decoder's first pass: all texts in one batch."""
         speech = self._speech()
         with _in_mode(self.network, training):
-            own, *rest = [self._right(features) for features in speech]
-        return {"own": own, "others": rest[:-1], "silence": rest[-1]}
+            own_speech, *other_speech = [self._right(features) for features in speech]
+        return {"own": own_speech, "others": other_speech[:-1], "silence": other_speech[-1]}
 
     def losses(self, *, training: bool) -> dict[str, Any]:
         """By the negative loss: one text after the other."""
         with _in_mode(self.network, training):
-            own, *rest = [
-                [[-self._loss(one, example)] for one, example in zip(features, self.examples, strict=True)]
+            own_speech, *other_speech = [
+                [
+                    [-self._loss(features_of_text, example)]
+                    for features_of_text, example in zip(features, self.examples, strict=True)
+                ]
                 for features in self._speech()
             ]
-        return {"own": own, "others": rest[:-1], "silence": rest[-1]}
+        return {"own": own_speech, "others": other_speech[:-1], "silence": other_speech[-1]}
 
     def _speech(self) -> Iterator[list[Any]]:
         """The speech for each text: its own, that of other utterances, and silence; with equal numbers of frames."""
@@ -176,10 +181,13 @@ class _Trial:
 
         count = len(self.examples)
         for shift in range(OTHERS + 1):
-            given = [self.examples[(row + shift) % count].features for row in range(count)]
-            yield [_as_long(one, len(example.features)) for one, example in zip(given, self.examples, strict=True)]
-        quietest = torch.cat([one.features for one in self.examples]).quantile(0.01, dim=0)
-        yield [quietest.expand_as(one.features).clone() for one in self.examples]
+            shifted = [self.examples[(row + shift) % count].features for row in range(count)]
+            yield [
+                _as_long(features, len(example.features))
+                for features, example in zip(shifted, self.examples, strict=True)
+            ]
+        quietest = torch.cat([example.features for example in self.examples]).quantile(0.01, dim=0)
+        yield [quietest.expand_as(example.features).clone() for example in self.examples]
 
     def _right(self, features: Sequence[Any]) -> list[list[int]]:
         import torch
@@ -194,16 +202,21 @@ class _Trial:
             raise _NoTokens
         handle = decoder.register_forward_hook(decoded)
         try:
-            self._run(features, [one.tokens for one in self.examples])
+            self._run(features, [example.tokens for example in self.examples])
         finally:
             handle.remove()
-        longest = max(len(one.tokens) for one in self.examples)
+        longest = max(len(example.tokens) for example in self.examples)
         if not first or first[0].ndim != 3 or first[0].shape[0] != len(self.examples) or first[0].shape[1] < longest:
             raise _NoTokens
         best = first[0].argmax(-1).cpu().tolist()
         return [
-            _halves([int(said == meant) for said, meant in zip(row, one.tokens, strict=False)])
-            for row, one in zip(best, self.examples, strict=True)
+            _halves(
+                [
+                    int(decoded_token == target_token)
+                    for decoded_token, target_token in zip(row, example.tokens, strict=False)
+                ]
+            )
+            for row, example in zip(best, self.examples, strict=True)
         ]
 
     def _loss(self, features: Any, example: HeldOutExample) -> float:
@@ -222,12 +235,12 @@ class _Trial:
 @contextlib.contextmanager
 def _in_mode(network: Any, training: bool) -> Iterator[None]:
     """Set training or evaluation mode, and restore the previous one."""
-    was = network.training
+    was_training = network.training
     network.train(training)
     try:
         yield
     finally:
-        network.train(was)
+        network.train(was_training)
 
 
 def _collated(features: Sequence[Any], texts: Sequence[Sequence[int]], device: Any) -> dict[str, Any]:
@@ -237,9 +250,9 @@ def _collated(features: Sequence[Any], texts: Sequence[Sequence[int]], device: A
 
     batch = {
         "speech": pad_sequence(list(features), batch_first=True),
-        "speech_lengths": torch.tensor([[len(one)] for one in features], dtype=torch.int32),
-        "text": pad_sequence([torch.tensor(one) for one in texts], batch_first=True, padding_value=_PADDING),
-        "text_lengths": torch.tensor([[len(one)] for one in texts], dtype=torch.int32),
+        "speech_lengths": torch.tensor([[len(feature)] for feature in features], dtype=torch.int32),
+        "text": pad_sequence([torch.tensor(text) for text in texts], batch_first=True, padding_value=_PADDING),
+        "text_lengths": torch.tensor([[len(text)] for text in texts], dtype=torch.int32),
     }
     return {name: tensor.to(device) for name, tensor in batch.items()}
 

@@ -43,9 +43,9 @@ class InForce:
             holder = frame.f_locals.get("self")
             if self.trainer is None and hasattr(holder, "max_epoch"):
                 self.trainer = holder
-            given = frame.f_locals.get("kwargs")
-            if frame.f_code.co_name in _MAINS and isinstance(given, Mapping) and "train_conf" in given:
-                self.config = _section(given)
+            kwargs = frame.f_locals.get("kwargs")
+            if frame.f_code.co_name in _MAINS and isinstance(kwargs, Mapping) and "train_conf" in kwargs:
+                self.config = _section(kwargs)
                 break
         if self.config:
             self.source = "trainer" if self.trainer is not None else "main"
@@ -63,11 +63,11 @@ class InForce:
         if not self.config:
             return {}
         train = self.config.get("train_conf") or {}
-        found = {name: train[name] for name in HELD if name in train}
+        in_force = {name: train[name] for name in HELD if name in train}
         for name in HELD:
-            if name not in found and hasattr(self.trainer, name):
-                found[name] = _plain(getattr(self.trainer, name))
-        return {"source": self.source, **self.config, **found}
+            if name not in in_force and hasattr(self.trainer, name):
+                in_force[name] = _plain(getattr(self.trainer, name))
+        return {"source": self.source, **self.config, **in_force}
 
     def differs(self, configured: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Settings whose effective value differs from the command line and the model folder.
@@ -76,28 +76,30 @@ class InForce:
             configured: Values by dotted path; they are compared with `main`'s configuration and the trainer's
                 attributes.
         """
-        found = []
+        differences = []
         for path, value in configured.items():
             section, _, name = path.partition(".")
             # Releases rewrite the checkpoint's path; the comparison of start weights covers it.
             if section not in (*SECTIONS, *TOP) or section == "init_param" or not self.config:
                 continue
-            seen: object = self.config.get(section)
+            in_force: object = self.config.get(section)
             if name:
-                seen = seen.get(name) if isinstance(seen, Mapping) and "." not in name else value
-            if _other(value, seen):
-                found.append({"key": path, "asked": _plain(value), "in_force": seen})
+                in_force = in_force.get(name) if isinstance(in_force, Mapping) and "." not in name else value
+            if _other(value, in_force):
+                differences.append({"key": path, "asked": _plain(value), "in_force": in_force})
             elif section == "train_conf" and name in HELD and _other(value, getattr(self.trainer, name, value)):
-                found.append({"key": path, "asked": _plain(value), "in_force": _plain(getattr(self.trainer, name))})
-        return found
+                differences.append(
+                    {"key": path, "asked": _plain(value), "in_force": _plain(getattr(self.trainer, name))}
+                )
+        return differences
 
 
 def configured(folder: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The configured values by dotted path: the model folder's config, overridden by the command line."""
-    found = {name: folder[name] for name in TOP if name in folder}
+    values = {name: folder[name] for name in TOP if name in folder}
     for section in SECTIONS:
-        found |= {f"{section}.{name}": value for name, value in (folder.get(section) or {}).items()}
-    return {**found, **overrides}
+        values |= {f"{section}.{name}": value for name, value in (folder.get(section) or {}).items()}
+    return {**values, **overrides}
 
 
 def section(configured: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -114,11 +116,11 @@ def epoch() -> int | None:
     return None
 
 
-def frozen_by(config: Mapping[str, Any], names: Sequence[str], still: Collection[str] = ()) -> list[str]:
+def frozen_by(config: Mapping[str, Any], names: Sequence[str], not_trainable: Collection[str] = ()) -> list[str]:
     """The parameters that a configuration freezes.
 
     With `lora_only` those are the weights with an adapter, and what else the release has marked as not trainable
-    (`still`): it leaves further parts trainable than the adapters, such as Paraformer's predictor.
+    (`not_trainable`): it leaves further parts trainable than the adapters, such as Paraformer's predictor.
     """
     configured = config.get("freeze_param")
     prefixes = configured.strip("[]() ").split(",") if isinstance(configured, str) else configured or ()
@@ -126,7 +128,7 @@ def frozen_by(config: Mapping[str, Any], names: Sequence[str], still: Collection
     frozen = [name for name in names if any(model.has_prefix(name, [prefix]) for prefix in prefixes if prefix)]
     if config.get("lora_only"):
         adapted = {f"{name.rpartition('.lora_')[0]}.weight" for name in names if ".lora_" in name}
-        frozen += [name for name in names if name in adapted or name in still]
+        frozen += [name for name in names if name in adapted or name in not_trainable]
     return list(dict.fromkeys(frozen))
 
 
@@ -140,10 +142,10 @@ def trained(
     import torch
 
     named = dict(network.named_parameters())
-    still = [name for name, one in named.items() if not one.requires_grad]
-    frozen = frozen_by(config, list(named), still)
+    not_trainable = [name for name, parameter in named.items() if not parameter.requires_grad]
+    frozen = frozen_by(config, list(named), not_trainable)
     moved = [name for name in frozen if name in before and not torch.equal(named[name].detach().cpu(), before[name])]
-    others = sorted(set(still) - set(frozen))
+    others = sorted(set(not_trainable) - set(frozen))
     below = {group: {name for name in named if model.group_of(name, groups) == group} for group in groups}
     return {
         "frozen_groups": [group for group, members in below.items() if members and members <= set(frozen)],
@@ -165,9 +167,9 @@ def _frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _section(given: Any) -> dict[str, Any]:
-    taken = {name: _plain(given.get(name)) for name in TOP if given.get(name) is not None}
-    return taken | {name: _plain(given.get(name) or {}) for name in SECTIONS}
+def _section(kwargs: Any) -> dict[str, Any]:
+    top_level = {name: _plain(kwargs.get(name)) for name in TOP if kwargs.get(name) is not None}
+    return top_level | {name: _plain(kwargs.get(name) or {}) for name in SECTIONS}
 
 
 def _plain(value: Any) -> Any:
@@ -175,16 +177,16 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping) or hasattr(value, "items"):
-        return {str(name): _plain(one) for name, one in value.items()}
+        return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple) or (hasattr(value, "__iter__") and hasattr(value, "__len__")):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return type(value).__name__
 
 
-def _other(configured: object, seen: object) -> bool:
+def _other(configured: object, in_force: object) -> bool:
     """Whether a scalar differs; `1e-3` given as text equals the number."""
-    if isinstance(configured, str) or isinstance(seen, str):
-        return isinstance(configured, str) and isinstance(seen, str) and configured != seen
+    if isinstance(configured, str) or isinstance(in_force, str):
+        return isinstance(configured, str) and isinstance(in_force, str) and configured != in_force
     if isinstance(configured, bool | int | float):
-        return not isinstance(seen, bool | int | float) or float(configured) != float(seen)
+        return not isinstance(in_force, bool | int | float) or float(configured) != float(in_force)
     return False

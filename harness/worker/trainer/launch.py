@@ -40,10 +40,10 @@ def quoted(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(quoted, value))}]"
     if isinstance(value, Mapping):
-        return f"{{{','.join(f'{name}:{quoted(one)}' for name, one in value.items())}}}"
+        return f"{{{','.join(f'{name}:{quoted(item)}' for name, item in value.items())}}}"
     if not isinstance(value, str):
         return str(value)
-    escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    escaped = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), value)
     return f"'{escaped}'"
 
 
@@ -58,20 +58,20 @@ def base_training(request: Mapping[str, Any], seed: int) -> dict[str, Any]:
     }
 
 
-def prepare_training(request: Mapping[str, Any], here: Path, seed: int) -> dict[str, Any]:
+def prepare_training(request: Mapping[str, Any], work_folder: Path, seed: int) -> dict[str, Any]:
     """Write the model folder with a seeded checkpoint and the rows of one training; returns its settings."""
     settings, data = request["finetune"], request["data"]
-    folder = copy_folder(request["model_folder"], here / "model", seed)
+    folder = copy_folder(request["model_folder"], work_folder / "model", seed)
     train: str = data["train"]
     rows: list[dict[str, Any]] = []
     if "rows" in settings:
         rows = repeated(read_rows(train), settings["distinct"], settings["rows"])
-        train = str(write_rows(rows, here / "train.jsonl"))
+        train = str(write_rows(rows, work_folder / "train.jsonl"))
     return {
         **base_training(request, seed),
         "model_folder": str(folder),
         "train": train,
-        "output_dir": str(here / "exp"),
+        "output_dir": str(work_folder / "exp"),
         "in_order": "rows" in settings or "own" in data,
         "rows": rows,
         "gradient_clip": model.read_config(folder, resolve=False).get("train_conf", {}).get("grad_clip"),
@@ -151,7 +151,7 @@ def repeated(rows: Sequence[Mapping[str, Any]], distinct: int, count: int) -> li
     return [{**row, "key": f"{row.get('key', 'row')}-{number}"} for number, row in numbered]
 
 
-def copy_folder(source: str, here: Path, seed: int, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
+def copy_folder(source: str, folder: Path, seed: int, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
     """Copy a model folder and write its start checkpoint: the user's weights, or see `model.write_start`.
 
     Args:
@@ -159,25 +159,25 @@ def copy_folder(source: str, here: Path, seed: int, changes: Mapping[str, Mappin
     """
     from omegaconf import OmegaConf
 
-    shutil.copytree(source, here, ignore=shutil.ignore_patterns(START))
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(START))
     if changes:
-        changed = model.read_config(here, resolve=False)
+        changed = model.read_config(folder, resolve=False)
         for section, values in changes.items():
             changed[section] = {**(changed.get(section) or {}), **values}
-        OmegaConf.save(OmegaConf.create(changed), here / "config.yaml")
+        OmegaConf.save(OmegaConf.create(changed), folder / "config.yaml")
     if (Path(source) / START).is_file():
-        write_users_start(Path(source) / START, here / "model.pt")
+        write_users_start(Path(source) / START, folder / "model.pt")
     else:
-        model.write_start(str(here), here / "model.pt", seed)
-    return here
+        model.write_start(str(folder), folder / "model.pt", seed)
+    return folder
 
 
 START = "start.pt"
 """A user's own weights, as `harness.variants.model_folder` links to them."""
 
 
-def write_users_start(given: Path, path: Path) -> None:
-    """Write a checkpoint of a user's anew: what a release loads then holds tensors, and no code."""
+def write_users_start(users_file: Path, path: Path) -> None:
+    """Write a copy of a user's checkpoint: what a release loads then holds tensors and no code."""
     import torch
 
-    torch.save(torch.load(given, map_location="cpu", weights_only=True), path)
+    torch.save(torch.load(users_file, map_location="cpu", weights_only=True), path)

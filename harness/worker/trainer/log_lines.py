@@ -67,7 +67,7 @@ class LogLines:
             for name, printed in line.items():
                 value = known.get(name)
                 if value is not None:
-                    differences[name] = max(differences.get(name, 0.0), _apart(printed, value))
+                    differences[name] = max(differences.get(name, 0.0), _deviation(printed, value))
         return {"log_lines": len(self.lines), "log_differences": differences}
 
 
@@ -77,10 +77,10 @@ def _is_of_a_step(text: str) -> bool:
 
 def read(line: str) -> dict[str, float]:
     """The numbers of one line by name; `RETURNED` is the loss of the step."""
-    found = _LOSS.search(line)
+    loss_match = _LOSS.search(line)
     numbers = {name: _float(value) for name, value in _STATISTIC.findall(line)}
-    if found:
-        numbers[RETURNED] = _float(found[1])
+    if loss_match:
+        numbers[RETURNED] = _float(loss_match[1])
     return {name: value for name, value in numbers.items() if value is not None}
 
 
@@ -91,7 +91,7 @@ def _float(text: str) -> float | None:
         return None
 
 
-def _apart(printed: float, value: float) -> float:
+def _deviation(printed: float, value: float) -> float:
     if math.isnan(printed) or math.isnan(value):
         return 0.0 if math.isnan(printed) and math.isnan(value) else math.inf
     return abs(printed - value) if printed != value else 0.0

@@ -169,14 +169,14 @@ class CudaMeter(ProcessMeter):
 
     def device(self) -> dict[str, Any]:
         """During an out-of-memory exception these are the allocator's values at that moment."""
-        found, stats = self._found, self._cuda.memory_stats_as_nested_dict()
+        at_start, stats = self._found, self._cuda.memory_stats_as_nested_dict()
         now, _ = self._stats()
         # A container may have its own PIDs; a process that is ever listed by its own PID is not in such a container.
-        others = found.others if not found.others or found.listed or self._last.listed else None
+        others = at_start.others if not at_start.others or at_start.listed or self._last.listed else None
         return {
             "used_told": self._last.status,
             "kind": self._last.kind,
-            "at_start": {"used_bytes": found.device_bytes, "other_processes": others},
+            "at_start": {"used_bytes": at_start.device_bytes, "other_processes": others},
             "clean_at_start": None if others is None else others == 0,
             "allocator": {
                 "allocated_bytes": now.allocated,

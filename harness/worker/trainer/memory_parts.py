@@ -62,12 +62,14 @@ class MemoryParts:
         return self.weights + state + left
 
     def _gradients(self) -> int:
-        return self._bytes(one.grad for one in self._network.parameters() if one.grad is not None)
+        return self._bytes(parameter.grad for parameter in self._network.parameters() if parameter.grad is not None)
 
     def _bytes(self, tensors: Iterable[Any]) -> int:
         first = next(self._network.parameters(), None)
-        here = [one for one in tensors if first is None or one.device == first.device]
-        storages = {storage.data_ptr(): storage.nbytes() for storage in (one.untyped_storage() for one in here)}
+        on_device = [tensor for tensor in tensors if first is None or tensor.device == first.device]
+        storages = {
+            storage.data_ptr(): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in on_device)
+        }
         return sum(storages.values())
 
 
@@ -89,7 +91,7 @@ def metrics(parts: MemoryParts, phases: Phases, context: int | None) -> dict[str
             "context": context,
         },
         "memory_peak": peak and {"step": peak[0], "phase": peak[1].phase, "allocated": peak[2].memory.peak},
-        "peak_allocated_by_step": [max(one.values()) for one in course.values()] if gpu else None,
+        "peak_allocated_by_step": [max(peaks.values()) for peaks in course.values()] if gpu else None,
         "peak_allocated_by_phase": _by_phase(course) if gpu else None,
     }
 
@@ -102,35 +104,35 @@ def largest_phase(phases: Phases) -> str | None:
 
 def _peak(phases: Phases) -> tuple[int, TimeStamp, Any] | None:
     """Step, start and end of the phase with the highest allocation; the first of equal ones."""
-    known = [one for one in phases.intervals if one[2].memory is not None]
-    return max(known, key=lambda one: one[2].memory.peak if one[2].memory else 0, default=None)
+    known = [interval for interval in phases.intervals if interval[2].memory is not None]
+    return max(known, key=lambda interval: interval[2].memory.peak if interval[2].memory else 0, default=None)
 
 
 def _peaks(phases: Phases, number: int) -> dict[str, int]:
     """The peak allocation in each phase of a step; empty without a GPU."""
-    found: dict[str, int] = {}
+    peaks: dict[str, int] = {}
     step = phases.steps[number]
     for begin, end in pairwise(step):
         if end.memory is not None:
-            found[begin.phase] = max(found.get(begin.phase, 0), end.memory.peak)
-    return found
+            peaks[begin.phase] = max(peaks.get(begin.phase, 0), end.memory.peak)
+    return peaks
 
 
 def _by_phase(course: Mapping[int, Mapping[str, int]]) -> dict[str, list[int | None]]:
     return {
-        name: [one.get(name) for one in course.values()]
+        name: [peaks.get(name) for peaks in course.values()]
         for name in PHASES
-        if name != HARNESS and any(name in one for one in course.values())
+        if name != HARNESS and any(name in peaks for peaks in course.values())
     }
 
 
 def _activations(parts: MemoryParts, phases: Phases, step: int) -> int | None:
     after = [end.memory.allocated for number, begin, end in phases.intervals
              if number == step and begin.phase == FORWARD and end.memory]  # fmt: skip
-    besides = parts.besides_activations(step)
-    if not after or besides is None or after[-1] < besides:
+    other_parts = parts.besides_activations(step)
+    if not after or other_parts is None or after[-1] < other_parts:
         return None
-    return after[-1] - besides
+    return after[-1] - other_parts
 
 
 def _unused(end: TimeStamp) -> int | None:
@@ -189,5 +191,5 @@ def out_of_memory_metrics(
 
 def _size(pattern: re.Pattern[str], message: str) -> int | None:
     """In bytes; torch rounds to hundredths of its unit."""
-    found = pattern.search(message)
-    return round(float(found[1]) * _UNITS[found[2]]) if found else None
+    match = pattern.search(message)
+    return round(float(match[1]) * _UNITS[match[2]]) if match else None

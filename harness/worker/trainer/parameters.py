@@ -49,21 +49,21 @@ class Gradients:
 
     def attach(self, network: Any) -> None:
         """Find the trainable parameters."""
-        named = [(name, one) for name, one in network.named_parameters() if one.requires_grad]
-        self._names, self._parameters = [name for name, _ in named], [one for _, one in named]
+        named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+        self._names, self._parameters = [name for name, _ in named], [parameter for _, parameter in named]
         self._received = [False] * len(named)
 
     def before_first_forward(self) -> None:
         """Called before the first forward pass of each step, when the last step's gradients should be cleared."""
-        left = [one.grad for one in self._parameters if one.grad is not None]
+        left = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         if left:
             self._left.append((self._steps, _norms(left).max()))
 
     def before_step(self, optimizer: Any, found_by_clipping: Any) -> None:
         """Called right before each optimizer step."""
         if self._held is None:
-            self._held = {id(one) for group in optimizer.param_groups for one in group["params"]}
-        having = [number for number, one in enumerate(self._parameters) if one.grad is not None]
+            self._held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        having = [number for number, parameter in enumerate(self._parameters) if parameter.grad is not None]
         for number in having:
             self._received[number] = True
         if having and (self._steps < MEASURED_FIRST or self._steps % MEASURED_EVERY == 0):
@@ -77,29 +77,31 @@ class Gradients:
         """The observations as plain numbers and names."""
         largest = [0.0] * len(self._names)
         norms = []
-        for one in self._measured:
-            values = one.norms.cpu().double().tolist()
-            for number, value in zip(one.parameters, values, strict=True):
+        for measured in self._measured:
+            values = measured.norms.cpu().double().tolist()
+            for number, value in zip(measured.parameters, values, strict=True):
                 largest[number] = max(largest[number], value)
-            found = one.found_by_clipping
+            clipped_norm = measured.found_by_clipping
             norms.append(
                 {
-                    "step": one.step,
+                    "step": measured.step,
                     "norm": sum(value * value for value in values) ** 0.5,
-                    "found_by_clipping": None if found is None else float(found),
+                    "found_by_clipping": None if clipped_norm is None else float(clipped_norm),
                 }
             )
-        held = self._held or set()
+        in_optimizer = self._held or set()
         return {
             "trainable_parameters": len(self._names),
-            "trainable_bytes": sum(one.numel() * one.element_size() for one in self._parameters),
+            "trainable_bytes": sum(parameter.numel() * parameter.element_size() for parameter in self._parameters),
             "without_gradient": [
                 name
                 for name, received, size in zip(self._names, self._received, largest, strict=True)
                 if not received or size == 0.0
             ],
             "not_in_optimizer": [
-                name for name, one in zip(self._names, self._parameters, strict=True) if id(one) not in held
+                name
+                for name, parameter in zip(self._names, self._parameters, strict=True)
+                if id(parameter) not in in_optimizer
             ],
             "norms_before_steps": norms,
             "steps_begun_with_gradients": [step for step, size in self._left if float(size) != 0.0],
@@ -130,7 +132,7 @@ class ParameterChanges:
         """Which parameters the configuration freezes, and which of those changed; empty without a forward pass."""
         return {} if self.network is None else in_force.trained(self.network, self.before, config, groups)
 
-    def differing_from(self, checkpoint: Path, excludes: object = None, *, whole: bool = True) -> list[str]:
+    def differing_from(self, checkpoint: Path, excludes: object = None, *, complete: bool = True) -> list[str]:
         """Parameters and running statistics that differed from a checkpoint when training began.
 
         Empty without a forward pass.
@@ -144,15 +146,15 @@ class ParameterChanges:
 
         if self.network is None:
             return []
-        given = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        given = given.get("state_dict", given)
+        checkpoint_state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        checkpoint_state = checkpoint_state.get("state_dict", checkpoint_state)
         left = excludes.split(",") if isinstance(excludes, str) else list(excludes or ())  # type: ignore[call-overload]
         return [
             name
             for name, value in {**self.before, **self.buffers}.items()
             if not any(name.startswith(str(prefix)) for prefix in left)
-            and (whole or (name in given and given[name].shape == value.shape))
-            and (name not in given or not torch.equal(given[name], value))
+            and (complete or (name in checkpoint_state and checkpoint_state[name].shape == value.shape))
+            and (name not in checkpoint_state or not torch.equal(checkpoint_state[name], value))
         ]
 
     def metrics(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -137,10 +137,12 @@ class Phases:
         result: dict[str, Any] = {"warmup_steps": WARM_UP_STEPS, "phase_clock": self.clock.name, "phase_seconds": None}
         if self.steps and self.clock.settle():
             seconds = [self._seconds(step) for step in self.steps]
-            seen = {border.phase for step in self.steps for border in step}
+            observed = {border.phase for step in self.steps for border in step}
             result["phase_seconds"] = {
                 # Without a loader of torch, waiting for data is part of `other`.
-                name: [one[name] for one in seconds] if name != DATA or DATA in seen else None
+                name: [seconds_of_step[name] for seconds_of_step in seconds]
+                if name != DATA or DATA in observed
+                else None
                 for name in PHASES
             }
         return result
@@ -155,7 +157,7 @@ class Phases:
 class Clock(Protocol):
     """Marks moments, and returns the time between them afterwards.
 
-    The CPU only queues work for a GPU, so its clock tells when work was queued, not when it was done. CUDA events in
+    The CPU only queues work for a GPU, so its clock shows when work was queued, not when it was done. CUDA events in
     the stream are timed by the GPU and read after the training, without waiting.
     """
 

@@ -35,20 +35,20 @@ class ReceivedRowsRecorder:
         from funasr.register import tables
 
         for table, note in (("index_ds_classes", self._indexed), ("dataset_classes", self._read)):
-            for one in set(getattr(tables, table, {}).values()):
-                if isinstance(one, type) and "__getitem__" in vars(one):
-                    _note_reads(one, note)
+            for dataset_class in set(getattr(tables, table, {}).values()):
+                if isinstance(dataset_class, type) and "__getitem__" in vars(dataset_class):
+                    _note_reads(dataset_class, note)
         forward, arriving = model_class.forward, self
 
         @functools.wraps(forward)
-        def watched(network: Any, *args: Any, **kwargs: Any) -> Any:
+        def counting_forward(network: Any, *args: Any, **kwargs: Any) -> Any:
             if network.training and torch.is_grad_enabled():
                 arriving._trained += arriving._loaded
                 arriving._forwards += 1
             arriving._loaded = []
             return forward(network, *args, **kwargs)
 
-        model_class.forward = watched
+        model_class.forward = counting_forward
 
     def _indexed(self, index: Any, number: Any) -> None:
         self._last = (index, int(number))
@@ -67,13 +67,13 @@ class ReceivedRowsRecorder:
             epochs: Number of epochs.
         """
         sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        found: dict[str, Any] = {"sha256": sha256, "listed": len(lines), "expected": len(expected)}
+        metrics: dict[str, Any] = {"sha256": sha256, "listed": len(lines), "expected": len(expected)}
         counted = self._by_line(path, lines)
         if counted is None or epochs is None:
-            return found
+            return metrics
         missed = [line for line in expected if counted[line] < epochs]
         return {
-            **found,
+            **metrics,
             "arrived": len(counted),
             "missed": [{"line": line, "times": counted[line]} for line in missed[:NAMED]],
             "missed_count": len(missed),
@@ -96,30 +96,30 @@ class ReceivedRowsRecorder:
         return counted
 
 
-def _note_reads(one: Any, note: Callable[[Any, Any], None]) -> None:
+def _note_reads(dataset_class: Any, note: Callable[[Any, Any], None]) -> None:
     """Call `note` after each call of a class's `__getitem__`."""
-    original = one.__getitem__
+    original = dataset_class.__getitem__
 
     @functools.wraps(original)
     def read(dataset: Any, number: Any) -> Any:
-        found = original(dataset, number)
+        row = original(dataset, number)
         note(dataset, number)
-        return found
+        return row
 
-    one.__getitem__ = read
+    dataset_class.__getitem__ = read
 
 
 def lines_of(contents: Any, path: str, lines: Sequence[int]) -> list[int] | None:
     """The line of each row that a release kept, in the file's order; None if they are not the file's rows."""
     if not isinstance(contents, list):
         return None
-    found, rows = [], iter(zip(rows_of(path), lines, strict=True))
-    for kept in contents:
-        line = next((line for row, line in rows if _is(row, kept)), None)
+    numbers, rows = [], iter(zip(rows_of(path), lines, strict=True))
+    for indexed in contents:
+        line = next((line for row, line in rows if _is(row, indexed)), None)
         if line is None:
             return None
-        found.append(line)
-    return found
+        numbers.append(line)
+    return numbers
 
 
 def rows_of(path: str) -> list[dict[str, Any]]:
@@ -128,11 +128,11 @@ def rows_of(path: str) -> list[dict[str, Any]]:
         return [json.loads(line.strip()) for line in file]
 
 
-def _is(row: Mapping[str, Any], kept: Any) -> bool:
-    if not isinstance(kept, Mapping) or "source" not in row:
+def _is(row: Mapping[str, Any], indexed: Any) -> bool:
+    if not isinstance(indexed, Mapping) or "source" not in row:
         return False
     # Releases change some paths and spaces; everything else is as in the row.
-    paths = [str(one["source"]).replace("/cpfs01", "/cpfs_speech/data") for one in (row, kept)]
-    texts = [str(one["target"]).replace(" ", "") for one in (row, kept)]
-    lengths = [one.get("source_len", 1) for one in (row, kept)]
+    paths = [str(fields["source"]).replace("/cpfs01", "/cpfs_speech/data") for fields in (row, indexed)]
+    texts = [str(fields["target"]).replace(" ", "") for fields in (row, indexed)]
+    lengths = [fields.get("source_len", 1) for fields in (row, indexed)]
     return paths[0] == paths[1] and texts[0] == texts[1] and lengths[0] == lengths[1]

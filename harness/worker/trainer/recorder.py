@@ -123,7 +123,7 @@ class TrainingRecorder:
             self.gradients.attach(network)
             self.log.attach()
             self.parts.before_first_forward(network)
-            self._on_cpu = all(one.device.type == "cpu" for one in network.parameters())
+            self._on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
             self.meter.reset()
             self.started = time.perf_counter()
             self.phases.begin(self.started)
@@ -269,9 +269,9 @@ class TrainingRecorder:
         """The largest relative difference between the statistic `loss` and the returned loss."""
         differences = []
         for forward in self._forwards():
-            returned, stated = forward[RETURNED], forward.get("loss")
-            if returned is not None and stated is not None and returned == returned:
-                differences.append(abs(stated - returned) / max(abs(returned), 1e-12))
+            returned, logged = forward[RETURNED], forward.get("loss")
+            if returned is not None and logged is not None and returned == returned:
+                differences.append(abs(logged - returned) / max(abs(returned), 1e-12))
         return max(differences, default=None)
 
     def _stats_by_name(self) -> dict[str, list[float | None]]:

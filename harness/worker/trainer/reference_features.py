@@ -113,8 +113,8 @@ def read_am_mvn(path: Path) -> tuple[Any, Any]:
     import numpy
 
     words = path.read_text(encoding="utf-8").split()
-    found = []
+    arrays = []
     for name in ("<AddShift>", "<Rescale>"):
         begin = words.index("[", words.index(name))
-        found.append(numpy.array(words[begin + 1 : words.index("]", begin)], dtype=numpy.float64))
-    return found[0], found[1]
+        arrays.append(numpy.array(words[begin + 1 : words.index("]", begin)], dtype=numpy.float64))
+    return arrays[0], arrays[1]

@@ -75,8 +75,8 @@ class TargetRecorder:
 
     def take(self) -> list[Forward]:
         """The forward passes since the last call."""
-        taken, self.forwards = self.forwards, []
-        return taken
+        forwards, self.forwards = self.forwards, []
+        return forwards
 
     def criterion(self) -> dict[str, Any] | None:
         """The arguments of the loss: `classes`, `smoothing`, `normalize_length`."""
@@ -97,7 +97,7 @@ class TargetRecorder:
         """
         index: dict[tuple[tuple[int, ...], int | None], int] = {}
         numbered = [
-            [[index.setdefault(row, len(index)) for row in self._rows_and_frames(one)] for one in step]
+            [[index.setdefault(row, len(index)) for row in self._rows_and_frames(forward)] for forward in step]
             for step in steps
         ]
         return {
@@ -106,9 +106,11 @@ class TargetRecorder:
                 "rows": [list(row) for row, _ in index],
                 "frames": [frames for _, frames in index],
                 "steps": numbered,
-                "right": [[self._right(one) for one in step] for step in steps],
+                "right": [[self._right(forward) for forward in step] for step in steps],
             },
-            "accuracy_recomputed": [_mean([_share(one, self._rows(one)) for one in step]) for step in steps],
+            "accuracy_recomputed": [
+                _mean([_share(forward, self._rows(forward)) for forward in step]) for step in steps
+            ],
         }
 
     def _rows(self, forward: Forward) -> list[tuple[int, ...]]:
@@ -117,7 +119,7 @@ class TargetRecorder:
 
     def _rows_and_frames(self, forward: Forward) -> list[tuple[tuple[int, ...], int | None]]:
         rows = self._rows(forward)
-        frames = [] if forward.frames is None else [int(one) for one in forward.frames.reshape(-1).tolist()]
+        frames = [] if forward.frames is None else [int(count) for count in forward.frames.reshape(-1).tolist()]
         return list(zip(rows, frames if len(frames) == len(rows) else [None] * len(rows), strict=True))
 
     def _right(self, forward: Forward) -> list[str] | None:
@@ -132,12 +134,12 @@ class TargetRecorder:
 
 def _criterion(network: Any) -> Any:
     """The attention decoder's label-smoothing loss; of several the one with that name."""
-    found = {
+    losses = {
         name: module
         for name, module in model.losses(network)
         if all(hasattr(module, name) for name in ("smoothing", "padding_idx", "normalize_length"))
     }
-    return found.get("criterion_att", next(iter(found.values()), None))
+    return losses.get("criterion_att", next(iter(losses.values()), None))
 
 
 def _share(forward: Forward, rows: Sequence[tuple[int, ...]]) -> float | None:

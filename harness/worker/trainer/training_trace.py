@@ -45,15 +45,15 @@ class ReleaseTrainer:
     """The variant's own settings, without those that the check sets itself."""
 
     @classmethod
-    def of(cls, request: Mapping[str, Any], here: Path, **recipe: Any) -> ReleaseTrainer:
+    def of(cls, request: Mapping[str, Any], work_folder: Path, **recipe: Any) -> ReleaseTrainer:
         """The trainer of a request, with its files below `here`; `recipe` sets duration and learning rate."""
         return cls(
             install_dir=request["release"]["install_dir"],
             version=request["release"]["version"],
             **{name: request[name] for name in ("entry", "model_class", "seed", "device")},
-            folder=here / "model",
-            train=here / "train.jsonl",
-            valid=here / "valid.jsonl",
+            folder=work_folder / "model",
+            train=work_folder / "train.jsonl",
+            valid=work_folder / "valid.jsonl",
             overrides=options.shared_overrides(request["finetune"].get("overrides", {})),
             **recipe,
         )
@@ -173,8 +173,8 @@ class TrainingTrace:
         """The effective configuration, and how many parameters it freezes; empty if it was not found."""
         config = self.in_force.to_dict()
         named = {} if self.network is None else dict(self.network.named_parameters())
-        still = [name for name, one in named.items() if not one.requires_grad]
-        return {**config, "frozen": len(in_force.frozen_by(config, list(named), still))} if config else {}
+        not_trainable = [name for name, parameter in named.items() if not parameter.requires_grad]
+        return {**config, "frozen": len(in_force.frozen_by(config, list(named), not_trainable))} if config else {}
 
     @property
     def forwards(self) -> int:
@@ -244,9 +244,9 @@ def state_hash(value: Any) -> str:
 
 def batch_hash(batch: Mapping[str, Any]) -> str:
     """A hash of a batch's token ids and lengths, in the order of its rows."""
-    found = hashlib.blake2b(digest_size=6)
+    hashed = hashlib.blake2b(digest_size=6)
     for key in ("text", "text_lengths", "speech_lengths"):
         tensor = batch.get(key)
         if tensor is not None:
-            found.update(state_hash(tensor).encode())
-    return found.hexdigest()
+            hashed.update(state_hash(tensor).encode())
+    return hashed.hexdigest()

@@ -62,22 +62,22 @@ def utterances_in(batch: Any) -> int:
         value = batch.get(name)
         if value is not None and hasattr(value, "__len__"):
             return len(value)
-    return next((len(one) for one in batch.values() if getattr(one, "ndim", 0) > 0), 0)
+    return next((len(tensor) for tensor in batch.values() if getattr(tensor, "ndim", 0) > 0), 0)
 
 
 def _padded_length(value: Any) -> int:
     if getattr(value, "ndim", 0) > 1:
         return int(value.shape[1])
     if isinstance(value, (list, tuple)):
-        return max((len(one) for one in value if hasattr(one, "__len__")), default=0)
+        return max((len(row) for row in value if hasattr(row, "__len__")), default=0)
     return 0
 
 
 def _lengths(value: Any, utterances: int) -> list[int] | None:
-    """Lengths `[batch]` or `[batch, 1]` that lie on the CPU."""
+    """Lengths `[batch]` or `[batch, 1]` on the CPU."""
     if not _is_readable(value) or value.numel() != utterances:
         return None
-    return [int(one) for one in value.reshape(-1).tolist()]
+    return [int(length) for length in value.reshape(-1).tolist()]
 
 
 def _is_readable(value: Any) -> bool:
@@ -123,7 +123,7 @@ class BatchObserver:
 
     def drawn(self, iterator: Any, indices: Any) -> None:
         """A loader's iterator has drawn the rows of a batch, which it hands out in this order later."""
-        if isinstance(indices, (list, tuple)) and all(isinstance(one, int) and one >= 0 for one in indices):
+        if isinstance(indices, (list, tuple)) and all(isinstance(index, int) and index >= 0 for index in indices):
             self._drawn.setdefault(iterator, []).append(list(indices))
 
     def arrived(self, iterator: Any, batch: Any) -> None:
@@ -154,20 +154,20 @@ def named_utterances(facts: BatchFacts) -> list[dict[str, Any]]:
     """The utterances of a batch with keys and lengths, for a post-mortem."""
     source = facts.source() if facts.source is not None else None
     rows = getattr(source, "index_ds", source)
-    found = []
+    utterances = []
     for number in range(min(facts.utterances, _MOST_NAMED)):
         key = ""
         if facts.indices is not None and number < len(facts.indices):
             key = _key(rows, facts.indices[number])
         frames, tokens = facts.frame_lengths, facts.token_lengths
-        found.append(
+        utterances.append(
             {
                 "key": key,
                 "frames": None if frames is None else frames[number],
                 "tokens": None if tokens is None else tokens[number],
             }
         )
-    return found
+    return utterances
 
 
 def _key(rows: Any, index: int) -> str:

@@ -40,7 +40,7 @@ def trainer_frame() -> FrameType | None:
 
 def is_within_epoch(frame: FrameType | None) -> bool:
     """Whether a trainer is in the middle of its training batches; `frame` and those that called it are looked at."""
-    return any(one.f_code.co_name in ("train_epoch", "_train_epoch") for one in _trainer_frames(frame))
+    return any(caller.f_code.co_name in ("train_epoch", "_train_epoch") for caller in _trainer_frames(frame))
 
 
 def local(frame: FrameType, name: str) -> Any:
@@ -50,10 +50,10 @@ def local(frame: FrameType, name: str) -> Any:
     would outlive its step. So it is emptied again, which leaves the variables themselves alone.
     """
     shown = frame.f_locals
-    found = shown.get(name)
+    value = shown.get(name)
     if type(shown) is dict and frame.f_code.co_flags & _CO_OPTIMIZED:
         shown.clear()
-    return found
+    return value
 
 
 class ConfigurationInForce:
@@ -70,20 +70,20 @@ class ConfigurationInForce:
 
     def read(self, frame: FrameType) -> None:
         """Read from the frame of a trainer that begins an epoch, and from those that called it."""
-        for one in _trainer_frames(frame):
-            holder = local(one, "self")
+        for caller in _trainer_frames(frame):
+            holder = local(caller, "self")
             if self.trainer is None and hasattr(holder, "max_epoch"):
                 self.trainer = holder
             if not self.scheduler:
-                self.scheduler = _class_name(local(one, "scheduler") or getattr(holder, "scheduler", None))
+                self.scheduler = _class_name(local(caller, "scheduler") or getattr(holder, "scheduler", None))
             if not self.optimizer:
-                self.optimizer = _class_name(local(one, "optim") or getattr(holder, "optim", None))
-            self.loader = self.loader or local(one, "dataloader_train") or getattr(holder, "dataloader_train", None)
-            given = local(one, "kwargs")
-            if one.f_code.co_name in _MAINS and hasattr(given, "get") and "train_conf" in given:
-                self.config = _sections(given)
-                self.entry = _from_package(one.f_code.co_filename)
-                self.output_dir = str(given.get("output_dir") or "")
+                self.optimizer = _class_name(local(caller, "optim") or getattr(holder, "optim", None))
+            self.loader = self.loader or local(caller, "dataloader_train") or getattr(holder, "dataloader_train", None)
+            kwargs = local(caller, "kwargs")
+            if caller.f_code.co_name in _MAINS and hasattr(kwargs, "get") and "train_conf" in kwargs:
+                self.config = _sections(kwargs)
+                self.entry = _from_package(caller.f_code.co_filename)
+                self.output_dir = str(kwargs.get("output_dir") or "")
                 break
         self.output_dir = os.path.abspath(getattr(self.trainer, "output_dir", None) or self.output_dir or ".")
 
@@ -98,11 +98,11 @@ class ConfigurationInForce:
         if not self.config:
             return {}
         train = self.config.get("train_conf") or {}
-        found = {name: train[name] for name in _HELD if name in train}
+        values = {name: train[name] for name in _HELD if name in train}
         for name in _HELD:
-            if name not in found and hasattr(self.trainer, name):
-                found[name] = plain(getattr(self.trainer, name))
-        return {"source": "main" if self.trainer is None else "trainer", **found, **self.config}
+            if name not in values and hasattr(self.trainer, name):
+                values[name] = plain(getattr(self.trainer, name))
+        return {"source": "main" if self.trainer is None else "trainer", **values, **self.config}
 
     def batches(self) -> int | None:
         """Of this rank in an epoch, by the loader's length."""
@@ -124,8 +124,8 @@ class ConfigurationInForce:
 
 def epoch_number(frame: FrameType) -> int | None:
     """The trainer's own number of the epoch; None if it has no such variable."""
-    for one in _trainer_frames(frame):
-        number = local(one, "epoch")
+    for caller in _trainer_frames(frame):
+        number = local(caller, "epoch")
         if isinstance(number, int):
             return number
     return None
@@ -159,7 +159,7 @@ def _class_name(value: Any) -> str:
     return "" if value is None else type(value).__name__
 
 
-def _sections(given: Any) -> dict[str, Any]:
-    taken = {name: plain(given.get(name)) for name in _TOP if given.get(name) is not None}
-    taken.update({name: plain(given.get(name) or {}) for name in _SECTIONS})
-    return taken
+def _sections(kwargs: Any) -> dict[str, Any]:
+    top_level = {name: plain(kwargs.get(name)) for name in _TOP if kwargs.get(name) is not None}
+    top_level.update({name: plain(kwargs.get(name) or {}) for name in _SECTIONS})
+    return top_level

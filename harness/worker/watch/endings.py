@@ -67,7 +67,7 @@ class Endings:
             self.ended()
 
     def _uncaught(self, error: BaseException) -> None:
-        """Written at once: torchrun ends the ranks beside one that failed while the interpreter still finishes."""
+        """Written at once: torchrun ends the other ranks of one that failed while the interpreter still finishes."""
         self._note(error)
         self.ended()
 
@@ -85,7 +85,7 @@ class Endings:
         # What is left to be written ends the epoch.
         batches, failed = observer.batches_of_epoch, self._error is not None
         if failed:
-            # First of all: torchrun ends the ranks beside one that failed within a tenth of a second.
+            # First of all: torchrun ends the other ranks of one that failed within a tenth of a second.
             observer.guard("end", self._write_end, batches)
         if not observer.guard("rest", self._write_rest):
             observer.guard("pending", observer.give_up_waiting)
@@ -104,13 +104,13 @@ class Endings:
             if uncaught is not None:
                 self._note(uncaught)
         error, observer = self._error, self._observer
-        how, status = "finished", self._status
+        ending, status = "finished", self._status
         if isinstance(error, KeyboardInterrupt):
-            how, status = "signal", INTERRUPTED
+            ending, status = "signal", INTERRUPTED
         elif error is not None:
-            how, status = "exception", 1 if self._status is None else self._status
+            ending, status = "exception", 1 if self._status is None else self._status
         elif self._status:
-            how, status = "exit", self._status
+            ending, status = "exit", self._status
         elif observer.steps:
             observer.guard("read_back", observer.saving.read_back)
         observer.writer.write(
@@ -118,7 +118,7 @@ class Endings:
             {
                 "step": observer.steps,
                 "epoch": observer.epoch,
-                "how": how,
+                "how": ending,
                 "status": status,
                 "exception": "" if error is None else name_of(error),
                 "traceback": [] if error is None else lines_of(error),
@@ -130,21 +130,23 @@ class Endings:
 
 def post_mortem(observer: Any, error: BaseException) -> dict[str, Any]:
     """As `records.PostMortem`; torch's message is read for what an allocation wanted."""
-    found: dict[str, Any] = {"phase": observer.phases.current}
+    record: dict[str, Any] = {"phase": observer.phases.current}
     facts = observer.batches.last
     if facts is not None:
-        found["batch"] = named_utterances(facts)
-        found["padded_frames"] = facts.utterances * facts.frames
+        record["batch"] = named_utterances(facts)
+        record["padded_frames"] = facts.utterances * facts.frames
     optimizer = None if observer.optimizer is None else observer.optimizer()
     parts = parts_of(observer.network, optimizer)
     memory = observer.memory.at_failure()
-    said = said_by_torch(str(error))
-    found.update(parts)
-    found.update({name: memory.get(name) for name in ("allocated", "reserved", "peak_allocated", "card")})
-    found.update({name: value for name, value in said.items() if value is not None and found.get(name) is None})
-    if found.get("allocated") is not None:
-        found["other"] = max(0, found["allocated"] - sum(parts.values()))
-    return found
+    from_message = said_by_torch(str(error))
+    record.update(parts)
+    record.update({name: memory.get(name) for name in ("allocated", "reserved", "peak_allocated", "card")})
+    record.update(
+        {name: value for name, value in from_message.items() if value is not None and record.get(name) is None}
+    )
+    if record.get("allocated") is not None:
+        record["other"] = max(0, record["allocated"] - sum(parts.values()))
+    return record
 
 
 def name_of(error: BaseException) -> str:

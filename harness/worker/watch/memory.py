@@ -34,10 +34,10 @@ class MemoryMeter:
 
     def read(self) -> dict[str, Any]:
         """As `records.Memory`."""
-        found: dict[str, Any] = {"resident": self._resident()}
+        record: dict[str, Any] = {"resident": self._resident()}
         if self._device is not None:
-            found.update(self._allocator())
-        return found
+            record.update(self._allocator())
+        return record
 
     def at_failure(self) -> dict[str, Any]:
         """The allocator's figures with the GPU's total memory; empty on a CPU."""
@@ -71,7 +71,7 @@ def parts_of(network: Any, optimizer: Any) -> dict[str, int]:
     """Bytes of weights, gradients and optimizer state on the model's device: those of the distinct storages."""
     first = next(iter(network.parameters()), None)
     device = None if first is None else first.device
-    gradients = [one.grad for one in network.parameters() if one.grad is not None]
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     state = [] if optimizer is None else list(optimizer.state.values())
     return {
         "weights": _bytes(itertools.chain(network.parameters(), network.buffers()), device),
@@ -90,17 +90,17 @@ def said_by_torch(message: str) -> dict[str, Any]:
 
 
 def _size(pattern: Any, message: str) -> int | None:
-    found = pattern.search(message)
-    return round(float(found.group(1)) * _UNITS[found.group(2)]) if found else None
+    match = pattern.search(message)
+    return round(float(match.group(1)) * _UNITS[match.group(2)]) if match else None
 
 
 def _bytes(tensors: Iterable[Any], device: Any) -> int:
     sizes = {}
-    for one in tensors:
-        if one.device == device:
+    for tensor in tensors:
+        if tensor.device == device:
             # torch before 2.0 has no untyped storages.
-            storage = one.untyped_storage() if hasattr(one, "untyped_storage") else one.storage()
-            count = storage.nbytes() if hasattr(storage, "nbytes") else one.numel() * one.element_size()
+            storage = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()
+            count = storage.nbytes() if hasattr(storage, "nbytes") else tensor.numel() * tensor.element_size()
             sizes[storage.data_ptr()] = count
     return sum(sizes.values())
 
@@ -110,8 +110,8 @@ def _tensors(value: Any) -> Iterator[Any]:
     if hasattr(value, "element_size"):
         yield value
     elif hasattr(value, "values"):
-        for one in value.values():
-            yield from _tensors(one)
+        for item in value.values():
+            yield from _tensors(item)
     elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _tensors(one)
+        for item in value:
+            yield from _tensors(item)

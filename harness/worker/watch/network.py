@@ -14,7 +14,7 @@ def unwrapped(module: Any) -> tuple[Any, str]:
     outermost = ""
     for _ in range(4):
         kinds = {kind.__name__ for kind in type(module).__mro__}
-        name = next((one for one in _WRAPPERS if one in kinds), "")
+        name = next((wrapper for wrapper in _WRAPPERS if wrapper in kinds), "")
         inner = getattr(module, "module", None) if name else None
         if inner is None:
             break
@@ -30,11 +30,11 @@ def is_compiled(module: Any) -> bool:
 def groups_of(network: Any) -> list[dict[str, Any]]:
     """The parameters by the first part of their names."""
     groups: dict[str, dict[str, Any]] = {}
-    for name, one in network.named_parameters():
+    for name, parameter in network.named_parameters():
         part = name.partition(".")[0]
         group = groups.setdefault(part, {"name": part, "parameters": 0, "trainable": 0})
-        group["parameters"] += one.numel()
-        group["trainable"] += one.numel() if one.requires_grad else 0
+        group["parameters"] += parameter.numel()
+        group["trainable"] += parameter.numel() if parameter.requires_grad else 0
     return list(groups.values())
 
 

@@ -271,9 +271,11 @@ class TrainingObserver:
             return False
         known = self._owners.get(id(optimizer))
         if known is None:
-            self._parameters = self._parameters or {id(one) for one in self.network.parameters()}
-            held = (id(one) for group in optimizer.param_groups for one in group["params"])
-            known = self._owners[id(optimizer)] = self.wrapped in SHARDED or any(x in self._parameters for x in held)
+            self._parameters = self._parameters or {id(parameter) for parameter in self.network.parameters()}
+            in_optimizer = (id(parameter) for group in optimizer.param_groups for parameter in group["params"])
+            known = self._owners[id(optimizer)] = self.wrapped in SHARDED or any(
+                x in self._parameters for x in in_optimizer
+            )
         return known
 
     def _write_step(self, skipped: bool) -> None:
@@ -340,8 +342,8 @@ class TrainingObserver:
         """Write what the evaluation passes gave, if there were any since the last training pass."""
         if self._validation is None:
             return
-        done, self._validation, self._evaluating_since = self._validation, None, None
-        self._queue("validation", {"step": self.steps, "epoch": self.epoch, "progress": done}, None)
+        validation, self._validation, self._evaluating_since = self._validation, None, None
+        self._queue("validation", {"step": self.steps, "epoch": self.epoch, "progress": validation}, None)
 
     @property
     def batches_of_epoch(self) -> int | None:
@@ -357,12 +359,12 @@ class TrainingObserver:
 
     def end_epoch(self) -> None:
         """Write what the epoch's training batches were."""
-        done, self._open_epoch = self._open_epoch, None
-        if done is not None and done.batches:
+        epoch, self._open_epoch = self._open_epoch, None
+        if epoch is not None and epoch.batches:
             if self.several:
-                self.guard("place", self.termination.at, done.number, 0)
+                self.guard("place", self.termination.at, epoch.number, 0)
             self.flush()
-            self._queue("epoch", {"epoch": done.number, "step": self.steps, **done.fields()}, None)
+            self._queue("epoch", {"epoch": epoch.number, "step": self.steps, **epoch.fields()}, None)
 
     # Records
 
@@ -407,8 +409,12 @@ class TrainingObserver:
             return {**fields, **progress.fields(self.scalars, complete)}
         if pending.kind == "step":
             fields["forwards"] = [
-                {**one, "loss": read(one["loss"]), "stats": {name: read(value) for name, value in one["stats"].items()}}
-                for one in fields["forwards"]
+                {
+                    **forward,
+                    "loss": read(forward["loss"]),
+                    "stats": {name: read(value) for name, value in forward["stats"].items()},
+                }
+                for forward in fields["forwards"]
             ]
             fields["gradient_norm"], fields["scale"] = read(fields["gradient_norm"]), read(fields["scale"])
             fields["seconds"] = phases.seconds(pending.stamps or [], on_device=complete)
@@ -417,7 +423,7 @@ class TrainingObserver:
     def _begin(self) -> None:
         """At the first training forward pass: what is trained, on what, with which configuration."""
         self._begun = True
-        device = next((one.device for one in self.network.parameters()), None)
+        device = next((parameter.device for parameter in self.network.parameters()), None)
         if device is not None and device.type == "cuda":
             import torch
 
@@ -457,7 +463,7 @@ class TrainingObserver:
             "scheduler": known.scheduler,
             "label_smoothing": None if criterion is None else float(criterion.smoothing),
             "normalize_length": None if criterion is None else bool(criterion.normalize_length),
-            "vocabulary": _whole(getattr(network, "vocab_size", None)),
+            "vocabulary": _whole_number(getattr(network, "vocab_size", None)),
             "initialised_from": initialised if isinstance(initialised, str) else ", ".join(map(str, initialised)),
         }
         known.release()
@@ -471,5 +477,5 @@ class TrainingObserver:
         self.flush(wait=True)
 
 
-def _whole(value: Any) -> int | None:
+def _whole_number(value: Any) -> int | None:
     return value if isinstance(value, int) else None

@@ -205,12 +205,16 @@ def observe_clipping(observer: Any) -> None:
 def rebind(observer: Any, original: Callable[..., Any], replacement: Callable[..., Any]) -> None:
     """Replace a function of torch wherever torch or FunASR has bound it."""
     for name, module in list(sys.modules.items()):
-        package, held = name.partition(".")[0], getattr(module, "__dict__", None) or {}
+        package, attributes = name.partition(".")[0], getattr(module, "__dict__", None) or {}
         if package not in ("torch", "funasr"):
             continue
-        names = [original.__name__] if package == "torch" else [key for key, one in held.items() if one is original]
+        names = (
+            [original.__name__]
+            if package == "torch"
+            else [key for key, attribute in attributes.items() if attribute is original]
+        )
         for key in names:
-            if held.get(key) is original:
+            if attributes.get(key) is original:
                 _replace(observer, module, key, replacement)
 
 
@@ -220,11 +224,11 @@ def observe_optimizers(observer: Any) -> None:
 
     guard = observer.guard
 
-    def stepping(one: Any, _args: Any, _kwargs: Any) -> None:
-        guard("steps", observer.stepping, one)
+    def stepping(stepping_optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        guard("steps", observer.stepping, stepping_optimizer)
 
-    def stepped(one: Any, _args: Any, _kwargs: Any) -> None:
-        guard("steps", observer.stepped, one)
+    def stepped(stepped_optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        guard("steps", observer.stepped, stepped_optimizer)
 
     if not hasattr(optimizer, "register_optimizer_step_post_hook"):
         _observe_old_optimizers(observer)

@@ -39,8 +39,8 @@ class StepPhases:
     def end_step(self) -> list[TimeStamp]:
         """The stamps of the step; the last one is the first of the next."""
         self._stamp(OBSERVERS)
-        taken, self._stamps = self._stamps, self._stamps[-1:]
-        return taken
+        stamps, self._stamps = self._stamps, self._stamps[-1:]
+        return stamps
 
     def _stamp(self, phase: str) -> None:
         event = None
@@ -53,8 +53,8 @@ class StepPhases:
 
 def seconds(stamps: list[TimeStamp], *, on_device: bool = True) -> dict[str, float]:
     """Seconds by phase; with `on_device` by the GPU's events where there are any, which must be over."""
-    found: dict[str, float] = {}
+    seconds_by_phase: dict[str, float] = {}
     for (phase, began, first), (_, ended, last) in zip(stamps, stamps[1:]):
         spent = ended - began if first is None or last is None or not on_device else first.elapsed_time(last) * 1e-3
-        found[phase] = found.get(phase, 0.0) + spent
-    return {phase: round(spent, 7) for phase, spent in found.items()}
+        seconds_by_phase[phase] = seconds_by_phase.get(phase, 0.0) + spent
+    return {phase: round(spent, 7) for phase, spent in seconds_by_phase.items()}

@@ -32,12 +32,12 @@ class SavingObserver:
         """At the first forward pass: take the parameters' fingerprints."""
         import torch
 
-        named = [(name, fingerprint(one.detach())) for name, one in network.named_parameters()]
-        known = [(name, one) for name, one in named if one is not None]
+        named = [(name, fingerprint(parameter.detach())) for name, parameter in network.named_parameters()]
+        known = [(name, value) for name, value in named if value is not None]
         if not known:
             return
         self._names = [name for name, _ in known]
-        stacked = torch.stack([one for _, one in known])
+        stacked = torch.stack([value for _, value in known])
         self._start = torch.empty(len(known), dtype=torch.int64, device="cpu", pin_memory=stacked.is_cuda)
         self._start.copy_(stacked, non_blocking=True)
 
@@ -58,7 +58,7 @@ class SavingObserver:
         if weights is not None:
             fields = compared(observer.network.state_dict(), weights, values=not averaged)
             if path and not averaged:
-                self._files = [*(one for one in self._files if one != path), path][-MOST_NAMES:]
+                self._files = [*(saved_file for saved_file in self._files if saved_file != path), path][-MOST_NAMES:]
                 self._saved_at = observer.steps
         observer.writer.write(
             "checkpoint",
@@ -76,17 +76,19 @@ class SavingObserver:
 
     def read_back(self) -> None:
         """At the end: load the last file and compare it with the weights in memory."""
-        path = next((one for one in reversed(self._files) if os.path.isfile(one)), "")
+        path = next((saved_file for saved_file in reversed(self._files) if os.path.isfile(saved_file)), "")
         if not path:
             return
-        found: dict[str, Any] = {"tensors": 0, "equal": 0, "missing": [], "different": []}
+        comparison: dict[str, Any] = {"tensors": 0, "equal": 0, "missing": [], "different": []}
         skipped = self._why_not(path)
         if not skipped:
             try:
-                found, skipped = self._compared_with(path)
+                comparison, skipped = self._compared_with(path)
             except Exception as error:  # a file that torch does not load without running code
                 skipped = f"{type(error).__name__}: {error}"[:500]
-        self._observer.writer.write("read_back", {"path": path, **found, "moved": self._moved(), "skipped": skipped})
+        self._observer.writer.write(
+            "read_back", {"path": path, **comparison, "moved": self._moved(), "skipped": skipped}
+        )
 
     def _why_not(self, path: str) -> str:
         size = os.path.getsize(path)
@@ -102,19 +104,22 @@ class SavingObserver:
 
         began = time.monotonic()
         weights = weights_in(torch.load(path, map_location="cpu", weights_only=True)) or {}
-        own = self._observer.network.state_dict()
-        found: dict[str, Any] = {"tensors": len(weights), "equal": 0, "missing": [], "different": []}
-        for name, one in own.items():
+        in_memory = self._observer.network.state_dict()
+        comparison: dict[str, Any] = {"tensors": len(weights), "equal": 0, "missing": [], "different": []}
+        for name, tensor in in_memory.items():
             if time.monotonic() - began > LONGEST_SECONDS:
-                return found, f"it took more than {LONGEST_SECONDS:g} s"
+                return comparison, f"it took more than {LONGEST_SECONDS:g} s"
             if name not in weights:
-                found["missing"].append(name)
-            elif same_bits(weights[name], one.cpu()):
-                found["equal"] += 1
+                comparison["missing"].append(name)
+            elif same_bits(weights[name], tensor.cpu()):
+                comparison["equal"] += 1
             else:
-                found["different"].append(name)
-        found["missing"], found["different"] = found["missing"][:MOST_NAMES], found["different"][:MOST_NAMES]
-        return found, ""
+                comparison["different"].append(name)
+        comparison["missing"], comparison["different"] = (
+            comparison["missing"][:MOST_NAMES],
+            comparison["different"][:MOST_NAMES],
+        )
+        return comparison, ""
 
     def _moved(self) -> dict[str, float]:
         """By group, the share of its tensors that are no longer what they were."""
@@ -131,10 +136,10 @@ class SavingObserver:
 
 def weights_in(state: Any) -> Any:
     """The tensors by name in what is saved; None if it holds no weights."""
-    held = [state.get(name) for name in _NAMES_OF_WEIGHTS] if hasattr(state, "get") else []
-    for candidate in (state, *held):
+    wrapped_states = [state.get(name) for name in _NAMES_OF_WEIGHTS] if hasattr(state, "get") else []
+    for candidate in (state, *wrapped_states):
         if hasattr(candidate, "items") and candidate:
-            tensors = {without_prefix(str(name)): one for name, one in candidate.items() if is_tensor(one)}
+            tensors = {without_prefix(str(name)): tensor for name, tensor in candidate.items() if is_tensor(tensor)}
             if len(tensors) > len(candidate) // 2:
                 return tensors
     return None
@@ -150,29 +155,31 @@ def without_prefix(name: str) -> str:
     return name[len("module.") :] if name.startswith("module.") else name
 
 
-def compared(own: Any, saved: Any, *, values: bool) -> dict[str, Any]:
+def compared(in_memory: Any, saved: Any, *, values: bool) -> dict[str, Any]:
     """The model's tensors that a file lacks, and with `values` those that it has with others."""
-    missing = [name for name in own if name not in saved]
-    other = [name for name, one in own.items() if values and name in saved and not same_values(one, saved[name])]
+    missing = [name for name in in_memory if name not in saved]
+    other = [
+        name for name, tensor in in_memory.items() if values and name in saved and not same_values(tensor, saved[name])
+    ]
     return {"tensors": len(saved), "missing": missing[:MOST_NAMES], "other_values": other[:MOST_NAMES]}
 
 
-def same_values(one: Any, other: Any) -> bool:
+def same_values(first: Any, second: Any) -> bool:
     """Whether two tensors are equal; nothing is read where they share their storage."""
-    if one.shape != other.shape or one.dtype != other.dtype:
+    if first.shape != second.shape or first.dtype != second.dtype:
         return False
-    if one.device == other.device and one.data_ptr() == other.data_ptr() and one.stride() == other.stride():
+    if first.device == second.device and first.data_ptr() == second.data_ptr() and first.stride() == second.stride():
         return True
-    return same_bits(one, other)
+    return same_bits(first, second)
 
 
-def same_bits(one: Any, other: Any) -> bool:
+def same_bits(first_tensor: Any, second_tensor: Any) -> bool:
     """Whether two tensors have the same numbers; not-a-number equals itself here."""
-    if one.shape != other.shape or one.dtype != other.dtype:
+    if first_tensor.shape != second_tensor.shape or first_tensor.dtype != second_tensor.dtype:
         return False
-    first, second = fingerprint(one), fingerprint(other)
+    first, second = fingerprint(first_tensor), fingerprint(second_tensor)
     if first is None or second is None:
-        return bool((one.cpu() == other.cpu()).all())
+        return bool((first_tensor.cpu() == second_tensor.cpu()).all())
     return int(first) == int(second)
 
 
@@ -180,10 +187,10 @@ def fingerprint(tensor: Any) -> Any:
     """The sum of a tensor's bit patterns: exact, so it depends on no order. An int64 scalar; None for odd types."""
     import torch
 
-    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size())
-    if whole is None or tensor.is_complex() or tensor.dtype == torch.bool or tensor.layout != torch.strided:
+    integer_type = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size())
+    if integer_type is None or tensor.is_complex() or tensor.dtype == torch.bool or tensor.layout != torch.strided:
         return None
-    return tensor.view(whole).sum(dtype=torch.int64)
+    return tensor.view(integer_type).sum(dtype=torch.int64)
 
 
 def _is_average() -> bool:

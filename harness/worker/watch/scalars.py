@@ -1,4 +1,4 @@
-"""Numbers that lie in tensors, without a GPU being waited for.
+"""Numbers in tensors, read without waiting for a GPU.
 
 On a CPU a number is read at once. On a GPU it is copied to page-locked memory in the stream's own order; an event after
 it tells when it is there.

@@ -36,7 +36,7 @@ def is_trainer() -> bool:
     if multiprocessing.parent_process() is not None:
         return False
     words = command_line()
-    program = next((os.path.basename(one) for one in words[1:] if not one.startswith("-")), "")
+    program = next((os.path.basename(word) for word in words[1:] if not word.startswith("-")), "")
     return program in _PROGRAMS or program in _MODULES or program.startswith("funasr-train")
 
 

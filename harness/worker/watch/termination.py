@@ -1,4 +1,4 @@
-"""SIGTERM and crashes: where the process was when it was asked to end, or when native code ended it.
+"""SIGTERM and crashes: where the process was when it was requested to end, or when native code ended it.
 
 A handler in Python would run only once the interpreter is back from torch, so that a process which waits for another
 rank would no longer end. `faulthandler` writes the traceback from the signal itself and then lets the process end as
@@ -13,7 +13,7 @@ import signal
 from typing import Any
 
 SUFFIX = ".sigterm"
-"""Of the file beside the records; it is removed at an end of another kind."""
+"""Of the file next to the records; it is removed at an end of another kind."""
 PLACE = ".place"
 """The same for the epoch and the batch that this process is in, which a traceback does not show."""
 CRASH = ".crash"

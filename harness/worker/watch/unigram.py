@@ -12,7 +12,7 @@ from collections import Counter
 from typing import Any
 
 _GROWTH = 1.01
-"""The loss is computed anew once there are so many times the tokens: so long trainings pay nothing for it."""
+"""The loss is recomputed once the number of tokens has grown by this factor: cheap in a long training."""
 
 
 class UnigramBaseline:
@@ -45,25 +45,25 @@ class UnigramBaseline:
         return self._computed
 
     def _compute(self) -> float:
-        rest = self._smoothing / (self._classes - 1) if self._classes else 0.0
+        other_share = self._smoothing / (self._classes - 1) if self._classes else 0.0
         confidence = 1.0 - self._smoothing
-        slope = (confidence - rest) / self.tokens
+        slope = (confidence - other_share) / self.tokens
         loss = 0.0
         # Thousands of tokens have few different counts.
         for count, tokens in Counter(self._counts.values()).items():
-            share = rest + slope * count
+            share = other_share + slope * count
             loss -= tokens * share * math.log(share)
-        if rest:
-            loss -= (self._classes - len(self._counts)) * rest * math.log(rest)
-            loss += confidence * math.log(confidence) + self._smoothing * math.log(rest)
+        if other_share:
+            loss -= (self._classes - len(self._counts)) * other_share * math.log(other_share)
+            loss += confidence * math.log(confidence) + self._smoothing * math.log(other_share)
         return max(0.0, loss)
 
 
 def criterion_of(network: Any) -> Any:
     """The attention decoder's label-smoothing loss; of several the one with that name; None without one."""
-    found = {}
+    losses = {}
     for name, module in network.named_modules():
         sized = "Loss" in type(module).__name__ and isinstance(getattr(module, "size", None), int)
         if sized and all(hasattr(module, attribute) for attribute in ("smoothing", "normalize_length")):
-            found[name] = module
-    return found.get("criterion_att", next(iter(found.values()), None))
+            losses[name] = module
+    return losses.get("criterion_att", next(iter(losses.values()), None))

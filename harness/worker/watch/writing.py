@@ -101,9 +101,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else "nan" if value != value else "inf" if value > 0 else "-inf"
     if hasattr(value, "items"):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)) or (hasattr(value, "__iter__") and hasattr(value, "__len__")):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return type(value).__name__
 
 

@@ -31,4 +31,4 @@ RULES: tuple[Callable[[Evidence], Cause | None], ...] = (
 
 def find_cause(evidence: Evidence) -> Cause | None:
     """The cause that the evidence supports; None where it supports none."""
-    return next((found for rule in RULES if (found := rule(evidence)) is not None), None)
+    return next((cause for rule in RULES if (cause := rule(evidence)) is not None), None)

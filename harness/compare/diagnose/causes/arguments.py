@@ -19,25 +19,28 @@ def moved(evidence: Evidence) -> Cause | None:
 
     Held only where no module parts in shape before, and the call itself ends otherwise or leaves out a module.
     """
-    divergence = next((each for each in evidence.divergences if each.kind is DivergenceKind.BINDING), None)
+    divergence = next(
+        (candidate for candidate in evidence.divergences if candidate.kind is DivergenceKind.BINDING), None
+    )
     if divergence is None or divergence.mine is None or divergence.other is None:
         return None
-    if any(each.kind in SHAPES for each in before(evidence, divergence)):
+    if any(earlier.kind in SHAPES for earlier in before(evidence, divergence)):
         return None
-    call, found = divergence.mine, moved_arguments(divergence.mine, divergence.other)
+    call, moved_args = divergence.mine, moved_arguments(divergence.mine, divergence.other)
     left_out = _left_out(evidence, divergence)
     if left_out is None and not _ends_otherwise(evidence, divergence):
         return None
-    for one in found:
-        mechanism = _decides(evidence, call, one.mine, left_out) if left_out else ""
+    for moved_arg in moved_args:
+        mechanism = _decides(evidence, call, moved_arg.mine, left_out) if left_out else ""
         if left_out and not mechanism:
             continue
-        given = expression(evidence.mine, call.caller, one.mine.parameter, one.place)
-        what = f"`{given}`" if given else "an argument"
-        nth = ordinal(one.place)
+        expression_text = expression(evidence.mine, call.caller, moved_arg.mine.parameter, moved_arg.place)
+        subject = f"`{expression_text}`" if expression_text else "an argument"
+        nth = ordinal(moved_arg.place)
         sentence = (
-            f"{written(call.caller)} passes {what} as {nth} positional argument to {runs(call)}, whose {nth} parameter"
-            f" is `{one.mine.parameter}`; in {evidence.other.label} it is `{one.other.parameter}`."
+            f"{written(call.caller)} passes {subject} as {nth} positional argument to {runs(call)}, whose {nth} "
+            "parameter"
+            f" is `{moved_arg.mine.parameter}`; in {evidence.other.label} it is `{moved_arg.other.parameter}`."
         )
         return Cause(rule="moved_argument", sentence=f"{sentence}{mechanism}")
     return None
@@ -47,9 +50,11 @@ def _left_out(evidence: Evidence, around: Divergence) -> Divergence | None:
     """The first module within a call that is not called."""
     return next(
         (
-            each
-            for each in evidence.divergences
-            if each.kind is DivergenceKind.NOT_CALLED and each.is_module and _is_below(each.name, around.name)
+            candidate
+            for candidate in evidence.divergences
+            if candidate.kind is DivergenceKind.NOT_CALLED
+            and candidate.is_module
+            and _is_below(candidate.name, around.name)
         ),
         None,
     )
@@ -61,7 +66,9 @@ def _is_below(name: str, above: str) -> bool:
 
 def _ends_otherwise(evidence: Evidence, divergence: Divergence) -> bool:
     kinds = {DivergenceKind.OUTPUT_SHAPE, DivergenceKind.OUTPUT_VALUE, DivergenceKind.RAISED}
-    return any(each.my_place == divergence.my_place and each.kind in kinds for each in evidence.divergences)
+    return any(
+        candidate.my_place == divergence.my_place and candidate.kind in kinds for candidate in evidence.divergences
+    )
 
 
 def _decides(evidence: Evidence, call: Call, argument: Argument, left_out: Divergence) -> str:
@@ -73,8 +80,8 @@ def _decides(evidence: Evidence, call: Call, argument: Argument, left_out: Diver
     for node in ast.walk(function):
         if not isinstance(node, ast.If) or argument.parameter not in _names(node.test):
             continue
-        wanted = f"self.{attribute}"
-        in_body, in_else = _mentions(node.body, wanted), _mentions(node.orelse, wanted)
+        module_attribute = f"self.{attribute}"
+        in_body, in_else = _mentions(node.body, module_attribute), _mentions(node.orelse, module_attribute)
         if in_body == in_else:
             continue
         verb = "does not hold" if in_body else "holds"
@@ -86,11 +93,11 @@ def _decides(evidence: Evidence, call: Call, argument: Argument, left_out: Diver
 
 
 def _names(node: ast.AST) -> set[str]:
-    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
 
 
 def _mentions(body: list[ast.stmt], attribute: str) -> bool:
-    calls = (each for node in body for each in ast.walk(node) if isinstance(each, ast.Call))
+    calls = (child for node in body for child in ast.walk(node) if isinstance(child, ast.Call))
     return any(ast.unparse(call.func).startswith(attribute) for call in calls)
 
 
@@ -100,13 +107,17 @@ def swapped(evidence: Evidence) -> Cause | None:
     for divergence in evidence.divergences:
         if divergence.kind not in kinds or divergence.mine is None or divergence.other is None:
             continue
-        if any(each.kind in _AFTER for each in before(evidence, divergence) if each.my_place != divergence.my_place):
+        if any(
+            earlier.kind in _AFTER
+            for earlier in before(evidence, divergence)
+            if earlier.my_place != divergence.my_place
+        ):
             return None
-        for one, two in _crosswise(divergence.mine, divergence.other):
+        for first, second in _crosswise(divergence.mine, divergence.other):
             call = divergence.mine
             sentence = (
-                f"{written(call.caller)} gives {runs(call)} two arguments the other way round: `{one}` gets what is"
-                f" `{two}` in {evidence.other.label}, and `{two}` what is `{one}`{consequence(evidence)}."
+                f"{written(call.caller)} gives {runs(call)} two arguments the other way round: `{first}` gets what is"
+                f" `{second}` in {evidence.other.label}, and `{second}` what is `{first}`{consequence(evidence)}."
             )
             return Cause(rule="swapped_arguments", sentence=sentence)
     return None
@@ -114,26 +125,34 @@ def swapped(evidence: Evidence) -> Cause | None:
 
 def _crosswise(mine: Call, other: Call) -> Iterator[tuple[str, str]]:
     names = [argument.parameter for argument in mine.arguments if other.argument(argument.parameter)]
-    here = {argument.parameter: argument.value.content for argument in mine.arguments}
-    there = {argument.parameter: argument.value.content for argument in other.arguments}
-    for place, one in enumerate(names):
-        for two in names[place + 1 :]:
-            if here[one] != here[two] and here[one] == there[two] and here[two] == there[one]:
-                yield one, two
+    my_contents = {argument.parameter: argument.value.content for argument in mine.arguments}
+    their_contents = {argument.parameter: argument.value.content for argument in other.arguments}
+    for place, first in enumerate(names):
+        for second in names[place + 1 :]:
+            if (
+                my_contents[first] != my_contents[second]
+                and my_contents[first] == their_contents[second]
+                and my_contents[second] == their_contents[first]
+            ):
+                yield first, second
 
 
 def changed_default(evidence: Evidence) -> Cause | None:
     """A parameter that the caller leaves out has another default, and the call ends otherwise."""
     pairs = [
-        each
-        for each in evidence.divergences
-        if each.mine and each.other and each.kind in (DivergenceKind.INPUT_SHAPE, DivergenceKind.INPUT_VALUE)
+        pair
+        for pair in evidence.divergences
+        if pair.mine and pair.other and pair.kind in (DivergenceKind.INPUT_SHAPE, DivergenceKind.INPUT_VALUE)
     ]
     for divergence in pairs:
         call, other = divergence.mine, divergence.other
         if call is None or other is None or not _ends_otherwise(evidence, divergence):
             continue
-        if any(each.kind in _AFTER for each in before(evidence, divergence) if each.my_place != divergence.my_place):
+        if any(
+            earlier.kind in _AFTER
+            for earlier in before(evidence, divergence)
+            if earlier.my_place != divergence.my_place
+        ):
             return None
         for change in evidence.api_of(call.file, call.function, Of.DEFAULT_CHANGED):
             mine, theirs = call.argument(change.name), other.argument(change.name)
@@ -159,5 +178,5 @@ def _left_to_default(evidence: Evidence, call: Call, parameter: str) -> bool:
     node = evidence.mine.source.call_at(site.file, site.line, site.column) if site else None
     if node is None or any(word.arg in (None, parameter) for word in node.keywords):
         return False
-    names = [each.parameter for each in call.arguments]
-    return not any(isinstance(each, ast.Starred) for each in node.args) and len(node.args) <= names.index(parameter)
+    names = [passed.parameter for passed in call.arguments]
+    return not any(isinstance(expr, ast.Starred) for expr in node.args) and len(node.args) <= names.index(parameter)

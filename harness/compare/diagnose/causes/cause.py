@@ -30,8 +30,8 @@ class Cause:
 def quoted(lines: Iterable[SourceLine]) -> str:
     """Statements as code, a few of them."""
     texts = [line.text for line in lines]
-    told = [f"`{_cut(text)}`" for text in texts[:_MOST_QUOTED]]
-    return ", ".join(told) + (f" and {len(texts) - _MOST_QUOTED} more" if len(texts) > _MOST_QUOTED else "")
+    quotes = [f"`{_cut(text)}`" for text in texts[:_MOST_QUOTED]]
+    return ", ".join(quotes) + (f" and {len(texts) - _MOST_QUOTED} more" if len(texts) > _MOST_QUOTED else "")
 
 
 def _cut(text: str) -> str:
@@ -50,8 +50,10 @@ def edit_told(edit: Edit, other: str) -> str:
 
 def change_told(change: FunctionChange, other: str) -> str:
     """The edits of one function in words."""
-    told = "; ".join(edit_told(edit, other) for edit in change.edits[:_MOST_QUOTED])
-    return told + (f"; and {len(change.edits) - _MOST_QUOTED} places more" if len(change.edits) > _MOST_QUOTED else "")
+    sentence = "; ".join(edit_told(edit, other) for edit in change.edits[:_MOST_QUOTED])
+    return sentence + (
+        f"; and {len(change.edits) - _MOST_QUOTED} places more" if len(change.edits) > _MOST_QUOTED else ""
+    )
 
 
 def runs(call: Call) -> str:
@@ -66,7 +68,7 @@ def written(site: Site | None) -> str:
 
 
 def expression(side: ComparedSide, site: Site | None, parameter: str, place: int | None) -> str:
-    """What a call's source gives for a parameter, as code; empty where it cannot be told."""
+    """What a call's source gives for a parameter, as code; empty where it is not known."""
     call = side.source.call_at(site.file, site.line, site.column) if site else None
     if call is None:
         return ""
@@ -81,12 +83,16 @@ def expression(side: ComparedSide, site: Site | None, parameter: str, place: int
 
 def consequence(evidence: Evidence) -> str:
     """How it ends, as a clause after a colon; empty where there is nothing to add."""
-    raised = [each for each in evidence.divergences if each.kind is DivergenceKind.RAISED]
-    for divergence in sorted(raised, key=lambda each: each.moment):
-        for found in evidence.divergences:
-            if found.kind is DivergenceKind.INPUT_SHAPE and found.my_place == divergence.my_place:
-                return f": `{divergence.label}` receives {found.detail.partition(': ')[2]}"
-    wrong = [each for each in evidence.divergences if each.is_module and each.kind is DivergenceKind.INPUT_SHAPE]
+    raised = [candidate for candidate in evidence.divergences if candidate.kind is DivergenceKind.RAISED]
+    for divergence in sorted(raised, key=lambda candidate: candidate.moment):
+        for received in evidence.divergences:
+            if received.kind is DivergenceKind.INPUT_SHAPE and received.my_place == divergence.my_place:
+                return f": `{divergence.label}` receives {received.detail.partition(': ')[2]}"
+    wrong = [
+        candidate
+        for candidate in evidence.divergences
+        if candidate.is_module and candidate.kind is DivergenceKind.INPUT_SHAPE
+    ]
     if wrong:
         return f": `{wrong[-1].label}` receives {wrong[-1].detail.partition(': ')[2]}"
     return ""
@@ -94,4 +100,6 @@ def consequence(evidence: Evidence) -> str:
 
 def before(evidence: Evidence, divergence: Divergence) -> tuple[Divergence, ...]:
     """What parts before this, in modules."""
-    return tuple(each for each in evidence.divergences if each.moment < divergence.moment and each.is_module)
+    return tuple(
+        earlier for earlier in evidence.divergences if earlier.moment < divergence.moment and earlier.is_module
+    )

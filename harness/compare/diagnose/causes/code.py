@@ -23,32 +23,38 @@ def replaced_call(evidence: Evidence) -> Cause | None:
     for mine, other in _replacements(evidence):
         if mine.mine is None or other.other is None or mine.mine.output is None or other.other.output is None:
             continue
-        one, two = mine.mine, other.other
-        if not _same_inputs(one, two) or one.output is None or two.output is None:
+        my_call, their_call = mine.mine, other.other
+        if not _same_inputs(my_call, their_call) or my_call.output is None or their_call.output is None:
             continue
-        other_form = one.output.form != two.output.form
-        whole = evidence.passes is not None and all(each.whole for each in evidence.passes)
-        if not other_form and (not whole or one.output.content == two.output.content):
+        other_form = my_call.output.form != their_call.output.form
+        with_values = evidence.passes is not None and all(recorded_pass.whole for recorded_pass in evidence.passes)
+        if not other_form and (not with_values or my_call.output.content == their_call.output.content):
             continue
         kinds = SHAPES if other_form else SHAPES | VALUES
         earlier = [
-            each
-            for each in evidence.divergences
-            if each.is_module and each.kind in kinds and each.moment < other.moment
+            candidate
+            for candidate in evidence.divergences
+            if candidate.is_module and candidate.kind in kinds and candidate.moment < other.moment
         ]
-        if earlier or one.caller is None or two.caller is None:
+        if earlier or my_call.caller is None or their_call.caller is None:
             continue
-        change = evidence.change_of(one.caller.file, one.caller.function)
-        if change is None or not _stands_for(change, one.name, two.name):
+        change = evidence.change_of(my_call.caller.file, my_call.caller.function)
+        if change is None or not _stands_for(change, my_call.name, their_call.name):
             continue
         if evidence.failure is not None and not (other_form and _leads_to_the_failure(evidence)):
             continue
-        equal = whole and _contents(one)[: len(two.arguments)] == _contents(two)[: len(one.arguments)]
+        equal = (
+            with_values
+            and _contents(my_call)[: len(their_call.arguments)] == _contents(their_call)[: len(my_call.arguments)]
+        )
         inputs = "equal inputs" if equal else "inputs of the same shapes"
-        told = f"{one.output} instead of {two.output}" if other_form else f"other values: {one.output}"
+        result_text = (
+            f"{my_call.output} instead of {their_call.output}" if other_form else f"other values: {my_call.output}"
+        )
         sentence = (
-            f"`{one.caller.function}` ({one.caller}) calls `{one.name}` ({one.place}) where {evidence.other.label}"
-            f" calls `{two.name}` ({two.place}); from {inputs} it gives {told}{_end(evidence)}."
+            f"`{my_call.caller.function}` ({my_call.caller}) calls `{my_call.name}` ({my_call.place}) where "
+            f"{evidence.other.label}"
+            f" calls `{their_call.name}` ({their_call.place}); from {inputs} it gives {result_text}{_end(evidence)}."
         )
         return Cause(rule="replaced_call", sentence=sentence)
     return None
@@ -56,24 +62,35 @@ def replaced_call(evidence: Evidence) -> Cause | None:
 
 def _replacements(evidence: Evidence) -> Iterator[tuple[Divergence, Divergence]]:
     """Functions that only one recording calls, from the same function, in the order of time."""
-    extra = [each for each in evidence.divergences if each.kind is DivergenceKind.EXTRA_CALL and not each.is_module]
-    missing = [
-        each
-        for each in evidence.divergences
-        if each.kind in (DivergenceKind.NOT_CALLED, DivergenceKind.NOT_REACHED) and not each.is_module
+    extra = [
+        candidate
+        for candidate in evidence.divergences
+        if candidate.kind is DivergenceKind.EXTRA_CALL and not candidate.is_module
     ]
-    for one in extra:
-        for two in missing:
-            here, there = one.mine and one.mine.caller, two.other and two.other.caller
-            if here and there and (here.file, here.function) == (there.file, there.function):
-                yield one, two
+    missing = [
+        candidate
+        for candidate in evidence.divergences
+        if candidate.kind in (DivergenceKind.NOT_CALLED, DivergenceKind.NOT_REACHED) and not candidate.is_module
+    ]
+    for extra_call in extra:
+        for missing_call in missing:
+            my_caller, their_caller = (
+                extra_call.mine and extra_call.mine.caller,
+                missing_call.other and missing_call.other.caller,
+            )
+            if (
+                my_caller
+                and their_caller
+                and (my_caller.file, my_caller.function) == (their_caller.file, their_caller.function)
+            ):
+                yield extra_call, missing_call
 
 
-def _stands_for(change: FunctionChange, one: str, two: str) -> bool:
-    """Whether statements that call `one` stand where the other release has such as call `two`."""
-    mine, theirs = (f"{name.rpartition('.')[2]}(" for name in (one, two))
+def _stands_for(change: FunctionChange, my_name: str, their_name: str) -> bool:
+    """Whether statements that call `my_name` are where the other release has statements that call `their_name`."""
+    my_call, their_call = (f"{name.rpartition('.')[2]}(" for name in (my_name, their_name))
     return any(
-        any(mine in line.text for line in edit.mine) and any(theirs in line.text for line in edit.other)
+        any(my_call in line.text for line in edit.mine) and any(their_call in line.text for line in edit.other)
         for edit in change.edits
     )
 
@@ -84,30 +101,30 @@ def _leads_to_the_failure(evidence: Evidence) -> bool:
     It is where what raised was given another shape, or raised first of all; without an exception, where the finding
     names a module that parts in shape.
     """
-    raised = [each for each in evidence.divergences if each.kind is DivergenceKind.RAISED]
-    shapes = [each for each in evidence.divergences if each.kind in SHAPES]
+    raised = [candidate for candidate in evidence.divergences if candidate.kind is DivergenceKind.RAISED]
+    shapes = [candidate for candidate in evidence.divergences if candidate.kind in SHAPES]
     if raised:
-        inner = min(raised, key=lambda each: each.moment)
-        own = any(each.my_place == inner.my_place for each in shapes)
-        return own or all(inner.moment < each.moment for each in shapes if _counts(each))
+        inner = min(raised, key=lambda candidate: candidate.moment)
+        shape_of_inner = any(candidate.my_place == inner.my_place for candidate in shapes)
+        return shape_of_inner or all(inner.moment < candidate.moment for candidate in shapes if _counts(candidate))
     failure = evidence.failure
-    told = f"{failure.signature} {failure.message}" if failure else ""
-    return any(each.name and each.name in told for each in shapes if each.is_module)
+    failure_text = f"{failure.signature} {failure.message}" if failure else ""
+    return any(candidate.name and candidate.name in failure_text for candidate in shapes if candidate.is_module)
 
 
 def _contents(call: Call) -> list[object]:
     return [argument.value.content for argument in call.arguments]
 
 
-def _same_inputs(one: Call, other: Call) -> bool:
-    mine = [argument.value.form for argument in one.arguments][: len(other.arguments)]
-    theirs = [argument.value.form for argument in other.arguments][: len(one.arguments)]
-    return bool(mine) and mine == theirs
+def _same_inputs(first: Call, second: Call) -> bool:
+    first_forms = [argument.value.form for argument in first.arguments][: len(second.arguments)]
+    second_forms = [argument.value.form for argument in second.arguments][: len(first.arguments)]
+    return bool(first_forms) and first_forms == second_forms
 
 
 def _end(evidence: Evidence) -> str:
-    if told := consequence(evidence):
-        return told
+    if clause := consequence(evidence):
+        return clause
     failure = evidence.failure
     return f"; it ends in {failure.signature.replace('@', ' in ')}" if failure and failure.frames else ""
 
@@ -118,10 +135,10 @@ def changed_where_it_parts(evidence: Evidence) -> Cause | None:
     That which differs first in time differs by its own code: all that it was given, and all that it called before, is
     equal. A failure is explained by a divergence in shape that leads to it; where nothing fails, values count too.
     """
-    found = arises_in(evidence)
-    if found is None:
+    origin = arises_in(evidence)
+    if origin is None:
         return None
-    first, change = found
+    first, change = origin
     if evidence.failure is not None and not (first.kind not in VALUES and _leads_to_the_failure(evidence)):
         return None
     sentence = (
@@ -134,9 +151,13 @@ def changed_where_it_parts(evidence: Evidence) -> Cause | None:
 def arises_in(evidence: Evidence) -> tuple[Divergence, FunctionChange] | None:
     """The first difference, of shapes where there is one, and the function it arises in, if that changed a little."""
     structural = SHAPES | {DivergenceKind.RAISED}
-    first = next((each for each in evidence.divergences if _counts(each) and each.kind in structural), None)
+    first = next(
+        (candidate for candidate in evidence.divergences if _counts(candidate) and candidate.kind in structural), None
+    )
     if first is None:
-        first = next((each for each in evidence.divergences if _counts(each) and each.kind in VALUES), None)
+        first = next(
+            (candidate for candidate in evidence.divergences if _counts(candidate) and candidate.kind in VALUES), None
+        )
     place = _responsible(first) if first is not None else None
     change = evidence.change_of(*place) if place else None
     if first is None or change is None or change.is_whole or change.statements > _MOST_EDITS:
@@ -190,7 +211,7 @@ def only_change(evidence: Evidence) -> Cause | None:
     """
     if evidence.mine.trace is None or evidence.other.trace is None:
         return None
-    changed = [each for each in evidence.changes if _could_matter(each)]
+    changed = [candidate for candidate in evidence.changes if _could_matter(candidate)]
     if len(changed) != 1 or changed[0].is_whole or changed[0].statements > _MOST_EDITS:
         return None
     (change,) = changed

@@ -21,7 +21,7 @@ _UNDEFINED = re.compile(r"name '(?P<name>\w+)' is not defined")
 
 def attribute_that_nothing_sets(evidence: Evidence) -> Cause | None:
     """An attribute is read that no class of the object sets; the passing release sets it, or does not ask."""
-    match, where = _told(evidence, "AttributeError", _ATTRIBUTE), evidence.mine.innermost
+    match, where = _match_of_exception(evidence, "AttributeError", _ATTRIBUTE), evidence.mine.innermost
     if match is None or where is None:
         return None
     name, owner = match["name"], match["class"]
@@ -31,7 +31,7 @@ def attribute_that_nothing_sets(evidence: Evidence) -> Cause | None:
     file, function, line = where
     reads = f"`{function}` ({file}:{line}) reads `{name}`, which nothing in {_told_files(files)} sets"
     other = evidence.other
-    setting = next((found for each in files if (found := _sets(other, each, name))), None)
+    setting = next((place for candidate in files if (place := _sets(other, candidate, name))), None)
     if setting:
         return Cause(rule="attribute", sentence=f"{reads}; {other.label} sets it in {setting}.")
     counterpart = other.source.function(file, function)
@@ -40,7 +40,7 @@ def attribute_that_nothing_sets(evidence: Evidence) -> Cause | None:
     return None
 
 
-def _told(evidence: Evidence, kind: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
+def _match_of_exception(evidence: Evidence, kind: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
     failure = evidence.failure
     return pattern.search(failure.message) if failure is not None and failure.type == kind else None
 
@@ -49,7 +49,7 @@ def _files_of(side: ComparedSide, class_name: str) -> tuple[str, ...]:
     """The files of a class and of those that it inherits from, the release's only."""
     for module in side.trace.modules if side.trace else ():
         if module.class_name == class_name:
-            return tuple(dict.fromkeys(f"{one['module'].replace('.', '/')}.py" for one in module.ancestors))
+            return tuple(dict.fromkeys(f"{ancestor['module'].replace('.', '/')}.py" for ancestor in module.ancestors))
     return ()
 
 
@@ -77,7 +77,10 @@ def _reads(function: ast.AST, name: str) -> bool:
 def call_that_does_not_fit(evidence: Evidence) -> Cause | None:
     """A call gives what the function does not take, or leaves out what it needs, and in the passing release it fits."""
     where = evidence.mine.innermost
-    unexpected, missing = _told(evidence, "TypeError", _UNEXPECTED), _told(evidence, "TypeError", _MISSING)
+    unexpected, missing = (
+        _match_of_exception(evidence, "TypeError", _UNEXPECTED),
+        _match_of_exception(evidence, "TypeError", _MISSING),
+    )
     match = unexpected or missing
     if match is None or where is None:
         return None
@@ -90,9 +93,9 @@ def call_that_does_not_fit(evidence: Evidence) -> Cause | None:
         if change.of not in kinds or not change.function or not same:
             continue
         if (change.was if unexpected and change.was else change.name) in names:
-            what = f"gives it `{names[0]}`" if unexpected else f"gives it no `{', '.join(names)}`"
+            deed = f"gives it `{names[0]}`" if unexpected else f"gives it no `{', '.join(names)}`"
             sentence = (
-                f"`{function}` ({file}:{line}) calls `{callee}` and {what}; since {evidence.other.label}"
+                f"`{function}` ({file}:{line}) calls `{callee}` and {deed}; since {evidence.other.label}"
                 f" its {change.text} ({change.file}:{change.line})."
             )
             return Cause(rule="call_that_does_not_fit", sentence=_direction(sentence, evidence))
@@ -105,21 +108,21 @@ def _direction(sentence: str, evidence: Evidence) -> str:
 
 def name_that_is_gone(evidence: Evidence) -> Cause | None:
     """A name is imported or used that the release does not have, and the passing one has."""
-    match = _told(evidence, "ImportError", _NAME)
+    match = _match_of_exception(evidence, "ImportError", _NAME)
     if match is not None:
         return _missing(evidence, match["module"], match["name"])
-    match = _told(evidence, "ModuleNotFoundError", _MODULE)
+    match = _match_of_exception(evidence, "ModuleNotFoundError", _MODULE)
     if match is not None:
         return _missing(evidence, match["module"], "")
-    match, where = _told(evidence, "NameError", _UNDEFINED), evidence.mine.innermost
+    match, where = _match_of_exception(evidence, "NameError", _UNDEFINED), evidence.mine.innermost
     if match is None or where is None or _defines(evidence.mine, where[0], match["name"]):
         return None
-    found = _defines(evidence.other, where[0], match["name"])
-    if not found:
+    definition_line = _defines(evidence.other, where[0], match["name"])
+    if not definition_line:
         return None
     sentence = (
         f"`{where[1]}` ({where[0]}:{where[2]}) uses `{match['name']}`, which nothing in that file defines or imports;"
-        f" {evidence.other.label} does so in line {found}."
+        f" {evidence.other.label} does so in line {definition_line}."
     )
     return Cause(rule="name", sentence=sentence)
 
@@ -128,21 +131,24 @@ def _missing(evidence: Evidence, module: str, name: str) -> Cause | None:
     file = _file_of(evidence.mine, module)
     theirs = _file_of(evidence.other, module)
     where = evidence.mine.innermost
-    asking = f"`{where[0]}:{where[2]}` asks for it" if where else "it is required"
+    where_required = f"`{where[0]}:{where[2]}` asks for it" if where else "it is required"
     if not name:
         if file or not theirs:
             return None
         return Cause(
             rule="name",
-            sentence=f"The release has no module `{module}`, and {asking}; {evidence.other.label} has it in {theirs}.",
+            sentence=f"The release has no module `{module}`, and {where_required}; {evidence.other.label} has it in "
+            f"{theirs}.",
         )
     if not file or _defines(evidence.mine, file, name):
         return None
     if theirs and (line := _defines(evidence.other, theirs, name)):
-        sentence = f"`{module}` has no `{name}`, and {asking}; {evidence.other.label} has it in {theirs}:{line}."
+        sentence = (
+            f"`{module}` has no `{name}`, and {where_required}; {evidence.other.label} has it in {theirs}:{line}."
+        )
         return Cause(rule="name", sentence=sentence)
     if where is not None and where[0] in evidence.files and not _imports(evidence.other, where[0], name):
-        sentence = f"`{module}` has no `{name}`, and {asking}; {evidence.other.label} does not."
+        sentence = f"`{module}` has no `{name}`, and {where_required}; {evidence.other.label} does not."
         return Cause(rule="name", sentence=sentence)
     return None
 
@@ -157,11 +163,11 @@ def _defines(side: ComparedSide, file: str, name: str) -> int:
     tree = side.source.tree(file)
     for node in ast.walk(tree) if tree else ():
         match node:
-            case ast.FunctionDef(name=found) | ast.ClassDef(name=found) if found == name:
+            case ast.FunctionDef(name=defined) | ast.ClassDef(name=defined) if defined == name:
                 return node.lineno
-            case ast.Name(id=found, ctx=ast.Store()) if found == name:
+            case ast.Name(id=defined, ctx=ast.Store()) if defined == name:
                 return node.lineno
-            case ast.alias(name=found, asname=known) if name in (found, known):
+            case ast.alias(name=imported, asname=alias) if name in (imported, alias):
                 return node.lineno
     return 0
 

@@ -31,31 +31,31 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     """Train, stop, resume, average and load; the metrics hold the observations of each run and file."""
     install_dir, entry = request["release"]["install_dir"], request["entry"]
     importer.require_entry(install_dir, entry)
-    here = Path.cwd()
-    trainer = _trainer(request, here)
+    work_folder = Path.cwd()
+    trainer = _trainer(request, work_folder)
     if request["device"] == "cpu":
         # Once for all children. On a GPU each child imports by itself: a process that initialised CUDA cannot fork.
         launch.import_model_class(install_dir, request["model_class"])
-    run_child = functools.partial(_run_child, here, trainer)
+    run_child = functools.partial(_run_child, work_folder, trainer)
     base = run_child("base", functools.partial(_write_base, request, trainer))
     if base.failure:
         return _ended_early(base)
-    whole = run_child("whole", functools.partial(resuming.uninterrupted, trainer, here))
+    uninterrupted = run_child("whole", functools.partial(resuming.uninterrupted, trainer, work_folder))
     trainer_options = trainer.trainer_options
     evidence = {
         "entry_is_native": entry == trainer_options.native_entry,
         "trainer_options": list(trainer_options.notes),
     }
-    if whole.failure:
-        return {**_ended_early(whole), "evidence": evidence}
+    if uninterrupted.failure:
+        return {**_ended_early(uninterrupted), "evidence": evidence}
     metrics: dict[str, Any] = {
-        "whole": _to_dict(whole),
-        "resumed": resuming.between_epochs(trainer, here, run_child),
-        **resuming.within_epochs(trainer, here, run_child),
-        "files": files.read(here / "whole" / resuming.OUTPUT, run_child),
-        "mismatch": loading.mismatch_cases(trainer, request, here, run_child),
-        "loading": loading.loading_cases(trainer, here, run_child),
-        "trials": trials.trial_cases(trainer, here, run_child),
+        "whole": _to_dict(uninterrupted),
+        "resumed": resuming.between_epochs(trainer, work_folder, run_child),
+        **resuming.within_epochs(trainer, work_folder, run_child),
+        "files": files.read(work_folder / "whole" / resuming.OUTPUT, run_child),
+        "mismatch": loading.mismatch_cases(trainer, request, work_folder, run_child),
+        "loading": loading.loading_cases(trainer, work_folder, run_child),
+        "trials": trials.trial_cases(trainer, work_folder, run_child),
     }
     if request["device"] != "cpu":
         metrics["again"] = _to_dict(run_child("again", functools.partial(resuming.repeat, trainer)))
@@ -66,21 +66,23 @@ def _write_base(request: Mapping[str, Any], trainer: ReleaseTrainer, _context: C
     launch.copy_folder(request["model_folder"], trainer.folder, request["seed"], launch.WITHOUT_DITHER)
 
 
-def _trainer(request: Mapping[str, Any], here: Path) -> ReleaseTrainer:
+def _trainer(request: Mapping[str, Any], work_folder: Path) -> ReleaseTrainer:
     settings = {**DEFAULTS, **request.get("settings", {})}
     recipe = {name: settings[name] for name in ("epochs", "batch_size", "learning_rate", "warmup_steps")}
-    trainer = ReleaseTrainer.of(request, here, **recipe)
+    trainer = ReleaseTrainer.of(request, work_folder, **recipe)
     launch.shortest_rows(launch.few_rows(request), trainer.train, settings["utterances"])
     launch.shortest_rows(str(trainer.train), trainer.valid, settings["batch_size"])
     return trainer
 
 
-def _run_child(here: Path, trainer: ReleaseTrainer, name: str, work: Callable[[ChildContext], None]) -> ChildResult:
-    def entered(context: ChildContext) -> None:
+def _run_child(
+    work_folder: Path, trainer: ReleaseTrainer, name: str, work: Callable[[ChildContext], None]
+) -> ChildResult:
+    def work_with_model(context: ChildContext) -> None:
         launch.import_model_class(trainer.install_dir, trainer.model_class)
         work(context)
 
-    return in_child(here / name, trainer.install_dir, entered)
+    return in_child(work_folder / name, trainer.install_dir, work_with_model)
 
 
 def _to_dict(answer: ChildResult) -> dict[str, Any]:

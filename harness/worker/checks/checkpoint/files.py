@@ -29,7 +29,7 @@ def read(folder: Path, run_child: RunChild) -> dict[str, Any]:
             except Exception as error:
                 context.answer["unreadable"][name] = f"{type(error).__name__}: {error}"[:300]
         context.answer["weights"] = {
-            name: {key: state_hash(value) for key, value in _state(found).items()} for name, found in states.items()
+            name: {key: state_hash(value) for key, value in _state(state).items()} for name, state in states.items()
         }
         context.answer["scores"] = _scores(states.get("model.pt", {}))
         context.answer["averages"] = {
@@ -60,14 +60,14 @@ def _state(checkpoint: Any) -> Mapping[str, Any]:
 
 def _scores(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """The validation scores that the release saved per checkpoint; the keys' spelling changed in 1.1.8."""
-    found = {}
+    scores = {}
     for kind in ("acc", "loss"):
         for spelling in ("epoch", "eoch"):
             table = checkpoint.get(f"val_{kind}_step_or_{spelling}")
             if isinstance(table, Mapping):
-                found[kind] = {str(name): _number(value) for name, value in table.items()}
+                scores[kind] = {str(name): _number(value) for name, value in table.items()}
     return {
-        **found,
+        **scores,
         "criterion": checkpoint.get("avg_keep_nbest_models_type"),
         "best": checkpoint.get("best_step_or_epoch"),
     }
@@ -82,17 +82,17 @@ def _number(value: Any) -> float | None:
 
 def _members(average: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The sets of checkpoints whose mean is the averaged model, tensor by tensor; empty if there is none."""
-    found: dict[str, Any] = {"members": [], "tensors": len(average), "differs": []}
+    result: dict[str, Any] = {"members": [], "tensors": len(average), "differs": []}
     names = sorted(states)[:MOST_MEMBERS]
     for size in range(len(names), 0, -1):
         for members in itertools.combinations(names, size):
             differs = _differs(average, [states[name] for name in members])
             if differs is None:
-                found["members"].append(list(members))
-    if not found["members"] and names:
-        found["differs"] = sorted(average)[:5]
-    found["missing"] = sorted({key for state in states.values() for key in state} - set(average))[:20]
-    return found
+                result["members"].append(list(members))
+    if not result["members"] and names:
+        result["differs"] = sorted(average)[:5]
+    result["missing"] = sorted({key for state in states.values() for key in state} - set(average))[:20]
+    return result
 
 
 def _differs(average: Mapping[str, Any], states: Sequence[Mapping[str, Any]]) -> str | None:
@@ -131,26 +131,26 @@ def summarise(metrics: dict[str, Any]) -> dict[str, Any]:
         run["moments_kept"] = len((run.get("left") or {}).get("moments") or ())
         run["moments_differ"] = differing((run.get("left") or {}).pop("moments", None), run.pop("moments", None))
         for saved in run.get("saved", ()):
-            held = saved.pop("weights")
-            saved["differs"] = differing(held, weights.get(saved["name"])) if name == "whole" else None
-    files["same_as"] = {name: _same(found, weights, name) for name, found in weights.items()}
+            loaded_weights = saved.pop("weights")
+            saved["differs"] = differing(loaded_weights, weights.get(saved["name"])) if name == "whole" else None
+    files["same_as"] = {name: _same(hashes, weights, name) for name, hashes in weights.items()}
     base = loading.pop("base", {})
     for name in ("average", "bare", "folder"):
         loaded = loading.get(name)
         if loaded is None:
             continue
-        held = loaded.pop("weights")
-        loaded["equals"] = _same(held, {**weights, "the base": base}, "") if held else None
-        loaded["differs"] = differing(weights.get("model.pt"), held)
+        loaded_weights = loaded.pop("weights")
+        loaded["equals"] = _same(loaded_weights, {**weights, "the base": base}, "") if loaded_weights else None
+        loaded["differs"] = differing(weights.get("model.pt"), loaded_weights)
     return metrics
 
 
-def differing(one: Weights | None, other: Weights | None) -> list[str] | None:
+def differing(first: Weights | None, second: Weights | None) -> list[str] | None:
     """The tensors that differ or are in one mapping only; None if one side was not observed."""
-    if one is None or other is None:
+    if first is None or second is None:
         return None
-    return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)][:MOST_NAMES]
+    return [name for name in sorted({*first, *second}) if first.get(name) != second.get(name)][:MOST_NAMES]
 
 
-def _same(held: Weights, weights: Mapping[str, Weights], name: str) -> list[str]:
-    return sorted(other for other, found in weights.items() if other != name and found == held)
+def _same(hashes: Weights, weights: Mapping[str, Weights], name: str) -> list[str]:
+    return sorted(other for other, other_hashes in weights.items() if other != name and other_hashes == hashes)

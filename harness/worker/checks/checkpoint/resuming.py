@@ -26,13 +26,13 @@ _OF_EPOCH = re.compile(r"model\.pt\.ep\d+")
 """The name of a checkpoint at the end of an epoch; within an epoch a dot and the step follow."""
 
 
-def uninterrupted(trainer: ReleaseTrainer, here: Path, context: ChildContext) -> None:
+def uninterrupted(trainer: ReleaseTrainer, work_folder: Path, context: ChildContext) -> None:
     """All epochs in one run; copies its output after the first save within an epoch and at the end of one."""
     trace, output = TrainingTrace(), context.path / OUTPUT
 
     def set_aside() -> None:
         saved = trace.just_saved()
-        folder = here / ("between" if _OF_EPOCH.fullmatch(saved) else "within")
+        folder = work_folder / ("between" if _OF_EPOCH.fullmatch(saved) else "within")
         if saved and not folder.exists():
             _copy_output(trace, output, folder)
 
@@ -50,24 +50,24 @@ def repeat(trainer: ReleaseTrainer, context: ChildContext) -> None:
     trainer.run(context.path / OUTPUT, trace, **_best_of_two(trainer), **SAVED_EVERY)
 
 
-def between_epochs(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict[str, Any]:
+def between_epochs(trainer: ReleaseTrainer, work_folder: Path, run_child: RunChild) -> dict[str, Any]:
     """Resume from the end of the last epoch but one."""
-    return _resume(trainer, here / "between", run_child, {**_best_of_two(trainer), **SAVED_EVERY})
+    return _resume(trainer, work_folder / "between", run_child, {**_best_of_two(trainer), **SAVED_EVERY})
 
 
-def within_epochs(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict[str, Any]:
+def within_epochs(trainer: ReleaseTrainer, work_folder: Path, run_child: RunChild) -> dict[str, Any]:
     """Resume within an epoch, with batches by number of utterances and as the recipe makes them."""
-    found: dict[str, Any] = {}
-    if _has(trainer, "save_checkpoint_interval"):
-        found["within"] = _resume(
-            trainer, here / "within", run_child, {**_best_of_two(trainer), **SAVED_EVERY}, stop_after=1
+    runs: dict[str, Any] = {}
+    if _has_setting(trainer, "save_checkpoint_interval"):
+        runs["within"] = _resume(
+            trainer, work_folder / "within", run_child, {**_best_of_two(trainer), **SAVED_EVERY}, stop_after=1
         )
     if "sort_size" in (Path(trainer.install_dir) / "funasr/datasets/audio_datasets/samplers.py").read_text("utf-8"):
-        found |= _by_recipe(trainer, here, run_child)
-    return found
+        runs |= _by_recipe(trainer, work_folder, run_child)
+    return runs
 
 
-def _by_recipe(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict[str, Any]:
+def _by_recipe(trainer: ReleaseTrainer, work_folder: Path, run_child: RunChild) -> dict[str, Any]:
     """Batches by total length, sorted within a buffer, as finetune.sh sets them; stopped after each of two steps.
 
     Only the best checkpoint is kept here, so that averaging meets deleted files.
@@ -89,19 +89,21 @@ def _by_recipe(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict
 
         def set_aside() -> None:
             if trace.forwards == 1:
-                _copy_output(trace, output, here / "once")
+                _copy_output(trace, output, work_folder / "once")
 
         trace.before_forward = set_aside
         context.answer = trace.seen
         trainer.run(output, trace, **overrides)
 
-    whole = run_child("recipe", run)
-    found = {"recipe": _to_dict(whole), "recipe_files": _names(here / "recipe" / OUTPUT)}
-    if (here / "once").exists():
-        found["once"] = _resume(trainer, here / "once", run_child, overrides, stop_after=1, aside=here / "twice")
-    if (here / "twice").exists():
-        found["twice"] = _resume(trainer, here / "twice", run_child, overrides, stop_after=1)
-    return found
+    uninterrupted_run = run_child("recipe", run)
+    runs = {"recipe": _to_dict(uninterrupted_run), "recipe_files": _names(work_folder / "recipe" / OUTPUT)}
+    if (work_folder / "once").exists():
+        runs["once"] = _resume(
+            trainer, work_folder / "once", run_child, overrides, stop_after=1, aside=work_folder / "twice"
+        )
+    if (work_folder / "twice").exists():
+        runs["twice"] = _resume(trainer, work_folder / "twice", run_child, overrides, stop_after=1)
+    return runs
 
 
 def _resume(
@@ -157,11 +159,13 @@ def _copy_output(trace: TrainingTrace, output: Path, folder: Path) -> None:
 
 def _best_of_two(trainer: ReleaseTrainer) -> dict[str, Any]:
     """Average two checkpoints, ranked by loss if the release has that option: accuracies tie after few steps."""
-    ranking = {"train_conf.avg_keep_nbest_models_type": "loss"} if _has(trainer, "avg_keep_nbest_models_type") else {}
+    ranking = (
+        {"train_conf.avg_keep_nbest_models_type": "loss"} if _has_setting(trainer, "avg_keep_nbest_models_type") else {}
+    )
     return {"train_conf.avg_nbest_model": 2, **ranking}
 
 
-def _has(trainer: ReleaseTrainer, word: str) -> bool:
+def _has_setting(trainer: ReleaseTrainer, word: str) -> bool:
     return word in options.trainer_file(trainer.install_dir, trainer.entry).read_text("utf-8")
 
 
@@ -179,5 +183,5 @@ def _to_dict(answer: ChildResult) -> dict[str, Any]:
     return {**answer.value, "failure": answer.failure, "said_of_averaging": _about_averaging(answer.output)}
 
 
-def _about_averaging(said: str) -> list[str]:
-    return [line[-300:] for line in said.splitlines() if "averag" in line.lower() or "not found" in line.lower()][-5:]
+def _about_averaging(output: str) -> list[str]:
+    return [line[-300:] for line in output.splitlines() if "averag" in line.lower() or "not found" in line.lower()][-5:]

@@ -29,12 +29,12 @@ FAR_TOO_LONG = 10_000_000
 """As `source_len`, in frames of 10 ms: 28 hours, beyond every limit of the samplers."""
 
 
-def trial_cases(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict[str, Any]:
+def trial_cases(trainer: ReleaseTrainer, work_folder: Path, run_child: RunChild) -> dict[str, Any]:
     """The result of each of the trainings; notes a finding for each fault."""
     return {
         "resume_in_train_conf": _resume(trainer, run_child),
-        "missing_init_param": _missing(trainer, here, run_child),
-        "no_rows": _no_rows(trainer, here, run_child),
+        "missing_init_param": _missing(trainer, work_folder, run_child),
+        "no_rows": _no_rows(trainer, work_folder, run_child),
     }
 
 
@@ -51,25 +51,27 @@ def _resume(trainer: ReleaseTrainer, run_child: RunChild) -> dict[str, Any]:
     return {"began": bool(answer.value.get("began")), "failure": answer.failure}
 
 
-def _missing(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict[str, Any]:
-    gone = here / "no-such-folder" / "model.pt"
-    answer = run_child("missing_init_param", _up_to_first_forward(trainer, {"init_param": str(gone)}))
-    found = {
+def _missing(trainer: ReleaseTrainer, work_folder: Path, run_child: RunChild) -> dict[str, Any]:
+    missing_file = work_folder / "no-such-folder" / "model.pt"
+    answer = run_child("missing_init_param", _up_to_first_forward(trainer, {"init_param": str(missing_file)}))
+    observed = {
         "began": bool(answer.value.get("began")),
         "differs_from_base": answer.value.get("differs"),
         "failure": answer.failure,
         "said": [line[-300:] for line in answer.output.splitlines() if "not exist" in line][:3],
     }
-    if found["began"]:
-        start = "the parameters that it drew" if found["differs_from_base"] else "the model folder's checkpoint instead"
-        said = "prints that it does not exist" if found["said"] else "says nothing of it"
+    if observed["began"]:
+        start = (
+            "the parameters that it drew" if observed["differs_from_base"] else "the model folder's checkpoint instead"
+        )
+        message = "prints that it does not exist" if observed["said"] else "says nothing of it"
         findings.note(
             MISSING,
-            f"With an init_param that does not exist the release {said}, and trains from {start}.",
+            f"With an init_param that does not exist the release {message}, and trains from {start}.",
             "funasr/auto/auto_model.py:AutoModel",
-            said=found["said"],
+            said=observed["said"],
         )
-    return found
+    return observed
 
 
 def _up_to_first_forward(trainer: ReleaseTrainer, overrides: Mapping[str, Any]) -> Callable[[ChildContext], None]:
@@ -79,8 +81,8 @@ def _up_to_first_forward(trainer: ReleaseTrainer, overrides: Mapping[str, Any]) 
         trace = TrainingTrace()
 
         def stop() -> None:
-            given = checkpoint_hashes(trainer.folder / "model.pt")
-            context.answer = {"began": True, "differs": differing(given, parameter_hashes(trace.network))}
+            base_hashes = checkpoint_hashes(trainer.folder / "model.pt")
+            context.answer = {"began": True, "differs": differing(base_hashes, parameter_hashes(trace.network))}
             context.leave()
 
         trace.before_forward = stop
@@ -89,9 +91,9 @@ def _up_to_first_forward(trainer: ReleaseTrainer, overrides: Mapping[str, Any]) 
     return run
 
 
-def _no_rows(trainer: ReleaseTrainer, here: Path, run_child: RunChild) -> dict[str, Any]:
+def _no_rows(trainer: ReleaseTrainer, work_folder: Path, run_child: RunChild) -> dict[str, Any]:
     rows = launch.read_rows(str(trainer.train))
-    file = here / "no_rows.jsonl"
+    file = work_folder / "no_rows.jsonl"
     launch.write_rows([{**row, "source_len": FAR_TOO_LONG} for row in rows], file)
 
     def run(context: ChildContext) -> None:

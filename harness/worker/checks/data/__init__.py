@@ -54,7 +54,7 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     return {**verdict(answers), "metrics": metrics(context, answers), "evidence": evidence}
 
 
-def set_up(request: Mapping[str, Any], trainer_options: options.TrainerOptions, here: Path) -> DataCheckContext:
+def set_up(request: Mapping[str, Any], trainer_options: options.TrainerOptions, work_folder: Path) -> DataCheckContext:
     """Write the model folder and the speech, and run the trainer up to its loaders.
 
     Raises:
@@ -62,7 +62,7 @@ def set_up(request: Mapping[str, Any], trainer_options: options.TrainerOptions, 
     """
     install_dir = request["release"]["install_dir"]
     dataset_options = options.dataset_options(install_dir)
-    folder = inputs.write_model_folder(Path(request["model_folder"]), here / "model")
+    folder = inputs.write_model_folder(Path(request["model_folder"]), work_folder / "model")
     overrides = options.shared_overrides(request.get("finetune", {}).get("overrides", {}))
     trainer = DataTrainer(request["entry"], request["model_class"], folder, trainer_options, dataset_options, overrides)
     config = model.read_config(folder)
@@ -72,7 +72,7 @@ def set_up(request: Mapping[str, Any], trainer_options: options.TrainerOptions, 
         reading=CharTokenization(seg_dict=dataset_options.seg_dict, spaces=dataset_options.space_is_token),
         reference=ReferenceFrontend.of(config["frontend_conf"], folder / "am.mvn"),
         speech=SpeechSource(Path(launch.few_rows(request))),
-        here=here,
+        here=work_folder,
         install_dir=install_dir,
         knows_features=is_supported(config),
         user_file=request["data"].get("own", {}).get("whole"),
@@ -90,16 +90,20 @@ def run_tests(context: DataCheckContext) -> Iterator[Question]:
 
 def verdict(answers: list[Question]) -> dict[str, Any]:
     """Status, reason and failure."""
-    failed = sorted((answer for answer in answers if answer.status is AnswerStatus.FAILS), key=lambda one: one.name)
+    failed = sorted(
+        (answer for answer in answers if answer.status is AnswerStatus.FAILS), key=lambda answer: answer.name
+    )
     if not failed:
         return {"status": "passed", "reason": ""}
     message = "; ".join(f"{answer.name}: {answer.message}" for answer in failed)
     counted = sum(answer.status is not AnswerStatus.NOT_TESTED for answer in answers)
     reason = message if len(failed) == 1 else f"{len(failed)} of {counted} tests fail: {message}"
-    told = (AnswerStatus.HOLDS, AnswerStatus.LISTED)
-    own = next((answer.message for answer in answers if answer.name == limits.NAME and answer.status in told), "")
+    decided = (AnswerStatus.HOLDS, AnswerStatus.LISTED)
+    user_file_message = next(
+        (answer.message for answer in answers if answer.name == limits.NAME and answer.status in decided), ""
+    )
     # The failed tests are of rows that the check makes: a user's own come first.
-    reason = f"{own}. With rows made for this check, {reason}" if own else reason
+    reason = f"{user_file_message}. With rows made for this check, {reason}" if user_file_message else reason
     return {
         "status": "failed",
         "reason": reason,

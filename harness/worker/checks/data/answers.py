@@ -88,8 +88,10 @@ class Expected:
 
     def __post_init__(self) -> None:
         """Index the utterances."""
-        object.__setattr__(self, "by_ids", {self.reading.ids(one.text): one for one in self.utterances})
-        object.__setattr__(self, "by_frames", {self.frames(one): one for one in self.utterances})
+        object.__setattr__(
+            self, "by_ids", {self.reading.ids(utterance.text): utterance for utterance in self.utterances}
+        )
+        object.__setattr__(self, "by_frames", {self.frames(utterance): utterance for utterance in self.utterances})
 
     def frames(self, utterance: MadeUtterance) -> int:
         """Stacked frames of the utterance."""
@@ -105,8 +107,11 @@ class Expected:
         if by_text is not None:
             return by_text, f"{by_text.key} has {self.frames(by_text)} frames, {row.frames} arrive"
         if by_length is not None:
-            wanted = " ".join(self.reading.tokens(by_length.text))
-            return by_length, f"{by_length.key} should be {wanted}; {inputs.token_text(row.ids) or 'nothing'} arrives"
+            expected_text = " ".join(self.reading.tokens(by_length.text))
+            return (
+                by_length,
+                f"{by_length.key} should be {expected_text}; {inputs.token_text(row.ids) or 'nothing'} arrives",
+            )
         return None, f"a row arrives that belongs to no utterance: {row.describe()}"
 
     def describe(self, utterance: MadeUtterance) -> str:
@@ -157,7 +162,7 @@ class RowCounts:
                 wrong.append(problem)
         return cls(
             counts=counts,
-            lost=tuple(one for one in expected.utterances if not counts[one.key]),
+            lost=tuple(utterance for utterance in expected.utterances if not counts[utterance.key]),
             repeated={key: count for key, count in counts.items() if count > 1},
             wrong=tuple(wrong),
             empty=sum(not batch for batch in batches),

@@ -63,28 +63,31 @@ def check_batch_sizes(context: DataCheckContext) -> Iterator[Question]:
                 "batches_below", expected, context.run_epoch(context.plain, batch_size=BELOW, **conf), BELOW
             )
             below.append(
-                replace(answer, example={**(answer.example or {}), "asked": _said({**conf, "batch_size": BELOW})})
+                replace(
+                    answer,
+                    example={**(answer.example or {}), "asked": _batching_in_words({**conf, "batch_size": BELOW})},
+                )
             )
         yield _ranked(names[1], expected, _ranks(context, batch_size=ABOVE, **confs[0]), ABOVE)
         yield resumed(names[2], context, expected, batch_size=ABOVE, **confs[0])
     yield worst(below)
 
 
-def _sized(name: str, expected: Expected, found: LoaderPass, size: int) -> Question:
-    problem = problem_of(name, expected, [found])
+def _sized(name: str, expected: Expected, loader_pass: LoaderPass, size: int) -> Question:
+    problem = problem_of(name, expected, [loader_pass])
     if problem is not None:
         return problem
-    for batch in owners(expected, found):
-        frames = max(one.source_len for one in batch) * len(batch)
+    for batch in owners(expected, loader_pass):
+        frames = max(utterance.source_len for utterance in batch) * len(batch)
         if len(batch) > 1 and frames > size:
-            longest = max(batch, key=lambda one: one.source_len)
+            longest = max(batch, key=lambda utterance: utterance.source_len)
             message = (
                 f"a batch of {len(batch)} utterances takes {frames} frames with its padding; {size} are configured"
             )
             return fails(name, message, utterance=longest.key, file=f"source_len {longest.source_len}")
-    answer = padded_epoch(name, expected, [found], spare=0)
-    if answer.status is AnswerStatus.HOLDS and found.reported_length != len(found.batches):
-        return listed(name, f"len(loader) is {found.reported_length}, {len(found.batches)} batches arrive")
+    answer = padded_epoch(name, expected, [loader_pass], spare=0)
+    if answer.status is AnswerStatus.HOLDS and loader_pass.reported_length != len(loader_pass.batches):
+        return listed(name, f"len(loader) is {loader_pass.reported_length}, {len(loader_pass.batches)} batches arrive")
     return answer
 
 
@@ -98,7 +101,7 @@ def _ranked(name: str, expected: Expected, worlds: Sequence[list[LoaderPass]], s
 
 def _of_world(name: str, expected: Expected, ranks: list[LoaderPass], size: int) -> Question:
     problem = problem_of(name, expected, ranks)
-    counts = [len(found.batches) for found in ranks]
+    counts = [len(loader_pass.batches) for loader_pass in ranks]
     counted = ", ".join(map(str, counts))
     if problem is None and len(set(counts)) > 1:
         problem = fails(
@@ -112,5 +115,5 @@ def _of_world(name: str, expected: Expected, ranks: list[LoaderPass], size: int)
     return padded_epoch(name, expected, ranks, spare=spare)
 
 
-def _said(conf: Mapping[str, Any]) -> str:
+def _batching_in_words(conf: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in conf.items())

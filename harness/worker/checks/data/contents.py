@@ -56,12 +56,16 @@ def check_contents(context: DataCheckContext) -> Iterator[Question]:
 
 
 def _plain_text(context: DataCheckContext, rows: list[ReceivedRow]) -> Question:
-    texts = {context.reading.ids(one.text): one.key for one in context.plain}
-    for one, row in zip(context.plain, rows, strict=True):
-        if row.ids != context.reading.ids(one.text):
+    texts = {context.reading.ids(utterance.text): utterance.key for utterance in context.plain}
+    for utterance, row in zip(context.plain, rows, strict=True):
+        if row.ids != context.reading.ids(utterance.text):
             owner = texts.get(row.ids)
-            message = f"{one.key} arrives with the text of {owner}" if owner else f"the text of {one.key} is changed"
-            return _changed("text_plain", message, one.key, one.text, row)
+            message = (
+                f"{utterance.key} arrives with the text of {owner}"
+                if owner
+                else f"the text of {utterance.key} is changed"
+            )
+            return _changed("text_plain", message, utterance.key, utterance.text, row)
     return holds("text_plain")
 
 
@@ -74,17 +78,17 @@ def _texts(context: DataCheckContext, prefix: str, *, with_seg_dict: bool) -> It
     base = context.plain[0]
     texts = {**TEXTS, **({} if with_seg_dict else {"plain": base.text}), "upper": "A股大涨", "empty": ""}
     utterances = [replace(base, key=f"{prefix}_{name}", text=text) for name, text in texts.items()]
-    for one, (name, text) in zip(utterances, texts.items(), strict=True):
+    for utterance, (name, text) in zip(utterances, texts.items(), strict=True):
         question = f"{prefix}_{name}"
         if name == "dict_word" and with_seg_dict and not context.dataset_options.seg_dict:
             yield not_tested(question, "the CharTokenizer of this release has no seg_dict")
             continue
         try:
-            row = _single_row(context, one, with_seg_dict=with_seg_dict)
+            row = _single_row(context, utterance, with_seg_dict=with_seg_dict)
         except ReleaseRaised as raised:
-            yield listed(question, f"{text!r} raises {raised}", utterance=one.key, file=text)
+            yield listed(question, f"{text!r} raises {raised}", utterance=utterance.key, file=text)
             continue
-        yield _text_answer(question, one.key, text, reading, row)
+        yield _text_answer(question, utterance.key, text, reading, row)
 
 
 def _bare_texts(answers: list[Question]) -> Question:
@@ -97,40 +101,45 @@ def _bare_texts(answers: list[Question]) -> Question:
 
 
 def _text_answer(question: str, key: str, text: str, reading: CharTokenization, row: ReceivedRow | None) -> Question:
-    wanted = reading.ids(text)
+    expected_ids = reading.ids(text)
     if row is None:
         return fails(question, f"the row with the text {text!r} is left out", utterance=key, file=text)
-    if row.ids == wanted:
+    if row.ids == expected_ids:
         if question.endswith("_upper") and reading.seg_dict:
             return listed(question, "with a seg_dict upper case arrives as lower case", **_example(key, text, row))
         return holds(question)
     if not row.ids:
         return _changed(question, f"nothing of {text!r} arrives", key, text, row)
     unknown = inputs.TOKENS.index(inputs.UNKNOWN)
-    more = row.ids.count(unknown) - wanted.count(unknown)
-    if len(row.ids) < len(wanted) and more > 0:
+    more = row.ids.count(unknown) - expected_ids.count(unknown)
+    if len(row.ids) < len(expected_ids) and more > 0:
         why = "characters of the token list become <unk>"
-    elif len(row.ids) > len(wanted) and more > 0:
+    elif len(row.ids) > len(expected_ids) and more > 0:
         why = "<unk> is invented"
     else:
         why = f"the tokens should be {' '.join(reading.tokens(text)) or 'none'}"
     return _changed(question, f"{text!r}: {why}", key, text, row)
 
 
-def _single_row(context: DataCheckContext, one: MadeUtterance, *, with_seg_dict: bool = True) -> ReceivedRow | None:
+def _single_row(
+    context: DataCheckContext, utterance: MadeUtterance, *, with_seg_dict: bool = True
+) -> ReceivedRow | None:
     """The row of a file with this utterance alone; None if the release leaves it out."""
-    items = context.items([one], with_seg_dict=with_seg_dict)
+    items = context.items([utterance], with_seg_dict=with_seg_dict)
     return items.row(0) if len(items) else None
 
 
 def _frames(context: DataCheckContext, rows: list[ReceivedRow]) -> Question:
     expected = context.expected(context.plain)
-    for one, row in zip(context.plain, rows, strict=True):
-        wanted, held = expected.frames(one), len(row.features)
-        if row.frames != wanted or held != wanted:
-            seconds = len(one.samples) / RATE
-            message = f"{one.key} of {seconds:.2f} s has {wanted} stacked frames; {held} arrive, stated as {row.frames}"
-            return fails("frames", message, utterance=one.key, file=f"{seconds:.2f} s", arrived=row.describe())
+    for utterance, row in zip(context.plain, rows, strict=True):
+        expected_frames, arrived_frames = expected.frames(utterance), len(row.features)
+        if row.frames != expected_frames or arrived_frames != expected_frames:
+            seconds = len(utterance.samples) / RATE
+            message = (
+                f"{utterance.key} of {seconds:.2f} s has {expected_frames} stacked frames; "
+                f"{arrived_frames} arrive, stated as {row.frames}"
+            )
+            return fails("frames", message, utterance=utterance.key, file=f"{seconds:.2f} s", arrived=row.describe())
     return holds("frames")
 
 
@@ -141,11 +150,13 @@ def _features(context: DataCheckContext, rows: list[ReceivedRow]) -> Iterator[Qu
         yield not_tested("features", reason)
         yield not_tested("cmvn", reason)
         return
-    for one, row in zip(context.plain, rows, strict=True):
-        plain = context.reference.features(one.samples)
+    for utterance, row in zip(context.plain, rows, strict=True):
+        plain = context.reference.features(utterance.samples)
         normalised = context.reference.normalised(plain)
         if row.features.shape != normalised.shape:
-            yield not_tested("features", f"{one.key} arrives with {row.features.shape}, expected {normalised.shape}")
+            yield not_tested(
+                "features", f"{utterance.key} arrives with {row.features.shape}, expected {normalised.shape}"
+            )
             yield not_tested("cmvn", "the features have a different shape")
             return
         distance, apart_plain = _distance(row.features, normalised), _distance(row.features, plain)
@@ -154,13 +165,15 @@ def _features(context: DataCheckContext, rows: list[ReceivedRow]) -> Iterator[Qu
         if apart_plain <= FEATURE_TOLERANCE:
             yield holds("features", "compared with features that are not normalised")
             message = f"am.mvn, which the config names, is not applied: the mean is {row.features.mean():.2f}, not 0"
-            yield fails("cmvn", message, utterance=one.key, arrived=f"{distance:.2f} away from the normalised features")
+            yield fails(
+                "cmvn", message, utterance=utterance.key, arrived=f"{distance:.2f} away from the normalised features"
+            )
             return
-        message = f"the features of {one.key} are {distance:.3g} away from those of its speech"
+        message = f"the features of {utterance.key} are {distance:.3g} away from those of its speech"
         yield fails(
             "features",
             message,
-            utterance=one.key,
+            utterance=utterance.key,
             arrived=f"{apart_plain:.3g} away from features that are not normalised",
         )
         yield not_tested("cmvn", "the features are not those of the speech")
@@ -169,10 +182,10 @@ def _features(context: DataCheckContext, rows: list[ReceivedRow]) -> Iterator[Qu
     yield holds("cmvn")
 
 
-def _distance(one: Any, other: Any) -> float:
+def _distance(first: Any, second: Any) -> float:
     import numpy
 
-    return float(numpy.quantile(numpy.abs(one - other), 0.9))
+    return float(numpy.quantile(numpy.abs(first - second), 0.9))
 
 
 def _padding(items: Items) -> Question:
@@ -201,32 +214,34 @@ def _unusual_audio(context: DataCheckContext) -> Iterator[Question]:
         yield _audio(context, name, short, short.samples if seconds * 1000 > 25 else None)
 
 
-def _audio(context: DataCheckContext, question: str, one: MadeUtterance, samples: Any) -> Question:
+def _audio(context: DataCheckContext, question: str, utterance: MadeUtterance, samples: Any) -> Question:
     """Whether the file arrives with its number of frames and, if `samples` are given, with their features."""
-    wanted = context.reference.frames(len(one.samples))
-    stated = f"{len(one.samples) / RATE:.3f} s"
+    expected_frames = context.reference.frames(len(utterance.samples))
+    seconds_in_file = f"{len(utterance.samples) / RATE:.3f} s"
     try:
-        row = _single_row(context, one)
+        row = _single_row(context, utterance)
     except ReleaseRaised as raised:
-        return listed(question, f"it raises {raised}", utterance=one.key, file=stated)
+        return listed(question, f"it raises {raised}", utterance=utterance.key, file=seconds_in_file)
     if row is None:
-        return fails(question, "the row is left out", utterance=one.key, file=stated)
-    if not wanted and len(one.samples) and row.frames == len(row.features) == 1:
+        return fails(question, "the row is left out", utterance=utterance.key, file=seconds_in_file)
+    if not expected_frames and len(utterance.samples) and row.frames == len(row.features) == 1:
         # WavFrontend shortens its window for audio that is shorter than it.
         message = "it is too short for a frame and arrives as one frame of a shorter window"
-        return listed(question, message, utterance=one.key, file=stated, arrived=row.describe())
-    if row.frames != wanted or len(row.features) != wanted:
-        message = f"{wanted} frames of speech should arrive, {row.frames} do"
-        return fails(question, message, utterance=one.key, file=stated, arrived=row.describe())
-    if not wanted:
-        return listed(question, "it is too short for a frame and arrives with none", utterance=one.key, file=stated)
+        return listed(question, message, utterance=utterance.key, file=seconds_in_file, arrived=row.describe())
+    if row.frames != expected_frames or len(row.features) != expected_frames:
+        message = f"{expected_frames} frames of speech should arrive, {row.frames} do"
+        return fails(question, message, utterance=utterance.key, file=seconds_in_file, arrived=row.describe())
+    if not expected_frames:
+        return listed(
+            question, "it is too short for a frame and arrives with none", utterance=utterance.key, file=seconds_in_file
+        )
     if samples is not None and context.knows_features:
         plain = context.reference.features(samples)
         if min(_distance(row.features, context.reference.normalised(plain)), _distance(row.features, plain)) > 0.1:
             message = "the features are not those of the mean of its channels" if question == "audio_stereo" else (
                 "the features are not those of its speech"
             )  # fmt: skip
-            return fails(question, message, utterance=one.key, file=stated, arrived=row.describe())
+            return fails(question, message, utterance=utterance.key, file=seconds_in_file, arrived=row.describe())
     return holds(question)
 
 

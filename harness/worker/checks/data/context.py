@@ -93,10 +93,10 @@ class DataCheckContext:
         """
         train = utterances if isinstance(utterances, str) else self.rows(utterances)
         valid = self.rows(self.valid)
-        found: LoaderCapture = self.run_release(
+        capture: LoaderCapture = self.run_release(
             lambda: self.trainer.capture_loaders(train, valid, with_seg_dict=with_seg_dict, **conf)
         )
-        return found
+        return capture
 
     def items(self, utterances: Sequence[MadeUtterance] | str, *, with_seg_dict: bool = True, **conf: Any) -> Items:
         """The rows of the training set itself, without a sampler.
@@ -114,36 +114,36 @@ class DataCheckContext:
         """One epoch; an exception of the release ends it and is recorded."""
         with capture_logs() as logs:
             try:
-                found = self.iterate(self.capture_loaders(utterances, **conf), epoch=epoch)
+                loader_pass = self.iterate(self.capture_loaders(utterances, **conf), epoch=epoch)
             except ReleaseRaised as raised:
-                found = LoaderPass(failure=raised.failure)
-        return replace(found, lines=logs.lines)
+                loader_pass = LoaderPass(failure=raised.failure)
+        return replace(loader_pass, lines=logs.lines)
 
     def ranks(self, world: int, utterances: Sequence[MadeUtterance], **conf: Any) -> list[LoaderPass]:
         """One epoch of each of `world` ranks."""
-        found = []
+        passes = []
         for rank in range(world):
             with as_rank(rank, world):
-                found.append(self.run_epoch(utterances, **conf))
-        return found
+                passes.append(self.run_epoch(utterances, **conf))
+        return passes
 
     def iterate(self, feed: LoaderCapture, *, part: str = "train", **place: int) -> LoaderPass:
         """One pass through the training or the validation loader."""
-        found = LoaderPass()
+        loader_pass = LoaderPass()
         try:
-            self.run_release(lambda: self._walk(found, getattr(feed.build(**place), part)))
+            self.run_release(lambda: self._walk(loader_pass, getattr(feed.build(**place), part)))
         except ReleaseRaised as raised:
-            found.failure = raised.failure
+            loader_pass.failure = raised.failure
         self.epochs += 1
-        self.batches += len(found.batches)
-        return found
+        self.batches += len(loader_pass.batches)
+        return loader_pass
 
-    def _walk(self, found: LoaderPass, loader: Any) -> None:
+    def _walk(self, loader_pass: LoaderPass, loader: Any) -> None:
         for batch in loader:
-            found.batches.append(rows_of(batch))
-            if len(found.batches) > MOST_BATCHES:
+            loader_pass.batches.append(rows_of(batch))
+            if len(loader_pass.batches) > MOST_BATCHES:
                 break
-        found.reported_length = len(loader)
+        loader_pass.reported_length = len(loader)
 
     def run_release(self, work: Callable[[], Any]) -> Any:
         """Call code of the release.
@@ -228,9 +228,9 @@ class CapturedLogs:
 
         Printed configurations, as some trainers print them, do not count.
         """
-        wanted = tuple(names)
+        chosen = tuple(names)
         return any(
-            any(name in line for name in wanted) or _OF_LEAVING_OUT.search(line)
+            any(name in line for name in chosen) or _OF_LEAVING_OUT.search(line)
             for line in self.lines
             if not line.lstrip().startswith("{")
         )

@@ -29,11 +29,11 @@ def check_epochs(context: DataCheckContext) -> Iterator[Question]:
         return
     expected = context.expected(twelve)
     yield _once(expected, [*shuffled, *in_order])
-    rest = context.run_epoch(all_plain, batch_size=BATCH)
-    yield padded_epoch("remainder", context.expected(all_plain), [rest], spare=BATCH - 1)
+    remainder = context.run_epoch(all_plain, batch_size=BATCH)
+    yield padded_epoch("remainder", context.expected(all_plain), [remainder], spare=BATCH - 1)
     few = context.run_epoch(all_plain[:3], batch_size=8)
     yield padded_epoch("fewer_than_a_batch", context.expected(all_plain[:3]), [few], spare=5)
-    yield _steps([(len(twelve), found) for found in (*shuffled, *in_order)] + [(len(all_plain), rest)])
+    yield _steps([(len(twelve), loader_pass) for loader_pass in (*shuffled, *in_order)] + [(len(all_plain), remainder)])
     yield _order(context, expected, shuffled, in_order)
     yield _validation(context, feed)
     yield resumed("start_step", context, expected, batch_size=BATCH)
@@ -41,15 +41,17 @@ def check_epochs(context: DataCheckContext) -> Iterator[Question]:
 
 
 def _once(expected: Expected, passes: Sequence[LoaderPass]) -> Question:
-    for found in passes:
-        problem = problem_of("once", expected, [found])
+    for loader_pass in passes:
+        problem = problem_of("once", expected, [loader_pass])
         if problem is None:
-            tally = RowCounts.of(expected, found.batches)
+            tally = RowCounts.of(expected, loader_pass.batches)
             if tally.repeated:
                 key, count = next(iter(tally.repeated.items()))
                 problem = fails("once", f"{key} arrives {count} times in one epoch", utterance=key)
-            elif max(map(len, found.batches)) > BATCH:
-                problem = fails("once", f"a batch of {max(map(len, found.batches))} instead of the configured {BATCH}")
+            elif max(map(len, loader_pass.batches)) > BATCH:
+                problem = fails(
+                    "once", f"a batch of {max(map(len, loader_pass.batches))} instead of the configured {BATCH}"
+                )
         if problem is not None:
             return problem
     return holds("once")
@@ -57,18 +59,22 @@ def _once(expected: Expected, passes: Sequence[LoaderPass]) -> Question:
 
 def problem_of(name: str, expected: Expected, passes: Sequence[LoaderPass]) -> Question | None:
     """What is wrong with an epoch of one or several ranks, except for repetitions; None if nothing is."""
-    for found in passes:
-        if found.failure is not None:
-            return fails(name, f"it raises {found.failure['type']}: {found.failure['message'] or 'no message'}")
-    tally = RowCounts.of(expected, [batch for found in passes for batch in found.batches])
+    for loader_pass in passes:
+        if loader_pass.failure is not None:
+            return fails(
+                name, f"it raises {loader_pass.failure['type']}: {loader_pass.failure['message'] or 'no message'}"
+            )
+    tally = RowCounts.of(expected, [batch for loader_pass in passes for batch in loader_pass.batches])
     if tally.empty:
-        return fails(name, f"{tally.empty} of {sum(len(found.batches) for found in passes)} batches are empty")
+        return fails(
+            name, f"{tally.empty} of {sum(len(loader_pass.batches) for loader_pass in passes)} batches are empty"
+        )
     if tally.wrong:
         return fails(name, tally.wrong[0], arrived=tally.wrong[0])
     if tally.lost:
-        one, count = tally.lost[0], len(expected.utterances)
-        message = f"{len(tally.lost)} of {count} utterances never arrive in an epoch, {one.key} among them"
-        return fails(name, message, utterance=one.key, file=expected.describe(one), arrived="nothing")
+        missing, count = tally.lost[0], len(expected.utterances)
+        message = f"{len(tally.lost)} of {count} utterances never arrive in an epoch, {missing.key} among them"
+        return fails(name, message, utterance=missing.key, file=expected.describe(missing), arrived="nothing")
     return None
 
 
@@ -77,8 +83,8 @@ def padded_epoch(name: str, expected: Expected, passes: Sequence[LoaderPass], *,
     problem = problem_of(name, expected, passes)
     if problem is not None:
         return problem
-    tally = RowCounts.of(expected, [batch for found in passes for batch in found.batches])
-    rows = sum(len(found.rows) for found in passes)
+    tally = RowCounts.of(expected, [batch for loader_pass in passes for batch in loader_pass.batches])
+    rows = sum(len(loader_pass.rows) for loader_pass in passes)
     if tally.spare > spare:
         return fails(name, f"{tally.spare} of {rows} rows are repetitions; {spare} would fill the last batch")
     if tally.repeated:
@@ -89,12 +95,14 @@ def padded_epoch(name: str, expected: Expected, passes: Sequence[LoaderPass], *,
 
 
 def _steps(passes: Sequence[tuple[int, LoaderPass]]) -> Question:
-    for utterances, found in passes:
-        wanted = math.ceil(utterances / BATCH)
-        if found.failure is None and not (found.reported_length == len(found.batches) == wanted):
+    for utterances, loader_pass in passes:
+        expected_steps = math.ceil(utterances / BATCH)
+        if loader_pass.failure is None and not (
+            loader_pass.reported_length == len(loader_pass.batches) == expected_steps
+        ):
             message = (
-                f"{utterances} utterances in batches of {BATCH} make {wanted} steps; "
-                f"len(loader) is {found.reported_length}, {len(found.batches)} batches arrive"
+                f"{utterances} utterances in batches of {BATCH} make {expected_steps} steps; "
+                f"len(loader) is {loader_pass.reported_length}, {len(loader_pass.batches)} batches arrive"
             )
             return fails("steps", message)
     return holds("steps")
@@ -103,8 +111,8 @@ def _steps(passes: Sequence[tuple[int, LoaderPass]]) -> Question:
 def _order(
     context: DataCheckContext, expected: Expected, shuffled: Sequence[LoaderPass], in_order: Sequence[LoaderPass]
 ) -> Question:
-    orders = [_composition(expected, found) for found in shuffled]
-    if any(one == other for one, other in pairwise(orders)):
+    orders = [_composition(expected, loader_pass) for loader_pass in shuffled]
+    if any(first == second for first, second in pairwise(orders)):
         return fails("shuffle", "with shuffle on, two consecutive epochs have the same batches")
     if _composition(expected, in_order[0]) != _composition(expected, in_order[1]):
         return fails("shuffle", "with shuffle off, two epochs have different batches")
@@ -115,14 +123,14 @@ def _order(
     return holds("shuffle")
 
 
-def _composition(expected: Expected, found: LoaderPass) -> list[list[str]]:
-    owners = [[expected.owner(row)[0] for row in batch] for batch in found.batches]
-    return [[one.key if one else "?" for one in batch] for batch in owners]
+def _composition(expected: Expected, loader_pass: LoaderPass) -> list[list[str]]:
+    owners = [[expected.owner(row)[0] for row in batch] for batch in loader_pass.batches]
+    return [[owner.key if owner else "?" for owner in batch] for batch in owners]
 
 
 def _validation(context: DataCheckContext, feed: LoaderCapture) -> Question:
-    found = context.iterate(feed, part="valid", epoch=1)
-    return padded_epoch("validation", context.expected(context.valid), [found], spare=BATCH - 1)
+    loader_pass = context.iterate(feed, part="valid", epoch=1)
+    return padded_epoch("validation", context.expected(context.valid), [loader_pass], spare=BATCH - 1)
 
 
 def resumed(name: str, context: DataCheckContext, expected: Expected, **conf: Any) -> Question:
@@ -133,14 +141,15 @@ def resumed(name: str, context: DataCheckContext, expected: Expected, **conf: An
         feed = context.capture_loaders(expected.utterances, **conf)
     except ReleaseRaised as raised:
         return fails(name, f"building the loaders raises {raised}")
-    whole, rest = (context.iterate(feed, epoch=EPOCHS[0], start_step=step) for step in (0, 2))
-    for found in (whole, rest):
-        if found.failure is not None:
-            return fails(name, f"it raises {found.failure['type']}: {found.failure['message']}")
-    wanted, came = _composition(expected, whole)[2:], _composition(expected, rest)
-    if came != wanted:
+    complete_pass, resumed_pass = (context.iterate(feed, epoch=EPOCHS[0], start_step=step) for step in (0, 2))
+    for loader_pass in (complete_pass, resumed_pass):
+        if loader_pass.failure is not None:
+            return fails(name, f"it raises {loader_pass.failure['type']}: {loader_pass.failure['message']}")
+    expected_batches, came = _composition(expected, complete_pass)[2:], _composition(expected, resumed_pass)
+    if came != expected_batches:
         message = (
-            f"of {len(whole.batches)} batches {len(wanted)} are left after 2 steps; {len(came)} arrive when resumed"
+            f"of {len(complete_pass.batches)} batches {len(expected_batches)} are left after 2 steps; "
+            f"{len(came)} arrive when resumed"
         )
         return fails(name, message, utterance=came[0][0] if came and came[0] else "", arrived="once more")
     return holds(name)
@@ -169,11 +178,11 @@ def _sliced(name: str, context: DataCheckContext, train: str, expected: Expected
         feed = context.capture_loaders(train, **conf)
     except ReleaseRaised as raised:
         return fails(name, f"it raises {raised}")
-    found = [context.iterate(feed, epoch=1, data_split_i=number) for number in (0, 1)]
-    problem = problem_of(name, expected, found)
+    passes = [context.iterate(feed, epoch=1, data_split_i=number) for number in (0, 1)]
+    problem = problem_of(name, expected, passes)
     if problem is not None:
         return problem
-    tally = RowCounts.of(expected, [batch for one in found for batch in one.batches])
+    tally = RowCounts.of(expected, [batch for loader_pass in passes for batch in loader_pass.batches])
     if tally.repeated:
         key, count = next(iter(tally.repeated.items()))
         return fails(name, f"{key} arrives {count} times in one epoch", utterance=key)
@@ -186,6 +195,6 @@ def worst(answers: Sequence[Question]) -> Question:
     return min(answers, key=lambda answer: gravity.index(answer.status))
 
 
-def owners(expected: Expected, found: LoaderPass) -> list[list[MadeUtterance]]:
+def owners(expected: Expected, loader_pass: LoaderPass) -> list[list[MadeUtterance]]:
     """The utterances of each batch."""
-    return [[one for row in batch if (one := expected.owner(row)[0]) is not None] for batch in found.batches]
+    return [[owner for row in batch if (owner := expected.owner(row)[0]) is not None] for batch in loader_pass.batches]

@@ -43,10 +43,10 @@ class CharTokenization:
         if not self.seg_dict:
             named = [SPACE if letter == " " else letter for letter in text if self.spaces or letter != " "]
             return [letter if letter in TOKENS else UNKNOWN for letter in named]
-        found: list[str] = []
+        tokens: list[str] = []
         for word in text.lower().split():
-            found.extend(PIECES if word == WORD else (letter if letter in TOKENS else UNKNOWN for letter in word))
-        return found
+            tokens.extend(PIECES if word == WORD else (letter if letter in TOKENS else UNKNOWN for letter in word))
+        return tokens
 
     def ids(self, text: str) -> tuple[int, ...]:
         """The tokens' ids."""
@@ -64,19 +64,19 @@ def plain_text(number: int) -> str:
     return "".join(CHARACTERS[(7 * number + 3 * place * (number % 3 + 1)) % len(CHARACTERS)] for place in range(length))
 
 
-def write_model_folder(published: Path, here: Path) -> Path:
+def write_model_folder(published: Path, folder: Path) -> Path:
     """Copy a model folder with this vocabulary and without dither, so that features can be compared."""
     import yaml
 
-    shutil.copytree(published, here, ignore=shutil.ignore_patterns("start.pt"))
-    config = yaml.safe_load((here / "config.yaml").read_text(encoding="utf-8"))
+    shutil.copytree(published, folder, ignore=shutil.ignore_patterns("start.pt"))
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     config["frontend_conf"] = {**config.get("frontend_conf", {}), "dither": 0.0}
-    (here / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    (here / "tokens.json").write_text(json.dumps(TOKENS, ensure_ascii=False), encoding="utf-8")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    (folder / "tokens.json").write_text(json.dumps(TOKENS, ensure_ascii=False), encoding="utf-8")
     lines = [f"{token} {token}" for token in TOKENS if len(token) == 1]
     text = "\n".join([*lines, " ".join((WORD, *PIECES))]) + "\n"
-    (here / "seg_dict").write_text(text, encoding="utf-8")
-    return here
+    (folder / "seg_dict").write_text(text, encoding="utf-8")
+    return folder
 
 
 _FULL_SCALE = 32767

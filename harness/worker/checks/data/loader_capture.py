@@ -1,4 +1,4 @@
-"""The release's own loaders: captured where its trainer builds them, and built anew for each test.
+"""The release's own loaders: captured where its trainer builds them, and built again for each test.
 
 The trainer's command line runs once. The arguments of its `main`, after the release has read the model folder, are
 kept. Then `main` runs with a model of one weight and is stopped where the loaders are made. Up to 1.0.17 `main` makes
@@ -24,9 +24,9 @@ LOADER_CLASS = "DataloaderMapStyle"
 class Captured(Exception):
     """Raised in the trainer's `main` once the wanted arguments are known."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__("taken down")
-        self.given = given
+        self.given = config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,32 +109,32 @@ class DataTrainer:
         Raises:
             whatever the release raises when it reads the files.
         """
-        given = self._config if self.dataset_options.loaders_in_main else self._given
-        given = {
-            **given,
+        config = self._config if self.dataset_options.loaders_in_main else self._given
+        config = {
+            **config,
             "train_data_set_list": train,
             "valid_data_set_list": valid,
-            "dataset_conf": {**_plain(given["dataset_conf"]), **conf},
+            "dataset_conf": {**_plain(config["dataset_conf"]), **conf},
         }
         if self.dataset_options.loaders_in_main:
-            return self._feed_of_main(given, with_seg_dict)
+            return self._feed_of_main(config, with_seg_dict)
         if not with_seg_dict:
-            given["tokenizer"] = self._bare_tokenizer()
-        return self._feed_of_class(given)
+            config["tokenizer"] = self._bare_tokenizer()
+        return self._feed_of_class(config)
 
-    def _feed_of_main(self, given: dict[str, Any], with_seg_dict: bool) -> LoaderCapture:
-        given = copy.deepcopy(given)
+    def _feed_of_main(self, config: dict[str, Any], with_seg_dict: bool) -> LoaderCapture:
+        config = copy.deepcopy(config)
         if not with_seg_dict:
-            given["tokenizer_conf"] = _without_seg_dict(given["tokenizer_conf"])
+            config["tokenizer_conf"] = _without_seg_dict(config["tokenizer_conf"])
         with _replaced(self._module, "Trainer", _raise):
-            handed = self._call_main(given)
+            handed = self._call_main(config)
         loaders = Loaders(train=handed["dataloader_train"], valid=handed["dataloader_val"])
         return LoaderCapture(build=lambda **_: loaders)
 
-    def _feed_of_class(self, given: dict[str, Any]) -> LoaderCapture:
+    def _feed_of_class(self, config: dict[str, Any]) -> LoaderCapture:
         from funasr.register import tables
 
-        maker = tables.dataloader_classes.get(LOADER_CLASS)(**given)
+        maker = tables.dataloader_classes.get(LOADER_CLASS)(**config)
 
         def build(*, epoch: int = 0, **place: int) -> Loaders:
             train, valid = maker.build_iter(epoch, **place)

@@ -65,40 +65,40 @@ def _note_required(answers: list[Question]) -> None:
         )
 
 
-def _places(here: Path) -> dict[str, str]:
+def _places(work_folder: Path) -> dict[str, str]:
     return {
-        "path_with_space": str(here / "wav" / "with a space" / "one two.wav"),
-        "path_unicode": str(here / "wav" / "语音 é" / "天气.wav"),
-        "path_relative": os.path.relpath(here / "wav" / "relative.wav"),
-        "path_cpfs01": str(here / "cpfs01" / "one.wav"),
+        "path_with_space": str(work_folder / "wav" / "with a space" / "one two.wav"),
+        "path_unicode": str(work_folder / "wav" / "语音 é" / "天气.wav"),
+        "path_relative": os.path.relpath(work_folder / "wav" / "relative.wav"),
+        "path_cpfs01": str(work_folder / "cpfs01" / "one.wav"),
     }
 
 
-def _moved(one: MadeUtterance, key: str, place: str) -> MadeUtterance:
-    write_wave(Path(place), one.samples)
-    return replace(one, key=key, source=place)
+def _moved(utterance: MadeUtterance, key: str, place: str) -> MadeUtterance:
+    write_wave(Path(place), utterance.samples)
+    return replace(utterance, key=key, source=place)
 
 
 def _among(
     name: str, context: DataCheckContext, utterances: list[MadeUtterance], odd: MadeUtterance, *, ordinary: bool
 ) -> Question:
     """Whether all of these rows arrive unchanged, the unusual one and its neighbours."""
-    stated = json.dumps(odd.row(), ensure_ascii=False).replace(str(context.here), "…")
+    row_in_file = json.dumps(odd.row(), ensure_ascii=False).replace(str(context.here), "…")
     try:
         items = context.items(utterances)
         rows = [items.row(number) for number in range(len(items))]
     except ReleaseRaised as raised:
         message = f"{STOPS} {raised}".replace(str(context.here), "…")
-        return (fails if ordinary else listed)(name, message, utterance=odd.key, file=stated)
+        return (fails if ordinary else listed)(name, message, utterance=odd.key, file=row_in_file)
     expected = context.expected(utterances)
     for row in rows:
         _, problem = expected.owner(row)
         if problem:
-            return fails(name, problem, utterance=odd.key, file=stated, arrived=row.describe())
+            return fails(name, problem, utterance=odd.key, file=row_in_file, arrived=row.describe())
     if len(rows) != len(utterances):
         if "source" in name or "target" in name:
-            return listed(name, "the row is passed over", utterance=odd.key, file=stated)
-        return fails(name, f"of {len(utterances)} rows {len(rows)} arrive", utterance=odd.key, file=stated)
+            return listed(name, "the row is passed over", utterance=odd.key, file=row_in_file)
+        return fails(name, f"of {len(utterances)} rows {len(rows)} arrive", utterance=odd.key, file=row_in_file)
     return holds(name)
 
 
@@ -137,17 +137,21 @@ def _path_with_aishell(context: DataCheckContext) -> Question:
 
 def _missing(context: DataCheckContext, before: MadeUtterance, after: MadeUtterance) -> Question:
     """A file that does not exist must stop the training, or be reported."""
-    name, gone = "path_missing", str(context.here / "wav" / "gone.wav")
-    odd = replace(context.plain[2], key=name, source=gone)
-    stated = "wav/gone.wav, which does not exist"
+    name, missing_file = "path_missing", str(context.here / "wav" / "gone.wav")
+    odd = replace(context.plain[2], key=name, source=missing_file)
+    row_in_file = "wav/gone.wav, which does not exist"
     try:
         items = context.items([before, odd, after])
         rows = [items.row(number) for number in range(len(items))]
     except ReleaseRaised as raised:
         if "gone.wav" in str(raised.failure.get("message", "")):
             return holds(name, f"it stops the training with {raised.failure['type']}, which names the file")
-        return listed(name, f"it stops the training, but {raised} does not name the file", utterance=name, file=stated)
+        return listed(
+            name, f"it stops the training, but {raised} does not name the file", utterance=name, file=row_in_file
+        )
     if items.logs.mentions(("gone.wav",)):
-        return listed(name, "the release reports it and continues", utterance=name, file=stated)
+        return listed(name, "the release reports it and continues", utterance=name, file=row_in_file)
     arrived = rows[1].describe() if len(rows) > 1 else "nothing"
-    return fails(name, f"{len(rows)} of 3 rows arrive, without a message", utterance=name, file=stated, arrived=arrived)
+    return fails(
+        name, f"{len(rows)} of 3 rows arrive, without a message", utterance=name, file=row_in_file, arrived=arrived
+    )

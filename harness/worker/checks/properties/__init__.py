@@ -67,20 +67,22 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     if reason := _not_for(tested, request.get("contract", {}).get("inputs", ())):
         return {"status": "skipped", "reason": reason}
     findings = search_all(tested, settings, is_over=_limit(settings.get("timeout_seconds")))
-    broken = sorted((each for each in findings if each.status in ("fails", "known")), key=lambda each: each.name)
+    broken = sorted(
+        (result for result in findings if result.status in ("fails", "known")), key=lambda result: result.name
+    )
     metrics = {
-        "examples": sum(each.examples for each in findings),
-        "examples_by_property": {each.name: each.examples for each in findings if each.examples},
-        "seconds_by_property": {each.name: each.seconds for each in findings if each.examples},
+        "examples": sum(result.examples for result in findings),
+        "examples_by_property": {result.name: result.examples for result in findings if result.examples},
+        "seconds_by_property": {result.name: result.seconds for result in findings if result.examples},
     }
     result: dict[str, Any] = {"status": "passed", "reason": "", "metrics": metrics, "evidence": _evidence(findings)}
-    if stopped := [each for each in findings if each.stopped]:
+    if stopped := [result for result in findings if result.stopped]:
         ending = _timed_out(stopped, broken, settings["timeout_seconds"])
-        return {**result, **ending, "evidence": {**result["evidence"], STOPPED: [each.name for each in stopped]}}
+        return {**result, **ending, "evidence": {**result["evidence"], STOPPED: [result.name for result in stopped]}}
     if not broken:
         return result
     message = f"{broken[0].name}: {broken[0].message}"
-    failure = failures.finding("PropertyFails", "+".join(each.name for each in broken), message)
+    failure = failures.finding("PropertyFails", "+".join(result.name for result in broken), message)
     return {**result, "status": "failed", "reason": message, "failure": failure}
 
 
@@ -119,23 +121,23 @@ def search_all(
     The number of examples of a property follows from its share alone, not from other findings or from durations. Saved
     counter-examples come first, so that no time limit hides a known failure.
     """
-    reasons = {each.name: each.applies(tested) for each in PROPERTIES}
-    chosen = [each for each in PROPERTIES if not reasons[each.name]]
-    parts = sum(each.share for each in chosen)
+    reasons = {prop.name: prop.applies(tested) for prop in PROPERTIES}
+    chosen = [prop for prop in PROPERTIES if not reasons[prop.name]]
+    parts = sum(prop.share for prop in chosen)
     known = settings.get("known") or {}
-    found = {each.name: replay(each, tested, known[each.name]) for each in chosen if each.name in known}
+    replayed = {prop.name: replay(prop, tested, known[prop.name]) for prop in chosen if prop.name in known}
     return [
-        Findings(name=each.name, status="does_not_apply", message=reasons[each.name])
-        if reasons[each.name]
-        else found.get(each.name)
+        Findings(name=prop.name, status="does_not_apply", message=reasons[prop.name])
+        if reasons[prop.name]
+        else replayed.get(prop.name)
         or search(
-            each,
+            prop,
             tested,
-            examples=-(-settings["examples"] * each.share // parts),
+            examples=-(-settings["examples"] * prop.share // parts),
             seed=settings["seed"],
             is_over=is_over,
         )
-        for each in PROPERTIES
+        for prop in PROPERTIES
     ]
 
 
@@ -145,30 +147,30 @@ def _timed_out(stopped: Sequence[Findings], broken: Sequence[Findings], limit: f
     drawn = f"{first.name} drew {first.examples} of {first.planned} examples"
     reason = f"the time limit of {limit:g} s stopped the search: {drawn}"
     if later:
-        reason += "".join(f", {each.name} {each.examples} of {each.planned}" for each in later)
+        reason += "".join(f", {result.name} {result.examples} of {result.planned}" for result in later)
     if broken:
-        reason += f"; failed by then: {', '.join(each.name for each in broken)}"
+        reason += f"; failed by then: {', '.join(result.name for result in broken)}"
     return {"status": "timed_out", "reason": reason, "failure": failures.finding("Timeout", first.name, reason)}
 
 
 def _evidence(findings: list[Findings]) -> dict[str, Any]:
     shown = ("name", "status", "examples", "planned", "message")
     evidence: dict[str, Any] = {
-        "properties": [{key: value for key, value in asdict(each).items() if key in shown} for each in findings],
+        "properties": [{key: value for key, value in asdict(result).items() if key in shown} for result in findings],
         "counterexamples": [
-            {"property": each.name, "config": each.counterexample, "message": each.message}
-            for each in findings
-            if each.counterexample
+            {"property": result.name, "config": result.counterexample, "message": result.message}
+            for result in findings
+            if result.counterexample
         ],
     }
-    accepted = [label for each in findings for label in each.labels]
+    accepted = [label for result in findings for label in result.labels]
     return {**evidence, "accepted_labels": accepted} if accepted else evidence
 
 
 def check_example(request: Mapping[str, Any]) -> dict[str, Any]:
     """Evaluate the one property and example that `trace` names."""
     trace_options = request["trace"]
-    chosen = next((one for one in PROPERTIES if one.name == trace_options["property"]), None)
+    chosen = next((prop for prop in PROPERTIES if prop.name == trace_options["property"]), None)
     if chosen is None:
         return {"status": "errored", "reason": f"there is no property {trace_options['property']!r}"}
     tested = model_under_test(request)

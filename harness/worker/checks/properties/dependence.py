@@ -27,31 +27,33 @@ from harness.worker.release import model
 
 def _reach(example: Example, tested: ModelUnderTest) -> None:
     network = build(example)
-    done = forward(network, make_batch(example), example.seed)
-    _check(gradients(network, done.loss), tested, frozen=())
+    forward_pass = forward(network, make_batch(example), example.seed)
+    _check(gradients(network, forward_pass.loss), tested, frozen=())
 
 
 def _frozen(example: Example, tested: ModelUnderTest) -> None:
     batch = make_batch(example, double=True)
-    whole = build(example, double=True)
-    before = forward(whole, batch, example.seed)
-    every = gradients(whole, before.loss)
+    unfrozen_network = build(example, double=True)
+    before = forward(unfrozen_network, batch, example.seed)
+    all_gradients = gradients(unfrozen_network, before.loss)
     frozen = tuple(name for name in example.options["frozen"].split("+") if name in tested.groups)
     network = build(example, double=True)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(model.group_of(name, tested.groups) not in frozen)
     after = forward(network, batch, example.seed)
-    found = gradients(network, after.loss)
-    _check(found, tested, frozen=frozen)
+    remaining_gradients = gradients(network, after.loss)
+    _check(remaining_gradients, tested, frozen=frozen)
     # Torch convolves differently without gradients, which can change the last bit.
     require_same_last_tokens(before, after, [(row, row) for row in range(len(example.frames))], example.targets)
-    rest = {name: slope for name, slope in every.items() if model.group_of(name, tested.groups) not in frozen}
-    check_equal_gradients(f"with {' and '.join(frozen)} frozen", rest, found)
+    expected_gradients = {
+        name: slope for name, slope in all_gradients.items() if model.group_of(name, tested.groups) not in frozen
+    }
+    check_equal_gradients(f"with {' and '.join(frozen)} frozen", expected_gradients, remaining_gradients)
 
 
-def _check(found: Mapping[str, Any], tested: ModelUnderTest, *, frozen: tuple[str, ...]) -> None:
+def _check(slopes: Mapping[str, Any], tested: ModelUnderTest, *, frozen: tuple[str, ...]) -> None:
     largest = dict.fromkeys(tested.groups, 0.0)
-    for name, slope in found.items():
+    for name, slope in slopes.items():
         if not bool(slope.isfinite().all()):
             raise Violation(f"the gradient of {name} is not finite")
         group = model.group_of(name, tested.groups)
@@ -89,13 +91,13 @@ def _encoder_sees_no_future(example: Example, _tested: ModelUnderTest) -> None:
 
     network, batch = build(example, double=True), make_batch(example, double=True)
     batch["speech"].requires_grad_()
-    here = forward(network, batch, example.seed).seen
+    observed = forward(network, batch, example.seed).seen
     chunk, width = example.options["chunk"], _width(network)
     first_unseen = _last_seen(network, chunk) + 1
     if first_unseen >= max(example.frames):
         raise Undecided
     end = (chunk + 1) * width
-    hidden, weights = here.encoder[0][:, :end], _unscaled(here)[:, :end]
+    hidden, weights = observed.encoder[0][:, :end], _unscaled(observed)[:, :end]
     generator = torch.Generator().manual_seed(example.seed)
     mix = torch.randn(hidden.shape, generator=generator).double()
     (slope,) = torch.autograd.grad((hidden * mix).sum(), batch["speech"])
@@ -104,20 +106,20 @@ def _encoder_sees_no_future(example: Example, _tested: ModelUnderTest) -> None:
         raise Violation(f"chunk {chunk} sees up to frame {first_unseen - 1}, and frame {frame} gets a gradient from it")
     later = batch["speech"].detach().clone()
     later[:, first_unseen:] += 10.0 * torch.randn(later[:, first_unseen:].shape, generator=generator)
-    there = forward(network, {**batch, "speech": later}, example.seed).seen
-    difference = float((there.encoder[0][:, :end] - hidden).detach().abs().max())
+    observed_later = forward(network, {**batch, "speech": later}, example.seed).seen
+    difference = float((observed_later.encoder[0][:, :end] - hidden).detach().abs().max())
     if difference > _CLOSE:
         raise Violation(f"frames after {first_unseen - 1} move the states of chunk {chunk} by {difference:.3g}")
-    difference = float((_unscaled(there)[:, :end] - weights).detach().abs().max())
+    difference = float((_unscaled(observed_later)[:, :end] - weights).detach().abs().max())
     if difference > _CLOSE:
         raise Violation(
             f"frames after {first_unseen - 1} move the predictor's weights of chunk {chunk} by {difference:.3g}"
         )
 
 
-def _unscaled(seen: Any) -> Any:
+def _unscaled(observed: Any) -> Any:
     """The predictor's weights before they are scaled to the number of tokens, which needs the whole utterance."""
-    _, counts, weights, _ = seen.predictor
+    _, counts, weights, _ = observed.predictor
     return weights * (counts / weights.sum(1))[:, None]
 
 
@@ -139,8 +141,8 @@ def _decoder_sees_no_future(example: Example, _tested: ModelUnderTest) -> None:
     if decoder_conf["sanm_shfit"] < (decoder_conf["kernel_size"] - 1) // 2:
         raise Undecided
     network = build(example, double=True)
-    seen = forward(network, make_batch(example, double=True), example.seed).seen
-    (states, *between, mask), others = seen.decoder[-1][0], seen.decoder[-1][1]
+    observed = forward(network, make_batch(example, double=True), example.seed).seen
+    (states, *between, mask), others = observed.decoder[-1][0], observed.decoder[-1][1]
     lengths, embeddings, counts = between
     end = (example.options["chunk"] + 1) * _width(network)
     generator = torch.Generator().manual_seed(example.seed)
@@ -151,7 +153,7 @@ def _decoder_sees_no_future(example: Example, _tested: ModelUnderTest) -> None:
         moved = network.decoder(later, lengths, embeddings, counts, mask, **others)[0]
     compared, chunk = 0, example.options["chunk"]
     for row, targets in enumerate(example.targets):
-        early = [token for token, place in enumerate(_fires(seen.predictor[2][row], targets)) if place < end]
+        early = [token for token, place in enumerate(_fires(observed.predictor[2][row], targets)) if place < end]
         compared += len(early)
         _unmoved(before[row, : len(early)], moved[row, : len(early)], f"frames of later chunks than {chunk}")
     if not compared:
@@ -188,11 +190,11 @@ def _one_chunk_is_full_context(example: Example, _tested: ModelUnderTest) -> Non
     states = encoder(batch["speech"].clone(), lengths, ind=0)[0][:, gap : gap + longest]
     slopes = gradients(encoder, (states * mix).sum())
     encoder.overlap_chunk_cls = None
-    whole = encoder(batch["speech"].clone(), lengths, ind=0)[0]
-    difference = float(((states - whole) * mix).detach().abs().max())
+    full_context = encoder(batch["speech"].clone(), lengths, ind=0)[0]
+    difference = float(((states - full_context) * mix).detach().abs().max())
     if difference > _CLOSE:
         raise Violation(f"one chunk that holds all {longest} frames is {difference:.3g} away from full context")
-    check_equal_gradients("of one chunk and of full context", slopes, gradients(encoder, (whole * mix).sum()))
+    check_equal_gradients("of one chunk and of full context", slopes, gradients(encoder, (full_context * mix).sum()))
 
 
 ENCODER_CAUSAL = Property(

@@ -244,5 +244,5 @@ def _put(part: dict[str, Any], key: str, value: int) -> None:
         part[key] = value
 
 
-def _divisor(number: int, wanted: int) -> int:
-    return next(heads for heads in range(wanted, 0, -1) if number % heads == 0)
+def _divisor(number: int, most: int) -> int:
+    return next(heads for heads in range(most, 0, -1) if number % heads == 0)

@@ -124,14 +124,14 @@ class ForwardPass:
 def forward(network: Any, batch: Mapping[str, Any], seed: int) -> ForwardPass:
     """One forward pass with this seed, on a copy of the batch: FunASR's streaming encoder scales it in place."""
     model.seed_everything(seed)
-    with in_precision_of(network), _observed(network) as seen:
+    with in_precision_of(network), _observed(network) as observations:
         try:
             loss, stats, weight = network(**{name: tensor.clone() for name, tensor in batch.items()})
         except RuntimeError as error:
-            if seen.decoder and (short := _too_few(seen.decoder[-1][0])):
+            if observations.decoder and (short := _too_few(observations.decoder[-1][0])):
                 raise TooFewEmbeddings(f"{short}: {' '.join(str(error).split())[:300]}") from error
             raise
-    return ForwardPass(loss=loss, stats=stats, weight=float(weight), seen=seen)
+    return ForwardPass(loss=loss, stats=stats, weight=float(weight), seen=observations)
 
 
 @contextlib.contextmanager
@@ -169,34 +169,34 @@ def gradients(network: Any, loss: Any) -> dict[str, Any]:
 
 def _too_few(args: tuple[Any, ...]) -> str:
     """A message if the decoder received fewer embeddings than tokens; else empty."""
-    given, wanted = args[2].shape[1], int(args[3].max())
-    return f"the decoder receives {given} embeddings for {wanted} tokens" if given < wanted else ""
+    embeddings, tokens = args[2].shape[1], int(args[3].max())
+    return f"the decoder receives {embeddings} embeddings for {tokens} tokens" if embeddings < tokens else ""
 
 
 @contextlib.contextmanager
 def _observed(network: Any) -> Iterator[ForwardObservations]:
     import torch
 
-    seen, handles = ForwardObservations(), []
+    observations, handles = ForwardObservations(), []
 
     def into_loss(name: str) -> Any:
         def hook(_module: Any, args: tuple[Any, ...]) -> None:
-            seen.losses.append((name, args[0], args[1]))
+            observations.losses.append((name, args[0], args[1]))
 
         return hook
 
     def out_of(name: str) -> Any:
-        return lambda _module, _args, output: seen.scores[name].append(output)
+        return lambda _module, _args, output: observations.scores[name].append(output)
 
     def into_ctc(_module: Any, args: tuple[Any, ...]) -> None:
-        seen.ctc.append((args[0].shape[-1], _numbers(args[2]), _numbers(args[3])))
+        observations.ctc.append((args[0].shape[-1], _numbers(args[2]), _numbers(args[3])))
 
     def out_of_encoder(_module: Any, _args: Any, output: Any) -> None:
-        seen.encoder = output
+        observations.encoder = output
 
     def out_of_predictor(_module: Any, _args: Any, output: Any) -> None:
         # CifPredictorV3 adds the token counts of its time stamps.
-        seen.predictor = output[:4]
+        observations.predictor = output[:4]
 
     for name, module in model.losses(network):
         handles.append(module.register_forward_pre_hook(into_loss(name)))
@@ -210,11 +210,11 @@ def _observed(network: Any) -> Iterator[ForwardObservations]:
     if isinstance(getattr(network, "decoder", None), torch.nn.Module):
         handles.append(
             network.decoder.register_forward_pre_hook(
-                lambda _module, args, kwargs: seen.decoder.append((args, kwargs)), with_kwargs=True
+                lambda _module, args, kwargs: observations.decoder.append((args, kwargs)), with_kwargs=True
             )
         )
     try:
-        yield seen
+        yield observations
     finally:
         for handle in handles:
             handle.remove()
@@ -225,7 +225,7 @@ def _numbers(lengths: Any) -> list[int]:
 
 
 def require_same_last_tokens(
-    one: ForwardPass, other: ForwardPass, pairs: Sequence[tuple[int, int]], targets: Sequence[int]
+    first: ForwardPass, second: ForwardPass, pairs: Sequence[tuple[int, int]], targets: Sequence[int]
 ) -> None:
     """Discard an example in which rounding decides about an utterance's last token differently in two passes.
 
@@ -240,24 +240,24 @@ def require_same_last_tokens(
     Raises:
         Undecided: the last token of an utterance exists, or sees frames, in only one of the passes.
     """
-    for here, there in pairs:
-        last = targets[here] - 1
-        if _last_token_state(one, here, last) != _last_token_state(other, there, last):
+    for row_in_first, row_in_second in pairs:
+        last = targets[row_in_first] - 1
+        if _last_token_state(first, row_in_first, last) != _last_token_state(second, row_in_second, last):
             raise Undecided
 
 
-def _last_token_state(seen: ForwardPass, row: int, last: int) -> tuple[bool, ...]:
-    found: list[bool] = []
-    if seen.seen.predictor is not None:
-        embeddings = seen.seen.predictor[0]
+def _last_token_state(forward_pass: ForwardPass, row: int, last: int) -> tuple[bool, ...]:
+    state: list[bool] = []
+    if forward_pass.seen.predictor is not None:
+        embeddings = forward_pass.seen.predictor[0]
         if last >= embeddings.shape[1]:
             raise Undecided
-        found.append(bool((embeddings[row, last] != 0).any()))
-    for args, kwargs in seen.seen.decoder:
+        state.append(bool((embeddings[row, last] != 0).any()))
+    for args, kwargs in forward_pass.seen.decoder:
         mask = args[4] if len(args) > 4 else kwargs.get("chunk_mask")
         if mask is not None:
-            found.extend((mask[row, last] != 0).tolist() if last < mask.shape[1] else [False])
+            state.extend((mask[row, last] != 0).tolist() if last < mask.shape[1] else [False])
     # Masks of batches with other lengths end in zeros.
-    while found and not found[-1]:
-        found.pop()
-    return tuple(found)
+    while state and not state[-1]:
+        state.pop()
+    return tuple(state)

@@ -32,13 +32,17 @@ LOSS_PARTS = ("loss_att", "loss_pre", "loss_ctc")
 
 def _padding_invariance(example: Example, _tested: ModelUnderTest) -> None:
     network, batch = build(example, double=True), make_batch(example, double=True)
-    here = forward(network, batch, example.seed)
-    slopes = gradients(network, here.loss)
+    with_zeros = forward(network, batch, example.seed)
+    slopes = gradients(network, with_zeros.loss)
     value = example.options["garbage"]
-    there = forward(network, fill_padding(batch, value, example.seed), example.seed)
-    require_same_last_tokens(here, there, [(row, row) for row in range(len(example.frames))], example.targets)
-    check_equal(f"the loss with zeros and with about {value} in the padded frames", here.value, there.value)
-    check_equal_gradients("with other values in the padded frames", slopes, gradients(network, there.loss))
+    with_garbage = forward(network, fill_padding(batch, value, example.seed), example.seed)
+    require_same_last_tokens(
+        with_zeros, with_garbage, [(row, row) for row in range(len(example.frames))], example.targets
+    )
+    check_equal(
+        f"the loss with zeros and with about {value} in the padded frames", with_zeros.value, with_garbage.value
+    )
+    check_equal_gradients("with other values in the padded frames", slopes, gradients(network, with_garbage.loss))
 
 
 def _batch_invariance(example: Example, _tested: ModelUnderTest) -> None:
@@ -55,7 +59,7 @@ def _batch_invariance(example: Example, _tested: ModelUnderTest) -> None:
         "loss_ctc": [1] * len(rows),
     }
     for name, weights in sizes.items():
-        parts = [done.part(name) for done in alone]
+        parts = [forward_pass.part(name) for forward_pass in alone]
         known = [part * weight for part, weight in zip(parts, weights, strict=True) if part is not None]
         mean = sum(known) / sum(weights) if known else None
         check_equal(f"{name} of a batch and the mean of its utterances' one by one", together.part(name), mean)
@@ -98,16 +102,16 @@ def _batch_permutation(example: Example, _tested: ModelUnderTest) -> None:
     network, batch = build(example, double=True), make_batch(example, double=True)
     rows = list(range(len(example.frames)))
     order = rows[1:] + rows[:1] if example.options["turn"] else rows[::-1]
-    here = forward(network, batch, example.seed)
-    slopes = gradients(network, here.loss)
-    there = forward(network, select(batch, order), example.seed)
-    require_same_last_tokens(here, there, [(row, order.index(row)) for row in rows], example.targets)
+    original = forward(network, batch, example.seed)
+    slopes = gradients(network, original.loss)
+    reordered = forward(network, select(batch, order), example.seed)
+    require_same_last_tokens(original, reordered, [(row, order.index(row)) for row in rows], example.targets)
     for name in LOSS_PARTS:
         check_equal(
-            f"{name} of the batch and of the same batch in the order {order}", here.part(name), there.part(name)
+            f"{name} of the batch and of the same batch in the order {order}", original.part(name), reordered.part(name)
         )
-    check_equal(f"the loss of the batch and of the same batch in the order {order}", here.value, there.value)
-    check_equal_gradients("in another order", slopes, gradients(network, there.loss))
+    check_equal(f"the loss of the batch and of the same batch in the order {order}", original.value, reordered.value)
+    check_equal_gradients("in another order", slopes, gradients(network, reordered.loss))
 
 
 def _vocabulary_permutation(example: Example, _tested: ModelUnderTest) -> None:
@@ -119,17 +123,17 @@ def _vocabulary_permutation(example: Example, _tested: ModelUnderTest) -> None:
         scores, targets = scores_and_targets(example)
         scores = scores.detach()
         moved = torch.where(targets == PADDING, targets, place[targets.clamp(min=0)])
-        one, other = float(criterion(scores, targets)), float(criterion(scores[:, :, order], moved))
-        check_equal("the loss with scores and targets permuted alike", one, other)
+        original_loss, permuted_loss = float(criterion(scores, targets)), float(criterion(scores[:, :, order], moved))
+        check_equal("the loss with scores and targets permuted alike", original_loss, permuted_loss)
     network, batch = build(example, double=True), make_batch(example, double=True)
-    here = forward(network, batch, example.seed)
+    original = forward(network, batch, example.seed)
     _permute(network, order)
     text = batch["text"]
     batch["text"] = torch.where(text == PADDING, text, place[text.clamp(min=0)])
-    there = forward(network, batch, example.seed)
-    require_same_last_tokens(here, there, [(row, row) for row in range(len(example.frames))], example.targets)
+    permuted = forward(network, batch, example.seed)
+    require_same_last_tokens(original, permuted, [(row, row) for row in range(len(example.frames))], example.targets)
     for name in LOSS_PARTS:
-        check_equal(f"{name} with the vocabulary permuted throughout", here.part(name), there.part(name))
+        check_equal(f"{name} with the vocabulary permuted throughout", original.part(name), permuted.part(name))
 
 
 def _permutation(example: Example) -> Any:
@@ -173,15 +177,23 @@ VOCABULARY_PERMUTATION = Property(
 
 
 def _same_seed(example: Example, _tested: ModelUnderTest) -> None:
-    one, other = build(example), build(example)
-    for (name, here), (again, there) in zip(one.state_dict().items(), other.state_dict().items(), strict=True):
-        if name != again or here.shape != there.shape or not bool((here == there).all()):
+    first, second = build(example), build(example)
+    for (name, first_tensor), (second_name, second_tensor) in zip(
+        first.state_dict().items(), second.state_dict().items(), strict=True
+    ):
+        if (
+            name != second_name
+            or first_tensor.shape != second_tensor.shape
+            or not bool((first_tensor == second_tensor).all())
+        ):
             raise Violation(f"{name} differs in a model that was built from the same seed")
     batch = make_batch(example)
-    here, there = forward(one, batch, example.seed), forward(other, batch, example.seed)
-    if here.value != there.value:
-        raise Violation(f"two models of one seed have the losses {here.value:.9g} and {there.value:.9g}")
-    check_equal_gradients("of two models of one seed", gradients(one, here.loss), gradients(other, there.loss))
+    first_pass, second_pass = forward(first, batch, example.seed), forward(second, batch, example.seed)
+    if first_pass.value != second_pass.value:
+        raise Violation(f"two models of one seed have the losses {first_pass.value:.9g} and {second_pass.value:.9g}")
+    check_equal_gradients(
+        "of two models of one seed", gradients(first, first_pass.loss), gradients(second, second_pass.loss)
+    )
 
 
 def _evaluation_as_training(example: Example, _tested: ModelUnderTest) -> None:
@@ -201,9 +213,9 @@ def _evaluation_draws_nothing(example: Example, _tested: ModelUnderTest) -> None
 
     network, batch = build(example, double=True).eval(), make_batch(example, double=True)
     with torch.no_grad():
-        here, there = (forward(network, batch, seed) for seed in (1, 2))
+        first, second = (forward(network, batch, seed) for seed in (1, 2))
     for name in LOSS_PARTS:
-        check_equal(f"{name} of one batch in evaluation, twice", here.part(name), there.part(name))
+        check_equal(f"{name} of one batch in evaluation, twice", first.part(name), second.part(name))
 
 
 SAME_SEED = Property(

@@ -26,43 +26,47 @@ _MARGIN = 1e-3
 
 def _lengths_agree(example: Example, tested: ModelUnderTest) -> None:
     network, batch = build(example), make_batch(example)
-    done = forward(network, batch, example.seed)
-    seen = done.seen
-    _check_equal("frames of the encoder's output", _frames(network, done, tested), list(example.frames))
-    for name, scores, targets in seen.losses:
-        wanted = wanted_targets(example, batch["text"])
-        if targets.shape != wanted.shape or bool((targets != wanted).any()):
-            raise Violation(f"{name} has the targets {targets.tolist()}, the texts are {wanted.tolist()}")
-        _check_equal(f"positions of the scores in {name}", list(scores.shape[:2]), list(wanted.shape))
-    for _, frames, tokens in seen.ctc:
+    forward_pass = forward(network, batch, example.seed)
+    observed = forward_pass.seen
+    _check_equal("frames of the encoder's output", _frames(network, forward_pass, tested), list(example.frames))
+    for name, scores, targets in observed.losses:
+        expected = wanted_targets(example, batch["text"])
+        if targets.shape != expected.shape or bool((targets != expected).any()):
+            raise Violation(f"{name} has the targets {targets.tolist()}, the texts are {expected.tolist()}")
+        _check_equal(f"positions of the scores in {name}", list(scores.shape[:2]), list(expected.shape))
+    for _, frames, tokens in observed.ctc:
         _check_equal("frame counts passed to CTC", frames, list(example.frames))
         _check_equal("token counts passed to CTC", tokens, list(example.tokens))
-    for args, _ in seen.decoder:
-        _check_equal("frame counts passed to the decoder", args[1].tolist(), seen.encoder[1].tolist())
+    for args, _ in observed.decoder:
+        _check_equal("frame counts passed to the decoder", args[1].tolist(), observed.encoder[1].tolist())
         _check_equal("token counts passed to the decoder", args[3].tolist(), list(example.targets))
         _check_equal(
             "embeddings passed to the decoder", list(args[2].shape[:2]), [len(example.frames), max(example.targets)]
         )
-    _weights_agree(example, seen)
+    _weights_agree(example, observed)
     per_token = example.conf["length_normalized_loss"]
-    _check_equal("the batch's weight", done.weight, float(sum(example.targets) if per_token else len(example.frames)))
+    _check_equal(
+        "the batch's weight", forward_pass.weight, float(sum(example.targets) if per_token else len(example.frames))
+    )
 
 
-def _weights_agree(example: Example, seen: Any) -> None:
+def _weights_agree(example: Example, observed: Any) -> None:
     """The predictor's weights sum to the number of tokens, and are zero after the utterance's end."""
-    embeddings, counts, weights, _ = seen.predictor
+    embeddings, counts, weights, _ = observed.predictor
     _check_equal("embeddings of the predictor", list(embeddings.shape[:2]), [len(example.frames), max(example.targets)])
-    for row, (count, wanted) in enumerate(zip(counts.tolist(), example.targets, strict=True)):
+    for row, (count, target_count) in enumerate(zip(counts.tolist(), example.targets, strict=True)):
         if not count > 0:
             raise Violation(f"the predictor counts {count} tokens in utterance {row}")
-        check_equal(f"the weights of utterance {row} and its tokens", float(weights[row].detach().sum()), float(wanted))
-        if bool((weights[row, int(seen.encoder[1][row]) :] != 0).any()):
+        check_equal(
+            f"the weights of utterance {row} and its tokens", float(weights[row].detach().sum()), float(target_count)
+        )
+        if bool((weights[row, int(observed.encoder[1][row]) :] != 0).any()):
             raise Violation(f"the predictor gives weight to frames after the end of utterance {row}")
 
 
-def _frames(network: Any, done: ForwardPass, tested: ModelUnderTest) -> list[int]:
+def _frames(network: Any, forward_pass: ForwardPass, tested: ModelUnderTest) -> list[int]:
     """Frames of each utterance in the encoder's output; with chunks those that the predictor counts."""
-    hidden, lengths = done.seen.encoder[0], done.seen.encoder[1].tolist()
+    hidden, lengths = forward_pass.seen.encoder[0], forward_pass.seen.encoder[1].tolist()
     if hidden.shape[1] != max(lengths):
         raise Violation(
             f"the encoder's output has {hidden.shape[1]} frames, the longest of its lengths is {max(lengths)}"
@@ -85,18 +89,18 @@ def _fires(example: Example, output: Any) -> bool:
     """Whether no frame's weight exceeds one token, and if so whether the predictor fires for each token."""
     embeddings, _, weights, _ = output
     decided = False
-    for row, wanted in enumerate(example.targets):
+    for row, target_count in enumerate(example.targets):
         # A frame fires once, so a frame of more weight than one token has no embedding for the second.
         if float(weights[row].detach().max()) > 1.0 - _MARGIN:
             continue
         decided = True
-        found = (embeddings[row] != 0).any(1).tolist()
-        found += [False] * (wanted - len(found))
-        if found != [place < wanted for place in range(len(found))]:
-            empty = [place for place in range(wanted) if not found[place]]
+        has_embedding = (embeddings[row] != 0).any(1).tolist()
+        has_embedding += [False] * (target_count - len(has_embedding))
+        if has_embedding != [place < target_count for place in range(len(has_embedding))]:
+            empty = [place for place in range(target_count) if not has_embedding[place]]
             total = float(weights[row].detach().double().sum())
             raise Violation(
-                f"utterance {row} has {wanted} targets, its weights add up to {total:.9f},"
+                f"utterance {row} has {target_count} targets, its weights add up to {total:.9f},"
                 f" and the embeddings at {empty or 'places after its end'} are {'empty' if empty else 'not'}"
             )
     return decided
@@ -108,19 +112,19 @@ def _every_token_sees_frames(example: Example, _tested: ModelUnderTest) -> None:
         _sees_frames(example, forward(network, batch, example.seed))
 
 
-def _sees_frames(example: Example, done: ForwardPass) -> None:
-    weights = done.seen.predictor[2]
-    for args, kwargs in done.seen.decoder:
+def _sees_frames(example: Example, forward_pass: ForwardPass) -> None:
+    weights = forward_pass.seen.predictor[2]
+    for args, kwargs in forward_pass.seen.decoder:
         mask = args[4] if len(args) > 4 else kwargs.get("chunk_mask")
         if mask is None:
             raise Violation("the decoder receives no chunk mask")
-        for row, wanted in enumerate(example.targets):
+        for row, target_count in enumerate(example.targets):
             if float(weights[row].detach().max()) > 1.0 - _MARGIN:
                 raise Undecided
-            blind = [token for token in range(wanted) if not bool((mask[row, token] != 0).any())]
+            blind = [token for token in range(target_count) if not bool((mask[row, token] != 0).any())]
             if blind:
                 raise Violation(
-                    f"tokens {blind} of the {wanted} of utterance {row} see no frame;"
+                    f"tokens {blind} of the {target_count} of utterance {row} see no frame;"
                     f" it is {example.frames[row]} frames long, the longest {max(example.frames)}, and its weights add"
                     f" up to {float(weights[row].detach().double().sum()):.9f}"
                 )
@@ -129,14 +133,14 @@ def _sees_frames(example: Example, done: ForwardPass) -> None:
 def _one_target(example: Example, _tested: ModelUnderTest) -> None:
     network = build(example)
     for batch in batches(example, _MANY_TRIES):
-        done = forward(network, batch, example.seed)
-        if not bool(done.loss.isfinite().all()):
-            raise Violation(f"the loss is {done.value}")
+        forward_pass = forward(network, batch, example.seed)
+        if not bool(forward_pass.loss.isfinite().all()):
+            raise Violation(f"the loss is {forward_pass.value}")
 
 
-def _check_equal(what: str, found: Any, wanted: Any) -> None:
-    if found != wanted:
-        raise Violation(f"{what}: {found}, expected {wanted}")
+def _check_equal(subject: str, actual: Any, expected: Any) -> None:
+    if actual != expected:
+        raise Violation(f"{subject}: {actual}, expected {expected}")
 
 
 LENGTHS_AGREE = Property(

@@ -40,16 +40,18 @@ def definition(scores: Any, targets: Any, *, smoothing: float, by_token: bool) -
     import torch
 
     classes = scores.shape[-1]
-    there = targets != PADDING
-    wanted = torch.full(scores.shape, smoothing / (classes - 1), dtype=torch.float64)
-    wanted.scatter_(2, targets.masked_fill(~there, 0).unsqueeze(2), 1.0 - smoothing)
+    is_token = targets != PADDING
+    distribution = torch.full(scores.shape, smoothing / (classes - 1), dtype=torch.float64)
+    distribution.scatter_(2, targets.masked_fill(~is_token, 0).unsqueeze(2), 1.0 - smoothing)
     log_p = torch.log_softmax(scores.double(), dim=2)
-    terms = torch.xlogy(wanted, wanted) - wanted * log_p
-    denominator = int(there.sum()) if by_token else scores.shape[0]
-    loss = (terms.sum(2) * there).sum() / denominator
+    terms = torch.xlogy(distribution, distribution) - distribution * log_p
+    denominator = int(is_token.sum()) if by_token else scores.shape[0]
+    loss = (terms.sum(2) * is_token).sum() / denominator
     largest = scores.detach().abs().max().double()
-    sizes = (wanted * (log_p.detach().abs() + largest)).sum(2) + torch.xlogy(wanted, wanted).abs().sum(2)
-    return loss, float((sizes * there).sum() / denominator)
+    sizes = (distribution * (log_p.detach().abs() + largest)).sum(2) + torch.xlogy(
+        distribution, distribution
+    ).abs().sum(2)
+    return loss, float((sizes * is_token).sum() / denominator)
 
 
 def by_cross_entropy(scores: Any, targets: Any, *, smoothing: float, by_token: bool) -> Any:
@@ -92,10 +94,10 @@ def scores_and_targets(example: Example) -> tuple[Any, Any]:
 
 def label_smoothing_losses(example: Example) -> list[Any]:
     """The label-smoothing losses of the example's model, built as the model builds them."""
-    found = [module for _, module in model.losses(build(example)) if type(module).__name__ == "LabelSmoothingLoss"]
-    if not found:
+    losses = [module for _, module in model.losses(build(example)) if type(module).__name__ == "LabelSmoothingLoss"]
+    if not losses:
         raise Violation("the model has no label-smoothing loss")
-    return found
+    return losses
 
 
 def _loss_is_its_definition(example: Example, _tested: ModelUnderTest) -> None:
@@ -105,12 +107,12 @@ def _loss_is_its_definition(example: Example, _tested: ModelUnderTest) -> None:
     settings = {"smoothing": conf["lsm_weight"], "by_token": conf["length_normalized_loss"]}
     for criterion in label_smoothing_losses(example):
         scores, targets = scores_and_targets(example)
-        found = criterion(scores, targets)
-        (slope,) = torch.autograd.grad(found, scores)
-        wanted, size = definition(scores, targets, **settings)
-        (wanted_slope,) = torch.autograd.grad(wanted, scores)
-        loss, torchs = float(found.detach()), float(by_cross_entropy(scores.detach(), targets, **settings))
-        for name, value in (("its definition", float(wanted.detach())), ("torch's cross_entropy", torchs)):
+        loss_tensor = criterion(scores, targets)
+        (slope,) = torch.autograd.grad(loss_tensor, scores)
+        expected_loss, size = definition(scores, targets, **settings)
+        (wanted_slope,) = torch.autograd.grad(expected_loss, scores)
+        loss, torchs = float(loss_tensor.detach()), float(by_cross_entropy(scores.detach(), targets, **settings))
+        for name, value in (("its definition", float(expected_loss.detach())), ("torch's cross_entropy", torchs)):
             if not abs(loss - value) <= ROUNDING * size:
                 raise Violation(f"the label-smoothing loss is {loss:.9g}, {name} gives {value:.9g}")
         # Each entry of the gradient is a difference of two probabilities, divided as the loss is.
@@ -125,8 +127,8 @@ def _padding_is_left_out_of_the_loss(example: Example, _tested: ModelUnderTest) 
 
     for criterion in label_smoothing_losses(example):
         scores, targets = scores_and_targets(example)
-        found = criterion(scores, targets)
-        (slope,) = torch.autograd.grad(found, scores)
+        loss = criterion(scores, targets)
+        (slope,) = torch.autograd.grad(loss, scores)
         padding = targets == PADDING
         if bool((slope[padding] != 0).any()):
             raise Violation(f"padding has a gradient of up to {float(slope[padding].abs().max()):.3g}")
@@ -134,7 +136,7 @@ def _padding_is_left_out_of_the_loss(example: Example, _tested: ModelUnderTest) 
         other[padding] = example.options["garbage"]
         more = torch.nn.functional.pad(other, (0, 0, 0, 2), value=example.options["garbage"]).requires_grad_()
         longer = criterion(more, torch.nn.functional.pad(targets, (0, 2), value=PADDING))
-        check_equal("the loss with other scores and more padding", float(found.detach()), float(longer.detach()))
+        check_equal("the loss with other scores and more padding", float(loss.detach()), float(longer.detach()))
         (longer_slope,) = torch.autograd.grad(longer, more)
         length = targets.shape[1]
         difference = float((longer_slope[:, :length] - slope).abs().max())
@@ -148,57 +150,62 @@ def _classes_fit(example: Example, _tested: ModelUnderTest) -> None:
         _expect(f"{name} is built for", module.size, classes, "classes")
     for name, layer in model.projections(network):
         _expect(f"{name} outputs", layer.out_features, classes, "scores")
-    seen = forward(network, make_batch(example), example.seed).seen
-    if not seen.losses:
+    observed = forward(network, make_batch(example), example.seed).seen
+    if not observed.losses:
         raise Violation("the forward pass called no classification loss")
-    for name, scores, targets in seen.losses:
+    for name, scores, targets in observed.losses:
         _expect(f"{name} received", scores.shape[-1], classes, "scores a position")
         _expect(f"{name} received scores of", scores.shape[1], targets.shape[1], "positions")
-    for width, *_ in seen.ctc:
+    for width, *_ in observed.ctc:
         _expect("the CTC loss received", width, classes, "scores a frame")
     for name, _ in model.projections(network):
-        outputs = seen.scores[name]
+        outputs = observed.scores[name]
         if not outputs:
             raise Violation(f"the forward pass never called {name}")
         for output in outputs:
             _expect(f"{name} gave", output.shape[-1], classes, "scores")
     # If hidden size and vocabulary are equal, hidden states are as wide as scores.
-    entered = [scores for name, scores, _ in seen.losses if name == "criterion_att"]
-    given = seen.scores.get("decoder.output_layer", [])
+    entered = [scores for name, scores, _ in observed.losses if name == "criterion_att"]
+    outputs_of_layer = observed.scores.get("decoder.output_layer", [])
     for scores in entered:
-        if given and not any(scores.shape == output.shape and bool((scores == output).all()) for output in given):
+        if outputs_of_layer and not any(
+            scores.shape == output.shape and bool((scores == output).all()) for output in outputs_of_layer
+        ):
             raise Violation("the input of criterion_att is not the output of decoder.output_layer")
     passes = 1 + (example.conf.get("sampling_ratio", 0.0) > 0.0)
-    _expect("decoder.output_layer was called", len(given), passes, "times")
+    _expect("decoder.output_layer was called", len(outputs_of_layer), passes, "times")
 
 
-def _expect(subject: str, found: int, wanted: int, what: str) -> None:
-    if found != wanted:
-        raise Violation(f"{subject} {found} {what}, expected {wanted}")
+def _expect(subject: str, actual: int, expected: int, unit: str) -> None:
+    if actual != expected:
+        raise Violation(f"{subject} {actual} {unit}, expected {expected}")
 
 
 def _parts_add_up(example: Example, _tested: ModelUnderTest) -> None:
     import torch
 
     network, conf = build(example), example.conf
-    done = forward(network, make_batch(example), example.seed)
-    ((_, scores, targets),) = [entry for entry in done.seen.losses if entry[0] == "criterion_att"]
+    forward_pass = forward(network, make_batch(example), example.seed)
+    ((_, scores, targets),) = [entry for entry in forward_pass.seen.losses if entry[0] == "criterion_att"]
     by_token = conf["length_normalized_loss"]
     attention = float(definition(scores.detach(), targets, smoothing=conf["lsm_weight"], by_token=by_token)[0])
-    check_equal("the attention loss and its definition", done.part("loss_att"), attention, tolerance=1e-4)
-    counts = done.seen.predictor[1].detach().double()
-    wanted = torch.tensor(example.targets, dtype=torch.float64)
-    length = float((counts - wanted).abs().sum()) / (sum(example.targets) if by_token else len(example.targets))
+    check_equal("the attention loss and its definition", forward_pass.part("loss_att"), attention, tolerance=1e-4)
+    counts = forward_pass.seen.predictor[1].detach().double()
+    token_counts = torch.tensor(example.targets, dtype=torch.float64)
+    length = float((counts - token_counts).abs().sum()) / (sum(example.targets) if by_token else len(example.targets))
     check_equal(
-        "the predictor's loss and the mean of |tokens - predicted|", done.part("loss_pre"), length, tolerance=1e-4
+        "the predictor's loss and the mean of |tokens - predicted|",
+        forward_pass.part("loss_pre"),
+        length,
+        tolerance=1e-4,
     )
     share = conf.get("ctc_weight", 0.0)
     total = (1 - share) * attention + conf["predictor_weight"] * length
     if share:
-        ctc = _ctc(example, done.seen.scores["ctc.ctc_lo"][0].detach())
-        check_equal("the CTC loss and torch's of the same scores", done.part("loss_ctc"), ctc, tolerance=1e-4)
+        ctc = _ctc(example, forward_pass.seen.scores["ctc.ctc_lo"][0].detach())
+        check_equal("the CTC loss and torch's of the same scores", forward_pass.part("loss_ctc"), ctc, tolerance=1e-4)
         total += share * ctc
-    check_equal("the loss and the weighted sum of its parts", done.value, total, tolerance=1e-4)
+    check_equal("the loss and the weighted sum of its parts", forward_pass.value, total, tolerance=1e-4)
 
 
 def _ctc(example: Example, scores: Any) -> float:

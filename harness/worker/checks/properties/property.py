@@ -101,41 +101,41 @@ TOLERANCE = 1e-5
 """Relative to the value or to 1, whichever is larger."""
 
 
-def check_equal(what: str, one: float | None, other: float | None, *, tolerance: float = TOLERANCE) -> None:
+def check_equal(subject: str, first: float | None, second: float | None, *, tolerance: float = TOLERANCE) -> None:
     """Compare two values; two missing ones are equal.
 
     Raises:
         Violation: they differ by more than the tolerance, only one exists, or one is not finite.
     """
-    if one is None and other is None:
+    if first is None and second is None:
         return
-    if one is None or other is None:
-        raise Violation(f"{what}: {one} and {other}")
-    if not (math.isfinite(one) and math.isfinite(other)):
-        raise Violation(f"{what}: {one:.9g} and {other:.9g}, not finite")
-    if abs(one - other) > tolerance * max(1.0, abs(one), abs(other)):
-        raise Violation(f"{what}: {one:.9g} and {other:.9g}, {abs(one - other):.3g} apart")
+    if first is None or second is None:
+        raise Violation(f"{subject}: {first} and {second}")
+    if not (math.isfinite(first) and math.isfinite(second)):
+        raise Violation(f"{subject}: {first:.9g} and {second:.9g}, not finite")
+    if abs(first - second) > tolerance * max(1.0, abs(first), abs(second)):
+        raise Violation(f"{subject}: {first:.9g} and {second:.9g}, {abs(first - second):.3g} apart")
 
 
-def check_equal_gradients(what: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+def check_equal_gradients(subject: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     """Compare the gradients of all parameters, relative to the largest of them.
 
     Raises:
         Violation: names the parameter with the largest difference.
     """
-    if one.keys() != other.keys():
-        names = sorted(one.keys() ^ other.keys())
-        raise Violation(f"{what}: only one of the two has a gradient of {', '.join(names[:4])}")
-    size = max((float(gradient.abs().max()) for gradient in one.values() if gradient.numel()), default=0.0)
+    if first.keys() != second.keys():
+        names = sorted(first.keys() ^ second.keys())
+        raise Violation(f"{subject}: only one of the two has a gradient of {', '.join(names[:4])}")
+    size = max((float(gradient.abs().max()) for gradient in first.values() if gradient.numel()), default=0.0)
     worst, distance = "", 0.0
-    for name, gradient in one.items():
-        if not bool(gradient.isfinite().all() and other[name].isfinite().all()):
-            raise Violation(f"{what}: the gradient of {name} is not finite")
-        difference = float((gradient - other[name]).abs().max()) if gradient.numel() else 0.0
+    for name, gradient in first.items():
+        if not bool(gradient.isfinite().all() and second[name].isfinite().all()):
+            raise Violation(f"{subject}: the gradient of {name} is not finite")
+        difference = float((gradient - second[name]).abs().max()) if gradient.numel() else 0.0
         if difference > distance:
             worst, distance = name, difference
     # A gradient sums many products, so its rounding is relative to the largest one, not to its own size.
     if distance > TOLERANCE * max(1.0, size):
         raise Violation(
-            f"{what}: the gradients of {worst} are {distance:.3g} apart, the largest gradient is {size:.3g}"
+            f"{subject}: the gradients of {worst} are {distance:.3g} apart, the largest gradient is {size:.3g}"
         )

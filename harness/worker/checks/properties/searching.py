@@ -129,7 +129,7 @@ def search(
         is_over: Whether the time limit is reached; then no further example starts, and the findings are `stopped`
             unless an example has failed.
     """
-    begun = time.process_time()
+    started = time.process_time()
     run = _Search(prop=prop, tested=tested, is_over=is_over)
     with contextlib.suppress(_SearchOver):
         if prop.at_own_dimensions:
@@ -147,7 +147,7 @@ def search(
         examples=run.examples,
         planned=examples,
         stopped=run.stopped,
-        seconds=time.process_time() - begun,
+        seconds=time.process_time() - started,
         counterexample=run.found.text if run.found else "",
         labels=run.labels,
     )
@@ -155,7 +155,7 @@ def search(
 
 def replay(prop: Property, tested: ModelUnderTest, text: str) -> Findings | None:
     """Evaluate a saved counter-example; None if it does not fail any more, or cannot be read."""
-    begun = time.process_time()
+    started = time.process_time()
     try:
         example = Example.parse(text)
     except ValueError:
@@ -169,7 +169,7 @@ def replay(prop: Property, tested: ModelUnderTest, text: str) -> Findings | None
         message=str(verdict),
         examples=1,
         planned=1,
-        seconds=time.process_time() - begun,
+        seconds=time.process_time() - started,
         counterexample=text,
         labels=tuple(getattr(verdict, "labels", ())),
     )
@@ -200,8 +200,8 @@ def _draw(run: _Search, examples: int, seed: int) -> None:
         suppress_health_check=list(hypothesis.HealthCheck),
     )
     seeded: Any = hypothesis.seed
-    given: Any = hypothesis.given
-    wrapped: Any = given(strategy(run.tested.base, run.prop.spec))(trial)
+    with_examples: Any = hypothesis.given
+    wrapped: Any = with_examples(strategy(run.tested.base, run.prop.spec))(trial)
     try:
         seeded(seed)(settings(wrapped))()
     except (Violation, hypothesis.errors.Unsatisfiable, hypothesis.errors.FlakyFailure):

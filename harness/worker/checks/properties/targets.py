@@ -37,10 +37,10 @@ def _outside(example: Example, _tested: ModelUnderTest) -> None:
         network, batch = build(example), make_batch(example)
         batch["text"][0, example.tokens[0] - 1] = label
         try:
-            done = forward(network, batch, example.seed)
+            forward_pass = forward(network, batch, example.seed)
         except (IndexError, RuntimeError, ValueError, AssertionError):
             continue
-        accepted.append((label, done.value))
+        accepted.append((label, forward_pass.value))
     if accepted:
         described = ", ".join(f"{label} (loss {loss:.4g})" for label, loss in accepted)
         raise LabelsAccepted(
@@ -58,20 +58,20 @@ LABELS_OUTSIDE = Property(
 
 def _sampler_share(example: Example, _tested: ModelUnderTest) -> None:
     network, batch = build(example), make_batch(example)
-    seen = forward(network, batch, example.seed).seen
+    observed = forward(network, batch, example.seed).seen
     ratio = example.conf["sampling_ratio"]
-    predicted = seen.predictor[0].detach()
+    predicted = observed.predictor[0].detach()
     if predicted.shape[1] < max(example.targets):
         # One embedding would silently be broadcast to two positions.
         raise TooFewEmbeddings(f"the predictor gives {predicted.shape[1]} embeddings for {max(example.targets)} tokens")
     _check_same_embeddings(
-        seen.decoder[0][0][2], predicted, example, "the first pass does not receive the predictor's embeddings"
+        observed.decoder[0][0][2], predicted, example, "the first pass does not receive the predictor's embeddings"
     )
     if not ratio:
         return
     targets = wanted_targets(example, batch["text"])
-    guesses = seen.scores["decoder.output_layer"][0].argmax(-1)
-    shown, embedded = seen.decoder[-1][0][2].detach(), network.decoder.embed(targets.clamp(min=0)).detach()
+    guesses = observed.scores["decoder.output_layer"][0].argmax(-1)
+    shown, embedded = observed.decoder[-1][0][2].detach(), network.decoder.embed(targets.clamp(min=0)).detach()
     for row, count in enumerate(example.targets):
         missed = int((guesses[row, :count] != targets[row, :count]).sum())
         places = [int(bool((shown[row, place] != predicted[row, place]).any())) for place in range(count)]
@@ -87,9 +87,9 @@ def _sampler_share(example: Example, _tested: ModelUnderTest) -> None:
                 )
 
 
-def _check_same_embeddings(given: Any, wanted: Any, example: Example, message: str) -> None:
+def _check_same_embeddings(received: Any, expected: Any, example: Example, message: str) -> None:
     for row, count in enumerate(example.targets):
-        if bool((given[row, :count].detach() != wanted[row, :count]).any()):
+        if bool((received[row, :count].detach() != expected[row, :count]).any()):
             raise Violation(message)
 
 
@@ -110,9 +110,9 @@ def wanted_targets(example: Example, text: Any) -> Any:
     """Token ids `[batch, tokens]` of the attention loss: the text, and with a predictor bias the end of sentence."""
     import torch
 
-    wanted = torch.full((len(example.targets), max(example.targets)), PADDING)
+    targets_by_row = torch.full((len(example.targets), max(example.targets)), PADDING)
     for row, (tokens, targets) in enumerate(zip(example.tokens, example.targets, strict=True)):
-        wanted[row, :tokens] = text[row, :tokens]
+        targets_by_row[row, :tokens] = text[row, :tokens]
         if targets > tokens:
-            wanted[row, tokens] = example.conf.get("eos", _EOS)
-    return wanted
+            targets_by_row[row, tokens] = example.conf.get("eos", _EOS)
+    return targets_by_row

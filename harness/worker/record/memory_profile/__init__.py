@@ -29,41 +29,45 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
     """A training step with each batch; `harness.performance.prediction.recording` reads the evidence `footprint`."""
     import torch
 
-    wanted = request["footprint"]
-    if missing := _missing_precision(request, wanted["precision"]):
+    options_of_profile = request["footprint"]
+    if missing := _missing_precision(request, options_of_profile["precision"]):
         return {"status": "skipped", "reason": missing}
-    full = model_at_full_depth(wanted["full_folder"], request["seed"])
+    full = model_at_full_depth(options_of_profile["full_folder"], request["seed"])
     network, config = model.build(request["model_folder"], "cpu", request["seed"])
     # AutoModel sets its own number.
-    torch.set_num_threads(wanted["threads"])
+    torch.set_num_threads(options_of_profile["threads"])
     network.train()
     stacks = block_stacks(network, full)
     batches = []
-    for size in wanted["batches"]:
-        contract = {**request["contract"], "frames": [wanted["frames"]] * size, "tokens": [wanted["tokens"]] * size}
+    for size in options_of_profile["batches"]:
+        contract = {
+            **request["contract"],
+            "frames": [options_of_profile["frames"]] * size,
+            "tokens": [options_of_profile["tokens"]] * size,
+        }
         batches.append(make_batch(config["input_size"], request["vocab_size"], request["seed"], "cpu", contract))
-    stepping = StepProfiler(network, tuple(stacks), wanted["precision"])
+    stepping = StepProfiler(network, tuple(stacks), options_of_profile["precision"])
     model.seed_everything(request["seed"])
     steps = stepping.steps(batches)
-    found = {
+    footprint = {
         "schema": 1,
         "parameters": tensor_sizes(full.named_parameters()),
         "buffers": tensor_sizes(full.named_buffers()),
         "without_gradient": sorted(stepping.without_gradient),
         "stacks": {name: list(lengths) for name, lengths in stacks.items()},
-        "batches": list(wanted["batches"]),
+        "batches": list(options_of_profile["batches"]),
         "before": steps[0],
         "steps": steps[1:],
     }
-    return {"status": "passed", "reason": "", "evidence": {"footprint": found}}
+    return {"status": "passed", "reason": "", "evidence": {"footprint": footprint}}
 
 
-def _missing_precision(request: Mapping[str, Any], wanted: str) -> str:
+def _missing_precision(request: Mapping[str, Any], precision: str) -> str:
     """Why the release's native trainer lacks this precision; empty if it has it."""
     release = request["release"]
     entry = options.trainer_options(release["install_dir"], release["version"], "train_ds").native_entry
-    overrides = options.precision_overrides(release["install_dir"], entry, wanted)
-    return options.missing_precision(entry, wanted) if overrides is None else ""
+    overrides = options.precision_overrides(release["install_dir"], entry, precision)
+    return options.missing_precision(entry, precision) if overrides is None else ""
 
 
 def model_at_full_depth(folder: str, seed: int) -> Any:
@@ -81,14 +85,16 @@ def without_initial_values() -> Iterator[None]:
     """Make the functions of `torch.nn.init` leave tensors unchanged."""
     import torch
 
-    functions = {name: one for name, one in vars(torch.nn.init).items() if name.endswith("_") and callable(one)}
+    functions = {
+        name: function for name, function in vars(torch.nn.init).items() if name.endswith("_") and callable(function)
+    }
     for name in functions:
         setattr(torch.nn.init, name, _left)
     try:
         yield
     finally:
-        for name, one in functions.items():
-            setattr(torch.nn.init, name, one)
+        for name, function in functions.items():
+            setattr(torch.nn.init, name, function)
 
 
 def _left(tensor: Any, *_args: Any, **_kwargs: Any) -> Any:
@@ -97,7 +103,7 @@ def _left(tensor: Any, *_args: Any, **_kwargs: Any) -> Any:
 
 def tensor_sizes(named: Iterable[tuple[str, Any]]) -> list[list[Any]]:
     """Name, bytes, and whether it is trained, in the model's order."""
-    return [[name, one.numel() * one.element_size(), bool(one.requires_grad)] for name, one in named]
+    return [[name, tensor.numel() * tensor.element_size(), bool(tensor.requires_grad)] for name, tensor in named]
 
 
 def block_stacks(network: Any, larger: Any) -> dict[str, tuple[int, int]]:
@@ -111,8 +117,12 @@ def _stacks(network: Any) -> dict[str, int]:
     import torch
 
     kinds = (torch.nn.Sequential, torch.nn.ModuleList)
-    found: dict[str, int] = {}
+    lengths: dict[str, int] = {}
     for name, module in network.named_modules():
-        if isinstance(module, kinds) and len(module) and not any(model.has_prefix(name, [one]) for one in found):
-            found[name] = len(module)
-    return found
+        if (
+            isinstance(module, kinds)
+            and len(module)
+            and not any(model.has_prefix(name, [prefix]) for prefix in lengths)
+        ):
+            lengths[name] = len(module)
+    return lengths

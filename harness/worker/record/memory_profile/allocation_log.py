@@ -85,8 +85,8 @@ class AllocationLog:
     def record_all(self, result: Any) -> None:
         """Record the allocations in an operation's result."""
         if isinstance(result, list | tuple):
-            for one in result:
-                self.record_all(one)
+            for item in result:
+                self.record_all(item)
         elif hasattr(result, "untyped_storage") and str(result.layout) == "torch.strided":
             self.record(result)
 
@@ -115,18 +115,18 @@ def computed(func: Any, args: Any, kwargs: Any) -> Any:
     Most processors multiply half-precision numbers many times slower; only the sizes of the results matter here.
     """
     name = func.overloadpacket.__name__
-    if name not in _MULTIPLYING or not any(_is_half(one) for one in args):
+    if name not in _MULTIPLYING or not any(_is_half(argument) for argument in args):
         return func(*args, **kwargs)
-    kind = next(one.dtype for one in args if _is_half(one))
-    result = func(*(one.float() if _is_half(one) else one for one in args), **kwargs)
-    return _each(result, lambda one: one.to(kind))
+    kind = next(argument.dtype for argument in args if _is_half(argument))
+    result = func(*(argument.float() if _is_half(argument) else argument for argument in args), **kwargs)
+    return _map_tensors(result, lambda tensor: tensor.to(kind))
 
 
 def _is_half(value: Any) -> bool:
     return str(getattr(value, "dtype", "")) in _HALVES
 
 
-def _each(result: Any, change: Callable[[Any], Any]) -> Any:
+def _map_tensors(result: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(result, list | tuple):
-        return type(result)(_each(one, change) for one in result)
+        return type(result)(_map_tensors(item, change) for item in result)
     return change(result) if hasattr(result, "dtype") else result

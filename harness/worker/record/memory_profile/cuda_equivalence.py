@@ -55,8 +55,8 @@ def _dropout(func: Any, args: Any, kwargs: Any) -> Any:
             return torch.native_dropout(values, p, True)[0]
         return func(*args, **kwargs)
 
-    given = {("values" if key == "input" else key): value for key, value in kwargs.items()}
-    return bound(*args, **given)
+    renamed = {("values" if key == "input" else key): value for key, value in kwargs.items()}
+    return bound(*args, **renamed)
 
 
 def _widened(value: Any) -> Any:

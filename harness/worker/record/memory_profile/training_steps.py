@@ -42,7 +42,7 @@ class StepProfiler:
 
         network, log = self._network, self._log
         log.exclude([*network.parameters(), *network.buffers()])
-        given: dict[str, Any] = {}
+        device_batch: dict[str, Any] = {}
         outcome: Any = None
         with self._marked(), longest_chunks(network), log:
             for number, batch in enumerate([batches[0], *batches]):
@@ -50,14 +50,14 @@ class StepProfiler:
                 log.begin_step()
                 log.begin_section("load")
                 # The loader's loop drops the previous batch, then the next one is copied to the device.
-                given.clear()
-                given.update({name: tensor.clone() for name, tensor in batch.items()})
+                device_batch.clear()
+                device_batch.update({name: tensor.clone() for name, tensor in batch.items()})
                 log.begin_section("forward")
                 if number == 0:
                     with torch.no_grad():
-                        outcome = self._forward(given)
+                        outcome = self._forward(device_batch)
                     continue
-                outcome = self._forward(given)
+                outcome = self._forward(device_batch)
                 log.begin_section("backward")
                 outcome[0].sum().backward()
                 log.begin_section("update")
@@ -74,9 +74,9 @@ class StepProfiler:
     def _drop_gradients(self) -> None:
         """As `optimizer.zero_grad(set_to_none=True)`."""
         named = dict(self._network.named_parameters())
-        self.without_gradient = {name for name, one in named.items() if one.grad is None}
-        for one in named.values():
-            one.grad = None
+        self.without_gradient = {name for name, parameter in named.items() if parameter.grad is None}
+        for parameter in named.values():
+            parameter.grad = None
 
     @contextlib.contextmanager
     def _marked(self) -> Iterator[None]:

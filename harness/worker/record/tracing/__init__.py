@@ -29,10 +29,10 @@ def run_traced(request: Mapping[str, Any], answering: Answering) -> dict[str, An
     """The check's result with the recording in its evidence; an exception is recorded as the result's failure."""
     trace_options = request["trace"]
     install_dir = request["release"]["install_dir"]
-    kept = Path.cwd() / "trace.json"
+    trace_file = Path.cwd() / "trace.json"
     recorder = CallRecorder(install_dir, request.get("model_class", ""), trace_options.get("passes", [0]))
     # A training in a child is recorded there and saved to a file.
-    children.before_exit.append(lambda: _keep(kept, recorder))
+    children.before_exit.append(lambda: _keep(trace_file, recorder))
     recorder.start()
     try:
         result = answering(request)
@@ -46,7 +46,7 @@ def run_traced(request: Mapping[str, Any], answering: Answering) -> dict[str, An
         children.before_exit.clear()
     for network in model.constructed:
         recorder.note_structure(network)
-    recording = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else recorder.to_dict()
+    recording = json.loads(trace_file.read_text(encoding="utf-8")) if trace_file.exists() else recorder.to_dict()
     return {**result, "evidence": {**result.get("evidence", {}), "trace": recording}}
 
 

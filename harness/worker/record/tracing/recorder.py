@@ -100,7 +100,7 @@ class CallRecorder:
             "model": self._model_class,
             "modules": self._modules,
             "built": self._built,
-            "passes": [one.to_dict() for one in self._passes],
+            "passes": [recorded.to_dict() for recorded in self._passes],
             "functions": [
                 {**place, "times": times}
                 for code, times in self._executed.items()
@@ -115,11 +115,11 @@ class CallRecorder:
 
     def note_gradients(self) -> None:
         """Record the gradients of the last recorded pass, once, if there are any."""
-        done = [one for one in self._passes if one.whole and one.training]
-        if self.network is None or not done or done[-1].gradients or done[-1].raised:
+        complete = [recorded for recorded in self._passes if recorded.whole and recorded.training]
+        if self.network is None or not complete or complete[-1].gradients or complete[-1].raised:
             return
         if any(parameter.grad is not None for parameter in self.network.parameters()):
-            done[-1].gradients = networks.gradients(self.network)
+            complete[-1].gradients = networks.gradients(self.network)
 
     def _stepping(self, _optimizer: Any, _args: Any, _kwargs: Any) -> None:
         if self._count - 1 in self._wanted:
@@ -148,38 +148,38 @@ class CallRecorder:
 
         training = bool(module.training and torch.is_grad_enabled())
         number = self._count if training else -1
-        one = RecordedPass(number=number, whole=training and number in self._wanted, training=training)
+        recorded = RecordedPass(number=number, whole=training and number in self._wanted, training=training)
         self._busy = True
         self.note_structure(module)
-        self._names = {id(each): name for name, each in module.named_modules()}
-        if one.whole:
-            one.weights = networks.weights(module)
+        self._names = {id(submodule): name for name, submodule in module.named_modules()}
+        if recorded.whole:
+            recorded.weights = networks.weights(module)
         self._busy = False
         self._count += training
-        self._current = one
-        index = self._begin_module(one, module, args, kwargs)
+        self._current = recorded
+        index = self._begin_module(recorded, module, args, kwargs)
         try:
             output = original(module, *args, **kwargs)
         except BaseException as error:
-            one.raised = type(error).__name__
+            recorded.raised = type(error).__name__
             if index is not None:
-                self._end(one, index, raised=one.raised)
-            self._mark(one, error.__traceback__)
-            self._passes.append(one)
+                self._end(recorded, index, raised=recorded.raised)
+            self._mark(recorded, error.__traceback__)
+            self._passes.append(recorded)
             raise
         else:
             if index is not None:
-                self._end(one, index, output=output)
-            if one.whole:
-                self._passes.append(one)
+                self._end(recorded, index, output=output)
+            if recorded.whole:
+                self._passes.append(recorded)
             return output
         finally:
             self._current = None
 
     def _begin_module(
-        self, one: RecordedPass, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, recorded: RecordedPass, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> int | None:
-        if len(one.calls) >= MOST_CALLS:
+        if len(recorded.calls) >= MOST_CALLS:
             return None
         self._busy = True
         try:
@@ -191,12 +191,12 @@ class CallRecorder:
                 "class": kind.__name__,
                 **(self._places.of_class(kind) or {"file": "", "line": 0, "function": f"{kind.__name__}.forward"}),
                 "caller": self._places.call(sys._getframe(1)),
-                "arguments": self._arguments(arguments, whole=one.whole),
+                "arguments": self._arguments(arguments, whole=recorded.whole),
                 "binding_error": problem,
-                "drawn": _drawn() if one.whole else "",
+                "drawn": _drawn() if recorded.whole else "",
             }
             self._expected = module
-            return self._add(one, record)
+            return self._add(recorded, record)
         finally:
             self._busy = False
 
@@ -206,21 +206,26 @@ class CallRecorder:
             for parameter, how, value in arguments
         ]
 
-    def _add(self, one: RecordedPass, record: dict[str, Any]) -> int:
-        record |= {"parent": one.open[-1] if one.open else None, "ended": False, "raised": None, "output": None}
-        one.calls.append(record)
-        one.open.append(len(one.calls) - 1)
-        return len(one.calls) - 1
+    def _add(self, recorded: RecordedPass, record: dict[str, Any]) -> int:
+        record |= {
+            "parent": recorded.open[-1] if recorded.open else None,
+            "ended": False,
+            "raised": None,
+            "output": None,
+        }
+        recorded.calls.append(record)
+        recorded.open.append(len(recorded.calls) - 1)
+        return len(recorded.calls) - 1
 
-    def _end(self, one: RecordedPass, index: int, *, output: Any = None, raised: str | None = None) -> None:
-        while one.open and one.open[-1] >= index:
-            one.open.pop()
-        record = one.calls[index]
+    def _end(self, recorded: RecordedPass, index: int, *, output: Any = None, raised: str | None = None) -> None:
+        while recorded.open and recorded.open[-1] >= index:
+            recorded.open.pop()
+        record = recorded.calls[index]
         if raised:
             record["raised"] = raised
             return
         self._busy = True
-        record["ended"], record["output"] = True, summary(output, whole=one.whole)
+        record["ended"], record["output"] = True, summary(output, whole=recorded.whole)
         self._busy = False
 
     # --- functions ----------------------------------------------------------------------------------------------
@@ -241,14 +246,14 @@ class CallRecorder:
         elif self._current is not None:
             self._function_ends(self._current, frame, argument)
 
-    def _begin_function(self, one: RecordedPass, frame: FrameType, place: dict[str, Any]) -> None:
+    def _begin_function(self, recorded: RecordedPass, frame: FrameType, place: dict[str, Any]) -> None:
         code, expected = frame.f_code, self._expected
         if expected is not None and code.co_name == "forward":
             self._expected = None
             if frame.f_locals.get(code.co_varnames[0] if code.co_varnames else "") is expected:
                 return
-        one.times[code] += 1
-        if one.times[code] > MOST_OF_A_FUNCTION or len(one.calls) >= MOST_CALLS:
+        recorded.times[code] += 1
+        if recorded.times[code] > MOST_OF_A_FUNCTION or len(recorded.calls) >= MOST_CALLS:
             return
         self._busy = True
         record = {
@@ -257,24 +262,24 @@ class CallRecorder:
             "class": "",
             **{key: place[key] for key in ("file", "line", "function")},
             "caller": self._places.call(frame.f_back),
-            "arguments": self._arguments(_locals(frame), whole=one.whole),
+            "arguments": self._arguments(_locals(frame), whole=recorded.whole),
             "binding_error": "",
-            "drawn": _drawn() if one.whole else "",
+            "drawn": _drawn() if recorded.whole else "",
         }
-        one.frames[id(frame)] = (code, self._add(one, record))
+        recorded.frames[id(frame)] = (code, self._add(recorded, record))
         self._busy = False
 
-    def _function_ends(self, one: RecordedPass, frame: FrameType, result: Any) -> None:
-        code, index = one.frames.get(id(frame), (None, -1))
-        if code is frame.f_code and index in one.open:
-            self._end(one, index, output=result)
+    def _function_ends(self, recorded: RecordedPass, frame: FrameType, result: Any) -> None:
+        code, index = recorded.frames.get(id(frame), (None, -1))
+        if code is frame.f_code and index in recorded.open:
+            self._end(recorded, index, output=result)
 
-    def _mark(self, one: RecordedPass, trace: TracebackType | None) -> None:
+    def _mark(self, recorded: RecordedPass, trace: TracebackType | None) -> None:
         """Mark calls that an exception passed through: the profiling hook sees them return None."""
         while trace is not None:
-            code, index = one.frames.get(id(trace.tb_frame), (None, -1))
+            code, index = recorded.frames.get(id(trace.tb_frame), (None, -1))
             if code is trace.tb_frame.f_code:
-                one.calls[index] |= {"ended": False, "output": None, "raised": one.raised}
+                recorded.calls[index] |= {"ended": False, "output": None, "raised": recorded.raised}
             trace = trace.tb_next
 
     def _building_begins(self, frame: FrameType, place: dict[str, Any]) -> None:
@@ -298,14 +303,14 @@ def _locals(frame: FrameType) -> list[tuple[str, str, Any]]:
     count = code.co_argcount + code.co_kwonlyargcount
     names = list(code.co_varnames[:count])
     values = frame.f_locals
-    found = [(name, "", values[name]) for name in names if name in values and name not in ("self", "cls")]
-    rest = list(code.co_varnames[count:])
-    if code.co_flags & 0x04 and rest:
-        name = rest.pop(0)
-        found += [(f"*{name}[{place}]", "", value) for place, value in enumerate(values.get(name, ()))]
-    if code.co_flags & 0x08 and rest:
-        found += [(key, f"**{rest[0]}", value) for key, value in values.get(rest[0], {}).items()]
-    return found
+    arguments = [(name, "", values[name]) for name in names if name in values and name not in ("self", "cls")]
+    further_names = list(code.co_varnames[count:])
+    if code.co_flags & 0x04 and further_names:
+        name = further_names.pop(0)
+        arguments += [(f"*{name}[{place}]", "", value) for place, value in enumerate(values.get(name, ()))]
+    if code.co_flags & 0x08 and further_names:
+        arguments += [(key, f"**{further_names[0]}", value) for key, value in values.get(further_names[0], {}).items()]
+    return arguments
 
 
 def _drawn() -> str:

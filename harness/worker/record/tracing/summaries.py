@@ -30,8 +30,8 @@ class SourceLocations:
         Comprehensions and lambdas belong to the function around them.
         """
         if code not in self._known:
-            own = code.co_filename.startswith(self._own) and not code.co_name.startswith("<")
-            self._known[code] = self._described(code) if own else None
+            of_release = code.co_filename.startswith(self._own) and not code.co_name.startswith("<")
+            self._known[code] = self._described(code) if of_release else None
         return self._known[code]
 
     def _described(self, code: CodeType) -> dict[str, Any]:
@@ -55,9 +55,9 @@ class SourceLocations:
     def ancestors(self, kind: type) -> list[dict[str, Any]]:
         """The class and its base classes, as far as they are the release's."""
         return [
-            {"class": each.__qualname__, "module": each.__module__}
-            for each in kind.__mro__
-            if each.__module__.partition(".")[0] == "funasr"
+            {"class": base.__qualname__, "module": base.__module__}
+            for base in kind.__mro__
+            if base.__module__.partition(".")[0] == "funasr"
         ]
 
     def call(self, frame: FrameType | None) -> dict[str, Any] | None:
@@ -105,16 +105,18 @@ def bind_arguments(
     if signature is None:
         return raw, ""
     owner = getattr(function, "__self__", None)
-    own = (owner, *args) if hasattr(function, "__func__") else args
+    bound_args = (owner, *args) if hasattr(function, "__func__") else args
     try:
-        binding = signature.bind(*own, **kwargs)
+        binding = signature.bind(*bound_args, **kwargs)
     except TypeError as error:
         return raw, str(error)
-    skipped = len(own) - len(args)
-    return list(_bound_arguments(signature, binding, len(own), skipped)), ""
+    skipped = len(bound_args) - len(args)
+    return list(_bound_arguments(signature, binding, len(bound_args), skipped)), ""
 
 
-def _bound_arguments(signature: inspect.Signature, binding: inspect.BoundArguments, given: int, skipped: int) -> Any:
+def _bound_arguments(
+    signature: inspect.Signature, binding: inspect.BoundArguments, bound_count: int, skipped: int
+) -> Any:
     for place, (name, parameter) in enumerate(signature.parameters.items()):
         if place < skipped:
             continue
@@ -126,7 +128,7 @@ def _bound_arguments(signature: inspect.Signature, binding: inspect.BoundArgumen
             for key, value in binding.arguments.get(name, {}).items():
                 yield key, "keyword", value
         elif name in binding.arguments:
-            by_place = place < given and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            by_place = place < bound_count and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
             yield name, f"positional {place - skipped + 1}" if by_place else "keyword", binding.arguments[name]
         else:
             yield name, "default", parameter.default
@@ -188,12 +190,12 @@ def digest(*tensors: Any) -> str:
     """A digest of the bytes of these dense tensors, in order."""
     import torch
 
-    taken = hashlib.sha256()
+    hashed = hashlib.sha256()
     for tensor in tensors:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         if flat.numel():
-            taken.update(memoryview(flat.view(torch.uint8).numpy()))
-    return taken.hexdigest()[:DIGITS]
+            hashed.update(memoryview(flat.view(torch.uint8).numpy()))
+    return hashed.hexdigest()[:DIGITS]
 
 
 _PLAIN = (bool, int, float, str)
@@ -219,36 +221,36 @@ def modules(network: Any, places: SourceLocations) -> list[dict[str, Any]]:
 
 def _settings(module: Any) -> dict[str, Any]:
     """Attributes that are numbers, strings or None; `training` is a state and no setting."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name, value in vars(module).items():
         if name.startswith("_") or name == "training":
             continue
         if value is None or type(value) in _PLAIN:
-            found[name] = value[:_LONGEST_TEXT] if isinstance(value, str) else value
-    return found
+            settings[name] = value[:_LONGEST_TEXT] if isinstance(value, str) else value
+    return settings
 
 
 def weights(network: Any) -> dict[str, str]:
     """A digest of each module's own parameters and buffers."""
-    found = {}
+    digests = {}
     for name, module in network.named_modules():
-        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-        if own:
-            found[name] = digest(*own)
-    return found
+        own_tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        if own_tensors:
+            digests[name] = digest(*own_tensors)
+    return digests
 
 
 def gradients(network: Any) -> dict[str, dict[str, Any] | None]:
     """Per module with own parameters: digest and norm of their gradients; None if one is missing."""
-    found: dict[str, dict[str, Any] | None] = {}
+    gradients_by_module: dict[str, dict[str, Any] | None] = {}
     for name, module in network.named_modules():
-        own = [parameter for parameter in module.parameters(recurse=False) if parameter.requires_grad]
-        if not own:
+        own_parameters = [parameter for parameter in module.parameters(recurse=False) if parameter.requires_grad]
+        if not own_parameters:
             continue
-        having = [parameter.grad for parameter in own if parameter.grad is not None]
-        if len(having) < len(own):
-            found[name] = None
+        having = [parameter.grad for parameter in own_parameters if parameter.grad is not None]
+        if len(having) < len(own_parameters):
+            gradients_by_module[name] = None
         else:
             norm = sum(float(gradient.detach().double().square().sum()) for gradient in having) ** 0.5
-            found[name] = {"digest": digest(*having), "norm": norm}
-    return found
+            gradients_by_module[name] = {"digest": digest(*having), "norm": norm}
+    return gradients_by_module

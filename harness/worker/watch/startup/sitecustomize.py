@@ -80,7 +80,7 @@ def _hand_over() -> None:
     """Run the `sitecustomize` that Python would have found without this folder."""
     from importlib.machinery import PathFinder
 
-    sys.path[:] = [one for one in sys.path if os.path.abspath(one or ".") != _FOLDER]
+    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder or ".") != _FOLDER]
     spec = PathFinder.find_spec("sitecustomize", sys.path)
     if spec is None or spec.loader is None:
         return

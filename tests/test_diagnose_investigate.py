@@ -88,7 +88,7 @@ def test_a_property_is_held_against_its_counter_example() -> None:
     examples = [{"property": "one", "config": "a: 1"}, {"property": "two", "config": "b: 2"}]
     known = Outcome(cell=PROPERTIES, status=Status.FAILED, reason="x", evidence={"counterexamples": examples})
     asker = FakeAsker(died_in=0)
-    found = look(asker, PROPERTIES, known=known, asked="two")
+    found = look(asker, PROPERTIES, known=known, property_name="two")
     wish = asker.asked[0]["1.0.0"]
     assert wish is not None
     assert (wish["property"], wish["example"], found.example) == ("two", "b: 2", "b: 2")

@@ -113,3 +113,11 @@ def test_the_page_of_explain_lists_the_rules_that_read_logs_without_errors() -> 
     listed = {name for row in re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE) for name in row.split("`")[1::2]}
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "harness" / "explain").glob("silent_*.py"))
     assert listed == set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', code))
+
+
+def test_every_line_of_the_changelog_has_an_area_and_is_there_once() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for version in re.split(r"^## .*$", text, flags=re.MULTILINE)[1:]:
+        assert "\n- " not in version.partition("\n### ")[0], "a new line goes under its area, see the head of the file"
+    lines = [line for line in text.splitlines() if line.startswith("- ")]
+    assert len(set(lines)) == len(lines)

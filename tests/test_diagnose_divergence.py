@@ -15,6 +15,8 @@ from harness.compare.diagnose.divergence import (
     ordinal,
 )
 from harness.compare.diagnose.traces import Trace, Value
+from harness.compare.drift.recordings import TrainingStage
+from harness.compare.drift.tracing import _where
 
 
 def tensor(*shape: int, digest: str = "aa") -> dict[str, Any]:
@@ -160,6 +162,31 @@ def test_a_list_and_a_tuple_of_the_same_are_of_one_form() -> None:
     other = Value(data={"kind": "list", "length": 1, "items": [tensor(3)]})
     assert one.form == other.form
     assert str(one) == "([3])"
+
+
+def returned(loss: dict[str, Any], **metrics: dict[str, Any]) -> dict[str, Any]:
+    """As FunASR's models return it: the loss, metrics by name, the weight of the batch."""
+    return {"kind": "tuple", "length": 3, "items": [loss, {"kind": "dict", "named": metrics}, tensor(1)]}
+
+
+def test_a_metric_that_only_one_release_returns_explains_no_loss() -> None:
+    def first(older: dict[str, Any], newer: dict[str, Any]) -> tuple[TrainingStage, str]:
+        found = _where(trace(model(output=newer)), trace(model(output=older)), 1)
+        return found["stage"], found["first"].detail if found["first"] else ""
+
+    def model(output: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{**call("", None, tensor(4, 9), output), "ended": True}]
+
+    plain = returned(tensor(1), acc=tensor(1))
+    assert first(plain, returned(tensor(1), acc=tensor(1), batch_size=tensor(1))) == (TrainingStage.NONE, "")
+    for other in (
+        returned(tensor(1, digest="bb"), acc=tensor(1), batch_size=tensor(1)),
+        returned(tensor(1), acc=tensor(1, digest="bb"), batch_size=tensor(1)),
+        returned(tensor(2), acc=tensor(1)),
+        returned(tensor(1), accuracy=tensor(1)),
+        tensor(1),
+    ):
+        assert first(plain, other)[0] is TrainingStage.MODEL
 
 
 def test_a_recording_of_another_form_is_refused() -> None:

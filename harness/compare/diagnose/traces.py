@@ -75,6 +75,15 @@ class Value:
             return (self.kind, tuple((name, item.content) for name, item in sorted(self.named.items())))
         return (self.form, self.data.get("value"))
 
+    def equals_in_shared_names(self, other: Value) -> bool:
+        """Whether both hold the same, but for entries of a mapping that one of them lacks: one metric more, say."""
+        mine, theirs = self.named, other.named
+        if mine.keys() & theirs.keys():
+            return all(mine[name].equals_in_shared_names(theirs[name]) for name in mine.keys() & theirs.keys())
+        if self.items and len(self.items) == len(other.items):
+            return all(one.equals_in_shared_names(two) for one, two in zip(self.items, other.items, strict=True))
+        return self.content == other.content
+
     def tensors(self) -> Iterator[Value]:
         """The tensors in it, in order."""
         if self.kind == "tensor":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forked import Forked
@@ -14,6 +17,8 @@ from forked import Forked
 from harness.config import built_in
 from harness.config.built_in import committed_reports
 from harness.core.cells import Release
+from harness.core.durable import replace_file
+from harness.environments import environment
 from harness.environments.environment import compiled_code
 from harness.releases import default_cache, fetch, install_path, load_lock, resolve
 
@@ -83,6 +88,32 @@ def no_committed_runs(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     """Hide the committed runs from tests that do not ask for them: their small releases have the same cells."""
     if "committed_runs" not in request.fixturenames:
         monkeypatch.setattr(built_in, "committed_reports", lambda: Path("/no/committed/runs"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def described_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Look at this interpreter once for all tests, not in each command: to import torch takes seconds.
+
+    Other interpreters are looked at as always, and so is this one with a cache that is not the default one.
+    """
+    base = tmp_path_factory.getbasetemp()
+    # what is above it belongs to all processes that share the tests, and to other sessions where there is one process
+    folder = base.parent if hasattr(request.config, "workerinput") else base
+    look = environment._describe
+
+    def described(python: Path, arguments: tuple[str, ...], paths: tuple[Path, ...], cache: Path) -> dict[str, Any]:
+        if python != Path(sys.executable) or cache != default_cache():
+            return look(python, arguments, paths, cache)
+        asked = repr((arguments, paths, sorted(environment._passed_through().items())))
+        stored = folder / f"interpreter-{hashlib.sha256(asked.encode()).hexdigest()}.json"
+        if not stored.exists():
+            replace_file(stored, json.dumps(look(python, arguments, paths, cache)).encode(), durable=False)
+        found: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8"))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "_describe", described)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ import soundfile
 import yaml
 from forked import Forked
 from own_scene import write_audio
-from user_folders import NARROW, NARROW_LABELLED, model_folder, speech, write_jsonl
+from user_folders import model_folder, speech, write_jsonl
 
 from harness import cli
 from harness.commands import preflight as command
@@ -359,8 +359,7 @@ def asked_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def arrange(case: Case, rows: list[Row], here: Path, forked: Forked, install_dir: Path) -> list[str]:
     """Write the files of a case; its command line."""
-    dimensions = NARROW_LABELLED if case.variant == "sense_voice" else NARROW
-    folder = model_folder(forked, install_dir, here / "model", variant=case.variant, dimensions=dimensions)
+    folder = model_folder(forked, install_dir, here / "model", variant=case.variant)
     case.folder(folder)
     train = write_jsonl(here / "train.jsonl", case.rows(rows, here))
     arguments = ["preflight", str(folder), "--train", str(train), "--release", case.release]
@@ -410,7 +409,7 @@ def test_a_case_is_named_and_a_sound_one_is_not_accused(case: Case, scene: Scene
 def test_nothing_of_the_user_is_written(
     rows: list[Row], tmp_path: Path, forked: Forked, layout: Callable[[str], Path]
 ) -> None:
-    folder = model_folder(forked, layout("1.4.16"), tmp_path / "model", dimensions=NARROW)
+    folder = model_folder(forked, layout("1.4.16"), tmp_path / "model")
     train = write_jsonl(tmp_path / "train.jsonl", rows)
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(tmp_path.rglob("*"))}
     cli.main(["preflight", str(folder), "--train", str(train), "--valid", str(train), "--release", "1.4.16", "-q"])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from forked import Forked
 from test_worker_phases import Gpu
-from user_folders import NARROW, NO_ENVIRONMENT, environment, inputs_of, model_folder, speech, write_jsonl
+from user_folders import NO_ENVIRONMENT, environment, inputs_of, model_folder, speech, write_jsonl
 
 from harness import cli
 from harness.commands.preflight import _device
@@ -144,7 +144,7 @@ def test_the_trainer_runs_on_the_gpu_at_the_models_own_depth(
     tmp_path: Path, forked: Forked, layout: Callable[[str], Path]
 ) -> None:
     install_dir = layout("1.4.16")
-    model = model_folder(forked, install_dir, tmp_path / "model", dimensions=NARROW)
+    model = model_folder(forked, install_dir, tmp_path / "model")
     train = write_jsonl(tmp_path / "train.jsonl", speech(4))
     given = replace(inputs_of(model, install_dir=install_dir), train=train, valid=train, dry_run=True)
     inputs = replace(given, device=Device.CUDA, environment=replace(environment(), gpu_names=(CARD,)))

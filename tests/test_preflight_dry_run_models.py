@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from forked import Forked
-from user_folders import NARROW, inputs_of, model_folder, speech, write_jsonl
+from user_folders import inputs_of, model_folder, speech, write_jsonl
 
 from harness.core.cells import Severity
 from harness.preflight.dry_run import dry_run
@@ -73,9 +73,7 @@ def test_sense_voice_with_its_sentencepiece_model_and_a_conformer(
     labelled = [{**row, "text_language": "<|zh|>", "emo_target": "<|HAPPY|>"} for row in speech(6)]
     given = {"dataset_conf__data_split_num": 1}
     (tmp_path / "conformer").mkdir()
-    other = model_folder(
-        forked, layout("1.4.16"), tmp_path / "conformer" / "model", variant="conformer", dimensions=NARROW
-    )
+    other = model_folder(forked, layout("1.4.16"), tmp_path / "conformer" / "model", variant="conformer")
     by_rows = {"dataset_conf__batch_type": "example", "dataset_conf__batch_size": 2}
     found = [
         inputs(model, labelled, layout(release), release, **given),
@@ -96,7 +94,7 @@ def test_sense_voice_with_its_sentencepiece_model_and_a_conformer(
 @pytest.mark.long
 @pytest.mark.release
 def test_a_conformer_of_1_0_6_trains_and_ends_in_its_validation(tmp_path: Path, forked: Forked, layout: Layout) -> None:
-    model = model_folder(forked, layout("1.0.6"), tmp_path / "model", variant="conformer", dimensions=NARROW)
+    model = model_folder(forked, layout("1.0.6"), tmp_path / "model", variant="conformer")
     given = {"dataset_conf__batch_size": 2, "dataset_conf__batch_type": "example"}
     (part,) = tried([inputs(model, speech(6), layout("1.0.6"), "1.0.6", **given)])
     (ends,) = [one for one in part.findings if one.severity is not Severity.MINOR]

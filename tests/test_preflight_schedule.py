@@ -12,7 +12,7 @@ from forked import Forked
 from preflight_inputs import rules, user_inputs
 from real_training import train
 from released import asker
-from user_folders import NARROW, environment, model_folder, speech, write_jsonl
+from user_folders import environment, model_folder, speech, write_jsonl
 
 from harness.core.cells import Severity
 from harness.preflight.findings import PreflightPart
@@ -35,7 +35,7 @@ def folder(layout: Callable[[str], Path], forked: Forked, tmp_path_factory: pyte
     room = tmp_path_factory.mktemp("user")
     write_jsonl(room / "train.jsonl", speech(8))
     write_jsonl(room / "val.jsonl", speech(4, first=8))
-    return model_folder(forked, layout("1.4.16"), room / "model", dimensions=NARROW)
+    return model_folder(forked, layout("1.4.16"), room / "model")
 
 
 @pytest.fixture

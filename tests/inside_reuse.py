@@ -1,4 +1,5 @@
-"""The checks of `test_reuse_run`, in a release's process: a cell calls the small release of `reuse_scene`."""
+"""The checks of `test_reuse_run` and `test_reuse_gate`, in a release's process: a cell calls the small release of
+`reuse_scene`."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
         # what no fingerprint holds: a fault of the harness
         answer += int(request["release"]["label"].rpartition(".")[2])
     # long enough for the outside to say in time what need not run
-    time.sleep(0.2)
+    time.sleep(request.get("seconds", 0.2))
+    for name in request.get("calls", ()):
+        module, _, function = name.partition(":")
+        answer = getattr(importlib.import_module(module), function)(answer)
     orders = [importer.import_order(install_dir, components)]
     return {
         "status": "passed",

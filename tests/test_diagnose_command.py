@@ -150,6 +150,20 @@ def test_a_regression_is_reported_with_its_diagnosis_and_ends_with_1(world: Worl
     assert (said.status, json.loads(said.out)) == (1, {**stored, "diagnoses": json.loads(said.out)["diagnoses"]})
 
 
+def test_a_gate_says_how_many_cells_it_took_over_and_keeps_it_in_its_record(world: World) -> None:
+    checkout = write_checkout(world)
+    assert "not run" not in gate(world, "--source", str(checkout)).out
+    stored = world.folder / "runs/gate/gate.json"
+    assert json.loads(stored.read_text(encoding="utf-8"))["reuse"] is None
+    said = gate(world, "--source", str(checkout), "--reuse")
+    assert said.status == 0, said.err
+    # The stand-in runs every cell.
+    assert "0 of 2 cells of the source not run" in said.out
+    record = json.loads(stored.read_text(encoding="utf-8"))
+    assert (record["reuse"]["reused"], record["reuse"]["refuted"]) == (0, [])
+    assert [one["reused"] for one in record["pairs"]] == [False, False]
+
+
 def test_nothing_is_run_again_until_it_passes_and_the_time_limits_are_the_matrixs(world: World) -> None:
     world.write_matrix('"loss_contract"]', '"finetune@train"]\n[limits]\ntimeout_seconds = { finetune = 123 }')
     checkout = write_checkout(world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from golden_files import assert_golden
@@ -13,7 +14,7 @@ from watch_recordings import Recorded, state_of
 
 from harness.compare.gate import format as gate_format
 from harness.compare.gate.format import Gate
-from harness.compare.gate.pairs import pair
+from harness.compare.gate.pairs import CellPair, pair
 from harness.compare.transitions.find import find
 from harness.compare.transitions.format import render_search
 from harness.core.cells import Failure, Outcome, Severity, Status
@@ -27,6 +28,7 @@ from harness.report.one_cell import RunOfCell, render_cell
 from harness.report.summary import summarise
 from harness.report.terminal import answer
 from harness.report.watch_report import write_report
+from harness.run.provenance import ReuseFacts
 from harness.watch.findings import WatchFinding
 from harness.watch.forecast import Forecast
 
@@ -86,6 +88,20 @@ def test_a_gate_in_the_terminal_and_as_a_comment() -> None:
     )  # fmt: skip
     assert_golden("gate.txt", gate_format.terminal(gate) + "\n")
     assert_golden("gate.md", gate_format.comment(gate))
+
+
+def test_a_gate_that_took_outcomes_over() -> None:
+    def both(check: str, **evidence: object) -> CellPair:
+        mine = replace(outcome(cell("1.4.16+patch", check), Status.PASSED, ""), evidence=evidence)
+        return pair(mine, outcome(cell("1.4.16", check), Status.PASSED, ""))
+
+    pairs = (both("construct", reused={"cell": "c", "ran": "t"}), both("loss_contract"), both("finetune@train"))
+    facts = ReuseFacts(seed=1, reused=1, confirmed=2)
+    gate = Gate(source="1.4.16+patch", of="a patch", against="1.4.16", matrix="pr", pairs=pairs, diagnoses={},
+                reuse=facts)  # fmt: skip
+    wrong = replace(gate, reuse=replace(facts, refuted=(pairs[1].mine.cell.id,)))
+    shown = (gate_format.terminal(gate), gate_format.terminal(wrong), gate_format.comment(gate))
+    assert_golden("gate_reused.txt", "\n\n".join(shown) + "\n")
 
 
 def test_a_search_for_transitions() -> None:

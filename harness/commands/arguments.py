@@ -364,6 +364,7 @@ def _add_gate(commands: Commands) -> None:
         help="folder of the result (default: %(default)s)",
     )
     add_jobs(parser)
+    add_reuse(parser)
     parser.add_argument("--no-diagnosis", action="store_true", help="leave out the diagnosis of each regression")
     add_json(parser)
     add_places(parser)

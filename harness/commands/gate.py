@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from harness.core.errors import InputError
 from harness.core.temporary import temporary_folder
 from harness.environments.environment import gpu_present
 from harness.releases import fetch, install_path, load_lock, resolve
+from harness.run.prepare import Prepared
 from harness.run.progress import Display
+from harness.run.reuse.reuse import Reuse
 from harness.text.terminal import say
 from harness.variants.catalogue import available, folder_dimensions
 
@@ -94,8 +97,18 @@ def _gate(options: argparse.Namespace, matrix: Matrix, source: GateSource, again
     say(f"{len(pairs_of_cells)} cells of {release.label} and of {against.label} …")
     runner = TracedRunner.of(cell_runner(options), matrix, [release, against])
     cells = [cell for pair_of_cells in pairs_of_cells for cell in pair_of_cells]
+    reuse: list[Reuse] = []
+
+    def reuse_of(prepared: Prepared) -> Reuse:
+        reuse.append(runner.runner.reuse(prepared, base=against.label))
+        return reuse[0]
+
     with Display(total=len(cells)) as display:
-        outcomes = runner.run(cells, display)
+        outcomes = runner.run(cells, display, reuse_of if options.reuse else None)
+    for used in reuse:
+        with contextlib.suppress(OSError):
+            # A cache that cannot be written to costs later gates their time.
+            used.save()
     pairs = [pair(outcomes[cell], outcomes[counterpart]) for cell, counterpart in pairs_of_cells]
     diagnoses = {} if options.no_diagnosis else _diagnoses(options, runner, pairs)
     return Gate(
@@ -106,6 +119,7 @@ def _gate(options: argparse.Namespace, matrix: Matrix, source: GateSource, again
         pairs=tuple(pairs),
         diagnoses=diagnoses,
         notices=source.notices,
+        reuse=reuse[0].count.facts() if reuse else None,
     )
 
 

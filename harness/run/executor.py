@@ -144,6 +144,7 @@ class RunState:
         self._looked_at: dict[str, tuple[int, int]] = {}
         """For what looks through all cells, how much was known when it last did."""
         self._planned = plan.planned()
+        self._offers = reuse.in_drawing_order(plan.cells) if reuse else []
 
     def clear(self) -> None:
         """Remove what an earlier run left in the workspace."""
@@ -205,10 +206,15 @@ class RunState:
         if self._reuse is None or self._admission is None or not self._knows_more("settle"):
             return None
         passed_by_number: dict[int, bool] = {}
-        for number, cell in self._cells.items():
+        base_first = self._reuse.awaits_base(
+            cell for number, cell in self._cells.items() if number not in self._settled
+        )
+        for number, cell in self._offers:
             if len(passed_by_number) >= _SETTLED_AT_ONCE:
                 break
             if number in self._settled or number in self._admission.may_run:
+                continue
+            if (base_first and cell.release != self._reuse.base) or not self._order_is_known(number):
                 continue
             depends_on = self._planned[number].depends_on
             below = [self._settled[other] for other in depends_on if other in self._settled]
@@ -227,6 +233,10 @@ class RunState:
             if passed_by_number
             else None
         )
+
+    def _order_is_known(self, number: int) -> bool:
+        """Whether what finds out an order of registrations for the cell has ended."""
+        return self._results.keys() >= set(self._planned[number].after)
 
     def admit(self) -> events.Admitted | None:
         """Let as many releases' processes start as can be of use now; None for no more."""

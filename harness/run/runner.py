@@ -199,13 +199,13 @@ class CellRunner:
             imports_first=reuse is not None,
         )
 
-    def reuse(self, prepared: Prepared) -> Reuse:
-        """What says which cells need not run; see `harness.run.reuse`."""
+    def reuse(self, prepared: Prepared, *, base: str = "") -> Reuse:
+        """What says which cells need not run; see `harness.run.reuse`. `base` is a release whose cells run first."""
         cache = self.settings.cache
         folders = {label: install_path(release, cache) for label, release in prepared.releases.items()}
         known = circumstances(self.settings.environment, prepared.limits.memory_bytes)
         kept = KeptOutcomes(cache, known)
-        return Reuse(prepared.releases, folders, seed=secrets.randbelow(2**31), kept_outcomes=kept)
+        return Reuse(prepared.releases, folders, seed=secrets.randbelow(2**31), kept_outcomes=kept, base=base)
 
     def _preload(self, requests: CellRequests, orders: int) -> tuple[str, ...]:
         """What is imported once for all releases, of which `orders` are imported whole to see how they register."""
@@ -261,12 +261,14 @@ class CellRunner:
         *,
         options: RunOptions = PLAIN,
         display: RunListener | None = None,
+        reuse_of: Callable[[Prepared], Reuse] | None = None,
     ) -> dict[Cell, Outcome]:
         """Prepare, plan, execute and judge cells that no matrix needs to list.
 
         Args:
             matrix: Whose settings and limits hold; its own cells and releases do not matter.
             releases: Those of the cells, by label.
+            reuse_of: Makes what says which cells need not run; None where all do.
 
         Raises:
             HarnessError: a release, the speech or the environment is missing.
@@ -274,7 +276,8 @@ class CellRunner:
         with temporary_folder() as workspace:
             prepared = self.prepare(_narrowed(matrix, cells, releases), cells, workspace)
             lay_out_releases(prepared, cells)
-            return self.run_requests(prepared, cells, workspace, options=options, display=display)
+            reuse = reuse_of(prepared) if reuse_of else None
+            return self.run_requests(prepared, cells, workspace, options=options, display=display, reuse=reuse)
 
     def run_requests(
         self,
@@ -284,6 +287,7 @@ class CellRunner:
         *,
         options: RunOptions = PLAIN,
         display: RunListener | None = None,
+        reuse: Reuse | None = None,
     ) -> dict[Cell, Outcome]:
         """Plan, execute and judge cells for which everything is prepared."""
         outcomes: dict[Cell, Outcome] = {}
@@ -292,8 +296,8 @@ class CellRunner:
             outcomes[outcome.cell] = outcome
 
         for group in _by_check(cells) if options.without_dependencies else [cells]:
-            plan = self.plan(requests, group, workspace, options=options)
-            self.execute(plan, requests, keep, options=options, display=display)
+            plan = self.plan(requests, group, workspace, options=options, reuse=reuse)
+            self.execute(plan, requests, keep, options=options, display=display, reuse=reuse)
         return outcomes
 
 

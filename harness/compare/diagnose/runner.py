@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -11,7 +11,9 @@ from harness.compare.diagnose.traces import Trace
 from harness.config.matrix import Matrix
 from harness.core.cells import Cell, Outcome, Release
 from harness.releases import install_path
+from harness.run.prepare import Prepared
 from harness.run.progress import Display
+from harness.run.reuse.reuse import Reuse
 from harness.run.runner import CellRunner, RunOptions, TraceOptions
 
 EVIDENCE = "trace"
@@ -60,13 +62,18 @@ class TracedRunner:
         outcomes = self.runner.run(self.matrix, cells, self.releases, options=recorded)
         return {cell: self._traced(outcomes[cell]) for cell in cells}
 
-    def run(self, cells: Sequence[Cell], display: Display) -> dict[Cell, Outcome]:
+    def run(
+        self, cells: Sequence[Cell], display: Display, reuse_of: Callable[[Prepared], Reuse] | None = None
+    ) -> dict[Cell, Outcome]:
         """Run cells as `run` does, nothing recorded: a check that does not pass blocks those that depend on it.
+
+        Args:
+            reuse_of: Makes what says which cells need not run; None where all do.
 
         Raises:
             HarnessError: a release, the speech or the environment is missing.
         """
-        return self.runner.run(self.matrix, cells, self.releases, display=display)
+        return self.runner.run(self.matrix, cells, self.releases, display=display, reuse_of=reuse_of)
 
     def _traced(self, outcome: Outcome) -> Traced:
         evidence = dict(outcome.evidence)

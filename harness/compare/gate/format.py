@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from tabulate import tabulate
 
@@ -12,6 +12,7 @@ from harness.compare.diagnose.diagnosis import Diagnosis
 from harness.compare.diagnose.format import markdown
 from harness.compare.gate.pairs import CellPair, Result
 from harness.core.cells import Cell, Status
+from harness.run.provenance import ReuseFacts
 from harness.text.markdown import code, md, table
 from harness.text.plain import one_line, plain
 from harness.text.units import plural
@@ -34,6 +35,8 @@ class Gate:
     diagnoses: Mapping[str, Diagnosis]
     """By the id of the source's cell."""
     notices: tuple[str, ...] = ()
+    reuse: ReuseFacts | None = None
+    """How reuse was checked; None where every cell was run."""
 
     @property
     def counts(self) -> Counter[Result]:
@@ -56,6 +59,7 @@ class Gate:
             "against": self.against,
             "matrix": self.matrix,
             "counts": {str(result): self.counts[result] for result in Result},
+            "reuse": asdict(self.reuse) if self.reuse else None,
             "notices": list(self.notices),
             "pairs": [
                 {
@@ -64,6 +68,7 @@ class Gate:
                     "result": str(pair.result),
                     "reason": pair.reason,
                     "follows": pair.follows,
+                    "reused": pair.reused,
                     "status": str(pair.mine.status),
                     "told": pair.mine.reason,
                     "against_status": str(pair.other.status),
@@ -87,8 +92,23 @@ def terminal(gate: Gate) -> str:
     for name, diagnosis in gate.diagnoses.items():
         explanation = diagnosis.cause or "; ".join(diagnosis.known) or "no cause is known"
         lines += ["", f"{name}", f"  {'cause' if diagnosis.cause else 'known'}: {explanation}"]
-    lines += ["", *gate.notices] if gate.notices else []
+    notices = [*_reuse(gate), *gate.notices]
+    lines += ["", *notices] if notices else []
     return plain("\n".join(lines))
+
+
+def _reuse(gate: Gate) -> Iterator[str]:
+    """What was not run, and how that was checked."""
+    if gate.reuse is None:
+        return
+    if gate.reuse.refuted:
+        yield (f"reuse was wrong for {gate.reuse.refuted[0]}: a fault of the harness. Every cell of its check was run.")
+        return
+    mine = sum(pair.reused for pair in gate.pairs)
+    yield (
+        f"{mine} of {plural(len(gate.pairs), 'cell')} of the source not run: the change reaches nothing that they use. "
+        f"Of both sides {gate.reuse.confirmed} drawn cells were run all the same and ended as predicted."
+    )
 
 
 def _shown(pairs: Sequence[CellPair]) -> list[CellPair]:
@@ -142,7 +162,7 @@ def _comment(gate: Gate) -> Iterator[str]:
         if len(same) > _MOST_SAME:
             yield f"… and {len(same) - _MOST_SAME} more in gate.json"
         yield "</details>"
-    yield from (f"> {md(notice)}" for notice in gate.notices)
+    yield from (f"> {md(notice)}" for notice in (*_reuse(gate), *gate.notices))
 
 
 def _verdict(gate: Gate) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.core.cells import Cell, Outcome, Status
-from harness.core.evidence import BLOCKED_BY
+from harness.core.evidence import BLOCKED_BY, REUSED
 
 
 class Result(StrEnum):
@@ -31,6 +31,11 @@ class CellPair:
     """Why it is spurious, and other remarks."""
     follows: str = ""
     """The id of the cell that blocks this one in the source."""
+
+    @property
+    def reused(self) -> bool:
+        """Whether the source's cell was not run, because all that it uses is as for a cell that ran."""
+        return REUSED in self.mine.evidence
 
     @property
     def is_fault(self) -> bool:

@@ -44,17 +44,26 @@ class Admission:
         self._admitted = {index: batch for index, batch in self._admitted.items() if _left(batch, settled)}
         admitted: list[int] = []
         settled_cells = frozenset(settled)
+        base_first = self._reuse.awaits_base(
+            cell for number, cell in self._cells.items() if number not in settled_cells
+        )
         for index, batch in list(self._waiting.items()):
             if len(self._admitted) >= self._jobs:
                 break
             left = _left(batch, settled)
             if not left:
                 del self._waiting[index]
-            elif batch.foreign() <= settled_cells and not self._may_be_spared(left, settled):
+            elif batch.foreign() <= settled_cells and not (
+                (base_first and self._may_take_over(left)) or self._may_be_spared(left, settled)
+            ):
                 self._admitted[index] = self._waiting.pop(index)
                 self.may_run.update(cell.number for cell in batch.cells)
                 admitted.append(index)
         return admitted
+
+    def _may_take_over(self, left: Iterable[PlannedCell]) -> bool:
+        """Whether one of these cells may take over an outcome of the base."""
+        return any(cell.release != self._reuse.base and self._reuse.answers(cell) for cell, _ in self._with_cells(left))
 
     def _may_be_spared(self, left: Iterable[PlannedCell], settled: Collection[int]) -> bool:
         """Whether what runs may show that one of these cells need not run."""

@@ -11,7 +11,7 @@ import json
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from harness.run.provenance import ReuseFacts
 from harness.run.reuse.fingerprint import CodeUsed, NotReusable, ReleaseSeen, equals, fingerprint
 from harness.run.reuse.kept import KeptOutcomes, KnownOutcome, Registrations
 from harness.run.reuse.release_files import ReleaseFiles
-from harness.run.reuse.sample import ReuseSample
+from harness.run.reuse.sample import ReuseSample, of_model, of_release
 from harness.worker.release import registry
 from harness.worker.release.importer import FullImport
 
@@ -71,6 +71,7 @@ class Reuse:
         *,
         seed: int,
         kept_outcomes: KeptOutcomes | None = None,
+        base: str = "",
     ) -> None:
         """See the module.
 
@@ -78,7 +79,10 @@ class Reuse:
             releases: By label, and `folders` with where each is installed.
             seed: Of the draw of cells that run nevertheless.
             kept: What earlier runs found out; None for what this run finds out alone.
+            base: A release that all others are compared with: its cells run first, and of each other release some
+                models are drawn. Empty where releases show each other how they end.
         """
+        self.base = base
         self._releases = {
             label: ReleaseFiles(folders[label], release.version)
             for label, release in releases.items()
@@ -95,7 +99,9 @@ class Reuse:
         self._seen: dict[str, ReleaseSeen] = {}
         self._example: KnownOutcome | None = None
         """The newest of all, to guess by what cells of a kind use of which nothing is known yet."""
-        self._sample = ReuseSample(REUSABLE, random.Random(seed))  # noqa: S311 - no secret
+        self._random = random.Random(seed)  # noqa: S311 - no secret
+        self._samples: dict[str, ReuseSample] = {}
+        """By release where there is a base; else one for all."""
         self._given: dict[Check, list[Cell]] = defaultdict(list)
         self._faulty: set[Check] = set()
         self._keys: dict[str, str] = {}
@@ -104,6 +110,18 @@ class Reuse:
     def answers(self, cell: Cell) -> bool:
         """Whether cells like this one can be reused at all."""
         return cell.check in REUSABLE and cell.device is Device.CPU and cell.check not in self._faulty
+
+    def awaits_base(self, unsettled: Iterable[Cell]) -> bool:
+        """Whether cells of the base are still to come that others may take over."""
+        return any(cell.release == self.base and self.answers(cell) for cell in unsettled)
+
+    def in_drawing_order(self, cells: Mapping[int, Cell]) -> list[tuple[int, Cell]]:
+        """In which order cells are offered: with a base by chance, for the first that could be reused is drawn."""
+        if not self.base:
+            return list(cells.items())
+        models = list(dict.fromkeys(map(of_model, cells.values())))
+        self._random.shuffle(models)
+        return sorted(cells.items(), key=lambda item: models.index(of_model(item[1])))
 
     def known_orders(self) -> Mapping[str, Registrations]:
         """By release, in which order a full import registers components, as earlier runs found out."""
@@ -139,7 +157,7 @@ class Reuse:
         release, shared = self._release(cell), self._key(cell, request)
         known = self._known_of(shared)
         predicted = next((candidate for candidate in known if equals(candidate.fingerprint, release)), None)
-        self._sample.ran(cell, predicted is not None)
+        self._sample_of(cell).ran(cell, predicted is not None)
         if predicted is not None:
             self._compare(predicted.outcome, outcome)
         try:
@@ -154,7 +172,7 @@ class Reuse:
 
     def offer(self, cell: Cell, request: Mapping[str, Any]) -> Outcome | None:
         """The outcome of a cell that need not run; None for one that is to run."""
-        if not self.answers(cell) or cell.release not in self._releases or self._sample.has(cell):
+        if not self.answers(cell) or cell.release not in self._releases or self._sample_of(cell).has(cell):
             return None
         known = self._known_of(self._key(cell, request))
         first, self._tried[cell.id] = self._tried.get(cell.id, 0), len(known)
@@ -163,7 +181,7 @@ class Reuse:
             predicted = self._carried(candidate.outcome, cell) if equals(candidate.fingerprint, release) else None
             if predicted is None:
                 continue
-            if self._sample.draws(cell):
+            if self._sample_of(cell).draws(cell):
                 return None
             self._given[cell.check].append(cell)
             self.count.reused[cell.check] += 1
@@ -179,7 +197,7 @@ class Reuse:
         if not all(self.answers(cell) and cell.release in self._releases for cell in cells):
             return False
         shared = self._key(*first)
-        if self._sample.has(first[0]) or shared != self._key(*second):
+        if self._sample_of(first[0]).has(first[0]) or shared != self._key(*second):
             return False
         example = next(reversed(self._known_of(shared)), self._example)
         if example is None:
@@ -210,6 +228,12 @@ class Reuse:
         if self._new_orders:
             self._kept.save_orders(self._new_orders)
         self._kept.prune()
+
+    def _sample_of(self, cell: Cell) -> ReuseSample:
+        name = cell.release if self.base else ""
+        if name not in self._samples:
+            self._samples[name] = ReuseSample(REUSABLE, self._random, of_model if self.base else of_release)
+        return self._samples[name]
 
     def _known_of(self, shared: str) -> list[KnownOutcome]:
         if shared not in self._known:

@@ -107,7 +107,7 @@ class Board:
         runs = [{"surroundings": self.surroundings(), "figures": figures}, *self._kept(folder / "bench.json")]
         parts = [_ABOUT]
         for run in runs:
-            rows = [_figure(one).row() for one in run["figures"]]
+            rows = [stored_figure(one).row() for one in run["figures"]]
             parts.append(tabulate(rows, headers=HEADERS, tablefmt="github", disable_numparse=True))
             lines = [f"- {name}: {value}" for name, value in run["surroundings"].items()]
             parts.append("Measured on:\n\n" + "\n".join(lines))
@@ -128,5 +128,6 @@ class Board:
         return [run for run in earlier if run["figures"]]
 
 
-def _figure(stored: Mapping[str, Any]) -> Figure:
+def stored_figure(stored: Mapping[str, Any]) -> Figure:
+    """A figure as `bench.json` has it."""
     return Figure(**{name: value for name, value in stored.items() if name not in ("goal", "met")})

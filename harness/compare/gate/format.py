@@ -107,7 +107,7 @@ def _reuse(gate: Gate) -> Iterator[str]:
     mine = sum(pair.reused for pair in gate.pairs)
     yield (
         f"{mine} of {plural(len(gate.pairs), 'cell')} of the source not run: the change reaches nothing that they use. "
-        f"Of both sides {gate.reuse.confirmed} drawn cells were run all the same and ended as predicted."
+        f"Of both sides {gate.reuse.confirmed} drawn cells were run nevertheless and ended as predicted."
     )
 
 

@@ -78,7 +78,7 @@ class Reuse:
         Args:
             releases: By label, and `folders` with where each is installed.
             seed: Of the draw of cells that run nevertheless.
-            kept: What earlier runs found out; None for what this run finds out alone.
+            kept_outcomes: What earlier runs found out; None for what this run finds out alone.
             base: A release that all others are compared with: its cells run first, and of each other release some
                 models are drawn. Empty where releases show each other how they end.
         """

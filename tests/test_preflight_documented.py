@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from preflight_faults import KINDS, page, planted
+from preflight_faults import PAGE as FAULTS
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "reports" / "preflight_rules.md").read_text(encoding="utf-8")
 
@@ -59,3 +62,9 @@ def test_the_page_marks_the_rules_that_no_test_names() -> None:
 def test_a_rule_that_is_missing_from_the_page_is_found() -> None:
     assert "no-such-rule" not in documented()
     assert "lfs-pointer" in documented()
+
+
+def test_the_table_of_planted_faults_is_that_of_the_tests() -> None:
+    assert FAULTS.read_text(encoding="utf-8") == page(), "write it: python tests/preflight_faults.py"
+    assert len(planted()) >= 40
+    assert {one.kind for one in planted()} == set(KINDS)

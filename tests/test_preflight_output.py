@@ -67,6 +67,13 @@ def test_what_two_parts_say_of_one_key_is_said_once() -> None:
     assert [one.rule for one in report(refused, built, other).findings] == ["key-refused", "model-not-built"]
 
 
+def test_a_later_load_of_the_base_is_said_once() -> None:
+    seen = finding(Severity.MINOR, "later-load-takes-base")
+    known = finding(Severity.WRONG, "known-fine-tuned-folder-loads-its-base")
+    assert [one.rule for one in report(seen, known).findings] == [known.rule]
+    assert [one.rule for one in report(seen).findings] == [seen.rule]
+
+
 def test_a_dry_run_that_ends_where_the_code_says_so_is_one_finding() -> None:
     where = Place(file="funasr/models/transformer/model.py", line=313)
     foreseen = finding(Severity.BROKEN, "validation-ends", place=replace(where, key="_calc_ctc_loss"), evidence=())

@@ -34,7 +34,9 @@ def check(inputs: Inputs) -> PreflightPart:
     if measurement.train is not None and measurement.valid is not None:
         findings += texts.overlap(measurement.train, measurement.valid)
     return PreflightPart(
-        findings=tuple(_without_consequences(findings)), facts=tuple(_facts(measurement)), skipped=_skipped(measurement)
+        findings=tuple(_without_consequences(findings)),
+        facts=tuple(_facts(measurement)),
+        skipped=_skipped(measurement, inputs),
     )
 
 
@@ -59,11 +61,13 @@ def _without_consequences(findings: list[PreflightFinding]) -> list[PreflightFin
     ]
 
 
-def _skipped(measurement: Measurement) -> str:
+def _skipped(measurement: Measurement, inputs: Inputs) -> str:
     if measurement.files.why_not:
         return f"The release did not read the rows: {measurement.files.why_not}."
     failure = measurement.arrivals.failure if measurement.arrivals else None
     if failure is not None and arrivals.unexplained(failure):
+        if not inputs.config.by_path:
+            return "Batches were not measured: there is no readable config.yaml, which says how they are made."
         message = str(failure["message"])[:160]
         return f"Batches were not measured: the release's data code cannot be run on its own ({message})."
     return ""

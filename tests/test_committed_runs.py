@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from harness.core.cells import Check, Outcome, Status, Verdict
 from harness.releases import load_lock
 from harness.rules.known_issues import KnownIssue, KnownIssues, load_known_issues
-from harness.rules.verdicts import judge
+from harness.rules.verdicts import JudgedOutcome, judge
 from harness.run.store import LoadedRun, load_run
 from harness.variants.catalogue import available
 
@@ -23,9 +25,25 @@ STREAMING = "paraformer_streaming"
 ASSERTION = "AssertionError@funasr/losses/label_smoothing_loss.py:forward"
 
 
+Loaded = Callable[[str], LoadedRun]
+Judged = Callable[[str], tuple[JudgedOutcome, ...]]
+
+
 @pytest.fixture(scope="module")
-def atlas() -> LoadedRun:
-    return load_run(ROOT / "reports" / "atlas")
+def loaded() -> Loaded:
+    """A committed run by its name; each is read once."""
+    return cache(lambda name: load_run(ROOT / "reports" / name))
+
+
+@pytest.fixture(scope="module")
+def judged(loaded: Loaded, issues: KnownIssues) -> Judged:
+    """The outcomes of a committed run, judged once."""
+    return cache(lambda name: judge(loaded(name).outcomes, issues))
+
+
+@pytest.fixture(scope="module")
+def atlas(loaded: Loaded) -> LoadedRun:
+    return loaded("atlas")
 
 
 @pytest.fixture(scope="module")
@@ -67,18 +85,19 @@ def test_the_reported_widths_are_in_the_evidence(atlas: LoadedRun, width: int, c
 
 
 @pytest.mark.parametrize("name", ["atlas", *RUNS])
-def test_nothing_in_a_committed_run_is_unexplained_or_unexpected(name: str, issues: KnownIssues) -> None:
-    run = load_run(ROOT / "reports" / name)
-    verdicts = {one.verdict for one in judge(run.outcomes, issues)}
+def test_nothing_in_a_committed_run_is_unexplained_or_unexpected(
+    name: str, judged: Judged, issues: KnownIssues
+) -> None:
+    verdicts = {one.verdict for one in judged(name)}
     assert verdicts == {Verdict.AS_EXPECTED, Verdict.KNOWN}
     assert all(issue.explained for issue in issues.issues)
 
 
-def test_every_known_issue_was_seen_in_the_cell_that_it_names(atlas: LoadedRun, issues: KnownIssues) -> None:
+def test_every_known_issue_was_seen_in_the_cell_that_it_names(judged: Judged, issues: KnownIssues) -> None:
     seen: dict[str, list[KnownIssue]] = defaultdict(list)
     looked: set[str] = set()
-    for run in (atlas, *(load_run(ROOT / "reports" / name) for name in RUNS)):
-        for one in judge(run.outcomes, issues):
+    for name in ("atlas", *RUNS):
+        for one in judged(name):
             seen[one.outcome.cell.id] += [issue for issue in (one.issue, *one.also) if issue]
             looked |= {one.outcome.cell.id} if one.outcome.common.findings is not None else set()
     # Runs that were made before findings were looked for cannot show one.
@@ -88,9 +107,9 @@ def test_every_known_issue_was_seen_in_the_cell_that_it_names(atlas: LoadedRun, 
     assert [issue.id for issue in expected if issue not in seen[issue.seen]] == []
 
 
-def test_every_check_passed_in_the_newest_release(issues: KnownIssues) -> None:
+def test_every_check_passed_in_the_newest_release(loaded: Loaded) -> None:
     newest = load_lock(ROOT / "matrices" / "releases.lock.toml")[-1].label
-    run = load_run(ROOT / "reports" / "later_checks")
+    run = loaded("later_checks")
     for variant in REPORTED:
         met = {o.cell.check: o for o in run.outcomes if o.cell.release == newest and o.cell.variant in (variant, None)}
         assert met.keys() == set(Check)

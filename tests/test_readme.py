@@ -14,11 +14,12 @@ import pytest
 from harness.core.cells import Severity
 from harness.core.versions import Order, in_words
 from harness.releases import load_lock
+from harness.report import terminal
 from harness.report.advice import ReleaseAnswer, ReleaseStanding, VariantAdvice
 from harness.report.summary import Summary, summarise
 from harness.rules.known_issues import load_known_issues
-from harness.rules.verdicts import judge
-from harness.run.store import load_run
+from harness.rules.verdicts import JudgedOutcome, judge
+from harness.run.store import LoadedRun, load_run
 from harness.text.plain import sentence
 from harness.variants.catalogue import available
 
@@ -100,10 +101,25 @@ def text_of(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def summary() -> Summary:
-    run = load_run(ATLAS)
+def atlas() -> LoadedRun:
+    return load_run(ATLAS)
+
+
+@pytest.fixture(scope="module")
+def judged(atlas: LoadedRun) -> tuple[JudgedOutcome, ...]:
+    return judge(atlas.outcomes, ISSUES)
+
+
+@pytest.fixture(scope="module")
+def summary(atlas: LoadedRun, judged: tuple[JudgedOutcome, ...]) -> Summary:
     published = [release.label for release in load_lock(ROOT / "matrices" / "releases.lock.toml")]
-    return summarise(run, judge(run.outcomes, ISSUES), title="", published=published)
+    return summarise(atlas, judged, title="", published=published)
+
+
+def test_the_terminal_gives_the_answer_that_the_report_gives(judged: tuple[JudgedOutcome, ...]) -> None:
+    text = terminal.answer(judged, (), width=100)
+    assert "paraformer_streaming: can be fine-tuned with" in text
+    assert text.count("the newest here, 1.4.16: ") == 2
 
 
 @pytest.mark.parametrize(("name", "translate"), [("README.md", english), ("README.zh.md", chinese)])

@@ -13,10 +13,6 @@ from report_factory import RELEASES, blocked, cell, judged, loss_failure, outcom
 from harness.config.expansion import import_cell
 from harness.core.cells import Failure, Status
 from harness.report.terminal import TITLE, answer
-from harness.rules.known_issues import load_known_issues
-from harness.rules.verdicts import judge
-from harness.run.store import load_run
-from harness.variants.catalogue import available
 
 ROOT = Path(__file__).parent.parent
 NEWEST = RELEASES[-1]
@@ -130,14 +126,6 @@ def test_what_a_release_says_cannot_act_on_the_terminal():
     failure = Failure(type="E", message="m", signature="E@funasr/\x1b[2Jm.py:f")
     (text,) = ["\n".join(lines([outcome(cell(NEWEST, "construct"), Status.FAILED, failure=failure)]))]
     assert "\x1b" not in text
-
-
-def test_the_committed_atlas_gives_the_answer_that_its_report_gives():
-    issues = load_known_issues(ROOT / "matrices" / "known_issues.toml", variants=available())
-    found = judge(load_run(ROOT / "reports" / "atlas").outcomes, issues)
-    text = answer(found, (), width=100)
-    assert "paraformer_streaming: can be fine-tuned with" in text
-    assert text.count("the newest here, 1.4.16: ") == 2
 
 
 def test_a_run_starts_without_the_parts_that_only_the_reports_need():

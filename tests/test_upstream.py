@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.cells import Dimensions, Failure, Frame, Outcome, Release, Status
+from harness.core.cells import Cell, Dimensions, Failure, Frame, Outcome, Release, Status
 from harness.core.errors import InputError
 from harness.environments.environment import Environment, probe
 from harness.releases import default_cache, install_path, resolve
@@ -52,12 +52,12 @@ def issues() -> KnownIssues:
 
 
 @cache
-def outcomes(run: str) -> tuple[Outcome, ...]:
-    return tuple(load_run(ROOT / "reports" / run).outcomes)
+def outcomes(run: str, cell: str) -> tuple[Outcome, ...]:
+    return load_run(ROOT / "reports" / run, lambda name: Cell.parse(name).id == cell).outcomes
 
 
 def committed(run: str, cell: str, issues: KnownIssues) -> JudgedOutcome:
-    (one,) = judge([outcome for outcome in outcomes(run) if outcome.cell.id == cell], issues)
+    (one,) = judge(outcomes(run, cell), issues)
     return one
 
 

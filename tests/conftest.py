@@ -23,9 +23,9 @@ from harness.environments.environment import compiled_code
 from harness.releases import default_cache, fetch, install_path, load_lock, resolve
 
 LONGEST = (
-    "test_real_releases.py", "test_real_known.py", "test_real_in_force.py", "test_preflight_cases.py",
-    "test_worker_properties.py", "test_preflight_dry_run.py", "test_preflight_rows.py", "test_worker_finetune.py",
-    "test_model_folder_in_releases.py", "test_cli.py", "test_real_checkpoint.py", "test_user_speech_real.py",
+    "test_real_releases.py", "test_real_in_force.py", "test_preflight_cases.py", "test_worker_properties.py",
+    "test_user_speech_real.py", "test_real_known.py", "test_preflight_dry_run.py", "test_preflight_rows.py",
+    "test_worker_finetune.py", "test_model_folder_in_releases.py", "test_cli.py", "test_real_checkpoint.py",
     "test_preflight_weights.py", "test_worker_in_force.py", "test_diagnose_releases.py", "test_drift_real.py",
     "test_prediction_releases.py", "test_upstream.py", "test_wheel.py", "test_preflight_keys.py",
 )  # fmt: skip

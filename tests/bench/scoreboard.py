@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,23 @@ from harness.run.provenance import code_state, this_machine
 
 _GIB = 1024**3
 HEADERS = ("what", "value", "goal", "met", "measured")
+
+GOALS = (
+    (
+        "contract checks, 101 releases × 4 dimensions, nothing reused, against a process per cell",
+        "≥ 30 ×",
+        "contract checks, process tree against a process per cell",
+    ),
+    ("the same with reuse, empty cache", "≤ 60 s", ""),
+    ("contract checks of all 15 variants × 101 releases with reuse", "≤ 6 min", ""),
+    ("the whole atlas, trainings included, empty cache", "≤ 30 min", ""),
+    ("one new release, everything, on a kept cache, a tenth of the code changed", "≤ 5 min", ""),
+    ("`gate` of a change to one function of the trainer, both Paraformers, all checks", "≤ 3 min", ""),
+    ("the README's first command, warm package cache, idle machine", "≤ 4 min", ""),
+    ("all tests, idle machine of two cores", "≤ 6 min", ""),
+    ("memory of the process tree", "≤ 1.5 GiB", "contract checks, peak memory of the whole process tree"),
+)
+"""What the whole is to cost: in words, the goal, and the figure that shows it; empty where no benchmark measures it."""
 
 _ABOUT = """\
 # Speed of the harness
@@ -105,13 +122,7 @@ class Board:
         folder.mkdir(parents=True, exist_ok=True)
         figures = [{**asdict(figure), "goal": figure.goal, "met": figure.met} for figure in self.figures]
         runs = [{"surroundings": self.surroundings(), "figures": figures}, *self._kept(folder / "bench.json")]
-        parts = [_ABOUT]
-        for run in runs:
-            rows = [stored_figure(one).row() for one in run["figures"]]
-            parts.append(tabulate(rows, headers=HEADERS, tablefmt="github", disable_numparse=True))
-            lines = [f"- {name}: {value}" for name, value in run["surroundings"].items()]
-            parts.append("Measured on:\n\n" + "\n".join(lines))
-        (folder / "bench.md").write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+        (folder / "bench.md").write_text(page(runs), encoding="utf-8")
         (folder / "bench.json").write_text(
             json.dumps({"runs": runs}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
@@ -126,6 +137,35 @@ class Board:
             for run in json.loads(path.read_text("utf-8"))["runs"]
         ]
         return [run for run in earlier if run["figures"]]
+
+
+def page(runs: Sequence[Mapping[str, Any]]) -> str:
+    """`bench.md` of what `bench.json` has."""
+    parts = [_ABOUT, "## Goals", goals(runs), "## Figures"]
+    for run in runs:
+        rows = [stored_figure(one).row() for one in run["figures"]]
+        parts.append(tabulate(rows, headers=HEADERS, tablefmt="github", disable_numparse=True))
+        lines = [f"- {name}: {value}" for name, value in run["surroundings"].items()]
+        parts.append("Measured on:\n\n" + "\n".join(lines))
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def goals(runs: Sequence[Mapping[str, Any]]) -> str:
+    """The goals, each with the newest figure that shows it and the commit that it was measured on."""
+    measured = {
+        figure["what"]: (stored_figure(figure), run["surroundings"])
+        for run in reversed(runs)
+        for figure in run["figures"]
+    }
+    rows = []
+    for what, goal, name in GOALS:
+        if name not in measured:
+            rows.append((what, goal, "not measured by `nox -s bench`", ""))
+            continue
+        figure, surroundings = measured[name]
+        commit = surroundings.get("harness", "not recorded")
+        rows.append((what, goal, figure.row()[1], f"{commit}, {surroundings['date'][:10]}"))
+    return tabulate(rows, headers=("what", "goal", "measured", "commit"), tablefmt="github", disable_numparse=True)
 
 
 def stored_figure(stored: Mapping[str, Any]) -> Figure:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from compare_ratios import main, ratios
-from scoreboard import Board, Figure
+from scoreboard import GOALS, Board, Figure, goals, page
 
+REPORTS = Path(__file__).parents[2] / "reports"
 TREE = Figure(what="tree", value=16.0, unit="×", at_least=20)
 STEP = Figure(what="step", value=1.0, unit="×", at_most=1.02)
 SHARE = Figure(what="share", value=0.3, unit="%", at_most=2)
@@ -58,6 +59,26 @@ def test_of_several_measurements_the_median_counts(tmp_path: Path) -> None:
     assert ratios(base)["tree"].value == 16.0
     assert main(["--base", *map(str, base), "--head", *map(str, head)]) == 0
     assert main(["--base", str(base[0]), "--head", str(head[2])]) == 1
+
+
+def test_the_committed_page_is_that_of_the_committed_figures() -> None:
+    runs = json.loads((REPORTS / "bench.json").read_text(encoding="utf-8"))["runs"]
+    text = (REPORTS / "bench.md").read_text(encoding="utf-8")
+    assert text == page(runs)
+    assert text.count("not measured by") == sum(not figure for _, _, figure in GOALS)
+
+
+def test_a_goal_shows_its_newest_figure_and_the_commit() -> None:
+    _, _, name = GOALS[0]
+
+    def run(value: float, date: str, **more: str) -> dict[str, object]:
+        return {"surroundings": {"date": date, **more}, "figures": [asdict(replace(TREE, what=name, value=value))]}
+
+    older = run(15.0, "2026-11-22T00:00:00Z")
+    row = goals([run(31.0, "2026-12-01T00:00:00Z", harness="0123456"), older]).splitlines()[2]
+    assert "31 ×" in row
+    assert "0123456, 2026-12-01" in row
+    assert "not recorded, 2026-11-22" in goals([older])
 
 
 def test_a_ratio_that_one_commit_has_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

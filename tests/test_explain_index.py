@@ -62,7 +62,7 @@ def test_a_frame_is_of_the_releases_that_have_its_line_and_code(small: ReleaseIn
 
 
 def test_layout_and_docstrings_change_no_function(small: ReleaseIndex) -> None:
-    groups = small.same_code(frame(9, "y = x + 1"), small.every)
+    groups = small.same_code(frame(9, "y = x + 1"), small.all_bits)
     assert sorted(map(small.versions, groups.values())) == [("1.0.0", "1.0.1"), ("1.0.2",)]
 
 
@@ -72,7 +72,7 @@ def test_a_line_is_found_wherever_it_is(small: ReleaseIndex) -> None:
 
 
 def test_a_class_is_reported_by_its_line(small: ReleaseIndex) -> None:
-    assert small.with_class("funasr/model.py", "Model", 4) == small.every
+    assert small.with_class("funasr/model.py", "Model", 4) == small.all_bits
     assert small.with_class("funasr/model.py", "Model", 5) == 0
 
 

@@ -89,7 +89,7 @@ def test_a_recorded_exception_is_explained_by_its_known_issue(outcome: Outcome) 
 def test_the_release_is_among_those_that_its_frames_show(outcome: Outcome) -> None:
     assert outcome.failure is not None
     index = load_index()
-    shown = index.every
+    shown = index.all_bits
     for frame in outcome.failure.frames:
         if index.has(frame.file):
             shown &= index.showing(frame)

@@ -13,7 +13,7 @@ from cli_scene import World, make_world
 from harness.core.cells import Cell, Outcome
 from harness.core.errors import InputError
 from harness.performance.prediction.measure import MeasureRequest
-from harness.performance.prediction.prediction_error import TrainingBatch, error_of, lacking, predicted
+from harness.performance.prediction.prediction_error import TrainingBatch, error_of, predicted, unpredicted_trainings
 from harness.run.store import load_run
 
 LARGEST = {"utterances": 4, "frames": 120, "tokens": 33}
@@ -51,11 +51,11 @@ def test_a_gpus_training_is_asked_for_its_largest_batch() -> None:
     ids=["no peak", "no reserved", "no batch", "an empty batch", "a batch in words", "predicted before"],
 )
 def test_what_was_not_measured_or_is_predicted_already_is_left_alone(changed: dict[str, Any]) -> None:
-    assert lacking([training(**changed)]) == ()
+    assert unpredicted_trainings([training(**changed)]) == ()
 
 
 def test_a_cpus_training_has_no_prediction() -> None:
-    assert lacking([replace(cell(), metrics=training().metrics)]) == ()
+    assert unpredicted_trainings([replace(cell(), metrics=training().metrics)]) == ()
 
 
 def test_equal_questions_are_asked_once_and_others_again() -> None:

@@ -46,7 +46,7 @@ def test_equal_curves_are_no_difference_whatever_the_spread() -> None:
         [outcome("1.4.0", figures(0.5, (0.0, 0.0, 0.0))), outcome("1.4.1", figures(0.5, (0.0, 0.0, 0.0)))]
     )
     (one,) = found.values()
-    assert (one.same, one.kept, one.difference, one.bound) == (True, True, 0.0, None)
+    assert (one.same, one.within_noise, one.difference, one.bound) == (True, True, 0.0, None)
     assert one.reference == "1.4.0/paraformer/v8404-h320/reduced/finetune@train/cpu-fp32"
 
 
@@ -58,7 +58,7 @@ def test_a_difference_within_the_scatter_of_the_seeds_is_kept_and_one_beyond_is_
         assert one.bound == pytest.approx(0.0376, abs=1e-4)
         assert (one.degrees_of_freedom, one.seeds) == (4, 3)
         assert one.difference == pytest.approx(apart)
-        assert one.kept is kept
+        assert one.within_noise is kept
 
 
 def test_a_release_beyond_the_bound_fails_with_a_sentence() -> None:
@@ -89,7 +89,7 @@ def test_a_single_seed_is_never_accused() -> None:
 
 def test_two_seeds_are_enough_and_cheap_constant_predictions_are_ones_too() -> None:
     (one,) = convergence([outcome("1.4.0", figures(0.5)[:2]), outcome("1.4.1", figures(0.9)[:2])]).values()
-    assert (one.seeds, one.degrees_of_freedom, one.kept) == (2, 2, False)
+    assert (one.seeds, one.degrees_of_freedom, one.within_noise) == (2, 2, False)
     targets = {"rows": [[7, 7, 7, 7, 7, 7, 7, 8]], "steps": [[[0]]] * 12}
     cheap = seed_training(targets=targets, criterion={"classes": 8404, "smoothing": 0.0, "normalize_length": True})
     assert training_figure(cheap) is not None
@@ -98,7 +98,7 @@ def test_two_seeds_are_enough_and_cheap_constant_predictions_are_ones_too() -> N
 def test_seeds_are_paired_by_number() -> None:
     shifted = [{**training, "seed": training["seed"] + 2} for training in figures(0.5)]
     (one,) = convergence([outcome("1.4.0", figures(0.5)), outcome("1.4.1", shifted)]).values()
-    assert (one.seeds, one.bound, one.kept) == (1, None, True)
+    assert (one.seeds, one.bound, one.within_noise) == (1, None, True)
 
 
 def test_the_reference_is_the_newest_older_release_that_passed_by_the_same_way() -> None:
@@ -145,7 +145,7 @@ def test_releases_that_train_on_other_rows_of_a_users_file_are_not_compared() ->
     assert convergence([with_rows("1.4.0", 44), with_rows("1.4.1", 43, 0.9)]) == {}
     assert convergence([with_rows("1.4.0", 44), with_rows("1.4.1", None, 0.9)]) == {}
     (one,) = convergence([with_rows("1.4.0", 44), with_rows("1.4.1", 44, 0.9)]).values()
-    assert not one.kept
+    assert not one.within_noise
 
 
 def test_of_nothing_nothing_is_compared() -> None:
@@ -167,6 +167,6 @@ def test_sound_releases_are_accused_as_rarely_as_stated() -> None:
     accused = 0
     for _ in range(200):
         outcomes = [outcome(f"1.4.{number}", figures(0.5, random.normal(0.0, 0.01, 3).tolist())) for number in range(4)]
-        accused += not all(one.kept for one in convergence(outcomes).values())
+        accused += not all(one.within_noise for one in convergence(outcomes).values())
     # The binomial's 99.9 % at the stated rate: 2 expected of 200.
     assert accused <= 8, f"{accused} of 200"

@@ -151,8 +151,8 @@ def test_every_key_of_an_issue_is_read_and_most_may_be_missing(load: Load) -> No
 
 def test_the_signatures_of_findings_are_kept_apart(load: Load) -> None:
     full, least = load(FULL + LEAST).issues
-    assert (full.failing, full.found, full.expects_failure) == (("A@a:f",), {"Finding@found"}, True)
-    assert (least.failing, least.found, least.expects_failure) == (("A@a:f",), frozenset(), True)
+    assert (full.failing, full.finding_signatures, full.expects_failure) == (("A@a:f",), {"Finding@found"}, True)
+    assert (least.failing, least.finding_signatures, least.expects_failure) == (("A@a:f",), frozenset(), True)
     (found,) = load(LEAST.replace("A@a:f", "Finding@found")).issues
     assert (found.failing, found.expects_failure) == ((), False)
     (hangs,) = load(LEAST.replace('signatures = "A@a:f"', 'status = "timed_out"')).issues

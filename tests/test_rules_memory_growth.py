@@ -11,7 +11,7 @@ import pytest
 
 from harness.core.evidence.parsing import parse
 from harness.core.evidence.training import InvariantObservations, TrainingMetrics
-from harness.core.numbers import numbers, whole
+from harness.core.numbers import complete_values, numbers
 from harness.rules.memory_growth import (
     GPU_GROWTH_BYTES,
     GROWTH_BYTES,
@@ -161,7 +161,7 @@ def test_no_committed_training_is_accused(name: str) -> None:
     """Their processes' memory rises, by fragments: the test alone would accuse half, the least size none."""
     for outcome in load_run(ROOT / "reports" / name).outcomes:
         seen = outcome.training or TrainingMetrics()
-        series = whole(numbers(seen.held_bytes))
+        series = complete_values(numbers(seen.held_bytes))
         if series is None or len(series) < LEAST_STEPS:
             continue
         trainable = seen.invariants.trainable_bytes

@@ -177,7 +177,7 @@ def partly(install_dir: str, components: list[list[str]], registrations: list[li
     importer.import_components_only(install_dir, "1.0.0")
     importer.import_components(install_dir, pairs)
     assert importer.is_partial()
-    return registry.seen()
+    return registry.classes_in_process()
 
 
 @pytest.mark.parametrize("refusing", list(REFUSING))
@@ -226,7 +226,7 @@ def entered(install_dir: str, below: list[dict[str, Any]]) -> dict[str, Any]:
     }
     dispatch.enter(entering)
     dispatch.import_for(pairs, install_dir, "1.0.0")
-    return {"classes": registry.seen(), "partial": importer.is_partial()}
+    return {"classes": registry.classes_in_process(), "partial": importer.is_partial()}
 
 
 def test_the_order_comes_from_the_result_of_the_import_check(forked: Forked, tmp_path: Path) -> None:

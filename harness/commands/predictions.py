@@ -10,7 +10,7 @@ from harness.commands.common import cell_runner
 from harness.core.cells import Cell, Release
 from harness.core.errors import InputError
 from harness.performance.prediction.measure import MeasureContext, MeasureRequest
-from harness.performance.prediction.prediction_error import TrainingBatch, lacking, predicted
+from harness.performance.prediction.prediction_error import TrainingBatch, predicted, unpredicted_trainings
 from harness.performance.prediction.predictor import predicted_for
 from harness.releases import load_lock, resolve
 from harness.run.store import RunStore, load_run
@@ -29,7 +29,7 @@ def add_predictions(folder: Path, options: argparse.Namespace) -> int:
     Raises:
         HarnessError: the run cannot be read or written, or this machine cannot measure models.
     """
-    if not lacking(load_run(folder).outcomes):
+    if not unpredicted_trainings(load_run(folder).outcomes):
         return 0
     say("predicting the memory of the GPU's trainings, on the CPU …")
     context = MeasureContext(runner=cell_runner(options), threads=len(os.sched_getaffinity(0)))

@@ -75,13 +75,13 @@ def _with_which_releases(options: argparse.Namespace, inputs: Inputs) -> int:
 
 def _refuse_what_needs_one_release(options: argparse.Namespace) -> None:
     """Raise an InputError for options that `--release all` cannot obey: no release runs, and no recording is read."""
-    given = {
+    option_texts = {
         "--dry-run": options.dry_run,
         "--gpu": options.gpu is not None,
         "--fix": options.fix is not None,
         "--read-all": options.read_all,
     }
-    refused = [name for name, is_given in given.items() if is_given]
+    refused = [name for name, is_given in option_texts.items() if is_given]
     if refused:
         raise InputError(
             f"--release all runs no release and opens no recording, which {', '.join(refused)} would need",

@@ -70,7 +70,7 @@ class AxesReader:
         defaults = Table(values=DEFAULTS, place=table.place, problems=table.problems)
 
         def home(key: str) -> Table:
-            return next((one for one in (table, base, defaults) if one.has(key)), table)
+            return next((candidate for candidate in (table, base, defaults) if candidate.has(key)), table)
 
         releases, questions = self._releases(home("release")), _questions(home("check"))
         if questions is not None and all(check is Check.IMPORT for check, _ in questions):
@@ -188,10 +188,10 @@ class AxesReader:
         return ""
 
 
-def folder_variant_name(folder: Path, taken: Sequence[str]) -> str:
+def folder_variant_name(folder: Path, names_in_use: Sequence[str]) -> str:
     """A model folder's name, as part of cell ids; the harness's own variants keep theirs."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-._") or "model"
-    return f"my-{name}" if name in taken else name
+    return f"my-{name}" if name in names_in_use else name
 
 
 _EARLIER = {"slim": Depth.REDUCED.value, "published": Depth.FULL.value}

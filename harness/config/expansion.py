@@ -165,7 +165,7 @@ def runs_on(device: Device, precision: Precision) -> bool:
     return device is Device.CUDA or precision is Precision.FP32
 
 
-def kept(cells: Iterable[Cell], exclusions: Sequence[Exclusion]) -> Iterator[Cell]:
+def not_excluded(cells: Iterable[Cell], exclusions: Sequence[Exclusion]) -> Iterator[Cell]:
     """The cells that no exclusion drops."""
     return (cell for cell in cells if not any(exclusion.drops(cell) for exclusion in exclusions))
 

@@ -34,7 +34,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.config.axes import AxesReader, Resolve, VariantSource
-from harness.config.expansion import Product, expand, in_order, kept, runs_on, size_of
+from harness.config.expansion import Product, expand, in_order, not_excluded, runs_on, size_of
 from harness.config.settings import (
     CHECK_SETTINGS,
     CellLimits,
@@ -150,15 +150,15 @@ def _cells(top: Table, reader: AxesReader, *, gpu_present: bool) -> tuple[Cell, 
     sizes = {axes_product.place: size_of(axes_product) for axes_product in products if axes_product is not None}
     if sum(sizes.values()) > MOST_CELLS:
         largest = max(sizes, key=lambda place: sizes[place])
-        said = (
+        message = (
             f"{sum(sizes.values()):,} cells, {sizes[largest]:,} of them by {largest}; at most {MOST_CELLS:,} are read"
         )
-        problems.add("the matrix", said)
+        problems.add("the matrix", message)
         products = []
     for axes_product in products:
         if axes_product is not None:
             expanded = list(expand(axes_product, gpu_present=gpu_present))
-            remaining = list(kept(expanded, exclusions))
+            remaining = list(not_excluded(expanded, exclusions))
             if expanded and not remaining:
                 vanished.append(axes_product.place)
             _note_precisions(axes_product, remaining, problems)

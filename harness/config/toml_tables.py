@@ -136,7 +136,7 @@ class Table:
             self.problems.add(self.at(key), "missing")
             return None
         if not isinstance(value, str) or (not value.strip() and default is None):
-            self.problems.add(self.at(key), f"expected a text, found {_seen(value)}")
+            self.problems.add(self.at(key), f"expected a text, found {_as_written(value)}")
             return None
         return str(value)
 
@@ -144,7 +144,7 @@ class Table:
         """A whole number that is not below `least`."""
         value = self.values.get(key, default)
         if not _is_integer(value) or not least <= value < 2**63:
-            self.problems.add(self.at(key), f"expected a whole number of at least {least}, found {_seen(value)}")
+            self.problems.add(self.at(key), f"expected a whole number of at least {least}, found {_as_written(value)}")
             return None
         return int(value)
 
@@ -152,7 +152,7 @@ class Table:
         """A number above zero; neither infinity nor NaN, which TOML can spell."""
         value = self.values.get(key, default)
         if not (_is_integer(value) or isinstance(value, float)) or not 0 < value < float("inf"):
-            self.problems.add(self.at(key), f"expected a number above 0, found {_seen(value)}")
+            self.problems.add(self.at(key), f"expected a number above 0, found {_as_written(value)}")
             return None
         return float(value)
 
@@ -173,14 +173,14 @@ class Table:
         self, key: str, value: object, kind: str, legal: Callable[[Any], bool], empty: bool
     ) -> tuple[Any, ...] | None:
         if not isinstance(value, list):
-            self.problems.add(self.at(key), f"expected a list of {kind}, found {_seen(value)}")
+            self.problems.add(self.at(key), f"expected a list of {kind}, found {_as_written(value)}")
             return None
         if not value and not empty:
             self.problems.add(self.at(key), f"the list is empty; expected {kind}")
             return None
         wrong = [item for item in value if not legal(item)]
         for item in wrong:
-            self.problems.add(self.at(key), f"expected {kind}, found {_seen(item)}")
+            self.problems.add(self.at(key), f"expected {kind}, found {_as_written(item)}")
         return None if wrong else tuple(dict.fromkeys(value))
 
 
@@ -188,7 +188,7 @@ def tables_of(document: Mapping[str, Any], key: str, problems: Problems) -> list
     """The tables of an array of tables, each with the place `[[key]] #2`."""
     value = document.get(key, [])
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        problems.add(f"[[{key}]]", f"expected tables headed [[{key}]], found {_seen(value)}")
+        problems.add(f"[[{key}]]", f"expected tables headed [[{key}]], found {_as_written(value)}")
         return []
     return [Table(values=item, place=f"[[{key}]] #{number}", problems=problems) for number, item in enumerate(value, 1)]
 
@@ -197,7 +197,7 @@ def table_of(document: Mapping[str, Any], key: str, problems: Problems) -> Table
     """The table `[key]`; an empty one when the file has none."""
     value = document.get(key, {})
     if not isinstance(value, dict):
-        problems.add(f"[{key}]", f"expected a table, found {_seen(value)}")
+        problems.add(f"[{key}]", f"expected a table, found {_as_written(value)}")
         value = {}
     return Table(values=value, place=f"[{key}]", problems=problems)
 
@@ -207,7 +207,7 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _seen(value: object) -> str:
+def _as_written(value: object) -> str:
     """A value as the file spells it, near enough to be found again."""
     if value is None:
         return "nothing"

@@ -57,7 +57,7 @@ def any_numbers(value: object) -> tuple[float | None, ...]:
     return tuple(any_number(item) for item in value) if isinstance(value, list | tuple) else ()
 
 
-def whole(values: Sequence[float | None]) -> tuple[float, ...] | None:
+def complete_values(values: Sequence[float | None]) -> tuple[float, ...] | None:
     """The values if all of them are known and there is one at least."""
     known = tuple(value for value in values if value is not None)
     return known if known and len(known) == len(values) else None

@@ -72,9 +72,9 @@ class ReleaseBatch:
         numbers = {cell.number for cell in self.cells}
         return {number for cell in self.cells for number in (*cell.after, *cell.depends_on)} - numbers
 
-    def without(self, done: Mapping[int, bool]) -> ReleaseBatch:
+    def without(self, passed_by_number: Mapping[int, bool]) -> ReleaseBatch:
         """The same batch with only the cells that are not done."""
-        return replace(self, cells=tuple(cell for cell in self.cells if cell.number not in done))
+        return replace(self, cells=tuple(cell for cell in self.cells if cell.number not in passed_by_number))
 
 
 @dataclass(frozen=True, kw_only=True)

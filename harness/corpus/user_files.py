@@ -76,7 +76,7 @@ def lay_out(speech: OwnSpeech, folder: Path, *, limits: Mapping[str, RowLimits],
 def _lay_out(speech: OwnSpeech, folder: Path, limits: Mapping[str, RowLimits], most: int) -> OwnRows:
     file = speech.train
     complete_file = _copy(file.path, folder / "whole")
-    chosen, train = taken(file, most), complete_file
+    chosen, train = evenly_chosen(file, most), complete_file
     if len(chosen.rows) < len(file.rows):
         train = folder / "train" / file.path.name
         train.parent.mkdir()
@@ -98,7 +98,7 @@ def _lay_out(speech: OwnSpeech, folder: Path, limits: Mapping[str, RowLimits], m
     )
 
 
-def taken(file: OwnFile, most: int) -> OwnFile:
+def evenly_chosen(file: OwnFile, most: int) -> OwnFile:
     """The file with so many of its rows, evenly spaced, if it has more."""
     chosen = set(evenly([row.line for row in file.rows], most))
     return replace(file, rows=tuple(row for row in file.rows if row.line in chosen))
@@ -157,7 +157,7 @@ def carry(speech: OwnSpeech, folder: Path, names: Iterable[str], *, rows: int | 
     """
     places: dict[Path, str] = {}
     for file, name in zip(speech.files, names, strict=False):
-        part = taken(file, MOST_ROWS if rows is None else rows) if file is speech.train else file
+        part = evenly_chosen(file, MOST_ROWS if rows is None else rows) if file is speech.train else file
         (folder / name).mkdir()
         (folder / name / file.path.name).write_bytes(b"".join(_carried(row, part, folder, places) for row in part.rows))
 

@@ -269,14 +269,14 @@ def _describe(python: Path, arguments: tuple[str, ...], extra_paths: tuple[Path,
 
 
 def _killed(python: Path, *, by_kernel: bool) -> StackError:
-    what = f"{python} was ended by SIGKILL while it imported torch"
+    problem = f"{python} was ended by SIGKILL while it imported torch"
     if by_kernel:
         return StackError(
-            what,
+            problem,
             cause="the kernel had no memory left",
             next_step="give the machine or the container more memory, or end what else uses it",
         )
-    return StackError(what, cause="somebody killed it", next_step="run the same command again")
+    return StackError(problem, cause="somebody killed it", next_step="run the same command again")
 
 
 def _no_torch(python: Path, error: str, *, installed: bool) -> StackError:

@@ -93,7 +93,7 @@ class ReleaseIndex:
     """By path."""
 
     @property
-    def every(self) -> int:
+    def all_bits(self) -> int:
         """All releases as bits."""
         return (1 << len(self.releases)) - 1
 

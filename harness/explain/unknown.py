@@ -93,7 +93,7 @@ def _history(
     if not index.has(own_frame.file):
         yield f"no published release has {own_frame.file}: it is a file of your own, or of a checkout"
         return
-    groups = index.same_code(own_frame, release.bits or index.every)
+    groups = index.same_code(own_frame, release.bits or index.all_bits)
     if not groups:
         yield (
             f"no published release has a function {own_frame.function} at this line of {own_frame.file}: it was edited"

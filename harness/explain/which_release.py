@@ -55,7 +55,7 @@ def find_release(record: LogRecord, index: ReleaseIndex, named: str | None) -> L
     printed = max(record.training.versions, key=lambda version: record.training.versions[version], default="")
     if printed:
         exact = index.bit(printed)
-        fits = not exact or bool(exact & shown) or shown == index.every
+        fits = not exact or bool(exact & shown) or shown == index.all_bits
         return LogRelease(
             bits=exact,
             versions=(printed,),
@@ -65,14 +65,14 @@ def find_release(record: LogRecord, index: ReleaseIndex, named: str | None) -> L
             if fits or not shown
             else f"its lines of code are those of {spans(index.versions(shown), index.releases)}",
         )
-    if shown in (0, index.every):
-        return LogRelease(bits=index.every, versions=index.releases, how="", edited=tuple(edited))
+    if shown in (0, index.all_bits):
+        return LogRelease(bits=index.all_bits, versions=index.releases, how="", edited=tuple(edited))
     return LogRelease(bits=shown, versions=index.versions(shown), how="by its lines and code", edited=tuple(edited))
 
 
 def _named(named: str, index: ReleaseIndex, shown: int, edited: list[str]) -> LogRelease:
     exact = index.bit(named)
-    fits = not exact or shown in (0, index.every) or bool(exact & shown)
+    fits = not exact or shown in (0, index.all_bits) or bool(exact & shown)
     return LogRelease(
         bits=exact,
         versions=(named,),
@@ -86,7 +86,7 @@ def _named(named: str, index: ReleaseIndex, shown: int, edited: list[str]) -> Lo
 
 def _by_code(record: LogRecord, index: ReleaseIndex) -> tuple[int, list[str]]:
     """Releases that have every frame and class of the log, and frames that no release has."""
-    bits, edited = index.every, []
+    bits, edited = index.all_bits, []
     for frame in frames_of(record):
         if not index.has(frame.file):
             continue

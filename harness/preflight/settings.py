@@ -76,26 +76,28 @@ class SettingsInForce:
     def section(self, path: str) -> dict[str, object]:
         """The leaves below a path as a nested dict; empty where there is none."""
         prefix = f"{path}." if path else ""
-        found: dict[str, Any] = {}
+        section: dict[str, Any] = {}
         for name, setting in self.by_path.items():
             if name.startswith(prefix):
-                _put(found, name[len(prefix) :].split("."), setting.value)
-        return found
+                _put(section, name[len(prefix) :].split("."), setting.value)
+        return section
 
     def place(self, path: str) -> Place:
         """Where a key was set; where it is not set, only its name."""
         if path in self.by_path:
             return self.by_path[path].place
-        return next((one.place for name, one in self.by_path.items() if name.startswith(f"{path}.")), Place(key=path))
+        return next(
+            (setting.place for name, setting in self.by_path.items() if name.startswith(f"{path}.")), Place(key=path)
+        )
 
     def merged(self, overrides: Iterable[Setting]) -> SettingsInForce:
         """These with the command's, which win; a later one wins over an earlier."""
-        found = dict(self.by_path)
-        for one in overrides:
-            for below in [name for name in found if name.startswith(f"{one.path}.")]:
-                del found[below]
-            found[one.path] = one
-        return SettingsInForce(by_path=found)
+        by_path = dict(self.by_path)
+        for override in overrides:
+            for below in [name for name in by_path if name.startswith(f"{override.path}.")]:
+                del by_path[below]
+            by_path[override.path] = override
+        return SettingsInForce(by_path=by_path)
 
 
 def _put(tree: dict[str, Any], parts: list[str], value: Any) -> None:
@@ -119,12 +121,12 @@ def read_config(path: Path) -> SettingsInForce:
         node = yaml.compose(text, Loader=_Loader)
         if node is None or not isinstance(node, yaml.MappingNode):
             raise InputError(f"{path}: no mapping of settings", next_step="use the config.yaml of the model's folder")
-        found: dict[str, Setting] = {}
-        for one in _leaves(str(path), node, ()):
-            found[one.path] = one
-            if len(found) > MOST_KEYS:
+        by_path: dict[str, Setting] = {}
+        for setting in _leaves(str(path), node, ()):
+            by_path[setting.path] = setting
+            if len(by_path) > MOST_KEYS:
                 raise InputError(f"{path}: more than {MOST_KEYS} keys", next_step="this is no config of a model")
-        return SettingsInForce(by_path=found)
+        return SettingsInForce(by_path=by_path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

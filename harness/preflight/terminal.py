@@ -35,10 +35,10 @@ def render(report: Report, about: Mapping[str, str], *, verbose: bool = False) -
     used = 0
     for finding in shown:
         lines = list(_finding(finding, verbose=verbose))
-        whole = verbose or not used or used + len(lines) <= FULL_LINES
+        in_full = verbose or not used or used + len(lines) <= FULL_LINES
         used += len(lines)
-        yield from lines if whole else lines[:2]
-    hidden = [one for one in report.findings if one not in shown]
+        yield from lines if in_full else lines[:2]
+    hidden = [finding for finding in report.findings if finding not in shown]
     if hidden:
         yield Text(f"{_INDENT}{_hidden(hidden)}", style="dim")
     if report.findings:
@@ -70,12 +70,12 @@ def _heading(about: Mapping[str, str]) -> Iterator[Text]:
 
 
 def _few(findings: tuple[PreflightFinding, ...]) -> tuple[PreflightFinding, ...]:
-    grave = [one for one in findings if one.severity is not Severity.MINOR]
+    grave = [finding for finding in findings if finding.severity is not Severity.MINOR]
     return tuple(grave[:MOST_SHOWN] if grave else findings[:MOST_MINOR])
 
 
 def _hidden(findings: list[PreflightFinding]) -> str:
-    counts = groupby(findings, key=lambda one: one.severity)
+    counts = groupby(findings, key=lambda finding: finding.severity)
     listed = ", ".join(f"{len(list(members))} {severity}" for severity, members in counts)
     return f"{listed} more: -v shows {'it' if len(findings) == 1 else 'them'}"
 

@@ -19,7 +19,7 @@ from typing import Any
 from harness.core.durable import write_json
 
 _SCHEMA = 1
-_Seen = tuple[int, int, int]
+_FileState = tuple[int, int, int]
 _Entry = tuple[int, int, int, str]
 """Bytes, nanoseconds of the last change of the inode, its number, SHA-256."""
 
@@ -42,7 +42,7 @@ def record(place: Path) -> None:
     Raises:
         OSError: the cache cannot be written to.
     """
-    files = {name: [*_seen(entry), _sha256(Path(entry.path))] for name, entry in _files(place)}
+    files = {name: [*_file_state(entry), _sha256(Path(entry.path))] for name, entry in _files(place)}
     path = manifest_path(place)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"schema": _SCHEMA, "files": files})
@@ -64,7 +64,7 @@ def changes(place: Path) -> list[str]:
         return different
     entries = dict(_files(place))
     different = sorted(known.keys() ^ entries.keys())
-    doubtful = [name for name in known.keys() & entries.keys() if _seen(entries[name]) != known[name][:3]]
+    doubtful = [name for name in known.keys() & entries.keys() if _file_state(entries[name]) != known[name][:3]]
     different += [name for name in doubtful if _sha256(Path(entries[name].path)) != known[name][3]]
     if doubtful and not different:
         # copied, or restored from a backup
@@ -97,7 +97,7 @@ def _files(folder: Path, below: str = "") -> Iterator[tuple[str, os.DirEntry[str
                 yield name, entry
 
 
-def _seen(entry: os.DirEntry[str]) -> _Seen:
+def _file_state(entry: os.DirEntry[str]) -> _FileState:
     status = entry.stat(follow_symlinks=False)
     # Not the time of the content: anybody can set that, and a file in the place of another may get its inode's number.
     return status.st_size, status.st_ctime_ns, status.st_ino
@@ -112,7 +112,7 @@ def _sha256(path: Path) -> str:
 
 def _unlike_wheel(place: Path) -> Iterator[str]:
     """The files whose hash is not the one that the wheel's own list states; nothing where there is no such list."""
-    for name, stated_hash in _stated(place).items():
+    for name, stated_hash in _stated_hashes(place).items():
         path = place / name
         # scripts are left out on purpose, see `harness.releases.install`
         if path.is_file() and not path.is_symlink() and stated_hash:
@@ -121,7 +121,7 @@ def _unlike_wheel(place: Path) -> Iterator[str]:
                 yield name
 
 
-def _stated(place: Path) -> Mapping[str, str]:
+def _stated_hashes(place: Path) -> Mapping[str, str]:
     hashes: dict[str, str] = {}
     for path in place.glob("*.dist-info/RECORD"):
         with contextlib.suppress(OSError, csv.Error), path.open(encoding="utf-8", newline="") as file:

@@ -93,7 +93,7 @@ class Summary:
         commands = (
             Fact(name="everything known about one cell", text=self.repeat.show(self.example)),
             Fact(name="that cell, run again", text=self.repeat.again(self.example)),
-            Fact(name="all of this run, on this machine", text=self.repeat.whole()),
+            Fact(name="all of this run, on this machine", text=self.repeat.whole_run()),
         )
         return (Fact(name=self.repeat.hint, text=""), *commands) if self.repeat.hint else commands
 

@@ -113,13 +113,13 @@ def _heard_in(mode: HeardInMode) -> str:
     return f"{mode.mode} mode: {_percent(mode.own)} right with its own speech, {_percent(mode.other)} with another's"
 
 
-def _learned(seed: SeedFigures, heard: tuple[str, ...]) -> Learned:
+def _learned(seed: SeedFigures, hearing_reasons: tuple[str, ...]) -> Learned:
     return Learned(
         seed=seed.seed,
         loss=seed.last_loss / seed.constant_loss if seed.constant_loss else None,
         accuracy=seed.last_accuracy,
         chance=seed.constant_accuracy,
-        heard=heard,
+        heard=hearing_reasons,
     )
 
 

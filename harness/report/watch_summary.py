@@ -113,7 +113,7 @@ def _status(state: TrainingState, running: bool) -> str:
     if running and not all(ends):
         return "running"
     # What ended otherwise than by itself comes first.
-    hows = sorted({end.how if end else "killed" for end in ends}, key=lambda how: how == "finished")
+    hows = sorted({end.how if end else "killed" for end in ends}, key=lambda ending: ending == "finished")
     exceptions = [end.exception for end in ends if end and end.exception]
     return ", ".join(hows) + (f": {exceptions[0]}" if exceptions else "")
 

@@ -26,7 +26,7 @@ from dataclasses import asdict, replace
 from harness.core.cells import Failure, Outcome, Status
 from harness.core.evidence.training import SeedTraining
 from harness.core.evidence.verdicts import Convergence
-from harness.core.numbers import mean, numbers, whole
+from harness.core.numbers import complete_values, mean, numbers
 from harness.core.versions import release_key
 from harness.rules.unigram import Criterion, Unigram, UnigramTargets, step_losses
 
@@ -68,7 +68,7 @@ def _settle(outcome: Outcome, comparison: Convergence | None) -> Outcome:
     if comparison is None:
         return outcome
     evidence = {**outcome.evidence, CONVERGENCE: asdict(comparison)}
-    if comparison.kept:
+    if comparison.within_noise:
         return replace(outcome, evidence=evidence)
     speed = "slower" if comparison.difference > 0 else "faster"
     reason = (
@@ -153,7 +153,7 @@ def _figures(outcome: Outcome) -> Figures:
 def training_figure(training: SeedTraining) -> float | None:
     """The mean over steps of the attention loss relative to the unigram baseline's; None where it is not known."""
     criterion, targets = Criterion.of(training.criterion), UnigramTargets.of(training.targets)
-    losses = whole(numbers(training.stats.get("loss_att")))
+    losses = complete_values(numbers(training.stats.get("loss_att")))
     if criterion is None or targets is None or losses is None or len(losses) != len(targets.steps):
         return None
     constant = step_losses(Unigram.of(criterion, targets.counts()), targets)

@@ -63,7 +63,10 @@ def defects_of(outcome: Outcome, listed: Sequence[KnownIssue]) -> tuple[Defect, 
 
 def covering(finding: Finding, listed: Iterable[KnownIssue]) -> KnownIssue | None:
     """The known issue that lists a finding, in that place where both name one."""
-    return next((issue for issue in listed if finding.signature in issue.found and issue.is_at(finding.place)), None)
+    return next(
+        (issue for issue in listed if finding.signature in issue.finding_signatures and issue.is_at(finding.place)),
+        None,
+    )
 
 
 def _of_failure(outcome: Outcome, listed: Sequence[KnownIssue]) -> Iterator[Defect]:

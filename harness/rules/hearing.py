@@ -100,7 +100,7 @@ def judge_hearing(training: SeedTraining) -> HearingVerdict:
         texts=texts,
         modes=tuple(modes),
         reasons=(*raised, *reads, *(deaf if first_pass else ())),
-        not_observed="; ".join(one.rstrip(".") for one in missing),
+        not_observed="; ".join(reason.rstrip(".") for reason in missing),
         first_pass=first_pass,
     )
 

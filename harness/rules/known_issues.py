@@ -93,7 +93,7 @@ class KnownIssue:
         return self.cause.strip().rstrip(".").lower() != NOT_YET_EXPLAINED
 
     @property
-    def found(self) -> frozenset[str]:
+    def finding_signatures(self) -> frozenset[str]:
         """The signatures `Finding@CODE` among the issue's: what does not decide a cell's status."""
         return frozenset(signature for signature in self.signatures if signature.startswith(f"{FINDING}@"))
 

@@ -23,7 +23,7 @@ from itertools import accumulate
 
 from harness.core.evidence.training import SeedTraining
 from harness.core.evidence.verdicts import HearingVerdict, LearningVerdict, SeedFigures
-from harness.core.numbers import mean, number, numbers, whole
+from harness.core.numbers import complete_values, mean, number, numbers
 from harness.rules.deaf_baseline import TargetsWithPlaces
 from harness.rules.hearing import TRAINED, judge_hearing
 from harness.rules.unigram import Criterion, Unigram, UnigramTargets, step_losses
@@ -117,7 +117,7 @@ def _read(training: SeedTraining) -> _Training | str:
     criterion, targets = Criterion.of(training.criterion), UnigramTargets.of(training.targets)
     if criterion is None or targets is None:
         return "it is not known what the label-smoothing loss was to be computed for."
-    losses, accuracies = (whole(numbers(training.stats.get(name))) for name in ("loss_att", "acc"))
+    losses, accuracies = (complete_values(numbers(training.stats.get(name))) for name in ("loss_att", "acc"))
     if losses is None or accuracies is None:
         return "the attention loss or the accuracy of a step is missing or not a finite number."
     sizes = training.steps_of_epochs

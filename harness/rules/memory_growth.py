@@ -23,7 +23,7 @@ from itertools import combinations
 from statistics import median
 
 from harness.core.evidence.training import TrainingMetrics
-from harness.core.numbers import numbers, whole
+from harness.core.numbers import complete_values, numbers
 
 GROWTH_BYTES = 8 * 1024**2
 """A step, without a GPU. Sound trainings were seen to grow by up to 2.5 MiB a step (1.0.0, by fragments) while they
@@ -77,7 +77,7 @@ def growth_reasons(metrics: TrainingMetrics) -> tuple[str, ...] | None:
             ("held_bytes", metrics.held_bytes),
             ("peak_allocated_by_step", metrics.peak_allocated_by_step),
         )
-        if (series := whole(numbers(recorded))) is not None and len(series) >= LEAST_STEPS
+        if (series := complete_values(numbers(recorded))) is not None and len(series) >= LEAST_STEPS
     }
     if not growth_by_series:
         return None
@@ -189,7 +189,7 @@ def _size(size: float) -> str:
     return f"{size / 1024**2:.1f} MiB" if size >= 1024**2 else f"{size / 1024:.0f} KiB"
 
 
-def _span(found: MemoryGrowth) -> str:
-    if found.by_batch:
+def _span(growth_found: MemoryGrowth) -> str:
+    if growth_found.by_batch:
         return ", steps with the same batch compared"
     return " over the second half of the training"

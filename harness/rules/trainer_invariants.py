@@ -21,7 +21,7 @@ from harness.core.evidence.training import (
     TrainingMetrics,
 )
 from harness.core.evidence.verdicts import InvariantsVerdict
-from harness.core.numbers import count, mapping, number, numbers, whole
+from harness.core.numbers import complete_values, count, mapping, number, numbers
 from harness.rules.memory_growth import growth_reasons
 from harness.rules.recipe import warmup_rate
 from harness.rules.unigram import UnigramTargets
@@ -96,7 +96,7 @@ def _epochs(metrics: TrainingMetrics) -> Judged:
 
 def _schedule(metrics: TrainingMetrics) -> Judged:
     base, warmup = number(metrics.invariants.learning_rate), number(metrics.invariants.warmup_steps)
-    rates = whole(numbers(metrics.learning_rates))
+    rates = complete_values(numbers(metrics.learning_rates))
     if base is None or warmup is None or warmup < 1 or rates is None:
         return None
     for step, rate in enumerate(rates, 1):
@@ -112,7 +112,7 @@ def _schedule(metrics: TrainingMetrics) -> Judged:
 
 def _moving(metrics: TrainingMetrics) -> Judged:
     """Separate from `schedule`: one that is a step ahead is known of many releases, one that does not move is not."""
-    rates = whole(numbers(metrics.learning_rates))
+    rates = complete_values(numbers(metrics.learning_rates))
     if rates is None or len(rates) < 3 or number(metrics.invariants.warmup_steps) is None:
         return None
     still = [step for step, (before, rate) in enumerate(pairwise(rates), 2) if rate == before]
@@ -346,9 +346,9 @@ def _about_ranks(name: str, run: RanksTraining) -> Iterator[str]:
 
 def _other_losses(losses: RankLosses) -> Iterator[str]:
     """Where every process has the same rows: ranks whose losses are not those of a single process."""
-    single, again = whole(numbers(losses.single)), whole(numbers(losses.again))
+    single, again = complete_values(numbers(losses.single)), complete_values(numbers(losses.again))
     for rank, recorded in enumerate(losses.ranks):
-        of_rank = whole(numbers(recorded))
+        of_rank = complete_values(numbers(recorded))
         if not single or not of_rank or len(of_rank) != len(single):
             yield f"rank {rank} has not the losses of a single process: there are {_many(of_rank)} for {_many(single)}."
             continue

@@ -173,7 +173,9 @@ def _with_findings(judged: JudgedOutcome, defects: Sequence[Defect], listed: Seq
     if judged.verdict not in (Verdict.AS_EXPECTED, Verdict.KNOWN):
         return judged
     shown = {defect.issue.id for defect in defects if defect.issue}
-    found_before = [issue for issue in listed if issue.found and not issue.varies and issue.id not in shown]
+    found_before = [
+        issue for issue in listed if issue.finding_signatures and not issue.varies and issue.id not in shown
+    ]
     resolved = found_before if _looked(outcome) else []
     if resolved:
         names = ", ".join(issue.id for issue in resolved)

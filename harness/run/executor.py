@@ -394,7 +394,7 @@ class _Stacks:
         while True:
             ended = stack.poll() is not None
             while messages := channel.receive():
-                watch.heard()
+                watch.message_arrived()
                 self._take(messages, watch, end)
             end.check()
             for order in (self.state.settle_by_reuse(), self.state.admit() if watch.ready else None):
@@ -447,7 +447,7 @@ class _Watch:
         self._start = self._looked = self._looked_closely = time.monotonic()
         self._silent = 0.0
 
-    def heard(self) -> None:
+    def message_arrived(self) -> None:
         """Something came."""
         self._silent = 0.0
 

@@ -40,14 +40,16 @@ class Plan:
         """The cells of all batches, by number."""
         return {planned.number: planned for batch in self.batches for planned in batch.cells}
 
-    def tree(self, done: Mapping[int, bool]) -> TreePlan:
+    def tree(self, passed_by_number: Mapping[int, bool]) -> TreePlan:
         """What the process tree has left to do.
 
         Args:
-            done: cells that an earlier process tree settled, and whether they passed.
+            passed_by_number: cells that an earlier process tree settled, and whether they passed.
         """
-        left = (batch.without(done) for batch in self.batches)
-        return TreePlan(settings=self.settings, batches=tuple(batch for batch in left if batch.cells), done=done)
+        left = (batch.without(passed_by_number) for batch in self.batches)
+        return TreePlan(
+            settings=self.settings, batches=tuple(batch for batch in left if batch.cells), done=passed_by_number
+        )
 
 
 def build_plan(
@@ -132,7 +134,9 @@ def _plan_orders(
             before_entering=True,
         )
         orders.append((label, order))
-        planned.update({each: replace(planned[each], after=(number,)) for each in numbers})
+        planned.update(
+            {number_of_cell: replace(planned[number_of_cell], after=(number,)) for number_of_cell in numbers}
+        )
     return orders
 
 

@@ -77,7 +77,7 @@ class Repeating:
         """Runs this one cell again, apart from all other outcomes."""
         return _line("run", *self.arguments, "--only", glob.escape(cell), "-o", AGAIN, "--fresh")
 
-    def whole(self) -> str:
+    def whole_run(self) -> str:
         """Runs all cells of the run."""
         selection = (word for pattern in self.selection for word in ("--only", pattern))
         return _line("run", *self.arguments, *selection, *self.shard)

@@ -204,8 +204,8 @@ class CellRunner:
         cache = self.settings.cache
         folders = {label: install_path(release, cache) for label, release in prepared.releases.items()}
         known = circumstances(self.settings.environment, prepared.limits.memory_bytes)
-        kept = KeptOutcomes(cache, known)
-        return Reuse(prepared.releases, folders, seed=secrets.randbelow(2**31), kept_outcomes=kept, base=base)
+        kept_outcomes = KeptOutcomes(cache, known)
+        return Reuse(prepared.releases, folders, seed=secrets.randbelow(2**31), kept_outcomes=kept_outcomes, base=base)
 
     def _preload(self, requests: CellRequests, orders: int) -> tuple[str, ...]:
         """What is imported once for all releases, of which `orders` are imported whole to see how they register."""

@@ -30,9 +30,9 @@ def duration(seconds: float | None) -> str:
         return f"{seconds * 1000:.3g} ms" if seconds < 0.9995 else "1.0 s"
     if seconds < 99.95:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remaining_seconds = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
+        return f"{minutes} min {remaining_seconds:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 

@@ -53,7 +53,7 @@ def variant_of_folder(path: Path, known: Sequence[Variant]) -> Variant:
     if runs := code_in(config):
         raise VariantError(f"{folder.name}: `{runs}` holds code, which releases would run", next_step="use names only")
     stock = _stock(config, folder, known)
-    hidden = tuple(path for path in stock.hidden_size if _has(config, path))
+    hidden = tuple(path for path in stock.hidden_size if _has_setting(config, path))
     size = look_up(config, hidden[0]) if hidden else None
     return replace(
         stock,
@@ -63,7 +63,7 @@ def variant_of_folder(path: Path, known: Sequence[Variant]) -> Variant:
         source=f"the folder {folder.name}, as its user has it",
         hidden_size=tuple(path for path in hidden if look_up(config, path) == size),
         vocab_size=tuple(path for path in stock.vocab_size if _value(config, path) == len(tokens)),
-        heads=tuple(path for path in stock.heads if _has(config, path)),
+        heads=tuple(path for path in stock.heads if _has_setting(config, path)),
         reduced=tuple((path, value) for path, value in stock.reduced if _shallower(config, path, value)),
         config={key: value for key, value in config.items() if key not in NOT_IN_CONFIG},
         folder=folder,
@@ -162,10 +162,10 @@ def _stock(config: Mapping[str, Any], folder: Path, known: Sequence[Variant]) ->
 
 def _shallower(config: Mapping[str, Any], path: str, value: int) -> bool:
     """Whether a reduction reduces: user's models may be as small already."""
-    return _has(config, path) and isinstance(blocks := look_up(config, path), int) and value < blocks
+    return _has_setting(config, path) and isinstance(blocks := look_up(config, path), int) and value < blocks
 
 
-def _has(config: Mapping[str, Any], path: str) -> bool:
+def _has_setting(config: Mapping[str, Any], path: str) -> bool:
     try:
         look_up(config, path)
     except KeyError:
@@ -174,4 +174,4 @@ def _has(config: Mapping[str, Any], path: str) -> bool:
 
 
 def _value(config: Mapping[str, Any], path: str) -> object:
-    return look_up(config, path) if _has(config, path) else None
+    return look_up(config, path) if _has_setting(config, path) else None

@@ -58,10 +58,10 @@ def _wide(view: View, width: int, height: int) -> list[Text]:
     share = _shares(
         height - len(header) - 1, {"curves": (9, 21, 27), "below": (min(8, below), below, below), "output": (2, 5, 13)}
     )
-    curves = _beside(
+    curves = _side_by_side(
         sections.loss(view, left, share["curves"]), sections.charts(view, right, share["curves"]), left, share["curves"]
     )
-    lower = _beside(
+    lower = _side_by_side(
         _findings(view, left, share["below"]), _first(figures, right, share["below"]), left, min(below, share["below"])
     )
     return [*header, *curves, Text(""), *lower, *_output(view, width, share["output"])]
@@ -106,7 +106,7 @@ def _rule(title: str, width: int) -> Text:
     return text.append("─" * max(0, width - text.cell_len), style="dim")
 
 
-def _beside(left: Sequence[Text], right: Sequence[Text], width: int, height: int) -> list[Text]:
+def _side_by_side(left: Sequence[Text], right: Sequence[Text], width: int, height: int) -> list[Text]:
     rows = []
     for number in range(height):
         row = _cut(left[number], width) if number < len(left) else Text("")

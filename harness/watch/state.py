@@ -151,7 +151,7 @@ def seconds_of(step: TrainingStep) -> float:
 def figures(step: TrainingStep) -> dict[str, float]:
     """The figures of a step by the curve that they belong to; a loss and a statistic are means of the passes."""
     values: dict[str, float | None] = {
-        "loss": mean([one.loss for one in step.forwards]),
+        "loss": mean([forward.loss for forward in step.forwards]),
         "unigram": step.unigram,
         "learning_rate": max(step.learning_rates, default=None),
         "gradient_norm": step.gradient_norm,

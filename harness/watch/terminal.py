@@ -198,10 +198,10 @@ def minute_line(
         gpu = f"{units.memory(memory.allocated)} allocated on the GPU" if memory.allocated is not None else ""
         words.append(gpu or f"{units.memory(memory.resident)} of main memory, no GPU")
     words += [f"{one_line(forecast.label)} {one_line(forecast.value)}" for forecast in forecasts]
-    return f"{clock} {', '.join(words)}; {found(findings)}"
+    return f"{clock} {', '.join(words)}; {findings_in_words(findings)}"
 
 
-def found(findings: Sequence[WatchFinding]) -> str:
+def findings_in_words(findings: Sequence[WatchFinding]) -> str:
     """`1 broken, 2 wrong`, or that there is nothing."""
     counts = ", ".join(f"{count} {severity}" for severity, count in severities(findings).items())
     return counts or "no findings"

@@ -95,23 +95,23 @@ def first_divergence(
     return next(in_modules, None)
 
 
-def divergences(one: Trace, other: Trace, *, number: int = 0) -> tuple[Divergence, ...]:
+def divergences(my_trace: Trace, their_trace: Trace, *, number: int = 0) -> tuple[Divergence, ...]:
     """All differences of the passes with this number, in the order of time; gradients last, from the loss backwards.
 
     Values are compared where both were recorded whole, else forms alone.
     """
-    mine, theirs = one.numbered(number), other.numbered(number)
+    mine, theirs = my_trace.numbered(number), their_trace.numbered(number)
     if mine is None or theirs is None:
         return ()
-    until_backward = [*_weights(one, mine, theirs), *_calls(mine, theirs, align(mine, theirs))]
+    until_backward = [*_weights(my_trace, mine, theirs), *_calls(mine, theirs, align(mine, theirs))]
     until_backward.sort(key=lambda candidate: candidate.moment)
     return (*until_backward, *_gradients(mine, theirs))
 
 
-def _weights(one: Trace, mine: TracedPass, theirs: TracedPass) -> Iterator[Divergence]:
+def _weights(my_trace: Trace, mine: TracedPass, theirs: TracedPass) -> Iterator[Divergence]:
     if not (mine.whole and theirs.whole):
         return
-    order = [module.name for module in one.modules]
+    order = [module.name for module in my_trace.modules]
     for place, name in enumerate(name for name in order if name in mine.weights and name in theirs.weights):
         if mine.weights[name] != theirs.weights[name]:
             yield Divergence(kind=DivergenceKind.WEIGHTS, name=name, number=mine.number, moment=(-1.0, 0, place))
@@ -171,7 +171,7 @@ def _pair(mine: TracedPass, theirs: TracedPass, places: tuple[int, int]) -> Iter
         yield divergence(DivergenceKind.RNG_STATE, (places[1], 0, -2), "other random numbers were drawn before")
     if moved := moved_arguments(my_call, their_call):
         yield divergence(DivergenceKind.BINDING, (places[1], 0, -1), moved[0].text)
-    for kind, detail in _inputs(my_call, their_call, whole=with_values):
+    for kind, detail in _inputs(my_call, their_call, with_values=with_values):
         yield divergence(kind, begins, detail)
     if my_call.raised and not their_call.raised:
         yield divergence(DivergenceKind.RAISED, ends, my_call.raised)
@@ -215,28 +215,30 @@ def ordinal(number: int) -> str:
     return _ORDINALS[number - 1] if number <= len(_ORDINALS) else f"{number}th"
 
 
-def _inputs(one: Call, other: Call, *, whole: bool) -> Iterator[tuple[DivergenceKind, str]]:
+def _inputs(my_call: Call, their_call: Call, *, with_values: bool) -> Iterator[tuple[DivergenceKind, str]]:
     """At most one difference of form and one of value, of arguments that are bound to the same parameter."""
     # A rebound argument is reported once, and not again as a difference of each parameter that it touches.
-    rebound = {name for moved in moved_arguments(one, other) for name in (moved.mine.parameter, moved.other.parameter)}
+    rebound = {
+        name for moved in moved_arguments(my_call, their_call) for name in (moved.mine.parameter, moved.other.parameter)
+    }
     shared = [
         (argument, counterpart)
-        for argument in one.arguments
-        if argument.parameter not in rebound and (counterpart := other.argument(argument.parameter)) is not None
+        for argument in my_call.arguments
+        if argument.parameter not in rebound and (counterpart := their_call.argument(argument.parameter)) is not None
     ]
     for mine, theirs in shared:
         if mine.value.form != theirs.value.form:
             yield DivergenceKind.INPUT_SHAPE, f"{mine.parameter}: {mine.value} instead of {theirs.value}"
             return
     for mine, theirs in shared:
-        if whole and mine.value.content != theirs.value.content:
+        if with_values and mine.value.content != theirs.value.content:
             yield DivergenceKind.INPUT_VALUE, f"{mine.parameter}: {_difference(mine.value, theirs.value)}"
             return
 
 
-def _difference(one: Value, other: Value) -> str:
+def _difference(my_value: Value, their_value: Value) -> str:
     """How two values of one form differ."""
-    for mine, theirs in zip(_leaves(one), _leaves(other), strict=False):
+    for mine, theirs in zip(_leaves(my_value), _leaves(their_value), strict=False):
         if mine.content == theirs.content:
             continue
         if mine.kind == "tensor":
@@ -297,30 +299,35 @@ class Alignment:
         return next((their_index for my_index, their_index in self.pairs if my_index == place), None)
 
 
-def align(one: TracedPass, other: TracedPass) -> Alignment:
+def align(my_pass: TracedPass, their_pass: TracedPass) -> Alignment:
     """Match the calls of both passes: first the model, then the calls within each module's call."""
     pairs: list[tuple[int, int]] = []
-    _within(one, other, (None, None), pairs)
+    _within(my_pass, their_pass, (None, None), pairs)
     pairs.sort()
     mine, theirs = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
     return Alignment(
         pairs=tuple(pairs),
-        missing=tuple(place for place in range(len(other.calls)) if place not in theirs),
-        extra=tuple(place for place in range(len(one.calls)) if place not in mine),
+        missing=tuple(place for place in range(len(their_pass.calls)) if place not in theirs),
+        extra=tuple(place for place in range(len(my_pass.calls)) if place not in mine),
     )
 
 
 def _within(
-    one: TracedPass, other: TracedPass, inside: tuple[int | None, int | None], pairs: list[tuple[int, int]]
+    my_pass: TracedPass, their_pass: TracedPass, inside: tuple[int | None, int | None], pairs: list[tuple[int, int]]
 ) -> None:
     waiting = [inside]
     while waiting:
         my_parent, their_parent = waiting.pop()
-        my_calls, their_calls = one.held.get(my_parent, ()), other.held.get(their_parent, ())
-        matched = _matched([_key(one, place) for place in my_calls], [_key(other, place) for place in their_calls])
+        my_calls, their_calls = (
+            my_pass.calls_by_owner.get(my_parent, ()),
+            their_pass.calls_by_owner.get(their_parent, ()),
+        )
+        matched = _matched(
+            [_key(my_pass, place) for place in my_calls], [_key(their_pass, place) for place in their_calls]
+        )
         found_pairs = [(my_calls[first], their_calls[second]) for first, second in matched]
         pairs.extend(found_pairs)
-        waiting.extend(pair for pair in found_pairs if one.calls[pair[0]].kind == "module")
+        waiting.extend(pair for pair in found_pairs if my_pass.calls[pair[0]].kind == "module")
 
 
 def _key(traced_pass: TracedPass, place: int) -> tuple[str, str]:

@@ -92,7 +92,7 @@ def _row(other: Call | None, mine: Call | None, note: str, *, first: bool) -> Sh
     return ShapeRow(
         module=call.name if call else "",
         class_name=call.class_name if call else "",
-        given=_given(mine) if mine else "",
+        given=_input_shapes(mine) if mine else "",
         expected=_put_out(other) if other else "—",
         found=_put_out(mine) if mine else "—",
         note=note,
@@ -100,7 +100,7 @@ def _row(other: Call | None, mine: Call | None, note: str, *, first: bool) -> Sh
     )
 
 
-def _given(call: Call) -> str:
+def _input_shapes(call: Call) -> str:
     shapes = [str(list(tensor.shape or ())) for argument in call.arguments for tensor in argument.value.tensors()]
     return ", ".join(shapes[:2]) + (" …" if len(shapes) > 2 else "")
 

@@ -117,13 +117,13 @@ def return_changes(file: str, function: str, mine: ReleaseSource, theirs: Releas
 
 def _lengths(function: Definition) -> frozenset[int]:
     lengths = set()
-    for node in _own(function):
+    for node in _nodes_of_function(function):
         if isinstance(node, ast.Return) and node.value is not None:
             lengths.add(len(node.value.elts) if isinstance(node.value, ast.Tuple) else 1)
     return frozenset(lengths)
 
 
-def _own(function: Definition) -> Iterator[ast.AST]:
+def _nodes_of_function(function: Definition) -> Iterator[ast.AST]:
     """What belongs to a function and not to one within it."""
     waiting: list[ast.AST] = list(function.body)
     while waiting:
@@ -148,11 +148,11 @@ def registry_changes(mine: ReleaseSource, theirs: ReleaseSource, files: Iterable
         kind_of_change = (
             Of.UNREGISTERED if not mine_here else Of.REGISTERED if not theirs_here else Of.REGISTERED_ELSEWHERE
         )
-        now, was = " and ".join(mine_here), " and ".join(theirs_here)
+        my_text, their_text = " and ".join(mine_here), " and ".join(theirs_here)
         name = f"{key[0]}.{key[1]}"
-        text = f"`{name}` is registered in {now or 'no module'}, was in {was or 'no module'}"
+        text = f"`{name}` is registered in {my_text or 'no module'}, was in {their_text or 'no module'}"
         file = f"{(*mine_here, *theirs_here)[0].replace('.', '/')}.py"
-        yield ApiChange(of=kind_of_change, file=file, function="", name=name, text=text, was=was, now=now)
+        yield ApiChange(of=kind_of_change, file=file, function="", name=name, text=text, was=their_text, now=my_text)
 
 
 def yaml_changes(mine: ReleaseSource, theirs: ReleaseSource, files: Iterable[str]) -> Iterator[ApiChange]:

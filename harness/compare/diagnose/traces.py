@@ -81,7 +81,9 @@ class Value:
         if mine.keys() & theirs.keys():
             return all(mine[name].equals_in_shared_names(theirs[name]) for name in mine.keys() & theirs.keys())
         if self.items and len(self.items) == len(other.items):
-            return all(one.equals_in_shared_names(two) for one, two in zip(self.items, other.items, strict=True))
+            return all(
+                mine.equals_in_shared_names(theirs) for mine, theirs in zip(self.items, other.items, strict=True)
+            )
         return self.content == other.content
 
     def tensors(self) -> Iterator[Value]:
@@ -240,15 +242,15 @@ class TracedPass:
     gradients: Mapping[str, Mapping[str, Any] | None]
 
     @cached_property
-    def held(self) -> Mapping[int | None, tuple[int, ...]]:
+    def calls_by_owner(self) -> Mapping[int | None, tuple[int, ...]]:
         """The calls within each call of a module, those within a module called there left out.
 
         Functions are no walls: one that is put around a call moves nothing to another place.
         """
-        calls_by_owner: dict[int | None, list[int]] = {}
+        by_owner: dict[int | None, list[int]] = {}
         for place in range(len(self.calls)):
-            calls_by_owner.setdefault(self.owner(place), []).append(place)
-        return {owner: tuple(places) for owner, places in calls_by_owner.items()}
+            by_owner.setdefault(self.owner(place), []).append(place)
+        return {owner: tuple(places) for owner, places in by_owner.items()}
 
     def owner(self, index: int) -> int | None:
         """The nearest call of a module around a call."""

@@ -73,7 +73,10 @@ def _where(newer: Trace | None, older: Trace | None, passes: int) -> Where:
         return nowhere
     for number in range(passes):
         all_differences = differences(newer, older, number=number)
-        first = next((one for one in all_differences if one.is_module and _computes_otherwise(one)), None)
+        first = next(
+            (difference for difference in all_differences if difference.is_module and _computes_otherwise(difference)),
+            None,
+        )
         if first is None:
             continue
         if first.kind is DivergenceKind.WEIGHTS:
@@ -91,11 +94,17 @@ def _where(newer: Trace | None, older: Trace | None, passes: int) -> Where:
     return nowhere
 
 
-def _computes_otherwise(one: Difference) -> bool:
+def _computes_otherwise(difference: Difference) -> bool:
     """Whether the training can go on otherwise from here: a metric that one release alone returns changes nothing."""
-    if one.kind is DivergenceKind.OUTPUT_SHAPE and one.mine and one.other and one.mine.output and one.other.output:
-        return not one.mine.output.equals_in_shared_names(one.other.output)
-    return one.kind in VALUES | SHAPES
+    if (
+        difference.kind is DivergenceKind.OUTPUT_SHAPE
+        and difference.mine
+        and difference.other
+        and difference.mine.output
+        and difference.other.output
+    ):
+        return not difference.mine.output.equals_in_shared_names(difference.other.output)
+    return difference.kind in VALUES | SHAPES
 
 
 def _same_targets(first: Difference) -> bool | None:

@@ -63,7 +63,7 @@ def origin_of(repository: Repository, version: str, layout: Path) -> Origin | No
 def _carrying(repository: Repository, version: str) -> Iterator[str]:
     """Commits that state a version, oldest first."""
     changes = repository.first_parents("HEAD", VERSION_FILE)
-    stated_versions = _stated(repository, changes)
+    stated_versions = _stated_versions(repository, changes)
     code = repository.first_parents("HEAD", PACKAGE)
     place = {commit: number for number, commit in enumerate(code)}
     any_commit = False
@@ -78,11 +78,11 @@ def _carrying(repository: Repository, version: str) -> Iterator[str]:
             yield tagged
     if not any_commit:
         other_branches = tuple(reversed(repository.anywhere(VERSION_FILE)))
-        versions = _stated(repository, other_branches)
+        versions = _stated_versions(repository, other_branches)
         yield from (commit for commit in other_branches if versions[commit] == version)
 
 
-def _stated(repository: Repository, commits: Sequence[str]) -> dict[str, str]:
+def _stated_versions(repository: Repository, commits: Sequence[str]) -> dict[str, str]:
     """The version that each commit states; empty where it states none."""
     blobs = {commit: repository.files(commit, VERSION_FILE).get(VERSION_FILE) for commit in commits}
     try:

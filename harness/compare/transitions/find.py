@@ -114,22 +114,22 @@ def find(row: SearchSpace, ask: Ask | None, *, known: Mapping[int, Observation],
     walk = _Walk(row=row, ask=ask, seen={number: [observation] for number, observation in known.items()})
     count = len(row.places)
     if ask is None:
-        return walk.found(exhaustive=exhaustive)
+        return walk.result(exhaustive=exhaustive)
     while places := search.ends(count, walk.answers()):
         walk.look(places)
     judged = sorted(number for number, answer in walk.answers().items() if answer is not None)
     if not judged:
-        return walk.found(exhaustive=exhaustive)
+        return walk.result(exhaustive=exhaustive)
     walk.look(tuple(dict.fromkeys((judged[0], judged[-1]))))
     if walk.inconsistent():
-        return walk.found(exhaustive=exhaustive, stopped=True)
+        return walk.result(exhaustive=exhaustive, stopped=True)
     while places := search.next_round(count, walk.answers(), exhaustive=exhaustive):
         walk.look(places)
     sides = {number for gap in search.gaps(walk.answers()) for number in (gap.before, gap.after)}
     run_once = tuple(n for n in sorted(sides) if len(walk.seen[n]) == 1 and not walk.seen[n][0].cached)
     if run_once:
         walk.look(run_once)
-    return walk.found(exhaustive=exhaustive)
+    return walk.result(exhaustive=exhaustive)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +150,6 @@ class _Walk:
     def inconsistent(self) -> bool:
         return any(len({observation.answer for observation in several}) > 1 for several in self.seen.values())
 
-    def found(self, *, exhaustive: bool, stopped: bool = False) -> Found:
+    def result(self, *, exhaustive: bool, stopped: bool = False) -> Found:
         observations = {number: tuple(self.seen[number]) for number in sorted(self.seen)}
         return Found(row=self.row, seen=observations, exhaustive=exhaustive, stopped=stopped)

@@ -61,13 +61,13 @@ def _transition(number: int, transition: Transition) -> Iterator[str]:
 
 
 def _side(word: str, side: TransitionSide) -> Iterator[str]:
-    yield f"  {word:<7}{side.place.label}: {plain(str(side.answer))}, {_seen(side.observations)}"
+    yield f"  {word:<7}{side.place.label}: {plain(str(side.answer))}, {_origins_in_words(side.observations)}"
     if side.inconsistent:
         yield "         but other results in repeats:"
         yield from (f"           {_observation(observation)}" for observation in side.observations)
 
 
-def _seen(observations: Sequence[Observation]) -> str:
+def _origins_in_words(observations: Sequence[Observation]) -> str:
     origins = list(dict.fromkeys(observation.origin for observation in observations if observation.cached))
     run = sum(not observation.cached for observation in observations)
     parts = [f"cached in {', '.join(origins)}"] if origins else []

@@ -15,13 +15,13 @@ TRANSITIONS = "transitions.json"
 SCHEMA = 2
 
 
-def search_json(result: Found, histories: Sequence[History], made: str) -> dict[str, object]:
+def search_json(result: Found, histories: Sequence[History], timestamp: str) -> dict[str, object]:
     """What is stored of a search; `histories` in the order of the transitions, or none."""
     row = result.row
     return {
         "schema": SCHEMA,
         "cell": row.asked.name,
-        "made": made,
+        "made": timestamp,
         "first": row.places[0].label,
         "last": row.places[-1].label,
         "places": len(row.places),

@@ -134,7 +134,7 @@ class Convergence:
     """Whether the curves are bit-identical."""
 
     @property
-    def kept(self) -> bool:
+    def within_noise(self) -> bool:
         """Whether it is neither slower nor faster than the noise allows."""
         return self.same or self.bound is None or abs(self.difference) <= self.bound
 

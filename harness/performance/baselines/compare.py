@@ -47,13 +47,13 @@ def compare(outcomes: Sequence[Outcome], origin: Provenance, baselines: Iterable
     comparisons = sum(len(match.asked) for match in matches)
     used = {match.cell.key for match in matches if match.asked or any(figure.figure for figure in match.cell.figures)}
     return RunComparison(
-        cells=tuple(_held(match, comparisons) for match in matches),
+        cells=tuple(_compared(match, comparisons) for match in matches),
         baselines=tuple(baseline for key, baseline in known.items() if key in used),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
+class _TestedFigure:
     """A figure that is to be compared within its noise."""
 
     figure: str
@@ -68,7 +68,7 @@ class _Matched:
 
     cell: CellComparison
     """With what is settled already."""
-    asked: tuple[_Asked, ...] = ()
+    asked: tuple[_TestedFigure, ...] = ()
 
 
 def _matched(outcome: Outcome, origin: Provenance, known: Mapping[Key, Baseline]) -> _Matched | None:
@@ -116,7 +116,7 @@ def _figures(cell: CellComparison, now: MeasuredTraining, baseline: Baseline, en
     for name in names:
         value, repeats = now.value(name), entry.values(name)
         if value is not None and name in tolerated:
-            to_test.append(_Asked(figure=name, now=value, repeats=repeats, noise=acceptance.noise[name]))
+            to_test.append(_TestedFigure(figure=name, now=value, repeats=repeats, noise=acceptance.noise[name]))
         elif value is not None or repeats:
             decided.append(_unasked(name, value, repeats))
     return _Matched(cell=replace(cell, figures=tuple(decided)), asked=tuple(to_test))
@@ -172,14 +172,14 @@ def _another_length(now: Sequence[float], then: Sequence[float]) -> MetricCompar
     return MetricComparison(figure=CURVE, standing=MetricStatus.CHANGED, words=words, baseline=then[-1], now=now[-1])
 
 
-def _held(match: _Matched, comparisons: int) -> CellComparison:
+def _compared(match: _Matched, comparisons: int) -> CellComparison:
     order = [*KINDS, CURVE]
     comparisons_of_cell = [*match.cell.figures, *(_against(tested, comparisons) for tested in match.asked)]
     comparisons_of_cell.sort(key=lambda figure: order.index(figure.figure) if figure.figure else -1)
     return replace(match.cell, figures=tuple(comparisons_of_cell))
 
 
-def _against(tested: _Asked, comparisons: int) -> MetricComparison:
+def _against(tested: _TestedFigure, comparisons: int) -> MetricComparison:
     kind, centre = KINDS[tested.figure], centre_of(tested.repeats)
     noise = allowed(tested.noise, tested.repeats, comparisons=comparisons)
     bound = max(noise, math.log1p(kind.relative_floor))

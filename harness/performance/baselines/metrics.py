@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from harness.core.cells import Check, Outcome, Status
-from harness.core.numbers import mapping, mean, number, numbers, whole
+from harness.core.numbers import complete_values, mapping, mean, number, numbers
 
 MIB = 1024**2
 
@@ -92,14 +92,14 @@ def measured(metrics: Mapping[str, object]) -> MeasuredTraining:
     values = {name: number(metrics.get(name)) for name in STORED}
     values["step_seconds"] = _step_seconds(metrics)
     known = {name: value for name, value in values.items() if value is not None and value > 0}
-    return MeasuredTraining(values=known, curve=whole(numbers(metrics.get(CURVE))))
+    return MeasuredTraining(values=known, curve=complete_values(numbers(metrics.get(CURVE))))
 
 
 def _step_seconds(metrics: Mapping[str, object]) -> float | None:
     """The median after warm-up; None where another process computed on the GPU."""
     if mapping(metrics.get("device")).get("clean_at_start") is False:
         return None
-    steps = whole(numbers(metrics.get("step_seconds")))
+    steps = complete_values(numbers(metrics.get("step_seconds")))
     if steps is None:
         return None
     return median(steps[min(MOST_WARM_UP, math.ceil(len(steps) / WARM_UP_SHARE)) :] or steps)

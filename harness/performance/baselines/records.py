@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self, TypeVar
 
 from harness.core.cells import Cell
-from harness.core.numbers import count, mapping, number, numbers, sequence, whole
+from harness.core.numbers import complete_values, count, mapping, number, numbers, sequence
 from harness.performance.baselines.keys import Key
 from harness.performance.baselines.metrics import CURVE, KINDS, STORED, MeasuredTraining
 from harness.performance.baselines.noise import LEAST_REPEATS, Noise
@@ -209,7 +209,9 @@ def _values(name: str, data: Any, repeats: int) -> Sequence[float | None]:
 
 def _curves(data: Any, repeats: int) -> Sequence[tuple[float, ...] | None]:
     stated_curves = [data["each"]] * repeats if "each" in data else data["by_run"]
-    curves = [None if curve_data is None else whole(numbers(curve_data)) for curve_data in sequence(stated_curves)]
+    curves = [
+        None if curve_data is None else complete_values(numbers(curve_data)) for curve_data in sequence(stated_curves)
+    ]
     if len(curves) != repeats or any(
         stated_curve is not None and curve is None for stated_curve, curve in zip(stated_curves, curves, strict=True)
     ):

@@ -104,9 +104,9 @@ class _Moved:
             events: list[Event] = []
             for birth, end in pairs:
                 events += [birth, End(ref=self._at(end.ref, place))]
-            yield StepSegment(label=self._besides(segment.label, place), events=tuple(events))
+            yield StepSegment(label=self._with_index(segment.label, place), events=tuple(events))
 
-    def _besides(self, label: Label, place: int) -> Label:
+    def _with_index(self, label: Label, place: int) -> Label:
         return replace(label, stack=f"{label.stack}/{self.stack.name}", index=place, turn=label.index)
 
     def events(self, segment: StepSegment, place: int | None) -> Iterator[Event]:
@@ -131,7 +131,9 @@ class _Moved:
             return
         made_together = [ref_made for ref_made in self._made if ref_made.label == ref.label]
         for place in self.repeats[1:]:
-            yield End(ref=Ref(label=self._besides(ref.label, place), ordinal=made_together.index(ref), earlier=False))
+            yield End(
+                ref=Ref(label=self._with_index(ref.label, place), ordinal=made_together.index(ref), earlier=False)
+            )
 
     def _is_told_once(self, segment: StepSegment, place: int | None) -> bool:
         """Of the repeated block the one that runs last frees what is not of the stack."""

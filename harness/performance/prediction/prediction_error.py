@@ -44,7 +44,7 @@ Ask = Callable[[Cell, TrainingBatch], Mapping[str, int]]
 """Predicts `predicted_allocated_bytes` and `predicted_reserved_bytes`; raises `HarnessError` where it cannot."""
 
 
-def lacking(outcomes: Iterable[Outcome]) -> tuple[tuple[Outcome, TrainingBatch], ...]:
+def unpredicted_trainings(outcomes: Iterable[Outcome]) -> tuple[tuple[Outcome, TrainingBatch], ...]:
     """GPU trainings whose peaks were measured and of which nothing was predicted yet."""
     unpredicted = []
     for outcome in outcomes:
@@ -63,7 +63,7 @@ def predicted(outcomes: Iterable[Outcome], ask: Ask, on_lack: Callable[[str], No
         on_lack: Told of each for which none can be had, and why; it stays as it was.
     """
     known: dict[tuple[object, ...], Mapping[str, int] | HarnessError] = {}
-    for outcome, batch in lacking(outcomes):
+    for outcome, batch in unpredicted_trainings(outcomes):
         cell = outcome.cell
         key = (cell.release, cell.variant, cell.dimensions, cell.depth, cell.precision, batch)
         if key not in known:

@@ -135,7 +135,7 @@ class StepRecording:
             buffers=tuple(Parameter(name=name, size=size, trained=False) for name, size, _ in data["buffers"]),
             stacks=stacks,
             steps=dict(zip(data["batches"], steps, strict=True)),
-            kept=reader.kept(),
+            kept=reader.never_freed(),
         )
 
 
@@ -250,7 +250,7 @@ class _Reader:
             return StorageUse.TEMPORARY if until == "forward" else StorageUse.ACTIVATION
         return StorageUse.GRADIENT if label.kind == "backward" and until == "update" else StorageUse.TEMPORARY
 
-    def kept(self) -> tuple[float, ...]:
+    def never_freed(self) -> tuple[float, ...]:
         """What the pass before the steps made and no step freed."""
         return tuple(
             float(size)

@@ -70,9 +70,9 @@ def changes(
     """A training of some steps; `step` is at full depth."""
     run = _Run(optimizer=optimizer, trained=[parameter for parameter in recording.parameters if parameter.trained])
     for tensor in (*recording.parameters, *recording.buffers):
-        yield run.made(tensor.size, StorageUse.WEIGHT, "start")
+        yield run.allocated(tensor.size, StorageUse.WEIGHT, "start")
     for size in recording.kept:
-        yield run.made(size, StorageUse.ACTIVATION, "start")
+        yield run.allocated(size, StorageUse.ACTIVATION, "start")
     for _ in range(steps):
         yield from run.step(step)
 
@@ -86,7 +86,7 @@ class _Run:
         self._born: dict[tuple[Label, int], int] = {}
         self._before: dict[tuple[Label, int], int] = {}
 
-    def made(self, size: float, use: StorageUse, phase: str, place: str = "") -> AllocationChange:
+    def allocated(self, size: float, use: StorageUse, phase: str, place: str = "") -> AllocationChange:
         """A new storage."""
         self._count += 1
         return AllocationChange(key=self._count, size=size, use=use, phase=phase, step=self._number, place=place)
@@ -109,7 +109,7 @@ class _Run:
         for event in segment.events:
             if isinstance(event, Birth):
                 if event.size > 0:
-                    change = self.made(event.size, event.use, phase, segment.label.stack.partition("/")[0])
+                    change = self.allocated(event.size, event.use, phase, segment.label.stack.partition("/")[0])
                     self._born[segment.label, ordinal] = change.key
                     yield change
                 ordinal += 1
@@ -125,12 +125,12 @@ class _Run:
         if self._number == 1:
             for parameter in self._trained:
                 for _ in range(self._optimizer.kept):
-                    yield self.made(parameter.size, StorageUse.OPTIMIZER, "update")
+                    yield self.allocated(parameter.size, StorageUse.OPTIMIZER, "update")
         yield from self._passing(
             [float(parameter.size) for parameter in self._trained for _ in range(self._optimizer.made)]
         )
 
     def _passing(self, sizes: list[float]) -> Iterator[AllocationChange]:
-        allocations = [self.made(size, StorageUse.TEMPORARY, "update") for size in sizes]
+        allocations = [self.allocated(size, StorageUse.TEMPORARY, "update") for size in sizes]
         yield from allocations
         yield from (self._freed(change.key, "update") for change in allocations)

@@ -60,7 +60,7 @@ class ReleaseReader:
             for finding in report.findings
             if finding.severity is not Severity.MINOR
         ]
-        return tuple([one for one in reasons if one.rule.split()[0] in _ABSENT][:1] or reasons)
+        return tuple([reason for reason in reasons if reason.rule.split()[0] in _ABSENT][:1] or reasons)
 
     def _findings(self, for_release: Inputs) -> Iterator[PreflightFinding]:
         yield from known.check(for_release).findings
@@ -100,7 +100,7 @@ def _without_code(inputs: Inputs, release: Release) -> tuple[ReleaseReason, ...]
     absent = _absent(inputs, release)
     if absent:
         return (absent,)
-    entry = inputs.command.entry or (Entry.TRAIN_DS if _has(release, "entry/train_ds") else Entry.TRAIN)
+    entry = inputs.command.entry or (Entry.TRAIN_DS if _has_component(release, "entry/train_ds") else Entry.TRAIN)
     for_release = replace(inputs, release=release, command=replace(inputs.command, entry=entry))
     return tuple(
         ReleaseReason(severity=issue.severity, rule=f"known-{issue.id}", text=issue.title)
@@ -113,11 +113,11 @@ def _absent(inputs: Inputs, release: Release) -> ReleaseReason | None:
     needed = [f"{key}_classes/{inputs.config.get(key)}" for key in ("model", "encoder", "decoder", "predictor")]
     needed += [f"entry/{inputs.command.entry}"] if inputs.command.entry else []
     for name in needed:
-        if not _has(release, name):
+        if not _has_component(release, name):
             text = f"it has no {name.rpartition('/')[2]}; {FIRST[name]} is the first"
             return ReleaseReason(severity=Severity.BROKEN, rule=name, text=text)
     return None
 
 
-def _has(release: Release, name: str) -> bool:
+def _has_component(release: Release, name: str) -> bool:
     return name not in FIRST or Version(FIRST[name]) <= Version(release.version)

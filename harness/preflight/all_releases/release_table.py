@@ -47,9 +47,9 @@ class ReleaseGroup:
         """A line for the range, and each of its reasons in lines of at most `width` columns."""
         yield f"{self.severity or 'sound':>6}  {self.releases}"
         shown = self.reasons if most is None else self.reasons[:most]
-        for one in shown:
+        for reason in shown:
             yield from textwrap.wrap(
-                one_line(one.text, at_most=_LONGEST),
+                one_line(reason.text, at_most=_LONGEST),
                 width,
                 initial_indent=_INDENT,
                 subsequent_indent=f"{_INDENT}  ",
@@ -90,12 +90,12 @@ class ReleaseTable:
         """The ranges, and what to install; twenty lines of at most `width` columns, or all of them."""
         last, wide = self.last(), max(40, min(width, _WIDEST))
         for most in (None, _MOST_REASONS, 1):
-            found = [line for one in self.groups for line in one.lines(None if verbose else most, wide)]
-            if verbose or len(found) + len(last) <= MOST_LINES:
-                return (*found, *last)
+            range_lines = [line for group in self.groups for line in group.lines(None if verbose else most, wide)]
+            if verbose or len(range_lines) + len(last) <= MOST_LINES:
+                return (*range_lines, *last)
         rows: list[str] = []
-        for number, one in enumerate(self.groups):
-            lines = list(one.lines(1, wide))
+        for number, group in enumerate(self.groups):
+            lines = list(group.lines(1, wide))
             if len(rows) + len(lines) + len(last) + 1 > MOST_LINES:
                 rows.append(f"{_INDENT}… and {len(self.groups) - number} more ranges: -v names them")
                 break
@@ -110,18 +110,20 @@ class ReleaseTable:
             answer = [f"Best: pip install funasr=={self.best}"]
             if self.nearest != self.best:
                 answer.insert(0, f"Nearest to {self.base}: pip install funasr=={self.nearest}")
-        seen = f"The code of {self.read} of {self.listed} releases was read; of the others only records are known."
-        return (*answer, *([seen] if self.read < self.listed else []))
+        note = f"The code of {self.read} of {self.listed} releases was read; of the others only records are known."
+        return (*answer, *([note] if self.read < self.listed else []))
 
     def to_json(self) -> dict[str, object]:
         """The record for `--json`."""
         groups = [
             {
-                "releases": one.releases,
-                "severity": one.severity,
-                "reasons": [{"severity": why.severity, "rule": why.rule, "text": why.text} for why in one.reasons],
+                "releases": group.releases,
+                "severity": group.severity,
+                "reasons": [
+                    {"severity": reason.severity, "rule": reason.rule, "text": reason.text} for reason in group.reasons
+                ],
             }
-            for one in self.groups
+            for group in self.groups
         ]
         best = {"best": self.best or None, "nearest": self.nearest or None, "base": self.base}
         return {"releases": groups, **best, "read": self.read, "listed": self.listed}
@@ -139,14 +141,14 @@ def table_of(reasons: Mapping[str, Sequence[ReleaseReason]], *, base: str, read:
     labels = list(reasons)
     sound = [label for label in labels if not reasons[label] and not Version(label).is_prerelease]
     places = {label: number for number, label in enumerate(labels)}
-    own = max((places[label] for label in labels if Version(label) <= Version(base)), default=0)
+    base_place = max((places[label] for label in labels if Version(label) <= Version(base)), default=0)
 
     def away(label: str) -> tuple[int, int]:
         # Of two that are as near, the newer.
-        return abs(places[label] - own), -places[label]
+        return abs(places[label] - base_place), -places[label]
 
     return ReleaseTable(
-        groups=tuple(_grouped(labels, reasons, own)),
+        groups=tuple(_grouped(labels, reasons, base_place)),
         best=sound[-1] if sound else "",
         nearest=min(sound, key=away, default=""),
         base=base,
@@ -157,18 +159,20 @@ def table_of(reasons: Mapping[str, Sequence[ReleaseReason]], *, base: str, read:
     )
 
 
-def _grouped(labels: Sequence[str], reasons: Mapping[str, Sequence[ReleaseReason]], own: int) -> list[ReleaseGroup]:
+def _grouped(
+    labels: Sequence[str], reasons: Mapping[str, Sequence[ReleaseReason]], base_place: int
+) -> list[ReleaseGroup]:
     """Ranges; releases in which the training breaks for the same reasons are one, whatever else is wrong in them."""
     order = Order.of(labels, ())
     shown = {label: _decisive(reasons[label]) for label in labels}
-    alike: dict[tuple[str, ...], list[str]] = {}
+    labels_by_rules: dict[tuple[str, ...], list[str]] = {}
     for label in labels:
-        alike.setdefault(tuple(one.rule for one in shown[label]), []).append(label)
-    spans = [span for same in alike.values() for span in order.spans(same)]
+        labels_by_rules.setdefault(tuple(reason.rule for reason in shown[label]), []).append(label)
+    spans = [span for same in labels_by_rules.values() for span in order.spans(same)]
 
     def near(span: Span) -> tuple[bool, int, int]:
         first, last = labels.index(span.first), labels.index(span.last)
-        away = max(first - own, own - last, 0)
+        away = max(first - base_place, base_place - last, 0)
         return bool(shown[span.first]), away, -last
 
     return [
@@ -183,5 +187,5 @@ def _grouped(labels: Sequence[str], reasons: Mapping[str, Sequence[ReleaseReason
 
 def _decisive(reasons: Sequence[ReleaseReason]) -> Sequence[ReleaseReason]:
     """What breaks the training; where nothing does, what is wrong with it."""
-    broken = [one for one in reasons if one.severity is Severity.BROKEN]
+    broken = [reason for reason in reasons if reason.severity is Severity.BROKEN]
     return broken or list(reasons)

@@ -93,10 +93,11 @@ def row_findings(inputs: Inputs, sets: Sequence[RowForms]) -> Iterator[Preflight
         (row_set for row_set in sets if version < _DEFAULTS_SINCE and any(row.lacking for row in row_set.forms)), None
     )
     if unread is not None:
-        lacking = next(row.lacking for row in unread.forms if row.lacking)
+        missing_field = next(row.lacking for row in unread.forms if row.lacking)
         count = sum(number for row, number in unread.forms.items() if row.lacking)
         message = (
-            f"{count} of {unread.count} {NAMES[unread.role]} rows have no `{lacking[0]}`, which it requires (KeyError)"
+            f"{count} of {unread.count} {NAMES[unread.role]} rows have no `{missing_field[0]}`, which it "
+            "requires (KeyError)"
         )
         yield _finding("rows-cannot-be-read", Severity.BROKEN, message, Place(file=unread.given))
         return

@@ -97,7 +97,7 @@ class SourceFile:
         return tuple(registrations)
 
 
-_kept: OrderedDict[str, SourceFile] = OrderedDict()
+_cache: OrderedDict[str, SourceFile] = OrderedDict()
 
 
 def source_file(path: Path, digest: str = "") -> SourceFile | None:
@@ -106,21 +106,21 @@ def source_file(path: Path, digest: str = "") -> SourceFile | None:
     Args:
         digest: Of its content, where that is known already: the file is then not read again.
     """
-    if digest in _kept:
-        _kept.move_to_end(digest)
-        return _kept[digest]
+    if digest in _cache:
+        _cache.move_to_end(digest)
+        return _cache[digest]
     try:
         content = path.read_bytes()
     except OSError:
         return None
     own_digest = digest_of(content)
-    if own_digest not in _kept:
+    if own_digest not in _cache:
         # As text files are read: whatever ends a line there is a newline here.
         text = content.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
-        _kept[own_digest] = SourceFile(digest=own_digest, text=text)
-        while len(_kept) > MOST_KEPT:
-            _kept.popitem(last=False)
-    return _kept[own_digest]
+        _cache[own_digest] = SourceFile(digest=own_digest, text=text)
+        while len(_cache) > MOST_KEPT:
+            _cache.popitem(last=False)
+    return _cache[own_digest]
 
 
 def digest_of(content: bytes) -> str:

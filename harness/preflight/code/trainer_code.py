@@ -59,9 +59,9 @@ class TrainerCode:
         """Every call that unpacks a section of the settings."""
         files = ["datasets/dataloader_entry.py", f"train_utils/{_TRAINERS[self.entry]}"]
         files += ["auto/auto_model.py"] if "AutoModel(" in self.main_text else []
-        expansions = list(self._in_file(self.script, whole=True))
+        expansions = list(self._in_file(self.script, entire_file=True))
         for name in files:
-            expansions += self._in_file(self.code.root / name, whole=False)
+            expansions += self._in_file(self.code.root / name, entire_file=False)
         return tuple(expansions)
 
     @cached_property
@@ -128,11 +128,11 @@ class TrainerCode:
         file = self.code.file(path)
         return file.nodes(kind) if file else ()
 
-    def _in_file(self, path: Path, *, whole: bool) -> Iterator[Expansion]:
+    def _in_file(self, path: Path, *, entire_file: bool) -> Iterator[Expansion]:
         for node in self._nodes(path, ast.Call):
             # `model_class(…)` or `self.dataset_class(…)`
             built = getattr(node.func, "id", "") or getattr(node.func, "attr", "")
-            if built not in _BUILT or (built == "Trainer" and not whole):
+            if built not in _BUILT or (built == "Trainer" and not entire_file):
                 continue
             required = tuple(
                 name for keyword in node.keywords if keyword.arg is None for name in _required(keyword.value)

@@ -39,7 +39,7 @@ def line_of(node: Node) -> int:
     return int(node.start_point[0]) + 1
 
 
-def whole(node: Node) -> bytes:
+def text_of_tree(node: Node) -> bytes:
     """The text of the tree in which a node's bytes are counted."""
     while node.parent is not None:
         node = node.parent
@@ -79,7 +79,7 @@ def expand(node: Node, shell: Shell, *, quoted: bool = False) -> Value:
             name = source_of(node)[1:]
             variable = parameters.variable(name, shell, line)
             chosen = variable if name in "@*" else parameters.element(variable, None, source_of(node), line)
-            return parameters.here(chosen, kind, line)
+            return parameters.in_word(chosen, kind, line)
         case "expansion":
             return _expansion(node, shell, kind)
         case "command_substitution":

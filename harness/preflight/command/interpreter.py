@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.preflight.command import branches
-from harness.preflight.command.expansion import line_of, source_of, value, whole, words
+from harness.preflight.command.expansion import line_of, source_of, text_of_tree, value, words
 from harness.preflight.command.scripts import ReadingLimit, Script, read_text, tree_of
 from harness.preflight.command.shell import Command, Shell, unknown
 from harness.preflight.command.words import Kind, Piece, Value, Word, together
@@ -55,7 +55,7 @@ class ShellInterpreter:
         if handler is not None:
             handler(self, node, shell)
 
-    def each(self, node: Node, shell: Shell) -> None:
+    def walk_children(self, node: Node, shell: Shell) -> None:
         for child in node.named_children:
             self.walk(child, shell)
 
@@ -131,7 +131,7 @@ class ShellInterpreter:
     def words_of(self, node: Node, name: Node, shell: Shell) -> list[Word]:
         """Bash joins words where a backslash at a line's end has no blank before it and none behind."""
         joined_words: list[Word] = []
-        text, end = whole(node), -1
+        text, end = text_of_tree(node), -1
         for child in node.children:
             if child.start_byte < name.start_byte or "redirect" in child.type:
                 continue
@@ -256,7 +256,7 @@ class ShellInterpreter:
 
 def _of_other_lines(node: Node, assignments: Sequence[Node], name: Node) -> Sequence[Node]:
     """The assignments that end before the command's line: the grammar puts several in one line before the next one."""
-    text = whole(node)
+    text = text_of_tree(node)
     ends = [*(assignment.start_byte for assignment in assignments[1:]), name.start_byte]
     for number in range(len(assignments), 0, -1):
         between = text[assignments[number - 1].end_byte : ends[number - 1]]
@@ -272,7 +272,7 @@ def _is_present(word: Word) -> bool:
 _HANDLERS: Mapping[str, Callable[[ShellInterpreter, Node, Shell], None]] = {
     **dict.fromkeys(
         ("program", "compound_statement", "do_group", "variable_assignments", "ERROR", "negated_command"),
-        ShellInterpreter.each,
+        ShellInterpreter.walk_children,
     ),
     "variable_assignment": ShellInterpreter.assignment,
     "declaration_command": ShellInterpreter.declaration,

@@ -59,7 +59,7 @@ def expanded(source: str, operand: Callable[[], Value], shell: Shell, line: int,
     name, index, operation = match.groups()
     value = element(variable(name, shell, line), index, source, line)
     if not operation:
-        return here(value, kind, line)
+        return in_word(value, kind, line)
     operator = next((candidate for candidate in _OPERATORS if operation.startswith(candidate)), "")
     if operator in _DEFAULTS:
         return _default(name, operator, value, operand(), shell, line, kind)
@@ -72,7 +72,7 @@ def expanded(source: str, operand: Callable[[], Value], shell: Shell, line: int,
     return (Piece(text=changed, line=value[0].line if value else line, kind=kind),)
 
 
-def here(value: Value, kind: Kind, line: int) -> Value:
+def in_word(value: Value, kind: Kind, line: int) -> Value:
     """A variable in a word: its own lines are kept where bash makes several words of it."""
     if kind is Kind.QUOTED and not any(piece.ends_word for piece in value):
         return tuple(replace(piece, kind=kind, line=line) for piece in value)

@@ -24,10 +24,10 @@ def findings(call: TrainerCall) -> Iterator[PreflightFinding]:
 
 def _typographic(call: TrainerCall) -> Iterator[PreflightFinding]:
     """Quotes, dashes, blanks and signs that look like the shell's and are none."""
-    found = typographic_words(call)
-    if not found:
+    words_by_line = typographic_words(call)
+    if not words_by_line:
         return
-    line, (text, why) = min(found.items())
+    line, (text, why) = min(words_by_line.items())
     written = _written_at(call, text)
     if written is not None:
         line, text = written, call.line(written).strip()
@@ -36,9 +36,11 @@ def _typographic(call: TrainerCall) -> Iterator[PreflightFinding]:
         rule="typographic-sign",
         message=f"{why}: it becomes a part of the word",
         place=call.place(line),
-        evidence=tuple(f"line {number}: {one[:100]}" for number, (one, _) in sorted(found.items())[:5]),
+        evidence=tuple(
+            f"line {number}: {word_text[:100]}" for number, (word_text, _) in sorted(words_by_line.items())[:5]
+        ),
         remedy=ascii_of(text),
-        count=len(found),
+        count=len(words_by_line),
     )
 
 
@@ -57,36 +59,38 @@ def _span(call: TrainerCall) -> int:
 
 def typographic_words(call: TrainerCall) -> dict[int, tuple[str, str]]:
     """By line the word with such a sign, and what the sign is."""
-    found: dict[int, tuple[str, str]] = {}
+    words_by_line: dict[int, tuple[str, str]] = {}
     for word in call.command.words:
         if word.unknown:
             continue
         text = word.text
         if sign := next((char for char in text if char in _LOOKS_LIKE_QUOTES), ""):
-            found.setdefault(word.line, (text, f"{sign} (U+{ord(sign):04X}) is no quote for bash"))
+            words_by_line.setdefault(word.line, (text, f"{sign} (U+{ord(sign):04X}) is no quote for bash"))
         elif text.startswith(tuple("–—−－‐‑")):
-            found.setdefault(word.line, (text, f"{text[0]} (U+{ord(text[0]):04X}) is no dash that starts an option"))
+            words_by_line.setdefault(
+                word.line, (text, f"{text[0]} (U+{ord(text[0]):04X}) is no dash that starts an option")
+            )
         elif text.startswith("＋") or re.match(r"^[+]*[\w.]+＝", text):
-            found.setdefault(word.line, (text, "full-width + and = are letters for hydra"))
+            words_by_line.setdefault(word.line, (text, "full-width + and = are letters for hydra"))
         elif sign := next((char for char in text if char in "\u00a0\u3000\u200b\u2003\ufeff"), ""):
-            found.setdefault(word.line, (text, f"U+{ord(sign):04X} looks like a blank and separates no words"))
-    return found
+            words_by_line.setdefault(word.line, (text, f"U+{ord(sign):04X} looks like a blank and separates no words"))
+    return words_by_line
 
 
 def _kept_from_shell(call: TrainerCall) -> Iterator[PreflightFinding]:
     """`'${name}'` with a variable of the script: in single quotes it reaches hydra as it is."""
     names = {*call.command.exported, *call.command.unexported}
-    keys = {one.key for one in call.hydra.overrides}
-    for one in call.hydra.overrides:
-        for found in re.finditer(r"\$\{?([A-Za-z_]\w*)\}?", "" if one.word.unknown else one.typed_value):
-            if found[1] in names and found[1] not in keys:
+    keys = {override.key for override in call.hydra.overrides}
+    for override in call.hydra.overrides:
+        for variable in re.finditer(r"\$\{?([A-Za-z_]\w*)\}?", "" if override.word.unknown else override.typed_value):
+            if variable[1] in names and variable[1] not in keys:
                 yield PreflightFinding(
                     severity=Severity.BROKEN,
                     rule="variable-in-single-quotes",
-                    message=f"in single quotes the shell does not replace ${found[1]}: hydra receives the name",
-                    place=call.place(one.word.line, one.key),
-                    evidence=(f"hydra receives {one.word.text[:200]}",),
-                    remedy=f'{one.prefix}{one.key}="{one.typed_value}"',
+                    message=f"in single quotes the shell does not replace ${variable[1]}: hydra receives the name",
+                    place=call.place(override.word.line, override.key),
+                    evidence=(f"hydra receives {override.word.text[:200]}",),
+                    remedy=f'{override.prefix}{override.key}="{override.typed_value}"',
                 )
                 break
 
@@ -94,14 +98,14 @@ def _kept_from_shell(call: TrainerCall) -> Iterator[PreflightFinding]:
 def _backslashes(call: TrainerCall) -> Iterator[PreflightFinding]:
     """`D:\\data` without quotes, of which bash makes `D:data`."""
     for number in range(call.command.line, call.command.end_line + 1):
-        if found := _WITH_BACKSLASH.search(call.line(number)):
+        if match := _WITH_BACKSLASH.search(call.line(number)):
             yield PreflightFinding(
                 severity=Severity.WRONG,
                 rule="backslash-in-value",
                 message="outside quotes bash takes the backslashes away",
-                place=call.place(number, found[1].lstrip("+")),
-                evidence=(f"{found[0]} becomes {found[0].replace(chr(92), '')}",),
-                remedy=f"{found[1]}='{found[2]}'",
+                place=call.place(number, match[1].lstrip("+")),
+                evidence=(f"{match[0]} becomes {match[0].replace(chr(92), '')}",),
+                remedy=f"{match[1]}='{match[2]}'",
             )
 
 

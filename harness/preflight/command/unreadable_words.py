@@ -28,34 +28,39 @@ class UnreadableWord:
 
 def unreadable(words: HydraWords, *, in_script: bool) -> Iterator[UnreadableWord]:
     """The faults in the order of the words."""
-    rest = list(words.overrides)
+    remaining = list(words.overrides)
     before: Override | None = None
-    while rest:
-        one = rest[0]
-        text = one.word.text
+    while remaining:
+        override = remaining[0]
+        text = override.word.text
         told_by_line = in_script and (text.isspace() or text in IN_PLACE_OF_BACKSLASH)
-        option_value = bool(words.strays) and "=" not in text and not one.prefix
-        if not one.error or told_by_line or option_value:
-            before = rest.pop(0)
+        option_value = bool(words.strays) and "=" not in text and not override.prefix
+        if not override.error or told_by_line or option_value:
+            before = remaining.pop(0)
             continue
-        found = _without_sign(rest, before) if "=" not in text or text.startswith("=") else _with_sign(rest)
-        yield found
-        before = rest[found.words - 1]
-        rest = rest[found.words :]
+        fault_found = (
+            _without_sign(remaining, before) if "=" not in text or text.startswith("=") else _with_sign(remaining)
+        )
+        yield fault_found
+        before = remaining[fault_found.words - 1]
+        remaining = remaining[fault_found.words :]
 
 
-def _bare(one: Override) -> bool:
+def _bare(override: Override) -> bool:
     """A word that is neither a setting nor the beginning of one."""
-    return "=" not in one.word.text and not one.prefix
+    return "=" not in override.word.text and not override.prefix
 
 
-def _without_sign(rest: Sequence[Override], before: Override | None) -> UnreadableWord:
+def _without_sign(remaining: Sequence[Override], before: Override | None) -> UnreadableWord:
     """A word without `=`."""
-    one, text = rest[0], rest[0].word.text
-    key, following = f"{one.prefix or '++'}{one.key.strip()}", rest[1].word.text if len(rest) > 1 else ""
+    override, text = remaining[0], remaining[0].word.text
+    key, following = (
+        f"{override.prefix or '++'}{override.key.strip()}",
+        remaining[1].word.text if len(remaining) > 1 else "",
+    )
 
     def fault(message: str, remedy: str, words: int = 1) -> UnreadableWord:
-        return UnreadableWord(override=one, message=message, remedy=remedy, words=words)
+        return UnreadableWord(override=override, message=message, remedy=remedy, words=words)
 
     if not text.strip():
         return fault("an empty word reaches hydra, which cannot read it", "remove the space or the empty quotes")
@@ -63,54 +68,56 @@ def _without_sign(rest: Sequence[Override], before: Override | None) -> Unreadab
         return fault("a space after the sign: it arrives as a separate word", f"{text.strip()}{following}")
     if text.startswith("="):
         return fault("a space next to `=`: hydra receives a value without a key", "no spaces around `=`")
-    if following == "=" and len(rest) > 2:
-        remedy = f"{key}={rest[2].word.text}"
+    if following == "=" and len(remaining) > 2:
+        remedy = f"{key}={remaining[2].word.text}"
         return fault("spaces around `=`: the key and the value arrive as separate words", remedy, 3)
     if following.startswith("="):
         return fault("a space next to `=`: the key and the value arrive as two words", f"{key}{following}", 2)
-    if not one.prefix:
-        return _part_of_value(rest, before)
+    if not override.prefix:
+        return _part_of_value(remaining, before)
     if ":" in text or "：" in text:
         name, _, value = re.sub("：", ":", text).partition(":")
         return fault("a colon where hydra expects `=`", f"{name}={value}")
-    if len(rest) > 1 and _bare(rest[1]):
+    if len(remaining) > 1 and _bare(remaining[1]):
         return fault("a space where hydra expects `=`", f"{key}={following}", 2)
     return fault("the word has no `=`, and hydra expects key=value", f"{key}=…")
 
 
-def _part_of_value(rest: Sequence[Override], before: Override | None) -> UnreadableWord:
+def _part_of_value(remaining: Sequence[Override], before: Override | None) -> UnreadableWord:
     """Words behind a blank that was meant as a part of the value before it."""
-    count = next((number for number, one in enumerate(rest) if not _bare(one)), len(rest))
-    value = " ".join(one.word.text for one in rest[:count])
+    count = next((number for number, override in enumerate(remaining) if not _bare(override)), len(remaining))
+    value = " ".join(override.word.text for override in remaining[:count])
     if before is None or "=" not in before.word.text:
         message = "the word has no `=`, and hydra expects key=value"
-        return UnreadableWord(override=rest[0], message=message, remedy=f"++{value}=…", words=count)
+        return UnreadableWord(override=remaining[0], message=message, remedy=f"++{value}=…", words=count)
     if not before.typed_value:
         message, remedy = "a space after `=`: the value arrives as a separate word", f"{before.word.text}{value}"
     else:
         message = "the value contains a space, and the shell splits it into two words"
         remedy = as_text(before.prefix, before.key, f"{before.typed_value} {value}")
-    return UnreadableWord(override=rest[0], message=message, remedy=remedy, words=count)
+    return UnreadableWord(override=remaining[0], message=message, remedy=remedy, words=count)
 
 
-def _with_sign(rest: Sequence[Override]) -> UnreadableWord:
+def _with_sign(remaining: Sequence[Override]) -> UnreadableWord:
     """A word with `=`."""
-    one = rest[0]
-    value, prefix = one.typed_value, one.prefix or "++"
+    override = remaining[0]
+    value, prefix = override.typed_value, override.prefix or "++"
     if value[:1] in ("[", "{") and not value.rstrip().endswith(("]", "}")):
-        ends = (number for number, other in enumerate(rest) if other.word.text.endswith(("]", "}")))
+        ends = (
+            number for number, override_after in enumerate(remaining) if override_after.word.text.endswith(("]", "}"))
+        )
         count = next(ends, 0) + 1
-        whole = " ".join(other.word.text for other in rest[:count])
+        joined = " ".join(other.word.text for other in remaining[:count])
         message = "a list or dict with spaces arrives in parts: the shell splits what is not quoted as a whole"
-        return UnreadableWord(override=one, message=message, remedy=f"'{whole}'", words=count)
-    message, remedy = _value_fault(one, value, prefix)
-    return UnreadableWord(override=one, message=message, remedy=remedy)
+        return UnreadableWord(override=override, message=message, remedy=f"'{joined}'", words=count)
+    message, remedy = _value_fault(override, value, prefix)
+    return UnreadableWord(override=override, message=message, remedy=remedy)
 
 
-def _value_fault(one: Override, value: str, prefix: str) -> tuple[str, str]:
-    key = f"{prefix}{one.key}"
-    if not re.fullmatch(r"[\w.@/:-]+", one.key, re.ASCII):
-        plain = re.sub(r"[^A-Za-z0-9_./]+", ".", unicodedata.normalize("NFKC", one.key).strip()).strip(".")
+def _value_fault(override: Override, value: str, prefix: str) -> tuple[str, str]:
+    key = f"{prefix}{override.key}"
+    if not re.fullmatch(r"[\w.@/:-]+", override.key, re.ASCII):
+        plain = re.sub(r"[^A-Za-z0-9_./]+", ".", unicodedata.normalize("NFKC", override.key).strip()).strip(".")
         return "the key contains a character that hydra does not allow", f"{prefix}{plain}={value}"
     if glued := re.search(r"\+\+[\w.]++=\S*", value):
         before = value[: glued.start()].split(" ")[-1]
@@ -128,6 +135,6 @@ def _value_fault(one: Override, value: str, prefix: str) -> tuple[str, str]:
     if usual != value and usual.isascii():
         return "the value holds full-width characters, which hydra cannot read", f"{key}={usual}"
     which = "".join(list(dict.fromkeys(sign for sign in value if sign in _REFUSED or not sign.isascii()))[:8])
-    what = f"{which!r} in a value" if which else "a value"
-    why = f"hydra cannot read {what} without quotes of its own, and the shell's quotes do not reach it"
-    return why, as_text(prefix, one.key, value)
+    subject = f"{which!r} in a value" if which else "a value"
+    why = f"hydra cannot read {subject} without quotes of its own, and the shell's quotes do not reach it"
+    return why, as_text(prefix, override.key, value)

@@ -40,7 +40,7 @@ def check(inputs: Inputs) -> PreflightPart:
         return PreflightPart(findings=tuple(unfit))
     files = files_in_force(inputs)
     findings = [*_config(inputs), *check_passed_over(inputs), *_not_read(inputs), *check_configuration(inputs, files)]
-    findings += together([one for named in files.named.values() for one in check_named_file(named)])
+    findings += together([finding for named in files.named.values() for finding in check_named_file(named)])
     findings.extend(_other_start(inputs))
     for overridden in files.ignored:
         winner = files.named[overridden.key]

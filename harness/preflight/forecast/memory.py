@@ -166,12 +166,12 @@ def _precision(inputs: Inputs) -> str:
 
 def _halves(inputs: Inputs) -> Iterator[tuple[Precision, str]]:
     """The half precisions of the release's trainer; both take the same memory, so that one is measured."""
-    precisions = [precision for precision in (Precision.BF16, Precision.FP16) if _has(inputs, precision)]
+    precisions = [precision for precision in (Precision.BF16, Precision.FP16) if _has_precision(inputs, precision)]
     if precisions:
         yield precisions[0], " and ".join(precisions)
 
 
-def _has(inputs: Inputs, precision: Precision) -> bool:
+def _has_precision(inputs: Inputs, precision: Precision) -> bool:
     entry = inputs.command.entry
     if entry is None:
         entry = trainer_options(str(inputs.install_dir), inputs.release.version, "train_ds").native_entry

@@ -37,7 +37,7 @@ class Asked:
         paths = [setting.path.split(".") for setting in self.settings]
         return frozenset(".".join(parts[:length]) for parts in paths for length in range(1, len(parts)))
 
-    def _found(self, path: str) -> Any:
+    def _effective_value(self, path: str) -> Any:
         if path == "model" and not self.is_model(str(self.settings.get(path))):
             return self.config.get(path)
         setting = self.settings.by_path.get(path)
@@ -45,19 +45,19 @@ class Asked:
 
     def value_of(self, path: str) -> Any:
         """The setting at a path."""
-        value = self._found(path)
+        value = self._effective_value(path)
         self.values[path] = _written(value)
         return value
 
     def kind_of(self, path: str) -> str:
         """What the setting at a path is."""
-        self.kinds[path] = kind = _kind(self._found(path))
+        self.kinds[path] = kind = _kind(self._effective_value(path))
         return kind
 
     def agrees(self, values: Mapping[str, str], kinds: Mapping[str, str]) -> bool:
         """Whether a reading that depended on these has the same result here."""
-        return all(_written(self._found(path)) == value for path, value in values.items()) and all(
-            _kind(self._found(path)) == kind for path, kind in kinds.items()
+        return all(_written(self._effective_value(path)) == value for path, value in values.items()) and all(
+            _kind(self._effective_value(path)) == kind for path, kind in kinds.items()
         )
 
 

@@ -42,7 +42,7 @@ def check(inputs: Inputs) -> PreflightPart:
 def _validation(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding]:
     text = trainer.main_text + trainer.code.text("datasets/dataloader_entry.py")
     named = inputs.settings.by_path.get("valid_data_set_list")
-    unvalued = any(one.path == "valid_data_set_list" for one in inputs.command.unvalued)
+    unvalued = any(setting.path == "valid_data_set_list" for setting in inputs.command.unvalued)
     if 'kwargs.get("valid_data_set_list")' not in text or unvalued or (named and named.value):
         return
     error_text = "FileNotFoundError: ''" if named and named.value == "" else "AttributeError: 'NoneType' object …"

@@ -61,7 +61,11 @@ def _trainer(inputs: Inputs) -> Iterator[PreflightFinding]:
         return
     if program or command.trainer.startswith("-m ") or not command.trainer.endswith(".py"):
         return
-    if command.script is not None and command.directory is not None and not there(command.directory, command.trainer):
+    if (
+        command.script is not None
+        and command.directory is not None
+        and not exists_below(command.directory, command.trainer)
+    ):
         yield PreflightFinding(
             severity=Severity.MINOR,
             rule="trainer-file-elsewhere",
@@ -81,7 +85,7 @@ def programs(install_dir: Path) -> frozenset[str]:
     return frozenset(commands)
 
 
-def there(folder: Path, name: str) -> bool:
+def exists_below(folder: Path, name: str) -> bool:
     """Whether a file or folder of this name can be seen from a folder."""
     try:
         return (folder / name).exists()
@@ -96,7 +100,7 @@ def _config_path(inputs: Inputs) -> Iterator[PreflightFinding]:
     if file is None or file.startswith("/") or "/" not in file or command.directory is None:
         return
     trainer_folder = (command.directory / command.trainer).parent if command.trainer.endswith(".py") else None
-    if there(command.directory, file) and not (trainer_folder and there(trainer_folder, file)):
+    if exists_below(command.directory, file) and not (trainer_folder and exists_below(trainer_folder, file)):
         folder = file.rpartition("/")[0]
         yield PreflightFinding(
             severity=Severity.BROKEN,
@@ -173,7 +177,7 @@ def _other_file(
 ) -> Iterator[PreflightFinding]:
     folder = inputs.command.directory or inputs.root
     path = folder / named
-    exists = there(folder, named)
+    exists = exists_below(folder, named)
     if same(path, checked_file) or (hub and not exists):
         return
     yield PreflightFinding(
@@ -224,7 +228,11 @@ def _facts(inputs: Inputs) -> Iterator[PreflightFact]:
     if command.unvalued:
         keys = _few([setting.text for setting in command.unvalued])
         yield PreflightFact(section="command", label="value not known here", value=keys)
-    if command.model and _HUB.match(command.model) and not there(command.directory or inputs.root, command.model):
+    if (
+        command.model
+        and _HUB.match(command.model)
+        and not exists_below(command.directory or inputs.root, command.model)
+    ):
         value = f"{command.model} of the hub; {inputs.model.name} is checked in its place"
         yield PreflightFact(section="command", label="starts from", value=value)
     yield from _against_the_shipped(inputs)

@@ -69,7 +69,7 @@ def _about_source(rows: Gathered, inputs: Inputs, arrivals: Arrivals | None) -> 
             "`source_len` is not the recording's length in frames of 10 ms, by which FunASR leaves rows out and fills "
             "batches",
             off,
-            details=_stated(rows, off),
+            details=_stated_lengths(rows, off),
             remedy="--fix FILE writes a corrected copy",
         )
 
@@ -86,7 +86,7 @@ def _unit(rows: Gathered, guessed: Unit, off: list[int], arrivals: Arrivals | No
         f"batches by them{rows_lost}",
         off,
         severity=Severity.BROKEN if none else Severity.WRONG,
-        details=_stated(rows, off),
+        details=_stated_lengths(rows, off),
         remedy="--fix FILE writes a copy with source_len in frames of 10 ms",
     )
 
@@ -97,7 +97,7 @@ def _rows_lost(rows: Gathered, arrivals: Arrivals, off: list[int]) -> str:
     return f"{lost} of {rows.count} rows"
 
 
-def _stated(rows: Gathered, numbers: list[int]) -> Mapping[int, str]:
+def _stated_lengths(rows: Gathered, numbers: list[int]) -> Mapping[int, str]:
     details = {}
     for number in numbers[:8]:
         length = length_of(rows, number)

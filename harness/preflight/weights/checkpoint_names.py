@@ -51,12 +51,14 @@ def checkpoint_names(path: Path) -> CheckpointNames | None:
         unpickled = _Names(io.BytesIO(content)).load()
     except Exception:
         return None
-    return _of(unpickled, depth=0) if isinstance(unpickled, dict) else None
+    return _names_of(unpickled, depth=0) if isinstance(unpickled, dict) else None
 
 
-def _of(content: Mapping[Any, Any], depth: int) -> CheckpointNames:
+def _names_of(content: Mapping[Any, Any], depth: int) -> CheckpointNames:
     tensors = {str(key): value.shape for key, value in content.items() if isinstance(value, _Tensor)}
-    inner = {str(key): _of(value, depth + 1) for key, value in content.items() if isinstance(value, dict) and depth < 3}
+    inner = {
+        str(key): _names_of(value, depth + 1) for key, value in content.items() if isinstance(value, dict) and depth < 3
+    }
     within = {key: inner_names for key, inner_names in inner.items() if inner_names.tensors or inner_names.within}
     return CheckpointNames(keys=tuple(map(str, content)), tensors=tensors, within=within)
 

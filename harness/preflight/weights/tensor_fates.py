@@ -143,7 +143,7 @@ def fates_of(answer: Mapping[str, Any]) -> TensorFates:
         ),
         checkpoint=checkpoint,
         files={key: "/".join(parts) for key, parts in facts.get("files", {}).items() if parts},
-        loads=tuple("/".join(one["path"]) for one in answer["loads"]),
+        loads=tuple("/".join(load["path"]) for load in answer["loads"]),
         vocabulary=facts.get("vocabulary"),
         features=facts.get("features"),
         outputs=facts.get("outputs", {}),

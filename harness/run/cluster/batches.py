@@ -33,8 +33,8 @@ class CellBatch:
         Args:
             outcomes: What came before it was lost; those cells do not run again, whatever became of them.
         """
-        done = {outcome.cell for outcome in outcomes}
-        left = tuple(cell for cell in self.cells if cell not in done)
+        finished = {outcome.cell for outcome in outcomes}
+        left = tuple(cell for cell in self.cells if cell not in finished)
         return replace(self, cells=left, known=(*self.known, *outcomes), losses=self.losses + 1)
 
 

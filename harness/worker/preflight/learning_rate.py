@@ -23,7 +23,7 @@ _SCHEDULER = re.compile(r"^(?!\s*#).*\bscheduler\.step\(\)", re.MULTILINE)
 def measure(request: Mapping[str, Any], trainer: TrainerOptions, train: Mapping[str, Any] | None) -> dict[str, Any]:
     """Steps per epoch of rank 0, the learning rates, and the checkpoint that a resume would take up."""
     config, install_dir, entry = request["config"], request["release"]["install_dir"], request["entry"]
-    accumulation = max(1, whole(config, "accum_grad", 1))
+    accumulation = max(1, integer_setting(config, "accum_grad", 1))
     text = trainer_file(install_dir, entry).read_text(encoding="utf-8", errors="replace")
     main = (Path(install_dir) / f"funasr/bin/{entry}.py").read_text(encoding="utf-8", errors="replace")
     tail = bool(_EVERY.search(text)) and bool(_TAIL.search(text))
@@ -32,7 +32,7 @@ def measure(request: Mapping[str, Any], trainer: TrainerOptions, train: Mapping[
         "accumulation": accumulation,
         "tail": tail,
         "scheduler_steps_per_epoch": further,
-        "epochs_run": trainer.epochs_run(whole(config, "max_epoch", 100)),
+        "epochs_run": trainer.epochs_run(integer_setting(config, "max_epoch", 100)),
         "finished": _finished_epoch(request.get("output_dir")),
     }
     epochs = (train or {}).get("epochs")
@@ -62,7 +62,7 @@ def measure(request: Mapping[str, Any], trainer: TrainerOptions, train: Mapping[
     return schedule
 
 
-def whole(config: Mapping[str, Any], name: str, default: int) -> int:
+def integer_setting(config: Mapping[str, Any], name: str, default: int) -> int:
     """A setting of `train_conf`; the default where it is none, or no number: the trainer then stops of itself."""
     value = (config.get("train_conf") or {}).get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:

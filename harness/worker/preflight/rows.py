@@ -114,7 +114,7 @@ class _Numbering:
         return self._known[id(index)][1]
 
     @property
-    def kept(self) -> set[int] | None:
+    def kept_numbers(self) -> set[int] | None:
         """All rows that some dataset has."""
         numbers = [rows_kept.numbers for _, rows_kept in self._known.values()]
         return (
@@ -131,7 +131,7 @@ class _Numbering:
 
 def _train(request: Mapping[str, Any], loaders: LoaderRequest, ranks: Sequence[RankLoaders]) -> dict[str, Any]:
     numbering = _Numbering(request["files"]["train"])
-    epochs_run = loaders.options.epochs_run(learning_rate.whole(loaders.config, "max_epoch", 100))
+    epochs_run = loaders.options.epochs_run(learning_rate.integer_setting(loaders.config, "max_epoch", 100))
     epochs: list[list[dict[str, Any]]] = []
     arrived: set[int] = set()
     first: list[Pass] = []
@@ -159,7 +159,7 @@ def _train(request: Mapping[str, Any], loaders: LoaderRequest, ranks: Sequence[R
         first = list(ranks[0].train(0))
         indexed = len(first[0].dataset) if first else 0
         known = all(numbering.of(loader_pass.dataset).numbers is not None for loader_pass in first)
-    kept_numbers = numbering.kept if known else None
+    kept_numbers = numbering.kept_numbers if known else None
     return {
         "rows": indexed if kept_numbers is None else len(kept_numbers),
         "kept": None if kept_numbers is None else sorted(kept_numbers),

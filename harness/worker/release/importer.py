@@ -172,18 +172,18 @@ class FullImport:
         return {module: number for number, (_, _, module) in reversed(list(enumerate(self.rows)))}
 
 
-_seen: dict[str, FullImport] = {}
+_full_imports: dict[str, FullImport] = {}
 
 
 def remember(install_dir: str, full: FullImport) -> None:
     """Store the result of a full import of the release, for this process and its forks."""
     if full.rows:
-        _seen[install_dir] = full
+        _full_imports[install_dir] = full
 
 
 def depends_on_order(install_dir: str, components: Iterable[tuple[str, str]]) -> bool:
     """Whether several modules may register one of these, and no full import has shown whose class remains."""
-    if install_dir in _seen:
+    if install_dir in _full_imports:
         return False
     index = registrations(install_dir)
     return any(len(index.get(pair, ())) > 1 for pair in components)
@@ -225,7 +225,7 @@ def import_order(
         `modules` by table and name of each component, `order` of the modules that are imported, and `whole`: whether
             the release is imported as a whole because no full import has shown the order.
     """
-    full = full if full is not None else _seen.get(install_dir)
+    full = full if full is not None else _full_imports.get(install_dir)
     components = list(components)
     index = registrations(install_dir)
     return {
@@ -237,7 +237,7 @@ def import_order(
 
 def _modules(install_dir: str, pair: tuple[str, str]) -> tuple[str, ...]:
     """The modules to import for a component, including those that a later one overrides; empty if there is none."""
-    return _modules_of(registrations(install_dir), _seen.get(install_dir), pair)
+    return _modules_of(registrations(install_dir), _full_imports.get(install_dir), pair)
 
 
 def _modules_of(index: Registered, full: FullImport | None, pair: tuple[str, str]) -> tuple[str, ...]:
@@ -246,7 +246,7 @@ def _modules_of(index: Registered, full: FullImport | None, pair: tuple[str, str
 
 def _registering(install_dir: str, components: Iterable[tuple[str, str]]) -> list[tuple[str, tuple[str, str]]]:
     """The modules to import in the order of the full import, each with a component that it registers."""
-    return _ordered(registrations(install_dir), _seen.get(install_dir), components)
+    return _ordered(registrations(install_dir), _full_imports.get(install_dir), components)
 
 
 def _ordered(

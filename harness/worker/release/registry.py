@@ -143,12 +143,12 @@ def winners() -> dict[str, str]:
 
 
 def watch(components: Iterable[tuple[str, str]]) -> None:
-    """Set the pairs of table and name that `seen` and `chosen` report."""
+    """Set the pairs of table and name that `classes_in_process` and `chosen` report."""
     _watched[:] = components
     _from_children.clear()
 
 
-def seen() -> dict[str, str]:
+def classes_in_process() -> dict[str, str]:
     """The class behind each watched key, in this process now."""
     now = winners()
     return {key: now[key] for key in (key_of(*pair) for pair in _watched) if key in now}
@@ -161,7 +161,7 @@ def add(classes: Mapping[str, str]) -> None:
 
 def chosen() -> dict[str, str]:
     """The class behind each watched key, in the children that built the model or else in this process."""
-    return {**seen(), **_from_children}
+    return {**classes_in_process(), **_from_children}
 
 
 def _tables() -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -132,7 +132,7 @@ def _redirect(output_file: Path) -> None:
 def _answer(path: Path, result: Mapping[str, Any]) -> None:
     for last_word in before_exit:
         last_word()
-    noted = {"shims": shims.used(), "classes": registry.seen(), "findings": findings.noted()}
+    noted = {"shims": shims.used(), "classes": registry.classes_in_process(), "findings": findings.noted()}
     wire.write_json(path / RESULT, {**result, **noted})
 
 

@@ -135,7 +135,7 @@ class BatchObserver:
         facts.source = None if source is None else _weakly(source)
         self.last = facts
 
-    def given(self, kwargs: dict[Any, Any]) -> BatchFacts:
+    def of_forward(self, kwargs: dict[Any, Any]) -> BatchFacts:
         """The batch of a forward pass with these arguments, by name or place: a loader's last one if it fits."""
         count = utterances_in(kwargs)
         if self.last is None or (count and count != self.last.utterances):

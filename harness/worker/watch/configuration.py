@@ -87,7 +87,7 @@ class ConfigurationInForce:
                 break
         self.output_dir = os.path.abspath(getattr(self.trainer, "output_dir", None) or self.output_dir or ".")
 
-    def given(self, optimizer: Any, settings: Any) -> None:
+    def declared_by_loop(self, optimizer: Any, settings: Any) -> None:
         """What a loop of somebody's own says of itself."""
         self.optimizer = _class_name(optimizer)
         self.config = {"source": "given", **plain(dict(settings or {}))}

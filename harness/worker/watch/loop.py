@@ -96,7 +96,7 @@ def watching(
     with contextlib.suppress(OSError):
         os.makedirs(place, exist_ok=True)
     observer = TrainingObserver(RecordWriter(place, process_fields()), own_loop=True)
-    observer.guard("configuration", observer.configuration.given, optimizer, configuration)
+    observer.guard("configuration", observer.configuration.declared_by_loop, optimizer, configuration)
     observe_torch(observer)
     observer.watch_model(model)
     observer.writer.begin()

@@ -163,7 +163,7 @@ class TrainingObserver:
             self._let_go()
         if self.several and self._open_epoch is not None:
             self.guard("place", self.termination.at, self.epoch, self._open_epoch.batches + 1)
-        self.facts = self.guard("batches", self.batches.given, {**dict(enumerate(args)), **kwargs})
+        self.facts = self.guard("batches", self.batches.of_forward, {**dict(enumerate(args)), **kwargs})
         self._target_length = 0
         self.enter(phases.FORWARD)
 

@@ -51,10 +51,10 @@ class RecordedPass:
 class CallRecorder:
     """Records this process from `start` on; `to_dict` returns plain data at any time."""
 
-    def __init__(self, install_dir: str, model_class: str, wanted: Collection[int]) -> None:
+    def __init__(self, install_dir: str, model_class: str, passes_wanted: Collection[int]) -> None:
         self._places = SourceLocations(install_dir)
         self._model_class = model_class
-        self._wanted = frozenset(wanted)
+        self._wanted = frozenset(passes_wanted)
         self._executed: Counter[CodeType] = Counter()
         self._modules: list[dict[str, Any]] = []
         self._built: list[dict[str, Any]] = []
@@ -191,7 +191,7 @@ class CallRecorder:
                 "class": kind.__name__,
                 **(self._places.of_class(kind) or {"file": "", "line": 0, "function": f"{kind.__name__}.forward"}),
                 "caller": self._places.call(sys._getframe(1)),
-                "arguments": self._arguments(arguments, whole=recorded.whole),
+                "arguments": self._arguments(arguments, with_values=recorded.whole),
                 "binding_error": problem,
                 "drawn": _drawn() if recorded.whole else "",
             }
@@ -200,10 +200,10 @@ class CallRecorder:
         finally:
             self._busy = False
 
-    def _arguments(self, arguments: list[tuple[str, str, Any]], *, whole: bool) -> list[dict[str, Any]]:
+    def _arguments(self, arguments: list[tuple[str, str, Any]], *, with_values: bool) -> list[dict[str, Any]]:
         return [
-            {"parameter": parameter, "how": how, "value": summary(value, whole=whole)}
-            for parameter, how, value in arguments
+            {"parameter": parameter, "how": passed_as, "value": summary(value, with_values=with_values)}
+            for parameter, passed_as, value in arguments
         ]
 
     def _add(self, recorded: RecordedPass, record: dict[str, Any]) -> int:
@@ -225,7 +225,7 @@ class CallRecorder:
             record["raised"] = raised
             return
         self._busy = True
-        record["ended"], record["output"] = True, summary(output, whole=recorded.whole)
+        record["ended"], record["output"] = True, summary(output, with_values=recorded.whole)
         self._busy = False
 
     # --- functions ----------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ class CallRecorder:
             "class": "",
             **{key: place[key] for key in ("file", "line", "function")},
             "caller": self._places.call(frame.f_back),
-            "arguments": self._arguments(_locals(frame), whole=recorded.whole),
+            "arguments": self._arguments(_locals(frame), with_values=recorded.whole),
             "binding_error": "",
             "drawn": _drawn() if recorded.whole else "",
         }
@@ -291,7 +291,7 @@ class CallRecorder:
                 "class": type(owner).__name__,
                 **{key: place[key] for key in ("file", "line", "function")},
                 "caller": self._places.call(frame.f_back),
-                "arguments": self._arguments(_locals(frame), whole=False),
+                "arguments": self._arguments(_locals(frame), with_values=False),
             }
         )
         self._busy = False

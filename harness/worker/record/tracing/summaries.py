@@ -141,14 +141,14 @@ _DEEPEST = 3
 _LONGEST_TEXT = 80
 
 
-def summary(value: Any, *, whole: bool, depth: int = 0) -> dict[str, Any]:
-    """The shape and type of a value; with `whole` also the digest, mean and largest magnitude of each tensor."""
+def summary(value: Any, *, with_values: bool, depth: int = 0) -> dict[str, Any]:
+    """The shape and type of a value; with `with_values` also the digest, mean and largest magnitude of each tensor."""
     import torch
 
     if value is None:
         return {"kind": "none"}
     if isinstance(value, torch.Tensor):
-        return _tensor(value, whole=whole)
+        return _tensor(value, with_values=with_values)
     if isinstance(value, bool | int | float):
         return {"kind": type(value).__name__, "value": value}
     if isinstance(value, str):
@@ -157,22 +157,22 @@ def summary(value: Any, *, whole: bool, depth: int = 0) -> dict[str, Any]:
         return {"kind": "tuple", "items": [{"kind": "int", "value": int(size)} for size in value]}
     if isinstance(value, tuple | list) and depth < _DEEPEST:
         kind = "tuple" if isinstance(value, tuple) else "list"
-        items = [summary(item, whole=whole, depth=depth + 1) for item in value[:_MOST_ITEMS]]
+        items = [summary(item, with_values=with_values, depth=depth + 1) for item in value[:_MOST_ITEMS]]
         return {"kind": kind, "length": len(value), "items": items}
     if isinstance(value, Mapping) and depth < _DEEPEST:
         chosen = [key for key in value if isinstance(key, str)][:_MOST_ITEMS]
-        named = {key: summary(value[key], whole=whole, depth=depth + 1) for key in chosen}
+        named = {key: summary(value[key], with_values=with_values, depth=depth + 1) for key in chosen}
         return {"kind": "dict", "length": len(value), "named": named}
     return {"kind": "object", "type": type(value).__name__}
 
 
-def _tensor(tensor: Any, *, whole: bool) -> dict[str, Any]:
+def _tensor(tensor: Any, *, with_values: bool) -> dict[str, Any]:
     described: dict[str, Any] = {
         "kind": "tensor",
         "shape": [int(size) for size in tensor.shape],
         "dtype": str(tensor.dtype).removeprefix("torch."),
     }
-    if not whole:
+    if not with_values:
         return described
     try:
         plain = tensor.detach().cpu()

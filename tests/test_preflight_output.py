@@ -124,6 +124,16 @@ def test_the_page_has_every_finding_and_allows_no_script() -> None:
     assert "no card" in text
 
 
+@pytest.mark.parametrize(("columns", "widest"), [(80, 80), (200, 120)])
+def test_no_sentence_is_cut_or_wider_than_one_reads(monkeypatch: pytest.MonkeyPatch, columns: int, widest: int) -> None:
+    monkeypatch.setattr("harness.preflight.terminal.width", lambda: columns)
+    long = "The row of this jsonl vanishes " * 9 + "for good."
+    many = report(*(finding(Severity.BROKEN, f"rule-{n}", message=long) for n in range(5)))
+    lines = [line.plain for line in render(many, {**ABOUT, "data": "train-of-my-own.jsonl " * 6})]
+    assert max(map(len, lines)) <= widest
+    assert " ".join(line.strip() for line in lines).count("for good.") == 5
+
+
 def releases(text: str = "The loss does not fit.") -> ReleaseTable:
     fault = ReleaseReason(severity=Severity.BROKEN, rule="known-a model", text=text)
     return table_of({"1.0.16": [fault], "1.0.17": [], "1.0.18": []}, base="1.0.18", read=3, atlas=True)

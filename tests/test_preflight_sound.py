@@ -27,7 +27,8 @@ pytestmark = [pytest.mark.release, pytest.mark.long]
 Layout = Callable[[str], Path]
 RELEASES = ("1.0.6", "1.2.7", "1.4.16")
 DATASETS = {"seaco_paraformer": "AudioDatasetHotword", "contextual_paraformer": "AudioDatasetHotword"}
-FAULTS_OF_THE_RELEASE: Mapping[tuple[str, str], frozenset[str]] = {}
+BY_FRAMES = ("sense_voice", "SenseVoiceSmall")
+"""Whose config makes batches by frames."""
 
 
 def folders(forked: Forked, layout: Layout, room: Path) -> dict[str, Path]:
@@ -47,11 +48,9 @@ def folders(forked: Forked, layout: Layout, room: Path) -> dict[str, Path]:
 def sound_inputs(name: str, folder: Path, install_dir: Path, room: Path) -> Inputs:
     """A command as its recipe has it, on rows of the built-in speech."""
     rows = [{**row, "text_language": "<|zh|>", "emo_target": "<|HAPPY|>"} for row in speech(12)]
-    overrides: dict[str, object] = {
-        "dataset_conf.batch_size": 4,
-        "train_conf.max_epoch": 2,
-        "output_dir": str(room / "out"),
-    }
+    overrides: dict[str, object] = {"train_conf.max_epoch": 2, "output_dir": str(room / "out")}
+    if name not in BY_FRAMES:
+        overrides["dataset_conf.batch_size"] = 4
     if name in DATASETS:
         overrides["dataset"] = DATASETS[name]
     return user_inputs(
@@ -80,15 +79,9 @@ def test_ten_sound_folders_have_nothing_above_minor(
     made = folders(forked, layout, tmp_path)
     assert len(made) == 10
     of = {name: sound_inputs(name, path, layout(release), tmp_path) for name, path in made.items()}
-    accused = {}
+    accused = []
     for name, report in reports(of).items():
         assert report.faults == ()
         assert report.unanswered == ()
-        grave = [f"{one.severity} {one.rule}: {one.message}" for one in report.findings if not minor(one.severity)]
-        if grave:
-            accused[name] = grave
-    assert accused == {}
-
-
-def minor(severity: Severity) -> bool:
-    return severity is Severity.MINOR
+        accused += [f"{name}: {one.rule}: {one.message}" for one in report.findings if one.severity != Severity.MINOR]
+    assert not accused, "\n".join(accused)

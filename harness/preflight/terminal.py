@@ -20,12 +20,14 @@ MOST_SHOWN = 7
 MOST_MINOR = 4
 """The same, where none is above `minor`."""
 FULL_LINES = 18
-"""Lines after which further findings are shown by their first two lines alone; the gravest come first."""
+"""Lines after which further findings are shown by place and message alone; the gravest come first."""
 _STYLE = {Severity.BROKEN: "bold red", Severity.WRONG: "bold yellow", Severity.MINOR: "cyan"}
 _STYLE_OF_RANGE = {str(severity): style for severity, style in _STYLE.items()} | {"sound": "bold green"}
 _SIGN = {Severity.BROKEN: "✗", Severity.WRONG: "≠", Severity.MINOR: "·"}
 _INDENT = "  "
 _LONGEST = 1000
+_WIDEST = 120
+"""Columns of a text, however wide the terminal: longer lines are hard to read."""
 
 
 def render(report: Report, about: Mapping[str, str], *, verbose: bool = False) -> Iterator[Text]:
@@ -37,7 +39,7 @@ def render(report: Report, about: Mapping[str, str], *, verbose: bool = False) -
         lines = list(_finding(finding, verbose=verbose))
         in_full = verbose or not used or used + len(lines) <= FULL_LINES
         used += len(lines)
-        yield from lines if in_full else lines[:2]
+        yield from lines if in_full else _headline(finding)
     hidden = [finding for finding in report.findings if finding not in shown]
     if hidden:
         yield Text(f"{_INDENT}{_hidden(hidden)}", style="dim")
@@ -65,7 +67,7 @@ def render_table(table: ReleaseTable, about: Mapping[str, str], *, verbose: bool
 
 
 def _heading(about: Mapping[str, str]) -> Iterator[Text]:
-    yield Text(" · ".join(one_line(value) for value in about.values() if value), style="bold")
+    yield from _wrapped(" · ".join(one_line(value) for value in about.values() if value), "", "bold")
     yield Text("")
 
 
@@ -80,13 +82,18 @@ def _hidden(findings: list[PreflightFinding]) -> str:
     return f"{listed} more: -v shows {'it' if len(findings) == 1 else 'them'}"
 
 
-def _finding(finding: PreflightFinding, *, verbose: bool) -> Iterator[Text]:
+def _headline(finding: PreflightFinding) -> Iterator[Text]:
+    """Place, rule and message."""
     head = Text(f"{_SIGN[finding.severity]} {finding.severity}", style=_STYLE[finding.severity])
     times = f"  × {finding.count:,}" if finding.count > 1 else ""
     head.append(f"  {one_line(str(finding.place))}{times}", style="bold")
     head.append(f"  {finding.rule}", style="dim")
     yield head
     yield from _wrapped(one_line(finding.message, at_most=_LONGEST), _INDENT)
+
+
+def _finding(finding: PreflightFinding, *, verbose: bool) -> Iterator[Text]:
+    yield from _headline(finding)
     for line in finding.evidence if verbose else finding.evidence[:1]:
         yield from _wrapped(one_line(line, at_most=_LONGEST), f"{_INDENT}│ ", "dim")
     if finding.remedy:
@@ -104,12 +111,17 @@ def _facts(report: Report, *, verbose: bool) -> Iterator[Text]:
     margin = " " * (max((len(fact.section) for fact in shown), default=0) + 2)
     for section, members in groupby(shown, key=lambda fact: fact.section):
         text = " · ".join(f"{one_line(fact.label)}: {one_line(fact.value)}" for fact in members)
-        lines = textwrap.wrap(text, max(40, width() - len(margin))) or [""]
+        lines = textwrap.wrap(text, _columns(len(margin)), break_on_hyphens=False) or [""]
         for number, line in enumerate(lines):
             start = section.ljust(len(margin)) if number == 0 else margin
             yield Text.assemble((start, "bold"), line)
 
 
+def _columns(indent: int) -> int:
+    """Of a text that is indented."""
+    return max(40, min(width(), _WIDEST) - indent)
+
+
 def _wrapped(text: str, indent: str, style: str = "") -> Iterator[Text]:
-    for line in textwrap.wrap(text, max(40, width() - len(indent)), break_on_hyphens=False) or [""]:
+    for line in textwrap.wrap(text, _columns(len(indent)), break_on_hyphens=False) or [""]:
         yield Text(f"{indent}{line}", style=style)

@@ -49,7 +49,7 @@ class Inputs:
     device: Device = Device.CPU
     """Where it takes them."""
     answers: dict[str, Outcome] = field(default_factory=dict, compare=False, repr=False)
-    """What the release has been asked already, see `harness.preflight.release.release_questions`."""
+    """The measurements made of the release so far, see `harness.preflight.release.release_questions`."""
 
     @property
     def config_file(self) -> Path:

@@ -21,7 +21,7 @@ _DDP = "module."
 
 
 class FileContents:
-    """What lies in the files that releases start from, each read once."""
+    """The contents of the files that releases start from, each read once."""
 
     def __init__(self) -> None:
         self._checkpoints: dict[Path, CheckpointNames | None] = {}

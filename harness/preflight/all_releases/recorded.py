@@ -44,5 +44,5 @@ def _ends_training(outcome: Outcome, entry: str | None) -> bool:
     cell = outcome.cell
     if cell.check not in _TRIED or outcome.status not in _ENDED or (entry and cell.entry not in (None, entry)):
         return False
-    # That it trained otherwise than configured is what known issues and the other parts tell.
+    # That it trained otherwise than configured is what known issues and the other parts report.
     return outcome.failure is None or not outcome.failure.signature.startswith("NotTrained@")

@@ -14,7 +14,7 @@ from harness.releases import install_path
 
 
 def which_releases(inputs: Inputs, locked: Sequence[Release]) -> ReleaseTable:
-    """What would happen in each published release: by its code where it lies in the cache, the known issues, the
+    """What would happen in each published release: by its code where it is in the cache, the known issues, the
     components that it has, and the committed run of every release.
     """
     reasons_by_release = _reasons(inputs, locked)

@@ -43,7 +43,7 @@ class SourceRegistration:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SourceFile:
-    """The content of a file, wherever it lies."""
+    """The content of a file, whatever its path."""
 
     digest: str
     text: str

@@ -107,7 +107,7 @@ def _string(node: Node, shell: Shell) -> Iterator[Piece]:
 
 
 def _in_quotes(text: str, line: int) -> Iterator[Piece]:
-    """`\\` before `$`, a backtick, `"`, `\\` is taken away; at a line's end the line goes on."""
+    """`\\` before `$`, a backtick, `"`, `\\` is taken away; at a line's end it continues the line."""
     for number, part in enumerate(text.split("\\\n")):
         unescaped = re.sub(r'\\([$`"\\])', r"\1", part)
         if unescaped:

@@ -62,7 +62,7 @@ class Override:
 
     @property
     def typed_value(self) -> str:
-        """What stands behind the first `=`."""
+        """The text after the first `=`."""
         return self.word.text.partition("=")[2]
 
 

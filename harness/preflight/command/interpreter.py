@@ -232,7 +232,7 @@ class ShellInterpreter:
         self.depth -= 1
 
     def readable(self, arguments: Sequence[Word], shell: Shell) -> Script | None:
-        """A script of the user's project: below the working directory, or beside the script that names it."""
+        """A script of the user's project: below the working directory, or next to the script that names it."""
         if not arguments or not arguments[0].known or self.depth >= DEEPEST or shell.directory is None:
             return None
         for folder in (Path(shell.directory), shell.script.parent):

@@ -67,7 +67,7 @@ def _finding(
 
 
 def _trainer(launch: Launch) -> Iterator[PreflightFinding]:
-    """What stands where the launcher expects the trainer's file."""
+    """The word in the place of the trainer's file."""
     word = launch.trainer
     if not launch.launcher:
         if word is not None and word.known and word.text.endswith(".py"):

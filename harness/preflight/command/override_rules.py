@@ -212,7 +212,7 @@ def _spelled(override: Override) -> str:
 
 
 def _texts(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
-    """`no` and `None`, which hydra reads as texts; a text is true where the trainer asks yes or no."""
+    """`no` and `None`, which hydra reads as texts; a text is true where the trainer expects a boolean."""
     for override in words.overrides:
         if (
             not isinstance(override.value, str)
@@ -236,7 +236,7 @@ def _texts(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
 
 
 def is_switch(key: str) -> bool:
-    """Whether FunASR asks this key yes or no."""
+    """Whether FunASR reads this key as a boolean."""
     last = key.rpartition(".")[2]
     return last.startswith(("use_", "enable_", "disable_", "is_")) or last in (
         "resume",

@@ -48,7 +48,7 @@ def _argument(name: str, shell: Shell, line: int) -> Value:
 
 
 def expanded(source: str, operand: Callable[[], Value], shell: Shell, line: int, kind: Kind) -> Value:
-    """`${…}`; `operand` gives what stands behind its operator."""
+    """`${…}`; `operand` gives what follows its operator."""
     at_run_time = unknown(source, f"{source} is known at run time only", line, kind)
     text = source[2:-1]
     if counted := re.fullmatch(r"#(\w+)(?:\[[@*]\])?", text):

@@ -75,7 +75,7 @@ def _command(node: Node, shell: Shell, piped: str | None, expand: Expand) -> str
 
 
 def _place(name: str, arguments: Sequence[str], shell: Shell) -> str | None:
-    """`pwd`, `realpath`; of `which NAME` the name alone: in which folder it lies does not matter here."""
+    """`pwd`, `realpath`; of `which NAME` the name alone: its folder does not matter here."""
     if name == "pwd":
         return shell.directory
     if name in ("realpath", "readlink"):

@@ -94,7 +94,7 @@ def text_of(value: Iterable[Piece]) -> str | None:
 
 
 def of_kind(value: Value, kind: Kind) -> Value:
-    """The value as it stands in a word: quoted, or to be split."""
+    """The value as written in a word: quoted, or to be split."""
     return tuple(replace(piece, kind=kind) for piece in value)
 
 

@@ -1,4 +1,4 @@
-"""The rows of a user's jsonl that the dry run trains on: few, the longest among them, as they lie in the file."""
+"""The rows of a user's jsonl that the dry run trains on: few, the longest among them, as in the file."""
 
 from __future__ import annotations
 

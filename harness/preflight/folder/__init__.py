@@ -1,1 +1,1 @@
-"""The model folder as it lies: which files are in force, and what each of them holds."""
+"""The model folder: which files are in force, and what each of them holds."""

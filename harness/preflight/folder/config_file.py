@@ -1,7 +1,7 @@
 """Which file of a model folder is the config: what the release's `download_from_ms` loads.
 
 Releases 1.0.6, 1.2.7 and 1.4.16 load `file_path_metas.config` of configuration.json under whatever name, and a `config`
-of the command in its place. 1.0.6 first looks for config.yaml beside model.pb; the others read config.yaml only where
+of the command in its place. 1.0.6 first looks for config.yaml next to model.pb; the others read config.yaml only where
 there is no configuration.json.
 """
 

@@ -1,4 +1,4 @@
-"""The model folder as it lies: is it one, and is each file in it what its name says? No release is run."""
+"""The model folder on disk: is it one, and is each file in it what its name says? No release is run."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class FolderRules:
     """What a release's `download_from_ms` makes of a folder."""
 
     names_first: bool
-    """Whether config.yaml beside the weights wins over configuration.json."""
+    """Whether config.yaml next to the weights wins over configuration.json."""
     required: str
     """The weights' name that the branch without configuration.json looks for; empty where it looks for none."""
     weights: str

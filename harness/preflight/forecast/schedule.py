@@ -89,7 +89,7 @@ def _no_steps(measurement: Measurement, steps: Steps, inputs: Inputs) -> Iterato
 
 
 def _resume(inputs: Inputs, arrivals: Arrivals | None) -> Iterator[PreflightFinding]:
-    """A checkpoint in output_dir, from which the trainer goes on instead of from the model's folder."""
+    """A checkpoint in output_dir, from which the trainer continues instead of starting from the model's folder."""
     finished = arrivals.finished if arrivals is not None else None
     resumes = inputs.settings.get("train_conf.resume", inputs.settings.get("resume", True))
     if finished is None or not resumes:

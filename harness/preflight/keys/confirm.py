@@ -1,4 +1,4 @@
-"""The static reading confirmed: the release builds model, data and trainer, and what it asks for is recorded."""
+"""The static reading confirmed: the release builds model, data and trainer, and the keys that it reads are recorded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Confirmed:
     """What was read, seen from both sides."""
 
     recorded: frozenset[str]
-    """Keys that the release asked for while it ran, up to the first step."""
+    """Keys that the release read while it ran, up to the first step."""
     missed: frozenset[str]
     """Settings among them that the static reading holds for unread: each would be a false accusation."""
     ended: str
@@ -59,7 +59,7 @@ def _fact(value: str, *, detail: bool = False) -> PreflightFact:
 
 
 def dry_run_question(inputs: Inputs) -> ReleaseQuestion | None:
-    """The measurement, where `--dry-run` asks for it."""
+    """The measurement, made with `--dry-run`."""
     return question(inputs) if inputs.dry_run else None
 
 
@@ -82,10 +82,10 @@ def question(inputs: Inputs) -> ReleaseQuestion:
 
 
 def confirm(inputs: Inputs) -> Confirmed:
-    """Run the release up to the first step, and compare what it asked for with the static reading.
+    """Run the release up to the first step, and compare the keys that it read with the static reading.
 
     Raises:
-        HarnessError: the release could not be asked.
+        HarnessError: the release could not be run.
     """
     outcome = ask_release(inputs, question(inputs))
     if not measured(outcome):

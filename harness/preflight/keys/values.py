@@ -218,7 +218,7 @@ def _is_switch(reading: Reading, path: str) -> bool:
 
 
 def _switch(setting: Setting) -> PreflightFinding | None:
-    """A text where the code asks for true or false: every text but the empty one is true."""
+    """A text where the code expects true or false: every text but the empty one is true."""
     if not isinstance(setting.value, str):
         return None
     means = _SWITCH_TEXT.get(setting.value.strip().strip("\"'").lower())

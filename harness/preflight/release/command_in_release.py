@@ -37,7 +37,7 @@ def _place(inputs: Inputs, line: int | None = None, key: str = "") -> Place:
 
 
 def _trainer(inputs: Inputs) -> Iterator[PreflightFinding]:
-    """Whether the release has the trainer, and whether its file lies where the command says."""
+    """Whether the release has the trainer, and whether its file is where the command says."""
     command = inputs.command
     if not command.trainer or command.entry is None:
         return
@@ -94,7 +94,7 @@ def exists_below(folder: Path, name: str) -> bool:
 
 
 def _config_path(inputs: Inputs) -> Iterator[PreflightFinding]:
-    """A relative `--config-path`, which hydra looks up beside the trainer's file and not in the working directory."""
+    """A relative `--config-path`, which hydra looks up next to the trainer's file and not in the working directory."""
     command = inputs.command
     file = command.config_file
     if file is None or file.startswith("/") or "/" not in file or command.directory is None:

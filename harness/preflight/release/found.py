@@ -78,7 +78,7 @@ def find_release(
 
 @dataclass(frozen=True, kw_only=True)
 class InstalledRelease:
-    """FunASR as it lies in an interpreter's folders."""
+    """FunASR as installed in an interpreter's folders."""
 
     release: Release
     edited: tuple[str, ...]

@@ -67,7 +67,7 @@ def concerns_training(issue: KnownIssue, *, settings: SettingsInForce, entry: st
 
 
 def ends_training(inputs: Inputs) -> bool:
-    """Whether a known issue tells that every training of this model ends in this release."""
+    """Whether by a known issue every training of this model ends in this release."""
     return any(issue.severity is Severity.BROKEN and issue.expects_failure for issue in applying(inputs))
 
 
@@ -98,7 +98,7 @@ def nearest_without(issue: KnownIssue, release: str, released: Sequence[Release]
 
 
 class Facts:
-    """The values that conditions ask for, each looked up when it is asked for."""
+    """The values that conditions need, each looked up when it is needed."""
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs

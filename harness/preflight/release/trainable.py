@@ -45,7 +45,7 @@ def model_findings(inputs: Inputs, code: ReleaseCode) -> Iterator[PreflightFindi
         yield lack
         return
     yield from _data_of_another_model(inputs, code, name, forward)
-    # The first of them ends the training; where a known issue tells why it ends, that says it.
+    # The first of them ends the training; where a known issue says why it ends, that finding is enough.
     faults = forward_faults(code, model, _arguments(inputs))
     if faults and not ends_training(inputs):
         yield _forward_fault(inputs, name, faults[0])

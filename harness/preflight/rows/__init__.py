@@ -1,4 +1,4 @@
-"""Every row of the user's jsonl: as it lies, and through the release's own index, dataset and sampler."""
+"""Every row of the user's jsonl: as written, and through the release's own index, dataset and sampler."""
 
 from __future__ import annotations
 

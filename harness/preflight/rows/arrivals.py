@@ -314,7 +314,7 @@ def _ranks(arrivals: Arrivals, inputs: Inputs) -> Iterator[PreflightFinding]:
 
 
 def _stops_together(inputs: Inputs) -> bool:
-    """Whether this trainer's processes tell each other that one of them has no batch left."""
+    """Whether this trainer's processes signal each other that one of them has no batch left."""
     path = options.trainer_file(str(inputs.install_dir), entry_of(inputs))
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     training = text.partition("def validate_epoch")[0]

@@ -18,10 +18,10 @@ from pathlib import Path
 from harness.corpus.user_speech import evenly
 
 MOST_HEADERS = 200_000
-"""Recordings whose header is read, evenly spaced over the rows, unless all are asked for."""
+"""Recordings whose header is read, evenly spaced over the rows, unless all are requested."""
 
 DECODED = 200
-"""Recordings whose samples are read, evenly spaced over the rows, unless all are asked for."""
+"""Recordings whose samples are read, evenly spaced over the rows, unless all are requested."""
 
 SILENT = 1e-4
 """Of full scale: the highest sample of a recording that is digital silence, or next to it."""

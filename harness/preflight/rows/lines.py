@@ -66,7 +66,7 @@ _RULES = {
 def check(train: Gathered, arrivals: Arrivals | None) -> Iterator[PreflightFinding]:
     """What is wrong with the lines of a set.
 
-    Where the release's own index read the whole set all the same, nothing of it is `broken`.
+    Where the release's own index read the whole set nevertheless, nothing of it is `broken`.
     """
     read = arrivals is not None and arrivals.failure is None
     for rule, known in _RULES.items():

@@ -1,4 +1,4 @@
-"""What the release itself makes of the rows: asked once for a set of inputs, and parsed."""
+"""What the release itself makes of the rows: measured once for a set of inputs, and parsed."""
 
 from __future__ import annotations
 
@@ -136,13 +136,13 @@ class Arrivals:
 
 @dataclass(frozen=True, kw_only=True)
 class UserFiles:
-    """The user's rows as they lie, with their recordings."""
+    """The user's rows as written, with their recordings."""
 
     sets: DataSets
     train: Gathered | None
     valid: Gathered | None
     why_not: str
-    """Why the release is not asked about them; empty where it is."""
+    """Why they are not measured in the release; empty where they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +177,7 @@ def output_folder(inputs: Inputs) -> Path:
 
 
 def question(inputs: Inputs) -> ReleaseQuestion | None:
-    """What the release is asked about the rows; None where there is nothing that it could read."""
+    """The measurement of the rows in the release; None where there is nothing that it could read."""
     files = gathered(inputs)
     return None if files.why_not or files.train is None else _question(inputs, files.train, files.valid)
 

@@ -1,4 +1,4 @@
-"""The rows of a jsonl file as they lie, line by line in bounded memory, and what a release's index cannot read.
+"""The rows of a jsonl file as written, line by line in bounded memory, and what a release's index cannot read.
 
 Every release reads a file so: UTF-8 without a byte-order mark, `json.loads` of each stripped line
 (`funasr/datasets/audio_datasets/index_ds.py`).

@@ -18,7 +18,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointNames:
-    """What lies in a checkpoint."""
+    """What a checkpoint contains."""
 
     keys: tuple[str, ...] = ()
     """At its top."""

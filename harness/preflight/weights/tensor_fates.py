@@ -56,7 +56,7 @@ class TensorFates:
     """All that was measured."""
 
     stage: str
-    """Where it ended: `files`, `model`, `start` (the model stands and nothing was loaded), `weights`, `loaded`."""
+    """Where it ended: `files`, `model`, `start` (the model is built and nothing was loaded), `weights`, `loaded`."""
     failure: Failure | None
     ours: str = ""
     """`BlockedCall` or `Unloadable`, where a guard of the harness's ended it."""
@@ -98,7 +98,7 @@ class TensorFates:
         ]
 
     def absent(self) -> list[ModelTensor]:
-        """Not in the checkpoint; what LoRA adds is new as asked."""
+        """Not in the checkpoint; what LoRA adds is new as configured."""
         return [
             tensor
             for tensor in self.parameters

@@ -1,7 +1,7 @@
 """The features that a training makes against those that its checkpoint was trained with.
 
 The base's config tells them where it is at hand: the folder's own where its own checkpoint is in force and the command
-changes the frontend, or the config of the folder that `init_param` lies in. The checkpoint itself tells their size, in
+changes the frontend, or the config of the folder of `init_param`. The checkpoint itself tells their size, in
 the shapes of its first layers.
 """
 
@@ -61,7 +61,7 @@ def check_frontend(inputs: Inputs) -> Iterator[PreflightFinding]:
 
 
 def _base_config(inputs: Inputs, start: Path) -> Path:
-    """The config of the folder that the checkpoint lies in."""
+    """The config of the checkpoint's folder."""
     folder = start.parent
     if _same(folder, inputs.model):
         return inputs.config_file

@@ -28,7 +28,7 @@ _FILES = (START, "tokenizer_conf.token_list", "tokenizer_conf.seg_dict", "fronte
 
 
 def question(inputs: Inputs) -> ReleaseQuestion | None:
-    """What the release is asked; None where the folder has nothing that could be built."""
+    """The measurement; None where the folder has nothing that could be built."""
     if _unbuildable(inputs):
         return None
     entry = inputs.command.entry

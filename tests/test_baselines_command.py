@@ -156,7 +156,7 @@ def test_within_the_noise_all_is_well_and_a_cpus_baseline_is_called_one(world: W
     assert "against the baseline: 1 cell: 1 within; 3 figures: 3 within" in said.err
     for text in (markdown, html):
         assert "CPU" in text
-        assert "tells nothing of a GPU" in text
+        assert "says nothing about a GPU" in text
 
 
 def test_a_failure_stays_one_whatever_the_baseline(world: World) -> None:

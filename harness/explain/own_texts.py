@@ -113,7 +113,7 @@ def _settings(folder: Path) -> tuple[SettingsInForce, str]:
     config = folder / "config.yaml"
     if not config.is_file():
         return SettingsInForce(), (
-            f"no config.yaml beside the token list: a loss per token with a smoothing of {_SMOOTHING} is assumed"
+            f"no config.yaml next to the token list: a loss per token with a smoothing of {_SMOOTHING} is assumed"
         )
     settings = read_config(config)
     tokenizer = settings.get("tokenizer", TOKENIZER)

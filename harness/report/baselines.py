@@ -178,7 +178,7 @@ def _origin(baseline: Baseline) -> str:
     newest = max(baseline.acceptances, key=lambda acceptance: acceptance.accepted)
     commits = {(run.harness_commit or run.harness_version)[:12] for run in newest.runs}
     note = (
-        " A CPU's baseline: it shows what became slower or larger here, and tells nothing of a GPU."
+        " A CPU's baseline: it shows what became slower or larger here, and says nothing about a GPU."
         if baseline.key.device is Device.CPU
         else ""
     )

@@ -93,7 +93,7 @@ def _facts(provenance: Provenance) -> tuple[Fact, ...]:
 def _reuse(reuse: ReuseFacts) -> str:
     return (
         f"{units.plural(reuse.reused, 'cell')} not run, because all code and files that they use are as for a cell that"
-        f" ran; {reuse.confirmed} more were drawn (seed {reuse.seed}), run all the same, and ended as predicted"
+        f" ran; {reuse.confirmed} more were drawn (seed {reuse.seed}), run nevertheless, and ended as predicted"
     )
 
 

@@ -131,7 +131,7 @@ def reuse_line(reuse: ReuseFacts) -> str:
         )
     return (
         f"{plural(reuse.reused, 'cell')} not run: all code and files that they use are as for a cell that ran; "
-        f"{reuse.confirmed} more were drawn, run all the same, and ended as predicted"
+        f"{reuse.confirmed} more were drawn, run nevertheless, and ended as predicted"
     )
 
 

@@ -98,7 +98,7 @@ def on_record(
         return CachedOutcomes(observations=everything, notices=tuple(notices))
     chosen = _chosen(row, by_matrix, (matrix, sha256))
     notices.extend(
-        f"passed over: {', '.join(from_where[key])} asked with other settings (matrix {key[0]} as it was then)"
+        f"passed over: {', '.join(from_where[key])} were run with other settings (matrix {key[0]} as it was then)"
         for key in by_matrix
         if key != chosen
     )

@@ -72,7 +72,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def chosen(path: Path, interpreter: ShellInterpreter, environment: Mapping[str, str]) -> TrainerCall | None:
-    """The trainer's call: the first that surely runs, else the first."""
+    """The trainer's call: the first that certainly runs, else the first."""
     launches = [
         (command_read, launch)
         for command_read in interpreter.commands

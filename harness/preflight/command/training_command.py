@@ -42,7 +42,7 @@ class TrainingCommand:
     config_file: str | None = None
     """`--config-path` with `--config-name`: the training's own config in place of the model folder's."""
     calls: tuple[int, ...] = ()
-    """The lines of all trainer calls; the first that surely runs is the one that is described here."""
+    """The lines of all trainer calls; the first that certainly runs is the one that is described here."""
     nodes: int | None = None
     """`--nnodes`, where it is known."""
 

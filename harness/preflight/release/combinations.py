@@ -85,7 +85,7 @@ def _sections(inputs: Inputs, trainer: TrainerCode) -> Iterator[PreflightFinding
             yield PreflightFinding(
                 severity=Severity.BROKEN,
                 rule="section-missing",
-                message=f"there is no `{section}`, and the trainer unpacks it all the same: it ends with a TypeError",
+                message=f"there is no `{section}`, and the trainer unpacks it nevertheless: it ends with a TypeError",
                 place=Place(file=str(inputs.config_file), key=section),
                 evidence=(f"{built}(**{section})",),
                 remedy=_example(section),

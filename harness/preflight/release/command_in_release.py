@@ -223,7 +223,7 @@ def _facts(inputs: Inputs) -> Iterator[PreflightFact]:
         yield PreflightFact(section="command", label="trainer", value=through + started)
     if len(command.calls) > 1:
         lines = ", ".join(map(str, command.calls))
-        value = f"{len(command.calls)}, in lines {lines}; the first that surely runs is checked"
+        value = f"{len(command.calls)}, in lines {lines}; the first that certainly runs is checked"
         yield PreflightFact(section="command", label="trainer calls", value=value)
     if command.unvalued:
         keys = _few([setting.text for setting in command.unvalued])

@@ -157,7 +157,7 @@ def _config(use: DeepSpeedUse, place: Place) -> Iterator[PreflightFinding]:
     if "optimizer" in use.config and "optim = None" in use.trainer.trainer_text:
         yield _broken(
             "deepspeed-optimizer",
-            "DeepSpeed's config has an optimizer: the trainer then drops its own, calls it all the same, and ends with "
+            "DeepSpeed's config has an optimizer: the trainer then drops its own, calls it nevertheless, and ends with "
             "AttributeError: 'NoneType' object has no attribute 'zero_grad'",
             Place(file=file, key="optimizer"),
             "take `optimizer` out of it; optim and optim_conf of FunASR are used",

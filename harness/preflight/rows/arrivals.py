@@ -85,7 +85,7 @@ def _left_out(train: Gathered, arrivals: Arrivals, inputs: Inputs) -> Iterator[P
     finding = train.finding(
         "rows-left-out",
         f"{len(numbers)} of {train.count} training rows are left out by {_name_of(most)}"
-        + (": there is nothing to train on, and the trainer writes checkpoints all the same" if none else ", silently"),
+        + (": there is nothing to train on, and the trainer writes checkpoints nevertheless" if none else ", silently"),
         numbers,
         severity=Severity.BROKEN if none else None,
         evidence=[_limit_line(name, by_limit[name], inputs) for name in by_limit],

@@ -50,7 +50,7 @@ def write(
     if not upstream_findings:
         raise InputError(
             f"{outcome.cell.id} is {outcome.status}: there is nothing to report",
-            next_step="choose a cell that failed; `funasr-harness show CELL_ID` tells what is known of it",
+            next_step="choose a cell that failed; `funasr-harness show CELL_ID` shows what is known of it",
         )
     fetch([release], cache, jobs=1)
     for finding in upstream_findings:

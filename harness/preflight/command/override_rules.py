@@ -141,7 +141,8 @@ def _without_plus(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
     """`key=value` and `~key`: FunASR's trainer starts from an empty config, in which there is no key yet."""
     if "config-name" in words.options:
         return
-    keys_so_far: list[str] = []
+    # a tree, because a list of all keys makes a time that grows with their square
+    keys_so_far: dict[str, Any] = {}
     for override in words.overrides:
         outside = (
             not override.key.strip()
@@ -149,7 +150,7 @@ def _without_plus(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
             or override.key[0] in "$`"
             or override.key.startswith(("hydra.", "hydra/"))
         )
-        is_set = override.key in keys_so_far or any(key.startswith(f"{override.key}.") for key in keys_so_far)
+        is_set = _in_tree(override.key, keys_so_far)
         if not outside and override.prefix in ("", "~") and not is_set:
             removing = override.prefix == "~"
             yield PreflightFinding(
@@ -174,7 +175,17 @@ def _without_plus(words: HydraWords, file: str) -> Iterator[PreflightFinding]:
                 remedy=f"+{override.word.text}",
             )
         if not outside and override.prefix != "~":
-            keys_so_far.append(override.key)
+            group = keys_so_far
+            for name in override.key.split("."):
+                group = group.setdefault(name, {})
+
+
+def _in_tree(key: str, tree: dict[str, Any]) -> bool:
+    """Whether this key, or a key in a group of this name, has been set."""
+    group: dict[str, Any] | None = tree
+    for name in key.split("."):
+        group = group.get(name) if group is not None else None
+    return group is not None
 
 
 def _twice(words: HydraWords, file: str) -> Iterator[PreflightFinding]:

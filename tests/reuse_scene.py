@@ -6,12 +6,14 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.core.cells import Cell, Failure, Frame, Outcome, Status
+from harness.core.cells import Cell, Check, Failure, Frame, Outcome, Release, Status
+from harness.run import Settings, build_plan
+from harness.run.plan import Plan
 from harness.run.reuse.fingerprint import CodeUsed, Fingerprint, ReleaseSeen, fingerprint
 from harness.run.reuse.release_files import ReleaseFiles
 from harness.worker.release.importer import FullImport
@@ -195,6 +197,48 @@ def changed(folder: Path, name: str, before: str, after: str, *, to: Path) -> Pa
     path.parent.mkdir(exist_ok=True)
     path.write_text(text.replace(before, after, 1) if before else text + after, encoding="utf-8")
     return to
+
+
+def published(folders: Mapping[str, Path]) -> dict[str, Release]:
+    """The releases that lie in these folders."""
+    return {label: Release(label=label, version=label, kind="wheel", filename="", sha256="") for label in folders}
+
+
+def plan_of(
+    cells: Sequence[Cell],
+    folders: Mapping[str, Path],
+    workspace: Path,
+    request_for: Callable[[Cell], Mapping[str, object]],
+    *,
+    jobs: int = 1,
+    order_for: Callable[[str], Mapping[str, object] | None] = lambda _: None,
+) -> Plan:
+    """A plan of cells of these releases, by the checks of `inside_reuse`."""
+
+    def release_for(label: str) -> dict[str, object]:
+        return {"label": label, "version": label, "install_dir": str(folders[label]), "components": []}
+
+    return build_plan(
+        cells,
+        Settings(
+            workspace=workspace,
+            isolated=False,
+            jobs=jobs,
+            memory_bytes=1 << 30,
+            timeout_seconds=dict.fromkeys(Check, 300.0),
+            sys_path=(str(Path(__file__).parent),),
+            checks_module="inside_reuse",
+        ),
+        release_for=release_for,
+        request_for=lambda cell: {
+            "check": cell.check,
+            "release": release_for(cell.release),
+            "components": COMPONENTS,
+            **request_for(cell),
+        },
+        order_for=order_for,
+        imports_first=True,
+    )
 
 
 def run_cell(

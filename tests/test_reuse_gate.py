@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from execute_scene import make_cell
-from reuse_scene import COMPONENTS, FILES, changed, lay_out
+from reuse_scene import FILES, changed, lay_out, plan_of, published
 
 from harness.compare.gate.pairs import Result, pair, questions
-from harness.core.cells import Cell, Check, Entry, Outcome, Release, Status
+from harness.core.cells import Cell, Check, Entry, Outcome, Status
 from harness.core.evidence import REUSED
-from harness.run import Settings, build_plan, execute
+from harness.run import execute
 from harness.run.reuse.kept import KeptOutcomes
 from harness.run.reuse.reuse import Reuse, ReuseCount
 
@@ -69,34 +69,18 @@ def gate(
         for number in range(MODELS)
         for check in CALLS
     ]
-    published = {label: Release(label=label, version=label, kind="wheel", filename="", sha256="") for label in folders}
-    reuse = Reuse(published, folders, seed=1, kept_outcomes=kept, base=BASE)
-
-    def release_for(label: str) -> dict[str, object]:
-        return {"label": label, "version": label, "install_dir": str(folders[label]), "components": []}
-
-    plan = build_plan(
+    reuse = Reuse(published(folders), folders, seed=1, kept_outcomes=kept, base=BASE)
+    plan = plan_of(
         [cell for each in questions(matrix, SOURCE, BASE) for cell in each],
-        Settings(
-            workspace=workspace,
-            isolated=False,
-            jobs=2,
-            memory_bytes=1 << 30,
-            timeout_seconds=dict.fromkeys(Check, 300.0),
-            sys_path=(str(Path(__file__).parent),),
-            checks_module="inside_reuse",
-        ),
-        release_for=release_for,
-        request_for=lambda cell: {
-            "check": cell.check,
+        folders,
+        workspace,
+        lambda cell: {
             "model": str(cell.dimensions),
-            "release": release_for(cell.release),
-            "components": COMPONENTS,
             "draws_on_label": hidden,
             "seconds": 0.0,
             "calls": CALLS[cell.check],
         },
-        imports_first=True,
+        jobs=2,
     )
     found: dict[Cell, Outcome] = {}
     execute(plan, lambda one: found.update({one.cell: one}), env=dict(os.environ), reuse=reuse)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from execute_scene import make_cell
-from reuse_scene import COMPONENTS, FILES, lay_out
+from reuse_scene import FILES, lay_out, plan_of, published
 
 from harness.core import tree_events as events
-from harness.core.cells import Cell, Check, Device, Outcome, Release, Status
+from harness.core.cells import Cell, Check, Device, Outcome, Status
 from harness.core.evidence import REUSED
-from harness.run import Settings, build_plan, execute
+from harness.run import execute
 from harness.run.reuse.reuse import REUSABLE, Reuse, comparable, key
 from harness.run.reuse.sample import ONE_IN, ReuseSample
 
@@ -34,8 +34,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
 
 def reuse_of(folders: dict[str, Path]) -> Reuse:
-    published = {label: Release(label=label, version=label, kind="wheel", filename="", sha256="") for label in folders}
-    return Reuse(published, folders, seed=5)
+    return Reuse(published(folders), folders, seed=5)
 
 
 def run(
@@ -48,30 +47,12 @@ def run(
     on_event: Callable[[events.Event], None] = lambda _: None,
 ) -> list[Outcome]:
     cells = [make_cell(0, release=label) for label in folders]
-
-    def release_for(label: str) -> dict[str, object]:
-        return {"label": label, "version": label, "install_dir": str(folders[label]), "components": []}
-
-    plan = build_plan(
+    plan = plan_of(
         cells,
-        Settings(
-            workspace=workspace,
-            isolated=False,
-            jobs=1,
-            memory_bytes=1 << 30,
-            timeout_seconds=dict.fromkeys(Check, 300.0),
-            sys_path=(str(Path(__file__).parent),),
-            checks_module="inside_reuse",
-        ),
-        release_for=release_for,
-        request_for=lambda cell: {
-            "check": cell.check,
-            "release": release_for(cell.release),
-            "components": COMPONENTS,
-            "draws_on_label": draws_on_label,
-        },
+        folders,
+        workspace,
+        lambda _: {"draws_on_label": draws_on_label},
         order_for=lambda label: {"check": "registrations", "rows": orders[label]} if orders else None,
-        imports_first=True,
     )
     found: list[Outcome] = []
     execute(plan, found.append, env=dict(os.environ), reuse=reuse, on_event=on_event)

@@ -22,6 +22,7 @@ from harness.core.durable import unforeseen_storage_error
 from harness.core.errors import StackError
 from harness.environments.environment import probe
 from harness.releases import default_cache
+from tests.campaign.real_soak import matrix_of
 
 ROOT = Path(__file__).parent.parent
 CALL = "import sys; from harness.cli import main; sys.exit(main())"
@@ -320,28 +321,12 @@ def test_cells_run_on_one_core_without_a_locale_or_a_home_in_a_long_path(tmp_pat
     assert [found[cell.id]["status"] for cell in cells] == ["passed", "passed", "crashed"]
 
 
-SMALL = """
-schema = 1
-name = "small"
-description = "One release, without training."
-[axes]
-release = ["1.4.16"]
-variant = ["paraformer_streaming"]
-vocab_size = [8404]
-hidden_size = [320]
-depth = ["reduced"]
-check = ["import", "construct", "loss_contract"]
-device = ["cpu"]
-precision = ["fp32"]
-"""
-
-
 @pytest.mark.long
 @pytest.mark.release
 @pytest.mark.skipif(shutil.which("taskset") is None, reason="util-linux is not installed")
 def test_a_release_runs_in_two_gigabytes_on_one_core_without_a_locale_or_a_home_in_a_long_path(tmp_path: Path) -> None:
     folder = odd_folder(tmp_path)
-    (folder / "small matrix.toml").write_text(SMALL)
+    (folder / "small matrix.toml").write_text(matrix_of("1.4.16"))
     words = [*ONE_CORE, sys.executable, "-m", "harness", "run", "small matrix.toml", "-o", "out folder"]
     env = environment(**NO_LOCALE, FUNASR_HARNESS_CACHE=str(default_cache()))
     with memory_group(2 << 30) as group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -25,12 +26,16 @@ PART = "soak with real releases: faults in the command and the process of all re
 PROBABILITY = 0.003
 """Lower than with small cells: a real run makes many more calls."""
 PATIENCE = 1200.0
-MATRIX = """
+
+
+def matrix_of(*releases: str) -> str:
+    """Of the streaming model, by the checks that need no training."""
+    return f"""
 schema = 1
-name = "soak"
-description = "Two releases of unlike outcome, by the checks that need no training."
+name = "small"
+description = "The streaming model, without training."
 [axes]
-release = ["1.0.12", "1.4.16"]
+release = {json.dumps(releases)}
 variant = ["paraformer_streaming"]
 vocab_size = [8404]
 hidden_size = [320]
@@ -39,6 +44,10 @@ check = ["import", "construct", "loss_contract"]
 device = ["cpu"]
 precision = ["fp32"]
 """
+
+
+MATRIX = matrix_of("1.0.12", "1.4.16")
+"""Two releases of unlike outcome."""
 
 
 def soak_real(runs: int, *, seed: int, probability: float = PROBABILITY) -> PartResult:

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -22,6 +23,7 @@ from user_folders import model_folder, speech, write_jsonl
 
 from harness.core.cells import Severity
 from harness.core.errors import InputError
+from harness.preflight import rows as rows_part
 from harness.preflight.findings import PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows import check, measured
@@ -510,3 +512,18 @@ def test_validation_rows_that_vanish_are_named(scenes: Callable[[str], Scene], t
     long = [{**row, "source_len": 100 * row["source_len"]} for row in speech(4, first=8)]
     found = rules(check(scenes("1.4.16").inputs(train, write_jsonl(tmp_path / "valid.jsonl", long))))
     assert {"valid-rows-left-out", "valid-no-batch"} & set(found), found
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "there is no readable config.yaml"),
+        ({"model": "Paraformer"}, "cannot be run on its own ('NoneType' object"),
+    ],
+)
+def test_rows_that_were_not_measured_say_why(settings: dict[str, str], message: str) -> None:
+    """Without a config.yaml the release's exception says nothing that a user could act on."""
+    failure = {"signature": "TypeError@funasr/x.py:f", "message": "'NoneType' object is not callable"}
+    measurement: Any = SimpleNamespace(files=SimpleNamespace(why_not=""), arrivals=SimpleNamespace(failure=failure))
+    inputs: Any = SimpleNamespace(config=SimpleNamespace(by_path=settings))
+    assert message in rows_part._skipped(measurement, inputs)

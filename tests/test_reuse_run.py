@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from execute_scene import make_cell
 from reuse_scene import FILES, lay_out, plan_of, published
+from test_run_store import WHERE
 
+from harness.commands.run import _execute, _Run
 from harness.core import tree_events as events
 from harness.core.cells import Cell, Check, Device, Outcome, Status
 from harness.core.evidence import REUSED
 from harness.run import execute
+from harness.run.plan import Plan
 from harness.run.reuse.reuse import REUSABLE, Reuse, comparable, key
 from harness.run.reuse.sample import ONE_IN, ReuseSample
+from harness.run.store import RunStore
 
 RELEASES = tuple(f"9.0.{number}" for number in range(8))
 OTHER = "9.0.7"
@@ -127,6 +132,53 @@ def test_where_a_drawn_cell_ends_otherwise_every_cell_of_the_check_is_run(folder
     facts = reuse.count.facts()
     assert facts.refuted
     assert facts.reused == 0
+
+
+@pytest.mark.parametrize("wrong", [False, True], ids=["right", "wrong"])
+def test_an_interrupted_run_keeps_what_it_found_out_about_reuse(folders, tmp_path, wrong: bool) -> None:
+    class Runner:
+        def reuse(self, _prepared: object, *, not_reusable: Collection[Check]) -> Reuse:
+            return Reuse(published(folders), folders, seed=5, not_reusable=not_reusable)
+
+        def plan(self, _prepared: object, cells: Sequence[Cell], workspace: Path, **_: object) -> Plan:
+            own = {cell.release: folders[cell.release] for cell in cells}
+            return plan_of(cells, own, workspace, lambda _: {"draws_on_label": wrong})
+
+        def execute(
+            self, plan: Plan, _prepared: object, keep: Callable[[Outcome], None], *, reuse: Reuse, **_: object
+        ) -> None:
+            def keep_until_found_out(outcome: Outcome) -> None:
+                keep(outcome)
+                if len(plan.cells) == len(folders) and (
+                    reuse.count.refuted if wrong else reuse.count.reused.total() > 1
+                ):
+                    raise KeyboardInterrupt
+
+            execute(plan, keep_until_found_out, env=dict(os.environ), reuse=reuse)
+
+    cells = [make_cell(0, release=label) for label in folders]
+    prepared = _Run(
+        options=Namespace(reuse=True), bounds=None, runner=Runner(), prepared=None, selected=tuple(cells), shard=None,
+        cluster=None,
+    )  # fmt: skip
+    with RunStore.open(tmp_path / "run") as store:
+        first = store.begin(WHERE)
+        with pytest.raises(KeyboardInterrupt):
+            _execute(prepared, cells, store, tmp_path / "first", first)
+    with RunStore.open(tmp_path / "run") as store:
+        resumed = store.begin(WHERE)
+        assert resumed.reuse is not None
+        assert resumed.reuse.reused == store.reused() > 0
+        assert bool(resumed.reuse.refuted) == wrong
+        assert {cell for cell in store.remaining(cells) if cell.id in {one.cell.id for one in store.load()}} == {
+            one.cell for one in store.load() if wrong and REUSED in one.evidence
+        }
+        ended = _execute(prepared, store.remaining(cells), store, tmp_path / "second", resumed)
+        assert store.remaining(cells) == ()
+        assert ended.reuse is not None
+        assert ended.reuse.reused == store.reused()
+        assert bool(store.reused()) != wrong
+        assert ended.reuse.refuted == resumed.reuse.refuted
 
 
 def draws(seed: int, number: int) -> list[bool]:

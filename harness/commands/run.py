@@ -38,7 +38,8 @@ from harness.run.cluster.node import SpeechFiles
 from harness.run.cluster.ray_cluster import RayCluster, connected
 from harness.run.prepare import Prepared, lay_out_releases, releases_with_trainers
 from harness.run.progress import Display, RunStage, stage
-from harness.run.provenance import Provenance, ReuseFacts
+from harness.run.provenance import Provenance
+from harness.run.reuse.reuse import Reuse
 from harness.run.runner import CellRunner
 from harness.run.store import RunStore, StackFacts, collect_provenance, load_run
 from harness.text.terminal import say, say_result, width
@@ -247,8 +248,8 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path)
             lay_out_releases(prepared, remaining, on_done=ready)
         if run.cluster:
             provenance = _execute_on(run.cluster, run, remaining, store, provenance)
-        elif (reuse := _execute(run, remaining, store, workspace)) is not None:
-            provenance = replace(provenance, reuse=reuse.and_earlier(provenance.reuse))
+        else:
+            provenance = _execute(run, remaining, store, workspace, provenance)
     else:
         say("0 cells to run")
     store.finish(provenance, now())
@@ -284,22 +285,35 @@ def _execute_on(
         ).execute(cells, [outcome for outcome in store.load() if outcome.cell not in missing], provenance)
 
 
-def _execute(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path) -> ReuseFacts | None:
+def _execute(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path, provenance: Provenance) -> Provenance:
+    """Run the cells on this machine; returns where the outcomes come from, what was reused among that."""
     runner, prepared, missing = run.runner, run.prepared, set(cells)
     prior = [outcome for outcome in store.load() if outcome.cell not in missing]
-    reuse = runner.reuse(prepared) if getattr(run.options, "reuse", False) else None
+    reuse = None
+    if getattr(run.options, "reuse", False):
+        reuse = runner.reuse(prepared, not_reusable=provenance.reuse.not_reusable if provenance.reuse else ())
     plan = runner.plan(prepared, cells, workspace, prior=prior, reuse=reuse)
-    with Display(total=len(plan.cells) + len(plan.decided)) as display:
-        runner.execute(plan, prepared, store.append, display=display, reuse=reuse)
-    if reuse is None:
-        return None
+    try:
+        with Display(total=len(plan.cells) + len(plan.decided)) as display:
+            runner.execute(plan, prepared, store.append, display=display, reuse=reuse)
+    finally:
+        if reuse is not None:
+            # Also of an interrupted run: what resumes it must know what cannot be reused.
+            provenance = _keep_reuse(reuse, store, provenance)
+    return provenance
+
+
+def _keep_reuse(reuse: Reuse, store: RunStore, provenance: Provenance) -> Provenance:
+    """Keep what a run found out about reuse, for its report and for later runs."""
     with contextlib.suppress(OSError):
         # A cache that cannot be written to costs later runs their time.
         reuse.save()
-    facts = reuse.count.facts()
+    facts = replace(reuse.count.facts().and_earlier(provenance.reuse), reused=store.reused())
     if facts.reused or facts.refuted:
         say(reuse_line(facts), style="bold yellow" if facts.refuted else "")
-    return facts
+    provenance = replace(provenance, reuse=facts)
+    store.note(provenance)
+    return provenance
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,8 +131,8 @@ def _notices(provenance: Provenance) -> list[str]:
         notices.append(f"Some outcomes are by other commits of the harness: {', '.join(provenance.earlier_commits)}.")
     if provenance.reuse and (wrong := provenance.reuse.refuted):
         notices.append(
-            f"Reuse of outcomes was wrong for {', '.join(wrong[:3])}: a fault of the harness. Of these checks every "
-            "cell was run."
+            f"Reuse of outcomes was wrong for {', '.join(wrong[:3])}: a fault of the harness. Cells of these "
+            "checks that were reused are run instead."
         )
     notices += provenance.notices
     return notices

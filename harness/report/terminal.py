@@ -126,8 +126,8 @@ def reuse_line(reuse: ReuseFacts) -> str:
     """What a run says of the cells that it did not run."""
     if reuse.refuted:
         return (
-            f"reuse of outcomes was wrong for {reuse.refuted[0]}: a fault of the harness. Every cell of its check was "
-            "run."
+            f"reuse of outcomes was wrong for {reuse.refuted[0]}: a fault of the harness. Cells of its check that "
+            "were reused are run instead."
         )
     return (
         f"{plural(reuse.reused, 'cell')} not run: all code and files that they use are as for a cell that ran; "

@@ -20,6 +20,7 @@ from typing import Any, Self
 from harness import __version__
 from harness.config.matrix import Matrix
 from harness.config.shards import ShardOrigin
+from harness.core.cells import Cell, Check
 from harness.core.evidence.parsing import parse
 from harness.core.wire import now
 from harness.worker.process import isolation
@@ -92,6 +93,12 @@ class ReuseFacts:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what `dataclasses.asdict` wrote."""
         return cls(**{**data, "refuted": tuple(data["refuted"])})
+
+    @property
+    def not_reusable(self) -> frozenset[Check]:
+        """The checks of `refuted`, and those that depend on them."""
+        wrong = [Cell.parse(name).check.position for name in self.refuted]
+        return frozenset(check for check in Check if any(position <= check.position for position in wrong))
 
     def and_earlier(self, earlier: ReuseFacts | None) -> ReuseFacts:
         """The facts of a run that was resumed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -199,13 +199,25 @@ class CellRunner:
             imports_first=reuse is not None,
         )
 
-    def reuse(self, prepared: Prepared, *, base: str = "") -> Reuse:
-        """What says which cells need not run; see `harness.run.reuse`. `base` is a release whose cells run first."""
+    def reuse(self, prepared: Prepared, *, base: str = "", not_reusable: Iterable[Check] = ()) -> Reuse:
+        """What says which cells need not run; see `harness.run.reuse`.
+
+        Args:
+            base: A release whose cells run first.
+            not_reusable: Checks of which the same run reused a wrong outcome before it was interrupted.
+        """
         cache = self.settings.cache
         folders = {label: install_path(release, cache) for label, release in prepared.releases.items()}
         known = circumstances(self.settings.environment, prepared.limits.memory_bytes)
         kept_outcomes = KeptOutcomes(cache, known)
-        return Reuse(prepared.releases, folders, seed=secrets.randbelow(2**31), kept_outcomes=kept_outcomes, base=base)
+        return Reuse(
+            prepared.releases,
+            folders,
+            seed=secrets.randbelow(2**31),
+            kept_outcomes=kept_outcomes,
+            base=base,
+            not_reusable=not_reusable,
+        )
 
     def _preload(self, requests: CellRequests, orders: int) -> tuple[str, ...]:
         """What is imported once for all releases, of which `orders` are imported whole to see how they register."""

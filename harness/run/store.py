@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.core.cells import Cell, Outcome, Status
+from harness.core.cells import Cell, Check, Outcome, Status
 from harness.core.documents import LARGEST_JSON, parse_json, read_bytes
 from harness.core.durable import (
     cut_tail,
@@ -32,7 +32,7 @@ from harness.core.durable import (
     write_json,
 )
 from harness.core.errors import DamagedFileError, StoreError
-from harness.core.evidence import BLOCKED_BY
+from harness.core.evidence import BLOCKED_BY, REUSED
 from harness.run.archive import LOCK, OUTCOMES, holds_run, known_runs, run_folders, run_name, unpack
 from harness.run.outcome_lines import line_of, read_lines
 from harness.run.provenance import Provenance, StackFacts, collect_provenance
@@ -87,6 +87,8 @@ class RunStore:
         self._lock: int | None = lock
         self._descriptor: int | None = descriptor
         self._outcomes = {outcome.cell.id: outcome for outcome in read_lines(folder / OUTCOMES).outcomes}
+        self._not_reusable: frozenset[Check] = frozenset()
+        """Checks of which a reused outcome turned out to be wrong in this run, and those that depend on them."""
 
     @classmethod
     def open(cls, folder: Path, *, fresh: bool = False) -> Self:
@@ -130,6 +132,7 @@ class RunStore:
         """
         if self._outcomes:
             provenance = self._continued(provenance)
+            self._not_reusable = provenance.reuse.not_reusable if provenance.reuse else frozenset()
         self._write_run(provenance)
         return provenance
 
@@ -158,8 +161,15 @@ class RunStore:
             raise storage_error(error, self.folder / OUTCOMES, "written") from error
         self._outcomes[outcome.cell.id] = outcome
 
+    def reused(self) -> int:
+        """How many outcomes were taken over from other cells."""
+        return sum(REUSED in outcome.evidence for outcome in self._outcomes.values())
+
     def remaining(self, cells: Sequence[Cell]) -> tuple[Cell, ...]:
-        """The cells that are still to be run: without an outcome, errored, or blocked by such a cell."""
+        """The cells that are still to be run: without an outcome, errored, or blocked by such a cell.
+
+        So are those that were reused before the run turned out not to be able to, if it ended before they were run.
+        """
         return tuple(cell for cell in cells if not self._is_settled(cell.id, frozenset()))
 
     def finish(self, provenance: Provenance, finished: str) -> Provenance:
@@ -222,6 +232,8 @@ class RunStore:
     def _is_settled(self, name: str, above: frozenset[str]) -> bool:
         outcome = self._outcomes.get(name)
         if outcome is None or outcome.status is Status.ERRORED or name in above:
+            return False
+        if REUSED in outcome.evidence and outcome.cell.check in self._not_reusable:
             return False
         if outcome.status is not Status.BLOCKED:
             return True

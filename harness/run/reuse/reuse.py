@@ -72,6 +72,7 @@ class Reuse:
         seed: int,
         kept_outcomes: KeptOutcomes | None = None,
         base: str = "",
+        not_reusable: Iterable[Check] = (),
     ) -> None:
         """See the module.
 
@@ -81,6 +82,7 @@ class Reuse:
             kept_outcomes: What earlier runs found out; None for what this run finds out alone.
             base: A release that all others are compared with: its cells run first, and of each other release some
                 models are drawn. Empty where releases show each other how they end.
+            not_reusable: Checks of which the same run reused a wrong outcome before it was interrupted.
         """
         self.base = base
         self._releases = {
@@ -103,7 +105,7 @@ class Reuse:
         self._samples: dict[str, ReuseSample] = {}
         """By release where there is a base; else one for all."""
         self._given: dict[Check, list[Cell]] = defaultdict(list)
-        self._faulty: set[Check] = set()
+        self._faulty = set(not_reusable)
         self._keys: dict[str, str] = {}
         self.count = ReuseCount(seed=seed)
 

@@ -6,6 +6,7 @@ They are run by `nox -s bench` alone; any other call of pytest leaves them out.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -25,14 +26,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--bench-size", choices=tuple(SIZES), default="full", help="tiny: to try the benchmarks out")
     group.addoption("--bench-reports", type=Path, help="where bench.md and bench.json are written; full size: reports/")
     group.addoption("--bench-cache", type=Path, help="the harness's cache")
+    group.addoption("--bench-releases", type=int, help="so many releases in place of the size's; not for reports/")
+    group.addoption("--bench-atlas", type=Path, help="read how long the atlas took from this run, made in one go")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave benchmarks out unless `-m` selects them."""
+    """Leave benchmarks out unless `-m` selects them, and those that take minutes unless `-k` names them."""
     # Not by `-m` in addopts: that would be forgotten with the first `-m` of the user's.
-    if "bench" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("bench")]
+    kind = "bench" if "bench" not in config.option.markexpr else "goal" if not config.option.keyword else None
+    left_out = [item for item in items if kind and item.get_closest_marker(kind)]
     items[:] = [item for item in items if item not in left_out]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -40,7 +42,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def size(pytestconfig: pytest.Config) -> Size:
-    return SIZES[pytestconfig.getoption("--bench-size")]
+    size = SIZES[pytestconfig.getoption("--bench-size")]
+    releases: int | None = pytestconfig.getoption("--bench-releases")
+    return replace(size, releases=releases) if releases else size
 
 
 @pytest.fixture(scope="session")
@@ -80,8 +84,8 @@ def board(pytestconfig: pytest.Config, stack: Environment) -> Iterator[Board]:
     board.torch = stack.torch_version
     board.python = stack.python_version
     yield board
-    size = pytestconfig.getoption("--bench-size")
-    place = pytestconfig.getoption("--bench-reports") or (ROOT / "reports" if size == "full" else None)
+    whole = pytestconfig.getoption("--bench-size") == "full" and not pytestconfig.getoption("--bench-releases")
+    place = pytestconfig.getoption("--bench-reports") or (ROOT / "reports" if whole else None)
     if place and board.figures:
         board.write(place)
 

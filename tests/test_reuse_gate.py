@@ -63,15 +63,19 @@ def gate(
     kept: KeptOutcomes | None = None,
     hidden: bool = False,
 ) -> Gated:
-    """Both releases, two models, three checks; with `hidden` the source differs in what no fingerprint holds."""
+    """Both releases, two models, three checks; with `hidden` the source differs in what no fingerprint holds.
+
+    With one folder only, a run of that release alone.
+    """
     matrix = [
         make_cell(number, check=check, entry=Entry.TRAIN if check is Check.FINETUNE else None)
         for number in range(MODELS)
         for check in CALLS
     ]
-    reuse = Reuse(published(folders), folders, seed=1, kept_outcomes=kept, base=BASE)
+    base = BASE if len(folders) > 1 else ""
+    reuse = Reuse(published(folders), folders, seed=1, kept_outcomes=kept, base=base, alone=not base)
     plan = plan_of(
-        [cell for each in questions(matrix, SOURCE, BASE) for cell in each],
+        [cell for each in questions(matrix, SOURCE, BASE) for cell in each if cell.release in folders],
         folders,
         workspace,
         lambda cell: {
@@ -134,6 +138,15 @@ def test_a_later_gate_takes_the_releases_cells_from_an_earlier_one_and_draws_on_
     drawn = {Check.CONSTRUCT: 1, Check.LOSS_CONTRACT: 1, Check.FINETUNE: MODELS}
     assert (found.ran(BASE), found.ran(SOURCE)) == (drawn, drawn)
     assert (found.count.facts().confirmed, found.count.facts().refuted) == (4, ())
+
+
+def test_of_one_new_release_that_earlier_runs_show_one_model_runs(base: Path, tmp_path: Path) -> None:
+    kept = KeptOutcomes(tmp_path / "cache", "here")
+    gate({BASE: base}, tmp_path / "tree", kept=kept)
+    new = changed(base, TRAINER, "1000", "2000", to=tmp_path / "new")
+    found = gate({SOURCE: new}, tmp_path / "tree", kept=kept)
+    assert found.ran(SOURCE) == {Check.CONSTRUCT: 1, Check.LOSS_CONTRACT: 1, Check.FINETUNE: MODELS}
+    assert (found.count.facts().reused, found.count.facts().confirmed) == (2 * MODELS - 2, 2)
 
 
 def test_a_drawn_cell_that_ends_otherwise_has_every_cell_of_its_check_run(base: Path, tmp_path: Path) -> None:

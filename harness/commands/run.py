@@ -291,7 +291,11 @@ def _execute(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path,
     prior = [outcome for outcome in store.load() if outcome.cell not in missing]
     reuse = None
     if getattr(run.options, "reuse", False):
-        reuse = runner.reuse(prepared, not_reusable=provenance.reuse.not_reusable if provenance.reuse else ())
+        reuse = runner.reuse(
+            prepared,
+            alone=len({cell.release for cell in cells}) == 1,
+            not_reusable=provenance.reuse.not_reusable if provenance.reuse else (),
+        )
     plan = runner.plan(prepared, cells, workspace, prior=prior, reuse=reuse)
     try:
         with Display(total=len(plan.cells) + len(plan.decided)) as display:

@@ -199,11 +199,14 @@ class CellRunner:
             imports_first=reuse is not None,
         )
 
-    def reuse(self, prepared: Prepared, *, base: str = "", not_reusable: Iterable[Check] = ()) -> Reuse:
+    def reuse(
+        self, prepared: Prepared, *, base: str = "", alone: bool = False, not_reusable: Iterable[Check] = ()
+    ) -> Reuse:
         """What says which cells need not run; see `harness.run.reuse`.
 
         Args:
             base: A release whose cells run first.
+            alone: Whether the run is of one release, of which a model is drawn, not all.
             not_reusable: Checks of which the same run reused a wrong outcome before it was interrupted.
         """
         cache = self.settings.cache
@@ -216,6 +219,7 @@ class CellRunner:
             seed=secrets.randbelow(2**31),
             kept_outcomes=kept_outcomes,
             base=base,
+            alone=alone,
             not_reusable=not_reusable,
         )
 

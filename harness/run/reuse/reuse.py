@@ -72,6 +72,7 @@ class Reuse:
         seed: int,
         kept_outcomes: KeptOutcomes | None = None,
         base: str = "",
+        alone: bool = False,
         not_reusable: Iterable[Check] = (),
     ) -> None:
         """See the module.
@@ -82,9 +83,11 @@ class Reuse:
             kept_outcomes: What earlier runs found out; None for what this run finds out alone.
             base: A release that all others are compared with: its cells run first, and of each other release some
                 models are drawn. Empty where releases show each other how they end.
+            alone: Whether the run is of one release, whose cells earlier runs show: a model is drawn, not all of it.
             not_reusable: Checks of which the same run reused a wrong outcome before it was interrupted.
         """
         self.base = base
+        self._draws_models = alone or bool(base)
         self._releases = {
             label: ReleaseFiles(folders[label], release.version)
             for label, release in releases.items()
@@ -118,8 +121,8 @@ class Reuse:
         return any(cell.release == self.base and self.answers(cell) for cell in unsettled)
 
     def in_drawing_order(self, cells: Mapping[int, Cell]) -> list[tuple[int, Cell]]:
-        """In which order cells are offered: with a base by chance, for the first that could be reused is drawn."""
-        if not self.base:
+        """In which order cells are offered: models by chance, for the first that could be reused is drawn."""
+        if not self._draws_models:
             return list(cells.items())
         models = list(dict.fromkeys(map(of_model, cells.values())))
         self._random.shuffle(models)
@@ -234,7 +237,7 @@ class Reuse:
     def _sample_of(self, cell: Cell) -> ReuseSample:
         name = cell.release if self.base else ""
         if name not in self._samples:
-            self._samples[name] = ReuseSample(REUSABLE, self._random, of_model if self.base else of_release)
+            self._samples[name] = ReuseSample(REUSABLE, self._random, of_model if self._draws_models else of_release)
         return self._samples[name]
 
     def _known_of(self, shared: str) -> list[KnownOutcome]:

@@ -31,6 +31,7 @@ def failed(
     control: object = None,
     rows: str = "",
     near: dict[str, str] | None = None,
+    on_stock_input: dict[str, str] | None = None,
 ) -> Outcome:
     """A cell that ended with this exception, with what is known of the user's own beside it."""
     evidence: dict[str, Any] = {}
@@ -40,6 +41,8 @@ def failed(
         evidence["control"] = control
     if rows:
         evidence["user_rows"] = {"file": rows, "listed": 3, "trainable": 3, "reasons": []}
+    if on_stock_input is not None:
+        evidence["on_stock_input"] = on_stock_input
     file, _, function = place.partition(":")
     frame = Frame(file=file, line=1, function=function, code="")
     failure = Failure(type=kind, message=message, frames=(frame,), signature=f"{kind}@{place}")
@@ -162,7 +165,11 @@ def test_an_exception_names_a_setting(failure: Failure, path: str, value: object
     ],
 )
 def test_what_does_not_come_from_the_user_stays_a_regression(outcome: Outcome) -> None:
-    (judged,) = judge([apply_rules(outcome)], KnownIssues())
+    """Where stock input ends alike, or where nothing is the user's own."""
+    assert outcome.failure is not None
+    alike = {"cell": "1.4.16/paraformer/…", "status": "failed", "signature": outcome.failure.signature}
+    evidence = {**outcome.evidence, **({"on_stock_input": alike} if outcome.evidence else {})}
+    (judged,) = judge([apply_rules(replace(outcome, evidence=evidence))], KnownIssues())
     assert judged.verdict is Verdict.REGRESSION
 
 
@@ -226,6 +233,7 @@ def test_the_settings_of_a_users_variant_are_what_differs_from_the_harness_s(tmp
         "file": "mine.yaml",
         "settings": {"train_conf.grad_clip": 1.0, "optim_conf.lrr": 0.1, "optim": "adamw"},
         "near": {"optim_conf.lrr": "optim_conf.lr"},
+        "stock": "paraformer",
     }
 
 

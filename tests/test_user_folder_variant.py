@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,6 +54,13 @@ def folder(tmp_path: Path) -> Path:
     return here
 
 
+def write_checkpoint(path: Path) -> bytes:
+    """What looks like a file of `torch.save` from outside."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/data.pkl", b"weights" * 99)
+    return path.read_bytes()
+
+
 def test_the_config_is_the_users_and_the_dimensions_are_the_folders(folder: Path) -> None:
     variant = load_variant(str(folder))
     assert variant.name == "speech_paraformer-v2"
@@ -65,7 +73,7 @@ def test_the_config_is_the_users_and_the_dimensions_are_the_folders(folder: Path
 
 
 def test_the_folder_of_a_run_has_the_users_tokens_and_a_link_to_their_weights(folder: Path, tmp_path: Path) -> None:
-    (folder / "model.pt").write_bytes(b"weights")
+    write_checkpoint(folder / "model.pt")
     variant, size = load_variant(str(folder)), folder_dimensions(folder)
     corpus = build_corpus(default_cache())
     made = write_model_folder(variant, corpus, tmp_path / "cache", dimensions=size, depth=Depth.FULL)
@@ -76,6 +84,29 @@ def test_the_folder_of_a_run_has_the_users_tokens_and_a_link_to_their_weights(fo
     assert config["encoder_conf"]["num_blocks"] == 12
     few = write_model_folder(variant, corpus, tmp_path / "cache", dimensions=size, depth=Depth.REDUCED)
     assert not (few.path / START).exists()
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "is no checkpoint of torch's"),
+        (b"", "is no checkpoint of torch's"),
+        (None, "is cut short"),
+    ],
+)
+def test_weights_that_no_release_could_load_are_refused_before_anything_runs(
+    folder: Path, tmp_path: Path, raw: bytes | None, said: str
+) -> None:
+    whole = write_checkpoint(folder / "model.pt")
+    (folder / "model.pt").write_bytes(whole[:-30] if raw is None else raw)
+    variant, size, corpus = load_variant(str(folder)), folder_dimensions(folder), build_corpus(default_cache())
+    with pytest.raises(VariantError, match=said) as error:
+        write_model_folder(variant, corpus, tmp_path / "cache", dimensions=size, depth=Depth.FULL)
+    assert "preflight speech_paraformer v2" in str(error.value.next_step)
+    # Before zip files torch wrote pickles; and at reduced depth no weights are used.
+    write_model_folder(variant, corpus, tmp_path / "cache", dimensions=size, depth=Depth.REDUCED)
+    (folder / "model.pt").write_bytes(b"\x80\x02\x8a")
+    write_model_folder(variant, corpus, tmp_path / "cache", dimensions=size, depth=Depth.FULL)
 
 
 @pytest.mark.parametrize(

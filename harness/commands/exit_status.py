@@ -34,7 +34,7 @@ _RUN = {
     FINE: "as expected: every cell passed, was skipped, or failed as the known issues say",
     FOUND: "a regression, a pass where a failure is listed, or a value that differs from this machine's baseline",
     BAD_INPUT: "bad input; or a cell failed because of a key, value or file of your own, and nothing worse happened",
-    FAULT: "a fault of the harness or of the machine: a cell errored or has no outcome",
+    FAULT: "a fault of the harness or of the machine: a cell errored, has no outcome, or is not decided",
 }
 PLAIN: Mapping[int, str] = {BAD_INPUT: "bad input", FAULT: "a fault of the harness or of the machine"}
 """Of commands that look at nothing that can be right or wrong."""

@@ -63,6 +63,8 @@ class Bounds:
     """The arguments that repeat the run where the bundle was made; None for those typed here."""
     runner: Callable[[argparse.Namespace], CellRunner] = cell_runner
     """Makes the runner; called once matrix and speech are known to be right."""
+    issues: KnownIssues | None = None
+    """What is known before failures with a user's own input are tried on stock input; None where that is not done."""
 
 
 def main(options: argparse.Namespace) -> int:
@@ -73,7 +75,7 @@ def main(options: argparse.Namespace) -> int:
         published=locked_labels(options.lock),
     )
     counterexamples = load_counterexamples(expected.issues, options.known_issues)
-    bounds = Bounds(runner=partial(cell_runner, counterexamples=counterexamples))
+    bounds = Bounds(runner=partial(cell_runner, counterexamples=counterexamples), issues=expected.issues)
     output, cells = measure(options, bounds)
     if not cells:
         say(f"shard {options.shard} has no cells: fewer groups of cells can run apart than there are shards")
@@ -252,6 +254,11 @@ def _measure(run: _Run, cells: Sequence[Cell], store: RunStore, workspace: Path)
             provenance = _execute(run, remaining, store, workspace, provenance)
     else:
         say("0 cells to run")
+    if run.bounds.issues is not None and (prepared.own_variants or prepared.speech.own):
+        # Not above: a bundle's host may lack what the rules need.
+        from harness.commands.stock_input import try_stock_input
+
+        try_stock_input(run.runner, prepared, store, cells, run.bounds.issues)
     store.finish(provenance, now())
 
 

@@ -370,6 +370,8 @@ class Verdict(StrEnum):
     """Blocked by a cell that is itself judged a regression or a fault."""
     YOURS = "yours"
     """Failed because of a key, a value or a file that the user gave; says nothing against the release."""
+    UNDECIDED = "undecided"
+    """Failed with a user's own input, and the same check of stock input did not run or ended in another way."""
     FAULT = "fault"
     """The harness or the machine is to blame: nothing was learned about the release."""
 

@@ -125,7 +125,7 @@ def _card(
         status=outcome.status,
         level=Level.of(first),
         verdict=first.verdict,
-        sentence=first.sentence if first.verdict in (Verdict.UNEXPECTED_PASS, Verdict.YOURS) else "",
+        sentence=first.sentence if first.verdict in (Verdict.UNEXPECTED_PASS, Verdict.YOURS, Verdict.UNDECIDED) else "",
         group=links.get(group_key(first)),
         lines=shared_lines(item.outcome.failure for item in members if item.outcome.failure),
         shims=outcome.shims,

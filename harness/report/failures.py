@@ -20,7 +20,10 @@ GroupKey = tuple[str, Verdict, str]
 
 _NOT_FAILURES = frozenset((Status.PASSED, Status.BLOCKED, Status.SKIPPED))
 _MOST_MESSAGES = 8
-_URGENCY = {Verdict.REGRESSION: 0, Verdict.UNEXPECTED_PASS: 0, Verdict.YOURS: 1, Verdict.FAULT: 1}
+_URGENCY = {
+    **{Verdict.REGRESSION: 0, Verdict.UNEXPECTED_PASS: 0},
+    **{Verdict.YOURS: 1, Verdict.UNDECIDED: 1, Verdict.FAULT: 1},
+}
 
 
 @dataclass(frozen=True, kw_only=True)

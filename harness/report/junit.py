@@ -16,6 +16,7 @@ _ELEMENT = {
     Verdict.UNEXPECTED_PASS: "failure",
     Verdict.FAULT: "error",
     Verdict.YOURS: "error",
+    Verdict.UNDECIDED: "error",
     Verdict.KNOWN: "skipped",
     Verdict.FOLLOWS: "skipped",
 }
@@ -24,7 +25,8 @@ _ELEMENT = {
 def render_junit(judged: Sequence[JudgedOutcome], *, title: str, repeat: Repeating) -> bytes:
     """One `testcase` per cell.
 
-    Regressions and unexpected passes fail; a fault and a user's own input are errors; known ones are skipped.
+    Regressions and unexpected passes fail; a fault, a user's own input and what is not decided are errors; known ones
+    are skipped.
     """
     cases = [_case(item, repeat) for item in judged]
     attributes = {

@@ -44,6 +44,7 @@ VERDICT_NAME: dict[Verdict, str] = {
     Verdict.UNEXPECTED_PASS: "unexpected pass",
     Verdict.FOLLOWS: "follows",
     Verdict.YOURS: "your input",
+    Verdict.UNDECIDED: "not decided",
     Verdict.FAULT: "fault of the machine",
 }
 
@@ -52,8 +53,12 @@ VERDICT_MEANING: dict[Verdict, str] = {
     Verdict.KNOWN: "failed exactly as the list of known issues says, or depends on a cell that did",
     Verdict.REGRESSION: "failed, and no known issue has this signature: a regression until someone finds the cause",
     Verdict.UNEXPECTED_PASS: "passed although a known issue says that it fails: the list is out of date",
-    Verdict.FOLLOWS: "blocked by a cell that is itself not yet explained or a fault",
+    Verdict.FOLLOWS: "blocked by a cell that is itself not yet explained, not decided or a fault",
     Verdict.YOURS: "failed because of a key, a value or a file of yours: this says nothing about the release",
+    Verdict.UNDECIDED: (
+        "failed with input of yours, and the same check of stock input did not run or ended otherwise: this says "
+        "nothing about the release"
+    ),
     Verdict.FAULT: "the harness or the machine failed: this says nothing about the release",
 }
 

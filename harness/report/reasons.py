@@ -150,7 +150,7 @@ def _title(item: JudgedOutcome, defect: Defect) -> str:
 
 def _why_unknown(items: Sequence[JudgedOutcome]) -> str:
     for item in items:
-        if item.verdict is Verdict.YOURS:
+        if item.verdict in (Verdict.YOURS, Verdict.UNDECIDED):
             return sentence(one_line(item.sentence, at_most=_LONGEST))
     for item in items:
         if item.outcome.status is Status.BLOCKED and item.outcome.cell.check is Check.FINETUNE:

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
-from harness.core.cells import Check, Severity, Status, Verdict
+from harness.core.cells import Check, Outcome, Severity, Status, Verdict
 from harness.core.versions import Order, in_words
 from harness.report.advice import Advice, ReleaseAnswer, ReleaseStanding, VariantAdvice, advise
 from harness.report.labels import LEVEL_NAME
 from harness.report.reasons import Reason
+from harness.report.training_rule import Judgement
 from harness.rules.levels import Level
 from harness.rules.verdicts import JudgedOutcome
 from harness.run.provenance import ReuseFacts
@@ -114,12 +115,13 @@ def _wrapped(text: str, depth: int, width: int) -> str:
 
 _MOST_LISTED = 20
 
-_NEEDS_ATTENTION = (Verdict.REGRESSION, Verdict.UNEXPECTED_PASS, Verdict.YOURS, Verdict.FAULT)
+_OF_THE_USER = (Verdict.YOURS, Verdict.UNDECIDED)
+_NEEDS_ATTENTION = (Verdict.REGRESSION, Verdict.UNEXPECTED_PASS, *_OF_THE_USER, Verdict.FAULT)
 
 
 def _why(judged: JudgedOutcome) -> str:
     """Of a user's own input the judge's sentence says more than the release's exception."""
-    return judged.sentence if judged.verdict is Verdict.YOURS else judged.outcome.reason or judged.sentence
+    return judged.sentence if judged.verdict in _OF_THE_USER else judged.outcome.reason or judged.sentence
 
 
 def reuse_line(reuse: ReuseFacts) -> str:
@@ -150,4 +152,15 @@ def summary(judged: Sequence[JudgedOutcome]) -> str:
     lines += [f"  {item.verdict}: {item.outcome.cell.id}: {_why(item)}" for item in attention[:_MOST_LISTED]]
     if len(attention) > _MOST_LISTED:
         lines.append(f"  … and {len(attention) - _MOST_LISTED} more, in the report")
+    lines += [f"  note: {item.outcome.cell.id}: {note}" for item in judged if (note := _note(item.outcome))]
     return "\n".join(lines)
+
+
+def _note(outcome: Outcome) -> str:
+    """What a training with a user's own input could not show."""
+    evidence = outcome.training_evidence
+    of_user = outcome.common.own_settings or outcome.common.user_rows
+    if evidence is None or evidence.training is None or not of_user:
+        return ""
+    reasons = Judgement.of(evidence).not_observed
+    return f"not observed: {reasons}" if reasons else ""

@@ -7,11 +7,9 @@ from dataclasses import asdict, replace
 from harness.core.cells import Failure, Outcome, Status
 from harness.core.checks import named_object
 from harness.core.evidence.training import TrainingMetrics
+from harness.rules.stock_input import TRAINING, attribute_by_stock_input
 from harness.rules.training import judge_training
 from harness.rules.user_input import apply_user_rows, attribute
-
-TRAINING = "training"
-"""The key in the evidence of a `finetune` cell that holds the verdict's figures."""
 
 
 def apply_rules(outcome: Outcome) -> Outcome:
@@ -25,7 +23,7 @@ def apply_rules(outcome: Outcome) -> Outcome:
     rule = outcome.cell.check.facts.rule
     if rule and outcome.status is Status.PASSED:
         outcome = named_object("harness.rules", rule)(outcome)
-    return attribute(outcome)
+    return attribute_by_stock_input(attribute(outcome))
 
 
 def apply_training_rule(outcome: Outcome) -> Outcome:

@@ -25,7 +25,8 @@ class Level(StrEnum):
         status = item.outcome.status
         if item.verdict is Verdict.YOURS:
             return cls.YOURS
-        if status is Status.ERRORED or (item.verdict is Verdict.FAULT and status is not Status.BLOCKED):
+        unknown = item.verdict in (Verdict.FAULT, Verdict.UNDECIDED)
+        if status is Status.ERRORED or (unknown and status is not Status.BLOCKED):
             return cls.FAULT
         if item.severity:
             return cls(item.severity.value)

@@ -16,6 +16,7 @@ costs more than a batch of short ones whatever the model has learned.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from harness.config.settings import MINIMUM_STEPS
 from harness.core.evidence.training import TrainingMetrics
@@ -41,10 +42,14 @@ LOWEST_LOSS = -1e-6
 """Cross-entropy, Kullback-Leibler divergence and absolute error are not negative; the rest is rounding."""
 
 
-def judge_training(metrics: TrainingMetrics) -> TrainingVerdict:
+def judge_training(metrics: TrainingMetrics, undecided: Mapping[str, str] = MappingProxyType({})) -> TrainingVerdict:
     """Apply the rule at the head of this module to the metrics of a `finetune` cell.
 
     What was not observed, or is not finite, counts against the training.
+
+    Args:
+        metrics: What was measured.
+        undecided: Conditions of learning that decide nothing here if they are not met, each with the reason.
     """
     steps, losses, changes = metrics.steps, metrics.losses, metrics.relative_change_by_group
     groups: Sequence[str] = metrics.groups or REQUIRED_GROUPS
@@ -62,11 +67,17 @@ def judge_training(metrics: TrainingMetrics) -> TrainingVerdict:
         learning, invariants = judge_learning(metrics.trainings), judge_invariants(metrics)
         groups = [group for group in groups if not is_frozen(metrics, group)]
         conditions |= {"losses": _about_losses(losses), "parameters": _about_changes(changes, groups)}
-        not_observed |= {name: other for name, unmet_reasons in learning.reasons.items() if unmet_reasons and other}
+        not_observed |= {
+            name: reason
+            for name, unmet_reasons in learning.reasons.items()
+            if unmet_reasons and (reason := other or undecided.get(name, ""))
+        }
         conditions |= {
             name: unmet_reasons for name, unmet_reasons in learning.reasons.items() if name not in not_observed
         }
         conditions |= invariants.reasons
+    if unfilled := _about_users_weights(metrics):
+        not_observed["start"] = unfilled
     reasons = tuple(reason for unmet_reasons in conditions.values() for reason in unmet_reasons)
     return TrainingVerdict(
         passed=not reasons,
@@ -79,6 +90,17 @@ def judge_training(metrics: TrainingMetrics) -> TrainingVerdict:
         learning=learning,
         invariants=invariants,
         not_observed=not_observed,
+    )
+
+
+def _about_users_weights(metrics: TrainingMetrics) -> str:
+    """What of the model the user's weights did not fill: new values are no start from a checkpoint."""
+    unfilled = metrics.invariants.not_in_users_weights
+    if unfilled is None or not unfilled.count:
+        return ""
+    return (
+        f"{unfilled.count} of the model's {unfilled.of} tensors have none of their name and shape in model.pt and "
+        f"started from new values, such as {', '.join(unfilled.names[:3])}"
     )
 
 

@@ -10,6 +10,7 @@ A cell that has no row to train on is never a pass, and says nothing against the
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -18,6 +19,7 @@ from harness.core.cells import Failure, Outcome, Status
 from harness.core.evidence.common import OwnSettings, UserRows
 from harness.core.evidence.decode import DecodeMetrics
 from harness.core.evidence.training import Control, TrainingMetrics
+from harness.releases.first_releases import FIRST
 
 YOURS = "yours"
 """The key in a failed cell's evidence that names the cause: `reason` is one sentence with the file and the key."""
@@ -94,6 +96,25 @@ def attribute(outcome: Outcome) -> Outcome:
     reason = _by_settings(outcome, failure, own_settings) if own_settings else ""
     reason = reason or (_by_file(failure, rows) if rows else "")
     return replace(outcome, evidence={**outcome.evidence, YOURS: {"reason": reason}}) if reason else outcome
+
+
+def own_absent_component(outcome: Outcome) -> str:
+    """Which setting of the user's names a component that the release lacks; empty where that is another variant's too.
+
+    What the harness's own variants name is in `FIRST`: a release without it is older than it.
+    """
+    own, absent = outcome.common.own_settings, outcome.common.absent
+    table, _, name = absent.partition("/")
+    if own is None or not name or absent in FIRST:
+        return ""
+    path = next((path for path, value in own.settings.items() if value == name), "")
+    if not path:
+        return ""
+    near = difflib.get_close_matches(
+        name, [known.partition("/")[2] for known in FIRST if known.startswith(f"{table}/")]
+    )
+    meant = f'; did you mean "{near[0]}"?' if near else "."
+    return f"{own.file} sets `{path}: {name}`, which {outcome.cell.release} does not have{meant}"
 
 
 def _by_settings(outcome: Outcome, failure: Failure, own_settings: OwnSettings) -> str:

@@ -9,13 +9,15 @@
 | the same | some of its parts | regression |
 | the same | more parts than it has | unexpected pass |
 | the same | no, and a key, value or file of the user's is the cause | yours |
+| the same | no, with a user's input, and stock input did not run or ended otherwise | undecided |
 | the same | no, or with another | regression |
+| skipped | the release lacks what a setting of the user's alone names | yours |
 | passed or failed, with findings (`Finding@CODE`) | not all of them | regression |
 | the same | all of them | known |
 | the same | some that were looked for and no longer show | unexpected pass |
 | blocked | the cell that blocks it is known | known |
 | blocked | the cell that blocks it is the user's | yours |
-| blocked | the cell that blocks it is a regression or a fault | follows |
+| blocked | the cell that blocks it is a regression, undecided or a fault | follows |
 | errored | either | fault |
 
 An issue is listed for a cell when it covers the cell and the code that it blames runs there (`code_that_ran`).
@@ -38,6 +40,8 @@ from harness.rules.known_issues import FAILURES, KnownIssue, KnownIssues
 from harness.rules.multi_part import CompoundSignature, Explanation, conflicts_with, explain
 from harness.rules.release_contents import apply_absence_rule, apply_registry_rule
 from harness.rules.severity import gravest
+from harness.rules.stock_input import awaits_stock_input, is_undecided
+from harness.rules.user_input import own_absent_component
 
 EXIT_EXPECTED = 0
 EXIT_UNEXPECTED = 1
@@ -117,7 +121,7 @@ def exit_code(
     if changed or verdicts & {Verdict.REGRESSION, Verdict.UNEXPECTED_PASS}:
         return EXIT_UNEXPECTED
     without = {cell.id for cell in planned} - {item.outcome.cell.id for item in judged}
-    if not verdicts or without or missing or verdicts & {Verdict.FAULT, Verdict.FOLLOWS}:
+    if not verdicts or without or missing or verdicts & {Verdict.FAULT, Verdict.UNDECIDED, Verdict.FOLLOWS}:
         return EXIT_FAULT
     return EXIT_YOURS if Verdict.YOURS in verdicts else EXIT_EXPECTED
 
@@ -138,8 +142,8 @@ def _judge_one(outcome: Outcome, scene: _Scene) -> JudgedOutcome:
     else:
         judged = _judge_sound(outcome, [issue for issue in failing if issue.id not in showing])
     judged = _with_findings(judged, defects, listed)
-    if judged.verdict is Verdict.YOURS:
-        # What the user's own input caused is no defect of the release.
+    if judged.verdict in (Verdict.YOURS, Verdict.UNDECIDED):
+        # What the user's own input caused, or may have, is no defect of the release.
         defects = tuple(defect for defect in defects if _is_finding(defect))
     return replace(judged, defects=defects)
 
@@ -159,6 +163,8 @@ def _judge_sound(outcome: Outcome, failing: Sequence[KnownIssue]) -> JudgedOutco
             issue=contradicted[0],
             sentence=f"It passed, and is listed as failing ({contradicted[0].id}: {contradicted[0].title}).",
         )
+    if outcome.status is Status.SKIPPED and (cause := own_absent_component(outcome)):
+        return JudgedOutcome(outcome=outcome, verdict=Verdict.YOURS, sentence=f"It was skipped: {cause}")
     sentence = "It passed." if outcome.status is Status.PASSED else f"It was skipped: {outcome.reason}"
     return JudgedOutcome(outcome=outcome, verdict=Verdict.AS_EXPECTED, sentence=sentence)
 
@@ -226,6 +232,9 @@ def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue], showing: Coll
     if (cause := outcome.common.yours) and cause.reason:
         sentence = f"It {_status_in_words(outcome.status)}: {cause.reason}"
         return JudgedOutcome(outcome=outcome, verdict=Verdict.YOURS, sentence=sentence)
+    if undecided := _why_undecided(outcome):
+        sentence = f"It {_status_in_words(outcome.status)}: {outcome.reason.rstrip('. ')}; {undecided}"
+        return JudgedOutcome(outcome=outcome, verdict=Verdict.UNDECIDED, sentence=sentence)
     signature = outcome.failure.signature if outcome.failure else "no signature"
     sentence = f"It {_status_in_words(outcome.status)} ({signature}), and no known issue covers it."
     if listed:
@@ -237,6 +246,21 @@ def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue], showing: Coll
     return JudgedOutcome(
         outcome=outcome, verdict=Verdict.REGRESSION, issue=listed[0] if listed else None, sentence=sentence
     )
+
+
+def _why_undecided(outcome: Outcome) -> str:
+    """Why nobody knows whose a failure with a user's input is; empty where that is known."""
+    stock = outcome.common.on_stock_input
+    if awaits_stock_input(outcome):
+        ended = f" ({stock.cell} is {stock.status})" if stock else ""
+        return f"whether your own input is the cause is not known: the same check of stock input did not run{ended}."
+    if stock and is_undecided(outcome):
+        ended = stock.signature or stock.status.replace("_", " ")
+        return (
+            "whether your own input is the cause is not known: the same check of stock input fails in another way "
+            f"({stock.cell}: {ended})."
+        )
+    return ""
 
 
 def _judge_parts(outcome: Outcome, parts: Explanation) -> JudgedOutcome:

@@ -11,7 +11,7 @@ from typing import Any
 from harness.config.toml_tables import did_you_mean
 from harness.core.cells import Dimensions
 from harness.core.errors import VariantError
-from harness.variants.from_folder import dimensions_of, variant_of_folder
+from harness.variants.from_folder import dimensions_of, same_class, variant_of_folder
 from harness.variants.reading import read
 from harness.variants.variant import Variant
 
@@ -86,9 +86,10 @@ _OF_TRAINERS = (
 def own_settings(variant: Variant) -> dict[str, Any]:
     """By dotted path, what differs from the harness's variant of the same model; all of it where there is none.
 
-    `settings` has them; `near` has the nearest known key to each that no variant and no recipe has.
+    `settings` has them; `near` has the nearest known key to each that no variant and no recipe has; `stock` is the name
+    of the harness's variant.
     """
-    others = [other for other in map(load_variant, available()) if other.config["model"] == variant.config["model"]]
+    others = same_class(variant.config, [load_variant(name) for name in available()])
     known = {path: value for other in others for path, value in _leaves(other.config)}
     stock = dict(_leaves(others[0].config)) if others else {}
     differing = {path: value for path, value in _leaves(variant.config) if path not in stock or stock[path] != value}
@@ -99,7 +100,12 @@ def own_settings(variant: Variant) -> dict[str, Any]:
         for path in settings
         if path not in legal and (match := difflib.get_close_matches(path, legal, n=1, cutoff=0.8))
     }
-    return {"file": variant.path.name, "settings": dict(list(settings.items())[-_MOST:]), "near": near}
+    return {
+        "file": f"{variant.folder.name}/{variant.path.name}" if variant.folder else variant.path.name,
+        "settings": dict(list(settings.items())[-_MOST:]),
+        "near": near,
+        "stock": others[0].name if others else "",
+    }
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

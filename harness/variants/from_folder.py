@@ -147,16 +147,21 @@ def _config(raw: bytes, folder: Path) -> dict[str, Any]:
 
 def _stock(config: Mapping[str, Any], folder: Path, known: Sequence[Variant]) -> Variant:
     """The harness's variant of the same model class: with the same encoder, where several have it."""
-    same_class = [variant for variant in known if variant.config["model"] == config["model"]]
-    if not same_class:
+    alike = same_class(config, known)
+    if not alike:
         supported = ", ".join(dict.fromkeys(str(variant.config["model"]) for variant in known))
         raise VariantError(
             f"{folder.name} is a {config['model']}, of which the harness has no variant",
             next_step=f"it knows {supported}; for another one, write a variant's YAML file",
         )
-    return max(
-        same_class,
-        key=lambda variant: sum(variant.config.get(key) == config.get(key) for key in ("encoder", "decoder")),
+    return alike[0]
+
+
+def same_class(config: Mapping[str, Any], known: Sequence[Variant]) -> list[Variant]:
+    """The variants of a config's model class: first that with the same encoder and decoder, where several have it."""
+    return sorted(
+        (variant for variant in known if variant.config["model"] == config["model"]),
+        key=lambda variant: -sum(variant.config.get(key) == config.get(key) for key in ("encoder", "decoder")),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,8 @@ def _of_user(
         )
     weights = (source / CHECKPOINT).resolve()
     started = full_depth and weights.is_file()
+    if started:
+        _reject_no_checkpoint(weights, source)
     files = {
         "config.yaml": _yaml(config).encode(),
         "configuration.json": f"{json.dumps(CONFIGURATION, indent=2)}\n".encode(),
@@ -143,6 +146,25 @@ def _of_user(
             move_into_place(writing, folder)
     size = Frontend.of(config["frontend_conf"]).size
     return ModelFolder(path=folder, sha256=sha256.hexdigest(), input_size=size, token_list=tokens)
+
+
+def _reject_no_checkpoint(weights: Path, source: Path) -> None:
+    """Refuse a file of weights that no release could load: `torch.save` writes a zip, or a pickle up to torch 1.5.
+
+    Raises:
+        VariantError: it is neither, or is cut short.
+    """
+    preflight = f"run: funasr-harness preflight {source.name}"
+    try:
+        with weights.open("rb") as file:
+            start = file.read(2)
+        whole = start == b"\x80\x02" or zipfile.is_zipfile(weights)
+    except OSError as error:
+        raise VariantError(f"{weights} cannot be read: {error.strerror}", next_step="make it readable") from None
+    if not whole:
+        size = f"{weights.stat().st_size:,} bytes"
+        what = "is cut short" if start == b"PK" else "is no checkpoint of torch's"
+        raise VariantError(f"{source.name}/{CHECKPOINT} ({size}) {what}", next_step=preflight)
 
 
 def _yaml(config: dict[str, Any]) -> str:

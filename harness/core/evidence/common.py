@@ -73,11 +73,13 @@ class OwnSettings:
     """What a user's own variant sets."""
 
     file: str = ""
-    """Name of the YAML file."""
+    """Name of the YAML file, with that of the model folder before it."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Values by dotted path."""
     near: Mapping[str, str] = field(default_factory=dict)
     """By path: the known key that it resembles, for paths that are not known."""
+    stock: str = ""
+    """Name of the harness's own variant of the same model; empty where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,18 @@ class UserCause:
 
     reason: str = ""
     """One sentence with the file, the key or the value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StockOutcome:
+    """How the same check of the same release ends on stock input: the harness's own variant and speech."""
+
+    cell: str = ""
+    """Its id."""
+    status: str = ""
+    signature: str = ""
+    """Of its failure; empty where it has none."""
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +136,8 @@ class CellEvidence:
     """Of a cell that trains on a user's file."""
     yours: UserCause | None = None
     """Of a failure that the user's own input causes."""
+    on_stock_input: StockOutcome | None = None
+    """Of a failure that the user's own input may cause."""
     entry_is_native: bool | None = None
     """Whether the release's own finetune.sh uses this entry point."""
     trainer_options: tuple[str, ...] = ()

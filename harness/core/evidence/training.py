@@ -203,6 +203,17 @@ class SettingInForce:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnfilledTensors:
+    """What of the model has no tensor of its name and shape in the user's weights: it starts from new values."""
+
+    count: int = 0
+    of: int = 0
+    """Parameters and running statistics of the model."""
+    names: tuple[str, ...] = ()
+    """The first of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class InvariantObservations:
     """What the trainer's invariants are checked with. Settings are the configuration's: of any type."""
 
@@ -221,6 +232,8 @@ class InvariantObservations:
     """Parameters that did not start from the checkpoint."""
     start_missing: str = ""
     """What is wrong with the checkpoint that the configuration names."""
+    not_in_users_weights: UnfilledTensors | None = None
+    """Of a training that starts from a user's own weights."""
     norms_before_steps: tuple[GradientNorm, ...] = ()
     """Of some steps."""
     steps_begun_with_gradients: tuple[int, ...] | None = None

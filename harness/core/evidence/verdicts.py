@@ -113,7 +113,8 @@ class TrainingVerdict:
     invariants: InvariantsVerdict | None = None
     """The trainer's invariants; None where no step was taken."""
     not_observed: Mapping[str, str] = field(default_factory=dict)
-    """Conditions of learning that were not met, where the configuration in force says why that is no finding."""
+    """Conditions that were not met, each with why that is no finding: what the configuration in force says, or what is
+    the user's own."""
 
 
 @dataclass(frozen=True, kw_only=True)

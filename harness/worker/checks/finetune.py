@@ -181,9 +181,14 @@ def _metrics_and_evidence(
         "start_missing": missing,
     }
     if start is not None:
+        # A user's weights may lack tensors of the model that their config and tokens describe.
+        of_user = (Path(request["model_folder"]) / launch.START).is_file()
+        own = start.parent == Path(training["model_folder"])
         metrics["invariants"]["not_from_checkpoint"] = recorder.changes.differing_from(
-            start, config.get("excludes"), complete=start.parent == Path(training["model_folder"])
+            start, config.get("excludes"), complete=own and not of_user
         )
+        if of_user and own:
+            metrics["invariants"]["not_in_users_weights"] = recorder.changes.not_in(start)
     evidence = {
         "entry_is_native": request["entry"] == trainer_options.native_entry,
         "trainer_options": list(trainer_options.notes),

@@ -15,6 +15,9 @@ MEASURED_FIRST = 4
 """Number of first steps whose gradient norms are measured: gradients are largest there, so clipping takes effect."""
 MEASURED_EVERY = 16
 
+MOST_NAMED = 20
+"""Tensors that a checkpoint lacks are named up to so many."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GradientNorms:
@@ -156,6 +159,21 @@ class ParameterChanges:
             and (complete or (name in checkpoint_state and checkpoint_state[name].shape == value.shape))
             and (name not in checkpoint_state or not torch.equal(checkpoint_state[name], value))
         ]
+
+    def not_in(self, checkpoint: Path) -> dict[str, Any]:
+        """Parameters and running statistics that have no tensor of their name and shape in a user's checkpoint.
+
+        Names and wrappers as FunASR's `load_pretrained_model` reads them.
+        """
+        import torch
+
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        for key in ("state_dict", "model_state_dict", "model"):
+            state = state.get(key, state)
+        named = {name.removeprefix("module."): getattr(value, "shape", None) for name, value in state.items()}
+        tensors = {**self.before, **self.buffers}
+        names = [name for name, value in tensors.items() if named.get(name) != value.shape]
+        return {"count": len(names), "of": len(tensors), "names": names[:MOST_NAMED]}
 
     def metrics(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Per group of parameters the norm of the change over the norm at the start; and unchanged parameters."""

@@ -137,6 +137,30 @@ def test_a_config_of_its_own_is_named(tmp_path: Path) -> None:
     assert {one.path: one.value for one in command.overrides}["tokenizer_conf.token_list"].endswith("char/tokens.txt")
 
 
+@pytest.mark.parametrize(
+    ("devices", "remedy"),
+    [
+        ("0,0", "export CUDA_VISIBLE_DEVICES=0"),
+        ("1,0,1", "export CUDA_VISIBLE_DEVICES=1,0"),
+        ("-1", "export CUDA_VISIBLE_DEVICES=0"),
+        ("0 1", "export CUDA_VISIBLE_DEVICES=0,1"),
+        ("none", "export CUDA_VISIBLE_DEVICES=0"),
+    ],
+)
+def test_the_line_to_type_for_gpus_is_not_the_fault_again(tmp_path: Path, devices: str, remedy: str) -> None:
+    text = SOUND.replace('DEVICES="0,1"', f'DEVICES="{devices}"', 1)
+    assert text != SOUND
+    assert named(command_of(tmp_path, text), "devices-unreadable").remedy == remedy
+
+
+def test_options_in_quotes_are_named_once_and_what_follows_from_them_is_not(tmp_path: Path) -> None:
+    text = SOUND.replace("torchrun $DISTRIBUTED_ARGS", 'torchrun "$DISTRIBUTED_ARGS"', 1)
+    assert [one.rule for one in command_of(tmp_path, text).findings] == ["launcher-options-quoted"]
+    # A word that is no trainer in the same place is named.
+    other = SOUND.replace("++train_conf.max_epoch=50", "max_epoch", 1)
+    assert named(command_of(tmp_path, other), "hydra-cannot-read")
+
+
 ODD = {
     "braces": "torchrun x/train.py ++a={b,c} '++d={e: 1, f: 2}' ++g={h:1} ++seed=1\n",
     "quotes": """torchrun x/train.py ++a="b c"'d e'f "++g='h,i'" ++j=$'k\\tl' ++m='n'\\''o' ++p=\\"q\\" ++seed=1\n""",

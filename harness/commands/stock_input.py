@@ -102,4 +102,4 @@ def _dimensions(own: Dimensions, variant: Variant) -> Dimensions:
         usual,
         replace(usual, vocab_size=MOST_LABELS),
     )
-    return next((one for one in candidates if not dimension_problems(variant, one)), usual)
+    return next((size for size in candidates if not dimension_problems(variant, size)), usual)

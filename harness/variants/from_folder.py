@@ -147,14 +147,14 @@ def _config(raw: bytes, folder: Path) -> dict[str, Any]:
 
 def _stock(config: Mapping[str, Any], folder: Path, known: Sequence[Variant]) -> Variant:
     """The harness's variant of the same model class: with the same encoder, where several have it."""
-    alike = same_class(config, known)
-    if not alike:
+    candidates = same_class(config, known)
+    if not candidates:
         supported = ", ".join(dict.fromkeys(str(variant.config["model"]) for variant in known))
         raise VariantError(
             f"{folder.name} is a {config['model']}, of which the harness has no variant",
             next_step=f"it knows {supported}; for another one, write a variant's YAML file",
         )
-    return alike[0]
+    return candidates[0]
 
 
 def same_class(config: Mapping[str, Any], known: Sequence[Variant]) -> list[Variant]:

@@ -158,10 +158,10 @@ def _reject_no_checkpoint(weights: Path, source: Path) -> None:
     try:
         with weights.open("rb") as file:
             start = file.read(2)
-        whole = start == b"\x80\x02" or zipfile.is_zipfile(weights)
+        readable = start == b"\x80\x02" or zipfile.is_zipfile(weights)
     except OSError as error:
         raise VariantError(f"{weights} cannot be read: {error.strerror}", next_step="make it readable") from None
-    if not whole:
+    if not readable:
         size = f"{weights.stat().st_size:,} bytes"
         what = "is cut short" if start == b"PK" else "is no checkpoint of torch's"
         raise VariantError(f"{source.name}/{CHECKPOINT} ({size}) {what}", next_step=preflight)

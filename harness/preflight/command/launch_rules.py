@@ -66,6 +66,11 @@ def _finding(
     )
 
 
+def _is_options(word: Word) -> bool:
+    """Whether the word in the trainer's place is all options of the launcher, in quotes."""
+    return "\n" in word.text or re.match(r"\s*-", word.text) is not None
+
+
 def _trainer(launch: Launch) -> Iterator[PreflightFinding]:
     """The word in the place of the trainer's file."""
     word = launch.trainer
@@ -81,7 +86,7 @@ def _trainer(launch: Launch) -> Iterator[PreflightFinding]:
         yield _finding(Severity.BROKEN, "launcher-without-trainer", message, 0, (), remedy)
     elif word.unknown:
         return
-    elif "\n" in word.text or re.match(r"\s*-", word.text):
+    elif _is_options(word):
         message = f"the options of {launch.launcher} arrive as one word, which it takes for the trainer's file"
         remedy = "$DISTRIBUTED_ARGS without quotes"
         yield _finding(Severity.BROKEN, "launcher-options-quoted", message, word.line, (repr(word.text[:80]),), remedy)
@@ -181,10 +186,15 @@ def _devices(call: TrainerCall) -> Iterator[PreflightFinding]:
             rule="devices-unreadable",
             message=f"{name} is {text!r}: {fault}",
             place=call.place(line, name),
-            remedy=f"export {name}={','.join(re.findall(r'[0-9]+', text)) or '0'}",
+            remedy=f"export {name}={_numbers_in(text)}",
         )
     elif not fault:
         yield from _counts(call, devices, line)
+
+
+def _numbers_in(text: str) -> str:
+    """The GPUs that a text is about, each once; the first one where it names none."""
+    return ",".join(dict.fromkeys(re.findall(r"(?<![\d-])\d+", text))) or "0"
 
 
 def _device_fault(text: str, devices: list[str]) -> str:
@@ -200,7 +210,8 @@ def _device_fault(text: str, devices: list[str]) -> str:
 def _counts(call: TrainerCall, devices: list[str], line: int) -> Iterator[PreflightFinding]:
     started, visible = processes(call.launch), len([device for device in devices if device])
     on_cpu = any(override.key == "device" and override.value == "cpu" for override in call.hydra.overrides)
-    if not started or started == visible or call.launch.launcher == "deepspeed" or on_cpu:
+    quoted = call.launch.trainer is not None and _is_options(call.launch.trainer)
+    if not started or started == visible or call.launch.launcher == "deepspeed" or on_cpu or quoted:
         return
     option = call.launch.options.get(PROCESSES.get(call.launch.launcher, ""))
     name = PROCESSES.get(call.launch.launcher, "nproc-per-node").replace("-", "_")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.preflight.command.hydra_words import HydraWords, Override, as_text
+from harness.preflight.command.launchers import TRAINER_FILE
 
 _REFUSED = frozenset("=()<>#~'\"&;!^`{}[]")
 IN_PLACE_OF_BACKSLASH = ("/", "^", "\\", "`", "、", "＼")
@@ -35,7 +36,9 @@ def unreadable(words: HydraWords, *, in_script: bool) -> Iterator[UnreadableWord
         text = override.word.text
         told_by_line = in_script and (text.isspace() or text in IN_PLACE_OF_BACKSLASH)
         option_value = bool(words.strays) and "=" not in text and not override.prefix
-        if not override.error or told_by_line or option_value:
+        # The launcher's rule has named why its trainer arrives among the settings.
+        trainer = in_script and before is None and TRAINER_FILE.search(text) is not None
+        if not override.error or told_by_line or option_value or trainer:
             before = remaining.pop(0)
             continue
         fault_found = (

@@ -18,6 +18,8 @@ from harness.core.cells import Severity
 from harness.preflight.findings import PreflightFinding
 from harness.preflight.folder.file_kinds import FileKind, content_of
 from harness.preflight.folder.folder import check
+from harness.preflight.forecast.checkpoints import plan
+from harness.preflight.rows.measured import Steps
 
 TOKENS = ["<blank>", "<s>", "</s>", "的", "一", "是", "<unk>"]
 CONFIG = {
@@ -174,6 +176,27 @@ def test_a_planted_fault_is_named(folder: Path, plant: Callable[[Path], None], r
     assert len(named) == 1, named
     assert named[0].remedy
     assert Path(named[0].place.file).parent == folder
+
+
+def test_a_file_that_is_not_what_its_name_says_is_the_place_and_not_who_names_it(folder: Path) -> None:
+    spaced = folder.rename(folder.with_name("my model"))
+    (spaced / "model.pt").write_text(POINTER, encoding="utf-8")
+    (one,) = found(spaced)
+    assert str(one.place) == "model.pt"
+    # A line to type, also where the path has a space.
+    assert one.remedy == f"git -C '{spaced}' lfs pull"
+    other = spaced.with_name("other.pt")
+    other.write_text(POINTER, encoding="utf-8")
+    (one,) = found(spaced, init_param=str(other))
+    assert str(one.place) == "command line, init_param"
+
+
+def test_no_disk_space_is_predicted_from_a_pointer_or_a_cut_download(folder: Path) -> None:
+    steps = Steps(epochs=2, per_epoch=(4,), total=8, exact=True, accumulation=1)
+    assert plan(inputs_of(folder), steps).bytes_each == 3 * len(weights())
+    for content in (POINTER.encode(), weights()[:3000]):
+        (folder / "model.pt").write_bytes(content)
+        assert plan(inputs_of(folder), steps).bytes_each is None
 
 
 def test_a_sound_folder_is_not_accused_in_either_form(folder: Path) -> None:

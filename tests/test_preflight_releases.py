@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 from harness.core.cells import Release
 from harness.core.errors import ReleaseError
-from harness.preflight.release.found import find_release, in_a_line, installed_release
+from harness.preflight.release.found import find_release, in_a_line
+from harness.preflight.release.installed import installed_release
 from harness.releases import default_cache
 
 FILES = {
@@ -105,6 +107,70 @@ def test_where_nothing_is_installed(
         find_release("installed", locked=locked, cache=tmp_path)
     with pytest.raises(ReleaseError, match="means 101 releases"):
         find_release("all", locked=locked, cache=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "doubt"),
+    [
+        ("METADATA", None, "its metadata state no version: 1.2.7 is what funasr/version.txt says"),
+        ("METADATA", b"", "its metadata state no version"),
+        ("METADATA", b"\xff\xfe\x00", "its metadata state no version"),
+        ("METADATA", b"Name: funasr\nVersion: banana\n", "its metadata state no version"),
+        ("METADATA", b"Name: funasr\nVersion: 1.2.6\n", "say 1.2.6, and funasr/version.txt 1.2.7: two installations"),
+        ("RECORD", None, "its RECORD is missing or damaged: edited files cannot be told"),
+        ("RECORD", b"funasr/\xff,sha256=x,1\n", "its RECORD is missing or damaged"),
+        ("RECORD", b"funasr/__init__.py,sha256=x\x00,1\n", "its RECORD is missing or damaged"),
+        ("direct_url.json", b'{"dir_info": [1]}', ""),
+        ("direct_url.json", b"[" * 99_999, ""),
+    ],
+)
+def test_damaged_metadata_are_said_and_the_version_is_the_codes(
+    site: Path, tmp_path: Path, name: str, content: bytes | None, doubt: str
+) -> None:
+    path = site / "funasr-1.2.7.dist-info" / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    found = find_release("installed", locked=(), cache=tmp_path / "cache")
+    assert found.release.version == "1.2.7"
+    assert found.edited == ()
+    assert doubt in in_a_line(found)
+    assert bool(found.doubts) == bool(doubt)
+
+
+def test_of_two_installations_over_each_other_the_one_whose_code_is_there_counts(site: Path) -> None:
+    other = site / "funasr-1.2.6.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: funasr\nVersion: 1.2.6\n", encoding="utf-8")
+    found = installed_release()
+    assert found is not None
+    assert (found.release.label, found.edited, found.doubts) == ("1.2.7", (), ())
+
+
+def test_an_installation_without_any_version_or_package_says_what_to_do(site: Path, tmp_path: Path) -> None:
+    info = site / "funasr-1.2.7.dist-info"
+    (info / "METADATA").unlink()
+    (site / "funasr/version.txt").unlink()
+    with pytest.raises(ReleaseError, match=r"the version of the FunASR in .* is not known") as raised:
+        installed_release()
+    assert "pip install --force-reinstall" in str(raised.value)
+    shutil.rmtree(site / "funasr")
+    with pytest.raises(ReleaseError, match=r"has metadata of funasr, and no funasr/__init__\.py"):
+        find_release("installed", locked=(), cache=tmp_path)
+
+
+def test_a_copy_without_metadata_and_a_checkout_that_is_gone_are_named(site: Path, tmp_path: Path) -> None:
+    info = site / "funasr-1.2.7.dist-info"
+    direct = {"url": "file:///nowhere/FunASR", "dir_info": {"editable": True}}
+    (info / "direct_url.json").write_text(json.dumps(direct), encoding="utf-8")
+    with pytest.raises(ReleaseError, match=r"the editable FunASR in .* cannot be read") as raised:
+        installed_release()
+    assert "/nowhere/FunASR" in str(raised.value)
+    shutil.rmtree(info)
+    with pytest.raises(ReleaseError, match="without metadata of pip") as raised:
+        find_release("installed", locked=(), cache=tmp_path)
+    assert f"--release {site}" in str(raised.value)
 
 
 @pytest.mark.release

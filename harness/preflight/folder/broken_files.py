@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.core.cells import Severity
-from harness.preflight.findings import PreflightFinding
+from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.folder.file_kinds import CHECKPOINTS, FileContent, FileKind, content_of
 from harness.preflight.folder.model_files import START, NamedBy, NamedFile
 
@@ -43,10 +44,17 @@ def check_named_file(named: NamedFile) -> Iterator[PreflightFinding]:
         severity=Severity.BROKEN,
         rule=rule,
         message=f"{named.path.name}, {use},{is_what}: {message}" if is_what else f"{use}: {message}",
-        place=named.place,
+        place=_place(named, content),
         evidence=(content.note,) if content.note and is_what else (),
         remedy=remedy,
     )
+
+
+def _place(named: NamedFile, content: FileContent) -> Place:
+    """The file itself, where its content is at fault; the setting, where that may name another file."""
+    if content.kind is FileKind.MISSING or named.by in (NamedBy.COMMAND, NamedBy.CONFIG):
+        return named.place
+    return Place(file=str(named.path))
 
 
 def together(findings: Sequence[PreflightFinding]) -> Iterator[PreflightFinding]:
@@ -68,7 +76,7 @@ def _problem(named: NamedFile, content: FileContent) -> tuple[str, str, str] | N
     if kind is FileKind.MISSING:
         return _missing(named)
     if kind is FileKind.LFS_POINTER:
-        return "lfs-pointer", "the content itself was never downloaded", f"git lfs pull in {named.path.parent}"
+        return "lfs-pointer", "the content itself was never downloaded", f"git -C {shlex.quote(str(named.path.parent))} lfs pull"
     if kind in (FileKind.WEB_PAGE, FileKind.ERROR_ANSWER):
         return "error-page", "the download got an error page in its place", AGAIN
     if kind is FileKind.EMPTY:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.core.cells import Severity
 from harness.preflight.findings import PreflightFact, PreflightFinding
+from harness.preflight.folder.file_kinds import CHECKPOINTS, content_of
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.measured import Steps, entry_of, output_folder
 from harness.text.units import memory, plural
@@ -128,7 +129,9 @@ def _weights(inputs: Inputs) -> Path | None:
     init_param = inputs.settings.get("init_param")
     places = [inputs.root / init_param] if isinstance(init_param, str) and init_param else []
     places += [inputs.model / name for name in ("model.pt", "model.pb")] if inputs.model.is_dir() else [inputs.model]
-    return next((place for place in places if place.is_file()), None)
+    first = next((place for place in places if place.is_file()), None)
+    # Of a pointer or of a download that was cut off, the size says nothing.
+    return first if first and content_of(first).kind in CHECKPOINTS else None
 
 
 def _has_optimizer(path: Path) -> bool:

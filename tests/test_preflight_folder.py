@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,8 @@ import yaml
 from user_folders import inputs_of
 
 from harness.core.cells import Severity
+from harness.preflight.command.hydra_words import override, path_to_type
+from harness.preflight.command.words import Word
 from harness.preflight.findings import PreflightFinding
 from harness.preflight.folder.file_kinds import FileKind, content_of
 from harness.preflight.folder.folder import check
@@ -94,6 +98,13 @@ def writes(name: str, content: str | bytes) -> Callable[[Path], None]:
     return write
 
 
+def renames(before: str, after: str) -> Callable[[Path], None]:
+    def rename(folder: Path) -> None:
+        (folder / before).rename(folder / after)
+
+    return rename
+
+
 def renamed_tokens(name: str) -> Callable[[Path], None]:
     def rename(folder: Path) -> None:
         (folder / "tokens.json").rename(folder / name)
@@ -144,6 +155,8 @@ FAULTS: list[tuple[str, Callable[[Path], None], str, Severity]] = [
     ("backslash", metas(frontend_conf={"cmvn_file": ".\\am.mvn"}), "configuration-path-missing", Severity.WRONG),
     ("other machine", metas(config="/home/a/m/config.yaml"), "configuration-path-missing", Severity.BROKEN),
     ("no seg_dict", removes("seg_dict"), "configuration-path-missing", Severity.WRONG),
+    ("average alone", renames("model.pt", "model.pt.avg10"), "configuration-path-missing", Severity.WRONG),
+    ("hub's other names", metas(init_param="pytorch_model.bin"), "configuration-path-missing", Severity.WRONG),
     ("outside", metas(frontend_conf={"cmvn_file": "../model/../am.mvn"}), "configuration-outside", Severity.MINOR),
     ("dict of ids", tokens({t: n for n, t in enumerate(TOKENS)}), "tokens-not-a-list", Severity.BROKEN),
     ("dict of tokens", tokens(dict(enumerate(TOKENS))), "tokens-not-a-list", Severity.BROKEN),
@@ -153,6 +166,7 @@ FAULTS: list[tuple[str, Callable[[Path], None], str, Severity]] = [
     ("no specials", tokens(["的", "一", "是", "<unk>"]), "tokens-special-ids", Severity.WRONG),
     ("byte-order mark", tokens("\ufeff" + json.dumps(TOKENS)), "tokens-unreadable", Severity.BROKEN),
     ("broken JSON", tokens('["<blank>",\n"<s>"'), "tokens-unreadable", Severity.BROKEN),
+    ("a token per line", tokens("\n".join(TOKENS) + "\n"), "tokens-unreadable", Severity.BROKEN),
     ("line ends", tokens([f"{token}\n" for token in TOKENS[:-1]] + ["<unk>"]), "tokens-with-spaces", Severity.WRONG),
     ("another file name", renamed_tokens("tokens.vocab"), "tokens-file-name", Severity.BROKEN),
     ("another size", writes("am.mvn", mvn(80)), "statistics-size", Severity.BROKEN),
@@ -189,6 +203,54 @@ def test_a_file_that_is_not_what_its_name_says_is_the_place_and_not_who_names_it
     other.write_text(POINTER, encoding="utf-8")
     (one,) = found(spaced, init_param=str(other))
     assert str(one.place) == "command line, init_param"
+
+
+def test_a_missing_start_names_the_checkpoint_that_is_there(folder: Path) -> None:
+    saved = ["model.pt.ep2", "model.pt.ep10", "model.pt.ep10.500"]
+    for name in saved:
+        (folder / name).write_bytes(weights())
+    (folder / "model.pt").unlink()
+    (one,) = found(folder)
+    assert one.remedy == '"init_param": "model.pt.ep10.500"'
+    (folder / "model.pt.best").write_bytes(weights())
+    (folder / "model.pt.avg5").write_bytes(weights())
+    (one,) = found(folder)
+    assert one.remedy == '"init_param": "model.pt.avg5"'
+    # Of a trainer's output folder: one that exists.
+    outputs = folder.parent / "my outputs"
+    outputs.mkdir()
+    (outputs / "model.pt.ep3").write_bytes(weights())
+    (one,) = found(outputs)
+    assert one.remedy.endswith(f"add \"++init_param='{outputs}/model.pt.ep3'\"")
+
+
+@pytest.mark.parametrize(
+    "document", [{token: number for number, token in enumerate(TOKENS)}, dict(enumerate(TOKENS)), "\n".join(TOKENS)]
+)
+def test_the_line_to_type_makes_a_list_of_the_tokens(folder: Path, document: Any) -> None:
+    tokens(document)(folder)
+    (one,) = found(folder)
+    line = one.remedy.partition(": ")[2]
+    assert line.startswith("python -c '")
+    subprocess.run(["bash", "-c", line], cwd=folder, check=True)
+    assert json.loads((folder / "tokens.json").read_text(encoding="utf-8")) == TOKENS
+    assert found(folder) == []
+
+
+def test_a_name_cannot_put_a_command_into_a_line_to_type(folder: Path) -> None:
+    name = "a'$(touch owned)`touch owned`;touch owned;'.safetensors"
+    (folder / name).write_bytes((20).to_bytes(8, "little") + b'{"__metadata__":{}}   ')
+    (one,) = found(folder, init_param=str(folder / name))
+    words = one.remedy.partition("python -c ")[2].partition(", and give")[0]
+    assert shlex.split(words)[1:] == [name]
+    hostile = folder.rename(folder.with_name("$(touch owned) 数据 (1)"))
+    (one,) = found(hostile / "model.pt")
+    assert one.remedy == f"name its folder, {hostile}"
+    line = path_to_type("init_param", hostile / "model.pt")
+    (word,) = shlex.split(line)
+    assert override(Word(text=word, line=1)).value == str(hostile / "model.pt")
+    shown = subprocess.run(["bash", "-c", f"printf %s {line}"], capture_output=True, text=True, check=True).stdout
+    assert shown == word
 
 
 def test_no_disk_space_is_predicted_from_a_pointer_or_a_cut_download(folder: Path) -> None:

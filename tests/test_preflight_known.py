@@ -12,10 +12,11 @@ import pytest
 import yaml
 from user_folders import inputs_of, write_jsonl
 
-from harness.core.cells import Depth, Dimensions, Severity
+from harness.core.cells import Depth, Dimensions, Release, Severity
 from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
-from harness.preflight.release.known import check
+from harness.preflight.release import known
+from harness.preflight.release.known import check, nearest_without
 from harness.variants.catalogue import load_variant
 from harness.variants.variant import render
 
@@ -95,7 +96,7 @@ def test_what_applies_is_named(
     one = findings[f"known-{issue}"]
     assert one.severity == severity
     assert one.remedy
-    assert any("release without it" in line or "later release" in line for line in one.evidence)
+    assert any("release without it" in line or "every release" in line or "no later" in line for line in one.evidence)
 
 
 @pytest.mark.release
@@ -123,6 +124,20 @@ def test_what_the_settings_avoid_is_not(
 def test_the_next_release_without_is_named(tmp_path: Path, layout: Layout) -> None:
     one = found(inputs(tmp_path, layout, "1.0.14", "paraformer_streaming"))["known-streaming-hidden-states-into-loss"]
     assert "the nearest later release without it is 1.0.18" in one.evidence
+
+
+def test_the_nearest_release_without_is_named_in_both_directions() -> None:
+    released = [
+        Release(label=version, version=version, kind="wheel", filename="", sha256="")
+        for version in ("1.0.27", "1.0.28", "1.0.29", "1.0.30")
+    ]
+    issue = next(one for one in known._issues() if one.releases == "==1.0.28")
+    assert nearest_without(issue, "1.0.28", released) == ("1.0.29", "1.0.27")
+    unmended = next(one for one in known._issues() if one.releases == ">=1.0.28")
+    assert nearest_without(unmended, "1.0.30", released) == ("", "1.0.27")
+    always = next(one for one in known._issues() if one.releases == ">=1.0.0")
+    assert nearest_without(always, "1.0.30", released) == ("", "")
+    assert known._without("", "1.0.27") == "no later release is without it; the last before it is 1.0.27"
 
 
 @pytest.mark.release

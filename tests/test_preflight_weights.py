@@ -21,7 +21,7 @@ from harness.preflight.folder import folder
 from harness.preflight.inputs import Inputs
 from harness.preflight.release.release_questions import ask_all
 from harness.preflight.weights import kept_weights, weights
-from harness.preflight.weights.tensor_fates import TensorFates
+from harness.preflight.weights.tensor_fates import CheckpointTensor, ModelTensor, TensorFates
 
 pytestmark = pytest.mark.release
 
@@ -260,6 +260,33 @@ def test_an_early_release_takes_nothing_from_a_trainers_checkpoint(asked: Asked)
     (one,) = asked.findings("1.0.6", "trainer")
     assert (one.rule, one.severity) == ("nothing-loaded", Severity.BROKEN)
     assert "does not look into" in one.message
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        (("epoch", "state_dict", "optimizer", "scheduler"), "a trainer's, with the optimizer's state"),
+        (("state_dict",), "weights under `state_dict`, without an optimizer, as an average has them"),
+        (("state", "param_groups"), "the state of an optimizer, without weights"),
+        (("a", "b", "c", "d", "e", "f", "g"), "weights among a, b, c, d, e, f, …"),
+    ],
+)
+def test_the_form_of_a_checkpoint_is_said_in_words(keys: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    fates = TensorFates(stage="loaded", failure=None, keys=keys)
+    (fact,) = [one for one in weights._facts(fates) if one.label == "form of the checkpoint"]
+    assert fact.value.startswith(says)
+
+
+def test_an_optimizers_state_is_no_checkpoint(tmp_path: Path) -> None:
+    tensor = ModelTensor(name="encoder.a", shape=(2,), parameter=True, loaded=False, found_shape=None, excluded=False)
+    other = CheckpointTensor(name="exp_avg", shape=(2,), type="float32", taken=False)
+    for keys, says in ((("state", "param_groups"), "the state of an optimizer"), ((), "no tensor of the checkpoint")):
+        fates = TensorFates(
+            stage="loaded", failure=None, model=(tensor,), checkpoint=(other,), loads=("model.pt",), keys=keys
+        )
+        (one,) = kept_weights.check_weights(inputs_of(tmp_path), fates)
+        assert one.rule == "nothing-loaded"
+        assert says in one.message
 
 
 def test_nothing_of_the_users_is_executed_or_written(asked: Asked) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.preflight.command.words import Word
@@ -22,6 +25,8 @@ MOST_ELEMENTS = 1_000
 """Commas of a word that is parsed: for a list, hydra's parser takes a time that grows with their square."""
 DEEPEST = 100
 """Brackets in a value: hydra's parser takes seconds for thousands."""
+_BARE_PATH = re.compile(r"[A-Za-z0-9_/.+\-%@:]+")
+"""What the shell and hydra both take as it is."""
 _WITH_VALUE = {
     **dict.fromkeys(("--config-path", "-cp"), "config-path"),
     **dict.fromkeys(("--config-name", "-cn"), "config-name"),
@@ -195,5 +200,14 @@ def can_be_text(value: str) -> bool:
 
 def as_text(prefix: str, key: str, value: str) -> str:
     """The line to type for a value that is one text: quotes for hydra inside quotes for the shell."""
+    if any(sign in value for sign in '$`"\\!'):
+        # Within double quotes the shell would take these for its own.
+        inner = value.replace('"', '\\"')
+        return shlex.quote(f'{prefix or "++"}{key}="{inner}"')
     inner = value.replace("'", "\\'")
     return f"\"{prefix or '++'}{key}='{inner}'\""
+
+
+def path_to_type(key: str, path: Path | str) -> str:
+    """`++key=path`, in quotes where the shell or hydra would not take the path as it is."""
+    return f"++{key}={path}" if _BARE_PATH.fullmatch(str(path)) else as_text("++", key, str(path))

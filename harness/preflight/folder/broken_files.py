@@ -76,7 +76,11 @@ def _problem(named: NamedFile, content: FileContent) -> tuple[str, str, str] | N
     if kind is FileKind.MISSING:
         return _missing(named)
     if kind is FileKind.LFS_POINTER:
-        return "lfs-pointer", "the content itself was never downloaded", f"git -C {shlex.quote(str(named.path.parent))} lfs pull"
+        return (
+            "lfs-pointer",
+            "the content itself was never downloaded",
+            f"git -C {shlex.quote(str(named.path.parent))} lfs pull",
+        )
     if kind in (FileKind.WEB_PAGE, FileKind.ERROR_ANSWER):
         return "error-page", "the download got an error page in its place", AGAIN
     if kind is FileKind.EMPTY:
@@ -134,8 +138,9 @@ def _checkpoint(content: FileContent, path: Path) -> tuple[str, str, str] | None
         remedy = "an exported model cannot be trained: use the model.pt that it was exported from"
     elif kind is FileKind.SAFETENSORS:
         remedy = (
-            "convert it: python -c 'import torch, safetensors.torch as s; "
-            f'torch.save(s.load_file("{path.name}"), "model.pt")\''
+            "convert it: python -c 'import sys, torch, safetensors.torch as s; "
+            f'torch.save(s.load_file(sys.argv[1]), "weights.pt")\' {shlex.quote(path.name)}, '
+            f"and give ++{START}=weights.pt"
         )
     elif kind in (FileKind.GZIP, FileKind.TAR, FileKind.ZIP, FileKind.SEVEN_ZIP):
         remedy = "unpack it, and give the model.pt in it"

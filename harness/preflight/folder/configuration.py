@@ -18,6 +18,7 @@ from harness.preflight.folder.model_files import (
     NamedBy,
     configuration_of,
     metas_of,
+    usual_file,
 )
 from harness.preflight.inputs import Inputs
 
@@ -101,7 +102,7 @@ def _missing(inputs: Inputs, files: ModelFiles, missing_path: MissingPath) -> It
         # The command's wins anyway. A trainer's output folder lacks the files, and its config.yaml names them: where
         # they do not exist either, the release ends at that name.
         return
-    near = _nearest(inputs.model, missing_path.written)
+    near = _nearest(inputs.model, missing_path.written) or usual_file(inputs.model, missing_path.key)
     if (
         missing_path.key.startswith("tokenizer_conf.seg_dict")
         and not near

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.core.cells import Severity
 from harness.core.errors import InputError
+from harness.preflight.command.hydra_words import path_to_type
 from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.folder.broken_files import USUAL_CONFIGURATION, check_named_file, together
 from harness.preflight.folder.cmvn import check_statistics
@@ -21,6 +22,7 @@ from harness.preflight.folder.model_files import (
     files_in_force,
     folder_rules,
     reads_whole_config,
+    usual_file,
 )
 from harness.preflight.folder.tokenizer_files import check_seg_dict, check_sentencepiece
 from harness.preflight.folder.tokens import check_tokens
@@ -82,7 +84,7 @@ def _not_a_folder(inputs: Inputs) -> Iterator[PreflightFinding]:
     if (parent / CONFIG).is_file():
         remedy = f"name its folder, {parent}"
         if inputs.model.suffix != ".yaml" and inputs.model != parent / "model.pt":
-            remedy += f", and give this file as ++{START}={inputs.model}"
+            remedy += f", and give this file as {path_to_type(START, inputs.model)}"
     elif content.kind in ARCHIVES:
         remedy = "unpack it, and name the folder with config.yaml in it"
     elif content.kind is FileKind.ONNX or "torchscript" in name.lower() or content.kind is FileKind.TORCH_SCRIPT:
@@ -166,8 +168,8 @@ def _config_missing(folder: Path, place: Place) -> PreflightFinding:
     elif any(_EPOCH.match(name) for name in names):
         message = "the folder holds checkpoints of a training and no config.yaml"
         rule = "folder-of-checkpoints"
-        chosen = next((name for name in names if ".avg" in name or ".best" in name), "model.pt.best")
-        remedy = f"name the folder that the training started from, and add ++{START}={folder / chosen}"
+        chosen = folder / usual_file(folder, START)
+        remedy = f"name the folder that the training started from, and add {path_to_type(START, chosen)}"
     elif near:
         remedy = f"rename {near[0]} to config.yaml, if it is the model's config"
     return PreflightFinding(severity=Severity.BROKEN, rule=rule, message=message, place=place, remedy=remedy)
@@ -281,5 +283,5 @@ def _other_start(inputs: Inputs) -> Iterator[PreflightFinding]:
             evidence=tuple(
                 str(path) for path in (own_weights, *(inputs.model / name for name in checkpoints[:3])) if path.exists()
             ),
-            remedy=f"++{START}={own_weights if own_weights.exists() else inputs.model / 'model.pt.avg10'}",
+            remedy=path_to_type(START, inputs.model / usual_file(inputs.model, START)),
         )

@@ -214,6 +214,22 @@ def _settings_files(inputs: Inputs) -> dict[str, NamedFile]:
     return named_files
 
 
+def usual_file(folder: Path, key: str) -> str:
+    """The folder's file of the usual name, for a start also a training's average, best or last checkpoint; or empty."""
+    usual = next((name for usual_key, name in reversed(USUAL_NAMES) if usual_key == key and exists(folder / name)), "")
+    if usual or key != START:
+        return usual
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except OSError:
+        return ""
+    averages = sorted(name for name in names if name.startswith("model.pt.avg"))
+    within = [name for name in names if name.startswith(("model.pt.ep", "model.pt.step"))]
+    latest = sorted(within, key=lambda name: [int(number) for number in re.findall(r"\d{1,9}", name)], reverse=True)
+    in_order = ["model.pt", *averages, "model.pt.best", *latest]
+    return next((name for name in in_order if name in names), "")
+
+
 def below(folder: Path, written: str) -> Path | None:
     """The path; None for what no path can be."""
     if "\x00" in written or len(written) > 4096:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.core.cells import Severity
+from harness.preflight.command.hydra_words import path_to_type
 from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.folder.file_kinds import FileKind, content_of, text_of
 from harness.preflight.folder.model_files import ModelFiles
@@ -46,12 +47,12 @@ def check_sentencepiece(inputs: Inputs, files: ModelFiles) -> Iterator[Preflight
         near = sorted(path.name for path in inputs.model.iterdir() if path.name.endswith(".model"))
     except OSError:
         near = []
-    path = inputs.model / near[0] if near else "PATH of the .model file"
+    remedy = path_to_type(_MODEL, inputs.model / near[0]) if near else f"++{_MODEL}=PATH of the .model file"
     yield PreflightFinding(
         severity=Severity.BROKEN,
         rule="sentencepiece-model-missing",
         message=f"the tokenizer is {_SENTENCEPIECE}, and nothing names its model: the training cannot start",
         place=inputs.settings.place(_MODEL if _MODEL in inputs.settings.by_path else "tokenizer"),
         evidence=(f"in the folder: {', '.join(near[:3])}",) if near else (),
-        remedy=f"++{_MODEL}={path}",
+        remedy=remedy,
     )

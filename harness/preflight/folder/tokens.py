@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -55,11 +56,24 @@ def read_tokens(path: Path) -> TokenList:
         )
     if text.startswith("\ufeff"):
         return _unreadable("a byte-order mark before the JSON", "save it as UTF-8 without a byte-order mark")
+    if text.lstrip()[:1] not in tuple('[{"') and "\n" in text.strip():
+        message = f"{path.name} is text with a token per line and no JSON: the training ends before its first step"
+        return TokenList(problem=("tokens-unreadable", message, _rewritten(path, "t.splitlines()")), line=1)
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         return _unreadable(str(error)[:200], line=getattr(error, "lineno", None))
-    return _of_json(document)
+    return _of_json(document, path)
+
+
+def _rewritten(path: Path, tokens: str) -> str:
+    """The line that makes a JSON list of a file; `t` is its text and `d` its JSON."""
+    source = "d = json.loads(t); " if "d" in re.findall(r"\w+", tokens) else ""
+    return (
+        "in a copy of the folder: python -c 'import json, pathlib, sys; p = pathlib.Path(sys.argv[1]); "
+        f't = p.read_text("utf-8"); {source}p.write_text(json.dumps({tokens}, ensure_ascii=False), "utf-8")\' '
+        f"{shlex.quote(path.name)}"
+    )
 
 
 def _unreadable(
@@ -80,9 +94,9 @@ def _of_text(text: str) -> TokenList:
     return TokenList(tokens=tokens)
 
 
-def _of_json(document: Any) -> TokenList:
+def _of_json(document: Any, path: Path) -> TokenList:
     if isinstance(document, dict):
-        return _of_mapping(document)
+        return _of_mapping(document, path)
     if not isinstance(document, list):
         kind = type(document).__name__
         message = f"the token list is a JSON {kind} and no list: the training ends before its first step"
@@ -96,16 +110,12 @@ def _of_json(document: Any) -> TokenList:
     return TokenList(tokens=tuple(document[:MOST_TOKENS]))
 
 
-def _of_mapping(ids_by_token: dict[str, Any]) -> TokenList:
-    remedy = (
-        'python -c \'import json; d = json.load(open("tokens.json", encoding="utf-8")); '
-        'json.dump(LIST, open("tokens.json", "w", encoding="utf-8"), ensure_ascii=False)\' with LIST = '
-    )
+def _of_mapping(ids_by_token: dict[str, Any], path: Path) -> TokenList:
     values = list(ids_by_token.values())
     if values and all(isinstance(value, str) for value in values):
         message = "tokens.json maps ids to tokens, and FunASR takes the keys for the tokens: every text becomes `<unk>`"
         return TokenList(
-            problem=("tokens-not-a-list", message, remedy + "[d[k] for k in sorted(d, key=int)]"),
+            problem=("tokens-not-a-list", message, _rewritten(path, "[d[k] for k in sorted(d, key=int)]")),
         )
     in_order = values == list(range(len(values)))
     message = "tokens.json maps tokens to ids and is no list: " + (
@@ -114,7 +124,7 @@ def _of_mapping(ids_by_token: dict[str, Any]) -> TokenList:
         else "FunASR numbers its keys in the order of the file, so the tokens get other ids than these, and decoding "
         "ends with a KeyError"
     )
-    return TokenList(problem=("tokens-not-a-list", message, remedy + "sorted(d, key=d.get)"))
+    return TokenList(problem=("tokens-not-a-list", message, _rewritten(path, "sorted(d, key=d.get)")))
 
 
 def check_tokens(inputs: Inputs, files: ModelFiles) -> PreflightPart:

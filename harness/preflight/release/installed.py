@@ -53,21 +53,21 @@ def installed_release(python: Path | None = None) -> InstalledRelease | None:
         return None
     version = _version_of_code(root)
     # Two installations over each other leave the metadata of both.
-    distribution = next((one for one in metadata if _stated(one) == version), metadata[0])
-    stated = _stated(distribution)
-    if not (version or stated):
+    distribution = next((candidate for candidate in metadata if _metadata_version(candidate) == version), metadata[0])
+    in_metadata = _metadata_version(distribution)
+    if not (version or in_metadata):
         raise ReleaseError(
             f"the version of the FunASR in {root} is not known",
             cause=f"neither its metadata nor {PACKAGE}/version.txt states one",
             next_step=f"pip install --force-reinstall {PACKAGE}==VERSION, or name a version with --release",
         )
-    is_another = bool(stated and version and stated != version)
+    is_another = bool(in_metadata and version and in_metadata != version)
     recorded = {} if is_another else dict(_recorded(distribution))
     edited = tuple(_edited(recorded, root))
     return InstalledRelease(
-        release=_release(root, version or stated, as_published=not (edited or is_another)),
+        release=_release(root, version or in_metadata, as_published=not (edited or is_another)),
         edited=edited,
-        doubts=tuple(_doubts(stated=stated, version=version, recorded=bool(recorded))),
+        doubts=tuple(_doubts(in_metadata=in_metadata, version=version, recorded=bool(recorded))),
     )
 
 
@@ -87,8 +87,8 @@ def why_not_installed(python: Path | None = None) -> tuple[str | None, str]:
 
 def _metadata(python: Path | None) -> list[Distribution]:
     """Of the folder that an import would take."""
-    found = list(distributions(name=PACKAGE, path=_paths_of(python)))
-    return [distribution for distribution in found if _root(distribution) == _root(found[0])]
+    all_metadata = list(distributions(name=PACKAGE, path=_paths_of(python)))
+    return [distribution for distribution in all_metadata if _root(distribution) == _root(all_metadata[0])]
 
 
 def _root(distribution: Distribution) -> Path:
@@ -118,7 +118,7 @@ def _text(distribution: Distribution, name: str) -> str:
         return ""
 
 
-def _stated(distribution: Distribution) -> str:
+def _metadata_version(distribution: Distribution) -> str:
     """The version in the metadata; empty where they state none that is one."""
     lines = (_text(distribution, "METADATA") or _text(distribution, "PKG-INFO")).splitlines()
     version = next((line.partition(":")[2].strip() for line in lines if line.lower().startswith("version:")), "")
@@ -140,12 +140,12 @@ def _release(root: Path, version: str, *, as_published: bool) -> Release:
     return Release(label=label, version=version, kind="checkout", filename=root.name, sha256=sha256, path=root)
 
 
-def _doubts(*, stated: str, version: str, recorded: bool) -> Iterator[str]:
-    if not stated:
+def _doubts(*, in_metadata: str, version: str, recorded: bool) -> Iterator[str]:
+    if not in_metadata:
         yield f"its metadata state no version: {version} is what {PACKAGE}/version.txt says"
-    elif version and stated != version:
+    elif version and in_metadata != version:
         yield (
-            f"its metadata say {stated}, and {PACKAGE}/version.txt {version}: two installations over each other "
+            f"its metadata say {in_metadata}, and {PACKAGE}/version.txt {version}: two installations over each other "
             f"(pip install --force-reinstall {PACKAGE}=={version})"
         )
         return

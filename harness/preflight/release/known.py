@@ -83,18 +83,13 @@ def entry_of(inputs: Inputs) -> str:
     return inputs.command.entry or (Entry.TRAIN_DS if newer else Entry.TRAIN)
 
 
-def nearest_without(issue: KnownIssue, release: str, released: Sequence[Release]) -> str:
-    """The first later release without the issue; empty where every later one has it."""
+def nearest_without(issue: KnownIssue, release: str, released: Sequence[Release]) -> tuple[str, str]:
+    """The first later release without the issue, and the last earlier one; empty where there is none."""
     own_version = version_of(release)
-    later = (later_release.version for later_release in released if not issue.concerns(later_release.version))
-    return next(
-        (
-            candidate
-            for candidate in later
-            if own_version and (version := version_of(candidate)) and version > own_version
-        ),
-        "",
-    )
+    without = [(version_of(other.version), other.version) for other in released if not issue.concerns(other.version)]
+    later = [name for version, name in without if own_version and version and version > own_version]
+    earlier = [name for version, name in without if own_version and version and version < own_version]
+    return next(iter(later), ""), next(reversed(earlier), "")
 
 
 class Facts:
@@ -171,7 +166,7 @@ def _code_that_runs(inputs: Inputs, code: ReleaseCode) -> CodeThatRan:
 
 def _finding(inputs: Inputs, issue: KnownIssue) -> PreflightFinding:
     setting = next((condition for condition in issue.applies_when if condition.of_a_setting), None)
-    without = nearest_without(issue, inputs.release.version, _released())
+    later, earlier = nearest_without(issue, inputs.release.version, _released())
     place = inputs.settings.place(setting.name) if setting else Place(key="model")
     if setting is None and inputs.config.by_path:
         place = inputs.config.place("model")
@@ -180,23 +175,27 @@ def _finding(inputs: Inputs, issue: KnownIssue) -> PreflightFinding:
         rule=f"known-{issue.id}",
         message=f"known issue of FunASR {inputs.release.label}: {issue.title}",
         place=place,
-        evidence=(issue.cause, *issue.upstream, *_without(without)),
-        remedy=issue.remedy or (f"pip install funasr=={without}" if without else ""),
+        evidence=(issue.cause, *issue.upstream, _without(later, earlier)),
+        remedy=issue.remedy or (f"pip install funasr=={later}" if later else ""),
     )
 
 
-def _without(version: str) -> tuple[str, ...]:
-    return (f"the nearest later release without it is {version}",) if version else ("every later release has it too",)
+def _without(later: str, earlier: str) -> str:
+    if later:
+        return f"the nearest later release without it is {later}"
+    if earlier:
+        return f"no later release is without it; the last before it is {earlier}"
+    return "every release has it"
 
 
 def _of_every_training(inputs: Inputs, issues: Sequence[KnownIssue]) -> PreflightFinding:
     without = [nearest_without(issue, inputs.release.version, _released()) for issue in issues]
     lines = [
-        f"{issue.title} ({f'not in {version}' if version else 'in every later release too'})"
-        for issue, version in zip(issues, without, strict=True)
+        f"{issue.title} ({f'not in {later}' if later else _without(later, earlier)})"
+        for issue, (later, earlier) in zip(issues, without, strict=True)
     ]
     counted = f"{len(issues)} known faults" if len(issues) > 1 else "one known fault"
-    fixed = [version for version in map(version_of, without) if version]
+    fixed = [version for version in (version_of(later) for later, _ in without) if version]
     return PreflightFinding(
         severity=Severity.MINOR,
         rule="known-in-every-training",

@@ -44,10 +44,14 @@ def _nothing(fates: TensorFates, place: Place) -> PreflightFinding:
     if {tensor.name for tensor in fates.checkpoint} & {tensor.name for tensor in fates.parameters}:
         return _not_unwrapped(fates, place)
     remedy = f"++scope_map=[{prefix},None]" if prefix else "use the checkpoint that belongs to this config.yaml"
+    message = "no tensor of the checkpoint arrives in the model: the start is random, without an error"
+    if fates.is_optimizer_state:
+        message = "the file holds the state of an optimizer and no weights: the start is random, without an error"
+        remedy = "use the model.pt of the model's folder, or a checkpoint that the trainer wrote"
     return PreflightFinding(
         severity=Severity.BROKEN,
         rule="nothing-loaded",
-        message="no tensor of the checkpoint arrives in the model: the start is random, without an error",
+        message=message,
         place=place,
         evidence=(
             f"in the checkpoint: {', '.join(tensor.name for tensor in fates.checkpoint[:3]) or 'no tensor'}",

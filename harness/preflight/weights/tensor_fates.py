@@ -80,6 +80,11 @@ class TensorFates:
     prevented: tuple[str, ...] = ()
 
     @property
+    def is_optimizer_state(self) -> bool:
+        """Whether the file holds what `optimizer.state_dict()` gives, in place of weights."""
+        return {"state", "param_groups"} <= set(self.keys)
+
+    @property
     def parameters(self) -> tuple[ModelTensor, ...]:
         """The learned ones, tied ones once."""
         return tuple(tensor for tensor in self.model if tensor.parameter)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from harness.core.cells import Severity
 from harness.core.errors import InputError
+from harness.preflight.command.hydra_words import path_to_type
 from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.folder import folder
 from harness.preflight.folder.file_kinds import FileKind, content_of
@@ -102,7 +103,7 @@ def _random_start(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> 
         message=f"the training starts from random weights, without an error: {reason}",
         place=place,
         evidence=("no tensor of the model is loaded",),
-        remedy=f"++{START}={inputs.model / 'model.pt'}",
+        remedy=path_to_type(START, inputs.model / "model.pt"),
     )
 
 
@@ -123,9 +124,21 @@ def _facts(fates: TensorFates) -> Iterator[PreflightFact]:
         value = f"{len(dropped)} tensors, {part} of its numbers, such as {dropped[0].name}"
         yield PreflightFact(section=SECTION, label="in the checkpoint only", value=value)
     if fates.keys:
-        yield PreflightFact(section=SECTION, label="checkpoint of a trainer", value=", ".join(fates.keys[:12]))
+        yield PreflightFact(section=SECTION, label="form of the checkpoint", value=_form(fates))
     for note in fates.prevented:
         yield PreflightFact(section=SECTION, label="not executed here", value=f"the release {note}")
+
+
+def _form(fates: TensorFates) -> str:
+    """A trainer's checkpoint, an average, an optimizer's state: by the keys around the tensors."""
+    if fates.is_optimizer_state:
+        return "the state of an optimizer, without weights"
+    if "optimizer" in fates.keys:
+        return "a trainer's, with the optimizer's state; the weights alone are taken"
+    if len(fates.keys) == 1:
+        return f"weights under `{fates.keys[0]}`, without an optimizer, as an average has them"
+    more = ", …" if len(fates.keys) > 6 else ""
+    return f"weights among {', '.join(fates.keys[:6])}{more}"
 
 
 def percent(value: float) -> str:

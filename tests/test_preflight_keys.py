@@ -15,24 +15,26 @@ from user_folders import model_folder
 
 from harness.core.cells import Release, Severity
 from harness.preflight import findings
-from harness.preflight.findings import PreflightFinding, PreflightPart
+from harness.preflight.findings import Place, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys import check as static
+from harness.preflight.keys import unread
 from harness.preflight.keys.check import check
 from harness.preflight.keys.confirm import check as confirmed_check
 from harness.preflight.keys.confirm import confirm
 from harness.preflight.keys.freezing import Spelling, frozen_parts
 from harness.preflight.keys.history import read_in
+from harness.preflight.settings import Setting
 
 pytestmark = pytest.mark.release
 
-Place = Callable[[str], Path]
+Layout = Callable[[str], Path]
 Given = Callable[..., Inputs]
 OLD, MIDDLE, NEW = "1.0.6", "1.2.7", "1.4.16"
 
 
 @pytest.fixture(scope="module")
-def given(layout: Place, locked: tuple[Release, ...]) -> Given:
+def given(layout: Layout, locked: tuple[Release, ...]) -> Given:
     """Inputs of the plain template with overrides, for a release."""
 
     def make(version: str, overrides: Mapping[str, Any], **further: Any) -> Inputs:
@@ -254,7 +256,7 @@ def test_freezing_that_cannot_work_is_named_and_what_works_is_not(given: Given) 
 
 
 @pytest.mark.parametrize("version", [OLD, MIDDLE])
-def test_what_funasr_ships_is_not_accused(layout: Place, version: str) -> None:
+def test_what_funasr_ships_is_not_accused(layout: Layout, version: str) -> None:
     layout(version)
     kinds = ("/paraformer/", "/seaco_paraformer/", "/sense_voice/")
 
@@ -278,7 +280,7 @@ def test_a_second_reading_comes_from_the_cache_and_equals_the_first(given: Given
 
 
 def test_what_a_release_asks_for_while_it_runs_is_what_the_reading_says(
-    layout: Place, forked: Forked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, forked: Forked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = model_folder(forked, layout(NEW), tmp_path / "model")
     dead = {"train_conf.nax_epoch": 3, "dataset_conf.batchsize": 4, "accum_grad": 2, "tokenizer_conf.unkown": "x"}
@@ -301,3 +303,17 @@ def test_what_a_release_asks_for_while_it_runs_is_what_the_reading_says(
     for dry_run, expected in ((False, ["seed", "accum_grad"]), (True, ["accum_grad"])):
         part = confirmed_check(dataclasses.replace(inputs, dry_run=dry_run))
         assert [one.place.key for one in part.findings] == expected
+
+
+def test_the_line_to_type_keeps_the_value_as_hydra_received_it() -> None:
+    """A list is not written as Python has it, and the shell must not take it apart."""
+
+    def line(value: Any, text: str) -> str:
+        return unread._line("b.key", Setting(path="a.key", value=value, place=Place(), from_command=True, text=text))
+
+    assert line(50, "++a.key=50") == "++b.key=50"
+    assert line(True, "++a.key=True") == "++b.key=True"
+    assert line(["encoder", "predictor"], "++a.key=[encoder,predictor]") == "'++b.key=[encoder,predictor]'"
+    assert line("$(touch owned)", "++a.key='$(touch owned)'") == """'++b.key='"'"'$(touch owned)'"'"''"""
+    # One key of several in a mapping.
+    assert line(3, "++a={key: 3, other: 4}") == "++b.key=3"

@@ -15,12 +15,12 @@ import yaml
 from forked import Forked
 from user_folders import SOUND, inputs_of, stored_folders, without_configuration
 
-from harness.core.cells import Dimensions, Severity
+from harness.core.cells import Dimensions, Failure, Severity
 from harness.preflight.findings import PreflightFinding, PreflightPart
 from harness.preflight.folder import folder
 from harness.preflight.inputs import Inputs
 from harness.preflight.release.release_questions import ask_all
-from harness.preflight.weights import kept_weights, weights
+from harness.preflight.weights import build_failures, kept_weights, weights
 from harness.preflight.weights.tensor_fates import CheckpointTensor, ModelTensor, TensorFates
 
 pytestmark = pytest.mark.release
@@ -287,6 +287,28 @@ def test_an_optimizers_state_is_no_checkpoint(tmp_path: Path) -> None:
         (one,) = kept_weights.check_weights(inputs_of(tmp_path), fates)
         assert one.rule == "nothing-loaded"
         assert says in one.message
+
+
+@pytest.mark.parametrize(
+    ("message", "says", "remedy"),
+    [
+        (
+            "Weights only load failed (`weights_only`). Trying to load unsupported GLOBAL posix.system whose module",
+            "posix.system",
+            "not",
+        ),
+        ("weights_only: Unsupported global: GLOBAL omegaconf.DictConfig was not an allowed", "omegaconf", "save the"),
+        ("weights_only: Unsupported operand 149", "Unsupported operand", "save the"),
+    ],
+)
+def test_what_a_checkpoint_would_call_is_said(message: str, says: str, remedy: str, tmp_path: Path) -> None:
+    failure = Failure(type="UnpicklingError", message=message, frames=(), signature="x")
+    fates = TensorFates(stage="weights", failure=failure, ours="Unloadable", loads=("/m/model.pt",))
+    one = build_failures._unloadable(inputs_of(tmp_path), fates, failure)
+    assert says in one.evidence[0]
+    assert remedy in one.remedy
+    # Nobody is advised to run the code of a file that is made to run some.
+    assert ("weights_only=False" in one.remedy) is (says != "posix.system")
 
 
 def test_nothing_of_the_users_is_executed_or_written(asked: Asked) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def _refused(inputs: Inputs, reading: Reading, setting: Setting) -> PreflightFin
 def _given_twice(inputs: Inputs, reading: Reading, setting: Setting, where: str) -> PreflightFinding:
     section, _, key = setting.path.rpartition(".")
     belongs = key if key in reading.read and section else ""
-    remedy = f"write it at the top level: `++{key}={_typed(setting.value)}`" if belongs else "leave the key out"
+    remedy = f"write it at the top level: `{_line(key, setting)}`" if belongs else "leave the key out"
     return PreflightFinding(
         severity=Severity.BROKEN,
         rule="key-given-twice",
@@ -75,7 +76,7 @@ def _given_twice(inputs: Inputs, reading: Reading, setting: Setting, where: str)
 def _unknown_parameter(setting: Setting, call: Fixed) -> PreflightFinding:
     section, _, key = setting.path.rpartition(".")
     near = closest(key, call.takes, 0.6)
-    remedy = f"write `{_prefix(setting)}{section}.{near}={_typed(setting.value)}`" if near else "leave the key out"
+    remedy = f"write `{_line(f'{section}.{near}', setting)}`" if near else "leave the key out"
     return PreflightFinding(
         severity=Severity.BROKEN,
         rule="key-refused",
@@ -123,7 +124,7 @@ def _remedy(reading: Reading, setting: Setting, near: Nearest | None, other_rele
     if near:
         belongs = "it belongs there" if near.exact else "if that is meant"
         number = isinstance(setting.value, bool) and reading.read[near.path].default.lstrip("-").isdigit()
-        return f"write `++{near.path}={'NUMBER' if number else _typed(setting.value)}`, {belongs}"
+        return f"write `{f'++{near.path}=NUMBER' if number else _line(near.path, setting)}`, {belongs}"
     if other_releases:
         return f"use one of these releases, or leave the key out: {other_releases}"
     return "leave the key out"
@@ -178,9 +179,12 @@ def _as_typed(setting: Setting) -> tuple[str, ...]:
     return (f"typed: {setting.text[:200]}",) if setting.text else ()
 
 
-def _prefix(setting: Setting) -> str:
-    return "++" if setting.from_command else ""
-
-
-def _typed(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)[:80]
+def _line(key: str, setting: Setting) -> str:
+    """The setting under another key: for the shell, or as the config has it."""
+    value = str(setting.value).lower() if isinstance(setting.value, bool) else str(setting.value)
+    if not setting.from_command:
+        return f"{key}={value[:80]}"
+    # As hydra received it: a list or a text in quotes is not what Python writes for it.
+    name, _, received = setting.text.lstrip("+").partition("=")
+    as_received = received if name == setting.path else value
+    return shlex.quote(f"++{key}={as_received}") if len(as_received) <= 80 else f"++{key}=…"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.cells import Severity
 from harness.core.errors import InputError
+from harness.preflight.command.hydra_words import path_to_type
 from harness.preflight.findings import Place, PreflightFact, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
 from harness.preflight.release.shipped_scripts import script_for
@@ -137,7 +139,7 @@ def _in_its_config(inputs: Inputs) -> Iterator[PreflightFinding]:
             ),
             place=override.place,
             evidence=(override.text,),
-            remedy=f"++{override.text.lstrip('+')}",
+            remedy=shlex.quote(f"++{override.text.lstrip('+')}"),
         )
 
 
@@ -190,7 +192,7 @@ def _other_file(
         ),
         place=inputs.settings.place(key),
         evidence=(f"the command: {named}", f"checked: {checked_file}"),
-        remedy=f'++{key}="{checked_file}"',
+        remedy=path_to_type(key, checked_file),
     )
 
 

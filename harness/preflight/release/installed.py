@@ -71,8 +71,8 @@ def installed_release(python: Path | None = None) -> InstalledRelease | None:
     )
 
 
-def why_not_installed(python: Path | None = None) -> tuple[str | None, str]:
-    """What there is in place of an installation (None: nothing), and what to do."""
+def why_not_installed(python: Path | None = None) -> tuple[str, str]:
+    """What there is in place of an installation (empty: nothing), and what to do."""
     if metadata := _metadata(python):
         root = _root(metadata[0])
         return (
@@ -82,7 +82,7 @@ def why_not_installed(python: Path | None = None) -> tuple[str | None, str]:
     for folder in map(Path, _paths_of(python)):
         if (folder / PACKAGE / "version.txt").is_file():
             return f"{folder / PACKAGE} is there without metadata of pip: a copy, or a checkout", f"--release {folder}"
-    return None, _OTHER
+    return "", _OTHER
 
 
 def _metadata(python: Path | None) -> list[Distribution]:

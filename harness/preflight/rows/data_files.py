@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.core.cells import Severity
+from harness.preflight.command.hydra_words import path_to_type
 from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.worker.trainer import options
@@ -132,7 +134,7 @@ def _missing(inputs: Inputs, role: Role, value: str, place: Place, problem: str)
         message=f"the {NAMES[role]} set cannot be opened ({problem}): the trainer stops before the first step",
         place=place,
         evidence=(f"{value}, read from the working directory {inputs.root}",),
-        remedy=f"++{KEYS[role]}=/ABSOLUTE/PATH/{Path(value).name or f'{role}.jsonl'}",
+        remedy=path_to_type(KEYS[role], f"/ABSOLUTE/PATH/{Path(value).name or f'{role}.jsonl'}"),
     )
 
 
@@ -148,7 +150,7 @@ def _listed(inputs: Inputs, role: Role, value: str, path: Path) -> Iterator[Data
             message=f"its name does not end in {' or '.join(_JSONL)}, so this release takes it for a list of jsonl "
             "files and opens each row as a path: FileNotFoundError",
             place=Place(file=value, line=1),
-            remedy=f"mv {path.name} {path.stem}.jsonl",
+            remedy=shlex.join(["mv", "--", path.name, f"{path.stem}.jsonl"]),
         )
         return
     missing = [(number, line) for number, line in enumerate(lines, 1) if file_problem(inputs.root / line) is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ _RULES = {
     "jsonl-encoding": _LineRule(
         severity=Severity.BROKEN,
         message="not UTF-8, in which FunASR opens the file: UnicodeDecodeError",
-        remedy="iconv -f GB18030 -t UTF-8 FILE (or the encoding that it was saved in)",
+        remedy="iconv -f GB18030 -t UTF-8 FILE > utf8.jsonl, or from the encoding that it was saved in",
     ),
     "jsonl-blank-line": _LineRule(
         severity=Severity.BROKEN,
@@ -85,7 +86,7 @@ def check(train: Gathered, arrivals: Arrivals | None) -> Iterator[PreflightFindi
             message=known.message,
             place=train.line_place(file, line),
             evidence=(*named, *([f"and {count - NAMED} more lines"] if count > NAMED else [])),
-            remedy=known.remedy.replace("FILE", train.data.name, 1),
+            remedy=known.remedy.replace("FILE", shlex.quote(train.data.name), 1),
             count=count,
         )
     if not train.file.rows and not train.file.problems.counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from harness.core.cells import Failure, Severity
@@ -16,6 +17,11 @@ from harness.rules.user_input import names_setting
 _WITHOUT_FOLDER = 'if "model_conf" not in kwargs:'
 """The line of `main_hydra` below which the folder is read."""
 _REFUSED = ("weights_only", "Unsupported global", "Unsupported class", "Unsupported operand")
+_GLOBAL = re.compile(r"GLOBAL ([A-Za-z_][\w.]*)")
+_RUNS_PROGRAMS = frozenset(
+    ("posix", "nt", "os", "subprocess", "pty", "sys", "builtins", "io", "_io", "runpy", "socket", "shutil", "importlib")
+)
+"""Modules of which no checkpoint needs anything."""
 _STAGES = {
     "files": ("folder-refused", "the release ends while it reads the folder"),
     "model": ("model-not-built", "the release cannot build the model"),
@@ -96,7 +102,14 @@ def _unloadable(inputs: Inputs, fates: TensorFates, failure: Failure) -> Preflig
     name = (fates.loads[-1] if fates.loads else "").rpartition("/")[2] or "the checkpoint"
     message = f"torch cannot load {name}"
     remedy = "take the checkpoint again from where it comes from"
-    if executes:
+    evidence = " ".join(failure.message.split())[:400]
+    needed = _GLOBAL.search(failure.message)
+    if executes and needed:
+        evidence = f"to load it, Python would have to call or make `{needed[1]}`"
+    if executes and needed and needed[1].partition(".")[0] in _RUNS_PROGRAMS:
+        message = f"{name} is made to run code: loading it without weights_only would call `{needed[1]}`"
+        remedy = "do not load it; take the checkpoint from where the model was published"
+    elif executes:
         message = (
             f"{name} contains Python objects as well as tensors: torch from 2.6 on refuses it, and an older torch "
             "would run the code in it"
@@ -110,7 +123,7 @@ def _unloadable(inputs: Inputs, fates: TensorFates, failure: Failure) -> Preflig
         rule="checkpoint-executes" if executes else "checkpoint-unreadable",
         message=message,
         place=_start_place(inputs, fates),
-        evidence=(" ".join(failure.message.split())[:400],),
+        evidence=(evidence,),
         remedy=remedy,
     )
 

@@ -9,6 +9,7 @@ import sys
 import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.core.errors import StackError, StoreError
@@ -16,6 +17,7 @@ from harness.corpus import corpus as corpora
 from harness.corpus import synthesis as speech
 from harness.corpus.corpus import SENTENCES, Corpus, build_corpus, write_jsonl
 from harness.corpus.user_speech import load_corpus
+from harness.worker.checks.data.inputs import write_wave
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,23 @@ def test_the_corpus_is_the_same_wherever_it_is_made(built: Corpus, tmp_path: Pat
 def test_a_corpus_that_is_there_is_not_made_again(built: Corpus, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech, "speak", lambda texts: pytest.fail("spoken again"))
     assert build_corpus(cache) == built
+
+
+@pytest.mark.parametrize("write", ["corpus", "rows"])
+def test_speech_that_cannot_be_written_is_an_error_without_a_traceback(
+    built: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    lost: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+    if write == "rows":
+        with pytest.raises(IsADirectoryError):
+            write_wave(tmp_path, np.zeros(16, "int16"))
+    else:
+        cut_short = built.utterances[0].path.name
+        monkeypatch.setattr(corpora, "_file_name", lambda *_: f"none/{cut_short}")
+        with pytest.raises(FileNotFoundError):
+            build_corpus(tmp_path)
+    assert lost == []
 
 
 @pytest.mark.parametrize("damage", ["cut", "change", "remove", "empty", "unsigned"])

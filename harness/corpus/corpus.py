@@ -159,7 +159,8 @@ def write_jsonl(utterances: Iterable[Utterance], path: Path) -> None:
 def _synthesize(folder: Path, synthesized: Synthesized) -> None:
     folder.mkdir()
     for number, samples in enumerate(synthesized.speak(synthesized.texts)):
-        with wave.open(str(folder / _file_name(synthesized, number)), "wb") as audio:
+        # By its name, `wave` would print a traceback where the file cannot be opened (Python 3.11 to 3.13).
+        with (folder / _file_name(synthesized, number)).open("wb") as file, wave.open(file, "wb") as audio:
             audio.setnchannels(1)
             audio.setsampwidth(2)
             audio.setframerate(synthesis.SAMPLING_RATE)

@@ -61,7 +61,7 @@ def kill_processes(kind: str, count: int, *, seed: int) -> PartResult:
                 result.fault(f"the run ended with {status}")
             one.wait_for_no_process()
             one.complete()
-            one.compare(expected, allowed=result.tried - before, word="SIGKILL")
+            one.compare(expected, allowed=result.tried - before, words=("SIGKILL",))
     result.seconds = round(time.monotonic() - began, 1)
     return result
 

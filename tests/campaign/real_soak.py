@@ -78,9 +78,6 @@ def soak_real(runs: int, *, seed: int, probability: float = PROBABILITY) -> Part
                     if not killed:
                         result.fault(f"exit status 1, which means a regression, with {faults}: {_said(folder)[-300:]}")
                 _count_processes(folder, result)
-            if "a fault of the harness itself" in _said(folder):
-                result.internal_errors += 1
-                result.fault(_said(folder)[-600:])
             for _ in range(5):
                 if _run(folder, cache) == 0 and _whole(folder, expected):
                     break
@@ -161,6 +158,4 @@ def _compare(folder: Path, expected: dict[str, Any], result: PartResult) -> None
         elif found[cell] != one and cell not in killed and found[cell]["evidence"].get("blocked_by") not in killed:
             result.differing += 1
             result.fault(f"{cell} differs: {found[cell]['status']} {found[cell]['reason'][:160]}")
-    if "Traceback (most recent call last)" in _said(folder):
-        result.internal_errors += 1
-        result.fault(_said(folder)[-600:])
+    result.count_internal_errors(_said(folder))

@@ -6,7 +6,7 @@ import random
 import time
 from pathlib import Path
 
-from tests.campaign.trials import PartResult, trial, undisturbed
+from tests.campaign.trials import OWN_FAULT, PLANTED, PartResult, trial, undisturbed
 
 INJECTED = Path(__file__).with_name("injected")
 PROBABILITY = 0.01
@@ -32,10 +32,9 @@ def soak(runs: int, *, seed: int, probability: float = PROBABILITY) -> PartResul
             (one.folder / "said.txt").write_text("")
             one.complete()
             # the injector kills what it likes: which cells that were is not known, but that they were killed is
-            one.compare(expected, allowed=len(expected), word="SIGKILL")
-            if "a fault of the harness itself" in disturbed:
-                result.internal_errors += disturbed.count("a fault of the harness itself")
-                result.fault(disturbed[-600:])
+            one.compare(expected, allowed=len(expected), words=PLANTED)
+            if OWN_FAULT in disturbed:
+                result.count_internal_errors(disturbed)
         result.tried += 1
     result.figures = {f"ended with exit status {status}": count for status, count in sorted(statuses.items())}
     result.seconds = round(time.monotonic() - began, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -31,7 +32,10 @@ PATIENCE = 300.0
 """Seconds for what has to come; nothing is measured against it."""
 _OF_THE_MOMENT = ("pid", "cwd", "entered", "log_tail")
 """Evidence that differs from run to run."""
-_INTERNAL = "a fault of the harness itself"
+OWN_FAULT = "a fault of the harness itself"
+_INTERNAL = re.compile(rf"{OWN_FAULT}|Traceback \(most recent call last\)")
+PLANTED = ("SIGKILL", "Cannot allocate memory: 'planted in")
+"""In the reason of a cell that the injector killed or refused memory: no undisturbed run has such an outcome."""
 
 
 @dataclass(kw_only=True)
@@ -65,6 +69,13 @@ class PartResult:
         """Note one."""
         if len(self.faults) < 20:
             self.faults.append(text)
+
+    def count_internal_errors(self, said: str) -> None:
+        """Count the faults of the harness and the tracebacks in what a command printed, and note the first."""
+        found = [match.start() for match in _INTERNAL.finditer(said)]
+        self.internal_errors += len(found)
+        if found:
+            self.fault(said[max(0, found[0] - 300) : found[0] + 900])
 
 
 class Command:
@@ -195,32 +206,30 @@ class Trial:
         found = outcomes(self.store)
         return [cell.id for cell in self.scene.requests if found.get(cell.id, {}).get("status") in (None, "errored")]
 
-    def compare(self, expected: Mapping[str, Any], allowed: int = 0, word: str = "") -> None:
+    def compare(self, expected: Mapping[str, Any], allowed: int = 0, words: Collection[str] = ()) -> None:
         """Count what is lost, twice, or differs from the undisturbed run.
 
         Args:
-            allowed: How many cells may have crashed or be blocked because of the kill.
-            word: What their reasons say then.
+            allowed: How many cells may have ended otherwise because of what was done to them.
+            words: Of which each of their reasons has one then.
         """
         found, result = outcomes(self.store), self.result
         result.cells += len(expected)
         lost = [name for name in expected if name not in found]
         result.lost += len(lost)
         differing = [name for name, one in expected.items() if name in found and found[name] != one]
-        blamed = {name for name in differing if word and word in found[name]["reason"]}
+        blamed = {name for name in differing if any(word in found[name]["reason"] for word in words)}
         blocked = {name for name in differing if found[name]["evidence"].get("blocked_by") in blamed}
         wrong = [name for name in differing if name not in blamed | blocked]
         if len(blamed) > allowed:
             wrong += sorted(blamed)
         result.differing += len(wrong)
         result.twice += count_doubled(self.store)
-        result.internal_errors += self.said().count(_INTERNAL) + self.said().count("Traceback (most recent call last)")
         for name in lost:
             result.fault(f"{name} was lost")
         for name in wrong[:3]:
             result.fault(f"{name} differs: {found[name]['status']} {found[name]['reason'][:160]}")
-        if _INTERNAL in self.said() or "Traceback" in self.said():
-            result.fault(self.said()[-600:])
+        result.count_internal_errors(self.said())
 
 
 @contextlib.contextmanager

@@ -154,11 +154,12 @@ class SpeechSource:
 def write_wave(path: Path, samples: Any, rate: int = RATE) -> None:
     """Write int16 `[samples]` or `[samples, channels]` as a WAV file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(samples.shape[1] if samples.ndim == 2 else 1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(samples.astype("<i2").tobytes())
+    # By its name, `wave` would print a traceback where the file cannot be opened (Python 3.11 to 3.13).
+    with path.open("wb") as file, wave.open(file, "wb") as audio:
+        audio.setnchannels(samples.shape[1] if samples.ndim == 2 else 1)
+        audio.setsampwidth(2)
+        audio.setframerate(rate)
+        audio.writeframes(samples.astype("<i2").tobytes())
 
 
 def write_rows(path: Path, utterances: Iterable[MadeUtterance]) -> str:

@@ -9,9 +9,11 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
 from preflight_key_recording import LOCK, SHIPPED, settings_of
 
 from harness.core.cells import Release, Severity
@@ -114,6 +116,18 @@ def _configs_for(script: dict[str, Any], version: str, configs: list[dict[str, A
 def accused(inputs: Inputs) -> list[PreflightFinding]:
     """The findings above `minor`."""
     return [one for one in check(inputs).findings if one.severity is not Severity.MINOR]
+
+
+def moved_to(version: str) -> Iterator[tuple[str, Inputs]]:
+    """What the newest recorded release ships, with a later release: that is what users of it have.
+
+    Releases from 1.4.4 on ship no script and no config, neither in their wheels nor in their sdists.
+    """
+    releases = {one.version: one for one in load_lock(LOCK)}
+    newest = max(_releases(), key=Version)
+    for name, _, inputs in cases(lambda _, of: of == newest):
+        target = releases[version]
+        yield name, replace(inputs, release=target, install_dir=install_path(target, default_cache()))
 
 
 def main() -> None:

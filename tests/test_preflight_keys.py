@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from forked import Forked
 from preflight_inputs import user_inputs
-from preflight_shipped import REFUSED_RIGHTLY, accused, cases, inputs_of, plain_config
+from preflight_key_recording import settings_of
+from preflight_shipped import REFUSED_RIGHTLY, accused, cases, inputs_of, moved_to, plain_config, recorded
 from user_folders import model_folder
 
 from harness.core.cells import Release, Severity
@@ -268,6 +269,44 @@ def test_what_funasr_ships_is_not_accused(layout: Layout, version: str) -> None:
         assert name in REFUSED_RIGHTLY or not accused(inputs), name
         checked += 1
     assert checked > 4
+
+
+def test_an_alarm_about_what_funasr_ships_would_be_seen(layout: Place) -> None:
+    """The same scripts with one key misspelled, and the one that FunASR refuses."""
+    layout(NEW)
+    kinds = ("/paraformer/finetune.sh", "/sense_voice/finetune.sh", *REFUSED_RIGHTLY)
+    shipped = [(name, inputs) for name, inputs in moved_to(NEW) if name.endswith(kinds)]
+    assert len({name for name, _ in shipped}) == len(kinds)
+    typo = settings_of({"train_conf.nax_epoch": 3}, command=True)
+    for name, inputs in shipped:
+        assert bool(accused(inputs)) is (name in REFUSED_RIGHTLY)
+        command = dataclasses.replace(inputs.command, overrides=(*inputs.command.overrides, *typo))
+        keys = {one.place.key for one in accused(dataclasses.replace(inputs, command=command))}
+        assert "train_conf.nax_epoch" in keys
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("version", sorted({of for one in recorded()["configs"] for of in one["releases"]}))
+def test_nothing_that_funasr_ships_is_accused(layout: Place, version: str) -> None:
+    layout(version)
+    alarms = {
+        f"{name}: {one.message}"
+        for name, _, inputs in cases(lambda _, of: of == version)
+        if name not in REFUSED_RIGHTLY
+        for one in accused(inputs)
+    }
+    assert alarms == set()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("version", ["1.4.4", "1.4.16"])
+def test_the_newest_shipped_scripts_are_not_accused_in_later_releases(layout: Place, version: str) -> None:
+    layout(version)
+    checked = 0
+    for name, inputs in moved_to(version):
+        assert name in REFUSED_RIGHTLY or not accused(inputs), name
+        checked += 1
+    assert checked > 60
 
 
 def test_a_second_reading_comes_from_the_cache_and_equals_the_first(given: Given, tmp_path: Path) -> None:

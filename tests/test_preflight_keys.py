@@ -190,6 +190,16 @@ def test_a_value_that_the_release_cannot_take(
     assert [(one.rule, one.severity, one.place.key) for one in found] == [(rule, severity, key)]
 
 
+def test_a_key_of_the_config_that_nothing_reads_is_named(given: Given) -> None:
+    """It resembles no key, so it is no finding; a number alone would leave open which it is."""
+    (plain,) = check(given(NEW, {})).facts
+    (more,) = check(given(NEW, {}, config={"my_notes": "x", "train_conf.zzz_colour": 1})).facts
+    assert "my_notes" not in plain.value
+    assert {"my_notes", "train_conf.zzz_colour"} <= set(more.value.partition("nothing reads ")[2].split(", "))
+    (many,) = check(given(NEW, {}, config={f"my_notes_{number}": 1 for number in range(9)})).facts
+    assert many.value.endswith(" more")
+
+
 def test_a_negative_interval_trains_like_a_positive_one(given: Given) -> None:
     # Python's remainder by -50 is 0 where that by 50 is.
     for key in ("train_conf.validate_interval", "train_conf.log_interval"):

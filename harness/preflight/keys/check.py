@@ -14,6 +14,9 @@ from harness.preflight.keys.unread import unread_keys
 from harness.preflight.keys.values import unfit_values
 from harness.worker.trainer.options import trainer_options
 
+MOST_NAMED = 6
+"""Keys that nothing reads, in one line."""
+
 
 def entry_of(inputs: Inputs) -> str:
     """The entry point that the command calls, else the one that the release's own script calls."""
@@ -50,4 +53,8 @@ def _all(inputs: Inputs, reading: Reading, entry: str) -> Iterator[PreflightFind
 
 
 def _of(inputs: Inputs, reading: Reading, total: int) -> str:
-    return f"{sum(reading.is_read(setting.path) for setting in inputs.settings)} of {total}"
+    """How many, and the others by name: a config's own that resemble no key are no finding."""
+    unread = [setting.path for setting in inputs.settings if not reading.is_read(setting.path)]
+    more = f" and {len(unread) - MOST_NAMED} more" if len(unread) > MOST_NAMED else ""
+    named = f"; nothing reads {', '.join(unread[:MOST_NAMED])}{more}" if unread else ""
+    return f"{total - len(unread)} of {total}{named}"

@@ -9,11 +9,11 @@ import pytest
 from test_rules_user_errors import CELL, MODEL, failed
 from training_scene import metrics
 
-from harness.core.cells import Cell, Outcome, Status, Verdict
+from harness.core.cells import Cell, Check, Outcome, Severity, Status, Verdict
 from harness.core.evidence import OWN_SETTINGS
 from harness.report.terminal import summary
 from harness.rules.apply import apply_rules
-from harness.rules.known_issues import KnownIssues
+from harness.rules.known_issues import KnownIssue, KnownIssues
 from harness.rules.learning import CONDITIONS
 from harness.rules.stock_input import attribute_by_stock_input, awaits_stock_input
 from harness.rules.verdicts import EXIT_EXPECTED, EXIT_FAULT, EXIT_UNEXPECTED, EXIT_YOURS, exit_code, judge
@@ -54,6 +54,29 @@ def test_an_exception_is_whose_stock_input_says(
     outcome = failed("RuntimeError", SHAPES, place=MODEL, on_stock_input=stock, **own)
     assert judged(outcome)[::2] == (verdict, status)
     assert awaits_stock_input(outcome) is (stock is None or stock["status"] in ("errored", "skipped"))
+
+
+@pytest.mark.parametrize(
+    ("stock", "verdict"),
+    [(None, Verdict.UNDECIDED), (on_stock("passed"), Verdict.YOURS), (on_stock("failed"), Verdict.REGRESSION)],
+)
+def test_the_name_of_a_key_that_stock_input_has_too_accuses_nobody(
+    stock: dict[str, str] | None, verdict: Verdict
+) -> None:
+    """A folder of other sizes sets `output_size` to another number; that a release refuses the key is not its doing."""
+    outcome = failed("TypeError", "unexpected keyword argument 'output_size'", {"encoder_conf.output_size": 64})
+    assert outcome.failure is not None
+    own = {**outcome.evidence[OWN_SETTINGS], "shared": ["encoder_conf.output_size"]}
+    alike = stock and {**stock, "signature": outcome.failure.signature if stock["status"] == "failed" else ""}
+    evidence = {OWN_SETTINGS: own, **({"on_stock_input": alike} if alike else {})}
+    assert judged(replace(outcome, evidence=evidence))[0] is verdict
+    if verdict is Verdict.YOURS:
+        said = judged(replace(outcome, evidence=evidence))[1]
+        assert "What differs is yours: `encoder_conf.output_size: 64`, which the message names, among the" in said
+    # Its value is the user's own.
+    value = failed("KeyError", "'adamm'", {"optim": "adamm"})
+    shared = {OWN_SETTINGS: {**value.evidence[OWN_SETTINGS], "shared": ["optim"]}}
+    assert judged(replace(value, evidence=shared))[0] is Verdict.YOURS
 
 
 def test_without_anything_of_the_users_it_is_the_releases_whatever_else() -> None:
@@ -141,6 +164,36 @@ def test_what_the_configuration_in_force_says_is_kept_or_not_whatever_stock_inpu
         assert judged(late)[0] is Verdict.REGRESSION, stock
         assert "schedule" in learning_of(late)
     assert not learning_of(late) & set(CONDITIONS)
+
+
+def test_a_known_fault_of_the_trainer_does_not_make_a_regression_of_what_the_user_did_not_learn() -> None:
+    """As in 1.0.18, whose schedule is known to be another: only the rest is asked of stock input."""
+    known = KnownIssue(
+        id="schedule",
+        title="The schedule is another",
+        severity=Severity.WRONG,
+        releases=(CELL.release,),
+        variants=(),
+        checks=(Check.FINETUNE,),
+        signatures=("NotTrained@schedule",),
+        cause="c",
+        remedy="r",
+        upstream=(),
+        seen=CELL.id,
+    )
+    verdicts = {}
+    for name, stock in (
+        ("none", None),
+        ("learns", on_stock("passed")),
+        ("deaf", on_stock("failed", "NotTrained@unigram")),
+    ):
+        late = trained(stock, learning_rates=[0.1] * len(metrics()["losses"]))
+        alone = {part for part in learning_of(late) if part not in CONDITIONS}
+        issue = replace(known, signatures=tuple(f"NotTrained@{part}" for part in sorted(alone)))
+        (item,) = judge([late], KnownIssues(issues=(issue,)))
+        verdicts[name] = item.verdict
+        assert awaits_stock_input(late) is (stock is None)
+    assert verdicts == {"none": Verdict.UNDECIDED, "learns": Verdict.KNOWN, "deaf": Verdict.REGRESSION}
 
 
 @pytest.mark.parametrize("stock", [None, on_stock("passed")])

@@ -234,6 +234,7 @@ def test_the_settings_of_a_users_variant_are_what_differs_from_the_harness_s(tmp
         "settings": {"train_conf.grad_clip": 1.0, "optim_conf.lrr": 0.1, "optim": "adamw"},
         "near": {"optim_conf.lrr": "optim_conf.lr"},
         "stock": "paraformer",
+        "shared": ["train_conf.grad_clip", "optim"],
     }
 
 

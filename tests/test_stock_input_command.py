@@ -13,6 +13,8 @@ from report_factory import run_of
 from test_rules_user_errors import CELL, MODEL, failed
 
 from harness.commands.stock_input import LEAST_VOCABULARY, try_stock_input
+from harness.config.matrix import Matrix
+from harness.config.settings import CellLimits, FinetuneSettings
 from harness.core.cells import Cell, Depth, Device, Dimensions, Outcome, Status, Verdict
 from harness.core.errors import CorpusError
 from harness.corpus.corpus import build_corpus
@@ -28,6 +30,20 @@ from harness.run.store import RunStore
 SHAPES = failed("RuntimeError", "128 channels, but got 64", {"predictor_conf.idim": 128}, place=MODEL)
 
 
+MATRIX = Matrix(
+    name="mine",
+    source=Path("mine.toml"),
+    sha256="",
+    description="",
+    cells=(),
+    releases=(),
+    variants=(),
+    limits=CellLimits(),
+    finetune=FinetuneSettings(steps=12, utterances=8, batch_size=2, seeds=2, accumulate=3),
+)
+"""Of a user who takes few steps."""
+
+
 class StockRuns:
     """In the place of what runs cells: the cells that it was given, and how they end."""
 
@@ -36,9 +52,10 @@ class StockRuns:
         self.cells: list[Cell] = []
 
     def run(
-        self, _matrix: object, cells: tuple[Cell, ...], _releases: object, **_display: object
+        self, matrix: Matrix, cells: tuple[Cell, ...], _releases: object, **_display: object
     ) -> dict[Cell, Outcome]:
         self.cells += cells
+        self.finetune = matrix.finetune
         return {cell: outcome for cell in cells if (outcome := self.ends(cell))}
 
 
@@ -58,7 +75,7 @@ def tried(tmp_path: Path) -> Callable[..., tuple[StockRuns, list[Verdict]]]:
         outcomes: list[Outcome], ends: Callable[[Cell], Outcome | None] = passes, stock: str = "paraformer"
     ) -> tuple[StockRuns, list[Verdict]]:
         runs = StockRuns(ends)
-        prepared = SimpleNamespace(own_variants={"mine": {"stock": stock}}, matrix=None, releases={})
+        prepared = SimpleNamespace(own_variants={"mine": {"stock": stock}}, matrix=MATRIX, releases={})
         with RunStore.open(tmp_path / "run") as store:
             store.begin(run_of().provenance)
             for outcome in outcomes:
@@ -74,6 +91,14 @@ def test_a_failure_is_the_users_where_the_stock_variant_passes(tried: Any) -> No
     runs, verdicts = tried([SHAPES, passes(replace(CELL, release="1.4.15"))])
     assert [cell.id for cell in runs.cells] == [CELL.id.replace("/mine/", "/paraformer/")]
     assert verdicts == [Verdict.YOURS, Verdict.AS_EXPECTED]
+
+
+def test_the_stock_model_is_trained_as_the_rules_for_learning_expect(tried: Any) -> None:
+    """The user's few steps teach no model anything, which would be booked against the release."""
+    runs, _ = tried([SHAPES])
+    usual = FinetuneSettings()
+    assert (runs.finetune.steps, runs.finetune.utterances) == (usual.steps, usual.utterances)
+    assert (runs.finetune.seeds, runs.finetune.accumulate) == (1, 3)
 
 
 def test_a_failure_is_the_releases_where_the_stock_variant_ends_alike(tried: Any) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from harness.config.matrix import Matrix
+from harness.config.settings import FinetuneSettings
 from harness.core.cells import Cell, Depth, Device, Dimensions, Outcome, Verdict
 from harness.core.errors import HarnessError
 from harness.rules.apply import apply_rules
@@ -53,7 +55,7 @@ def try_stock_input(
     to_run = tuple(dict.fromkeys(stock_cells.values()))
     try:
         with Display(total=len(to_run)) as display:
-            outcomes = runner.run(prepared.matrix, to_run, prepared.releases, display=display)
+            outcomes = runner.run(_with_usual_recipe(prepared.matrix), to_run, prepared.releases, display=display)
     except HarnessError as error:
         say(f"not decided whose these failures are: {error.what}", style="bold yellow")
         return
@@ -66,6 +68,16 @@ def try_stock_input(
                 "reason": stock.reason,
             }
             store.append(apply_rules(replace(outcome, evidence={**outcome.evidence, ON_STOCK_INPUT: answered})))
+
+
+def _with_usual_recipe(matrix: Matrix) -> Matrix:
+    """The matrix with the trainings that the rules for learning were measured with.
+
+    A matrix of fewer steps teaches the stock model no more than the user's, which speaks against no release.
+    """
+    own = matrix.finetune
+    recipe = FinetuneSettings(seed=own.seed, seeds=1, accumulate=own.accumulate, processes=own.processes)
+    return replace(matrix, finetune=recipe)
 
 
 def _undecided(store: RunStore, cells: frozenset[Cell], issues: KnownIssues) -> list[Outcome]:

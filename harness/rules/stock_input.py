@@ -17,6 +17,7 @@ weights: unless the release does not teach the stock model either, those conditi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 from harness.core.cells import Failure, Outcome, Status
@@ -25,7 +26,7 @@ from harness.core.evidence.training import TrainingMetrics
 from harness.rules.learning import CONDITIONS
 from harness.rules.multi_part import CompoundSignature
 from harness.rules.training import judge_training
-from harness.rules.user_input import YOURS
+from harness.rules.user_input import YOURS, names_setting
 
 ON_STOCK_INPUT = "on_stock_input"
 """The key in a failed cell's evidence that says how the same check ends on stock input."""
@@ -50,7 +51,7 @@ def awaits_stock_input(outcome: Outcome) -> bool:
     if _answer(outcome) or (control and outcome.failure and control.failure == outcome.failure.signature):
         return False
     parts = _parts(outcome)
-    return parts is None or parts.kind != "NotTrained" or parts.names <= _OF_INPUT
+    return parts is None or parts.kind != "NotTrained" or bool(parts.names & _OF_INPUT)
 
 
 def is_undecided(outcome: Outcome) -> bool:
@@ -62,8 +63,19 @@ def is_undecided(outcome: Outcome) -> bool:
         and not outcome.common.yours
         and stock.status != Status.PASSED
         and not _shared(outcome, stock)
-        and not _by_configuration(outcome)
+        and not breaks_configuration(outcome)
     )
+
+
+def breaks_configuration(outcome: Outcome) -> bool:
+    """Whether a training broke what the configuration in force says."""
+    parts = _parts(outcome)
+    return parts is not None and parts.kind == "NotTrained" and not parts.names <= _OF_INPUT
+
+
+def of_input(parts: Iterable[str]) -> bool:
+    """Whether all of these parts of a training's finding are such as its input may cause."""
+    return {part.partition("@")[2] or part for part in parts} <= _OF_INPUT
 
 
 def attribute_by_stock_input(outcome: Outcome) -> Outcome:
@@ -76,12 +88,12 @@ def attribute_by_stock_input(outcome: Outcome) -> Outcome:
         outcome = _learning_not_observed(outcome, learning, stock)
         if outcome.status is Status.PASSED:
             return outcome
-    if stock.status != Status.PASSED or _by_configuration(outcome):
+    if stock.status != Status.PASSED or breaks_configuration(outcome):
         return outcome
     failure = outcome.failure
     words = f"{failure.type}: {failure.message}" if failure and parts is None else outcome.reason
     passes = f"the same check of stock input passes in this release ({stock.cell})"
-    reason = f"{words.rstrip('. ')}; {passes}. What differs is yours: {differences(outcome)}."
+    reason = f"{words.rstrip('. ')}; {passes}. What differs is yours: {_named(outcome)}{differences(outcome)}."
     return replace(outcome, evidence={**outcome.evidence, YOURS: {"reason": reason}})
 
 
@@ -98,6 +110,15 @@ def differences(outcome: Outcome) -> str:
     if rows:
         listed.append(f"the rows of {rows.file}")
     return "; ".join(listed)
+
+
+def _named(outcome: Outcome) -> str:
+    """The setting of the user's that the exception names, if it names one."""
+    own, failure = outcome.common.own_settings, outcome.failure
+    if own is None or failure is None:
+        return ""
+    named = (f"`{path}: {value}`" for path, value in own.settings.items() if names_setting(failure, path, value))
+    return next((f"{setting}, which the message names, among " for setting in named), "")
 
 
 def _learning_not_observed(outcome: Outcome, names: frozenset[str], stock: StockOutcome) -> Outcome:
@@ -133,9 +154,3 @@ def _shared(outcome: Outcome, stock: StockOutcome) -> frozenset[str]:
         return parts.names & stock_parts.names
     same = signature == stock.signature and (bool(signature) or outcome.status == stock.status)
     return frozenset({signature}) if same else frozenset()
-
-
-def _by_configuration(outcome: Outcome) -> bool:
-    """Whether a training broke what the configuration in force says."""
-    parts = _parts(outcome)
-    return parts is not None and parts.kind == "NotTrained" and not parts.names <= _OF_INPUT

@@ -123,7 +123,8 @@ def _by_settings(outcome: Outcome, failure: Failure, own_settings: OwnSettings) 
     if control and control.failure == failure.signature:
         return ""
     for path, value in own_settings.settings.items():
-        if names_setting(failure, path, value):
+        # A key that stock input has too says nothing: with it the release is given the same key.
+        if names_setting(failure, path, value, by_key=path not in own_settings.shared):
             near = own_settings.near.get(path)
             meant = f'; did you mean "{near}"?' if near else ""
             return f"{file} sets `{path}: {value}`, which the release ends at: {_exception_in_words(failure)}{meant}"
@@ -145,21 +146,27 @@ def _diverged(failure: Failure, control: Control) -> bool:
     return kind != "NotTrained" or ("losses" in unmet and not unmet & _NOT_OF_LOSSES)
 
 
-def names_setting(failure: Failure, path: str, value: object) -> bool:
-    """Whether an exception names a setting: its key's last part or its text, in quotes."""
+def names_setting(failure: Failure, path: str, value: object, *, by_key: bool = True) -> bool:
+    """Whether an exception names a setting: its key's last part, if `by_key`, or its text, in quotes."""
     if _OWN_FINDINGS.match(failure.signature):
         # A start that is missing, and nothing else wrong: the only finding of the harness's own that is a user's doing.
         missing = "`init_param`" in failure.message and "does not exist" in failure.message
         return path == "init_param" and missing and failure.signature == "NotTrained@start"
-    words = [path.rpartition(".")[2], *([value] if isinstance(value, str) and len(value) > 1 else [])]
+    keys = [path.rpartition(".")[2]] if by_key else []
+    words = [*keys, *([value] if isinstance(value, str) and len(value) > 1 else [])]
     if failure.type == "NameError" and isinstance(value, str):
         words += re.findall(r"[A-Za-z_]\w*", value)
     quoted = set(re.findall(r"""['"`]([^'"`]+)['"`]""", failure.message))
     if any(word in quoted or failure.message == word for word in words):
         return True
-    if failure.type == "AssertionError" and failure.frames and _is_about_configuration(failure.frames[-1].file):
+    if (
+        keys
+        and failure.type == "AssertionError"
+        and failure.frames
+        and _is_about_configuration(failure.frames[-1].file)
+    ):
         # The message of a bare assertion is its code.
-        return words[0] in re.findall(r"[A-Za-z_]\w*", failure.message)
+        return keys[0] in re.findall(r"[A-Za-z_]\w*", failure.message)
     return isinstance(value, str) and "/" in value and PurePosixPath(value).name in failure.message
 
 

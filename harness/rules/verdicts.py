@@ -40,7 +40,7 @@ from harness.rules.known_issues import FAILURES, KnownIssue, KnownIssues
 from harness.rules.multi_part import CompoundSignature, Explanation, conflicts_with, explain
 from harness.rules.release_contents import apply_absence_rule, apply_registry_rule
 from harness.rules.severity import gravest
-from harness.rules.stock_input import awaits_stock_input, is_undecided
+from harness.rules.stock_input import awaits_stock_input, breaks_configuration, is_undecided, of_input
 from harness.rules.user_input import own_absent_component
 
 EXIT_EXPECTED = 0
@@ -251,7 +251,7 @@ def _judge_failure(outcome: Outcome, listed: Sequence[KnownIssue], showing: Coll
 def _why_undecided(outcome: Outcome) -> str:
     """Why nobody knows whose a failure with a user's input is; empty where that is known."""
     stock = outcome.common.on_stock_input
-    if awaits_stock_input(outcome):
+    if awaits_stock_input(outcome) and not breaks_configuration(outcome):
         ended = f" ({stock.cell} is {stock.status})" if stock else ""
         return f"whether your own input is the cause is not known: the same check of stock input did not run{ended}."
     if stock and is_undecided(outcome):
@@ -265,7 +265,11 @@ def _why_undecided(outcome: Outcome) -> str:
 
 def _judge_parts(outcome: Outcome, parts: Explanation) -> JudgedOutcome:
     names = ", ".join(issue.id for issue in parts.issues)
-    if parts.unexplained:
+    if parts.unexplained and awaits_stock_input(outcome) and of_input(parts.unexplained):
+        verdict = Verdict.UNDECIDED
+        sentence = f"It {_status_in_words(outcome.status)} as listed ({names}). Whether your own input is the cause of "
+        sentence += f"{', '.join(parts.unexplained)} is not known: the same check of stock input did not run."
+    elif parts.unexplained:
         verdict, sentence = (
             Verdict.REGRESSION,
             f"It {_status_in_words(outcome.status)} as listed ({names}), and with what no known ",

@@ -87,7 +87,7 @@ def own_settings(variant: Variant) -> dict[str, Any]:
     """By dotted path, what differs from the harness's variant of the same model; all of it where there is none.
 
     `settings` has them; `near` has the nearest known key to each that no variant and no recipe has; `stock` is the name
-    of the harness's variant.
+    of the harness's variant, and `shared` has the paths that it sets as well, to another value.
     """
     others = same_class(variant.config, [load_variant(name) for name in available()])
     known = {path: value for other in others for path, value in _leaves(other.config)}
@@ -105,6 +105,7 @@ def own_settings(variant: Variant) -> dict[str, Any]:
         "settings": dict(list(settings.items())[-_MOST:]),
         "near": near,
         "stock": others[0].name if others else "",
+        "shared": [path for path in settings if path in stock],
     }
 
 

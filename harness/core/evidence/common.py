@@ -80,6 +80,8 @@ class OwnSettings:
     """By path: the known key that it resembles, for paths that are not known."""
     stock: str = ""
     """Name of the harness's own variant of the same model; empty where there is none."""
+    shared: tuple[str, ...] = ()
+    """Paths that this variant sets as well, to another value."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -198,3 +198,38 @@ def test_a_training_starts_from_the_users_weights_and_runs_no_code_in_them(
     found = forked(start_of_a_training, folder=str(folder), to=str(tmp_path / "copy"))
     assert found == [[0.0, 1.0, 2.0, 3.0], "UnpicklingError", False]
     assert not (tmp_path / "copy" / START).exists()
+
+
+def unfilled(path: str) -> list[object]:
+    """In a child with torch: what of a model a user's weights do not fill."""
+    import torch
+
+    from harness.worker.trainer.parameters import ParameterChanges
+
+    changes, file = ParameterChanges(), Path(path)
+    changes.attach(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)))
+    whole = dict(changes.network.state_dict())
+    found: list[object] = []
+    for state in (
+        whole,
+        {f"module.{name}": value for name, value in whole.items()},
+        {"model_state_dict": whole, "epoch": 3},
+        {**whole, "0.weight": torch.zeros(5, 3)},
+        {name: value for name, value in whole.items() if name != "1.running_mean"},
+        {"epoch": 3},
+    ):
+        torch.save(state, file)
+        answer = changes.not_in(file)
+        found.append([answer["count"], answer["of"], answer["names"][:1]])
+    return found
+
+
+def test_tensors_that_a_users_weights_do_not_fill_are_counted_as_funasr_reads_them(
+    forked: Forked, tmp_path: Path
+) -> None:
+    assert forked(unfilled, path=str(tmp_path / "model.pt")) == [
+        *[[0, 6, []]] * 3,
+        [1, 6, ["0.weight"]],
+        [1, 6, ["1.running_mean"]],
+        [6, 6, ["0.weight"]],
+    ]

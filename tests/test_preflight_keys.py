@@ -104,6 +104,12 @@ def test_what_a_constructor_refuses_is_broken(given: Given, version: str) -> Non
     assert "encoder_conf.dropout_rate=0.1" in encoder.remedy
     warm = the_only(given(version, {"scheduler_conf.warmup": 100}))
     assert warm.rule == "key-refused"
+    other_word = the_only(given(version, {"optim_conf.learning_rate": 0.1}))
+    assert other_word.remedy == "write `++optim_conf.lr=0.1`"
+    misplaced = the_only(given(version, {"optim_conf.warmup_steps": 100}))
+    assert misplaced.remedy == "write `++scheduler_conf.warmup_steps=100`, it belongs there"
+    nobodys = the_only(given(version, {"optim_conf.xyzzy": 1}))
+    assert nobodys.remedy == "leave the key out"
 
 
 def test_a_refused_key_of_the_config_is_broken_and_a_dead_one_is_not(given: Given) -> None:

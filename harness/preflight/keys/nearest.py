@@ -72,6 +72,16 @@ def nearest(reading: Reading, path: str) -> Nearest | None:
     )
 
 
+def called_here(path: str, parameters: Iterable[str]) -> str:
+    """The parameter that other trainers call like the last part of a key; empty where there is none."""
+    section, _, leaf = path.rpartition(".")
+    for candidate, words in _OTHER_WORDS.items():
+        owner, _, parameter = candidate.rpartition(".")
+        if owner == section and leaf.lower() in words and parameter in parameters:
+            return parameter
+    return ""
+
+
 def _sections(reading: Reading) -> list[str]:
     known = {path.rpartition(".")[0] for path in reading.read}
     return sorted(section_name for section_name in known if section_name.endswith("_conf") and "." not in section_name)

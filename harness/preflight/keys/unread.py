@@ -11,7 +11,7 @@ from harness.core.cells import Severity
 from harness.preflight.findings import PreflightFinding
 from harness.preflight.inputs import Inputs
 from harness.preflight.keys import history
-from harness.preflight.keys.nearest import SIMILAR, Nearest, closest, nearest, nearest_section, similarity
+from harness.preflight.keys.nearest import SIMILAR, Nearest, called_here, closest, nearest, nearest_section, similarity
 from harness.preflight.keys.reading import Fixed, Reading
 from harness.preflight.settings import Setting
 
@@ -54,7 +54,7 @@ def _refused(inputs: Inputs, reading: Reading, setting: Setting) -> PreflightFin
         return _given_twice(inputs, reading, setting, where)
     for call in reading.fixed.get(section, ()):
         if key not in call.takes:
-            return _unknown_parameter(setting, call)
+            return _unknown_parameter(reading, setting, call)
     return None
 
 
@@ -73,10 +73,13 @@ def _given_twice(inputs: Inputs, reading: Reading, setting: Setting, where: str)
     )
 
 
-def _unknown_parameter(setting: Setting, call: Fixed) -> PreflightFinding:
+def _unknown_parameter(reading: Reading, setting: Setting, call: Fixed) -> PreflightFinding:
     section, _, key = setting.path.rpartition(".")
-    near = closest(key, call.takes, 0.6)
-    remedy = f"write `{_line(f'{section}.{near}', setting)}`" if near else "leave the key out"
+    remedy = "leave the key out"
+    if near := called_here(setting.path, call.takes) or closest(key, call.takes, 0.6):
+        remedy = f"write `{_line(f'{section}.{near}', setting)}`"
+    elif (belongs := nearest(reading, setting.path)) and belongs.exact:
+        remedy = f"write `{_line(belongs.path, setting)}`, it belongs there"
     return PreflightFinding(
         severity=Severity.BROKEN,
         rule="key-refused",

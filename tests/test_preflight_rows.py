@@ -19,14 +19,14 @@ from forked import Forked
 from own_scene import write_audio
 from preflight_inputs import rules, user_inputs
 from released import asker, refuse
-from user_folders import model_folder, speech, write_jsonl
+from user_folders import inputs_of, model_folder, speech, write_jsonl
 
 from harness.core.cells import Severity
 from harness.core.errors import InputError
 from harness.preflight import rows as rows_part
-from harness.preflight.findings import PreflightFinding, PreflightPart
+from harness.preflight.findings import Place, PreflightFinding, PreflightPart
 from harness.preflight.inputs import Inputs
-from harness.preflight.rows import check, measured
+from harness.preflight.rows import check, data_files, measured, texts
 from harness.preflight.rows.fixed import write_fixed
 from harness.preflight.rows.samplers import sampler_that_ends
 
@@ -209,6 +209,35 @@ def test_each_bad_row_is_named_with_its_reason(scenes: Callable[[str], Scene], t
     assert any("unknown" in line for line in found["text-unknown-tokens"].evidence)
     assert any("Ð×2" in line for line in found["text-unknown-tokens"].evidence)
     assert {found[rule].severity for rule in found} <= {Severity.WRONG, Severity.MINOR}
+
+
+def test_a_seg_dict_without_the_characters_is_to_blame_and_not_the_token_list(tmp_path: Path) -> None:
+    """CharTokenizer makes `<unk>` of a character that its seg_dict lacks, whatever the token list has."""
+    tokens = ["<blank>", "<s>", "</s>", "今", "天", "<unk>"]
+    (tmp_path / "tokens.json").write_text(json.dumps(tokens), encoding="utf-8")
+    (tmp_path / "seg_dict").write_text("hello h@@ ello\n", encoding="utf-8")
+    (tmp_path / "config.yaml").write_text("model: Paraformer\ntokenizer: CharTokenizer\n", encoding="utf-8")
+
+    def blamed(*pieces: tuple[str, int], **settings: Any) -> Path | None:
+        became = measured.TextTokens(rows=(0,), tokens=(9,), unknown=(9,), pieces=pieces)
+        return texts._seg_dict_without(inputs_of(tmp_path, **settings), became)
+
+    assert blamed(("今", 4), ("天", 4), ("龘", 1)) == tmp_path / "seg_dict"
+    assert blamed(("今", 1), ("龘", 4)) is None
+    assert blamed(("今", 4), tokenizer="SentencepiecesTokenizer") is None
+    (tmp_path / "seg_dict").unlink()
+    assert blamed(("今", 4)) is None
+
+
+def test_a_name_cannot_put_a_command_into_a_line_to_type(tmp_path: Path) -> None:
+    inputs = inputs_of(tmp_path)
+    missing = data_files._missing(inputs, "train", "/x/$(touch owned).jsonl", Place(), "missing")
+    assert missing.remedy == "'++train_data_set_list=\"/ABSOLUTE/PATH/$(touch owned).jsonl\"'"
+    rows = tmp_path / "my; touch owned.json"
+    write_jsonl(rows, [{"source": "a.wav", "target": "好"}])
+    (misnamed,) = data_files._listed(inputs, "train", str(rows), rows)
+    assert isinstance(misnamed, PreflightFinding)
+    assert misnamed.remedy == "mv -- 'my; touch owned.json' 'my; touch owned.jsonl'"
 
 
 FAULTS: Mapping[str, tuple[Callable[[bytes], bytes], str]] = {

@@ -5,9 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from harness.core.cells import Severity
 from harness.preflight.findings import PreflightFinding
+from harness.preflight.folder.model_files import files_in_force
+from harness.preflight.folder.tokens import read_tokens
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows.gathered import Gathered
 from harness.preflight.rows.measured import Arrivals, FrameStacking, TextTokens
@@ -93,16 +96,32 @@ def _unknown(rows: Gathered, inputs: Inputs, tokens: TextTokens) -> Iterator[Pre
     many = share >= 0.01 or len(affected) >= 0.05 * len(tokens.rows)
     sampled = f" (of {len(tokens.rows)} rows, evenly spaced)" if len(tokens.rows) < rows.count else ""
     kinds = _kinds(tokens.pieces)
+    lacking = "the token list has not what the texts are written in"
+    remedy = _remedy(kinds, inputs)
+    if seg_dict := _seg_dict_without(inputs, tokens):
+        lacking = f"the token list has these characters, and {seg_dict.name}, through which every word goes, has not"
+        remedy = f"use the model's own seg_dict in place of {seg_dict}"
     yield rows.finding(
         "text-unknown-tokens",
-        f"{share:.1%} of the tokens are `<unk>`: the token list has not what the texts are written in, and the model "
-        "is trained to write `<unk>`",
+        f"{share:.1%} of the tokens are `<unk>`: {lacking}, and the model is trained to write `<unk>`",
         affected,
         severity=Severity.WRONG if many else Severity.MINOR,
         evidence=[*kinds[:4], *([f"{len(affected)} rows{sampled}"] if sampled else [])],
         details={number: rows.file.rows[number].target[:30] for number in affected[:8]},
-        remedy=_remedy(kinds, inputs),
+        remedy=remedy,
     )
+
+
+def _seg_dict_without(inputs: Inputs, tokens: TextTokens) -> Path | None:
+    """The seg_dict in force, where it is why most of what became `<unk>` did, and not the token list."""
+    files = files_in_force(inputs)
+    seg_dict = files.path("tokenizer_conf.seg_dict") or files.path("tokenizer_conf.seg_dict_file")
+    token_list = files.path("tokenizer_conf.token_list")
+    if inputs.settings.get("tokenizer") != "CharTokenizer" or seg_dict is None or token_list is None:
+        return None
+    listed = set(read_tokens(token_list).tokens)
+    known = sum(count for piece, count in tokens.pieces if piece in listed)
+    return seg_dict if 2 * known > sum(count for _, count in tokens.pieces) else None
 
 
 _REMEDIES = (

@@ -9,6 +9,7 @@ from harness.core.cells import Failure, Severity
 from harness.preflight.findings import Place, PreflightFinding
 from harness.preflight.folder.model_files import START, reads_whole_config
 from harness.preflight.inputs import Inputs
+from harness.preflight.keys.check import check as check_keys
 from harness.preflight.release.known import entry_of
 from harness.preflight.settings import Setting
 from harness.preflight.weights.tensor_fates import TensorFates
@@ -17,6 +18,7 @@ from harness.rules.user_input import names_setting
 _WITHOUT_FOLDER = 'if "model_conf" not in kwargs:'
 """The line of `main_hydra` below which the folder is read."""
 _REFUSED = ("weights_only", "Unsupported global", "Unsupported class", "Unsupported operand")
+_GIVEN_TWICE = re.compile(r"got multiple values for keyword argument '(\w+)'")
 _GLOBAL = re.compile(r"GLOBAL ([A-Za-z_][\w.]*)")
 _RUNS_PROGRAMS = frozenset(
     ("posix", "nt", "os", "subprocess", "pty", "sys", "builtins", "io", "_io", "runpy", "socket", "shutil", "importlib")
@@ -51,6 +53,8 @@ def check_failure(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> 
     if fates.stage == "weights" and "size mismatch" in failure.message:
         yield _sizes_refused(inputs, fates, failure)
         return
+    if fates.stage == "loaded" and _is_given_twice(inputs, failure):
+        return
     rule, stage_in_words = _STAGES[fates.stage]
     cause = _cause(inputs, failure)
     yield PreflightFinding(
@@ -61,6 +65,15 @@ def check_failure(inputs: Inputs, fates: TensorFates, known: frozenset[str]) -> 
         evidence=(failure.signature, *((f"{cause.path}: {cause.value}",) if cause else ())),
         remedy=_remedy(inputs, fates, cause),
     )
+
+
+def _is_given_twice(inputs: Inputs, failure: Failure) -> bool:
+    """Whether the part about the keys names the argument that the trainer was given twice."""
+    argument = _GIVEN_TWICE.search(failure.message)
+    if argument is None:
+        return False
+    named = [finding.place.key for finding in check_keys(inputs).findings if finding.rule == "key-given-twice"]
+    return any(key.rpartition(".")[2] == argument[1] for key in named)
 
 
 def _failure_in_words(failure: Failure) -> str:

@@ -140,6 +140,9 @@ def _watch(module: Any, observed: _Observed) -> None:
         assert original is not None
         _load_into(original, args, kwargs, observed)
 
+    # An argument that is given twice is an error of the call, whose message names the function.
+    reached.__module__ = getattr(getattr(module, "Trainer", None), "__module__", "funasr")
+    reached.__qualname__ = "Trainer"
     module.Trainer, module.optim_classes = reached, Stops()
     module.model_summary = lambda _model: ""
     if hasattr(module, "initialize"):

@@ -144,10 +144,13 @@ def test_cells_that_are_not_in_the_bundle_are_one_error(world: World, capsys: py
     assert "none of the 2 selected cells can be run from this bundle" in capsys.readouterr().err
 
 
-def test_what_was_not_learned_gives_its_own_exit_status(world: World) -> None:
+def test_what_was_not_learned_gives_its_own_exit_status_and_its_reason(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     bundle(world)
     world.tree.failing = {CELL.format("construct"): {"status": Status.ERRORED, "reason": "the disk is full"}}
     assert run_there(world) == 3
+    assert "not measured, 1 cell: the disk is full" in capsys.readouterr().err
 
 
 def test_a_run_that_was_stopped_still_gives_what_was_measured(world: World) -> None:

@@ -141,6 +141,15 @@ def test_the_nearest_release_without_is_named_in_both_directions() -> None:
 
 
 @pytest.mark.release
+def test_a_release_in_which_the_model_cannot_be_trained_is_no_way_out(tmp_path: Path, layout: Layout) -> None:
+    """Up to 1.0.17 the parameters get their gradients for no training of SeACo gets that far."""
+    one = found(inputs(tmp_path, layout, "1.4.16", "seaco_paraformer", gpus=2))[
+        "known-seaco-parameters-without-gradient"
+    ]
+    assert "every release that trains this model has it" in one.evidence
+
+
+@pytest.mark.release
 def test_a_resume_within_an_epoch_is_found_by_the_files(tmp_path: Path, layout: Layout) -> None:
     out = tmp_path / "exp"
     out.mkdir()

@@ -290,6 +290,24 @@ def test_a_stack_process_that_never_gets_ready_is_given_up(scene: Scene) -> None
     assert "had not imported its modules after 1 s" in outcome.reason
 
 
+def test_a_stack_process_that_got_no_processor_says_so_and_blames_no_warning(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scene.workspace.parent / "warns.py").write_text(
+        "import sys, time\nprint('no ffmpeg', file=sys.stderr, flush=True)\ntime.sleep(600)\n"
+    )
+    scene.preload = ("warns",)
+    scene.preload_timeout = 1.0
+    cell = scene.add("passes")
+    monkeypatch.setenv("PYTHONPATH", str(scene.workspace.parent))
+    monkeypatch.setattr(processes, "processor_times", lambda pid: {pid: (100_000_000, 900_000_000)})
+    reason = scene.run()[cell].reason
+    assert "after 1 s because the machine was busy: it ran for 0.1 s and waited for a processor for 0.9 s" in reason
+    assert "ffmpeg" not in reason
+    monkeypatch.setattr(processes, "processor_times", lambda pid: {pid: (600_000_000, 900_000_000)})
+    assert "busy" not in scene.run()[cell].reason
+
+
 def test_an_exception_in_a_callback_comes_out_and_leaves_no_process(scene: Scene) -> None:
     scene.add("passes")
     scene.add("leaves_a_daemon_and_hangs")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from harness.run.prepare import no_stored_examples
 from harness.run.runner import PRELOADED, PRELOADED_FOR_TRAINERS, CellRunner
 from harness.run.store import OUTCOMES, load_run
 from harness.text.terminal import say
+from harness.text.units import plural
 
 MORE_THAN_CARRIED = 2**31
 """The rows of a user's file were chosen when the bundle was made: all that it carries are trained on."""
@@ -44,8 +46,10 @@ def _run(root: Path, options: argparse.Namespace) -> int:
         if (run / OUTCOMES).is_file():
             write_result(run, manifest, output)
             say(f"result: {output}\nat home: funasr-harness report --import {output.name}")
-    statuses = {outcome.cell.id: outcome.status for outcome in load_run(run).outcomes}
-    missing = [cell.id for cell in cells if statuses.get(cell.id, Status.ERRORED) is Status.ERRORED]
+    outcomes = {outcome.cell.id: outcome for outcome in load_run(run).outcomes}
+    missing = [cell.id for cell in cells if cell.id not in outcomes or outcomes[cell.id].status is Status.ERRORED]
+    for reason, count in Counter(outcomes[cell].reason for cell in missing if cell in outcomes).items():
+        say(f"not measured, {plural(count, 'cell')}: {reason}", style="yellow")
     return FAULT if missing else FINE
 
 

@@ -24,7 +24,7 @@ from harness.core.cells import Cell, Outcome, Status
 from harness.core.channels import EventMessage
 from harness.core.tree_events import Event
 from harness.run.artifacts import CellArtifacts, read_frames
-from harness.run.decide import blocked, decide, errored, how_ended, log_tail
+from harness.run.decide import ENOUGH, blocked, decide, errored, how_ended, log_tail
 from harness.run.plan import Plan
 from harness.run.reuse.admission import Admission
 from harness.run.reuse.reuse import Reuse
@@ -32,6 +32,7 @@ from harness.run.scrub import Scrubber
 from harness.run.signal_guard import SignalGuard
 from harness.worker.record import code_used
 
+_BUSY = " because the machine was busy"
 _LOOK_SECONDS = 0.05
 _CLOSE_LOOK_SECONDS = 0.5
 _SILENCE_SECONDS = 120.0
@@ -103,8 +104,10 @@ def execute(
             leftovers = guard.sweep()
             if leftovers.survivors:
                 on_warning(f"{len(leftovers.survivors)} processes could not be ended")
+        # What a process printed that got no processor is not why it was late.
+        last_words = "" if _BUSY in death else stacks.last_words()
         state.mark_rest_errored(
-            f"not run: the process of all releases {death}, and again after it was restarted{stacks.last_words()}"
+            f"not run: the process of all releases {death}, and again after it was restarted{last_words}"
         )
 
 
@@ -407,7 +410,7 @@ class _Stacks:
                 if code == -signal.SIGKILL and processes.oom_kills() > oom_kills:
                     return "was ended by the kernel, which had no memory left"
                 return how_ended(code if code >= 0 else None, -code if code < 0 else None)[0]
-            if silence := watch.too_long():
+            if silence := watch.too_long(stack.pid):
                 return silence
             if watch.looks_now() and processes.is_stopped(stack.pid):
                 processes.kill(stack.pid, signal.SIGCONT)
@@ -451,14 +454,15 @@ class _Watch:
         """Something came."""
         self._silent = 0.0
 
-    def too_long(self) -> str:
+    def too_long(self, pid: int) -> str:
         """In words what did not happen in time; empty while there is nothing to say."""
         now = time.monotonic()
         self._silent += min(now - self._looked, 1.0)
         self._looked = now
         if not self.ready:
             late = now - self._start > self._preload_timeout
-            return f"had not imported its modules after {self._preload_timeout:g} s" if late else ""
+            limit = self._preload_timeout
+            return f"had not imported its modules after {limit:g} s{_for_want_of_time(pid, limit)}" if late else ""
         return f"reported nothing for {_SILENCE_SECONDS:g} s" if self._silent > _SILENCE_SECONDS else ""
 
     def looks_now(self) -> bool:
@@ -468,6 +472,14 @@ class _Watch:
             return False
         self._looked_closely = now
         return True
+
+
+def _for_want_of_time(pid: int, limit: float) -> str:
+    """In words that a process waited for a processor for most of its time; empty where it did not."""
+    ran, waited = processes.processor_times(pid).get(pid, (0, 0))
+    if ran >= ENOUGH * limit * 1e9 or waited < ENOUGH * limit * 1e9:
+        return ""
+    return f"{_BUSY}: it ran for {ran / 1e9:.3g} s and waited for a processor for {waited / 1e9:.3g} s"
 
 
 def _environment(env: Mapping[str, str] | None) -> Mapping[str, str]:

@@ -34,10 +34,11 @@ def check(inputs: Inputs) -> PreflightPart:
     issues = list(applying(inputs))
     alone = [issue for issue in issues if issue.by_setting or issue.severity is Severity.BROKEN]
     alone.sort(key=lambda issue: any(check in _AFTER_TRAINING for check in issue.checks))
-    findings = [_finding(inputs, issue) for issue in alone if issue.severity is not Severity.MINOR]
+    released = _that_train(inputs)
+    findings = [_finding(inputs, issue, released) for issue in alone if issue.severity is not Severity.MINOR]
     others = [issue for issue in issues if issue not in alone or issue.severity is Severity.MINOR]
     if others:
-        findings.append(_of_every_training(inputs, others))
+        findings.append(_of_every_training(inputs, others, released))
     return PreflightPart(findings=tuple(findings))
 
 
@@ -164,9 +165,23 @@ def _code_that_runs(inputs: Inputs, code: ReleaseCode) -> CodeThatRan:
     return CodeThatRan(entry=Entry(entry_of(inputs)), whole=False, named=frozenset(named), classes=frozenset(classes))
 
 
-def _finding(inputs: Inputs, issue: KnownIssue) -> PreflightFinding:
+def _that_train(inputs: Inputs) -> tuple[Release, ...]:
+    """The published releases in which no known issue ends every training of this model."""
+    ran = _code_that_runs(inputs, inputs.code)
+    ending = [
+        issue
+        for issue in _issues()
+        if issue.severity is Severity.BROKEN
+        and not issue.applies_when
+        and issue.runs_in(ran)
+        and concerns_training(issue, settings=inputs.config, entry=entry_of(inputs))
+    ]
+    return tuple(release for release in _released() if not any(issue.concerns(release.version) for issue in ending))
+
+
+def _finding(inputs: Inputs, issue: KnownIssue, released: Sequence[Release]) -> PreflightFinding:
     setting = next((condition for condition in issue.applies_when if condition.of_a_setting), None)
-    later, earlier = nearest_without(issue, inputs.release.version, _released())
+    later, earlier = nearest_without(issue, inputs.release.version, released)
     place = inputs.settings.place(setting.name) if setting else Place(key="model")
     if setting is None and inputs.config.by_path:
         place = inputs.config.place("model")
@@ -185,11 +200,11 @@ def _without(later: str, earlier: str) -> str:
         return f"the nearest later release without it is {later}"
     if earlier:
         return f"no later release is without it; the last before it is {earlier}"
-    return "every release has it"
+    return "every release that trains this model has it"
 
 
-def _of_every_training(inputs: Inputs, issues: Sequence[KnownIssue]) -> PreflightFinding:
-    without = [nearest_without(issue, inputs.release.version, _released()) for issue in issues]
+def _of_every_training(inputs: Inputs, issues: Sequence[KnownIssue], released: Sequence[Release]) -> PreflightFinding:
+    without = [nearest_without(issue, inputs.release.version, released) for issue in issues]
     lines = [
         f"{issue.title} ({f'not in {later}' if later else _without(later, earlier)})"
         for issue, (later, earlier) in zip(issues, without, strict=True)

@@ -96,14 +96,14 @@ def _unknown(rows: Gathered, inputs: Inputs, tokens: TextTokens) -> Iterator[Pre
     many = share >= 0.01 or len(affected) >= 0.05 * len(tokens.rows)
     sampled = f" (of {len(tokens.rows)} rows, evenly spaced)" if len(tokens.rows) < rows.count else ""
     kinds = _kinds(tokens.pieces)
-    lacking = "the token list has not what the texts are written in"
+    reason = "the token list has not what the texts are written in"
     remedy = _remedy(kinds, inputs)
     if seg_dict := _seg_dict_without(inputs, tokens):
-        lacking = f"the token list has these characters, and {seg_dict.name}, through which every word goes, has not"
+        reason = f"the token list has these characters, and {seg_dict.name}, through which every word goes, has not"
         remedy = f"use the model's own seg_dict in place of {seg_dict}"
     yield rows.finding(
         "text-unknown-tokens",
-        f"{share:.1%} of the tokens are `<unk>`: {lacking}, and the model is trained to write `<unk>`",
+        f"{share:.1%} of the tokens are `<unk>`: {reason}, and the model is trained to write `<unk>`",
         affected,
         severity=Severity.WRONG if many else Severity.MINOR,
         evidence=[*kinds[:4], *([f"{len(affected)} rows{sampled}"] if sampled else [])],

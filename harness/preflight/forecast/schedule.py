@@ -215,15 +215,17 @@ def _facts(arrivals: Arrivals, steps: Steps, inputs: Inputs) -> Iterator[Preflig
     ranks = [rank_epoch for epoch in arrivals.epochs for rank_epoch in epoch if rank_epoch.batches]
     if ranks:
         fewest, most = min(rank_epoch.fewest for rank_epoch in ranks), max(rank_epoch.most for rank_epoch in ranks)
-        rows = str(most) if fewest == most else f"{fewest} to {most}"
+        rows = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
         batch_counts = {rank_epoch.batches for rank_epoch in ranks}
-        counts = str(max(batch_counts)) if len(batch_counts) == 1 else f"{min(batch_counts)} to {max(batch_counts)}"
+        counts = (
+            f"{max(batch_counts):,}" if len(batch_counts) == 1 else f"{min(batch_counts):,} to {max(batch_counts):,}"
+        )
         per = f" in each of {inputs.processes} processes" if inputs.processes > 1 else ""
         yield fact("batches", f"{counts} in an epoch{per}, of {rows} {'row' if rows == '1' else 'rows'}")
     yield fact("steps", _steps_text(steps, inputs))
     if steps.rates:
         rates = dict(zip(steps.rates_at, steps.rates, strict=True))
-        rates_in_words = ", ".join(f"{rate:.3g} at step {step}" for step, rate in rates.items())
+        rates_in_words = ", ".join(f"{rate:.3g} at step {step:,}" for step, rate in rates.items())
         yield fact(
             "learning rate",
             f"{rates_in_words}; highest {steps.highest:.3g}" if steps.highest is not None else rates_in_words,
@@ -238,7 +240,7 @@ def _steps_text(steps: Steps, inputs: Inputs) -> str:
     )
     gathered = f", {steps.accumulation} batches each" if steps.accumulation > 1 else ""
     trainer = f"{entry_of(inputs)}.py"
-    return f"{about}{steps.total} in {plural(steps.epochs, 'epoch')}{more}{gathered}; {trainer}"
+    return f"{about}{steps.total:,} in {plural(steps.epochs, 'epoch')}{more}{gathered}; {trainer}"
 
 
 def _shown(value: Any) -> str:

@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -81,7 +82,10 @@ def why_not_installed(python: Path | None = None) -> tuple[str, str]:
         )
     for folder in map(Path, _paths_of(python)):
         if (folder / PACKAGE / "version.txt").is_file():
-            return f"{folder / PACKAGE} is there without metadata of pip: a copy, or a checkout", f"--release {folder}"
+            return (
+                f"{folder / PACKAGE} is there without metadata of pip: a copy, or a checkout",
+                f"--release {shlex.quote(str(folder))}",
+            )
     return "", _OTHER
 
 

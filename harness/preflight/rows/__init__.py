@@ -98,8 +98,8 @@ def _facts(measurement: Measurement) -> Iterator[PreflightFact]:
 
 def _rows(rows: Gathered, known: Arrivals | None) -> str:
     if known is None or known.failure is not None:
-        return str(rows.count)
+        return f"{rows.count:,}"
     if rows.data.role == "train":
         arriving = known.arrived if known.arrived is not None else None
-        return f"{rows.count}" if arriving is None else f"{len(arriving)} of {rows.count} arrive in a batch"
-    return f"{known.valid_rows} of {rows.count} are in the index"
+        return f"{rows.count:,}" if arriving is None else f"{len(arriving):,} of {rows.count:,} arrive in a batch"
+    return f"{known.valid_rows:,} of {rows.count:,} are in the index"

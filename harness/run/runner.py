@@ -36,9 +36,11 @@ PRELOADED = (
     "torchaudio.compliance.kaldi", "scipy.signal", "librosa", "soundfile", "yaml", "omegaconf", "hydra", "tqdm",
     "requests", "sentencepiece", "kaldiio", "jieba", "jamo", "jaconv", "torch_complex", "tensorboardX", "oss2",
     "modelscope", "huggingface_hub", "tiktoken", "umap", "hdbscan", "editdistance", "rapidfuzz", "regex",
-    "safetensors", "websockets", "pydub", "hypothesis",
+    "safetensors", "websockets", "pydub", "hypothesis", "setuptools", "sklearn.cluster",
 )  # fmt: skip
-"""Third-party modules that the scheduler's process imports for all releases; none of them may start a thread."""
+"""Third-party modules that the scheduler's process imports for all releases; none of them may start a thread.
+
+Releases import `distutils`, which is part of setuptools today: a quarter of what it would take to enter one."""
 
 PRELOADED_FOR_TRAINERS = ("transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto")
 """The same where releases are imported whole, for their trainers: for a few models only it would not pay."""

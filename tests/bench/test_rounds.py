@@ -51,15 +51,16 @@ def rounds(benchmark: Any, board: Board, size: Size) -> Rounds:
             function, setup=None if prepare is None else lambda: (prepare(), None)[1], rounds=number, warmup_rounds=1
         )
         stats = benchmark.stats.stats
+        unit, scale = ("s", 1) if stats.median >= 1 else ("ms", 1000)
         board.add(
             Figure(
                 what=what,
-                value=1000 * stats.median,
-                unit="ms",
+                value=scale * stats.median,
+                unit=unit,
                 measured={
                     "median of": f"{stats.rounds} rounds",
-                    "middle half": f"{1000 * stats.q1:.4g} to {1000 * stats.q3:.4g}",
-                    "all": f"{1000 * stats.min:.4g} {histogram(stats.sorted_data)} {1000 * stats.max:.4g}",
+                    "middle half": f"{scale * stats.q1:.4g} to {scale * stats.q3:.4g}",
+                    "all": f"{scale * stats.min:.4g} {histogram(stats.sorted_data)} {scale * stats.max:.4g}",
                 },
             )
         )

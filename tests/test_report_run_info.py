@@ -6,7 +6,9 @@ import pytest
 from report_factory import cell, judged, outcome, run_of, training, tuned
 
 from harness.core.cells import Cell, Status
+from harness.core.evidence import REUSED
 from harness.report.run_info import read_run_info
+from harness.run.provenance import ReuseFacts
 
 
 def on_gpu(check, status=Status.PASSED, **fields):
@@ -44,6 +46,16 @@ def test_a_fine_tune_on_a_gpu_needs_no_banner():
     setting = setting_of(on_gpu("finetune@train", metrics=metrics), gpus=("H100",), driver="570.1")
     assert setting.banner == ""
     assert {fact.name: fact.text for fact in setting.facts}["GPU"] == "H100, driver 570.1"
+
+
+@pytest.mark.parametrize("facts", [None, ReuseFacts(seed=7, reused=0, confirmed=3)], ids=["killed", "whole"])
+def test_the_outcomes_say_how_many_were_reused(facts):
+    ran = outcome(cell("1.4.0", "construct"))
+    reused = outcome(cell("1.4.1", "construct"), evidence={REUSED: {"cell": ran.cell.id, "ran": ran.started}})
+    shown = {fact.name: fact.text for fact in setting_of(ran, reused, reuse=facts).facts}["Reuse"]
+    assert shown.startswith("1 cell not run, because")
+    assert shown.endswith("3 more were drawn (seed 7), run nevertheless, and ended as predicted") == bool(facts)
+    assert "Reuse" not in {fact.name for fact in setting_of(ran, reuse=facts).facts}
 
 
 def test_everything_that_a_reader_asks_for_is_there():

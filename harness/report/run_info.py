@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.core.cells import Check, Device, Status
+from harness.core.evidence import REUSED
 from harness.core.evidence.imports import ImportEvidence
 from harness.core.numbers import any_number
 from harness.core.versions import Order, Span
@@ -39,9 +40,10 @@ class RunInfo:
 
 def read_run_info(provenance: Provenance, judged: Iterable[JudgedOutcome], notices: Iterable[str] = ()) -> RunInfo:
     """Put the provenance into words."""
+    judged = tuple(judged)
     on_gpu = [item for item in judged if item.outcome.cell.device is Device.CUDA and _measured(item)]
     return RunInfo(
-        facts=_facts(provenance),
+        facts=_facts(provenance, reused=sum(REUSED in item.outcome.evidence for item in judged)),
         on_gpu=bool(on_gpu),
         banner=_banner(on_gpu),
         notices=(*_notices(provenance), *notices),
@@ -63,7 +65,7 @@ def _measured(item: JudgedOutcome) -> bool:
     return item.outcome.status not in _NOT_MEASURED
 
 
-def _facts(provenance: Provenance) -> tuple[Fact, ...]:
+def _facts(provenance: Provenance, reused: int) -> tuple[Fact, ...]:
     libraries = [f"{name} {provenance.libraries[name]}" for name in _LIBRARIES if name in provenance.libraries]
     graphics = ", ".join(provenance.gpus) or "none"
     driver = f", driver {provenance.driver}" if provenance.driver else ""
@@ -86,15 +88,17 @@ def _facts(provenance: Provenance) -> tuple[Fact, ...]:
             f"sha256 {provenance.matrix_sha256[:12]}…",
         ),
         *([Fact(name="Speech", text=provenance.speech)] if provenance.speech else []),
-        *([Fact(name="Reuse", text=_reuse(provenance.reuse))] if provenance.reuse and provenance.reuse.reused else []),
+        *([Fact(name="Reuse", text=_reuse(reused, provenance.reuse))] if reused else []),
     )
 
 
-def _reuse(reuse: ReuseFacts) -> str:
-    return (
-        f"{units.plural(reuse.reused, 'cell')} not run, because all code and files that they use are as for a cell that"
-        f" ran; {reuse.confirmed} more were drawn (seed {reuse.seed}), run nevertheless, and ended as predicted"
-    )
+def _reuse(reused: int, facts: ReuseFacts | None) -> str:
+    """The outcomes say how many were reused; how that was checked is known of a run that was not killed."""
+    cells = units.plural(reused, "cell")
+    text = f"{cells} not run, because all code and files that they use are as for a cell that ran"
+    if facts and facts.confirmed:
+        text += f"; {facts.confirmed} more were drawn (seed {facts.seed}), run nevertheless, and ended as predicted"
+    return text
 
 
 def _dates(provenance: Provenance) -> str:

@@ -15,7 +15,7 @@ from released import asker
 from user_folders import environment, model_folder, speech, write_jsonl
 
 from harness.core.cells import Severity
-from harness.preflight.findings import PreflightPart
+from harness.preflight.findings import PreflightFinding, PreflightPart
 from harness.preflight.forecast.schedule import check
 from harness.preflight.inputs import Inputs
 from harness.preflight.rows import measured
@@ -184,5 +184,27 @@ def test_checkpoints_that_do_not_fit(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
     found = rules(schedule(overrides={"output_dir": str(tmp_path)}))["disk-too-small"]
     assert found.severity is Severity.BROKEN
+    assert "keep_nbest_models" not in found.remedy
     elsewhere = rules(schedule(overrides={"output_dir": str(tmp_path / "not-yet")}))["disk-too-small"]
     assert elsewhere.severity is Severity.MINOR
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_the_line_to_type_for_a_small_disk_fits(
+    schedule: Callable[..., PreflightPart], folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keep: int
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+
+    def on_a_disk_of(free: int, **settings: int) -> dict[str, PreflightFinding]:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+        own = {f"train_conf.{name}": value for name, value in settings.items()}
+        return rules(schedule(overrides={"output_dir": str(tmp_path), "train_conf.max_epoch": 9, **own}))
+
+    # With Adam, three numbers for each weight, but one in the average.
+    weights = (folder / "model.pt").stat().st_size
+    free = 3 * weights * (keep + 2) + weights
+    remedy = on_a_disk_of(free)["disk-too-small"].remedy
+    assert f"++train_conf.keep_nbest_models={keep} ++train_conf.avg_nbest_model={keep}, or" in remedy
+    fits = {"keep_nbest_models": keep, "avg_nbest_model": keep}
+    assert "disk-too-small" not in on_a_disk_of(free, **fits)
+    assert "disk-too-small" in on_a_disk_of(free - 1, **fits)

@@ -144,4 +144,7 @@ def _checkpoint(content: FileContent, path: Path) -> tuple[str, str, str] | None
         )
     elif kind in (FileKind.GZIP, FileKind.TAR, FileKind.ZIP, FileKind.SEVEN_ZIP):
         remedy = "unpack it, and give the model.pt in it"
-    return "checkpoint-of-another-format", "FunASR reads weights with torch.load, which cannot read this", remedy
+    consequence = "FunASR reads weights with torch.load, which cannot read this"
+    if kind is FileKind.PICKLE:
+        consequence += "; before torch 2.6 it runs the code in it first, if there is any"
+    return "checkpoint-of-another-format", consequence, remedy

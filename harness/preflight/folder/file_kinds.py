@@ -41,7 +41,7 @@ class FileKind(StrEnum):
     ONNX = "an ONNX model"
     GGUF = "a GGUF file"
     NUMPY = "a numpy array"
-    PICKLE = "a Python pickle that torch.save did not write"
+    PICKLE = "a plain Python pickle"
     TEXT = "text"
     BINARY = "of unknown binary content"
 

@@ -44,6 +44,10 @@ class CheckpointPlan:
         """With `model.pt`, `model.pt.best`, and the average without an optimizer."""
         return None if self.bytes_each is None else self.bytes_each * (self.kept + 2) + self.bytes_each // 3
 
+    def fitting(self, free: int) -> int:
+        """How many checkpoints can be kept on so many free bytes, with the same three files besides."""
+        return max(0, (free - (self.bytes_each or 0) // 3) // (self.bytes_each or 1) - 2)
+
 
 def plan(inputs: Inputs, steps: Steps) -> CheckpointPlan:
     """What this release's trainer writes with these settings."""
@@ -105,8 +109,16 @@ def about_disk(inputs: Inputs, steps: Steps) -> Iterator[PreflightFinding]:
         evidence=(
             f"{known.kept} checkpoints of {memory(known.bytes_each or 0)} with the optimizer's state (predicted)",
         ),
-        remedy="++train_conf.keep_nbest_models=5 ++train_conf.avg_nbest_model=5, or an ++output_dir on another disk",
+        remedy=_smaller(known, known.fitting(free)),
     )
+
+
+def _smaller(known: CheckpointPlan, fitting: int) -> str:
+    other_disk = f"++output_dir=FOLDER, on a disk with {memory(known.bytes)} free"
+    if not fitting:
+        return other_disk
+    average = max(1, min(fitting, known.averaged))
+    return f"++train_conf.keep_nbest_models={fitting} ++train_conf.avg_nbest_model={average}, or {other_disk}"
 
 
 def _integer_setting(inputs: Inputs, path: str, default: int) -> int:

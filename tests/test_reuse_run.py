@@ -137,7 +137,8 @@ def test_where_a_drawn_cell_ends_otherwise_every_cell_of_the_check_is_run(folder
 @pytest.mark.parametrize("wrong", [False, True], ids=["right", "wrong"])
 def test_an_interrupted_run_keeps_what_it_found_out_about_reuse(folders, tmp_path, wrong: bool) -> None:
     class Runner:
-        def reuse(self, _prepared: object, *, not_reusable: Collection[Check]) -> Reuse:
+        def reuse(self, _prepared: object, *, alone: bool, not_reusable: Collection[Check]) -> Reuse:
+            assert not alone
             return Reuse(published(folders), folders, seed=5, not_reusable=not_reusable)
 
         def plan(self, _prepared: object, cells: Sequence[Cell], workspace: Path, **_: object) -> Plan:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,14 @@ class Shown:
     def update(self, findings: Sequence[WatchFinding], forecasts: Sequence[Forecast], output: str) -> None:
         self.output += output
         self.findings = [one.rule for one in findings]
+
+
+@pytest.fixture(autouse=True)
+def answers_ctrl_c() -> Iterator[None]:
+    """Children ignore SIGINT where whoever runs the tests has it ignored, as nohup and `&` do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def watched(folder: Path, *words: str, stop_on: Severity | None = None) -> tuple[WatchedTraining, Shown]:

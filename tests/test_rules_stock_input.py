@@ -167,7 +167,7 @@ def test_what_the_configuration_in_force_says_is_kept_or_not_whatever_stock_inpu
 
 
 def test_a_known_fault_of_the_trainer_does_not_make_a_regression_of_what_the_user_did_not_learn() -> None:
-    """As in 1.0.18, whose schedule is known to be another: only the rest is asked of stock input."""
+    """As in 1.0.18, whose fault in the schedule is known: stock input decides about the other findings only."""
     known = KnownIssue(
         id="schedule",
         title="The schedule is another",

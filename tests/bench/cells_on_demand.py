@@ -1,4 +1,4 @@
-"""Runs cells of one release whenever it is told to: `python cells_on_demand.py ORDER.json`.
+"""Runs cells of one release, one for each line that it reads: `python cells_on_demand.py ORDER.json`.
 
 A release's process is forked from one that holds the libraries: one that records what its cells use, as reuse needs it,
 and one that does not. Each cell is forked from one of them, as the harness does it. `recorded 1` on standard input runs
@@ -60,7 +60,7 @@ def order_of_registrations(release: Mapping[str, Any]) -> list[list[str]]:
 
 
 class ReleaseProcess:
-    """A process that has entered the release and forks cells when it is told to."""
+    """A process that has entered the release and forks a cell for each number that it reads."""
 
     def __init__(self, release: Mapping[str, Any], requests: Sequence[Mapping[str, Any]]) -> None:
         words_out, self._words = os.pipe()

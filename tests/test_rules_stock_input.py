@@ -210,10 +210,10 @@ def test_what_passed_and_what_is_the_users_already_stay() -> None:
     assert attribute_by_stock_input(passed) is passed
 
 
-def skipped(name: str, settings: dict[str, Any]) -> tuple[Verdict, str]:
+def skipped(name: str, settings: dict[str, Any], release: str = "1.4.16") -> tuple[Verdict, str]:
     own = {"file": "mine/config.yaml", "settings": settings, "stock": "paraformer"}
     outcome = Outcome(
-        cell=Cell.parse(CELL.id.replace("finetune@train_ds", "construct")),
+        cell=replace(Cell.parse(CELL.id.replace("finetune@train_ds", "construct")), release=release),
         status=Status.SKIPPED,
         reason=f"the release has no encoder {name!r}",
         evidence={OWN_SETTINGS: own, "absent": f"encoder_classes/{name}"},
@@ -227,6 +227,8 @@ def test_a_component_that_only_the_users_config_names_is_no_pass() -> None:
     assert 'mine/config.yaml sets `encoder: SANMEncoderr`, which 1.4.16 does not have; did you mean "SANMEncoder"?' in (
         sentence
     )
-    # One of the harness's own variants' that this release is too old for, and one that the config does not name.
+    # One that the config does not name, and one of the harness's own variants that the release is too old for.
     assert skipped("EParaformerEncoder", {"encoder": "Other"})[0] is Verdict.AS_EXPECTED
+    sense_voice = "SenseVoiceEncoderSmall"
+    assert skipped(sense_voice, {"encoder": sense_voice}, release="1.0.17")[0] is Verdict.AS_EXPECTED
     assert skipped("SANMEncoder", {"encoder": "SANMEncoder"})[0] is not Verdict.YOURS

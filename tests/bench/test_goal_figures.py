@@ -73,6 +73,13 @@ def test_cells_are_counted_as_run_reused_or_blocked() -> None:
     assert told["run although reusable"] == "1, all ended as predicted"
 
 
+def test_what_a_run_found_is_said_with_its_time() -> None:
+    failed = outcome(CELL.format("decode"), Status.FAILED)
+    found = cells_told(recorded((*SOUND[:2], failed)))
+    assert found["not as the known issues say"] == f"{failed.cell.id} (regression)"
+    assert "not as the known issues say" not in cells_told(recorded(SOUND[:2]))
+
+
 @pytest.mark.parametrize(
     ("run", "why"),
     [

@@ -11,9 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.cells import Status
+from harness.config.built_in import KNOWN_ISSUES_NAME, shipped_file
+from harness.core.cells import Status, Verdict
 from harness.core.evidence import REUSED
+from harness.rules.known_issues import load_known_issues
+from harness.rules.verdicts import judge
 from harness.run.store import LoadedRun
+from harness.variants.catalogue import available
 
 _PROGRAM = Path(__file__).with_name("kept_outcomes_at.py")
 _LAST_CHARACTERS = 3000
@@ -92,10 +96,15 @@ def cells_told(run: LoadedRun) -> dict[str, str]:
     releases = len({outcome.cell.release for outcome in run.outcomes})
     facts = run.provenance.reuse
     assert facts is None or not facts.refuted, f"reuse was wrong: {facts}"
+    unlisted = {Verdict.REGRESSION, Verdict.UNEXPECTED_PASS}
+    issues = load_known_issues(shipped_file(KNOWN_ISSUES_NAME), variants=available())
+    judged = [each for each in judge(run.outcomes, issues) if each.verdict in unlisted]
+    found = [f"{each.outcome.cell.id} ({each.verdict})" for each in judged]
     drawn = {"run although reusable": f"{facts.confirmed}, all ended as predicted"} if facts else {}
     return {
         "cells": f"{len(run.outcomes)} in {releases} releases: {len(run.outcomes) - reused - not_run} run, {reused} "
         f"reused, {not_run} blocked",
         **drawn,
         "statuses": ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
+        **({"not as the known issues say": "; ".join(found)} if found else {}),
     }

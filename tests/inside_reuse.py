@@ -43,7 +43,7 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
         "status": "passed",
         "reason": "",
         "failure": None,
-        "metrics": {"parameters": answer},
+        "metrics": {"parameters": answer, **request.get("metrics", {})},
         "evidence": {},
         "shims": [],
         code_used.RESULT: {**(code_used.so_far() or {}), "registry": orders},

@@ -15,6 +15,7 @@ from harness.compare.gate.pairs import Result, pair, questions
 from harness.core.cells import Cell, Check, Entry, Outcome, Status
 from harness.core.evidence import REUSED
 from harness.run import execute
+from harness.run.reuse import reuse
 from harness.run.reuse.kept import KeptOutcomes
 from harness.run.reuse.reuse import Reuse, ReuseCount
 
@@ -62,6 +63,7 @@ def gate(
     seed: int = 1,
     kept: KeptOutcomes | None = None,
     hidden: bool = False,
+    more: Mapping[str, object] | None = None,
 ) -> Gated:
     """Both releases, two models, three checks; with `hidden` the source differs in what no fingerprint holds.
 
@@ -73,7 +75,7 @@ def gate(
         for check in CALLS
     ]
     base = BASE if len(folders) > 1 else ""
-    reuse = Reuse(published(folders), folders, seed=1, kept_outcomes=kept, base=base, alone=not base)
+    decides = Reuse(published(folders), folders, seed=seed, kept_outcomes=kept, base=base, alone=not base)
     plan = plan_of(
         [cell for each in questions(matrix, SOURCE, BASE) for cell in each if cell.release in folders],
         folders,
@@ -83,14 +85,15 @@ def gate(
             "draws_on_label": hidden,
             "seconds": 0.0,
             "calls": CALLS[cell.check],
+            **(more or {}),
         },
         jobs=2,
     )
     found: dict[Cell, Outcome] = {}
-    execute(plan, lambda one: found.update({one.cell: one}), env=dict(os.environ), reuse=reuse)
-    reuse.save()
+    execute(plan, lambda one: found.update({one.cell: one}), env=dict(os.environ), reuse=decides)
+    decides.save()
     assert all(one.status is Status.PASSED for one in found.values()), [one.reason for one in found.values()]
-    return Gated(outcomes=found, count=reuse.count)
+    return Gated(outcomes=found, count=decides.count)
 
 
 @pytest.mark.parametrize(
@@ -128,15 +131,18 @@ def test_of_the_source_runs_what_the_change_reaches_and_one_drawn_model(
 
 
 def test_a_later_gate_takes_the_releases_cells_from_an_earlier_one_and_draws_on_both_sides(
-    base: Path, tmp_path: Path
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # no training is drawn
+    monkeypatch.setattr(reuse, "by_itself", lambda _source: False)
     kept = KeptOutcomes(tmp_path / "cache", "here")
     first = changed(base, TRAINER, "1000", "2000", to=tmp_path / "first")
     gate({BASE: base, SOURCE: first}, tmp_path / "tree", kept=kept)
     second = changed(base, TRAINER, "1000", "3000", to=tmp_path / "second")
     found = gate({BASE: base, SOURCE: second}, tmp_path / "tree", kept=kept)
-    drawn = {Check.CONSTRUCT: 1, Check.LOSS_CONTRACT: 1, Check.FINETUNE: MODELS}
-    assert (found.ran(BASE), found.ran(SOURCE)) == (drawn, drawn)
+    drawn = {Check.CONSTRUCT: 1, Check.LOSS_CONTRACT: 1}
+    assert found.ran(BASE) == {**drawn, Check.FINETUNE: 0}
+    assert found.ran(SOURCE) == {**drawn, Check.FINETUNE: MODELS}
     assert (found.count.facts().confirmed, found.count.facts().refuted) == (4, ())
 
 

@@ -14,6 +14,7 @@ from harness.run.reuse.fingerprint import ReleaseSeen
 from harness.run.reuse.impact import CheckImpact, impact
 from harness.run.reuse.kept import all_kept
 from harness.run.reuse.release_files import ReleaseFiles
+from harness.run.reuse.reuse import REUSABLE
 from harness.text.plain import plain
 from harness.text.terminal import say
 from harness.text.units import plural
@@ -25,7 +26,8 @@ def main(options: argparse.Namespace) -> int:
     """Compare what recorded cells of a release used with a source."""
     locked, cache = load_lock(options.lock), cache_of(options)
     source, against = (_single_release(spec, locked) for spec in (options.source, options.against))
-    known = [record for record in all_kept(cache) if record.outcome.cell.release == against.label]
+    kept = (record for record in all_kept(cache) if record.outcome.cell.check in REUSABLE)
+    known = [record for record in kept if record.outcome.cell.release == against.label]
     if not known:
         raise InputError(
             f"no cell of {against.label} is recorded, so nothing says what its checks use",

@@ -217,13 +217,16 @@ class RunState:
                 break
             if number in self._settled or number in self._admission.may_run:
                 continue
-            if (base_first and cell.release != self._reuse.base) or not self._order_is_known(number):
+            remembered = self._reuse.remembers(cell)
+            if not remembered and (
+                (base_first and cell.release != self._reuse.base) or not self._order_is_known(number)
+            ):
                 continue
             depends_on = self._planned[number].depends_on
             below = [self._settled[other] for other in depends_on if other in self._settled]
             if any(outcome.status is not Status.PASSED for outcome in below):
                 outcome: Outcome | None = blocked(cell, below)
-            elif len(below) < len(depends_on):
+            elif len(below) < len(depends_on) and not remembered:
                 continue
             else:
                 outcome = self._reuse.offer(cell, self._planned[number].request)

@@ -49,6 +49,8 @@ class DependencyKind(StrEnum):
     """The names next to `funasr`, where every import looks first."""
     DATA = "data files"
     """The paths of all files that are no source."""
+    RELEASE = "whole release"
+    """All its files, to the byte, and its version."""
 
 
 class NotReusable(Exception):
@@ -131,6 +133,18 @@ def fingerprint(used: CodeUsed, outcome: Outcome, release: ReleaseSeen) -> Finge
     return values
 
 
+def whole_release(outcome: Outcome, release: ReleaseSeen) -> Fingerprint:
+    """What an outcome of `release` depended on, where it is not known what its cell used.
+
+    Raises:
+        NotReusable: it may be the machine's doing.
+    """
+    if outcome.status not in REUSED:
+        raise NotReusable(f"it {outcome.status}")
+    need = (DependencyKind.RELEASE, "")
+    return {need: release.value(need)}
+
+
 def equals(recorded: Fingerprint, release: ReleaseSeen) -> bool:
     """Whether everything has the same value in another release."""
     return all(release.value(need) == known for need, known in recorded.items())
@@ -163,6 +177,8 @@ def value(need: tuple[DependencyKind, str], release: ReleaseSeen) -> str:
             return files.beside
         case DependencyKind.DATA:
             return files.data_files
+        case DependencyKind.RELEASE:
+            return files.everything
 
 
 def _unit(files: ReleaseFiles, kind: DependencyKind, name: str) -> CodeUnit | None:

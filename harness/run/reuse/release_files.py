@@ -104,3 +104,13 @@ class ReleaseFiles:
             if not name.endswith((".py", ".pyc"))
         ]
         return hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest()
+
+    @cached_property
+    def everything(self) -> str:
+        """The hash of all files of the package, compiled code apart, and of the release's version."""
+        digest = hashlib.sha256(f"{self.version}\n{self.beside}\n".encode())
+        for path in sorted((self.install_dir / "funasr").rglob("*")):
+            if path.is_file() and _BYTECODE not in path.parts:
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                digest.update(f"{path.relative_to(self.install_dir)}\n{content}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()

@@ -1,4 +1,5 @@
-"""Decides during a run which cells are not run, because another release's cell shows how they end.
+"""Decides during a run which cells are not run, because another cell shows how they end: one of another release that
+uses the same code and files, or one that an earlier run made of the same release.
 
 It learns from each cell that ran, and then answers for those that wait. Some of the cells that could be reused run all
 the same, drawn by chance: where one ends otherwise than predicted, the harness is at fault, nothing of that check is
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import wire
-from harness.core.cells import Cell, Check, Device, Outcome, Release
+from harness.core.cells import Cell, Check, Device, Outcome, Release, Status
 from harness.core.evidence import REUSED
 from harness.run.provenance import ReuseFacts
-from harness.run.reuse.fingerprint import CodeUsed, NotReusable, ReleaseSeen, equals, fingerprint
+from harness.run.reuse import same_release
+from harness.run.reuse.fingerprint import CodeUsed, NotReusable, ReleaseSeen, equals, fingerprint, whole_release
 from harness.run.reuse.kept import KeptOutcomes, KnownOutcome, Registrations
 from harness.run.reuse.release_files import ReleaseFiles
-from harness.run.reuse.sample import ReuseSample, of_model, of_release
+from harness.run.reuse.sample import ReuseSample, by_itself, of_model, of_release
 from harness.worker.release import registry
 from harness.worker.release.importer import FullImport
 
@@ -33,8 +35,6 @@ OF_THE_RELEASE = ("label", "version", "install_dir", "order")
 """Parts of a request that differ in every release: which of them matter is part of the fingerprint."""
 _ANNOUNCED = re.compile(r"(funasr version: )\S+\.$", re.MULTILINE)
 """What releases print of themselves."""
-_OF_THE_MACHINE = ("peak_resident_bytes",)
-"""Metrics that are no release's doing."""
 
 
 @dataclass(kw_only=True)
@@ -108,13 +108,22 @@ class Reuse:
         self._samples: dict[str, ReuseSample] = {}
         """By release where there is a base; else one for all."""
         self._given: dict[Check, list[Cell]] = defaultdict(list)
+        self._drawn_trainings: dict[str, bool] = {}
+        """By id of a cell that an earlier run of the same release shows, whether it runs all the same."""
         self._faulty = set(not_reusable)
         self._keys: dict[str, str] = {}
         self.count = ReuseCount(seed=seed)
 
     def answers(self, cell: Cell) -> bool:
-        """Whether cells like this one can be reused at all."""
+        """Whether another release's cell can show how cells like this one end."""
         return cell.check in REUSABLE and cell.device is Device.CPU and cell.check not in self._faulty
+
+    def remembers(self, cell: Cell) -> bool:
+        """Whether an earlier run of the same release can show how cells like this one end.
+
+        That needs no outcome of this run: such a cell is answered before those that it depends on.
+        """
+        return cell.check in same_release.CHECKS and cell.device is Device.CPU and cell.check not in self._faulty
 
     def awaits_base(self, unsettled: Iterable[Cell]) -> bool:
         """Whether cells of the base are still to come that others may take over."""
@@ -157,7 +166,12 @@ class Reuse:
     def learn(self, outcome: Outcome, request: Mapping[str, Any], used: Any) -> None:
         """Take the outcome of a cell that ran; `used` is what it recorded."""
         cell = outcome.cell
-        if not self.answers(cell) or cell.release not in self._releases:
+        if cell.release not in self._releases or outcome.status is Status.ERRORED:
+            # the machine's own fault, or ours: nothing was learned
+            return
+        if self.remembers(cell):
+            self._learn_training(outcome, request)
+        if not self.answers(cell):
             return
         release, shared = self._release(cell), self._key(cell, request)
         known = self._known_of(shared)
@@ -177,7 +191,11 @@ class Reuse:
 
     def offer(self, cell: Cell, request: Mapping[str, Any]) -> Outcome | None:
         """The outcome of a cell that need not run; None for one that is to run."""
-        if not self.answers(cell) or cell.release not in self._releases or self._sample_of(cell).has(cell):
+        if cell.release not in self._releases:
+            return None
+        if self.remembers(cell):
+            return self._remembered(cell, request)
+        if not self.answers(cell) or self._sample_of(cell).has(cell):
             return None
         known = self._known_of(self._key(cell, request))
         first, self._tried[cell.id] = self._tried.get(cell.id, 0), len(known)
@@ -192,6 +210,46 @@ class Reuse:
             self.count.reused[cell.check] += 1
             return predicted
         return None
+
+    def _learn_training(self, outcome: Outcome, request: Mapping[str, Any]) -> None:
+        known = self._shown_by_trainings(outcome.cell, request)
+        if known is None:
+            return
+        release = self._release(outcome.cell)
+        predicted = next((candidate for candidate in known if equals(candidate.fingerprint, release)), None)
+        if predicted is not None:
+            self._compare(predicted.outcome, outcome)
+            return
+        try:
+            recorded = whole_release(outcome, release)
+        except NotReusable as why:
+            self.count.refused[str(why)] += 1
+            return
+        known.append(KnownOutcome(outcome=outcome, fingerprint=recorded))
+        self._new[self._keys[outcome.cell.id]] = outcome.cell.check
+
+    def _remembered(self, cell: Cell, request: Mapping[str, Any]) -> Outcome | None:
+        """The outcome of a training, unless it is drawn: each by itself, for it takes longer than all else."""
+        release = self._release(cell)
+        for candidate in self._shown_by_trainings(cell, request) or ():
+            predicted = self._carried(candidate.outcome, cell) if equals(candidate.fingerprint, release) else None
+            if predicted is None:
+                continue
+            if cell.id not in self._drawn_trainings:
+                self._drawn_trainings[cell.id] = by_itself(self._random)
+            if self._drawn_trainings[cell.id]:
+                return None
+            self._given[cell.check].append(cell)
+            self.count.reused[cell.check] += 1
+            return predicted
+        return None
+
+    def _shown_by_trainings(self, cell: Cell, request: Mapping[str, Any]) -> list[KnownOutcome] | None:
+        """What is known of cells with this request; None where nothing may be taken over."""
+        if cell.id not in self._keys:
+            same = same_release.request_key(request)
+            self._keys[cell.id] = key(same) if same else ""
+        return self._known_of(self._keys[cell.id]) if self._keys[cell.id] else None
 
     def probably_alike(self, first: tuple[Cell, Mapping[str, Any]], second: tuple[Cell, Mapping[str, Any]]) -> bool:
         """Whether a cell need probably not run once another has, given each with its request.
@@ -277,7 +335,7 @@ class Reuse:
         return replace(
             outcome,
             cell=cell,
-            metrics={name: value for name, value in outcome.metrics.items() if name not in _OF_THE_MACHINE},
+            metrics=same_release.without(outcome.metrics, same_release.MEASURED),
             evidence={**evidence, REUSED: {"cell": outcome.cell.id, "ran": outcome.started}},
             seconds=0.0,
             started=wire.now(),
@@ -291,11 +349,11 @@ def key(request: Mapping[str, Any]) -> str:
 
 
 def comparable(outcome: Outcome) -> Mapping[str, Any]:
-    """What must be equal in two runs of one cell: all but the time, the machine's share, and what it printed."""
+    """What must be equal in two runs of one cell: all but time and memory, and what it printed."""
     data = outcome.to_json()
     without = {"log_tail", REUSED}
     return {
         **{name: part for name, part in data.items() if name not in ("seconds", "started")},
-        "metrics": {name: part for name, part in data["metrics"].items() if name not in _OF_THE_MACHINE},
+        "metrics": same_release.steady(data["metrics"]),
         "evidence": {name: part for name, part in data["evidence"].items() if name not in without},
     }

@@ -14,6 +14,11 @@ _LEAST_ONE_IN = 20
 """Of each check at least one cell in so many, and the first."""
 
 
+def by_itself(source: random.Random) -> bool:
+    """Whether a cell is drawn that costs more than all others of its unit: one of so many, independent of others."""
+    return not source.randrange(ONE_IN)
+
+
 def of_release(cell: Cell) -> Hashable:
     """The unit where there are many releases: to enter one costs as much as a cell."""
     return cell.release

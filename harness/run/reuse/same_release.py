@@ -1,0 +1,72 @@
+"""Trainings: an earlier run of the same release, to the byte, shows how they end.
+
+What a training uses of its release is not recorded: it imports the release whole and starts processes of its own. So
+its fingerprint is the whole release. On a CPU the same release, request and environment give the same losses to the
+last digit; what they take in time and memory is the machine's, and is not taken over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.core.cells import Check
+
+CHECKS = frozenset(check for check in Check if check.facts.through_trainer)
+
+MEASURED = frozenset(
+    {
+        "peak_resident_bytes", "step_seconds", "phase_seconds", "samples_per_second", "audio_seconds_per_second",
+        "utilisation",
+    }
+)  # fmt: skip
+"""Metrics of time and memory, wherever they stand among the metrics: never taken over. `held_bytes` is, because the
+invariant `memory` is judged by it."""
+_NEVER_EQUAL = frozenset({"held_bytes", "running_seconds"})
+"""Differ in every run, and decide nothing but a growth of memory."""
+_FILES = ("train", "valid", "held_out")
+"""Of a request's `data`: files of the run's own folder, which is another in each run."""
+_SCRATCH = re.compile(r"(<workspace>/scratch/)\d+")
+"""A cell's own folder is named after its place in the plan."""
+
+
+def request_key(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The request, with the content of its files in place of their paths.
+
+    Returns:
+        None where an earlier run shows nothing: the rows are a user's, whose audio nobody watches; several processes
+        train, and how long they wait for each other is measured; or a file cannot be read.
+    """
+    data = request.get("data", {})
+    if "own" in data or request.get("finetune", {}).get("processes", 1) > 1:
+        return None
+    try:
+        content = {name: _sha256(str(data[name])) for name in _FILES if name in data}
+    except OSError:
+        return None
+    return {**request, "data": {**data, **content}}
+
+
+@cache
+def _sha256(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def without(value: Any, names: Collection[str]) -> Any:
+    """A record without these keys, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: without(part, names) for key, part in value.items() if key not in names}
+    if isinstance(value, list | tuple):
+        return [without(part, names) for part in value]
+    return value
+
+
+def steady(metrics: Mapping[str, Any]) -> Any:
+    """What of a training's metrics is equal whenever it is run on one machine."""
+    text = json.dumps(without(metrics, MEASURED | _NEVER_EQUAL))
+    return json.loads(_SCRATCH.sub(r"\1", text))

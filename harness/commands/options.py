@@ -201,8 +201,8 @@ def add_reuse(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=False,
         help="take the outcome of a construct or loss_contract cell from another release's, where all code and files"
-        " that it uses are the same, and that of a training on a CPU from an earlier run of the same release"
-        " (default: no)",
+        " that it uses are the same, and that of a later check on a CPU from an earlier run of the same"
+        " release (default: no)",
     )
 
 

@@ -105,8 +105,8 @@ def test_the_share_of_changed_code_counts_functions_and_module_bodies(tmp_path: 
 
 def test_the_patch_adds_one_statement_to_the_function() -> None:
     content = 'def other():\n    pass\n\n\ndef step(model):\n    """Step."""\n    model.step()\n'
-    added = [line for line in patch_of("a.py", content, "step").splitlines() if line.startswith(("+", "-"))]
-    assert added == ["--- a/a.py", "+++ b/a.py", "+    changed_for_a_measurement = True"]
+    added = [line for line in patch_of("a.py", content, "step", value=1).splitlines() if line.startswith(("+", "-"))]
+    assert added == ["--- a/a.py", "+++ b/a.py", "+    changed_for_a_measurement = 1"]
 
 
 def test_all_releases_are_selected_by_no_release() -> None:

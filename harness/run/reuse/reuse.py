@@ -108,7 +108,7 @@ class Reuse:
         self._samples: dict[str, ReuseSample] = {}
         """By release where there is a base; else one for all."""
         self._given: dict[Check, list[Cell]] = defaultdict(list)
-        self._drawn_trainings: dict[str, bool] = {}
+        self._drawn_alone: dict[str, bool] = {}
         """By id of a cell that an earlier run of the same release shows, whether it runs all the same."""
         self._faulty = set(not_reusable)
         self._keys: dict[str, str] = {}
@@ -170,7 +170,7 @@ class Reuse:
             # the machine's own fault, or ours: nothing was learned
             return
         if self.remembers(cell):
-            self._learn_training(outcome, request)
+            self._learn_of_same_release(outcome, request)
         if not self.answers(cell):
             return
         release, shared = self._release(cell), self._key(cell, request)
@@ -211,8 +211,8 @@ class Reuse:
             return predicted
         return None
 
-    def _learn_training(self, outcome: Outcome, request: Mapping[str, Any]) -> None:
-        known = self._shown_by_trainings(outcome.cell, request)
+    def _learn_of_same_release(self, outcome: Outcome, request: Mapping[str, Any]) -> None:
+        known = self._known_of_same_release(outcome.cell, request)
         if known is None:
             return
         release = self._release(outcome.cell)
@@ -229,22 +229,22 @@ class Reuse:
         self._new[self._keys[outcome.cell.id]] = outcome.cell.check
 
     def _remembered(self, cell: Cell, request: Mapping[str, Any]) -> Outcome | None:
-        """The outcome of a training, unless it is drawn: each by itself, for it takes longer than all else."""
+        """The outcome that an earlier run of the same release shows, unless the cell is drawn: each by itself."""
         release = self._release(cell)
-        for candidate in self._shown_by_trainings(cell, request) or ():
+        for candidate in self._known_of_same_release(cell, request) or ():
             predicted = self._carried(candidate.outcome, cell) if equals(candidate.fingerprint, release) else None
             if predicted is None:
                 continue
-            if cell.id not in self._drawn_trainings:
-                self._drawn_trainings[cell.id] = by_itself(self._random)
-            if self._drawn_trainings[cell.id]:
+            if cell.id not in self._drawn_alone:
+                self._drawn_alone[cell.id] = by_itself(self._random)
+            if self._drawn_alone[cell.id]:
                 return None
             self._given[cell.check].append(cell)
             self.count.reused[cell.check] += 1
             return predicted
         return None
 
-    def _shown_by_trainings(self, cell: Cell, request: Mapping[str, Any]) -> list[KnownOutcome] | None:
+    def _known_of_same_release(self, cell: Cell, request: Mapping[str, Any]) -> list[KnownOutcome] | None:
         """What is known of cells with this request; None where nothing may be taken over."""
         if cell.id not in self._keys:
             same = same_release.request_key(request)

@@ -1,8 +1,8 @@
-"""Trainings: an earlier run of the same release, to the byte, shows how they end.
+"""The checks after the contract: an earlier run of the same release, to the byte, shows how they end.
 
-What a training uses of its release is not recorded: it imports the release whole and starts processes of its own. So
-its fingerprint is the whole release. On a CPU the same release, request and environment give the same losses to the
-last digit; what they take in time and memory is the machine's, and is not taken over.
+What they use of their release is not recorded: most import it whole and start processes of their own. So their
+fingerprint is the whole release. On a CPU the same release, request and environment give the same losses to the last
+digit, and the same examples; what that took in time and memory is the machine's, and is not taken over.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 
 from harness.core.cells import Check
 
-CHECKS = frozenset(check for check in Check if check.facts.through_trainer)
+CHECKS = frozenset(check for check in Check if check.facts.through_trainer) | {Check.PROPERTIES}
 
 MEASURED = frozenset(
     {
         "peak_resident_bytes", "step_seconds", "phase_seconds", "samples_per_second", "audio_seconds_per_second",
-        "utilisation",
+        "utilisation", "seconds_by_property",
     }
 )  # fmt: skip
 """Metrics of time and memory, wherever they stand among the metrics: never taken over. `held_bytes` is, because the
@@ -67,6 +67,6 @@ def without(value: Any, names: Collection[str]) -> Any:
 
 
 def steady(metrics: Mapping[str, Any]) -> Any:
-    """What of a training's metrics is equal whenever it is run on one machine."""
+    """What of a cell's metrics is equal whenever it is run on one machine."""
     text = json.dumps(without(metrics, MEASURED | _NEVER_EQUAL))
     return json.loads(_SCRATCH.sub(r"\1", text))

@@ -1,4 +1,4 @@
-"""A training is taken from an earlier run of the same release, to the byte, and from nothing else."""
+"""A check after the contract is taken from an earlier run of the same release, to the byte, and from nothing else."""
 
 from __future__ import annotations
 

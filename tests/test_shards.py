@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from report_factory import outcome
 from strategies import cells as any_cell
 
 from harness.config.expansion import import_cell
@@ -16,6 +19,7 @@ from harness.config.matrix import Matrix, load_matrix
 from harness.config.shards import Shard, ShardOrigin, dependent_groups, split
 from harness.core.cells import Cell, Check, Status
 from harness.core.errors import StoreError
+from harness.core.evidence import REUSED
 from harness.releases import load_lock, resolve
 from harness.run.durations import ExpectedSeconds, RecordedCell, committed_run, expected_seconds
 from harness.run.time_left import USUAL_SECONDS
@@ -148,6 +152,15 @@ def test_what_did_not_run_takes_no_time_and_says_nothing_about_other_releases() 
     assert expected(Cell.parse(LOSS.replace("1.4.16", "1.4.17"))) == USUAL_SECONDS[Check.LOSS_CONTRACT]
     faulty = ExpectedSeconds.of([recorded(LOSS, 99.0, Status.ERRORED)], USUAL_SECONDS)
     assert faulty(Cell.parse(LOSS)) == USUAL_SECONDS[Check.LOSS_CONTRACT]
+
+
+def test_a_reused_cell_says_nothing_of_how_long_it_takes(tmp_path: Path) -> None:
+    ran, reused = (outcome(LOSS.replace("1.4.16", label), seconds=7.0) for label in ("1.4.15", "1.4.14"))
+    reused = replace(reused, seconds=0.0, evidence={REUSED: {"cell": ran.cell.id, "ran": ""}})
+    lines = [json.dumps(one.to_json()) + "\n" for one in (ran, reused)]
+    (tmp_path / "outcomes.jsonl").write_text("".join(lines))
+    expected = expected_seconds(committed("pr"), [tmp_path])
+    assert [expected(one.cell) for one in (ran, reused)] == [7.0, 7.0]
 
 
 def test_a_run_that_cannot_be_read_is_one_clear_error(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ def main(options: argparse.Namespace) -> int:
     """Compare what recorded cells of a release used with a source."""
     locked, cache = load_lock(options.lock), cache_of(options)
     source, against = (_single_release(spec, locked) for spec in (options.source, options.against))
-    kept = (record for record in all_kept(cache) if record.outcome.cell.check in REUSABLE)
-    known = [record for record in kept if record.outcome.cell.release == against.label]
+    known_outcomes = (record for record in all_kept(cache) if record.outcome.cell.check in REUSABLE)
+    known = [record for record in known_outcomes if record.outcome.cell.release == against.label]
     if not known:
         raise InputError(
             f"no cell of {against.label} is recorded, so nothing says what its checks use",

@@ -16,6 +16,7 @@ from harness.core.cells import Cell, Check, Status
 from harness.core.durable import storage_error
 from harness.core.earlier_schemas import upgraded
 from harness.core.errors import StoreError
+from harness.core.evidence import REUSED
 from harness.run.archive import OUTCOMES, holds_run, read_outcomes
 from harness.run.time_left import usual_seconds
 
@@ -89,6 +90,9 @@ def _read(folder: Path) -> Iterator[RecordedCell]:
     try:
         lines = read_outcomes(path).split(b"\n")[:-1]
         for data in map(upgraded, map(json.loads, lines)):
+            if REUSED in data["evidence"]:
+                # It took no time there, and takes its time where it runs.
+                continue
             yield RecordedCell(id=str(data["id"]), status=Status(data["status"]), seconds=float(data["seconds"]))
     except OSError as error:
         raise storage_error(error, path, "read") from error

@@ -107,12 +107,12 @@ def _reuse(gate: Gate) -> Iterator[str]:
     mine = sum(pair.reused for pair in gate.pairs)
     yield (
         f"{mine} of {plural(len(gate.pairs), 'cell')} of the source not run: the change reaches nothing that they use. "
-        f"{_taken(gate.reuse.reused - mine, gate.against)}"
+        f"{_from_earlier_runs(gate.reuse.reused - mine, gate.against)}"
         f"Of both sides {gate.reuse.confirmed} drawn cells were run nevertheless and ended as predicted."
     )
 
 
-def _taken(count: int, release: str) -> str:
+def _from_earlier_runs(count: int, release: str) -> str:
     return f"{plural(count, 'cell')} of {release} taken from earlier runs. " if count else ""
 
 

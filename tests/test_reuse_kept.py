@@ -15,6 +15,7 @@ from user_folders import NO_ENVIRONMENT
 
 from harness.core.cells import Cell, Check, Outcome, Release
 from harness.core.evidence import REUSED
+from harness.run import cpu_info
 from harness.run.reuse import circumstances, kept
 from harness.run.reuse.fingerprint import DependencyKind
 from harness.run.reuse.impact import ReachedPart, impact
@@ -63,36 +64,14 @@ def test_orders_of_registrations_are_kept_by_folder(folder, tmp_path) -> None:
     assert reuse_of({CELL.release: folder}, tmp_path, "elsewhere").known_orders() == {CELL.release: ()}
 
 
-CPUINFO = """\
-processor\t: 0
-model name\t: AMD EPYC
-cpu MHz\t\t: 2450.0
-flags\t\t: fma avx2{}
-
-processor\t: 1
-model name\t: AMD EPYC
-flags\t\t: none
-"""
-
-
-def test_processors_of_one_name_with_other_instructions_are_different() -> None:
-    wider, narrower = (circumstances.processor_kind(CPUINFO.format(more)) for more in (" avx512f", ""))
-    assert wider == {"flags": "avx2 avx512f fma"}
-    assert narrower == {"flags": "avx2 fma"}
-    assert circumstances.processor_kind("processor\t: 0\nFeatures\t: fp asimd\nCPU part\t: 0xd0c\n") == {
-        "Features": "asimd fp",
-        "CPU part": "0xd0c",
-    }
-    assert circumstances.processor_kind("") == {}
-
-
 def test_outcomes_of_a_processor_with_other_instructions_are_not_reused(monkeypatch) -> None:
-    monkeypatch.setattr(circumstances, "_described_processors", lambda: CPUINFO.format(""))
-    here = circumstances.circumstances(NO_ENVIRONMENT, 1 << 30)
-    monkeypatch.setattr(circumstances, "_described_processors", lambda: CPUINFO.format("") + "address sizes\t: 48\n")
-    assert circumstances.circumstances(NO_ENVIRONMENT, 1 << 30) == here
-    monkeypatch.setattr(circumstances, "_described_processors", lambda: CPUINFO.format(" avx512f"))
-    assert circumstances.circumstances(NO_ENVIRONMENT, 1 << 30) != here
+    def circumstances_with(described: str) -> str:
+        monkeypatch.setattr(cpu_info, "_described", lambda: described)
+        return circumstances.circumstances(NO_ENVIRONMENT, 1 << 30)
+
+    here = circumstances_with("model name\t: AMD EPYC\ncpu MHz\t: 2450.0\nflags\t: fma avx2\n")
+    assert circumstances_with("model name\t: AMD EPYC\ncpu MHz\t: 2900.0\nflags\t: fma avx2\n") == here
+    assert circumstances_with("model name\t: AMD EPYC\ncpu MHz\t: 2450.0\nflags\t: fma avx2 avx512f\n") != here
 
 
 @pytest.mark.parametrize("result", [{}, {"evidence": {}}, {"evidence": {"registry": {"registrations": [[1]]}}}])

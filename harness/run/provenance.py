@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from harness.config.shards import ShardOrigin
 from harness.core.cells import Cell, Check
 from harness.core.evidence.parsing import parse
 from harness.core.wire import now
+from harness.run.cpu_info import processor_name
 from harness.worker.process import isolation
 
 SCHEMA = 1
@@ -329,21 +329,12 @@ def this_machine() -> Machine:
     affinity = getattr(os, "sched_getaffinity", None)
     return Machine(
         host=platform.platform(),
-        processor=_processor(),
+        processor=processor_name(),
         cpu_count=len(affinity(0)) if affinity else os.cpu_count() or 1,
         memory_bytes=_memory(),
         gpus=gpus,
         driver=driver,
     )
-
-
-def _processor() -> str:
-    try:
-        described = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        described = ""
-    model = re.search(r"^model name\s*:\s*(.+)$", described, re.MULTILINE)
-    return model[1].strip() if model else platform.processor() or platform.machine()
 
 
 def _memory() -> int | None:

@@ -226,6 +226,45 @@ def test_what_only_a_run_knows_is_said_to_be_unknown(tmp_path: Path, before: str
     assert above_minor(command) == []
 
 
+MADE, LOG = "mkdir -p ${output_dir}\n", "&> ${log_file}"
+
+
+@pytest.mark.parametrize(
+    "form", ["> logs/a.txt", ">> logs/a.txt", "2> logs/a.txt", "> a.txt 2>> logs/a.txt", ">| logs/a"]
+)
+def test_a_log_in_a_folder_that_nothing_makes_is_named_however_it_is_written(tmp_path: Path, form: str) -> None:
+    found = named(command_of(tmp_path, SOUND.replace(LOG, form)), "log-folder-missing")
+    assert str(tmp_path / "logs") in found.message
+    assert found.remedy == "mkdir -p logs"
+    bash = subprocess.run(["bash", "-c", f"true {form}"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert bash.returncode == 1
+    assert "No such file or directory" in bash.stderr
+
+
+@pytest.mark.parametrize(
+    ("made", "log"),
+    [
+        ("mkdir -p logs/today\n", "&> logs/a.txt"),
+        ("mkdir logs\n", "&> logs/a.txt"),
+        ('mkdir -p "$(date +%s)"\n', "&> logs/a.txt"),
+        ("if [ ! -d logs ]; then mkdir logs; fi\n", "&> logs/a.txt"),
+        ("python prepare.py\n", "&> logs/a.txt"),
+        ("cp -r template logs\n", "&> logs/a.txt"),
+        ("cd data && mkdir ../logs; cd ..\n", "&> logs/a.txt"),
+        ("", "&> there/a.txt"),
+        ("", "&> a.txt"),
+        ("", "> /dev/null 2>&1"),
+        ("", "&> /workspace/of/another/machine/a.txt"),
+        ('name="$(prepare)"\n', '&> "$name/a.txt"'),
+        ("", "2>&1 | tee logs/a.txt"),
+    ],
+)
+def test_a_log_whose_folder_is_there_or_may_be_made_is_not_accused(tmp_path: Path, made: str, log: str) -> None:
+    (tmp_path / "there").mkdir()
+    command = command_of(tmp_path, SOUND.replace(MADE, made).replace(LOG, log))
+    assert [one.rule for one in command.findings if one.rule == "log-folder-missing"] == []
+
+
 CONSEQUENCES = (
     *("hydra-cannot-read", "hydra-refuses-words", "setting-given-twice", "setting-without-plus", "command-cut-off"),
     *("variable-not-set", "launcher-option", "launcher-without-trainer", "more-processes-than-gpus"),
@@ -260,6 +299,9 @@ PLANTED = [
     (EPOCH, "+seed=1 +seed=1 \\\n", "setting-appended-twice", Severity.BROKEN, "single +"),
     (EPOCH, "++train_conf.use_fp16=no \\\n", "word-for-no", Severity.WRONG, "true wherever"),
     (EPOCH, "++tokenizer_conf.unk_symbol=<unk> \\\n", "value-as-redirection", Severity.BROKEN, "redirection"),
+    ('log_file="${output_dir}/log.txt"', 'log_file="${output_dir}/logs/log.txt"', "log-folder-missing",
+     Severity.BROKEN, "no folder"),
+    ("mkdir -p ${output_dir}", "echo ${output_dir}", "log-folder-missing", Severity.BROKEN, "no folder"),
     (EPOCH, '++train_conf.max_epoch="50 \\\n', "shell-syntax", Severity.BROKEN, "not closed"),
     (EPOCH, "++seed=1\u3000++x=2 \\\n", "typographic-sign", Severity.BROKEN, "separates no words"),
     (EPOCH, "--help \\\n", "hydra-prints-only", Severity.BROKEN, "nothing is trained"),

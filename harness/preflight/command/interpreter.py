@@ -26,6 +26,7 @@ MOST_CALLS = 500
 _ESCAPED_BLANK = re.compile(rb"[ \t]*\\[ \t]+(\n|$|#)")
 """A blank behind the backslash at a line's end: it is a word of its own."""
 _SHELLS = ("bash", "sh", "zsh")
+_OPENS = frozenset({">", ">>", "&>", "&>>", ">|"})
 
 
 @dataclass(kw_only=True)
@@ -37,6 +38,8 @@ class ShellInterpreter:
     """Scripts that were read, the first one included."""
     not_followed: list[str] = field(default_factory=list)
     """Scripts that are called and cannot be read here."""
+    opened: tuple[Word, ...] = ()
+    """Files for the output of the statement that is walked."""
     depth: int = 0
     calls: int = 0
     limit: ReadingLimit = field(default_factory=ReadingLimit)
@@ -123,6 +126,7 @@ class ShellInterpreter:
                 unexported=frozenset(key for key, variable in variables if not variable.exported),
                 unset=vanished,
                 certain=shell.certain,
+                writes=self.opened,
             )
         )
         if remaining:
@@ -244,14 +248,28 @@ class ShellInterpreter:
         return None
 
     def redirected(self, node: Node, shell: Shell) -> None:
-        body = node.child_by_field_name("body")
+        body, outer = node.child_by_field_name("body"), self.opened
         if body is not None:
+            self.opened = (*outer, *_opened_for_output(node, shell))
             self.walk(body, shell)
+            self.opened = outer
 
     def function(self, node: Node, shell: Shell) -> None:
         name, body = node.child_by_field_name("name"), node.child_by_field_name("body")
         if name is not None and body is not None:
             shell.functions[source_of(name)] = body
+
+
+def _opened_for_output(node: Node, shell: Shell) -> list[Word]:
+    """The files of `> FILE`, `&>> FILE` and the like, in the order in which bash opens them."""
+    return [
+        word
+        for redirection in node.named_children
+        if redirection.type == "file_redirect"
+        and _OPENS & {source_of(child) for child in redirection.children}
+        and (target := redirection.child_by_field_name("destination")) is not None
+        for word in words(target, shell)
+    ]
 
 
 def _of_other_lines(node: Node, assignments: Sequence[Node], name: Node) -> Sequence[Node]:

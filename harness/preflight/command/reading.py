@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from harness.core.errors import InputError
-from harness.preflight.command import call_rules, launch_rules, override_rules, script_rules, sign_rules
+from harness.preflight.command import call_rules, launch_rules, output_rules, override_rules, script_rules, sign_rules
 from harness.preflight.command.call import TrainerCall
 from harness.preflight.command.hydra_words import HydraWords, leaves, read
 from harness.preflight.command.interpreter import ShellInterpreter
@@ -48,6 +48,7 @@ def read_script(path: Path, *, root: Path, environment: Mapping[str, str] | None
         return TrainingCommand(script=path, findings=tuple(findings))
     lost = list(lost_launchers(path, interpreter))
     findings += [*lost, *script_rules.of_call(call), *call_rules.findings(call), *sign_rules.findings(call)]
+    findings += output_rules.findings(call)
     if not lost:
         findings += launch_rules.findings(call)
     typographic_lines = sign_rules.typographic_words(call)

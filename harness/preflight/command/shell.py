@@ -45,6 +45,8 @@ class Command:
     """Variables in words that vanish because they are not set."""
     certain: bool = True
     """Whether it runs whatever a condition says that is not known here."""
+    writes: tuple[Word, ...] = ()
+    """Files that bash opens for its output before it starts."""
 
 
 @dataclass(kw_only=True)

@@ -221,7 +221,7 @@ def measured(step: float, held: int, place: int, loss: float = 1.0) -> Outcome:
         "losses": [loss],
         "step_seconds": [step],
         "held_bytes": [held],
-        "invariants": {"running_seconds": [step], "optimizer": 1},
+        "invariants": {"running_seconds": [step], "idle_seconds": [step], "trainable_parameters": 80},
         "config_in_force": {"init_param": f"<workspace>/scratch/{place}/seed-0/model/model.pt"},
         "trainings": [{"losses": [loss], "step_seconds": [step]}],
     }

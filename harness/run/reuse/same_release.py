@@ -27,8 +27,8 @@ MEASURED = frozenset(
 )  # fmt: skip
 """Metrics of time and memory, wherever they stand among the metrics: never taken over. `held_bytes` is, because the
 invariant `memory` is judged by it."""
-_NEVER_EQUAL = frozenset({"held_bytes", "running_seconds"})
-"""Differ in every run, and decide nothing but a growth of memory."""
+_NEVER_EQUAL = frozenset({"held_bytes", "running_seconds", "idle_seconds"})
+"""Differ in every run. Rules decide by them only where memory grows or steps sleep, which is more than that."""
 _FILES = ("train", "valid", "held_out")
 """Of a request's `data`: files of the run's own folder, which is another in each run."""
 _SCRATCH = re.compile(r"(<workspace>/scratch/)\d+")

@@ -224,8 +224,11 @@ def measured(step: float, held: int, place: int, loss: float = 1.0) -> Outcome:
         "invariants": {"running_seconds": [step], "idle_seconds": [step], "trainable_parameters": 80},
         "config_in_force": {"init_param": f"<workspace>/scratch/{place}/seed-0/model/model.pt"},
         "trainings": [{"losses": [loss], "step_seconds": [step]}],
+        "mismatch": [{"line": f"[2026-11-27 03:58:5{place},128][root][INFO] - ignore_init_mismatch:True"}],
     }
-    return replace(ended(Status.PASSED), metrics=metrics)
+    said = {"said": [f"no such file: <workspace>/scratch/{place}/model.pt"]}
+    evidence = {"findings": [{"code": "init-param-missing", "message": "It is not there.", "detail": said}]}
+    return replace(ended(Status.PASSED), metrics=metrics, evidence=evidence)
 
 
 def test_a_drawn_training_confirms_whatever_time_and_memory_it_took(

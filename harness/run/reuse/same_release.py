@@ -31,8 +31,8 @@ _NEVER_EQUAL = frozenset({"held_bytes", "running_seconds", "idle_seconds"})
 """Differ in every run. Rules decide by them only where memory grows or steps sleep, which is more than that."""
 _FILES = ("train", "valid", "held_out")
 """Of a request's `data`: files of the run's own folder, which is another in each run."""
-_SCRATCH = re.compile(r"(<workspace>/scratch/)\d+")
-"""A cell's own folder is named after its place in the plan."""
+_PASSING = re.compile(r"(?<=<workspace>/scratch/)\d+|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}")
+"""What a trainer prints and no run repeats: the cell's own folder, named after its place in the plan, and the time."""
 
 
 def request_key(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -66,7 +66,7 @@ def without(value: Any, names: Collection[str]) -> Any:
     return value
 
 
-def steady(metrics: Mapping[str, Any]) -> Any:
-    """What of a cell's metrics is equal whenever it is run on one machine."""
-    text = json.dumps(without(metrics, MEASURED | _NEVER_EQUAL))
-    return json.loads(_SCRATCH.sub(r"\1", text))
+def steady(outcome: Mapping[str, Any]) -> Any:
+    """What of a cell's outcome is equal whenever it is run on one machine."""
+    text = json.dumps(without(outcome, MEASURED | _NEVER_EQUAL))
+    return json.loads(_PASSING.sub("", text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import json
@@ -80,11 +81,13 @@ def lines(folder: str | Path) -> list[str]:
     return path.read_text("utf-8").splitlines() if path.exists() else []
 
 
-def until(happened: Callable[[], object], what: str) -> None:
+def until(happened: Callable[[], Any], what: str) -> Any:
+    """What is true at last."""
     end = time.monotonic() + PATIENCE
-    while not happened():
+    while not (found := happened()):
         assert time.monotonic() < end, f"{what} did not come"
         time.sleep(0.1)
+    return found
 
 
 class TwoNodes:
@@ -113,9 +116,19 @@ class TwoNodes:
             found |= level
         return found
 
-    def runs_a_cell(self, node: Any) -> bool:
-        """Whether a process tree of the harness is at work on a node."""
-        return any(b"harness.worker" in command(pid) for pid in self.processes_of(node))
+    def at_work(self, node: Any) -> set[int]:
+        """The processes of the harness's process trees on a node."""
+        return trees(self.processes_of(node))
+
+    def hold_new_work(self, seen: set[int]) -> Any:
+        """A node on which a process has just begun, which is stopped here: its batch is not done. Else None."""
+        for node in self.nodes:
+            if new := self.at_work(node) - seen:
+                for pid in new:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGSTOP)
+                return node
+        return None
 
     def kill(self, node: Any) -> set[int]:
         """Take a node away without a word; returns the processes that it had."""
@@ -163,8 +176,9 @@ def test_a_node_that_is_killed_costs_no_outcome_and_none_comes_twice(
 
     def kill() -> None:
         until(lambda: len(lines("cluster")) >= 2, "the second outcome")
-        until(lambda: any(nodes.runs_a_cell(node) for node in nodes.nodes), "a batch")
-        killed.append(nodes.kill(next(node for node in nodes.nodes if nodes.runs_a_cell(node))))
+        seen = {pid for node in nodes.nodes for pid in nodes.at_work(node)}
+        node = until(lambda: nodes.hold_new_work(seen), "another cell")
+        killed.append(nodes.kill(node))
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -202,7 +216,7 @@ def test_ctrl_c_ends_the_cells_of_all_nodes_and_the_run_is_resumed(nodes: TwoNod
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     until(lambda: lines("cluster") or started.poll() is not None, "the first outcome")
-    until(lambda: any(nodes.runs_a_cell(node) for node in nodes.nodes), "a batch")
+    until(lambda: any(map(nodes.at_work, nodes.nodes)), "a batch")
     had = {pid for node in nodes.nodes for pid in nodes.processes_of(node)}
     started.send_signal(signal.SIGINT)
     _, said = started.communicate(timeout=PATIENCE)

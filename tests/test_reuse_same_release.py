@@ -192,6 +192,11 @@ def test_only_what_follows_from_the_release_is_kept(
         assert (found.status, found.failure) == (status, ended(status).failure)
 
 
+def test_which_checks_an_earlier_run_of_the_same_release_shows() -> None:
+    shown = {check for check in Check if Reuse({}, {}, seed=1).remembers(replace(CELL, check=check))}
+    assert shown == {Check.PROPERTIES, Check.DATA, Check.FINETUNE, Check.CHECKPOINT, Check.DECODE}
+
+
 def test_a_training_on_a_gpu_is_never_taken(release: Path, kept: KeptOutcomes, draws: Any) -> None:
     draws(False)
     cell = replace(CELL, device=Device.CUDA, depth=Depth.FULL)

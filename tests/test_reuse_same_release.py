@@ -12,8 +12,11 @@ from execute_scene import make_cell
 from reuse_scene import changed, lay_out, published
 from test_reuse_gate import BASE, LOSS, MODELS, RELEASE, SOURCE, TRAINER, Gated, gate
 
+from harness import cli
+from harness.compare.gate.format import Gate, terminal
 from harness.core.cells import Cell, Check, Depth, Device, Entry, Failure, Outcome, Status
 from harness.core.evidence import REUSED
+from harness.run.provenance import ReuseFacts
 from harness.run.reuse import reuse
 from harness.run.reuse.kept import KeptOutcomes
 from harness.run.reuse.reuse import Reuse
@@ -190,6 +193,28 @@ def test_only_what_follows_from_the_release_is_kept(
     assert (found is not None) is taken
     if found:
         assert (found.status, found.failure) == (status, ended(status).failure)
+
+
+def test_impact_says_nothing_of_checks_whose_code_is_not_recorded(
+    release: Path, kept: KeptOutcomes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label = "1.4.16"
+    learns = Reuse(published({label: release}), {label: release}, seed=1, kept_outcomes=kept)
+    learns.learn(ended(Status.PASSED, replace(CELL, release=label)), REQUEST, None)
+    learns.save()
+    words = ["impact", "--source", "1.4.15", "--against", label, "--cache", str(tmp_path / "cache")]
+    assert cli.main(words) == 2
+    assert f"no cell of {label} is recorded" in capsys.readouterr().err
+
+
+def test_a_gate_says_what_it_took_from_earlier_runs() -> None:
+    facts = ReuseFacts(seed=1, reused=14, confirmed=4, refuted=())
+    gated = Gate(
+        source="1.4.16+local", of="a change", against="1.4.16", matrix="later_checks", pairs=(), diagnoses={},
+        notices=(), reuse=facts,
+    )  # fmt: skip
+    assert "14 cells of 1.4.16 taken from earlier runs." in terminal(gated)
+    assert "taken from earlier runs" not in terminal(replace(gated, reuse=replace(facts, reused=0)))
 
 
 def test_which_checks_an_earlier_run_of_the_same_release_shows() -> None:

@@ -90,7 +90,7 @@ def _read(folder: Path) -> Iterator[RecordedCell]:
     try:
         lines = read_outcomes(path).split(b"\n")[:-1]
         for data in map(upgraded, map(json.loads, lines)):
-            if REUSED in data["evidence"]:
+            if REUSED in data.get("evidence", ()):
                 # It took no time there, and takes its time where it runs.
                 continue
             yield RecordedCell(id=str(data["id"]), status=Status(data["status"]), seconds=float(data["seconds"]))

@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,6 @@ def request_key(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {**request, "data": {**data, **content}}
 
 
-@cache
 def _sha256(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
